@@ -1,0 +1,1 @@
+"""neuronlake: the analysis database for the neurons of transformers."""

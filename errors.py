@@ -1,0 +1,93 @@
+"""The exceptions neuronlake raises on purpose.
+
+::
+
+    Exception
+      NeuronlakeError          anything below: one clear line for the person at the keyboard
+        SchemaError            (ValueError)   data that does not conform to a declared table
+        StoreError                            the folder on disk: unreadable, unwritable, corrupt, locked
+        IngestError            (ValueError)   a corpus or a model that cannot be measured
+        UnknownNameError       (LookupError)  a name that is not there, with the names that are
+        QueryError             (ValueError)   SQL that is wrong, or that would change something
+
+Every message says what, where, and what is available. Third-party exceptions are wrapped once, at the
+border where they enter, and chained (``raise ... from error``), so that a traceback keeps the cause.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "IngestError",
+    "NeuronlakeError",
+    "QueryError",
+    "SchemaError",
+    "StoreError",
+    "UnknownNameError",
+    "one_line",
+]
+
+
+class NeuronlakeError(Exception):
+    """Base of every error neuronlake raises on purpose; its message is one line."""
+
+
+class SchemaError(NeuronlakeError, ValueError):
+    """Data that does not conform to the table it was written for."""
+
+
+class StoreError(NeuronlakeError):
+    """A store folder that cannot be read, written or trusted."""
+
+
+class IngestError(NeuronlakeError, ValueError):
+    """A corpus or model that cannot be measured as asked."""
+
+
+class QueryError(NeuronlakeError, ValueError):
+    """SQL that cannot be run, or that would change or reach something it may not."""
+
+
+class UnknownNameError(NeuronlakeError, LookupError):
+    """A name that does not exist, reported with the closest and the available ones.
+
+    Parameters
+    ----------
+    kind
+        What the name should have been, such as ``"corpus"``.
+    name
+        The name that was asked for.
+    available
+        The names that exist.
+    """
+
+    def __init__(self, kind: str, name: str, available: Iterable[str]) -> None:
+        self.kind = kind
+        self.name = name
+        self.available = tuple(sorted(available))
+        message = f"no {kind} {name!r}"
+        close = difflib.get_close_matches(name, self.available, n=1)
+        if close:
+            message += f"; did you mean {close[0]!r}?"
+        elif self.available:
+            shown = ", ".join(self.available[:12])
+            more = len(self.available) - 12
+            message += f"; available: {shown}" + (f" and {more} more" if more > 0 else "")
+        else:
+            message += "; there are none yet"
+        super().__init__(message)
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """Return the first meaningful line of another library's message.
+
+    Parameters
+    ----------
+    error
+        The exception to quote.
+    limit
+        Longest result, in characters.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"

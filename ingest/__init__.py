@@ -1,0 +1,1 @@
+"""From a corpus and a model to Parquet: read, run, pool, score, commit."""

@@ -1,0 +1,1 @@
+"""SQL over a store: the DuckDB database, its macros and its views."""

@@ -1,0 +1,49 @@
+"""The dataset card: what makes the folder a Hugging Face dataset, and what a stranger reads first."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .tables import TABLES
+
+if TYPE_CHECKING:
+    from .store import Commit
+
+__all__ = ["text"]
+
+
+def text(commits: "Sequence[Commit]") -> str:
+    """Return the card of a store with these commits: YAML with one config a table, then a data dictionary."""
+    n_rows = dict.fromkeys(TABLES, 0)
+    for commit in commits:
+        for file in commit.files:
+            n_rows[file.table] += file.n_rows
+    held = [table for table in TABLES.values() if n_rows[table.name]]
+    lines = ["---", "pretty_name: neuronlake store", "tags:", "- neuronlake", "- interpretability", "configs:"]
+    for table in held:
+        default = ["  default: true"] if table.name == "neuron_functions" else []
+        lines += [f"- config_name: {table.name}", *default, f"  data_files: data/{table.name}/**/*.parquet"]
+    lines += [
+        "---",
+        "",
+        "# A neuronlake store",
+        "",
+        "What single neurons of transformers respond to, as tables. Query it with SQL:",
+        "",
+        "    pip install neuronlake",
+        '    neuronlake --store . sql "select * from specialization limit 10"',
+        "",
+        "or read any table as plain Parquet. Tables join on `run_id` (and `stack`, `layer`, `neuron`).",
+        "",
+    ]
+    for table in held:
+        grain = ", ".join(f"`{name}`" for name in table.grain)
+        lines += [
+            f"## {table.name}",
+            "",
+            f"{table.description}. {n_rows[table.name]:,} rows, one for each {grain}.",
+            "",
+        ]
+        lines += ["| column | type | meaning |", "|---|---|---|"]
+        lines += [f"| `{column.name}` | {column.type} | {column.description} |" for column in table.columns]
+        lines += [""]
+    return "\n".join(lines)

@@ -1,0 +1,112 @@
+"""Does this data conform to its declaration? Asked before anything is written.
+
+PyArrow does not enforce ``nullable=False``, so the check is ours: names, types, NULLs, NaN and infinity,
+and the grain.
+"""
+
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import SchemaError
+from .table import ColumnType, Table
+
+__all__ = ["arrow_schema", "check"]
+
+_ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
+    "bool": pa.bool_(),
+    "int16": pa.int16(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "string": pa.string(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+}
+
+
+def arrow_schema(table: Table) -> pa.Schema:
+    """Return the Arrow schema of a declared table."""
+    return pa.schema(
+        [pa.field(column.name, _ARROW_TYPES[column.type], nullable=column.nullable) for column in table.columns]
+    )
+
+
+def check(table: Table, data: pa.Table) -> None:
+    """Raise unless `data` conforms to `table`.
+
+    Strings may be dictionary-encoded: that is how constant keys stay cheap.
+
+    Raises
+    ------
+    SchemaError
+        Naming the table, the column and the first row at fault.
+    """
+    if tuple(data.column_names) != table.column_names:
+        missing = [name for name in table.column_names if name not in data.column_names]
+        extra = [name for name in data.column_names if name not in table.column_names]
+        problem = f"missing {missing}, not declared {extra}" if missing or extra else "in another order"
+        raise SchemaError(f"table {table.name}: columns {problem}; declared: {', '.join(table.column_names)}")
+    for column in table.columns:
+        values = data.column(column.name)
+        expected = _ARROW_TYPES[column.type]
+        found = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+        if found != expected:
+            raise SchemaError(f"table {table.name}, column {column.name}: type {found}, declared {expected}")
+        if values.null_count and not column.nullable:
+            row = _first(values.is_null())
+            raise SchemaError(f"table {table.name}, column {column.name}: NULL at row {row}, declared not null")
+        if pa.types.is_floating(expected) and not pc.all(pc.is_finite(values)).as_py():
+            wrong = pc.fill_null(pc.invert(pc.is_finite(values)), False)
+            if pc.any(wrong).as_py():
+                row = _first(wrong)
+                raise SchemaError(f"table {table.name}, column {column.name}: {values[row]} at row {row}")
+    _check_grain(table, data)
+
+
+def _first(mask: pa.ChunkedArray) -> int:
+    return cast(int, pc.index(mask, True).as_py())
+
+
+def _check_grain(table: Table, data: pa.Table) -> None:
+    """Raise if two rows agree in every column of the grain."""
+    if data.num_rows < 2:
+        return
+    # One integer a row that stands for the whole key: mixed radix over per-column codes. Rows usually come
+    # sorted, so that strictly increasing codes prove uniqueness without a sort.
+    key = np.zeros(data.num_rows, dtype=np.int64)
+    radix = 1
+    for name in reversed(table.grain):
+        codes, n_codes = _codes(data.column(name))
+        if radix * n_codes > 2**62:
+            _, inverse = np.unique(key, return_inverse=True)
+            key, radix = inverse.astype(np.int64), int(inverse.max()) + 1
+        if n_codes > 1:
+            key += codes * radix
+        radix *= n_codes
+    if bool((key[1:] > key[:-1]).all()):
+        return
+    order = np.argsort(key, kind="stable")
+    repeated = np.flatnonzero(np.diff(key[order]) == 0)
+    if repeated.size:
+        row = int(order[repeated[0] + 1])
+        values = ", ".join(f"{name}={data.column(name)[row].as_py()!r}" for name in table.grain)
+        raise SchemaError(f"table {table.name}: row {row} repeats the key {values}")
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], int]:
+    """Return integer codes of a column, equal where values are equal, and how many there may be."""
+    if pa.types.is_integer(column.type):
+        values = column.to_numpy().astype(np.int64)
+        low, high = int(values.min()), int(values.max())
+        if high - low < 2**40:
+            return values - low, high - low + 1
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    encoded = column.unify_dictionaries().combine_chunks()
+    dictionary = encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
+    indices = dictionary.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return indices, len(dictionary.dictionary)

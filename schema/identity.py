@@ -1,0 +1,42 @@
+"""Digests: the same content has the same name anywhere."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import StoreError
+
+__all__ = ["file_sha256", "identifier"]
+
+
+def identifier(definition: Mapping[str, object]) -> str:
+    """Return 16 hex digits that stand for `definition`.
+
+    Parameters
+    ----------
+    definition
+        Everything that defines the thing, as JSON values; the order of keys does not matter.
+
+    Examples
+    --------
+    >>> identifier({"corpus": "semcor", "pooling": "max"})
+    '4a3ba1f72b83ba4c'
+    """
+    text = json.dumps(definition, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, as hex digits.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}") from error

@@ -1,0 +1,79 @@
+"""How a table is laid out in a Parquet file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import StoreError, one_line
+from .tables import SCHEMA_VERSION
+from .table import Table
+
+__all__ = ["n_rows", "read", "write"]
+
+ROW_GROUP_ROWS = 122_880
+
+
+def write(declared: Table, data: pa.Table, path: Path, *, metadata: Mapping[str, str]) -> None:
+    """Write rows as one Parquet file: zstd, dictionaries on keys, floats split into byte streams.
+
+    Parameters
+    ----------
+    declared
+        The table the rows belong to.
+    data
+        Rows that conform to it.
+    path
+        File to write.
+    metadata
+        Key-value metadata of the file, beside the schema version and the table's name.
+    """
+    floats = [column.name for column in declared.columns if column.type.startswith("float")]
+    others = [column.name for column in declared.columns if not column.type.startswith("float")]
+    described = data.replace_schema_metadata(
+        {"schema_version": str(SCHEMA_VERSION), "table": declared.name, **metadata}
+    )
+    with pq.ParquetWriter(
+        path,
+        described.schema,
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=others,
+        column_encoding={name: "BYTE_STREAM_SPLIT" for name in floats},
+        # Without the Arrow schema in the file, dictionary-encoded keys read back as plain strings everywhere.
+        store_schema=False,
+        write_page_index=False,
+    ) as writer:
+        writer.write_table(described, row_group_size=ROW_GROUP_ROWS)
+
+
+def n_rows(path: Path) -> int:
+    """Return the number of rows of a Parquet file, from its footer.
+
+    Raises
+    ------
+    StoreError
+        If the file is not Parquet, or is cut short.
+    """
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"cannot read {path}: {one_line(error)}") from error
+
+
+def read(paths: tuple[Path, ...], columns: tuple[str, ...]) -> pa.Table:
+    """Read columns of committed files, in the order of the files.
+
+    Raises
+    ------
+    StoreError
+        If a file is missing, not Parquet, or lacks a column.
+    """
+    tables = []
+    for path in paths:
+        try:
+            tables.append(pq.read_table(path, columns=list(columns), partitioning=None))
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise StoreError(f"cannot read {path}: {one_line(error)}") from error
+    return pa.concat_tables(tables)

@@ -1,0 +1,295 @@
+"""Every table of a store, declared once. Read this file first.
+
+The store checks what it writes against these declarations, ``neuronlake tables`` prints them, and
+docs/tables.md is generated from them. Names are a contract: columns and tables may be added, never renamed.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ..errors import UnknownNameError
+from .table import Column, Table
+
+__all__ = ["SCHEMA_VERSION", "TABLES", "table"]
+
+SCHEMA_VERSION = 1
+
+# The keys of a run, repeated in every table of measurements: a constant column costs nothing in Parquet,
+# and lets a query filter on a model or a step without a join, skipping whole files.
+_RUN = (
+    Column("run_id", "string", "the measurement: 16 hex digits of the digest of all that defines it"),
+    Column("model", "string", "hub id or folder name, as given"),
+    Column("revision", "string", "revision, branch or commit as given; main if none; random-<seed> if initialised"),
+    Column("step", "int64", "training step of the revision, NULL when unknown", nullable=True),
+)
+_NEURON = (
+    Column("stack", "string", "encoder or decoder"),
+    Column("layer", "int16", "0 at the embedding side, within its stack"),
+    Column("neuron", "int32", "index within the layer"),
+)
+_FUNCTION = (
+    Column("family", "string", "function family: semantic, knowledge, task, grammar or the corpus's own"),
+    Column("function", "string", "sub-function within the family"),
+)
+
+_ALL = (
+    Table(
+        "runs",
+        ("run_id",),
+        "one measurement: a model at a revision, on a corpus, with the settings that define it",
+        (
+            *_RUN,
+            Column("weights_sha256", "string", "digest of the measured model's parameters and buffers"),
+            Column("is_random_init", "bool", "whether the weights are a random initialisation"),
+            Column("corpus", "string", "name of the corpus"),
+            Column("corpus_sha256", "string", "digest of the corpus's texts, instances and labels"),
+            Column("site", "string", "what was read: activation (the input of the FFN's down projection)"),
+            Column("pooling", "string", "over an instance's tokens: max, mean, abs_max or last"),
+            Column("router", "string", "routed or blind in a mixture of experts, NULL in a dense model", nullable=True),
+            Column("dtype", "string", "floating-point type of the weights and the forward pass"),
+            Column("storage", "string", "floating-point type in which pooled activations were kept for scoring"),
+            Column("max_tokens", "int32", "longest text in tokens; what lies beyond was cut"),
+            Column("layers", "string", "the layers asked for, such as 0,3-5; NULL for all", nullable=True),
+            Column("n_texts", "int64", "texts run"),
+            Column("n_instances", "int64", "instances measured"),
+            Column("n_tokens", "int64", "tokens run, special tokens included"),
+            Column("n_truncated", "int64", "texts cut at max_tokens"),
+            Column("n_dropped", "int64", "instances without a token to pool (in the cut part, or none at all)"),
+            Column("seed", "int64", "seed of the random initialisation, NULL for given weights", nullable=True),
+            Column("device", "string", "device of the forward pass"),
+            Column("neuronlake_version", "string", "version of neuronlake"),
+            Column("torch_version", "string", "version of torch"),
+            Column("transformers_version", "string", "version of transformers"),
+            Column("python_version", "string", "version of Python"),
+            Column("started_at", "timestamp", "when the job started"),
+            Column("duration_s", "float64", "wall time of the job, in seconds"),
+        ),
+    ),
+    Table(
+        "layers",
+        ("run_id", "stack", "layer"),
+        "one measured feed-forward layer of a run",
+        (
+            *_RUN,
+            *_NEURON[:2],
+            Column("n_neurons", "int32", "neurons in the layer, over all native experts"),
+            Column(
+                "n_native_experts", "int32", "experts of a mixture-of-experts layer, NULL when dense", nullable=True
+            ),
+            Column("activation_function", "string", "name of the nonlinearity, as in the model's configuration"),
+            Column("is_gated", "bool", "whether the activation is act(gate) * up"),
+            Column("module_path", "string", "module whose input is the neurons' activations"),
+        ),
+    ),
+    Table(
+        "run_functions",
+        ("run_id", "family", "function"),
+        "one function as a run measured it: the instances behind every score",
+        (
+            *_RUN,
+            *_FUNCTION,
+            Column("n_positive", "int64", "measured instances labelled positive"),
+            Column("n_negative", "int64", "measured instances that count as negative"),
+            Column("prevalence", "float64", "n_positive / (n_positive + n_negative): average precision at chance"),
+            Column("n_positive_half_a", "int64", "positives in half a"),
+            Column("n_negative_half_a", "int64", "negatives in half a"),
+            Column("n_positive_half_b", "int64", "positives in half b"),
+            Column("n_negative_half_b", "int64", "negatives in half b"),
+        ),
+    ),
+    Table(
+        "neurons",
+        ("run_id", "stack", "layer", "neuron"),
+        "one neuron of a run, its activation over the pooled instances and its weights",
+        (
+            *_RUN,
+            *_NEURON,
+            Column("native_expert", "int32", "expert the neuron belongs to in a mixture of experts", nullable=True),
+            Column("mean", "float32", "mean pooled activation"),
+            Column("std", "float32", "standard deviation of the pooled activation (population)"),
+            Column("min", "float32", "smallest pooled activation"),
+            Column("max", "float32", "largest pooled activation"),
+            Column("firing_rate", "float32", "share of instances with an activation above 0"),
+            Column("n_routed", "int64", "instances with a token routed to the neuron's expert", nullable=True),
+            Column("input_norm", "float32", "L2 norm of the neuron's input weights (gate and up together when gated)"),
+            Column("output_norm", "float32", "L2 norm of the neuron's output weights"),
+        ),
+    ),
+    Table(
+        "neuron_functions",
+        ("run_id", "stack", "layer", "neuron", "family", "function"),
+        "one neuron's scores as a detector of one function",
+        (
+            *_RUN,
+            *_NEURON,
+            *_FUNCTION,
+            Column("ap", "float32", "average precision of the activation for the function, ties included"),
+            Column("ap_complement", "float32", "average precision of the activation for the function's negatives"),
+            Column("auroc", "float32", "area under the ROC curve, ties counted half"),
+            Column("mean_positive", "float32", "mean activation over the positives"),
+            Column("mean_negative", "float32", "mean activation over the negatives"),
+            Column("ap_half_a", "float32", "ap on half a; NULL if the half lacks a class", nullable=True),
+            Column("ap_half_b", "float32", "ap on half b; NULL if the half lacks a class", nullable=True),
+            Column("ap_complement_half_a", "float32", "ap_complement on half a; NULL likewise", nullable=True),
+            Column("ap_complement_half_b", "float32", "ap_complement on half b; NULL likewise", nullable=True),
+            Column("p_value", "float64", "permutation p of the predictivity; NULL where not computed", nullable=True),
+        ),
+    ),
+    Table(
+        "top_instances",
+        ("run_id", "stack", "layer", "neuron", "rank"),
+        "the instances that activate a neuron most; those tied at its minimum are left out",
+        (
+            *_RUN,
+            *_NEURON,
+            Column("rank", "int16", "1 for the highest activation"),
+            Column("corpus", "string", "name of the corpus"),
+            Column("instance_id", "int64", "the instance, as in instances"),
+            Column("value", "float32", "the pooled activation"),
+        ),
+    ),
+    Table(
+        "corpora",
+        ("corpus",),
+        "one labelled corpus",
+        (
+            Column("corpus", "string", "name of the corpus"),
+            Column("corpus_sha256", "string", "digest of its texts, instances and labels"),
+            Column("description", "string", "what it is"),
+            Column("licence", "string", "its licence, NULL when unknown", nullable=True),
+            Column("source", "string", "where it was read from: reader and file or folder name"),
+            Column("n_texts", "int64", "distinct texts"),
+            Column("n_instances", "int64", "instances: texts or spans of them"),
+            Column("dropped", "string", "JSON object: what was left out when it was read, counted by reason"),
+        ),
+    ),
+    Table(
+        "texts",
+        ("corpus", "text_id"),
+        "one text, run once however many instances it has",
+        (
+            Column("corpus", "string", "name of the corpus"),
+            Column("text_id", "int64", "index of the text, in the order read"),
+            Column("text", "string", "the text"),
+            Column("target", "string", "target text of sequence-to-sequence or choice data", nullable=True),
+            Column("split_group", "string", "texts of one group share a half; NULL: the text alone", nullable=True),
+            Column("half", "string", "a or b, by a hash of split_group, or of the text where that is NULL"),
+        ),
+    ),
+    Table(
+        "instances",
+        ("corpus", "instance_id"),
+        "what is labelled: a text, or a span of one",
+        (
+            Column("corpus", "string", "name of the corpus"),
+            Column("instance_id", "int64", "index of the instance, in the order read"),
+            Column("text_id", "int64", "the text"),
+            Column("start_char", "int32", "first character of the span, NULL for the whole text", nullable=True),
+            Column("end_char", "int32", "one past the last character of the span, NULL likewise", nullable=True),
+            Column("source_id", "string", "the instance's id in the source", nullable=True),
+        ),
+    ),
+    Table(
+        "labels",
+        ("corpus", "instance_id", "family", "function"),
+        "one label of an instance; of a function with negatives = rest only the positives are kept",
+        (
+            Column("corpus", "string", "name of the corpus"),
+            Column("instance_id", "int64", "the instance"),
+            *_FUNCTION,
+            Column("is_positive", "bool", "whether the instance has the function"),
+        ),
+    ),
+    Table(
+        "functions",
+        ("corpus", "family", "function"),
+        "one function of a corpus",
+        (
+            Column("corpus", "string", "name of the corpus"),
+            *_FUNCTION,
+            Column("n_positive", "int64", "instances labelled positive"),
+            Column("n_negative", "int64", "instances that count as negative"),
+            Column("prevalence", "float64", "n_positive / (n_positive + n_negative)"),
+            Column("negatives", "string", "rest: unlabelled instances are negative; explicit: they are outside"),
+            Column("description", "string", "what the function is", nullable=True),
+        ),
+    ),
+    Table(
+        "partitions",
+        ("partition_id",),
+        "one partition of a model's neurons into experts",
+        (
+            Column("partition_id", "string", "16 hex digits of the digest of all that defines the partition"),
+            Column("model", "string", "hub id or folder name, as given"),
+            Column("revision", "string", "revision the neurons belong to"),
+            Column("method", "string", "kmeans, coactivation, function, random, native or imported"),
+            Column("n_experts", "int32", "experts in each layer"),
+            Column("seed", "int64", "seed, NULL where the method has none", nullable=True),
+            Column("parameters", "string", "JSON object of all other parameters"),
+            Column("run_id", "string", "run whose scores or activations were used", nullable=True),
+            Column("source_query", "string", "the SQL whose rows were clustered", nullable=True),
+            Column("duration_s", "float64", "wall time, in seconds"),
+        ),
+    ),
+    Table(
+        "experts",
+        ("partition_id", "stack", "layer", "neuron"),
+        "one neuron's place in a partition",
+        (
+            Column("partition_id", "string", "the partition"),
+            *_NEURON,
+            Column("expert", "int32", "index of the expert within its layer"),
+        ),
+    ),
+    Table(
+        "perturbations",
+        (
+            "perturbation_id",
+            "source_family",
+            "source_function",
+            "selection",
+            "dose",
+            "seed",
+            "target_family",
+            "target_function",
+        ),
+        "the effect on one target function of perturbing the neurons of one source function",
+        (
+            Column("perturbation_id", "string", "16 hex digits of the digest of all that defines the study"),
+            Column("source_family", "string", "family whose neurons were perturbed"),
+            Column("source_function", "string", "function whose neurons were perturbed"),
+            Column("selection", "string", "how they were chosen: functional, random, matched, other"),
+            Column("dose", "float64", "share of the layers' neurons perturbed"),
+            Column("seed", "int64", "seed of the selection and the perturbation"),
+            Column("target_family", "string", "family that was read out"),
+            Column("target_function", "string", "function that was read out"),
+            Column("run_id", "string", "run the selection comes from", nullable=True),
+            Column("partition_id", "string", "partition the selection comes from", nullable=True),
+            Column("source_query", "string", "the SQL that selected the neurons", nullable=True),
+            Column("kind", "string", "shuffle, noise, zero, mean, clamp or route-away"),
+            Column("scale", "float64", "factor of the perturbation"),
+            Column("n_neurons", "int64", "neurons perturbed"),
+            Column("readout", "string", "probe, loss or choice"),
+            Column("metric", "string", "unit of baseline and perturbed"),
+            Column("baseline", "float64", "readout of the model as it is"),
+            Column("perturbed", "float64", "readout under the perturbation"),
+            Column("n_instances", "int64", "instances read out"),
+        ),
+    ),
+)
+
+TABLES: Mapping[str, Table] = MappingProxyType({each.name: each for each in _ALL})
+"""All tables by name, in the order to read them."""
+
+
+def table(name: str) -> Table:
+    """Return the declaration of the table called `name`.
+
+    Raises
+    ------
+    UnknownNameError
+        If no such table is declared.
+    """
+    if name not in TABLES:
+        raise UnknownNameError("table", name, TABLES)
+    return TABLES[name]
