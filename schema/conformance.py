@@ -68,7 +68,7 @@ def check(table: Table, data: pa.Table) -> None:
 
 
 def _first(mask: pa.ChunkedArray) -> int:
-    return cast(int, pc.index(mask, True).as_py())
+    return cast("int", pc.index(mask, True).as_py())
 
 
 def _check_grain(table: Table, data: pa.Table) -> None:

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import StoreError, one_line
-from .tables import SCHEMA_VERSION
 from .table import Table
+from .tables import SCHEMA_VERSION
 
 __all__ = ["n_rows", "read", "write"]
 
@@ -40,7 +40,7 @@ def write(declared: Table, data: pa.Table, path: Path, *, metadata: Mapping[str,
         compression="zstd",
         compression_level=3,
         use_dictionary=others,
-        column_encoding={name: "BYTE_STREAM_SPLIT" for name in floats},
+        column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
         # Without the Arrow schema in the file, dictionary-encoded keys read back as plain strings everywhere.
         store_schema=False,
         write_page_index=False,

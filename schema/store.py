@@ -143,8 +143,18 @@ class Store:
         return tuple(root / file.path for commit in self.commits() for file in commit.files if file.table == name)
 
     @contextlib.contextmanager
-    def job(self, name: str, *, kind: str) -> Iterator["Job"]:
-        """Start, or go on with, the job called `name`; what it staged stays if it fails.
+    def job(self, name: str, *, kind: str, resume: bool = True) -> Iterator["Job"]:
+        """Start, or go on with, the job called `name`.
+
+        Parameters
+        ----------
+        name
+            Name of the job; it becomes part of the names of its files.
+        kind
+            What the job makes: corpus, run, …
+        resume
+            Whether the parts of an attempt that failed or was killed are kept for the next one. Only for
+            jobs whose name tells their content.
 
         Raises
         ------
@@ -152,6 +162,7 @@ class Store:
             If the folder cannot be written, the job is already committed, or another process is writing it.
         """
         staging = self.path / ".staging" / folder_name(name)
+        made = [folder for folder in (staging.parent, self.path) if not folder.exists()]
         try:
             staging.mkdir(parents=True, exist_ok=True)
             lock = (staging / "lock").open("a")
@@ -162,10 +173,18 @@ class Store:
             if self._commit_file(name).exists():
                 raise StoreError(f"{name} is already committed in {self.path}")
             try:
-                _discard_foreign_parts(staging)
+                _discard_parts(staging, only_foreign=resume)
             except OSError as error:
                 raise StoreError(f"cannot write {staging}: {error.strerror or error}") from error
-            yield Job(self, name, kind, staging)
+            try:
+                yield Job(self, name, kind, staging)
+            except BaseException:
+                if not resume:
+                    shutil.rmtree(staging, ignore_errors=True)
+                    for folder in made:
+                        with contextlib.suppress(OSError):
+                            folder.rmdir()
+                raise
 
     def check(self) -> tuple[Problem, ...]:
         """Return what is wrong: committed files that are missing, altered or unreadable, and stray files."""
@@ -326,11 +345,11 @@ def _hold(lock: IO[str], job: str, store: Path) -> None:
         raise StoreError(f"another process is writing {job} to {store}; wait for it, or stop it") from error
 
 
-def _discard_foreign_parts(staging: Path) -> None:
-    """Drop parts that another version staged: its code may compute something else."""
+def _discard_parts(staging: Path, *, only_foreign: bool) -> None:
+    """Drop staged parts: all, or only those another version staged, whose code may compute something else."""
     writer = staging / "writer.json"
     mine = json.dumps({"neuronlake_version": neuronlake_version(), "schema_version": SCHEMA_VERSION})
-    if writer.exists() and writer.read_text() != mine:
+    if not only_foreign or (writer.exists() and writer.read_text() != mine):
         for folder in staging.iterdir():
             if folder.is_dir():
                 shutil.rmtree(folder)

@@ -1,0 +1,1 @@
+"""Labelled corpora in: one reader a file, one builder for all."""

@@ -1,0 +1,71 @@
+"""What every reader yields: labelled texts and spans."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["Instance", "Negatives", "Source"]
+
+Negatives = Literal["rest", "explicit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One labelled text, or span of a text.
+
+    Parameters
+    ----------
+    text
+        The whole text; instances that are spans of one text repeat it.
+    labels
+        ``"family/function"`` to whether the instance has the function. What is not listed is negative, or
+        outside the function's evaluation, as the source's `negatives` says.
+    start, end
+        The span in characters, half open; None for the whole text.
+    target
+        Target text of sequence-to-sequence or choice data.
+    source_id
+        The instance's id in its source.
+    split_group
+        Texts of one group fall in the same half (a subject, a document); None: each text for itself.
+    """
+
+    text: str
+    labels: Mapping[str, bool]
+    start: int | None = None
+    end: int | None = None
+    target: str | None = None
+    source_id: str | None = None
+    split_group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A labelled corpus about to be read.
+
+    Parameters
+    ----------
+    instances
+        The instances; read once, in order, as a stream.
+    description
+        What the corpus is, one line.
+    licence
+        Its licence, None when unknown.
+    origin
+        Reader and file or folder name, such as ``"semcor: semcor3.0"``; no absolute path.
+    negatives
+        Whether instances without a label of a function count as its negatives.
+    dropped
+        What the reader leaves out, counted by reason; it grows while `instances` is read.
+    descriptions
+        ``"family/function"`` to one line of meaning, where there is more to say than the name.
+    """
+
+    instances: Iterable[Instance]
+    description: str
+    licence: str | None
+    origin: str
+    negatives: Negatives
+    dropped: Counter[str] = field(default_factory=Counter)
+    descriptions: Mapping[str, str] = field(default_factory=dict)
