@@ -33,7 +33,7 @@ from .tables import SCHEMA_VERSION, table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Commit", "CommittedFile", "Job", "Problem", "Store", "folder_name"]
+__all__ = ["Commit", "CommittedFile", "Job", "Problem", "Store", "corpus_job", "folder_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +130,15 @@ class Store:
         file = self._commit_file(job)
         return _read_commit(file) if file.exists() else None
 
-    def files(self, name: str) -> tuple[Path, ...]:
+    def files(self, name: str, *, job: str | None = None) -> tuple[Path, ...]:
         """Return the committed files of a table, as absolute paths.
+
+        Parameters
+        ----------
+        name
+            The table.
+        job
+            Only files of this job.
 
         Raises
         ------
@@ -140,7 +147,8 @@ class Store:
         """
         table(name)
         root = self.path.absolute()
-        return tuple(root / file.path for commit in self.commits() for file in commit.files if file.table == name)
+        commits = self.commits() if job is None else filter(None, [self.commit(job)])
+        return tuple(root / file.path for commit in commits for file in commit.files if file.table == name)
 
     @contextlib.contextmanager
     def job(self, name: str, *, kind: str, resume: bool = True) -> Iterator["Job"]:
@@ -311,6 +319,11 @@ class Job:
         except OSError as error:
             raise StoreError(f"cannot write the store {self._store.path}: {error.strerror or error}") from error
         return commit
+
+
+def corpus_job(corpus: str) -> str:
+    """Return the name of the job that makes the corpus called `corpus`."""
+    return f"corpus-{corpus}"
 
 
 def folder_name(name: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Instance", "Negatives", "Source"]
+__all__ = ["Instance", "Negatives", "Position", "Source"]
 
 Negatives = Literal["rest", "explicit"]
 
@@ -40,6 +40,30 @@ class Instance:
     split_group: str | None = None
 
 
+@dataclass(slots=True)
+class Position:
+    """Where reading stands, so that whoever finds a fault, reader or builder, can say where it is.
+
+    The reader moves it before it yields an instance; it is quoted in front of errors.
+
+    Parameters
+    ----------
+    file
+        File or data set, as the user named it.
+    unit
+        What `index` counts: line, row, sentence, …
+    index
+        Index of the last one read, from 1; 0 when the file as a whole is meant.
+    """
+
+    file: str = ""
+    unit: str = "row"
+    index: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}, {self.unit} {self.index}" if self.index else self.file
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A labelled corpus about to be read.
@@ -59,7 +83,10 @@ class Source:
     dropped
         What the reader leaves out, counted by reason; it grows while `instances` is read.
     descriptions
-        ``"family/function"`` to one line of meaning, where there is more to say than the name.
+        ``"family/function"`` to one line of meaning, where there is more to say than the name; it may grow
+        while `instances` is read.
+    position
+        Where reading stands.
     """
 
     instances: Iterable[Instance]
@@ -69,3 +96,4 @@ class Source:
     negatives: Negatives
     dropped: Counter[str] = field(default_factory=Counter)
     descriptions: Mapping[str, str] = field(default_factory=dict)
+    position: Position = field(default_factory=Position)

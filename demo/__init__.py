@@ -1,0 +1,1 @@
+"""A small corpus that shows what neuronlake finds, made to be read."""

@@ -1,0 +1,70 @@
+"""Sentences in which an ambiguous word has one of two senses, written for this package.
+
+Each of 16 nouns has 16 sentences a sense and the same surface form in all 32, so that a neuron that tells
+them apart responds to the sense. Position of the word and length of the sentence are balanced between the
+senses, and no content word of the context is in more than 4 sentences of a sense; the tests hold the file to that.
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from typing import Literal
+
+from ..ingest.corpora.instance import Instance, Source
+
+__all__ = ["read_word_senses"]
+
+_FILE = "word_senses.tsv"
+
+
+def read_word_senses(*, unit: Literal["sentence", "word"] = "sentence") -> Source:
+    """Return the sentences as a labelled corpus: for every word, one sense against the other.
+
+    A noun's function is ``semantic/<word>:<sense>-<other sense>``, true of the first sense in alphabetical
+    order. Sentences of other words are outside its evaluation.
+
+    Parameters
+    ----------
+    unit
+        What an instance is: the whole sentence, or the span of the word in it.
+    """
+    senses: dict[str, list[tuple[str, str]]] = {}  # word to (sense, sentence)
+    for line in resources.files(__name__.rpartition(".")[0]).joinpath(_FILE).read_text("utf-8").splitlines()[1:]:
+        word, sense, sentence = line.split("\t")
+        senses.setdefault(word, []).append((sense, sentence))
+    pairs = {word: (min(rows)[0], max(rows)[0]) for word, rows in senses.items()}
+    return Source(
+        instances=_instances(senses, pairs, unit),
+        description="original sentences in which a noun has one of two senses",
+        licence="Apache-2.0",
+        origin=f"word senses: {_FILE}",
+        negatives="explicit",
+        descriptions={
+            _label(word, pair): f"{word} in the sense {pair[0]}, against the sense {pair[1]}"
+            for word, pair in pairs.items()
+        },
+    )
+
+
+def _instances(
+    senses: Mapping[str, list[tuple[str, str]]],
+    pairs: Mapping[str, tuple[str, str]],
+    unit: Literal["sentence", "word"],
+) -> Iterator[Instance]:
+    for word, rows in senses.items():
+        label = _label(word, pairs[word])
+        for row, (sense, sentence) in enumerate(rows, start=1):
+            start = end = None
+            if unit == "word":
+                start = sentence.index(word)  # its only occurrence
+                end = start + len(word)
+            yield Instance(
+                text=sentence,
+                labels={label: sense == pairs[word][0]},
+                start=start,
+                end=end,
+                source_id=f"{word}/{row}",
+            )
+
+
+def _label(word: str, pair: tuple[str, str]) -> str:
+    return f"semantic/{word}:{pair[0]}-{pair[1]}"

@@ -1,0 +1,101 @@
+"""Knowledge as sentences: true facts against the same subject with a wrong object."""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from .instance import Instance
+from .sampling import capped
+
+__all__ = ["Relation", "fact_instances"]
+
+NOT_CORRUPTIBLE = "fact without a wrong object to set against it"
+REPEATED = "fact stated twice"
+BEYOND_CAP = "fact beyond the cap"
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """One relation between a subject and an object.
+
+    Parameters
+    ----------
+    name
+        Name of the function, such as ``"P36-capital"``.
+    template
+        One sentence with ``[X]`` for the subject and ``[Y]`` for the object.
+    is_symmetric
+        Whether the object stands in the same relation to the subject, as neighbours do.
+    """
+
+    name: str
+    template: str
+    is_symmetric: bool = False
+
+    @property
+    def label(self) -> str:
+        """The function as ``family/function``."""
+        return f"knowledge/{self.name}"
+
+    def sentence(self, subject: str, object_: str) -> str:
+        """Return the relation stated of a subject and an object."""
+        before, _, after = self.template.partition("[X]")
+        return before.replace("[Y]", object_) + subject + after.replace("[Y]", object_)
+
+
+def fact_instances(
+    relation: Relation,
+    facts: Sequence[tuple[str, str]],
+    *,
+    cap: int | None,
+    seed: int,
+    dropped: Counter[str],
+) -> Iterator[Instance]:
+    """Yield each fact as a true sentence, followed by a false one about the same subject.
+
+    The wrong object is drawn from the objects of all facts of the relation, each as often as it occurs, so that
+    an object tells as little as possible about truth by itself; it is never one the facts state of that subject.
+    (Facts are incomplete: what they do not state may still be true.)
+
+    Parameters
+    ----------
+    relation
+        The relation.
+    facts
+        Its subjects and objects, all that are known to be true.
+    cap
+        How many facts to use, chosen at random; None for all.
+    seed
+        Seed of both choices.
+    dropped
+        Counts what is left out, by reason.
+    """
+    distinct = list(dict.fromkeys(facts))
+    dropped[REPEATED] += len(facts) - len(distinct)
+    true_objects = _true_objects(relation, distinct)
+    pool = [object_ for _, object_ in distinct]
+    distinct_objects = set(pool)
+    chosen = capped(distinct, cap, by=lambda _: relation.name, seed=seed)
+    dropped[BEYOND_CAP] += len(distinct) - len(chosen)
+    generator = random.Random(f"{seed}/{relation.name}/corrupted")
+    for subject, object_ in chosen:
+        if distinct_objects <= true_objects[subject]:
+            dropped[NOT_CORRUPTIBLE] += 1
+            continue
+        wrong = generator.choice(pool)
+        while wrong in true_objects[subject]:
+            wrong = generator.choice(pool)
+        for stated, is_true in ((object_, True), (wrong, False)):
+            sentence = relation.sentence(subject, stated)
+            yield Instance(sentence, {relation.label: is_true}, split_group=subject)
+
+
+def _true_objects(relation: Relation, facts: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    """Return the objects that are true of each subject; a subject is never offered as its own object."""
+    true_objects: defaultdict[str, set[str]] = defaultdict(set)
+    for subject, object_ in facts:
+        true_objects[subject] |= {subject, object_}
+        if relation.is_symmetric:
+            true_objects[object_] |= {subject, object_}
+    return true_objects

@@ -1,0 +1,274 @@
+"""The ingestion job: load, tokenize, run and pool, score, commit.
+
+One job measures one checkpoint. Layers are scored and staged in parts, so that a job that was killed and is
+started again runs the model only for the parts that are still missing.
+"""
+
+import datetime
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+import transformers
+from numpy.typing import NDArray
+
+from ..errors import IngestError, StoreError
+from ..schema.store import Job, Store, neuronlake_version
+from . import rows
+from .forward import run_texts
+from .measurement import Measurement, prepare
+from .progress import Progress, SilentProgress
+from .scoring import Scores, score
+from .settings import Resources, Settings
+from .sites import Site, weight_norms
+from .spool import Spool
+
+__all__ = ["IngestReport", "ingest_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What a job did.
+
+    Parameters
+    ----------
+    run_id, model, revision
+        Keys of the run.
+    is_new
+        False if the store already held this measurement, so that nothing was done.
+    n_layers, n_neurons, n_functions, n_instances
+        What the run holds.
+    n_truncated, n_dropped
+        Texts cut at the token limit, and instances left without a token.
+    duration_s
+        Wall time.
+    """
+
+    run_id: str
+    model: str
+    revision: str
+    is_new: bool
+    n_layers: int
+    n_neurons: int
+    n_functions: int
+    n_instances: int
+    n_truncated: int
+    n_dropped: int
+    duration_s: float
+
+
+def ingest_model(
+    model: str,
+    *,
+    corpus: str,
+    store: str | os.PathLike[str],
+    revision: str | None = None,
+    random_init: int | None = None,
+    name: str | None = None,
+    settings: Settings | None = None,
+    resources: Resources | None = None,
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Measure every neuron of a model on a corpus and store what it responds to.
+
+    Measuring the same again changes nothing and is quick: the run's id is a digest of all that defines it.
+
+    Parameters
+    ----------
+    model
+        Hub id, folder or ``.gguf`` file of any transformers text model.
+    corpus
+        Name of a corpus in the store.
+    store
+        The store's folder.
+    revision
+        Branch, tag or commit on the hub, or subfolder of a local folder.
+    random_init
+        Seed of a random initialisation to measure in place of the checkpoint's weights.
+    name
+        Name to store the model under; the hub id or folder name if None.
+    settings
+        What defines the measurement; defaults of `Settings` if None.
+    resources
+        What the job may use; defaults of `Resources` if None.
+    progress
+        Where to report.
+
+    Raises
+    ------
+    UnknownNameError
+        If the store has no such corpus.
+    IngestError
+        If the model or the corpus cannot be measured as asked; the store is unchanged.
+    StoreError
+        If the store cannot be written.
+    """
+    started_at = datetime.datetime.now(datetime.UTC)
+    progress = progress or SilentProgress()
+    work = prepare(model, corpus, Store(store), revision, random_init, name, settings, resources, progress)
+    is_new = work.store.commit(work.run_id) is None
+    if is_new:
+        with work.store.job(work.run_id, kind="run") as job:
+            _measure(work, job, progress)
+            _write_run(work, job, started_at)
+            job.commit()
+    return IngestReport(
+        run_id=work.run_id,
+        model=work.model.name,
+        revision=work.model.revision,
+        is_new=is_new,
+        **work.sizes(),
+        n_truncated=work.tokens.n_truncated,
+        n_dropped=work.tokens.n_dropped,
+        duration_s=_seconds_since(started_at),
+    )
+
+
+def _measure(work: Measurement, job: Job, progress: Progress) -> None:
+    """Run the model for the parts that are not staged yet, and stage them."""
+    parts = [(number, part) for number, part in enumerate(work.parts()) if not _is_staged(job, number)]
+    if not parts:
+        return
+    sites = [site for _, part in parts for site in part]
+    n_neurons = sum(site.n_neurons for site in sites)
+    folder = _scratch_folder(work)
+    try:
+        spool = Spool(
+            n_neurons,
+            len(work.tokens.instance_id),
+            storage=work.settings.storage,
+            memory_bytes=work.chunk_bytes,
+            folder=folder,
+        )
+        run_texts(work, sites, spool, progress)
+        progress.phase("scoring", total=n_neurons, unit="neurons")
+        first = 0
+        for number, part in parts:
+            found = []
+            for site in part:
+                found.append(_score_layer(work, site, spool, first, progress))
+                first += site.n_neurons
+            _write_part(work, job, number, part, found)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_staged(job: Job, part: int) -> bool:
+    # The last table of a part to be written, so that it stands for all three.
+    return job.is_staged("neuron_functions", part)
+
+
+def _scratch_folder(work: Measurement) -> Path:
+    parent = work.store.path / ".staging"
+    try:
+        return Path(tempfile.mkdtemp(prefix=f"{work.run_id}-activations-", dir=parent))
+    except OSError as error:
+        raise StoreError(f"cannot write {parent}: {error.strerror or error}") from error
+
+
+def _score_layer(work: Measurement, site: Site, spool: Spool, first: int, progress: Progress) -> Scores:
+    """Score one layer, a block of neurons at a time."""
+    size = work.block_neurons
+    blocks = []
+    for start in range(0, site.n_neurons, size):
+        stop = min(start + size, site.n_neurons)
+        try:
+            activations = spool.block(first + start, first + stop)
+            blocks.append(score(activations, work.labels, n_top=work.settings.n_top, n_threads=torch.get_num_threads()))
+        except IngestError as error:
+            raise IngestError(
+                f"{work.model.name}, {site.stack} layer {site.layer}, neurons from {start}: {error}"
+            ) from error
+        progress.advance(stop - start)
+    return Scores(*(np.concatenate(arrays) for arrays in zip(*map(_arrays, blocks), strict=True)))
+
+
+def _arrays(scores: Scores) -> tuple[NDArray, ...]:  # type: ignore[type-arg]
+    return scores.scores, scores.statistics, scores.top_instance, scores.top_value
+
+
+def _write_part(work: Measurement, job: Job, number: int, part: Sequence[Site], found: Sequence[Scores]) -> None:
+    keys, model = work.keys, work.model
+    neurons, tops, functions = [], [], []
+    for site, scores in zip(part, found, strict=True):
+        input_norm, output_norm = weight_norms(model.module, site)
+        neurons.append(rows.neuron_rows(keys, site, scores, (input_norm.numpy(), output_norm.numpy())))
+        tops.append(
+            rows.top_instance_rows(keys, site, scores, corpus=work.corpus.name, instance_id=work.tokens.instance_id)
+        )
+        functions.append(rows.neuron_function_rows(keys, site, scores, work.labels.functions))
+    for name, tables in (("neurons", neurons), ("top_instances", tops), ("neuron_functions", functions)):
+        job.write(name, pa.concat_tables(tables), part=number, model=model.name, revision=model.revision)
+
+
+def _write_run(work: Measurement, job: Job, started_at: datetime.datetime) -> None:
+    keys, model, settings = work.keys, work.model, work.settings
+    run: dict[str, object] = {
+        "weights_sha256": model.weights_sha256,
+        "is_random_init": model.seed is not None,
+        "corpus": work.corpus.name,
+        "corpus_sha256": work.corpus.sha256,
+        "site": "activation",
+        "pooling": settings.pooling,
+        "router": None,
+        "dtype": settings.dtype,
+        "storage": settings.storage,
+        "max_tokens": settings.max_tokens,
+        "layers": None if settings.layers is None else ",".join(map(str, settings.layers)),
+        "n_texts": work.tokens.n_texts,
+        "n_instances": len(work.tokens.instance_id),
+        "n_tokens": work.tokens.n_tokens,
+        "n_truncated": work.tokens.n_truncated,
+        "n_dropped": work.tokens.n_dropped,
+        "seed": model.seed,
+        "device": _device_name(work.resources.device),
+        "neuronlake_version": neuronlake_version(),
+        "torch_version": str(torch.__version__),
+        "transformers_version": transformers.__version__,
+        "python_version": platform.python_version(),
+        "started_at": started_at,
+        "duration_s": _seconds_since(started_at),
+    }
+    layers: list[dict[str, object]] = [
+        {
+            "stack": site.stack,
+            "layer": site.layer,
+            "n_neurons": site.n_neurons,
+            "n_native_experts": None,
+            "activation_function": site.activation_function,
+            "is_gated": site.is_gated,
+            "module_path": site.module_path,
+        }
+        for site in work.sites
+    ]
+    functions: list[dict[str, object]] = [
+        {
+            "family": family,
+            "function": function,
+            "n_positive": counts.n_positive,
+            "n_negative": counts.n_negative,
+            "prevalence": counts.n_positive / (counts.n_positive + counts.n_negative),
+            "n_positive_half_a": counts.n_positive_half[0],
+            "n_negative_half_a": counts.n_negative_half[0],
+            "n_positive_half_b": counts.n_positive_half[1],
+            "n_negative_half_b": counts.n_negative_half[1],
+        }
+        for (family, function), counts in zip(work.labels.functions, work.labels.function_counts(), strict=True)
+    ]
+    for name, each in (("runs", [run]), ("layers", layers), ("run_functions", functions)):
+        job.write(name, rows.records(name, keys, each), model=model.name, revision=model.revision)
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
+def _seconds_since(moment: datetime.datetime) -> float:
+    return (datetime.datetime.now(datetime.UTC) - moment).total_seconds()

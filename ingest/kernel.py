@@ -1,0 +1,287 @@
+"""The walk over one neuron's sorted activations that scores it for every function, compiled by numba.
+
+The average precision of activations ``a`` for labels ``y`` with P positives is, ties included,
+``1/P * sum over positives i of TP_i / T_i`` with ``T_i = #{a >= a_i}`` and ``TP_i`` the positives among them
+(scikit-learn's ``average_precision_score``). ``T_i`` does not depend on the labels. So each neuron is sorted
+once, and one walk down the sorted instances visits only their labels:
+
+- the positives' terms add up to AP; with ``H_i`` the sum of ``1/T`` over instances above i's tie group and
+  ``H`` over all, ``sum over all i of TP_i / T_i = sum over positives j of (H - H_j)``, which gives the
+  complement's AP without visiting its positives;
+- the positives' ranks give the AUROC, the first k instances are the top instances;
+- the instances tied at the minimum (a ReLU's zeros) are one tie group, added in closed form and never sorted.
+
+A function with explicit negatives counts its own T over its own instances, in the same walk. The halves are
+the same sums with counters of their own: a tie group is one in its half too.
+
+Nothing here checks bounds or types: `scoring.score` does, before it calls.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+__all__ = ["score_neurons"]
+
+# Accumulators of one function in the walk; where there are three, over all instances, half a and half b.
+_TRUE = 0  # positives so far
+_AP = 3  # sum over positives of TP / T
+_REST = 6  # rest: sum over positives of H above them; explicit: sum over negatives of (T - TP) / T
+_RANK = 9  # sum over positives of their mean rank from the top
+_SUM_POSITIVE = 10  # sum over positives of the activation
+# Explicit functions only: they count their own instances.
+_SEEN = 11  # evaluated instances so far
+_SUM = 14  # sum over evaluated instances of the activation
+_BEFORE = 15  # evaluated instances before the present tie group
+_N_ACCUMULATORS = 16
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def score_neurons(
+    activations: NDArray[np.float32],
+    is_rest: NDArray[np.bool_],
+    half: NDArray[np.uint8],
+    indptr: NDArray[np.int64],
+    function: NDArray[np.int32],
+    is_positive: NDArray[np.uint8],
+    counts: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    statistics: NDArray[np.float32],
+    top_instance: NDArray[np.int64],
+    top_value: NDArray[np.float32],
+) -> None:
+    """Fill the last four arrays, a row a neuron, from the others (see `scoring.score` and `LabelIndex`)."""
+    n_neurons, n_instances = activations.shape
+    keys = np.empty(n_instances, dtype=np.uint64)
+    spare = np.empty(n_instances, dtype=np.uint64)
+    accumulators = np.empty((len(is_rest), _N_ACCUMULATORS), dtype=np.float64)
+    for neuron in range(n_neurons):
+        values = activations[neuron]
+        total, lowest = _describe(values, statistics[neuron])
+        n_above = _sort_above(values, lowest, keys, spare)
+        order = keys[:n_above]
+        for rank in range(min(len(top_instance[neuron]), n_above)):
+            instance = np.int64(order[rank] & np.uint64(0xFFFFFFFF))
+            top_instance[neuron, rank] = instance
+            top_value[neuron, rank] = values[instance]
+        accumulators[:] = 0.0
+        sums = _walk(values, order, is_rest, half, indptr, function, is_positive, accumulators)
+        _finish(accumulators, sums, lowest, total, n_above, is_rest, counts, scores[neuron])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _describe(values, statistics):
+    """Fill mean, std, min, max and firing rate; return the sum and the minimum."""
+    total = 0.0
+    lowest = values[0]
+    highest = values[0]
+    n_firing = 0
+    for value in values:
+        total += value
+        lowest = min(lowest, value)
+        highest = max(highest, value)
+        n_firing += value > 0
+    mean = total / len(values)
+    squares = 0.0
+    for value in values:
+        squares += (value - mean) * (value - mean)
+    statistics[0] = mean
+    statistics[1] = np.sqrt(squares / len(values))
+    statistics[2] = lowest
+    statistics[3] = highest
+    statistics[4] = n_firing / len(values)
+    return total, lowest
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _sort_above(values, lowest, keys, spare):
+    """Sort the instances above the minimum, highest first; return how many there are.
+
+    A key holds the activation's order-preserving bits, inverted, above the instance's index: a stable radix
+    sort of the upper half, least significant digit first, eleven bits at a time.
+    """
+    n_above = 0
+    digits = np.zeros((3, 2048), dtype=np.int64)
+    bits = values.view(np.uint32)
+    for instance in range(len(values)):
+        value = values[instance]
+        if value > lowest:
+            # -0.0 and 0.0 are one activation, so they get the same bits.
+            word = bits[instance] if value != 0.0 else np.uint32(0)
+            ascending = ~word if word >> np.uint32(31) else word | np.uint32(0x80000000)
+            descending = np.uint64(np.uint32(~ascending))
+            keys[n_above] = (descending << np.uint64(32)) | np.uint64(instance)
+            digits[0, descending & np.uint64(2047)] += 1
+            digits[1, (descending >> np.uint64(11)) & np.uint64(2047)] += 1
+            digits[2, descending >> np.uint64(22)] += 1
+            n_above += 1
+    source, target = keys, spare
+    for digit in range(3):
+        shift = np.uint64(32 + 11 * digit)
+        counts = digits[digit]
+        start = 0
+        for bucket in range(2048):
+            size = counts[bucket]
+            counts[bucket] = start
+            start += size
+        for index in range(n_above):
+            bucket = (source[index] >> shift) & np.uint64(2047)
+            target[counts[bucket]] = source[index]
+            counts[bucket] += 1
+        source, target = target, source
+    keys[:n_above] = source[:n_above]
+    return n_above
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _count(sums, side, positive, rest):
+    """Count one label of the present tie group."""
+    if positive:
+        sums[_TRUE] += 1.0
+        sums[_TRUE + side] += 1.0
+    if not rest:
+        sums[_SEEN] += 1.0
+        sums[_SEEN + side] += 1.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _add(sums, side, positive, rest, value, rank, inverse, inverse_half, above, above_half):
+    """Add one label's terms, its whole tie group being counted.
+
+    `inverse` is 1 / T and `above` the sum of 1 / T above the group, over all instances and over the half.
+    """
+    if rest:
+        sums[_AP] += sums[_TRUE] * inverse
+        sums[_AP + side] += sums[_TRUE + side] * inverse_half
+        sums[_REST] += above
+        sums[_REST + side] += above_half
+        sums[_RANK] += rank
+        sums[_SUM_POSITIVE] += value
+        return
+    sums[_SUM] += value
+    if positive:
+        sums[_AP] += sums[_TRUE] / sums[_SEEN]
+        sums[_AP + side] += sums[_TRUE + side] / sums[_SEEN + side]
+        sums[_RANK] += 0.5 * (sums[_BEFORE] + 1.0 + sums[_SEEN])
+        sums[_SUM_POSITIVE] += value
+    else:
+        sums[_REST] += 1.0 - sums[_TRUE] / sums[_SEEN]
+        sums[_REST + side] += 1.0 - sums[_TRUE + side] / sums[_SEEN + side]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _walk(values, order, is_rest, half, indptr, function, is_positive, accumulators):
+    """Walk the sorted instances, tie group by tie group, and fill the accumulators.
+
+    Returns how many instances were seen and the sum of 1 / T, each over all, half a and half b.
+    """
+    seen = np.zeros(3, dtype=np.int64)
+    harmonic = np.zeros(3, dtype=np.float64)
+    group = np.zeros(3, dtype=np.int64)
+    start = 0
+    while start < len(order):
+        first = np.int64(order[start] & np.uint64(0xFFFFFFFF))
+        value = values[first]
+        stop = start + 1
+        while stop < len(order) and (order[stop] ^ order[start]) >> np.uint64(32) == 0:
+            stop += 1
+        rank = 0.5 * (start + 1 + stop)
+        if stop == start + 1:
+            side = half[first] + 1
+            seen[0] = stop
+            seen[side] += 1
+            inverse = 1.0 / stop
+            inverse_half = 1.0 / seen[side]
+            above = harmonic[0]
+            above_half = harmonic[side]
+            for entry in range(indptr[first], indptr[first + 1]):
+                rest = is_rest[function[entry]]
+                positive = is_positive[entry]
+                sums = accumulators[function[entry]]
+                _count(sums, side, positive, rest)
+                _add(sums, side, positive, rest, value, rank, inverse, inverse_half, above, above_half)
+                sums[_BEFORE] = sums[_SEEN]
+            harmonic[0] += inverse
+            harmonic[side] += inverse_half
+        else:
+            # Count the whole group before adding its terms, and add them all before moving on: a term must
+            # see all of its own group at its T, and none of it above.
+            group[:] = 0
+            for index in range(start, stop):
+                instance = np.int64(order[index] & np.uint64(0xFFFFFFFF))
+                side = half[instance] + 1
+                group[0] += 1
+                group[side] += 1
+                for entry in range(indptr[instance], indptr[instance + 1]):
+                    _count(accumulators[function[entry]], side, is_positive[entry], is_rest[function[entry]])
+            seen += group
+            inverse = 1.0 / stop
+            for index in range(start, stop):
+                instance = np.int64(order[index] & np.uint64(0xFFFFFFFF))
+                side = half[instance] + 1
+                inverse_half = 1.0 / seen[side]
+                above = harmonic[0]
+                above_half = harmonic[side]
+                for entry in range(indptr[instance], indptr[instance + 1]):
+                    rest = is_rest[function[entry]]
+                    positive = is_positive[entry]
+                    sums = accumulators[function[entry]]
+                    _add(sums, side, positive, rest, value, rank, inverse, inverse_half, above, above_half)
+            for index in range(start, stop):
+                instance = np.int64(order[index] & np.uint64(0xFFFFFFFF))
+                for entry in range(indptr[instance], indptr[instance + 1]):
+                    sums = accumulators[function[entry]]
+                    sums[_BEFORE] = sums[_SEEN]
+            for side in range(3):
+                harmonic[side] += group[side] / max(seen[side], 1)
+        start = stop
+    return seen, harmonic
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _finish(
+    accumulators,
+    sums_of_all,
+    lowest,
+    total,
+    n_above,
+    is_rest,
+    counts,
+    scores,
+):
+    """Add the group tied at the minimum in closed form and turn sums into scores."""
+    seen, harmonic = sums_of_all
+    for index in range(len(is_rest)):
+        sums = accumulators[index]
+        rest = is_rest[index]
+        for side in range(3):
+            positives = counts[index, side, 0]
+            evaluated = counts[index, side, 1]
+            negatives = evaluated - positives
+            left = positives - sums[_TRUE + side]  # positives in the bottom group
+            average = np.nan
+            complement = np.nan
+            if positives > 0 and negatives > 0:
+                average = (sums[_AP + side] + left * positives / evaluated) / positives
+                if rest:
+                    n_bottom = evaluated - seen[side]
+                    h_above = sums[_REST + side] + left * harmonic[side]
+                    h_all = harmonic[side] + n_bottom / evaluated
+                    # Over all instances TP / T adds up to P * H - (the H above each positive).
+                    complement = (negatives - (positives * h_all - h_above) + positives * average) / negatives
+                else:
+                    left_negative = negatives - (sums[_SEEN + side] - sums[_TRUE + side])
+                    complement = (sums[_REST + side] + left_negative * negatives / evaluated) / negatives
+            if side == 0:
+                before = n_above if rest else sums[_SEEN]
+                ranks = sums[_RANK] + left * 0.5 * (before + 1.0 + evaluated)
+                sum_positive = sums[_SUM_POSITIVE] + left * lowest
+                sum_all = total if rest else sums[_SUM] + (evaluated - sums[_SEEN]) * lowest
+                scores[index, 0] = average
+                scores[index, 1] = complement
+                scores[index, 2] = 1.0 - (ranks - 0.5 * positives * (positives + 1.0)) / (positives * negatives)
+                scores[index, 3] = sum_positive / positives
+                scores[index, 4] = (sum_all - sum_positive) / negatives
+            else:
+                scores[index, 4 + side] = average
+                scores[index, 6 + side] = complement

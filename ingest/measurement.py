@@ -1,0 +1,136 @@
+"""One checkpoint on one corpus with given settings, ready to be measured."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import IngestError
+from ..schema.identity import identifier
+from ..schema.store import Store
+from ..schema.tables import SCHEMA_VERSION
+from . import rows
+from .labels import LabelIndex
+from .models import Model, load
+from .progress import Progress
+from .settings import Resources, Settings
+from .sites import Site, find_sites
+from .stored_corpus import StoredCorpus
+from .tokens import TokenizedCorpus, tokenize
+
+__all__ = ["Measurement", "prepare"]
+
+# Rows of neuron_functions a part aims at: large enough for whole row groups, small enough to build in memory.
+PART_ROWS = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A measurement about to be made: everything it needs, loaded and checked."""
+
+    store: Store
+    model: Model
+    sites: tuple[Site, ...]
+    corpus: StoredCorpus
+    tokens: TokenizedCorpus
+    labels: LabelIndex
+    settings: Settings
+    resources: Resources
+    run_id: str
+
+    @property
+    def keys(self) -> rows.RunKeys:
+        """The columns that every table of the run begins with."""
+        return rows.RunKeys(self.run_id, self.model.name, self.model.revision, self.model.step)
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens in one batch."""
+        return self.resources.batch_tokens or (4096 if self.resources.device == "cpu" else 32768)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Memory for pooled activations; the rest is for blocks of neurons while they are scored."""
+        return max(1, self.resources.memory_bytes * 3 // 4)
+
+    @property
+    def block_neurons(self) -> int:
+        """Neurons scored at a time."""
+        return min(512, max(1, self.resources.memory_bytes // 8 // (4 * len(self.tokens.instance_id))))
+
+    def sizes(self) -> dict[str, int]:
+        """Return what is measured, as the reports name it."""
+        return {
+            "n_layers": len(self.sites),
+            "n_neurons": sum(site.n_neurons for site in self.sites),
+            "n_functions": len(self.labels.functions),
+            "n_instances": len(self.tokens.instance_id),
+        }
+
+    def parts(self) -> list[list[Site]]:
+        """Cut the layers into parts of about `PART_ROWS` rows of neuron_functions."""
+        parts: list[list[Site]] = [[]]
+        size = 0
+        for site in self.sites:
+            n_rows = site.n_neurons * len(self.labels.functions)
+            if parts[-1] and size + n_rows > PART_ROWS:
+                parts.append([])
+                size = 0
+            parts[-1].append(site)
+            size += n_rows
+        return parts
+
+
+def prepare(
+    model: str,
+    corpus: str,
+    store: Store,
+    revision: str | None,
+    random_init: int | None,
+    name: str | None,
+    settings: Settings | None,
+    resources: Resources | None,
+    progress: Progress,
+) -> Measurement:
+    """Load the model, find its neurons, read the corpus and tokenize it (see `job.ingest_model`)."""
+    settings, resources = settings or Settings(), resources or Resources()
+    stored = StoredCorpus(store, corpus)
+    if resources.device == "auto":
+        resources = dataclasses.replace(resources, device="cuda" if torch.cuda.is_available() else "cpu")
+    loaded = load(
+        model, revision=revision, random_init=random_init, name=name, dtype=settings.dtype, device=resources.device
+    )
+    if loaded.notice:
+        progress.note(loaded.notice)
+    sites = _select(find_sites(loaded.module, loaded.config, stack=loaded.stack, name=loaded.name), settings.layers)
+    settings = dataclasses.replace(settings, max_tokens=min(settings.max_tokens, _position_limit(loaded)))
+    definition = {
+        "schema_version": SCHEMA_VERSION,
+        "model": loaded.name,
+        "revision": loaded.revision,
+        "weights_sha256": loaded.weights_sha256,
+        "corpus": corpus,
+        "corpus_sha256": stored.sha256,
+        "site": "activation",
+        **dataclasses.asdict(settings),
+    }
+    tokens = tokenize(stored, loaded.tokenizer, max_tokens=settings.max_tokens)
+    labels = stored.label_index(tokens.instance_id, tokens.text)
+    return Measurement(store, loaded, sites, stored, tokens, labels, settings, resources, identifier(definition))
+
+
+def _select(sites: tuple[Site, ...], layers: tuple[int, ...] | None) -> tuple[Site, ...]:
+    if layers is None:
+        return sites
+    known = {site.layer for site in sites}
+    unknown = sorted(set(layers) - known)
+    if unknown or not layers:
+        raise IngestError(f"no layer {unknown}; the model has layers 0 to {max(known)}")
+    return tuple(site for site in sites if site.layer in layers)
+
+
+def _position_limit(model: Model) -> int:
+    """Return the longest text the model takes, in tokens."""
+    # RoBERTa and its kin count positions from padding_idx + 1; their tokenizers know, so the lower one holds.
+    positions = getattr(model.config, "max_position_embeddings", None)
+    return min(int(model.tokenizer.model_max_length), int(positions or 1 << 31), (1 << 31) - 1)

@@ -1,0 +1,251 @@
+"""A checkpoint in memory: any transformers text model, from the hub, a folder or a GGUF file."""
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from ..errors import IngestError, UnknownNameError, one_line
+
+__all__ = ["DType", "Model", "load", "parse_step"]
+
+DType = Literal["float32", "bfloat16", "float16"]
+
+_STEP = re.compile(r"(?:^|[^a-z])(?:global[-_]?step|step|checkpoint|ckpt)s?[-_=]?(\d+)(k?)(?![0-9a-z])", re.IGNORECASE)
+# Weights that a checkpoint may lack without harm: they come after the last feed-forward layer.
+_OPTIONAL_WEIGHTS = re.compile(r"(^|\.)pooler\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A loaded checkpoint.
+
+    Parameters
+    ----------
+    name, revision
+        The keys its measurements are stored under.
+    step
+        Training step, None when unknown.
+    module
+        The transformer body that is run, in evaluation mode: no language-model head, and of an
+        encoder-decoder the encoder.
+    config
+        Its text configuration.
+    tokenizer
+        A fast tokenizer.
+    weights_sha256
+        Digest of the body's parameters and buffers: names, types, shapes and bytes.
+    seed
+        Seed of a random initialisation, None for given weights.
+    stack
+        Whether the body attends both ways (encoder) or to the left (decoder).
+    notice
+        What the caller should be told about the choice of body, None if nothing.
+    """
+
+    name: str
+    revision: str
+    step: int | None
+    module: nn.Module
+    config: PreTrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    weights_sha256: str
+    seed: int | None
+    stack: Literal["encoder", "decoder"]
+    notice: str | None
+
+
+def load(
+    model: str,
+    *,
+    revision: str | None = None,
+    random_init: int | None = None,
+    name: str | None = None,
+    dtype: DType = "float32",
+    device: str = "cpu",
+) -> Model:
+    """Load a model ready to be measured.
+
+    Parameters
+    ----------
+    model
+        Hub id, folder, or path of a ``.gguf`` file.
+    revision
+        Branch, tag or commit on the hub; the name of a subfolder of a local folder.
+    random_init
+        Initialise the architecture randomly with this seed in place of the checkpoint's weights. Weights are
+        drawn on the CPU in float32, so that the seed means the same everywhere.
+    name
+        Name to store the model under; the hub id or folder name if None.
+    dtype
+        Floating-point type of the weights.
+    device
+        Torch device.
+
+    Raises
+    ------
+    IngestError
+        If it is not there, is no text model, lacks weights, or holds NaN or infinite weights.
+    """
+    source = _locate(model, revision)
+    label = name or source.name
+    with _without_progress_bars():
+        return _load(source, model, label, revision, random_init, dtype, device)
+
+
+def _load(
+    source: "_Source", model: str, label: str, revision: str | None, random_init: int | None, dtype: DType, device: str
+) -> Model:
+    config = _from_hub(AutoConfig, source, model)
+    tokenizer = _from_hub(AutoTokenizer, source, model)
+    if not getattr(tokenizer, "is_fast", False):
+        raise IngestError(
+            f"model {label}: its tokenizer {type(tokenizer).__name__} is not a fast one, which spans need"
+        )
+    if random_init is None:
+        whole = _load_weights(source, model, dtype)
+        stored_revision = revision or "main"
+        step = parse_step(stored_revision)
+    else:
+        whole = _initialise(config, random_init, label).to(getattr(torch, dtype))
+        stored_revision = f"random-{random_init}"
+        step = 0
+    body, stack, notice = _body(whole, config, label)
+    try:
+        body = body.eval().to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise IngestError(f"model {label} does not load on device {device}: {one_line(error)}") from error
+    return Model(
+        name=label,
+        revision=stored_revision,
+        step=step,
+        module=body,
+        config=config.get_text_config(),
+        tokenizer=tokenizer,
+        weights_sha256=_digest(body, label),
+        seed=random_init,
+        stack=stack,
+        notice=notice,
+    )
+
+
+def parse_step(revision: str) -> int | None:
+    """Return the training step a revision's name tells, None if it tells none.
+
+    Examples
+    --------
+    >>> parse_step("step3000"), parse_step("checkpoint-500"), parse_step("step_5k"), parse_step("main")
+    (3000, 500, 5000, None)
+    """
+    found = _STEP.search(revision)
+    return int(found[1]) * (1000 if found[2] else 1) if found else None
+
+
+@contextlib.contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Keep transformers' bars off the caller's terminal: a job shows its own."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    path: str
+    name: str
+    arguments: dict[str, str]
+    is_local: bool
+
+
+def _locate(model: str, revision: str | None) -> _Source:
+    path = Path(model)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise IngestError(f"no GGUF file {model}")
+        if revision is not None:
+            raise IngestError(f"{model} is one file and has no revision {revision!r}")
+        return _Source(str(path.parent), path.stem, {"gguf_file": path.name}, is_local=True)
+    if path.is_dir():
+        name = path.resolve().name
+        if revision is None:
+            return _Source(str(path), name, {}, is_local=True)
+        if not (path / revision).is_dir():
+            folders = [each.name for each in path.iterdir() if each.is_dir()]
+            raise UnknownNameError(f"revision (subfolder) of {model}", revision, folders)
+        return _Source(str(path / revision), name, {}, is_local=True)
+    return _Source(model, model, {"revision": revision} if revision else {}, is_local=False)
+
+
+def _from_hub(kind: type, source: _Source, model: str) -> Any:  # noqa: ANN401 - transformers' factories are untyped
+    try:
+        return kind.from_pretrained(source.path, **source.arguments)  # type: ignore[attr-defined]
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        where = f"folder {source.path}" if source.is_local else "no such folder here, and the hub did not give it"
+        raise IngestError(f"cannot load model {model!r} ({where}): {one_line(error)}") from error
+
+
+def _load_weights(source: _Source, model: str, dtype: DType) -> nn.Module:
+    try:
+        whole, found = AutoModel.from_pretrained(
+            source.path, **source.arguments, dtype=getattr(torch, dtype), output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise IngestError(f"cannot load the weights of model {model!r}: {one_line(error)}") from error
+    missing = sorted(key for key in found["missing_keys"] if not _OPTIONAL_WEIGHTS.search(key))
+    if missing:
+        raise IngestError(
+            f"model {model!r}: the checkpoint lacks {len(missing)} weights of {type(whole).__name__}, "
+            f"{missing[0]} the first; they would have been random"
+        )
+    return whole  # type: ignore[no-any-return]
+
+
+def _initialise(config: PreTrainedConfig, seed: int, label: str) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            return AutoModel.from_config(config, dtype=torch.float32)  # type: ignore[no-any-return, no-untyped-call]
+        except (ValueError, ImportError) as error:
+            raise IngestError(f"model {label}: {one_line(error)}") from error
+
+
+def _body(
+    whole: nn.Module, config: PreTrainedConfig, label: str
+) -> tuple[nn.Module, Literal["encoder", "decoder"], str | None]:
+    """Return the part to run, its stack, and what the caller should be told."""
+    if config.is_encoder_decoder:
+        notice = f"{label} is an encoder-decoder: its encoder is measured, its decoder is not"
+        return whole.get_encoder(), "encoder", notice  # type: ignore[operator]
+    # A causal mask is a property of the attention modules; the configuration's flags are not reliable
+    # (GPT-2 says is_decoder = False).
+    causal = [module.is_causal for module in whole.modules() if isinstance(getattr(module, "is_causal", None), bool)]
+    is_decoder = any(causal) or bool(getattr(config, "is_decoder", False))
+    return whole, "decoder" if is_decoder else "encoder", None
+
+
+def _digest(body: nn.Module, label: str) -> str:
+    def digest_one(item: tuple[str, torch.Tensor]) -> str:
+        name, tensor = item
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise IngestError(f"model {label}: weight {name} holds NaN or infinite values")
+        plain = tensor.detach().to("cpu").contiguous()
+        digest = hashlib.sha256(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    with ThreadPoolExecutor() as pool:
+        digests = list(pool.map(digest_one, sorted(body.state_dict().items())))
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()

@@ -1,0 +1,99 @@
+"""What a job would do: rows, bytes and time, before anything is written."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..schema.store import Store
+from .forward import estimate_seconds
+from .measurement import prepare
+from .progress import SilentProgress
+from .settings import Resources, Settings
+
+__all__ = ["IngestPlan", "plan_ingest"]
+
+# Bytes of a row of each table on disk, measured (docs/benchmarks.md).
+_ROW_BYTES = {"neuron_functions": 16, "neurons": 30, "top_instances": 6}
+
+
+@dataclass(frozen=True, slots=True)
+class IngestPlan:
+    """What a job would do.
+
+    Parameters
+    ----------
+    run_id
+        Id the run would have.
+    is_new
+        False if the store already holds it.
+    n_layers, n_neurons, n_functions, n_instances, n_texts, n_tokens, n_truncated, n_dropped
+        What would be measured.
+    n_rows
+        Rows it would write, by table.
+    parquet_bytes
+        Their size on disk, estimated.
+    activation_bytes
+        Pooled activations to keep until they are scored.
+    spill_bytes
+        How much of them would go to disk.
+    forward_s
+        Wall time of the forward passes, estimated from a few batches on this machine.
+    """
+
+    run_id: str
+    is_new: bool
+    n_layers: int
+    n_neurons: int
+    n_functions: int
+    n_instances: int
+    n_texts: int
+    n_tokens: int
+    n_truncated: int
+    n_dropped: int
+    n_rows: dict[str, int]
+    parquet_bytes: int
+    activation_bytes: int
+    spill_bytes: int
+    forward_s: float
+
+
+def plan_ingest(
+    model: str,
+    *,
+    corpus: str,
+    store: str | os.PathLike[str],
+    revision: str | None = None,
+    random_init: int | None = None,
+    name: str | None = None,
+    settings: Settings | None = None,
+    resources: Resources | None = None,
+) -> IngestPlan:
+    """Say what `ingest_model` with the same arguments would do, without writing anything.
+
+    Loads the model, tokenizes the corpus and times a few batches.
+    """
+    work = prepare(model, corpus, Store(store), revision, random_init, name, settings, resources, SilentProgress())
+    sizes = work.sizes()
+    n_neurons, n_instances = sizes["n_neurons"], sizes["n_instances"]
+    n_rows = {
+        "neuron_functions": n_neurons * sizes["n_functions"],
+        "neurons": n_neurons,
+        "top_instances": n_neurons * work.settings.n_top,
+    }
+    activation_bytes = n_neurons * n_instances * np.dtype(work.settings.storage).itemsize
+    chunk_bytes = min(activation_bytes, work.chunk_bytes)
+    return IngestPlan(
+        run_id=work.run_id,
+        is_new=work.store.commit(work.run_id) is None,
+        **sizes,
+        n_texts=work.tokens.n_texts,
+        n_tokens=work.tokens.n_tokens,
+        n_truncated=work.tokens.n_truncated,
+        n_dropped=work.tokens.n_dropped,
+        n_rows=n_rows,
+        parquet_bytes=sum(_ROW_BYTES[table] * n for table, n in n_rows.items()),
+        activation_bytes=activation_bytes,
+        spill_bytes=(activation_bytes - 1) // chunk_bytes * chunk_bytes,
+        forward_s=estimate_seconds(work),
+    )

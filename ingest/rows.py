@@ -1,0 +1,110 @@
+"""Arrow rows of the tables a run writes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ..schema.conformance import arrow_schema
+from ..schema.tables import table
+from .scoring import SCORE_NAMES, STATISTIC_NAMES, Scores
+from .sites import Site
+
+__all__ = ["RunKeys", "neuron_function_rows", "neuron_rows", "records", "top_instance_rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunKeys:
+    """The columns that every table of a run begins with."""
+
+    run_id: str
+    model: str
+    revision: str
+    step: int | None
+
+
+def records(name: str, keys: RunKeys, rows: list[dict[str, object]]) -> pa.Table:
+    """Return rows of a small table, given as one mapping a row without the run's keys."""
+    shared = {"run_id": keys.run_id, "model": keys.model, "revision": keys.revision, "step": keys.step}
+    return pa.Table.from_pylist([shared | row for row in rows], schema=arrow_schema(table(name)))
+
+
+def neuron_rows(
+    keys: RunKeys, site: Site, scores: Scores, norms: tuple[NDArray[np.float32], NDArray[np.float32]]
+) -> pa.Table:
+    """Return one row of ``neurons`` a neuron of a layer."""
+    n = site.n_neurons
+    columns: dict[str, pa.Array] = {
+        **_site_columns(site, n),
+        "neuron": pa.array(np.arange(n, dtype=np.int32)),
+        "native_expert": pa.nulls(n, pa.int32()),
+        "n_routed": pa.nulls(n, pa.int64()),
+        "input_norm": pa.array(norms[0]),
+        "output_norm": pa.array(norms[1]),
+    }
+    for index, name in enumerate(STATISTIC_NAMES):
+        columns[name] = pa.array(np.ascontiguousarray(scores.statistics[:, index]))
+    return _rows("neurons", keys, columns, n)
+
+
+def neuron_function_rows(keys: RunKeys, site: Site, scores: Scores, functions: tuple[tuple[str, str], ...]) -> pa.Table:
+    """Return one row of ``neuron_functions`` a neuron and function of a layer, sorted by both."""
+    n = site.n_neurons * len(functions)
+    which = np.tile(np.arange(len(functions), dtype=np.int32), site.n_neurons)
+    columns: dict[str, pa.Array] = {
+        **_site_columns(site, n),
+        "neuron": pa.array(np.repeat(np.arange(site.n_neurons, dtype=np.int32), len(functions))),
+        "family": _dictionary(which, [family for family, _ in functions]),
+        "function": _dictionary(which, [function for _, function in functions]),
+        "p_value": pa.nulls(n, pa.float64()),
+    }
+    for index, name in enumerate(SCORE_NAMES):
+        # from_pandas turns the NaN of a half that lacks a class into NULL.
+        columns[name] = pa.array(scores.scores[:, :, index].reshape(-1), from_pandas=True)
+    return _rows("neuron_functions", keys, columns, n)
+
+
+def top_instance_rows(
+    keys: RunKeys, site: Site, scores: Scores, *, corpus: str, instance_id: NDArray[np.int64]
+) -> pa.Table:
+    """Return one row of ``top_instances`` a neuron and rank of a layer."""
+    neuron, position = np.nonzero(scores.top_instance >= 0)
+    n = len(neuron)
+    columns: dict[str, pa.Array] = {
+        **_site_columns(site, n),
+        "neuron": pa.array(neuron.astype(np.int32)),
+        "rank": pa.array((position + 1).astype(np.int16)),
+        "corpus": _constant(corpus, n),
+        "instance_id": pa.array(instance_id[scores.top_instance[neuron, position]]),
+        "value": pa.array(scores.top_value[neuron, position]),
+    }
+    return _rows("top_instances", keys, columns, n)
+
+
+def _rows(name: str, keys: RunKeys, columns: Mapping[str, pa.Array], n: int) -> pa.Table:
+    step = pa.nulls(n, pa.int64()) if keys.step is None else pa.array(np.full(n, keys.step, dtype=np.int64))
+    shared = {
+        "run_id": _constant(keys.run_id, n),
+        "model": _constant(keys.model, n),
+        "revision": _constant(keys.revision, n),
+        "step": step,
+    }
+    every = shared | dict(columns)
+    return pa.table({column: every[column] for column in table(name).column_names})
+
+
+def _site_columns(site: Site, n: int) -> dict[str, pa.Array]:
+    return {"stack": _constant(site.stack, n), "layer": pa.array(np.full(n, site.layer, dtype=np.int16))}
+
+
+def _constant(value: str, n: int) -> pa.Array:
+    return _dictionary(np.zeros(n, dtype=np.int32), [value])
+
+
+def _dictionary(codes: NDArray[np.int32], values: list[str]) -> pa.Array:
+    """Encode strings by code; equal values get one code, as Parquet readers expect."""
+    distinct = sorted(set(values))
+    recode = np.array([distinct.index(value) for value in values], dtype=np.int32)
+    return pa.DictionaryArray.from_arrays(pa.array(recode[codes]), pa.array(distinct))

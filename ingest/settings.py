@@ -1,0 +1,60 @@
+"""What defines a measurement, and what a job may use."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .capture import Pooling
+from .models import DType
+from .spool import Storage
+
+__all__ = ["Resources", "Settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What defines a measurement, beside the model and the corpus.
+
+    Parameters
+    ----------
+    pooling
+        How an instance's tokens become one activation.
+    dtype
+        Floating-point type of the weights and the forward pass.
+    storage
+        Type in which pooled activations are kept until they are scored.
+    layers
+        Layers to measure; None for all.
+    max_tokens
+        Longest text in tokens; the model's own limit where that is lower.
+    n_top
+        Top instances kept for each neuron.
+    """
+
+    pooling: Pooling = "max"
+    dtype: DType = "float32"
+    storage: Storage = "float32"
+    layers: tuple[int, ...] | None = None
+    max_tokens: int = 512
+    n_top: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a job may use; results do not depend on it beyond rounding.
+
+    Parameters
+    ----------
+    device
+        Torch device; ``auto`` takes a GPU where there is one.
+    batch_tokens
+        Tokens in one batch, padding included; None for 4,096 on a CPU and 32,768 on a GPU.
+    memory_bytes
+        Most memory for activations, beside the model; what is more goes to disk until it is scored.
+    padding_side
+        Where short texts are filled up.
+    """
+
+    device: str = "auto"
+    batch_tokens: int | None = None
+    memory_bytes: int = 4 << 30
+    padding_side: Literal["left", "right"] = "right"

@@ -1,0 +1,197 @@
+"""A corpus as a model reads it: token ids, and each instance as a span of tokens."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import IngestError
+from .stored_corpus import StoredCorpus
+
+__all__ = ["Batch", "TokenizedCorpus", "tokenize"]
+
+_TOKENIZE_TEXTS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Texts to run together.
+
+    Parameters
+    ----------
+    texts
+        Their rows in the corpus, longest first.
+    first, last
+        Their instances are ``first:last`` of the order in which instances are run.
+    """
+
+    texts: NDArray[np.int64]
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedCorpus:
+    """A corpus ready to run. Texts are rows in stored order; instances are in the order they will be run.
+
+    Parameters
+    ----------
+    token_ids
+        All texts' tokens, end to end.
+    token_start
+        Text t's tokens are ``token_ids[token_start[t]:token_start[t + 1]]``. [texts + 1]
+    order
+        Texts from the longest to the shortest, so that batches hold little padding; stable. [texts]
+    instance_id
+        The instance, as stored. [instances]
+    text
+        Its text. [instances]
+    start, stop
+        Its first token within the text and one past its last. [instances]
+    n_truncated
+        Texts that were cut.
+    n_dropped
+        Instances without a token: beyond the cut, or made of characters the tokenizer ignores.
+    """
+
+    token_ids: NDArray[np.int32]
+    token_start: NDArray[np.int64]
+    order: NDArray[np.int64]
+    instance_id: NDArray[np.int64]
+    text: NDArray[np.int64]
+    start: NDArray[np.int32]
+    stop: NDArray[np.int32]
+    n_truncated: int
+    n_dropped: int
+
+    @property
+    def n_texts(self) -> int:
+        """Number of texts."""
+        return len(self.order)
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens, special tokens included."""
+        return len(self.token_ids)
+
+    def batches(self, batch_tokens: int) -> Iterator[Batch]:
+        """Cut the texts into batches of at most `batch_tokens` tokens, padding included (one text at least)."""
+        lengths = np.diff(self.token_start)[self.order]
+        # Instances lie in the order of their texts, so each batch's are one range.
+        n_instances = np.bincount(self.text, minlength=self.n_texts)[self.order]
+        last_instance = np.cumsum(n_instances)
+        begin = 0
+        while begin < self.n_texts:
+            size = max(1, batch_tokens // int(lengths[begin]))
+            end = min(begin + size, self.n_texts)
+            first = int(last_instance[begin - 1]) if begin else 0
+            yield Batch(self.order[begin:end], first, int(last_instance[end - 1]))
+            begin = end
+
+
+def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_tokens: int) -> TokenizedCorpus:
+    """Tokenize a corpus and put its texts and instances in the order to run them.
+
+    Parameters
+    ----------
+    corpus
+        The corpus.
+    tokenizer
+        A fast tokenizer.
+    max_tokens
+        Longest text in tokens, special tokens included; what lies beyond is cut.
+
+    Raises
+    ------
+    IngestError
+        If no instance has a token left to measure.
+    """
+    spans = corpus.instances()
+    encoder = _Encoder(tokenizer, max_tokens, with_offsets=not np.isnan(spans.start_char).all())
+    start = np.zeros(len(spans.text), dtype=np.int32)
+    stop = np.zeros(len(spans.text), dtype=np.int32)
+    for index, (content, offsets) in enumerate(encoder.encode(corpus.texts())):
+        instances = slice(*np.searchsorted(spans.text, (index, index + 1)).tolist())
+        start[instances], stop[instances] = _token_spans(
+            content, offsets, spans.start_char[instances], spans.end_char[instances]
+        )
+    lengths = np.array(encoder.lengths, dtype=np.int64)
+    order = np.argsort(-lengths, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    kept = np.flatnonzero(stop > start)
+    kept = kept[np.argsort(rank[spans.text[kept]], kind="stable")]
+    if not len(kept):
+        raise IngestError(f"corpus {corpus.name}: no instance has a token to measure (cut at {max_tokens} tokens)")
+    return TokenizedCorpus(
+        token_ids=np.concatenate(encoder.token_ids),
+        token_start=np.concatenate([[0], np.cumsum(lengths)]),
+        order=order,
+        instance_id=spans.instance_id[kept],
+        text=spans.text[kept],
+        start=start[kept],
+        stop=stop[kept],
+        n_truncated=encoder.n_truncated,
+        n_dropped=len(start) - len(kept),
+    )
+
+
+class _Encoder:
+    """Tokenizes texts batch by batch and keeps their ids."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int, *, with_offsets: bool) -> None:
+        self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
+        self._with_offsets = with_offsets
+        self.token_ids: list[NDArray[np.int32]] = []
+        self.lengths: list[int] = []
+        self.n_truncated = 0
+
+    def encode(self, texts: Iterable[str]) -> Iterator[tuple[tuple[int, int], Sequence[tuple[int, int]] | None]]:
+        """Tokenize texts; yield each one's span of content tokens and its tokens' character offsets."""
+        stream = iter(texts)
+        while some := list(itertools.islice(stream, _TOKENIZE_TEXTS)):
+            encoded = self._tokenizer(
+                some,
+                truncation=True,
+                max_length=self._max_tokens,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                return_special_tokens_mask=True,
+                return_offsets_mapping=self._with_offsets,
+            )
+            encodings = encoded.encodings
+            assert encodings is not None  # a fast tokenizer's
+            for index, encoding in enumerate(encodings):
+                ids = np.array(encoded["input_ids"][index], dtype=np.int32)
+                self.token_ids.append(ids)
+                self.lengths.append(len(ids))
+                self.n_truncated += bool(encoding.overflowing)
+                # Special tokens stand before and after the content, never inside it.
+                content = np.flatnonzero(np.array(encoded["special_tokens_mask"][index]) == 0)
+                span = (int(content[0]), int(content[-1]) + 1) if len(content) else (0, 0)
+                yield span, encoded["offset_mapping"][index] if self._with_offsets else None
+
+
+def _token_spans(
+    content: tuple[int, int],
+    offsets: Sequence[tuple[int, int]] | None,
+    start_char: NDArray[np.float64],
+    end_char: NDArray[np.float64],
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Turn one text's instances from characters into tokens: those that overlap the span."""
+    start = np.full(len(start_char), content[0], dtype=np.int32)
+    stop = np.full(len(start_char), content[1], dtype=np.int32)
+    if offsets is None or content[0] == content[1]:
+        return start, stop
+    token_start, token_end = np.array(offsets[content[0] : content[1]], dtype=np.int64).T
+    # Byte-level tokens of one character may share its offsets; both sequences never decrease.
+    first = np.searchsorted(token_end, start_char, side="right")
+    last = np.searchsorted(token_start, end_char, side="left")
+    is_span = ~np.isnan(start_char)
+    start[is_span] = content[0] + first[is_span]
+    stop[is_span] = content[0] + np.maximum(last, first)[is_span]
+    return start, stop

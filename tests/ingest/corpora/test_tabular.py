@@ -1,0 +1,244 @@
+import gzip
+import json
+
+import polars as pl
+import pytest
+
+from neuronlake.errors import IngestError
+from neuronlake.ingest.corpora.instance import Instance
+from neuronlake.ingest.corpora.tabular import read_table
+
+
+@pytest.fixture
+def jsonl(tmp_path):
+    def write(*rows):
+        path = tmp_path / "mine.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def csv(tmp_path):
+    def write(text):
+        path = tmp_path / "mine.csv"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    def write(rows, **schema):
+        path = tmp_path / "mine.parquet"
+        pl.DataFrame(rows, schema_overrides=schema).write_parquet(path)
+        return path
+
+    return write
+
+
+def test_labels_as_a_list_leave_the_rest_negative(jsonl):
+    source = read_table(
+        jsonl(
+            {"text": "a cat", "labels": ["task/animal", "task/pet"], "id": 7, "start": 2, "end": 5, "target": "cat"},
+            {"text": "a car", "labels": [], "group": "cars", "comment": "ignored"},
+        )
+    )
+    assert source.negatives == "rest"
+    assert source.origin == "table: mine.jsonl"
+    assert list(source.instances) == [
+        Instance("a cat", {"task/animal": True, "task/pet": True}, 2, 5, "cat", "7"),
+        Instance("a car", {}, split_group="cars"),
+    ]
+
+
+def test_labels_as_a_mapping_are_explicit_and_null_is_outside(jsonl):
+    source = read_table(
+        jsonl(
+            {"text": "a cat", "labels": {"task/animal": True, "task/car": None}},
+            {"text": "a car", "labels": {"task/animal": False}},
+            {"text": "a what"},
+        )
+    )
+    assert source.negatives == "explicit"
+    assert [each.labels for each in source.instances] == [{"task/animal": True}, {"task/animal": False}, {}]
+
+
+def test_boolean_columns_are_explicit_and_null_is_outside(jsonl):
+    source = read_table(
+        jsonl({"text": "a cat"}, {"text": "a car", "task/animal": False, "task/car": None}, {"text": "b", "f/g": True})
+    )
+    assert source.negatives == "explicit"
+    assert [each.labels for each in source.instances] == [{}, {"task/animal": False}, {"f/g": True}]
+
+
+def test_a_csv_file_may_hold_boolean_columns(csv):
+    source = read_table(csv('text,task/a,task/b.c,id,start,end\n"one, ""1""\nline",true,,x1,0,3\ntwo,0,FALSE,,,\n'))
+    assert source.negatives == "explicit"
+    assert list(source.instances) == [
+        Instance('one, "1"\nline', {"task/a": True}, 0, 3, source_id="x1"),
+        Instance("two", {"task/a": False, "task/b.c": False}),
+    ]
+
+
+def test_a_csv_file_may_hold_names_separated_by_semicolons(csv):
+    source = read_table(csv("text,labels\none,\ntwo,f/a; f/b\nthree,[]\n"))
+    assert source.negatives == "rest"
+    assert [each.labels for each in source.instances] == [{}, {"f/a": True, "f/b": True}, {}]
+
+
+def test_a_csv_file_may_hold_labels_as_json(csv):
+    lists = read_table(csv('text,labels\none,"[""f/a"", ""f/b""]"\ntwo,[]\nthree,f/c\n'))
+    assert [each.labels for each in lists.instances] == [{"f/a": True, "f/b": True}, {}, {"f/c": True}]
+    mappings = read_table(csv('text,labels\none,"{""f/a"": false}"\n'))
+    assert (mappings.negatives, [each.labels for each in mappings.instances]) == ("explicit", [{"f/a": False}])
+
+
+def test_a_byte_order_mark_is_skipped_and_a_long_cell_is_read(csv):
+    path = csv("")
+    path.write_bytes("\ufefftext,f/a\n".encode() + b"x" * 200_000 + b",true\n")
+    assert [len(each.text) for each in read_table(path).instances] == [200_000]
+
+
+def test_a_compressed_file_is_read(tmp_path):
+    path = tmp_path / "mine.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"text": "a", "labels": ["f/g"]}\n'))
+    assert list(read_table(path).instances) == [Instance("a", {"f/g": True})]
+
+
+def test_parquet_lists_structs_and_boolean_columns_are_read(parquet):
+    lists = read_table(parquet({"text": ["a", "b"], "labels": [["f/g"], []], "start": [0.0, None], "end": [1, None]}))
+    assert lists.negatives == "rest"
+    assert list(lists.instances) == [Instance("a", {"f/g": True}, 0, 1), Instance("b", {})]
+    structs = read_table(parquet({"text": ["a", "b"], "labels": [{"f/g": True, "f/h": None}, {"f/h": False}]}))
+    assert structs.negatives == "explicit"
+    assert [each.labels for each in structs.instances] == [{"f/g": True}, {"f/h": False}]
+    columns = read_table(parquet({"text": ["a", "b"], "f/g.h": [True, None], "other": [1, 2]}))
+    assert columns.negatives == "explicit"
+    assert [each.labels for each in columns.instances] == [{"f/g.h": True}, {}]
+
+
+def test_a_large_parquet_file_is_read_in_batches_and_keeps_row_numbers(parquet):
+    n_rows = 10_000
+    texts = [str(row) for row in range(n_rows)]
+    source = read_table(parquet({"text": texts, "f/g": [True] * n_rows, "start": [None] * (n_rows - 1) + [0.5]}))
+    with pytest.raises(IngestError, match=r"mine.parquet, row 10000: column 'start' is not a whole number: 0.5$"):
+        list(source.instances)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"txt": "a", "labels": []}], r"line 1: no column 'text'; columns: txt, labels$"),
+        ([{"text": None, "labels": []}], r"line 1: column 'text' is NULL$"),
+        ([{"text": 3, "labels": []}], r"line 1: column 'text' is not a string: 3$"),
+        ([{"text": "a", "label": 1}], r"mine.jsonl: no labels: .*; columns: text, label$"),
+        ([], r"mine.jsonl: no rows$"),
+        ([{"text": "a", "labels": ["f/g"]}, {"text": "b", "labels": {"f/g": True}}], r"line 2: labels as a mapping"),
+        ([{"text": "a", "labels": ["f/g"]}, {"text": "b", "f/g": True}], r"line 2: labels as boolean columns"),
+        ([{"text": "a", "labels": ["f/g"], "f/h": True}], r"line 1: labels twice: .* in column 'f/h'"),
+        ([{"text": "a", "labels": []}, {"text": "b"}], r"line 2: column 'labels' is missing or NULL"),
+        ([{"text": "a", "labels": [1]}], r"line 1: a label in column 'labels' is not a string: 1$"),
+        ([{"text": "a", "labels": 1}], r"line 1: column 'labels' is neither a list nor a mapping: 1$"),
+        ([{"text": "a", "labels": {"f/g": 1}}], r"line 1: label 'f/g' is not boolean: 1$"),
+        ([{"text": "a", "f/g": "true"}], r"line 1: label 'f/g' is not boolean: 'true'$"),
+        ([{"text": "a", "labels": [], "start": "0"}], r"line 1: column 'start' is not a whole number: '0'$"),
+        ([{"text": "a", "labels": [], "start": True}], r"line 1: column 'start' is not a whole number: True$"),
+        ([["a"]], r"line 1: not a JSON object"),
+    ],
+)
+def test_a_bad_row_is_refused_with_its_line(jsonl, rows, message):
+    path = jsonl(*rows)
+    with pytest.raises(IngestError, match=message):
+        list(read_table(path).instances)
+
+
+def test_invalid_json_is_refused_with_its_line(jsonl):
+    path = jsonl({"text": "a", "labels": ["f/g"]})
+    path.write_text(path.read_text() + "\n{'text': 1}\n")
+    with pytest.raises(IngestError, match=r"mine.jsonl, line 3: not valid JSON: Expecting property name"):
+        list(read_table(path).instances)
+
+
+def test_bytes_that_are_not_utf8_are_refused_with_their_line(jsonl):
+    path = jsonl({"text": "a", "labels": []})
+    path.write_bytes(path.read_bytes() + b'{"text": "\xe9"}\n')
+    with pytest.raises(IngestError, match=r"mine.jsonl, line 2: not UTF-8: .*0xe9"):
+        list(read_table(path).instances)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("text,f/g\na\n", r"mine.csv, line 2: 1 cells, the header has 2$"),
+        ("text,text\na,b\n", r"mine.csv, line 1: column 'text' occurs twice$"),
+        ('text,f/g\n"a,true\n', r"mine.csv, line 2: not valid CSV: unexpected end of data$"),
+        ("text,f/g\na,maybe\n", r"mine.csv, line 2: label 'f/g' is not boolean: 'maybe'$"),
+        ("text,f/g,start\na,true,one\n", r"mine.csv, line 2: column 'start' is not a whole number: 'one'$"),
+        ("text,labels\na,[f/g]\n", r"mine.csv, line 2: column 'labels' is not valid JSON"),
+        ("word,f/g\na,true\n", r"mine.csv, line 2: no column 'text'; columns: word, f/g$"),
+        ("", r"mine.csv: no rows$"),
+    ],
+)
+def test_bad_csv_is_refused_with_its_line(csv, text, message):
+    path = csv(text)
+    with pytest.raises(IngestError, match=message):
+        list(read_table(path).instances)
+
+
+def test_a_parquet_file_without_text_is_refused(parquet):
+    with pytest.raises(IngestError, match=r"mine.parquet: no column 'text'; columns: txt, f/g$"):
+        read_table(parquet({"txt": ["a"], "f/g": [True]}))
+
+
+def test_a_parquet_column_of_numbers_is_refused(parquet):
+    with pytest.raises(IngestError, match=r"mine.parquet, row 1: label 'f/g' is not boolean: 1$"):
+        list(read_table(parquet({"text": ["a"], "f/g": [1]})).instances)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 300])
+def test_damaged_parquet_is_refused(parquet, keep):
+    path = parquet({"text": ["a"] * 100, "f/g": [True] * 100})
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(IngestError, match=r"cannot read .*mine.parquet: not Parquet, or damaged"):
+        read_table(path)
+
+
+def test_parquet_damaged_in_its_middle_is_refused(parquet):
+    path = parquet({"text": [f"text {row * 7919}" for row in range(2000)], "f/g": [True] * 2000})
+    content = bytearray(path.read_bytes())
+    content[50:2000] = bytes(1950)
+    path.write_bytes(content)
+    with pytest.raises(IngestError, match=r"cannot read .*mine.parquet: not Parquet, or damaged"):
+        list(read_table(path).instances)
+
+
+@pytest.mark.parametrize("name", ["absent.jsonl", "absent.csv", "absent.parquet", "absent.jsonl.gz"])
+def test_a_missing_file_is_refused(tmp_path, name):
+    with pytest.raises(IngestError, match=r"cannot read .*absent.*: [Nn]o such file"):
+        read_table(tmp_path / name)
+
+
+def test_a_truncated_gzip_file_is_refused(tmp_path):
+    path = tmp_path / "mine.csv.gz"
+    path.write_bytes(gzip.compress(b"text,f/g\n" + b"a,true\n" * 1000)[:-12])
+    with pytest.raises(IngestError, match=r"cannot read .*mine.csv.gz: Compressed file ended"):
+        list(read_table(path).instances)
+
+
+@pytest.mark.parametrize("name", ["mine.txt", "mine", "mine.parquet.gz"])
+def test_another_suffix_is_refused(tmp_path, name):
+    with pytest.raises(IngestError, match=r"the suffix tells the format: .jsonl, .ndjson, .csv"):
+        read_table(tmp_path / name)
+
+
+def test_an_empty_text_is_refused_with_its_line(built, jsonl):
+    with pytest.raises(IngestError, match=r"mine.jsonl, line 2: the text is empty$"):
+        built(read_table(jsonl({"text": "a", "labels": ["f/g"]}, {"text": " ", "labels": []})))
+
+
+def test_rows_of_one_text_with_different_spans_share_the_text(built, csv):
+    report = built(read_table(csv("text,start,end,f/g\nab,0,1,true\nab,1,2,false\ncd,0,1,true\n")))
+    assert (report.n_texts, report.n_instances) == (2, 3)
