@@ -23,7 +23,7 @@ def run_texts(work: Measurement, sites: Sequence[Site], spool: Spool, progress: 
     with torch.inference_mode(), capture(work.model.module, sites, pooling=work.settings.pooling) as reading:
         for batch in work.tokens.batches(work.batch_tokens):
             if batch.first < batch.last:
-                inputs, spans = _collate(work, batch)
+                inputs, spans = collate(work, batch)
                 n_texts, n_tokens = inputs["input_ids"].shape
                 with reading.batch(spans, (n_texts, n_tokens)):
                     work.model.module(**inputs)
@@ -33,7 +33,7 @@ def run_texts(work: Measurement, sites: Sequence[Site], spool: Spool, progress: 
             )
 
 
-def _collate(work: Measurement, batch: Batch) -> tuple[dict[str, torch.Tensor], Spans]:
+def collate(work: Measurement, batch: Batch) -> tuple[dict[str, torch.Tensor], Spans]:
     """Return a batch's model inputs, padded, and its instances' spans within them."""
     tokens = work.tokens
     begin, end = tokens.token_start[batch.texts], tokens.token_start[batch.texts + 1]
@@ -71,10 +71,10 @@ def estimate_seconds(work: Measurement) -> float:
     lengths = np.diff(work.tokens.token_start)
     n_tokens, seconds = 0, 0.0
     with torch.inference_mode():
-        inputs, _ = _collate(work, chosen[-1])
+        inputs, _ = collate(work, chosen[-1])
         work.model.module(**inputs)  # the first pass warms up
         for batch in chosen:
-            inputs, _ = _collate(work, batch)
+            inputs, _ = collate(work, batch)
             start = time.perf_counter()
             work.model.module(**inputs)
             if work.resources.device.startswith("cuda"):

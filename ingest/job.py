@@ -63,6 +63,18 @@ class IngestReport:
     n_dropped: int
     duration_s: float
 
+    def describe(self) -> str:
+        """Return what was done as one line."""
+        line = (
+            f"run {self.run_id}: {self.model} {self.revision}, {self.n_neurons:,} neurons in {self.n_layers} layers x "
+            f"{self.n_functions} functions over {self.n_instances:,} instances"
+        )
+        if self.n_truncated:
+            line += f", {self.n_truncated:,} texts cut at the token limit"
+        if self.n_dropped:
+            line += f", {self.n_dropped:,} instances dropped for lack of a token"
+        return line + (f", {self.duration_s:.1f} s" if self.is_new else "; already in the store, nothing done")
+
 
 def ingest_model(
     model: str,
@@ -116,8 +128,8 @@ def ingest_model(
     is_new = work.store.commit(work.run_id) is None
     if is_new:
         with work.store.job(work.run_id, kind="run") as job:
-            _measure(work, job, progress)
-            _write_run(work, job, started_at)
+            measure(work, job, progress)
+            write_run(work, job, started_at)
             job.commit()
     return IngestReport(
         run_id=work.run_id,
@@ -131,7 +143,7 @@ def ingest_model(
     )
 
 
-def _measure(work: Measurement, job: Job, progress: Progress) -> None:
+def measure(work: Measurement, job: Job, progress: Progress) -> None:
     """Run the model for the parts that are not staged yet, and stage them."""
     parts = [(number, part) for number, part in enumerate(work.parts()) if not _is_staged(job, number)]
     if not parts:
@@ -208,7 +220,7 @@ def _write_part(work: Measurement, job: Job, number: int, part: Sequence[Site], 
         job.write(name, pa.concat_tables(tables), part=number, model=model.name, revision=model.revision)
 
 
-def _write_run(work: Measurement, job: Job, started_at: datetime.datetime) -> None:
+def write_run(work: Measurement, job: Job, started_at: datetime.datetime) -> None:
     keys, model, settings = work.keys, work.model, work.settings
     run: dict[str, object] = {
         "weights_sha256": model.weights_sha256,

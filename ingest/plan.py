@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 import numpy as np
+from rich.filesize import decimal
 
 from ..schema.store import Store
 from .forward import estimate_seconds
@@ -56,6 +57,24 @@ class IngestPlan:
     activation_bytes: int
     spill_bytes: int
     forward_s: float
+
+    def describe(self) -> str:
+        """Return the plan as a few lines."""
+        rows = ", ".join(f"{n:,} {table}" for table, n in self.n_rows.items())
+        status = "would be made" if self.is_new else "is already in the store: nothing would be done"
+        return "\n".join(
+            [
+                f"run {self.run_id} {status}",
+                f"measured      {self.n_neurons:,} neurons in {self.n_layers} layers x {self.n_functions} functions "
+                f"over {self.n_instances:,} instances of {self.n_texts:,} texts ({self.n_tokens:,} tokens)",
+                f"left out      {self.n_truncated:,} texts cut at the token limit, {self.n_dropped:,} instances "
+                "without a token",
+                f"rows          {rows}",
+                f"parquet       about {decimal(self.parquet_bytes)}",
+                f"activations   {decimal(self.activation_bytes)} until scored, {decimal(self.spill_bytes)} of it on disk",
+                f"forward pass  about {self.forward_s:,.0f} s on this machine",
+            ]
+        )
 
 
 def plan_ingest(

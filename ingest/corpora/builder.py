@@ -1,11 +1,12 @@
 """From a stream of labelled texts to the five tables of a corpus.
 
-Texts and instances are written as they come; of what was seen, only digests and labels stay in memory, so
-that a corpus may be far larger than memory. Nothing is visible in the store before the last row is checked.
+Texts and instances are written as they come; of what was seen, only digests and labels stay in memory (some
+350 bytes a text, however long it is). Nothing is visible in the store before the last row is checked.
 """
 
 import hashlib
 import json
+import os
 import re
 from array import array
 from collections import Counter
@@ -17,12 +18,12 @@ import pyarrow as pa
 from ...errors import IngestError, StoreError
 from ...schema import parquet
 from ...schema.conformance import arrow_schema
-from ...schema.store import Store
+from ...schema.store import Store, corpus_job
 from ...schema.tables import table
 from .instance import Instance, Source
 from .labels import Labels
 
-__all__ = ["CorpusReport", "build"]
+__all__ = ["CorpusReport", "build_corpus"]
 
 _PART_ROWS = 122_880
 _PART_CHARACTERS = 32 * 2**20
@@ -47,7 +48,7 @@ class CorpusReport:
     n_texts, n_instances, n_functions
         What it holds.
     dropped
-        What was left out, counted by reason, by the reader and by the builder.
+        What was left out or altered, counted by reason, by the reader and by the builder.
     is_new
         False if the store already held exactly this corpus, so that nothing was written.
     """
@@ -60,8 +61,17 @@ class CorpusReport:
     dropped: Mapping[str, int]
     is_new: bool
 
+    def describe(self) -> str:
+        """Return what was built as a few lines: what it holds, then what was left out, by reason."""
+        lines = [
+            f"corpus {self.corpus}: {self.n_instances:,} instances of {self.n_texts:,} texts, "
+            f"{self.n_functions:,} functions" + ("" if self.is_new else "; already in the store, nothing done")
+        ]
+        lines += [f"{count:>9,}  {reason}" for reason, count in self.dropped.items()]
+        return "\n".join(lines)
 
-def build(source: Source, name: str, *, store: Store) -> CorpusReport:
+
+def build_corpus(source: Source, name: str, *, store: str | os.PathLike[str]) -> CorpusReport:
     """Write a labelled corpus to a store.
 
     Texts and instances are numbered in the order read. The same text (with the same target) is one row of
@@ -76,7 +86,7 @@ def build(source: Source, name: str, *, store: Store) -> CorpusReport:
     name
         Its name in the store: letters, digits, ``-``, ``_`` and ``.``.
     store
-        Where to write.
+        The store's folder; made if it does not exist.
 
     Raises
     ------
@@ -88,20 +98,18 @@ def build(source: Source, name: str, *, store: Store) -> CorpusReport:
     """
     if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
         raise IngestError(f"corpus name {name!r}: use letters, digits, '-', '_' and '.' only")
-    job_name = f"corpus-{name}"
-    committed = store.commit(job_name)
-    if committed is None:
-        with store.job(job_name, kind="corpus", resume=False) as job:
+    folder, job_name = Store(store), corpus_job(name)
+    if folder.commit(job_name) is None:
+        with folder.job(job_name, kind="corpus", resume=False) as job:
             reading = _Reading(source, name, lambda table_name, rows, part: job.write(table_name, rows, part=part))
             report = reading.report(is_new=True)
             job.commit()
         return report
     report = _Reading(source, name, lambda table_name, rows, part: None).report(is_new=False)
-    paths = tuple(store.path / file.path for file in committed.files if file.table == "corpora")
-    held = parquet.read(paths, ("corpus_sha256",)).column(0).to_pylist()
+    held = parquet.read(folder.files("corpora", job=job_name), ("corpus_sha256",)).column(0).to_pylist()
     if held != [report.corpus_sha256]:
         raise StoreError(
-            f"corpus {name!r} in {store.path} holds other content (sha256 {held[0][:12]}…, this is "
+            f"corpus {name!r} in {folder.path} holds other content (sha256 {held[0][:12]}…, this is "
             f"{report.corpus_sha256[:12]}…); add this one under another name"
         )
     return report

@@ -55,8 +55,8 @@ def fact_instances(
     """Yield each fact as a true sentence, followed by a false one about the same subject.
 
     The wrong object is drawn from the objects of all facts of the relation, each as often as it occurs, so that
-    an object tells as little as possible about truth by itself; it is never one the facts state of that subject.
-    (Facts are incomplete: what they do not state may still be true.)
+    an object tells as little as possible about truth by itself. It is never one that the facts state of that
+    subject, nor one drawn for it before. (Facts are incomplete: what they do not state may still be true.)
 
     Parameters
     ----------
@@ -71,24 +71,36 @@ def fact_instances(
     dropped
         Counts what is left out, by reason.
     """
-    distinct = list(dict.fromkeys(facts))
+    distinct = _distinct(relation, facts)
     dropped[REPEATED] += len(facts) - len(distinct)
-    true_objects = _true_objects(relation, distinct)
+    excluded = _true_objects(relation, distinct)
     pool = [object_ for _, object_ in distinct]
     distinct_objects = set(pool)
     chosen = capped(distinct, cap, by=lambda _: relation.name, seed=seed)
     dropped[BEYOND_CAP] += len(distinct) - len(chosen)
     generator = random.Random(f"{seed}/{relation.name}/corrupted")
     for subject, object_ in chosen:
-        if distinct_objects <= true_objects[subject]:
+        if distinct_objects <= excluded[subject]:
             dropped[NOT_CORRUPTIBLE] += 1
             continue
         wrong = generator.choice(pool)
-        while wrong in true_objects[subject]:
+        while wrong in excluded[subject]:
             wrong = generator.choice(pool)
+        excluded[subject].add(wrong)
+        if relation.is_symmetric:
+            excluded[wrong].add(subject)
         for stated, is_true in ((object_, True), (wrong, False)):
             sentence = relation.sentence(subject, stated)
             yield Instance(sentence, {relation.label: is_true}, split_group=subject)
+
+
+def _distinct(relation: Relation, facts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return each fact once; of a symmetric relation, in the direction it is stated first."""
+    kept: dict[tuple[str, str], None] = {}
+    for subject, object_ in facts:
+        if not (relation.is_symmetric and (object_, subject) in kept):
+            kept[subject, object_] = None
+    return list(kept)
 
 
 def _true_objects(relation: Relation, facts: Iterable[tuple[str, str]]) -> dict[str, set[str]]:

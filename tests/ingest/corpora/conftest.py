@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from neuronlake.ingest.corpora.builder import CorpusReport, build
+from neuronlake.ingest.corpora.builder import CorpusReport, build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Negatives, Source
 from neuronlake.schema.store import Store
 
@@ -44,4 +44,4 @@ def source() -> Callable[..., Source]:
 
 @pytest.fixture
 def built(store: Store) -> Callable[[Source], CorpusReport]:
-    return lambda source: build(source, "test", store=store)
+    return lambda source: build_corpus(source, "test", store=store.path)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from neuronlake.errors import IngestError, StoreError
 from neuronlake.ingest.corpora import builder
-from neuronlake.ingest.corpora.builder import build
+from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Position, Source
 from neuronlake.schema.store import Store
 
@@ -225,7 +225,7 @@ def test_a_source_without_labels_is_refused(source, built):
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "ümlaut", "a\n"])
 def test_a_corpus_name_of_other_characters_is_refused(source, store, name):
     with pytest.raises(IngestError, match="use letters, digits"):
-        build(source(TWO), name, store=store)
+        build_corpus(source(TWO), name, store=store.path)
 
 
 def test_the_same_corpus_again_changes_nothing(source, built, store):
@@ -234,6 +234,13 @@ def test_the_same_corpus_again_changes_nothing(source, built, store):
     again = built(source(TWO))
     assert (again.corpus_sha256, first.is_new, again.is_new) == (first.corpus_sha256, True, False)
     assert sorted(path.stat().st_mtime_ns for path in store.path.rglob("*") if path.is_file()) == before
+
+
+def test_a_report_describes_what_was_built_and_left_out(source, built):
+    built(source([*TWO, TWO[0]]))
+    assert built(source([*TWO, TWO[0]])).describe() == (
+        "corpus test: 2 instances of 2 texts, 1 functions; already in the store, nothing done\n        1  duplicate"
+    )
 
 
 def test_another_corpus_under_the_same_name_is_refused(source, built):
@@ -254,15 +261,15 @@ def test_another_corpus_under_the_same_name_is_refused(source, built):
     ],
 )
 def test_the_digest_sees_every_change(source, tmp_path, changed):
-    one = build(source(TWO), "test", store=Store(tmp_path / "one"))
-    two = build(source([TWO[0], changed]), "test", store=Store(tmp_path / "two"))
+    one = build_corpus(source(TWO), "test", store=tmp_path / "one")
+    two = build_corpus(source([TWO[0], changed]), "test", store=tmp_path / "two")
     assert one.corpus_sha256 != two.corpus_sha256
 
 
 def test_the_digest_tells_rest_from_explicit(source, tmp_path):
     labelled = [Instance("a", {"f/g": True}), Instance("b", {"f/g": False})]
     digests = {
-        build(source(labelled, negatives), negatives, store=Store(tmp_path / negatives)).corpus_sha256
+        build_corpus(source(labelled, negatives), negatives, store=tmp_path / negatives).corpus_sha256
         for negatives in ("rest", "explicit")
     }
     assert len(digests) == 2
@@ -270,9 +277,9 @@ def test_the_digest_tells_rest_from_explicit(source, tmp_path):
 
 def test_parts_do_not_change_the_digest(source, tmp_path, monkeypatch, rows):
     many = [Instance(f"text {index}", {"f/even": index % 2 == 0}) for index in range(10)]
-    whole = build(source(many), "test", store=Store(tmp_path / "whole"))
+    whole = build_corpus(source(many), "test", store=tmp_path / "whole")
     monkeypatch.setattr(builder, "_PART_ROWS", 3)
-    parted = build(source(many), "test", store=Store(tmp_path / "parted"))
+    parted = build_corpus(source(many), "test", store=tmp_path / "parted")
     assert parted.corpus_sha256 == whole.corpus_sha256
     assert len(Store(tmp_path / "parted").files("texts")) == 4
     assert rows(Store(tmp_path / "parted"), "texts") == rows(Store(tmp_path / "whole"), "texts")
@@ -300,8 +307,8 @@ def test_what_was_built_reads_back_as_it_was_given(tmp_path_factory, instances):
     def stream() -> Source:
         return Source(given_instances, "property", None, "property", "explicit")
 
-    report = build(stream(), "p", store=store)
-    assert build(stream(), "p", store=store).corpus_sha256 == report.corpus_sha256
+    report = build_corpus(stream(), "p", store=store.path)
+    assert build_corpus(stream(), "p", store=store.path).corpus_sha256 == report.corpus_sha256
     # The first of each text and span, with what later ones add unless they contradict.
     expected: dict[tuple, dict[str, bool]] = {}
     for each in given_instances:

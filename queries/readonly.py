@@ -1,0 +1,154 @@
+"""What ad-hoc SQL may do: read the store and the local files it names, and change nothing.
+
+Three walls, each for what the others cannot see:
+
+- the statement's type: only queries, EXPLAIN of a query, and PIVOT;
+- its words: DuckDB takes ``with x as (copy … to …) select …`` for a query, calls everything with a PIVOT in it
+  "multi", ``copy (pivot …) to …`` too, and has table functions that run SQL given as text;
+- the engine's settings: no extension is installed or loaded, so no network; no setting may be changed, so
+  neither log nor profile is written to a file.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import QueryError, one_line
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["REFUSED_FUNCTIONS", "check", "settings"]
+
+REFUSED_FUNCTIONS = frozenset(
+    {
+        # run SQL that is given as text, which the check of words below cannot see into
+        "json_execute_serialized_sql",
+        "query",
+        # change the database, its settings or its log
+        "checkpoint",
+        "disable_logging",
+        "disable_profiling",
+        "enable_logging",
+        "enable_profiling",
+        "force_checkpoint",
+        "truncate_duckdb_logs",
+        "write_log",
+        # reach outside
+        "create_external_resource",
+        "deregister_external_resource",
+        "destroy_external_resource",
+        "duckdb_external_resources",
+        "getenv",
+        "register_external_resource",
+        "register_external_resource_type",
+        # read memory at an address
+        "arrow_scan",
+        "arrow_scan_dumb",
+        "pandas_scan",
+        "python_arrow_scan",
+        "python_map_function",
+    }
+)
+
+_QUERY_WORDS = frozenset(
+    {
+        "(",
+        "desc",
+        "describe",
+        "from",
+        "pivot",
+        "pivot_longer",
+        "pivot_wider",
+        "select",
+        "show",
+        "summarize",
+        "table",
+        "unpivot",
+        "values",
+        "with",
+    }
+)
+_WRITING_WORDS = frozenset({"copy", "create", "delete", "insert", "merge", "update"})
+_BEFORE_A_CTE_BODY = frozenset({"as", "materialized"})
+_WAY_OUT = "SQL here only reads; to keep a result, use -o FILE"
+
+
+def settings() -> Mapping[str, Any]:
+    """Return the settings to open DuckDB with; `lock_configuration` has to follow once all are set."""
+    return {
+        "allow_community_extensions": False,
+        "allow_extension_repositories": "forbidden",
+        "allow_persistent_secrets": False,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        # A name in the SQL never means a DataFrame that the caller happens to hold.
+        "python_enable_replacements": False,
+        # Where what does not fit in memory goes; the default is a folder in the working directory.
+        "temp_directory": str(Path(tempfile.gettempdir()) / f"neuronlake-{os.getpid()}"),
+    }
+
+
+def check(connection: "duckdb.DuckDBPyConnection", query: str) -> None:
+    """Raise unless `query` is exactly one statement that only reads.
+
+    Raises
+    ------
+    QueryError
+        Saying what was refused, or what DuckDB's parser did not understand.
+    """
+    import duckdb
+
+    try:
+        statements = connection.extract_statements(query)
+        offsets = [offset for offset, kind in duckdb.tokenize(query) if kind != duckdb.token_type.comment]
+    except duckdb.Error as error:
+        raise QueryError(one_line(error)) from error
+    if not statements:
+        raise QueryError("there is no SQL in the query")
+    if len(statements) > 1:
+        raise QueryError(f"{len(statements)} statements in one query; please run them one at a time")
+    kind = statements[0].type
+    words = _words(query, offsets)
+    if words[0] == "explain":
+        check(connection, query.encode()[offsets[_explained(words)] :].decode())
+        return
+    if words[0] not in _QUERY_WORDS:
+        raise QueryError(f"{words[0]} is refused: {_WAY_OUT}")
+    if kind not in (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI):
+        raise QueryError(f"{kind.name.lower().replace('_', ' ')} is refused: {_WAY_OUT}")
+    for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
+        is_cte_body = word == "(" and before in _BEFORE_A_CTE_BODY and after in _WRITING_WORDS
+        if is_cte_body:
+            raise QueryError(f"{after} is refused: {_WAY_OUT}")
+        if kind == duckdb.StatementType.MULTI and word in _WRITING_WORDS:
+            raise QueryError(f'{word} is refused: {_WAY_OUT} (where it is a name beside a PIVOT, write "{word}")')
+        if after == "(" and word.strip('"') in REFUSED_FUNCTIONS:
+            raise QueryError(f"the function {word} is refused: {_WAY_OUT}")
+
+
+def _words(query: str, offsets: Sequence[int]) -> list[str]:
+    """Return the tokens at these byte offsets in lower case; quoted names and strings keep their quotes."""
+    text = query.encode()
+    words = []
+    for start, end in zip(offsets, [*offsets[1:], len(text)], strict=True):
+        # What lies up to the next token may end in white space and comments: neither can be in a word.
+        found = _WORD.match(text[start:end].decode())
+        words.append(found.group().lower() if found else text[start : start + 1].decode(errors="replace"))
+    return words
+
+
+_WORD = re.compile(r'"(?:[^"]|"")*"|\w+')
+
+
+def _explained(words: Sequence[str]) -> int:
+    """Return the index of the first word of what an EXPLAIN explains."""
+    position = 1
+    if words[position] == "analyze":
+        position += 1
+    elif words[position] == "(" and words[position + 1] not in _QUERY_WORDS:
+        position = words.index(")") + 1
+    return position

@@ -1,0 +1,150 @@
+-- coverage: what should the store hold, and what does it hold?
+--
+-- Expected is every revision of a model, on every layer and function known for that model and measurement. A
+-- row with n_neurons_held = 0 is a checkpoint, layer or function still to be ingested.
+--
+-- Grain: model, revision, corpus, corpus_sha256, site, pooling, router, dtype, storage, max_tokens, stack, layer, family, function
+-- Source: runs, layers, run_functions, neuron_functions
+-- Columns:
+--   model: hub id or folder name, as given
+--   revision: revision of the model
+--   step: training step of the revision, NULL when unknown
+--   run_id: the measurement that holds most of it, NULL when none does
+--   corpus: the labelled corpus
+--   corpus_sha256: digest of the corpus
+--   site: what was read of each neuron
+--   pooling: how it was pooled over an instance's tokens
+--   router: routed or blind in a mixture of experts, dense elsewhere
+--   dtype: floating-point type of the forward pass
+--   storage: floating-point type of the pooled activations
+--   max_tokens: longest text in tokens
+--   stack: encoder or decoder
+--   layer: 0 at the embedding side, within its stack
+--   family: function family
+--   function: sub-function within the family
+--   n_neurons_expected: neurons of the layer
+--   n_neurons_held: neurons with a score for the function
+--   is_complete: whether all are held
+with measurements as (
+    select
+        run_id,
+        model,
+        revision,
+        step,
+        corpus,
+        corpus_sha256,
+        site,
+        pooling,
+        coalesce(router, 'dense') as router,
+        dtype,
+        storage,
+        max_tokens,
+    from runs
+),
+
+revisions as (
+    select
+        model,
+        revision,
+        max(step) as step,
+    from runs
+    group by all
+),
+
+held as (
+    select
+        run_id,
+        stack,
+        layer,
+        family,
+        function,
+        count(*) as n_neurons,
+    from neuron_functions
+    group by all
+),
+
+known_layers as (
+    select
+        measurements.* exclude (run_id, revision, step),
+        layers.stack,
+        layers.layer,
+        max(layers.n_neurons) as n_neurons,
+    from measurements
+    inner join layers using (run_id)
+    group by all
+),
+
+known_functions as (
+    select distinct
+        measurements.* exclude (run_id, revision, step),
+        functions.family,
+        functions.function,
+    from measurements
+    inner join (
+        select
+            run_id,
+            family,
+            function,
+        from run_functions
+        union
+        select
+            run_id,
+            family,
+            function,
+        from held
+    ) as functions using (run_id)
+),
+
+held_by_measurement as (
+    select
+        measurements.* exclude (run_id, step),
+        held.stack,
+        held.layer,
+        held.family,
+        held.function,
+        max(held.n_neurons) as n_neurons,
+        min({'order': -held.n_neurons, 'run_id': run_id}).run_id as run_id,
+    from measurements
+    inner join held using (run_id)
+    group by all
+)
+
+select
+    model,
+    revisions.revision,
+    revisions.step,
+    held_by_measurement.run_id,
+    corpus,
+    corpus_sha256,
+    site,
+    pooling,
+    router,
+    dtype,
+    storage,
+    max_tokens,
+    stack,
+    layer,
+    family,
+    function,
+    known_layers.n_neurons as n_neurons_expected,
+    coalesce(held_by_measurement.n_neurons, 0) as n_neurons_held,
+    n_neurons_held >= n_neurons_expected as is_complete,
+from revisions
+inner join known_layers using (model)
+inner join known_functions using (model, corpus, corpus_sha256, site, pooling, router, dtype, storage, max_tokens)
+left join held_by_measurement using (
+    model,
+    revision,
+    corpus,
+    corpus_sha256,
+    site,
+    pooling,
+    router,
+    dtype,
+    storage,
+    max_tokens,
+    stack,
+    layer,
+    family,
+    function
+)

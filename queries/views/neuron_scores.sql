@@ -1,0 +1,81 @@
+-- neuron_scores: how well does each neuron detect each function, above chance?
+--
+-- The one place where scores meet prevalence: every ranking view builds on it. ranking is what they order by:
+-- the lift, or the predictivity where the prevalence is unknown (results imported without their labels).
+--
+-- Grain: run_id, stack, layer, neuron, family, function
+-- Source: neuron_functions, run_functions
+-- Columns:
+--   run_id: the measurement
+--   model: hub id or folder name, as given
+--   revision: revision of the model
+--   step: training step of the revision, NULL when unknown
+--   stack: encoder or decoder
+--   layer: 0 at the embedding side, within its stack
+--   neuron: index within the layer
+--   family: function family
+--   function: sub-function within the family
+--   ap: average precision of the activation for the function
+--   ap_complement: average precision of the activation for the function's negatives
+--   prevalence: share of positives, NULL when unknown
+--   direction: positive or complement, whichever rises higher above chance
+--   predictivity: the better of the two average precisions
+--   lift: rise above chance in the better direction, as a share of the most possible; NULL when prevalence is
+--   ranking: lift, or predictivity where lift is NULL
+--   predictivity_half_a: predictivity on half a, NULL if the half lacks a class
+--   predictivity_half_b: predictivity on half b, NULL if the half lacks a class
+--   lift_half_a: lift on half a, by the prevalence of that half; NULL if either is unknown
+--   lift_half_b: lift on half b, likewise
+--   ranking_half_a: lift_half_a, or predictivity_half_a where the prevalence is unknown
+--   ranking_half_b: lift_half_b, or predictivity_half_b where the prevalence is unknown
+--   p_value: permutation p of the predictivity, NULL where not computed
+with prevalences as (
+    select
+        run_id,
+        family,
+        function,
+        prevalence,
+        n_positive_half_a / nullif(n_positive_half_a + n_negative_half_a, 0) as prevalence_half_a,
+        n_positive_half_b / nullif(n_positive_half_b + n_negative_half_b, 0) as prevalence_half_b,
+    from run_functions
+)
+
+select
+    scores.run_id,
+    scores.model,
+    scores.revision,
+    scores.step,
+    scores.stack,
+    scores.layer,
+    scores.neuron,
+    scores.family,
+    scores.function,
+    scores.ap,
+    scores.ap_complement,
+    prevalences.prevalence,
+    case
+        when scores.ap - coalesce(prevalence, 0.5) >= scores.ap_complement - (1 - coalesce(prevalence, 0.5))
+            then 'positive'
+        else 'complement'
+    end as direction,
+    predictivity(scores.ap, scores.ap_complement) as predictivity,
+    lift(scores.ap, scores.ap_complement, prevalence) as lift,
+    coalesce(
+        lift(scores.ap, scores.ap_complement, prevalence),
+        predictivity(scores.ap, scores.ap_complement)
+    ) as ranking,
+    predictivity(scores.ap_half_a, scores.ap_complement_half_a) as predictivity_half_a,
+    predictivity(scores.ap_half_b, scores.ap_complement_half_b) as predictivity_half_b,
+    lift(scores.ap_half_a, scores.ap_complement_half_a, prevalence_half_a) as lift_half_a,
+    lift(scores.ap_half_b, scores.ap_complement_half_b, prevalence_half_b) as lift_half_b,
+    coalesce(
+        lift(scores.ap_half_a, scores.ap_complement_half_a, prevalence_half_a),
+        predictivity(scores.ap_half_a, scores.ap_complement_half_a)
+    ) as ranking_half_a,
+    coalesce(
+        lift(scores.ap_half_b, scores.ap_complement_half_b, prevalence_half_b),
+        predictivity(scores.ap_half_b, scores.ap_complement_half_b)
+    ) as ranking_half_b,
+    scores.p_value,
+from neuron_functions as scores
+left join prevalences using (run_id, family, function)

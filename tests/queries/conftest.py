@@ -1,0 +1,160 @@
+"""Small conforming stores, made through the store's own jobs."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from neuronlake.queries.database import Database
+from neuronlake.schema.store import Store
+from neuronlake.schema.tables import TABLES
+
+FUNCTIONS = (
+    ("knowledge", "capital"),
+    ("knowledge", "currency"),
+    ("semantic", "bank"),
+    ("semantic", "bat"),
+    ("task", "sport"),
+)
+PREVALENCE = (0.5, 0.1, 0.5, 0.3, 0.02)
+
+
+def add_run(
+    store: Store,
+    run_id: str,
+    *,
+    model: str = "tiny",
+    revision: str = "main",
+    step: int | None = None,
+    weights: str = "aa",
+    seed: int = 0,
+    n_layers: int = 2,
+    n_neurons: int = 200,
+    functions: tuple[tuple[str, str], ...] = FUNCTIONS,
+    prevalence: tuple[float, ...] = PREVALENCE,
+    with_prevalence: bool = True,
+    scores: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Commit one run with random scores, or those given for each (layer, neuron, function) in that order."""
+    generator = np.random.default_rng(seed)
+    n_functions = len(functions)
+    rows = n_layers * n_neurons * n_functions
+    keys = {"run_id": run_id, "model": model, "revision": revision, "step": step}
+    half = (1000, 0.5)
+    with store.job(run_id, kind="run") as job:
+        run = {
+            **keys,
+            "weights_sha256": weights,
+            "is_random_init": False,
+            "corpus": "words",
+            "corpus_sha256": "cc",
+            "site": "activation",
+            "pooling": "max",
+            "router": None,
+            "dtype": "float32",
+            "storage": "float32",
+            "max_tokens": 128,
+            "device": "cpu",
+        }
+        job.write("runs", _table("runs", 1, run), model=model, revision=revision)
+        layer = {
+            **keys,
+            "stack": "encoder",
+            "layer": np.arange(n_layers),
+            "n_neurons": n_neurons,
+            "n_native_experts": None,
+            "activation_function": "relu",
+            "is_gated": False,
+            "module_path": "ffn",
+        }
+        job.write("layers", _table("layers", n_layers, layer), model=model, revision=revision)
+        if with_prevalence:
+            positive = np.round(np.asarray(prevalence) * half[0]).astype(np.int64)
+            measured = {
+                **keys,
+                "family": [family for family, _ in functions],
+                "function": [function for _, function in functions],
+                "n_positive": positive * 2,
+                "n_negative": (half[0] - positive) * 2,
+                "prevalence": np.asarray(prevalence),
+                "n_positive_half_a": positive,
+                "n_negative_half_a": half[0] - positive,
+                "n_positive_half_b": positive,
+                "n_negative_half_b": half[0] - positive,
+            }
+            job.write("run_functions", _table("run_functions", n_functions, measured), model=model, revision=revision)
+        index = np.arange(rows)
+        function = index % n_functions
+        chance = np.asarray(prevalence)[function]
+        values = {
+            **keys,
+            "stack": "encoder",
+            "layer": index // (n_functions * n_neurons),
+            "neuron": index // n_functions % n_neurons,
+            "family": _encoded([family for family, _ in functions], function),
+            "function": _encoded([name for _, name in functions], function),
+            "p_value": None,
+        }
+        for column in TABLES["neuron_functions"].columns:
+            if column.type == "float32":
+                above = 1 - chance if "complement" in column.name else chance
+                values[column.name] = np.clip(above + generator.normal(0, 0.1, rows), 0.001, 1).astype(np.float32)
+        values.update(scores or {})
+        job.write("neuron_functions", _table("neuron_functions", rows, values), model=model, revision=revision)
+        job.commit()
+
+
+def _encoded(names: list[str], codes: np.ndarray) -> pa.DictionaryArray:
+    distinct = sorted(set(names))
+    positions = np.asarray([distinct.index(name) for name in names], dtype=np.int32)
+    return pa.DictionaryArray.from_arrays(pa.array(positions[codes]), pa.array(distinct))
+
+
+def _table(name: str, rows: int, values: Mapping[str, object]) -> pa.Table:
+    """Return a conforming table: a value alone is repeated, what is not given is empty or zero."""
+    types = {"string": pa.string(), "bool": pa.bool_(), "timestamp": pa.timestamp("us", tz="UTC")}
+    columns = {}
+    for column in TABLES[name].columns:
+        arrow = types.get(column.type) or getattr(pa, column.type)()
+        value = values.get(column.name, {"string": "", "timestamp": 0, "bool": False}.get(column.type, 0))
+        if isinstance(value, pa.DictionaryArray):
+            columns[column.name] = value
+        elif value is None:
+            columns[column.name] = pa.nulls(rows, arrow)
+        elif isinstance(value, str) and rows > 1:
+            codes = pa.array(np.zeros(rows, dtype=np.int32))
+            columns[column.name] = pa.DictionaryArray.from_arrays(codes, pa.array([value]))
+        elif isinstance(value, np.ndarray | list):
+            columns[column.name] = pa.array(value, from_pandas=True).cast(arrow)
+        else:
+            columns[column.name] = pa.array([value] * rows, arrow)
+    return pa.table(columns)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Return an empty store."""
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Return a store of two checkpoints of one model; do not write to it."""
+    store = Store(tmp_path_factory.mktemp("filled") / "store")
+    add_run(store, "aaaaaaaaaaaaaaaa", revision="step0", step=0, weights="w0", seed=1)
+    add_run(store, "bbbbbbbbbbbbbbbb", revision="step1000", step=1000, weights="w1", seed=2)
+    return store
+
+
+@pytest.fixture
+def database(filled: Store) -> Database:
+    """Return a database over two checkpoints."""
+    return Database(filled)
+
+
+@pytest.fixture
+def run() -> Callable[..., None]:
+    """Return the function that adds a run to a store."""
+    return add_run

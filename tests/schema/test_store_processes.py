@@ -1,0 +1,134 @@
+"""Several processes on one store, and processes that are killed."""
+
+import pyarrow.parquet as pq
+import pytest
+
+from neuronlake.errors import StoreError
+
+
+def partition_ids(store):
+    tables = [pq.read_table(path, partitioning=None) for path in store.files("experts")]
+    return sorted({each for table in tables for each in table["partition_id"].to_pylist()})
+
+
+def test_a_job_killed_before_its_commit_leaves_nothing_visible_and_goes_on(store, other_process, experts):
+    process = other_process("""
+        with store.job("j", kind="partition") as job:
+            job.write("experts", rows("first"), part=0)
+            print("staged", flush=True)
+            time.sleep(60)
+        """)
+    assert process.stdout.readline() == "staged\n"
+    process.kill()
+    process.wait()
+    assert store.commits() == ()
+    assert store.files("experts") == ()
+    assert store.check() == ()
+    with store.job("j", kind="partition") as job:
+        assert job.is_staged("experts", 0)
+        job.write("experts", experts(partition_id="second"), part=1)
+        job.commit()
+    assert partition_ids(store) == ["first", "second"]
+    assert store.check() == ()
+
+
+def test_a_job_killed_while_it_writes_a_part_does_not_count_the_part(store, other_process, experts):
+    process = other_process("""
+        import os, signal
+        def die(path):
+            os.kill(os.getpid(), signal.SIGKILL)
+        with store.job("j", kind="partition") as job:
+            module._sync = die
+            job.write("experts", rows("first"), part=0)
+        """)
+    process.wait()
+    assert process.returncode == -9
+    with store.job("j", kind="partition") as job:
+        assert not job.is_staged("experts", 0)
+        job.write("experts", experts(partition_id="again"), part=0)
+        job.commit()
+    assert partition_ids(store) == ["again"]
+    assert list((store.path / ".staging").iterdir()) == []
+
+
+def test_a_job_killed_between_the_renames_and_the_commit_is_invisible_and_can_be_done_again(
+    store, other_process, experts
+):
+    process = other_process("""
+        import os, signal
+        def die(path, text, temporary):
+            os.kill(os.getpid(), signal.SIGKILL)
+        module._replace_text = die
+        with store.job("j", kind="partition") as job:
+            job.write("experts", rows("first"), part=0)
+            job.commit()
+        """)
+    process.wait()
+    assert process.returncode == -9
+    assert (store.path / "data/experts/j-0.parquet").exists()
+    assert store.commits() == ()
+    assert store.files("experts") == ()
+    assert [problem.what for problem in store.check()] == ["in no commit, and so invisible to queries"]
+    with store.job("j", kind="partition") as job:
+        if not job.is_staged("experts", 0):
+            job.write("experts", experts(partition_id="first"), part=0)
+        job.commit()
+    assert partition_ids(store) == ["first"]
+    assert store.check() == ()
+
+
+def test_two_processes_write_different_jobs_at_once(store, other_process):
+    def start(name):
+        return other_process(f"""
+            with store.job({name!r}, kind="partition") as job:
+                job.write("experts", rows({name!r}))
+                print("staged", flush=True)
+                sys.stdin.readline()
+                job.commit()
+            """)
+
+    processes = [start("a"), start("b")]
+    assert [process.stdout.readline() for process in processes] == ["staged\n", "staged\n"]
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.wait() for process in processes] == [0, 0]
+    assert partition_ids(store) == ["a", "b"]
+    assert store.check() == ()
+
+
+def test_a_second_process_on_the_same_job_is_refused(store, other_process, experts):
+    process = other_process("""
+        with store.job("j", kind="partition") as job:
+            job.write("experts", rows("first"))
+            print("staged", flush=True)
+            sys.stdin.readline()
+            job.commit()
+        """)
+    assert process.stdout.readline() == "staged\n"
+    with (
+        pytest.raises(StoreError, match="^another process is writing j to .*; wait for it, or stop it$"),
+        store.job("j", kind="partition"),
+    ):
+        pass
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    assert process.wait() == 0
+    assert partition_ids(store) == ["first"]
+
+
+def test_many_jobs_of_two_processes_all_land(store, other_process):
+    def start(name):
+        return other_process(f"""
+            for index in range(15):
+                with store.job(f"{name}{{index}}", kind="partition") as job:
+                    job.write("experts", rows(f"{name}{{index}}"))
+                    job.commit()
+            """)
+
+    processes = [start("a"), start("b")]
+    assert [process.communicate(timeout=60)[1] for process in processes] == ["", ""]
+    assert len(store.commits()) == 30
+    assert len(partition_ids(store)) == 30
+    assert store.check() == ()
+    assert "90 rows" in (store.path / "README.md").read_text()

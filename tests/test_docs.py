@@ -1,0 +1,45 @@
+"""The generated pages are what the code says; the README's commands exist."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+
+from neuronlake.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ["tables.md", "views.md", "cli.md"])
+def test_generated_pages_are_up_to_date(page: str) -> None:
+    assert (ROOT / "docs" / page).read_text() == generator().PAGES[page](), "run: make docs"
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    words = re.findall(r"^\s*(?:\$ )?neuronlake ((?:[a-z]+ ?)+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert words
+    for line in words:
+        command: click.Command = main
+        for word in line.split():
+            if not isinstance(command, click.Group):
+                break
+            assert word in command.commands, f"README: neuronlake {line}"
+            command = command.commands[word]
+
+
+def test_local_links_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
