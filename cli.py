@@ -15,7 +15,9 @@ from .errors import NeuronlakeError
 
 if TYPE_CHECKING:
     from .ingest.corpora.instance import Source
-    from .queries.database import Database, Result
+    from .queries.database import Database
+    from .queries.output import Format
+    from .queries.result import Result
 
 __all__ = ["main"]
 
@@ -97,7 +99,7 @@ def _rows_options(command: Command) -> Command:
             "--format",
             "format_",
             type=click.Choice(FORMATS),
-            help="How to write rows.  [default: the output file's suffix, else table on a terminal, csv elsewhere]",
+            help="How to write rows.  [default: table; with -o, the file's suffix]",
         ),
     ):
         command = option(command)
@@ -110,10 +112,13 @@ def _database() -> "Database":
     return Database(_store())
 
 
-def _print_rows(result: "Result", format_: str | None, output: Path | None) -> None:
-    from .queries.output import write
+def _print_rows(result: "Result", format_: "Format | None", output: Path | None) -> None:
+    from .queries.output import save, write
 
-    write(result, output if output is not None else sys.stdout, format_=format_)
+    if output is None:
+        write(result, sys.stdout, format=format_ or "table")
+    else:
+        save(result, output, format=format_)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -261,7 +266,7 @@ def _huggingface(path: str, **arguments: Any) -> "Source":  # noqa: ANN401
 @corpus.command("list")
 @_rows_options
 @_store_option
-def corpus_list(format_: str | None, output: Path | None) -> None:
+def corpus_list(format_: "Format | None", output: Path | None) -> None:
     """List the corpora of the store."""
     query = "select corpus, description, n_texts, n_instances, licence, source from corpora order by corpus"
     _print_rows(_database().sql(query), format_, output)
@@ -271,14 +276,14 @@ def corpus_list(format_: str | None, output: Path | None) -> None:
 @click.argument("name")
 @_rows_options
 @_store_option
-def corpus_show(name: str, format_: str | None, output: Path | None) -> None:
+def corpus_show(name: str, format_: "Format | None", output: Path | None) -> None:
     """Show the functions of a corpus and what was left out when it was read."""
     from .errors import UnknownNameError
 
     database = _database()
-    found = database.sql("select * from corpora where corpus = $name", {"name": name}).dicts()
+    found = list(database.sql("select * from corpora where corpus = $name", {"name": name}))
     if not found:
-        known = [str(row["corpus"]) for row in database.sql("select corpus from corpora").dicts()]
+        known = [str(row["corpus"]) for row in database.sql("select corpus from corpora")]
         raise UnknownNameError(f"corpus in {_store()}", name, known)
     for key, value in found[0].items():
         click.echo(f"{key}: {value}", err=True)
@@ -359,7 +364,7 @@ def ingest(
 @click.argument("query")
 @_rows_options
 @_store_option
-def sql(query: str, format_: str | None, output: Path | None) -> None:
+def sql(query: str, format_: "Format | None", output: Path | None) -> None:
     """Run one SQL QUERY over the store; it can read files too, and change nothing. '-' reads standard input."""
     text = click.get_text_stream("stdin").read() if query == "-" else query
     _print_rows(_database().sql(text), format_, output)
@@ -378,7 +383,7 @@ def shell() -> None:
 @click.argument("name", required=False)
 @_rows_options
 @_store_option
-def tables(name: str | None, format_: str | None, output: Path | None) -> None:
+def tables(name: str | None, format_: "Format | None", output: Path | None) -> None:
     """List the tables, or the columns of the table NAME."""
     _print_rows(_database().tables(name), format_, output)
 
@@ -388,7 +393,7 @@ def tables(name: str | None, format_: str | None, output: Path | None) -> None:
 @click.option("--sql", "as_sql", is_flag=True, help="Print a script that makes the same views in any DuckDB client.")
 @_rows_options
 @_store_option
-def views(name: str | None, as_sql: bool, format_: str | None, output: Path | None) -> None:
+def views(name: str | None, as_sql: bool, format_: "Format | None", output: Path | None) -> None:
     """List the views, or the columns of the view NAME."""
     if as_sql:
         from .queries.script import views_sql

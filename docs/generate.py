@@ -36,7 +36,7 @@ def views_page() -> str:
     lines = ["# Views", "", NOTE, "", "What `neuronlake sql` and `neuronlake shell` add to the tables.", ""]
     for view in views():
         grain = ", ".join(f"`{name}`" for name in view.grain)
-        lines += [f"## {view.name}", "", f"{view.description} Grain: {grain}.", "", "| column | meaning |", "|---|---|"]
+        lines += [f"## {view.name}", "", f"{view.answers} Grain: {grain}.", "", "| column | meaning |", "|---|---|"]
         lines += [f"| `{column.name}` | {column.description} |" for column in view.columns]
         lines += ["", "<details><summary>SQL</summary>", "", "```sql", view.sql.strip(), "```", "", "</details>", ""]
     return "\n".join(lines)

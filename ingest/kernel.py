@@ -40,32 +40,31 @@ _N_ACCUMULATORS = 16
 def score_neurons(
     activations: NDArray[np.float32],
     is_rest: NDArray[np.bool_],
-    half: NDArray[np.uint8],
-    indptr: NDArray[np.int64],
-    function: NDArray[np.int32],
-    is_positive: NDArray[np.uint8],
+    words: NDArray[np.uint32],
+    starts: NDArray[np.int64],
+    entries: NDArray[np.int32],
     counts: NDArray[np.int64],
     scores: NDArray[np.float32],
     statistics: NDArray[np.float32],
     top_instance: NDArray[np.int64],
     top_value: NDArray[np.float32],
 ) -> None:
-    """Fill the last four arrays, a row a neuron, from the others (see `scoring.score` and `LabelIndex`)."""
+    """Fill the last four arrays, a row a neuron, from the others (see `scoring.score` and `LabelIndex.packed`)."""
     n_neurons, n_instances = activations.shape
     keys = np.empty(n_instances, dtype=np.uint64)
     spare = np.empty(n_instances, dtype=np.uint64)
+    sorted_bits = np.empty(n_instances, dtype=np.uint32)
+    sorted_values = sorted_bits.view(np.float32)
     accumulators = np.empty((len(is_rest), _N_ACCUMULATORS), dtype=np.float64)
     for neuron in range(n_neurons):
         values = activations[neuron]
         total, lowest = _describe(values, statistics[neuron])
-        n_above = _sort_above(values, lowest, keys, spare)
+        n_above = _sort_above(values, lowest, words, keys, spare)
         order = keys[:n_above]
-        for rank in range(min(len(top_instance[neuron]), n_above)):
-            instance = np.int64(order[rank] & np.uint64(0xFFFFFFFF))
-            top_instance[neuron, rank] = instance
-            top_value[neuron, rank] = values[instance]
+        _decode(order, sorted_bits)
+        _take_top(values, sorted_values[:n_above], top_instance[neuron], top_value[neuron])
         accumulators[:] = 0.0
-        sums = _walk(values, order, is_rest, half, indptr, function, is_positive, accumulators)
+        sums = _walk(sorted_values, order, is_rest, starts, entries, accumulators)
         _finish(accumulators, sums, lowest, total, n_above, is_rest, counts, scores[neuron])
 
 
@@ -94,11 +93,11 @@ def _describe(values, statistics):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _sort_above(values, lowest, keys, spare):
+def _sort_above(values, lowest, words, keys, spare):
     """Sort the instances above the minimum, highest first; return how many there are.
 
-    A key holds the activation's order-preserving bits, inverted, above the instance's index: a stable radix
-    sort of the upper half, least significant digit first, eleven bits at a time.
+    A key holds the activation's order-preserving bits, inverted, above the instance's word (`LabelIndex.packed`): a
+    stable radix sort of the upper half, least significant digit first, eleven bits at a time.
     """
     n_above = 0
     digits = np.zeros((3, 2048), dtype=np.int64)
@@ -110,7 +109,7 @@ def _sort_above(values, lowest, keys, spare):
             word = bits[instance] if value != 0.0 else np.uint32(0)
             ascending = ~word if word >> np.uint32(31) else word | np.uint32(0x80000000)
             descending = np.uint64(np.uint32(~ascending))
-            keys[n_above] = (descending << np.uint64(32)) | np.uint64(instance)
+            keys[n_above] = (descending << np.uint64(32)) | np.uint64(words[instance])
             digits[0, descending & np.uint64(2047)] += 1
             digits[1, (descending >> np.uint64(11)) & np.uint64(2047)] += 1
             digits[2, descending >> np.uint64(22)] += 1
@@ -131,6 +130,37 @@ def _sort_above(values, lowest, keys, spare):
         source, target = target, source
     keys[:n_above] = source[:n_above]
     return n_above
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _decode(order, sorted_bits):
+    """Take the sorted activations back out of their keys, so that the walk need not look them up."""
+    for index in range(len(order)):
+        ascending = np.uint32(~(order[index] >> np.uint64(32)))
+        is_negative = ascending >> np.uint32(31) == 0
+        sorted_bits[index] = ~ascending if is_negative else ascending & np.uint32(0x7FFFFFFF)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _take_top(values, sorted_values, top_instance, top_value):
+    """Fill the instances with the highest activations, those of equal activation in their own order."""
+    n_top = min(len(top_instance), len(sorted_values))
+    if n_top == 0:
+        return
+    least = sorted_values[n_top - 1]
+    n_found = 0
+    for instance in range(len(values)):
+        value = values[instance]
+        if value < least or (n_found == n_top and value <= top_value[n_top - 1]):
+            continue
+        n_found = min(n_found + 1, n_top)
+        rank = n_found - 1
+        while rank > 0 and top_value[rank - 1] < value:
+            top_value[rank] = top_value[rank - 1]
+            top_instance[rank] = top_instance[rank - 1]
+            rank -= 1
+        top_value[rank] = value
+        top_instance[rank] = instance
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -170,7 +200,7 @@ def _add(sums, side, positive, rest, value, rank, inverse, inverse_half, above, 
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _walk(values, order, is_rest, half, indptr, function, is_positive, accumulators):
+def _walk(sorted_values, order, is_rest, starts, entries, accumulators):
     """Walk the sorted instances, tie group by tie group, and fill the accumulators.
 
     Returns how many instances were seen and the sum of 1 / T, each over all, half a and half b.
@@ -180,24 +210,24 @@ def _walk(values, order, is_rest, half, indptr, function, is_positive, accumulat
     group = np.zeros(3, dtype=np.int64)
     start = 0
     while start < len(order):
-        first = np.int64(order[start] & np.uint64(0xFFFFFFFF))
-        value = values[first]
         stop = start + 1
         while stop < len(order) and (order[stop] ^ order[start]) >> np.uint64(32) == 0:
             stop += 1
+        value = sorted_values[start]
         rank = 0.5 * (start + 1 + stop)
+        inverse = 1.0 / stop
+        above = harmonic[0]
         if stop == start + 1:
-            side = half[first] + 1
+            side, first, last = _labels_of(order[start], starts)
             seen[0] = stop
             seen[side] += 1
-            inverse = 1.0 / stop
             inverse_half = 1.0 / seen[side]
-            above = harmonic[0]
             above_half = harmonic[side]
-            for entry in range(indptr[first], indptr[first + 1]):
-                rest = is_rest[function[entry]]
-                positive = is_positive[entry]
-                sums = accumulators[function[entry]]
+            for entry in range(first, last):
+                positive = entries[entry] & 1
+                function = entries[entry] >> 1
+                rest = is_rest[function]
+                sums = accumulators[function]
                 _count(sums, side, positive, rest)
                 _add(sums, side, positive, rest, value, rank, inverse, inverse_half, above, above_half)
                 sums[_BEFORE] = sums[_SEEN]
@@ -208,34 +238,39 @@ def _walk(values, order, is_rest, half, indptr, function, is_positive, accumulat
             # see all of its own group at its T, and none of it above.
             group[:] = 0
             for index in range(start, stop):
-                instance = np.int64(order[index] & np.uint64(0xFFFFFFFF))
-                side = half[instance] + 1
+                side, first, last = _labels_of(order[index], starts)
                 group[0] += 1
                 group[side] += 1
-                for entry in range(indptr[instance], indptr[instance + 1]):
-                    _count(accumulators[function[entry]], side, is_positive[entry], is_rest[function[entry]])
+                for entry in range(first, last):
+                    function = entries[entry] >> 1
+                    _count(accumulators[function], side, entries[entry] & 1, is_rest[function])
             seen += group
-            inverse = 1.0 / stop
             for index in range(start, stop):
-                instance = np.int64(order[index] & np.uint64(0xFFFFFFFF))
-                side = half[instance] + 1
+                side, first, last = _labels_of(order[index], starts)
                 inverse_half = 1.0 / seen[side]
-                above = harmonic[0]
                 above_half = harmonic[side]
-                for entry in range(indptr[instance], indptr[instance + 1]):
-                    rest = is_rest[function[entry]]
-                    positive = is_positive[entry]
-                    sums = accumulators[function[entry]]
+                for entry in range(first, last):
+                    positive = entries[entry] & 1
+                    function = entries[entry] >> 1
+                    rest = is_rest[function]
+                    sums = accumulators[function]
                     _add(sums, side, positive, rest, value, rank, inverse, inverse_half, above, above_half)
             for index in range(start, stop):
-                instance = np.int64(order[index] & np.uint64(0xFFFFFFFF))
-                for entry in range(indptr[instance], indptr[instance + 1]):
-                    sums = accumulators[function[entry]]
+                _, first, last = _labels_of(order[index], starts)
+                for entry in range(first, last):
+                    sums = accumulators[entries[entry] >> 1]
                     sums[_BEFORE] = sums[_SEEN]
             for side in range(3):
                 harmonic[side] += group[side] / max(seen[side], 1)
         start = stop
     return seen, harmonic
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _labels_of(key, starts):
+    """Return the half (1 or 2) of the instance behind a key, and the range of its label entries."""
+    row = (key & np.uint64(0xFFFFFFFF)) >> np.uint64(1)
+    return 1 + np.int64(key & np.uint64(1)), starts[row], starts[np.int64(row) + 1]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -94,6 +94,34 @@ class LabelIndex:
         """How many instances are labelled."""
         return len(self.half)
 
+    def packed(self) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int32]]:
+        """Return the labels as the kernel reads them.
+
+        Sorted activations visit instances at random, where each word looked up may be a cache miss. So an instance is
+        one word that is sorted along with its activation, and instances with the same single label share a row of
+        labels, so that the rows visited most stay in the cache.
+
+        Returns
+        -------
+        words
+            Row of labels << 1 | half. [instances]
+        starts
+            Row r's labels are ``entries[starts[r]:starts[r + 1]]``. [rows + 1]
+        entries
+            Function << 1 | is_positive.
+        """
+        n_single = 2 * len(self.functions)
+        n_labels = np.diff(self.indptr)
+        codes = (self.function << 1) | self.is_positive
+        several = n_labels > 1
+        # A row for each single label, then one for no label, then one for each instance with several.
+        row = np.full(self.n_instances, n_single, dtype=np.int64)
+        row[n_labels == 1] = codes[self.indptr[:-1][n_labels == 1]]
+        row[several] = n_single + 1 + np.arange(int(several.sum()))
+        starts = np.concatenate([np.arange(n_single + 1), n_single + np.cumsum([0, *n_labels[several]])])
+        entries = np.concatenate([np.arange(n_single, dtype=np.int32), codes[np.repeat(several, n_labels)]])
+        return ((row << 1) | self.half).astype(np.uint32), starts.astype(np.int64), entries.astype(np.int32)
+
     def counts(self) -> NDArray[np.int64]:
         """Return positives and evaluated instances by function: over all, half a, half b.
 

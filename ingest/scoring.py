@@ -85,6 +85,7 @@ def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 
                 f"function {family}/{function} has {positive} positive and {evaluated - positive} negative "
                 "measured instances; both are needed"
             )
+    words, starts, entries = labels.packed()
     found = Scores(
         scores=np.empty((n_neurons, len(labels.functions), len(SCORE_NAMES)), dtype=np.float32),
         statistics=np.empty((n_neurons, len(STATISTIC_NAMES)), dtype=np.float32),
@@ -96,10 +97,9 @@ def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 
         kernel.score_neurons(
             activations[part],
             labels.is_rest,
-            labels.half,
-            labels.indptr,
-            labels.function,
-            labels.is_positive,
+            words,
+            starts,
+            entries,
             counts,
             found.scores[part],
             found.statistics[part],

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -215,7 +216,32 @@ class Database:
         return names
 
     def _run(self, query: str, parameters: Sequence[object] | Mapping[str, object] | None) -> Result:
-        return Result(self._connection.sql(query, params=parameters).materialize())
+        """Run a query in a thread of its own: inside DuckDB, Python would not notice Ctrl-C until it ends."""
+        done = threading.Event()
+        results: list[Result] = []
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                results.append(Result(self._connection.sql(query, params=parameters).materialize()))
+            except BaseException as error:  # raised again below
+                errors.append(error)
+            finally:
+                done.set()
+
+        threading.Thread(target=run, name="neuronlake-query", daemon=True).start()
+        try:
+            # In short waits: with polars loaded, a signal does not wake the main thread out of a long one.
+            while not done.wait(0.05):
+                pass
+        except KeyboardInterrupt:
+            # DuckDB forgets an interrupt that comes before the query has begun, so ask until it has ended.
+            while not done.wait(0.05):
+                self._connection.interrupt()
+            raise
+        if errors:
+            raise errors[0]
+        return results[0]
 
     def _columns(self, table: str) -> frozenset[str]:
         """Return the columns that at least one file of the table has."""

@@ -185,10 +185,18 @@ def _draw(columns: Sequence[str], cells: list[list[str]], is_number: list[bool],
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column, right in zip(columns, is_number, strict=True):
-        table.add_column(Text(column), justify="right" if right else "left", no_wrap=right, overflow="fold")
+        table.add_column(Text(column), justify="right" if right else "left", no_wrap=True)
     for row in cells:
         table.add_row(*map(Text, row))
-    Console(file=stream).print(table)
+    console = Console(file=stream)
+    if console.measure(table, options=console.options.update(max_width=100_000)).minimum <= console.width:
+        console.print(table)
+        return
+    # Too wide for the terminal: one column a line, as squeezed columns would hide the keys.
+    width = max(map(len, columns))
+    for row in cells:
+        stream.writelines(f"{column.rjust(width)}  {cell}\n" for column, cell in zip(columns, row, strict=True))
+        stream.write("\n")
 
 
 def _align(columns: Sequence[str], cells: list[list[str]], is_number: list[bool], stream: IO[str]) -> None:

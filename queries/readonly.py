@@ -104,14 +104,14 @@ def check(connection: "duckdb.DuckDBPyConnection", query: str) -> None:
 
     try:
         statements = connection.extract_statements(query)
-        offsets = [offset for offset, kind in duckdb.tokenize(query) if kind != duckdb.token_type.comment]
+        if not statements:
+            raise QueryError("there is no SQL in the query")
+        if len(statements) > 1:
+            raise QueryError(f"{len(statements)} statements in one query; please run them one at a time")
+        kind, query = statements[0].type, statements[0].query
+        offsets = [offset for offset, token in duckdb.tokenize(query) if token != duckdb.token_type.comment]
     except duckdb.Error as error:
         raise QueryError(one_line(error)) from error
-    if not statements:
-        raise QueryError("there is no SQL in the query")
-    if len(statements) > 1:
-        raise QueryError(f"{len(statements)} statements in one query; please run them one at a time")
-    kind = statements[0].type
     words = _words(query, offsets)
     if words[0] == "explain":
         check(connection, query.encode()[offsets[_explained(words)] :].decode())

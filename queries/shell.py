@@ -85,7 +85,6 @@ def answer(database: Database, text: str, stream: IO[str]) -> bool:
     except NeuronlakeError as error:
         stream.write(f"error: {error}\n")
     except KeyboardInterrupt:
-        database.connection.interrupt()
         stream.write("stopped\n")
     return True
 

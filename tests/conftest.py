@@ -15,9 +15,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 WORDS = (
-    "the a cat dog bird fish sat ran flew swam on under over near mat tree house river red blue old new quick lazy "
-    "bank money water light stone green city king queen song"
-).split()
+    *("the", "a", "cat", "dog", "bird", "fish", "sat", "ran", "flew", "swam", "on", "under", "over", "near", "mat"),
+    *("tree", "house", "river", "red", "blue", "old", "new", "quick", "lazy", "bank", "money", "water", "light"),
+    *("stone", "green", "city", "king", "queen", "song"),
+)
 
 HIDDEN, FEED_FORWARD, LAYERS, HEADS = 32, 64, 2, 4
 

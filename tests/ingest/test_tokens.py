@@ -19,14 +19,13 @@ def tokenized(store, tiny_model, make_corpus):
     """Return a function that tokenizes spans of texts with a tiny model's tokenizer."""
     from transformers import AutoTokenizer
 
-    def run(kind, spans, *, max_tokens=60, prepare=lambda tokenizer: None):
+    def run(kind, spans, *, max_tokens=60):
         instances = [
             Instance(text, {"f/g": index % 2 == 0}, start=span[0] if span else None, end=span[1] if span else None)
             for index, (text, span) in enumerate(spans)
         ]
         make_corpus(store, [*instances, Instance("dog", {"f/g": True}), Instance("fish", {"f/g": False})])
         tokenizer = AutoTokenizer.from_pretrained(tiny_model(kind))
-        prepare(tokenizer)
         return tokenize(StoredCorpus(store, "test"), tokenizer, max_tokens=max_tokens), tokenizer
 
     return run

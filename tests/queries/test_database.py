@@ -1,6 +1,9 @@
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,7 +102,7 @@ def test_an_error_is_one_line_with_what_duckdb_suggests(database: Database, quer
 def test_a_store_that_is_not_there_is_an_error_once_a_table_is_read(tmp_path: Path) -> None:
     database = Database(tmp_path / "none")
     assert database.sql("select 1").rows() == [(1,)]
-    with pytest.raises(StoreError, match="no store at .*none"):
+    with pytest.raises(StoreError, match=r"no store at .*none"):
         database.sql("from runs")
 
 
@@ -147,3 +150,12 @@ def test_a_query_that_reads_no_table_imports_no_data_library(tmp_path: Path) -> 
     )
     header, value, modules = done.stdout.splitlines()
     assert (header, value, json.loads(modules)) == ("a", "1", [])
+
+
+def test_ctrl_c_stops_a_query_and_the_next_one_runs(database: Database) -> None:
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        database.sql("select count(*) from range(1000000) as a, range(3000) as b where a.range + b.range = -1")
+    timer.join()
+    assert database.sql("select 1").rows() == [(1,)]

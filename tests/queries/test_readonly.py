@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import duckdb
@@ -163,14 +162,14 @@ def test_a_remote_file_is_refused(database: Database, address: str) -> None:
 def test_a_database_file_that_is_not_there_is_not_made(database: Database, folder: Path) -> None:
     with pytest.raises(QueryError, match=r"none\.duckdb"):
         database.sql("from 'none.duckdb'")
-    assert os.listdir(folder) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_the_engine_itself_refuses_settings_logs_and_extensions(database: Database, folder: Path) -> None:
     for statement in ("set threads = 1", "from enable_logging(storage = 'file', storage_path = 'logs')", "load httpfs"):
         with pytest.raises(duckdb.Error):
             database.connection.execute(statement)
-    assert os.listdir(folder) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_each_table_function_of_this_duckdb_is_known_to_read_or_refused(database: Database) -> None:

@@ -40,18 +40,18 @@ def test_an_undeclared_column_is_named(experts):
 
 
 def test_columns_in_another_order_are_refused(experts):
-    with pytest.raises(SchemaError, match="^table experts: columns in another order; declared: partition_id, stack"):
+    with pytest.raises(SchemaError, match=r"^table experts: columns in another order; declared: partition_id, stack"):
         check(EXPERTS, experts().select(["stack", "partition_id", "layer", "neuron", "expert"]))
 
 
 def test_a_wrong_type_is_named(experts):
     wide = experts().set_column(3, "neuron", pa.array([0, 1, 2], pa.int64()))
-    with pytest.raises(SchemaError, match="^table experts, column neuron: type int64, declared int32$"):
+    with pytest.raises(SchemaError, match=r"^table experts, column neuron: type int64, declared int32$"):
         check(EXPERTS, wide)
 
 
 def test_a_null_is_named_with_its_row(neurons):
-    with pytest.raises(SchemaError, match="^table neurons, column mean: NULL at row 1, declared not null$"):
+    with pytest.raises(SchemaError, match=r"^table neurons, column mean: NULL at row 1, declared not null$"):
         check(NEURONS, neurons(mean=[0.5, None, 0.5]))
 
 
@@ -76,7 +76,7 @@ def test_nan_is_found_beside_nulls():
     row = dict.fromkeys(declared.column_names, 0.5) | {"run_id": "r", "model": "m", "revision": "main", "step": None}
     row |= {"stack": "encoder", "layer": 0, "neuron": 0, "family": "f", "function": "g"}
     rows = [row | {"ap_half_a": None}, row | {"neuron": 1, "ap_half_a": float("nan")}, row | {"neuron": 2}]
-    with pytest.raises(SchemaError, match="^table neuron_functions, column ap_half_a: nan at row 1$"):
+    with pytest.raises(SchemaError, match=r"^table neuron_functions, column ap_half_a: nan at row 1$"):
         check(declared, pa.Table.from_pylist(rows, schema=arrow_schema(declared)))
 
 
@@ -115,7 +115,7 @@ def test_a_repeated_key_in_unsorted_rows_is_named_with_its_row():
     keys = [("p", "encoder", 1, 5), ("p", "encoder", 0, 7), ("p", "decoder", 1, 5), ("p", "encoder", 0, 7)]
     with pytest.raises(
         SchemaError,
-        match="^table experts: row 3 repeats the key partition_id='p', stack='encoder', layer=0, neuron=7$",
+        match=r"^table experts: row 3 repeats the key partition_id='p', stack='encoder', layer=0, neuron=7$",
     ):
         check(EXPERTS, rows_of_experts(keys))
 

@@ -112,13 +112,13 @@ def test_a_part_that_is_written_again_replaces_the_first(store, experts):
 
 def test_a_committed_job_is_refused(store, experts):
     commit_experts(store, experts())
-    with pytest.raises(StoreError, match="^j is already committed in "), store.job("j", kind="partition"):
+    with pytest.raises(StoreError, match=r"^j is already committed in "), store.job("j", kind="partition"):
         pass
     assert list((store.path / ".staging").iterdir()) == []
 
 
 def test_a_failed_job_goes_on_from_its_staged_parts(store, experts):
-    with pytest.raises(KeyError), store.job("j", kind="partition") as job:
+    with pytest.raises(KeyError), store.job("j", kind="partition") as job:  # noqa: PT012
         job.write("experts", experts(layer=0), part=0)
         raise KeyError
     assert store.commits() == ()
@@ -137,7 +137,7 @@ def test_part_1_is_not_taken_for_part_11(store, experts):
 
 
 def test_a_failed_job_that_cannot_be_resumed_leaves_nothing(store, experts):
-    with pytest.raises(KeyError), store.job("j", kind="corpus", resume=False) as job:
+    with pytest.raises(KeyError), store.job("j", kind="corpus", resume=False) as job:  # noqa: PT012
         job.write("experts", experts())
         raise KeyError
     assert not store.path.exists()
@@ -146,7 +146,7 @@ def test_a_failed_job_that_cannot_be_resumed_leaves_nothing(store, experts):
 def test_a_failed_job_that_cannot_be_resumed_leaves_the_rest_of_the_store(store, experts):
     commit_experts(store, experts(), "kept")
     before = sorted(path for path in store.path.rglob("*") if path.is_file())
-    with pytest.raises(KeyError), store.job("j", kind="corpus", resume=False) as job:
+    with pytest.raises(KeyError), store.job("j", kind="corpus", resume=False) as job:  # noqa: PT012
         job.write("experts", experts(partition_id="q"))
         raise KeyError
     assert sorted(path for path in store.path.rglob("*") if path.is_file()) == before
@@ -209,15 +209,15 @@ def test_a_store_that_is_a_file_is_refused(tmp_path):
     store = Store(tmp_path / "file")
     with pytest.raises(StoreError, match="file is not a folder"):
         store.commits()
-    with pytest.raises(StoreError, match="cannot write the store .*file: "), store.job("j", kind="run"):
+    with pytest.raises(StoreError, match=r"cannot write the store .*file: "), store.job("j", kind="run"):
         pass
 
 
 def test_a_store_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot write the store .*: Not a directory"):
-        with Store(tmp_path / "file" / "store").job("j", kind="run"):
-            pass
+    store = Store(tmp_path / "file" / "store")
+    with pytest.raises(StoreError, match=r"cannot write the store .*: Not a dir"), store.job("j", kind="run"):
+        pass
 
 
 def test_a_disk_that_refuses_while_staging_is_one_clear_line(store, experts, monkeypatch):
@@ -234,7 +234,7 @@ def test_a_disk_that_refuses_while_staging_is_one_clear_line(store, experts, mon
 def test_a_data_folder_that_cannot_be_made_fails_the_commit_and_nothing_becomes_visible(store, experts):
     store.path.mkdir()
     (store.path / "data").write_text("in the way")
-    with pytest.raises(StoreError, match="^cannot write the store "), store.job("j", kind="partition") as job:
+    with pytest.raises(StoreError, match=r"^cannot write the store "), store.job("j", kind="partition") as job:  # noqa: PT012
         job.write("experts", experts())
         job.commit()
     assert store.commits() == ()
@@ -248,7 +248,7 @@ def test_a_data_folder_that_cannot_be_made_fails_the_commit_and_nothing_becomes_
 def test_a_commit_that_raises_has_made_nothing_visible(store, experts):
     (store.path / "README.md").mkdir(parents=True)
     (store.path / "README.md" / "in the way").touch()
-    with pytest.raises(StoreError), store.job("j", kind="partition") as job:
+    with pytest.raises(StoreError), store.job("j", kind="partition") as job:  # noqa: PT012
         job.write("experts", experts())
         job.commit()
     assert store.commits() == ()

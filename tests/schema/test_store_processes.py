@@ -107,7 +107,7 @@ def test_a_second_process_on_the_same_job_is_refused(store, other_process, exper
         """)
     assert process.stdout.readline() == "staged\n"
     with (
-        pytest.raises(StoreError, match="^another process is writing j to .*; wait for it, or stop it$"),
+        pytest.raises(StoreError, match=r"^another process is writing j to .*; wait for it, or stop it$"),
         store.job("j", kind="partition"),
     ):
         pass

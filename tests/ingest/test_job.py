@@ -1,0 +1,542 @@
+"""The ingestion job: what it writes, what it refuses, what it survives."""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from neuronlake.errors import IngestError, NeuronlakeError, StoreError, UnknownNameError
+from neuronlake.ingest import job as job_module
+from neuronlake.ingest import measurement
+from neuronlake.ingest.corpora.instance import Instance
+from neuronlake.ingest.job import ingest_model
+from neuronlake.ingest.plan import plan_ingest
+from neuronlake.ingest.settings import Resources, Settings
+from neuronlake.schema.store import Store
+
+
+@pytest.fixture
+def filled(store, make_corpus, spans):
+    make_corpus(store, spans)
+    return store
+
+
+@pytest.fixture
+def ingest(filled, tiny_model):
+    """Return a function that measures a tiny model on the spans."""
+
+    def run(kind="bert", *, store=filled, **arguments):
+        return ingest_model(str(tiny_model(kind)), corpus="test", store=store.path, **arguments)
+
+    return run
+
+
+def tree(store: Store) -> dict[str, int]:
+    """Return every file of a store that is not work in progress, with the time it was written."""
+    files = [path for path in store.path.rglob("*") if path.is_file()]
+    return {
+        str(path.relative_to(store.path)): path.stat().st_mtime_ns
+        for path in files
+        if ".staging" not in path.relative_to(store.path).parts
+    }
+
+
+def edit_weights(folder: Path, target: Path, change) -> Path:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder, target)
+    tensors = load_file(target / "model.safetensors")
+    change(tensors)
+    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def test_a_run_describes_itself(ingest, filled, read_rows, spans):
+    report = ingest("llama", name="mine")
+    (run,) = read_rows(filled, "runs")
+    assert report.is_new
+    assert (run["run_id"], run["model"], run["revision"]) == (report.run_id, "mine", "main")
+    assert (run["step"], run["seed"], run["is_random_init"], run["router"], run["layers"]) == (
+        None, None, False, None, None,
+    )  # fmt: skip
+    assert (run["site"], run["pooling"], run["dtype"], run["storage"]) == ("activation", "max", "float32", "float32")
+    assert (run["n_instances"], run["n_texts"], run["n_dropped"], run["n_truncated"]) == (len(spans), 34, 0, 0)
+    assert run["max_tokens"] == 64
+    assert run["duration_s"] > 0
+    layers = read_rows(filled, "layers")
+    assert [(row["stack"], row["layer"], row["n_neurons"], row["is_gated"]) for row in layers] == [
+        ("decoder", 0, 64, True),
+        ("decoder", 1, 64, True),
+    ]
+    assert filled.check() == ()
+
+
+def test_the_functions_of_a_run_count_what_was_measured(store, tiny_model, make_corpus, recompute, read_rows, spans):
+    make_corpus(store, spans)
+    ingest_model(str(tiny_model("bert")), corpus="test", store=store.path)
+    expected = recompute(tiny_model("bert"), "bert", store, spans, negatives="rest")
+    rows = {(row["family"], row["function"]): row for row in read_rows(store, "run_functions")}
+    assert rows.keys() == expected.labels.keys()
+    for name, labels in expected.labels.items():
+        assert rows[name]["n_positive"] == (labels == 1).sum()
+        assert rows[name]["n_negative"] == (labels == 0).sum()
+        assert rows[name]["prevalence"] == pytest.approx((labels == 1).mean())
+        for half, letter in enumerate("ab"):
+            assert rows[name][f"n_positive_half_{letter}"] == (labels[expected.half == half] == 1).sum()
+            assert rows[name][f"n_negative_half_{letter}"] == (labels[expected.half == half] == 0).sum()
+
+
+def test_rows_are_sorted_by_layer_neuron_family_and_function(ingest, filled, read_rows):
+    ingest()
+    keys = [
+        (row["stack"], row["layer"], row["neuron"], row["family"], row["function"])
+        for row in read_rows(filled, "neuron_functions")
+    ]
+    assert keys == sorted(keys)
+
+
+def test_norms_are_stored(ingest, filled, read_rows, tiny_model):
+    from transformers import AutoModel
+
+    ingest("gpt2")
+    model = AutoModel.from_pretrained(tiny_model("gpt2"))
+    rows = sorted((row for row in read_rows(filled, "neurons") if row["layer"] == 1), key=lambda row: row["neuron"])
+    mlp = model.h[1].mlp
+    np.testing.assert_allclose([row["input_norm"] for row in rows], mlp.c_fc.weight.detach().norm(dim=0), rtol=1e-6)
+    np.testing.assert_allclose([row["output_norm"] for row in rows], mlp.c_proj.weight.detach().norm(dim=1), rtol=1e-6)
+
+
+def test_measuring_again_changes_no_file(ingest, filled):
+    first = ingest()
+    before = tree(filled)
+    again = ingest()
+    assert (first.is_new, again.is_new, again.run_id) == (True, False, first.run_id)
+    assert tree(filled) == before
+
+
+def test_measuring_again_a_checkpoint_without_a_pooler_changes_no_file(filled, tiny_model, tmp_path):
+    def without_pooler(tensors):
+        for name in ("pooler.dense.weight", "pooler.dense.bias"):
+            tensors.pop(name)
+
+    folder = edit_weights(tiny_model("bert"), tmp_path / "copy", without_pooler)
+    reports = [ingest_model(str(folder), corpus="test", store=filled.path) for _ in range(2)]
+    assert [report.is_new for report in reports] == [True, False]
+
+
+def test_a_random_initialisation_is_a_revision_like_any_other(ingest, filled, read_rows):
+    ingest()
+    report = ingest(random_init=3)
+    (run,) = (row for row in read_rows(filled, "runs") if row["run_id"] == report.run_id)
+    assert (run["revision"], run["seed"], run["is_random_init"], run["step"]) == ("random-3", 3, True, 0)
+    assert len(read_rows(filled, "neurons")) == 2 * 2 * 64
+
+
+@pytest.mark.parametrize("kind", ["bert", "t5-gated"])
+def test_spilling_to_disk_changes_nothing(ingest, tmp_path, make_corpus, spans, contents, filled, kind):
+    ingest(kind)
+    for memory_bytes in (1, 40_000):
+        spilling = Store(tmp_path / f"spilling-{memory_bytes}")
+        make_corpus(spilling, spans)
+        ingest(kind, store=spilling, resources=Resources(memory_bytes=memory_bytes))
+        assert contents(spilling) == contents(filled)
+        assert list((spilling.path / ".staging").iterdir()) == []
+
+
+def test_cutting_the_job_into_parts_changes_nothing(
+    ingest, tmp_path, make_corpus, spans, contents, filled, monkeypatch
+):
+    ingest()
+    monkeypatch.setattr(measurement, "PART_ROWS", 1)
+    parted = Store(tmp_path / "parted")
+    make_corpus(parted, spans)
+    ingest(store=parted)
+    assert contents(parted) == contents(filled)
+    assert len(parted.files("neurons")) == 2
+
+
+def test_a_killed_job_goes_on_where_it_was_and_ends_the_same(
+    ingest, tmp_path, make_corpus, spans, contents, filled, monkeypatch, tiny_model
+):
+    ingest()
+    killed = Store(tmp_path / "killed")
+    make_corpus(killed, spans)
+    before = tree(killed)
+    lines = f"""
+        import os, signal, torch
+        torch.set_num_threads(1)
+        from neuronlake.ingest import job, measurement
+        measurement.PART_ROWS = 1
+        write = job._write_part
+        def write_one_and_die(*arguments):
+            write(*arguments)
+            os.kill(os.getpid(), signal.SIGKILL)
+        job._write_part = write_one_and_die
+        job.ingest_model({str(tiny_model("bert"))!r}, corpus="test", store={str(killed.path)!r})
+        """
+    repository = Path(__file__).resolve().parents[2]
+    process = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(lines)],
+        env={**os.environ, "PYTHONPATH": str(repository / ".src")},
+        capture_output=True,
+        check=False,
+    )
+    assert process.returncode == -9, process.stderr.decode()[-2000:]
+    assert tree(killed) == before
+    assert [commit.kind for commit in killed.commits()] == ["corpus"]
+
+    monkeypatch.setattr(measurement, "PART_ROWS", 1)
+    layers_run = []
+    run_texts = job_module.run_texts
+
+    def spy(work, sites, spool, progress):
+        layers_run.extend(site.layer for site in sites)
+        run_texts(work, sites, spool, progress)
+
+    monkeypatch.setattr(job_module, "run_texts", spy)
+    assert ingest(store=killed).is_new
+    assert layers_run == [1]
+    assert contents(killed) == contents(filled)
+    assert killed.check() == ()
+    assert list((killed.path / ".staging").iterdir()) == [], "what the killed job spilled is still there"
+
+
+def test_a_subset_of_layers_holds_what_all_layers_hold_of_it(ingest, filled, read_rows):
+    whole = ingest()
+    part = ingest(settings=Settings(layers=(1,)))
+    assert (part.n_layers, part.n_neurons) == (1, 64)
+    (run,) = (row for row in read_rows(filled, "runs") if row["run_id"] == part.run_id)
+    assert run["layers"] == "1"
+    for table in ("neurons", "neuron_functions", "top_instances", "layers"):
+        rows = read_rows(filled, table)
+        expected = [row | {"run_id": ""} for row in rows if row["run_id"] == whole.run_id and row["layer"] == 1]
+        assert [row | {"run_id": ""} for row in rows if row["run_id"] == part.run_id] == expected
+
+
+@pytest.mark.parametrize(("layers", "unknown"), [((2,), r"\[2\]"), ((0, 7, 5), r"\[5, 7\]"), ((-1,), r"\[-1\]")])
+def test_a_layer_the_model_has_not_is_refused(ingest, layers, unknown):
+    with pytest.raises(IngestError, match=rf"no layer {unknown}; the model has layers 0 to 1"):
+        ingest(settings=Settings(layers=layers))
+
+
+def test_no_layers_at_all_are_refused(ingest):
+    with pytest.raises(IngestError, match="no layer"):
+        ingest(settings=Settings(layers=()))
+
+
+@pytest.fixture
+def run_id(filled, tiny_model):
+    def plan(kind="bert", **arguments):
+        return plan_ingest(str(tiny_model(kind)), corpus="test", store=filled.path, **arguments).run_id
+
+    return plan
+
+
+def test_every_setting_has_a_run_id_of_its_own(run_id, filled, make_corpus, spans):
+    make_corpus(filled, spans[:-1], name="shorter")
+    settings = [
+        Settings(),
+        Settings(pooling="mean"),
+        Settings(dtype="bfloat16"),
+        Settings(storage="float16"),
+        Settings(layers=(0,)),
+        Settings(max_tokens=20),
+        Settings(n_top=3),
+    ]
+    found = [run_id(settings=each) for each in settings]
+    found += [run_id(name="another"), run_id(random_init=1), run_id(random_init=2), run_id("gpt2", name="tiny-bert")]
+    assert len(set(found)) == len(found)
+    assert all(len(each) == 16 for each in found)
+
+
+def test_resources_do_not_enter_the_run_id(run_id):
+    resources = [
+        Resources(),
+        Resources(device="cpu"),
+        Resources(batch_tokens=7),
+        Resources(memory_bytes=1),
+        Resources(padding_side="left"),
+    ]
+    assert len({run_id(resources=each) for each in resources}) == 1
+
+
+def test_a_limit_beyond_the_models_own_is_the_models_own(run_id):
+    assert run_id(settings=Settings(max_tokens=64)) == run_id(settings=Settings(max_tokens=10_000))
+
+
+def test_layers_asked_for_in_another_order_are_the_same_measurement(run_id):
+    assert run_id(settings=Settings(layers=(0, 1))) == run_id(settings=Settings(layers=(1, 0, 1)))
+
+
+def test_another_tokenizer_is_another_measurement(run_id, tiny_model, filled, tmp_path):
+    folder = shutil.copytree(tiny_model("bert"), tmp_path / "tiny-bert")
+    file = folder / "tokenizer.json"
+    text = file.read_text()
+    assert '"lowercase": true' in text
+    file.write_text(text.replace('"lowercase": true', '"lowercase": false'))
+    assert plan_ingest(str(folder), corpus="test", store=filled.path).run_id != run_id()
+
+
+@pytest.mark.parametrize("kind", ["bert", "t5"])
+def test_a_plan_writes_nothing_and_says_what_is_then_written(ingest, filled, tiny_model, read_rows, kind):
+    before = sorted(filled.path.rglob("*")), tree(filled)
+    plan = plan_ingest(str(tiny_model(kind)), corpus="test", store=filled.path)
+    assert (sorted(filled.path.rglob("*")), tree(filled)) == before
+    report = ingest(kind)
+    assert (plan.run_id, plan.is_new) == (report.run_id, True)
+    for name in ("n_layers", "n_neurons", "n_functions", "n_instances", "n_truncated", "n_dropped"):
+        assert getattr(plan, name) == getattr(report, name), name
+    (run,) = read_rows(filled, "runs")
+    assert (plan.n_texts, plan.n_tokens) == (run["n_texts"], run["n_tokens"])
+    assert plan.forward_s > 0
+    for table in ("neurons", "neuron_functions"):
+        assert plan.n_rows[table] == len(read_rows(filled, table)), table
+    # How many instances lie above a neuron's minimum is known only afterwards.
+    assert plan.n_rows["top_instances"] >= len(read_rows(filled, "top_instances"))
+    assert not plan_ingest(str(tiny_model(kind)), corpus="test", store=filled.path).is_new
+
+
+def test_a_plan_of_few_instances_counts_no_more_top_instances_than_there_can_be(store, tiny_model, make_corpus, words):
+    make_corpus(store, [Instance(f"the {word}", {"f/g": word == "song"}) for word in words[-4:]])
+    plan = plan_ingest(str(tiny_model("bert")), corpus="test", store=store.path)
+    assert plan.n_rows["top_instances"] <= 128 * 3
+
+
+def test_a_plan_says_what_goes_to_disk(filled, tiny_model, spans):
+    arguments = {"corpus": "test", "store": filled.path}
+    plan = plan_ingest(str(tiny_model("bert")), **arguments)
+    assert (plan.activation_bytes, plan.spill_bytes) == (128 * len(spans) * 4, 0)
+    half = plan_ingest(str(tiny_model("bert")), **arguments, settings=Settings(storage="float16"))
+    assert half.activation_bytes == plan.activation_bytes // 2
+    tight = plan_ingest(str(tiny_model("bert")), **arguments, resources=Resources(memory_bytes=20_000))
+    assert 0 < tight.spill_bytes <= tight.activation_bytes
+
+
+def test_activations_that_are_not_finite_are_refused_with_layer_neuron_and_instance(filled, tiny_model, tmp_path):
+    def overflow(tensors):
+        tensors["encoder.layer.1.intermediate.dense.weight"][5] = 3e38
+
+    folder = edit_weights(tiny_model("bert"), tmp_path / "copy", overflow)
+    before = tree(filled)
+    for memory_bytes in (1 << 30, 1):
+        with pytest.raises(IngestError, match=r"copy, encoder layer 1, .*activation -?(inf|nan) at neuron 5\b"):
+            ingest_model(str(folder), corpus="test", store=filled.path, resources=Resources(memory_bytes=memory_bytes))
+        assert tree(filled) == before
+        assert [path.name for path in filled.path.glob(".staging/*activations*")] == []
+
+
+def test_the_instance_of_an_activation_that_is_not_finite_is_named_as_stored(
+    store, tiny_model, make_corpus, tmp_path, words
+):
+    # Only "song" overflows; its text is the shortest, so that it is run last, but stored first.
+    def overflow(tensors):
+        token = 4 + words.index("song")  # after four special tokens
+        tensors["embeddings.word_embeddings.weight"][:] = 0
+        tensors["embeddings.word_embeddings.weight"][token, 0] = 1
+        tensors["embeddings.position_embeddings.weight"][:] = 0
+        tensors["embeddings.token_type_embeddings.weight"][:] = 0
+        tensors["encoder.layer.0.attention.output.dense.weight"][:] = 0
+        tensors["encoder.layer.0.intermediate.dense.weight"][5] = 0
+        tensors["encoder.layer.0.intermediate.dense.weight"][5, 0] = 3e38
+
+    folder = edit_weights(tiny_model("bert"), tmp_path / "copy", overflow)
+    texts = ["song", "the cat sat", "the dog ran", "a bird flew"]
+    make_corpus(store, [Instance(text, {"f/g": index % 2 == 0}) for index, text in enumerate(texts)])
+    with pytest.raises(IngestError, match=r"layer 0, .*neuron 5\b.*instance 0\b"):
+        ingest_model(str(folder), corpus="test", store=store.path)
+
+
+def test_float16_storage_is_refused_where_it_does_not_reach(filled, tiny_model, tmp_path):
+    def large(tensors):
+        tensors["encoder.layer.0.intermediate.dense.bias"][5] = 1e5
+
+    folder = edit_weights(tiny_model("bert"), tmp_path / "copy", large)
+    before = tree(filled)
+    with pytest.raises(IngestError, match="beyond the range of float16; store activations as float32"):
+        ingest_model(str(folder), corpus="test", store=filled.path, settings=Settings(storage="float16"))
+    assert tree(filled) == before
+    assert ingest_model(str(folder), corpus="test", store=filled.path).is_new
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_models_are_measured(ingest, filled, read_rows, dtype):
+    full = ingest("llama")
+    half = ingest("llama", settings=Settings(dtype=dtype))
+    rows = read_rows(filled, "neurons")
+    means = [[row["mean"] for row in rows if row["run_id"] == run] for run in (full.run_id, half.run_id)]
+    np.testing.assert_allclose(means[1], means[0], atol=0.1)
+    assert means[0] != means[1]
+
+
+WRONG = {
+    "pooling": {"settings": Settings(pooling="median")},
+    "dtype": {"settings": Settings(dtype="int8")},
+    "storage": {"settings": Settings(storage="bfloat16")},
+    "max_tokens": {"settings": Settings(max_tokens=0)},
+    "n_top": {"settings": Settings(n_top=-1)},
+    "device": {"resources": Resources(device="abacus")},
+    "batch_tokens": {"resources": Resources(batch_tokens=-5)},
+    "padding_side": {"resources": Resources(padding_side="middle")},
+    "revision": {"revision": "step1"},
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_setting_out_of_its_choices_is_one_clear_line(ingest, filled, name):
+    before = tree(filled)
+    with pytest.raises((NeuronlakeError, ValueError), match=name) as caught:
+        ingest(**WRONG[name])
+    assert "\n" not in str(caught.value)
+    assert tree(filled) == before
+
+
+def test_a_corpus_that_is_not_there_is_refused(filled, tiny_model):
+    with pytest.raises(UnknownNameError, match=r"'tost'; did you mean 'test'"):
+        ingest_model(str(tiny_model("bert")), corpus="tost", store=filled.path)
+
+
+def test_a_store_that_is_not_there_is_not_made(tmp_path, tiny_model):
+    with pytest.raises(UnknownNameError, match="there are none yet"):
+        ingest_model(str(tiny_model("bert")), corpus="test", store=tmp_path / "absent")
+    assert not (tmp_path / "absent").exists()
+
+
+def test_a_store_that_is_a_file_is_said_to_be_one(tmp_path, tiny_model):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="is not a folder"):
+        ingest_model(str(tiny_model("bert")), corpus="test", store=tmp_path / "file")
+
+
+def test_a_corpus_whose_file_is_corrupt_is_named(filled, tiny_model):
+    (path,) = filled.files("texts")
+    path.write_bytes(b"not parquet")
+    with pytest.raises(StoreError, match=f"cannot read .*{path.name}"):
+        ingest_model(str(tiny_model("bert")), corpus="test", store=filled.path)
+
+
+def test_a_function_left_with_one_class_by_the_cut_is_named(store, tiny_model, make_corpus, words):
+    texts = [" ".join(words[index : index + 6]) for index in range(10)]
+    instances = [Instance(text, {"f/g": False}, start=0, end=2) for text in texts]
+    instances += [Instance(text, {"f/g": True}, start=len(text) - 2, end=len(text)) for text in texts]
+    make_corpus(store, instances)
+    with pytest.raises(IngestError, match=r"0 are positive and 10 negative for f/g; both are needed"):
+        ingest_model(str(tiny_model("bert")), corpus="test", store=store.path, settings=Settings(max_tokens=4))
+
+
+def test_texts_cut_and_instances_dropped_are_counted(store, tiny_model, make_corpus, read_rows, words):
+    texts = [" ".join(words[index : index + 6]) for index in range(10)]
+    instances = [Instance(text, {"f/g": index % 2 == 0}, start=0, end=2) for index, text in enumerate(texts)]
+    instances += [Instance(texts[0], {"f/g": True}, start=len(texts[0]) - 2, end=len(texts[0]))]
+    make_corpus(store, instances)
+    report = ingest_model(str(tiny_model("bert")), corpus="test", store=store.path, settings=Settings(max_tokens=4))
+    assert (report.n_instances, report.n_truncated, report.n_dropped) == (10, 10, 1)
+    (run,) = read_rows(store, "runs")
+    assert (run["n_truncated"], run["n_dropped"], run["n_tokens"]) == (10, 1, 40)
+
+
+def test_texts_without_a_token_are_dropped_and_counted(store, tiny_model, make_corpus, tmp_path):
+    import json
+
+    folder = shutil.copytree(tiny_model("bert"), tmp_path / "copy")
+    file = folder / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"post_processor": None}))
+    texts = ["the cat sat", "the dog ran", "a bird", "\x07", "\x08"]
+    make_corpus(store, [Instance(text, {"f/g": index % 2 == 0}) for index, text in enumerate(texts)])
+    report = ingest_model(str(folder), corpus="test", store=store.path, resources=Resources(batch_tokens=1))
+    assert (report.n_instances, report.n_dropped) == (3, 2)
+
+
+def test_texts_as_long_as_the_position_table_of_roberta_are_cut_to_what_it_holds(
+    store, tiny_model, make_corpus, read_rows, words
+):
+    # RoBERTa's 66 positions hold 64 tokens: they are counted from the padding token's index on.
+    text = " ".join(["song", *words, *words, *words])
+    make_corpus(store, [Instance(text, {"f/g": True}), Instance("the cat", {"f/g": False})])
+    ingest_model(str(tiny_model("roberta")), corpus="test", store=store.path)
+    (run,) = read_rows(store, "runs")
+    assert run["max_tokens"] == 64
+
+
+def test_a_model_that_runs_tokens_before_texts_is_measured_right_or_refused(
+    filled, tiny_model, recompute, read_rows, spans
+):
+    try:
+        ingest_model(str(tiny_model("xlnet")), corpus="test", store=filled.path)
+    except IngestError:
+        return
+    expected = recompute(tiny_model("xlnet"), "xlnet", filled, spans, negatives="rest")
+    rows = [row for row in read_rows(filled, "neurons") if row["layer"] == 0]
+    found = [row["mean"] for row in sorted(rows, key=lambda row: row["neuron"])]
+    np.testing.assert_allclose(found, expected.activations[0].mean(1), atol=1e-4)
+
+
+def test_a_model_of_images_is_one_clear_line(filled, tiny_model, tmp_path):
+    import transformers
+
+    config = transformers.ViTConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, image_size=32
+    )
+    folder = tmp_path / "vit"
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    for path in tiny_model("bert").glob("tokenizer*"):
+        shutil.copy(path, folder)
+    before = tree(filled)
+    with pytest.raises(IngestError, match="vit"):
+        ingest_model(str(folder), corpus="test", store=filled.path)
+    assert tree(filled) == before
+
+
+def test_a_mixture_of_experts_is_refused_and_the_store_unchanged(filled, tiny_model, tmp_path):
+    import transformers
+
+    config = transformers.OlmoeConfig(
+        vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_experts=4, num_experts_per_tok=2,
+        pad_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    folder = tmp_path / "olmoe"
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    for path in tiny_model("llama").glob("tokenizer*"):
+        shutil.copy(path, folder)
+    before = tree(filled)
+    with pytest.raises(IngestError, match=r"model olmoe \(OlmoeModel\) is a mixture of 4 experts"):
+        ingest_model(str(folder), corpus="test", store=filled.path)
+    assert tree(filled) == before
+
+
+def test_the_files_hold_plain_columns_under_plain_folders(ingest, filled):
+    report = ingest()
+    (path,) = filled.files("neuron_functions")
+    assert path.relative_to(filled.path.absolute()).as_posix() == (
+        f"data/neuron_functions/tiny-bert/main/{report.run_id}-0.parquet"
+    )
+    schema = pq.read_schema(path)
+    assert {str(schema.field(name).type) for name in ("run_id", "model", "revision", "family")} == {"string"}
+    assert str(schema.field("ap").type) == "float"
+
+
+def test_progress_is_told_in_full(ingest):
+    class Told:
+        def __init__(self):
+            self.phases, self.notes = [], []
+
+        def phase(self, name, *, total, unit):
+            self.phases.append([name, total, unit, 0])
+
+        def advance(self, amount):
+            self.phases[-1][3] += amount
+
+        def note(self, text):
+            self.notes.append(text)
+
+    told = Told()
+    ingest("t5", progress=told)
+    assert [phase[0] for phase in told.phases] == ["forward", "scoring"]
+    assert all(total == done > 0 for _, total, _, done in told.phases)
+    assert told.notes == ["tiny-t5 is an encoder-decoder: its encoder is measured, its decoder is not"]

@@ -1,0 +1,91 @@
+import pytest
+
+from neuronlake.errors import QueryError, UnknownNameError
+from neuronlake.queries import catalog
+from neuronlake.queries.database import Database, source_names
+from neuronlake.schema.tables import TABLES
+
+VIEWS = catalog.views()
+NAMES = [view.name for view in VIEWS]
+
+HEADER = """-- first: which is it?
+--
+-- More about it,
+-- and more.
+--
+-- Grain: a, b
+-- Source: runs
+-- Columns:
+--   a: the first: with a colon
+--   b: the second
+select 1 as a, 2 as b
+"""
+
+
+def test_a_header_is_read() -> None:
+    view = catalog.parse(HEADER)
+    assert (view.name, view.answers, view.note) == ("first", "which is it?", "More about it, and more.")
+    assert (view.grain, view.source, view.sql) == (("a", "b"), ("runs",), "select 1 as a, 2 as b")
+    assert view.columns == (catalog.ViewColumn("a", "the first: with a colon"), catalog.ViewColumn("b", "the second"))
+
+
+@pytest.mark.parametrize("mark", ["Grain", "Source", "Columns"])
+def test_a_header_that_lacks_a_part_is_refused(mark: str) -> None:
+    with pytest.raises(QueryError, match=f"view 'first': .*-- {mark}:"):
+        catalog.parse(HEADER.replace(mark, "Something"))
+
+
+def test_an_unknown_view_is_reported_with_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'specialization'"):
+        catalog.view("specialisation")
+
+
+def test_a_query_reads_tables_but_not_its_own_ctes(database: Database) -> None:
+    query = "with a as (from runs), b as (select (select max(layer) from layers)) from a, b, a as c"
+    assert source_names(database.connection, query) == ("layers", "runs")
+
+
+def test_a_view_comes_after_all_that_it_reads(database: Database) -> None:
+    assert database.reads("family_similarity") == (
+        "layers",
+        "neuron_functions",
+        "run_functions",
+        "neuron_scores",
+        "function_similarity",
+        "family_similarity",
+    )
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=NAMES)
+def test_the_header_is_what_the_query_is(database: Database, view: catalog.View) -> None:
+    assert source_names(database.connection, view.sql) == tuple(sorted(view.source))
+    described = [row[0] for row in database.sql(f"describe {view.name}").rows()]
+    assert described == [column.name for column in view.columns]
+    assert all(column.description for column in view.columns)
+    assert view.answers.endswith("?")
+    assert set(view.grain) <= set(described)
+    assert {"model", "revision", "step", "run_id"} <= set(described)
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=NAMES)
+def test_the_grain_is_unique_and_never_null(database: Database, view: catalog.View) -> None:
+    database.make(view.name)
+    keys = ", ".join(view.grain)
+    is_null = " or ".join(f"{key} is null" for key in view.grain)
+    query = f"select count(*), count(distinct ({keys})), count(*) filter (where {is_null}) from {view.name}"
+    total, distinct, null = database.sql(query).rows()[0]
+    assert (distinct, null) == (total, 0)
+    # The two runs of the fixture have different weights.
+    assert (total > 0) == (view.name != "checkpoint_identity")
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=NAMES)
+def test_no_view_computes_nan_or_infinity(database: Database, view: catalog.View) -> None:
+    types = {row[0]: row[1] for row in database.sql(f"describe {view.name}").rows()}
+    for name in (name for name, type_name in types.items() if type_name in ("FLOAT", "DOUBLE")):
+        assert database.sql(f"select count(*) from {view.name} where not isfinite({name})").rows() == [(0,)]
+
+
+def test_views_and_tables_have_different_names() -> None:
+    assert set(NAMES) & set(TABLES) == set()
+    assert len(set(NAMES)) == len(NAMES)

@@ -1,0 +1,245 @@
+"""The views against an independent computation over the same files, in numpy and plain Python."""
+
+from collections.abc import Callable
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from neuronlake.queries.database import Database
+from neuronlake.schema.store import Store
+
+RUN = "aaaaaaaaaaaaaaaa"
+
+
+def lift(ap: float, complement: float, prevalence: float) -> float:
+    return max(ap - prevalence, complement - 1 + prevalence) / max(prevalence, 1 - prevalence)
+
+
+def scores_of(store: Store, run_id: str = RUN) -> pl.DataFrame:
+    """Read one run's scores, with lifts, straight from the files."""
+    scores = pl.read_parquet(list(store.files("neuron_functions"))).filter(pl.col("run_id") == run_id)
+    functions = pl.read_parquet(list(store.files("run_functions"))).filter(pl.col("run_id") == run_id)
+    joined = scores.join(functions.select("family", "function", "prevalence"), on=["family", "function"])
+    for half in ("", "_half_a", "_half_b"):
+        columns = joined.select(f"ap{half}", f"ap_complement{half}", "prevalence").rows()
+        # Both halves of the generated runs have the prevalence of the whole.
+        joined = joined.with_columns(
+            pl.Series(f"lift{half}", [lift(*row) for row in columns]),
+            pl.Series(f"predictivity{half}", [max(row[0], row[1]) for row in columns]),
+        )
+    return joined.sort("layer", "neuron", "family", "function")
+
+
+@pytest.mark.parametrize(
+    ("ap", "complement", "prevalence", "expected"),
+    [
+        (0.1, 0.9, 0.1, 0.0),
+        (1.0, 0.95, 0.1, 1.0),
+        (0.5, 1.0, 0.9, 1.0),
+        (0.05, 0.9, 0.1, 0.0),
+        (0.8, 0.6, 0.5, 0.6),
+    ],
+)
+def test_lift_is_zero_at_chance_and_one_at_best(
+    ap: float, complement: float, prevalence: float, expected: float
+) -> None:
+    with Database("unused") as database:
+        query = "select lift(?, ?, ?), lift(?, ?, ?)"
+        values = database.sql(query, [ap, complement, prevalence, complement, ap, 1 - prevalence]).rows()[0]
+    assert values == pytest.approx((expected, expected))
+
+
+def test_lift_and_predictivity_of_null_are_null() -> None:
+    with Database("unused") as database:
+        query = "select predictivity(null, null), lift(.5, .5, null), lift(null, null, .5)"
+        assert database.sql(query).rows() == [(None, None, None)]
+
+
+def test_specialization_is_the_best_function_by_lift(filled: Store, database: Database) -> None:
+    found = {(row["layer"], row["neuron"]): row for row in database.sql("from specialization where run_id = ?", [RUN])}
+    assert len(found) == 400
+    for key, rows in scores_of(filled).group_by(["layer", "neuron"]):
+        ranked = sorted(rows.iter_rows(named=True), key=lambda row: -row["lift"])
+        best = ranked[0]
+        second = next(row for row in ranked if row["family"] != best["family"])
+        chosen = max(rows.iter_rows(named=True), key=lambda row: row["lift_half_a"])
+        view = found[key]
+        assert (view["family"], view["function"]) == (best["family"], best["function"])
+        assert view["second_family"] == second["family"]
+        assert view["direction"] == (
+            "positive"
+            if best["ap"] - best["prevalence"] >= best["ap_complement"] - 1 + best["prevalence"]
+            else "complement"
+        )
+        for name, expected in {
+            "lift": best["lift"],
+            "predictivity": best["predictivity"],
+            "prevalence": best["prevalence"],
+            "second_family_lift": second["lift"],
+            "margin": best["lift"] - second["lift"],
+            "held_out_lift": chosen["lift_half_b"],
+        }.items():
+            assert view[name] == pytest.approx(expected, abs=1e-6), name
+
+
+def test_best_predictivity_is_the_mean_over_functions_of_the_best_neuron(filled: Store, database: Database) -> None:
+    found = {(row["layer"], row["family"]): row for row in database.sql("from best_predictivity where step = 0")}
+    for (layer, family), rows in scores_of(filled).group_by(["layer", "family"]):
+        functions = [each for _, each in rows.group_by("function")]
+        view = found[layer, family]
+        expected = {
+            "best_predictivity": [each["predictivity"].max() for each in functions],
+            "best_ap": [each["ap"].max() for each in functions],
+            "best_lift": [each["lift"].max() for each in functions],
+            "chance": [max(each["prevalence"][0], 1 - each["prevalence"][0]) for each in functions],
+            "held_out_predictivity": [_held_out(each, "predictivity") for each in functions],
+            "held_out_lift": [_held_out(each, "lift") for each in functions],
+        }
+        for name, values in expected.items():
+            assert view[name] == pytest.approx(np.mean(values), abs=1e-6), name
+        assert view["n_functions"] == view["n_held_out_functions"] == len(functions)
+    assert len(found) == 6
+
+
+def _held_out(scores: pl.DataFrame, name: str) -> float:
+    a, b = scores[f"{name}_half_a"].to_numpy(), scores[f"{name}_half_b"].to_numpy()
+    return float(b[a.argmax()] + a[b.argmax()]) / 2
+
+
+def test_functions_without_scored_halves_are_left_out_of_the_held_out_columns(
+    store: Store, run: Callable[..., None]
+) -> None:
+    # The functions are capital, currency, bank, bat, sport; currency (a knowledge function) has no half b.
+    half = np.full(5 * 100, 0.5, dtype=np.float32)
+    half[1::5] = np.nan
+    run(store, RUN, n_layers=1, n_neurons=100, scores={"ap_half_b": half, "ap_complement_half_b": half})
+    rows = list(Database(store).sql("from best_predictivity order by family"))
+    assert [(row["family"], row["n_functions"], row["n_held_out_functions"]) for row in rows] == [
+        ("knowledge", 2, 1),
+        ("semantic", 2, 2),
+        ("task", 1, 1),
+    ]
+    assert all(row["held_out_predictivity"] is not None for row in rows)
+
+
+def test_ties_go_to_the_lower_neuron_and_the_first_function_by_name(store: Store, run: Callable[..., None]) -> None:
+    same = np.full(5 * 200, 0.5, dtype=np.float32)
+    names = ("ap", "ap_complement", "ap_half_a", "ap_half_b", "ap_complement_half_a", "ap_complement_half_b")
+    run(store, RUN, n_layers=1, prevalence=(0.5,) * 5, scores=dict.fromkeys(names, same))
+    database = Database(store)
+    assert database.sql("select distinct family, function, second_family, direction from specialization").rows() == [
+        ("knowledge", "capital", "semantic", "positive")
+    ]
+    assert database.sql("select distinct rank, neuron from top_neurons order by rank").rows() == [(1, 0), (2, 1)]
+
+
+def test_without_prevalence_predictivity_ranks_and_lift_is_null(store: Store, run: Callable[..., None]) -> None:
+    scores = np.tile(np.asarray([0.5, 0.6, 0.9, 0.7, 0.8], dtype=np.float32), 100)
+    run(
+        store, RUN, n_layers=1, n_neurons=100, with_prevalence=False, scores={"ap": scores, "ap_complement": scores / 2}
+    )
+    database = Database(store)
+    query = "select distinct family, function, second_family, lift, margin, held_out_lift from specialization"
+    assert database.sql(query).rows() == [("semantic", "bank", "task", None, None, None)]
+    assert len(database.sql("from top_neurons where lift is null")) == 5
+    query = "select distinct n_held_out_functions, chance, best_lift from best_predictivity where family = 'semantic'"
+    assert database.sql(query).rows() == [(2, None, None)]
+
+
+def test_one_family_has_no_second_and_no_margin(store: Store, run: Callable[..., None]) -> None:
+    run(store, RUN, functions=(("task", "a"), ("task", "b")), prevalence=(0.5, 0.1))
+    query = "select distinct second_family, second_family_lift, margin from specialization"
+    assert Database(store).sql(query).rows() == [(None, None, None)]
+
+
+def test_top_neurons_are_the_best_hundredth_by_lift(filled: Store, database: Database) -> None:
+    query = "select layer, family, function, list(neuron order by rank) from top_neurons where step = 0 group by all"
+    found = {(layer, family, function): neurons for layer, family, function, neurons in database.sql(query).rows()}
+    assert len(found) == 10
+    for key, rows in scores_of(filled).group_by(["layer", "family", "function"]):
+        assert found[key] == rows.sort("lift", descending=True)["neuron"].to_list()[:2]
+    assert database.sql("select distinct n_top from top_neurons").rows() == [(2,)]
+
+
+def test_a_layer_of_few_neurons_has_one_top_neuron(store: Store, run: Callable[..., None]) -> None:
+    run(store, RUN, n_neurons=20)
+    assert Database(store).sql("select distinct n_top, rank from top_neurons").rows() == [(1, 1)]
+
+
+def test_function_similarity_is_the_overlap_of_top_neurons(store: Store, run: Callable[..., None]) -> None:
+    run(store, RUN, n_neurons=960, seed=5)
+    tops = {}
+    for (layer, family, function), rows in scores_of(store).group_by(["layer", "family", "function"]):
+        tops[layer, family, function] = set(rows.sort("lift", descending=True)["neuron"].to_list()[:10])
+    expected = {(*a, *b[1:]): len(tops[a] & tops[b]) / 10 for a, b in combinations(sorted(tops), 2) if a[0] == b[0]}
+    database = Database(store)
+    query = "select layer, family_a, function_a, family_b, function_b, overlap from function_similarity"
+    assert {row[:-1]: row[-1] for row in database.sql(query).rows()} == expected
+    assert sum(expected.values()) > 0
+    assert database.sql("select distinct k, chance from function_similarity").rows() == [(10, 10 / 960)]
+    families: dict[tuple[object, ...], list[float]] = {}
+    for (layer, family_a, _, family_b, _), overlap in expected.items():
+        families.setdefault((layer, family_a, family_b), []).append(overlap)
+    query = "select layer, family_a, family_b, overlap, n_pairs, enrichment from family_similarity"
+    found = {row[:3]: row[3:] for row in database.sql(query).rows()}
+    assert found == {
+        key: (pytest.approx(np.mean(values)), len(values), pytest.approx(np.mean(values) * 96))
+        for key, values in families.items()
+    }
+
+
+def test_a_filter_on_a_checkpoint_gives_what_it_has_in_the_whole(database: Database) -> None:
+    for view in ("specialization", "top_neurons", "function_similarity", "best_predictivity"):
+        whole = database.sql(f"select * from (from {view} order by all) where step = 1000").rows()
+        part = database.sql(f"from {view} where step = 1000 order by all").rows()
+        assert part == whole
+        assert part
+
+
+def test_a_filter_on_a_checkpoint_reaches_the_files(database: Database) -> None:
+    for view in ("specialization", "top_neurons", "function_similarity", "best_predictivity"):
+        plan = "\n".join(row[1] for row in database.sql(f"explain from {view} where step = 1000").rows())
+        scan = " ".join(plan.replace("│", " ").split()).partition("Function: READ_PARQUET")[2]
+        assert "Filters: step = 1000" in scan, view
+
+
+def test_coverage_lists_what_is_held_and_what_is_not(store: Store, run: Callable[..., None]) -> None:
+    one, two = (("task", "a"),), (("task", "a"), ("task", "b"))
+    run(store, "a" * 16, revision="x", step=1, n_layers=1, n_neurons=20, functions=one, prevalence=(0.5,))
+    run(store, "b" * 16, revision="y", step=2, n_layers=2, n_neurons=20, functions=two, prevalence=(0.5, 0.1))
+    run(store, "c" * 16, model="other", n_layers=1, n_neurons=20, functions=one, prevalence=(0.5,))
+    query = (
+        "select revision, step, layer, function, n_neurons_held, n_neurons_expected, is_complete, run_id is null "
+        "from coverage where model = 'tiny' order by revision, layer, function"
+    )
+    assert Database(store).sql(query).rows() == [
+        ("x", 1, 0, "a", 20, 20, True, False),
+        ("x", 1, 0, "b", 0, 20, False, True),
+        ("x", 1, 1, "a", 0, 20, False, True),
+        ("x", 1, 1, "b", 0, 20, False, True),
+        ("y", 2, 0, "a", 20, 20, True, False),
+        ("y", 2, 0, "b", 20, 20, True, False),
+        ("y", 2, 1, "a", 20, 20, True, False),
+        ("y", 2, 1, "b", 20, 20, True, False),
+    ]
+
+
+def test_checkpoints_of_equal_weights_are_each_others_twins(store: Store, run: Callable[..., None]) -> None:
+    for run_id, revision, weights in (("a", "x", "same"), ("b", "y", "same"), ("c", "z", "own")):
+        run(store, run_id * 16, revision=revision, weights=weights, n_neurons=5)
+    query = "select revision, twin_revision, weights_sha256 from checkpoint_identity order by all"
+    assert Database(store).sql(query).rows() == [("x", "y", "same"), ("y", "x", "same")]
+
+
+def test_lift_ranks_as_predictivity_where_classes_are_balanced() -> None:
+    query = """
+        select
+            row_number() over (order by lift(ap, ap_complement, 0.5), i),
+            row_number() over (order by predictivity(ap, ap_complement), i),
+        from (select range as i, (i * 37 % 101) / 101 as ap, (i * 59 % 103) / 103 as ap_complement from range(100))
+    """
+    with Database("unused") as database:
+        rows = database.sql(query).rows()
+    assert all(by_lift == by_predictivity for by_lift, by_predictivity in rows)
