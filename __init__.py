@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from .ingest.plan import plan_ingest
     from .ingest.settings import Resources, Settings
     from .queries.database import Database
-    from .queries.database import Database as open  # noqa: A004
     from .schema.store import Store
+
+    open = Database
 
 __all__ = [
     "Database",

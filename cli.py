@@ -360,11 +360,11 @@ def ingest(
             click.echo(report.describe())
 
 
-@main.command()
+@main.command("sql")
 @click.argument("query")
 @_rows_options
 @_store_option
-def sql(query: str, format_: "Format | None", output: Path | None) -> None:
+def run_sql(query: str, format_: "Format | None", output: Path | None) -> None:
     """Run one SQL QUERY over the store; it can read files too, and change nothing. '-' reads standard input."""
     text = click.get_text_stream("stdin").read() if query == "-" else query
     _print_rows(_database().sql(text), format_, output)
@@ -385,7 +385,8 @@ def shell() -> None:
 @_store_option
 def tables(name: str | None, format_: "Format | None", output: Path | None) -> None:
     """List the tables, or the columns of the table NAME."""
-    _print_rows(_database().tables(name), format_, output)
+    database = _database()
+    _print_rows(database.describe_columns(name) if name else database.describe_tables(), format_, output)
 
 
 @main.command()
@@ -397,14 +398,26 @@ def views(name: str | None, as_sql: bool, format_: "Format | None", output: Path
     """List the views, or the columns of the view NAME."""
     if as_sql:
         from .queries.script import views_sql
+        from .schema.store import Store
 
-        script = views_sql(_store())
-        if output is None:
-            click.echo(script)
-        else:
-            output.write_text(script)
+        if name or format_ or output:
+            raise click.UsageError("--sql prints the script of all views; it takes no NAME, --format or -o")
+        click.echo(views_sql(Store(_store())))
         return
-    _print_rows(_database().views(name), format_, output)
+    database = _database()
+    _print_rows(database.describe_columns(name) if name else database.describe_views(), format_, output)
+
+
+@main.command()
+@click.argument("names", nargs=-1, metavar="[VIEW]...")
+@_store_option
+def materialize(names: tuple[str, ...]) -> None:
+    """Keep the rows of views as Parquet, so that asking them is quick; by default specialization."""
+    from .queries.materialize import materialize as keep
+
+    for each in keep(_database(), names or ("specialization",)):
+        status = "kept" if each.is_new else "is current"
+        click.echo(f"{each.view} {status}: {each.path.relative_to(_store().absolute())}, {each.size_bytes:,} bytes")
 
 
 @main.command()

@@ -26,7 +26,9 @@ def tables_page() -> str:
         lines += [f"## {table.name}", "", f"One row: {table.description}. Grain: {grain}.", ""]
         lines += ["| column | type | null | meaning |", "|---|---|---|---|"]
         for column in table.columns:
-            lines.append(f"| `{column.name}` | {column.type} | {'yes' if column.nullable else ''} | {column.description} |")
+            lines.append(
+                f"| `{column.name}` | {column.type} | {'yes' if column.nullable else ''} | {column.description} |"
+            )
         lines.append("")
     return "\n".join(lines)
 

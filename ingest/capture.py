@@ -82,7 +82,8 @@ class Capture:
         if self._pooled[index] is not None:
             raise IngestError(f"{site.module_path} ran twice in one forward pass")
         n_rows, n_tokens = self._plan.shape
-        if hidden.numel() != n_rows * n_tokens * site.n_neurons:
+        # Some models flatten texts and tokens; none may put tokens before texts.
+        if hidden.shape not in ((n_rows, n_tokens, site.n_neurons), (n_rows * n_tokens, site.n_neurons)):
             raise IngestError(
                 f"{site.module_path} received {tuple(hidden.shape)}, not {n_rows} texts x {n_tokens} tokens x "
                 f"{site.n_neurons} neurons"

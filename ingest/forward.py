@@ -9,6 +9,7 @@ import torch
 
 from .capture import Spans, capture
 from .measurement import Measurement
+from .models import counts_positions_from_padding
 from .progress import Progress
 from .sites import Site
 from .spool import Spool
@@ -51,7 +52,8 @@ def collate(work: Measurement, batch: Batch) -> tuple[dict[str, torch.Tensor], S
         attention_mask[row, where] = 1
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
     accepted = inspect.signature(work.model.module.forward).parameters
-    if work.resources.padding_side == "left" and "position_ids" in accepted:
+    own_positions = counts_positions_from_padding(work.model.module)
+    if work.resources.padding_side == "left" and "position_ids" in accepted and not own_positions:
         inputs["position_ids"] = np.maximum(np.arange(longest) - shift[:, None], 0)
     row_of_text = {text: row for row, text in enumerate(batch.texts.tolist())}
     instances = slice(batch.first, batch.last)

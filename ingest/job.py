@@ -7,11 +7,8 @@ started again runs the model only for the parts that are still missing.
 import datetime
 import os
 import platform
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,13 +16,13 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from ..errors import IngestError, StoreError
+from ..errors import IngestError
 from ..schema.store import Job, Store, neuronlake_version
 from . import rows
 from .forward import run_texts
 from .measurement import Measurement, prepare
 from .progress import Progress, SilentProgress
-from .scoring import Scores, score
+from .scoring import NonFiniteError, Scores, score
 from .settings import Resources, Settings
 from .sites import Site, weight_norms
 from .spool import Spool
@@ -150,8 +147,7 @@ def measure(work: Measurement, job: Job, progress: Progress) -> None:
         return
     sites = [site for _, part in parts for site in part]
     n_neurons = sum(site.n_neurons for site in sites)
-    folder = _scratch_folder(work)
-    try:
+    with job.scratch() as folder:
         spool = Spool(
             n_neurons,
             len(work.tokens.instance_id),
@@ -168,21 +164,11 @@ def measure(work: Measurement, job: Job, progress: Progress) -> None:
                 found.append(_score_layer(work, site, spool, first, progress))
                 first += site.n_neurons
             _write_part(work, job, number, part, found)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_staged(job: Job, part: int) -> bool:
     # The last table of a part to be written, so that it stands for all three.
     return job.is_staged("neuron_functions", part)
-
-
-def _scratch_folder(work: Measurement) -> Path:
-    parent = work.store.path / ".staging"
-    try:
-        return Path(tempfile.mkdtemp(prefix=f"{work.run_id}-activations-", dir=parent))
-    except OSError as error:
-        raise StoreError(f"cannot write {parent}: {error.strerror or error}") from error
 
 
 def _score_layer(work: Measurement, site: Site, spool: Spool, first: int, progress: Progress) -> Scores:
@@ -191,13 +177,15 @@ def _score_layer(work: Measurement, site: Site, spool: Spool, first: int, progre
     blocks = []
     for start in range(0, site.n_neurons, size):
         stop = min(start + size, site.n_neurons)
+        activations = spool.block(first + start, first + stop)
         try:
-            activations = spool.block(first + start, first + stop)
-            blocks.append(score(activations, work.labels, n_top=work.settings.n_top, n_threads=torch.get_num_threads()))
-        except IngestError as error:
+            scores = score(activations, work.labels, n_top=work.settings.n_top, n_threads=torch.get_num_threads())
+        except NonFiniteError as error:
             raise IngestError(
-                f"{work.model.name}, {site.stack} layer {site.layer}, neurons from {start}: {error}"
+                f"{work.model.name}: activation {error.value} of {site.stack} layer {site.layer}, neuron "
+                f"{start + error.neuron}, on instance {work.tokens.instance_id[error.instance]}"
             ) from error
+        blocks.append(scores)
         progress.advance(stop - start)
     return Scores(*(np.concatenate(arrays) for arrays in zip(*map(_arrays, blocks), strict=True)))
 

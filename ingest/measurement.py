@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ..errors import IngestError
@@ -11,7 +12,7 @@ from ..schema.store import Store
 from ..schema.tables import SCHEMA_VERSION
 from . import rows
 from .labels import LabelIndex
-from .models import Model, load
+from .models import Model, counts_positions_from_padding, load
 from .progress import Progress
 from .settings import Resources, Settings
 from .sites import Site, find_sites
@@ -102,8 +103,12 @@ def prepare(
     )
     if loaded.notice:
         progress.note(loaded.notice)
-    sites = _select(find_sites(loaded.module, loaded.config, stack=loaded.stack, name=loaded.name), settings.layers)
+    every = find_sites(loaded.module, loaded.config, stack=loaded.stack, name=loaded.name)
+    sites = _select(every, settings.layers)
     settings = dataclasses.replace(settings, max_tokens=min(settings.max_tokens, _position_limit(loaded)))
+    tokens = tokenize(stored, loaded.tokenizer, max_tokens=settings.max_tokens)
+    if len(sites) == len(every):  # to name all is to name none
+        settings = dataclasses.replace(settings, layers=None)
     definition = {
         "schema_version": SCHEMA_VERSION,
         "model": loaded.name,
@@ -111,12 +116,25 @@ def prepare(
         "weights_sha256": loaded.weights_sha256,
         "corpus": corpus,
         "corpus_sha256": stored.sha256,
+        "tokens_sha256": tokens.sha256(),
         "site": "activation",
         **dataclasses.asdict(settings),
     }
-    tokens = tokenize(stored, loaded.tokenizer, max_tokens=settings.max_tokens)
+    if loaded.stack == "decoder":
+        _note_shared_beginnings(tokens, progress)
     labels = stored.label_index(tokens.instance_id, tokens.text)
     return Measurement(store, loaded, sites, stored, tokens, labels, settings, resources, identifier(definition))
+
+
+def _note_shared_beginnings(tokens: TokenizedCorpus, progress: Progress) -> None:
+    """Warn where a causal model sees the same in many texts: equal activations, told apart by rounding alone."""
+    first = tokens.token_ids[tokens.token_start[tokens.text] + tokens.start]
+    most = int(np.bincount(first).max())
+    if 2 * most > len(first):
+        progress.note(
+            f"{most:,} of {len(first):,} instances begin with the same token, which a causal model cannot tell apart: "
+            "scores there may rest on rounding; storage float16 makes such activations equal"
+        )
 
 
 def _select(sites: tuple[Site, ...], layers: tuple[int, ...] | None) -> tuple[Site, ...]:
@@ -131,6 +149,9 @@ def _select(sites: tuple[Site, ...], layers: tuple[int, ...] | None) -> tuple[Si
 
 def _position_limit(model: Model) -> int:
     """Return the longest text the model takes, in tokens."""
-    # RoBERTa and its kin count positions from padding_idx + 1; their tokenizers know, so the lower one holds.
+    limits = [int(model.tokenizer.model_max_length), (1 << 31) - 1]
     positions = getattr(model.config, "max_position_embeddings", None)
-    return min(int(model.tokenizer.model_max_length), int(positions or 1 << 31), (1 << 31) - 1)
+    if positions is not None and positions > 0:  # XLNet, which has no limit, says -1
+        first = model.config.pad_token_id + 1 if counts_positions_from_padding(model.module) else 0
+        limits.append(positions - first)
+    return min(limits)

@@ -2,7 +2,9 @@
 
 import contextlib
 import hashlib
+import inspect
 import re
+import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,17 +12,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from ..errors import IngestError, UnknownNameError, one_line
 
-__all__ = ["DType", "Model", "load", "parse_step"]
+__all__ = ["DType", "Model", "counts_positions_from_padding", "load", "parse_step"]
 
 DType = Literal["float32", "bfloat16", "float16"]
 
 _STEP = re.compile(r"(?:^|[^a-z])(?:global[-_]?step|step|checkpoint|ckpt)s?[-_=]?(\d+)(k?)(?![0-9a-z])", re.IGNORECASE)
+# What transformers raises for files that are absent, malformed or of another kind.
+_LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, struct.error)
 # Weights that a checkpoint may lack without harm: they come after the last feed-forward layer.
 _OPTIONAL_WEIGHTS = re.compile(r"(^|\.)pooler\.")
 
@@ -119,21 +125,23 @@ def _load(
         whole = _initialise(config, random_init, label).to(getattr(torch, dtype))
         stored_revision = f"random-{random_init}"
         step = 0
-    body, stack, notice = _body(whole, config, label)
+    body, notice = _body(whole, config, label)
     try:
         body = body.eval().to(device)
     except (RuntimeError, AssertionError) as error:
         raise IngestError(f"model {label} does not load on device {device}: {one_line(error)}") from error
+    text_config = config.get_text_config()
+    _check_vocabulary(tokenizer, text_config, label)
     return Model(
         name=label,
         revision=stored_revision,
         step=step,
         module=body,
-        config=config.get_text_config(),
+        config=text_config,
         tokenizer=tokenizer,
         weights_sha256=_digest(body, label),
         seed=random_init,
-        stack=stack,
+        stack="decoder" if _is_causal(body, device, label) else "encoder",
         notice=notice,
     )
 
@@ -148,6 +156,11 @@ def parse_step(revision: str) -> int | None:
     """
     found = _STEP.search(revision)
     return int(found[1]) * (1000 if found[2] else 1) if found else None
+
+
+def counts_positions_from_padding(module: nn.Module) -> bool:
+    """Return whether positions start after the padding token's id and skip padding, as RoBERTa's and its kin's do."""
+    return any(hasattr(each, "create_position_ids_from_input_ids") for each in module.modules())
 
 
 @contextlib.contextmanager
@@ -192,7 +205,7 @@ def _locate(model: str, revision: str | None) -> _Source:
 def _from_hub(kind: type, source: _Source, model: str) -> Any:  # noqa: ANN401 - transformers' factories are untyped
     try:
         return kind.from_pretrained(source.path, **source.arguments)  # type: ignore[attr-defined]
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (*_LOADING_ERRORS, StrictDataclassError) as error:
         where = f"folder {source.path}" if source.is_local else "no such folder here, and the hub did not give it"
         raise IngestError(f"cannot load model {model!r} ({where}): {one_line(error)}") from error
 
@@ -202,7 +215,7 @@ def _load_weights(source: _Source, model: str, dtype: DType) -> nn.Module:
         whole, found = AutoModel.from_pretrained(
             source.path, **source.arguments, dtype=getattr(torch, dtype), output_loading_info=True
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (*_LOADING_ERRORS, RuntimeError, SafetensorError) as error:
         raise IngestError(f"cannot load the weights of model {model!r}: {one_line(error)}") from error
     missing = sorted(key for key in found["missing_keys"] if not _OPTIONAL_WEIGHTS.search(key))
     if missing:
@@ -222,21 +235,43 @@ def _initialise(config: PreTrainedConfig, seed: int, label: str) -> nn.Module:
             raise IngestError(f"model {label}: {one_line(error)}") from error
 
 
-def _body(
-    whole: nn.Module, config: PreTrainedConfig, label: str
-) -> tuple[nn.Module, Literal["encoder", "decoder"], str | None]:
-    """Return the part to run, its stack, and what the caller should be told."""
+def _body(whole: nn.Module, config: PreTrainedConfig, label: str) -> tuple[nn.Module, str | None]:
+    """Return the part to run, and what the caller should be told about it."""
+    notice = None
     if config.is_encoder_decoder:
         notice = f"{label} is an encoder-decoder: its encoder is measured, its decoder is not"
-        return whole.get_encoder(), "encoder", notice  # type: ignore[operator]
-    # A causal mask is a property of the attention modules; the configuration's flags are not reliable
-    # (GPT-2 says is_decoder = False).
-    causal = [module.is_causal for module in whole.modules() if isinstance(getattr(module, "is_causal", None), bool)]
-    is_decoder = any(causal) or bool(getattr(config, "is_decoder", False))
-    return whole, "decoder" if is_decoder else "encoder", None
+        whole = whole.get_encoder()  # type: ignore[operator]
+    if "input_ids" not in inspect.signature(whole.forward).parameters:
+        raise IngestError(f"model {label} ({type(whole).__name__}) does not take text, so it cannot be measured")
+    return whole, notice
+
+
+def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, label: str) -> None:
+    """Refuse a tokenizer that is not the model's: transformers makes up an empty one where files are missing."""
+    n_model, n_tokenizer = int(config.vocab_size), len(tokenizer)
+    if 2 * n_tokenizer < n_model:
+        raise IngestError(
+            f"model {label}: its tokenizer knows {n_tokenizer:,} tokens, the model {n_model:,}; are files missing?"
+        )
+
+
+def _is_causal(body: nn.Module, device: str, label: str) -> bool:
+    """Return whether a token's state ignores what follows it, by trying: configurations are not reliable."""
+    input_ids = torch.ones((1, 4), dtype=torch.int64, device=device)
+    changed = input_ids.clone()
+    changed[0, -1] = 2
+    try:
+        with torch.inference_mode():
+            before, after = (body(input_ids=each)[0][:, 0] for each in (input_ids, changed))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise IngestError(f"model {label} ({type(body).__name__}) does not run on text: {one_line(error)}") from error
+    return torch.equal(before, after)
 
 
 def _digest(body: nn.Module, label: str) -> str:
+    # What comes after the last layer is left out: where the checkpoint lacks it, it is random.
+    measured = [item for item in sorted(body.state_dict().items()) if not _OPTIONAL_WEIGHTS.search(item[0])]
+
     def digest_one(item: tuple[str, torch.Tensor]) -> str:
         name, tensor = item
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -247,5 +282,5 @@ def _digest(body: nn.Module, label: str) -> str:
         return digest.hexdigest()
 
     with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(digest_one, sorted(body.state_dict().items())))
+        digests = list(pool.map(digest_one, measured))
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()

@@ -71,7 +71,8 @@ class IngestPlan:
                 "without a token",
                 f"rows          {rows}",
                 f"parquet       about {decimal(self.parquet_bytes)}",
-                f"activations   {decimal(self.activation_bytes)} until scored, {decimal(self.spill_bytes)} of it on disk",
+                f"activations   {decimal(self.activation_bytes)} until scored, {decimal(self.spill_bytes)} of it "
+                "on disk",
                 f"forward pass  about {self.forward_s:,.0f} s on this machine",
             ]
         )
@@ -98,7 +99,7 @@ def plan_ingest(
     n_rows = {
         "neuron_functions": n_neurons * sizes["n_functions"],
         "neurons": n_neurons,
-        "top_instances": n_neurons * work.settings.n_top,
+        "top_instances": n_neurons * min(work.settings.n_top, n_instances - 1),
     }
     activation_bytes = n_neurons * n_instances * np.dtype(work.settings.storage).itemsize
     chunk_bytes = min(activation_bytes, work.chunk_bytes)

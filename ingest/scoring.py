@@ -14,7 +14,7 @@ from ..errors import IngestError
 from . import kernel
 from .labels import LabelIndex
 
-__all__ = ["SCORE_NAMES", "STATISTIC_NAMES", "Scores", "score"]
+__all__ = ["SCORE_NAMES", "STATISTIC_NAMES", "NonFiniteError", "Scores", "score"]
 
 SCORE_NAMES = (
     "ap",
@@ -28,6 +28,22 @@ SCORE_NAMES = (
     "ap_complement_half_b",
 )
 STATISTIC_NAMES = ("mean", "std", "min", "max", "firing_rate")
+
+
+class NonFiniteError(IngestError):
+    """An activation that is NaN or infinite.
+
+    Parameters
+    ----------
+    value
+        The activation.
+    neuron, instance
+        Its row and column.
+    """
+
+    def __init__(self, value: float, neuron: int, instance: int) -> None:
+        super().__init__(f"activation {value} at neuron {neuron}, instance {instance}")
+        self.value, self.neuron, self.instance = value, neuron, instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +84,10 @@ def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 
 
     Raises
     ------
+    NonFiniteError
+        If an activation is NaN or infinite.
     IngestError
-        If an activation is NaN or infinite, or a function lacks positives or negatives.
+        If a function lacks positives or negatives.
     """
     if activations.dtype != np.float32 or activations.ndim != 2 or not activations.flags.c_contiguous:
         raise TypeError("activations must be a C-contiguous float32 array [neurons, instances]")
@@ -118,9 +136,10 @@ def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 
 
 def _check_finite(activations: NDArray[np.float32]) -> None:
     # A sum is finite only if every term is (overflow aside, which the exact test then clears): one fast pass.
-    if np.isfinite(activations.sum(dtype=np.float64)):
-        return
+    with np.errstate(invalid="ignore"):
+        if np.isfinite(activations.sum(dtype=np.float64)):
+            return
     wrong = np.argwhere(~np.isfinite(activations))
     if len(wrong):
         neuron, instance = wrong[0].tolist()
-        raise IngestError(f"activation {activations[neuron, instance]} at neuron {neuron}, instance {instance}")
+        raise NonFiniteError(float(activations[neuron, instance]), neuron, instance)

@@ -1,8 +1,9 @@
 """What defines a measurement, and what a job may use."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from ..errors import IngestError, UnknownNameError
 from .capture import Pooling
 from .models import DType
 from .spool import Storage
@@ -37,6 +38,16 @@ class Settings:
     max_tokens: int = 512
     n_top: int = 10
 
+    def __post_init__(self) -> None:
+        """Check values; order and repetition of layers mean nothing."""
+        _check_choice("pooling", self.pooling, get_args(Pooling))
+        _check_choice("dtype", self.dtype, get_args(DType))
+        _check_choice("storage", self.storage, get_args(Storage))
+        _check_least("max_tokens", self.max_tokens, 1)
+        _check_least("n_top", self.n_top, 0)
+        if self.layers is not None:
+            object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
+
 
 @dataclass(frozen=True, slots=True)
 class Resources:
@@ -58,3 +69,20 @@ class Resources:
     batch_tokens: int | None = None
     memory_bytes: int = 4 << 30
     padding_side: Literal["left", "right"] = "right"
+
+    def __post_init__(self) -> None:
+        """Check values."""
+        _check_choice("padding_side", self.padding_side, ("left", "right"))
+        _check_least("memory_bytes", self.memory_bytes, 1)
+        if self.batch_tokens is not None:
+            _check_least("batch_tokens", self.batch_tokens, 1)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UnknownNameError(name, value, choices)
+
+
+def _check_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise IngestError(f"{name} is {value}; it must be at least {least}")

@@ -1,10 +1,10 @@
 """Where an architecture's neurons are, found by structure.
 
 A neuron's activation is the input of the feed-forward network's down projection: in each block, the one
-linear layer outside attention that leads from the feed-forward width back to the hidden size. The layers that
-lead into it, side by side with it, are its input projections; two of them, or one of twice the width, make it
-gated. Where structure finds no such layer, or more than one, in every block, the model is refused by name:
-never a part of it measured in silence.
+linear layer outside attention and state-space mixers that leads from the feed-forward width back to the hidden
+size. The layers that lead into it, side by side with it, are its input projections; two of them, or one of twice
+the width, make it gated. Where structure finds no such layer in a block, or more than one, the model is refused
+by name: never a part of it measured in silence.
 """
 
 from collections.abc import Iterator
@@ -118,7 +118,7 @@ def find_sites(
     )
     sites = []
     for layer, (path, block) in enumerate(blocks):
-        linears = [each for each in _linears(block, path) if not _is_attention(each.path.removeprefix(path))]
+        linears = [each for each in _linears(block, path) if not _mixes_tokens(each.path.removeprefix(path))]
         down = [each for each in linears if each.n_inputs == width and each.n_outputs == config.hidden_size]
         if len(down) != 1:
             found = ", ".join(f"{each.path} {each.n_inputs}->{each.n_outputs}" for each in linears) or "none"
@@ -152,19 +152,19 @@ def weight_norms(module: nn.Module, site: Site) -> tuple[torch.Tensor, torch.Ten
     input_norms, output_norms
         float32, on the CPU. [n_neurons] each
     """
-    squares = torch.zeros(site.n_neurons)
+    squares = torch.zeros(site.n_neurons, dtype=torch.float64)
     for path in site.input_paths:
         rows = _weight(module, path).square().sum(1)  # [n_neurons], or twice that when gate and up are fused
         squares += rows.reshape(-1, site.n_neurons).sum(0)
-    return squares.sqrt(), _weight(module, site.module_path).square().sum(0).sqrt()
+    return squares.sqrt().float(), _weight(module, site.module_path).square().sum(0).sqrt().float()
 
 
 def _weight(module: nn.Module, path: str) -> torch.Tensor:
-    """Return the weights [outputs, inputs] of a linear layer as float32."""
+    """Return the weights [outputs, inputs] of a linear layer as float64, whose squares cannot overflow."""
     layer = module.get_submodule(path)
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
-    plain = weight.detach().to("cpu", torch.float32)
+    plain = weight.detach().to("cpu", torch.float64)
     return plain.T if isinstance(layer, Conv1D) else plain
 
 
@@ -194,8 +194,9 @@ def _linears(block: nn.Module, prefix: str) -> Iterator[_Linear]:
             yield _Linear(path, each.in_features, each.out_features)
 
 
-def _is_attention(path: str) -> bool:
-    return any("att" in part.lower() for part in path.split("."))
+def _mixes_tokens(path: str) -> bool:
+    """Return whether a module is part of attention or of a state-space mixer, not of a feed-forward network."""
+    return any(word in part.lower() for part in path.split(".") for word in ("att", "mixer", "mamba", "ssm"))
 
 
 def _inputs(linears: list[_Linear], down: _Linear, width: int, hidden_size: int) -> list[_Linear]:

@@ -112,6 +112,8 @@ class Spool:
                 )
             except OSError as error:
                 raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
+            if values.size < (stop - start) * n_columns:
+                raise StoreError(f"cannot read {path}: it is shorter than what was written")
             block[:, column : column + n_columns] = values.reshape(stop - start, n_columns)
             column += n_columns
         block[:, column:] = self._chunk[start:stop, : self._n_filled].numpy()

@@ -1,5 +1,6 @@
 """A corpus as a model reads it: token ids, and each instance as a span of tokens."""
 
+import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class TokenizedCorpus:
     token_start
         Text t's tokens are ``token_ids[token_start[t]:token_start[t + 1]]``. [texts + 1]
     order
-        Texts from the longest to the shortest, so that batches hold little padding; stable. [texts]
+        Texts with an instance to measure, from the longest to the shortest, so that batches hold little padding.
     instance_id
         The instance, as stored. [instances]
     text
@@ -69,19 +70,26 @@ class TokenizedCorpus:
 
     @property
     def n_texts(self) -> int:
-        """Number of texts."""
+        """Number of texts to run."""
         return len(self.order)
 
     @property
     def n_tokens(self) -> int:
-        """Number of tokens, special tokens included."""
-        return len(self.token_ids)
+        """Number of tokens to run, special tokens included."""
+        return int(np.diff(self.token_start)[self.order].sum())
+
+    def sha256(self) -> str:
+        """Return the digest of what is run and read: tokens and instances' spans."""
+        digest = hashlib.sha256()
+        for array in (self.token_ids, self.token_start, self.instance_id, self.text, self.start, self.stop):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def batches(self, batch_tokens: int) -> Iterator[Batch]:
         """Cut the texts into batches of at most `batch_tokens` tokens, padding included (one text at least)."""
         lengths = np.diff(self.token_start)[self.order]
         # Instances lie in the order of their texts, so each batch's are one range.
-        n_instances = np.bincount(self.text, minlength=self.n_texts)[self.order]
+        n_instances = np.bincount(self.text, minlength=len(self.token_start) - 1)[self.order]
         last_instance = np.cumsum(n_instances)
         begin = 0
         while begin < self.n_texts:
@@ -109,6 +117,9 @@ def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_to
     IngestError
         If no instance has a token left to measure.
     """
+    n_special = tokenizer.num_special_tokens_to_add()
+    if max_tokens <= n_special:
+        raise IngestError(f"max_tokens is {max_tokens}; the tokenizer alone adds {n_special} to every text")
     spans = corpus.instances()
     encoder = _Encoder(tokenizer, max_tokens, with_offsets=not np.isnan(spans.start_char).all())
     start = np.zeros(len(spans.text), dtype=np.int32)
@@ -119,11 +130,12 @@ def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_to
             content, offsets, spans.start_char[instances], spans.end_char[instances]
         )
     lengths = np.array(encoder.lengths, dtype=np.int64)
-    order = np.argsort(-lengths, kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
+    longest_first = np.argsort(-lengths, kind="stable")
+    rank = np.empty_like(longest_first)
+    rank[longest_first] = np.arange(len(longest_first))
     kept = np.flatnonzero(stop > start)
     kept = kept[np.argsort(rank[spans.text[kept]], kind="stable")]
+    order = longest_first[np.isin(longest_first, spans.text[kept])]
     if not len(kept):
         raise IngestError(f"corpus {corpus.name}: no instance has a token to measure (cut at {max_tokens} tokens)")
     return TokenizedCorpus(

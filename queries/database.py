@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ..errors import QueryError, StoreError, one_line
+from ..errors import QueryError, StoreError, UnknownNameError, one_line
 from ..schema.identity import file_sha256
 from ..schema.store import CommittedFile, Store
 from ..schema.table import Table
@@ -97,13 +97,45 @@ class Database:
             self._find_damage(error, names)
             raise QueryError(_explain(error)) from error
 
-    def tables(self) -> tuple[Table, ...]:
-        """Return the declared tables."""
-        return tuple(TABLES.values())
+    def describe_tables(self) -> Result:
+        """Return a row a declared table: its grain, how many rows and files the store holds, what a row is."""
+        return self._listing(
+            ("name", "grain", "n_rows", "n_files", "description"),
+            [
+                (
+                    each.name,
+                    ", ".join(each.grain),
+                    sum(file.n_rows for file in self.committed[each.name]),
+                    len(self.committed[each.name]),
+                    each.description,
+                )
+                for each in TABLES.values()
+            ],
+        )
 
-    def views(self) -> tuple[catalog.View, ...]:
-        """Return the views."""
-        return catalog.views()
+    def describe_views(self) -> Result:
+        """Return a row a view: its grain, whether it is materialised, what it answers."""
+        return self._listing(
+            ("name", "grain", "is_materialized", "answers"),
+            [
+                (each.name, ", ".join(each.grain), materialize.current_file(self, each.name) is not None, each.answers)
+                for each in self._views.values()
+            ],
+        )
+
+    def describe_columns(self, name: str) -> Result:
+        """Return a row a column of a table or view: its type and what it means.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such table or view.
+        """
+        if name not in TABLES and name not in self._views:
+            raise UnknownNameError("table or view", name, (*TABLES, *self._views))
+        self.make(name)
+        query = "select column_name as name, data_type as type, comment as description from duckdb_columns()"
+        return self._run(f"{query} where table_name = ? order by column_index", [name])
 
     def close(self) -> None:
         """Close the connection."""
@@ -242,6 +274,11 @@ class Database:
         if errors:
             raise errors[0]
         return results[0]
+
+    def _listing(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Result:
+        """Return rows of ours as a result."""
+        selected = ", ".join(f"unnest(?) as {column}" for column in columns)
+        return self._run(f"select {selected}", [list(values) for values in zip(*rows, strict=True)])
 
     def _columns(self, table: str) -> frozenset[str]:
         """Return the columns that at least one file of the table has."""

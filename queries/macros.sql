@@ -12,3 +12,7 @@ create or replace macro predictivity(ap, ap_complement) as greatest(ap, ap_compl
 -- functions; for balanced classes it ranks exactly as predictivity does. NULL where the prevalence is unknown.
 create or replace macro lift(ap, ap_complement, prevalence) as
     greatest(ap - prevalence, ap_complement - (1 - prevalence)) / greatest(prevalence, 1 - prevalence);
+
+-- A score in the direction another half prefers: so that what is held out chooses nothing, its direction neither.
+create or replace macro in_direction(preference, positive, complement) as
+    case when preference >= 0 then positive when preference < 0 then complement end;

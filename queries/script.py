@@ -25,7 +25,7 @@ def views_sql(store: Store) -> str:
     ]
     with Database(store) as database:
         names = dict.fromkeys(TABLES)
-        for view in database.views():
+        for view in catalog.views():
             names.update(dict.fromkeys(database.reads(view.name)))
         parts += [f"create or replace view {name} as\n{database.query_of(name)};\n{comments(name)}" for name in names]
     return "\n\n".join(parts) + "\n"

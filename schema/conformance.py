@@ -50,6 +50,7 @@ def check(table: Table, data: pa.Table) -> None:
         extra = [name for name in data.column_names if name not in table.column_names]
         problem = f"missing {missing}, not declared {extra}" if missing or extra else "in another order"
         raise SchemaError(f"table {table.name}: columns {problem}; declared: {', '.join(table.column_names)}")
+    data = _decode_irregular(data)
     for column in table.columns:
         values = data.column(column.name)
         expected = _ARROW_TYPES[column.type]
@@ -65,6 +66,17 @@ def check(table: Table, data: pa.Table) -> None:
                 row = _first(wrong)
                 raise SchemaError(f"table {table.name}, column {column.name}: {values[row]} at row {row}")
     _check_grain(table, data)
+
+
+def _decode_irregular(data: pa.Table) -> pa.Table:
+    """Decode dictionaries that hold NULL or a value twice: their codes do not tell which values are equal."""
+    for index, field in enumerate(data.schema):
+        if pa.types.is_dictionary(field.type):
+            column = data.column(index)
+            dictionaries = [chunk.dictionary for chunk in column.chunks]
+            if any(each.null_count or len(each.unique()) < len(each) for each in dictionaries):
+                data = data.set_column(index, field.name, column.cast(field.type.value_type))
+    return data
 
 
 def _first(mask: pa.ChunkedArray) -> int:

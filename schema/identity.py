@@ -21,7 +21,7 @@ def identifier(definition: Mapping[str, object]) -> str:
     Examples
     --------
     >>> identifier({"corpus": "semcor", "pooling": "max"})
-    '4a3ba1f72b83ba4c'
+    '62f82c1f3590ecd3'
     """
     text = json.dumps(definition, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

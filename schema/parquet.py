@@ -31,12 +31,9 @@ def write(declared: Table, data: pa.Table, path: Path, *, metadata: Mapping[str,
     """
     floats = [column.name for column in declared.columns if column.type.startswith("float")]
     others = [column.name for column in declared.columns if not column.type.startswith("float")]
-    described = data.replace_schema_metadata(
-        {"schema_version": str(SCHEMA_VERSION), "table": declared.name, **metadata}
-    )
     with pq.ParquetWriter(
         path,
-        described.schema,
+        data.schema,
         compression="zstd",
         compression_level=3,
         use_dictionary=others,
@@ -45,7 +42,8 @@ def write(declared: Table, data: pa.Table, path: Path, *, metadata: Mapping[str,
         store_schema=False,
         write_page_index=False,
     ) as writer:
-        writer.write_table(described, row_group_size=ROW_GROUP_ROWS)
+        writer.add_key_value_metadata({"schema_version": str(SCHEMA_VERSION), "table": declared.name, **metadata})
+        writer.write_table(data, row_group_size=ROW_GROUP_ROWS)
 
 
 def n_rows(path: Path) -> int:

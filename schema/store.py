@@ -20,7 +20,7 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -179,6 +179,7 @@ class Store:
         with lock:
             _hold(lock, name, self.path)
             if self._commit_file(name).exists():
+                shutil.rmtree(staging, ignore_errors=True)
                 raise StoreError(f"{name} is already committed in {self.path}")
             try:
                 _discard_parts(staging, only_foreign=resume)
@@ -225,6 +226,20 @@ class Job:
         self._store = store
         self._staging = staging
 
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Yield an empty folder for what the job keeps on disk while it runs; gone afterwards, and with the job."""
+        folder = self._staging / "scratch"
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            folder.mkdir()
+        except OSError as error:
+            raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def is_staged(self, name: str, part: int) -> bool:
         """Return whether part `part` of table `name` was staged completely, now or by an earlier attempt."""
         return bool(list((self._staging / name).rglob(f"*-{part}.parquet")))
@@ -269,6 +284,8 @@ class Job:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             metadata = {"job": self.name, "neuronlake_version": neuronlake_version()}
+            if self.kind == "run":
+                metadata["run_id"] = self.name
             parquet.write(declared, data, partial, metadata=metadata)
             _sync(partial)
             partial.replace(path)
@@ -287,7 +304,7 @@ class Job:
 
         try:
             files = []
-            for staged in sorted(self._staging.rglob("*.parquet")):
+            for staged in sorted(self._staging.rglob("*.parquet"), key=_part_order):
                 relative = staged.relative_to(self._staging)
                 target = self._store.path / "data" / relative
                 files.append(
@@ -312,9 +329,13 @@ class Job:
             )
             commit_file = self._store._commit_file(self.name)
             commit_file.parent.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(asdict(commit), indent=1) + "\n"
-            _replace_text(commit_file, text, self._staging / "commit.json")
-            _replace_text(self._store.path / "README.md", card.text(self._store.commits()), self._staging / "card.md")
+            # The card first: if it cannot be written, nothing is committed. One at a time, so that no job's card
+            # lacks what another commits meanwhile.
+            with _locked(self._store.path / ".staging"):
+                card_text = card.text((*self._store.commits(), commit))
+                _replace_text(self._store.path / "README.md", card_text, self._staging / "card.md")
+                text = json.dumps(asdict(commit), indent=1) + "\n"
+                _replace_text(commit_file, text, self._staging / "commit.json")
             shutil.rmtree(self._staging, ignore_errors=True)
         except OSError as error:
             raise StoreError(f"cannot write the store {self._store.path}: {error.strerror or error}") from error
@@ -328,7 +349,7 @@ def corpus_job(corpus: str) -> str:
 
 def folder_name(name: str) -> str:
     """Return `name` as one safe path component, as the hub writes it: ``google/switch`` is ``google--switch``."""
-    safe = quote(name.replace("/", "--"), safe="-_.+ ,()@=").lstrip(".")
+    safe = quote(name.replace("/", "--"), safe="-_.+ ,()@").lstrip(".")
     return safe or "_"
 
 
@@ -339,16 +360,22 @@ def neuronlake_version() -> str:
 
 def _read_commit(file: Path) -> Commit:
     try:
-        fields: Mapping[str, object] = json.loads(file.read_text())
-        found = Commit(**{**fields, "files": tuple(CommittedFile(**each) for each in fields["files"])})  # type: ignore[arg-type, attr-defined]
+        fields = json.loads(file.read_text())
+        version = fields["schema_version"]
+        if not isinstance(version, int):
+            raise TypeError(f"schema_version is {version!r}, not an integer")
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise StoreError(f"cannot read the commit {file}: {error}") from error
-    if found.schema_version > SCHEMA_VERSION:
+        raise StoreError(f"cannot read the commit {file}: {type(error).__name__} {error}") from error
+    # Before anything else of it is looked at: a newer version may have more to say.
+    if version > SCHEMA_VERSION:
         raise StoreError(
-            f"{file} was written with schema version {found.schema_version}, this neuronlake "
-            f"({neuronlake_version()}) reads up to {SCHEMA_VERSION}; please upgrade neuronlake"
+            f"{file} was written with schema version {version}, this neuronlake ({neuronlake_version()}) reads up to "
+            f"{SCHEMA_VERSION}; please upgrade neuronlake"
         )
-    return found
+    try:
+        return Commit(**{**fields, "files": tuple(CommittedFile(**each) for each in fields["files"])})
+    except (TypeError, KeyError) as error:
+        raise StoreError(f"cannot read the commit {file}: {error}") from error
 
 
 def _hold(lock: IO[str], job: str, store: Path) -> None:
@@ -367,6 +394,22 @@ def _discard_parts(staging: Path, *, only_foreign: bool) -> None:
             if folder.is_dir():
                 shutil.rmtree(folder)
     writer.write_text(mine)
+
+
+def _part_order(staged: Path) -> tuple[Path, int]:
+    """Sort files by table and model, and then by the number of the part, not its digits."""
+    return staged.parent, int(staged.stem.rpartition("-")[2])
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against all others who do the same, waiting for it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _sync(path: Path) -> None:

@@ -160,7 +160,7 @@ _ALL = (
             Column("source", "string", "where it was read from: reader and file or folder name"),
             Column("n_texts", "int64", "distinct texts"),
             Column("n_instances", "int64", "instances: texts or spans of them"),
-            Column("dropped", "string", "JSON object: what was left out or altered when it was read, counted by reason"),
+            Column("dropped", "string", "JSON object: what was left out or altered in reading, counted by reason"),
         ),
     ),
     Table(

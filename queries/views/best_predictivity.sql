@@ -1,8 +1,8 @@
 -- best_predictivity: how well does a layer's best neuron detect each family's functions?
 --
 -- The paper's Figure 1, left: the mean over functions of the best neuron's predictivity. Its best of thousands
--- of neurons is chosen and scored on the same instances; the held-out columns choose on one half of the texts
--- and score on the other, both ways averaged, over the functions both halves can score.
+-- of neurons is chosen and scored on the same instances; the held-out columns choose neuron and direction on one
+-- half of the texts and score on the other, both ways averaged, over the functions both halves can score.
 --
 -- Grain: run_id, stack, layer, family
 -- Source: neuron_scores
@@ -36,13 +36,13 @@ with best_of_functions as (
         max(predictivity) as best_predictivity,
         max(ap) as best_ap,
         max(lift) as best_lift,
-        min({'order': -predictivity_half_a, 'neuron': neuron, 'scored': predictivity_half_b})
+        min({'order': -predictivity_half_a, 'neuron': neuron, 'scored': held_out_predictivity_b})
             filter (where predictivity_half_a is not null and predictivity_half_b is not null) as predictivity_a_to_b,
-        min({'order': -predictivity_half_b, 'neuron': neuron, 'scored': predictivity_half_a})
+        min({'order': -predictivity_half_b, 'neuron': neuron, 'scored': held_out_predictivity_a})
             filter (where predictivity_half_a is not null and predictivity_half_b is not null) as predictivity_b_to_a,
-        min({'order': -lift_half_a, 'neuron': neuron, 'scored': lift_half_b})
+        min({'order': -lift_half_a, 'neuron': neuron, 'scored': held_out_lift_b})
             filter (where lift_half_a is not null and lift_half_b is not null) as lift_a_to_b,
-        min({'order': -lift_half_b, 'neuron': neuron, 'scored': lift_half_a})
+        min({'order': -lift_half_b, 'neuron': neuron, 'scored': held_out_lift_a})
             filter (where lift_half_a is not null and lift_half_b is not null) as lift_b_to_a,
     from neuron_scores
     group by all

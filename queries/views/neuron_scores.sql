@@ -27,7 +27,10 @@
 --   lift_half_a: lift on half a, by the prevalence of that half; NULL if either is unknown
 --   lift_half_b: lift on half b, likewise
 --   ranking_half_a: lift_half_a, or predictivity_half_a where the prevalence is unknown
---   ranking_half_b: lift_half_b, or predictivity_half_b where the prevalence is unknown
+--   held_out_predictivity_a: average precision on half a in the direction that is better on half b
+--   held_out_predictivity_b: average precision on half b in the direction that is better on half a
+--   held_out_lift_a: lift on half a in the direction whose lift is better on half b
+--   held_out_lift_b: lift on half b in the direction whose lift is better on half a
 --   p_value: permutation p of the predictivity, NULL where not computed
 with prevalences as (
     select
@@ -72,10 +75,22 @@ select
         lift(scores.ap_half_a, scores.ap_complement_half_a, prevalence_half_a),
         predictivity(scores.ap_half_a, scores.ap_complement_half_a)
     ) as ranking_half_a,
-    coalesce(
-        lift(scores.ap_half_b, scores.ap_complement_half_b, prevalence_half_b),
-        predictivity(scores.ap_half_b, scores.ap_complement_half_b)
-    ) as ranking_half_b,
+    in_direction(
+        scores.ap_half_b - scores.ap_complement_half_b, scores.ap_half_a, scores.ap_complement_half_a
+    ) as held_out_predictivity_a,
+    in_direction(
+        scores.ap_half_a - scores.ap_complement_half_a, scores.ap_half_b, scores.ap_complement_half_b
+    ) as held_out_predictivity_b,
+    in_direction(
+        scores.ap_half_b - scores.ap_complement_half_b + 1 - 2 * prevalence_half_b,
+        scores.ap_half_a - prevalence_half_a,
+        scores.ap_complement_half_a - (1 - prevalence_half_a)
+    ) / greatest(prevalence_half_a, 1 - prevalence_half_a) as held_out_lift_a,
+    in_direction(
+        scores.ap_half_a - scores.ap_complement_half_a + 1 - 2 * prevalence_half_a,
+        scores.ap_half_b - prevalence_half_b,
+        scores.ap_complement_half_b - (1 - prevalence_half_b)
+    ) / greatest(prevalence_half_b, 1 - prevalence_half_b) as held_out_lift_b,
     scores.p_value,
 from neuron_functions as scores
 left join prevalences using (run_id, family, function)

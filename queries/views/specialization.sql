@@ -23,7 +23,7 @@
 --   second_family: the family whose best function comes next, NULL when there is one family
 --   second_family_lift: lift of that family's best function
 --   margin: lift - second_family_lift
---   held_out_lift: lift on half b of the function chosen by lift on half a
+--   held_out_lift: lift on half b of the function and direction chosen by lift on half a
 with best_of_families as (
     select
         run_id,
@@ -47,7 +47,7 @@ with best_of_families as (
             'order': -ranking_half_a,
             'family': family,
             'function': function,
-            'lift_half_b': lift_half_b
+            'held_out_lift': held_out_lift_b
         }) filter (where ranking_half_a is not null) as best_on_half_a,
     from neuron_scores
     group by all
@@ -86,6 +86,6 @@ select
     bests[2].family as second_family,
     bests[2].lift as second_family_lift,
     bests[1].lift - bests[2].lift as margin,
-    best_on_half_a.lift_half_b as held_out_lift,
+    best_on_half_a.held_out_lift as held_out_lift,
 from best_of_neurons as neurons
 left join runs using (run_id)

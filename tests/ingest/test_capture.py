@@ -120,12 +120,6 @@ def test_a_batch_after_one_that_failed_is_read_afresh(model):
         assert [tuple(pooled.shape) for pooled in reading.pooled()] == [(1, 64), (1, 64)]
 
 
-def test_another_pooling_is_refused_at_the_door(model):
-    loaded = model("bert")
-    with pytest.raises(ValueError, match="median"), capture(loaded.module, sites_of(loaded), pooling="median"):
-        pass
-
-
 def test_a_module_that_runs_twice_is_refused(model):
     loaded = model("bert")
     with (

@@ -232,7 +232,7 @@ def test_batches_and_padding_change_nothing_beyond_rounding(
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_instances_a_causal_model_cannot_tell_apart_score_the_prevalence(
+def test_stored_in_half_precision_instances_a_causal_model_cannot_tell_apart_score_the_prevalence(
     store, tiny_model, make_corpus, read_rows, words, kind
 ):
     # All texts begin alike, and the first word is what is measured: a causal model sees the same each time. What
@@ -241,7 +241,13 @@ def test_instances_a_causal_model_cannot_tell_apart_score_the_prevalence(
     texts = {"the " + " ".join(draw.choice(words, draw.integers(2, 12))) for _ in range(60)}
     instances = [Instance(text, {"task/long": len(text) > 40}, start=0, end=3) for text in sorted(texts)]
     make_corpus(store, instances)
-    ingest_model(str(tiny_model(kind)), corpus="test", store=store.path, resources=Resources(batch_tokens=100))
+    ingest_model(
+        str(tiny_model(kind)),
+        corpus="test",
+        store=store.path,
+        settings=Settings(storage="float16"),
+        resources=Resources(batch_tokens=100),
+    )
     (function,) = read_rows(store, "run_functions")
     found = np.array([row["ap"] for row in read_rows(store, "neuron_functions")])
     assert (np.abs(found - function["prevalence"]) <= 1e-6).mean() >= 0.95, (function["prevalence"], found.max())

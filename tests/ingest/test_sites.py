@@ -23,7 +23,8 @@ GROUPED = {**SIZE, "num_key_value_heads": 2}
 
 def sites_of(config) -> tuple[torch.nn.Module, tuple[Site, ...]]:
     model = transformers.AutoModel.from_config(config).eval()
-    body, stack, _ = models._body(model, config, "tiny")
+    body, _ = models._body(model, config, "tiny")
+    stack = "decoder" if models._is_causal(body.eval(), "cpu", "tiny") else "encoder"
     return body, find_sites(body, config.get_text_config(), stack=stack, name="tiny")
 
 

@@ -168,7 +168,7 @@ def corpus_of(lengths: list[int], n_instances: list[int]) -> TokenizedCorpus:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3)), min_size=1, max_size=30), st.integers(1, 100))
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 3)), min_size=1, max_size=30), st.integers(1, 100))
 def test_batches_keep_to_the_budget_and_cover_everything_once(texts, budget):
     lengths, n_instances = zip(*texts, strict=True)
     corpus = corpus_of(list(lengths), list(n_instances))

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from neuronlake.errors import QueryError, StoreError
+from neuronlake.queries import catalog
 from neuronlake.queries.database import Database
 from neuronlake.schema.store import Store
 from neuronlake.schema.tables import TABLES
@@ -43,7 +44,7 @@ def test_every_table_of_an_empty_store_is_an_empty_view_with_the_declared_column
     for table in TABLES.values():
         result = database.sql(f"from {table.name}")
         assert (result.columns, len(result)) == (table.column_names, 0)
-    for view in database.views():
+    for view in catalog.views():
         assert len(database.sql(f"from {view.name}")) == 0
 
 
@@ -54,7 +55,7 @@ def test_a_filled_table_has_the_declared_types(database: Database) -> None:
 
 def test_the_catalog_lists_all_tables_and_views_with_comments(database: Database) -> None:
     names = {row[0] for row in database.sql("show tables").rows()}
-    assert names == {*TABLES, *(view.name for view in database.views())}
+    assert names == {*TABLES, *(view.name for view in catalog.views())}
     query = "select comment from duckdb_views() where view_name = 'layers'"
     assert database.sql(query).rows() == [(TABLES["layers"].description,)]
 

@@ -3,6 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from neuronlake.errors import UnknownNameError
+from neuronlake.queries import catalog
 from neuronlake.queries.database import Database
 from neuronlake.queries.materialize import current_file, materialize
 from neuronlake.queries.script import views_sql
@@ -55,7 +56,7 @@ def test_the_script_makes_the_same_views_in_a_plain_client(filled: Store, databa
 
     with duckdb.connect() as client:
         client.execute(views_sql(filled))
-        for view in database.views():
+        for view in catalog.views():
             expected = database.sql(f"from {view.name} order by all").rows()
             assert client.execute(f"from {view.name} order by all").fetchall() == expected
         comment = client.execute("select comment from duckdb_views() where view_name = 'top_neurons'").fetchall()

@@ -21,7 +21,7 @@ def answered(database: Database, text: str) -> str:
         ("select * from spec", ["specialization"]),
         ("select * from runs join lay", ["layers"]),
         ("select * from layers where modu", ["module_path"]),
-        ("select held_out_l", ["held_out_lift"]),
+        ("select second_family_l", ["second_family_lift"]),
         ("SELECT * FROM Speci", ["specialization"]),
         (".sch", [".schema"]),
         (".schema corp", ["corpora"]),

@@ -1,6 +1,7 @@
 """Staging, commits, refusals and the integrity check."""
 
 import json
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -311,17 +312,24 @@ def test_the_job_of_a_corpus_is_named_after_it():
 
 def test_the_card_shows_what_a_job_beside_this_one_committed_meanwhile(store, experts, neurons, monkeypatch):
     written = card.text
+    threads = []
+
+    def commit_beside():
+        with store.job("beside", kind="run") as job:
+            job.write("neurons", neurons(), model="m", revision="main")
+            job.commit()
 
     def text(commits):
-        found = written(commits)
-        if store.commit("beside") is None:
-            with store.job("beside", kind="run") as job:
-                job.write("neurons", neurons(), model="m", revision="main")
-                job.commit()
-        return found
+        if not threads:
+            # While this card is being written, another job goes as far as it can.
+            threads.append(threading.Thread(target=commit_beside, daemon=True))
+            threads[0].start()
+            threads[0].join(timeout=0.3)
+        return written(commits)
 
     monkeypatch.setattr(card, "text", text)
     commit_experts(store, experts())
+    threads[0].join(timeout=30)
     assert {commit.job for commit in store.commits()} == {"j", "beside"}
     readme = (store.path / "README.md").read_text()
     assert "config_name: experts" in readme
