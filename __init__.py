@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .queries.database import Database
     from .schema.store import Store
 
-    open = Database
+    open = Database  # noqa: A001
 
 __all__ = [
     "Database",

@@ -284,7 +284,7 @@ def corpus_show(name: str, format_: "Format | None", output: Path | None) -> Non
     found = list(database.sql("select * from corpora where corpus = $name", {"name": name}))
     if not found:
         known = [str(row["corpus"]) for row in database.sql("select corpus from corpora")]
-        raise UnknownNameError(f"corpus in {_store()}", name, known)
+        raise UnknownNameError("corpus", name, known, where=_store())
     for key, value in found[0].items():
         click.echo(f"{key}: {value}", err=True)
     query = "select * exclude (corpus) from functions where corpus = $name order by family, function"
@@ -366,7 +366,7 @@ def ingest(
 @_store_option
 def run_sql(query: str, format_: "Format | None", output: Path | None) -> None:
     """Run one SQL QUERY over the store; it can read files too, and change nothing. '-' reads standard input."""
-    text = click.get_text_stream("stdin").read() if query == "-" else query
+    text = sys.stdin.read() if query == "-" else query
     _print_rows(_database().sql(text), format_, output)
 
 

@@ -59,13 +59,15 @@ class UnknownNameError(NeuronlakeError, LookupError):
         The name that was asked for.
     available
         The names that exist.
+    where
+        Where they were looked for, such as the store's folder.
     """
 
-    def __init__(self, kind: str, name: str, available: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, available: Iterable[str], *, where: object = None) -> None:
         self.kind = kind
         self.name = name
         self.available = tuple(sorted(available))
-        message = f"no {kind} {name!r}"
+        message = f"no {kind} {name!r}" + (f" in {where}" if where is not None else "")
         close = difflib.get_close_matches(name, self.available, n=1)
         if close:
             message += f"; did you mean {close[0]!r}?"

@@ -197,7 +197,7 @@ def _locate(model: str, revision: str | None) -> _Source:
             return _Source(str(path), name, {}, is_local=True)
         if not (path / revision).is_dir():
             folders = [each.name for each in path.iterdir() if each.is_dir()]
-            raise UnknownNameError(f"revision (subfolder) of {model}", revision, folders)
+            raise UnknownNameError("revision", revision, folders, where=f"the folder {model}")
         return _Source(str(path / revision), name, {}, is_local=True)
     return _Source(model, model, {"revision": revision} if revision else {}, is_local=False)
 

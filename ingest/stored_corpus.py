@@ -53,7 +53,7 @@ class StoredCorpus:
         self._store = store
         if store.commit(corpus_job(name)) is None:
             names = [commit.job.removeprefix(corpus_job("")) for commit in store.commits() if commit.kind == "corpus"]
-            raise UnknownNameError(f"corpus in {store.path}", name, names)
+            raise UnknownNameError("corpus", name, names, where=store.path)
         self.sha256: str = self._read("corpora", ("corpus_sha256",))["corpus_sha256"][0]
 
     def instances(self) -> Instances:

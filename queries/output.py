@@ -19,7 +19,7 @@ __all__ = ["Format", "format_of", "save", "write"]
 
 Format = Literal["table", "csv", "json", "parquet"]
 
-_CELL_WIDTH = 60
+_CELL_WIDTH = 100
 _TERMINAL_ROWS = 100
 
 

@@ -409,7 +409,7 @@ def test_a_device_or_revision_that_is_not_there_is_one_clear_line(ingest, filled
 
 
 def test_a_corpus_that_is_not_there_is_refused(filled, tiny_model):
-    with pytest.raises(UnknownNameError, match=r"'tost'; did you mean 'test'"):
+    with pytest.raises(UnknownNameError, match=r"'tost' in .*; did you mean 'test'"):
         ingest_model(str(tiny_model("bert")), corpus="tost", store=filled.path)
 
 

@@ -194,7 +194,7 @@ def test_texts_come_in_order_from_a_corpus_of_many_files(store, make_corpus, mon
 
 def test_a_corpus_that_is_not_there_is_refused_with_those_that_are(store, make_corpus):
     make_corpus(store, [Instance("the cat", {"f/g": True}), Instance("the dog", {"f/g": False})], name="semcor")
-    with pytest.raises(LookupError, match=r"no corpus in .* 'semco'; did you mean 'semcor'"):
+    with pytest.raises(LookupError, match=r"no corpus 'semco' in .*; did you mean 'semcor'"):
         StoredCorpus(store, "semco")
 
 
