@@ -23,7 +23,9 @@
 --   second_family: the family whose best function comes next, NULL when there is one family
 --   second_family_lift: lift of that family's best function
 --   margin: lift - second_family_lift
---   held_out_lift: lift on half b of the function and direction chosen by lift on half a
+--   held_out_family: family of the function chosen by lift on half a alone
+--   held_out_function: that function: another than function where the choice rests on luck
+--   held_out_lift: its lift on half b, in the direction chosen on half a
 with best_of_families as (
     select
         run_id,
@@ -86,6 +88,8 @@ select
     bests[2].family as second_family,
     bests[2].lift as second_family_lift,
     bests[1].lift - bests[2].lift as margin,
+    best_on_half_a.family as held_out_family,
+    best_on_half_a.function as held_out_function,
     best_on_half_a.held_out_lift as held_out_lift,
 from best_of_neurons as neurons
 left join runs using (run_id)

@@ -84,6 +84,7 @@ def test_specialization_is_the_best_function_by_lift(filled: Store, database: Da
         view = found[key]
         assert (view["family"], view["function"]) == (best["family"], best["function"])
         assert view["second_family"] == second["family"]
+        assert (view["held_out_family"], view["held_out_function"]) == (chosen["family"], chosen["function"])
         assert view["direction"] == (
             "positive"
             if best["ap"] - best["prevalence"] >= best["ap_complement"] - 1 + best["prevalence"]
