@@ -131,7 +131,10 @@ def main() -> None:
 @main.command()
 @_store_option
 def demo() -> None:
-    """Measure a small pretrained model on three families of functions and print what it finds."""
+    """Measure a small pretrained model and print findings.
+
+    Three families of functions, on the pretrained weights and on a random initialisation of the same architecture.
+    """
     from .demo.findings import find
     from .demo.printing import print_findings
     from .demo.run import run_demo
@@ -154,7 +157,9 @@ def corpus() -> None:
 @click.option("--licence", help="Its licence.")
 @_store_option
 def corpus_add(file: str, name: str, description: str | None, licence: str | None) -> None:
-    """Add a JSONL, CSV or Parquet FILE, one instance a row: text, optional id, start, end, target, group, and labels.
+    """Add a JSONL, CSV or Parquet FILE of labelled texts.
+
+    One instance a row: text; optionally id, start, end, target, group; and labels.
 
     Labels are a list of "family/function" names, a mapping of them to true or false, or one boolean column each.
     """
@@ -193,7 +198,10 @@ _seed = click.option("--seed", type=int, default=0, show_default=True, help="See
 @click.option("--labels", type=click.Choice(["supersenses", "word-senses"]), default="supersenses", show_default=True)
 @click.option("--min-per-sense", type=click.IntRange(min=1), default=20, show_default=True, help="With word-senses.")
 def _semcor(**arguments: Any) -> "Source":  # noqa: ANN401
-    """Read SemCor 3.0 tagfiles: supersenses of tagged words, or pairs of senses of a word (semantic)."""
+    """SemCor 3.0 tagfiles (semantic).
+
+    Supersenses of tagged words, or pairs of senses of a word.
+    """
     from .ingest.corpora.semcor import read_semcor
 
     return read_semcor(**arguments)
@@ -203,7 +211,10 @@ def _semcor(**arguments: Any) -> "Source":  # noqa: ANN401
 @_cap
 @_seed
 def _trex(**arguments: Any) -> "Source":  # noqa: ANN401
-    """Read a T-REx folder in LAMA's form: true facts against corrupted ones (knowledge)."""
+    """T-REx in LAMA's form (knowledge).
+
+    True facts against the same subject with another object of the relation.
+    """
     from .ingest.corpora.trex import read_trex
 
     return read_trex(**arguments)
@@ -213,7 +224,10 @@ def _trex(**arguments: Any) -> "Source":  # noqa: ANN401
 @click.option("--min-count", type=click.IntRange(min=1), default=20, show_default=True, help="Leave out rarer labels.")
 @click.option("--licence", help="Licence of the treebank.")
 def _conllu(**arguments: Any) -> "Source":  # noqa: ANN401
-    """Read a CoNLL-U file or folder: part of speech and relation of each word (grammar)."""
+    """CoNLL-U treebanks (grammar).
+
+    Part of speech and relation of each word.
+    """
     from .ingest.corpora.conllu import read_conllu
 
     return read_conllu(**arguments)
@@ -227,7 +241,10 @@ def _conllu(**arguments: Any) -> "Source":  # noqa: ANN401
 @click.option("--description", help="What it is.")
 @click.option("--licence", help="Its licence.")
 def _folders(**arguments: Any) -> "Source":  # noqa: ANN401
-    """Read a folder with one subfolder of text files a label, such as BBC News."""
+    """A folder with one subfolder of text files a label.
+
+    Each label against the rest.
+    """
     from .ingest.corpora.folders import read_folders
 
     return read_folders(**arguments)
@@ -237,7 +254,10 @@ def _folders(**arguments: Any) -> "Source":  # noqa: ANN401
 @_cap
 @_seed
 def _countries(**arguments: Any) -> "Source":  # noqa: ANN401
-    """Facts about countries from the countryinfo package: true against corrupted (knowledge)."""
+    """Facts about countries (knowledge).
+
+    From the countryinfo package: true ones against corrupted ones.
+    """
     from .ingest.corpora.countries import read_countries
 
     return read_countries(**arguments)
@@ -257,7 +277,10 @@ def _countries(**arguments: Any) -> "Source":  # noqa: ANN401
 @click.option("--description", help="What it is.")
 @click.option("--licence", help="Its licence.")
 def _huggingface(path: str, **arguments: Any) -> "Source":  # noqa: ANN401
-    """Read a Hugging Face dataset, a local folder or a hub id: each class against the rest, or chosen pairs."""
+    """A Hugging Face dataset, local or from the hub.
+
+    Each class against the rest, or chosen pairs of classes.
+    """
     from .ingest.corpora.huggingface import read_dataset
 
     return read_dataset(path, **arguments)
@@ -277,7 +300,7 @@ def corpus_list(format_: "Format | None", output: Path | None) -> None:
 @_rows_options
 @_store_option
 def corpus_show(name: str, format_: "Format | None", output: Path | None) -> None:
-    """Show the functions of a corpus and what was left out when it was read."""
+    """Show the functions of a corpus, and what reading it left out."""
     from .errors import UnknownNameError
 
     database = _database()
@@ -323,7 +346,10 @@ def ingest(
     dry_run: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
-    """Measure every feed-forward neuron of MODEL on a corpus: a hub id, a folder or a .gguf file."""
+    """Measure every feed-forward neuron of MODEL on a corpus.
+
+    MODEL is a hub id, a folder or a .gguf file.
+    """
     from .ingest.job import ingest_model
     from .ingest.plan import plan_ingest
     from .ingest.progress import show_progress
@@ -365,7 +391,10 @@ def ingest(
 @_rows_options
 @_store_option
 def run_sql(query: str, format_: "Format | None", output: Path | None) -> None:
-    """Run one SQL QUERY over the store; it can read files too, and change nothing. '-' reads standard input."""
+    """Run one SQL QUERY over the store.
+
+    It can read files that it names too, and change nothing. '-' reads the query from standard input.
+    """
     text = sys.stdin.read() if query == "-" else query
     _print_rows(_database().sql(text), format_, output)
 
@@ -412,7 +441,10 @@ def views(name: str | None, as_sql: bool, format_: "Format | None", output: Path
 @click.argument("names", nargs=-1, metavar="[VIEW]...")
 @_store_option
 def materialize(names: tuple[str, ...]) -> None:
-    """Keep the rows of views as Parquet, so that asking them is quick; by default specialization."""
+    """Keep the rows of views as Parquet, so that asking is quick.
+
+    By default specialization. What is kept is used until the store changes, and may be deleted at any time.
+    """
     from .queries.materialize import materialize as keep
 
     for each in keep(_database(), names or ("specialization",)):

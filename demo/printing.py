@@ -41,8 +41,8 @@ def print_findings(run: DemoRun, findings: Findings, *, store: Path) -> None:
     option = "" if str(store) == "neuronlake-store" else f" --store {store}"
     console.print("\n[bold]Try next[/bold]")
     for command in (
-        f'neuronlake{option} sql "select layer, neuron, function, lift, held_out_function, held_out_lift from specialization '
-        "where revision = 'main' and family = 'knowledge' order by lift desc limit 5\"",
+        f'neuronlake{option} sql "select layer, neuron, function, lift, held_out_function, held_out_lift '
+        "from specialization where revision = 'main' and family = 'knowledge' order by lift desc limit 5\"",
         f'neuronlake{option} sql "select family, layer, held_out_predictivity from best_predictivity '
         "where revision = 'main' order by all\"",
         f"neuronlake{option} shell",

@@ -38,7 +38,18 @@ def views_page() -> str:
     lines = ["# Views", "", NOTE, "", "What `neuronlake sql` and `neuronlake shell` add to the tables.", ""]
     for view in views():
         grain = ", ".join(f"`{name}`" for name in view.grain)
-        lines += [f"## {view.name}", "", f"{view.answers} Grain: {grain}.", "", "| column | meaning |", "|---|---|"]
+        lines += [
+            f"## {view.name}",
+            "",
+            f"{view.answers[0].upper()}{view.answers[1:]}",
+            "",
+            view.note,
+            "",
+            f"Grain: {grain}.",
+            "",
+            "| column | meaning |",
+            "|---|---|",
+        ]
         lines += [f"| `{column.name}` | {column.description} |" for column in view.columns]
         lines += ["", "<details><summary>SQL</summary>", "", "```sql", view.sql.strip(), "```", "", "</details>", ""]
     return "\n".join(lines)
@@ -46,7 +57,12 @@ def views_page() -> str:
 
 def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Yield the name and the help of a command and of all below it."""
-    context = click.Context(command, info_name=" ".join(path), max_content_width=100, terminal_width=100)
+    context = click.Context(
+        command,
+        info_name=" ".join(path),
+        terminal_width=100,
+        help_option_names=main.context_settings["help_option_names"],
+    )
     yield " ".join(path), command.get_help(context)
     if isinstance(command, click.Group):
         for name, child in sorted(command.commands.items()):
