@@ -35,37 +35,29 @@ class _Group(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-class _Bytes(click.ParamType[int]):
-    name = "size"
+def _size(text: str) -> int:
+    """Parse a size such as 4GB."""
+    number = text.strip().upper().removesuffix("B").removesuffix("I")
+    factor = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}.get(number[-1:], 1)
+    try:
+        size = int(float(number.rstrip("KMGT")) * factor)
+    except (ValueError, OverflowError):
+        size = 0
+    if size <= 0:
+        raise click.BadParameter(f"{text!r} is not a size such as 4GB or 512MB")
+    return size
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
-        if isinstance(value, int):
-            return value
-        text = str(value).strip().upper().removesuffix("B").removesuffix("I")
-        factor = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}.get(text[-1:], 1)
+
+def _layers(text: str) -> tuple[int, ...]:
+    """Parse a list of layers such as 0,3-5."""
+    layers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
         try:
-            size = int(float(text.rstrip("KMGT")) * factor)
-        except ValueError:
-            size = 0
-        if size <= 0:
-            self.fail(f"{value!r} is not a size such as 4GB or 512MB", param, ctx)
-        return size
-
-
-class _Layers(click.ParamType[tuple[int, ...]]):
-    name = "layers"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:  # noqa: ANN401
-        if isinstance(value, tuple):
-            return value
-        layers: list[int] = []
-        for part in str(value).split(","):
-            first, dash, last = part.partition("-")
-            try:
-                layers.extend(range(int(first), int(last if dash else first) + 1))
-            except ValueError:
-                self.fail(f"{value!r} is not a list of layers such as 0,3-5", param, ctx)
-        return tuple(sorted(set(layers)))
+            layers.extend(range(int(first), int(last if dash else first) + 1))
+        except ValueError as error:
+            raise click.BadParameter(f"{text!r} is not a list of layers such as 0,3-5") from error
+    return tuple(layers)
 
 
 def _store_option(command: Command) -> Command:
@@ -320,7 +312,7 @@ def corpus_show(name: str, format_: "Format | None", output: Path | None) -> Non
 @click.option("--revision", "revisions", multiple=True, help="Branch, tag, commit or subfolder.  [repeatable]")
 @click.option("--random-init", "seeds", type=int, multiple=True, help="Seed of a random initialisation.  [repeatable]")
 @click.option("--name", help="Name to store the model under.  [default: MODEL, of a path the last part]")
-@click.option("--layers", type=_Layers(), help="Layers to measure, such as 0,3-5.  [default: all]")
+@click.option("--layers", type=_layers, metavar="LAYERS", help="Layers to measure, such as 0,3-5.  [default: all]")
 @click.option("--pooling", type=click.Choice(["max", "mean", "abs_max", "last"]), default="max", show_default=True)
 @click.option(
     "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
@@ -334,7 +326,9 @@ def corpus_show(name: str, format_: "Format | None", output: Path | None) -> Non
 @click.option("--top", type=click.IntRange(min=0), default=10, show_default=True, help="Top instances of each neuron.")
 @click.option("--device", default="auto", show_default=True, help="Torch device: auto, cpu, cuda, cuda:1, mps.")
 @click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens of one batch, padding included.")
-@click.option("--memory", type=_Bytes(), default="4GB", show_default=True, help="For activations; the rest to disk.")
+@click.option(
+    "--memory", type=_size, metavar="SIZE", default="4GB", show_default=True, help="For activations; the rest to disk."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be written and how long it would take; write nothing.")
 @_store_option
 def ingest(

@@ -1,0 +1,229 @@
+"""Queries over a generated store of many checkpoints, against polars asked the same over the same files.
+
+First is the first question to a new `Database`, which reads the store's commits and the files' footers; warm asks
+it again. Polars scans all files of the table lazily with a filter on the checkpoint. The files are in the page
+cache on both sides, the results in memory at the end, and equal. Medians of five; wall and CPU milliseconds, the
+latter summed over threads.
+"""
+
+import argparse
+import contextlib
+import datetime
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from table import print_table
+
+from neuronlake.ingest.measurement import PART_ROWS
+from neuronlake.ingest.rows import RunKeys, neuron_function_rows, records
+from neuronlake.ingest.scoring import SCORE_NAMES, Scores
+from neuronlake.ingest.sites import Site
+from neuronlake.queries.database import Database
+from neuronlake.queries.materialize import materialize
+from neuronlake.schema.store import Store
+
+N_LAYERS = 12
+FAMILIES = ("knowledge", "semantic", "task")
+MODEL = "generated"
+N_HALF = 1000  # instances of a half
+NEURON, FUNCTION = ["run_id", "layer", "neuron"], ["run_id", "family", "function"]
+
+
+def make_template(generator, n_neurons, prevalence):
+    """Draw scores that rise above chance a little everywhere and a lot in some cells. [neurons, functions, scores]"""
+    shape = (n_neurons, len(prevalence))
+    rise = np.abs(generator.normal(0, 0.01, shape)) + generator.exponential(0.1, shape) * (
+        generator.random(shape) < 0.03
+    )
+    rise = np.minimum(rise, 0.8).astype(np.float32)
+    template = np.empty((*shape, len(SCORE_NAMES)), dtype=np.float32)
+    for index, name in enumerate(SCORE_NAMES):
+        noise = generator.normal(0, 0.01, shape).astype(np.float32)
+        if "complement" in name:
+            template[:, :, index] = 1 - prevalence + prevalence * rise / 4 + noise
+        elif name.startswith("ap"):
+            template[:, :, index] = prevalence + (1 - prevalence) * rise + noise * prevalence
+        else:
+            template[:, :, index] = 0.5 + rise / 2 + noise
+    return template
+
+
+def run_row():
+    """Return the row of ``runs`` but for its keys."""
+    texts = dict.fromkeys(("weights_sha256", "corpus_sha256", "device", "neuronlake_version"), "none")
+    versions = dict.fromkeys(("torch_version", "transformers_version", "python_version"), "none")
+    counts = dict.fromkeys(("n_texts", "n_instances"), 2 * N_HALF) | dict.fromkeys(("n_truncated", "n_dropped"), 0)
+    return {
+        **texts,
+        **versions,
+        **counts,
+        "is_random_init": False,
+        "corpus": "generated",
+        "site": "activation",
+        "pooling": "max",
+        "dtype": "float32",
+        "storage": "float32",
+        "max_tokens": 512,
+        "n_tokens": 0,
+        "started_at": datetime.datetime.now(datetime.UTC),
+        "duration_s": 0.0,
+    }
+
+
+def generate(store, arguments):
+    """Commit the checkpoints: one template, its neurons in another place and nearer to chance in each."""
+    generator = np.random.default_rng(0)
+    names = sorted((FAMILIES[number % 3], f"function{number:03}") for number in range(arguments.functions))
+    positive = np.exp(generator.uniform(np.log(5), np.log(N_HALF / 2), len(names))).astype(np.int64)
+    prevalence = (positive / N_HALF).astype(np.float32)
+    width = arguments.neurons // N_LAYERS
+    template = make_template(generator, arguments.neurons, prevalence)
+    chance = np.full(template.shape[1:], 0.5, dtype=np.float32)
+    for index, name in enumerate(SCORE_NAMES):
+        if name.startswith("ap"):
+            chance[:, index] = 1 - prevalence if "complement" in name else prevalence
+    functions = [
+        {
+            "family": family,
+            "function": function,
+            "n_positive": 2 * count,
+            "n_negative": 2 * (N_HALF - count),
+            "prevalence": count / N_HALF,
+            **{f"n_positive_half_{half}": count for half in "ab"},
+            **{f"n_negative_half_{half}": N_HALF - count for half in "ab"},
+        }
+        for (family, function), count in zip(names, positive.tolist(), strict=True)
+    ]
+    sites = [Site("encoder", layer, f"layer.{layer}", (), width, "relu", False) for layer in range(N_LAYERS)]
+    layers = [
+        {
+            "stack": "encoder",
+            "layer": site.layer,
+            "n_neurons": width,
+            "activation_function": "relu",
+            "is_gated": False,
+            "module_path": site.module_path,
+        }
+        for site in sites
+    ]
+    per_part = max(1, PART_ROWS // (width * len(names)))
+    parts = [sites[first : first + per_part] for first in range(0, N_LAYERS, per_part)]
+    for checkpoint in range(arguments.checkpoints):
+        keys = RunKeys(f"{checkpoint:016x}", MODEL, f"step{1000 * checkpoint}", 1000 * checkpoint)
+        if store.commit(keys.run_id):
+            continue
+        shift, growth = 977 * checkpoint, np.float32(1 - 0.9 * np.exp(-checkpoint / 5))
+        where = {"model": keys.model, "revision": keys.revision}
+        with store.job(keys.run_id, kind="run") as job:
+            for number, part in enumerate(parts):
+                tables = []
+                for site in part:
+                    scores = np.take(template, np.arange(width) + site.layer * width + shift, axis=0, mode="wrap")
+                    scores = chance + growth * (scores - chance)
+                    tables.append(neuron_function_rows(keys, site, Scores(scores, None, None, None), tuple(names)))
+                job.write("neuron_functions", pa.concat_tables(tables), part=number, **where)
+            for name, rows in (("runs", [run_row()]), ("layers", layers), ("run_functions", functions)):
+                job.write(name, records(name, keys, rows), **where)
+            job.commit()
+
+
+def scan(store, name):
+    """Return a table as a lazy frame."""
+    return pl.scan_parquet([str(path) for path in store.files(name)])
+
+
+def scan_scores(store, condition):
+    """Return scores with their lifts, of the rows that meet a condition."""
+
+    def prevalence_of(half):
+        positive, negative = pl.col(f"n_positive_half_{half}"), pl.col(f"n_negative_half_{half}")
+        return (positive / (positive + negative)).alias(f"prevalence_half_{half}")
+
+    def lift(suffix):
+        p = pl.col("prevalence" + suffix)
+        rises = pl.col("ap" + suffix) - p, pl.col("ap_complement" + suffix) - (1 - p)
+        return (pl.max_horizontal(*rises) / pl.max_horizontal(p, 1 - p)).alias("lift" + suffix)
+
+    def predictivity(suffix):
+        better = pl.max_horizontal("ap" + suffix, "ap_complement" + suffix)
+        return better.alias("predictivity" + suffix)
+
+    functions = scan(store, "run_functions").select(*FUNCTION, "prevalence", prevalence_of("a"), prevalence_of("b"))
+    suffixes = ("", "_half_a", "_half_b")
+    scores = scan(store, "neuron_functions").filter(condition).join(functions, on=FUNCTION, how="left")
+    return scores.with_columns(*map(lift, suffixes), *map(predictivity, suffixes))
+
+
+def at(value, by):
+    """Return the value where another is greatest."""
+    return pl.col(value).get(pl.col(by).arg_max())
+
+
+def polars_specialization(store, revision):
+    """Return each neuron's best function, the lift of the second family, and the lift held out."""
+    families = (
+        scan_scores(store, pl.col("revision") == revision)
+        .group_by(*NEURON, "family", maintain_order=True)
+        .agg(
+            pl.max("lift"),
+            at("function", "lift"),
+            at("predictivity", "lift"),
+            pl.max("lift_half_a"),
+            at("lift_half_b", "lift_half_a"),
+        )
+    )
+    return (
+        families.group_by(NEURON)
+        .agg(
+            at("family", "lift"),
+            at("function", "lift"),
+            at("predictivity", "lift"),
+            pl.max("lift"),
+            pl.col("lift").top_k(2).get(1, null_on_oob=True).alias("second_family_lift"),
+            at("lift_half_b", "lift_half_a").alias("held_out_lift"),
+        )
+        .sort(NEURON)
+        .collect()
+    )
+
+
+def polars_top(store, condition, function):
+    """Return the 100 neurons that detect a function best."""
+    scores = scan_scores(store, condition & (pl.col("function") == function))
+    return scores.select(*NEURON, "lift").top_k(100, by="lift").collect()
+
+
+def polars_best_predictivity(store, revision):
+    """Return the mean over functions of the best neuron's scores, a layer and family."""
+    held_out = [
+        ((at(f"{name}_half_b", f"{name}_half_a") + at(f"{name}_half_a", f"{name}_half_b")) / 2).alias(
+            f"held_out_{name}"
+        )
+        for name in ("predictivity", "lift")
+    ]
+    best = scan_scores(store, pl.col("revision") == revision).group_by("layer", "family", "function")
+    best = best.agg(pl.max("predictivity", "ap", "lift"), *held_out)
+    means = best.group_by("layer", "family").agg(
+        pl.mean("predictivity", "ap", "lift", "held_out_predictivity", "held_out_lift")
+    )
+    return means.sort("layer", "family").collect()
+
+
+def polars_similarity(store, revision, k):
+    """Return the overlap of the k best neurons of each two functions of a layer."""
+    tops = (
+        scan_scores(store, pl.col("revision") == revision)
+        .group_by("layer", "family", "function")
+        .agg(pl.col("neuron").top_k_by("lift", k))
+    )
+    pairs = tops.join(tops, on="layer", suffix="_b").filter(
+        pl.struct("family", "function").rank("dense") < pl.struct("family_b", "function_b").rank("dense")
+    )
+    shared = pl.col("neuron").list.set_intersection("neuron_b").list.len()
+    return pairs.select("layer", "family", "function", "family_b", "function_b", overlap=shared / k).collect()
