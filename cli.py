@@ -4,6 +4,8 @@ Results go to standard output, progress and notes to standard error. Exit status
 expected failure, 2 for wrong usage. Commands import what they need, so that ``--help`` and ``sql`` are quick.
 """
 
+import importlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -77,8 +79,6 @@ def _store_option(command: Command) -> Command:
 
 
 def _store() -> Path:
-    import os
-
     chosen = click.get_current_context().find_root().obj
     return chosen if chosen is not None else Path(os.environ.get("NEURONLAKE_STORE", "neuronlake-store"))
 
@@ -165,117 +165,89 @@ def corpus_build() -> None:
     """Build a corpus from a known format."""
 
 
-def _reader(name: str, *, with_path: bool = True, path_exists: bool = True) -> Callable[[Command], click.Command]:
-    """Make a command of ``corpus build`` out of a function that returns a source."""
+def _add_reader(reader: str, summary: str, *options: Command, path: click.ParamType | None = None) -> None:
+    """Make a command of ``corpus build`` out of a reader: ``read_x`` of the module ``ingest/corpora/x.py``."""
 
-    def decorate(read: Command) -> click.Command:
-        def command(name: str, **arguments: object) -> None:
-            _build(read(**arguments), name)
+    def command(corpus_name: str, **arguments: object) -> None:
+        module = importlib.import_module(f".ingest.corpora.{reader}", __package__)
+        _build(getattr(module, f"read_{reader}")(**arguments), corpus_name)
 
-        command.__doc__ = read.__doc__
-        command.__click_params__ = getattr(read, "__click_params__", [])  # type: ignore[attr-defined]
-        decorated = _store_option(click.option("--name", required=True, help="Name of the corpus.")(command))
-        if with_path:
-            decorated = click.argument("path", type=click.Path(exists=True) if path_exists else str)(decorated)
-        return corpus_build.command(name)(decorated)
-
-    return decorate
-
-
-_cap = click.option("--cap", type=click.IntRange(min=1), help="At most so many of each kind, chosen at random.")
-_seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed of what is chosen at random.")
-
-
-@_reader("semcor")
-@click.option("--labels", type=click.Choice(["supersenses", "word-senses"]), default="supersenses", show_default=True)
-@click.option("--min-per-sense", type=click.IntRange(min=1), default=20, show_default=True, help="With word-senses.")
-def _semcor(**arguments: Any) -> "Source":  # noqa: ANN401
-    """SemCor 3.0 tagfiles (semantic).
-
-    Supersenses of tagged words, or pairs of senses of a word.
-    """
-    from .ingest.corpora.semcor import read_semcor
-
-    return read_semcor(**arguments)
+    every: list[Command] = [
+        click.option("--name", "corpus_name", required=True, help="Name of the corpus."),
+        *options,
+        _store_option,
+    ]
+    if path is not None:
+        every.insert(0, click.argument("path", type=path))
+    decorated: Command = command
+    for option in reversed(every):
+        decorated = option(decorated)
+    corpus_build.command(reader, help=summary)(decorated)
 
 
-@_reader("trex")
-@_cap
-@_seed
-def _trex(**arguments: Any) -> "Source":  # noqa: ANN401
-    """T-REx in LAMA's form (knowledge).
+_CAP = click.option("--cap", type=click.IntRange(min=1), help="At most so many of each kind, chosen at random.")
+_SEED = click.option("--seed", type=int, default=0, show_default=True, help="Seed of what is chosen at random.")
+_FAMILY = click.option("--family", default="task", show_default=True, help="Family of the functions.")
+_DESCRIPTION = click.option("--description", help="What it is.")
+_LICENCE = click.option("--licence", help="Its licence.")
+_SENSES = click.Choice(["supersenses", "word-senses"])
+_EXISTING = click.Path(exists=True)
 
-    True facts against the same subject with another object of the relation.
-    """
-    from .ingest.corpora.trex import read_trex
-
-    return read_trex(**arguments)
-
-
-@_reader("conllu")
-@click.option("--min-count", type=click.IntRange(min=1), default=20, show_default=True, help="Leave out rarer labels.")
-@click.option("--licence", help="Licence of the treebank.")
-def _conllu(**arguments: Any) -> "Source":  # noqa: ANN401
-    """CoNLL-U treebanks (grammar).
-
-    Part of speech and relation of each word.
-    """
-    from .ingest.corpora.conllu import read_conllu
-
-    return read_conllu(**arguments)
-
-
-@_reader("folders")
-@click.option("--family", default="task", show_default=True, help="Family of the functions.")
-@_cap
-@_seed
-@click.option("--max-chars", type=click.IntRange(min=1), help="Cut each text at a word boundary.")
-@click.option("--description", help="What it is.")
-@click.option("--licence", help="Its licence.")
-def _folders(**arguments: Any) -> "Source":  # noqa: ANN401
-    """A folder with one subfolder of text files a label.
-
-    Each label against the rest.
-    """
-    from .ingest.corpora.folders import read_folders
-
-    return read_folders(**arguments)
-
-
-@_reader("countries", with_path=False)
-@_cap
-@_seed
-def _countries(**arguments: Any) -> "Source":  # noqa: ANN401
-    """Facts about countries (knowledge).
-
-    From the countryinfo package: true ones against corrupted ones.
-    """
-    from .ingest.corpora.countries import read_countries
-
-    return read_countries(**arguments)
-
-
-@_reader("huggingface", path_exists=False)
-@click.option("--template", default="{text}", show_default=True, help="Text of a row, from its columns.")
-@click.option("--label-column", default="label", show_default=True, help="Column of classes.")
-@click.option("--split", default="train", show_default=True)
-@click.option("--config", help="Configuration of the dataset.")
-@click.option("--revision", help="Revision on the hub.")
-@click.option("--pair", "pairs", multiple=True, metavar="A-B", help="One class against one other.  [repeatable]")
-@_cap
-@_seed
-@click.option("--family", default="task", show_default=True, help="Family of the functions.")
-@click.option("--task", help="Prefix of the functions' names.")
-@click.option("--description", help="What it is.")
-@click.option("--licence", help="Its licence.")
-def _huggingface(path: str, **arguments: Any) -> "Source":  # noqa: ANN401
-    """A Hugging Face dataset, local or from the hub.
-
-    Each class against the rest, or chosen pairs of classes.
-    """
-    from .ingest.corpora.huggingface import read_dataset
-
-    return read_dataset(path, **arguments)
+_add_reader(
+    "semcor",
+    "SemCor 3.0 tagfiles (semantic).\n\nSupersenses of tagged words, or pairs of senses of a word.",
+    click.option("--labels", type=_SENSES, default="supersenses", show_default=True),
+    click.option("--min-per-sense", type=click.IntRange(min=1), default=20, show_default=True, help="For word-senses."),
+    path=_EXISTING,
+)
+_add_reader(
+    "trex",
+    "T-REx in LAMA's form (knowledge).\n\nTrue facts against the same subject with another object of the relation.",
+    _CAP,
+    _SEED,
+    path=_EXISTING,
+)
+_add_reader(
+    "conllu",
+    "CoNLL-U treebanks (grammar).\n\nPart of speech and relation of each word.",
+    click.option("--min-count", type=click.IntRange(min=1), default=20, show_default=True, help="Skip rarer labels."),
+    _LICENCE,
+    path=_EXISTING,
+)
+_add_reader(
+    "folders",
+    "A folder with one subfolder of text files a label.\n\nEach label against the rest.",
+    click.option("--max-chars", type=click.IntRange(min=1), help="Cut each text at a word boundary."),
+    _FAMILY,
+    _CAP,
+    _SEED,
+    _DESCRIPTION,
+    _LICENCE,
+    path=_EXISTING,
+)
+_add_reader(
+    "countries",
+    "Facts about countries (knowledge).\n\nFrom the countryinfo package: true ones against corrupted ones.",
+    _CAP,
+    _SEED,
+)
+_add_reader(
+    "huggingface",
+    "A Hugging Face dataset, local or from the hub.\n\nEach class against the rest, or chosen pairs of classes.",
+    click.option("--template", default="{text}", show_default=True, help="Text of a row, from its columns."),
+    click.option("--label-column", default="label", show_default=True, help="Column of classes."),
+    click.option("--split", default="train", show_default=True, help="Split of the dataset."),
+    click.option("--config", help="Configuration of the dataset."),
+    click.option("--revision", help="Revision on the hub."),
+    click.option("--pair", "pairs", multiple=True, metavar="A-B", help="One class against one other.  [repeatable]"),
+    click.option("--task", help="Prefix of the functions' names."),
+    _FAMILY,
+    _CAP,
+    _SEED,
+    _DESCRIPTION,
+    _LICENCE,
+    path=click.STRING,
+)
 
 
 @corpus.command("list")

@@ -9,7 +9,6 @@ latter summed over threads.
 import argparse
 import contextlib
 import datetime
-import os
 import statistics
 import tempfile
 import time
@@ -36,7 +35,7 @@ NEURON, FUNCTION = ["run_id", "layer", "neuron"], ["run_id", "family", "function
 
 
 def make_template(generator, n_neurons, prevalence):
-    """Draw scores that rise above chance a little everywhere and a lot in some cells. [neurons, functions, scores]"""
+    """Draw scores that rise above chance a little everywhere and a lot in some cells. [neurons, functions, 9]."""
     shape = (n_neurons, len(prevalence))
     rise = np.abs(generator.normal(0, 0.01, shape)) + generator.exponential(0.1, shape) * (
         generator.random(shape) < 0.03
@@ -185,7 +184,7 @@ def polars_specialization(store, revision):
             at("function", "lift"),
             at("predictivity", "lift"),
             pl.max("lift"),
-            pl.col("lift").top_k(2).get(1, null_on_oob=True).alias("second_family_lift"),
+            pl.col("lift").sort(descending=True).get(1, null_on_oob=True).alias("second_family_lift"),
             at("lift_half_b", "lift_half_a").alias("held_out_lift"),
         )
         .sort(NEURON)
@@ -196,7 +195,7 @@ def polars_specialization(store, revision):
 def polars_top(store, condition, function):
     """Return the 100 neurons that detect a function best."""
     scores = scan_scores(store, condition & (pl.col("function") == function))
-    return scores.select(*NEURON, "lift").top_k(100, by="lift").collect()
+    return scores.select(*NEURON, "lift").top_k(100, by="lift").sort("lift", descending=True).collect()
 
 
 def polars_best_predictivity(store, revision):
@@ -223,7 +222,161 @@ def polars_similarity(store, revision, k):
         .agg(pl.col("neuron").top_k_by("lift", k))
     )
     pairs = tops.join(tops, on="layer", suffix="_b").filter(
-        pl.struct("family", "function").rank("dense") < pl.struct("family_b", "function_b").rank("dense")
+        pl.concat_str("family", "function", separator="/") < pl.concat_str("family_b", "function_b", separator="/")
     )
     shared = pl.col("neuron").list.set_intersection("neuron_b").list.len()
     return pairs.select("layer", "family", "function", "family_b", "function_b", overlap=shared / k).collect()
+
+
+def polars_by_family(path):
+    """Return the neurons and the mean lift of each checkpoint and family, of the kept view."""
+    groups = pl.scan_parquet(path).group_by("revision", "step", "family").agg(pl.len(), pl.mean("lift"))
+    return groups.sort("step", "family").collect()
+
+
+def measure(function, repeats):
+    """Return median wall and CPU milliseconds of a call, and what it returned."""
+    walls, cpus = [], []
+    for _ in range(repeats):
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = function()
+        walls.append(1e3 * (time.perf_counter() - wall))
+        cpus.append(1e3 * (time.process_time() - cpu))
+    return statistics.median(walls), statistics.median(cpus), result
+
+
+def ask(store, query):
+    """Open the store and return the rows."""
+    with Database(store) as database:
+        return database.sql(query)
+
+
+def compare(ours, theirs, columns):
+    """Stop if the numbers differ: then one side did another work."""
+    for name in columns:
+        mine, other = ours.pl()[name].to_numpy(), theirs[name].to_numpy()
+        if not np.allclose(mine.astype(float), other.astype(float), atol=1e-5, equal_nan=True):
+            raise SystemExit(f"polars finds another {name}")
+
+
+def time_question(store, what, query, peer, columns, target, arguments):
+    """Return the row of one question."""
+    first_wall, first_cpu, _ = measure(lambda: ask(store, query), arguments.repeats)
+    with Database(store) as database:
+        database.sql(query)
+        wall, cpu, ours = measure(lambda: database.sql(query), arguments.repeats)
+        peer()
+        peer_wall, peer_cpu, theirs = measure(peer, arguments.repeats)
+        compare(ours, theirs, columns)
+    met = "" if target is None else f"≤ {target} ms: {'met' if wall <= target else 'missed'}"
+    if target is not None and wall <= target < first_wall:
+        met += " when warm"
+    times = (first_wall, first_cpu, wall, cpu, peer_wall, peer_cpu)
+    return [what, f"{len(ours):,}", *(f"{each:,.0f}" for each in times), f"{peer_wall / wall:.1f}×", met]
+
+
+def questions(store, arguments):
+    """Return what is asked of the store as it is: name, SQL, the same in polars, columns to compare, target in ms."""
+    number = arguments.checkpoints // 2
+    revision, function = f"step{1000 * number}", "function007"
+    here = f"model = '{MODEL}' and revision = '{revision}'"
+    only = pl.col("revision") == revision
+    k = max(1, arguments.neurons // N_LAYERS // 96)
+    top = "select run_id, layer, neuron, lift from neuron_scores where {} order by lift desc limit 100"
+    return [
+        (
+            "one checkpoint's specialization",
+            f"select * from specialization where {here} order by layer, neuron",
+            lambda: polars_specialization(store, revision),
+            ("lift", "second_family_lift", "held_out_lift", "predictivity"),
+            150,
+        ),
+        (
+            "top 100 neurons of a function, one checkpoint",
+            top.format(f"{here} and function = '{function}'"),
+            lambda: polars_top(store, only, function),
+            ("lift",),
+            150,
+        ),
+        (
+            "top 100 neurons of a function, all checkpoints",
+            top.format(f"function = '{function}'"),
+            lambda: polars_top(store, pl.lit(True), function),
+            ("lift",),
+            None,
+        ),
+        (
+            "one checkpoint's best_predictivity",
+            f"select * from best_predictivity where {here} order by layer, family",
+            lambda: polars_best_predictivity(store, revision).rename({"predictivity": "best_predictivity"}),
+            ("best_predictivity", "held_out_predictivity", "held_out_lift"),
+            None,
+        ),
+        (
+            "one checkpoint's function_similarity",
+            f"select * from function_similarity where {here} order by overlap",
+            lambda: polars_similarity(store, revision, k).sort("overlap"),
+            ("overlap",),
+            None,
+        ),
+    ]
+
+
+def kept_questions(path, arguments):
+    """Return what is asked once specialization is materialized, polars reading the kept file."""
+    revision = f"step{1000 * (arguments.checkpoints // 2)}"
+    return [
+        (
+            "one checkpoint's specialization",
+            f"select * from specialization where model = '{MODEL}' and revision = '{revision}' order by layer, neuron",
+            lambda: pl.scan_parquet(path).filter(pl.col("revision") == revision).sort("layer", "neuron").collect(),
+            ("lift", "held_out_lift"),
+            None,
+        ),
+        (
+            "neurons and mean lift by checkpoint and family",
+            "select revision, step, family, count(*) as len, avg(lift) as lift from specialization "
+            "group by all order by step, family",
+            lambda: polars_by_family(path),
+            ("len", "lift"),
+            100,
+        ),
+    ]
+
+
+def main():
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoints", type=int, default=10, help="50 take about 11 GB of disk")
+    parser.add_argument("--neurons", type=int, default=36_864, help="neurons a checkpoint, over 12 layers")
+    parser.add_argument("--functions", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--store", type=Path, help="keep the generated store here, and use what is there")
+    arguments = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        path = arguments.store or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "store"
+        store = Store(path)
+        generate(store, arguments)
+        sizes = [(file.n_rows, file.size_bytes) for commit in store.commits() for file in commit.files]
+        n_rows, n_bytes = map(sum, zip(*sizes, strict=True))
+        title = f"{arguments.checkpoints} checkpoints, {n_rows / 1e6:,.1f} M rows, {n_bytes / 1e9:.1f} GB"
+        opening, opening_cpu, _ = measure(lambda: ask(store, "select 1"), arguments.repeats)
+        runs, runs_cpu, _ = measure(lambda: ask(store, "select * from runs"), arguments.repeats)
+        rows = [
+            ["opening", 1, f"{opening:,.0f}", f"{opening_cpu:,.0f}", *[""] * 6],
+            ["opening and listing runs", arguments.checkpoints, f"{runs:,.0f}", f"{runs_cpu:,.0f}", *[""] * 6],
+        ]
+        header = ["question", "rows", "first, wall ms", "first, CPU ms", "warm, wall ms", "warm, CPU ms"]
+        header += ["polars, wall ms", "polars, CPU ms", "wall ratio", "target, wall"]
+        rows += [time_question(store, *question, arguments) for question in questions(store, arguments)]
+        print_table(f"Queries over {title}", header, rows)
+        with Database(store) as database:
+            wall, cpu, ((kept,),) = measure(lambda: materialize(database, ["specialization"]), 1)
+        rows = [time_question(store, *question, arguments) for question in kept_questions(kept.path, arguments)]
+        if kept.is_new:
+            title += f"; materializing took {wall / 1e3:.1f} s ({cpu / 1e3:.1f} CPU s), {kept.size_bytes / 1e6:.0f} MB"
+        print_table(f"The same with specialization materialized: {title}", header, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ from .sampling import capped
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["read_dataset"]
+__all__ = ["read_huggingface"]
 
 _FILE_FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
 
@@ -27,8 +27,8 @@ _Pair = tuple[str, str]
 _Piece = tuple[str, str | None]  # text, and the column whose value follows it
 
 
-def read_dataset(
-    name: str | os.PathLike[str],
+def read_huggingface(
+    path: str | os.PathLike[str],
     *,
     label_column: str = "label",
     template: str = "{text}",
@@ -51,7 +51,7 @@ def read_dataset(
 
     Parameters
     ----------
-    name
+    path
         Folder, file (JSON, JSONL, CSV, Parquet, Arrow) or hub id.
     label_column
         The column of classes: class labels with names, strings, integers or booleans.
@@ -81,8 +81,8 @@ def read_dataset(
         If a column or a class does not exist.
     """
     pieces = _pieces(template)
-    dataset = _load(name, split=split, config=config, revision=revision)
-    shown = Path(name).name if Path(name).exists() else str(name)
+    dataset = _load(path, split=split, config=config, revision=revision)
+    shown = Path(path).name if Path(path).exists() else str(path)
     title = f"{shown}{f', {config}' if config else ''}, {split}"
     for column in (label_column, *(column for _, column in pieces if column is not None)):
         if column not in dataset.column_names:

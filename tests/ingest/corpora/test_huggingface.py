@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from neuronlake.errors import IngestError, UnknownNameError
-from neuronlake.ingest.corpora.huggingface import read_dataset
+from neuronlake.ingest.corpora.huggingface import read_huggingface
 from neuronlake.ingest.corpora.instance import Instance
 
 NAMES = ["entailment", "neutral", "contradiction"]
@@ -41,7 +41,7 @@ def parquet(tmp_path, offline):
 
 
 def test_each_class_becomes_a_function_and_the_template_the_text(folder):
-    source = read_dataset(folder, template="nli {premise} -> {hypothesis}", task="nli")
+    source = read_huggingface(folder, template="nli {premise} -> {hypothesis}", task="nli")
     instances = list(source.instances)
     assert instances[:2] == [
         Instance("nli p0 -> h0", {"task/nli.entailment": True}, source_id="0"),
@@ -51,7 +51,7 @@ def test_each_class_becomes_a_function_and_the_template_the_text(folder):
 
 
 def test_class_names_come_from_the_dataset_and_unlabelled_rows_are_counted(parquet):
-    source = read_dataset(parquet, family="topic")
+    source = read_huggingface(parquet, family="topic")
     assert list(source.instances) == [
         Instance("a", {"topic/contradiction": True}, source_id="0"),
         Instance("d", {"topic/entailment": True}, source_id="3"),
@@ -60,7 +60,7 @@ def test_class_names_come_from_the_dataset_and_unlabelled_rows_are_counted(parqu
 
 
 def test_a_pair_is_explicit_and_rows_outside_are_counted(folder):
-    source = read_dataset(folder, template="{premise}", pairs=["entailment-contradiction"], task="mnli")
+    source = read_huggingface(folder, template="{premise}", pairs=["entailment-contradiction"], task="mnli")
     label = "task/mnli.entailment-contradiction"
     assert [each.labels for each in source.instances] == [{label: True}, {label: False}] * 3
     assert source.negatives == "explicit"
@@ -68,7 +68,7 @@ def test_a_pair_is_explicit_and_rows_outside_are_counted(folder):
 
 
 def test_a_row_has_a_label_of_every_pair_its_class_is_in(folder):
-    source = read_dataset(folder, template="{premise}", pairs=["entailment-neutral", "neutral-contradiction"])
+    source = read_huggingface(folder, template="{premise}", pairs=["entailment-neutral", "neutral-contradiction"])
     assert [each.labels for each in source.instances][:3] == [
         {"task/entailment-neutral": True},
         {"task/entailment-neutral": False, "task/neutral-contradiction": True},
@@ -79,13 +79,13 @@ def test_a_row_has_a_label_of_every_pair_its_class_is_in(folder):
 def test_classes_may_have_hyphens(tmp_path):
     path = tmp_path / "hyphens.csv"
     path.write_text("text,label\na,not-a-cat\nb,cat\n")
-    source = read_dataset(path, pairs=["not-a-cat-cat"])
+    source = read_huggingface(path, pairs=["not-a-cat-cat"])
     assert [each.labels for each in source.instances] == [{"task/not-a-cat-cat": True}, {"task/not-a-cat-cat": False}]
 
 
 def test_a_cap_keeps_so_many_of_each_class_by_seed(folder):
     def kept(seed):
-        source = read_dataset(folder, template="{premise}", cap=1, seed=seed)
+        source = read_huggingface(folder, template="{premise}", cap=1, seed=seed)
         texts = tuple(each.text for each in source.instances)
         assert +source.dropped == {"row beyond the cap of its class": 6}
         return texts
@@ -98,25 +98,25 @@ def test_a_cap_keeps_so_many_of_each_class_by_seed(folder):
 def test_a_dataset_saved_to_disk_keeps_its_class_names(tmp_path, parquet, offline):
     saved = offline.load_dataset("parquet", data_files=str(parquet), split="train")
     offline.DatasetDict({"validation": saved}).save_to_disk(tmp_path / "saved")
-    source = read_dataset(tmp_path / "saved", split="validation")
+    source = read_huggingface(tmp_path / "saved", split="validation")
     assert [list(each.labels) for each in source.instances] == [["task/contradiction"], ["task/entailment"]]
 
 
 def test_integers_are_classes_by_value(tmp_path):
     path = tmp_path / "stars.csv"
     path.write_text("text,stars\ngood,5\nbad,1\n")
-    source = read_dataset(path, label_column="stars", task="stars")
+    source = read_huggingface(path, label_column="stars", task="stars")
     assert [list(each.labels) for each in source.instances] == [["task/stars.5"], ["task/stars.1"]]
 
 
 def test_an_unknown_label_column_is_refused_with_the_closest(folder):
     with pytest.raises(UnknownNameError, match=r"no column in nli, train 'labels'; did you mean 'label'\?"):
-        read_dataset(folder, template="{premise}", label_column="labels")
+        read_huggingface(folder, template="{premise}", label_column="labels")
 
 
 def test_a_template_naming_an_absent_column_is_refused(folder):
     with pytest.raises(UnknownNameError, match=r"in nli, train 'text'; available: hypothesis, label, premise"):
-        read_dataset(folder)
+        read_huggingface(folder)
 
 
 @pytest.mark.parametrize(
@@ -130,34 +130,34 @@ def test_a_template_naming_an_absent_column_is_refused(folder):
 )
 def test_a_malformed_template_is_refused(folder, template, message):
     with pytest.raises(IngestError, match=message):
-        read_dataset(folder, template=template)
+        read_huggingface(folder, template=template)
 
 
 def test_an_unknown_class_in_a_pair_is_refused_with_the_closest(folder):
     with pytest.raises(UnknownNameError, match=r"no class in nli, train, .* 'entail'; did you mean 'entailment'\?"):
-        read_dataset(folder, template="{premise}", pairs=["entail-neutral"])
+        read_huggingface(folder, template="{premise}", pairs=["entail-neutral"])
 
 
 @pytest.mark.parametrize("pair", ["entailment", "entailment-entailment"])
 def test_what_is_not_a_pair_is_refused(folder, pair):
     with pytest.raises(IngestError, match=r"is not a pair of classes.*contradiction, entailment, neutral"):
-        read_dataset(folder, template="{premise}", pairs=[pair])
+        read_huggingface(folder, template="{premise}", pairs=[pair])
 
 
 def test_a_column_of_numbers_is_not_classes(parquet):
     with pytest.raises(IngestError, match=r"'score' in named.parquet, train holds float values, not classes: 0.5"):
-        read_dataset(parquet, label_column="score")
+        read_huggingface(parquet, label_column="score")
 
 
 def test_an_unknown_split_is_refused_with_those_there_are(folder):
     with pytest.raises(IngestError, match=r"cannot load .*nli: Unknown split \"dev\". Should be one of \['train'\]"):
-        read_dataset(folder, split="dev")
+        read_huggingface(folder, split="dev")
 
 
 def test_a_file_of_another_suffix_is_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("a")
     with pytest.raises(IngestError, match=r"mine.txt: the suffix tells the format: .json, .jsonl, .csv"):
-        read_dataset(tmp_path / "mine.txt")
+        read_huggingface(tmp_path / "mine.txt")
 
 
 @pytest.mark.parametrize("name", ["absent", "damaged.parquet", "damaged.jsonl"])
@@ -165,15 +165,15 @@ def test_what_cannot_be_loaded_is_refused_in_one_line(tmp_path, name):
     if name.startswith("damaged"):
         (tmp_path / name).write_text('{"text": "a", "label": 1}\n{"text"\n')
     with pytest.raises(IngestError, match=r"^cannot load .+: [^\n]+$"):
-        read_dataset(tmp_path / name)
+        read_huggingface(tmp_path / name)
 
 
 def test_a_missing_package_is_named(monkeypatch, folder):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(IngestError, match=r"'datasets', which is not installed: pip install 'neuronlake\[hub\]'"):
-        read_dataset(folder)
+        read_huggingface(folder)
 
 
 def test_a_dataset_builds_into_a_store(built, folder):
-    report = built(read_dataset(folder, template="{premise}"))
+    report = built(read_huggingface(folder, template="{premise}"))
     assert (report.n_texts, report.n_functions) == (9, 3)
