@@ -165,7 +165,7 @@ def corpus_build() -> None:
     """Build a corpus from a known format."""
 
 
-def _add_reader(reader: str, summary: str, *options: Command, path: click.ParamType | None = None) -> None:
+def _add_reader(reader: str, summary: str, *options: Command, path: click.ParamType[Any] | None = None) -> None:
     """Make a command of ``corpus build`` out of a reader: ``read_x`` of the module ``ingest/corpora/x.py``."""
 
     def command(corpus_name: str, **arguments: object) -> None:

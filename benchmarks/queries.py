@@ -9,6 +9,7 @@ latter summed over threads.
 import argparse
 import contextlib
 import datetime
+import operator
 import statistics
 import tempfile
 import time
@@ -144,19 +145,34 @@ def scan_scores(store, condition):
         positive, negative = pl.col(f"n_positive_half_{half}"), pl.col(f"n_negative_half_{half}")
         return (positive / (positive + negative)).alias(f"prevalence_half_{half}")
 
-    def lift(suffix):
+    def rises(suffix):
         p = pl.col("prevalence" + suffix)
-        rises = pl.col("ap" + suffix) - p, pl.col("ap_complement" + suffix) - (1 - p)
-        return (pl.max_horizontal(*rises) / pl.max_horizontal(p, 1 - p)).alias("lift" + suffix)
+        return pl.col("ap" + suffix) - p, pl.col("ap_complement" + suffix) - (1 - p), pl.max_horizontal(p, 1 - p)
+
+    def lift(suffix):
+        positive, complement, most = rises(suffix)
+        return (pl.max_horizontal(positive, complement) / most).alias("lift" + suffix)
 
     def predictivity(suffix):
         better = pl.max_horizontal("ap" + suffix, "ap_complement" + suffix)
         return better.alias("predictivity" + suffix)
 
+    def held_out(half, other):
+        positive, complement, most = rises(half)
+        prefers = operator.ge(*rises(other)[:2])
+        yield (pl.when(prefers).then(positive).otherwise(complement) / most).alias("held_out_lift" + half)
+        prefers = pl.col("ap" + other) >= pl.col("ap_complement" + other)
+        yield pl.when(prefers).then("ap" + half).otherwise("ap_complement" + half).alias("held_out_predictivity" + half)
+
     functions = scan(store, "run_functions").select(*FUNCTION, "prevalence", prevalence_of("a"), prevalence_of("b"))
     suffixes = ("", "_half_a", "_half_b")
     scores = scan(store, "neuron_functions").filter(condition).join(functions, on=FUNCTION, how="left")
-    return scores.with_columns(*map(lift, suffixes), *map(predictivity, suffixes))
+    return scores.with_columns(
+        *map(lift, suffixes),
+        *map(predictivity, suffixes),
+        *held_out("_half_a", "_half_b"),
+        *held_out("_half_b", "_half_a"),
+    )
 
 
 def at(value, by):
@@ -174,7 +190,7 @@ def polars_specialization(store, revision):
             at("function", "lift"),
             at("predictivity", "lift"),
             pl.max("lift_half_a"),
-            at("lift_half_b", "lift_half_a"),
+            at("held_out_lift_half_b", "lift_half_a"),
         )
     )
     return (
@@ -185,7 +201,7 @@ def polars_specialization(store, revision):
             at("predictivity", "lift"),
             pl.max("lift"),
             pl.col("lift").sort(descending=True).get(1, null_on_oob=True).alias("second_family_lift"),
-            at("lift_half_b", "lift_half_a").alias("held_out_lift"),
+            at("held_out_lift_half_b", "lift_half_a").alias("held_out_lift"),
         )
         .sort(NEURON)
         .collect()
@@ -200,12 +216,11 @@ def polars_top(store, condition, function):
 
 def polars_best_predictivity(store, revision):
     """Return the mean over functions of the best neuron's scores, a layer and family."""
-    held_out = [
-        ((at(f"{name}_half_b", f"{name}_half_a") + at(f"{name}_half_a", f"{name}_half_b")) / 2).alias(
-            f"held_out_{name}"
-        )
-        for name in ("predictivity", "lift")
-    ]
+    held_out = []
+    for name in ("predictivity", "lift"):
+        a_to_b = at(f"held_out_{name}_half_b", f"{name}_half_a")
+        b_to_a = at(f"held_out_{name}_half_a", f"{name}_half_b")
+        held_out.append(((a_to_b + b_to_a) / 2).alias(f"held_out_{name}"))
     best = scan_scores(store, pl.col("revision") == revision).group_by("layer", "family", "function")
     best = best.agg(pl.max("predictivity", "ap", "lift"), *held_out)
     means = best.group_by("layer", "family").agg(
@@ -246,9 +261,9 @@ def measure(function, repeats):
 
 
 def ask(store, query):
-    """Open the store and return the rows."""
+    """Open the store, run a query, and return how many rows it gives."""
     with Database(store) as database:
-        return database.sql(query)
+        return len(database.sql(query))
 
 
 def compare(ours, theirs, columns):
@@ -268,11 +283,12 @@ def time_question(store, what, query, peer, columns, target, arguments):
         peer()
         peer_wall, peer_cpu, theirs = measure(peer, arguments.repeats)
         compare(ours, theirs, columns)
+        n_rows = len(ours)
     met = "" if target is None else f"≤ {target} ms: {'met' if wall <= target else 'missed'}"
     if target is not None and wall <= target < first_wall:
         met += " when warm"
     times = (first_wall, first_cpu, wall, cpu, peer_wall, peer_cpu)
-    return [what, f"{len(ours):,}", *(f"{each:,.0f}" for each in times), f"{peer_wall / wall:.1f}×", met]
+    return [what, f"{n_rows:,}", *(f"{each:,.0f}" for each in times), f"{peer_wall / wall:.1f}×", met]
 
 
 def questions(store, arguments):
@@ -371,7 +387,7 @@ def main():
         rows += [time_question(store, *question, arguments) for question in questions(store, arguments)]
         print_table(f"Queries over {title}", header, rows)
         with Database(store) as database:
-            wall, cpu, ((kept,),) = measure(lambda: materialize(database, ["specialization"]), 1)
+            wall, cpu, (kept,) = measure(lambda: materialize(database, ["specialization"]), 1)
         rows = [time_question(store, *question, arguments) for question in kept_questions(kept.path, arguments)]
         if kept.is_new:
             title += f"; materializing took {wall / 1e3:.1f} s ({cpu / 1e3:.1f} CPU s), {kept.size_bytes / 1e6:.0f} MB"

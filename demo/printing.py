@@ -1,5 +1,8 @@
 """The demo's findings on a terminal."""
 
+import os
+import shutil
+import sys
 import textwrap
 from pathlib import Path
 
@@ -38,14 +41,17 @@ def print_findings(run: DemoRun, findings: Findings, *, store: Path) -> None:
     console.print(_neurons(findings))
     console.print("\nDo functions of one family share their top neurons? Overlap of the top 1/96 of a layer")
     console.print(_similarity(findings))
-    option = "" if str(store) == "neuronlake-store" else f" --store {store}"
+    # As the person must type it: where the environment is not active, by the path it was started with.
+    program = "neuronlake" if shutil.which("neuronlake") else os.path.relpath(sys.argv[0])
+    if str(store) != "neuronlake-store":
+        program += f" --store {store}"
     console.print("\n[bold]Try next[/bold]")
     for command in (
-        f'neuronlake{option} sql "select layer, neuron, function, lift, held_out_function, held_out_lift '
+        f'{program} sql "select layer, neuron, function, lift, held_out_function, held_out_lift '
         "from specialization where revision = 'main' and family = 'knowledge' order by lift desc limit 5\"",
-        f'neuronlake{option} sql "select family, layer, held_out_predictivity from best_predictivity '
+        f'{program} sql "select family, layer, held_out_predictivity from best_predictivity '
         "where revision = 'main' order by all\"",
-        f"neuronlake{option} shell",
+        f"{program} shell",
     ):
         console.print(f"  {command}", markup=False, soft_wrap=True)
 
