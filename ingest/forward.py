@@ -20,18 +20,16 @@ __all__ = ["estimate_seconds", "run_texts"]
 
 def run_texts(work: Measurement, sites: Sequence[Site], spool: Spool, progress: Progress) -> None:
     """Run every text once and spool the pooled activations of its instances."""
+    lengths = np.diff(work.tokens.token_start)
     progress.phase("forward", total=work.tokens.n_tokens, unit="tokens")
     with torch.inference_mode(), capture(work.model.module, sites, pooling=work.settings.pooling) as reading:
         for batch in work.tokens.batches(work.batch_tokens):
-            if batch.first < batch.last:
-                inputs, spans = collate(work, batch)
-                n_texts, n_tokens = inputs["input_ids"].shape
-                with reading.batch(spans, (n_texts, n_tokens)):
-                    work.model.module(**inputs)
-                spool.append([pooled.cpu() for pooled in reading.pooled()])
-            progress.advance(
-                int((work.tokens.token_start[batch.texts + 1] - work.tokens.token_start[batch.texts]).sum())
-            )
+            inputs, spans = collate(work, batch)
+            n_texts, n_tokens = inputs["input_ids"].shape
+            with reading.batch(spans, (n_texts, n_tokens)):
+                work.model.module(**inputs)
+            spool.append([pooled.cpu() for pooled in reading.pooled()])
+            progress.advance(int(lengths[batch.texts].sum()))
 
 
 def collate(work: Measurement, batch: Batch) -> tuple[dict[str, torch.Tensor], Spans]:
@@ -68,7 +66,7 @@ def collate(work: Measurement, batch: Batch) -> tuple[dict[str, torch.Tensor], S
 
 def estimate_seconds(work: Measurement) -> float:
     """Time a few batches spread over the lengths and extrapolate to all tokens: seconds of wall time."""
-    batches = [batch for batch in work.tokens.batches(work.batch_tokens) if batch.first < batch.last]
+    batches = list(work.tokens.batches(work.batch_tokens))
     chosen = [batches[int(place)] for place in np.unique(np.linspace(0, len(batches) - 1, 3).round())]
     lengths = np.diff(work.tokens.token_start)
     n_tokens, seconds = 0, 0.0

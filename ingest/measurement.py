@@ -128,12 +128,13 @@ def prepare(
 
 def _note_shared_beginnings(tokens: TokenizedCorpus, progress: Progress) -> None:
     """Warn where a causal model sees the same in many texts: equal activations, told apart by rounding alone."""
-    first = tokens.token_ids[tokens.token_start[tokens.text] + tokens.start]
-    most = int(np.bincount(first).max())
-    if 2 * most > len(first):
+    at_beginning = tokens.start <= 1  # after a beginning-of-text token at most
+    first = tokens.token_ids[(tokens.token_start[tokens.text] + tokens.start)[at_beginning]]
+    most = int(np.bincount(first).max(initial=0))
+    if 2 * most > len(tokens.start):
         progress.note(
-            f"{most:,} of {len(first):,} instances begin with the same token, which a causal model cannot tell apart: "
-            "scores there may rest on rounding; storage float16 makes such activations equal"
+            f"{most:,} of {len(tokens.start):,} instances begin with the same token, where a causal model cannot tell "
+            "them apart: scores there may rest on rounding; storage float16 makes such activations equal"
         )
 
 
