@@ -56,9 +56,12 @@ def _layers(text: str) -> tuple[int, ...]:
     for part in text.split(","):
         first, dash, last = part.partition("-")
         try:
-            layers.extend(range(int(first), int(last if dash else first) + 1))
-        except ValueError as error:
-            raise click.BadParameter(f"{text!r} is not a list of layers such as 0,3-5") from error
+            some = range(int(first), int(last if dash else first) + 1)
+        except ValueError:
+            some = range(0)
+        if not 0 < len(some) <= 10_000:
+            raise click.BadParameter(f"{text!r} is not a list of layers such as 0,3-5")
+        layers.extend(some)
     return tuple(layers)
 
 
@@ -67,6 +70,8 @@ def _store_option(command: Command) -> Command:
 
     def remember(context: click.Context, _: click.Parameter, value: str | None) -> None:
         if value is not None:
+            if not value:
+                raise click.BadParameter("the name of a folder is empty")
             context.find_root().obj = Path(value)
 
     return click.option(
@@ -80,7 +85,7 @@ def _store_option(command: Command) -> Command:
 
 def _store() -> Path:
     chosen = click.get_current_context().find_root().obj
-    return chosen if chosen is not None else Path(os.environ.get("NEURONLAKE_STORE", "neuronlake-store"))
+    return chosen if chosen is not None else Path(os.environ.get("NEURONLAKE_STORE") or "neuronlake-store")
 
 
 def _rows_options(command: Command) -> Command:
@@ -185,7 +190,7 @@ def _add_reader(reader: str, summary: str, *options: Command, path: click.ParamT
     corpus_build.command(reader, help=summary)(decorated)
 
 
-_CAP = click.option("--cap", type=click.IntRange(min=1), help="At most so many of each kind, chosen at random.")
+_CAP = click.option("--cap", type=click.IntRange(min=1), help="Most texts or facts of each function, drawn at random.")
 _SEED = click.option("--seed", type=int, default=0, show_default=True, help="Seed of what is chosen at random.")
 _FAMILY = click.option("--family", default="task", show_default=True, help="Family of the functions.")
 _DESCRIPTION = click.option("--description", help="What it is.")
@@ -273,7 +278,7 @@ def corpus_show(name: str, format_: "Format | None", output: Path | None) -> Non
         known = [str(row["corpus"]) for row in database.sql("select corpus from corpora")]
         raise UnknownNameError("corpus", name, known, where=_store())
     for key, value in found[0].items():
-        click.echo(f"{key}: {value}", err=True)
+        click.echo(f"{key}: {'unknown' if value is None else value}", err=True)
     query = "select * exclude (corpus) from functions where corpus = $name order by family, function"
     _print_rows(database.sql(query, {"name": name}), format_, output)
 
@@ -282,7 +287,13 @@ def corpus_show(name: str, format_: "Format | None", output: Path | None) -> Non
 @click.argument("model")
 @click.option("--corpus", "corpus_name", required=True, help="Corpus of the store to measure on.")
 @click.option("--revision", "revisions", multiple=True, help="Branch, tag, commit or subfolder.  [repeatable]")
-@click.option("--random-init", "seeds", type=int, multiple=True, help="Seed of a random initialisation.  [repeatable]")
+@click.option(
+    "--random-init",
+    "seeds",
+    type=click.IntRange(0, 2**63 - 1),
+    multiple=True,
+    help="Seed of a random initialisation.  [repeatable]",
+)
 @click.option("--name", help="Name to store the model under.  [default: MODEL, of a path the last part]")
 @click.option("--layers", type=_layers, metavar="LAYERS", help="Layers to measure, such as 0,3-5.  [default: all]")
 @click.option("--pooling", type=click.Choice(["max", "mean", "abs_max", "last"]), default="max", show_default=True)
@@ -299,7 +310,12 @@ def corpus_show(name: str, format_: "Format | None", output: Path | None) -> Non
 @click.option("--device", default="auto", show_default=True, help="Torch device: auto, cpu, cuda, cuda:1, mps.")
 @click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens of one batch, padding included.")
 @click.option(
-    "--memory", type=_size, metavar="SIZE", default="4GB", show_default=True, help="For activations; the rest to disk."
+    "--memory",
+    type=_size,
+    metavar="SIZE",
+    default="4GB",
+    show_default=True,
+    help="Memory for activations; what is more waits on disk.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be written and how long it would take; write nothing.")
 @_store_option
@@ -318,7 +334,7 @@ def ingest(
     """
     from .ingest.job import ingest_model
     from .ingest.plan import plan_ingest
-    from .ingest.progress import show_progress
+    from .ingest.progress import LineProgress, show_progress
     from .ingest.settings import Resources, Settings
 
     settings = Settings(
@@ -345,7 +361,7 @@ def ingest(
             "resources": resources,
         }
         if dry_run:
-            click.echo(plan_ingest(model, **arguments).describe())
+            click.echo(plan_ingest(model, **arguments, progress=LineProgress()).describe())
         else:
             with show_progress() as progress:
                 report = ingest_model(model, **arguments, progress=progress)

@@ -76,7 +76,7 @@ class UnknownNameError(NeuronlakeError, LookupError):
             more = len(self.available) - 12
             message += f"; available: {shown}" + (f" and {more} more" if more > 0 else "")
         else:
-            message += "; there are none yet"
+            message += "; there are none"
         super().__init__(message)
 
 

@@ -104,7 +104,7 @@ def load(
     """
     source = _locate(model, revision)
     label = name or source.name
-    with _without_progress_bars():
+    with _quietly():
         return _load(source, model, label, revision, random_init, dtype, device)
 
 
@@ -127,6 +127,8 @@ def _load(
         step = 0
     body, notice = _body(whole, config, label)
     try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("the device meta computes nothing")
         body = body.eval().to(device)
     except (RuntimeError, AssertionError) as error:
         raise IngestError(f"model {label} does not load on device {device}: {one_line(error)}") from error
@@ -164,13 +166,15 @@ def counts_positions_from_padding(module: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    """Keep transformers' bars off the caller's terminal: a job shows its own."""
-    shown = transformers_logging.is_progress_bar_enabled()
+def _quietly() -> Iterator[None]:
+    """Keep transformers' bars and reports off the caller's terminal: a job shows its own, and errors say it in a line."""
+    shown, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
+        transformers_logging.set_verbosity(verbosity)
         if shown:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
@@ -185,6 +189,8 @@ class _Source:
 
 def _locate(model: str, revision: str | None) -> _Source:
     path = Path(model)
+    if path.is_file() and path.suffix != ".gguf":
+        raise IngestError(f"{model} is a file; a model is a hub id, a folder or a .gguf file")
     if path.suffix == ".gguf":
         if not path.is_file():
             raise IngestError(f"no GGUF file {model}")
@@ -193,12 +199,17 @@ def _locate(model: str, revision: str | None) -> _Source:
         return _Source(str(path.parent), path.stem, {"gguf_file": path.name}, is_local=True)
     if path.is_dir():
         name = path.resolve().name
-        if revision is None:
-            return _Source(str(path), name, {}, is_local=True)
-        if not (path / revision).is_dir():
-            folders = [each.name for each in path.iterdir() if each.is_dir()]
-            raise UnknownNameError("revision", revision, folders, where=f"the folder {model}")
-        return _Source(str(path / revision), name, {}, is_local=True)
+        revisions = sorted(each.name for each in path.iterdir() if (each / "config.json").is_file())
+        if revision is not None:
+            if revision not in revisions:
+                raise UnknownNameError("revision", revision, revisions, where=f"the folder {model}")
+            return _Source(str(path / revision), name, {}, is_local=True)
+        if not (path / "config.json").is_file():
+            hint = f"; it holds the revisions {', '.join(revisions)}: choose with --revision" if revisions else ""
+            raise IngestError(f"the folder {model} has no config.json{hint}")
+        return _Source(str(path), name, {}, is_local=True)
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise IngestError(f"no folder {model}")
     return _Source(model, model, {"revision": revision} if revision else {}, is_local=False)
 
 

@@ -9,7 +9,7 @@ from rich.filesize import decimal
 from ..schema.store import Store
 from .forward import estimate_seconds
 from .measurement import prepare
-from .progress import SilentProgress
+from .progress import Progress, SilentProgress
 from .settings import Resources, Settings
 
 __all__ = ["IngestPlan", "plan_ingest"]
@@ -24,8 +24,8 @@ class IngestPlan:
 
     Parameters
     ----------
-    run_id
-        Id the run would have.
+    run_id, model, revision
+        Keys the run would have.
     is_new
         False if the store already holds it.
     n_layers, n_neurons, n_functions, n_instances, n_texts, n_tokens, n_truncated, n_dropped
@@ -43,6 +43,8 @@ class IngestPlan:
     """
 
     run_id: str
+    model: str
+    revision: str
     is_new: bool
     n_layers: int
     n_neurons: int
@@ -64,7 +66,7 @@ class IngestPlan:
         status = "would be made" if self.is_new else "is already in the store: nothing would be done"
         return "\n".join(
             [
-                f"run {self.run_id} {status}",
+                f"run {self.run_id} of {self.model} {self.revision} {status}",
                 f"measured      {self.n_neurons:,} neurons in {self.n_layers} layers x {self.n_functions} functions "
                 f"over {self.n_instances:,} instances of {self.n_texts:,} texts ({self.n_tokens:,} tokens)",
                 f"left out      {self.n_truncated:,} texts cut at the token limit, {self.n_dropped:,} instances "
@@ -88,12 +90,15 @@ def plan_ingest(
     name: str | None = None,
     settings: Settings | None = None,
     resources: Resources | None = None,
+    progress: Progress | None = None,
 ) -> IngestPlan:
     """Say what `ingest_model` with the same arguments would do, without writing anything.
 
     Loads the model, tokenizes the corpus and times a few batches.
     """
-    work = prepare(model, corpus, Store(store), revision, random_init, name, settings, resources, SilentProgress())
+    work = prepare(
+        model, corpus, Store(store), revision, random_init, name, settings, resources, progress or SilentProgress()
+    )
     sizes = work.sizes()
     n_neurons, n_instances = sizes["n_neurons"], sizes["n_instances"]
     n_rows = {
@@ -105,6 +110,8 @@ def plan_ingest(
     chunk_bytes = min(activation_bytes, work.chunk_bytes)
     return IngestPlan(
         run_id=work.run_id,
+        model=work.model.name,
+        revision=work.model.revision,
         is_new=work.store.commit(work.run_id) is None,
         **sizes,
         n_texts=work.tokens.n_texts,

@@ -78,7 +78,9 @@ class TerminalProgress:
 
         class Rate(ProgressColumn):
             def render(self, task: Task) -> Text:
-                return Text(f"{task.speed or 0:,.0f} {task.fields['unit']}/s", style="cyan")
+                # The bar's own speed is of the last seconds; a phase shorter than that has none.
+                speed = task.speed or task.completed / max(task.elapsed or 0, 1e-3)
+                return Text(f"{speed:,.0f} {task.fields['unit']}/s", style="cyan")
 
         self.bar = Progress(
             TextColumn("{task.description:>9}"),

@@ -157,8 +157,7 @@ class Database:
     @cached_property
     def committed(self) -> Mapping[str, tuple[CommittedFile, ...]]:
         """The committed files of each declared table, as they stood at the first look."""
-        if not self.store.path.exists():
-            raise StoreError(f"no store at {self.store.path}: 'neuronlake ingest' makes one, --store names another")
+        self.store.require()
         found: dict[str, list[CommittedFile]] = {name: [] for name in TABLES}
         for commit in self.store.commits():
             for file in commit.files:

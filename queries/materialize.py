@@ -61,7 +61,8 @@ def materialize(database: "Database", names: Iterable[str]) -> tuple[Materialize
     StoreError
         If the store cannot be written, or a committed file is missing or corrupt.
     """
-    return tuple(_keep(database, catalog.view(name)) for name in names)
+    views = [catalog.view(name) for name in names]
+    return tuple(_keep(database, view) for view in views)
 
 
 def current_file(database: "Database", name: str) -> Path | None:

@@ -26,6 +26,14 @@ def run_shell(database: Database) -> None:
     StoreError
         If the folder of the history cannot be made.
     """
+    database.store.require()
+    if not sys.stdin.isatty():
+        # Piped input: no prompt, no echo.
+        for statement in sys.stdin.read().split(";"):
+            if not answer(database, statement, sys.stdout):
+                return
+        return
+
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import CompleteEvent, Completion
     from prompt_toolkit.completion import Completer as ToolkitCompleter

@@ -125,6 +125,18 @@ class Store:
         found = [_read_commit(file) for file in folder.glob("*.json")]
         return tuple(sorted(found, key=lambda commit: (commit.committed_at, commit.job)))
 
+    def require(self) -> None:
+        """Raise unless the folder is a store, or an empty folder that may become one.
+
+        Raises
+        ------
+        StoreError
+            If it does not exist, or holds something else.
+        """
+        is_store = (self.path / "commits").is_dir()
+        if not is_store and not (self.path.is_dir() and not any(self.path.iterdir())):
+            raise StoreError(f"no store at {self.path}: 'neuronlake corpus add' makes one, --store names another")
+
     def commit(self, job: str) -> Commit | None:
         """Return the commit of `job`, or None if it has not been committed."""
         file = self._commit_file(job)
@@ -197,6 +209,7 @@ class Store:
 
     def check(self) -> tuple[Problem, ...]:
         """Return what is wrong: committed files that are missing, altered or unreadable, and stray files."""
+        self.require()
         problems: list[Problem] = []
         committed = set()
         for commit in self.commits():

@@ -96,7 +96,7 @@ def build_corpus(source: Source, name: str, *, store: str | os.PathLike[str]) ->
     StoreError
         If the name already holds another corpus, or the store cannot be written.
     """
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise IngestError(f"corpus name {name!r}: use letters, digits, '-', '_' and '.' only")
     folder, job_name = Store(store), corpus_job(name)
     if folder.commit(job_name) is None:

@@ -28,8 +28,8 @@ def read_folders(
 ) -> Source:
     """Return a corpus of one text a file, labelled by folder, about to be read as a stream.
 
-    Each label is a function of its own, as ``task/sport``, and the texts of all other labels are its negatives. A
-    file is read as UTF-8, or as Latin-1 where it is not UTF-8 (one of BBC News' 2,225 is not), which is counted.
+    Each label is a function of its own, as ``task/sport``, and the texts of all other labels are its negatives. Two
+    labels in all are one function, the first in alphabetical order against the second, as ``task/ham-spam``. A file is read as UTF-8, or as Latin-1 where it is not UTF-8 (one of BBC News' 2,225 is not), which is counted.
 
     Parameters
     ----------
@@ -63,18 +63,24 @@ def read_folders(
     dropped = Counter({BEYOND_CAP: len(files) - len(chosen)} if len(chosen) < len(files) else {})
     position = Position(str(path))
     return Source(
-        instances=_instances(chosen, position, dropped, family=family, max_chars=max_chars),
+        instances=_instances(chosen, position, dropped, labels=labels, family=family, max_chars=max_chars),
         description=description or f"texts labelled {', '.join(labels[:6])}{', …' if len(labels) > 6 else ''}",
         licence=licence,
         origin=f"folders: {path.name}",
-        negatives="rest",
+        negatives="explicit" if len(labels) == 2 else "rest",
         dropped=dropped,
         position=position,
     )
 
 
 def _instances(
-    files: Sequence[Path], position: Position, dropped: Counter[str], *, family: str, max_chars: int | None
+    files: Sequence[Path],
+    position: Position,
+    dropped: Counter[str],
+    *,
+    labels: Sequence[str],
+    family: str,
+    max_chars: int | None,
 ) -> Iterator[Instance]:
     for file in files:
         position.file = str(file)
@@ -83,7 +89,12 @@ def _instances(
             text = _cut(text, max_chars)
             dropped[CUT] += 1
         label = file.parent.name
-        yield Instance(text, {f"{family}/{label}": True}, source_id=f"{label}/{file.name}")
+        if len(labels) == 2:
+            # One is the other's complement: one function, not two that say the same.
+            functions = {f"{family}/{'-'.join(labels)}": label == labels[0]}
+        else:
+            functions = {f"{family}/{label}": True}
+        yield Instance(text, functions, source_id=f"{label}/{file.name}")
 
 
 def _text(file: Path, dropped: Counter[str]) -> str:

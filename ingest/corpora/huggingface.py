@@ -45,9 +45,9 @@ def read_huggingface(
 ) -> Source:
     """Return a dataset as a corpus, about to be read as a stream.
 
-    Without `pairs`, each class is a function of its own, as ``task/sst2.positive``, and rows of all other classes
-    are its negatives. With `pairs`, each pair is a function, as ``task/mnli.entailment-contradiction``: the first
-    class against the second, rows of other classes being outside.
+    Each class is a function of its own, as ``task/agnews.sports``, and rows of all other classes are its negatives.
+    With `pairs`, each pair is a function, as ``task/mnli.entailment-contradiction``: the first class against the
+    second, rows of other classes being outside. Two classes in all are one such pair, in alphabetical order.
 
     Parameters
     ----------
@@ -86,9 +86,11 @@ def read_huggingface(
     title = f"{shown}{f', {config}' if config else ''}, {split}"
     for column in (label_column, *(column for _, column in pieces if column is not None)):
         if column not in dataset.column_names:
-            raise UnknownNameError(f"column in {title}", column, dataset.column_names)
+            raise UnknownNameError("column", column, dataset.column_names, where=title)
     classes = _classes(dataset, label_column, title)
-    chosen_pairs = [_pair(pair, sorted({each for each in classes if each is not None}), title) for pair in pairs]
+    names = sorted({each for each in classes if each is not None})
+    # Of two classes one is the other's complement: one function, not two that say the same.
+    chosen_pairs = [_pair(pair, names, title) for pair in pairs] or ([(names[0], names[1])] if len(names) == 2 else [])
     dropped: Counter[str] = Counter()
     rows = _chosen_rows(classes, chosen_pairs, dropped, cap=cap, seed=seed)
     position = Position(title)
@@ -123,6 +125,8 @@ def _load(name: str | os.PathLike[str], *, split: str, config: str | None, revis
     is_file = path.is_file()
     if is_file and path.suffix not in _FILE_FORMATS:
         raise IngestError(f"{path}: the suffix tells the format: {', '.join(_FILE_FORMATS)}")
+    were_disabled = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
     try:
         if is_file:
             return datasets.load_dataset(_FILE_FORMATS[path.suffix], data_files=str(path), split=split)
@@ -131,6 +135,9 @@ def _load(name: str | os.PathLike[str], *, split: str, config: str | None, revis
         raise IngestError(f"cannot load {name}: {one_line(error.__cause__ or error)}") from error
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise IngestError(f"cannot load {name}: {one_line(error)}") from error
+    finally:
+        if not were_disabled:
+            datasets.enable_progress_bars()
 
 
 def _pieces(template: str) -> list[_Piece]:
@@ -169,7 +176,7 @@ def _pair(pair: str, classes: Sequence[str], title: str) -> _Pair:
         return found[0]
     if splits and not found:
         unknown = next((each for each in splits[0] if each not in classes), pair)
-        raise UnknownNameError(f"class in {title}, for the pair {pair!r},", unknown, classes)
+        raise UnknownNameError("class", unknown, classes, where=f"{title}, for the pair {pair!r}")
     raise IngestError(f"{pair!r} is not a pair of classes, as first-second; classes: {', '.join(classes)}")
 
 
