@@ -190,8 +190,9 @@ def _add_reader(reader: str, summary: str, *options: Command, path: click.ParamT
     corpus_build.command(reader, help=summary)(decorated)
 
 
+_SEED_RANGE = click.IntRange(0, 2**63 - 1)
 _CAP = click.option("--cap", type=click.IntRange(min=1), help="Most texts or facts of each function, drawn at random.")
-_SEED = click.option("--seed", type=int, default=0, show_default=True, help="Seed of what is chosen at random.")
+_SEED = click.option("--seed", type=_SEED_RANGE, default=0, show_default=True, help="Seed of what is chosen at random.")
 _FAMILY = click.option("--family", default="task", show_default=True, help="Family of the functions.")
 _DESCRIPTION = click.option("--description", help="What it is.")
 _LICENCE = click.option("--licence", help="Its licence.")
@@ -287,13 +288,7 @@ def corpus_show(name: str, format_: "Format | None", output: Path | None) -> Non
 @click.argument("model")
 @click.option("--corpus", "corpus_name", required=True, help="Corpus of the store to measure on.")
 @click.option("--revision", "revisions", multiple=True, help="Branch, tag, commit or subfolder.  [repeatable]")
-@click.option(
-    "--random-init",
-    "seeds",
-    type=click.IntRange(0, 2**63 - 1),
-    multiple=True,
-    help="Seed of a random initialisation.  [repeatable]",
-)
+@click.option("--random-init", "seeds", type=_SEED_RANGE, multiple=True, help="Seed to initialise with.  [repeatable]")
 @click.option("--name", help="Name to store the model under.  [default: MODEL, of a path the last part]")
 @click.option("--layers", type=_layers, metavar="LAYERS", help="Layers to measure, such as 0,3-5.  [default: all]")
 @click.option("--pooling", type=click.Choice(["max", "mean", "abs_max", "last"]), default="max", show_default=True)
@@ -309,14 +304,7 @@ def corpus_show(name: str, format_: "Format | None", output: Path | None) -> Non
 @click.option("--top", type=click.IntRange(min=0), default=10, show_default=True, help="Top instances of each neuron.")
 @click.option("--device", default="auto", show_default=True, help="Torch device: auto, cpu, cuda, cuda:1, mps.")
 @click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens of one batch, padding included.")
-@click.option(
-    "--memory",
-    type=_size,
-    metavar="SIZE",
-    default="4GB",
-    show_default=True,
-    help="Memory for activations; what is more waits on disk.",
-)
+@click.option("--memory", type=_size, metavar="SIZE", default="4GB", show_default=True, help="For activations.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written and how long it would take; write nothing.")
 @_store_option
 def ingest(
@@ -441,6 +429,7 @@ def check() -> None:
     from .schema.store import Store
 
     store = Store(_store())
+    store.require()
     problems = store.check()
     for problem in problems:
         click.echo(f"{problem.path}: {problem.what}")

@@ -167,9 +167,9 @@ def counts_positions_from_padding(module: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep transformers' bars and reports off the caller's terminal: a job shows its own, and errors say it in a line."""
+    """Keep transformers' bars and reports off the caller's terminal: jobs and errors speak for themselves."""
     shown, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
@@ -189,6 +189,8 @@ class _Source:
 
 def _locate(model: str, revision: str | None) -> _Source:
     path = Path(model)
+    if not model:
+        raise IngestError("cannot load model '': it has no name")
     if path.is_file() and path.suffix != ".gguf":
         raise IngestError(f"{model} is a file; a model is a hub id, a folder or a .gguf file")
     if path.suffix == ".gguf":
@@ -206,10 +208,10 @@ def _locate(model: str, revision: str | None) -> _Source:
             return _Source(str(path / revision), name, {}, is_local=True)
         if not (path / "config.json").is_file():
             hint = f"; it holds the revisions {', '.join(revisions)}: choose with --revision" if revisions else ""
-            raise IngestError(f"the folder {model} has no config.json{hint}")
+            raise IngestError(f"cannot load model {model!r}: the folder has no config.json{hint}")
         return _Source(str(path), name, {}, is_local=True)
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise IngestError(f"no folder {model}")
+        raise IngestError(f"cannot load model {model!r}: there is no such folder")
     return _Source(model, model, {"revision": revision} if revision else {}, is_local=False)
 
 

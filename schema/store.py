@@ -133,7 +133,9 @@ class Store:
         StoreError
             If it does not exist, or holds something else.
         """
-        is_store = (self.path / "commits").is_dir()
+        if self.path.exists() and not self.path.is_dir():
+            raise StoreError(f"{self.path} is not a folder")
+        is_store = (self.path / "commits").is_dir() or (self.path / ".staging").is_dir()
         if not is_store and not (self.path.is_dir() and not any(self.path.iterdir())):
             raise StoreError(f"no store at {self.path}: 'neuronlake corpus add' makes one, --store names another")
 
@@ -209,7 +211,6 @@ class Store:
 
     def check(self) -> tuple[Problem, ...]:
         """Return what is wrong: committed files that are missing, altered or unreadable, and stray files."""
-        self.require()
         problems: list[Problem] = []
         committed = set()
         for commit in self.commits():

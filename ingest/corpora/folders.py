@@ -29,7 +29,9 @@ def read_folders(
     """Return a corpus of one text a file, labelled by folder, about to be read as a stream.
 
     Each label is a function of its own, as ``task/sport``, and the texts of all other labels are its negatives. Two
-    labels in all are one function, the first in alphabetical order against the second, as ``task/ham-spam``. A file is read as UTF-8, or as Latin-1 where it is not UTF-8 (one of BBC News' 2,225 is not), which is counted.
+    labels in all are one function, the first in alphabetical order against the second, as ``task/ham-spam``.
+
+    A file is read as UTF-8, or as Latin-1 where it is not UTF-8 (one of BBC News' 2,225 is not), which is counted.
 
     Parameters
     ----------

@@ -106,8 +106,12 @@ def test_labelled_folders_are_built(succeeds):
         for number in range(3):
             (Path("news") / label / f"{number}.txt").write_text(f"{label} text {number}")
     built = succeeds("corpus", "build", "folders", "news", "--name", "news", "--family", "topic", "--cap", "2")
-    assert built.splitlines()[0] == "corpus news: 4 instances of 4 texts, 2 functions"
-    assert succeeds("corpus", "show", "news", "--format", "csv").splitlines()[1].startswith("topic,politics,2,2,0.5")
+    assert built.splitlines()[0] == "corpus news: 4 instances of 4 texts, 1 functions"
+    assert (
+        succeeds("corpus", "show", "news", "--format", "csv")
+        .splitlines()[1]
+        .startswith("topic,politics-sports,2,2,0.5")
+    )
 
 
 def test_a_treebank_is_built_from_a_real_file(succeeds, tmp_path):

@@ -190,7 +190,7 @@ def test_a_corpus_that_is_not_there_is_refused(filled, tiny_model):
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path, tiny_model):
-    with pytest.raises(UnknownNameError, match="there are none yet"):
+    with pytest.raises(UnknownNameError, match="there are none"):
         ingest_model(str(tiny_model("bert")), corpus="test", store=tmp_path / "absent")
     assert not (tmp_path / "absent").exists()
 

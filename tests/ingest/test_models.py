@@ -68,7 +68,7 @@ def test_a_subfolder_is_a_revision(tiny_model, tmp_path):
     shutil.copytree(tiny_model("bert"), tmp_path / "run" / "step100")
     model = load(str(tmp_path / "run"), revision="step100")
     assert (model.name, model.revision, model.step) == ("run", "step100", 100)
-    with pytest.raises(UnknownNameError, match=r"no revision \(subfolder\) of .* 'step10'; did you mean 'step100'"):
+    with pytest.raises(UnknownNameError, match=r"no revision 'step10' in .*; did you mean 'step100'"):
         load(str(tmp_path / "run"), revision="step10")
 
 

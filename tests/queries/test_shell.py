@@ -80,6 +80,7 @@ def test_the_prompt_answers_over_several_lines_and_leaves_at_the_end(
     from prompt_toolkit.output import DummyOutput
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
         keys.send_text("select max(step) as last\rfrom runs;\rhalf a line\x03.views\r\x04")
         run_shell(database)
@@ -88,3 +89,11 @@ def test_the_prompt_answers_over_several_lines_and_leaves_at_the_end(
     assert "specialization" in printed
     assert "error" not in printed
     assert "+select max(step) as last\n+from runs;" in (tmp_path / "neuronlake" / "history").read_text()
+
+
+def test_piped_statements_are_answered_without_a_prompt(
+    database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("select max(step) as last from runs; select 1 as one;\n"))
+    run_shell(database)
+    assert capsys.readouterr().out == "last\n1000\none\n  1\n"

@@ -22,14 +22,25 @@ def news(tmp_path):
     return path
 
 
-def test_each_folder_is_a_function(news):
+def test_each_of_several_folders_is_a_function(news):
+    (news / "art").mkdir()
+    (news / "art" / "0.txt").write_text("A picture.")
+    source = read_folders(news)
+    assert [list(each.labels.items()) for each in source.instances][:2] == [
+        [("task/art", True)],
+        [("task/sport", True)],
+    ]
+    assert source.negatives == "rest"
+
+
+def test_two_folders_are_one_function_and_its_complement(news):
     source = read_folders(news, family="topic", licence="CC0")
     assert list(source.instances)[:3] == [
-        Instance("A goal.", {"topic/sport": True}, source_id="sport/0.txt"),
-        Instance("A \xa35 win.", {"topic/sport": True}, source_id="sport/1.txt"),
-        Instance("A chip.", {"topic/tech": True}, source_id="tech/0.txt"),
+        Instance("A goal.", {"topic/sport-tech": True}, source_id="sport/0.txt"),
+        Instance("A \xa35 win.", {"topic/sport-tech": True}, source_id="sport/1.txt"),
+        Instance("A chip.", {"topic/sport-tech": False}, source_id="tech/0.txt"),
     ]
-    assert (source.negatives, source.origin, source.licence) == ("rest", "folders: news", "CC0")
+    assert (source.negatives, source.origin, source.licence) == ("explicit", "folders: news", "CC0")
     assert source.description == "texts labelled sport, tech"
     assert source.dropped == {"file that is not UTF-8, read as Latin-1": 1}
 

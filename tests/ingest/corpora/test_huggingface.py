@@ -53,8 +53,8 @@ def test_each_class_becomes_a_function_and_the_template_the_text(folder):
 def test_class_names_come_from_the_dataset_and_unlabelled_rows_are_counted(parquet):
     source = read_huggingface(parquet, family="topic")
     assert list(source.instances) == [
-        Instance("a", {"topic/contradiction": True}, source_id="0"),
-        Instance("d", {"topic/entailment": True}, source_id="3"),
+        Instance("a", {"topic/contradiction-entailment": True}, source_id="0"),
+        Instance("d", {"topic/contradiction-entailment": False}, source_id="3"),
     ]
     assert +source.dropped == {"row without a class": 1, "row with NULL in a column of the template": 1}
 
@@ -99,23 +99,28 @@ def test_a_dataset_saved_to_disk_keeps_its_class_names(tmp_path, parquet, offlin
     saved = offline.load_dataset("parquet", data_files=str(parquet), split="train")
     offline.DatasetDict({"validation": saved}).save_to_disk(tmp_path / "saved")
     source = read_huggingface(tmp_path / "saved", split="validation")
-    assert [list(each.labels) for each in source.instances] == [["task/contradiction"], ["task/entailment"]]
+    assert [each.labels for each in source.instances] == [
+        {"task/contradiction-entailment": True},
+        {"task/contradiction-entailment": False},
+    ]
 
 
 def test_integers_are_classes_by_value(tmp_path):
     path = tmp_path / "stars.csv"
-    path.write_text("text,stars\ngood,5\nbad,1\n")
+    path.write_text("text,stars\ngood,5\nbad,1\nfair,3\n")
     source = read_huggingface(path, label_column="stars", task="stars")
-    assert [list(each.labels) for each in source.instances] == [["task/stars.5"], ["task/stars.1"]]
+    assert [list(each.labels) for each in source.instances] == [["task/stars.5"], ["task/stars.1"], ["task/stars.3"]]
 
 
 def test_an_unknown_label_column_is_refused_with_the_closest(folder):
-    with pytest.raises(UnknownNameError, match=r"no column in nli, train 'labels'; did you mean 'label'\?"):
+    with pytest.raises(UnknownNameError, match=r"no column 'labels' in nli, train; did you mean 'label'\?"):
         read_huggingface(folder, template="{premise}", label_column="labels")
 
 
 def test_a_template_naming_an_absent_column_is_refused(folder):
-    with pytest.raises(UnknownNameError, match=r"in nli, train 'text'; available: hypothesis, label, premise"):
+    with pytest.raises(
+        UnknownNameError, match=r"no column 'text' in nli, train; available: hypothesis, label, premise"
+    ):
         read_huggingface(folder)
 
 
@@ -134,7 +139,7 @@ def test_a_malformed_template_is_refused(folder, template, message):
 
 
 def test_an_unknown_class_in_a_pair_is_refused_with_the_closest(folder):
-    with pytest.raises(UnknownNameError, match=r"no class in nli, train, .* 'entail'; did you mean 'entailment'\?"):
+    with pytest.raises(UnknownNameError, match=r"no class 'entail' in nli, train, .*; did you mean 'entailment'\?"):
         read_huggingface(folder, template="{premise}", pairs=["entail-neutral"])
 
 
