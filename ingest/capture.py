@@ -59,8 +59,10 @@ class Capture:
         """
         self._plan = _Plan.make(spans, shape)
         self._pooled = [None] * len(self._sites)
-        yield
-        self._plan = None
+        try:
+            yield
+        finally:
+            self._plan = None
 
     def pooled(self) -> list[torch.Tensor]:
         """Return the pooled activations of the last batch, one tensor [instances, n_neurons] a site.

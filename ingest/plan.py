@@ -15,7 +15,7 @@ from .settings import Resources, Settings
 __all__ = ["IngestPlan", "plan_ingest"]
 
 # Bytes of a row of each table on disk, measured (docs/benchmarks.md).
-_ROW_BYTES = {"neuron_functions": 16, "neurons": 30, "top_instances": 6}
+_ROW_BYTES = {"neuron_functions": 28, "neurons": 22, "top_instances": 6}
 
 
 @dataclass(frozen=True, slots=True)
