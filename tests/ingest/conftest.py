@@ -11,6 +11,7 @@ import pytest
 
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Source
+from neuronlake.ingest.job import IngestReport, ingest_model
 from neuronlake.schema.store import Store
 
 # The words of the tiny models' tokenizers (tests/conftest.py): each of a causal model's texts begins with another
@@ -219,3 +220,30 @@ def recompute() -> Callable[..., Recomputed]:
         return Recomputed([np.array(each).T for each in pooled], labels, half)
 
     return run
+
+
+@pytest.fixture
+def filled(store: Store, make_corpus: Callable[..., None], spans: list[Instance]) -> Store:
+    make_corpus(store, spans)
+    return store
+
+
+@pytest.fixture
+def ingest(filled: Store, tiny_model: Callable[[str], Path]) -> Callable[..., IngestReport]:
+    """Return a function that measures a tiny model on the spans."""
+
+    def run(kind: str = "bert", *, store: Store = filled, **arguments: object) -> IngestReport:
+        return ingest_model(str(tiny_model(kind)), corpus="test", store=store.path, **arguments)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tree() -> Callable[[Store], dict[str, int]]:
+    """Return a function that lists the files of a store that are not work in progress, with when they were written."""
+
+    def files(store: Store) -> dict[str, int]:
+        found = {path.relative_to(store.path): path for path in store.path.rglob("*") if path.is_file()}
+        return {str(name): path.stat().st_mtime_ns for name, path in found.items() if ".staging" not in name.parts}
+
+    return files

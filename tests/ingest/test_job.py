@@ -20,32 +20,6 @@ from neuronlake.ingest.settings import Resources, Settings
 from neuronlake.schema.store import Store
 
 
-@pytest.fixture
-def filled(store, make_corpus, spans):
-    make_corpus(store, spans)
-    return store
-
-
-@pytest.fixture
-def ingest(filled, tiny_model):
-    """Return a function that measures a tiny model on the spans."""
-
-    def run(kind="bert", *, store=filled, **arguments):
-        return ingest_model(str(tiny_model(kind)), corpus="test", store=store.path, **arguments)
-
-    return run
-
-
-def tree(store: Store) -> dict[str, int]:
-    """Return every file of a store that is not work in progress, with the time it was written."""
-    files = [path for path in store.path.rglob("*") if path.is_file()]
-    return {
-        str(path.relative_to(store.path)): path.stat().st_mtime_ns
-        for path in files
-        if ".staging" not in path.relative_to(store.path).parts
-    }
-
-
 def edit_weights(folder: Path, target: Path, change) -> Path:
     from safetensors.torch import load_file, save_file
 
@@ -111,7 +85,7 @@ def test_norms_are_stored(ingest, filled, read_rows, tiny_model):
     np.testing.assert_allclose([row["output_norm"] for row in rows], mlp.c_proj.weight.detach().norm(dim=1), rtol=1e-6)
 
 
-def test_measuring_again_changes_no_file(ingest, filled):
+def test_measuring_again_changes_no_file(ingest, filled, tree):
     first = ingest()
     before = tree(filled)
     again = ingest()
@@ -161,7 +135,7 @@ def test_cutting_the_job_into_parts_changes_nothing(
 
 
 def test_a_killed_job_goes_on_where_it_was_and_ends_the_same(
-    ingest, tmp_path, make_corpus, spans, contents, filled, monkeypatch, tiny_model
+    ingest, tmp_path, make_corpus, spans, contents, filled, monkeypatch, tiny_model, tree
 ):
     ingest()
     killed = Store(tmp_path / "killed")
@@ -206,7 +180,7 @@ def test_a_killed_job_goes_on_where_it_was_and_ends_the_same(
     assert list((killed.path / ".staging").iterdir()) == [], "what the killed job spilled is still there"
 
 
-def test_activations_that_are_not_finite_are_refused_with_layer_neuron_and_instance(filled, tiny_model, tmp_path):
+def test_activations_that_are_not_finite_are_refused_with_layer_neuron_and_instance(filled, tiny_model, tmp_path, tree):
     def overflow(tensors):
         tensors["encoder.layer.1.intermediate.dense.weight"][5] = 3e38
 
@@ -240,7 +214,7 @@ def test_the_instance_of_an_activation_that_is_not_finite_is_named_as_stored(
         ingest_model(str(folder), corpus="test", store=store.path)
 
 
-def test_float16_storage_is_refused_where_it_does_not_reach(filled, tiny_model, tmp_path):
+def test_float16_storage_is_refused_where_it_does_not_reach(filled, tiny_model, tmp_path, tree):
     def large(tensors):
         tensors["encoder.layer.0.intermediate.dense.bias"][5] = 1e5
 

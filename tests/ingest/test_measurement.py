@@ -11,33 +11,6 @@ from neuronlake.ingest.corpora.instance import Instance
 from neuronlake.ingest.job import ingest_model
 from neuronlake.ingest.plan import plan_ingest
 from neuronlake.ingest.settings import Resources, Settings
-from neuronlake.schema.store import Store
-
-
-@pytest.fixture
-def filled(store, make_corpus, spans):
-    make_corpus(store, spans)
-    return store
-
-
-@pytest.fixture
-def ingest(filled, tiny_model):
-    """Return a function that measures a tiny model on the spans."""
-
-    def run(kind="bert", *, store=filled, **arguments):
-        return ingest_model(str(tiny_model(kind)), corpus="test", store=store.path, **arguments)
-
-    return run
-
-
-def tree(store: Store) -> dict[str, int]:
-    """Return every file of a store that is not work in progress, with the time it was written."""
-    files = [path for path in store.path.rglob("*") if path.is_file()]
-    return {
-        str(path.relative_to(store.path)): path.stat().st_mtime_ns
-        for path in files
-        if ".staging" not in path.relative_to(store.path).parts
-    }
 
 
 def test_a_subset_of_layers_holds_what_all_layers_hold_of_it(ingest, filled, read_rows):
@@ -107,7 +80,7 @@ def test_layers_asked_for_in_another_order_are_the_same_measurement(run_id):
     assert run_id(settings=Settings(layers=(0, 1))) == run_id(settings=Settings(layers=(1, 0, 1)))
 
 
-def test_another_tokenizer_is_another_measurement(run_id, tiny_model, filled, tmp_path):
+def test_another_tokenizer_is_another_measurement(run_id, tiny_model, filled, tmp_path, tree):
     folder = shutil.copytree(tiny_model("bert"), tmp_path / "tiny-bert")
     file = folder / "tokenizer.json"
     tokenizer = json.loads(file.read_text())
@@ -120,7 +93,7 @@ def test_another_tokenizer_is_another_measurement(run_id, tiny_model, filled, tm
 
 
 @pytest.mark.parametrize("kind", ["bert", "t5"])
-def test_a_plan_writes_nothing_and_says_what_is_then_written(ingest, filled, tiny_model, read_rows, kind):
+def test_a_plan_writes_nothing_and_says_what_is_then_written(ingest, filled, tiny_model, read_rows, kind, tree):
     before = sorted(filled.path.rglob("*")), tree(filled)
     plan = plan_ingest(str(tiny_model(kind)), corpus="test", store=filled.path)
     assert (sorted(filled.path.rglob("*")), tree(filled)) == before
@@ -176,7 +149,7 @@ def test_a_setting_out_of_its_choices_is_one_clear_line(kind, name, value):
     ("name", "arguments"),
     [("device", {"resources": Resources(device="abacus")}), ("revision", {"revision": "step1"})],
 )
-def test_a_device_or_revision_that_is_not_there_is_one_clear_line(ingest, filled, name, arguments):
+def test_a_device_or_revision_that_is_not_there_is_one_clear_line(ingest, filled, name, arguments, tree):
     before = tree(filled)
     with pytest.raises(NeuronlakeError, match=name) as caught:
         ingest(**arguments)
@@ -228,7 +201,7 @@ def test_texts_cut_and_instances_dropped_are_counted(store, tiny_model, make_cor
     assert (run["n_truncated"], run["n_dropped"], run["n_tokens"]) == (10, 1, 40)
 
 
-def test_texts_without_a_token_are_dropped_and_counted(store, tiny_model, make_corpus, tmp_path):
+def test_texts_without_a_token_are_dropped_and_counted(store, tiny_model, make_corpus, tmp_path, tree):
     folder = shutil.copytree(tiny_model("bert"), tmp_path / "copy")
     file = folder / "tokenizer.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"post_processor": None}))
@@ -262,7 +235,7 @@ def test_a_model_that_runs_tokens_before_texts_is_measured_right_or_refused(
     np.testing.assert_allclose(found, expected.activations[0].mean(1), atol=1e-4)
 
 
-def test_a_model_of_images_is_one_clear_line(filled, tiny_model, tmp_path):
+def test_a_model_of_images_is_one_clear_line(filled, tiny_model, tmp_path, tree):
     import transformers
 
     config = transformers.ViTConfig(
@@ -278,7 +251,7 @@ def test_a_model_of_images_is_one_clear_line(filled, tiny_model, tmp_path):
     assert tree(filled) == before
 
 
-def test_a_mixture_of_experts_is_refused_and_the_store_unchanged(filled, tiny_model, tmp_path):
+def test_a_mixture_of_experts_is_refused_and_the_store_unchanged(filled, tiny_model, tmp_path, tree):
     import transformers
 
     config = transformers.OlmoeConfig(
