@@ -291,7 +291,14 @@ def corpus_show(name: str, format_: "Format | None", output: Path | None) -> Non
 @click.option("--random-init", "seeds", type=_SEED_RANGE, multiple=True, help="Seed to initialise with.  [repeatable]")
 @click.option("--name", help="Name to store the model under.  [default: MODEL, of a path the last part]")
 @click.option("--layers", type=_layers, metavar="LAYERS", help="Layers to measure, such as 0,3-5.  [default: all]")
+@click.option(
+    "--site", type=click.Choice(["activation", "gate", "preactivation"]), default="activation", show_default=True
+)
 @click.option("--pooling", type=click.Choice(["max", "mean", "abs_max", "last"]), default="max", show_default=True)
+@click.option(
+    "--router", type=click.Choice(["routed", "blind"]), default="routed", show_default=True,
+    help="Of experts: those the router chooses, 0 elsewhere; or all on every token.",
+)  # fmt: skip
 @click.option(
     "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
     help="Type of weights and forward pass.",
@@ -301,10 +308,14 @@ def corpus_show(name: str, format_: "Format | None", output: Path | None) -> Non
     help="Type of pooled activations until they are scored.",
 )  # fmt: skip
 @click.option("--max-tokens", type=click.IntRange(min=3), default=512, show_default=True, help="Cut longer texts.")
-@click.option("--top", type=click.IntRange(min=0), default=10, show_default=True, help="Top instances of each neuron.")
-@click.option("--device", default="auto", show_default=True, help="Torch device: auto, cpu, cuda, cuda:1, mps.")
+@click.option(
+    "--top", "n_top", type=click.IntRange(min=0), default=10, show_default=True, help="Top instances of each neuron."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps, split (all GPUs).")
 @click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens of one batch, padding included.")
-@click.option("--memory", type=_size, metavar="SIZE", default="4GB", show_default=True, help="For activations.")
+@click.option(
+    "--memory", "memory_bytes", type=_size, metavar="SIZE", default="4GB", show_default=True, help="For activations."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be written and how long it would take; write nothing.")
 @_store_option
 def ingest(
@@ -325,17 +336,8 @@ def ingest(
     from .ingest.progress import LineProgress, show_progress
     from .ingest.settings import Resources, Settings
 
-    settings = Settings(
-        pooling=options["pooling"],
-        dtype=options["dtype"],
-        storage=options["storage"],
-        layers=options["layers"],
-        max_tokens=options["max_tokens"],
-        n_top=options["top"],
-    )
-    resources = Resources(
-        device=options["device"], batch_tokens=options["batch_tokens"], memory_bytes=options["memory"]
-    )
+    resources = Resources(**{key: options.pop(key) for key in ("device", "batch_tokens", "memory_bytes")})
+    settings = Settings(**options)
     wanted: list[tuple[str | None, int | None]] = [(revision, None) for revision in revisions]
     wanted += [(None, seed) for seed in seeds]
     for revision, seed in wanted or [(None, None)]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("scoring", "ingest", "storage", "queries", "startup")
+NAMES = ("scoring", "ingest", "experts", "storage", "queries", "startup")
 PACKAGES = ("neuronlake", "duckdb", "polars", "pyarrow", "numba", "torch", "transformers", "scikit-learn")
 
 

@@ -1,179 +1,189 @@
-"""Reading neurons while a model runs: hooks that pool each instance's tokens and keep nothing else."""
+"""Reading neurons while a model runs: each instance's tokens are pooled, and nothing else is kept."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from ..errors import IngestError
-from .sites import Site
+from .banks import bank_input, every_expert
+from .layers import FeedForward, Layer, Place, Stack
+from .pooling import BankPool, Pooling, Spans, SpansOnDevice, pool
+from .sites import Router, Seen, Site
+from .taps import tapped
 
-__all__ = ["Pooling", "Spans", "capture"]
-
-Pooling = Literal["max", "mean", "abs_max", "last"]
-
-# Spans of up to so many tokens are gathered together, one indexing operation a length; longer ones are sliced
-# one by one, without a copy.
-_GATHER_TOKENS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Spans:
-    """Token spans of the instances of one batch, half open.
-
-    Parameters
-    ----------
-    row, start, stop
-        The instance's text within the batch, its first token and one past its last. [instances] each
-    """
-
-    row: NDArray[np.int64]
-    start: NDArray[np.int64]
-    stop: NDArray[np.int64]
+__all__ = ["Capture", "capture"]
 
 
 class Capture:
-    """Pooled activations of the batch that runs; made by `capture`."""
+    """Pooled values of the batch that runs; made by `capture`."""
 
-    def __init__(self, sites: Sequence[Site], pooling: Pooling) -> None:
-        self._sites = sites
+    def __init__(self, layers: Sequence[Layer], site: Site, pooling: Pooling, router: Router) -> None:
+        self._layers = layers
+        self._site = site
         self._pooling = pooling
-        self._plan: _Plan | None = None
-        self._pooled: list[torch.Tensor | None] = []
+        self._router = router
+        self._stack = {network.down: layer.stack for layer in layers for network in layer.feed_forwards}
+        self._spans: dict[Stack, SpansOnDevice] = {}
+        self._dense: dict[Place, torch.Tensor] = {}
+        self._banks: dict[Place, BankPool] = {}
+        self._is_open = False
 
     @contextlib.contextmanager
-    def batch(self, spans: Spans, shape: tuple[int, int]) -> Iterator[None]:
+    def batch(self, spans: Mapping[Stack, Spans]) -> Iterator[None]:
         """Pool these spans in the forward pass that runs inside.
 
         Parameters
         ----------
         spans
-            The instances.
-        shape
-            Texts and padded tokens of the batch.
+            The instances, by the stack whose tokens they are spans of.
         """
-        self._plan = _Plan.make(spans, shape)
-        self._pooled = [None] * len(self._sites)
+        self._spans = {stack: SpansOnDevice(each) for stack, each in spans.items()}
+        self._dense, self._banks = {}, {}
+        self._is_open = True
         try:
             yield
         finally:
-            self._plan = None
+            self._is_open = False
 
     def pooled(self) -> list[torch.Tensor]:
-        """Return the pooled activations of the last batch, one tensor [instances, n_neurons] a site.
+        """Return the pooled values of the last batch, one tensor [instances, n_neurons] a layer.
 
         Raises
         ------
         IngestError
-            If a site did not run.
+            If a network did not run.
         """
-        for site, pooled in zip(self._sites, self._pooled, strict=True):
-            if pooled is None:
-                raise IngestError(f"{site.module_path} did not run in the forward pass, so its neurons were not read")
-        return [pooled for pooled in self._pooled if pooled is not None]
+        return [torch.cat([self._pooled(each) for each in layer.feed_forwards], 1) for layer in self._layers]
 
-    def _read(self, index: int, hidden: torch.Tensor) -> None:
-        site = self._sites[index]
-        if self._plan is None:
+    def routed(self) -> list[torch.Tensor]:
+        """Return the share of each instance's tokens that the router sent to each expert, for layers that have experts.
+
+        Returns
+        -------
+        tensors
+            float32. [instances, n_experts] each
+        """
+        shares = []
+        for layer in self._layers:
+            if layer.bank is not None:
+                n_sent = self._banks[layer.bank.down].n_sent()
+                n_tokens = self._spans[layer.stack].n_tokens.to(n_sent.device)
+                shares.append(n_sent / n_tokens[:, None])
+        return shares
+
+    def visit(self, network: FeedForward, seen: Seen) -> None:
+        """Pool what a network shows."""
+        if not self._is_open:
             return
-        if self._pooled[index] is not None:
-            raise IngestError(f"{site.module_path} ran twice in one forward pass")
-        n_rows, n_tokens = self._plan.shape
-        # Some models flatten texts and tokens; none may put tokens before texts.
-        if hidden.shape not in ((n_rows, n_tokens, site.n_neurons), (n_rows * n_tokens, site.n_neurons)):
+        if seen.token is None or seen.expert is None:
+            self._visit_dense(network, seen.values)
+        elif self._router == "routed":
+            self._banks[network.down].add(seen.values.detach(), seen.token, seen.expert)
+        else:
+            self._banks[network.down].send(seen.token, seen.expert)
+
+    def enter_bank(self, network: FeedForward, hidden: torch.Tensor) -> None:
+        """Start to read a bank that runs, given what entered it."""
+        if not self._is_open:
+            return
+        if network.down in self._banks:
+            raise IngestError(f"{network.path} ran twice in one forward pass")
+        spans = self._spans[self._stack[network.down]]
+        n_texts, n_tokens = spans.shape
+        if len(hidden) != n_texts * n_tokens:
+            raise IngestError(f"{network.path} received {len(hidden)} tokens, not {n_texts} texts x {n_tokens} tokens")
+        self._banks[network.down] = BankPool(spans, network.n_experts or 0, network.width, self._pooling)
+
+    def leave_bank(self, module: nn.Module, network: FeedForward, hidden: torch.Tensor) -> None:
+        """Pool what every expert of a bank makes of every token, if they are read blindly."""
+        if self._is_open and self._router == "blind":
+            spans = self._spans[self._stack[network.down]]
+            experts = every_expert(module, network, self._site, hidden)
+            self._dense[network.down] = torch.cat([self._pool_tokens(network, each, spans) for each in experts], 1)
+
+    def _visit_dense(self, network: FeedForward, values: torch.Tensor) -> None:
+        if network.down in self._dense:
+            raise IngestError(f"{network.path} ran twice in one forward pass")
+        values = values.detach()
+        if network.is_time_first:
+            values = values.transpose(0, 1)
+        self._dense[network.down] = self._pool_tokens(network, values, self._spans[self._stack[network.down]])
+
+    def _pool_tokens(self, network: FeedForward, values: torch.Tensor, spans: SpansOnDevice) -> torch.Tensor:
+        n_texts, n_tokens = spans.shape
+        width = network.width
+        per_text = n_tokens
+        if values.ndim == 3 and network.pads_to and values.shape[1] % network.pads_to == 0:
+            # The model lengthened the texts at their ends by itself.
+            per_text = -(-n_tokens // network.pads_to) * network.pads_to
+        # Some models flatten texts and tokens.
+        if values.shape not in ((n_texts, per_text, width), (n_texts * n_tokens, width)):
             raise IngestError(
-                f"{site.module_path} received {tuple(hidden.shape)}, not {n_rows} texts x {n_tokens} tokens x "
-                f"{site.n_neurons} neurons"
+                f"{network.path} received {tuple(values.shape)}, not {n_texts} texts x {n_tokens} tokens x "
+                f"{width} neurons"
             )
-        self._pooled[index] = _pool(hidden.detach().reshape(-1, site.n_neurons), self._plan, self._pooling)
+        return pool(values.reshape(-1, width), spans.layout(per_text), spans.n_instances, self._pooling)
+
+    def _pooled(self, network: FeedForward) -> torch.Tensor:
+        if network.n_experts is not None and self._router == "routed":
+            bank = self._banks.get(network.down)
+            pooled = None if bank is None else bank.pooled()
+        else:
+            pooled = self._dense.get(network.down)
+        if pooled is None:
+            raise IngestError(f"{network.path} did not run in the forward pass, so its neurons were not read")
+        return pooled
 
 
 @contextlib.contextmanager
-def capture(module: nn.Module, sites: Sequence[Site], *, pooling: Pooling) -> Iterator[Capture]:
-    """Read `sites` whenever `module` runs inside; hooks only look, and are gone afterwards.
+def capture(
+    module: nn.Module,
+    layers: Sequence[Layer],
+    *,
+    site: Site = "activation",
+    pooling: Pooling = "max",
+    router: Router = "routed",
+) -> Iterator[Capture]:
+    """Read `layers` whenever `module` runs inside; what it computes stays the same to the bit.
 
     Parameters
     ----------
     module
-        The transformer body.
-    sites
+        The module that is run.
+    layers
         Its layers to read.
+    site
+        What to read of a network.
     pooling
         Over an instance's tokens: the maximum, the mean, the maximum of absolute values, or the last token.
+    router
+        Of a mixture of experts, ``routed`` reads what the network computes, an expert's neurons being 0 for tokens that
+        are not sent to it; ``blind`` runs every expert on every token beside it.
 
     Examples
     --------
-    >>> with capture(module, sites, pooling="max") as reading:  # doctest: +SKIP
-    ...     with reading.batch(spans, input_ids.shape):
+    >>> with capture(module, layers, pooling="max") as reading:  # doctest: +SKIP
+    ...     with reading.batch({"encoder": spans}):
     ...         module(input_ids)
     ...     activations = reading.pooled()
     """
-    reading = Capture(sites, pooling)
+    reading = Capture(layers, site, pooling, router)
+    networks = [network for layer in layers for network in layer.feed_forwards]
 
-    def hook(index: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
-        def read(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            reading._read(index, inputs[0])
+    def enter(network: FeedForward) -> Callable[..., None]:
+        return lambda _, arguments, named: reading.enter_bank(network, bank_input(arguments, named))
 
-        return read
+    def leave(network: FeedForward) -> Callable[..., None]:
+        return lambda _, arguments, named, __: reading.leave_bank(module, network, bank_input(arguments, named))
 
-    handles = [
-        module.get_submodule(site.module_path).register_forward_pre_hook(hook(index))
-        for index, site in enumerate(sites)
-    ]
-    try:
+    with contextlib.ExitStack() as undo:
+        banks = [(network, module.get_submodule(network.path)) for network in networks if network.n_experts is not None]
+        for network, bank in banks:
+            undo.callback(bank.register_forward_pre_hook(enter(network), with_kwargs=True).remove)
+        undo.enter_context(tapped(module, networks, site, reading.visit))
+        # After the taps' own, which then do not take experts that are run blindly for the router's choice.
+        for network, bank in banks:
+            undo.callback(bank.register_forward_hook(leave(network), with_kwargs=True).remove)
         yield reading
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """How to read a batch's spans from activations laid out as [texts * tokens, n_neurons]."""
-
-    shape: tuple[int, int]
-    n_instances: int
-    gathered: tuple[tuple[torch.Tensor, torch.Tensor], ...]  # (instances [k], tokens [k, length])
-    sliced: tuple[tuple[int, int, int], ...]  # (instance, first token, one past the last)
-
-    @classmethod
-    def make(cls, spans: Spans, shape: tuple[int, int]) -> "_Plan":
-        row = torch.as_tensor(spans.row, dtype=torch.int64)
-        first = row * shape[1] + torch.as_tensor(spans.start, dtype=torch.int64)
-        length = torch.as_tensor(spans.stop, dtype=torch.int64) - torch.as_tensor(spans.start, dtype=torch.int64)
-        gathered = []
-        for size in range(1, _GATHER_TOKENS + 1):
-            instances = torch.nonzero(length == size).flatten()
-            if len(instances):
-                gathered.append((instances, first[instances, None] + torch.arange(size)))
-        long = torch.nonzero(length > _GATHER_TOKENS).flatten().tolist()
-        sliced = [(index, int(first[index]), int(first[index] + length[index])) for index in long]
-        return cls(shape, len(row), tuple(gathered), tuple(sliced))
-
-
-def _pool(tokens: torch.Tensor, plan: _Plan, pooling: Pooling) -> torch.Tensor:
-    """Pool token activations [texts * tokens, n_neurons] into [instances, n_neurons]."""
-    pooled = tokens.new_empty((plan.n_instances, tokens.shape[1]))
-    for instances, index in plan.gathered:
-        pooled[instances.to(tokens.device)] = _reduce(tokens[index.to(tokens.device)], pooling)
-    for instance, start, stop in plan.sliced:
-        pooled[instance] = _reduce(tokens[None, start:stop], pooling)[0]
-    return pooled
-
-
-def _reduce(tokens: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """Pool the middle axis of [instances, tokens, n_neurons]."""
-    match pooling:
-        case "max":
-            return tokens.amax(1)
-        case "mean":
-            return tokens.mean(1, dtype=torch.float32).to(tokens.dtype)
-        case "abs_max":
-            return tokens.abs().amax(1)
-        case "last":
-            return tokens[:, -1]

@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,12 +21,13 @@ from ..errors import IngestError
 from ..schema.store import Job, Store, neuronlake_version
 from . import rows
 from .forward import run_texts
+from .layers import Layer
 from .measurement import Measurement, prepare
 from .progress import Progress, SilentProgress
 from .scoring import NonFiniteError, Scores, score
 from .settings import Resources, Settings
-from .sites import Site, weight_norms
-from .spool import Spool
+from .spool import Spool, Storage
+from .weights import weight_norms
 
 __all__ = ["IngestReport", "ingest_model"]
 
@@ -145,25 +147,39 @@ def measure(work: Measurement, job: Job, progress: Progress) -> None:
     parts = [(number, part) for number, part in enumerate(work.parts()) if not _is_staged(job, number)]
     if not parts:
         return
-    sites = [site for _, part in parts for site in part]
-    n_neurons = sum(site.n_neurons for site in sites)
+    layers = [layer for _, part in parts for layer in part]
+    banks = [layer.bank for layer in layers if layer.bank is not None]
+    n_neurons = sum(layer.n_neurons for layer in layers)
     with job.scratch() as folder:
-        spool = Spool(
-            n_neurons,
-            len(work.tokens.instance_id),
-            storage=work.settings.storage,
-            memory_bytes=work.chunk_bytes,
-            folder=folder,
-        )
-        run_texts(work, sites, spool, progress)
+        activations = _spool(work, n_neurons, work.settings.storage, folder, "activations")
+        # Shares of tokens are kept as they are: small beside the activations, and sums of them must come out.
+        n_experts = sum(bank.n_experts or 0 for bank in banks)
+        routing = _spool(work, n_experts, "float32", folder, "routing") if banks else None
+        run_texts(work, layers, activations, routing, progress)
         progress.phase("scoring", total=n_neurons, unit="neurons")
-        first = 0
+        first_neuron = first_expert = 0
         for number, part in parts:
             found = []
-            for site in part:
-                found.append(_score_layer(work, site, spool, first, progress))
-                first += site.n_neurons
+            for layer in part:
+                shares = None
+                if routing is not None and layer.bank is not None:
+                    last_expert = first_expert + (layer.bank.n_experts or 0)
+                    shares = routing.block(first_expert, last_expert)
+                    first_expert = last_expert
+                found.append((_score_layer(work, layer, activations, first_neuron, progress), shares))
+                first_neuron += layer.n_neurons
             _write_part(work, job, number, part, found)
+
+
+def _spool(work: Measurement, n_rows: int, storage: Storage, folder: Path, name: str) -> Spool:
+    return Spool(
+        n_rows,
+        len(work.tokens.instance_id),
+        storage=storage,
+        memory_bytes=work.chunk_bytes,
+        folder=folder,
+        name=name,
+    )
 
 
 def _is_staged(job: Job, part: int) -> bool:
@@ -171,18 +187,18 @@ def _is_staged(job: Job, part: int) -> bool:
     return job.is_staged("neuron_functions", part)
 
 
-def _score_layer(work: Measurement, site: Site, spool: Spool, first: int, progress: Progress) -> Scores:
+def _score_layer(work: Measurement, layer: Layer, spool: Spool, first: int, progress: Progress) -> Scores:
     """Score one layer, a block of neurons at a time."""
     size = work.block_neurons
     blocks = []
-    for start in range(0, site.n_neurons, size):
-        stop = min(start + size, site.n_neurons)
+    for start in range(0, layer.n_neurons, size):
+        stop = min(start + size, layer.n_neurons)
         activations = spool.block(first + start, first + stop)
         try:
-            scores = score(activations, work.labels, n_top=work.settings.n_top, n_threads=torch.get_num_threads())
+            scores = _score(work, activations, n_top=work.settings.n_top)
         except NonFiniteError as error:
             raise IngestError(
-                f"{work.model.name}: activation {error.value} of {site.stack} layer {site.layer}, neuron "
+                f"{work.model.name}: {work.settings.site} {error.value} of {layer.stack} layer {layer.layer}, neuron "
                 f"{start + error.neuron}, on instance {work.tokens.instance_id[error.instance]}"
             ) from error
         blocks.append(scores)
@@ -190,22 +206,35 @@ def _score_layer(work: Measurement, site: Site, spool: Spool, first: int, progre
     return Scores(*(np.concatenate(arrays) for arrays in zip(*map(_arrays, blocks), strict=True)))
 
 
+def _score(work: Measurement, activations: NDArray[np.float32], *, n_top: int) -> Scores:
+    return score(activations, work.labels, n_top=n_top, n_threads=torch.get_num_threads())
+
+
 def _arrays(scores: Scores) -> tuple[NDArray, ...]:  # type: ignore[type-arg]
     return scores.scores, scores.statistics, scores.top_instance, scores.top_value
 
 
-def _write_part(work: Measurement, job: Job, number: int, part: Sequence[Site], found: Sequence[Scores]) -> None:
-    keys, model = work.keys, work.model
-    neurons, tops, functions = [], [], []
-    for site, scores in zip(part, found, strict=True):
-        input_norm, output_norm = weight_norms(model.module, site)
-        neurons.append(rows.neuron_rows(keys, site, scores, (input_norm.numpy(), output_norm.numpy())))
-        tops.append(
-            rows.top_instance_rows(keys, site, scores, corpus=work.corpus.name, instance_id=work.tokens.instance_id)
+def _write_part(
+    work: Measurement,
+    job: Job,
+    number: int,
+    part: Sequence[Layer],
+    found: Sequence[tuple[Scores, NDArray[np.float32] | None]],
+) -> None:
+    """Write the rows of some layers, from their neurons' scores and the shares of tokens their experts got."""
+    keys, model, functions = work.keys, work.model, work.labels.functions
+    tables: dict[str, list[pa.Table]] = {"routing": [], "neurons": [], "top_instances": [], "neuron_functions": []}
+    for layer, (scores, shares) in zip(part, found, strict=True):
+        if shares is not None:
+            tables["routing"].append(rows.routing_rows(keys, layer, _score(work, shares, n_top=0), functions))
+        tables["neurons"].append(rows.neuron_rows(keys, layer, scores, weight_norms(model.module, layer), shares))
+        tables["top_instances"].append(
+            rows.top_instance_rows(keys, layer, scores, corpus=work.corpus.name, instance_id=work.tokens.instance_id)
         )
-        functions.append(rows.neuron_function_rows(keys, site, scores, work.labels.functions))
-    for name, tables in (("neurons", neurons), ("top_instances", tops), ("neuron_functions", functions)):
-        job.write(name, pa.concat_tables(tables), part=number, model=model.name, revision=model.revision)
+        tables["neuron_functions"].append(rows.neuron_function_rows(keys, layer, scores, functions))
+    for name, each in tables.items():
+        if each:
+            job.write(name, pa.concat_tables(each), part=number, model=model.name, revision=model.revision)
 
 
 def write_run(work: Measurement, job: Job, started_at: datetime.datetime) -> None:
@@ -215,9 +244,9 @@ def write_run(work: Measurement, job: Job, started_at: datetime.datetime) -> Non
         "is_random_init": model.seed is not None,
         "corpus": work.corpus.name,
         "corpus_sha256": work.corpus.sha256,
-        "site": "activation",
+        "site": settings.site,
         "pooling": settings.pooling,
-        "router": None,
+        "router": work.router,
         "dtype": settings.dtype,
         "storage": settings.storage,
         "max_tokens": settings.max_tokens,
@@ -228,7 +257,7 @@ def write_run(work: Measurement, job: Job, started_at: datetime.datetime) -> Non
         "n_truncated": work.tokens.n_truncated,
         "n_dropped": work.tokens.n_dropped,
         "seed": model.seed,
-        "device": _device_name(work.resources.device),
+        "device": _device_name(model.module),
         "neuronlake_version": neuronlake_version(),
         "torch_version": str(torch.__version__),
         "transformers_version": transformers.__version__,
@@ -238,15 +267,15 @@ def write_run(work: Measurement, job: Job, started_at: datetime.datetime) -> Non
     }
     layers: list[dict[str, object]] = [
         {
-            "stack": site.stack,
-            "layer": site.layer,
-            "n_neurons": site.n_neurons,
-            "n_native_experts": None,
-            "activation_function": site.activation_function,
-            "is_gated": site.is_gated,
-            "module_path": site.module_path,
+            "stack": layer.stack,
+            "layer": layer.layer,
+            "n_neurons": layer.n_neurons,
+            "n_native_experts": None if layer.bank is None else layer.bank.n_experts,
+            "activation_function": layer.feed_forwards[0].activation_function,
+            "is_gated": layer.feed_forwards[0].is_gated,
+            "module_path": ", ".join(each.path for each in layer.feed_forwards),
         }
-        for site in work.sites
+        for layer in work.layers
     ]
     functions: list[dict[str, object]] = [
         {
@@ -266,8 +295,9 @@ def write_run(work: Measurement, job: Job, started_at: datetime.datetime) -> Non
         job.write(name, rows.records(name, keys, each), model=model.name, revision=model.revision)
 
 
-def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+def _device_name(module: torch.nn.Module) -> str:
+    devices = sorted({parameter.device for parameter in module.parameters()}, key=str)
+    return ", ".join(torch.cuda.get_device_name(device) if device.type == "cuda" else str(device) for device in devices)
 
 
 def _seconds_since(moment: datetime.datetime) -> float:

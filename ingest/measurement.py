@@ -12,11 +12,13 @@ from ..schema.store import Store
 from ..schema.tables import SCHEMA_VERSION
 from . import rows
 from .labels import LabelIndex
+from .layers import Layer, find_layers
 from .models import Model, counts_positions_from_padding, load
 from .progress import Progress
 from .settings import Resources, Settings
-from .sites import Site, find_sites
+from .sites import Router, check_site
 from .stored_corpus import StoredCorpus
+from .targets import TokenizedTargets, tokenize_targets
 from .tokens import TokenizedCorpus, tokenize
 
 __all__ = ["Measurement", "prepare"]
@@ -31,9 +33,10 @@ class Measurement:
 
     store: Store
     model: Model
-    sites: tuple[Site, ...]
+    layers: tuple[Layer, ...]
     corpus: StoredCorpus
     tokens: TokenizedCorpus
+    targets: TokenizedTargets | None
     labels: LabelIndex
     settings: Settings
     resources: Resources
@@ -62,22 +65,27 @@ class Measurement:
     def sizes(self) -> dict[str, int]:
         """Return what is measured, as the reports name it."""
         return {
-            "n_layers": len(self.sites),
-            "n_neurons": sum(site.n_neurons for site in self.sites),
+            "n_layers": len(self.layers),
+            "n_neurons": sum(layer.n_neurons for layer in self.layers),
             "n_functions": len(self.labels.functions),
             "n_instances": len(self.tokens.instance_id),
         }
 
-    def parts(self) -> list[list[Site]]:
+    @property
+    def router(self) -> Router | None:
+        """How experts are read, None in a model that has none."""
+        return self.settings.router if any(layer.bank for layer in self.layers) else None
+
+    def parts(self) -> list[list[Layer]]:
         """Cut the layers into parts of about `PART_ROWS` rows of neuron_functions."""
-        parts: list[list[Site]] = [[]]
+        parts: list[list[Layer]] = [[]]
         size = 0
-        for site in self.sites:
-            n_rows = site.n_neurons * len(self.labels.functions)
+        for layer in self.layers:
+            n_rows = layer.n_neurons * len(self.labels.functions)
             if parts[-1] and size + n_rows > PART_ROWS:
                 parts.append([])
                 size = 0
-            parts[-1].append(site)
+            parts[-1].append(layer)
             size += n_rows
         return parts
 
@@ -98,16 +106,38 @@ def prepare(
     stored = StoredCorpus(store, corpus)
     if resources.device == "auto":
         resources = dataclasses.replace(resources, device="cuda" if torch.cuda.is_available() else "cpu")
+    n_without_target = sum(target is None for target in stored.targets())
     loaded = load(
-        model, revision=revision, random_init=random_init, name=name, dtype=settings.dtype, device=resources.device
+        model,
+        revision=revision,
+        random_init=random_init,
+        name=name,
+        dtype=settings.dtype,
+        device=resources.device,
+        with_decoder=not n_without_target,
     )
     if loaded.notice:
         progress.note(loaded.notice)
-    every = find_sites(loaded.module, loaded.config, stack=loaded.stack, name=loaded.name)
-    sites = _select(every, settings.layers)
+    if loaded.config.is_encoder_decoder and n_without_target:
+        progress.note(
+            f"{loaded.name} is an encoder-decoder: its encoder alone is measured, for {n_without_target:,} texts of "
+            f"corpus {corpus} have no target for its decoder to read"
+        )
+    every = tuple(
+        layer
+        for part in loaded.parts
+        for layer in find_layers(loaded.module, part.config, stack=part.stack, name=loaded.name, root=part.path)
+    )
+    layers = _select(every, settings.layers)
+    _check(loaded, layers, settings, resources)
     settings = dataclasses.replace(settings, max_tokens=min(settings.max_tokens, _position_limit(loaded)))
     tokens = tokenize(stored, loaded.tokenizer, max_tokens=settings.max_tokens)
-    if len(sites) == len(every):  # to name all is to name none
+    targets = None
+    if len(loaded.parts) > 1:
+        targets = tokenize_targets(
+            stored, loaded.tokenizer, start_token=_start_token(loaded), max_tokens=settings.max_tokens
+        )
+    if len(layers) == len(every):  # to name all is to name none
         settings = dataclasses.replace(settings, layers=None)
     definition = {
         "schema_version": SCHEMA_VERSION,
@@ -117,13 +147,17 @@ def prepare(
         "corpus": corpus,
         "corpus_sha256": stored.sha256,
         "tokens_sha256": tokens.sha256(),
-        "site": "activation",
+        "targets_sha256": None if targets is None else targets.sha256(),
         **dataclasses.asdict(settings),
     }
-    if loaded.stack == "decoder":
+    if not any(layer.bank for layer in layers):  # without experts it means nothing
+        del definition["router"]
+    if [part.stack for part in loaded.parts] == ["decoder"]:
         _note_shared_beginnings(tokens, progress)
     labels = stored.label_index(tokens.instance_id, tokens.text)
-    return Measurement(store, loaded, sites, stored, tokens, labels, settings, resources, identifier(definition))
+    return Measurement(
+        store, loaded, layers, stored, tokens, targets, labels, settings, resources, identifier(definition)
+    )
 
 
 def _note_shared_beginnings(tokens: TokenizedCorpus, progress: Progress) -> None:
@@ -138,14 +172,34 @@ def _note_shared_beginnings(tokens: TokenizedCorpus, progress: Progress) -> None
         )
 
 
-def _select(sites: tuple[Site, ...], layers: tuple[int, ...] | None) -> tuple[Site, ...]:
-    if layers is None:
-        return sites
-    known = {site.layer for site in sites}
-    unknown = sorted(set(layers) - known)
-    if unknown or not layers:
-        raise IngestError(f"no layer {unknown}; the model has layers 0 to {max(known)}")
-    return tuple(site for site in sites if site.layer in layers)
+def _select(every: tuple[Layer, ...], chosen: tuple[int, ...] | None) -> tuple[Layer, ...]:
+    if chosen is None:
+        return every
+    known = {layer.layer for layer in every}
+    unknown = sorted(set(chosen) - known)
+    if unknown or not chosen:
+        names = f"{min(known)} to {max(known)}" if len(known) == max(known) + 1 else ", ".join(map(str, sorted(known)))
+        raise IngestError(f"no layer {unknown}; the model has feed-forward layers {names}")
+    return tuple(layer for layer in every if layer.layer in chosen)
+
+
+def _check(model: Model, layers: tuple[Layer, ...], settings: Settings, resources: Resources) -> None:
+    """Refuse what cannot be read as asked before anything runs."""
+    for layer in layers:
+        for network in layer.feed_forwards:
+            check_site(network, settings.site)
+    if resources.padding_side == "left" and any(hasattr(each, "expert_capacity") for each in model.module.modules()):
+        raise IngestError(
+            f"model {model.name}: its experts have a capacity, which padding on the left would use up; pad on the right"
+        )
+
+
+def _start_token(model: Model) -> int:
+    for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id"):
+        token = getattr(model.config, name, None)
+        if isinstance(token, int):
+            return token
+    raise IngestError(f"model {model.name}: its configuration names no token for its decoder to start with")
 
 
 def _position_limit(model: Model) -> int:

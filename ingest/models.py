@@ -7,7 +7,7 @@ import re
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +15,21 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from ..errors import IngestError, UnknownNameError, one_line
+from .layers import Stack, is_fused_bank
+from .weights import plain
 
-__all__ = ["DType", "Model", "counts_positions_from_padding", "load", "parse_step"]
+__all__ = ["DType", "Model", "Part", "counts_positions_from_padding", "is_causal", "load", "parse_step", "stack_parts"]
 
 DType = Literal["float32", "bfloat16", "float16"]
 
@@ -29,6 +38,25 @@ _STEP = re.compile(r"(?:^|[^a-z])(?:global[-_]?step|step|checkpoint|ckpt)s?[-_=]
 _LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, struct.error)
 # Weights that a checkpoint may lack without harm: they come after the last feed-forward layer.
 _OPTIONAL_WEIGHTS = re.compile(r"(^|\.)pooler\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stack of a loaded checkpoint.
+
+    Parameters
+    ----------
+    stack
+        Whether its blocks attend both ways (encoder) or to the left (decoder).
+    path
+        Where it is in the module that is run.
+    config
+        Its text configuration.
+    """
+
+    stack: Stack
+    path: str
+    config: PreTrainedConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +70,10 @@ class Model:
     step
         Training step, None when unknown.
     module
-        The transformer body that is run, in evaluation mode: no language-model head, and of an
-        encoder-decoder the encoder.
+        The transformer body that is run, in evaluation mode: no language-model head; of an encoder-decoder the
+        encoder alone unless both were asked for, of a multimodal model the language model.
+    parts
+        Its stacks.
     config
         Its text configuration.
     tokenizer
@@ -52,8 +82,6 @@ class Model:
         Digest of the body's parameters and buffers: names, types, shapes and bytes.
     seed
         Seed of a random initialisation, None for given weights.
-    stack
-        Whether the body attends both ways (encoder) or to the left (decoder).
     notice
         What the caller should be told about the choice of body, None if nothing.
     """
@@ -62,11 +90,11 @@ class Model:
     revision: str
     step: int | None
     module: nn.Module
+    parts: tuple[Part, ...]
     config: PreTrainedConfig
     tokenizer: PreTrainedTokenizerBase
     weights_sha256: str
     seed: int | None
-    stack: Literal["encoder", "decoder"]
     notice: str | None
 
 
@@ -78,6 +106,7 @@ def load(
     name: str | None = None,
     dtype: DType = "float32",
     device: str = "cpu",
+    with_decoder: bool = False,
 ) -> Model:
     """Load a model ready to be measured.
 
@@ -95,7 +124,9 @@ def load(
     dtype
         Floating-point type of the weights.
     device
-        Torch device.
+        Torch device, or ``split`` for all GPUs.
+    with_decoder
+        Whether an encoder-decoder is run whole, which takes decoder inputs, or its encoder alone.
 
     Raises
     ------
@@ -105,11 +136,19 @@ def load(
     source = _locate(model, revision)
     label = name or source.name
     with _quietly():
-        return _load(source, model, label, revision, random_init, dtype, device)
+        return _load(source, model, label, revision, random_init, dtype, device, with_decoder=with_decoder)
 
 
 def _load(
-    source: "_Source", model: str, label: str, revision: str | None, random_init: int | None, dtype: DType, device: str
+    source: "_Source",
+    model: str,
+    label: str,
+    revision: str | None,
+    random_init: int | None,
+    dtype: DType,
+    device: str,
+    *,
+    with_decoder: bool,
 ) -> Model:
     config = _from_hub(AutoConfig, source, model)
     tokenizer = _from_hub(AutoTokenizer, source, model)
@@ -118,32 +157,30 @@ def _load(
             f"model {label}: its tokenizer {type(tokenizer).__name__} is not a fast one, which spans need"
         )
     if random_init is None:
-        whole = _load_weights(source, model, dtype)
+        whole = _load_weights(source, model, dtype, device if hasattr(config, "quantization_config") else None)
         stored_revision = revision or "main"
         step = parse_step(stored_revision)
     else:
         whole = _initialise(config, random_init, label).to(getattr(torch, dtype))
         stored_revision = f"random-{random_init}"
         step = 0
-    body, notice = _body(whole, config, label)
-    try:
-        if torch.device(device).type == "meta":
-            raise RuntimeError("the device meta computes nothing")
-        body = body.eval().to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise IngestError(f"model {label} does not load on device {device}: {one_line(error)}") from error
-    text_config = config.get_text_config()
-    _check_vocabulary(tokenizer, text_config, label)
+    whole, notice = _text_model(whole, label)
+    digest = _digest(whole, label)
+    body, parts = stack_parts(whole, with_decoder=with_decoder)
+    body = body.eval() if getattr(whole, "is_quantized", False) else _place(body.eval(), device, label)
+    if not whole.config.is_encoder_decoder:
+        parts = (replace(parts[0], stack="decoder" if is_causal(body, label) else "encoder"),)
+    _check_vocabulary(tokenizer, whole.config, label)
     return Model(
         name=label,
         revision=stored_revision,
         step=step,
         module=body,
-        config=text_config,
+        parts=parts,
+        config=whole.config,
         tokenizer=tokenizer,
-        weights_sha256=_digest(body, label),
+        weights_sha256=digest,
         seed=random_init,
-        stack="decoder" if _is_causal(body, device, label) else "encoder",
         notice=notice,
     )
 
@@ -223,10 +260,12 @@ def _from_hub(kind: type, source: _Source, model: str) -> Any:  # noqa: ANN401 -
         raise IngestError(f"cannot load model {model!r} ({where}): {one_line(error)}") from error
 
 
-def _load_weights(source: _Source, model: str, dtype: DType) -> nn.Module:
+def _load_weights(source: _Source, model: str, dtype: DType, quantised_to: str | None) -> PreTrainedModel:
+    # Quantised weights cannot be moved afterwards: they are put on their device as they are read.
+    placed = {} if quantised_to is None else {"device_map": _map_to(quantised_to)}
     try:
         whole, found = AutoModel.from_pretrained(
-            source.path, **source.arguments, dtype=getattr(torch, dtype), output_loading_info=True
+            source.path, **source.arguments, **placed, dtype=getattr(torch, dtype), output_loading_info=True
         )
     except (*_LOADING_ERRORS, RuntimeError, SafetensorError) as error:
         raise IngestError(f"cannot load the weights of model {model!r}: {one_line(error)}") from error
@@ -239,7 +278,11 @@ def _load_weights(source: _Source, model: str, dtype: DType) -> nn.Module:
     return whole  # type: ignore[no-any-return]
 
 
-def _initialise(config: PreTrainedConfig, seed: int, label: str) -> nn.Module:
+def _map_to(device: str) -> str | dict[str, str]:
+    return "auto" if device == "split" else {"": device}
+
+
+def _initialise(config: PreTrainedConfig, seed: int, label: str) -> PreTrainedModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
@@ -248,15 +291,69 @@ def _initialise(config: PreTrainedConfig, seed: int, label: str) -> nn.Module:
             raise IngestError(f"model {label}: {one_line(error)}") from error
 
 
-def _body(whole: nn.Module, config: PreTrainedConfig, label: str) -> tuple[nn.Module, str | None]:
-    """Return the part to run, and what the caller should be told about it."""
-    notice = None
-    if config.is_encoder_decoder:
-        notice = f"{label} is an encoder-decoder: its encoder is measured, its decoder is not"
-        whole = whole.get_encoder()  # type: ignore[operator]
-    if "input_ids" not in inspect.signature(whole.forward).parameters:
-        raise IngestError(f"model {label} ({type(whole).__name__}) does not take text, so it cannot be measured")
-    return whole, notice
+def _text_model(whole: PreTrainedModel, label: str) -> tuple[PreTrainedModel, str | None]:
+    """Return the model that takes text, and what the caller should be told about it."""
+    config = whole.config
+    text_config = config if config.is_encoder_decoder else config.get_text_config()
+    candidates = [each for each in whole.modules() if isinstance(each, PreTrainedModel) and _takes_text(each)]
+    if text_config is config:
+        candidates = [each for each in candidates if each is whole]
+    else:  # a multimodal model: its language model is the outermost that has the text configuration
+        candidates = [each for each in candidates if each.config is text_config]
+    if not candidates:
+        raise IngestError(
+            f"model {label} ({type(whole).__name__}) does not take text, so it cannot be measured; models of images, "
+            "audio or time series cannot"
+        )
+    if candidates[0] is whole:
+        return whole, None
+    return candidates[
+        0
+    ], f"{label} is a multimodal model: its language model {type(candidates[0]).__name__} is measured"
+
+
+def _takes_text(model: PreTrainedModel) -> bool:
+    return "input_ids" in inspect.signature(model.forward).parameters
+
+
+def stack_parts(whole: PreTrainedModel, *, with_decoder: bool) -> tuple[nn.Module, tuple[Part, ...]]:
+    """Return the module to run and its stacks."""
+    if not whole.config.is_encoder_decoder:
+        return whole, (Part("encoder", "", whole.config),)
+    stacks: dict[Stack, nn.Module] = {"encoder": whole.get_encoder(), "decoder": whole.get_decoder()}  # type: ignore[no-untyped-call]
+    configs = {stack: getattr(each, "config", whole.config).get_text_config() for stack, each in stacks.items()}
+    if not with_decoder:
+        return stacks["encoder"], (Part("encoder", "", configs["encoder"]),)
+    paths = {id(each): path for path, each in whole.named_modules()}
+    return whole, tuple(Part(stack, paths[id(each)], configs[stack]) for stack, each in stacks.items())
+
+
+def _place(body: nn.Module, device: str, label: str) -> nn.Module:
+    """Move a module to its device, or its layers to several."""
+    try:
+        if device == "split":
+            return _split(body, label)
+        if torch.device(device).type == "meta":
+            raise RuntimeError("the device meta computes nothing")
+        return body.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise IngestError(f"model {label} does not load on device {device}: {one_line(error)}") from error
+
+
+def _split(body: nn.Module, label: str) -> nn.Module:
+    try:
+        from accelerate import dispatch_model, infer_auto_device_map  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise IngestError("device split needs the package accelerate: pip install accelerate") from error
+    device_map = infer_auto_device_map(
+        body, no_split_module_classes=list(getattr(body, "_no_split_modules", None) or [])
+    )
+    if not torch.cuda.is_available() or {"cpu", "disk"} & set(map(str, device_map.values())):
+        raise IngestError(
+            f"model {label} does not fit on the {torch.cuda.device_count()} GPUs there are; device split spreads "
+            "layers over GPUs only"
+        )
+    return dispatch_model(body, device_map)  # type: ignore[no-any-return]
 
 
 def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, label: str) -> None:
@@ -268,17 +365,21 @@ def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConf
         )
 
 
-def _is_causal(body: nn.Module, device: str, label: str) -> bool:
+def is_causal(body: nn.Module, label: str) -> bool:
     """Return whether a token's state ignores what follows it, by trying: configurations are not reliable."""
-    input_ids = torch.ones((1, 4), dtype=torch.int64, device=device)
+    input_ids = torch.ones((1, 4), dtype=torch.int64, device=next(body.parameters()).device)
     changed = input_ids.clone()
     changed[0, -1] = 2
     try:
         with torch.inference_mode():
-            before, after = (body(input_ids=each)[0][:, 0] for each in (input_ids, changed))
+            before, after = (body(input_ids=each)[0] for each in (input_ids, changed))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise IngestError(f"model {label} ({type(body).__name__}) does not run on text: {one_line(error)}") from error
-    return torch.equal(before, after)
+    change = (before - after).abs()
+    earlier, last = change[:, :-1].max(), change[:, -1].max()
+    # Experts run all their tokens in one matrix product, whose rounding depends on how many there are.
+    rounding = torch.finfo(before.dtype).eps ** 0.5 if any(map(is_fused_bank, body.modules())) else 0.0
+    return bool(earlier <= rounding * last)
 
 
 def _digest(body: nn.Module, label: str) -> str:
@@ -287,11 +388,13 @@ def _digest(body: nn.Module, label: str) -> str:
 
     def digest_one(item: tuple[str, torch.Tensor]) -> str:
         name, tensor = item
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise IngestError(f"model {label}: weight {name} holds NaN or infinite values")
-        plain = tensor.detach().to("cpu").contiguous()
-        digest = hashlib.sha256(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
-        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+        if tensor.is_floating_point():
+            tensor = plain(tensor)
+            if not bool(torch.isfinite(tensor).all()):
+                raise IngestError(f"model {label}: weight {name} holds NaN or infinite values")
+        values = tensor.detach().to("cpu").contiguous()
+        digest = hashlib.sha256(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     with ThreadPoolExecutor() as pool:

@@ -15,7 +15,7 @@ from .settings import Resources, Settings
 __all__ = ["IngestPlan", "plan_ingest"]
 
 # Bytes of a row of each table on disk, measured (docs/benchmarks.md).
-_ROW_BYTES = {"neuron_functions": 28, "neurons": 22, "top_instances": 6}
+_ROW_BYTES = {"neuron_functions": 28, "neurons": 22, "top_instances": 6, "routing": 20}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,10 @@ def plan_ingest(
         "neurons": n_neurons,
         "top_instances": n_neurons * min(work.settings.n_top, n_instances - 1),
     }
+    if work.router is not None:
+        n_rows["routing"] = sizes["n_functions"] * sum(
+            layer.bank.n_experts or 0 for layer in work.layers if layer.bank is not None
+        )
     activation_bytes = n_neurons * n_instances * np.dtype(work.settings.storage).itemsize
     chunk_bytes = min(activation_bytes, work.chunk_bytes)
     return IngestPlan(

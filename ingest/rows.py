@@ -5,14 +5,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
 from ..schema.conformance import arrow_schema
 from ..schema.tables import table
+from .layers import Layer
 from .scoring import SCORE_NAMES, STATISTIC_NAMES, Scores
-from .sites import Site
 
-__all__ = ["RunKeys", "neuron_function_rows", "neuron_rows", "records", "top_instance_rows"]
+__all__ = ["RunKeys", "neuron_function_rows", "neuron_rows", "records", "routing_rows", "top_instance_rows"]
+
+_ROUTING_SCORES = {
+    "share_positive": "mean_positive",
+    "share_negative": "mean_negative",
+    "ap": "ap",
+    "ap_complement": "ap_complement",
+    "auroc": "auroc",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,30 +41,43 @@ def records(name: str, keys: RunKeys, rows: list[dict[str, object]]) -> pa.Table
 
 
 def neuron_rows(
-    keys: RunKeys, site: Site, scores: Scores, norms: tuple[NDArray[np.float32], NDArray[np.float32]]
+    keys: RunKeys,
+    layer: Layer,
+    scores: Scores,
+    norms: tuple[torch.Tensor, torch.Tensor],
+    shares: NDArray[np.float32] | None,
 ) -> pa.Table:
-    """Return one row of ``neurons`` a neuron of a layer."""
-    n = site.n_neurons
+    """Return one row of ``neurons`` a neuron of a layer; `shares` are of the experts [experts, instances]."""
+    n = layer.n_neurons
+    native_expert, n_routed = pa.nulls(n, pa.int32()), pa.nulls(n, pa.int64())
+    if layer.bank is not None and shares is not None:
+        expert = np.arange(n) // layer.bank.width
+        is_shared = np.arange(n) >= layer.bank.n_neurons  # what every token passes is of no routed expert
+        n_sent_to = np.append(np.count_nonzero(shares, axis=1), 0)
+        native_expert = pa.array(expert.astype(np.int32), mask=is_shared)
+        n_routed = pa.array(n_sent_to[np.minimum(expert, len(shares))], mask=is_shared)
     columns: dict[str, pa.Array] = {
-        **_site_columns(site, n),
+        **_layer_columns(layer, n),
         "neuron": pa.array(np.arange(n, dtype=np.int32)),
-        "native_expert": pa.nulls(n, pa.int32()),
-        "n_routed": pa.nulls(n, pa.int64()),
-        "input_norm": pa.array(norms[0]),
-        "output_norm": pa.array(norms[1]),
+        "native_expert": native_expert,
+        "n_routed": n_routed,
+        "input_norm": pa.array(norms[0].numpy()),
+        "output_norm": pa.array(norms[1].numpy()),
     }
     for index, name in enumerate(STATISTIC_NAMES):
         columns[name] = pa.array(np.ascontiguousarray(scores.statistics[:, index]))
     return _rows("neurons", keys, columns, n)
 
 
-def neuron_function_rows(keys: RunKeys, site: Site, scores: Scores, functions: tuple[tuple[str, str], ...]) -> pa.Table:
+def neuron_function_rows(
+    keys: RunKeys, layer: Layer, scores: Scores, functions: tuple[tuple[str, str], ...]
+) -> pa.Table:
     """Return one row of ``neuron_functions`` a neuron and function of a layer, sorted by both."""
-    n = site.n_neurons * len(functions)
-    which = np.tile(np.arange(len(functions), dtype=np.int32), site.n_neurons)
+    n = layer.n_neurons * len(functions)
+    which = np.tile(np.arange(len(functions), dtype=np.int32), layer.n_neurons)
     columns: dict[str, pa.Array] = {
-        **_site_columns(site, n),
-        "neuron": pa.array(np.repeat(np.arange(site.n_neurons, dtype=np.int32), len(functions))),
+        **_layer_columns(layer, n),
+        "neuron": pa.array(np.repeat(np.arange(layer.n_neurons, dtype=np.int32), len(functions))),
         "family": _dictionary(which, [family for family, _ in functions]),
         "function": _dictionary(which, [function for _, function in functions]),
         "p_value": pa.nulls(n, pa.float64()),
@@ -66,14 +88,30 @@ def neuron_function_rows(keys: RunKeys, site: Site, scores: Scores, functions: t
     return _rows("neuron_functions", keys, columns, n)
 
 
+def routing_rows(keys: RunKeys, layer: Layer, scores: Scores, functions: tuple[tuple[str, str], ...]) -> pa.Table:
+    """Return one row of ``routing`` an expert and function of a layer: its share of tokens, scored as a neuron."""
+    n_experts = len(scores.scores)
+    n = n_experts * len(functions)
+    which = np.tile(np.arange(len(functions), dtype=np.int32), n_experts)
+    columns: dict[str, pa.Array] = {
+        **_layer_columns(layer, n),
+        "native_expert": pa.array(np.repeat(np.arange(n_experts, dtype=np.int32), len(functions))),
+        "family": _dictionary(which, [family for family, _ in functions]),
+        "function": _dictionary(which, [function for _, function in functions]),
+    }
+    for column, name in _ROUTING_SCORES.items():
+        columns[column] = pa.array(scores.scores[:, :, SCORE_NAMES.index(name)].reshape(-1))
+    return _rows("routing", keys, columns, n)
+
+
 def top_instance_rows(
-    keys: RunKeys, site: Site, scores: Scores, *, corpus: str, instance_id: NDArray[np.int64]
+    keys: RunKeys, layer: Layer, scores: Scores, *, corpus: str, instance_id: NDArray[np.int64]
 ) -> pa.Table:
     """Return one row of ``top_instances`` a neuron and rank of a layer."""
     neuron, position = np.nonzero(scores.top_instance >= 0)
     n = len(neuron)
     columns: dict[str, pa.Array] = {
-        **_site_columns(site, n),
+        **_layer_columns(layer, n),
         "neuron": pa.array(neuron.astype(np.int32)),
         "rank": pa.array((position + 1).astype(np.int16)),
         "corpus": _constant(corpus, n),
@@ -95,8 +133,8 @@ def _rows(name: str, keys: RunKeys, columns: Mapping[str, pa.Array], n: int) -> 
     return pa.table({column: every[column] for column in table(name).column_names})
 
 
-def _site_columns(site: Site, n: int) -> dict[str, pa.Array]:
-    return {"stack": _constant(site.stack, n), "layer": pa.array(np.full(n, site.layer, dtype=np.int16))}
+def _layer_columns(layer: Layer, n: int) -> dict[str, pa.Array]:
+    return {"stack": _constant(layer.stack, n), "layer": pa.array(np.full(n, layer.layer, dtype=np.int16))}
 
 
 def _constant(value: str, n: int) -> pa.Array:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ..errors import IngestError, UnknownNameError
-from .capture import Pooling
 from .models import DType
+from .pooling import Pooling
+from .sites import Router, Site
 from .spool import Storage
 
 __all__ = ["Resources", "Settings"]
@@ -17,8 +18,13 @@ class Settings:
 
     Parameters
     ----------
+    site
+        What of a neuron is read: its activation, its gate, or what enters the nonlinearity.
     pooling
         How an instance's tokens become one activation.
+    router
+        In a mixture of experts, whether a token not sent to an expert leaves its neurons at 0 (``routed``) or all
+        experts see all tokens (``blind``); without effect in a dense model.
     dtype
         Floating-point type of the weights and the forward pass.
     storage
@@ -31,7 +37,9 @@ class Settings:
         Top instances kept for each neuron.
     """
 
+    site: Site = "activation"
     pooling: Pooling = "max"
+    router: Router = "routed"
     dtype: DType = "float32"
     storage: Storage = "float32"
     layers: tuple[int, ...] | None = None
@@ -40,7 +48,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check values; order and repetition of layers mean nothing."""
+        _check_choice("site", self.site, get_args(Site))
         _check_choice("pooling", self.pooling, get_args(Pooling))
+        _check_choice("router", self.router, get_args(Router))
         _check_choice("dtype", self.dtype, get_args(DType))
         _check_choice("storage", self.storage, get_args(Storage))
         _check_least("max_tokens", self.max_tokens, 1)
@@ -56,7 +66,7 @@ class Resources:
     Parameters
     ----------
     device
-        Torch device; ``auto`` takes a GPU where there is one.
+        Torch device; ``auto`` takes a GPU where there is one, ``split`` spreads the layers over all GPUs.
     batch_tokens
         Tokens in one batch, padding included; None for 4,096 on a CPU and 32,768 on a GPU.
     memory_bytes

@@ -1,217 +1,109 @@
-"""Where an architecture's neurons are, found by structure.
+"""The sites of a feed-forward network: what of its neurons can be read, and written, while a model runs."""
 
-A neuron's activation is the input of the feed-forward network's down projection: in each block, the one
-linear layer outside attention and state-space mixers that leads from the feed-forward width back to the hidden
-size. The layers that lead into it, side by side with it, are its input projections; two of them, or one of twice
-the width, make it gated. Where structure finds no such layer in a block, or more than one, the model is refused
-by name: never a part of it measured in silence.
-"""
-
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig
-from transformers.pytorch_utils import Conv1D
+from torch.utils.hooks import RemovableHandle
 
 from ..errors import IngestError
+from .layers import FeedForward, Place
 
-__all__ = ["Site", "find_sites", "weight_norms"]
+__all__ = ["Reader", "Router", "Seen", "Site", "Visitor", "check_site", "checked", "tap_module", "watched_place"]
 
-# How configurations call the feed-forward width, the number of experts and the nonlinearity.
-_WIDTHS = (
-    "intermediate_size",
-    "d_ff",
-    "ffn_dim",
-    "encoder_ffn_dim",
-    "decoder_ffn_dim",
-    "hidden_dim",
-    "n_inner",
-    "d_inner",
-    "ffn_hidden_size",
-    "inner_dim",
-)
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-_ACTIVATIONS = (
-    "hidden_act",
-    "hidden_activation",
-    "activation_function",
-    "dense_act_fn",
-    "activation",
-    "afn",
-    "feed_forward_proj",
-)
+Site = Literal["activation", "gate", "preactivation"]
+"""``activation``: what enters the down projection. ``preactivation``: what enters the nonlinearity, in a gated network
+that of the gate. ``gate``: what leaves the nonlinearity of a gated network."""
+
+Router = Literal["routed", "blind"]
+"""``routed``: a token that is not sent to an expert leaves its neurons at 0, as the network computes. ``blind``: every
+expert on every token."""
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
-    """One feed-forward layer: where its neurons are read.
+class Seen:
+    """Values of one network's neurons for some tokens.
 
     Parameters
     ----------
-    stack
-        encoder or decoder.
-    layer
-        0 at the embedding side, within its stack.
-    module_path
-        The down projection, whose input is the neurons' activations.
-    input_paths
-        The projections that lead to the neurons.
-    n_neurons
-        Width of the layer.
-    activation_function
-        The nonlinearity, as the configuration names it.
-    is_gated
-        Whether the activation is act(gate) * up.
+    values
+        Of a dense network as the model lays them out, [texts, tokens, neurons] or [texts * tokens, neurons]; of a
+        bank of experts, one row a token and expert. [rows, neurons of an expert]
+    token
+        The row's token among all of the batch, texts one after the other; None of a dense network. [rows]
+    expert
+        The row's expert, likewise. [rows]
     """
 
-    stack: Literal["encoder", "decoder"]
-    layer: int
-    module_path: str
-    input_paths: tuple[str, ...]
-    n_neurons: int
-    activation_function: str
-    is_gated: bool
+    values: torch.Tensor
+    token: torch.Tensor | None = None
+    expert: torch.Tensor | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Linear:
-    path: str
-    n_inputs: int
-    n_outputs: int
+Visitor = Callable[[FeedForward, Seen], torch.Tensor | None]
+Reader = Callable[[torch.Tensor], torch.Tensor | None]
 
 
-def find_sites(
-    module: nn.Module, config: PreTrainedConfig, *, stack: Literal["encoder", "decoder"], name: str
-) -> tuple[Site, ...]:
-    """Find every feed-forward layer of a transformer body.
-
-    Parameters
-    ----------
-    module
-        The body.
-    config
-        Its text configuration.
-    stack
-        The stack its blocks are.
-    name
-        Name of the model, for errors.
+def check_site(network: FeedForward, site: Site) -> None:
+    """Refuse a site that a network does not have.
 
     Raises
     ------
     IngestError
-        If the layers cannot be told for every block, naming the model's class.
+        If it is not gated and the gate is asked for, or if its nonlinearity is not a module that can be watched.
     """
-    kind = f"model {name} ({type(module).__name__})"
-    n_experts = next((getattr(config, key) for key in _EXPERTS if (getattr(config, key, 0) or 0) > 1), None)
-    if n_experts is not None:
-        raise IngestError(f"{kind} is a mixture of {n_experts} experts; only dense feed-forward layers can be measured")
-    n_layers = getattr(config, "num_hidden_layers", None)
-    blocks = _blocks(module, n_layers)
-    if blocks is None:
-        raise IngestError(f"{kind}: no list of {n_layers} blocks found in it, so its neurons cannot be located")
-    width = _width(config)
-    activation_function = next(
-        (value for key in _ACTIVATIONS if isinstance(value := getattr(config, key, None), str)), "unknown"
-    )
-    sites = []
-    for layer, (path, block) in enumerate(blocks):
-        linears = [each for each in _linears(block, path) if not _mixes_tokens(each.path.removeprefix(path))]
-        down = [each for each in linears if each.n_inputs == width and each.n_outputs == config.hidden_size]
-        if len(down) != 1:
-            found = ", ".join(f"{each.path} {each.n_inputs}->{each.n_outputs}" for each in linears) or "none"
-            raise IngestError(
-                f"{kind}: {len(down)} layers of block {layer} lead from the feed-forward width {width} to the hidden "
-                f"size {config.hidden_size}, one expected; linear layers outside attention: {found}"
-            )
-        inputs = _inputs(linears, down[0], width, config.hidden_size)
-        n_inputs = sum(each.n_outputs for each in inputs) // width
-        if n_inputs not in (1, 2):
-            raise IngestError(f"{kind}: {n_inputs} projections lead into {down[0].path}, one or two expected")
-        sites.append(
-            Site(
-                stack=stack,
-                layer=layer,
-                module_path=down[0].path,
-                input_paths=tuple(each.path for each in inputs),
-                n_neurons=width,
-                activation_function=activation_function,
-                is_gated=n_inputs == 2,
-            )
+    if site == "gate" and not network.is_gated:
+        raise IngestError(
+            f"{network.path} is not gated, so it has no site gate; its activation is the nonlinearity's output already"
         )
-    return tuple(sites)
+    is_fused = network.n_experts is not None and not network.members
+    watched = network.members[0] if network.members else network
+    if site != "activation" and network.is_gated and watched.nonlinearity is None and not is_fused:
+        raise IngestError(
+            f"{network.path} applies its nonlinearity by a function, not a module, so that only the site activation "
+            f"can be read, not {site}"
+        )
 
 
-def weight_norms(module: nn.Module, site: Site) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the L2 norms of each neuron's input weights (gate and up together) and output weights.
-
-    Returns
-    -------
-    input_norms, output_norms
-        float32, on the CPU. [n_neurons] each
-    """
-    squares = torch.zeros(site.n_neurons, dtype=torch.float64)
-    for path in site.input_paths:
-        rows = _weight(module, path).square().sum(1)  # [n_neurons], or twice that when gate and up are fused
-        squares += rows.reshape(-1, site.n_neurons).sum(0)
-    return squares.sqrt().float(), _weight(module, site.module_path).square().sum(0).sqrt().float()
+def checked(written: torch.Tensor, values: torch.Tensor, network: FeedForward) -> torch.Tensor:
+    """Refuse to write back what is not of the shape and type of what was read."""
+    if written.shape != values.shape or written.dtype != values.dtype:
+        raise IngestError(
+            f"{network.path}: {tuple(written.shape)} {written.dtype} cannot be written where {tuple(values.shape)} "
+            f"{values.dtype} was read"
+        )
+    return written
 
 
-def _weight(module: nn.Module, path: str) -> torch.Tensor:
-    """Return the weights [outputs, inputs] of a linear layer as float64, whose squares cannot overflow."""
-    layer = module.get_submodule(path)
-    weight = layer.weight
-    assert isinstance(weight, torch.Tensor)
-    plain = weight.detach().to("cpu", torch.float64)
-    return plain.T if isinstance(layer, Conv1D) else plain
+def watched_place(network: FeedForward, site: Site) -> Place:
+    """Return the module at which a dense network's site is, and which of its calls."""
+    if site == "activation":
+        return network.down
+    # Where a function is the nonlinearity of a network that is not gated, it sees what the input projection yields.
+    return network.nonlinearity or replace(network.down, path=network.input_paths[0])
 
 
-def _width(config: PreTrainedConfig) -> int:
-    for key in _WIDTHS:
-        value = getattr(config, key, None)
-        if isinstance(value, int):
-            return value
-    return 4 * int(config.hidden_size)  # the default of the GPT-2 family, where n_inner is None
+def tap_module(module: nn.Module, network: FeedForward, site: Site, read: Reader) -> RemovableHandle:
+    """Put a hook where a dense network's site is; what `read` returns, unless None, replaces the values."""
 
+    def rewritten(values: torch.Tensor) -> torch.Tensor | None:
+        written = read(values)
+        if written is None or checked(written, values, network).stride() == values.stride():
+            return written
+        # In the memory layout of what was read: kernels round differently with another.
+        laid_out = torch.empty_strided(values.shape, values.stride(), dtype=values.dtype, device=values.device)
+        return laid_out.copy_(written)
 
-def _blocks(module: nn.Module, n_layers: int | None) -> list[tuple[str, nn.Module]] | None:
-    """Return the blocks of the outermost list of `n_layers` modules, with their paths."""
-    lists = [(path, each) for path, each in module.named_modules() if isinstance(each, nn.ModuleList)]
-    for path, each in sorted(lists, key=lambda item: item[0].count(".")):
-        if len(each) == n_layers:
-            return [(f"{path}.{index}" if path else str(index), block) for index, block in enumerate(each)]
-    return None
+    def before(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+        written = rewritten(inputs[0])
+        return None if written is None else (written, *inputs[1:])
 
+    def after(_: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor | None:
+        return rewritten(output)
 
-def _linears(block: nn.Module, prefix: str) -> Iterator[_Linear]:
-    for path, each in block.named_modules(prefix=prefix):
-        if isinstance(each, Conv1D):
-            n_inputs, n_outputs = each.weight.shape
-            yield _Linear(path, n_inputs, n_outputs)
-        elif isinstance(each, nn.Linear):
-            yield _Linear(path, each.in_features, each.out_features)
-
-
-def _mixes_tokens(path: str) -> bool:
-    """Return whether a module is part of attention or of a state-space mixer, not of a feed-forward network."""
-    return any(word in part.lower() for part in path.split(".") for word in ("att", "mixer", "mamba", "ssm"))
-
-
-def _inputs(linears: list[_Linear], down: _Linear, width: int, hidden_size: int) -> list[_Linear]:
-    """Return the projections from the hidden size to the neurons that lie nearest to the down projection."""
-    folder = down.path
-    while "." in folder:
-        folder = folder.rpartition(".")[0]
-        inputs = [
-            each
-            for each in linears
-            if each.path.startswith(f"{folder}.")
-            and each != down
-            and each.n_inputs == hidden_size
-            and each.n_outputs in (width, 2 * width)
-        ]
-        if inputs:
-            return inputs
-    return []
+    watched = module.get_submodule(watched_place(network, site).path)
+    if site == "activation" or (site == "preactivation" and network.nonlinearity is not None):
+        return watched.register_forward_pre_hook(before)
+    return watched.register_forward_hook(after)

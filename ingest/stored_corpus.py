@@ -72,6 +72,11 @@ class StoredCorpus:
         for path in self._store.files("texts", job=corpus_job(self.name)):
             yield from parquet.read((path,), ("text",)).column("text").to_pylist()
 
+    def targets(self) -> Iterator[str | None]:
+        """Yield the target of each text in order, None where it has none."""
+        for path in self._store.files("texts", job=corpus_job(self.name)):
+            yield from parquet.read((path,), ("target",)).column("target").to_pylist()
+
     def label_index(self, instance_id: NDArray[np.int64], text: NDArray[np.int64]) -> LabelIndex:
         """Lay the labels of some instances out in a given order.
 

@@ -43,7 +43,7 @@ _ALL = (
             Column("is_random_init", "bool", "whether the weights are a random initialisation"),
             Column("corpus", "string", "name of the corpus"),
             Column("corpus_sha256", "string", "digest of the corpus's texts, instances and labels"),
-            Column("site", "string", "what was read: activation (the input of the FFN's down projection)"),
+            Column("site", "string", "what was read: activation (the down projection's input), gate or preactivation"),
             Column("pooling", "string", "over an instance's tokens: max, mean, abs_max or last"),
             Column("router", "string", "routed or blind in a mixture of experts, NULL in a dense model", nullable=True),
             Column("dtype", "string", "floating-point type of the weights and the forward pass"),
@@ -78,7 +78,7 @@ _ALL = (
             ),
             Column("activation_function", "string", "name of the nonlinearity, as in the model's configuration"),
             Column("is_gated", "bool", "whether the activation is act(gate) * up"),
-            Column("module_path", "string", "module whose input is the neurons' activations"),
+            Column("module_path", "string", "the down projection, or the bank of experts; several in neuron order"),
         ),
     ),
     Table(
@@ -104,13 +104,15 @@ _ALL = (
         (
             *_RUN,
             *_NEURON,
-            Column("native_expert", "int32", "expert the neuron belongs to in a mixture of experts", nullable=True),
+            Column("native_expert", "int32", "routed expert the neuron belongs to; NULL: every token's", nullable=True),
             Column("mean", "float32", "mean pooled activation"),
             Column("std", "float32", "standard deviation of the pooled activation (population)"),
             Column("min", "float32", "smallest pooled activation"),
             Column("max", "float32", "largest pooled activation"),
             Column("firing_rate", "float32", "share of instances with an activation above 0"),
-            Column("n_routed", "int64", "instances with a token routed to the neuron's expert", nullable=True),
+            Column(
+                "n_routed", "int64", "instances with a token routed to the neuron's expert, NULL: all", nullable=True
+            ),
             Column("input_norm", "float32", "L2 norm of the neuron's input weights (gate and up together when gated)"),
             Column("output_norm", "float32", "L2 norm of the neuron's output weights"),
         ),
@@ -133,6 +135,22 @@ _ALL = (
             Column("ap_complement_half_a", "float32", "ap_complement on half a; NULL likewise", nullable=True),
             Column("ap_complement_half_b", "float32", "ap_complement on half b; NULL likewise", nullable=True),
             Column("p_value", "float64", "permutation p of the predictivity; NULL where not computed", nullable=True),
+        ),
+    ),
+    Table(
+        "routing",
+        ("run_id", "stack", "layer", "native_expert", "family", "function"),
+        "how often the router chooses one native expert for the instances of one function",
+        (
+            *_RUN,
+            *_NEURON[:2],
+            Column("native_expert", "int32", "the routed expert"),
+            *_FUNCTION,
+            Column("share_positive", "float32", "share of a positive's tokens sent to the expert, mean over positives"),
+            Column("share_negative", "float32", "share of a negative's tokens sent to the expert, mean over negatives"),
+            Column("ap", "float32", "average precision of the share as a detector of the function, ties included"),
+            Column("ap_complement", "float32", "average precision of the share for the function's negatives"),
+            Column("auroc", "float32", "area under the ROC curve, ties counted half"),
         ),
     ),
     Table(

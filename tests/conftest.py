@@ -36,8 +36,9 @@ def shared() -> Path:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return a function from a model's kind to a folder with a tiny random one and its fast tokenizer.
 
-    Kinds: bert, roberta, llama, gpt2, t5 (ReLU), t5-gated, xlnet. Two layers, 32 wide, 64 neurons a layer. The
-    weights are drawn ten times wider than usual, so that texts differ in what they activate.
+    Kinds: bert, roberta, llama, gpt2, t5 (ReLU), t5-gated, xlnet. Two layers, 32 wide, 64 neurons a layer; olmoe (2 of
+    4 experts a token) and switch (1 of 4, with one dense layer), 64 neurons an expert. The weights are drawn ten times
+    wider than usual, so that texts differ in what they activate.
     """
     made: dict[str, Path] = {}
 
@@ -56,9 +57,8 @@ def _save(kind: str, folder: Path) -> Path:
     width = {"hidden_size": HIDDEN, "intermediate_size": FEED_FORWARD}
     depth = {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "initializer_range": 0.2}
     t5 = {"d_model": HIDDEN, "d_ff": FEED_FORWARD, "d_kv": 8, "num_layers": LAYERS, "num_heads": HEADS}
-    tokenizer = {"bert": _wordpiece, "roberta": _byte_level, "llama": _byte_level, "gpt2": _byte_level}.get(
-        kind, _unigram
-    )()
+    byte_level = dict.fromkeys(("roberta", "llama", "gpt2", "olmoe"), _byte_level)
+    tokenizer = {"bert": _wordpiece, **byte_level}.get(kind, _unigram)()
     size = tokenizer.get_vocab_size()
     special: dict[str, str] = {}
     match kind:
@@ -89,6 +89,18 @@ def _save(kind: str, folder: Path) -> Path:
             config = transformers.XLNetConfig(
                 vocab_size=size, d_model=HIDDEN, d_inner=FEED_FORWARD, n_layer=LAYERS, n_head=HEADS,
                 initializer_range=0.2,
+            )  # fmt: skip
+            special = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+        case "olmoe":
+            config = transformers.OlmoeConfig(
+                vocab_size=size, max_position_embeddings=64, num_experts=4, num_experts_per_tok=2, eos_token_id=2,
+                **width, **depth,
+            )  # fmt: skip
+            special = {"bos_token": "<s>", "eos_token": "</s>"}
+        case "switch":
+            config = transformers.SwitchTransformersConfig(
+                vocab_size=size, initializer_factor=2.0, num_experts=4, expert_capacity=3, num_sparse_encoder_layers=1,
+                num_sparse_decoder_layers=1, num_decoder_layers=LAYERS, decoder_start_token_id=0, **t5,
             )  # fmt: skip
             special = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
         case _:

@@ -16,7 +16,16 @@ ALLOWED = {
     "schema": {"errors", "schema"},
     "ingest": {"errors", "schema", "ingest"},
     "queries": {"errors", "schema", "queries"},
-    "analysis": {"errors", "schema", "queries", "analysis", "ingest.models", "ingest.sites"},
+    "analysis": {
+        "errors",
+        "schema",
+        "queries",
+        "analysis",
+        "ingest.models",
+        "ingest.layers",
+        "ingest.sites",
+        "ingest.intervention",
+    },
     "demo": {"errors", "schema", "ingest", "queries", "analysis", "demo"},
     "cli": {"errors", "schema", "ingest", "queries", "analysis", "demo", "cli"},
 }

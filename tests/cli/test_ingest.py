@@ -138,7 +138,7 @@ def test_settings_that_mean_nothing_are_wrong_usage(is_usage_error, made_store, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--layers", "99"), "no layer [99]; the model has layers 0 to 1"),
+        (("--layers", "99"), "no layer [99]; the model has feed-forward layers 0 to 1"),
         (("--device", "abacus"), "does not load on device abacus"),
         (("--device", "meta"), "device meta"),
         (("--revision", "step1"), "no revision 'step1' in the folder"),

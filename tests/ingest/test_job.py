@@ -168,9 +168,9 @@ def test_a_killed_job_goes_on_where_it_was_and_ends_the_same(
     layers_run = []
     run_texts = job_module.run_texts
 
-    def spy(work, sites, spool, progress):
-        layers_run.extend(site.layer for site in sites)
-        run_texts(work, sites, spool, progress)
+    def spy(work, layers, *others):
+        layers_run.extend(layer.layer for layer in layers)
+        run_texts(work, layers, *others)
 
     monkeypatch.setattr(job_module, "run_texts", spy)
     assert ingest(store=killed).is_new
@@ -265,4 +265,7 @@ def test_progress_is_told_in_full(ingest):
     ingest("t5", progress=told)
     assert [phase[0] for phase in told.phases] == ["forward", "scoring"]
     assert all(total == done > 0 for _, total, _, done in told.phases)
-    assert told.notes == ["tiny-t5 is an encoder-decoder: its encoder is measured, its decoder is not"]
+    assert told.notes == [
+        "tiny-t5 is an encoder-decoder: its encoder alone is measured, for 34 texts of corpus test have no target for "
+        "its decoder to read"
+    ]

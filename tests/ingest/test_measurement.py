@@ -27,7 +27,7 @@ def test_a_subset_of_layers_holds_what_all_layers_hold_of_it(ingest, filled, rea
 
 @pytest.mark.parametrize(("layers", "unknown"), [((2,), r"\[2\]"), ((0, 7, 5), r"\[5, 7\]"), ((-1,), r"\[-1\]")])
 def test_a_layer_the_model_has_not_is_refused(ingest, layers, unknown):
-    with pytest.raises(IngestError, match=rf"no layer {unknown}; the model has layers 0 to 1"):
+    with pytest.raises(IngestError, match=rf"no layer {unknown}; the model has feed-forward layers 0 to 1"):
         ingest(settings=Settings(layers=layers))
 
 
@@ -251,19 +251,18 @@ def test_a_model_of_images_is_one_clear_line(filled, tiny_model, tmp_path, tree)
     assert tree(filled) == before
 
 
-def test_a_mixture_of_experts_is_refused_and_the_store_unchanged(filled, tiny_model, tmp_path, tree):
+def test_experts_that_cannot_be_read_are_refused_and_the_store_unchanged(filled, tiny_model, tmp_path, tree):
     import transformers
 
-    config = transformers.OlmoeConfig(
-        vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_experts=4, num_experts_per_tok=2,
-        pad_token_id=0, eos_token_id=0,
+    config = transformers.JetMoeConfig(
+        vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_key_value_heads=2,
+        kv_channels=8, num_local_experts=4, num_experts_per_tok=2, pad_token_id=0, eos_token_id=0,
     )  # fmt: skip
-    folder = tmp_path / "olmoe"
+    folder = tmp_path / "jetmoe"
     transformers.AutoModel.from_config(config).save_pretrained(folder)
     for path in tiny_model("llama").glob("tokenizer*"):
         shutil.copy(path, folder)
     before = tree(filled)
-    with pytest.raises(IngestError, match=r"model olmoe \(OlmoeModel\) is a mixture of 4 experts"):
+    with pytest.raises(IngestError, match=r"model jetmoe \(JetMoeModel\): block 0 holds .* inside an attention"):
         ingest_model(str(folder), corpus="test", store=filled.path)
     assert tree(filled) == before

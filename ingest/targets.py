@@ -1,0 +1,92 @@
+"""The target texts of a corpus, as the decoder of an encoder-decoder reads them."""
+
+import hashlib
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import IngestError
+from .stored_corpus import StoredCorpus
+
+__all__ = ["TokenizedTargets", "tokenize_targets"]
+
+_TOKENIZE_TEXTS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedTargets:
+    """Decoder inputs of a corpus's texts, in stored order: the start token, then the target, as in training.
+
+    Parameters
+    ----------
+    token_ids
+        All texts' decoder inputs, end to end.
+    token_start
+        Text t's are ``token_ids[token_start[t]:token_start[t + 1]]``. [texts + 1]
+    start, stop
+        The first token of the target itself among them, and one past its last. [texts]
+    """
+
+    token_ids: NDArray[np.int32]
+    token_start: NDArray[np.int64]
+    start: NDArray[np.int64]
+    stop: NDArray[np.int64]
+
+    def sha256(self) -> str:
+        """Return the digest of what is run and read."""
+        digest = hashlib.sha256()
+        for array in (self.token_ids, self.token_start, self.start, self.stop):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+def tokenize_targets(
+    corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, start_token: int, max_tokens: int
+) -> TokenizedTargets:
+    """Tokenize the target of every text.
+
+    Parameters
+    ----------
+    corpus
+        A corpus whose texts all have a target.
+    tokenizer
+        A fast tokenizer.
+    start_token
+        What the decoder starts with.
+    max_tokens
+        Longest decoder input in tokens; what lies beyond is cut.
+
+    Raises
+    ------
+    IngestError
+        If a target has no token.
+    """
+    token_ids: list[NDArray[np.int32]] = []
+    start: list[int] = []
+    stop: list[int] = []
+    stream = iter(corpus.targets())
+    while some := list(itertools.islice(stream, _TOKENIZE_TEXTS)):
+        encoded = tokenizer(
+            text_target=some,
+            truncation=True,
+            max_length=max_tokens,
+            return_attention_mask=False,
+            return_special_tokens_mask=True,
+        )
+        for ids, special in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
+            content = np.flatnonzero(np.array(special) == 0)
+            if not len(content) or content[0] + 1 >= max_tokens:
+                raise IngestError(f"corpus {corpus.name}: the target of text {len(start)} has no token to measure")
+            # What stands after the last of the target is only ever predicted, never read.
+            stop.append(min(int(content[-1]) + 2, max_tokens))
+            start.append(int(content[0]) + 1)
+            token_ids.append(np.array([start_token, *ids], dtype=np.int32)[: stop[-1]])
+    return TokenizedTargets(
+        token_ids=np.concatenate(token_ids),
+        token_start=np.concatenate([[0], np.cumsum([len(ids) for ids in token_ids])]),
+        start=np.array(start, dtype=np.int64),
+        stop=np.array(stop, dtype=np.int64),
+    )
