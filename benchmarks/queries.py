@@ -20,10 +20,10 @@ import polars as pl
 import pyarrow as pa
 from table import print_table
 
+from neuronlake.ingest.layers import FeedForward, Layer, Place
 from neuronlake.ingest.measurement import PART_ROWS
 from neuronlake.ingest.rows import RunKeys, neuron_function_rows, records
 from neuronlake.ingest.scoring import SCORE_NAMES, Scores
-from neuronlake.ingest.sites import Site
 from neuronlake.queries.database import Database
 from neuronlake.queries.materialize import materialize
 from neuronlake.schema.store import Store
@@ -100,20 +100,23 @@ def generate(store, arguments):
         }
         for (family, function), count in zip(names, positive.tolist(), strict=True)
     ]
-    sites = [Site("encoder", layer, f"layer.{layer}", (), width, "relu", False) for layer in range(N_LAYERS)]
+    every = [
+        Layer("encoder", layer, (FeedForward(Place(f"layer.{layer}"), width, None, (), (), None, "relu", False),))
+        for layer in range(N_LAYERS)
+    ]
     layers = [
         {
             "stack": "encoder",
-            "layer": site.layer,
+            "layer": layer.layer,
             "n_neurons": width,
             "activation_function": "relu",
             "is_gated": False,
-            "module_path": site.module_path,
+            "module_path": layer.feed_forwards[0].path,
         }
-        for site in sites
+        for layer in every
     ]
     per_part = max(1, PART_ROWS // (width * len(names)))
-    parts = [sites[first : first + per_part] for first in range(0, N_LAYERS, per_part)]
+    parts = [every[first : first + per_part] for first in range(0, N_LAYERS, per_part)]
     for checkpoint in range(arguments.checkpoints):
         keys = RunKeys(f"{checkpoint:016x}", MODEL, f"step{1000 * checkpoint}", 1000 * checkpoint)
         if store.commit(keys.run_id):
@@ -123,10 +126,10 @@ def generate(store, arguments):
         with store.job(keys.run_id, kind="run") as job:
             for number, part in enumerate(parts):
                 tables = []
-                for site in part:
-                    scores = np.take(template, np.arange(width) + site.layer * width + shift, axis=0, mode="wrap")
+                for layer in part:
+                    scores = np.take(template, np.arange(width) + layer.layer * width + shift, axis=0, mode="wrap")
                     scores = chance + growth * (scores - chance)
-                    tables.append(neuron_function_rows(keys, site, Scores(scores, None, None, None), tuple(names)))
+                    tables.append(neuron_function_rows(keys, layer, Scores(scores, None, None, None), tuple(names)))
                 job.write("neuron_functions", pa.concat_tables(tables), part=number, **where)
             for name, rows in (("runs", [run_row()]), ("layers", layers), ("run_functions", functions)):
                 job.write(name, records(name, keys, rows), **where)

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 from table import print_table
 
 from neuronlake.ingest.labels import LabelIndex
+from neuronlake.ingest.layers import FeedForward, Layer, Place
 from neuronlake.ingest.measurement import PART_ROWS
 from neuronlake.ingest.rows import RunKeys, neuron_function_rows
 from neuronlake.ingest.scoring import SCORE_NAMES, score
-from neuronlake.ingest.sites import Site
 from neuronlake.schema import parquet
 from neuronlake.schema.conformance import check
 from neuronlake.schema.store import Store
@@ -61,9 +61,9 @@ def make_layer(generator, layer, labels, dense, *, n_neurons):
     weights = generator.standard_normal((n_neurons, n_functions)) * (generator.random((n_neurons, n_functions)) < 0.02)
     noise = generator.standard_normal((n_neurons, len(dense)), dtype=np.float32)
     activations = np.maximum(weights.astype(np.float32) @ dense.T + noise - 0.5, 0)
-    site = Site("encoder", layer, f"layer.{layer}.output", (), n_neurons, "relu", False)
+    network = FeedForward(Place(f"layer.{layer}.output"), n_neurons, None, (), (), None, "relu", False)
     keys = RunKeys("0123456789abcdef", "model", "step1000", 1000)
-    return neuron_function_rows(keys, site, score(activations, labels), labels.functions)
+    return neuron_function_rows(keys, Layer("encoder", layer, (network,)), score(activations, labels), labels.functions)
 
 
 def make_parts(arguments):

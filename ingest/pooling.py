@@ -46,6 +46,7 @@ class SpansOnDevice:
         self.n_tokens = self._stop - self._start
         self._layouts: dict[int, _Layout] = {}
         self._pairs: dict[tuple[torch.device, bool], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._owners: dict[tuple[torch.device, bool], torch.Tensor | None] = {}
 
     def layout(self, tokens_per_text: int) -> "_Layout":
         """Return where spans lie when each text takes so many rows: models may pad further by themselves."""
@@ -69,6 +70,16 @@ class SpansOnDevice:
             offset = torch.arange(len(instance)) - torch.repeat_interleave(n_tokens.cumsum(0) - n_tokens, n_tokens)
             self._pairs[device, is_last_only] = instance.to(device), (begin[instance] + offset).to(device)
         return self._pairs[device, is_last_only]
+
+    def owner(self, device: torch.device, *, is_last_only: bool) -> torch.Tensor | None:
+        """Return the instance that each token lies in [tokens], -1 for none; None if a token lies in several."""
+        key = device, is_last_only
+        if key not in self._owners:
+            instance, token = self.pairs(device, is_last_only=is_last_only)
+            owner = torch.full((self.shape[0] * self.shape[1],), -1, device=device)
+            owner[token] = instance
+            self._owners[key] = owner if int((owner >= 0).sum()) == len(token) else None
+        return self._owners[key]
 
     def _first(self, tokens_per_text: int) -> torch.Tensor:
         return self._row * tokens_per_text + self._start
@@ -149,7 +160,8 @@ class BankPool:
                 dtype=torch.float32 if self._pooling == "mean" else values.dtype,
                 device=values.device,
             )
-        values = values[row]
+        if row is not None:
+            values = values.index_select(0, row)
         match self._pooling:
             case "mean":
                 self._reduced.index_add_(0, target, values.float())
@@ -159,7 +171,7 @@ class BankPool:
                 values = values.abs() if self._pooling == "abs_max" else values
                 self._reduced.scatter_reduce_(0, target[:, None].expand(-1, self._width), values, "amax")
 
-    def send(self, token: torch.Tensor, expert: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def send(self, token: torch.Tensor, expert: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Count tokens as sent to experts, without values; return each one's place and row, as `_entries` does."""
         target, row = self._entries(token, expert, is_last_only=False)
         if self._n_sent is None:
@@ -187,11 +199,19 @@ class BankPool:
 
     def _entries(
         self, token: torch.Tensor, expert: torch.Tensor, *, is_last_only: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return, of each row that is of an instance's token, its place (instance * experts + expert) and the row.
 
-        A token lies in any number of instances, and has any number of rows.
+        A token lies in any number of instances, and has any number of rows. The rows are None where they are all, each
+        once and in order.
         """
+        owner = self._spans.owner(token.device, is_last_only=is_last_only)
+        if owner is not None:
+            instance = owner[token]
+            row = torch.nonzero(instance >= 0).flatten()
+            if len(row) == len(token):
+                return instance * self._n_experts + expert, None
+            return instance[row] * self._n_experts + expert[row], row
         instance, wanted = self._spans.pairs(token.device, is_last_only=is_last_only)
         order = torch.argsort(token)
         n_rows = torch.bincount(token, minlength=self._spans.shape[0] * self._spans.shape[1])

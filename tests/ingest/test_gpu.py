@@ -14,7 +14,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["bert", "llama"])
+@pytest.mark.parametrize("kind", ["bert", "llama", "t5", "olmoe", "switch"])
 def test_a_gpu_measures_what_a_cpu_measures(store, make_corpus, tiny_model, read_rows, words, kind):
     texts = [" ".join(words[shift:] + words[:shift]) for shift in range(len(words))]
     make_corpus(store, [Instance(text, {"task/odd": index % 2 == 1}) for index, text in enumerate(texts)])

@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -346,3 +347,31 @@ def test_the_gguf_file_of_smollm2_on_pypi_loads():
     model = load(str(file))
     assert (model.name, [part.stack for part in model.parts]) == ("SmolLM2-135M-Instruct.Q4_1", ["decoder"])
     assert (model.config.num_hidden_layers, model.config.intermediate_size) == (30, 1536)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs to split over")
+def test_layers_are_split_over_gpus_only(tiny_model):
+    with pytest.raises(
+        IngestError, match="does not fit on the 0 GPUs there are; device split spreads layers over GPUs"
+    ):
+        load(str(tiny_model("llama")), device="split")
+
+
+def test_a_model_that_accelerate_has_placed_is_read_like_any_other(tiny_model):
+    from accelerate import dispatch_model
+
+    from neuronlake.ingest.capture import capture
+    from neuronlake.ingest.layers import find_layers
+    from neuronlake.ingest.pooling import Spans
+
+    model = load(str(tiny_model("olmoe")))
+    layers = find_layers(model.module, model.config, stack="decoder", name="tiny")
+    spans = {"decoder": Spans(np.array([0, 1]), np.array([0, 1]), np.array([6, 4]), (2, 6))}
+    input_ids = torch.arange(12).reshape(2, 6)
+    read = []
+    for _ in range(2):
+        with torch.inference_mode(), capture(model.module, layers) as reading, reading.batch(spans):
+            model.module(input_ids)
+        read.append(reading.pooled())
+        dispatch_model(model.module, {"": "cpu"}, force_hooks=True)
+    assert all(torch.equal(before, after) for before, after in zip(*read, strict=True))
