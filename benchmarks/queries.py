@@ -20,7 +20,7 @@ import polars as pl
 import pyarrow as pa
 from table import print_table
 
-from neuronlake.ingest.layers import FeedForward, Layer, Place
+from neuronlake.ingest.feed_forwards import FeedForward, Layer, Place
 from neuronlake.ingest.measurement import PART_ROWS
 from neuronlake.ingest.rows import RunKeys, neuron_function_rows, records
 from neuronlake.ingest.scoring import SCORE_NAMES, Scores

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from table import print_table
 
+from neuronlake.ingest.feed_forwards import FeedForward, Layer, Place
 from neuronlake.ingest.labels import LabelIndex
-from neuronlake.ingest.layers import FeedForward, Layer, Place
 from neuronlake.ingest.measurement import PART_ROWS
 from neuronlake.ingest.rows import RunKeys, neuron_function_rows
 from neuronlake.ingest.scoring import SCORE_NAMES, score

@@ -88,9 +88,12 @@ and held against a recomputation from the weights and the definition of its feed
 their router (`tests/architectures`). Values agree within {tolerance:.0e} of the layer's largest, the number of neurons
 is the one the configuration implies, and reading leaves the model's outputs the same to the bit.
 
-**{n_verified} classes are verified, {n_experts} of them with native experts; {n_refused} are refused**, with the error
-that is shown. A class that is not listed is read if every weight of its blocks can be told apart, and refused
-otherwise: never read in part.
+A text's neurons are also the same alone and padded beside a longer one; of the few architectures in which they are not,
+texts of equal length are run together. All in float32 on a CPU.
+
+**{n_verified} classes are verified, {n_experts} of them with native experts; {n_refused} are refused.** A class that is
+not listed is read if every weight can be told to be of a feed-forward network or not, and refused otherwise: never read
+in part.
 
 Neurons of a layer are numbered through its routed experts (expert e, unit i: e × width + i), then through what every
 token passes: dense networks and shared experts, whose `native_expert` is NULL. The site `gate` exists where the
@@ -99,14 +102,17 @@ series are refused.
 
 ## Verified
 
-| class | model type | stacks | feed-forward network | sites |
-|---|---|---|---|---|
+*Shared*: shared experts, or a dense network beside the experts. *Dense layers*: besides those with experts. Where the
+nonlinearity of a gated network is a function of the code, not a module, only `activation` can be read.
+
+| class | model type | stacks | gated | experts | shared | dense layers | sites |
+|---|---|---|---|---|---|---|---|
 {verified}
 
 ## Refused
 
-| class | model type | why |
-|---|---|---|
+| class | model type | why | the error, of a tiny model |
+|---|---|---|---|
 {refused}
 """
 
@@ -119,15 +125,23 @@ def architectures_page() -> str:
     found = zoo_verdicts.verdicts()
     verified = [each for each in found if not each.refused]
     refused = [each for each in found if each.refused]
-    rows = [(each, (", ".join(each.stacks), each.network, ", ".join(each.sites))) for each in verified]
+    yes = {True: "yes", False: ""}
+    rows = [
+        [
+            each.class_name, each.model_type, ", ".join(each.stacks), yes[each.is_gated], yes[bool(each.n_experts)],
+            yes[each.has_shared], yes[bool(each.n_experts) and each.has_dense_layers], ", ".join(each.sites),
+        ]
+        for each in verified
+    ]  # fmt: skip
+    refusals = [[each.class_name, each.model_type, zoo_verdicts.REASONS[each.kind], each.refused] for each in refused]
     return ARCHITECTURES.format(
         note=NOTE,
         tolerance=zoo_verdicts.TOLERANCE,
         n_verified=len({each.class_name for each in verified}),
         n_experts=len({each.class_name for each in verified if each.n_experts}),
         n_refused=len({each.class_name for each in refused}),
-        verified="\n".join(f"| {each.class_name} | {each.model_type} | {' | '.join(cells)} |" for each, cells in rows),
-        refused="\n".join(f"| {each.class_name} | {each.model_type} | {each.refused} |" for each in refused),
+        verified="\n".join(f"| {' | '.join(cells)} |" for cells in rows),
+        refused="\n".join(f"| {' | '.join(cells)} |" for cells in refusals),
     )
 
 

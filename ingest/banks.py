@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import IngestError
-from .layers import FeedForward
+from .feed_forwards import FeedForward
 from .sites import Seen, Site, Visitor, checked, tap_module
 
 __all__ = ["bank_input", "every_expert", "tap_bank"]
@@ -37,6 +37,8 @@ def tap_bank(module: nn.Module, network: FeedForward, site: Site, visit: Visitor
     if network.members:
         _tap_modules(module, bank, network, site, visit, undo)
         return
+    if site == "gate":
+        _check_gate(bank, network.width)
     watch: _Watch = bank.__dict__.get(_WATCH) or _Watch(bank, network)
     watch.add(site, visit)
     undo.callback(watch.remove, site, visit)
@@ -204,13 +206,18 @@ def _at_site(bank: nn.Module, projected: torch.Tensor, site: Site) -> torch.Tens
         return result
     # The activation is linear in up: up * act(gate), or (up + 1) * act(gate) in GPT-OSS and its kin. Its slope is
     # act(gate), to the bit, without knowing which.
-    few = projected[:_CHECKED_ROWS].float()
-    values = [apply_gate(bank, _with_up(bank, few, up)) for up in (0.0, 0.5, 1.0)]
-    bend = float((values[0] + values[2] - 2 * values[1]).abs().max())
-    if bend > 1e-5 * float((values[2] - values[0]).abs().max()):
-        raise IngestError(f"{type(bank).__name__}: its activation is not act(gate) times up, so it has no site gate")
     result = apply_gate(bank, _with_up(bank, projected, 1.0)) - apply_gate(bank, _with_up(bank, projected, 0.0))
     return result
+
+
+def _check_gate(bank: nn.Module, width: int) -> None:
+    """Refuse the gate of experts whose activation is not linear in up."""
+    apply_gate = type(bank)._apply_gate  # type: ignore[attr-defined]
+    device = next(bank.parameters()).device
+    gates = torch.linspace(-4, 4, 2 * width, device=device)[None]
+    at_zero, at_half, at_one = (apply_gate(bank, _with_up(bank, gates, up)) for up in (0.0, 0.5, 1.0))
+    if float((at_zero + at_one - 2 * at_half).abs().max()) > 1e-5 * float((at_one - at_zero).abs().max()):
+        raise IngestError(f"{type(bank).__name__}: its activation is not act(gate) times up, so it has no site gate")
 
 
 def _with_up(bank: nn.Module, projected: torch.Tensor, up: float) -> torch.Tensor:

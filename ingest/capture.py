@@ -1,6 +1,7 @@
 """Reading neurons while a model runs: each instance's tokens are pooled, and nothing else is kept."""
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -8,12 +9,15 @@ from torch import nn
 
 from ..errors import IngestError
 from .banks import bank_input, every_expert
-from .layers import FeedForward, Layer, Place, Stack
+from .feed_forwards import FeedForward, Layer, Place, Stack
 from .pooling import BankPool, Pooling, Spans, SpansOnDevice, pool
 from .sites import Router, Seen, Site
 from .taps import tapped
 
 __all__ = ["Capture", "capture"]
+
+# Experts that are pooled together when they are read blindly: each alone would be too little work.
+_EXPERTS_TOGETHER = 16
 
 
 class Capture:
@@ -55,7 +59,8 @@ class Capture:
         IngestError
             If a network did not run.
         """
-        return [torch.cat([self._pooled(each) for each in layer.feed_forwards], 1) for layer in self._layers]
+        found = [[self._pooled(each) for each in layer.feed_forwards] for layer in self._layers]
+        return [each[0] if len(each) == 1 else torch.cat(each, 1) for each in found]
 
     def routed(self) -> list[torch.Tensor]:
         """Return the share of each instance's tokens that the router sent to each expert, for layers that have experts.
@@ -69,7 +74,7 @@ class Capture:
         for layer in self._layers:
             if layer.bank is not None:
                 n_sent = self._banks[layer.bank.down].n_sent()
-                n_tokens = self._spans[layer.stack].n_tokens.to(n_sent.device)
+                n_tokens = self._spans[layer.stack].n_tokens(n_sent.device)
                 shares.append(n_sent / n_tokens[:, None])
         return shares
 
@@ -100,8 +105,12 @@ class Capture:
         """Pool what every expert of a bank makes of every token, if they are read blindly."""
         if self._is_open and self._router == "blind":
             spans = self._spans[self._stack[network.down]]
+            layout = spans.layout(spans.shape[1], hidden.device)
             experts = every_expert(module, network, self._site, hidden)
-            self._dense[network.down] = torch.cat([self._pool_tokens(network, each, spans) for each in experts], 1)
+            pooled = []
+            while some := list(itertools.islice(experts, _EXPERTS_TOGETHER)):
+                pooled.append(pool(torch.cat(some, 1), layout, spans.n_instances, self._pooling))
+            self._dense[network.down] = torch.cat(pooled, 1)
 
     def _visit_dense(self, network: FeedForward, values: torch.Tensor) -> None:
         if network.down in self._dense:
@@ -124,7 +133,7 @@ class Capture:
                 f"{network.path} received {tuple(values.shape)}, not {n_texts} texts x {n_tokens} tokens x "
                 f"{width} neurons"
             )
-        return pool(values.reshape(-1, width), spans.layout(per_text), spans.n_instances, self._pooling)
+        return pool(values.reshape(-1, width), spans.layout(per_text, values.device), spans.n_instances, self._pooling)
 
     def _pooled(self, network: FeedForward) -> torch.Tensor:
         if network.n_experts is not None and self._router == "routed":

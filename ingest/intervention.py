@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import nn
 
-from .layers import FeedForward, Layer
+from .feed_forwards import FeedForward, Layer
 from .sites import Seen, Site
 from .taps import tapped
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from ..errors import IngestError
 from ..schema.store import Job, Store, neuronlake_version
 from . import rows
+from .feed_forwards import Layer
 from .forward import run_texts
-from .layers import Layer
 from .measurement import Measurement, prepare
 from .progress import Progress, SilentProgress
 from .scoring import NonFiniteError, Scores, score
@@ -148,13 +148,14 @@ def measure(work: Measurement, job: Job, progress: Progress) -> None:
     if not parts:
         return
     layers = [layer for _, part in parts for layer in part]
-    banks = [layer.bank for layer in layers if layer.bank is not None]
     n_neurons = sum(layer.n_neurons for layer in layers)
     with job.scratch() as folder:
-        activations = _spool(work, n_neurons, work.settings.storage, folder, "activations")
+        n_experts = sum(layer.n_native_experts for layer in layers)
+        memory_bytes = work.chunk_bytes * n_neurons // (n_neurons + n_experts)
+        activations = _spool(work, n_neurons, work.settings.storage, memory_bytes, folder / "activations")
         # Shares of tokens are kept as they are: small beside the activations, and sums of them must come out.
-        n_experts = sum(bank.n_experts or 0 for bank in banks)
-        routing = _spool(work, n_experts, "float32", folder, "routing") if banks else None
+        rest = work.chunk_bytes - memory_bytes
+        routing = _spool(work, n_experts, "float32", rest, folder / "routing") if n_experts else None
         run_texts(work, layers, activations, routing, progress)
         progress.phase("scoring", total=n_neurons, unit="neurons")
         first_neuron = first_expert = 0
@@ -162,8 +163,8 @@ def measure(work: Measurement, job: Job, progress: Progress) -> None:
             found = []
             for layer in part:
                 shares = None
-                if routing is not None and layer.bank is not None:
-                    last_expert = first_expert + (layer.bank.n_experts or 0)
+                if routing is not None and layer.n_native_experts:
+                    last_expert = first_expert + layer.n_native_experts
                     shares = routing.block(first_expert, last_expert)
                     first_expert = last_expert
                 found.append((_score_layer(work, layer, activations, first_neuron, progress), shares))
@@ -171,15 +172,10 @@ def measure(work: Measurement, job: Job, progress: Progress) -> None:
             _write_part(work, job, number, part, found)
 
 
-def _spool(work: Measurement, n_rows: int, storage: Storage, folder: Path, name: str) -> Spool:
-    return Spool(
-        n_rows,
-        len(work.tokens.instance_id),
-        storage=storage,
-        memory_bytes=work.chunk_bytes,
-        folder=folder,
-        name=name,
-    )
+def _spool(work: Measurement, n_rows: int, storage: Storage, memory_bytes: int, folder: Path) -> Spool:
+    folder.mkdir()
+    n_instances = len(work.tokens.instance_id)
+    return Spool(n_rows, n_instances, storage=storage, memory_bytes=memory_bytes, folder=folder)
 
 
 def _is_staged(job: Job, part: int) -> bool:
@@ -270,7 +266,7 @@ def write_run(work: Measurement, job: Job, started_at: datetime.datetime) -> Non
             "stack": layer.stack,
             "layer": layer.layer,
             "n_neurons": layer.n_neurons,
-            "n_native_experts": None if layer.bank is None else layer.bank.n_experts,
+            "n_native_experts": layer.n_native_experts or None,
             "activation_function": layer.feed_forwards[0].activation_function,
             "is_gated": layer.feed_forwards[0].is_gated,
             "module_path": ", ".join(each.path for each in layer.feed_forwards),

@@ -13,19 +13,18 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import cast
 
 from torch import nn
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.activations import ACT2CLS
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import IngestError
+from .feed_forwards import FeedForward, Layer, Place, Stack
 from .widths import expert_counts, layer_counts, padding_multiple, residual_widths, widths
 
-__all__ = ["FeedForward", "Layer", "Place", "Stack", "find_layers", "is_fused_bank"]
-
-Stack = Literal["encoder", "decoder"]
+__all__ = ["find_layers", "is_fused_bank"]
 
 _ACTIVATION_KEYS = (
     "hidden_act",
@@ -39,6 +38,7 @@ _ACTIVATION_KEYS = (
     "ff_activation",
     "dense_act",
 )
+_UNKNOWN = "unknown"
 _ACTIVATIONS = tuple(cast("type", each[0] if isinstance(each, tuple) else each) for each in ACT2CLS.values())
 _ACTIVATION_NAME = re.compile(r"gelu|relu|silu|activation", re.IGNORECASE)
 
@@ -48,112 +48,20 @@ _MIXER = re.compile(
 )
 _FEED_FORWARD = re.compile(r"FeedForward|FFN|MLP|Mlp|MoE$|Moe$|Experts|DecoderLayer|EncoderLayer")
 # Weights in a block that are of no neuron: norms, routers, the bypasses and rescalings around a feed-forward network.
+# One that has a feed-forward width is not taken for such, for a gate projection may be called gate.
 _AUXILIARY = re.compile(
     r"(^|\.)(\w*norm\w*|router|gate|wg|shared_expert_gate|per_layer_input_gate|per_layer_projection|\w+_hyper_connection"
-    r"|\w+_hc|bottleneck|receptance|altup|laurel|adapter_modules|\w+_adapter_list)(\.|$)|^\.linear\.",
+    r"|bottleneck|receptance|altup|laurel|adapter_modules)(\.|$)|^\.linear\.",
     re.IGNORECASE,
+)
+# The same, whatever their shape.
+_BESIDE = re.compile(r"(^|\.)(\w+_hc|\w+_adapter_list)(\.|$)")
+# Weights before and behind the blocks that are of no neuron, beside embeddings.
+_OUTSIDE = re.compile(
+    r"emb|pooler|project|rel_pos|relative|hc_head|hyper_connection|contact_head|altup|norm", re.IGNORECASE
 )
 # Architectures whose blocks see [tokens, texts, hidden], by model type.
 _TIME_FIRST = frozenset({"fsmt", "xlnet"})
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A module, and which of its calls in a forward pass is meant: layers may share weights or a nonlinearity.
-
-    Parameters
-    ----------
-    path
-        The module.
-    call
-        The call, 0 the first.
-    n_calls
-        How often it runs in a forward pass.
-    """
-
-    path: str
-    call: int = 0
-    n_calls: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class FeedForward:
-    """One feed-forward network, or one bank of experts: a run of neurons of a layer.
-
-    Parameters
-    ----------
-    down
-        The down projection, whose input is the neurons' activations; of a bank, the module that holds the experts.
-    n_neurons
-        Width, over all experts.
-    n_experts
-        Experts of a bank, None of a dense network.
-    members
-        The experts of a bank that has one module for each; empty where all are held in one tensor.
-    input_paths
-        The projections that lead to the neurons; empty of a bank.
-    nonlinearity
-        The module that applies the nonlinearity; None where a function does.
-    activation_function
-        The nonlinearity, as the configuration names it.
-    is_gated
-        Whether the activation is act(gate) * up.
-    is_time_first
-        Whether its tensors are [tokens, texts, ...].
-    pads_to
-        Multiple to which the model lengthens texts by itself, at their ends; 0 if it does not.
-    """
-
-    down: Place
-    n_neurons: int
-    n_experts: int | None
-    members: tuple["FeedForward", ...]
-    input_paths: tuple[str, ...]
-    nonlinearity: Place | None
-    activation_function: str
-    is_gated: bool
-    is_time_first: bool = False
-    pads_to: int = 0
-
-    @property
-    def path(self) -> str:
-        """The module the network is named by."""
-        return self.down.path
-
-    @property
-    def width(self) -> int:
-        """Neurons of the network, or of each of its experts."""
-        return self.n_neurons // (self.n_experts or 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """The neurons of one block.
-
-    Parameters
-    ----------
-    stack
-        encoder or decoder.
-    layer
-        0 at the embedding side, within its stack.
-    feed_forwards
-        Its networks in the order of their neurons: the routed experts before what every token passes.
-    """
-
-    stack: Stack
-    layer: int
-    feed_forwards: tuple[FeedForward, ...]
-
-    @property
-    def n_neurons(self) -> int:
-        """Neurons over all networks and experts."""
-        return sum(each.n_neurons for each in self.feed_forwards)
-
-    @property
-    def bank(self) -> FeedForward | None:
-        """The routed experts, None in a dense layer. They are the layer's first neurons."""
-        first = self.feed_forwards[0]
-        return None if first.n_experts is None else first
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +113,7 @@ class _Finder:
         self._widths = widths(config)
         self._residuals = residual_widths(config)
         self._activation_function = next(
-            (value for key in _ACTIVATION_KEYS if isinstance(value := getattr(config, key, None), str)), "unknown"
+            (value for key in _ACTIVATION_KEYS if isinstance(value := getattr(config, key, None), str)), _UNKNOWN
         )
 
     def find(self, stack: Stack, root: str) -> tuple[Layer, ...]:
@@ -232,6 +140,7 @@ class _Finder:
                 "cannot be numbered"
             )
         path, blocks = chosen[0]
+        self._check_outside(root, path)
         order: Sequence[int] = range(len(blocks))
         n_groups = getattr(self._config, "num_hidden_groups", None)
         if n_groups == len(blocks):  # ALBERT: the layers of a group share its weights
@@ -263,13 +172,48 @@ class _Finder:
             is_depthwise = weight.ndim == 3 and weight.shape[1] == 1  # a convolution over tokens, channel by channel
             if weight.ndim < 2 or is_depthwise or any(name.startswith(f"{each}.") for each in claimed):
                 continue
-            if self._is_mixer(name, path) or _AUXILIARY.search(name.removeprefix(path)):
+            if self._is_mixer(name, path) or self._is_auxiliary(name.removeprefix(path), tuple(weight.shape)):
                 continue
             raise IngestError(
                 f"{self._kind}: block {index} holds {name} {list(weight.shape)}, which is no feed-forward layer that "
                 f"can be read, nor known to be none (widths by the configuration: {sorted(self._widths)})"
             )
+        self._check_no_numbered_experts(path, index, dense)
         return (*banks, *dense)
+
+    def _check_no_numbered_experts(self, path: str, index: int, dense: list[FeedForward]) -> None:
+        """Refuse networks that are numbered and stand beside a router: experts that are not run on every token."""
+        alike = Counter(re.sub(r"\.\d+\.", ".#.", network.path.removeprefix(path)) for network in dense)
+        counts = expert_counts(self._config)
+        routers = [
+            name
+            for name, weight in self._module.get_submodule(path).named_parameters(prefix=path)
+            if re.search(r"\.(router|gate)\.", name) and weight.ndim == 2 and len(weight) in counts
+        ]
+        if routers and max(alike.values(), default=0) > 1:
+            raise IngestError(
+                f"{self._kind}: block {index} holds several networks {max(alike, key=alike.__getitem__)} beside the "
+                f"router {routers[0]}: experts of a kind that cannot be read"
+            )
+
+    def _check_outside(self, root: str, blocks: str) -> None:
+        """Refuse weights of a stack outside its blocks that are not known to be no feed-forward layer."""
+        top = self._module.get_submodule(root)
+        apart = [blocks]  # the blocks, and models of other things, such as images
+        for path, each in top.named_modules(prefix=root):
+            if isinstance(each, PreTrainedModel) and path != root:
+                apart.append(path)
+        for path, each in top.named_modules(prefix=root):
+            if isinstance(each, nn.Embedding) or any(f"{path}.".startswith(f"{other}.") for other in apart):
+                continue
+            for name, weight in each.named_parameters(prefix=path, recurse=False):
+                relative = name.removeprefix(f"{root}.") if root else name
+                if weight.ndim < 2 or _OUTSIDE.search(relative) or self._is_mixer(f"{root}.{relative}", root):
+                    continue
+                raise IngestError(
+                    f"{self._kind}: outside its blocks {blocks} it holds {name} {list(weight.shape)}, which is not "
+                    "known to be no feed-forward layer"
+                )
 
     def _banks(self, path: str) -> list[FeedForward]:
         banks = []
@@ -303,7 +247,7 @@ class _Finder:
             for each in _linears(self._module.get_submodule(path), path)
             if not any(each.path.startswith(f"{bank}.") for bank in banks)
             and not self._is_mixer(each.path, path)
-            and not _AUXILIARY.search(each.path.removeprefix(path))
+            and not self._is_auxiliary(each.path.removeprefix(path), (each.n_inputs, each.n_outputs))
         ]
         found: dict[_Linear, FeedForward] = {}
         claimed: set[_Linear] = set()
@@ -321,8 +265,18 @@ class _Finder:
             claimed |= {down, *inputs}
             nonlinearity = self._nonlinearity(inputs[0].path, path)
             paths = tuple(each.path for each in inputs)
+            if network.activation_function == _UNKNOWN and nonlinearity is not None:
+                name = type(self._module.get_submodule(nonlinearity.path)).__name__
+                network = replace(network, activation_function=name)
             found[down] = replace(network, input_paths=paths, nonlinearity=nonlinearity)
         return [found[down] for down in linears if down in found]
+
+    def _is_auxiliary(self, relative: str, shape: tuple[int, ...]) -> bool:
+        """Return whether a weight is known to be of no neuron."""
+        if _BESIDE.search(relative):
+            return True
+        has_width = any(size in (width, 2 * width) for size in shape for width in self._widths - self._residuals)
+        return bool(_AUXILIARY.search(relative)) and not has_width
 
     def _network(self, path: str, n_neurons: int, *, is_gated: bool, n_experts: int | None = None) -> FeedForward:
         return FeedForward(

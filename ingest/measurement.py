@@ -1,6 +1,7 @@
 """One checkpoint on one corpus with given settings, ready to be measured."""
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,15 +12,16 @@ from ..schema.identity import identifier
 from ..schema.store import Store
 from ..schema.tables import SCHEMA_VERSION
 from . import rows
+from .feed_forwards import Layer
 from .labels import LabelIndex
-from .layers import Layer, find_layers
-from .models import Model, counts_positions_from_padding, load
+from .layers import find_layers
+from .models import Model, first_position, load
 from .progress import Progress
 from .settings import Resources, Settings
 from .sites import Router, check_site
 from .stored_corpus import StoredCorpus
 from .targets import TokenizedTargets, tokenize_targets
-from .tokens import TokenizedCorpus, tokenize
+from .tokens import Batch, TokenizedCorpus, tokenize
 
 __all__ = ["Measurement", "prepare"]
 
@@ -52,6 +54,10 @@ class Measurement:
         """Tokens in one batch."""
         return self.resources.batch_tokens or (4096 if self.resources.device == "cpu" else 32768)
 
+    def batches(self) -> Iterator[Batch]:
+        """Cut the texts into batches."""
+        return self.tokens.batches(self.batch_tokens, of_equal_lengths=self.model.sees_padding)
+
     @property
     def chunk_bytes(self) -> int:
         """Memory for pooled activations; the rest is for blocks of neurons while they are scored."""
@@ -74,7 +80,7 @@ class Measurement:
     @property
     def router(self) -> Router | None:
         """How experts are read, None in a model that has none."""
-        return self.settings.router if any(layer.bank for layer in self.layers) else None
+        return _router(self.settings, self.layers)
 
     def parts(self) -> list[list[Layer]]:
         """Cut the layers into parts of about `PART_ROWS` rows of neuron_functions."""
@@ -129,7 +135,9 @@ def prepare(
         for layer in find_layers(loaded.module, part.config, stack=part.stack, name=loaded.name, root=part.path)
     )
     layers = _select(every, settings.layers)
-    _check(loaded, layers, settings, resources)
+    for layer in layers:
+        for network in layer.feed_forwards:
+            check_site(network, settings.site)
     settings = dataclasses.replace(settings, max_tokens=min(settings.max_tokens, _position_limit(loaded)))
     tokens = tokenize(stored, loaded.tokenizer, max_tokens=settings.max_tokens)
     targets = None
@@ -137,6 +145,8 @@ def prepare(
         targets = tokenize_targets(
             stored, loaded.tokenizer, start_token=_start_token(loaded), max_tokens=settings.max_tokens
         )
+        if targets.n_truncated:
+            progress.note(f"{targets.n_truncated:,} targets are cut at {settings.max_tokens} tokens")
     if len(layers) == len(every):  # to name all is to name none
         settings = dataclasses.replace(settings, layers=None)
     definition = {
@@ -150,8 +160,7 @@ def prepare(
         "targets_sha256": None if targets is None else targets.sha256(),
         **dataclasses.asdict(settings),
     }
-    if not any(layer.bank for layer in layers):  # without experts it means nothing
-        del definition["router"]
+    definition["router"] = _router(settings, layers)
     if [part.stack for part in loaded.parts] == ["decoder"]:
         _note_shared_beginnings(tokens, progress)
     labels = stored.label_index(tokens.instance_id, tokens.text)
@@ -183,15 +192,9 @@ def _select(every: tuple[Layer, ...], chosen: tuple[int, ...] | None) -> tuple[L
     return tuple(layer for layer in every if layer.layer in chosen)
 
 
-def _check(model: Model, layers: tuple[Layer, ...], settings: Settings, resources: Resources) -> None:
-    """Refuse what cannot be read as asked before anything runs."""
-    for layer in layers:
-        for network in layer.feed_forwards:
-            check_site(network, settings.site)
-    if resources.padding_side == "left" and any(hasattr(each, "expert_capacity") for each in model.module.modules()):
-        raise IngestError(
-            f"model {model.name}: its experts have a capacity, which padding on the left would use up; pad on the right"
-        )
+def _router(settings: Settings, layers: tuple[Layer, ...]) -> Router | None:
+    """Return how experts are read, None where there are none to read: asking means nothing there."""
+    return settings.router if any(layer.bank for layer in layers) else None
 
 
 def _start_token(model: Model) -> int:
@@ -205,8 +208,8 @@ def _start_token(model: Model) -> int:
 def _position_limit(model: Model) -> int:
     """Return the longest text the model takes, in tokens."""
     limits = [int(model.tokenizer.model_max_length), (1 << 31) - 1]
-    positions = getattr(model.config, "max_position_embeddings", None)
+    names = ("max_position_embeddings", "max_encoder_position_embeddings")
+    positions = next((value for name in names if (value := getattr(model.config, name, None)) is not None), None)
     if positions is not None and positions > 0:  # XLNet, which has no limit, says -1
-        first = model.config.pad_token_id + 1 if counts_positions_from_padding(model.module) else 0
-        limits.append(positions - first)
+        limits.append(positions - first_position(model.module))
     return min(limits)

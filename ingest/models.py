@@ -26,10 +26,12 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from ..errors import IngestError, UnknownNameError, one_line
-from .layers import Stack, is_fused_bank
+from .devices import device_map, place
+from .feed_forwards import Stack
+from .trials import is_causal, sees_padding
 from .weights import plain
 
-__all__ = ["DType", "Model", "Part", "counts_positions_from_padding", "is_causal", "load", "parse_step", "stack_parts"]
+__all__ = ["DType", "Model", "Part", "first_position", "load", "parse_step", "stack_parts"]
 
 DType = Literal["float32", "bfloat16", "float16"]
 
@@ -79,9 +81,11 @@ class Model:
     tokenizer
         A fast tokenizer.
     weights_sha256
-        Digest of the body's parameters and buffers: names, types, shapes and bytes.
+        Digest of the parameters and buffers of the text model, decoder included: names, types, shapes and bytes.
     seed
         Seed of a random initialisation, None for given weights.
+    sees_padding
+        Whether a text's states depend on its padding, so that texts must run unpadded.
     notice
         What the caller should be told about the choice of body, None if nothing.
     """
@@ -95,6 +99,7 @@ class Model:
     tokenizer: PreTrainedTokenizerBase
     weights_sha256: str
     seed: int | None
+    sees_padding: bool
     notice: str | None
 
 
@@ -161,13 +166,14 @@ def _load(
         stored_revision = revision or "main"
         step = parse_step(stored_revision)
     else:
-        whole = _initialise(config, random_init, label).to(getattr(torch, dtype))
+        whole = _initialise(config, random_init, label, dtype)
         stored_revision = f"random-{random_init}"
         step = 0
     whole, notice = _text_model(whole, label)
     digest = _digest(whole, label)
     body, parts = stack_parts(whole, with_decoder=with_decoder)
-    body = body.eval() if getattr(whole, "is_quantized", False) else _place(body.eval(), device, label)
+    body = body.eval() if getattr(whole, "is_quantized", False) else place(body.eval(), device, label)
+    notice = "; ".join(filter(None, (notice, _attend_fully(body, label)))) or None
     if not whole.config.is_encoder_decoder:
         parts = (replace(parts[0], stack="decoder" if is_causal(body, label) else "encoder"),)
     _check_vocabulary(tokenizer, whole.config, label)
@@ -181,6 +187,7 @@ def _load(
         tokenizer=tokenizer,
         weights_sha256=digest,
         seed=random_init,
+        sees_padding=sees_padding(body.get_submodule(parts[0].path), label),
         notice=notice,
     )
 
@@ -197,9 +204,12 @@ def parse_step(revision: str) -> int | None:
     return int(found[1]) * (1000 if found[2] else 1) if found else None
 
 
-def counts_positions_from_padding(module: nn.Module) -> bool:
-    """Return whether positions start after the padding token's id and skip padding, as RoBERTa's and its kin's do."""
-    return any(hasattr(each, "create_position_ids_from_input_ids") for each in module.modules())
+def first_position(module: nn.Module) -> int:
+    """Return the first learned position: in RoBERTa and its kin they start behind the padding token's id."""
+    for path, each in module.named_modules():
+        if path.endswith("position_embeddings") and isinstance(each, nn.Embedding) and each.padding_idx is not None:
+            return each.padding_idx + 1
+    return 0
 
 
 @contextlib.contextmanager
@@ -262,7 +272,7 @@ def _from_hub(kind: type, source: _Source, model: str) -> Any:  # noqa: ANN401 -
 
 def _load_weights(source: _Source, model: str, dtype: DType, quantised_to: str | None) -> PreTrainedModel:
     # Quantised weights cannot be moved afterwards: they are put on their device as they are read.
-    placed = {} if quantised_to is None else {"device_map": _map_to(quantised_to)}
+    placed = {} if quantised_to is None else {"device_map": device_map(quantised_to)}
     try:
         whole, found = AutoModel.from_pretrained(
             source.path, **source.arguments, **placed, dtype=getattr(torch, dtype), output_loading_info=True
@@ -278,17 +288,21 @@ def _load_weights(source: _Source, model: str, dtype: DType, quantised_to: str |
     return whole  # type: ignore[no-any-return]
 
 
-def _map_to(device: str) -> str | dict[str, str]:
-    return "auto" if device == "split" else {"": device}
-
-
-def _initialise(config: PreTrainedConfig, seed: int, label: str) -> PreTrainedModel:
+def _initialise(config: PreTrainedConfig, seed: int, label: str, dtype: DType) -> PreTrainedModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            return AutoModel.from_config(config, dtype=torch.float32)  # type: ignore[no-any-return, no-untyped-call]
+            drawn: PreTrainedModel = AutoModel.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
         except (ValueError, ImportError) as error:
             raise IngestError(f"model {label}: {one_line(error)}") from error
+    if dtype == "float32":
+        return drawn
+    # As a checkpoint would be read in this type: some weights stay float32.
+    state = drawn.state_dict()
+    read: PreTrainedModel = type(drawn).from_pretrained(
+        None, config=drawn.config, state_dict=state, dtype=getattr(torch, dtype)
+    )
+    return read
 
 
 def _text_model(whole: PreTrainedModel, label: str) -> tuple[PreTrainedModel, str | None]:
@@ -328,32 +342,15 @@ def stack_parts(whole: PreTrainedModel, *, with_decoder: bool) -> tuple[nn.Modul
     return whole, tuple(Part(stack, paths[id(each)], configs[stack]) for stack, each in stacks.items())
 
 
-def _place(body: nn.Module, device: str, label: str) -> nn.Module:
-    """Move a module to its device, or its layers to several."""
-    try:
-        if device == "split":
-            return _split(body, label)
-        if torch.device(device).type == "meta":
-            raise RuntimeError("the device meta computes nothing")
-        return body.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise IngestError(f"model {label} does not load on device {device}: {one_line(error)}") from error
-
-
-def _split(body: nn.Module, label: str) -> nn.Module:
-    try:
-        from accelerate import dispatch_model, infer_auto_device_map  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise IngestError("device split needs the package accelerate: pip install accelerate") from error
-    device_map = infer_auto_device_map(
-        body, no_split_module_classes=list(getattr(body, "_no_split_modules", None) or [])
-    )
-    if not torch.cuda.is_available() or {"cpu", "disk"} & set(map(str, device_map.values())):
-        raise IngestError(
-            f"model {label} does not fit on the {torch.cuda.device_count()} GPUs there are; device split spreads "
-            "layers over GPUs only"
-        )
-    return dispatch_model(body, device_map)  # type: ignore[no-any-return]
+def _attend_fully(body: nn.Module, label: str) -> str | None:
+    """Have every text attended to in full: BigBird's sparse attention is switched off for good by a short text."""
+    notice = None
+    for each in body.modules():
+        change = getattr(each, "set_attention_type", None)
+        if callable(change) and each.attention_type == "block_sparse":
+            change("original_full")
+            notice = f"{label} attends to texts of any length in full, not by sparse blocks"
+    return notice
 
 
 def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, label: str) -> None:
@@ -363,23 +360,6 @@ def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConf
         raise IngestError(
             f"model {label}: its tokenizer knows {n_tokenizer:,} tokens, the model {n_model:,}; are files missing?"
         )
-
-
-def is_causal(body: nn.Module, label: str) -> bool:
-    """Return whether a token's state ignores what follows it, by trying: configurations are not reliable."""
-    input_ids = torch.ones((1, 4), dtype=torch.int64, device=next(body.parameters()).device)
-    changed = input_ids.clone()
-    changed[0, -1] = 2
-    try:
-        with torch.inference_mode():
-            before, after = (body(input_ids=each)[0] for each in (input_ids, changed))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise IngestError(f"model {label} ({type(body).__name__}) does not run on text: {one_line(error)}") from error
-    change = (before - after).abs()
-    earlier, last = change[:, :-1].max(), change[:, -1].max()
-    # Experts run all their tokens in one matrix product, whose rounding depends on how many there are.
-    rounding = torch.finfo(before.dtype).eps ** 0.5 if any(map(is_fused_bank, body.modules())) else 0.0
-    return bool(earlier <= rounding * last)
 
 
 def _digest(body: nn.Module, label: str) -> str:

@@ -107,9 +107,7 @@ def plan_ingest(
         "top_instances": n_neurons * min(work.settings.n_top, n_instances - 1),
     }
     if work.router is not None:
-        n_rows["routing"] = sizes["n_functions"] * sum(
-            layer.bank.n_experts or 0 for layer in work.layers if layer.bank is not None
-        )
+        n_rows["routing"] = sizes["n_functions"] * sum(layer.n_native_experts for layer in work.layers)
     activation_bytes = n_neurons * n_instances * np.dtype(work.settings.storage).itemsize
     chunk_bytes = min(activation_bytes, work.chunk_bytes)
     return IngestPlan(

@@ -1,13 +1,14 @@
 """Pooling: an instance's tokens become one value a neuron."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["BankPool", "Pooling", "Spans", "SpansOnDevice", "pool"]
+__all__ = ["BankPool", "Layout", "Pooling", "Spans", "SpansOnDevice", "pool"]
 
 Pooling = Literal["max", "mean", "abs_max", "last"]
 
@@ -35,7 +36,7 @@ class Spans:
 
 
 class SpansOnDevice:
-    """How to read a batch's spans from values laid out as [texts * tokens, neurons], ready on each device."""
+    """A batch's spans as indices into values laid out as [texts * tokens, neurons], made once for each device."""
 
     def __init__(self, spans: Spans) -> None:
         self.shape = spans.shape
@@ -43,16 +44,17 @@ class SpansOnDevice:
         self._row, self._start, self._stop = (
             torch.as_tensor(each, dtype=torch.int64) for each in (spans.row, spans.start, spans.stop)
         )
-        self.n_tokens = self._stop - self._start
-        self._layouts: dict[int, _Layout] = {}
-        self._pairs: dict[tuple[torch.device, bool], tuple[torch.Tensor, torch.Tensor]] = {}
-        self._owners: dict[tuple[torch.device, bool], torch.Tensor | None] = {}
+        self._n_tokens = self._stop - self._start
+        self._made: dict[tuple[object, ...], Any] = {}
 
-    def layout(self, tokens_per_text: int) -> "_Layout":
+    def n_tokens(self, device: torch.device) -> torch.Tensor:
+        """Return how many tokens each instance has. [instances]."""
+        return self._once(("n_tokens", device), lambda: self._n_tokens.to(device))  # type: ignore[no-any-return]
+
+    def layout(self, tokens_per_text: int, device: torch.device) -> "Layout":
         """Return where spans lie when each text takes so many rows: models may pad further by themselves."""
-        if tokens_per_text not in self._layouts:
-            self._layouts[tokens_per_text] = _Layout.make(self._first(tokens_per_text), self.n_tokens)
-        return self._layouts[tokens_per_text]
+        key = ("layout", tokens_per_text, device)
+        return self._once(key, lambda: Layout.make(self._first(tokens_per_text), self._n_tokens, device))  # type: ignore[no-any-return]
 
     def pairs(self, device: torch.device, *, is_last_only: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Return each pair of an instance and a token of it, or of it and its last token.
@@ -62,51 +64,71 @@ class SpansOnDevice:
         instance, token
             [pairs] each
         """
-        if (device, is_last_only) not in self._pairs:
-            first = self._first(self.shape[1])
-            n_tokens = torch.ones_like(self.n_tokens) if is_last_only else self.n_tokens
-            begin = first + self.n_tokens - 1 if is_last_only else first
+
+        def make() -> tuple[torch.Tensor, torch.Tensor]:
+            n_tokens = torch.ones_like(self._n_tokens) if is_last_only else self._n_tokens
+            begin = self._first(self.shape[1])
+            begin = begin + self._n_tokens - 1 if is_last_only else begin
             instance = torch.repeat_interleave(torch.arange(self.n_instances), n_tokens)
             offset = torch.arange(len(instance)) - torch.repeat_interleave(n_tokens.cumsum(0) - n_tokens, n_tokens)
-            self._pairs[device, is_last_only] = instance.to(device), (begin[instance] + offset).to(device)
-        return self._pairs[device, is_last_only]
+            return instance.to(device), (begin[instance] + offset).to(device)
+
+        return self._once(("pairs", device, is_last_only), make)  # type: ignore[no-any-return]
 
     def owner(self, device: torch.device, *, is_last_only: bool) -> torch.Tensor | None:
         """Return the instance that each token lies in [tokens], -1 for none; None if a token lies in several."""
-        key = device, is_last_only
-        if key not in self._owners:
+
+        def make() -> torch.Tensor | None:
             instance, token = self.pairs(device, is_last_only=is_last_only)
             owner = torch.full((self.shape[0] * self.shape[1],), -1, device=device)
             owner[token] = instance
-            self._owners[key] = owner if int((owner >= 0).sum()) == len(token) else None
-        return self._owners[key]
+            return owner if int((owner >= 0).sum()) == len(token) else None
+
+        return self._once(("owner", device, is_last_only), make)  # type: ignore[no-any-return]
 
     def _first(self, tokens_per_text: int) -> torch.Tensor:
         return self._row * tokens_per_text + self._start
 
+    def _once(self, key: tuple[object, ...], make: Callable[[], Any]) -> Any:  # noqa: ANN401
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
-    gathered: tuple[tuple[torch.Tensor, torch.Tensor], ...]  # (instances [k], tokens [k, length])
-    sliced: tuple[tuple[int, int, int], ...]  # (instance, first token, one past the last)
+class Layout:
+    """Spans as indices.
+
+    Parameters
+    ----------
+    gathered
+        Of short spans, those of one length together: instances [k] and their tokens [k, length].
+    sliced
+        Of longer ones, the instance, its first token and one past its last.
+    """
+
+    gathered: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+    sliced: tuple[tuple[int, int, int], ...]
 
     @classmethod
-    def make(cls, first: torch.Tensor, n_tokens: torch.Tensor) -> "_Layout":
+    def make(cls, first: torch.Tensor, n_tokens: torch.Tensor, device: torch.device) -> "Layout":
+        """Lay out spans given their first tokens and their lengths. [instances] each."""
         gathered = []
         for size in range(1, _GATHER_TOKENS + 1):
             instances = torch.nonzero(n_tokens == size).flatten()
             if len(instances):
-                gathered.append((instances, first[instances, None] + torch.arange(size)))
+                tokens = first[instances, None] + torch.arange(size)
+                gathered.append((instances.to(device), tokens.to(device)))
         long = torch.nonzero(n_tokens > _GATHER_TOKENS).flatten().tolist()
         sliced = [(index, int(first[index]), int(first[index] + n_tokens[index])) for index in long]
         return cls(tuple(gathered), tuple(sliced))
 
 
-def pool(tokens: torch.Tensor, layout: _Layout, n_instances: int, pooling: Pooling) -> torch.Tensor:
+def pool(tokens: torch.Tensor, layout: Layout, n_instances: int, pooling: Pooling) -> torch.Tensor:
     """Pool the values of all tokens [texts * tokens, neurons] into [instances, neurons]."""
     pooled = tokens.new_empty((n_instances, tokens.shape[1]))
     for instances, index in layout.gathered:
-        pooled[instances.to(tokens.device)] = _reduce(tokens[index.to(tokens.device)], pooling)
+        pooled[instances] = _reduce(tokens[index], pooling)
     for instance, start, stop in layout.sliced:
         pooled[instance] = _reduce(tokens[None, start:stop], pooling)[0]
     return pooled
@@ -184,7 +206,7 @@ class BankPool:
         if self._reduced is None:
             return None
         values = self._reduced.reshape(self._spans.n_instances, self._n_experts, self._width)
-        n_tokens = self._spans.n_tokens.to(values.device)[:, None, None]
+        n_tokens = self._spans.n_tokens(values.device)[:, None, None]
         if self._pooling == "mean":
             values = (values / n_tokens).to(self._dtype)
         elif self._pooling == "max":  # a token that was not sent counts as 0

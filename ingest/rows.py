@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..schema.conformance import arrow_schema
 from ..schema.tables import table
-from .layers import Layer
+from .feed_forwards import Layer
 from .scoring import SCORE_NAMES, STATISTIC_NAMES, Scores
 
 __all__ = ["RunKeys", "neuron_function_rows", "neuron_rows", "records", "routing_rows", "top_instance_rows"]

@@ -1,7 +1,7 @@
 """What defines a measurement, and what a job may use."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from ..errors import IngestError, UnknownNameError
 from .models import DType
@@ -71,18 +71,14 @@ class Resources:
         Tokens in one batch, padding included; None for 4,096 on a CPU and 32,768 on a GPU.
     memory_bytes
         Most memory for activations, beside the model; what is more goes to disk until it is scored.
-    padding_side
-        Where short texts are filled up.
     """
 
     device: str = "auto"
     batch_tokens: int | None = None
     memory_bytes: int = 4 << 30
-    padding_side: Literal["left", "right"] = "right"
 
     def __post_init__(self) -> None:
         """Check values."""
-        _check_choice("padding_side", self.padding_side, ("left", "right"))
         _check_least("memory_bytes", self.memory_bytes, 1)
         if self.batch_tokens is not None:
             _check_least("batch_tokens", self.batch_tokens, 1)

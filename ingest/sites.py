@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import IngestError
-from .layers import FeedForward, Place
+from .feed_forwards import FeedForward, Place
 
 __all__ = ["Reader", "Router", "Seen", "Site", "Visitor", "check_site", "checked", "tap_module", "watched_place"]
 

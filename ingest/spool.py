@@ -36,27 +36,15 @@ class Spool:
         Most memory to hold chunks in; past it they go to disk.
     folder
         Where chunk files go.
-    name
-        What their names begin with.
     """
 
-    def __init__(
-        self,
-        n_neurons: int,
-        n_instances: int,
-        *,
-        storage: Storage,
-        memory_bytes: int,
-        folder: Path,
-        name: str = "activations",
-    ) -> None:
+    def __init__(self, n_neurons: int, n_instances: int, *, storage: Storage, memory_bytes: int, folder: Path) -> None:
         self.n_neurons = n_neurons
         self._dtype: torch.dtype = getattr(torch, storage)
         capacity = max(1, memory_bytes // (n_neurons * self._dtype.itemsize))
         self._chunk = torch.empty((n_neurons, min(capacity, n_instances)), dtype=self._dtype)
         self._n_filled = 0
         self._folder = folder
-        self._name = name
         self._written: list[tuple[Path, int]] = []
 
     @property
@@ -132,7 +120,7 @@ class Spool:
         return block
 
     def _write_chunk(self) -> None:
-        path = self._folder / f"{self._name}-{len(self._written)}.bin"
+        path = self._folder / f"activations-{len(self._written)}.bin"
         try:
             self._chunk.numpy().tofile(path)
         except OSError as error:

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..errors import IngestError
 from .banks import tap_bank
-from .layers import FeedForward
+from .feed_forwards import FeedForward
 from .sites import Seen, Site, Visitor, check_site, tap_module, watched_place
 
 __all__ = ["tapped"]

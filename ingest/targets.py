@@ -28,12 +28,15 @@ class TokenizedTargets:
         Text t's are ``token_ids[token_start[t]:token_start[t + 1]]``. [texts + 1]
     start, stop
         The first token of the target itself among them, and one past its last. [texts]
+    n_truncated
+        Targets that were cut.
     """
 
     token_ids: NDArray[np.int32]
     token_start: NDArray[np.int64]
     start: NDArray[np.int64]
     stop: NDArray[np.int64]
+    n_truncated: int
 
     def sha256(self) -> str:
         """Return the digest of what is run and read."""
@@ -67,12 +70,11 @@ def tokenize_targets(
     token_ids: list[NDArray[np.int32]] = []
     start: list[int] = []
     stop: list[int] = []
+    n_truncated = 0
     stream = iter(corpus.targets())
     while some := list(itertools.islice(stream, _TOKENIZE_TEXTS)):
         encoded = tokenizer(
             text_target=some,
-            truncation=True,
-            max_length=max_tokens,
             return_attention_mask=False,
             return_special_tokens_mask=True,
         )
@@ -82,6 +84,7 @@ def tokenize_targets(
                 raise IngestError(f"corpus {corpus.name}: the target of text {len(start)} has no token to measure")
             # What stands after the last of the target is only ever predicted, never read.
             stop.append(min(int(content[-1]) + 2, max_tokens))
+            n_truncated += content[-1] + 2 > max_tokens
             start.append(int(content[0]) + 1)
             token_ids.append(np.array([start_token, *ids], dtype=np.int32)[: stop[-1]])
     return TokenizedTargets(
@@ -89,4 +92,5 @@ def tokenize_targets(
         token_start=np.concatenate([[0], np.cumsum([len(ids) for ids in token_ids])]),
         start=np.array(start, dtype=np.int64),
         stop=np.array(stop, dtype=np.int64),
+        n_truncated=n_truncated,
     )

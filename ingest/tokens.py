@@ -85,8 +85,11 @@ class TokenizedCorpus:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
-    def batches(self, batch_tokens: int) -> Iterator[Batch]:
-        """Cut the texts into batches of at most `batch_tokens` tokens, padding included (one text at least)."""
+    def batches(self, batch_tokens: int, *, of_equal_lengths: bool = False) -> Iterator[Batch]:
+        """Cut the texts into batches of at most `batch_tokens` tokens, padding included (one text at least).
+
+        Of equal lengths, no text is padded, for models in which a text's states depend on its padding.
+        """
         lengths = np.diff(self.token_start)[self.order]
         # Instances lie in the order of their texts, so each batch's are one range.
         n_instances = np.bincount(self.text, minlength=len(self.token_start) - 1)[self.order]
@@ -95,6 +98,8 @@ class TokenizedCorpus:
         while begin < self.n_texts:
             size = max(1, batch_tokens // int(lengths[begin]))
             end = min(begin + size, self.n_texts)
+            if of_equal_lengths:
+                end = min(end, begin + int(np.count_nonzero(lengths[begin:end] == lengths[begin])))
             first = int(last_instance[begin - 1]) if begin else 0
             yield Batch(self.order[begin:end], first, int(last_instance[end - 1]))
             begin = end

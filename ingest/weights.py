@@ -4,10 +4,13 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from .layers import FeedForward, Layer
+from ..errors import IngestError
+from .feed_forwards import FeedForward, Layer
 
 __all__ = ["plain", "weight_norms"]
 
+# Types that hold weights as they are; others are scaled by something beside them.
+_PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Rows of the identity sent at a time through a layer whose weights are packed.
 _PROBED_ROWS = 1024
 
@@ -49,8 +52,10 @@ def _squares(module: nn.Module, network: FeedForward) -> tuple[torch.Tensor, tor
 def _squares_of_bank(bank: nn.Module, n_experts: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Do the same for experts in one tensor, one of them at a time in float64."""
     inputs, outputs = [], []
+    projection = bank.gate_up_proj if bank.has_gate else bank.up_proj
+    if projection.dtype not in _PLAIN:
+        raise IngestError(f"{type(bank).__name__} holds its experts as {projection.dtype}, whose norms cannot be told")
     for expert in range(n_experts):
-        projection = bank.gate_up_proj if bank.has_gate else bank.up_proj
         into = projection[expert].detach().to("cpu", torch.float64)  # type: ignore[index]
         out = bank.down_proj[expert].detach().to("cpu", torch.float64)  # type: ignore[index]
         rows = (into.T if bank.is_transposed else into).square().sum(1)
@@ -72,7 +77,7 @@ def _weight(layer: nn.Module) -> torch.Tensor:
     if isinstance(layer, Conv1D):
         return layer.weight.detach().to("cpu", torch.float64).T
     n_inputs, n_outputs = int(layer.in_features), int(layer.out_features)  # type: ignore[arg-type]
-    if isinstance(weight, torch.Tensor) and weight.is_floating_point() and weight.shape == (n_outputs, n_inputs):
+    if isinstance(weight, torch.Tensor) and weight.dtype in _PLAIN and weight.shape == (n_outputs, n_inputs):
         return plain(weight).to("cpu", torch.float64)
     # Packed by a quantisation: what the layer makes of the identity, less what it makes of nothing.
     held = (*layer.parameters(), *layer.buffers())

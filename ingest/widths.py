@@ -23,7 +23,6 @@ _WIDTHS = (
     "dff",
     "hidden_dim",
     "ffn_dim",
-    "feed_forward_size",
     "encoder_ffn_dim",
     "decoder_ffn_dim",
     "n_inner",

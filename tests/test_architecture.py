@@ -22,6 +22,7 @@ ALLOWED = {
         "queries",
         "analysis",
         "ingest.models",
+        "ingest.feed_forwards",
         "ingest.layers",
         "ingest.sites",
         "ingest.intervention",

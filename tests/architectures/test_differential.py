@@ -21,6 +21,18 @@ def test_every_neuron_is_what_the_weights_make_of_its_input(kind):
     assert bool(found.refused) != bool(found.layers)
 
 
+def test_these_are_refused_and_no_others():
+    refused = {kind for kind in zoo_configs.KINDS if verdict(kind).refused}
+    assert refused == {
+        "dbrx", "inkling_text", "jetmoe", "lilt", "llama4_text", "longcat_flash", "nllb-moe", "reformer", "squeezebert",
+    }  # fmt: skip
+
+
+def test_these_have_the_site_activation_alone():
+    kinds = {kind for kind in zoo_configs.KINDS if verdict(kind).sites == ("activation",)}
+    assert kinds == {"lfm2", "lfm2_moe", "lfm3", "minimax_m3_vl_text"}
+
+
 @pytest.mark.parametrize("kind", BUILT_BUT_NOT_RECOMPUTED)
 def test_what_no_recomputation_exists_for_is_refused(kind):
     assert kind in zoo_brute_force.REFUSED

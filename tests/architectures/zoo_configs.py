@@ -62,7 +62,7 @@ GENERIC: dict[str, Any] = {
     **dict.fromkeys(("linear_num_key_heads", "linear_num_value_heads", "index_n_heads"), 2),
     **dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim"), 8),
     "index_head_dim": 16,
-    "index_topk": 4,
+    "index_topk": 16,
     "use_cache": False,
 }
 

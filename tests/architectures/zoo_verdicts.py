@@ -11,20 +11,39 @@ import numpy as np
 import torch
 import zoo_brute_force
 import zoo_configs
+from zoo_configs import DECODER_LENGTHS, LENGTHS
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest.capture import capture
-from neuronlake.ingest.layers import Layer, Stack, find_layers
-from neuronlake.ingest.models import is_causal, stack_parts
+from neuronlake.ingest.feed_forwards import Layer, Stack
+from neuronlake.ingest.layers import find_layers
+from neuronlake.ingest.models import stack_parts
 from neuronlake.ingest.pooling import Spans
 from neuronlake.ingest.sites import Router, Site, check_site
+from neuronlake.ingest.trials import is_causal, sees_padding
 
 Read = dict[tuple[Site, Router], tuple[list[torch.Tensor], list[torch.Tensor]]]
 """Every layer's neurons and its experts' shares, by site and router."""
 
 # Relative to a layer's largest value: what is left is the rounding of matrix products of other shapes.
 TOLERANCE = 1e-5
+# Between a text alone and beside a longer one: the rounding of all layers before.
+PADDING_TOLERANCE = 1e-4
 
+
+REASONS = {
+    **zoo_brute_force.REFUSED,
+    "dbrx": "its experts are rows of flat matrices, run outside transformers' experts interface",
+    "inkling_text": "its shared experts are a tensor of their own kind",
+    "jetmoe": "its experts, in attention too, are run outside transformers' experts interface",
+    "lilt": "a second network reads the layout beside each that reads the text",
+    "llama4_text": "its experts are run outside transformers' experts interface, on inputs scaled by the router",
+    "longcat_flash": "some of its experts compute nothing, outside transformers' experts interface",
+    "nllb-moe": "a fault of transformers: the router's choice is misread, and only two experts ever run",
+    "reformer": "it pads texts by itself in a way that its states depend on",
+    "squeezebert": "its networks are convolutions in groups",
+}
+"""Why architectures are refused, in words."""
 
 # Of those in REFUSED, what can be built from a configuration alone, to see that the package refuses it.
 BUILT_BUT_NOT_RECOMPUTED = (
@@ -66,22 +85,24 @@ class Verdict:
         return f"{name} ({variant})" if variant else name
 
     @property
-    def network(self) -> str:
-        """What its feed-forward networks are, in words."""
-        networks = [network for layer in self.layers for network in layer.feed_forwards]
-        words = ["gated" if networks[0].is_gated else "not gated"]
-        if self.n_experts:
-            words.append("experts")
-            if any(len(layer.feed_forwards) > 1 and layer.bank for layer in self.layers):
-                words.append("shared or dense beside them")
-            if any(layer.bank is None for layer in self.layers):
-                words.append("dense layers")
-        return ", ".join(words)
+    def is_gated(self) -> bool:
+        """Whether its feed-forward networks are gated."""
+        return self.layers[0].feed_forwards[0].is_gated
+
+    @property
+    def has_shared(self) -> bool:
+        """Whether every token passes something beside the routed experts of a layer."""
+        return any(len(layer.feed_forwards) > 1 and layer.bank for layer in self.layers)
+
+    @property
+    def has_dense_layers(self) -> bool:
+        """Whether some layers have no experts."""
+        return any(layer.bank is None for layer in self.layers)
 
     @property
     def n_experts(self) -> int:
         """Experts of its layers that have most, 0 if it has none."""
-        return max((layer.bank.n_experts or 0 for layer in self.layers if layer.bank), default=0)
+        return max((layer.n_native_experts for layer in self.layers), default=0)
 
 
 def verdicts() -> list[Verdict]:
@@ -114,6 +135,8 @@ def verdict(kind: str) -> Verdict:
             read |= _read_all(body, layers, inputs, site)
             sites.append(site)
     _compare(kind, config, model, inputs, layers, read)
+    if not sees_padding(body.get_submodule(parts[0].path), kind):
+        _compare_alone(body, layers, inputs, read["activation", "routed"][0])
     return Verdict(kind, type(model).__name__, stacks, layers, tuple(sites), None)
 
 
@@ -148,6 +171,21 @@ def _read(
 
 def _states(output: Any) -> torch.Tensor:
     return output[0]
+
+
+def _compare_alone(
+    body: torch.nn.Module, layers: tuple[Layer, ...], inputs: dict[str, torch.Tensor], together: list[torch.Tensor]
+) -> None:
+    """Read the shorter text without padding: its neurons are those it has beside a longer one."""
+    alone = {name: values[1:] for name, values in inputs.items()}
+    for name, values in alone.items():
+        alone[name] = values[:, : (DECODER_LENGTHS if name == "decoder_input_ids" else LENGTHS)[1]]
+    found, _ = _read(body, layers, alone, "activation", "routed")
+    for layer, values, padded in zip(layers, found, together, strict=True):
+        per_text = len(padded) // 2
+        wanted = padded[per_text : per_text + len(values)]
+        error = float((values - wanted).abs().max() / wanted.abs().max())
+        assert error < PADDING_TOLERANCE, f"{layer.stack} layer {layer.layer} differs by {error:.1e} without padding"
 
 
 def _compare(

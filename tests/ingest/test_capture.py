@@ -10,7 +10,8 @@ import transformers
 from neuronlake.errors import IngestError
 from neuronlake.ingest import models
 from neuronlake.ingest.capture import capture
-from neuronlake.ingest.layers import Layer, find_layers
+from neuronlake.ingest.feed_forwards import Layer
+from neuronlake.ingest.layers import find_layers
 from neuronlake.ingest.pooling import Spans
 
 KINDS = ["bert", "roberta", "llama", "gpt2", "t5", "t5-gated"]

@@ -101,7 +101,7 @@ def test_at_most_two_batches_wait():
 
 
 def test_two_spools_are_filled_side_by_side(tmp_path):
-    activations, routing = spool(tmp_path, 3, 4), spool(tmp_path, 2, 4, name="routing")
+    activations, routing = spool(tmp_path, 3, 4), spool(tmp_path, 2, 4)
     values, shares = torch.arange(12.0).reshape(4, 3), torch.arange(8.0).reshape(4, 2)
     with Drain(activations, routing) as drain:
         for start in (0, 2):

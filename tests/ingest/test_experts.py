@@ -246,12 +246,3 @@ def test_results_do_not_depend_on_the_batch(
         values = np.array([row[name] for row in one])
         np.testing.assert_allclose([row[name] for row in many], values, rtol=0, atol=1e-5 * abs(values).max())
     assert [row["n_routed"] for row in many] == [row["n_routed"] for row in one]
-
-
-def test_padding_on_the_left_of_experts_with_a_capacity_is_refused(filled, switch, tree):
-    from neuronlake.errors import IngestError
-
-    before = tree(filled)
-    with pytest.raises(IngestError, match="its experts have a capacity, which padding on the left would use up"):
-        ingest_model(str(switch), corpus="test", store=filled.path, resources=Resources(padding_side="left"))
-    assert tree(filled) == before

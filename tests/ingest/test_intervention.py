@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest.capture import capture
+from neuronlake.ingest.feed_forwards import Layer
 from neuronlake.ingest.intervention import intervene
-from neuronlake.ingest.layers import Layer, find_layers
+from neuronlake.ingest.layers import find_layers
 from neuronlake.ingest.pooling import Spans
 
 CONSTANTS = {"vocab_size": 50, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}

@@ -6,7 +6,8 @@ import transformers
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest import models
-from neuronlake.ingest.layers import FeedForward, Layer, Place, find_layers
+from neuronlake.ingest.feed_forwards import FeedForward, Layer, Place
+from neuronlake.ingest.layers import find_layers
 from neuronlake.ingest.sites import check_site
 
 SIZE = {

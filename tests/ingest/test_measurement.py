@@ -67,7 +67,6 @@ def test_resources_do_not_enter_the_run_id(run_id):
         Resources(device="cpu"),
         Resources(batch_tokens=7),
         Resources(memory_bytes=1),
-        Resources(padding_side="left"),
     ]
     assert len({run_id(resources=each) for each in resources}) == 1
 
@@ -136,7 +135,8 @@ def test_a_plan_says_what_goes_to_disk(filled, tiny_model, spans):
         (Settings, "max_tokens", 0),
         (Settings, "n_top", -1),
         (Resources, "batch_tokens", -5),
-        (Resources, "padding_side", "middle"),
+        (Settings, "site", "residual"),
+        (Settings, "router", "sometimes"),
     ],
 )
 def test_a_setting_out_of_its_choices_is_one_clear_line(kind, name, value):

@@ -55,7 +55,7 @@ def test_dense_values_are_pooled_instance_by_instance(spans, pooling, dtype, see
     n_texts, n_tokens = spans.shape
     values = random_values((n_texts, n_tokens + n_more, WIDTH), dtype, seed)  # a model may pad further by itself
     device = SpansOnDevice(spans)
-    found = pool(values.reshape(-1, WIDTH), device.layout(n_tokens + n_more), len(spans.row), pooling)
+    found = pool(values.reshape(-1, WIDTH), device.layout(n_tokens + n_more, values.device), len(spans.row), pooling)
     expected = [
         REDUCTIONS[pooling](values[row, start:stop])
         for row, start, stop in zip(spans.row, spans.start, spans.stop, strict=True)
@@ -142,7 +142,7 @@ def test_tokens_sent_without_values_are_counted():
 def test_a_value_that_is_not_a_number_is_never_lost(pooling):
     values = torch.tensor([[1.0], [float("nan")]])
     spans = one_text(2, (0, 2))
-    assert pool(values, spans.layout(2), 1, pooling).isnan().all()
+    assert pool(values, spans.layout(2, values.device), 1, pooling).isnan().all()
     bank = BankPool(spans, 1, 1, pooling)
     bank.add(values, torch.tensor([0, 1]), torch.tensor([0, 0]))
     assert bank.pooled().isnan().all()

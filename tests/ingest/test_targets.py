@@ -182,13 +182,9 @@ def test_decoder_neurons_are_what_plain_hooks_see(
         assert found == pytest.approx([values.mean(), values.std(), values.min(), values.max()], rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("padding_side", ["left", "right"])
-def test_decoder_neurons_do_not_depend_on_where_texts_are_padded(
-    with_targets, tiny_model, read_rows, translations, padding_side
-):
+def test_decoder_neurons_do_not_depend_on_padding(with_targets, tiny_model, read_rows, translations):
     folder = tiny_model("t5")
-    resources = Resources(padding_side=padding_side)
-    ingest_model(str(folder), corpus="test", store=with_targets.path, resources=resources)
+    ingest_model(str(folder), corpus="test", store=with_targets.path)
     expected = decoder_activations(folder, translations)
     found = {(row["stack"], row["layer"], row["neuron"]): row["mean"] for row in read_rows(with_targets, "neurons")}
     for layer in (0, 1):

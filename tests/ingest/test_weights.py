@@ -6,7 +6,8 @@ import transformers
 from torch import Tensor, nn
 
 from neuronlake.ingest import models
-from neuronlake.ingest.layers import FeedForward, Layer, Place, find_layers
+from neuronlake.ingest.feed_forwards import FeedForward, Layer, Place
+from neuronlake.ingest.layers import find_layers
 from neuronlake.ingest.weights import weight_norms
 
 CONSTANTS = {"vocab_size": 50, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
