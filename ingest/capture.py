@@ -169,7 +169,7 @@ def capture(
         Over an instance's tokens: the maximum, the mean, the maximum of absolute values, or the last token.
     router
         Of a mixture of experts, ``routed`` reads what the network computes, an expert's neurons being 0 for tokens that
-        are not sent to it; ``blind`` runs every expert on every token beside it.
+        are not sent to it; ``blind`` runs every expert on every token beside it, untouched by what is written there.
 
     Examples
     --------

@@ -149,13 +149,8 @@ class _Finder:
         return [f"{path}.{index}" for index in order]
 
     def _holds_feed_forwards(self, path: str) -> bool:
-        return any(
-            self._banks(f"{path}.{index}") or self._dense(f"{path}.{index}", ())
-            for index, _ in enumerate(self._children(path))
-        )
-
-    def _children(self, path: str) -> list[nn.Module]:
-        return list(self._module.get_submodule(path).children())
+        blocks = [f"{path}.{key}" for key, _ in self._module.get_submodule(path).named_children()]
+        return any(self._banks(block) or self._dense(block, ()) for block in blocks)
 
     def _block(self, path: str, index: int) -> tuple[FeedForward, ...]:
         """Return the feed-forward networks of one block, all its other weights accounted for."""
@@ -166,7 +161,7 @@ class _Finder:
         for name, each in self._module.get_submodule(path).named_modules(prefix=path):
             if _FEED_FORWARD.search(type(each).__name__) and self._is_mixer(name, path):
                 raise IngestError(
-                    f"{self._kind}: block {index} holds {name} ({type(each).__name__}) inside an attention"
+                    f"{self._kind}: block {index} holds {name} ({type(each).__name__}) inside what mixes tokens"
                 )
         for name, weight in self._module.get_submodule(path).named_parameters(prefix=path):
             is_depthwise = weight.ndim == 3 and weight.shape[1] == 1  # a convolution over tokens, channel by channel
@@ -201,7 +196,7 @@ class _Finder:
         top = self._module.get_submodule(root)
         apart = [blocks]  # the blocks, and models of other things, such as images
         for path, each in top.named_modules(prefix=root):
-            if isinstance(each, PreTrainedModel) and path != root:
+            if isinstance(each, PreTrainedModel) and path != root and not blocks.startswith(f"{path}."):
                 apart.append(path)
         for path, each in top.named_modules(prefix=root):
             if isinstance(each, nn.Embedding) or any(f"{path}.".startswith(f"{other}.") for other in apart):

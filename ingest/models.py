@@ -26,6 +26,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from ..errors import IngestError, UnknownNameError, one_line
+from .adjustments import adjust
 from .devices import device_map, place
 from .feed_forwards import Stack
 from .trials import is_causal, sees_padding
@@ -173,7 +174,7 @@ def _load(
     digest = _digest(whole, label)
     body, parts = stack_parts(whole, with_decoder=with_decoder)
     body = body.eval() if getattr(whole, "is_quantized", False) else place(body.eval(), device, label)
-    notice = "; ".join(filter(None, (notice, _attend_fully(body, label)))) or None
+    notice = "; ".join(filter(None, (notice, *adjust(body, label)))) or None
     if not whole.config.is_encoder_decoder:
         parts = (replace(parts[0], stack="decoder" if is_causal(body, label) else "encoder"),)
     _check_vocabulary(tokenizer, whole.config, label)
@@ -340,17 +341,6 @@ def stack_parts(whole: PreTrainedModel, *, with_decoder: bool) -> tuple[nn.Modul
         return stacks["encoder"], (Part("encoder", "", configs["encoder"]),)
     paths = {id(each): path for path, each in whole.named_modules()}
     return whole, tuple(Part(stack, paths[id(each)], configs[stack]) for stack, each in stacks.items())
-
-
-def _attend_fully(body: nn.Module, label: str) -> str | None:
-    """Have every text attended to in full: BigBird's sparse attention is switched off for good by a short text."""
-    notice = None
-    for each in body.modules():
-        change = getattr(each, "set_attention_type", None)
-        if callable(change) and each.attention_type == "block_sparse":
-            change("original_full")
-            notice = f"{label} attends to texts of any length in full, not by sparse blocks"
-    return notice
 
 
 def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, label: str) -> None:

@@ -25,6 +25,8 @@ __all__ = ["tapped"]
 def tapped(module: nn.Module, networks: Sequence[FeedForward], site: Site, visit: Visitor) -> Iterator[None]:
     """Show `visit` every network's values at a site whenever `module` runs inside; write back what it returns.
 
+    Contexts may be nested: each sees the values as those entered before it have left them.
+
     Parameters
     ----------
     module

@@ -221,6 +221,13 @@ EXPERTS: dict[str, tuple[Stack, ...]] = {
     "gpt_oss": always(
         routed(gate="router", style="experts interleaved", width=WIDE, experts=LOCAL, activation=OSS)
     ),
+    "openai_privacy_filter": (
+        Stack(
+            "encoder",
+            "layers.{}",
+            (routed(gate="router", style="experts transposed", width=WIDE, experts=LOCAL, activation=OSS),),
+        ),
+    ),
     "granitemoe": _granite(),
     **dict.fromkeys(("granitemoe_swa", "granitemoehybrid", "granitemoeshared"), _granite(GRANITE_SHARED)),
     "hunyuan_v1_moe": always(

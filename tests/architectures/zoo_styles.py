@@ -83,8 +83,8 @@ def _experts(model: nn.Module, spec: NetworkSpec, x: Tensor) -> Branches:
 
 def _experts_transposed(model: nn.Module, spec: NetworkSpec, x: Tensor) -> Branches:
     """Weight [experts, hidden, 2 x width], the columns of the gate first."""
-    weight, _ = _weights(model, spec.names[0])
-    both = [x @ expert for expert in weight]
+    weight, bias = _weights(model, spec.names[0])
+    both = [x @ expert + (0 if bias is None else bias[index]) for index, expert in enumerate(weight)]
     return torch.cat([b[:, : spec.width] for b in both], 1), torch.cat([b[:, spec.width :] for b in both], 1)
 
 

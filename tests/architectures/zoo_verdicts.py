@@ -14,6 +14,7 @@ import zoo_configs
 from zoo_configs import DECODER_LENGTHS, LENGTHS
 
 from neuronlake.errors import IngestError
+from neuronlake.ingest.adjustments import adjust
 from neuronlake.ingest.capture import capture
 from neuronlake.ingest.feed_forwards import Layer, Stack
 from neuronlake.ingest.layers import find_layers
@@ -116,6 +117,7 @@ def verdict(kind: str) -> Verdict:
     """Read every neuron of a tiny model for every token and compare; raise AssertionError where they differ."""
     config, model = zoo_configs.tiny(kind)
     body, parts = stack_parts(model, with_decoder=config.is_encoder_decoder)
+    list(adjust(body, kind))
     if len(parts) == 1:
         parts = (dataclasses.replace(parts[0], stack="decoder" if is_causal(body, kind) else "encoder"),)
     stacks: tuple[Stack, ...] = tuple(part.stack for part in parts)

@@ -263,6 +263,6 @@ def test_experts_that_cannot_be_read_are_refused_and_the_store_unchanged(filled,
     for path in tiny_model("llama").glob("tokenizer*"):
         shutil.copy(path, folder)
     before = tree(filled)
-    with pytest.raises(IngestError, match=r"model jetmoe \(JetMoeModel\): block 0 holds .* inside an attention"):
+    with pytest.raises(IngestError, match=r"model jetmoe \(JetMoeModel\): block 0 holds .* inside what mixes tokens"):
         ingest_model(str(folder), corpus="test", store=filled.path)
     assert tree(filled) == before
