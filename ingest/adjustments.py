@@ -20,7 +20,20 @@ def adjust(body: nn.Module, label: str) -> Iterator[str]:
     if sparse:
         yield f"{label} attends to texts of any length in full, not by sparse blocks"
     banks = [each for each in body.modules() if is_fused_bank(each)]
-    eager = any(bank.config._experts_implementation == "eager" for bank in banks)  # type: ignore[union-attr]
-    if eager and isinstance(body, PreTrainedModel):  # expert by expert, which shows nothing to read
-        body.set_experts_implementation("grouped_mm")
-        yield f"{label} runs its experts by transformers' grouped_mm, not its default, eager"
+    if not banks or not isinstance(body, PreTrainedModel):
+        return
+    default: str = banks[0].config._experts_implementation  # type: ignore[union-attr, assignment]
+    chosen = default
+    if default == "eager":  # expert by expert, which shows nothing to read
+        chosen = "grouped_mm"
+    if chosen == "grouped_mm" and not all(map(_is_aligned, banks)):
+        chosen = "batched_mm"
+    if chosen != default:
+        body.set_experts_implementation(chosen)
+        yield f"{label} runs its experts by transformers' {chosen}, not its default, {default}"
+
+
+def _is_aligned(bank: nn.Module) -> bool:
+    """Return whether a bank's rows begin at multiples of 16 bytes, as torch's grouped products ask for."""
+    held = [each for each in bank.parameters(recurse=False) if each.ndim == 3]
+    return all(each.stride(-2) * each.element_size() % 16 == 0 for each in held)

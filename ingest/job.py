@@ -179,7 +179,7 @@ def _spool(work: Measurement, n_rows: int, storage: Storage, memory_bytes: int, 
 
 
 def _is_staged(job: Job, part: int) -> bool:
-    # The last table of a part to be written, so that it stands for all three.
+    # The last table of a part to be written, so that it stands for all of them.
     return job.is_staged("neuron_functions", part)
 
 

@@ -24,7 +24,7 @@ from ..errors import IngestError
 from .feed_forwards import FeedForward, Layer, Place, Stack
 from .widths import expert_counts, layer_counts, padding_multiple, residual_widths, widths
 
-__all__ = ["find_layers", "is_fused_bank"]
+__all__ = ["find_layers", "is_bank_of_modules", "is_fused_bank"]
 
 _ACTIVATION_KEYS = (
     "hidden_act",
@@ -48,14 +48,13 @@ _MIXER = re.compile(
 )
 _FEED_FORWARD = re.compile(r"FeedForward|FFN|MLP|Mlp|MoE$|Moe$|Experts|DecoderLayer|EncoderLayer")
 # Weights in a block that are of no neuron: norms, routers, the bypasses and rescalings around a feed-forward network.
-# One that has a feed-forward width is not taken for such, for a gate projection may be called gate.
 _AUXILIARY = re.compile(
-    r"(^|\.)(\w*norm\w*|router|gate|wg|shared_expert_gate|per_layer_input_gate|per_layer_projection|\w+_hyper_connection"
-    r"|bottleneck|receptance|altup|laurel|adapter_modules)(\.|$)|^\.linear\.",
+    r"(^|\.)(\w*norm\w*|router|per_layer_input_gate|per_layer_projection|\w+_hyper_connection|\w+_hc|bottleneck"
+    r"|receptance|altup|laurel|adapter_modules|\w+_adapter_list)(\.|$)",
     re.IGNORECASE,
 )
-# The same, whatever their shape.
-_BESIDE = re.compile(r"(^|\.)(\w+_hc|\w+_adapter_list)(\.|$)")
+# The same, unless they have a feed-forward width: a gate projection may be called gate.
+_SMALL = re.compile(r"(^|\.)(gate|wg|shared_expert_gate)(\.|$)|^\.linear\.")
 # Weights before and behind the blocks that are of no neuron, beside embeddings.
 _OUTSIDE = re.compile(
     r"emb|pooler|project|rel_pos|relative|hc_head|hyper_connection|contact_head|altup|norm", re.IGNORECASE
@@ -101,6 +100,11 @@ def find_layers(
 def is_fused_bank(module: nn.Module) -> bool:
     """Return whether a module holds its experts in one tensor and runs them through transformers' interface."""
     return hasattr(module, "is_transposed") and isinstance(getattr(module, "down_proj", None), nn.Parameter)
+
+
+def is_bank_of_modules(module: nn.Module) -> bool:
+    """Return whether a module holds its experts as one module each."""
+    return isinstance(module, nn.ModuleDict | nn.ModuleList) and "Experts" in type(module).__name__
 
 
 class _Finder:
@@ -217,7 +221,7 @@ class _Finder:
                 n_experts, first, second = each.down_proj.shape
                 width = int(first if each.is_transposed else second)
                 banks.append(self._network(name, width * n_experts, is_gated=bool(each.has_gate), n_experts=n_experts))
-            elif isinstance(each, nn.ModuleDict | nn.ModuleList) and "Experts" in type(each).__name__:
+            elif is_bank_of_modules(each):
                 holders = [key for key, child in each.named_children() if any(True for _ in child.parameters())]
                 members = [self._dense(f"{name}.{key}", ()) for key in holders]
                 if not members or not all(len(member) == 1 for member in members):
@@ -268,10 +272,10 @@ class _Finder:
 
     def _is_auxiliary(self, relative: str, shape: tuple[int, ...]) -> bool:
         """Return whether a weight is known to be of no neuron."""
-        if _BESIDE.search(relative):
+        if _AUXILIARY.search(relative):
             return True
-        has_width = any(size in (width, 2 * width) for size in shape for width in self._widths - self._residuals)
-        return bool(_AUXILIARY.search(relative)) and not has_width
+        sizes = {n * width for width in self._widths for n in (1, 2)} - self._residuals - expert_counts(self._config)
+        return bool(_SMALL.search(relative)) and sizes.isdisjoint(shape)
 
     def _network(self, path: str, n_neurons: int, *, is_gated: bool, n_experts: int | None = None) -> FeedForward:
         return FeedForward(

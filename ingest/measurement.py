@@ -112,7 +112,7 @@ def prepare(
     stored = StoredCorpus(store, corpus)
     if resources.device == "auto":
         resources = dataclasses.replace(resources, device="cuda" if torch.cuda.is_available() else "cpu")
-    n_without_target = sum(target is None for target in stored.targets())
+    n_without_target = sum(not (target and target.strip()) for target in stored.targets())
     loaded = load(
         model,
         revision=revision,

@@ -279,7 +279,9 @@ def _load_weights(source: _Source, model: str, dtype: DType, quantised_to: str |
             source.path, **source.arguments, **placed, dtype=getattr(torch, dtype), output_loading_info=True
         )
     except (*_LOADING_ERRORS, RuntimeError, SafetensorError) as error:
-        raise IngestError(f"cannot load the weights of model {model!r}: {one_line(error)}") from error
+        # Of experts, transformers names what is missing in a report that it prints, not in its error.
+        why = "weights of its experts are missing or malformed" if "above report" in str(error) else one_line(error)
+        raise IngestError(f"cannot load the weights of model {model!r}: {why}") from error
     missing = sorted(key for key in found["missing_keys"] if not _OPTIONAL_WEIGHTS.search(key))
     if missing:
         raise IngestError(
@@ -320,11 +322,10 @@ def _text_model(whole: PreTrainedModel, label: str) -> tuple[PreTrainedModel, st
             f"model {label} ({type(whole).__name__}) does not take text, so it cannot be measured; models of images, "
             "audio or time series cannot"
         )
-    if candidates[0] is whole:
+    found = candidates[0]
+    if found is whole:
         return whole, None
-    return candidates[
-        0
-    ], f"{label} is a multimodal model: its language model {type(candidates[0]).__name__} is measured"
+    return found, f"{label} is a multimodal model: its language model {type(found).__name__} is measured"
 
 
 def _takes_text(model: PreTrainedModel) -> bool:

@@ -62,7 +62,9 @@ class IngestPlan:
 
     def describe(self) -> str:
         """Return the plan as a few lines."""
-        rows = ", ".join(f"{n:,} {table}" for table, n in self.n_rows.items())
+        # Of an instance tied at a neuron's minimum there is no row, so that those of top_instances are the most.
+        most = {"top_instances": "up to "}
+        rows = ", ".join(f"{most.get(table, '')}{n:,} {table}" for table, n in self.n_rows.items())
         status = "would be made" if self.is_new else "is already in the store: nothing would be done"
         return "\n".join(
             [

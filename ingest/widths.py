@@ -18,6 +18,7 @@ _WIDTHS = (
     "shared_experts_intermediate_size",
     "moe_shared_expert_intermediate_size",
     "dense_intermediate_size",
+    "prefix_dense_intermediate_size",
     "d_ff",
     "dim_ff",
     "dff",

@@ -21,6 +21,14 @@ def test_every_neuron_is_what_the_weights_make_of_its_input(kind):
     assert bool(found.refused) != bool(found.layers)
 
 
+@pytest.mark.parametrize("kind", zoo_configs.KINDS)
+def test_widths_that_are_other_sizes_of_a_model_are_told_apart(kind):
+    # Half the hidden size, as in OLMoE: gate and up together are as wide as the model. And the rank of attention.
+    with zoo_configs.widths(16, 16):
+        found = verdict.__wrapped__(kind)
+    assert bool(found.refused) == bool(verdict(kind).refused)
+
+
 def test_these_are_refused_and_no_others():
     refused = {kind for kind in zoo_configs.KINDS if verdict(kind).refused}
     assert refused == {

@@ -4,7 +4,9 @@ Sizes are alike everywhere (three layers, 32 wide, 40 neurons), so that a table 
 configuration alone. A kind is a model type, or `type:variant` where one type has two kinds of feed-forward layers.
 """
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from zoo_overrides import OVERRIDES, UNSET
 
-HIDDEN, WIDTH, LAYERS, VOCABULARY = 32, 40, 3, 99
+HIDDEN, WIDTH, EXPERT_WIDTH, LAYERS, VOCABULARY = 32, 40, 24, 3, 99
 LENGTHS, DECODER_LENGTHS = (12, 7), (8, 5)
 """Tokens of the two texts; the shorter is padded on the right."""
 
@@ -27,8 +29,8 @@ GENERIC: dict[str, Any] = {
         ("intermediate_size", "d_ff", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "hidden_dim", "n_inner"), WIDTH
     ),
     **dict.fromkeys(("d_inner", "ffn_hidden_size", "inner_dim", "dff", "dim_ff", "intermediate_size_mlp"), WIDTH),
-    "moe_intermediate_size": 24,
-    "expert_ffn_hidden_size": 24,
+    "moe_intermediate_size": EXPERT_WIDTH,
+    "expert_ffn_hidden_size": EXPERT_WIDTH,
     "shared_intermediate_size": 28,
     "shared_expert_intermediate_size": 28,
     "moe_shared_expert_intermediate_size": 28,
@@ -114,6 +116,16 @@ KINDS: tuple[str, ...] = (
     ),
     *("qwen3_vl_moe_text", "qwen3_vl_text"),
 )
+
+
+@contextlib.contextmanager
+def widths(network: int, expert: int) -> Iterator[None]:
+    """Make models with other feed-forward widths inside."""
+    before = dict(GENERIC)
+    changed = {WIDTH: network, EXPERT_WIDTH: expert}
+    GENERIC.update({name: changed[size] for name, size in before.items() if size in changed})
+    yield
+    GENERIC.update(before)
 
 
 def tiny(kind: str) -> tuple[Any, Any]:

@@ -130,7 +130,7 @@ def contents(read_rows: Callable[..., list[dict]]) -> Callable[[Store], dict[str
     """Return a function that reads every table of a store, without when and how long."""
 
     def read(store: Store) -> dict[str, list[dict]]:
-        names = ("runs", "layers", "run_functions", "neurons", "neuron_functions", "top_instances")
+        names = ("runs", "layers", "run_functions", "neurons", "neuron_functions", "top_instances", "routing")
         clock = ("started_at", "duration_s")
         return {
             name: [{key: value for key, value in row.items() if key not in clock} for row in read_rows(store, name)]
