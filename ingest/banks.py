@@ -79,6 +79,7 @@ class _Watch:
         self._network = network
         self._visitors: list[tuple[Site, Visitor]] = []
         self._handles: list[RemovableHandle] = []
+        self._hidden: torch.Tensor | None = None  # kept until rows are checked, no longer
         self._is_checked = False
 
     def add(self, site: Site, visit: Visitor) -> None:
@@ -106,7 +107,7 @@ class _Watch:
 
     def _before(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         index = (*arguments, *named.values())[1]
-        self._hidden = bank_input(arguments, named)
+        self._hidden = None if self._is_checked else bank_input(arguments, named)
         self._token, self._expert = _row_order(self._bank, self._network, index)
 
     def _apply_gate(self, projected: torch.Tensor) -> torch.Tensor:
@@ -145,7 +146,7 @@ class _Watch:
 
     def _check_order(self, projected: torch.Tensor) -> None:
         """Compute some rows anew from their token and expert: no release of transformers may reorder them unnoticed."""
-        if self._is_checked:
+        if self._hidden is None:
             return
         places = torch.linspace(0, len(self._token) - 1, min(_CHECKED_ROWS, len(self._token))).long()
         for place in places.tolist():
@@ -157,7 +158,7 @@ class _Watch:
                     f"{self._network.path}: row {place} of its experts is not token {token} through expert {expert}: "
                     "this release of transformers orders them otherwise than is known here"
                 )
-        self._is_checked = True
+        self._is_checked, self._hidden = True, None
 
 
 def _row_order(bank: nn.Module, network: FeedForward, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -57,7 +57,7 @@ _AUXILIARY = re.compile(
 _SMALL = re.compile(r"(^|\.)(gate|wg|shared_expert_gate)(\.|$)|^\.linear\.")
 # Weights before and behind the blocks that are of no neuron, beside embeddings.
 _OUTSIDE = re.compile(
-    r"emb|pooler|project|rel_pos|relative|hc_head|hyper_connection|contact_head|altup|norm", re.IGNORECASE
+    r"emb|cls_token|pooler|project|rel_pos|relative|hc_head|hyper_connection|contact_head|altup|norm", re.IGNORECASE
 )
 # Architectures whose blocks see [tokens, texts, hidden], by model type.
 _TIME_FIRST = frozenset({"fsmt", "xlnet"})

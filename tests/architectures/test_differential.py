@@ -2,9 +2,13 @@
 
 import pytest
 import torch
+import transformers
 import zoo_brute_force
 import zoo_configs
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from zoo_verdicts import BUILT_BUT_NOT_RECOMPUTED, verdict, verdicts
+
+from neuronlake.ingest.layers import find_layers
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,6 +31,30 @@ def test_widths_that_are_other_sizes_of_a_model_are_told_apart(kind):
     with zoo_configs.widths(16, 16):
         found = verdict.__wrapped__(kind)
     assert bool(found.refused) == bool(verdict(kind).refused)
+
+
+# By their papers: what the default configuration does not have, layers, and neurons of the last one.
+PUBLISHED = {
+    "bert": ({}, 12, 3072),
+    "gpt2": ({}, 12, 4 * 768),
+    "llama": ({}, 32, 11008),
+    "gemma2": ({}, 26, 9216),
+    "mixtral": ({}, 32, 8 * 14336),
+    "olmoe": ({"intermediate_size": 1024}, 16, 64 * 1024),
+    "phimoe": ({}, 32, 16 * 6400),
+    "deepseek_v3": ({}, 61, 256 * 2048 + 2048),
+    "gpt_oss": ({}, 36, 128 * 2880),
+}
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_models_of_published_sizes_have_their_neurons(kind):
+    more, n_layers, n_neurons = PUBLISHED[kind]
+    config = CONFIG_MAPPING[kind](**more)
+    with torch.device("meta"):  # no memory is used
+        model = transformers.AutoModel.from_config(config)
+    layers = find_layers(model, config, stack="decoder", name=kind)
+    assert (len(layers), layers[-1].n_neurons) == (n_layers, n_neurons)
 
 
 def test_these_are_refused_and_no_others():

@@ -68,7 +68,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(succeeds, store, tiny_mode
     assert first.endswith("would be made")
     text = "\n".join(rest)
     assert "128 neurons in 2 layers x 2 functions over 9 instances of 9 texts" in text
-    assert "256 neuron_functions, 128 neurons, 1,024 top_instances" in text
+    assert "256 neuron_functions, 128 neurons, up to 1,024 top_instances" in text
     for word in ("parquet", "activations", "forward pass", "on disk"):
         assert word in text
 
