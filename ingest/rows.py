@@ -74,12 +74,9 @@ def neuron_function_rows(
 ) -> pa.Table:
     """Return one row of ``neuron_functions`` a neuron and function of a layer, sorted by both."""
     n = layer.n_neurons * len(functions)
-    which = np.tile(np.arange(len(functions), dtype=np.int32), layer.n_neurons)
     columns: dict[str, pa.Array] = {
         **_layer_columns(layer, n),
-        "neuron": pa.array(np.repeat(np.arange(layer.n_neurons, dtype=np.int32), len(functions))),
-        "family": _dictionary(which, [family for family, _ in functions]),
-        "function": _dictionary(which, [function for _, function in functions]),
+        **_crossed_columns("neuron", layer.n_neurons, functions),
         "p_value": pa.nulls(n, pa.float64()),
     }
     for index, name in enumerate(SCORE_NAMES):
@@ -92,12 +89,9 @@ def routing_rows(keys: RunKeys, layer: Layer, scores: Scores, functions: tuple[t
     """Return one row of ``routing`` an expert and function of a layer: its share of tokens, scored as a neuron."""
     n_experts = len(scores.scores)
     n = n_experts * len(functions)
-    which = np.tile(np.arange(len(functions), dtype=np.int32), n_experts)
     columns: dict[str, pa.Array] = {
         **_layer_columns(layer, n),
-        "native_expert": pa.array(np.repeat(np.arange(n_experts, dtype=np.int32), len(functions))),
-        "family": _dictionary(which, [family for family, _ in functions]),
-        "function": _dictionary(which, [function for _, function in functions]),
+        **_crossed_columns("native_expert", n_experts, functions),
     }
     for column, name in _ROUTING_SCORES.items():
         columns[column] = pa.array(scores.scores[:, :, SCORE_NAMES.index(name)].reshape(-1))
@@ -135,6 +129,16 @@ def _rows(name: str, keys: RunKeys, columns: Mapping[str, pa.Array], n: int) -> 
 
 def _layer_columns(layer: Layer, n: int) -> dict[str, pa.Array]:
     return {"stack": _constant(layer.stack, n), "layer": pa.array(np.full(n, layer.layer, dtype=np.int16))}
+
+
+def _crossed_columns(name: str, size: int, functions: tuple[tuple[str, str], ...]) -> dict[str, pa.Array]:
+    """Return the columns of one row for each of `size` indices, called `name`, and each function, sorted by both."""
+    which = np.tile(np.arange(len(functions), dtype=np.int32), size)
+    return {
+        name: pa.array(np.repeat(np.arange(size, dtype=np.int32), len(functions))),
+        "family": _dictionary(which, [family for family, _ in functions]),
+        "function": _dictionary(which, [function for _, function in functions]),
+    }
 
 
 def _constant(value: str, n: int) -> pa.Array:

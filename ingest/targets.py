@@ -1,6 +1,5 @@
 """The target texts of a corpus, as the decoder of an encoder-decoder reads them."""
 
-import hashlib
 import itertools
 from dataclasses import dataclass
 
@@ -10,10 +9,9 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import IngestError
 from .stored_corpus import StoredCorpus
+from .tokens import TOKENIZE_TEXTS, arrays_sha256
 
 __all__ = ["TokenizedTargets", "tokenize_targets"]
-
-_TOKENIZE_TEXTS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +38,7 @@ class TokenizedTargets:
 
     def sha256(self) -> str:
         """Return the digest of what is run and read."""
-        digest = hashlib.sha256()
-        for array in (self.token_ids, self.token_start, self.start, self.stop):
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+        return arrays_sha256(self.token_ids, self.token_start, self.start, self.stop)
 
 
 def tokenize_targets(
@@ -72,7 +67,7 @@ def tokenize_targets(
     stop: list[int] = []
     n_truncated = 0
     stream = iter(corpus.targets())
-    while some := list(itertools.islice(stream, _TOKENIZE_TEXTS)):
+    while some := list(itertools.islice(stream, TOKENIZE_TEXTS)):
         encoded = tokenizer(
             text_target=some,
             return_attention_mask=False,

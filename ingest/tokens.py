@@ -4,6 +4,7 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,10 @@ from transformers import PreTrainedTokenizerBase
 from ..errors import IngestError
 from .stored_corpus import StoredCorpus
 
-__all__ = ["Batch", "TokenizedCorpus", "tokenize"]
+__all__ = ["TOKENIZE_TEXTS", "Batch", "TokenizedCorpus", "arrays_sha256", "tokenize"]
 
-_TOKENIZE_TEXTS = 2048
+# Texts that are tokenized together.
+TOKENIZE_TEXTS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +82,7 @@ class TokenizedCorpus:
 
     def sha256(self) -> str:
         """Return the digest of what is run and read: tokens and instances' spans."""
-        digest = hashlib.sha256()
-        for array in (self.token_ids, self.token_start, self.instance_id, self.text, self.start, self.stop):
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+        return arrays_sha256(self.token_ids, self.token_start, self.instance_id, self.text, self.start, self.stop)
 
     def batches(self, batch_tokens: int, *, of_equal_lengths: bool = False) -> Iterator[Batch]:
         """Cut the texts into batches of at most `batch_tokens` tokens, padding included (one text at least).
@@ -103,6 +102,14 @@ class TokenizedCorpus:
             first = int(last_instance[begin - 1]) if begin else 0
             yield Batch(self.order[begin:end], first, int(last_instance[end - 1]))
             begin = end
+
+
+def arrays_sha256(*arrays: NDArray[Any]) -> str:
+    """Return the digest of some arrays' values, one after the other."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_tokens: int) -> TokenizedCorpus:
@@ -170,7 +177,7 @@ class _Encoder:
     def encode(self, texts: Iterable[str]) -> Iterator[tuple[tuple[int, int], Sequence[tuple[int, int]] | None]]:
         """Tokenize texts; yield each one's span of content tokens and its tokens' character offsets."""
         stream = iter(texts)
-        while some := list(itertools.islice(stream, _TOKENIZE_TEXTS)):
+        while some := list(itertools.islice(stream, TOKENIZE_TEXTS)):
             encoded = self._tokenizer(
                 some,
                 truncation=True,
