@@ -236,6 +236,7 @@ def _write_part(
 def write_run(work: Measurement, job: Job, started_at: datetime.datetime) -> None:
     keys, model, settings = work.keys, work.model, work.settings
     run: dict[str, object] = {
+        "measurement": "measured",
         "weights_sha256": model.weights_sha256,
         "is_random_init": model.seed is not None,
         "corpus": work.corpus.name,
@@ -258,6 +259,8 @@ def write_run(work: Measurement, job: Job, started_at: datetime.datetime) -> Non
         "torch_version": str(torch.__version__),
         "transformers_version": transformers.__version__,
         "python_version": platform.python_version(),
+        "source": None,
+        "source_sha256": None,
         "started_at": started_at,
         "duration_s": _seconds_since(started_at),
     }

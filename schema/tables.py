@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ..errors import UnknownNameError
-from .table import Column, Table
+from .table import Column, ColumnType, Table
 
 __all__ = ["SCHEMA_VERSION", "TABLES", "table"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # The keys of a run, repeated in every table of measurements: a constant column costs nothing in Parquet,
 # and lets a query filter on a model or a step without a join, skipping whole files.
@@ -32,6 +32,12 @@ _FUNCTION = (
     Column("function", "string", "sub-function within the family"),
 )
 
+
+def _measured(name: str, type_: ColumnType, description: str) -> Column:
+    """Return a column that every measurement of ours fills, and results of others may lack."""
+    return Column(name, type_, f"{description}; NULL if unknown, of imported results", nullable=True)
+
+
 _ALL = (
     Table(
         "runs",
@@ -39,28 +45,33 @@ _ALL = (
         "one measurement: a model at a revision, on a corpus, with the settings that define it",
         (
             *_RUN,
-            Column("weights_sha256", "string", "digest of the measured model's parameters and buffers"),
-            Column("is_random_init", "bool", "whether the weights are a random initialisation"),
-            Column("corpus", "string", "name of the corpus"),
-            Column("corpus_sha256", "string", "digest of the corpus's texts, instances and labels"),
-            Column("site", "string", "what was read: activation (the down projection's input), gate or preactivation"),
-            Column("pooling", "string", "over an instance's tokens: max, mean, abs_max or last"),
+            Column(
+                "measurement", "string", "measured, or imported: results of others, of which what they say is known"
+            ),
+            _measured("weights_sha256", "string", "digest of the measured model's parameters and buffers"),
+            _measured("is_random_init", "bool", "whether the weights are a random initialisation"),
+            _measured("corpus", "string", "name of the corpus"),
+            _measured("corpus_sha256", "string", "digest of the corpus's texts, instances and labels"),
+            _measured("site", "string", "what was read: activation (the down projection's input), gate, preactivation"),
+            _measured("pooling", "string", "over an instance's tokens: max, mean, abs_max or last"),
             Column("router", "string", "routed or blind in a mixture of experts, NULL in a dense model", nullable=True),
-            Column("dtype", "string", "floating-point type of the weights and the forward pass"),
-            Column("storage", "string", "floating-point type in which pooled activations were kept for scoring"),
-            Column("max_tokens", "int32", "longest text in tokens; what lies beyond was cut"),
+            _measured("dtype", "string", "floating-point type of the weights and the forward pass"),
+            _measured("storage", "string", "floating-point type in which pooled activations were kept for scoring"),
+            _measured("max_tokens", "int32", "longest text in tokens; what lies beyond was cut"),
             Column("layers", "string", "the layers asked for, such as 0,3-5; NULL for all", nullable=True),
-            Column("n_texts", "int64", "texts run"),
-            Column("n_instances", "int64", "instances measured"),
-            Column("n_tokens", "int64", "tokens run, special tokens included"),
-            Column("n_truncated", "int64", "texts cut at max_tokens"),
-            Column("n_dropped", "int64", "instances without a token to pool (in the cut part, or none at all)"),
+            _measured("n_texts", "int64", "texts run"),
+            _measured("n_instances", "int64", "instances measured"),
+            _measured("n_tokens", "int64", "tokens run, special tokens included"),
+            _measured("n_truncated", "int64", "texts cut at max_tokens"),
+            _measured("n_dropped", "int64", "instances without a token to pool (in the cut part, or none at all)"),
             Column("seed", "int64", "seed of the random initialisation, NULL for given weights", nullable=True),
-            Column("device", "string", "device of the forward pass"),
+            _measured("device", "string", "device of the forward pass"),
             Column("neuronlake_version", "string", "version of neuronlake"),
-            Column("torch_version", "string", "version of torch"),
-            Column("transformers_version", "string", "version of transformers"),
+            _measured("torch_version", "string", "version of torch"),
+            _measured("transformers_version", "string", "version of transformers"),
             Column("python_version", "string", "version of Python"),
+            Column("source", "string", "name of the file imported, NULL if measured", nullable=True),
+            Column("source_sha256", "string", "digest of that file, NULL if measured", nullable=True),
             Column("started_at", "timestamp", "when the job started"),
             Column("duration_s", "float64", "wall time of the job, in seconds"),
         ),
@@ -76,9 +87,9 @@ _ALL = (
             Column(
                 "n_native_experts", "int32", "experts of a mixture-of-experts layer, NULL when dense", nullable=True
             ),
-            Column("activation_function", "string", "name of the nonlinearity, as in the model's configuration"),
-            Column("is_gated", "bool", "whether the activation is act(gate) * up"),
-            Column("module_path", "string", "the down projection, or the bank of experts; several in neuron order"),
+            _measured("activation_function", "string", "name of the nonlinearity, as in the model's configuration"),
+            _measured("is_gated", "bool", "whether the activation is act(gate) * up"),
+            _measured("module_path", "string", "the down projection, or the bank of experts; several in neuron order"),
         ),
     ),
     Table(
@@ -125,16 +136,16 @@ _ALL = (
             *_RUN,
             *_NEURON,
             *_FUNCTION,
-            Column("ap", "float32", "average precision of the activation for the function, ties included"),
-            Column("ap_complement", "float32", "average precision of the activation for the function's negatives"),
-            Column("auroc", "float32", "area under the ROC curve, ties counted half"),
-            Column("mean_positive", "float32", "mean activation over the positives"),
-            Column("mean_negative", "float32", "mean activation over the negatives"),
+            Column("ap", "float32", "average precision for the function, ties included; the score as imported"),
+            _measured("ap_complement", "float32", "average precision of the activation for the function's negatives"),
+            _measured("auroc", "float32", "area under the ROC curve, ties counted half"),
+            _measured("mean_positive", "float32", "mean activation over the positives"),
+            _measured("mean_negative", "float32", "mean activation over the negatives"),
             Column("ap_half_a", "float32", "ap on half a; NULL if the half lacks a class", nullable=True),
             Column("ap_half_b", "float32", "ap on half b; NULL if the half lacks a class", nullable=True),
             Column("ap_complement_half_a", "float32", "ap_complement on half a; NULL likewise", nullable=True),
             Column("ap_complement_half_b", "float32", "ap_complement on half b; NULL likewise", nullable=True),
-            Column("p_value", "float64", "permutation p of the predictivity; NULL where not computed", nullable=True),
+            _measured("p_value", "float64", "permutation p of the average precision, both directions; at least 1e-6"),
         ),
     ),
     Table(
@@ -233,6 +244,20 @@ _ALL = (
         ),
     ),
     Table(
+        "coactivations",
+        ("run_id", "activity", "stack", "layer", "neuron", "partner"),
+        "the neurons of a layer that are active on the same instances as one neuron: its closest partners",
+        (
+            *_RUN,
+            Column("activity", "string", "when a neuron counts as active: positive, or top-<share> of its instances"),
+            *_NEURON,
+            Column("partner", "int32", "the other neuron, of the same layer"),
+            Column("n_both", "int64", "instances on which both are active"),
+            Column("n_active", "int64", "instances on which the neuron is active"),
+            Column("n_active_partner", "int64", "instances on which the partner is active"),
+        ),
+    ),
+    Table(
         "partitions",
         ("partition_id",),
         "one partition of a model's neurons into experts",
@@ -240,13 +265,39 @@ _ALL = (
             Column("partition_id", "string", "16 hex digits of the digest of all that defines the partition"),
             Column("model", "string", "hub id or folder name, as given"),
             Column("revision", "string", "revision the neurons belong to"),
+            Column("step", "int64", "training step of the revision, NULL when unknown", nullable=True),
             Column("method", "string", "kmeans, coactivation, function, random, native or imported"),
-            Column("n_experts", "int32", "experts in each layer"),
+            Column("n_experts", "int32", "experts in each layer, the most where layers differ"),
             Column("seed", "int64", "seed, NULL where the method has none", nullable=True),
             Column("parameters", "string", "JSON object of all other parameters"),
             Column("run_id", "string", "run whose scores or activations were used", nullable=True),
             Column("source_query", "string", "the SQL whose rows were clustered", nullable=True),
+            Column("objective_name", "string", "what the method makes small, NULL if nothing", nullable=True),
+            Column("objective", "float64", "its value, summed over layers; NULL likewise", nullable=True),
+            Column("neuronlake_version", "string", "version of neuronlake"),
             Column("duration_s", "float64", "wall time, in seconds"),
+        ),
+    ),
+    Table(
+        "partition_layers",
+        ("partition_id", "stack", "layer"),
+        "one layer of a partition: the sizes of its experts and how well they hold together",
+        (
+            Column("partition_id", "string", "the partition"),
+            *_NEURON[:2],
+            Column("n_neurons", "int32", "neurons that are in an expert"),
+            Column("n_experts", "int32", "experts"),
+            Column("n_smallest", "int32", "neurons of the smallest expert"),
+            Column("n_largest", "int32", "neurons of the largest expert"),
+            Column(
+                "objective", "float64", "what the method makes small, in this layer; NULL if nothing", nullable=True
+            ),
+            Column(
+                "objective_random",
+                "float64",
+                "the same of a random partition of equal sizes; NULL likewise",
+                nullable=True,
+            ),
         ),
     ),
     Table(
@@ -257,6 +308,29 @@ _ALL = (
             Column("partition_id", "string", "the partition"),
             *_NEURON,
             Column("expert", "int32", "index of the expert within its layer"),
+        ),
+    ),
+    Table(
+        "alignments",
+        ("alignment_id", "null_model", "half", "stack", "layer", "expert", "family", "function"),
+        "whether an expert holds more top neurons of a function than when neurons are dealt to experts at random",
+        (
+            Column("alignment_id", "string", "16 hex digits of the digest of all that defines the test"),
+            *_RUN,
+            Column("partition_id", "string", "the partition"),
+            Column("null_model", "string", "free: any neuron of the layer; matched: of like norm and firing rate"),
+            Column("half", "string", "instances the top neurons were chosen on: all, a or b"),
+            *_NEURON[:2],
+            Column("expert", "int32", "index of the expert within its layer"),
+            Column("family", "string", "function family"),
+            Column("function", "string", "sub-function; * for the family: all its functions' top lists together"),
+            Column("n_neurons", "int32", "neurons of the expert"),
+            Column("n_top", "int32", "entries of the top lists that the expert holds"),
+            Column("n_expected", "float64", "their mean when the neurons are dealt at random"),
+            Column("p_value", "float64", "share of permutations with at least n_top, the observed one counted"),
+            Column("p_nominal", "float64", "hypergeometric tail; of a family the binomial of the pooled lists"),
+            Column("n_permutations", "int64", "permutations behind p_value"),
+            Column("seed", "int64", "seed of the permutations"),
         ),
     ),
     Table(

@@ -46,6 +46,7 @@ def add_run(
     with store.job(run_id, kind="run") as job:
         run = {
             **keys,
+            "measurement": "measured",
             "weights_sha256": weights,
             "is_random_init": False,
             "corpus": "words",
