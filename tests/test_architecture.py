@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("schema", "ingest", "queries", "analysis", "demo")
+PACKAGES = ("schema", "ingest", "queries", "analysis", "demo", "commands")
 # What each part of the package may import from the others.
 ALLOWED = {
     "errors": set(),
@@ -28,7 +28,8 @@ ALLOWED = {
         "ingest.intervention",
     },
     "demo": {"errors", "schema", "ingest", "queries", "analysis", "demo"},
-    "cli": {"errors", "schema", "ingest", "queries", "analysis", "demo", "cli"},
+    "commands": {"errors", "schema", "ingest", "queries", "analysis", "commands"},
+    "cli": {"errors", "schema", "ingest", "queries", "analysis", "demo", "commands", "cli"},
 }
 HEAVY = {"torch", "transformers", "sklearn", "numba", "scipy"}
 

@@ -1,0 +1,111 @@
+"""Activations to Parquet: ``neuronlake ingest``."""
+
+from typing import Any
+
+import click
+
+from .options import SEED_RANGE, chosen_store, store_option
+
+__all__ = ["ingest"]
+
+
+def _size(text: str) -> int:
+    """Parse a size such as 4GB."""
+    number = text.strip().upper().removesuffix("B").removesuffix("I")
+    factor = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}.get(number[-1:], 1)
+    try:
+        size = int(float(number.rstrip("KMGT")) * factor)
+    except (ValueError, OverflowError):
+        size = 0
+    if size <= 0:
+        raise click.BadParameter(f"{text!r} is not a size such as 4GB or 512MB")
+    return size
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    """Parse a list of layers such as 0,3-5."""
+    layers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        try:
+            some = range(int(first), int(last if dash else first) + 1)
+        except ValueError:
+            some = range(0)
+        if not 0 < len(some) <= 10_000:
+            raise click.BadParameter(f"{text!r} is not a list of layers such as 0,3-5")
+        layers.extend(some)
+    return tuple(layers)
+
+
+@click.command()
+@click.argument("model")
+@click.option("--corpus", "corpus_name", required=True, help="Corpus of the store to measure on.")
+@click.option("--revision", "revisions", multiple=True, help="Branch, tag, commit or subfolder.  [repeatable]")
+@click.option("--random-init", "seeds", type=SEED_RANGE, multiple=True, help="Seed to initialise with.  [repeatable]")
+@click.option("--name", help="Name to store the model under.  [default: MODEL, of a path the last part]")
+@click.option("--layers", type=_layers, metavar="LAYERS", help="Layers to measure, such as 0,3-5.  [default: all]")
+@click.option(
+    "--site", type=click.Choice(["activation", "gate", "preactivation"]), default="activation", show_default=True
+)
+@click.option("--pooling", type=click.Choice(["max", "mean", "abs_max", "last"]), default="max", show_default=True)
+@click.option(
+    "--router", type=click.Choice(["routed", "blind"]), default="routed", show_default=True,
+    help="Of experts: those the router chooses, 0 elsewhere; or all on every token.",
+)  # fmt: skip
+@click.option(
+    "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
+    help="Type of weights and forward pass.",
+)  # fmt: skip
+@click.option(
+    "--storage", type=click.Choice(["float32", "float16"]), default="float32", show_default=True,
+    help="Type of pooled activations until they are scored.",
+)  # fmt: skip
+@click.option("--max-tokens", type=click.IntRange(min=3), default=512, show_default=True, help="Cut longer texts.")
+@click.option(
+    "--top", "n_top", type=click.IntRange(min=0), default=10, show_default=True, help="Top instances of each neuron."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps, split (all GPUs).")
+@click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens of one batch, padding included.")
+@click.option(
+    "--memory", "memory_bytes", type=_size, metavar="SIZE", default="4GB", show_default=True, help="For activations."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be written and how long it would take; write nothing.")
+@store_option
+def ingest(
+    model: str,
+    corpus_name: str,
+    revisions: tuple[str, ...],
+    seeds: tuple[int, ...],
+    name: str | None,
+    dry_run: bool,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Measure every feed-forward neuron of MODEL on a corpus.
+
+    MODEL is a hub id, a folder or a .gguf file.
+    """
+    from ..ingest.job import ingest_model
+    from ..ingest.plan import plan_ingest
+    from ..ingest.progress import LineProgress, show_progress
+    from ..ingest.settings import Resources, Settings
+
+    resources = Resources(**{key: options.pop(key) for key in ("device", "batch_tokens", "memory_bytes")})
+    settings = Settings(**options)
+    wanted: list[tuple[str | None, int | None]] = [(revision, None) for revision in revisions]
+    wanted += [(None, seed) for seed in seeds]
+    for revision, seed in wanted or [(None, None)]:
+        arguments: dict[str, Any] = {
+            "corpus": corpus_name,
+            "store": chosen_store(),
+            "revision": revision,
+            "random_init": seed,
+            "name": name,
+            "settings": settings,
+            "resources": resources,
+        }
+        if dry_run:
+            click.echo(plan_ingest(model, **arguments, progress=LineProgress()).describe())
+        else:
+            with show_progress() as progress:
+                report = ingest_model(model, **arguments, progress=progress)
+            click.echo(report.describe())

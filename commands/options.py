@@ -1,0 +1,98 @@
+"""What several commands share: the store, ways to print rows, seeds, and the one place where errors become a line."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import NeuronlakeError
+
+if TYPE_CHECKING:
+    from ..queries.database import Database
+    from ..queries.output import Format
+    from ..queries.result import Result
+
+__all__ = [
+    "SEED_RANGE",
+    "Command",
+    "Group",
+    "chosen_store",
+    "open_database",
+    "print_rows",
+    "rows_options",
+    "store_option",
+]
+
+FORMATS = ("table", "csv", "json", "parquet")
+SEED_RANGE = click.IntRange(0, 2**63 - 1)
+Command = Callable[..., Any]
+
+
+class Group(click.Group):
+    """Turns the package's errors into one line and exit status 1."""
+
+    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - click's own signature
+        """Run the command."""
+        try:
+            return super().invoke(context)
+        except NeuronlakeError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def store_option(command: Command) -> Command:
+    """Take ``--store`` before or after the command's name."""
+
+    def remember(context: click.Context, _: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            if not value:
+                raise click.BadParameter("the name of a folder is empty")
+            context.find_root().obj = Path(value)
+
+    return click.option(
+        "--store",
+        metavar="DIR",
+        callback=remember,
+        expose_value=False,
+        help="The store's folder.  [env: NEURONLAKE_STORE; default: ./neuronlake-store]",
+    )(command)
+
+
+def chosen_store() -> Path:
+    """Return the folder of the store that was chosen."""
+    chosen = click.get_current_context().find_root().obj
+    return chosen if chosen is not None else Path(os.environ.get("NEURONLAKE_STORE") or "neuronlake-store")
+
+
+def rows_options(command: Command) -> Command:
+    """Add the options of a command that prints rows."""
+    for option in (
+        click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to FILE instead."),
+        click.option(
+            "--format",
+            "format_",
+            type=click.Choice(FORMATS),
+            help="How to write rows.  [default: table; with -o, the file's suffix]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def open_database() -> "Database":
+    """Return the database over the chosen store."""
+    from ..queries.database import Database
+
+    return Database(chosen_store())
+
+
+def print_rows(result: "Result", format_: "Format | None", output: Path | None) -> None:
+    """Write rows to a file, or to standard output."""
+    from ..queries.output import save, write
+
+    if output is None:
+        write(result, sys.stdout, format=format_ or "table")
+    else:
+        save(result, output, format=format_)
