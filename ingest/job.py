@@ -1,13 +1,15 @@
 """The ingestion job: load, tokenize, run and pool, score, commit.
 
 One job measures one checkpoint. Layers are scored and staged in parts, so that a job that was killed and is
-started again runs the model only for the parts that are still missing.
+started again runs the model only for the parts that are still missing. Coactivations are a job beside it, served by
+the same passes.
 """
 
+import contextlib
 import datetime
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from ..errors import IngestError
 from ..schema.store import Job, Store, neuronlake_version
 from . import rows
+from .coactivation import Coactivation, CoactivationTables
 from .feed_forwards import Layer
 from .forward import run_texts
 from .measurement import Measurement, prepare
@@ -41,13 +44,17 @@ class IngestReport:
     run_id, model, revision
         Keys of the run.
     is_new
-        False if the store already held this measurement, so that nothing was done.
+        False if the store already held this measurement, so that it was not made.
     n_layers, n_neurons, n_functions, n_instances
         What the run holds.
     n_truncated, n_dropped
         Texts cut at the token limit, and instances left without a token.
     duration_s
         Wall time.
+    activity
+        When a neuron counts as active in the coactivations asked for; None if none were.
+    adds_coactivations
+        Whether they were added; False if the store already held them.
     """
 
     run_id: str
@@ -61,6 +68,8 @@ class IngestReport:
     n_truncated: int
     n_dropped: int
     duration_s: float
+    activity: str | None = None
+    adds_coactivations: bool = False
 
     def describe(self) -> str:
         """Return what was done as one line."""
@@ -72,7 +81,13 @@ class IngestReport:
             line += f", {self.n_truncated:,} texts cut at the token limit"
         if self.n_dropped:
             line += f", {self.n_dropped:,} instances dropped for lack of a token"
-        return line + (f", {self.duration_s:.1f} s" if self.is_new else "; already in the store, nothing done")
+        added = f"coactivations ({self.activity}) added, " if self.adds_coactivations else ""
+        if self.is_new:
+            return f"{line}, {added}{self.duration_s:.1f} s"
+        if added:
+            return f"{line}; already in the store, {added}{self.duration_s:.1f} s"
+        held = "" if self.activity is None else f" with coactivations ({self.activity})"
+        return f"{line}; already in the store{held}, nothing done"
 
 
 def ingest_model(
@@ -85,11 +100,13 @@ def ingest_model(
     name: str | None = None,
     settings: Settings | None = None,
     resources: Resources | None = None,
+    coactivation: Coactivation | None = None,
     progress: Progress | None = None,
 ) -> IngestReport:
     """Measure every neuron of a model on a corpus and store what it responds to.
 
     Measuring the same again changes nothing and is quick: the run's id is a digest of all that defines it.
+    Coactivations are no part of the run: asked for later, they are added to it, and the model runs for them alone.
 
     Parameters
     ----------
@@ -109,6 +126,8 @@ def ingest_model(
         What defines the measurement; defaults of `Settings` if None.
     resources
         What the job may use; defaults of `Resources` if None.
+    coactivation
+        What co-activation of neurons to store beside the run; none if None.
     progress
         Where to report.
 
@@ -125,11 +144,20 @@ def ingest_model(
     progress = progress or SilentProgress()
     work = prepare(model, corpus, Store(store), revision, random_init, name, settings, resources, progress)
     is_new = work.store.commit(work.run_id) is None
-    if is_new:
-        with work.store.job(work.run_id, kind="run") as job:
-            measure(work, job, progress)
-            write_run(work, job, started_at)
-            job.commit()
+    adds_coactivations = coactivation is not None and coactivation.adds_to(work)
+    with contextlib.ExitStack() as stack:
+        run = coactivations = None
+        if is_new:
+            run = stack.enter_context(work.store.job(work.run_id, kind="run"))
+        if coactivation is not None and adds_coactivations:
+            job = stack.enter_context(work.store.job(coactivation.job(work.run_id), kind="coactivation"))
+            coactivations = CoactivationTables(work, coactivation, job)
+        measure(work, run, progress, coactivations=coactivations)
+        if run is not None:
+            write_run(work, run, started_at)
+            run.commit()
+        if coactivations is not None:
+            coactivations.job.commit()
     return IngestReport(
         run_id=work.run_id,
         model=work.model.name,
@@ -139,37 +167,67 @@ def ingest_model(
         n_truncated=work.tokens.n_truncated,
         n_dropped=work.tokens.n_dropped,
         duration_s=_seconds_since(started_at),
+        activity=None if coactivation is None else coactivation.activity,
+        adds_coactivations=adds_coactivations,
     )
 
 
-def measure(work: Measurement, job: Job, progress: Progress) -> None:
-    """Run the model for the parts that are not staged yet, and stage them."""
-    parts = [(number, part) for number, part in enumerate(work.parts()) if not _is_staged(job, number)]
-    if not parts:
+def measure(
+    work: Measurement, run: Job | None, progress: Progress, *, coactivations: CoactivationTables | None = None
+) -> None:
+    """Run the model once over all layers of which something is not staged yet, and stage it.
+
+    Parameters
+    ----------
+    work
+        What to measure.
+    run
+        The job to stage scores in; None if there are none to make.
+    progress
+        Where to report.
+    coactivations
+        What stages coactivations; None if there are none to make.
+    """
+    job = run or (coactivations.job if coactivations else None)
+    parts = [] if run is None else [(n, part) for n, part in enumerate(work.parts()) if not _is_staged(run, n)]
+    scored = [layer for _, part in parts for layer in part]
+    layers = [layer for layer in work.layers if layer in scored or (coactivations and coactivations.lacks(layer))]
+    if job is None or not layers:
         return
-    layers = [layer for _, part in parts for layer in part]
     n_neurons = sum(layer.n_neurons for layer in layers)
     with job.scratch() as folder:
-        n_experts = sum(layer.n_native_experts for layer in layers)
+        n_experts = sum(layer.n_native_experts for layer in layers) if scored else 0
         memory_bytes = work.chunk_bytes * n_neurons // (n_neurons + n_experts)
         activations = _spool(work, n_neurons, work.settings.storage, memory_bytes, folder / "activations")
         # Shares of tokens are kept as they are: small beside the activations, and sums of them must come out.
         rest = work.chunk_bytes - memory_bytes
         routing = _spool(work, n_experts, "float32", rest, folder / "routing") if n_experts else None
         run_texts(work, layers, activations, routing, progress)
-        progress.phase("scoring", total=n_neurons, unit="neurons")
+        progress.phase("scoring" if scored else "pairing", total=n_neurons, unit="neurons")
         first_neuron = first_expert = 0
-        for number, part in parts:
-            found = []
-            for layer in part:
-                shares = None
-                if routing is not None and layer.n_native_experts:
-                    last_expert = first_expert + layer.n_native_experts
-                    shares = routing.block(first_expert, last_expert)
-                    first_expert = last_expert
-                found.append((_score_layer(work, layer, activations, first_neuron, progress), shares))
-                first_neuron += layer.n_neurons
-            _write_part(work, job, number, part, found)
+        found: list[tuple[Scores, NDArray[np.float32] | None]] = []
+        for layer in layers:
+            shares = None
+            if routing is not None and layer.n_native_experts:
+                last_expert = first_expert + layer.n_native_experts
+                shares = routing.block(first_expert, last_expert)
+                first_expert = last_expert
+            scores = []
+            for start, block in _blocks(work, layer, activations, first_neuron):
+                with _naming_what_is_not_finite(work, layer, start):
+                    if layer in scored:
+                        scores.append(_score(work, block, n_top=work.settings.n_top))
+                    if coactivations and coactivations.lacks(layer):
+                        coactivations.add(layer, start, block)
+                progress.advance(len(block))
+            first_neuron += layer.n_neurons
+            if scores:
+                found.append((_concatenated(scores), shares))
+            if run is not None and parts and layer is parts[0][1][-1]:
+                _write_part(work, run, *parts.pop(0), found)
+                found = []
+            if coactivations and coactivations.lacks(layer):
+                coactivations.finish(layer)
 
 
 def _spool(work: Measurement, n_rows: int, storage: Storage, memory_bytes: int, folder: Path) -> Spool:
@@ -183,22 +241,26 @@ def _is_staged(job: Job, part: int) -> bool:
     return job.is_staged("neuron_functions", part)
 
 
-def _score_layer(work: Measurement, layer: Layer, spool: Spool, first: int, progress: Progress) -> Scores:
-    """Score one layer, a block of neurons at a time."""
+def _blocks(work: Measurement, layer: Layer, spool: Spool, first: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield a layer's activations, some neurons at a time, with the index of the first of them."""
     size = work.block_neurons
-    blocks = []
     for start in range(0, layer.n_neurons, size):
         stop = min(start + size, layer.n_neurons)
-        activations = spool.block(first + start, first + stop)
-        try:
-            scores = _score(work, activations, n_top=work.settings.n_top)
-        except NonFiniteError as error:
-            raise IngestError(
-                f"{work.model.name}: {work.settings.site} {error.value} of {layer.stack} layer {layer.layer}, neuron "
-                f"{start + error.neuron}, on instance {work.tokens.instance_id[error.instance]}"
-            ) from error
-        blocks.append(scores)
-        progress.advance(stop - start)
+        yield start, spool.block(first + start, first + stop)
+
+
+@contextlib.contextmanager
+def _naming_what_is_not_finite(work: Measurement, layer: Layer, start: int) -> Iterator[None]:
+    try:
+        yield
+    except NonFiniteError as error:
+        raise IngestError(
+            f"{work.model.name}: {work.settings.site} {error.value} of {layer.stack} layer {layer.layer}, neuron "
+            f"{start + error.neuron}, on instance {work.tokens.instance_id[error.instance]}"
+        ) from error
+
+
+def _concatenated(blocks: Sequence[Scores]) -> Scores:
     return Scores(*(np.concatenate(arrays) for arrays in zip(*map(_arrays, blocks), strict=True)))
 
 
@@ -207,7 +269,7 @@ def _score(work: Measurement, activations: NDArray[np.float32], *, n_top: int) -
 
 
 def _arrays(scores: Scores) -> tuple[NDArray, ...]:  # type: ignore[type-arg]
-    return scores.scores, scores.statistics, scores.top_instance, scores.top_value
+    return scores.scores, scores.p_value, scores.statistics, scores.top_instance, scores.top_value
 
 
 def _write_part(

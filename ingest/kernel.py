@@ -9,7 +9,10 @@ once, and one walk down the sorted instances visits only their labels:
   ``H`` over all, ``sum over all i of TP_i / T_i = sum over positives j of (H - H_j)``, which gives the
   complement's AP without visiting its positives;
 - the positives' ranks give the AUROC, the first k instances are the top instances;
-- the instances tied at the minimum (a ReLU's zeros) are one tie group, added in closed form and never sorted.
+- the instances tied at the minimum (a ReLU's zeros) are one tie group, added in closed form and never sorted;
+- for p-values (`nulls`), the sums are also taken at rest: the first tie group from the top that holds at least as many
+  instances as are below it, and all that is below it, as one. It is a ReLU's zeros, or those of instances that were not
+  routed to the neuron's expert.
 
 A function with explicit negatives counts its own T over its own instances, in the same walk. The halves are
 the same sums with counters of their own: a tie group is one in its half too.
@@ -45,11 +48,13 @@ def score_neurons(
     entries: NDArray[np.int32],
     counts: NDArray[np.int64],
     scores: NDArray[np.float32],
+    n_above: NDArray[np.int64],
+    excess: NDArray[np.float64],
     statistics: NDArray[np.float32],
     top_instance: NDArray[np.int64],
     top_value: NDArray[np.float32],
 ) -> None:
-    """Fill the last four arrays, a row a neuron, from the others (see `scoring.score` and `LabelIndex.packed`)."""
+    """Fill the last six arrays, a row a neuron, from the others (see `scoring.score` and `LabelIndex.packed`)."""
     n_neurons, n_instances = activations.shape
     keys = np.empty(n_instances, dtype=np.uint64)
     spare = np.empty(n_instances, dtype=np.uint64)
@@ -59,13 +64,14 @@ def score_neurons(
     for neuron in range(n_neurons):
         values = activations[neuron]
         total, lowest = _describe(values, statistics[neuron])
-        n_above = _sort_above(values, lowest, words, keys, spare)
-        order = keys[:n_above]
+        n_sorted = _sort_above(values, lowest, words, keys, spare)
+        order = keys[:n_sorted]
         _decode(order, sorted_bits)
-        _take_top(values, sorted_values[:n_above], top_instance[neuron], top_value[neuron])
+        _take_top(values, sorted_values[:n_sorted], top_instance[neuron], top_value[neuron])
         accumulators[:] = 0.0
-        sums = _walk(sorted_values, order, is_rest, starts, entries, accumulators)
-        _finish(accumulators, sums, lowest, total, n_above, is_rest, counts, scores[neuron])
+        at_rest = n_above[neuron], excess[neuron]
+        sums = _walk(sorted_values, order, is_rest, starts, entries, counts, accumulators, at_rest)
+        _finish(accumulators, sums, lowest, total, n_sorted, is_rest, counts, scores[neuron])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -200,14 +206,16 @@ def _add(sums, side, positive, rest, value, rank, inverse, inverse_half, above, 
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _walk(sorted_values, order, is_rest, starts, entries, accumulators):
-    """Walk the sorted instances, tie group by tie group, and fill the accumulators.
+def _walk(sorted_values, order, is_rest, starts, entries, counts, accumulators, at_rest):
+    """Walk the sorted instances, tie group by tie group, and fill the accumulators and the sums at rest.
 
     Returns how many instances were seen and the sum of 1 / T, each over all, half a and half b.
     """
     seen = np.zeros(3, dtype=np.int64)
     harmonic = np.zeros(3, dtype=np.float64)
     group = np.zeros(3, dtype=np.int64)
+    is_above_rest = True
+    n_instances = len(sorted_values)
     start = 0
     while start < len(order):
         stop = start + 1
@@ -234,6 +242,9 @@ def _walk(sorted_values, order, is_rest, starts, entries, accumulators):
             harmonic[0] += inverse
             harmonic[side] += inverse_half
         else:
+            if is_above_rest and stop - start >= n_instances - stop:
+                _take_at_rest(accumulators, start, harmonic[0], is_rest, counts, at_rest)
+                is_above_rest = False
             # Count the whole group before adding its terms, and add them all before moving on: a term must
             # see all of its own group at its T, and none of it above.
             group[:] = 0
@@ -263,7 +274,30 @@ def _walk(sorted_values, order, is_rest, starts, entries, accumulators):
             for side in range(3):
                 harmonic[side] += group[side] / max(seen[side], 1)
         start = stop
+    if is_above_rest:
+        _take_at_rest(accumulators, len(order), harmonic[0], is_rest, counts, at_rest)
     return seen, harmonic
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _take_at_rest(accumulators, seen, harmonic, is_rest, counts, at_rest):
+    """Fill the instances above rest, and P * AP and Q * AP of the complement less what they are by chance."""
+    n_above, excess = at_rest
+    for index in range(len(is_rest)):
+        sums = accumulators[index]
+        positives = counts[index, 0, 0]
+        evaluated = counts[index, 0, 1]
+        negatives = evaluated - positives
+        above = seen if is_rest[index] else sums[_SEEN]
+        n_above[index] = above
+        excess[index, 0] = sums[_AP] - sums[_TRUE] * positives / evaluated
+        if is_rest[index]:
+            # As in `_finish`: over the instances above, TP / T adds up to the H below each positive.
+            every = positives * harmonic - sums[_REST] - (positives - sums[_TRUE]) * harmonic
+            complement = above - sums[_TRUE] - every + sums[_AP]
+        else:
+            complement = sums[_REST]
+        excess[index, 1] = complement - (above - sums[_TRUE]) * negatives / evaluated
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

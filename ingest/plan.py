@@ -7,6 +7,7 @@ import numpy as np
 from rich.filesize import decimal
 
 from ..schema.store import Store
+from .coactivation import Coactivation
 from .forward import estimate_seconds
 from .measurement import prepare
 from .progress import Progress, SilentProgress
@@ -15,7 +16,7 @@ from .settings import Resources, Settings
 __all__ = ["IngestPlan", "plan_ingest"]
 
 # Bytes of a row of each table on disk, measured (docs/benchmarks.md).
-_ROW_BYTES = {"neuron_functions": 28, "neurons": 22, "top_instances": 6, "routing": 20}
+_ROW_BYTES = {"neuron_functions": 28, "neurons": 22, "top_instances": 6, "routing": 20, "coactivations": 5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class IngestPlan:
         Keys the run would have.
     is_new
         False if the store already holds it.
+    adds_coactivations
+        Whether coactivations would be added.
     n_layers, n_neurons, n_functions, n_instances, n_texts, n_tokens, n_truncated, n_dropped
         What would be measured.
     n_rows
@@ -46,6 +49,7 @@ class IngestPlan:
     model: str
     revision: str
     is_new: bool
+    adds_coactivations: bool
     n_layers: int
     n_neurons: int
     n_functions: int
@@ -62,10 +66,13 @@ class IngestPlan:
 
     def describe(self) -> str:
         """Return the plan as a few lines."""
-        # Of an instance tied at a neuron's minimum there is no row, so that those of top_instances are the most.
-        most = {"top_instances": "up to "}
+        # Of an instance tied at a neuron's minimum there is no row, and of a neuron never active with the other none.
+        most = dict.fromkeys(("top_instances", "coactivations"), "up to ")
         rows = ", ".join(f"{most.get(table, '')}{n:,} {table}" for table, n in self.n_rows.items())
-        status = "would be made" if self.is_new else "is already in the store: nothing would be done"
+        status = "would be made"
+        if not self.is_new:
+            added = "coactivations would be added" if self.adds_coactivations else "nothing would be done"
+            status = f"is already in the store: {added}"
         return "\n".join(
             [
                 f"run {self.run_id} of {self.model} {self.revision} {status}",
@@ -92,6 +99,7 @@ def plan_ingest(
     name: str | None = None,
     settings: Settings | None = None,
     resources: Resources | None = None,
+    coactivation: Coactivation | None = None,
     progress: Progress | None = None,
 ) -> IngestPlan:
     """Say what `ingest_model` with the same arguments would do, without writing anything.
@@ -110,13 +118,19 @@ def plan_ingest(
     }
     if work.router is not None:
         n_rows["routing"] = sizes["n_functions"] * sum(layer.n_native_experts for layer in work.layers)
+    is_new = work.store.commit(work.run_id) is None
+    adds_coactivations = coactivation is not None and coactivation.adds_to(work)
+    if coactivation is not None and adds_coactivations:
+        n_pairs = sum(layer.n_neurons * min(coactivation.n_partners, layer.n_neurons - 1) for layer in work.layers)
+        n_rows = (n_rows if is_new else {}) | {"coactivations": n_pairs}
     activation_bytes = n_neurons * n_instances * np.dtype(work.settings.storage).itemsize
     chunk_bytes = min(activation_bytes, work.chunk_bytes)
     return IngestPlan(
         run_id=work.run_id,
         model=work.model.name,
         revision=work.model.revision,
-        is_new=work.store.commit(work.run_id) is None,
+        is_new=is_new,
+        adds_coactivations=adds_coactivations,
         **sizes,
         n_texts=work.tokens.n_texts,
         n_tokens=work.tokens.n_tokens,

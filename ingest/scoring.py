@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..errors import IngestError
 from . import kernel
 from .labels import LabelIndex
+from .nulls import p_values
 
 __all__ = ["SCORE_NAMES", "STATISTIC_NAMES", "NonFiniteError", "Scores", "score"]
 
@@ -54,6 +55,8 @@ class Scores:
     ----------
     scores
         One score of `SCORE_NAMES` a last-axis entry; NaN where a half lacks a class. [neurons, functions, 9]
+    p_value
+        How often permuted labels score as high, as `nulls.p_values` counts. [neurons, functions]
     statistics
         One of `STATISTIC_NAMES` a last-axis entry. [neurons, 5]
     top_instance
@@ -63,6 +66,7 @@ class Scores:
     """
 
     scores: NDArray[np.float32]
+    p_value: NDArray[np.float64]
     statistics: NDArray[np.float32]
     top_instance: NDArray[np.int64]
     top_value: NDArray[np.float32]
@@ -104,8 +108,11 @@ def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 
                 "measured instances; both are needed"
             )
     words, starts, entries = labels.packed()
+    n_above = np.empty((n_neurons, len(labels.functions)), dtype=np.int64)
+    excess = np.empty((n_neurons, len(labels.functions), 2), dtype=np.float64)
     found = Scores(
         scores=np.empty((n_neurons, len(labels.functions), len(SCORE_NAMES)), dtype=np.float32),
+        p_value=np.empty((n_neurons, len(labels.functions)), dtype=np.float64),
         statistics=np.empty((n_neurons, len(STATISTIC_NAMES)), dtype=np.float32),
         top_instance=np.full((n_neurons, n_top), -1, dtype=np.int64),
         top_value=np.zeros((n_neurons, n_top), dtype=np.float32),
@@ -120,17 +127,21 @@ def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 
             entries,
             counts,
             found.scores[part],
+            n_above[part],
+            excess[part],
             found.statistics[part],
             found.top_instance[part],
             found.top_value[part],
         )
 
-    if n_threads == 1:
-        run(slice(0, n_neurons))
-    else:
-        bounds = np.linspace(0, n_neurons, 4 * n_threads + 1).astype(int)
-        with ThreadPoolExecutor(n_threads) as pool:
-            list(pool.map(run, (slice(a, b) for a, b in itertools.pairwise(bounds) if a < b)))
+    def compare(index: int) -> None:
+        positive, evaluated = counts[index, 0].tolist()
+        found.p_value[:, index] = p_values(excess[:, index], n_above[:, index], positive, evaluated - positive)
+
+    bounds = np.linspace(0, n_neurons, 4 * n_threads + 1).astype(int)
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(run, (slice(a, b) for a, b in itertools.pairwise(bounds) if a < b)))
+        list(pool.map(compare, range(len(labels.functions))))
     return found
 
 

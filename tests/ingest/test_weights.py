@@ -1,14 +1,16 @@
-"""The norms of neurons are those of their weights, however these are kept."""
+"""The vectors and norms of neurons are those of their weights, however these are kept."""
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from torch import Tensor, nn
 
+from neuronlake.errors import IngestError, UnknownNameError
 from neuronlake.ingest import models
 from neuronlake.ingest.feed_forwards import FeedForward, Layer, Place
 from neuronlake.ingest.layers import find_layers
-from neuronlake.ingest.weights import weight_norms
+from neuronlake.ingest.weights import weight_norms, weight_vectors
 
 CONSTANTS = {"vocab_size": 50, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 SIZE = {
@@ -41,12 +43,22 @@ def norms(weights: list[Tensor]) -> Tensor:
 
 
 def check(module: nn.Module, layer: Layer, inputs: list[list[Tensor]], outputs: list[Tensor]) -> None:
-    """Hold a layer's norms against those of its networks' or experts' weights [neurons, hidden], in order."""
+    """Hold a layer's norms and vectors against its networks' or experts' weights [neurons, hidden], in order.
+
+    Of two input weights the first are the gate's.
+    """
     input_norms, output_norms = weight_norms(module, layer)
     assert input_norms.dtype == output_norms.dtype == torch.float32
     assert input_norms.shape == output_norms.shape == (layer.n_neurons,)
     torch.testing.assert_close(input_norms, torch.cat([norms(each) for each in inputs]))
     torch.testing.assert_close(output_norms, torch.cat([norms([each]) for each in outputs]))
+    expected = {"input": [torch.cat(each, dim=1) for each in inputs], "output": outputs}
+    if all(len(each) == 2 for each in inputs):
+        expected |= {"gate": [gate for gate, _ in inputs], "up": [up for _, up in inputs]}
+    for kind, weights in expected.items():
+        vectors = weight_vectors(module, layer, kind)
+        assert vectors.dtype == np.float32
+        np.testing.assert_array_equal(vectors, torch.cat(weights).detach().numpy())
 
 
 def tiny(config: transformers.PreTrainedConfig, stack: str = "decoder") -> tuple[nn.Module, tuple[Layer, ...]]:
@@ -58,7 +70,7 @@ def tiny(config: transformers.PreTrainedConfig, stack: str = "decoder") -> tuple
 
 
 @pytest.mark.parametrize("kind", WEIGHTS)
-def test_norms_are_those_of_the_weights(tiny_model, kind):
+def test_norms_and_vectors_are_those_of_the_weights(tiny_model, kind):
     model = models.load(str(tiny_model(kind)))
     (part,) = model.parts
     layers = find_layers(model.module, part.config, stack=part.stack, name=model.name, root=part.path)
@@ -106,6 +118,42 @@ def test_norms_of_experts_that_are_modules():
     module, layers = tiny(config, "encoder")
     experts = [module.block[1].layer[1].mlp.experts[f"expert_{expert}"] for expert in range(4)]
     check(module, layers[1], [[each.wi.weight] for each in experts], [each.wo.weight.T for each in experts])
+
+
+def test_a_gate_that_stands_second_is_told_by_its_name():
+    module = nn.ModuleDict({"up": nn.Linear(6, 9), "gate": nn.Linear(6, 9), "down": nn.Linear(9, 6)})
+    network = FeedForward(
+        down=Place("down"), n_neurons=9, n_experts=None, members=(), input_paths=("up", "gate"), nonlinearity=None,
+        activation_function="silu", is_gated=True,
+    )  # fmt: skip
+    weights = [module[name].weight for name in ("gate", "up")]
+    check(module, Layer("decoder", 0, (network,)), [weights], [module["down"].weight.T])
+
+
+@pytest.mark.parametrize("kind", ["gate", "up"])
+def test_gate_and_up_of_a_network_without_a_gate_are_refused(kind):
+    module, layers = tiny(transformers.BertConfig(**{**SIZE, "num_key_value_heads": None}, intermediate_size=64))
+    with pytest.raises(IngestError, match=f"decoder layer 1: encoder.layer.1.output.dense is not gated, .* {kind}"):
+        weight_vectors(module, layers[1], kind)
+
+
+def test_an_unknown_kind_of_weights_is_refused():
+    module, layers = tiny(transformers.BertConfig(**{**SIZE, "num_key_value_heads": None}, intermediate_size=64))
+    with pytest.raises(UnknownNameError, match="no kind of weights 'inputs'; did you mean 'input'"):
+        weight_vectors(module, layers[0], "inputs")
+
+
+def test_networks_of_one_layer_whose_weights_differ_in_length_have_no_common_vectors():
+    module = nn.ModuleDict({name: nn.Linear(size, size) for name, size in (("a", 5), ("b", 5), ("c", 7), ("d", 7))})
+    networks = tuple(
+        FeedForward(
+            down=Place(down), n_neurons=size, n_experts=None, members=(), input_paths=(up,), nonlinearity=None,
+            activation_function="relu", is_gated=False,
+        )
+        for up, down, size in (("a", "b", 5), ("c", "d", 7))
+    )  # fmt: skip
+    with pytest.raises(IngestError, match="encoder layer 0: its neurons have input weights of 5 or 7 numbers"):
+        weight_vectors(module, Layer("encoder", 0, networks), "input")
 
 
 def test_norms_of_half_precision_weights_do_not_overflow():
@@ -159,3 +207,5 @@ def test_norms_of_packed_weights_are_those_of_what_the_layer_computes(dtype, is_
     ):
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+    vectors = torch.from_numpy(weight_vectors(module, Layer("encoder", 0, (network,)), "input"))
+    torch.testing.assert_close(vectors, module["up"].unpacked().float(), atol=tolerance, rtol=tolerance)

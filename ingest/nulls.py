@@ -1,0 +1,233 @@
+"""Permutation p-values of average precision: how often permuted labels score as high.
+
+Under permutation, the average precision of a label with P positives and Q negatives depends on the activations only
+through their ties. Of these one group matters: that of the neuron at rest, where a ReLU is 0 or no token was routed to
+the expert; what is below rest is counted as at rest. So one table for P, Q and the instances above rest (`n_above`)
+serves every neuron.
+Tables are made for a grid of `n_above`, when they are first needed, and read by interpolation. Their seeds are what
+they are for: p-values do not depend on what was scored before, nor on blocks and threads.
+"""
+
+import functools
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from .null_draws import draw_nulls
+
+__all__ = ["SMALLEST_P", "p_values"]
+
+SMALLEST_P = 1e-6
+# Without a tie group one table serves all neurons of a function: it may cost more.
+_N_DRAWS = 5000
+_N_DRAWS_UNTIED = 10000
+# Each rank up to this one is a block, and has a table for as many above rest; beyond they are a ratio apart.
+_N_SINGLE = 12
+_BLOCK_RATIO = 1.3
+_LEVEL_RATIO = 1.6
+# Logarithms of the tail probabilities that a table is read at.
+_LOG_TAILS = np.log(np.concatenate([np.linspace(0.96, 0.12, 22), np.geomspace(0.1, 1e-8, 71)[1:]]))
+# Sums taken in another order differ by less.
+_TOLERANCE = 1e-8
+# Two tail probabilities that are the same, such as those of the first rank and of the last, are estimated with errors:
+# what is within this (of the logarithm) counts as the same, which errs upwards.
+_SAME = 0.1
+
+
+def p_values(
+    excess: NDArray[np.float64], n_above: NDArray[np.int64], n_positive: int, n_negative: int
+) -> NDArray[np.float64]:
+    """Return the probability that permuted labels score as improbably high as a function's label or its complement.
+
+    With p+ the probability of at least this excess of the label under permutation, and p- that of the complement's, it
+    is the probability that min(p+, p-) is at most what it is here. It is never below `SMALLEST_P`.
+
+    Parameters
+    ----------
+    excess
+        ``P * (AP - P / N)`` of the label, and the same of its complement, all instances at rest or below it being tied.
+        [neurons, 2]
+    n_above
+        Instances of the function above rest. [neurons]
+    n_positive, n_negative
+        Instances of the function.
+    """
+    levels = _levels(n_positive + n_negative)
+    lower = np.searchsorted(levels, np.maximum(n_above, 1), side="right") - 1
+    upper = np.minimum(lower + 1, len(levels) - 1)
+    way = (np.maximum(n_above, 1) - levels[lower]) / np.maximum(levels[upper] - levels[lower], 1)
+    # A hundredth of the way is not worth a table.
+    upper = np.where(way < 0.01, lower, upper)
+    needed = np.unique(np.concatenate([lower, upper]))
+    tables = [_table(n_positive, n_negative, int(levels[level])) for level in needed]
+    statistic, log_tail = (np.stack(arrays) for arrays in zip(*tables, strict=True))
+    found = np.ones(len(n_above))
+    _look_up(
+        excess - _TOLERANCE,
+        n_above,
+        np.searchsorted(needed, np.stack([lower, upper])),
+        levels[needed],
+        n_positive,
+        n_negative,
+        statistic,
+        log_tail,
+        found,
+    )
+    return found
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _look_up(
+    excess: NDArray[np.float64],
+    n_above: NDArray[np.int64],
+    tables: NDArray[np.int64],
+    levels: NDArray[np.int64],
+    n_positive: int,
+    n_negative: int,
+    statistic: NDArray[np.float64],
+    log_tail: NDArray[np.float64],
+    found: NDArray[np.float64],
+) -> None:
+    """Fill the p of each neuron with instances above rest, by interpolation between two tables [2, neurons].
+
+    The variance v of an excess goes with ``n_above * (2 N - n_above)``. How the logarithm of a tail probability goes
+    with it differs. For the rarer class, the tail is made by the first ranks whatever is below, or is normal and goes
+    with 1 / v. For the other class, the most there can be is that none of the rarer class is above rest, about as v;
+    the logarithm of the probability of a share of it (a lower tail of a count) goes with v.
+    """
+    rarer = 0 if n_positive <= n_negative else 1
+    twice = 2 * (n_positive + n_negative)
+    parts = np.empty(2)  # of the upper table, by side
+    mixed = np.empty(2)
+    tails = np.empty((2, 2))  # by side and table
+    for neuron in range(len(n_above)):
+        above = n_above[neuron]
+        if above == 0:
+            continue
+        variance = float(above) * (twice - above)
+        low = float(levels[tables[0, neuron]]) * (twice - levels[tables[0, neuron]])
+        high = float(levels[tables[1, neuron]]) * (twice - levels[tables[1, neuron]])
+        way = (variance - low) / (high - low) if high > low else 0.0
+        for side in range(2):
+            for end in range(2):
+                scale = 1.0 if side == rarer else (high if end else low) / variance
+                table = tables[end, neuron]
+                tails[side, end] = _interpolate(
+                    excess[neuron, side] * scale, statistic[table, side], log_tail[table, side]
+                )
+            parts[side] = way * high / variance if side == rarer else way
+            mixed[side] = (1.0 - parts[side]) * tails[side, 0] + parts[side] * tails[side, 1]
+        part = parts[0] if mixed[0] <= mixed[1] else parts[1]
+        total = 0.0
+        for end in range(2):
+            table = tables[end, neuron]
+            smaller = min(tails[0, end], tails[1, end])
+            either = _interpolate(-smaller, statistic[table, 2], log_tail[table, 2])
+            # That the label or its complement is as improbable is as probable as one of them at least, as both at most.
+            either = min(max(either, smaller), smaller + math.log(2.0))
+            total += either * (part if end else 1.0 - part)
+        found[neuron] = min(1.0, max(SMALLEST_P, math.exp(total)))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _interpolate(value: float, rising: NDArray[np.float64], heights: NDArray[np.float64]) -> float:
+    """Return the height at a value; beyond the ends it is that of the end."""
+    index = np.searchsorted(rising, value, side="right")
+    if index == 0:
+        return float(heights[0])
+    # Rows are filled up with infinities, of the last height.
+    if index == len(rising) or rising[index] == np.inf:
+        return float(heights[index - 1])
+    part = (value - rising[index - 1]) / (rising[index] - rising[index - 1])
+    return float(heights[index - 1] + part * (heights[index] - heights[index - 1]))
+
+
+@functools.lru_cache(maxsize=64)
+def _levels(n: int) -> NDArray[np.int64]:
+    """Return the `n_above` that there are tables for, of N instances."""
+    levels = [n]
+    while levels[-1] > 1:
+        levels.append(levels[-1] - 1 if levels[-1] <= _N_SINGLE else int(levels[-1] / _LEVEL_RATIO))
+    return np.array(levels[::-1])
+
+
+def _blocks(n: int, n_above: int) -> tuple[NDArray[np.int64], int]:
+    """Return the last rank of each block, and which block takes the positives that the others leave.
+
+    It is the tie group, or in a ranking without one a block in the middle: at both ends ranks matter.
+    """
+    if n_above < n:
+        return np.array([*_steps(n_above), n]), len(_steps(n_above))
+    top, bottom = _steps(max(1, n // 2)), _steps(n // 3)
+    return np.array([*top, *(n - step for step in bottom[::-1]), n]), len(top)
+
+
+def _steps(end: int) -> list[int]:
+    """Return ranks up to `end`: single ones, then a ratio apart."""
+    steps = list(range(1, min(end, _N_SINGLE) + 1))
+    while steps and steps[-1] < end:
+        steps.append(min(end, int(steps[-1] * _BLOCK_RATIO)))
+    return steps
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _table(n_positive: int, n_negative: int, n_above: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the distribution under permutation of what p-values are made of.
+
+    Returns
+    -------
+    statistic
+        Excess of the label over chance, that of the complement, and the logarithm of the smaller of their tail
+        probabilities, negative. Rising, then infinite. [3, knots]
+    log_tail
+        Logarithm of the probability of at least as much. [3, knots]
+    """
+    edges, taker = _blocks(n_positive + n_negative, n_above)
+    generator = np.random.default_rng([n_positive, n_negative, n_above])
+    n_draws = _N_DRAWS if n_above < n_positive + n_negative else _N_DRAWS_UNTIED
+    uniforms = generator.random((len(edges), n_draws), dtype=np.float32)
+    draws = draw_nulls(edges, taker, n_above, n_positive, n_negative, uniforms)
+    # Where the other blocks took too many positives, or too few, there is no such arrangement.
+    label, complement, weight = draws[:, draws[2] > 0]
+    weight /= weight.sum()
+    statistic = np.full((3, 2 * len(_LOG_TAILS) + 1), np.inf)
+    log_tail = np.full(statistic.shape, -np.inf)
+    label_tail = _tabulate(label, weight, statistic[0], log_tail[0])
+    complement_tail = _tabulate(complement, weight, statistic[1], log_tail[1])
+    _tabulate(-np.minimum(label_tail, complement_tail), weight, statistic[2], log_tail[2], tolerance=_SAME)
+    return statistic, log_tail
+
+
+def _tabulate(
+    values: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    statistic: NDArray[np.float64],
+    log_tail: NDArray[np.float64],
+    *,
+    tolerance: float = 0.0,
+) -> NDArray[np.float64]:
+    """Fill a table's row from draws; return the logarithm of the probability of at least each draw's value.
+
+    What is below a value by no more than the tolerance counts as at least as much.
+    """
+    # Equal values differ by rounding, for they are summed in another order.
+    values = np.round(values, 9)
+    order = np.argsort(values)
+    rising = values[order]
+    is_first = np.append(True, rising[1:] > rising[:-1])
+    tail = np.cumsum(weight[order][::-1])[::-1][is_first]
+    rising = rising[is_first]
+    tail = tail[np.searchsorted(rising, rising - tolerance)]
+    falling = np.log(np.clip(tail, math.exp(_LOG_TAILS[-1]), 1.0))
+    # The first value at or below each tail probability and the one before it, so that what is interpolated has no
+    # step in it: few positives make few values, and each has a great probability.
+    first = np.searchsorted(-falling, -_LOG_TAILS)
+    knots = np.unique(np.concatenate([[0], first - 1, first]))
+    knots = knots[(knots >= 0) & (knots < len(falling))]
+    statistic[: len(knots)] = rising[knots]
+    log_tail[: len(knots)] = falling[knots]
+    found = np.empty(len(values))
+    found[order] = falling[np.cumsum(is_first) - 1]
+    return found
