@@ -7,6 +7,7 @@
         SchemaError            (ValueError)   data that does not conform to a declared table
         StoreError                            the folder on disk: unreadable, unwritable, corrupt, locked
         IngestError            (ValueError)   a corpus or a model that cannot be measured
+        AnalysisError          (ValueError)   neurons that cannot be grouped or tested as asked
         UnknownNameError       (LookupError)  a name that is not there, with the names that are
         QueryError             (ValueError)   SQL that is wrong, or that would change something
 
@@ -18,6 +19,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "AnalysisError",
     "IngestError",
     "NeuronlakeError",
     "QueryError",
@@ -46,6 +48,10 @@ class IngestError(NeuronlakeError, ValueError):
 
 class QueryError(NeuronlakeError, ValueError):
     """SQL that cannot be run, or that would change or reach something it may not."""
+
+
+class AnalysisError(NeuronlakeError, ValueError):
+    """Neurons, experts or published results that cannot be grouped, tested or read as asked."""
 
 
 class UnknownNameError(NeuronlakeError, LookupError):

@@ -1,13 +1,23 @@
-"""The norms of neurons' weights."""
+"""The weights of neurons: their vectors, and the norms of these."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from ..errors import IngestError
+from ..errors import IngestError, UnknownNameError
 from .feed_forwards import FeedForward, Layer
 
-__all__ = ["plain", "weight_norms"]
+__all__ = ["WeightKind", "plain", "weight_norms", "weight_vectors"]
+
+WeightKind = Literal["input", "gate", "up", "output"]
+"""``input``: what leads to a neuron, in a gated network gate and up side by side. ``gate``, ``up``: one of these two.
+``output``: what leads from it."""
 
 # Types that hold weights as they are; others are scaled by something beside them.
 _PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -30,40 +40,132 @@ def weight_norms(module: nn.Module, layer: Layer) -> tuple[torch.Tensor, torch.T
     input_norms, output_norms
         float32, on the CPU. [n_neurons] each
     """
-    squares = [_squares(module, each) for each in layer.feed_forwards]
-    inputs, outputs = (torch.cat(each).sqrt().float() for each in zip(*squares, strict=True))
-    return inputs, outputs
-
-
-def _squares(module: nn.Module, network: FeedForward) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the sums of squares of each neuron's input and output weights, as float64, which cannot overflow."""
-    if network.members:
-        inputs, outputs = zip(*(_squares(module, each) for each in network.members), strict=True)
-        return torch.cat(inputs), torch.cat(outputs)
-    if network.n_experts is not None:
-        return _squares_of_bank(module.get_submodule(network.path), network.n_experts)
-    inputs_of = torch.zeros(network.n_neurons, dtype=torch.float64)
-    for path in network.input_paths:
-        rows = _weight(module.get_submodule(path)).square().sum(1)  # [n_neurons], or gate's and up's [2 * n_neurons]
-        inputs_of += rows.reshape(-1, network.n_neurons).sum(0)
-    return inputs_of, _weight(module.get_submodule(network.path)).square().sum(0)
-
-
-def _squares_of_bank(bank: nn.Module, n_experts: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Do the same for experts in one tensor, one of them at a time in float64."""
     inputs, outputs = [], []
-    projection = bank.gate_up_proj if bank.has_gate else bank.up_proj
-    if projection.dtype not in _PLAIN:
-        raise IngestError(f"{type(bank).__name__} holds its experts as {projection.dtype}, whose norms cannot be told")
-    for expert in range(n_experts):
-        into = projection[expert].detach().to("cpu", torch.float64)  # type: ignore[index]
-        out = bank.down_proj[expert].detach().to("cpu", torch.float64)  # type: ignore[index]
-        rows = (into.T if bank.is_transposed else into).square().sum(1)
-        if bank.has_gate:
-            rows = rows.reshape(2, -1).sum(0) if bank.is_concatenated else rows.reshape(-1, 2).sum(1)
-        inputs.append(rows)
-        outputs.append((out.T if bank.is_transposed else out).square().sum(0))
-    return torch.cat(inputs), torch.cat(outputs)
+    for _, each in _projections(module, layer):
+        # As float64, in which squares cannot overflow.
+        inputs.append(sum((rows.square().sum(1) for rows in each.inputs()), torch.zeros(1, dtype=torch.float64)))
+        outputs.append(each.output().square().sum(1))
+    return torch.cat(inputs).sqrt().float(), torch.cat(outputs).sqrt().float()
+
+
+def weight_vectors(module: nn.Module, layer: Layer, kind: WeightKind) -> NDArray[np.float32]:
+    """Return the weights of each neuron of a layer.
+
+    Of the two input projections of a gated network, the gate is the one that says so in its name; failing that the
+    first, as it is in transformers' text models (``wi_0`` of T5, the first half of ModernBERT's ``Wi``).
+
+    Parameters
+    ----------
+    module
+        The module that is run.
+    layer
+        The layer.
+    kind
+        Which weights.
+
+    Returns
+    -------
+    vectors
+        One row a neuron, in the order of the layer's neurons. [neurons, features]
+
+    Raises
+    ------
+    IngestError
+        If gate or up is asked for and a network of the layer is not gated, or if its networks' weights differ in
+        length.
+    UnknownNameError
+        If there is no such kind of weights.
+    """
+    if kind not in get_args(WeightKind):
+        raise UnknownNameError("kind of weights", kind, get_args(WeightKind))
+    where = f"{layer.stack} layer {layer.layer}"
+    vectors = []
+    for network, each in _projections(module, layer):
+        if kind in ("gate", "up") and not network.is_gated:
+            raise IngestError(
+                f"{where}: {network.path} is not gated, so its neurons have no weights {kind}, only input"
+            )
+        if kind == "output":
+            rows = each.output()
+        elif kind == "input":
+            rows = torch.cat(list(each.inputs()), dim=1)
+        else:
+            rows = list(each.inputs())[("gate", "up").index(kind)]
+        vectors.append(rows.float())
+    lengths = sorted({rows.shape[1] for rows in vectors})
+    if len(lengths) > 1:
+        raise IngestError(f"{where}: its neurons have {kind} weights of {' or '.join(map(str, lengths))} numbers")
+    return torch.cat(vectors).numpy()
+
+
+class _Projections(Protocol):
+    """The weights of one network, or of one expert, as float64 on the CPU, one row [hidden] a neuron."""
+
+    def inputs(self) -> Iterator[torch.Tensor]:
+        """Yield the input weights, in a gated network the gate's and then up's."""
+
+    def output(self) -> torch.Tensor:
+        """Return the output weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Linears:
+    """Projections that are modules."""
+
+    module: nn.Module
+    network: FeedForward
+
+    def inputs(self) -> Iterator[torch.Tensor]:
+        for path in sorted(self.network.input_paths, key=_is_not_gate):
+            # Both in one: the gate's rows stand before up's.
+            yield from _weight(self.module.get_submodule(path)).split(self.network.n_neurons)  # type: ignore[no-untyped-call]
+
+    def output(self) -> torch.Tensor:
+        return _weight(self.module.get_submodule(self.network.path)).T
+
+
+@dataclass(frozen=True, slots=True)
+class _Expert:
+    """Projections of one of the experts that a bank holds in one tensor."""
+
+    bank: nn.Module
+    expert: int
+
+    def inputs(self) -> Iterator[torch.Tensor]:
+        rows = self._rows("gate_up_proj" if self.bank.has_gate else "up_proj", self.bank.is_transposed)
+        if not self.bank.has_gate:
+            yield rows
+        elif self.bank.is_concatenated:
+            yield from rows.chunk(2)
+        else:
+            yield from (rows[0::2], rows[1::2])
+
+    def output(self) -> torch.Tensor:
+        return self._rows("down_proj", not self.bank.is_transposed)
+
+    def _rows(self, name: str, is_transposed: object) -> torch.Tensor:
+        weights: torch.Tensor = getattr(self.bank, name)
+        if weights.dtype not in _PLAIN:
+            kind = type(self.bank).__name__
+            raise IngestError(f"{kind} holds its experts as {weights.dtype}, whose weights cannot be told")
+        rows = weights[self.expert].detach().to("cpu", torch.float64)
+        return rows.T if is_transposed else rows
+
+
+def _projections(module: nn.Module, layer: Layer) -> Iterator[tuple[FeedForward, _Projections]]:
+    """Yield the networks of a layer and their experts in the order of their neurons."""
+    for network in layer.feed_forwards:
+        if network.members:
+            yield from ((each, _Linears(module, each)) for each in network.members)
+        elif network.n_experts is not None:
+            bank = module.get_submodule(network.path)
+            yield from ((network, _Expert(bank, expert)) for expert in range(network.n_experts))
+        else:
+            yield network, _Linears(module, network)
+
+
+def _is_not_gate(path: str) -> bool:
+    return "gate" not in path.rpartition(".")[2]
 
 
 def plain(tensor: torch.Tensor) -> torch.Tensor:

@@ -266,7 +266,11 @@ _ALL = (
             Column("model", "string", "hub id or folder name, as given"),
             Column("revision", "string", "revision the neurons belong to"),
             Column("step", "int64", "training step of the revision, NULL when unknown", nullable=True),
-            Column("method", "string", "kmeans, coactivation, function, random, native or imported"),
+            Column(
+                "method",
+                "string",
+                "kmeans, coactivation, function, random, matched (random among like neurons), native, imported",
+            ),
             Column("n_experts", "int32", "experts in each layer, the most where layers differ"),
             Column("seed", "int64", "seed, NULL where the method has none", nullable=True),
             Column("parameters", "string", "JSON object of all other parameters"),

@@ -26,6 +26,8 @@ ALLOWED = {
         "ingest.layers",
         "ingest.sites",
         "ingest.intervention",
+        "ingest.progress",
+        "ingest.weights",
     },
     "demo": {"errors", "schema", "ingest", "queries", "analysis", "demo"},
     "commands": {"errors", "schema", "ingest", "queries", "analysis", "commands"},

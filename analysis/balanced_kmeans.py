@@ -1,0 +1,144 @@
+"""Balanced k-means: clusters of equal sizes around their means."""
+
+from typing import Self
+
+import numpy as np
+from k_means_constrained import KMeansConstrained
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.preprocessing import normalize
+from sklearn.utils import check_array, check_random_state
+
+__all__ = ["BalancedKMeans", "inertia", "unit_rows"]
+
+# The solver rounds distances to thousandths of an integer of 32 bits. Data are given to it with this root mean square
+# distance from their mean: the rounding is then a ten-thousandth of their spread, and no distance can overflow.
+_SPREAD = 10.0
+
+
+class BalancedKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
+    """k-means with clusters of equal sizes; where they do not divide evenly, sizes differ by one.
+
+    With rows of unit length this is how MoEfication (Zhang et al. 2022, arXiv 2110.01786) makes experts of the
+    neurons of a dense layer. Each step assigns all rows to centres at once, as a minimum-cost flow of distances.
+
+    Parameters
+    ----------
+    n_clusters
+        Number of clusters.
+    normalize
+        Whether rows are scaled to unit L2 length first; rows of zeros stay as they are.
+    n_init
+        Starts (k-means++), of which the one with the least inertia is kept.
+    max_iter
+        Most iterations of a start.
+    random_state
+        Seed, or a `numpy.random.RandomState`.
+
+    Attributes
+    ----------
+    labels_
+        Cluster of each row. [rows]
+    cluster_centers_
+        Mean of the rows, scaled if they are, of each cluster. [clusters, features]
+    inertia_
+        Sum over rows, scaled if they are, of the squared distance to the own centre.
+
+    Examples
+    --------
+    >>> BalancedKMeans(2).fit([[0, 1], [1, 0], [0, 2], [3, 0]]).inertia_
+    0.0
+    """
+
+    def __init__(
+        self,
+        n_clusters: int = 16,
+        *,
+        normalize: bool = True,
+        n_init: int = 4,
+        max_iter: int = 300,
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.normalize = normalize
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.random_state = random_state
+
+    def fit(self, vectors: ArrayLike, y: None = None) -> Self:
+        """Cluster rows.
+
+        Parameters
+        ----------
+        vectors
+            The rows; computed in float32 if they are, in float64 otherwise. [rows, features]
+        y
+            Not used; there because scikit-learn's pipelines pass it.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer rows than clusters, values that are not finite, or a parameter is below 1.
+        """
+        rows = check_array(vectors, dtype=(np.float64, np.float32))
+        if not 1 <= self.n_clusters <= len(rows):
+            raise ValueError(f"n_clusters is {self.n_clusters}; of {len(rows)} rows it must be 1 to {len(rows)}")
+        for name in ("n_init", "max_iter"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        rows = unit_rows(rows) if self.normalize else rows
+        spread = _spread(rows)
+        seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=self.n_init)
+        best = np.inf
+        for seed in seeds:
+            solver = KMeansConstrained(
+                self.n_clusters,
+                size_min=len(rows) // self.n_clusters,
+                size_max=-(-len(rows) // self.n_clusters),
+                n_init=1,
+                max_iter=self.max_iter,
+                random_state=int(seed),
+            )
+            labels = solver.fit(spread).labels_
+            # The solver's own inertia may be of centres that its last assignment has left behind.
+            found = inertia(rows, labels)
+            if found < best:
+                best, self.labels_ = found, labels
+        self.cluster_centers_: NDArray[np.floating] = np.stack(
+            [rows[self.labels_ == each].mean(axis=0) for each in range(self.n_clusters)]
+        )
+        self.inertia_: float = best
+        return self
+
+
+def inertia(rows: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """Return the sum over rows of the squared distance to the mean of the rows with the same label.
+
+    Parameters
+    ----------
+    rows
+        [rows, features]
+    labels
+        [rows]
+    """
+    members = (rows[labels == each] for each in np.unique(labels))
+    return float(sum(np.square(each - each.mean(axis=0)).sum(dtype=np.float64) for each in members))
+
+
+def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return rows [rows, features] scaled to unit L2 length; rows of zeros stay as they are."""
+    scaled: NDArray[np.floating] = normalize(rows)
+    return scaled
+
+
+def _spread(rows: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return rows centred and scaled to the spread that the solver is given."""
+    centred: NDArray[np.floating] = rows - rows.mean(axis=0)
+    # By the largest value first: squares of very large or small ones would leave the range of their type.
+    largest = float(np.abs(centred).max())
+    if largest == 0:
+        return centred
+    centred /= largest
+    root_mean_square = float(np.sqrt(np.square(centred).sum(dtype=np.float64) / len(centred)))
+    centred *= _SPREAD / root_mean_square
+    return centred

@@ -1,0 +1,339 @@
+"""Where the neurons of a partition come from, and how those of one layer are divided."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ..errors import AnalysisError, UnknownNameError
+from ..ingest.layers import find_layers
+from ..ingest.models import load
+from ..ingest.weights import weight_vectors
+from ..queries.database import Database
+from ..queries.quoting import literal
+from .balanced_kmeans import BalancedKMeans, inertia, unit_rows
+from .graph_partition import GraphPartition, cut
+from .lookup import find_model_run, find_partition, find_run
+from .neuron_features import features_sha256, read_features
+from .partition_rows import Division, LayerNeurons, Origin
+from .partition_settings import PartitionSettings
+from .random_partition import RandomPartition
+from .strata import permute_within, strata
+
+__all__ = ["Source", "stored_source", "weight_source"]
+
+_Key = tuple[str, int]  # stack and layer
+
+_SCORES = {
+    "all": "ranking",
+    "a": "ranking_half_a",
+    "b": "ranking_half_b",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Neurons to be divided, layer by layer.
+
+    Parameters
+    ----------
+    origin
+        What they are of.
+    layers
+        Those that are divided.
+    divide
+        Divides a layer's, given the seed of the layer.
+    objective_name
+        What the method makes small, None if nothing.
+    source_query
+        The SQL whose rows are clustered, None if none.
+    n_experts
+        Experts in each layer, None where these are given.
+    n_left_out
+        Neurons of the chosen layers that are in no expert.
+    provenance
+        What else the result depends on, as JSON values.
+    """
+
+    origin: Origin
+    layers: tuple[LayerNeurons, ...]
+    divide: Callable[[LayerNeurons, int], Division]
+    objective_name: str | None = None
+    source_query: str | None = None
+    n_experts: int | None = None
+    n_left_out: int = 0
+    provenance: Mapping[str, object] = field(default_factory=dict)
+
+
+def weight_source(
+    database: Database,
+    model: str,
+    settings: PartitionSettings,
+    *,
+    revision: str | None,
+    random_init: int | None,
+    name: str | None,
+) -> Source:
+    """Return the neurons of a model, to be clustered by their weights.
+
+    Of an encoder-decoder, those of the stacks that runs in the store have measured, or of both if there is no run.
+
+    Raises
+    ------
+    IngestError
+        If the model cannot be loaded, or has no such weights.
+    AnalysisError
+        If it has no such layer.
+    """
+    loaded = load(model, revision=revision, random_init=random_init, name=name, with_decoder=True)
+    parts = loaded.parts
+    if len(parts) > 1:
+        query = "select distinct stack from layers where model = ? and revision = ?"
+        measured = {row["stack"] for row in database.sql(query, [loaded.name, loaded.revision])}
+        parts = tuple(part for part in parts if part.stack in measured) or parts
+    found = {
+        (str(layer.stack), layer.layer): layer
+        for part in parts
+        for layer in find_layers(loaded.module, part.config, stack=part.stack, name=loaded.name, root=part.path)
+    }
+    chosen = _chosen({key: layer.n_neurons for key, layer in found.items()}, settings)
+
+    def divide(each: LayerNeurons, seed: int) -> Division:
+        vectors = weight_vectors(loaded.module, found[each.stack, each.layer], settings.features)
+        return _kmeans(vectors, settings, seed)
+
+    return Source(
+        Origin(loaded.name, loaded.revision, loaded.step),
+        _whole(chosen),
+        divide,
+        objective_name="inertia",
+        n_experts=settings.n_experts,
+        provenance={"weights_sha256": loaded.weights_sha256},
+    )
+
+
+def stored_source(database: Database, model: str, settings: PartitionSettings, *, revision: str | None) -> Source:
+    """Return the neurons of a run in the store, to be divided by what the store holds of them.
+
+    Raises
+    ------
+    UnknownNameError
+        If the store has no such model, revision, run or activity, or several where one was meant.
+    AnalysisError
+        If the run does not hold what the method needs, or has no such layer.
+    QueryError
+        If the query of the settings is wrong.
+    """
+    if settings.run is None:
+        run = find_model_run(database, model, revision=revision)
+    else:
+        run = find_run(database, settings.run)
+        if run["model"] != model or revision not in (None, run["revision"]):
+            asked = model if revision is None else f"{model} {revision}"
+            raise AnalysisError(f"run {run['run_id']} is of {run['model']} {run['revision']}, not of {asked}")
+    query = "select stack, layer, n_neurons from layers where run_id = ? order by stack, layer"
+    rows = database.sql(query, [run["run_id"]]).arrow().to_pylist()
+    stored = _StoredRun(database, run, {(row["stack"], row["layer"]): row["n_neurons"] for row in rows}, settings)
+    match settings.method:
+        case "coactivation":
+            return stored.coactivation()
+        case "random":
+            return stored.random() if settings.matched is None else stored.matched(settings.matched)
+        case "native":
+            return stored.native()
+        case "function":
+            return stored.rows_of(stored.score_query())
+        case "kmeans":
+            return stored.rows_of(settings.query or "")
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredRun:
+    """A run in the store, and what is asked of it."""
+
+    database: Database
+    run: Mapping[str, object]
+    n_neurons: Mapping[_Key, int]
+    settings: PartitionSettings
+
+    @property
+    def origin(self) -> Origin:
+        run = self.run
+        return Origin(str(run["model"]), str(run["revision"]), cast("int | None", run["step"]), str(run["run_id"]))
+
+    def score_query(self) -> str:
+        """Return SQL that yields the scores of each neuron for all functions."""
+        # NULL stands where the half lacks a class of the function, so in all neurons alike.
+        score = _SCORES[self.settings.half]
+        return (
+            f"select stack, layer, neuron, list({score} order by family, function) filter ({score} is not null) as "
+            f"scores from neuron_scores where run_id = {literal(self.run['run_id'])} group by all"
+        )
+
+    def rows_of(self, query: str) -> Source:
+        """Return neurons to be clustered by the rows of a query."""
+        vectors = read_features(self.database, query, self.n_neurons)
+        chosen = _chosen({key: len(each) for key, each in vectors.items()}, self.settings)
+        return Source(
+            self.origin,
+            _whole(chosen),
+            lambda each, seed: _kmeans(vectors[each.stack, each.layer], self.settings, seed),
+            objective_name="inertia",
+            source_query=query,
+            n_experts=self.settings.n_experts,
+            provenance={"features_sha256": features_sha256({key: vectors[key] for key in chosen})},
+        )
+
+    def coactivation(self) -> Source:
+        """Return neurons to be divided by the Jaccard index of each with its closest partners."""
+        run_id, model, corpus = (self.run[name] for name in ("run_id", "model", "corpus"))
+        query = "select activity, stack, layer, count(*) as n_pairs from coactivations where run_id = ? group by all"
+        counts = self.database.sql(query, [run_id]).arrow().to_pylist()
+        activities = sorted({row["activity"] for row in counts})
+        if not activities:
+            raise AnalysisError(
+                f"run {run_id} has no coactivations in {self.database.store.path}: 'neuronlake ingest {model} "
+                f"--corpus {corpus} --coactivation' makes them"
+            )
+        if self.settings.activity is None and len(activities) > 1:
+            raise AnalysisError(f"run {run_id} has coactivations of several activities: {', '.join(activities)}")
+        activity = self.settings.activity or activities[0]
+        if activity not in activities:
+            raise UnknownNameError("activity", activity, activities, where=f"the coactivations of run {run_id}")
+        n_pairs = {(row["stack"], row["layer"]): row["n_pairs"] for row in counts if row["activity"] == activity}
+        chosen = _chosen({key: n for key, n in self.n_neurons.items() if key in n_pairs}, self.settings)
+        return Source(
+            self.origin,
+            _whole(chosen),
+            lambda each, seed: self._partition_graph(each, activity, seed),
+            objective_name="cut",
+            n_experts=self.settings.n_experts,
+            n_left_out=self._n_left_out(_whole(chosen)),
+            # A run has one set of coactivations for each activity, with more or fewer partners.
+            provenance={"activity": activity, "n_pairs": [n_pairs[key] for key in chosen]},
+        )
+
+    def _partition_graph(self, each: LayerNeurons, activity: str, seed: int) -> Division:
+        rows = self.database.sql(
+            "select neuron, partner, n_both / (n_active + n_active_partner - n_both) as weight from coactivations "
+            "where run_id = ? and activity = ? and stack = ? and layer = ?",
+            [self.run["run_id"], activity, each.stack, each.layer],
+        ).arrow()
+        neuron, partner, weight = (rows.column(name).to_numpy() for name in ("neuron", "partner", "weight"))
+        size = len(each.neurons)
+        one_way = sparse.csr_array((weight, (neuron, partner)), shape=(size, size))
+        graph = one_way.maximum(one_way.T)  # either may be among the other's closest
+        n_experts, n_starts = self.settings.n_experts or 1, self.settings.n_starts
+        fitted = GraphPartition(n_experts, n_init=n_starts, random_state=seed).fit(graph)
+        return Division(fitted.labels_, fitted.cut_, cut(graph, _random_labels(size, n_experts, seed)))
+
+    def random(self) -> Source:
+        """Return neurons to be divided at random."""
+        n_experts = self.settings.n_experts or 1
+        return Source(
+            self.origin,
+            _whole(_chosen(self.n_neurons, self.settings)),
+            lambda each, seed: Division(_random_labels(len(each.neurons), n_experts, seed)),
+            n_experts=n_experts,
+        )
+
+    def matched(self, prefix: str) -> Source:
+        """Return the neurons of a partition, whose experts are to be dealt anew within strata of like neurons."""
+        partition = find_partition(self.database, prefix)
+        partition_id, origin = str(partition["partition_id"]), self.origin
+        if (partition["model"], partition["revision"]) != (origin.model, origin.revision):
+            raise AnalysisError(
+                f"partition {partition_id} is of {partition['model']} {partition['revision']}, run {origin.run_id} of "
+                f"{origin.model} {origin.revision}"
+            )
+        rows = self.database.sql(
+            "select stack, layer, neuron, expert, input_norm, firing_rate from experts "
+            "left join (select * from neurons where run_id = ?) using (stack, layer, neuron) where partition_id = ?",
+            [origin.run_id, partition_id],
+        ).arrow()
+        n_unknown = rows.column("input_norm").null_count
+        if n_unknown:
+            raise AnalysisError(
+                f"run {origin.run_id} holds no norm and firing rate of {n_unknown:,} of the {rows.num_rows:,} neurons "
+                f"of partition {partition_id}"
+            )
+        members = _by_layer(rows)
+        chosen = _chosen({key: len(each["neuron"]) for key, each in members.items()}, self.settings)
+
+        def divide(each: LayerNeurons, seed: int) -> Division:
+            columns = members[each.stack, each.layer]
+            codes = strata(columns["input_norm"], columns["firing_rate"])
+            return Division(permute_within(columns["expert"], codes, np.random.default_rng(seed)))
+
+        layers = tuple(LayerNeurons(*key, members[key]["neuron"]) for key in chosen)
+        return Source(origin, layers, divide, n_left_out=self._n_left_out(layers), provenance={"matched": partition_id})
+
+    def native(self) -> Source:
+        """Return neurons in the experts that the model itself has; those that every token passes are left out."""
+        query = "select stack, layer, neuron, native_expert from neurons where run_id = ? and native_expert is not null"
+        members = _by_layer(self.database.sql(query, [self.run["run_id"]]).arrow())
+        chosen = [key for key in _chosen(self.n_neurons, self.settings) if key in members]
+        if not chosen:
+            origin = self.origin
+            raise AnalysisError(
+                f"run {origin.run_id}: no chosen layer of {origin.model} {origin.revision} has native experts"
+            )
+        layers = tuple(LayerNeurons(*key, members[key]["neuron"]) for key in chosen)
+        return Source(
+            self.origin,
+            layers,
+            lambda each, _: Division(members[each.stack, each.layer]["native_expert"]),
+            n_left_out=self._n_left_out(layers),
+        )
+
+    def _n_left_out(self, layers: tuple[LayerNeurons, ...]) -> int:
+        asked = self.settings.layers
+        n_asked = sum(n for (_, layer), n in self.n_neurons.items() if asked is None or layer in asked)
+        return n_asked - sum(len(each.neurons) for each in layers)
+
+
+def _chosen(n_neurons: Mapping[_Key, int], settings: PartitionSettings) -> dict[_Key, int]:
+    """Return the layers to partition, with their sizes."""
+    if settings.layers is None:
+        return dict(n_neurons)
+    known = sorted({layer for _, layer in n_neurons})
+    unknown = [layer for layer in settings.layers if layer not in known]
+    if unknown or not settings.layers:
+        raise AnalysisError(f"no layer {unknown} to partition; there are {', '.join(map(str, known))}")
+    return {key: n for key, n in n_neurons.items() if key[1] in settings.layers}
+
+
+def _whole(n_neurons: Mapping[_Key, int]) -> tuple[LayerNeurons, ...]:
+    return tuple(LayerNeurons(*key, np.arange(n, dtype=np.int32)) for key, n in n_neurons.items())
+
+
+def _by_layer(rows: pa.Table) -> dict[_Key, dict[str, NDArray[Any]]]:
+    """Return the columns of each layer, its neurons ascending."""
+    if not rows.num_rows:
+        return {}
+    rows = rows.sort_by([(name, "ascending") for name in ("stack", "layer", "neuron")])
+    columns = {name: rows.column(name).to_numpy() for name in rows.column_names if name not in ("stack", "layer")}
+    stack, layer = rows.column("stack").to_numpy(), rows.column("layer").to_numpy()
+    starts = np.flatnonzero(np.append(True, (stack[1:] != stack[:-1]) | (layer[1:] != layer[:-1])))
+    return {
+        (str(stack[start]), int(layer[start])): {name: values[start:stop] for name, values in columns.items()}
+        for start, stop in zip(starts, [*starts[1:], len(stack)], strict=True)
+    }
+
+
+def _kmeans(vectors: NDArray[np.floating], settings: PartitionSettings, seed: int) -> Division:
+    n_experts = settings.n_experts or 1
+    fitted = BalancedKMeans(n_experts, normalize=settings.normalize, n_init=settings.n_starts, random_state=seed).fit(
+        vectors
+    )
+    rows = unit_rows(vectors) if settings.normalize else vectors
+    return Division(fitted.labels_, fitted.inertia_, inertia(rows, _random_labels(len(rows), n_experts, seed)))
+
+
+def _random_labels(n_neurons: int, n_experts: int, seed: int) -> NDArray[np.int32]:
+    labels: NDArray[np.int32] = RandomPartition(n_experts, random_state=seed).fit(range(n_neurons)).labels_
+    return labels

@@ -1,0 +1,79 @@
+"""Strata of like neurons, and permutations that stay within them: the null matched on norm and firing rate."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["permute_within", "strata"]
+
+
+def strata(norm: NDArray[np.floating], firing_rate: NDArray[np.floating], n_bins: int = 5) -> NDArray[np.int64]:
+    """Return the stratum of each neuron of a layer: its quantile bin of norm, crossed with that of firing rate.
+
+    Equal values share a bin, so that the many neurons that always fire, or never, are one bin of their own.
+
+    Parameters
+    ----------
+    norm
+        L2 norm of each neuron's input weights. [neurons]
+    firing_rate
+        Share of instances on which each neuron fires. [neurons]
+    n_bins
+        Most bins of each.
+
+    Returns
+    -------
+    codes
+        Equal for neurons of one stratum, from 0 to ``n_bins ** 2 - 1``. [neurons]
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, a value is not finite, or there are no bins.
+    """
+    if norm.shape != firing_rate.shape or norm.ndim != 1:
+        raise ValueError(f"norms of shape {norm.shape} and firing rates of shape {firing_rate.shape}")
+    if n_bins < 1:
+        raise ValueError(f"n_bins is {n_bins}; it must be at least 1")
+    if not (np.isfinite(norm).all() and np.isfinite(firing_rate).all()):
+        raise ValueError("norms and firing rates must be finite")
+    return _bins(norm, n_bins) * n_bins + _bins(firing_rate, n_bins)
+
+
+def permute_within(
+    labels: NDArray[np.integer], strata: NDArray[np.integer], generator: np.random.Generator
+) -> NDArray[np.integer]:
+    """Deal the labels of each stratum anew among its neurons; how many have each label does not change.
+
+    Parameters
+    ----------
+    labels
+        The expert of each neuron. [neurons]
+    strata
+        The stratum of each neuron. [neurons]
+    generator
+        Source of randomness.
+
+    Returns
+    -------
+    labels
+        The permuted labels, of the same type. [neurons]
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ.
+    """
+    if labels.shape != strata.shape or labels.ndim != 1:
+        raise ValueError(f"labels of shape {labels.shape} and strata of shape {strata.shape}")
+    members = np.argsort(strata, kind="stable")
+    shuffled = np.lexsort((generator.random(len(labels)), strata))  # the same strata in the same places
+    permuted = np.empty_like(labels)
+    permuted[members] = labels[shuffled]
+    return permuted
+
+
+def _bins(values: NDArray[np.floating], n_bins: int) -> NDArray[np.int64]:
+    if not len(values):
+        return np.zeros(0, dtype=np.int64)
+    inner_edges = np.quantile(values, np.arange(1, n_bins) / n_bins)
+    return np.searchsorted(inner_edges, values, side="left").astype(np.int64)

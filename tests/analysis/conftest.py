@@ -1,0 +1,79 @@
+"""What the tests of analyses share: stores with a measured tiny model, and rows read back."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from neuronlake.ingest.corpora.builder import build_corpus
+from neuronlake.ingest.corpora.instance import Instance, Source
+from neuronlake.ingest.job import ingest_model
+from neuronlake.schema.store import Store
+
+TEXTS = (
+    *(
+        "the cat sat on the mat",
+        "a dog ran over old stone",
+        "red bird flew near the tree",
+        "quick fish swam under water",
+    ),
+    *("king and queen sang a song", "money in the city bank", "blue light on the river", "lazy dog near the house"),
+    *("new green tree", "old king ran", "fish in cold water", "stone house by the river", "bird song at light"),
+    *("queen of the city", "cat on a red mat", "bank of the river"),
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread: models this small lose more than they gain on several."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def measured(tiny_model, tmp_path_factory) -> Callable[[str], Path]:
+    """Return a function from a tiny model's kind to a store that holds a run of it, made once; not to be written."""
+    made: dict[str, Path] = {}
+
+    def make(kind: str) -> Path:
+        if kind not in made:
+            folder = tmp_path_factory.mktemp("measured") / kind
+            instances = [
+                Instance(text, {"task/animal": index % 3 == 0, "task/water": index % 4 < 2, "semantic/old": index > 9})
+                for index, text in enumerate(TEXTS)
+            ]
+            build_corpus(Source(instances, "a test", None, "test: literals", "rest"), "test", store=folder)
+            ingest_model(str(tiny_model(kind)), corpus="test", store=folder)
+            made[kind] = folder
+        return made[kind]
+
+    return make
+
+
+@pytest.fixture
+def stored(measured, tmp_path) -> Callable[[str], Store]:
+    """Return a function from a tiny model's kind to a store of the test's own that holds a run of it."""
+
+    def copy(kind: str) -> Store:
+        folder = tmp_path / f"store-{kind}"
+        shutil.copytree(measured(kind), folder)
+        return Store(folder)
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def read_rows() -> Callable[..., list[dict]]:
+    """Return a function that reads all committed rows of a table, or those of one job."""
+
+    def read(store: Store, table: str, *, job: str | None = None) -> list[dict]:
+        paths = store.files(table, job=job)
+        return [row for path in paths for row in pq.read_table(path, partitioning=None).to_pylist()]
+
+    return read
