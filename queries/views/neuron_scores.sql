@@ -18,7 +18,7 @@
 --   ap: average precision of the activation for the function
 --   ap_complement: average precision of the activation for the function's negatives
 --   prevalence: share of positives, NULL when unknown
---   direction: positive or complement, whichever rises higher above chance
+--   direction: positive or complement, whichever rises higher above chance; NULL where ap_complement is
 --   predictivity: the better of the two average precisions
 --   lift: rise above chance in the better direction, as a share of the most possible; NULL when prevalence is
 --   ranking: lift, or predictivity where lift is NULL
@@ -27,6 +27,7 @@
 --   lift_half_a: lift on half a, by the prevalence of that half; NULL if either is unknown
 --   lift_half_b: lift on half b, likewise
 --   ranking_half_a: lift_half_a, or predictivity_half_a where the prevalence is unknown
+--   ranking_half_b: lift_half_b, or predictivity_half_b likewise
 --   held_out_predictivity_a: average precision on half a in the direction that is better on half b
 --   held_out_predictivity_b: average precision on half b in the direction that is better on half a
 --   held_out_lift_a: lift on half a in the direction whose lift is better on half b
@@ -59,7 +60,7 @@ select
     case
         when scores.ap - coalesce(prevalence, 0.5) >= scores.ap_complement - (1 - coalesce(prevalence, 0.5))
             then 'positive'
-        else 'complement'
+        when scores.ap_complement is not null then 'complement'
     end as direction,
     predictivity(scores.ap, scores.ap_complement) as predictivity,
     lift(scores.ap, scores.ap_complement, prevalence) as lift,
@@ -75,6 +76,10 @@ select
         lift(scores.ap_half_a, scores.ap_complement_half_a, prevalence_half_a),
         predictivity(scores.ap_half_a, scores.ap_complement_half_a)
     ) as ranking_half_a,
+    coalesce(
+        lift(scores.ap_half_b, scores.ap_complement_half_b, prevalence_half_b),
+        predictivity(scores.ap_half_b, scores.ap_complement_half_b)
+    ) as ranking_half_b,
     in_direction(
         scores.ap_half_b - scores.ap_complement_half_b, scores.ap_half_a, scores.ap_complement_half_a
     ) as held_out_predictivity_a,

@@ -1,7 +1,8 @@
 -- specialization: which function does each neuron detect best, and by how much?
 --
 -- Ties go to the first family and function by name. The struct's first field is what min compares first, so
--- that the best is found in one pass without a sort, and the same on any number of threads.
+-- that the best is found in one pass without a sort, and the same on any number of threads. The q value is
+-- Benjamini and Hochberg's (1995): of n neurons the least of p n / i over this and all larger p, of rank i.
 --
 -- Grain: run_id, stack, layer, neuron
 -- Source: neuron_scores, runs
@@ -16,7 +17,7 @@
 --   neuron: index within the layer
 --   family: family of the best function
 --   function: the best function, by lift
---   direction: positive or complement: whether activation marks the function's positives or its negatives
+--   direction: positive or complement: whether activation marks the function's positives or negatives; NULL if unknown
 --   predictivity: predictivity of the best function
 --   prevalence: share of positives of the best function, NULL when unknown
 --   lift: lift of the best function, NULL when its prevalence is unknown
@@ -26,6 +27,9 @@
 --   held_out_family: family of the function chosen by lift on half a alone
 --   held_out_function: that function: another than function where the choice rests on luck
 --   held_out_lift: its lift on half b, in the direction chosen on half a
+--   p_value: the best function's, times the functions it is the best of (Bonferroni), at most 1; NULL if unknown
+--   q_value: share of false discoveries among the run's neurons with a p value up to this one; NULL likewise
+--   is_significant: whether q_value is at most .05; NULL likewise
 with best_of_families as (
     select
         run_id,
@@ -43,7 +47,8 @@ with best_of_families as (
             'direction': direction,
             'predictivity': predictivity,
             'prevalence': prevalence,
-            'lift': lift
+            'lift': lift,
+            'p_value': p_value
         }) as best,
         min({
             'order': -ranking_half_a,
@@ -51,6 +56,7 @@ with best_of_families as (
             'function': function,
             'held_out_lift': held_out_lift_b
         }) filter (where ranking_half_a is not null) as best_on_half_a,
+        count(*) as n_functions,
     from neuron_scores
     group by all
 ),
@@ -66,8 +72,29 @@ best_of_neurons as (
         neuron,
         min(best, 2) as bests,
         min(best_on_half_a) as best_on_half_a,
+        case when min(best).p_value is not null then least(1, min(best).p_value * sum(n_functions)) end as p_value,
     from best_of_families
     group by all
+),
+
+-- Neurons with equal p values share a rank, the last of theirs. Windows are partitioned by all that names a
+-- run: a filter on any of it then reaches the files.
+ranked as (
+    select
+        *,
+        count(p_value) over (partition by run_id, model, revision, step order by p_value) as p_rank,
+        count(p_value) over (partition by run_id, model, revision, step) as n_tested,
+    from best_of_neurons
+),
+
+adjusted as (
+    select
+        *,
+        case when p_value is not null then
+            min(p_value * n_tested / p_rank)
+                over (partition by run_id, model, revision, step order by p_value desc)
+        end as q_value,
+    from ranked
 )
 
 select
@@ -91,5 +118,8 @@ select
     best_on_half_a.family as held_out_family,
     best_on_half_a.function as held_out_function,
     best_on_half_a.held_out_lift as held_out_lift,
-from best_of_neurons as neurons
+    p_value,
+    q_value,
+    q_value <= 0.05 as is_significant,
+from adjusted as neurons
 left join runs using (run_id)

@@ -1,5 +1,6 @@
 """Small conforming stores, made through the store's own jobs."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def add_run(
     functions: tuple[tuple[str, str], ...] = FUNCTIONS,
     prevalence: tuple[float, ...] = PREVALENCE,
     with_prevalence: bool = True,
-    scores: Mapping[str, np.ndarray] | None = None,
+    scores: Mapping[str, np.ndarray | None] | None = None,
 ) -> None:
     """Commit one run with random scores, or those given for each (layer, neuron, function) in that order."""
     generator = np.random.default_rng(seed)
@@ -107,6 +108,32 @@ def add_run(
         job.commit()
 
 
+def add_partition(
+    store: Store,
+    partition_id: str,
+    experts: np.ndarray,
+    *,
+    model: str = "tiny",
+    revision: str = "main",
+    method: str = "kmeans",
+) -> None:
+    """Commit one partition: the expert of each neuron, [layers, neurons], -1 where it has none."""
+    layer, neuron = np.nonzero(experts >= 0)
+    keys = {"partition_id": partition_id, "model": model, "revision": revision, "step": None}
+    partition = {**keys, "method": method, "n_experts": int(experts.max()) + 1, "parameters": "{}", "run_id": None}
+    rows = {**keys, "stack": "encoder", "layer": layer, "neuron": neuron, "expert": experts[layer, neuron]}
+    with store.job(partition_id, kind="partition") as job:
+        job.write("partitions", _table("partitions", 1, partition))
+        job.write("experts", _table("experts", len(layer), rows))
+        job.commit()
+
+
+def random_experts(seed: int, n_experts: int, *, n_layers: int = 2, n_neurons: int = 200) -> np.ndarray:
+    """Deal neurons to experts of equal sizes, layer by layer. [layers, neurons]."""
+    generator = np.random.default_rng(seed)
+    return np.stack([generator.permutation(n_neurons) * n_experts // n_neurons for _ in range(n_layers)])
+
+
 def _encoded(names: list[str], codes: np.ndarray) -> pa.DictionaryArray:
     distinct = sorted(set(names))
     positions = np.asarray([distinct.index(name) for name in names], dtype=np.int32)
@@ -142,10 +169,42 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Return a store of two checkpoints of one model; do not write to it."""
+    """Return a store of two checkpoints of one model, three partitions and an alignment; do not write to it."""
     store = Store(tmp_path_factory.mktemp("filled") / "store")
     add_run(store, "aaaaaaaaaaaaaaaa", revision="step0", step=0, weights="w0", seed=1)
     add_run(store, "bbbbbbbbbbbbbbbb", revision="step1000", step=1000, weights="w1", seed=2)
+    # Experts of 5 neurons in the order of their lift for one function: the first expert holds the two best.
+    query = (
+        "select row_number() over (partition by layer order by lift desc, neuron) - 1 as place from neuron_scores "
+        "where run_id = 'bbbbbbbbbbbbbbbb' and function = 'capital' order by layer, neuron"
+    )
+    places = Database(store).sql(query).pl()["place"].to_numpy().reshape(2, 200)
+    add_partition(store, "1111111111111111", places // 5, revision="step1000", method="function")
+    add_partition(store, "2222222222222222", random_experts(0, 40), revision="step1000", method="random")
+    add_partition(store, "3333333333333333", random_experts(1, 40), revision="step0", method="random")
+    # The permutation test of one expert and function, on all instances and on either half.
+    aligned = {
+        "alignment_id": "4444444444444444",
+        "run_id": "bbbbbbbbbbbbbbbb",
+        "model": "tiny",
+        "revision": "step1000",
+        "step": 1000,
+        "partition_id": "1111111111111111",
+        "null_model": "free",
+        "half": ["all", "a", "b"],
+        "stack": "encoder",
+        "family": "knowledge",
+        "function": "capital",
+        "n_neurons": 5,
+        "n_top": [2, 2, 1],
+        "n_expected": 0.05,
+        "p_value": [0.001, 0.001, 0.05],
+        "p_nominal": [0.001, 0.001, 0.05],
+        "n_permutations": 999,
+    }
+    with store.job("4444444444444444", kind="alignment") as job:
+        job.write("alignments", _table("alignments", 3, aligned))
+        job.commit()
     return store
 
 
@@ -155,7 +214,32 @@ def database(filled: Store) -> Database:
     return Database(filled)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run() -> Callable[..., None]:
     """Return the function that adds a run to a store."""
     return add_run
+
+
+@pytest.fixture(scope="session")
+def partition() -> Callable[..., None]:
+    """Return the function that adds a partition to a store."""
+    return add_partition
+
+
+def scan_filters(database: Database, query: str, *columns: str) -> list[str]:
+    """Return the filters of each Parquet scan that reads all these columns, empty where there is none."""
+    nodes = json.loads(str(database.sql(f"explain (format json) {query}").rows()[0][1]))
+    found = []
+    while nodes:
+        node = nodes.pop()
+        nodes += node["children"]
+        information = node["extra_info"]
+        if information.get("Function") == "READ_PARQUET" and set(columns) <= set(information["Projections"]):
+            found.append(str(information.get("Filters", "")).strip("()"))
+    return found
+
+
+@pytest.fixture
+def filters() -> Callable[..., list[str]]:
+    """Return the function that finds the filters which reach the files."""
+    return scan_filters

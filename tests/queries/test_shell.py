@@ -20,7 +20,7 @@ def answered(database: Database, text: str) -> str:
         ("sele", ["select", "selection"]),
         ("select * from spec", ["specialization"]),
         ("select * from runs join lay", ["layers"]),
-        ("select * from layers where modu", ["module_path"]),
+        ("select * from layers where module", ["module_path"]),
         ("select second_family_l", ["second_family_lift"]),
         ("SELECT * FROM Speci", ["specialization"]),
         (".sch", [".schema"]),

@@ -6,11 +6,13 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 from neuronlake.queries.database import Database
 from neuronlake.schema.store import Store
 
 RUN = "aaaaaaaaaaaaaaaa"
+VIEWS_OF_SCORES = ("specialization", "top_neurons", "held_out_top_neurons", "function_similarity", "best_predictivity")
 
 
 def lift(ap: float, complement: float, prevalence: float) -> float:
@@ -186,6 +188,84 @@ def test_a_layer_of_few_neurons_has_one_top_neuron(store: Store, run: Callable[.
     assert Database(store).sql("select distinct n_top, rank from top_neurons").rows() == [(1, 1)]
 
 
+def test_held_out_top_neurons_are_the_best_hundredth_on_each_half(filled: Store, database: Database) -> None:
+    query = (
+        "select half, layer, family, function, list(neuron order by rank) from held_out_top_neurons where step = 0 "
+        "group by all"
+    )
+    found = {row[:4]: row[4] for row in database.sql(query).rows()}
+    assert len(found) == 20
+    for key, rows in scores_of(filled).group_by(["layer", "family", "function"]):
+        for half in ("a", "b"):
+            best = rows.sort(f"lift_half_{half}", descending=True)["neuron"].to_list()[:2]
+            assert found[half, *key] == best
+    assert database.sql("select distinct n_top from held_out_top_neurons").rows() == [(2,)]
+
+
+def test_neurons_without_a_score_on_a_half_are_not_its_top_neurons(store: Store, run: Callable[..., None]) -> None:
+    # Of 200 neurons two would be listed: on half a none has a score, on half b one.
+    half_b = np.full(200, np.nan, dtype=np.float32)
+    half_b[150] = 0.6
+    scores = {"ap_half_b": half_b, "ap_complement_half_b": half_b, "ap_half_a": None, "ap_complement_half_a": None}
+    run(store, RUN, n_layers=1, functions=(("task", "a"),), prevalence=(0.5,), scores=scores)
+    query = "select half, rank, neuron, n_top from held_out_top_neurons order by all"
+    assert Database(store).sql(query).rows() == [("b", 1, 150, 2)]
+
+
+def test_imported_scores_rank_by_themselves_and_have_no_direction(store: Store, run: Callable[..., None]) -> None:
+    missing = dict.fromkeys(
+        ("ap_complement", "ap_half_a", "ap_half_b", "ap_complement_half_a", "ap_complement_half_b", "auroc"), None
+    )
+    scores = np.linspace(0.1, 0.9, 100, dtype=np.float32)
+    run(
+        store, RUN, n_layers=1, n_neurons=100, functions=(("task", "a"),), prevalence=(0.5,), with_prevalence=False,
+        scores={"ap": scores, **missing},
+    )  # fmt: skip
+    database = Database(store)
+    query = "select ranking, predictivity, direction, lift, ranking_half_a, ranking_half_b from neuron_scores"
+    rows = database.sql(f"{query} order by neuron").rows()
+    assert [row[0] for row in rows] == [row[1] for row in rows] == pytest.approx(list(scores))
+    assert {row[2:] for row in rows} == {(None,) * 4}
+    assert database.sql("select neuron, direction from top_neurons").rows() == [(99, None)]
+    assert database.sql("select distinct direction from specialization").rows() == [(None,)]
+
+
+def test_p_values_of_best_functions_are_corrected_for_the_functions_and_the_neurons(
+    store: Store, run: Callable[..., None]
+) -> None:
+    generator = np.random.default_rng(0)
+    p_values = generator.choice([1e-6, 1e-4, 0.001, 0.01, 0.2, 0.9], 5 * 200)
+    run(store, RUN, n_layers=1, scores={"p_value": p_values})
+    run(store, "b" * 16, n_layers=1, scores={"p_value": p_values[::-1].copy()})
+    best = {
+        neuron: max(rows.iter_rows(named=True), key=lambda row: row["lift"])["p_value"]
+        for (neuron,), rows in scores_of(store).group_by("neuron")
+    }
+    expected_p = [min(1, 5 * best[neuron]) for neuron in range(200)]
+    expected_q = stats.false_discovery_control(expected_p)
+    query = "select p_value, q_value, is_significant from specialization where run_id = ? order by neuron"
+    rows = Database(store).sql(query, [RUN]).rows()
+    assert [row[0] for row in rows] == pytest.approx(expected_p)
+    assert [row[1] for row in rows] == pytest.approx(expected_q)
+    assert [row[2] for row in rows] == list(expected_q <= 0.05)
+    assert 20 < sum(row[2] for row in rows) < 180
+
+
+def test_neurons_without_a_p_value_have_no_q_value_and_count_in_none(store: Store, run: Callable[..., None]) -> None:
+    p_values = np.asarray([0.04, np.nan, 0.01, 0.02])
+    run(
+        store, RUN, n_layers=1, n_neurons=4, functions=(("task", "a"),), prevalence=(0.5,),
+        scores={"p_value": p_values},
+    )  # fmt: skip
+    query = "select p_value, q_value, is_significant from specialization order by neuron"
+    assert Database(store).sql(query).rows() == [
+        (0.04, pytest.approx(0.04), True),
+        (None, None, None),
+        (0.01, pytest.approx(0.03), True),
+        (0.02, pytest.approx(0.03), True),
+    ]
+
+
 def test_function_similarity_is_the_overlap_of_top_neurons(store: Store, run: Callable[..., None]) -> None:
     run(store, RUN, n_neurons=960, seed=5)
     tops = {}
@@ -209,7 +289,7 @@ def test_function_similarity_is_the_overlap_of_top_neurons(store: Store, run: Ca
 
 
 def test_a_filter_on_a_checkpoint_gives_what_it_has_in_the_whole(database: Database) -> None:
-    for view in ("specialization", "top_neurons", "function_similarity", "best_predictivity"):
+    for view in VIEWS_OF_SCORES:
         whole = database.sql(f"select * from (from {view} order by all) where step = 1000").rows()
         part = database.sql(f"from {view} where step = 1000 order by all").rows()
         assert part == whole
@@ -217,7 +297,7 @@ def test_a_filter_on_a_checkpoint_gives_what_it_has_in_the_whole(database: Datab
 
 
 def test_a_filter_on_a_checkpoint_reaches_the_files(database: Database) -> None:
-    for view in ("specialization", "top_neurons", "function_similarity", "best_predictivity"):
+    for view in VIEWS_OF_SCORES:
         plan = "\n".join(row[1] for row in database.sql(f"explain from {view} where step = 1000").rows())
         scan = " ".join(plan.replace("│", " ").split()).partition("Function: READ_PARQUET")[2]
         assert "Filters: step = 1000" in scan, view

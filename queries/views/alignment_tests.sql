@@ -1,0 +1,85 @@
+-- alignment_tests: which experts hold more top neurons than when neurons are dealt to them anew?
+--
+-- The tests of `neuronlake align`, with Benjamini-Hochberg q values over the experts, layers and functions (or
+-- families) tested together. The null free deals any neuron of the layer; matched only neurons of like norm and
+-- firing rate, so that what is found is not owed to these.
+--
+-- Grain: alignment_id, null_model, half, stack, layer, expert, family, function
+-- Source: alignments
+-- Columns:
+--   alignment_id: the test
+--   run_id: the measurement
+--   model: hub id or folder name, as given
+--   revision: revision of the model
+--   step: training step of the revision, NULL when unknown
+--   partition_id: the partition
+--   null_model: free or matched
+--   half: instances the top neurons were chosen on: all, a or b
+--   stack: encoder or decoder
+--   layer: 0 at the embedding side, within its stack
+--   expert: index of the expert within its layer
+--   level: function or family
+--   family: function family
+--   function: sub-function; * for the family
+--   n_neurons: neurons of the expert
+--   n_top: entries of the top lists that the expert holds
+--   n_expected: their mean when the neurons are dealt at random
+--   enrichment: n_top / n_expected, NULL where nothing is expected
+--   p_value: share of permutations with at least n_top
+--   q_value: p_value after Benjamini-Hochberg, over the tests of one alignment, null, half and level
+--   is_significant: q_value <= .05
+--   p_nominal: hypergeometric tail; of a family the binomial of the pooled lists
+--   n_permutations: permutations behind p_value
+with leveled as (
+    select
+        *,
+        case function when '*' then 'family' else 'function' end as level,
+    from alignments
+),
+
+ranked as (
+    select
+        *,
+        count(*) over (
+            partition by run_id, alignment_id, partition_id, null_model, half, level
+            order by p_value
+        ) as p_rank,
+        count(*) over (partition by run_id, alignment_id, partition_id, null_model, half, level) as n_tested,
+    from leveled
+),
+
+adjusted as (
+    select
+        *,
+        min(p_value * n_tested / p_rank) over (
+            partition by run_id, alignment_id, partition_id, null_model, half, level
+            order by p_value desc
+        ) as q_value,
+    from ranked
+)
+
+select
+    alignment_id,
+    run_id,
+    model,
+    revision,
+    step,
+    partition_id,
+    null_model,
+    half,
+    stack,
+    layer,
+    expert,
+    level,
+    family,
+    function,
+    n_neurons,
+    n_top,
+    n_expected,
+    n_top / nullif(n_expected, 0) as enrichment,
+    p_value,
+    q_value,
+    q_value <= 0.05 as is_significant,
+    p_nominal,
+    n_permutations,
+from adjusted

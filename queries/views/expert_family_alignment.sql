@@ -1,0 +1,180 @@
+-- expert_family_alignment: which experts hold more of the top neurons of a whole family than chance allows?
+--
+-- The top lists of the family's functions are pooled. A neuron in several lists is one neuron: the test is of
+-- distinct neurons, and exact whatever the lists share. The paper's binomial, which takes the entries of all lists for
+-- independent draws and so finds too many experts, stands beside it.
+--
+-- Grain: run_id, partition_id, stack, layer, expert, family
+-- Source: top_neurons, partitions, experts
+-- Columns:
+--   run_id: the measurement
+--   model: hub id or folder name, as given
+--   revision: revision of the model
+--   step: training step of the revision, NULL when unknown
+--   partition_id: the partition
+--   partition_revision: revision whose neurons it partitions
+--   method: how it was made
+--   n_experts: experts of the layer
+--   stack: encoder or decoder
+--   layer: 0 at the embedding side, within its stack
+--   expert: index of the expert within its layer
+--   family: function family
+--   n_neurons: neurons of the expert
+--   n_top: entries of the family's top lists among them, a neuron as often as it is listed
+--   n_expected: their mean if neurons were dealt to experts at random
+--   enrichment: n_top / n_expected, NULL if none is expected
+--   n_distinct: distinct neurons among those entries
+--   p_value: hypergeometric P(X >= n_distinct), of the distinct neurons in the family's lists
+--   p_binomial: the paper's: P(X >= n_top), each entry in the expert with probability n_neurons / covered neurons
+--   q_value: p_value adjusted for all experts, layers and families of the run and partition
+--   is_functional: whether p_value is at most .001
+--   is_functional_binomial: whether p_binomial is at most .001, the paper's criterion
+--   is_significant: whether q_value is at most .05
+with sizes as (
+    select
+        partition_id,
+        stack,
+        layer,
+        expert,
+        count(*) as n_neurons,
+    from experts
+    group by all
+),
+
+-- One row a layer, not one an expert: each run's functions then meet every expert, those with nothing to show too,
+-- and no CTE is read twice, so that a filter on a run or a partition reaches the files.
+layers_of_partitions as (
+    select
+        partitions.model,
+        partition_id,
+        partitions.revision as partition_revision,
+        partitions.method,
+        sizes.stack,
+        sizes.layer,
+        list({'expert': sizes.expert, 'n_neurons': sizes.n_neurons}) as experts,
+        count(*) as n_experts,
+        sum(sizes.n_neurons)::bigint as n_covered,
+    from sizes
+    inner join partitions using (partition_id)
+    group by all
+),
+
+found_neurons as (
+    select
+        tops.run_id,
+        tops.model,
+        tops.revision,
+        tops.step,
+        partitions.partition_id,
+        tops.stack,
+        tops.layer,
+        tops.family,
+        tops.neuron,
+        experts.expert,
+        count(*) as n_top,
+    from top_neurons as tops
+    inner join partitions using (model)
+    left join experts
+        on experts.partition_id = partitions.partition_id
+        and experts.stack = tops.stack
+        and experts.layer = tops.layer
+        and experts.neuron = tops.neuron
+    group by all
+),
+
+-- Twice grouped: DuckDB's count(distinct) would hold up filters. expert is NULL of top neurons outside the partition.
+found_in_experts as (
+    select
+        * exclude (neuron, n_top),
+        sum(n_top)::bigint as n_top,
+        count(*) as n_distinct,
+    from found_neurons
+    group by all
+),
+
+found as (
+    select
+        * exclude (expert, n_top, n_distinct),
+        map(
+            list(expert) filter (where expert is not null),
+            list({'n_top': n_top, 'n_distinct': n_distinct}) filter (where expert is not null)
+        ) as found_of_experts,
+        coalesce(sum(n_top) filter (where expert is not null), 0)::bigint as n_entries,
+        coalesce(sum(n_distinct) filter (where expert is not null), 0)::bigint as n_drawn,
+    from found_in_experts
+    group by all
+),
+
+crossed as (
+    select
+        * exclude (experts),
+        unnest(experts, recursive := true),
+    from found
+    inner join layers_of_partitions using (model, partition_id, stack, layer)
+),
+
+counted as (
+    select
+        *,
+        coalesce(found_of_experts[expert].n_top, 0) as n_top,
+        coalesce(found_of_experts[expert].n_distinct, 0) as n_distinct,
+        n_neurons * n_entries / n_covered as n_expected,
+    from crossed
+),
+
+tested as (
+    select
+        *,
+        hypergeometric_tail(n_distinct, n_neurons, n_drawn, n_covered) as p_value,
+        binomial_tail(n_top, n_entries, n_neurons / n_covered) as p_binomial,
+    from counted
+),
+
+ranked as (
+    select
+        *,
+        count(p_value) over (
+            partition by run_id, model, revision, step, partition_id, partition_revision, method
+            order by p_value
+        ) as p_rank,
+        count(p_value) over (
+            partition by run_id, model, revision, step, partition_id, partition_revision, method
+        ) as n_tested,
+    from tested
+),
+
+adjusted as (
+    select
+        *,
+        min(p_value * n_tested / p_rank) over (
+            partition by run_id, model, revision, step, partition_id, partition_revision, method
+            order by p_value desc
+        ) as q_value,
+    from ranked
+)
+
+select
+    run_id,
+    model,
+    revision,
+    step,
+    partition_id,
+    partition_revision,
+    method,
+    n_experts,
+    stack,
+    layer,
+    expert,
+    family,
+    n_neurons,
+    n_top,
+    n_expected,
+    n_top / nullif(n_expected, 0) as enrichment,
+    n_distinct,
+    p_value,
+    p_binomial,
+    q_value,
+    p_value <= 0.001 as is_functional,
+    p_binomial <= 0.001 as is_functional_binomial,
+    q_value <= 0.05 as is_significant,
+from adjusted

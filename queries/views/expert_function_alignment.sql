@@ -1,0 +1,164 @@
+-- expert_function_alignment: which experts hold more of a function's top neurons than chance allows?
+--
+-- The paper's test, for every run of the partition's model, every expert and every function: of the neurons that
+-- the partition covers in the layer, n_neurons are the expert's; of the function's top neurons (top_neurons; those
+-- outside the partition are left out) n_top are among them. The q value is Benjamini and Hochberg's.
+--
+-- Grain: run_id, partition_id, stack, layer, expert, family, function
+-- Source: top_neurons, partitions, experts
+-- Columns:
+--   run_id: the measurement
+--   model: hub id or folder name, as given
+--   revision: revision of the model
+--   step: training step of the revision, NULL when unknown
+--   partition_id: the partition
+--   partition_revision: revision whose neurons it partitions
+--   method: how it was made
+--   n_experts: experts of the layer
+--   stack: encoder or decoder
+--   layer: 0 at the embedding side, within its stack
+--   expert: index of the expert within its layer
+--   family: function family
+--   function: sub-function within the family
+--   n_neurons: neurons of the expert
+--   n_top: the function's top neurons among them
+--   n_expected: their mean if neurons were dealt to experts at random
+--   enrichment: n_top / n_expected, NULL if none is expected
+--   p_value: hypergeometric P(X >= n_top)
+--   q_value: p_value adjusted for all experts, layers and functions of the run and partition
+--   is_functional: whether p_value is at most .001, the paper's criterion
+--   is_significant: whether q_value is at most .05
+with sizes as (
+    select
+        partition_id,
+        stack,
+        layer,
+        expert,
+        count(*) as n_neurons,
+    from experts
+    group by all
+),
+
+-- One row a layer, not one an expert: each run's functions then meet every expert, those with nothing to show too,
+-- and no CTE is read twice, so that a filter on a run or a partition reaches the files.
+layers_of_partitions as (
+    select
+        partitions.model,
+        partition_id,
+        partitions.revision as partition_revision,
+        partitions.method,
+        sizes.stack,
+        sizes.layer,
+        list({'expert': sizes.expert, 'n_neurons': sizes.n_neurons}) as experts,
+        count(*) as n_experts,
+        sum(sizes.n_neurons)::bigint as n_covered,
+    from sizes
+    inner join partitions using (partition_id)
+    group by all
+),
+
+found_in_experts as (
+    select
+        tops.run_id,
+        tops.model,
+        tops.revision,
+        tops.step,
+        partitions.partition_id,
+        tops.stack,
+        tops.layer,
+        tops.family,
+        tops.function,
+        experts.expert,
+        count(*) as n_top,
+    from top_neurons as tops
+    inner join partitions using (model)
+    left join experts
+        on experts.partition_id = partitions.partition_id
+        and experts.stack = tops.stack
+        and experts.layer = tops.layer
+        and experts.neuron = tops.neuron
+    group by all
+),
+
+-- expert is NULL of top neurons outside the partition.
+found as (
+    select
+        * exclude (expert, n_top),
+        map(
+            list(expert) filter (where expert is not null),
+            list(n_top) filter (where expert is not null)
+        ) as n_top_of_experts,
+        coalesce(sum(n_top) filter (where expert is not null), 0)::bigint as n_drawn,
+    from found_in_experts
+    group by all
+),
+
+crossed as (
+    select
+        * exclude (experts),
+        unnest(experts, recursive := true),
+    from found
+    inner join layers_of_partitions using (model, partition_id, stack, layer)
+),
+
+counted as (
+    select
+        *,
+        coalesce(n_top_of_experts[expert], 0) as n_top,
+        n_neurons * n_drawn / n_covered as n_expected,
+    from crossed
+),
+
+tested as (
+    select
+        *,
+        hypergeometric_tail(n_top, n_neurons, n_drawn, n_covered) as p_value,
+    from counted
+),
+
+ranked as (
+    select
+        *,
+        count(p_value) over (
+            partition by run_id, model, revision, step, partition_id, partition_revision, method
+            order by p_value
+        ) as p_rank,
+        count(p_value) over (
+            partition by run_id, model, revision, step, partition_id, partition_revision, method
+        ) as n_tested,
+    from tested
+),
+
+adjusted as (
+    select
+        *,
+        min(p_value * n_tested / p_rank) over (
+            partition by run_id, model, revision, step, partition_id, partition_revision, method
+            order by p_value desc
+        ) as q_value,
+    from ranked
+)
+
+select
+    run_id,
+    model,
+    revision,
+    step,
+    partition_id,
+    partition_revision,
+    method,
+    n_experts,
+    stack,
+    layer,
+    expert,
+    family,
+    function,
+    n_neurons,
+    n_top,
+    n_expected,
+    n_top / nullif(n_expected, 0) as enrichment,
+    p_value,
+    q_value,
+    p_value <= 0.001 as is_functional,
+    q_value <= 0.05 as is_significant,
+from adjusted

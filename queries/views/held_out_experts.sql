@@ -1,0 +1,103 @@
+-- held_out_experts: do the experts found functional on half of the texts stay so on the other half?
+--
+-- Of the tests of `neuronlake align`: those significant on half a, with their test on half b. An expert that holds
+-- its function by luck on half a has no luck left on half b. The q value is over the tests chosen. What is of
+-- half b is NULL where that lacks a class of the function, so that nothing can be tested on it.
+--
+-- Grain: alignment_id, null_model, stack, layer, expert, family, function
+-- Source: alignment_tests
+-- Columns:
+--   alignment_id: the test
+--   run_id: the measurement
+--   model: hub id or folder name, as given
+--   revision: revision of the model
+--   step: training step of the revision, NULL when unknown
+--   partition_id: the partition
+--   null_model: free or matched
+--   stack: encoder or decoder
+--   layer: 0 at the embedding side, within its stack
+--   expert: index of the expert within its layer
+--   level: function or family
+--   family: function family
+--   function: sub-function; * for the family
+--   n_neurons: neurons of the expert
+--   n_top_half_a: entries of the top lists chosen on half a that the expert holds
+--   enrichment_half_a: n_top_half_a over what is expected at random
+--   q_value_half_a: the q value it was chosen by
+--   n_top_half_b: entries of the top lists chosen on half b that the expert holds
+--   enrichment_half_b: n_top_half_b over what is expected at random
+--   p_value: the permutation p on half b
+--   q_value: p_value after Benjamini-Hochberg, over the tests chosen of one alignment, null and level
+--   is_replicated: q_value <= .05
+with chosen as (
+    select
+        alignment_id,
+        run_id,
+        model,
+        revision,
+        step,
+        partition_id,
+        null_model,
+        stack,
+        layer,
+        expert,
+        level,
+        family,
+        function,
+        any_value(n_neurons) as n_neurons,
+        max(n_top) filter (where half = 'a') as n_top_half_a,
+        max(enrichment) filter (where half = 'a') as enrichment_half_a,
+        max(q_value) filter (where half = 'a') as q_value_half_a,
+        max(n_top) filter (where half = 'b') as n_top_half_b,
+        max(enrichment) filter (where half = 'b') as enrichment_half_b,
+        max(p_value) filter (where half = 'b') as p_value,
+    from alignment_tests
+    group by all
+    having bool_or(is_significant) filter (where half = 'a')
+),
+
+ranked as (
+    select
+        *,
+        count(p_value) over (
+            partition by run_id, alignment_id, partition_id, null_model, level
+            order by p_value
+        ) as p_rank,
+        count(p_value) over (partition by run_id, alignment_id, partition_id, null_model, level) as n_tested,
+    from chosen
+),
+
+adjusted as (
+    select
+        *,
+        case when p_value is not null then
+            min(p_value * n_tested / p_rank)
+                over (partition by run_id, alignment_id, partition_id, null_model, level order by p_value desc)
+        end as q_value,
+    from ranked
+)
+
+select
+    alignment_id,
+    run_id,
+    model,
+    revision,
+    step,
+    partition_id,
+    null_model,
+    stack,
+    layer,
+    expert,
+    level,
+    family,
+    function,
+    n_neurons,
+    n_top_half_a,
+    enrichment_half_a,
+    q_value_half_a,
+    n_top_half_b,
+    enrichment_half_b,
+    p_value,
+    q_value,
+    q_value <= 0.05 as is_replicated,
+from adjusted

@@ -1,0 +1,133 @@
+"""The tests of `neuronlake align`: their q values, and which of half a stay on half b."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import stats
+
+from neuronlake.queries.database import Database
+from neuronlake.schema.conformance import arrow_schema
+from neuronlake.schema.store import Store
+from neuronlake.schema.tables import table
+
+RUN, PARTITION = "a" * 16, "1" * 16
+ALIGNMENTS = ("4" * 16, "5" * 16)
+Row = dict[str, object]
+
+
+@pytest.fixture
+def aligned(store: Store) -> Callable[..., Database]:
+    """Return a function that commits alignments, given what distinguishes their rows, and opens the store."""
+
+    def make(*rows: Row) -> Database:
+        common = {
+            "alignment_id": ALIGNMENTS[0],
+            "run_id": RUN,
+            "model": "tiny",
+            "revision": "main",
+            "step": None,
+            "partition_id": PARTITION,
+            "null_model": "free",
+            "half": "all",
+            "stack": "encoder",
+            "layer": 0,
+            "expert": 0,
+            "family": "task",
+            "function": "sport",
+            "n_neurons": 5,
+            "n_top": 2,
+            "n_expected": 0.5,
+            "p_nominal": 0.1,
+            "n_permutations": 999,
+            "seed": 0,
+        }
+        data = pa.Table.from_pylist([common | row for row in rows], schema=arrow_schema(table("alignments")))
+        with store.job(ALIGNMENTS[0], kind="alignment") as job:
+            job.write("alignments", data)
+            job.commit()
+        return Database(store)
+
+    return make
+
+
+def test_q_values_are_of_benjamini_and_hochberg_over_experts_layers_and_functions(aligned) -> None:
+    p_values = [0.001, 0.03, 0.03, 0.04, 0.9, 1, 0.03, 0.002]
+    rows = [
+        {"p_value": p_value, "layer": index % 2, "expert": index // 2 % 2, "function": "fg"[index // 4]}
+        for index, p_value in enumerate(p_values)
+    ]
+    database = aligned(*rows)
+    query = "select p_value, q_value, is_significant from alignment_tests order by p_value"
+    q_values = stats.false_discovery_control(np.sort(p_values)).tolist()
+    expected = [(p, pytest.approx(q), q <= 0.05) for p, q in zip(sorted(p_values), q_values, strict=True)]
+    assert database.sql(query).rows() == expected
+    assert {each for *_, each in expected} == {False, True}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"alignment_id": ALIGNMENTS[1]},
+        {"null_model": "matched"},
+        {"half": "a"},
+        {"function": "*"},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_what_is_tested_apart_is_adjusted_apart(aligned, other: Row) -> None:
+    rows = [{"p_value": 0.02}, {"p_value": 0.04, "expert": 1}]
+    apart = [{**row, **other, "p_value": 0.5} for row in rows]
+    database = aligned(*rows, *apart)
+    query = "select p_value, q_value from alignment_tests order by all"
+    assert database.sql(query).rows() == [(0.02, 0.04), (0.04, 0.04), (0.5, 0.5), (0.5, 0.5)]
+
+
+def test_a_star_is_the_family_and_what_is_not_expected_has_no_enrichment(aligned) -> None:
+    database = aligned({"p_value": 0.5}, {"p_value": 1, "function": "*", "n_top": 0, "n_expected": 0})
+    query = "select level, family, function, n_top, enrichment from alignment_tests order by all"
+    assert database.sql(query).rows() == [("family", "task", "*", 0, None), ("function", "task", "sport", 2, 4)]
+
+
+def test_only_what_is_significant_on_half_a_is_held_out(aligned) -> None:
+    database = aligned(
+        {"half": "all", "expert": 0, "p_value": 0.001},
+        {"half": "a", "expert": 0, "p_value": 0.9},
+        {"half": "b", "expert": 0, "p_value": 0.001},
+        {"half": "a", "expert": 1, "p_value": 0.001, "n_top": 3},
+        {"half": "b", "expert": 1, "p_value": 0.03, "n_top": 1},
+    )
+    query = (
+        "select expert, level, n_neurons, n_top_half_a, enrichment_half_a, q_value_half_a, n_top_half_b, "
+        "enrichment_half_b, p_value, q_value, is_replicated from held_out_experts"
+    )
+    assert database.sql(query).rows() == [(1, "function", 5, 3, 6, 0.002, 1, 2, 0.03, 0.03, True)]
+
+
+def test_held_out_q_values_are_over_the_chosen_that_half_b_can_test(aligned) -> None:
+    on_half_b = {0: 0.03, 1: 0.04, 2: 0.6, 3: None}
+    rows: list[Row] = [{"half": "a", "expert": expert, "p_value": 0.001} for expert in on_half_b]
+    rows += [{"half": "b", "expert": expert, "p_value": p} for expert, p in on_half_b.items() if p is not None]
+    query = "select expert, p_value, q_value, is_replicated from held_out_experts order by expert"
+    expected = [
+        (0, 0.03, pytest.approx(0.06), False),
+        (1, 0.04, pytest.approx(0.06), False),
+        (2, 0.6, pytest.approx(0.6), False),
+        (3, None, None, None),
+    ]
+    assert aligned(*rows).sql(query).rows() == expected
+
+
+@pytest.mark.parametrize(
+    "other", [{"null_model": "matched"}, {"alignment_id": ALIGNMENTS[1]}, {"function": "*"}], ids=str
+)
+def test_a_test_is_held_out_by_its_own_kind(aligned, other: Row) -> None:
+    database = aligned(
+        {"half": "a", "p_value": 0.001},
+        {"half": "b", "p_value": 0.01},
+        {**other, "half": "a", "p_value": 0.001},
+        {**other, "half": "b", "p_value": 0.9},
+    )
+    query = "select p_value, q_value, is_replicated from held_out_experts order by p_value"
+    assert database.sql(query).rows() == [(0.01, 0.01, True), (0.9, 0.9, False)]
