@@ -11,7 +11,24 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .errors import IngestError, NeuronlakeError, QueryError, SchemaError, StoreError, UnknownNameError
+    from .analysis.alignment import align_partition
+    from .analysis.balanced_kmeans import BalancedKMeans
+    from .analysis.describe import describe_expert, describe_neuron
+    from .analysis.graph_partition import GraphPartition
+    from .analysis.partition_settings import PartitionSettings
+    from .analysis.partitions import partition_model
+    from .analysis.published import import_scores
+    from .analysis.random_partition import RandomPartition
+    from .errors import (
+        AnalysisError,
+        IngestError,
+        NeuronlakeError,
+        QueryError,
+        SchemaError,
+        StoreError,
+        UnknownNameError,
+    )
+    from .ingest.coactivation import Coactivation
     from .ingest.corpora.builder import build_corpus
     from .ingest.corpora.instance import Instance, Source
     from .ingest.job import ingest_model
@@ -23,11 +40,17 @@ if TYPE_CHECKING:
     open = Database  # noqa: A001
 
 __all__ = [
+    "AnalysisError",
+    "BalancedKMeans",
+    "Coactivation",
     "Database",
+    "GraphPartition",
     "IngestError",
     "Instance",
     "NeuronlakeError",
+    "PartitionSettings",
     "QueryError",
+    "RandomPartition",
     "Resources",
     "SchemaError",
     "Settings",
@@ -35,21 +58,36 @@ __all__ = [
     "Store",
     "StoreError",
     "UnknownNameError",
+    "align_partition",
     "build_corpus",
+    "describe_expert",
+    "describe_neuron",
+    "import_scores",
     "ingest_model",
     "open",
+    "partition_model",
     "plan_ingest",
 ]
 
 _HOMES = {
+    "BalancedKMeans": "analysis.balanced_kmeans",
+    "Coactivation": "ingest.coactivation",
     "Database": "queries.database",
+    "GraphPartition": "analysis.graph_partition",
     "Instance": "ingest.corpora.instance",
+    "PartitionSettings": "analysis.partition_settings",
+    "RandomPartition": "analysis.random_partition",
     "Resources": "ingest.settings",
     "Settings": "ingest.settings",
     "Source": "ingest.corpora.instance",
     "Store": "schema.store",
+    "align_partition": "analysis.alignment",
     "build_corpus": "ingest.corpora.builder",
+    "describe_expert": "analysis.describe",
+    "describe_neuron": "analysis.describe",
+    "import_scores": "analysis.published",
     "ingest_model": "ingest.job",
+    "partition_model": "analysis.partitions",
     "plan_ingest": "ingest.plan",
 }
 

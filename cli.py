@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from .commands.corpus import corpus
+from .commands.experts import align, describe, partition
 from .commands.ingest import ingest
 from .commands.options import Group, chosen_store, open_database, print_rows, rows_options, store_option
+from .commands.share import share
 
 if TYPE_CHECKING:
     from .queries.output import Format
@@ -129,5 +131,5 @@ def check() -> None:
         raise click.exceptions.Exit(1)
 
 
-for _command in (corpus, ingest):
+for _command in (corpus, ingest, partition, align, describe, share):
     main.add_command(_command)

@@ -8,7 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("scoring", "ingest", "experts", "storage", "queries", "startup")
+NAMES = (
+    "scoring",
+    "nulls",
+    "ingest",
+    "experts",
+    "coactivation",
+    "partitions",
+    "calibration",
+    "storage",
+    "queries",
+    "startup",
+)
 PACKAGES = ("neuronlake", "duckdb", "polars", "pyarrow", "numba", "torch", "transformers", "scikit-learn")
 
 

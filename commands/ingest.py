@@ -6,7 +6,7 @@ import click
 
 from .options import SEED_RANGE, chosen_store, store_option
 
-__all__ = ["ingest"]
+__all__ = ["ingest", "parse_layers"]
 
 
 def _size(text: str) -> int:
@@ -22,7 +22,7 @@ def _size(text: str) -> int:
     return size
 
 
-def _layers(text: str) -> tuple[int, ...]:
+def parse_layers(text: str) -> tuple[int, ...]:
     """Parse a list of layers such as 0,3-5."""
     layers: list[int] = []
     for part in text.split(","):
@@ -43,7 +43,7 @@ def _layers(text: str) -> tuple[int, ...]:
 @click.option("--revision", "revisions", multiple=True, help="Branch, tag, commit or subfolder.  [repeatable]")
 @click.option("--random-init", "seeds", type=SEED_RANGE, multiple=True, help="Seed to initialise with.  [repeatable]")
 @click.option("--name", help="Name to store the model under.  [default: MODEL, of a path the last part]")
-@click.option("--layers", type=_layers, metavar="LAYERS", help="Layers to measure, such as 0,3-5.  [default: all]")
+@click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to measure, such as 0,3-5.  [default: all]")
 @click.option(
     "--site", type=click.Choice(["activation", "gate", "preactivation"]), default="activation", show_default=True
 )
@@ -64,6 +64,19 @@ def _layers(text: str) -> tuple[int, ...]:
 @click.option(
     "--top", "n_top", type=click.IntRange(min=0), default=10, show_default=True, help="Top instances of each neuron."
 )
+@click.option(
+    "--coactivation", is_flag=True, help="Store as well which neurons are active together; may be added later."
+)
+@click.option(
+    "--partners",
+    "n_partners",
+    type=click.IntRange(min=1),
+    help="Closest partners to keep of each neuron.  [default: 32]",
+)
+@click.option(
+    "--active-share", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
+    help="Active: among this share of the neuron's instances.  [default: activation above 0]",
+)  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps, split (all GPUs).")
 @click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens of one batch, padding included.")
 @click.option(
@@ -77,6 +90,9 @@ def ingest(
     revisions: tuple[str, ...],
     seeds: tuple[int, ...],
     name: str | None,
+    coactivation: bool,
+    n_partners: int | None,
+    active_share: float | None,
     dry_run: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
@@ -84,11 +100,14 @@ def ingest(
 
     MODEL is a hub id, a folder or a .gguf file.
     """
+    from ..ingest.coactivation import Coactivation
     from ..ingest.job import ingest_model
     from ..ingest.plan import plan_ingest
     from ..ingest.progress import LineProgress, show_progress
     from ..ingest.settings import Resources, Settings
 
+    if not coactivation and (n_partners or active_share):
+        raise click.UsageError("--partners and --active-share are of the counts that --coactivation stores")
     resources = Resources(**{key: options.pop(key) for key in ("device", "batch_tokens", "memory_bytes")})
     settings = Settings(**options)
     wanted: list[tuple[str | None, int | None]] = [(revision, None) for revision in revisions]
@@ -102,6 +121,7 @@ def ingest(
             "name": name,
             "settings": settings,
             "resources": resources,
+            "coactivation": Coactivation(n_partners or 32, active_share) if coactivation else None,
         }
         if dry_run:
             click.echo(plan_ingest(model, **arguments, progress=LineProgress()).describe())

@@ -1,0 +1,82 @@
+"""Dealing a layer's neurons to its experts anew, again and again, compiled by numba.
+
+Under the null an expert is any neurons of the layer (or any of the same strata): its labels are permuted among the
+neurons, and a neuron keeps its place in every top list it is on. So lists that overlap stay overlapping, which a
+test that permutes list entries, or takes them as independent draws, does not keep (Zhang et al. 2023 pool them).
+
+Only neurons on some list matter, so each permutation deals labels to those alone: the first steps of a
+Fisher-Yates shuffle of each stratum's labels, which is an exact draw without replacement.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+__all__ = ["count_at_least"]
+
+
+@njit(nogil=True, cache=True)
+def count_at_least(
+    labels: NDArray[np.int32],
+    stratum_start: NDArray[np.int64],
+    n_listed: NDArray[np.int64],
+    entry_start: NDArray[np.int64],
+    entry_list: NDArray[np.int32],
+    observed: NDArray[np.int32],
+    n_permutations: int,
+    seed: int,
+) -> NDArray[np.int64]:
+    """Count the permutations in which each expert holds at least as many entries of each list as observed.
+
+    Nothing here checks bounds: `alignment` prepares the arrays.
+
+    Parameters
+    ----------
+    labels
+        Experts of the neurons, stratum by stratum, within each the listed neurons first. [neurons]
+    stratum_start
+        Stratum s is ``labels[stratum_start[s]:stratum_start[s + 1]]``. [strata + 1]
+    n_listed
+        Listed neurons of each stratum. [strata]
+    entry_start
+        The listed neuron i, in the order of `labels` and counted over strata, is on the lists
+        ``entry_list[entry_start[i]:entry_start[i + 1]]``; a list named twice counts twice. [listed neurons + 1]
+    entry_list
+        List of each entry. [entries]
+    observed
+        Entries each expert holds. [experts, lists]
+    n_permutations
+        Permutations.
+    seed
+        Seed of numba's generator.
+
+    Returns
+    -------
+    array
+        Permutations with at least as many entries. [experts, lists]
+    """
+    np.random.seed(seed)
+    dealt = labels.copy()
+    counts = np.zeros(observed.shape, dtype=np.int32)
+    # A count of zero is always reached: only the other cells need a look.
+    experts, lists = np.nonzero(observed)
+    reached = np.zeros(len(experts), dtype=np.int64)
+    for _ in range(n_permutations):
+        counts[:] = 0
+        listed = 0
+        for stratum in range(len(n_listed)):
+            start, stop = stratum_start[stratum], stratum_start[stratum + 1]
+            for place in range(start, start + n_listed[stratum]):
+                other = np.random.randint(place, stop)
+                expert = dealt[other]
+                dealt[other] = dealt[place]
+                dealt[place] = expert
+                for entry in range(entry_start[listed], entry_start[listed + 1]):
+                    counts[expert, entry_list[entry]] += 1
+                listed += 1
+        for cell in range(len(experts)):
+            reached[cell] += counts[experts[cell], lists[cell]] >= observed[experts[cell], lists[cell]]
+    at_least = np.full(observed.shape, n_permutations, dtype=np.int64)
+    for cell in range(len(experts)):
+        at_least[experts[cell], lists[cell]] = reached[cell]
+    return at_least

@@ -1,0 +1,284 @@
+"""Results that others published, as a run and a partition of ours: every view then works on them."""
+
+import datetime
+import json
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from ..errors import AnalysisError, UnknownNameError, one_line
+from ..ingest.feed_forwards import Stack
+from ..schema.conformance import arrow_schema
+from ..schema.identity import file_sha256, identifier
+from ..schema.store import Store, neuronlake_version
+from ..schema.tables import SCHEMA_VERSION, table
+from .partition_rows import Division, LayerNeurons, Origin, write_partition
+
+__all__ = ["ImportReport", "import_scores"]
+
+_KEYS = ["stack", "layer", "neuron"]
+_FUNCTION = ["family", "function"]
+_TYPES: dict[str, pl.DataType] = {
+    "stack": pl.String(),
+    "layer": pl.Int16(),
+    "neuron": pl.Int32(),
+    "family": pl.String(),
+    "function": pl.String(),
+    "ap": pl.Float32(),
+    "expert": pl.Int32(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import added.
+
+    Parameters
+    ----------
+    run_id
+        The run that holds the scores.
+    partition_id
+        The partition, None if no column of experts was named.
+    is_new
+        False if the store already held both, so that nothing was done.
+    n_layers, n_neurons, n_functions
+        What the run holds.
+    n_experts
+        Experts in a layer, the most where layers differ; 0 without a partition.
+    """
+
+    run_id: str
+    partition_id: str | None
+    is_new: bool
+    n_layers: int
+    n_neurons: int
+    n_functions: int
+    n_experts: int
+
+    def describe(self) -> str:
+        """Return what was added as one line."""
+        line = f"run {self.run_id}: {self.n_neurons:,} neurons in {self.n_layers} layers x {self.n_functions} functions"
+        if self.partition_id is not None:
+            line += f"; partition {self.partition_id} of {self.n_experts} experts a layer"
+        return line if self.is_new else f"{line}; already in the store, nothing done"
+
+
+def import_scores(
+    path: str | os.PathLike[str],
+    *,
+    store: str | os.PathLike[str],
+    model: str,
+    score: str,
+    revision: str = "main",
+    step: int | None = None,
+    stack: str | None = None,
+    family: str | None = None,
+    function: str | None = None,
+    partition: str | None = None,
+) -> ImportReport:
+    """Add a table of neurons' scores, and of their experts, that was computed elsewhere.
+
+    The file has a row a neuron (and function), with integer columns ``layer`` and ``neuron``. It must hold every
+    neuron of a layer, from 0 on: the top 1% of a part would not be that of the layer.
+
+    Parameters
+    ----------
+    path
+        A Parquet or CSV file.
+    store
+        The store's folder.
+    model, revision, step
+        What the neurons are of.
+    score
+        Column of the score. It is stored as `ap` and ranked as it is: no prevalence is known, and so no lift.
+    stack
+        encoder or decoder; None reads the column ``stack``.
+    family, function
+        What the score is for; None reads the column of this name.
+    partition
+        Column of the expert each neuron is in; None if there is none.
+
+    Raises
+    ------
+    AnalysisError
+        If the file cannot be read, a value is missing or repeated, or a layer is not whole; the store is unchanged.
+    UnknownNameError
+        If a column is not there, or a stack is neither of the two.
+    StoreError
+        If the store cannot be written.
+    """
+    file = Path(path)
+    rows = _read(file)
+    constants = {"stack": stack, "family": family, "function": function}
+    rows = rows.with_columns(**{name: pl.lit(value) for name, value in constants.items() if value is not None})
+    rows = _checked(rows, file, score, partition)
+    sha256 = file_sha256(file)
+    origin = {
+        "schema_version": SCHEMA_VERSION,
+        "source_sha256": sha256,
+        "model": model,
+        "revision": revision,
+        "step": step,
+        **constants,
+    }
+    keys: dict[str, object] = {"model": model, "revision": revision, "step": step}
+    run_id = identifier({**origin, "score": score})
+    target = Store(store)
+    is_new = target.commit(run_id) is None
+    layers = rows.group_by("stack", "layer").agg(n_neurons=pl.col("neuron").n_unique()).sort("stack", "layer")
+    if is_new:
+        _write_run(target, run_id, keys, rows, layers, file.name, sha256)
+    partition_id = None
+    n_experts = 0
+    if partition is not None:
+        neurons = rows.select(*_KEYS, "expert").unique().sort(_KEYS)
+        # Of one file and column there is one partition, whichever scores are imported beside it.
+        place = {"source_sha256": sha256, "partition": partition, "stack": stack, **keys}
+        partition_id = identifier({"schema_version": SCHEMA_VERSION, **place})
+        divided = [
+            (
+                LayerNeurons(each["stack"][0], each["layer"][0], each["neuron"].to_numpy()),
+                Division(each["expert"].to_numpy()),
+            )
+            for each in neurons.partition_by("stack", "layer", maintain_order=True)
+        ]
+        n_experts = max(len(np.unique(division.labels)) for _, division in divided)
+        if target.commit(partition_id) is None:
+            is_new = True
+            described = {
+                "method": "imported",
+                "parameters": json.dumps({"source": file.name, "source_sha256": sha256, "column": partition}),
+                "duration_s": 0.0,
+            }
+            with target.job(partition_id, kind="partition", resume=False) as job:
+                write_partition(job, Origin(model, revision, step), described, divided)
+                job.commit()
+    return ImportReport(
+        run_id=run_id,
+        partition_id=partition_id,
+        is_new=is_new,
+        n_layers=layers.height,
+        n_neurons=int(layers["n_neurons"].sum()),
+        n_functions=rows.select(_FUNCTION).unique().height,
+        n_experts=n_experts,
+    )
+
+
+def _read(file: Path) -> pl.DataFrame:
+    suffix = file.suffix.lower()
+    try:
+        match suffix:
+            case ".parquet":
+                return pl.read_parquet(file, glob=False)
+            case ".csv":
+                # All rows decide a column's type: a score may be a whole number in the first hundred.
+                return pl.read_csv(file, glob=False, infer_schema_length=None)
+            case _:
+                raise AnalysisError(f"{file} is neither .parquet nor .csv")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise AnalysisError(f"cannot read {file}: {one_line(error)}") from error
+
+
+def _checked(rows: pl.DataFrame, file: Path, score: str, partition: str | None) -> pl.DataFrame:
+    """Return the columns an import needs, in the store's names, types and order; raise unless they are whole."""
+    columns = {name: name for name in (*_KEYS, *_FUNCTION)} | {"ap": score}
+    if partition is not None:
+        columns["expert"] = partition
+    for column in columns.values():
+        if column not in rows.columns:
+            raise UnknownNameError("column", column, rows.columns, where=file)
+    if rows.is_empty():
+        raise AnalysisError(f"{file} has no rows")
+    rows = rows.select(pl.col(column).alias(name) for name, column in columns.items())
+    for name, column in columns.items():
+        rows = rows.with_columns(_typed(rows[name], f"{file}: column {column}"))
+    unknown = set(rows["stack"].unique()) - set(get_args(Stack))
+    if unknown:
+        raise UnknownNameError("stack", min(unknown), get_args(Stack), where=file)
+    if (rows["function"] == "*").any():
+        raise AnalysisError(f"{file}: column function holds '*', which stands for all functions of a family")
+    rows = rows.sort(*_KEYS, *_FUNCTION)
+    _check_grain(rows, [*_KEYS, *_FUNCTION], file, f"column {score}")
+    if partition is not None:
+        experts = rows.select(*_KEYS, "expert").unique(maintain_order=True)
+        _check_grain(experts, _KEYS, file, f"column {partition}")
+    sizes = rows.group_by("stack", "layer", *_FUNCTION).agg(n=pl.len(), last=pl.col("neuron").max())
+    # All functions of a layer are of the same neurons.
+    whole = sizes.with_columns(expected=1 + pl.col("last").max().over("stack", "layer"))
+    short = whole.filter(pl.col("n") != pl.col("expected")).sort("stack", "layer", *_FUNCTION)
+    if short.height:
+        first = short.row(0, named=True)
+        raise AnalysisError(
+            f"{file}: {first['stack']} layer {first['layer']} has {first['n']:,} neurons for {first['family']}/"
+            f"{first['function']}, but neuron {first['expected'] - 1} is among them; every neuron from 0 on is needed"
+        )
+    return rows
+
+
+def _typed(values: pl.Series, what: str) -> pl.Series:
+    """Return a column in the type of its name; raise unless each value is one of it."""
+    expected = _TYPES[values.name]
+    is_whole = values.dtype.is_integer() or (values.dtype.is_float() and bool((values == values.round()).all()))
+    if expected.is_integer() and not is_whole:
+        raise AnalysisError(f"{what} is {values.dtype}; it must hold whole numbers")
+    if expected.is_float() and not values.dtype.is_numeric():
+        raise AnalysisError(f"{what} is {values.dtype}; it must hold numbers")
+    try:
+        typed = values.cast(expected)
+    except pl.exceptions.PolarsError as error:
+        raise AnalysisError(f"{what}: {one_line(error)}") from error
+    if expected.is_float():
+        wrong = ~typed.is_finite().fill_null(False)
+    else:
+        wrong = typed.is_null() | (typed.cast(pl.String) == "")
+    if wrong.any():
+        raise AnalysisError(f"{what}: no value at row {wrong.arg_max()}, counted from 0")
+    if expected.is_integer() and int(cast("int", typed.min())) < 0:
+        raise AnalysisError(f"{what} holds negative numbers")
+    return typed
+
+
+def _check_grain(rows: pl.DataFrame, grain: list[str], file: Path, what: str) -> None:
+    repeated = rows.filter(rows.select(grain).is_duplicated())
+    if repeated.height:
+        values = ", ".join(f"{name} {repeated[name][0]}" for name in grain)
+        raise AnalysisError(f"{file}: {what} has several values for {values}")
+
+
+def _write_run(
+    store: Store,
+    run_id: str,
+    keys: dict[str, object],
+    rows: pl.DataFrame,
+    layers: pl.DataFrame,
+    source: str,
+    sha256: str,
+) -> None:
+    keys = {"run_id": run_id, **keys}
+    run = {
+        "measurement": "imported",
+        "neuronlake_version": neuronlake_version(),
+        "python_version": platform.python_version(),
+        "started_at": datetime.datetime.now(datetime.UTC),
+        "duration_s": 0.0,
+        "source": source,
+        "source_sha256": sha256,
+    }
+    with store.job(run_id, kind="run", resume=False) as job:
+        for name, frame in (("runs", pl.DataFrame([run])), ("layers", layers), ("neuron_functions", rows)):
+            job.write(name, _conforming(name, frame, keys), model=str(keys["model"]), revision=str(keys["revision"]))
+        job.commit()
+
+
+def _conforming(name: str, frame: pl.DataFrame, keys: dict[str, object]) -> pa.Table:
+    """Return rows in a table's own columns and types: what is not known is NULL."""
+    schema = arrow_schema(table(name))
+    frame = frame.with_columns(**{key: pl.lit(value) for key, value in keys.items()})
+    missing = {column: pl.lit(None) for column in schema.names if column not in frame.columns}
+    return frame.with_columns(**missing).select(schema.names).to_arrow().cast(schema)

@@ -1,0 +1,136 @@
+"""Neurons into experts, and what experts do: ``neuronlake partition``, ``align`` and ``describe``."""
+
+import sys
+from typing import Any
+
+import click
+
+from .ingest import parse_layers
+from .options import SEED_RANGE, chosen_store, open_database, store_option
+
+__all__ = ["align", "describe", "partition"]
+
+_STACK = click.option("--stack", type=click.Choice(["encoder", "decoder"]), default="encoder", show_default=True)
+_RUN = click.option("--run", metavar="RUN_ID", help="Run to use, by its first digits.  [default: the only one]")
+_LAYER = click.option("--layer", type=click.IntRange(min=0), required=True)
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--method", type=click.Choice(["kmeans", "coactivation", "function", "random", "native"]), default="kmeans",
+    show_default=True,
+)  # fmt: skip
+@click.option("--experts", "n_experts", type=click.IntRange(min=1), help="Experts in each layer; not for native.")
+@click.option("--revision", help="Branch, tag, commit or subfolder; of a stored model its revision.")
+@click.option("--random-init", type=SEED_RANGE, help="kmeans: seed of a random initialisation to cluster instead.")
+@click.option("--name", help="Name the model is stored under.  [default: MODEL, of a path the last part]")
+@click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to partition, such as 0,3-5.")
+@click.option(
+    "--features", type=click.Choice(["input", "gate", "up", "output"]), default="input", show_default=True,
+    help="kmeans: the weights to cluster.",
+)  # fmt: skip
+@click.option(
+    "--normalize/--no-normalize", default=True, show_default=True,
+    help="kmeans, function: scale rows to unit length first.",
+)  # fmt: skip
+@click.option(
+    "--query", help="kmeans: SQL whose rows to cluster: stack, layer, neuron, and numbers; '-' for standard input."
+)
+@click.option(
+    "--half", type=click.Choice(["all", "a", "b"]), default="all", show_default=True,
+    help="function: instances whose scores are clustered.",
+)  # fmt: skip
+@click.option("--matched", metavar="PARTITION", help="random: deal this partition anew among neurons like each other.")
+@click.option("--activity", help="coactivation: which counts, if the run has several.")
+@_RUN
+@click.option("--seed", type=SEED_RANGE, default=0, show_default=True)
+@click.option(
+    "--starts", "n_starts", type=click.IntRange(min=1), default=4, show_default=True,
+    help="kmeans, function, coactivation: starts, of which the best is kept.",
+)  # fmt: skip
+@store_option
+def partition(
+    model: str,
+    revision: str | None,
+    random_init: int | None,
+    name: str | None,
+    query: str | None,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Group the neurons of MODEL into experts and store them.
+
+    kmeans loads MODEL and clusters its weights, balanced, as MoEfication does; with --query, the rows of a query. The
+    other methods, and --query, work on what the store holds of MODEL: coactivation on its counts (ingest
+    --coactivation), function on its scores, native on its own experts; random is the control.
+    """
+    from ..analysis.partition_settings import PartitionSettings
+    from ..analysis.partitions import partition_model
+    from ..ingest.progress import show_progress
+
+    settings = PartitionSettings(query=sys.stdin.read() if query == "-" else query, **options)
+    arguments: dict[str, Any] = {"revision": revision, "random_init": random_init, "name": name}
+    with show_progress() as progress:
+        report = partition_model(model, store=chosen_store(), settings=settings, progress=progress, **arguments)
+    click.echo(report.describe())
+
+
+@click.command()
+@click.argument("partition_id", metavar="PARTITION")
+@click.option("--run", metavar="RUN_ID", help="Run to test on.  [default: all of the partition's model and revision]")
+@click.option(
+    "--permutations", "n_permutations", type=click.IntRange(min=1), default=100_000, show_default=True,
+    help="No p-value is below 1 / (1 + this).",
+)  # fmt: skip
+@click.option(
+    "--bins", "n_bins", type=click.IntRange(min=1), default=5, show_default=True, help="Of norm, and of firing rate."
+)
+@click.option("--seed", type=SEED_RANGE, default=0, show_default=True)
+@store_option
+def align(partition_id: str, **options: Any) -> None:  # noqa: ANN401
+    """Test by permutation which experts of PARTITION are functional.
+
+    Neurons are dealt to experts anew: any of the layer, and those of like norm and firing rate. The tests of all
+    instances and of each half go to the table alignments; alignment_tests and held_out_experts read it.
+    """
+    from ..analysis.alignment import align_partition
+    from ..ingest.progress import show_progress
+
+    with show_progress() as progress:
+        reports = align_partition(partition_id, store=chosen_store(), progress=progress, **options)
+    for report in reports:
+        click.echo(report.describe())
+
+
+@click.group()
+def describe() -> None:
+    """Print a readable card of an expert or a neuron."""
+
+
+@describe.command("expert")
+@click.argument("partition_id", metavar="PARTITION")
+@_LAYER
+@click.option("--expert", type=click.IntRange(min=0), required=True)
+@_STACK
+@_RUN
+@store_option
+def describe_expert_command(partition_id: str, **options: Any) -> None:  # noqa: ANN401
+    """What an expert of PARTITION is functional for, its neurons and their texts."""
+    from ..analysis.describe import describe_expert
+
+    click.echo(describe_expert(open_database(), partition_id, **options))
+
+
+@describe.command("neuron")
+@click.argument("model")
+@_LAYER
+@click.option("--neuron", type=click.IntRange(min=0), required=True)
+@_STACK
+@click.option("--revision", help="Revision as stored.  [default: the only one]")
+@_RUN
+@store_option
+def describe_neuron_command(model: str, **options: Any) -> None:  # noqa: ANN401
+    """What a neuron of MODEL detects, the texts that activate it, and the experts it is in."""
+    from ..analysis.describe import describe_neuron
+
+    click.echo(describe_neuron(open_database(), model, **options))
