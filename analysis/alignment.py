@@ -202,24 +202,9 @@ def align_partition(
 
 def _runs(database: Database, partition: Mapping[str, object], run: str | None) -> list[dict[str, object]]:
     if run is not None:
-        chosen = find_run(database, run)
-        if chosen["model"] != partition["model"]:
-            raise AnalysisError(
-                f"run {chosen['run_id']} is of {chosen['model']}, partition {partition['partition_id']} of "
-                f"{partition['model']}"
-            )
-        return [chosen]
-    query = """
-        select *
-        from runs
-        where model = ? and revision = ? and run_id in (
-            select run_id
-            from layers
-            inner join partition_layers using (stack, layer)
-            where partition_id = ?
-        )
-        order by run_id
-    """
+        return [find_run(database, run, str(partition["model"]))]
+    covers = "select run_id from layers inner join partition_layers using (stack, layer) where partition_id = ?"
+    query = f"select * from runs where model = ? and revision = ? and run_id in ({covers}) order by run_id"
     place = [partition[name] for name in ("model", "revision", "partition_id")]
     found = list(database.sql(query, place))
     if not found:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import AnalysisError
 from ..queries.database import Database
-from .lookup import find_model_run, find_partition, find_run
+from .lookup import find_partition, find_run
 
 __all__ = ["describe_expert", "describe_neuron"]
 
@@ -46,10 +46,7 @@ def describe_neuron(
     AnalysisError
         If the run is of another model or revision, or has no such neuron.
     """
-    if run is None:
-        measured = find_model_run(database, model, revision=revision)
-    else:
-        measured = _run_of(database, run, model, revision)
+    measured = find_run(database, run, model, revision=revision)
     place = [measured["run_id"], stack, layer, neuron]
     here = "run_id = ? and stack = ? and layer = ? and neuron = ?"
     scores = list(
@@ -135,11 +132,9 @@ def describe_expert(
         If the run is of another model, the partition has no such expert, or the run has not measured it.
     """
     found = find_partition(database, partition)
-    model = str(found["model"])
-    if run is None:
-        measured = find_model_run(database, model, revision=str(found["revision"]))
-    else:
-        measured = _run_of(database, run, model)
+    # A run that is named may be of another checkpoint than the partition.
+    revision = str(found["revision"]) if run is None else None
+    measured = find_run(database, run, str(found["model"]), revision=revision)
     place = [measured["run_id"], found["partition_id"], stack, layer, expert]
     here = "run_id = ? and partition_id = ? and stack = ? and layer = ? and expert = ?"
     aligned = list(database.sql(f"select * from expert_function_alignment where {here}", place))
@@ -206,15 +201,6 @@ def describe_expert(
     return "\n".join(lines)
 
 
-def _run_of(database: Database, run: str, model: str, revision: str | None = None) -> dict[str, object]:
-    """Return the run of these first digits; raise unless it is of this model, and of this revision if one is given."""
-    found = find_run(database, run)
-    if found["model"] != model or revision not in (None, found["revision"]):
-        asked = model if revision is None else f"{model} {revision}"
-        raise AnalysisError(f"run {found['run_id']} is of {found['model']} {found['revision']}, not of {asked}")
-    return found
-
-
 def _run_line(run: Row) -> str:
     line = f"{run['model']} {run['revision']}, run {run['run_id']}"
     if run["measurement"] == "imported":
@@ -272,10 +258,12 @@ def _excerpt(row: Row) -> str:
     text, start, end = str(row["text"]), row["start_char"], row["end_char"]
     if isinstance(start, int) and isinstance(end, int):
         span = _shortened(text[start:end])
-        room = (_WIDTH - len(span)) // 2
-        before, after = text[max(0, start - room) : start], text[end : end + room]
-        cut = f"{'…' if start > room else ''}{before}[{span}]{after}{'…' if end + room < len(text) else ''}"
-        return " ".join(cut.split())
+        room = _WIDTH - len(span)
+        # What one side does not need is the other's.
+        before = min(start, max(room // 2, room - (len(text) - end)))
+        after = room - before
+        cut = f"{text[start - before : start]}[{span}]{text[end : end + after]}"
+        return " ".join(f"{'…' if before < start else ''}{cut}{'…' if end + after < len(text) else ''}".split())
     return _shortened(" ".join(text.split()))
 
 

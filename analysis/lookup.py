@@ -2,23 +2,40 @@
 
 from collections.abc import Mapping
 
-from ..errors import UnknownNameError
+from ..errors import AnalysisError, UnknownNameError
 from ..queries.database import Database
 from ..queries.quoting import name as quoted
 from ..schema.tables import table
 
-__all__ = ["find_model_run", "find_partition", "find_run"]
+__all__ = ["find_partition", "find_run"]
 
 
-def find_run(database: Database, prefix: str) -> dict[str, object]:
-    """Return the row of ``runs`` whose id begins with `prefix`.
+def find_run(database: Database, prefix: str | None, model: str, *, revision: str | None = None) -> dict[str, object]:
+    """Return the row of ``runs`` whose id begins with `prefix`, or that is the only one of a stored model.
+
+    Parameters
+    ----------
+    database
+        The store's database.
+    prefix
+        Beginning of the run_id; None for the only run.
+    model, revision
+        What the run is of; of any revision if that is None.
 
     Raises
     ------
     UnknownNameError
-        If no id, or more than one, begins with it; listing runs.
+        If there is no such run, or more than one; listing runs.
+    AnalysisError
+        If the run of this id is of another model or revision.
     """
-    return _find(database, "runs", prefix, ("model", "revision", "corpus", "site"))
+    if prefix is None:
+        return _only_run(database, model, revision)
+    found = _find(database, "runs", prefix, ("model", "revision", "corpus", "site"))
+    if found["model"] != model or revision not in (None, found["revision"]):
+        asked = model if revision is None else f"{model} {revision}"
+        raise AnalysisError(f"run {found['run_id']} is of {found['model']} {found['revision']}, not of {asked}")
+    return found
 
 
 def find_partition(database: Database, prefix: str) -> dict[str, object]:
@@ -32,14 +49,7 @@ def find_partition(database: Database, prefix: str) -> dict[str, object]:
     return _find(database, "partitions", prefix, ("model", "revision", "method", "n_experts"))
 
 
-def find_model_run(database: Database, model: str, *, revision: str | None = None) -> dict[str, object]:
-    """Return the row of ``runs`` that is the only one of a stored model, or of one of its revisions.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no run of it, or more than one; listing runs.
-    """
+def _only_run(database: Database, model: str, revision: str | None) -> dict[str, object]:
     runs = [row for row in database.sql("select * from runs order by run_id") if row["model"] == model]
     if not runs:
         models = {str(row["model"]) for row in database.sql("select distinct model from runs")}

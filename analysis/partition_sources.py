@@ -17,7 +17,7 @@ from ..queries.database import Database
 from ..queries.quoting import literal
 from .balanced_kmeans import BalancedKMeans, inertia, unit_rows
 from .graph_partition import GraphPartition, cut
-from .lookup import find_model_run, find_partition, find_run
+from .lookup import find_partition, find_run
 from .neuron_features import features_sha256, read_features
 from .partition_rows import Division, LayerNeurons, Origin
 from .partition_settings import PartitionSettings
@@ -128,13 +128,7 @@ def stored_source(database: Database, model: str, settings: PartitionSettings, *
     QueryError
         If the query of the settings is wrong.
     """
-    if settings.run is None:
-        run = find_model_run(database, model, revision=revision)
-    else:
-        run = find_run(database, settings.run)
-        if run["model"] != model or revision not in (None, run["revision"]):
-            asked = model if revision is None else f"{model} {revision}"
-            raise AnalysisError(f"run {run['run_id']} is of {run['model']} {run['revision']}, not of {asked}")
+    run = find_run(database, settings.run, model, revision=revision)
     query = "select stack, layer, n_neurons from layers where run_id = ? order by stack, layer"
     rows = database.sql(query, [run["run_id"]]).arrow().to_pylist()
     stored = _StoredRun(database, run, {(row["stack"], row["layer"]): row["n_neurons"] for row in rows}, settings)

@@ -293,7 +293,7 @@ def _take_at_rest(accumulators, seen, harmonic, is_rest, counts, at_rest):
         excess[index, 0] = sums[_AP] - sums[_TRUE] * positives / evaluated
         if is_rest[index]:
             # As in `_finish`: over the instances above, TP / T adds up to the H below each positive.
-            every = positives * harmonic - sums[_REST] - (positives - sums[_TRUE]) * harmonic
+            every = sums[_TRUE] * harmonic - sums[_REST]
             complement = above - sums[_TRUE] - every + sums[_AP]
         else:
             complement = sums[_REST]

@@ -28,7 +28,7 @@ def split_label(label: str) -> tuple[str, str]:
     Raises
     ------
     IngestError
-        If the label is not of the form family/function.
+        If the label is not of the form family/function, or the function is called ``*``.
 
     Examples
     --------
@@ -38,6 +38,8 @@ def split_label(label: str) -> tuple[str, str]:
     family, slash, function = label.partition("/")
     if not (slash and family and function and family == family.strip() and function == function.strip()):
         raise IngestError(f"label {label!r} is not of the form family/function, such as 'task/sport'")
+    if function == "*":
+        raise IngestError(f"label {label!r}: * stands for all functions of a family and cannot name one")
     if not label.isprintable():
         raise IngestError(f"label {label!r} holds a character that cannot be printed")
     return family, function

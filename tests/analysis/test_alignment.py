@@ -441,7 +441,7 @@ def test_a_run_of_another_model_is_refused(stored, partition, tiny_model):
     store = stored("bert")
     partition_id = partition(store)
     other = ingest_model(str(tiny_model("gpt2")), corpus="test", store=store.path)
-    message = re.escape(f"run {other.run_id} is of tiny-gpt2, partition {partition_id} of tiny-bert")
+    message = re.escape(f"run {other.run_id} is of tiny-gpt2 main, not of tiny-bert")
     with pytest.raises(AnalysisError, match=message):
         align_partition(partition_id, store=store.path, run=other.run_id)
 

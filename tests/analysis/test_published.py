@@ -15,7 +15,7 @@ from neuronlake.queries.database import Database
 from neuronlake.schema.store import Store, neuronlake_version
 
 GIVEN = {"model": "theirs", "stack": "encoder", "family": "task", "function": "sport", "score": "score"}
-# Two layers of 300 and 200 neurons; a score that is a whole number in the first 150 rows of each.
+# Two layers of 300 and 200 neurons.
 SIZES = {0: 300, 1: 200}
 ROWS = [
     {"layer": layer, "neuron": neuron, "score": neuron if neuron < 150 else 0.5, "expert": neuron // 100 + 1}
@@ -164,6 +164,12 @@ def test_the_score_and_the_experts_may_have_any_column_name(write, store):
 def test_a_column_of_experts_named_like_one_of_scores_is_no_score(write, store, column):
     import_scores(write(TABLE.rename({"expert": column})), store=store.path, partition=column, **GIVEN)
     assert Database(store).sql(f"select count({column}), count(ap) from neuron_functions").rows() == [(0, 500)]
+
+
+def test_scores_that_begin_as_whole_numbers_may_go_on_as_others(write, store):
+    lines = [f"0,{neuron},{0 if neuron < 250 else 0.5}" for neuron in range(300)]
+    import_scores(write("\n".join(["layer,neuron,score", *lines]), "scores.csv"), store=store.path, **GIVEN)
+    assert Database(store).sql("select sum(ap) from neuron_functions").rows() == [(25,)]
 
 
 def test_a_file_name_is_no_pattern(write, store):

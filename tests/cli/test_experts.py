@@ -142,9 +142,12 @@ REFUSED = {
     ),
     "empty query": (("tiny-bert", "--experts", "4", "--query", ""), "there is no SQL in the query"),
     "query without features": (
-        ("tiny-bert", "--experts", "4", "--query", "select stack, layer, neuron from neurons"), ""
+        ("tiny-bert", "--experts", "4", "--query", "select stack, layer, neuron from neurons"),
+        "the query yields no features beside stack, layer and neuron",
     ),
-    "query of nothing": (("tiny-bert", "--experts", "4", "--query", f"{QUERY} where layer > 9"), ""),
+    "query of nothing": (
+        ("tiny-bert", "--experts", "4", "--query", f"{QUERY} where layer > 9"), "the query yields no rows"
+    ),
 }  # fmt: skip
 
 

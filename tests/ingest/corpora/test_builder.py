@@ -180,6 +180,7 @@ def test_explicit_duplicates_that_agree_are_merged(source, built, store, rows):
         (Instance("abc", {"animal": True}), "instance 3: label 'animal' is not of the form family/function"),
         (Instance("abc", {"/animal": True}), "is not of the form family/function"),
         (Instance("abc", {"task/": True}), "is not of the form family/function"),
+        (Instance("abc", {"task/*": True}), "stands for all functions of a family"),
         (Instance("abc", {"task/ x": True}), "is not of the form family/function"),
         (Instance("abc", {"task/x\x00": True}), "cannot be printed"),
         (Instance("abc \ud83d", {}), "instance 3: text holds half a surrogate pair"),
