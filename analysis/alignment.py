@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from numpy.typing import NDArray
 from scipy import stats
 
 from ..errors import AnalysisError
@@ -24,11 +23,11 @@ from ..queries.database import Database
 from ..schema.conformance import arrow_schema
 from ..schema.identity import identifier
 from ..schema.tables import SCHEMA_VERSION, table
+from .layer_test import exact_test, permutation_test
 from .lookup import find_partition, find_run
-from .permutation import count_at_least
 from .strata import strata
 
-__all__ = ["FAMILY", "AlignmentReport", "LayerTest", "align_partition", "permutation_test"]
+__all__ = ["FAMILY", "AlignmentReport", "align_partition"]
 
 FAMILY = "*"
 """What stands for a whole family where a function's name would be."""
@@ -51,7 +50,7 @@ class AlignmentReport:
     n_layers, n_tests
         Layers, and cells tested on all instances under each null.
     n_permutations
-        Permutations behind each p-value.
+        Permutations behind the p-values of families.
     duration_s
         Wall time.
     """
@@ -78,78 +77,6 @@ class AlignmentReport:
         return line
 
 
-@dataclass(frozen=True, slots=True)
-class LayerTest:
-    """Entries of lists in the experts of one layer, and what chance would give.
-
-    Parameters
-    ----------
-    n_top
-        Entries found. [experts, lists]
-    n_expected
-        Their mean over all permutations. [experts, lists]
-    p_value
-        Share of permutations with at least as many, the observed one counted. [experts, lists]
-    """
-
-    n_top: NDArray[np.int32]
-    n_expected: NDArray[np.float64]
-    p_value: NDArray[np.float64]
-
-
-def permutation_test(
-    labels: NDArray[np.int32],
-    membership: NDArray[np.int32],
-    strata: NDArray[np.integer] | None = None,
-    *,
-    n_permutations: int = 100_000,
-    seed: int = 0,
-) -> LayerTest:
-    """Test each expert of a layer for each list of neurons by permuting the neurons' experts.
-
-    Parameters
-    ----------
-    labels
-        Expert of each neuron, 0 to experts - 1. [neurons]
-    membership
-        How often each list holds the neuron: 0 or 1, or more in lists taken together. [neurons, lists]
-    strata
-        Experts are permuted among neurons of equal code only; None for all. [neurons]
-    n_permutations
-        Permutations; no p-value is below 1 / (n_permutations + 1).
-    seed
-        Seed of the permutations.
-    """
-    if strata is None:
-        strata = np.zeros(len(labels), dtype=np.int32)
-    n_experts = int(labels.max()) + 1
-    n_lists = membership.shape[1]
-    codes, stratum = np.unique(strata, return_inverse=True)
-    n_top = np.zeros((n_experts, n_lists), dtype=np.int32)
-    np.add.at(n_top, labels, membership)
-    entries = np.zeros((len(codes), n_lists))
-    np.add.at(entries, stratum, membership)
-    sizes = np.zeros((len(codes), n_experts))
-    np.add.at(sizes, (stratum, labels), 1)
-    n_expected = (sizes / sizes.sum(axis=1, keepdims=True)).T @ entries
-    # Stratum by stratum, the neurons on some list first.
-    is_listed = membership.sum(axis=1) > 0
-    order = np.lexsort((~is_listed, stratum))
-    listed = order[is_listed[order]]
-    repeats = membership[listed]
-    at_least = count_at_least(
-        np.ascontiguousarray(labels[order], dtype=np.int32),
-        np.concatenate([[0], np.cumsum(np.bincount(stratum))]).astype(np.int64),
-        np.bincount(stratum[listed], minlength=len(codes)).astype(np.int64),
-        np.concatenate([[0], np.cumsum(repeats.sum(axis=1))]).astype(np.int64),
-        np.repeat(np.nonzero(repeats)[1], repeats[np.nonzero(repeats)]).astype(np.int32),
-        n_top,
-        n_permutations,
-        seed,
-    )
-    return LayerTest(n_top, n_expected, (1 + at_least) / (1 + n_permutations))
-
-
 def align_partition(
     partition: str,
     *,
@@ -160,10 +87,11 @@ def align_partition(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[AlignmentReport, ...]:
-    """Test a partition's experts for the functions of its model's runs, by permutation, and store the tests.
+    """Test a partition's experts for the functions of its model's runs, and store the tests.
 
     Every test is made on all instances and on each half, under the null ``free`` (a neuron may be in any expert of
-    its layer) and, where the run has them, ``matched`` (among neurons of like input norm and firing rate).
+    its layer) and, where the run has them, ``matched`` (among neurons of like input norm and firing rate). One
+    list of neurons is tested exactly; a family's lists together, where they overlap, by permuting neurons' experts.
 
     Parameters
     ----------
@@ -174,7 +102,7 @@ def align_partition(
     run
         run_id of the run to test on, or its first digits; None for all runs of the partition's model and revision.
     n_permutations
-        Permutations behind each p-value, which is at least 1 / (n_permutations + 1).
+        Permutations behind a family's p-values, which are at least 1 / (n_permutations + 1).
     n_bins
         Quantile bins of norm and of firing rate, crossed, that the matched null permutes within.
     seed
@@ -248,7 +176,7 @@ def _align(
         progress.phase("aligning", total=n_layers, unit="layers")
         keys = {name: run[name] for name in _RUN_COLUMNS}
         constants = {**keys, "alignment_id": alignment_id, "partition_id": partition_id}
-        constants |= {"n_permutations": n_permutations, "seed": seed}
+        constants["seed"] = seed
 
         def test(neurons: pl.DataFrame) -> pl.DataFrame:
             stack, layer = neurons["stack"][0], neurons["layer"][0]
@@ -289,6 +217,7 @@ def _inputs(database: Database, partition_id: str, run_id: str) -> tuple[pl.Data
             experts.expert,
             neurons.input_norm,
             neurons.firing_rate,
+            layers.n_neurons,
         from experts
         inner join layers
             on layers.run_id = $run
@@ -329,6 +258,13 @@ def _inputs(database: Database, partition_id: str, run_id: str) -> tuple[pl.Data
         """,
         {"run": run_id},
     ).pl()
+    beyond = experts.filter(pl.col("neuron") >= pl.col("n_neurons"))
+    if beyond.height:
+        stack, layer, neuron, n_neurons = beyond.select("stack", "layer", "neuron", "n_neurons").row(-1)
+        raise AnalysisError(
+            f"partition {partition_id} holds neuron {neuron} of {stack} layer {layer}, which has {n_neurons} neurons "
+            f"in run {run_id}"
+        )
     if experts.is_empty() or tops.is_empty():
         raise AnalysisError(f"run {run_id} has no scored layer that partition {partition_id} covers")
     return experts, tops
@@ -348,31 +284,37 @@ def _layer_cells(
     entries = entries.join(neurons.with_row_index("row").select("neuron", "row"), on="neuron")
     membership = np.zeros((len(labels), names.height), dtype=np.int32)
     np.add.at(membership, (entries["row"].to_numpy(), entries["list"].to_numpy()), 1)
-    length = membership.sum(axis=0)
+    # Lists that no neuron is on twice are tested exactly.
+    is_pooled = membership.max(axis=0) > 1
+    length, size = membership.sum(axis=0), sizes[:, None]
     is_family = (names["function"] == FAMILY).to_numpy()
     cells = []
     for null_model in null_models:
         codes = None
         if null_model == "matched":
             codes = strata(neurons["input_norm"].to_numpy(), neurons["firing_rate"].to_numpy(), n_bins=n_bins)
-        test = permutation_test(labels, membership, codes, n_permutations=n_permutations, seed=seed)
-        size = sizes[:, None]
+        exact = exact_test(labels, membership[:, ~is_pooled], codes)
+        pooled = permutation_test(labels, membership[:, is_pooled], codes, n_permutations=n_permutations, seed=seed)
+        n_top, n_expected, p_value = (np.empty((len(experts), names.height)) for _ in range(3))
+        for test, columns in ((exact, ~is_pooled), (pooled, is_pooled)):
+            n_top[:, columns], n_expected[:, columns], p_value[:, columns] = test.n_top, test.n_expected, test.p_value
         nominal = np.where(
             is_family,
-            stats.binom.sf(test.n_top - 1, length, size / len(labels)),
-            stats.hypergeom.sf(test.n_top - 1, len(labels), np.broadcast_to(size, test.n_top.shape), length),
+            stats.binom.sf(n_top - 1, length, size / len(labels)),
+            stats.hypergeom.sf(n_top - 1, len(labels), np.broadcast_to(size, n_top.shape), length),
         )
-        n_lists = names.height
         cells.append(
-            pl.concat([names] * len(experts)).with_columns(
+            pl.concat([names.with_columns(n_permutations=np.where(is_pooled, n_permutations, 0))] * len(experts))
+            .with_columns(
                 null_model=pl.lit(null_model),
-                expert=np.repeat(experts, n_lists).astype(np.int32),
-                n_neurons=np.repeat(sizes, n_lists).astype(np.int32),
-                n_top=test.n_top.reshape(-1),
-                n_expected=test.n_expected.reshape(-1),
-                p_value=test.p_value.reshape(-1),
+                expert=np.repeat(experts, names.height).astype(np.int32),
+                n_neurons=np.repeat(sizes, names.height).astype(np.int32),
+                n_top=n_top.reshape(-1).astype(np.int32),
+                n_expected=n_expected.reshape(-1),
+                p_value=p_value.reshape(-1),
                 p_nominal=np.clip(nominal, 0, 1).reshape(-1),
             )
+            .with_columns(pl.col("n_permutations").replace(0, None))
         )
     return pl.concat(cells)
 

@@ -1,6 +1,7 @@
 """Runs and partitions of a store, found by what people type: the beginning of an id, or a model."""
 
 from collections.abc import Mapping
+from typing import cast
 
 from ..errors import AnalysisError, UnknownNameError
 from ..queries.database import Database
@@ -10,7 +11,9 @@ from ..schema.tables import table
 __all__ = ["find_partition", "find_run"]
 
 
-def find_run(database: Database, prefix: str | None, model: str, *, revision: str | None = None) -> dict[str, object]:
+def find_run(
+    database: Database, prefix: str | None, model: str, *, revision: str | None = None, is_any: bool = False
+) -> dict[str, object]:
     """Return the row of ``runs`` whose id begins with `prefix`, or that is the only one of a stored model.
 
     Parameters
@@ -21,6 +24,8 @@ def find_run(database: Database, prefix: str | None, model: str, *, revision: st
         Beginning of the run_id; None for the only run.
     model, revision
         What the run is of; of any revision if that is None.
+    is_any
+        Whether, without a prefix, any run of one revision will do: then it is the one of most layers.
 
     Raises
     ------
@@ -30,7 +35,7 @@ def find_run(database: Database, prefix: str | None, model: str, *, revision: st
         If the run of this id is of another model or revision.
     """
     if prefix is None:
-        return _only_run(database, model, revision)
+        return _run_of_model(database, model, revision, is_any=is_any)
     found = _find(database, "runs", prefix, ("model", "revision", "corpus", "site"))
     if found["model"] != model or revision not in (None, found["revision"]):
         asked = model if revision is None else f"{model} {revision}"
@@ -49,7 +54,7 @@ def find_partition(database: Database, prefix: str) -> dict[str, object]:
     return _find(database, "partitions", prefix, ("model", "revision", "method", "n_experts"))
 
 
-def _only_run(database: Database, model: str, revision: str | None) -> dict[str, object]:
+def _run_of_model(database: Database, model: str, revision: str | None, *, is_any: bool) -> dict[str, object]:
     runs = [row for row in database.sql("select * from runs order by run_id") if row["model"] == model]
     if not runs:
         models = {str(row["model"]) for row in database.sql("select distinct model from runs")}
@@ -58,6 +63,10 @@ def _only_run(database: Database, model: str, revision: str | None) -> dict[str,
     if not found:
         where = f"{model} in {database.store.path}"
         raise UnknownNameError("revision", str(revision), {str(row["revision"]) for row in runs}, where=where)
+    if is_any and len({row["revision"] for row in found}) == 1:
+        query = "select run_id, count(*) as n_layers from layers group by all"
+        n_layers = {row["run_id"]: cast("int", row["n_layers"]) for row in database.sql(query)}
+        return max(found, key=lambda row: n_layers.get(row["run_id"], 0))
     if len(found) > 1:
         of = model if revision is None else f"{model} {revision}"
         listed = [_described(row, "run_id", ("revision", "corpus", "site")) for row in found]

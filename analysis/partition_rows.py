@@ -106,7 +106,7 @@ def write_partition(
         "step": origin.step,
         "run_id": origin.run_id,
         "n_experts": max(len(np.unique(division.labels)) for _, division in layers),
-        "objective": sum(objectives) if objectives else None,
+        "objective": sum(objectives) / len(objectives) if objectives else None,
         "neuronlake_version": neuronlake_version(),
         **described,
     }

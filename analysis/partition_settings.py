@@ -28,6 +28,9 @@ _TAKES: dict[str, tuple[str, ...]] = {
 }
 
 
+_STORED_ELSEWHERE = ("n_experts", "query", "run", "seed", "half", "matched")
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionSettings:
     """What defines a partition, beside the model.
@@ -110,9 +113,14 @@ class PartitionSettings:
         """The seed, None where nothing is drawn."""
         return self.seed if "seed" in _TAKES[self._way] else None
 
+    @property
+    def stored_half(self) -> str | None:
+        """The instances whose scores are clustered, None where no scores are."""
+        return self.half if self.method == "function" else None
+
     def parameters(self) -> dict[str, object]:
         """Return what the method takes, beside what a partition has columns for, as JSON values."""
-        names = [name for name in _TAKES[self._way] if name not in ("n_experts", "query", "run", "seed", "matched")]
+        names = [name for name in _TAKES[self._way] if name not in _STORED_ELSEWHERE]
         return {name: getattr(self, name) for name in names}
 
     @property

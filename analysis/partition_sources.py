@@ -1,7 +1,7 @@
 """Where the neurons of a partition come from, and how those of one layer are divided."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -27,6 +27,8 @@ from .strata import permute_within, strata
 __all__ = ["Source", "stored_source", "weight_source"]
 
 _Key = tuple[str, int]  # stack and layer
+# Quantile bins of norm and of firing rate, crossed, that a matched partition is dealt within.
+_MATCHED_BINS = 5
 
 _SCORES = {
     "all": "ranking",
@@ -70,7 +72,6 @@ class Source:
 
 
 def weight_source(
-    database: Database,
     model: str,
     settings: PartitionSettings,
     *,
@@ -78,9 +79,7 @@ def weight_source(
     random_init: int | None,
     name: str | None,
 ) -> Source:
-    """Return the neurons of a model, to be clustered by their weights.
-
-    Of an encoder-decoder, those of the stacks that runs in the store have measured, or of both if there is no run.
+    """Return the neurons of a model, of all its stacks, to be clustered by their weights.
 
     Raises
     ------
@@ -90,14 +89,9 @@ def weight_source(
         If it has no such layer.
     """
     loaded = load(model, revision=revision, random_init=random_init, name=name, with_decoder=True)
-    parts = loaded.parts
-    if len(parts) > 1:
-        query = "select distinct stack from layers where model = ? and revision = ?"
-        measured = {row["stack"] for row in database.sql(query, [loaded.name, loaded.revision])}
-        parts = tuple(part for part in parts if part.stack in measured) or parts
     found = {
         (str(layer.stack), layer.layer): layer
-        for part in parts
+        for part in loaded.parts
         for layer in find_layers(loaded.module, part.config, stack=part.stack, name=loaded.name, root=part.path)
     }
     chosen = _chosen({key: layer.n_neurons for key, layer in found.items()}, settings)
@@ -128,7 +122,9 @@ def stored_source(database: Database, model: str, settings: PartitionSettings, *
     QueryError
         If the query of the settings is wrong.
     """
-    run = find_run(database, settings.run, model, revision=revision)
+    # Of chance and of native experts all runs of a checkpoint say the same.
+    is_any = settings.method == "native" or (settings.method == "random" and settings.matched is None)
+    run = find_run(database, settings.run, model, revision=revision, is_any=is_any)
     query = "select stack, layer, n_neurons from layers where run_id = ? order by stack, layer"
     rows = database.sql(query, [run["run_id"]]).arrow().to_pylist()
     stored = _StoredRun(database, run, {(row["stack"], row["layer"]): row["n_neurons"] for row in rows}, settings)
@@ -229,7 +225,7 @@ class _StoredRun:
         """Return neurons to be divided at random."""
         n_experts = self.settings.n_experts or 1
         return Source(
-            self.origin,
+            replace(self.origin, run_id=None),
             _whole(_chosen(self.n_neurons, self.settings)),
             lambda each, seed: Division(_random_labels(len(each.neurons), n_experts, seed)),
             n_experts=n_experts,
@@ -260,11 +256,17 @@ class _StoredRun:
 
         def divide(each: LayerNeurons, seed: int) -> Division:
             columns = members[each.stack, each.layer]
-            codes = strata(columns["input_norm"], columns["firing_rate"])
+            codes = strata(columns["input_norm"], columns["firing_rate"], n_bins=_MATCHED_BINS)
             return Division(permute_within(columns["expert"], codes, np.random.default_rng(seed)))
 
         layers = tuple(LayerNeurons(*key, members[key]["neuron"]) for key in chosen)
-        return Source(origin, layers, divide, n_left_out=self._n_left_out(layers), provenance={"matched": partition_id})
+        return Source(
+            origin,
+            layers,
+            divide,
+            n_left_out=self._n_left_out(layers),
+            provenance={"matched": partition_id, "n_bins": _MATCHED_BINS},
+        )
 
     def native(self) -> Source:
         """Return neurons in the experts that the model itself has; those that every token passes are left out."""
@@ -278,10 +280,11 @@ class _StoredRun:
             )
         layers = tuple(LayerNeurons(*key, members[key]["neuron"]) for key in chosen)
         return Source(
-            self.origin,
+            replace(self.origin, run_id=None),
             layers,
             lambda each, _: Division(members[each.stack, each.layer]["native_expert"]),
             n_left_out=self._n_left_out(layers),
+            provenance={"n_native_experts": [len(np.unique(members[key]["native_expert"])) for key in chosen]},
         )
 
     def _n_left_out(self, layers: tuple[LayerNeurons, ...]) -> int:

@@ -42,7 +42,7 @@ class PartitionReport:
     objective_name
         What the method makes small, None if nothing.
     objective, objective_random
-        Its value summed over layers, and that of random experts of equal sizes; None likewise.
+        Its value, mean over layers, and that of random experts of equal sizes; None likewise.
     duration_s
         Wall time.
     """
@@ -129,7 +129,7 @@ def partition_model(
     progress = progress or SilentProgress()
     with Database(store) as database:
         if settings.reads_weights:
-            source = weight_source(database, model, settings, revision=revision, random_init=random_init, name=name)
+            source = weight_source(model, settings, revision=revision, random_init=random_init, name=name)
         elif random_init is not None or name is not None:
             raise AnalysisError(
                 f"method {settings.method} reads the store, in which a model has one name, and a random initialisation "
@@ -147,6 +147,7 @@ def partition_model(
                     "method": settings.stored_method,
                     "seed": settings.stored_seed,
                     "parameters": json.dumps(_parameters(source, settings)),
+                    "half": settings.stored_half,
                     "source_query": source.source_query,
                     "objective_name": source.objective_name,
                     "duration_s": time.monotonic() - started,
@@ -186,6 +187,7 @@ def _definition(source: Source, settings: PartitionSettings) -> dict[str, object
         "method": settings.stored_method,
         "n_experts": source.n_experts,
         "seed": settings.stored_seed,
+        "half": settings.stored_half,
         # The layers themselves, so that to name all is to name none.
         **_parameters(source, settings),
         "layers": [[each.stack, each.layer, len(each.neurons)] for each in source.layers],
@@ -207,8 +209,8 @@ def _report(database: Database, partition_id: str, source: Source, *, is_new: bo
         query = (
             "select any_value(method) as method, count(*) as n_layers, sum(layers.n_neurons)::bigint as n_neurons, "
             "max(layers.n_experts) as n_experts, min(n_smallest) as n_smallest, max(n_largest) as n_largest, "
-            "any_value(objective_name) as objective_name, sum(layers.objective) as objective, "
-            "sum(objective_random) as objective_random "
+            "any_value(objective_name) as objective_name, avg(layers.objective) as objective, "
+            "avg(objective_random) as objective_random "
             "from partition_layers as layers join partitions using (partition_id) where partition_id = ?"
         )
         (row,) = database.sql(query, [partition_id]).arrow().to_pylist()

@@ -25,7 +25,7 @@ __all__ = ["corpus"]
 
 @click.group()
 def corpus() -> None:
-    """Labelled corpora: add a file, build one from a known format, look."""
+    """Labelled corpora: add a file, build one from a known format, shuffle labels, look."""
 
 
 @corpus.command("add")
@@ -134,6 +134,21 @@ _add_reader(
     _LICENCE,
     path=click.STRING,
 )
+
+
+@corpus.command("shuffle")
+@click.argument("original", metavar="NAME")
+@click.option("--name", required=True, help="Name of the new corpus.")
+@click.option("--seed", type=SEED_RANGE, default=0, show_default=True, help="Seed of the permutation.")
+@store_option
+def corpus_shuffle(original: str, name: str, seed: int) -> None:
+    """Permute the labels of corpus NAME: the null of its measurements.
+
+    The texts and the count of each label stay, so a run on the new corpus shows in every view what chance gives.
+    """
+    from ..ingest.corpora.shuffled import read_shuffled
+
+    _build(read_shuffled(original, store=chosen_store(), seed=seed), name)
 
 
 @corpus.command("list")

@@ -82,7 +82,7 @@ class Coactivation:
             raise IngestError(f"active_share is {self.active_share}, less than one of {n_instances:,} instances")
         return n_highest
 
-    def job(self, run_id: str) -> str:
+    def job_name(self, run_id: str) -> str:
         """Return the name of the job that adds this to a run."""
         definition = {"run_id": run_id, "activity": self.activity, "n_partners": self.n_partners}
         return f"coactivation-{identifier(definition)}"
@@ -98,7 +98,7 @@ class Coactivation:
         StoreError
             If a file cannot be read.
         """
-        if work.store.commit(self.job(work.run_id)) is not None:
+        if work.store.commit(self.job_name(work.run_id)) is not None:
             return False
         self.n_highest(len(work.tokens.instance_id))
         files = [str(path) for path in work.store.files("coactivations")]

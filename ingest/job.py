@@ -150,7 +150,7 @@ def ingest_model(
         if is_new:
             run = stack.enter_context(work.store.job(work.run_id, kind="run"))
         if coactivation is not None and adds_coactivations:
-            job = stack.enter_context(work.store.job(coactivation.job(work.run_id), kind="coactivation"))
+            job = stack.enter_context(work.store.job(coactivation.job_name(work.run_id), kind="coactivation"))
             coactivations = CoactivationTables(work, coactivation, job)
         measure(work, run, progress, coactivations=coactivations)
         if run is not None:

@@ -23,7 +23,7 @@ SMALLEST_P = 1e-6
 # Without a tie group one table serves all neurons of a function: it may cost more.
 _N_DRAWS = 5000
 _N_DRAWS_UNTIED = 10000
-# Each rank up to this one is a block, and has a table for as many above rest; beyond they are a ratio apart.
+# Ranks up to this one are blocks of their own; beyond, blocks are a ratio apart, as are the counts that have a table.
 _N_SINGLE = 12
 _BLOCK_RATIO = 1.3
 _LEVEL_RATIO = 1.6
@@ -59,7 +59,7 @@ def p_values(
     upper = np.minimum(lower + 1, len(levels) - 1)
     way = (np.maximum(n_above, 1) - levels[lower]) / np.maximum(levels[upper] - levels[lower], 1)
     # A hundredth of the way is not worth a table.
-    upper = np.where(way < 0.01, lower, upper)
+    upper, lower = np.where(way < 0.01, lower, upper), np.where(way > 0.99, upper, lower)
     needed = np.unique(np.concatenate([lower, upper]))
     tables = [_table(n_positive, n_negative, int(levels[level])) for level in needed]
     statistic, log_tail = (np.stack(arrays) for arrays in zip(*tables, strict=True))

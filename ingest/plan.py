@@ -16,7 +16,7 @@ from .settings import Resources, Settings
 __all__ = ["IngestPlan", "plan_ingest"]
 
 # Bytes of a row of each table on disk, measured (docs/benchmarks.md).
-_ROW_BYTES = {"neuron_functions": 28, "neurons": 22, "top_instances": 6, "routing": 20, "coactivations": 5}
+_ROW_BYTES = {"neuron_functions": 30, "neurons": 22, "top_instances": 6, "routing": 20, "coactivations": 5}
 
 
 @dataclass(frozen=True, slots=True)

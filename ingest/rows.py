@@ -77,7 +77,7 @@ def neuron_function_rows(
     columns: dict[str, pa.Array] = {
         **_layer_columns(layer, n),
         **_crossed_columns("neuron", layer.n_neurons, functions),
-        "p_value": pa.array(scores.p_value.reshape(-1)),
+        "p_value": pa.array(scores.p_value.reshape(-1).astype(np.float32)),
     }
     for index, name in enumerate(SCORE_NAMES):
         # from_pandas turns the NaN of a half that lacks a class into NULL.

@@ -145,7 +145,7 @@ _ALL = (
             Column("ap_half_b", "float32", "ap on half b; NULL if the half lacks a class", nullable=True),
             Column("ap_complement_half_a", "float32", "ap_complement on half a; NULL likewise", nullable=True),
             Column("ap_complement_half_b", "float32", "ap_complement on half b; NULL likewise", nullable=True),
-            _measured("p_value", "float64", "permutation p of the average precision, both directions; at least 1e-6"),
+            _measured("p_value", "float32", "permutation p of the average precision, both directions; at least 1e-6"),
         ),
     ),
     Table(
@@ -275,9 +275,12 @@ _ALL = (
             Column("seed", "int64", "seed, NULL where the method has none", nullable=True),
             Column("parameters", "string", "JSON object of all other parameters"),
             Column("run_id", "string", "run whose scores or activations were used", nullable=True),
+            Column(
+                "half", "string", "instances whose scores were clustered: all, a, b; NULL: no scores", nullable=True
+            ),
             Column("source_query", "string", "the SQL whose rows were clustered", nullable=True),
             Column("objective_name", "string", "what the method makes small, NULL if nothing", nullable=True),
-            Column("objective", "float64", "its value, summed over layers; NULL likewise", nullable=True),
+            Column("objective", "float64", "its value, mean over layers; NULL likewise", nullable=True),
             Column("neuronlake_version", "string", "version of neuronlake"),
             Column("duration_s", "float64", "wall time, in seconds"),
         ),
@@ -331,9 +334,13 @@ _ALL = (
             Column("n_neurons", "int32", "neurons of the expert"),
             Column("n_top", "int32", "entries of the top lists that the expert holds"),
             Column("n_expected", "float64", "their mean when the neurons are dealt at random"),
-            Column("p_value", "float64", "share of permutations with at least n_top, the observed one counted"),
+            Column(
+                "p_value",
+                "float64",
+                "exact chance of at least n_top; of a family the share of permutations, the observed one counted",
+            ),
             Column("p_nominal", "float64", "hypergeometric tail; of a family the binomial of the pooled lists"),
-            Column("n_permutations", "int64", "permutations behind p_value"),
+            Column("n_permutations", "int64", "permutations behind p_value, NULL where it is exact", nullable=True),
             Column("seed", "int64", "seed of the permutations"),
         ),
     ),

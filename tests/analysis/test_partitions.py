@@ -1,8 +1,10 @@
 """Partitions of measured models: what is stored, what it joins to, and what is refused."""
 
+import dataclasses
 import json
 import re
 from collections import Counter
+from unittest.mock import ANY
 
 import numpy as np
 import pyarrow as pa
@@ -143,7 +145,7 @@ def test_kmeans_clusters_the_input_weights_of_each_layer(stored, partition, read
         fitted = BalancedKMeans(4, random_state=layer_seed(0, "encoder", layer)).fit(rows)
         assert found == fitted.labels_.tolist()
         objective += fitted.inertia_
-    assert report.objective == pytest.approx(objective)
+    assert report.objective == pytest.approx(objective / 2)  # the mean over layers
 
 
 def test_what_defines_a_partition_is_stored_beside_it(stored, partition, read_rows):
@@ -157,7 +159,7 @@ def test_what_defines_a_partition_is_stored_beside_it(stored, partition, read_ro
     assert row.pop("neuronlake_version")
     assert row == {
         "partition_id": report.partition_id, "model": "tiny-llama", "revision": "main", "step": None,
-        "method": "kmeans", "n_experts": 4, "seed": 3, "run_id": None, "source_query": None,
+        "method": "kmeans", "n_experts": 4, "seed": 3, "run_id": None, "half": None, "source_query": None,
         "objective_name": "inertia", "objective": report.objective,
     }  # fmt: skip
     (layer,) = read_rows(store, "partition_layers")
@@ -175,11 +177,10 @@ def test_a_random_initialisation_is_a_revision_of_its_own(stored, partition):
     assert trained.partition_id != drawn.partition_id
 
 
-def test_of_an_encoder_decoder_the_stacks_that_were_measured_are_partitioned(stored, partition):
-    store = stored("t5")  # its corpus has no targets
-    assert partition(store, "t5", method="kmeans").n_layers == 2
-    store = stored("bert")  # which has no run of it
-    assert partition(store, "t5", method="kmeans").n_layers == 4
+def test_of_an_encoder_decoder_both_stacks_are_partitioned_whatever_was_measured(stored, partition):
+    reports = [partition(stored(kind), "t5", method="kmeans") for kind in ("t5", "bert")]  # bert's store has no t5
+    assert [report.n_layers for report in reports] == [4, 4]
+    assert reports[0].partition_id == reports[1].partition_id
 
 
 def test_kmeans_already_stored_is_not_clustered_again(stored, partition, monkeypatch):
@@ -202,7 +203,7 @@ def test_the_cut_is_of_the_jaccard_indices(with_coactivations, partition):
     store = with_coactivations("positive")
     report = partition(store, method="coactivation")
     # Each neuron has two edges of 9 / 11 to its own group and one of 1 / 19 to the next.
-    assert report.objective == pytest.approx(2 * (1 / 19) / (2 * 9 / 11 + 1 / 19))
+    assert report.objective == pytest.approx((1 / 19) / (2 * 9 / 11 + 1 / 19))
     assert report.objective_name == "cut"
 
 
@@ -295,7 +296,7 @@ def test_a_matched_partition_keeps_the_experts_of_each_stratum(stored, partition
         assert Counter(zip(fifth, before[key], strict=True)) == Counter(zip(fifth, after[key], strict=True))
         assert before[key] != after[key]
     assert json.loads(read_rows(store, "partitions", job=report.partition_id)[0]["parameters"]) == {
-        "layers": None, "matched": original.partition_id,
+        "layers": None, "matched": original.partition_id, "n_bins": 5,
     }  # fmt: skip
 
 
@@ -350,9 +351,23 @@ def test_two_runs_of_a_model_must_be_told_apart(stored, partition, tiny_model, r
     store = stored("bert")
     other = ingest_model(str(tiny_model("bert")), corpus="test", store=store.path, settings=Settings(pooling="mean"))
     with pytest.raises(UnknownNameError, match=r"no single run 'tiny-bert' in .*main, test, activation"):
-        partition(store, method="random")
-    partition(store, method="random", run=other.run_id[:8])
+        partition(store, method="function")
+    report = partition(store, method="function", run=other.run_id[:8])
     assert read_rows(store, "partitions")[0]["run_id"] == other.run_id
+    assert report.is_new
+
+
+def test_chance_is_the_same_whichever_run_is_there(stored, partition, tiny_model, read_rows):
+    from neuronlake.ingest.job import ingest_model
+    from neuronlake.ingest.settings import Settings
+
+    store = stored("bert")
+    report = partition(store, method="random")
+    assert read_rows(store, "partitions")[0]["run_id"] is None
+    ingest_model(
+        str(tiny_model("bert")), corpus="test", store=store.path, settings=Settings(pooling="mean", layers=(0,))
+    )
+    assert partition(store, method="random") == dataclasses.replace(report, is_new=False, duration_s=ANY)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,40 @@ def test_a_name_that_holds_another_corpus_is_refused(fails, store, tmp_path, wri
     assert contents(store) == before
 
 
+def test_the_labels_of_a_corpus_are_shuffled(succeeds, store):
+    said = succeeds("--store", store, "corpus", "shuffle", "words", "--name", "null", "--seed", "5")
+    assert said == "corpus null: 9 instances of 9 texts, 2 functions\n"
+    listed = json.loads(succeeds("--store", store, "corpus", "list", "--format", "json"))
+    (row,) = (row for row in listed if row["corpus"] == "null")
+    assert row["description"] == "labels of words permuted, seed 5"
+    assert row["source"] == "shuffled: words (table: words.jsonl)"
+    functions = [succeeds("--store", store, "corpus", "show", name, "--format", "csv") for name in ("words", "null")]
+    assert functions[0] == functions[1]
+    placed = "select instance_id, family, function from labels where corpus = '{}' order by all"
+    before, after = (succeeds("--store", store, "sql", placed.format(name)) for name in ("words", "null"))
+    assert before != after
+
+
+def test_labels_are_shuffled_by_seed_0_unless_another_is_given(succeeds, store):
+    for arguments in ((), ("--seed", "0")):
+        said = succeeds("--store", store, "corpus", "shuffle", "words", "--name", "null", *arguments)
+    assert "already in the store, nothing done" in said
+
+
+def test_a_corpus_to_shuffle_that_is_not_there_is_one_clear_line(fails, store, contents):
+    before = contents(store)
+    line = fails("--store", store, "corpus", "shuffle", "wrds", "--name", "null")
+    assert line == f"no corpus 'wrds' in {store}; did you mean 'words'?"
+    assert contents(store) == before
+
+
+def test_a_corpus_is_not_shuffled_into_its_own_name(fails, store, contents):
+    before = contents(store)
+    line = fails("--store", store, "corpus", "shuffle", "words", "--name", "words")
+    assert line.startswith(f"corpus 'words' in {store} holds other content")
+    assert contents(store) == before
+
+
 def test_a_corpus_that_is_not_there_is_named_beside_those_that_are(fails, made_store):
     assert fails("--store", made_store, "corpus", "show", "wrds").startswith(
         f"no corpus 'wrds' in {made_store}; did you mean 'words'?"

@@ -196,7 +196,7 @@ def test_the_files_conform_to_the_declaration(ingest, filled):
     report = ingest(coactivation=Coactivation(n_partners=3))
     (path,) = filled.files("coactivations")
     check(table("coactivations"), pq.read_table(path, partitioning=None))
-    name = Coactivation(n_partners=3).job(report.run_id)
+    name = Coactivation(n_partners=3).job_name(report.run_id)
     assert path.relative_to(filled.path.absolute()).as_posix() == (
         f"data/coactivations/tiny-bert/main/{name}-0.parquet"
     )

@@ -1,4 +1,4 @@
-"""The permutation test of a layer's experts, against what can be computed exactly."""
+"""The tests of a layer's experts, against what can be computed exactly in another way."""
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neuronlake.analysis.alignment import permutation_test
+from neuronlake.analysis.layer_test import exact_test, permutation_test
 
 N_PERMUTATIONS = 20_000
 # Experts of 3, 7 and 10 neurons; lists of 6, 1, 20 and no neurons.
@@ -65,6 +65,33 @@ def test_permutations_within_strata_give_convolved_hypergeometric_tails():
     # The strata tell: what is rare among all neurons is common among like ones.
     free = permutation_test(LABELS, LISTS.astype(np.int32), n_permutations=N_PERMUTATIONS)
     assert test.p_value[0, 0] > 3 * free.p_value[0, 0]
+
+
+def test_the_exact_test_is_the_hypergeometric_tail():
+    test = exact_test(LABELS, LISTS.astype(np.int32))
+    sizes, lengths = np.bincount(LABELS)[:, None], LISTS.sum(axis=0)
+    assert test.p_value == pytest.approx(stats.hypergeom.sf(test.n_top - 1, 20, sizes, lengths), rel=1e-12)
+    assert test.n_expected == pytest.approx(sizes * lengths / 20)
+
+
+def test_the_exact_test_within_strata_convolves_their_hypergeometric_distributions():
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 12, 600).astype(np.int32)
+    strata = generator.integers(0, 9, 600)
+    lists = (generator.random((600, 5)) < [0.01, 0.1, 0.5, 0.9, 0]).astype(np.int32)
+    lists[:, 1] |= labels == 3
+    test = exact_test(labels, lists, strata)
+    exact = [
+        [stratified_tail(labels, lists[:, each], strata, expert, test.n_top[expert, each]) for each in range(5)]
+        for expert in range(12)
+    ]
+    assert test.p_value == pytest.approx(np.asarray(exact), rel=1e-9, abs=0)
+    assert test.p_value[3, 1] < 1e-30
+
+
+def test_the_exact_test_refuses_lists_taken_together():
+    with pytest.raises(ValueError, match="only a permutation test"):
+        exact_test(LABELS, np.full((20, 1), 2, dtype=np.int32))
 
 
 @pytest.mark.parametrize("strata", [(0, 0, 0, 0, 0, 0, 0), (0, 1, 0, 1, 0, 1, 1), (4, 4, 4, 2, 2, 2, 9)])
