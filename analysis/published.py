@@ -134,20 +134,12 @@ def import_scores(
     layers = rows.group_by("stack", "layer").agg(n_neurons=pl.col("neuron").n_unique()).sort("stack", "layer")
     if is_new:
         _write_run(target, run_id, keys, rows, layers, file.name, sha256)
-    partition_id = None
-    n_experts = 0
+    partition_id, n_experts = None, 0
     if partition is not None:
-        neurons = rows.select(*_KEYS, "expert").unique().sort(_KEYS)
         # Of one file and column there is one partition, whichever scores are imported beside it.
         place = {"source_sha256": sha256, "partition": partition, "stack": stack, **keys}
         partition_id = identifier({"schema_version": SCHEMA_VERSION, **place})
-        divided = [
-            (
-                LayerNeurons(each["stack"][0], each["layer"][0], each["neuron"].to_numpy()),
-                Division(each["expert"].to_numpy()),
-            )
-            for each in neurons.partition_by("stack", "layer", maintain_order=True)
-        ]
+        divided = _divided(rows)
         n_experts = max(len(np.unique(division.labels)) for _, division in divided)
         if target.commit(partition_id) is None:
             is_new = True
@@ -168,6 +160,17 @@ def import_scores(
         n_functions=rows.select(_FUNCTION).unique().height,
         n_experts=n_experts,
     )
+
+
+def _divided(rows: pl.DataFrame) -> list[tuple[LayerNeurons, Division]]:
+    neurons = rows.select(*_KEYS, "expert").unique().sort(_KEYS)
+    return [
+        (
+            LayerNeurons(each["stack"][0], each["layer"][0], each["neuron"].to_numpy()),
+            Division(each["expert"].to_numpy()),
+        )
+        for each in neurons.partition_by("stack", "layer", maintain_order=True)
+    ]
 
 
 def _read(file: Path) -> pl.DataFrame:

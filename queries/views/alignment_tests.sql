@@ -5,7 +5,7 @@
 -- firing rate, so that what is found is not owed to these.
 --
 -- Grain: alignment_id, null_model, half, stack, layer, expert, family, function
--- Source: alignments
+-- Source: alignments, partitions
 -- Columns:
 --   alignment_id: the test
 --   run_id: the measurement
@@ -13,6 +13,8 @@
 --   revision: revision of the model
 --   step: training step of the revision, NULL when unknown
 --   partition_id: the partition
+--   method: how it was made
+--   partition_half: instances whose scores made the experts (all, a or b): tests on them are circular; NULL if none did
 --   null_model: free or matched
 --   half: instances the top neurons were chosen on: all, a or b
 --   stack: encoder or decoder
@@ -25,11 +27,11 @@
 --   n_top: entries of the top lists that the expert holds
 --   n_expected: their mean when the neurons are dealt at random
 --   enrichment: n_top / n_expected, NULL where nothing is expected
---   p_value: share of permutations with at least n_top
+--   p_value: exact chance of at least n_top; of a family the share of permutations, the observed one counted
 --   q_value: p_value after Benjamini-Hochberg, over the tests of one alignment, null, half and level
 --   is_significant: q_value <= .05
 --   p_nominal: hypergeometric tail; of a family the binomial of the pooled lists
---   n_permutations: permutations behind p_value
+--   n_permutations: permutations behind p_value, NULL where it is exact
 with leveled as (
     select
         *,
@@ -60,13 +62,15 @@ adjusted as (
 
 select
     alignment_id,
-    run_id,
-    model,
-    revision,
-    step,
+    adjusted.run_id,
+    adjusted.model,
+    adjusted.revision,
+    adjusted.step,
     partition_id,
+    partitions.method,
+    partitions.half as partition_half,
     null_model,
-    half,
+    adjusted.half,
     stack,
     layer,
     expert,
@@ -83,3 +87,4 @@ select
     p_nominal,
     n_permutations,
 from adjusted
+inner join partitions using (partition_id)

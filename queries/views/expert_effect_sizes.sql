@@ -1,10 +1,11 @@
 -- expert_effect_sizes: how much of the differences between a layer's neurons do its experts account for?
 --
 -- Eta squared of one-way analysis of variance: the share of the variance of the neurons' ranking that lies between
--- experts. It asks about all neurons where the alignment views ask about the top 1%.
+-- experts. It asks about all neurons where the alignment views ask about the top 1%. Layers that lack neurons of
+-- the partition are left out, as in expert_function_alignment.
 --
 -- Grain: run_id, partition_id, stack, layer, family, function
--- Source: neuron_scores, partitions, experts
+-- Source: neuron_scores, layers, partitions, experts
 -- Columns:
 --   run_id: the measurement
 --   model: hub id or folder name, as given
@@ -13,6 +14,7 @@
 --   partition_id: the partition
 --   partition_revision: revision whose neurons it partitions
 --   method: how it was made
+--   partition_half: instances whose scores made the experts (all, a or b): tests on them are circular; NULL if none did
 --   n_experts: experts of the layer with a scored neuron
 --   stack: encoder or decoder
 --   layer: 0 at the embedding side, within its stack
@@ -33,6 +35,7 @@ with of_experts as (
         partition_id,
         partitions.revision as partition_revision,
         partitions.method,
+        partitions.half as partition_half,
         stack,
         layer,
         scores.family,
@@ -47,9 +50,28 @@ with of_experts as (
     group by all
 ),
 
+reaches as (
+    select
+        partition_id,
+        stack,
+        layer,
+        max(neuron) as last_neuron,
+    from experts
+    group by all
+),
+
+widths as (
+    select
+        run_id,
+        stack,
+        layer,
+        n_neurons as width,
+    from layers
+),
+
 of_layers as (
     select
-        * exclude (expert, n_neurons, mean, variance),
+        * exclude (expert, n_neurons, mean, variance, last_neuron, width),
         list({'n_neurons': n_neurons, 'mean': mean} order by expert) as parts,
         count(*) as n_experts,
         sum(n_neurons)::bigint as n_neurons,
@@ -57,6 +79,9 @@ of_layers as (
         sum(n_neurons * variance order by expert) as within_experts,
         min({'order': -mean, 'expert': expert}) as best,
     from of_experts
+    inner join reaches using (partition_id, stack, layer)
+    inner join widths using (run_id, stack, layer)
+    where last_neuron < width
     group by all
 ),
 
@@ -75,6 +100,7 @@ select
     partition_id,
     partition_revision,
     method,
+    partition_half,
     n_experts,
     stack,
     layer,

@@ -2,10 +2,11 @@
 --
 -- The top lists of the family's functions are pooled. A neuron in several lists is one neuron: the test is of
 -- distinct neurons, and exact whatever the lists share. The paper's binomial, which takes the entries of all lists for
--- independent draws and so finds too many experts, stands beside it.
+-- independent draws and so finds too many experts, stands beside it. Layers that lack neurons of the partition are
+-- left out, as in expert_function_alignment.
 --
 -- Grain: run_id, partition_id, stack, layer, expert, family
--- Source: top_neurons, partitions, experts
+-- Source: top_neurons, layers, partitions, experts
 -- Columns:
 --   run_id: the measurement
 --   model: hub id or folder name, as given
@@ -14,6 +15,7 @@
 --   partition_id: the partition
 --   partition_revision: revision whose neurons it partitions
 --   method: how it was made
+--   partition_half: instances whose scores made the experts (all, a or b): tests on them are circular; NULL if none did
 --   n_experts: experts of the layer
 --   stack: encoder or decoder
 --   layer: 0 at the embedding side, within its stack
@@ -37,6 +39,7 @@ with sizes as (
         layer,
         expert,
         count(*) as n_neurons,
+        max(neuron) as last_neuron,
     from experts
     group by all
 ),
@@ -49,11 +52,13 @@ layers_of_partitions as (
         partition_id,
         partitions.revision as partition_revision,
         partitions.method,
+        partitions.half as partition_half,
         sizes.stack,
         sizes.layer,
         list({'expert': sizes.expert, 'n_neurons': sizes.n_neurons}) as experts,
         count(*) as n_experts,
         sum(sizes.n_neurons)::bigint as n_covered,
+        max(sizes.last_neuron) as last_neuron,
     from sizes
     inner join partitions using (partition_id)
     group by all
@@ -105,12 +110,23 @@ found as (
     group by all
 ),
 
+widths as (
+    select
+        run_id,
+        stack,
+        layer,
+        n_neurons as width,
+    from layers
+),
+
 crossed as (
     select
         * exclude (experts),
         unnest(experts, recursive := true),
     from found
     inner join layers_of_partitions using (model, partition_id, stack, layer)
+    inner join widths using (run_id, stack, layer)
+    where last_neuron < width
 ),
 
 counted as (
@@ -134,11 +150,11 @@ ranked as (
     select
         *,
         count(p_value) over (
-            partition by run_id, model, revision, step, partition_id, partition_revision, method
+            partition by run_id, model, revision, step, partition_id, partition_revision, method, partition_half
             order by p_value
         ) as p_rank,
         count(p_value) over (
-            partition by run_id, model, revision, step, partition_id, partition_revision, method
+            partition by run_id, model, revision, step, partition_id, partition_revision, method, partition_half
         ) as n_tested,
     from tested
 ),
@@ -147,7 +163,7 @@ adjusted as (
     select
         *,
         min(p_value * n_tested / p_rank) over (
-            partition by run_id, model, revision, step, partition_id, partition_revision, method
+            partition by run_id, model, revision, step, partition_id, partition_revision, method, partition_half
             order by p_value desc
         ) as q_value,
     from ranked
@@ -161,6 +177,7 @@ select
     partition_id,
     partition_revision,
     method,
+    partition_half,
     n_experts,
     stack,
     layer,

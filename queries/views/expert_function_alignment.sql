@@ -2,10 +2,11 @@
 --
 -- The paper's test, for every run of the partition's model, every expert and every function: of the neurons that
 -- the partition covers in the layer, n_neurons are the expert's; of the function's top neurons (top_neurons; those
--- outside the partition are left out) n_top are among them. The q value is Benjamini and Hochberg's.
+-- outside the partition are left out) n_top are among them. The q value is Benjamini and Hochberg's. A layer that
+-- lacks neurons of the partition is another network's, as of an earlier revision of a growing model: it is left out.
 --
 -- Grain: run_id, partition_id, stack, layer, expert, family, function
--- Source: top_neurons, partitions, experts
+-- Source: top_neurons, layers, partitions, experts
 -- Columns:
 --   run_id: the measurement
 --   model: hub id or folder name, as given
@@ -14,6 +15,7 @@
 --   partition_id: the partition
 --   partition_revision: revision whose neurons it partitions
 --   method: how it was made
+--   partition_half: instances whose scores made the experts (all, a or b): tests on them are circular; NULL if none did
 --   n_experts: experts of the layer
 --   stack: encoder or decoder
 --   layer: 0 at the embedding side, within its stack
@@ -35,6 +37,7 @@ with sizes as (
         layer,
         expert,
         count(*) as n_neurons,
+        max(neuron) as last_neuron,
     from experts
     group by all
 ),
@@ -47,11 +50,13 @@ layers_of_partitions as (
         partition_id,
         partitions.revision as partition_revision,
         partitions.method,
+        partitions.half as partition_half,
         sizes.stack,
         sizes.layer,
         list({'expert': sizes.expert, 'n_neurons': sizes.n_neurons}) as experts,
         count(*) as n_experts,
         sum(sizes.n_neurons)::bigint as n_covered,
+        max(sizes.last_neuron) as last_neuron,
     from sizes
     inner join partitions using (partition_id)
     group by all
@@ -93,12 +98,23 @@ found as (
     group by all
 ),
 
+widths as (
+    select
+        run_id,
+        stack,
+        layer,
+        n_neurons as width,
+    from layers
+),
+
 crossed as (
     select
         * exclude (experts),
         unnest(experts, recursive := true),
     from found
     inner join layers_of_partitions using (model, partition_id, stack, layer)
+    inner join widths using (run_id, stack, layer)
+    where last_neuron < width
 ),
 
 counted as (
@@ -120,11 +136,11 @@ ranked as (
     select
         *,
         count(p_value) over (
-            partition by run_id, model, revision, step, partition_id, partition_revision, method
+            partition by run_id, model, revision, step, partition_id, partition_revision, method, partition_half
             order by p_value
         ) as p_rank,
         count(p_value) over (
-            partition by run_id, model, revision, step, partition_id, partition_revision, method
+            partition by run_id, model, revision, step, partition_id, partition_revision, method, partition_half
         ) as n_tested,
     from tested
 ),
@@ -133,7 +149,7 @@ adjusted as (
     select
         *,
         min(p_value * n_tested / p_rank) over (
-            partition by run_id, model, revision, step, partition_id, partition_revision, method
+            partition by run_id, model, revision, step, partition_id, partition_revision, method, partition_half
             order by p_value desc
         ) as q_value,
     from ranked
@@ -147,6 +163,7 @@ select
     partition_id,
     partition_revision,
     method,
+    partition_half,
     n_experts,
     stack,
     layer,

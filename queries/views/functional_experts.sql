@@ -13,6 +13,7 @@
 --   partition_id: the partition
 --   partition_revision: revision whose neurons it partitions
 --   method: how it was made
+--   partition_half: instances whose scores made the experts (all, a or b): tests on them are circular; NULL if none did
 --   n_experts: experts of the layer
 --   stack: encoder or decoder
 --   layer: 0 at the embedding side, within its stack
@@ -35,6 +36,7 @@ select
     partition_id,
     partition_revision,
     method,
+    partition_half,
     n_experts,
     stack,
     layer,
@@ -60,6 +62,7 @@ select
     partition_id,
     partition_revision,
     method,
+    partition_half,
     n_experts,
     stack,
     layer,

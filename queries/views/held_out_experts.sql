@@ -1,8 +1,10 @@
 -- held_out_experts: do the experts found functional on half of the texts stay so on the other half?
 --
--- Of the tests of `neuronlake align`: those significant on half a, with their test on half b. An expert that holds
--- its function by luck on half a has no luck left on half b. The q value is over the tests chosen. What is of
--- half b is NULL where that lacks a class of the function, so that nothing can be tested on it.
+-- Of the tests of `neuronlake align`: those significant on half a, with their test on half b. Partitions made of
+-- scores on half b, or on all instances, are left out (partition_half of alignment_tests), so that no score on half b
+-- had a part in the experts or the choice: luck on half a does not carry over. Of experts imported, or made by a
+-- query of one's own, the store cannot know; they are taken not to have seen half b. The q value is over the tests
+-- chosen. What is of half b is NULL where that lacks a class of the function, so that nothing can be tested on it.
 --
 -- Grain: alignment_id, null_model, stack, layer, expert, family, function
 -- Source: alignment_tests
@@ -52,6 +54,7 @@ with chosen as (
         max(enrichment) filter (where half = 'b') as enrichment_half_b,
         max(p_value) filter (where half = 'b') as p_value,
     from alignment_tests
+    where partition_half is null or partition_half = 'a'
     group by all
     having bool_or(is_significant) filter (where half = 'a')
 ),

@@ -1,7 +1,8 @@
 -- modularization: how modular is a layer: how many of its experts are functional, and how strongly?
 --
--- The paper's proportion and degree (its Tables 1 and 4), by family: means over the family's functions. Beside them the
--- same run's means over the stored random partitions with as many experts in the layer.
+-- The paper's proportion and degree (its Tables 1 and 4), by family: means over the family's functions. Beside them
+-- what the same run has by chance: mean and largest over the random partitions of the same revision, with as many
+-- neurons and experts in the layer. A row whose own method is random is one of those it averages.
 --
 -- Grain: run_id, partition_id, stack, layer, family
 -- Source: expert_function_alignment, expert_effect_sizes
@@ -13,6 +14,7 @@
 --   partition_id: the partition
 --   partition_revision: revision whose neurons it partitions
 --   method: how it was made
+--   partition_half: instances whose scores made the experts (all, a or b): tests on them are circular; NULL if none did
 --   n_experts: experts of the layer
 --   stack: encoder or decoder
 --   layer: 0 at the embedding side, within its stack
@@ -25,7 +27,9 @@
 --   eta_squared: share of the variance of neurons' ranking that lies between experts; NULL if all rank the same
 --   chance_eta_squared: its mean if neurons were dealt to experts at random
 --   random_proportion: mean proportion of the random partitions, NULL if there is none
+--   random_proportion_max: their largest proportion, NULL likewise
 --   random_degree: their mean degree, NULL likewise
+--   random_degree_max: their largest degree, NULL likewise
 --   random_eta_squared: their mean eta_squared, NULL likewise
 --   n_random: random partitions averaged
 with of_functions as (
@@ -39,11 +43,13 @@ with of_functions as (
         partition_id,
         partition_revision,
         method,
+        partition_half,
         n_experts,
         stack,
         layer,
         family,
         function,
+        sum(n_neurons)::bigint as n_covered,
         avg(is_functional::integer) as proportion,
         coalesce(avg(enrichment order by expert) filter (where is_functional), 0) as degree,
         count(*) filter (where is_functional) as n_functional,
@@ -59,6 +65,7 @@ with of_functions as (
         partition_id,
         partition_revision,
         method,
+        partition_half,
         stack,
         layer,
         family,
@@ -77,7 +84,9 @@ of_families as (
         partition_id,
         partition_revision,
         method,
+        partition_half,
         max(n_experts) as n_experts,
+        max(n_covered) as n_covered,
         stack,
         layer,
         family,
@@ -93,14 +102,16 @@ of_families as (
 )
 
 select
-    *,
+    * exclude (n_covered),
     avg(proportion) filter (where method = 'random') over same_layer as random_proportion,
+    max(proportion) filter (where method = 'random') over same_layer as random_proportion_max,
     avg(degree) filter (where method = 'random') over same_layer as random_degree,
+    max(degree) filter (where method = 'random') over same_layer as random_degree_max,
     avg(eta_squared) filter (where method = 'random') over same_layer as random_eta_squared,
     count(*) filter (where method = 'random') over same_layer as n_random,
 from of_families
 window same_layer as (
-    partition by run_id, model, revision, step, stack, layer, family, n_experts
+    partition by run_id, model, revision, step, partition_revision, stack, layer, family, n_experts, n_covered
     order by partition_id
     rows between unbounded preceding and unbounded following
 )

@@ -100,7 +100,7 @@ def add_run(
             "p_value": None,
         }
         for column in TABLES["neuron_functions"].columns:
-            if column.type == "float32":
+            if column.type == "float32" and column.name != "p_value":
                 above = 1 - chance if "complement" in column.name else chance
                 values[column.name] = np.clip(above + generator.normal(0, 0.1, rows), 0.001, 1).astype(np.float32)
         values.update(scores or {})
@@ -116,11 +116,19 @@ def add_partition(
     model: str = "tiny",
     revision: str = "main",
     method: str = "kmeans",
+    half: str | None = None,
 ) -> None:
     """Commit one partition: the expert of each neuron, [layers, neurons], -1 where it has none."""
     layer, neuron = np.nonzero(experts >= 0)
     keys = {"partition_id": partition_id, "model": model, "revision": revision, "step": None}
-    partition = {**keys, "method": method, "n_experts": int(experts.max()) + 1, "parameters": "{}", "run_id": None}
+    partition = {
+        **keys,
+        "method": method,
+        "n_experts": int(experts.max()) + 1,
+        "parameters": "{}",
+        "run_id": None,
+        "half": half,
+    }
     rows = {**keys, "stack": "encoder", "layer": layer, "neuron": neuron, "expert": experts[layer, neuron]}
     with store.job(partition_id, kind="partition") as job:
         job.write("partitions", _table("partitions", 1, partition))
@@ -179,7 +187,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
         "where run_id = 'bbbbbbbbbbbbbbbb' and function = 'capital' order by layer, neuron"
     )
     places = Database(store).sql(query).pl()["place"].to_numpy().reshape(2, 200)
-    add_partition(store, "1111111111111111", places // 5, revision="step1000", method="function")
+    add_partition(store, "1111111111111111", places // 5, revision="step1000", method="function", half="a")
     add_partition(store, "2222222222222222", random_experts(0, 40), revision="step1000", method="random")
     add_partition(store, "3333333333333333", random_experts(1, 40), revision="step0", method="random")
     # The permutation test of one expert and function, on all instances and on either half.

@@ -42,10 +42,13 @@ def aligned(
     order = np.argsort(np.argsort(-rise[..., 0], axis=1), axis=1)
     experts = np.asarray([0] * 6 + [1] * 44 + [2] * 150 + [3] * 170 + [-1] * 30)[order]
     experts[0][np.argsort(-rise[0, :, 2])[:2]] = -1  # outside, though among the best for bank
-    partition(store, PARTITIONS[0], experts, revision="step1")
-    for partition_id, n_experts in zip(PARTITIONS[1:], (4, 4, 8), strict=True):
-        dealt = np.stack([generator.permutation(N_NEURONS) * n_experts // N_NEURONS for _ in range(2)])
-        partition(store, partition_id, dealt, revision="step0", method="random")
+    partition(store, PARTITIONS[0], experts, revision="step1", method="function", half="a")
+    for partition_id, n_experts, revision in zip(PARTITIONS[1:], (4, 4, 8), ("step1", "step1", "step0"), strict=True):
+        dealt = experts.copy()
+        for layer in dealt:
+            n_covered = np.count_nonzero(layer >= 0)
+            layer[layer >= 0] = generator.permutation(n_covered) * n_experts // n_covered
+        partition(store, partition_id, dealt, revision=revision, method="random")
     partition(store, "5" * 16, np.zeros((2, N_NEURONS), dtype=int), model="other")
     return store
 
@@ -172,18 +175,22 @@ def test_overlapping_lists_make_the_binomial_smaller_than_the_test_of_distinct_n
 
 
 def test_alignment_carries_run_and_partition_of_every_pair_of_the_model(database: Database) -> None:
-    query = "select distinct run_id, model, revision, step, partition_id, partition_revision, method, n_experts from "
+    columns = "run_id, model, revision, step, partition_id, partition_revision, method, partition_half, n_experts"
     of_runs = ((RUNS[0], "tiny", "step0", 0), (RUNS[1], "tiny", "step1", 1))
-    methods = ("kmeans", "random", "random", "random")
-    of_partitions = list(zip(PARTITIONS, ("step1", "step0", "step0", "step0"), methods, (4, 4, 4, 8), strict=True))
+    of_partitions = (
+        (PARTITIONS[0], "step1", "function", "a", 4),
+        (PARTITIONS[1], "step1", "random", None, 4),
+        (PARTITIONS[2], "step1", "random", None, 4),
+        (PARTITIONS[3], "step0", "random", None, 8),
+    )
     for view in ("expert_function_alignment", "expert_family_alignment", "expert_effect_sizes", "modularization"):
-        found = sorted(database.sql(f"{query}{view}").rows())
+        found = database.sql(f"select distinct {columns} from {view} order by run_id, partition_id").rows()
         assert found == [(*run, *partition) for run, partition in product(of_runs, of_partitions)], view
 
 
 def test_functional_experts_are_those_of_both_levels(database: Database) -> None:
     columns = "n_neurons, n_top, n_expected, enrichment, p_value, q_value, is_significant"
-    keys = "run_id, partition_id, stack, layer, expert"
+    keys = "run_id, partition_id, partition_revision, method, partition_half, stack, layer, expert"
     expected = database.sql(f"""
         select {keys}, 'function', family, function, {columns} from expert_function_alignment where p_value <= 0.001
         union all
@@ -194,7 +201,8 @@ def test_functional_experts_are_those_of_both_levels(database: Database) -> None
         f"select {keys}, level, family, function, {columns} from functional_experts order by all"
     ).rows()
     assert found == expected
-    assert {row[5] for row in found} == {"function", "family"}
+    assert {row[8] for row in found} == {"function", "family"}
+    assert {row[4] for row in found if row[3] == "function"} == {"a"}
 
 
 def test_the_bar_is_a_thousandth_and_lists_that_overlap_do_not_lower_it(
@@ -266,9 +274,7 @@ def modularity(store: Store, run_id: str, partition_id: str) -> dict[Key, list[t
     return found
 
 
-def test_modularization_averages_functions_beside_random_partitions_of_as_many_experts(
-    aligned: Store, database: Database
-) -> None:
+def test_modularization_averages_functions_beside_random_partitions(aligned: Store, database: Database) -> None:
     query = (
         "select layer, family, n_functions, proportion, degree, n_functional, random_proportion, random_degree, "
         "n_random from modularization where run_id = ? and partition_id = ?"
@@ -310,17 +316,25 @@ def test_modularization_takes_effect_sizes_and_significance_from_the_other_views
     assert found_sum == expected_sum > 0
 
 
-def test_without_random_partitions_of_as_many_experts_the_random_columns_are_null(
+def test_a_layer_that_lacks_neurons_of_the_partition_is_not_tested(
     store: Store, run: Callable[..., None], partition: Callable[..., None]
 ) -> None:
-    run(store, RUNS[0], n_neurons=20)
-    partition(store, PARTITIONS[0], np.tile(np.arange(20) // 10, (2, 1)))
-    partition(store, PARTITIONS[1], np.tile(np.arange(20) // 5, (2, 1)), method="random")
-    query = (
-        "select distinct n_random, random_proportion, random_degree, random_eta_squared "
-        "from modularization where method = 'kmeans'"
-    )
-    assert Database(store).sql(query).rows() == [(0, None, None, None)]
+    # The model has grown by one neuron a layer: neuron 200, which the partition leaves out in layer 0.
+    run(store, RUNS[0], revision="small", n_neurons=200)
+    run(store, RUNS[1], revision="large", n_neurons=201)
+    experts = np.tile(np.arange(201) // 101, (2, 1))
+    experts[0, 200] = -1
+    partition(store, PARTITIONS[0], experts, revision="large")
+    database = Database(store)
+    for view in ("expert_function_alignment", "expert_family_alignment", "expert_effect_sizes", "modularization"):
+        rows = database.sql(f"select distinct revision, layer from {view} order by all").rows()
+        assert rows == [("large", 0), ("large", 1), ("small", 0)], view
+        query = f"select count(*) from {view} where run_id = '{RUNS[0]}' and partition_id = '{PARTITIONS[0]}'"
+        assert database.sql(f"{query} and layer = 1").rows() == [(0,)], view
+    for view in ("expert_function_alignment", "expert_family_alignment"):
+        rows = database.sql(f"select p_value, q_value from {view} where revision = 'small'").rows()
+        q_values = stats.false_discovery_control([row[0] for row in rows])
+        assert [row[1] for row in rows] == pytest.approx(q_values.tolist()), view
 
 
 def test_a_function_whose_top_neurons_are_all_outside_is_expected_nowhere(
@@ -348,6 +362,8 @@ def test_a_filter_on_a_run_reaches_the_files(database: Database, filters: Callab
     for condition in (f"run_id = '{RUNS[1]}'", "step = 1"):
         found = filters(database, f"from {view} where {condition}", "neuron", "function")
         assert set(found) == {condition}
+    condition = f"run_id = '{RUNS[1]}'"
+    assert set(filters(database, f"from {view} where {condition}", "n_neurons")) == {condition}
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -355,7 +371,7 @@ def test_a_filter_on_a_partition_reaches_the_files(
     database: Database, filters: Callable[..., list[str]], view: str
 ) -> None:
     condition = f"partition_id = '{PARTITIONS[0]}'"
-    assert set(filters(database, f"from {view} where {condition}", "expert")) == {condition}
+    assert set(filters(database, f"from {view} where {condition}", "partition_id", "neuron")) == {condition}
 
 
 @pytest.mark.parametrize("view", [*VIEWS, "modularization"])

@@ -18,10 +18,11 @@ Row = dict[str, object]
 
 
 @pytest.fixture
-def aligned(store: Store) -> Callable[..., Database]:
-    """Return a function that commits alignments, given what distinguishes their rows, and opens the store."""
+def aligned(store: Store, partition: Callable[..., None]) -> Callable[..., Database]:
+    """Return a function that commits a partition and its alignments, given what is not common, and opens the store."""
 
-    def make(*rows: Row) -> Database:
+    def make(*rows: Row, **described: str | None) -> Database:
+        partition(store, PARTITION, np.asarray([[0] * 5]), **described)
         common = {
             "alignment_id": ALIGNMENTS[0],
             "run_id": RUN,
@@ -90,6 +91,18 @@ def test_a_star_is_the_family_and_what_is_not_expected_has_no_enrichment(aligned
     assert database.sql(query).rows() == [("family", "task", "*", 0, None), ("function", "task", "sport", 2, 4)]
 
 
+def test_tests_say_how_the_partition_was_made(aligned) -> None:
+    database = aligned({"p_value": 0.5, "half": "b"}, method="function", half="a")
+    query = "select partition_id, method, partition_half, half from alignment_tests"
+    assert database.sql(query).rows() == [(PARTITION, "function", "a", "b")]
+
+
+@pytest.mark.parametrize(("half", "n_held_out"), [(None, 1), ("a", 1), ("b", 0), ("all", 0)])
+def test_partitions_made_of_scores_on_half_b_are_not_held_out(aligned, half: str | None, n_held_out: int) -> None:
+    database = aligned({"half": "a", "p_value": 0.001}, {"half": "b", "p_value": 0.03}, half=half)
+    assert database.sql("select count(*) from held_out_experts").rows() == [(n_held_out,)]
+
+
 def test_only_what_is_significant_on_half_a_is_held_out(aligned) -> None:
     database = aligned(
         {"half": "all", "expert": 0, "p_value": 0.001},
@@ -131,3 +144,16 @@ def test_a_test_is_held_out_by_its_own_kind(aligned, other: Row) -> None:
     )
     query = "select p_value, q_value, is_replicated from held_out_experts order by p_value"
     assert database.sql(query).rows() == [(0.01, 0.01, True), (0.9, 0.9, False)]
+
+
+@pytest.mark.parametrize("view", ["alignment_tests", "held_out_experts"])
+@pytest.mark.parametrize(
+    ("key", "value"), [("run_id", RUN), ("partition_id", PARTITION), ("alignment_id", ALIGNMENTS[0])]
+)
+def test_a_filter_reaches_the_files(
+    aligned, filters: Callable[..., list[str]], view: str, key: str, value: str
+) -> None:
+    of_half_a = {"half": "a", "p_value": 0.001}
+    database = aligned(of_half_a, {**of_half_a, "alignment_id": ALIGNMENTS[1], key: "other"})
+    assert filters(database, f"from {view} where {key} = '{value}'", "null_model") == [f"{key} = '{value}'"]
+    assert database.sql(f"select count(*) from {view} where {key} = '{value}'").rows() == [(1,)]

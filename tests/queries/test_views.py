@@ -259,10 +259,10 @@ def test_neurons_without_a_p_value_have_no_q_value_and_count_in_none(store: Stor
     )  # fmt: skip
     query = "select p_value, q_value, is_significant from specialization order by neuron"
     assert Database(store).sql(query).rows() == [
-        (0.04, pytest.approx(0.04), True),
+        (pytest.approx(0.04), pytest.approx(0.04), True),
         (None, None, None),
-        (0.01, pytest.approx(0.03), True),
-        (0.02, pytest.approx(0.03), True),
+        (pytest.approx(0.01), pytest.approx(0.03), True),
+        (pytest.approx(0.02), pytest.approx(0.03), True),
     ]
 
 
