@@ -33,7 +33,7 @@ def describe_neuron(
     database
         The store's database.
     model, revision
-        The model as stored; of the revision None for the only one.
+        The model as stored; None for main, or the revision of `run`.
     layer, neuron, stack
         Which neuron.
     run
@@ -95,12 +95,13 @@ def describe_neuron(
         from experts
         inner join partitions using (partition_id)
         where partitions.model = ? and partitions.revision = ? and stack = ? and layer = ? and neuron = ?
+            and method not in ('random', 'matched')
         order by all
         """,
         [measured["model"], measured["revision"], stack, layer, neuron],
     )
     if len(experts):
-        lines += ["", "experts it is in"]
+        lines += ["", "experts it is in (random ones left out)"]
         lines += [
             f"  expert {row['expert']} of {row['n_experts']}, partition {row['partition_id']} ({row['method']})"
             for row in experts

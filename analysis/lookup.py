@@ -23,7 +23,8 @@ def find_run(
     prefix
         Beginning of the run_id; None for the only run.
     model, revision
-        What the run is of; of any revision if that is None.
+        What the run is of. If no revision is given, a run that is named may be of any; else it is ``main``, or, of a
+        model without, the only one.
     is_any
         Whether, without a prefix, any run of one revision will do: then it is the one of most layers.
 
@@ -59,17 +60,20 @@ def _run_of_model(database: Database, model: str, revision: str | None, *, is_an
     if not runs:
         models = {str(row["model"]) for row in database.sql("select distinct model from runs")}
         raise UnknownNameError("model", model, models, where=database.store.path)
+    revisions = {str(row["revision"]) for row in runs}
+    if revision is None and "main" in revisions:
+        revision = "main"
     found = [row for row in runs if revision in (None, row["revision"])]
     if not found:
         where = f"{model} in {database.store.path}"
-        raise UnknownNameError("revision", str(revision), {str(row["revision"]) for row in runs}, where=where)
+        raise UnknownNameError("revision", str(revision), revisions, where=where)
     if is_any and len({row["revision"] for row in found}) == 1:
         query = "select run_id, count(*) as n_layers from layers group by all"
         n_layers = {row["run_id"]: cast("int", row["n_layers"]) for row in database.sql(query)}
         return max(found, key=lambda row: n_layers.get(row["run_id"], 0))
     if len(found) > 1:
         of = model if revision is None else f"{model} {revision}"
-        listed = [_described(row, "run_id", ("revision", "corpus", "site")) for row in found]
+        listed = [_described(row, "run_id", ("revision", "corpus", "site", "pooling")) for row in found]
         raise UnknownNameError("single run", of, listed, where=database.store.path)
     return found[0]
 

@@ -22,7 +22,7 @@ _LAYER = click.option("--layer", type=click.IntRange(min=0), required=True)
     show_default=True,
 )  # fmt: skip
 @click.option("--experts", "n_experts", type=click.IntRange(min=1), help="Experts in each layer; not for native.")
-@click.option("--revision", help="Branch, tag, commit or subfolder; of a stored model its revision.")
+@click.option("--revision", help="Branch, tag, commit or subfolder; of a stored model its revision.  [default: main]")
 @click.option("--random-init", type=SEED_RANGE, help="kmeans: seed of a random initialisation to cluster instead.")
 @click.option("--name", help="Name the model is stored under.  [default: MODEL, of a path the last part]")
 @click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to partition, such as 0,3-5.")
@@ -126,7 +126,7 @@ def describe_expert_command(partition_id: str, **options: Any) -> None:  # noqa:
 @_LAYER
 @click.option("--neuron", type=click.IntRange(min=0), required=True)
 @_STACK
-@click.option("--revision", help="Revision as stored.  [default: the only one]")
+@click.option("--revision", help="Revision as stored.  [default: main; with --run that run's]")
 @_RUN
 @store_option
 def describe_neuron_command(model: str, **options: Any) -> None:  # noqa: ANN401

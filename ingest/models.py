@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -32,7 +33,7 @@ from .feed_forwards import Stack
 from .trials import is_causal, sees_padding
 from .weights import plain
 
-__all__ = ["DType", "Model", "Part", "first_position", "load", "parse_step", "stack_parts"]
+__all__ = ["DType", "Model", "Part", "body_parts", "first_position", "load", "parse_step", "stack_parts"]
 
 DType = Literal["float32", "bfloat16", "float16"]
 
@@ -41,6 +42,8 @@ _STEP = re.compile(r"(?:^|[^a-z])(?:global[-_]?step|step|checkpoint|ckpt)s?[-_=]
 _LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, struct.error)
 # Weights that a checkpoint may lack without harm: they come after the last feed-forward layer.
 _OPTIONAL_WEIGHTS = re.compile(r"(^|\.)pooler\.")
+# What running the bodies of models in memory has told of them.
+_IS_CAUSAL: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +345,42 @@ def stack_parts(whole: PreTrainedModel, *, with_decoder: bool) -> tuple[nn.Modul
         return stacks["encoder"], (Part("encoder", "", configs["encoder"]),)
     paths = {id(each): path for path, each in whole.named_modules()}
     return whole, tuple(Part(stack, paths[id(each)], configs[stack]) for stack, each in stacks.items())
+
+
+def body_parts(model: PreTrainedModel) -> tuple[PreTrainedModel, tuple[Part, ...]]:
+    """Return the body of a model in memory, with or without a head, and its stacks, as a job would name them.
+
+    The first time, two texts of four tokens are run to tell an encoder from a decoder. The model stays as it is.
+
+    Raises
+    ------
+    IngestError
+        If it does not take text, or does not run on it, or would be another after a short text.
+    """
+    label = model.name_or_path or type(model).__name__
+    body, _ = _text_model(cast("PreTrainedModel", model.base_model), label)
+    _, parts = stack_parts(body, with_decoder=True)
+    if body.config.is_encoder_decoder:
+        return body, parts
+    if body not in _IS_CAUSAL:
+        _IS_CAUSAL[body] = _is_causal_as_it_is(body, label)
+    return body, (replace(parts[0], stack="decoder" if _IS_CAUSAL[body] else "encoder"),)
+
+
+def _is_causal_as_it_is(body: PreTrainedModel, label: str) -> bool:
+    modules = list(body.modules())
+    if any(getattr(each, "attention_type", None) == "block_sparse" for each in modules):
+        raise IngestError(
+            f"model {label} attends by sparse blocks, which any short text would switch off for good; call "
+            f"set_attention_type('original_full') on its {type(body).__name__}, as jobs do"
+        )
+    training = [each for each in modules if each.training]
+    body.eval()  # type: ignore[no-untyped-call]
+    try:
+        return is_causal(body, label)
+    finally:
+        for each in training:
+            each.training = True
 
 
 def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, label: str) -> None:

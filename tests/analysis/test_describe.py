@@ -275,11 +275,9 @@ def test_of_several_runs_one_is_to_be_named(several):
     partition_id = only(several, "select partition_id from partitions")
     message = "no single run 'tiny-bert main'"
     with pytest.raises(UnknownNameError, match=message):
-        describe_neuron(several, "tiny-bert", 0, 0, revision="main")
+        describe_neuron(several, "tiny-bert", 0, 0)
     with pytest.raises(UnknownNameError, match=message):
         describe_expert(several, partition_id, 0, 0)
-    with pytest.raises(UnknownNameError, match="no single run 'tiny-bert'"):
-        describe_neuron(several, "tiny-bert", 0, 0)
 
 
 def test_the_run_named_is_the_one_described(several):
