@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .analysis.graph_partition import GraphPartition
     from .analysis.partition_settings import PartitionSettings
     from .analysis.partitions import partition_model
+    from .analysis.perturbation import perturb
     from .analysis.published import import_scores
     from .analysis.random_partition import RandomPartition
     from .errors import (
@@ -66,6 +67,7 @@ __all__ = [
     "ingest_model",
     "open",
     "partition_model",
+    "perturb",
     "plan_ingest",
 ]
 
@@ -88,6 +90,7 @@ _HOMES = {
     "import_scores": "analysis.published",
     "ingest_model": "ingest.job",
     "partition_model": "analysis.partitions",
+    "perturb": "analysis.perturbation",
     "plan_ingest": "ingest.plan",
 }
 

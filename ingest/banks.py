@@ -151,8 +151,8 @@ class _Watch:
         places = torch.linspace(0, len(self._token) - 1, min(_CHECKED_ROWS, len(self._token))).long()
         for place in places.tolist():
             token, expert = int(self._token[place]), int(self._expert[place])
-            again = _project(self._bank, self._hidden[token][None], expert)[0].float()
-            difference = float((projected[place].float() - again).abs().max())
+            again = _project(self._bank, self._hidden[token][None], expert)[0].detach().float()
+            difference = float((projected[place].detach().float() - again).abs().max())
             if len(projected) != len(self._token) or difference > 0.05 * float(again.abs().max()) + 1e-6:
                 raise IngestError(
                     f"{self._network.path}: row {place} of its experts is not token {token} through expert {expert}: "
