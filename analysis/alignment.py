@@ -23,6 +23,7 @@ from ..queries.database import Database
 from ..schema.conformance import arrow_schema
 from ..schema.identity import identifier
 from ..schema.tables import SCHEMA_VERSION, table
+from .layer_seed import layer_seed
 from .layer_test import exact_test, permutation_test
 from .lookup import find_partition, find_run
 from .strata import strata
@@ -175,13 +176,12 @@ def _align(
         n_layers = len(layers)
         progress.phase("aligning", total=n_layers, unit="layers")
         keys = {name: run[name] for name in _RUN_COLUMNS}
-        constants = {**keys, "alignment_id": alignment_id, "partition_id": partition_id}
-        constants["seed"] = seed
+        constants = {**keys, "alignment_id": alignment_id, "partition_id": partition_id, "seed": seed}
 
         def test(neurons: pl.DataFrame) -> pl.DataFrame:
             stack, layer = neurons["stack"][0], neurons["layer"][0]
             lists = tops.filter((pl.col("stack") == stack) & (pl.col("layer") == layer))
-            own_seed = _layer_seed(seed, stack, layer)
+            own_seed = layer_seed(seed, stack, layer)
             cells = _layer_cells(neurons, lists, null_models, n_permutations, n_bins, own_seed)
             return cells.with_columns(stack=pl.lit(stack), layer=pl.lit(layer))
 
@@ -323,8 +323,3 @@ def _rows(cells: pl.DataFrame, constants: Mapping[str, object]) -> pa.Table:
     schema = arrow_schema(table("alignments"))
     arrow = cells.with_columns(**{name: pl.lit(value) for name, value in constants.items()}).to_arrow()
     return arrow.select(schema.names).cast(schema)
-
-
-def _layer_seed(seed: int, stack: str, layer: int) -> int:
-    """Return a seed of the layer's own, 32 bits, so that a layer's test does not depend on which others there are."""
-    return int(identifier({"seed": seed, "stack": stack, "layer": layer})[:8], 16)

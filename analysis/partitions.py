@@ -5,20 +5,17 @@ import os
 import time
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..errors import AnalysisError
 from ..ingest.progress import Progress, SilentProgress
 from ..queries.database import Database
 from ..schema.identity import identifier
 from ..schema.tables import SCHEMA_VERSION
+from .layer_seed import layer_seed
 from .partition_rows import Division, LayerNeurons, write_partition
 from .partition_settings import PartitionSettings
 from .partition_sources import Source, stored_source, weight_source
 
-__all__ = ["PartitionReport", "layer_seed", "partition_model"]
-
-_STACKS = ("encoder", "decoder")
+__all__ = ["PartitionReport", "partition_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +152,6 @@ def partition_model(
                 write_partition(job, source.origin, described, layers)
                 job.commit()
         return _report(Database(store), partition_id, source, is_new=is_new, started=started)
-
-
-def layer_seed(seed: int, stack: str, layer: int) -> int:
-    """Return the seed of one layer, so that its experts are the same whichever other layers are partitioned."""
-    return int(np.random.SeedSequence([seed, _STACKS.index(stack), layer]).generate_state(1)[0])
 
 
 def _check_sizes(source: Source) -> None:

@@ -80,7 +80,7 @@ def partition(
 @click.option("--run", metavar="RUN_ID", help="Run to test on.  [default: all of the partition's model and revision]")
 @click.option(
     "--permutations", "n_permutations", type=click.IntRange(min=1), default=100_000, show_default=True,
-    help="No p-value is below 1 / (1 + this).",
+    help="Of families whose lists overlap; no p of theirs is below 1 / (1 + this).",
 )  # fmt: skip
 @click.option(
     "--bins", "n_bins", type=click.IntRange(min=1), default=5, show_default=True, help="Of norm, and of firing rate."
@@ -88,10 +88,11 @@ def partition(
 @click.option("--seed", type=SEED_RANGE, default=0, show_default=True)
 @store_option
 def align(partition_id: str, **options: Any) -> None:  # noqa: ANN401
-    """Test by permutation which experts of PARTITION are functional.
+    """Test which experts of PARTITION are functional, against two nulls.
 
-    Neurons are dealt to experts anew: any of the layer, and those of like norm and firing rate. The tests of all
-    instances and of each half go to the table alignments; alignment_tests and held_out_experts read it.
+    Neurons are dealt to experts anew, any of the layer and those of like norm and firing rate: exactly for single
+    functions, by permutation for families. The tests of all instances and of each half go to the table alignments;
+    alignment_tests and held_out_experts read it.
     """
     from ..analysis.alignment import align_partition
     from ..ingest.progress import show_progress

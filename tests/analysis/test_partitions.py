@@ -12,9 +12,10 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from neuronlake.analysis.balanced_kmeans import BalancedKMeans
+from neuronlake.analysis.layer_seed import layer_seed
 from neuronlake.analysis.lookup import find_partition
 from neuronlake.analysis.partition_settings import PartitionSettings
-from neuronlake.analysis.partitions import layer_seed, partition_model
+from neuronlake.analysis.partitions import partition_model
 from neuronlake.errors import AnalysisError, NeuronlakeError, UnknownNameError
 from neuronlake.queries.database import Database
 from neuronlake.schema.conformance import arrow_schema
