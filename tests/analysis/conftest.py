@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
@@ -11,6 +12,7 @@ from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Source
 from neuronlake.ingest.job import ingest_model
 from neuronlake.schema.store import Store
+from neuronlake.schema.tables import table
 
 TEXTS = (
     *(
@@ -75,5 +77,16 @@ def read_rows() -> Callable[..., list[dict]]:
     def read(store: Store, table: str, *, job: str | None = None) -> list[dict]:
         paths = store.files(table, job=job)
         return [row for path in paths for row in pq.read_table(path, partitioning=None).to_pylist()]
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def alignments() -> Callable[..., pl.DataFrame]:
+    """Return a function that reads a store's alignments that have given keys, sorted by their own."""
+
+    def read(store: Store, **keys: object) -> pl.DataFrame:
+        rows = pl.read_parquet(list(store.files("alignments")))
+        return rows.filter(**keys).sort(table("alignments").grain)
 
     return read
