@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .analysis.graph_partition import GraphPartition
     from .analysis.partition_settings import PartitionSettings
     from .analysis.partitions import partition_model
-    from .analysis.perturbation import perturb
+    from .analysis.perturbation.intervention import perturb
     from .analysis.published import import_scores
     from .analysis.random_partition import RandomPartition
     from .errors import (
@@ -90,7 +90,7 @@ _HOMES = {
     "import_scores": "analysis.published",
     "ingest_model": "ingest.job",
     "partition_model": "analysis.partitions",
-    "perturb": "analysis.perturbation",
+    "perturb": "analysis.perturbation.intervention",
     "plan_ingest": "ingest.plan",
 }
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from ..errors import AnalysisError
 from ..queries.database import Database
+from .neuron_rows import KEYS, check_columns, check_null, key_column, numbers
 
 __all__ = ["features_sha256", "read_features"]
 
-_KEYS = ("stack", "layer", "neuron")
+_OWNER = "the query"
 
 
 def features_sha256(vectors: Mapping[tuple[str, int], NDArray[np.float64]]) -> str:
@@ -53,13 +54,10 @@ def read_features(
         or if the rows of a layer are not all its neurons, each once.
     """
     rows = database.sql(query).arrow()
-    missing = [name for name in _KEYS if name not in rows.column_names]
-    if missing:
-        has = ", ".join(rows.column_names)
-        raise AnalysisError(f"the query yields no column {', '.join(missing)}; it has {has}")
+    check_columns(rows, KEYS, _OWNER)
     if not rows.num_rows:
         raise AnalysisError("the query yields no rows")
-    stack, layer, neuron = (_key(rows, name) for name in _KEYS)
+    stack, layer, neuron = (key_column(rows, name, _OWNER) for name in KEYS)
     order = np.lexsort((neuron, layer, stack))
     stack, layer, neuron = stack[order], layer[order], neuron[order]
     features = _features(rows)[order]
@@ -71,20 +69,6 @@ def read_features(
         _check_neurons(key, neuron[start:stop], n_neurons)
         vectors[key] = features[start:stop]
     return vectors
-
-
-def _key(rows: pa.Table, name: str) -> NDArray[np.generic]:
-    """Return a key column, without NULL and of its type."""
-    column = rows.column(name)
-    is_right = pa.types.is_string(column.type) if name == "stack" else pa.types.is_integer(column.type)
-    if not is_right:
-        raise AnalysisError(
-            f"the query's column {name} is {column.type}, not {'text' if name == 'stack' else 'whole numbers'}"
-        )
-    if column.null_count:
-        raise AnalysisError(f"the query's column {name} is NULL in {column.null_count:,} rows")
-    values: NDArray[np.generic] = column.to_numpy()
-    return values.astype(str) if name == "stack" else values
 
 
 def _check_neurons(key: tuple[str, int], neuron: NDArray[np.generic], n_neurons: Mapping[tuple[str, int], int]) -> None:
@@ -109,7 +93,7 @@ def _check_neurons(key: tuple[str, int], neuron: NDArray[np.generic], n_neurons:
 
 def _features(rows: pa.Table) -> NDArray[np.float64]:
     """Return all columns that are no keys side by side, as [rows, features]."""
-    names = [name for name in rows.column_names if name not in _KEYS]
+    names = [name for name in rows.column_names if name not in KEYS]
     if not names:
         raise AnalysisError("the query yields no features beside stack, layer and neuron")
     features = np.column_stack([_feature(name, rows.column(name).combine_chunks()) for name in names])
@@ -122,17 +106,9 @@ def _feature(name: str, column: pa.Array) -> NDArray[np.float64]:
     """Return a column of numbers, or of lists of numbers, as float64 [rows, features]."""
     n_rows = len(column)
     for values in _levels(name, column):
-        if values.null_count:
-            raise AnalysisError(f"the query's column {name} holds {values.null_count:,} NULL")
+        check_null(values, name, _OWNER)
         column = values
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
-        raise AnalysisError(f"the query's column {name} is {column.type}; features are numbers, or lists of numbers")
-    numbers = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    n_wrong = int(np.count_nonzero(~np.isfinite(numbers)))
-    if n_wrong:
-        raise AnalysisError(f"the query's column {name} holds {n_wrong:,} NaN or infinite values")
-    features: NDArray[np.float64] = numbers.reshape(n_rows, -1)
-    return features
+    return numbers(column, name, _OWNER).reshape(n_rows, -1)
 
 
 def _levels(name: str, column: pa.Array) -> Iterator[pa.Array]:

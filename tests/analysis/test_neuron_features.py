@@ -44,10 +44,10 @@ def test_the_digest_is_of_the_values_and_their_layers():
 @pytest.mark.parametrize(
     ("query", "kind", "message"),
     [
-        ("select neuron, mean from neurons", AnalysisError, "yields no column stack, layer; it has neuron, mean"),
+        ("select neuron, mean from neurons", AnalysisError, "no stack, layer among neuron, mean"),
         ("select stack, layer, neuron from neurons", AnalysisError, "yields no features beside stack, layer and"),
         ("select * from neurons where false", AnalysisError, "the query yields no rows"),
-        ("select stack, layer, neuron, stack as x from neurons", AnalysisError, "column x is string; features are num"),
+        ("select stack, layer, neuron, stack as x from neurons", AnalysisError, "column x is string, not num"),
         ("select stack, layer, neuron, [[1]] as x from neurons", AnalysisError, "column x is list"),
         (
             "select stack, layer, neuron, nullif(neuron, 3) as x from neurons",
@@ -84,7 +84,7 @@ def test_the_digest_is_of_the_values_and_their_layers():
         ),
         (
             "select stack, nullif(layer, 1) as layer, neuron, 1 as x from neurons",
-            AnalysisError, "column layer is NULL in 64 rows",
+            AnalysisError, "column layer holds 64 NULL",
         ),
         ("select stack, layer, 0.5 as neuron, 1 as x from neurons", AnalysisError, "column neuron is decimal"),
         ("select stack, layer, neuron, none as x from neurons", QueryError, "none"),

@@ -10,7 +10,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from neuronlake.analysis.perturbation import perturb
+from neuronlake.analysis.perturbation.intervention import perturb
 from neuronlake.errors import AnalysisError, IngestError, UnknownNameError
 from neuronlake.ingest.intervention import intervene
 from neuronlake.ingest.layers import find_layers
@@ -437,15 +437,15 @@ def test_tables_of_any_kind_say_what_is_perturbed(model, give):
         ([("encoder", 0)], {}, r"\('encoder', 0\) is no neuron; one is \(stack, layer, neuron\)"),
         (["encoder"], {}, "'encoder' is no neuron"),
         ([("encoder", 0, 1.5)], {}, "is no neuron"),
-        (THREE, {"kind": "mean"}, "mean needs the columns stack, layer, neuron, mean; the neurons have no mean among"),
-        (levels("mean", [1.0] * 3), {"kind": "clamp"}, "the neurons have no value among stack, layer, neuron, mean"),
-        (pl.DataFrame({"layer": [1], "neuron": [3]}), {}, "the neurons have no stack among layer, neuron"),
+        (THREE, {"kind": "mean"}, "kind mean must have the columns stack, layer, neuron, mean; no mean among"),
+        (levels("mean", [1.0] * 3), {"kind": "clamp"}, "no value among stack, layer, neuron, mean"),
+        (pl.DataFrame({"layer": [1], "neuron": [3]}), {}, "no stack among layer, neuron"),
         (levels("mean", [1.0, float("nan"), 1.0]), {"kind": "mean"}, "column mean holds 1 NaN or infinite"),
-        (levels("mean", [1.0, None, 1.0]), {"kind": "mean"}, "column mean is NULL in 1 rows"),
+        (levels("mean", [1.0, None, 1.0]), {"kind": "mean"}, "column mean holds 1 NULL"),
         (levels("std", ["a", "b", "c"]), {"kind": "noise"}, "column std is .*string.*, not numbers"),
         (levels("mean", [0.0] * 3).with_columns(neuron=pl.lit(1.0)), {}, "column neuron is double, not whole numbers"),
         (levels("mean", [0.0] * 3).with_columns(stack=pl.lit(1)), {}, "column stack is int32, not text"),
-        (levels("mean", [0.0] * 3).with_columns(stack=None), {}, "column stack is NULL in 3 rows"),
+        (levels("mean", [0.0] * 3).with_columns(stack=None), {}, "column stack holds 3 NULL"),
         (THREE, {"kind": "zero", "scale": 2.0}, "kind zero has no scale, 2.0 was given; noise and shuffle have one"),
         (THREE, {"kind": "shuffle", "scale": -1.0}, "a perturbation of scale -1.0 is not possible"),
         (THREE, {"kind": "shuffle", "scale": float("inf")}, "a perturbation of scale inf is not possible"),

@@ -1,7 +1,6 @@
 """Perturbing the neurons that a query has found, while a model runs."""
 
 import contextlib
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
@@ -12,18 +11,18 @@ import pyarrow as pa
 import torch
 from transformers import PreTrainedModel
 
-from ..errors import AnalysisError, UnknownNameError
-from ..ingest.feed_forwards import FeedForward, Layer, Place
-from ..ingest.intervention import intervene
-from ..ingest.layers import find_layers
-from ..ingest.models import body_parts
-from ..ingest.sites import Seen
-from ..queries.result import Result
-from .perturbation_kinds import LEVEL_COLUMNS, PerturbationKind, Perturber
+from ...errors import AnalysisError, UnknownNameError
+from ...ingest.feed_forwards import FeedForward, Layer, Place
+from ...ingest.intervention import intervene
+from ...ingest.layers import find_layers
+from ...ingest.models import body_parts
+from ...ingest.sites import Seen
+from ...queries.result import Result
+from ..neuron_rows import KEYS, check_columns, key_column, numbers
+from .kinds import LEVEL_COLUMNS, PerturbationKind, Perturber
 
 __all__ = ["Neurons", "perturb"]
 
-_KEYS = ("stack", "layer", "neuron")
 # What a row says of its neuron, by stack and layer, then neuron.
 _Selection = dict[tuple[str, int], dict[int, float]]
 
@@ -224,24 +223,21 @@ def _check_present(asked: Mapping[int, Iterable[int]], layers: Sequence[Layer], 
 def _read(neurons: Neurons, level: str | None, kind: str) -> _Selection:
     """Return what rows say of each neuron, 0 if no column is asked for."""
     rows = _table(neurons)
-    if not rows.num_rows:
-        level = None  # an empty list has no columns
-    columns = _KEYS if level is None else (*_KEYS, level)
-    missing = [column for column in columns if column not in rows.column_names]
-    if missing:
-        raise AnalysisError(
-            f"a perturbation of kind {kind} needs the columns {', '.join(columns)}; the neurons have no "
-            f"{', '.join(missing)} among {', '.join(rows.column_names)}"
-        )
-    levels = [0.0] * rows.num_rows if level is None else _levels(rows, level)
     selection: _Selection = {}
-    for stack, layer, neuron, value in zip(*(_keys(rows, key) for key in _KEYS), levels, strict=True):
-        chosen = selection.setdefault((cast("str", stack), cast("int", layer)), {})
+    if not rows.num_rows:
+        return selection
+    columns = KEYS if level is None else (*KEYS, level)
+    owner = f"the neurons of a perturbation of kind {kind}"
+    check_columns(rows, columns, owner)
+    levels = np.zeros(rows.num_rows) if level is None else numbers(rows.column(level), level, owner)
+    keys = (key_column(rows, name, owner).tolist() for name in KEYS)
+    for stack, layer, neuron, value in zip(*keys, levels.tolist(), strict=True):
+        chosen = selection.setdefault((stack, layer), {})
         if neuron in chosen:
             raise AnalysisError(
                 f"{stack} layer {layer}, neuron {neuron} is among the neurons more than once; are they of several runs?"
             )
-        chosen[cast("int", neuron)] = value
+        chosen[neuron] = value
     return selection
 
 
@@ -259,32 +255,4 @@ def _table(neurons: Neurons) -> pa.Table:
                 raise AnalysisError(f"{row!r} is no neuron; one is (stack, layer, neuron), such as ('encoder', 0, 17)")
     types = (pa.string(), pa.int64(), pa.int64())
     columns = [pa.array([row[place] for row in rows], type_) for place, type_ in enumerate(types)]
-    return pa.table(columns, names=_KEYS)
-
-
-def _keys(rows: pa.Table, name: str) -> list[object]:
-    """Return a key column, without NULL and of its type."""
-    column = rows.column(name)
-    values: list[object] = column.to_pylist()
-    if column.null_count:
-        raise AnalysisError(f"the neurons' column {name} is NULL in {column.null_count:,} rows")
-    type_ = str if name == "stack" else int
-    if not all(isinstance(value, type_) for value in values):
-        wanted = "text" if name == "stack" else "whole numbers"
-        raise AnalysisError(f"the neurons' column {name} is {column.type}, not {wanted}")
-    return values
-
-
-def _levels(rows: pa.Table, name: str) -> list[float]:
-    """Return a column of finite numbers."""
-    column = rows.column(name)
-    if column.null_count:
-        raise AnalysisError(f"the neurons' column {name} is NULL in {column.null_count:,} rows")
-    try:
-        values: list[float] = column.cast(pa.float64()).to_pylist()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise AnalysisError(f"the neurons' column {name} is {column.type}, not numbers") from error
-    n_wrong = sum(not math.isfinite(value) for value in values)
-    if n_wrong:
-        raise AnalysisError(f"the neurons' column {name} holds {n_wrong:,} NaN or infinite values")
-    return values
+    return pa.table(columns, names=KEYS)

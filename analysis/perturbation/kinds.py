@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import torch
 
-from ..errors import AnalysisError, UnknownNameError
+from ...errors import AnalysisError, UnknownNameError
 
 __all__ = ["LEVEL_COLUMNS", "PerturbationKind", "Perturber"]
 
