@@ -16,9 +16,9 @@ from table import print_table
 from transformers import AutoTokenizer, BertConfig
 
 from neuronlake.demo.corpus import package_folder
+from neuronlake.ingest.collation import collate
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.folders import read_folders
-from neuronlake.ingest.forward import collate
 from neuronlake.ingest.job import measure, write_run
 from neuronlake.ingest.measurement import prepare
 from neuronlake.ingest.progress import SilentProgress
@@ -44,7 +44,7 @@ def run_bare(work):
     tokenize(work.corpus, work.model.tokenizer, max_tokens=work.settings.max_tokens)
     with torch.inference_mode():
         for batch in work.tokens.batches(work.batch_tokens):
-            inputs, _ = collate(work, batch)
+            inputs, _ = collate(work.model, work.tokens, work.targets, batch)
             work.model.module(**inputs)
     return time.process_time() - start
 

@@ -122,6 +122,26 @@ class LabelIndex:
         entries = np.concatenate([np.arange(n_single, dtype=np.int32), codes[np.repeat(several, n_labels)]])
         return ((row << 1) | self.half).astype(np.uint32), starts.astype(np.int64), entries.astype(np.int32)
 
+    def dense(self, instances: NDArray[np.int64]) -> NDArray[np.int8]:
+        """Return what each function says of some instances.
+
+        Parameters
+        ----------
+        instances
+            Places of the instances, in the order wanted.
+
+        Returns
+        -------
+        labels
+            1 positive, 0 negative, -1 outside the function's evaluation. [functions, instances]
+        """
+        labels = np.repeat(np.where(self.is_rest, 0, -1).astype(np.int8)[:, None], len(instances), axis=1)
+        counts = np.diff(self.indptr)[instances]
+        column = np.repeat(np.arange(len(instances)), counts)
+        entry = np.repeat(self.indptr[:-1][instances] - (np.cumsum(counts) - counts), counts) + np.arange(len(column))
+        labels[self.function[entry], column] = self.is_positive[entry]
+        return labels
+
     def counts(self) -> NDArray[np.int64]:
         """Return positives and evaluated instances by function: over all, half a, half b.
 

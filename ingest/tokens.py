@@ -1,5 +1,6 @@
 """A corpus as a model reads it: token ids, and each instance as a span of tokens."""
 
+import dataclasses
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -79,6 +80,12 @@ class TokenizedCorpus:
     def n_tokens(self) -> int:
         """Number of tokens to run, special tokens included."""
         return int(np.diff(self.token_start)[self.order].sum())
+
+    def only(self, texts: NDArray[np.int64]) -> "TokenizedCorpus":
+        """Return the corpus with some of its texts alone to run, and their instances."""
+        kept = np.isin(self.text, texts)
+        instances = {name: getattr(self, name)[kept] for name in ("instance_id", "text", "start", "stop")}
+        return dataclasses.replace(self, order=self.order[np.isin(self.order, texts)], **instances)
 
     def sha256(self) -> str:
         """Return the digest of what is run and read: tokens and instances' spans."""

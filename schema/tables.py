@@ -8,29 +8,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ..errors import UnknownNameError
+from .columns import FUNCTION, NEURON, RUN
+from .perturbation_tables import PERTURBATION_TABLES
 from .table import Column, ColumnType, Table
 
 __all__ = ["SCHEMA_VERSION", "TABLES", "table"]
 
 SCHEMA_VERSION = 2
-
-# The keys of a run, repeated in every table of measurements: a constant column costs nothing in Parquet,
-# and lets a query filter on a model or a step without a join, skipping whole files.
-_RUN = (
-    Column("run_id", "string", "the measurement: 16 hex digits of the digest of all that defines it"),
-    Column("model", "string", "hub id or folder name, as given"),
-    Column("revision", "string", "revision, branch or commit as given; main if none; random-<seed> if initialised"),
-    Column("step", "int64", "training step of the revision, NULL when unknown", nullable=True),
-)
-_NEURON = (
-    Column("stack", "string", "encoder or decoder"),
-    Column("layer", "int16", "0 at the embedding side, within its stack"),
-    Column("neuron", "int32", "index within the layer"),
-)
-_FUNCTION = (
-    Column("family", "string", "function family: semantic, knowledge, task, grammar or the corpus's own"),
-    Column("function", "string", "sub-function within the family"),
-)
 
 
 def _measured(name: str, type_: ColumnType, description: str) -> Column:
@@ -44,7 +28,7 @@ _ALL = (
         ("run_id",),
         "one measurement: a model at a revision, on a corpus, with the settings that define it",
         (
-            *_RUN,
+            *RUN,
             Column(
                 "measurement", "string", "measured, or imported: results of others, of which what they say is known"
             ),
@@ -81,8 +65,8 @@ _ALL = (
         ("run_id", "stack", "layer"),
         "one measured feed-forward layer of a run",
         (
-            *_RUN,
-            *_NEURON[:2],
+            *RUN,
+            *NEURON[:2],
             Column("n_neurons", "int32", "neurons in the layer, over all native experts"),
             Column(
                 "n_native_experts", "int32", "experts of a mixture-of-experts layer, NULL when dense", nullable=True
@@ -97,8 +81,8 @@ _ALL = (
         ("run_id", "family", "function"),
         "one function as a run measured it: the instances behind every score",
         (
-            *_RUN,
-            *_FUNCTION,
+            *RUN,
+            *FUNCTION,
             Column("n_positive", "int64", "measured instances labelled positive"),
             Column("n_negative", "int64", "measured instances that count as negative"),
             Column("prevalence", "float64", "n_positive / (n_positive + n_negative): average precision at chance"),
@@ -113,8 +97,8 @@ _ALL = (
         ("run_id", "stack", "layer", "neuron"),
         "one neuron of a run, its activation over the pooled instances and its weights",
         (
-            *_RUN,
-            *_NEURON,
+            *RUN,
+            *NEURON,
             Column("native_expert", "int32", "routed expert the neuron belongs to; NULL: every token's", nullable=True),
             Column("mean", "float32", "mean pooled activation"),
             Column("std", "float32", "standard deviation of the pooled activation (population)"),
@@ -133,9 +117,9 @@ _ALL = (
         ("run_id", "stack", "layer", "neuron", "family", "function"),
         "one neuron's scores as a detector of one function",
         (
-            *_RUN,
-            *_NEURON,
-            *_FUNCTION,
+            *RUN,
+            *NEURON,
+            *FUNCTION,
             Column("ap", "float32", "average precision for the function, ties included; the score as imported"),
             _measured("ap_complement", "float32", "average precision of the activation for the function's negatives"),
             _measured("auroc", "float32", "area under the ROC curve, ties counted half"),
@@ -153,10 +137,10 @@ _ALL = (
         ("run_id", "stack", "layer", "native_expert", "family", "function"),
         "how often the router chooses one native expert for the instances of one function",
         (
-            *_RUN,
-            *_NEURON[:2],
+            *RUN,
+            *NEURON[:2],
             Column("native_expert", "int32", "the routed expert"),
-            *_FUNCTION,
+            *FUNCTION,
             Column("share_positive", "float32", "share of a positive's tokens sent to the expert, mean over positives"),
             Column("share_negative", "float32", "share of a negative's tokens sent to the expert, mean over negatives"),
             Column("ap", "float32", "average precision of the share as a detector of the function, ties included"),
@@ -169,8 +153,8 @@ _ALL = (
         ("run_id", "stack", "layer", "neuron", "rank"),
         "the instances that activate a neuron most; those tied at its minimum are left out",
         (
-            *_RUN,
-            *_NEURON,
+            *RUN,
+            *NEURON,
             Column("rank", "int16", "1 for the highest activation"),
             Column("corpus", "string", "name of the corpus"),
             Column("instance_id", "int64", "the instance, as in instances"),
@@ -225,7 +209,7 @@ _ALL = (
         (
             Column("corpus", "string", "name of the corpus"),
             Column("instance_id", "int64", "the instance"),
-            *_FUNCTION,
+            *FUNCTION,
             Column("is_positive", "bool", "whether the instance has the function"),
         ),
     ),
@@ -235,7 +219,7 @@ _ALL = (
         "one function of a corpus",
         (
             Column("corpus", "string", "name of the corpus"),
-            *_FUNCTION,
+            *FUNCTION,
             Column("n_positive", "int64", "instances labelled positive"),
             Column("n_negative", "int64", "instances that count as negative"),
             Column("prevalence", "float64", "n_positive / (n_positive + n_negative)"),
@@ -248,9 +232,9 @@ _ALL = (
         ("run_id", "activity", "stack", "layer", "neuron", "partner"),
         "the neurons of a layer that are active on the same instances as one neuron: its closest partners",
         (
-            *_RUN,
+            *RUN,
             Column("activity", "string", "when a neuron counts as active: positive, or top-<share> of its instances"),
-            *_NEURON,
+            *NEURON,
             Column("partner", "int32", "the other neuron, of the same layer"),
             Column("n_both", "int64", "instances on which both are active"),
             Column("n_active", "int64", "instances on which the neuron is active"),
@@ -291,7 +275,7 @@ _ALL = (
         "one layer of a partition: the sizes of its experts and how well they hold together",
         (
             Column("partition_id", "string", "the partition"),
-            *_NEURON[:2],
+            *NEURON[:2],
             Column("n_neurons", "int32", "neurons that are in an expert"),
             Column("n_experts", "int32", "experts"),
             Column("n_smallest", "int32", "neurons of the smallest expert"),
@@ -313,7 +297,7 @@ _ALL = (
         "one neuron's place in a partition",
         (
             Column("partition_id", "string", "the partition"),
-            *_NEURON,
+            *NEURON,
             Column("expert", "int32", "index of the expert within its layer"),
         ),
     ),
@@ -323,11 +307,11 @@ _ALL = (
         "whether an expert holds more top neurons of a function than when neurons are dealt to experts at random",
         (
             Column("alignment_id", "string", "16 hex digits of the digest of all that defines the test"),
-            *_RUN,
+            *RUN,
             Column("partition_id", "string", "the partition"),
             Column("null_model", "string", "free: any neuron of the layer; matched: of like norm and firing rate"),
             Column("half", "string", "instances the top neurons were chosen on: all, a or b"),
-            *_NEURON[:2],
+            *NEURON[:2],
             Column("expert", "int32", "index of the expert within its layer"),
             Column("family", "string", "function family"),
             Column("function", "string", "sub-function; * for the family: all its functions' top lists together"),
@@ -344,41 +328,7 @@ _ALL = (
             Column("seed", "int64", "seed of the permutations"),
         ),
     ),
-    Table(
-        "perturbations",
-        (
-            "perturbation_id",
-            "source_family",
-            "source_function",
-            "selection",
-            "dose",
-            "seed",
-            "target_family",
-            "target_function",
-        ),
-        "the effect on one target function of perturbing the neurons of one source function",
-        (
-            Column("perturbation_id", "string", "16 hex digits of the digest of all that defines the study"),
-            Column("source_family", "string", "family whose neurons were perturbed"),
-            Column("source_function", "string", "function whose neurons were perturbed"),
-            Column("selection", "string", "how they were chosen: functional, random, matched, other"),
-            Column("dose", "float64", "share of the layers' neurons perturbed"),
-            Column("seed", "int64", "seed of the selection and the perturbation"),
-            Column("target_family", "string", "family that was read out"),
-            Column("target_function", "string", "function that was read out"),
-            Column("run_id", "string", "run the selection comes from", nullable=True),
-            Column("partition_id", "string", "partition the selection comes from", nullable=True),
-            Column("source_query", "string", "the SQL that selected the neurons", nullable=True),
-            Column("kind", "string", "shuffle, noise, zero, mean, clamp or route-away"),
-            Column("scale", "float64", "factor of the perturbation"),
-            Column("n_neurons", "int64", "neurons perturbed"),
-            Column("readout", "string", "probe, loss or choice"),
-            Column("metric", "string", "unit of baseline and perturbed"),
-            Column("baseline", "float64", "readout of the model as it is"),
-            Column("perturbed", "float64", "readout under the perturbation"),
-            Column("n_instances", "int64", "instances read out"),
-        ),
-    ),
+    *PERTURBATION_TABLES,
 )
 
 TABLES: Mapping[str, Table] = MappingProxyType({each.name: each for each in _ALL})

@@ -28,6 +28,13 @@ ALLOWED = {
         "ingest.intervention",
         "ingest.progress",
         "ingest.weights",
+        # Readouts run a model on a corpus, as ingestion does.
+        "ingest.collation",
+        "ingest.labels",
+        "ingest.pooling",
+        "ingest.stored_corpus",
+        "ingest.targets",
+        "ingest.tokens",
     },
     "demo": {"errors", "schema", "ingest", "queries", "analysis", "demo"},
     "commands": {"errors", "schema", "ingest", "queries", "analysis", "commands"},
