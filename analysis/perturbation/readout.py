@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 __all__ = ["Readout", "ReadoutKind", "summarize"]
 
 ReadoutKind = Literal["probe", "loss", "choice"]
-"""``probe``: logistic regression on final hidden states; ``loss``: of the language model; ``choice``: of a label word."""
+"""``probe``: logistic regression on final states; ``loss``: of the language model; ``choice``: of label words."""
 
 
 class Readout(Protocol):
