@@ -14,6 +14,7 @@ from .commands.corpus import corpus
 from .commands.experts import align, describe, partition
 from .commands.ingest import ingest
 from .commands.options import Group, chosen_store, open_database, print_rows, rows_options, store_option
+from .commands.perturb import perturb
 from .commands.share import share
 
 if TYPE_CHECKING:
@@ -131,5 +132,5 @@ def check() -> None:
         raise click.exceptions.Exit(1)
 
 
-for _command in (corpus, ingest, partition, align, describe, share):
+for _command in (corpus, ingest, partition, align, describe, perturb, share):
     main.add_command(_command)

@@ -243,16 +243,21 @@ class Job:
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
         """Yield an empty folder for what the job keeps on disk while it runs; gone afterwards, and with the job."""
-        folder = self._staging / "scratch"
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            folder.mkdir()
-        except OSError as error:
-            raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
+        shutil.rmtree(self._staging / "scratch", ignore_errors=True)
+        folder = self.folder("scratch")
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def folder(self, name: str) -> Path:
+        """Return a folder for what is kept from one attempt at the job to the next; gone with its commit."""
+        folder = self._staging / name
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
+        return folder
 
     def is_staged(self, name: str, part: int) -> bool:
         """Return whether part `part` of table `name` was staged completely, now or by an earlier attempt."""

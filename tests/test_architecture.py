@@ -27,6 +27,7 @@ ALLOWED = {
         "ingest.sites",
         "ingest.intervention",
         "ingest.progress",
+        "ingest.routers",
         "ingest.weights",
         # Readouts run a model on a corpus, as ingestion does.
         "ingest.collation",

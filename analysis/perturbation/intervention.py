@@ -1,7 +1,8 @@
 """Perturbing the neurons that a query has found, while a model runs."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import Protocol, cast
@@ -16,10 +17,11 @@ from ...ingest.feed_forwards import FeedForward, Layer, Place
 from ...ingest.intervention import intervene
 from ...ingest.layers import find_layers
 from ...ingest.models import body_parts
+from ...ingest.routers import exclude_experts
 from ...ingest.sites import Seen
 from ...queries.result import Result
 from ..neuron_rows import KEYS, check_columns, key_column, numbers
-from .kinds import LEVEL_COLUMNS, PerturbationKind, Perturber
+from .kinds import LEVEL_COLUMNS, PerturbationKind, Perturber, check_kind
 
 __all__ = ["Neurons", "perturb"]
 
@@ -48,8 +50,9 @@ def perturb(
 ) -> Iterator[None]:
     """Perturb neurons whenever `model` runs inside; the model is itself again afterwards, also after an exception.
 
-    What is perturbed is the activation: what enters the down projection, act(gate) * up where gated. Nothing is copied
-    or moved; gradients flow through what is not overwritten. Perturbations of different neurons may be nested.
+    What is perturbed is the activation: what enters the down projection, act(gate) * up where gated; of ``route-away``
+    the router's choice. Nothing is copied or moved; gradients flow through what is not overwritten. Perturbations of
+    different neurons may be nested.
 
     Parameters
     ----------
@@ -68,6 +71,9 @@ def perturb(
         - ``shuffle``: the activations of a layer's selected neurons are permuted over batch, position and neuron, then
           multiplied by `scale` (Zhang et al. 2023, with a scale of 4). Of experts: of each expert on its own, over
           the tokens routed to it and its selected neurons; likewise shared experts on their own.
+        - ``route-away``: the router of a mixture may not choose the experts whose neurons these are, and sends their
+          tokens to the best of the others (Zhang et al. 2023, of Switch). The model computes as if it had been built
+          without these experts. All neurons of an expert must be given.
 
         Columns ``mean`` and ``std`` of table ``neurons`` are of pooled activations: by default of each instance's
         maximum, which lies above the mean over tokens. Take them from a run of the site ``activation``, and of
@@ -81,12 +87,13 @@ def perturb(
     Raises
     ------
     AnalysisError
-        If a column is missing or no number, if a neuron is not there or given twice, if the scale is not possible, or
-        if the model is compiled or not of transformers.
+        If a column is missing or no number, if a neuron is not there or given twice, if the scale is not possible, if
+        the model is compiled or not of transformers, or if neurons to route away from are not all those of an expert.
     UnknownNameError
         If the model has no such stack, or there is no such kind.
     IngestError
-        If the model's neurons cannot be found or read.
+        If the model's neurons cannot be found or read, or if its router cannot be kept from an expert, which may show
+        only when the model runs.
 
     Notes
     -----
@@ -100,12 +107,19 @@ def perturb(
     >>> with perturb(model, top, kind="zero"):  # doctest: +SKIP
     ...     logits = model(**inputs).logits
     """
-    perturber = Perturber(kind, scale=scale, seed=seed)
+    check_kind(kind, scale=scale)
     selection = _read(neurons, LEVEL_COLUMNS.get(kind), kind)
+    found = _find(model, selection)
     with contextlib.ExitStack() as undo:
-        for module, layers in _find(model, selection):
-            change = _Change(perturber, layers, selection)
-            undo.enter_context(intervene(module, layers, change=change))
+        if kind == "route-away":
+            for module, layers in found:
+                for layer in layers:
+                    experts = _whole_experts(layer, selection[layer.stack, layer.layer])
+                    undo.enter_context(exclude_experts(module, layer, experts))
+        else:
+            perturber = Perturber(kind, scale=scale, seed=seed)
+            for module, layers in found:
+                undo.enter_context(intervene(module, layers, change=_Change(perturber, layers, selection)))
         yield
 
 
@@ -171,6 +185,25 @@ def _grouped(network: FeedForward, within: Mapping[int, float]) -> dict[int | No
         )
         for expert, neurons in members.items()
     }
+
+
+def _whole_experts(layer: Layer, neurons: Collection[int]) -> list[int]:
+    """Return the routed experts that some neurons of a layer make up, ascending; refuse neurons that make up none."""
+    bank = layer.bank
+    outside = [neuron for neuron in neurons if bank is None or neuron >= bank.n_neurons]
+    if bank is None or outside:
+        raise AnalysisError(
+            f"{layer.stack} layer {layer.layer}, neuron {min(outside)} is of no routed expert: every token passes it, "
+            "so that no router can route away from it"
+        )
+    n_selected = Counter(neuron // bank.width for neuron in neurons)
+    for expert in sorted(n_selected):
+        if n_missing := bank.width - n_selected[expert]:
+            raise AnalysisError(
+                f"{layer.stack} layer {layer.layer}, expert {expert}: {n_missing:,} of its {bank.width:,} neurons are "
+                "missing; route-away takes whole experts"
+            )
+    return sorted(n_selected)
 
 
 def _rows(seen: Seen) -> Iterator[tuple[int | None, torch.Tensor | EllipsisType]]:

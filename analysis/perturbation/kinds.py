@@ -9,14 +9,36 @@ import torch
 
 from ...errors import AnalysisError, UnknownNameError
 
-__all__ = ["LEVEL_COLUMNS", "PerturbationKind", "Perturber"]
+__all__ = ["LEVEL_COLUMNS", "ActivationKind", "PerturbationKind", "Perturber", "check_kind"]
 
-PerturbationKind = Literal["zero", "mean", "clamp", "noise", "shuffle"]
+ActivationKind = Literal["zero", "mean", "clamp", "noise", "shuffle"]
+"""Kinds that put something else in place of activations."""
+
+PerturbationKind = Literal[ActivationKind, "route-away"]
+"""All kinds; ``route-away`` keeps a router from choosing experts."""
 
 LEVEL_COLUMNS: Mapping[PerturbationKind, str] = MappingProxyType({"mean": "mean", "clamp": "value", "noise": "std"})
 """The column that says, of the kinds that need it, what each neuron is held at or how much it varies."""
 
 _SCALED = ("noise", "shuffle")
+
+
+def check_kind(kind: PerturbationKind, *, scale: float) -> None:
+    """Refuse a kind that is not there, and a scale that it cannot have.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such kind.
+    AnalysisError
+        If the scale is not a number of at least 0, or not 1 where the kind has none.
+    """
+    if kind not in get_args(PerturbationKind):
+        raise UnknownNameError("kind of perturbation", kind, get_args(PerturbationKind))
+    if not (math.isfinite(scale) and scale >= 0):
+        raise AnalysisError(f"a perturbation of scale {scale} is not possible; scales are numbers of at least 0")
+    if kind not in _SCALED and scale != 1:
+        raise AnalysisError(f"the kind {kind} has no scale, {scale} was given; {' and '.join(_SCALED)} have one")
 
 
 class Perturber:
@@ -30,22 +52,9 @@ class Perturber:
         Factor of the noise, or of the shuffled activations; 1 for the other kinds.
     seed
         Of draws: each device has a generator of its own, so that the caller's random state stays as it is.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such kind.
-    AnalysisError
-        If the scale is not a number of at least 0, or not 1 where the kind has none.
     """
 
-    def __init__(self, kind: PerturbationKind, *, scale: float, seed: int) -> None:
-        if kind not in get_args(PerturbationKind):
-            raise UnknownNameError("kind of perturbation", kind, get_args(PerturbationKind))
-        if not (math.isfinite(scale) and scale >= 0):
-            raise AnalysisError(f"a perturbation of scale {scale} is not possible; scales are numbers of at least 0")
-        if kind not in _SCALED and scale != 1:
-            raise AnalysisError(f"the kind {kind} has no scale, {scale} was given; {' and '.join(_SCALED)} have one")
+    def __init__(self, kind: ActivationKind, *, scale: float, seed: int) -> None:
         self._kind = kind
         self._scale = scale
         self._seed = seed

@@ -1,0 +1,129 @@
+"""The neurons that a study draws from: those of the studied layers, and how much passes through each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ...errors import AnalysisError
+from ...queries.database import Database
+
+__all__ = ["Population", "read_population"]
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """Neurons, sorted by stack, layer and neuron; others name them by their row here.
+
+    Parameters
+    ----------
+    neurons
+        Columns stack, layer, neuron, mean and std.
+    layer
+        Which layer each is in, 0 for the first studied. [neurons]
+    unit
+        What is drawn as one: the neuron itself, or its native expert where the router is told to avoid experts.
+        Numbered in the order of rows; a unit's neurons lie together. [neurons]
+    energy
+        Mean square of each neuron's pooled activation times the squared norm of its output weights: how much it writes
+        to the residual stream. [neurons]
+    """
+
+    neurons: pl.DataFrame
+    layer: NDArray[np.int64]
+    unit: NDArray[np.int64]
+    energy: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.unit)
+
+    def rows(self, keys: pl.DataFrame, owner: str) -> NDArray[np.int64]:
+        """Return the rows of some neurons, in their order.
+
+        Parameters
+        ----------
+        keys
+            Columns stack, layer and neuron.
+        owner
+            Whose neurons they are, as an error names them.
+
+        Raises
+        ------
+        AnalysisError
+            If a neuron is not among the studied ones.
+        """
+        columns = ("stack", "layer", "neuron")
+        keys = keys.select(pl.col("stack").cast(pl.String), pl.col("layer", "neuron").cast(pl.Int64))
+        found = keys.join(
+            self.neurons.select(pl.col("stack"), pl.col("layer", "neuron").cast(pl.Int64)).with_row_index("row"),
+            on=columns,
+            how="left",
+            maintain_order="left",
+        )
+        absent = found.filter(pl.col("row").is_null())
+        if absent.height:
+            stack, layer, neuron = absent.select(columns).row(0)
+            layers = self.neurons.select("stack", "layer").unique(maintain_order=True).rows()
+            raise AnalysisError(
+                f"{owner} yields {stack} layer {layer}, neuron {neuron}, which is not among the neurons studied; these "
+                f"are of {', '.join(f'{stack} {layer}' for stack, layer in layers)}"
+            )
+        return found["row"].cast(pl.Int64).to_numpy()
+
+
+def read_population(
+    database: Database,
+    run_id: str,
+    *,
+    stacks: Sequence[str],
+    layers: tuple[int, ...] | None,
+    by_native_expert: bool,
+) -> Population:
+    """Read the neurons of a run.
+
+    Parameters
+    ----------
+    database
+        The store.
+    run_id
+        A run of the site activation.
+    stacks
+        Stacks of the model that runs.
+    layers
+        Layers to study; None for all measured.
+    by_native_expert
+        Whether whole native experts are drawn; then neurons outside of any are left out.
+
+    Raises
+    ------
+    AnalysisError
+        If the run lacks a layer asked for, or has no neurons or no native experts.
+    """
+    query = """
+        select stack, layer, neuron, native_expert, mean, std,
+            (mean::double ** 2 + std::double ** 2) * output_norm::double ** 2 as energy,
+        from neurons
+        where run_id = ? and list_contains(?, stack)
+        order by stack, layer, neuron
+    """
+    neurons = database.sql(query, [run_id, list(stacks)]).pl()
+    measured = set(neurons["layer"].unique())
+    if layers is not None:
+        unknown = sorted(set(layers) - measured)
+        if unknown:
+            raise AnalysisError(f"run {run_id} has no layer {unknown}; it measured {sorted(measured)}")
+        neurons = neurons.filter(pl.col("layer").is_in(layers))
+    if by_native_expert:
+        neurons = neurons.filter(pl.col("native_expert").is_not_null())
+    if neurons.is_empty():
+        what = "neurons of native experts in these layers" if by_native_expert else "neurons"
+        raise AnalysisError(f"run {run_id} has no {what}")
+    unit = pl.struct("stack", "layer", "native_expert" if by_native_expert else "neuron")
+    return Population(
+        neurons=neurons.drop("native_expert", "energy"),
+        layer=neurons.select(pl.struct("stack", "layer").rle_id().cast(pl.Int64)).to_series().to_numpy(),
+        unit=neurons.select(unit.rle_id().cast(pl.Int64)).to_series().to_numpy(),
+        energy=neurons["energy"].to_numpy(),
+    )

@@ -1,0 +1,294 @@
+"""A study about to be made: everything it needs, loaded and checked, and all its cells."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import torch
+
+from ...errors import AnalysisError, UnknownNameError
+from ...ingest.models import DType, Model, body_parts, load
+from ...ingest.progress import Progress
+from ...ingest.stored_corpus import StoredCorpus
+from ...queries.database import Database
+from ...schema.identity import identifier
+from ...schema.tables import SCHEMA_VERSION
+from ..lookup import find_partition, find_run
+from .cells import Cell, Ranking, plan_cells, rankings
+from .choice import ChoiceReadout
+from .kinds import LEVEL_COLUMNS
+from .loss import LossReadout
+from .population import Population, read_population
+from .probe import ProbeReadout
+from .readout import Readout
+from .settings import PerturbationSettings
+from .sources import Source, expert_sources, query_sources, top_sources
+from .subject import Subject, read_subject
+
+__all__ = ["Study", "prepare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study about to be made.
+
+    Parameters
+    ----------
+    perturbation_id
+        Digest of all that defines it.
+    database
+        The store.
+    run
+        The row of ``runs`` whose scores choose neurons.
+    partition_id
+        The partition whose experts are chosen, None if none.
+    settings
+        What defines the study.
+    subject
+        The model and the texts.
+    readout
+        What is read out.
+    population, rankings, cells
+        The studied neurons, those of each source and control, and the passes over the texts.
+    n_sources
+        How many sources there are.
+    max_tokens
+        Longest text in tokens.
+    """
+
+    perturbation_id: str
+    database: Database
+    run: Mapping[str, object]
+    partition_id: str | None
+    settings: PerturbationSettings
+    subject: Subject
+    readout: Readout
+    population: Population
+    rankings: Sequence[Ranking]
+    cells: Sequence[Cell]
+    n_sources: int
+    max_tokens: int
+
+    @property
+    def n_texts(self) -> int:
+        """Texts run in a pass."""
+        return self.subject.read.tokens.n_texts
+
+    @property
+    def model(self) -> Model:
+        """The model that is perturbed."""
+        return self.subject.model
+
+    def neurons(self, cell: Cell) -> pa.Table:
+        """Return what a cell perturbs, as `perturb` reads it: sorted, with what the kind holds each neuron at."""
+        rows, levels = cell.rows, cell.levels
+        column = LEVEL_COLUMNS.get(self.settings.kind)
+        neurons = self.population.neurons[rows]
+        if column is not None:
+            values = neurons[column] if levels is None else pl.Series(levels)
+            neurons = neurons.select("stack", "layer", "neuron").with_columns(values.cast(pl.Float64).alias(column))
+        else:
+            neurons = neurons.select("stack", "layer", "neuron")
+        return neurons.sort("stack", "layer", "neuron").to_arrow()
+
+    def cell_id(self, cell: Cell | None) -> str:
+        """Return the digest of all that defines a pass over the texts; None: without a perturbation."""
+        definition: dict[str, object] = {
+            "schema_version": SCHEMA_VERSION,
+            "weights_sha256": self.model.weights_sha256,
+            "readout_sha256": self.readout.sha256(),
+            "batch_tokens": self.subject.batch_tokens,
+            "of_equal_lengths": self.subject.of_equal_lengths,
+        }
+        if cell is not None:
+            digest = hashlib.sha256()
+            for column in self.neurons(cell).columns:
+                digest.update(str(column.to_pylist()).encode())
+            definition |= {
+                "kind": self.settings.kind,
+                "scale": self.settings.factor,
+                "seed": cell.ranking.seed if self.settings.is_drawn else None,
+                "neurons_sha256": digest.hexdigest(),
+            }
+        return identifier(definition)
+
+
+def prepare(
+    database: Database,
+    model: str,
+    settings: PerturbationSettings,
+    *,
+    run: str | None,
+    corpus: str | None,
+    revision: str | None,
+    random_init: int | None,
+    name: str | None,
+    device: str,
+    progress: Progress,
+) -> Study:
+    """Load the model, choose the neurons, read the corpus and fit the readout (see `study.study_perturbation`)."""
+    revision_stored = revision if random_init is None else f"random-{random_init}"
+    found = find_run(database, run, name or stored_name(model), revision=revision_stored)
+    _check_run(found)
+    partition_id = None
+    if settings.partition is not None:
+        partition = find_partition(database, settings.partition)
+        partition_id = str(partition["partition_id"])
+        if partition["model"] != found["model"]:
+            raise AnalysisError(f"partition {partition_id} is of {partition['model']}, run {found['run_id']} is not")
+        if partition["half"] in ("all", "b"):
+            progress.note(
+                f"partition {partition_id} was made of scores on the half that is read out: what it shows is not "
+                "independent of how its experts were made"
+            )
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    loaded = load(
+        model,
+        revision=revision,
+        random_init=random_init,
+        name=name,
+        dtype=cast("DType", found["dtype"]),
+        device=device,
+        with_decoder=False,
+        with_head=settings.readout != "probe",
+    )
+    if loaded.weights_sha256 != found["weights_sha256"]:
+        raise AnalysisError(
+            f"the weights of {model} are not those that run {found['run_id']} measured: their digest is "
+            f"{loaded.weights_sha256[:16]}, not {str(found['weights_sha256'])[:16]}"
+        )
+    stored = StoredCorpus(database.store, corpus or str(found["corpus"]))
+    longest = cast("int", found["max_tokens"])
+    max_tokens = min(settings.max_tokens or longest, longest)
+    subject = read_subject(
+        loaded,
+        stored,
+        n_texts=settings.n_texts,
+        max_tokens=max_tokens,
+        batch_tokens=settings.batch_tokens,
+        # shuffle permutes over all tokens of a batch: padding among them would be put in place of activations.
+        of_equal_lengths=settings.kind == "shuffle",
+        seed=settings.seed,
+    )
+    readout = _readout(subject, settings)
+    population = read_population(
+        database,
+        str(found["run_id"]),
+        stacks=[part.stack for part in body_parts(readout.model)[1]],
+        layers=settings.layers,
+        by_native_expert=settings.kind == "route-away",
+    )
+    sources, nonfunctional = _sources(database, found, partition_id, population, readout, settings, progress)
+    every = rankings(population, sources, nonfunctional, settings)
+    study = Study(
+        perturbation_id="",
+        database=database,
+        run=found,
+        partition_id=partition_id,
+        settings=settings,
+        subject=subject,
+        readout=readout,
+        population=population,
+        rankings=every,
+        cells=plan_cells(population, every, settings, progress.note),
+        n_sources=len(sources),
+        max_tokens=max_tokens,
+    )
+    return dataclasses.replace(study, perturbation_id=_identifier(study))
+
+
+def stored_name(model: str) -> str:
+    """Return the name a model is stored under, unless another was given."""
+    path = Path(model)
+    if path.suffix == ".gguf":
+        return path.stem
+    return path.resolve().name if path.is_dir() else model
+
+
+def _check_run(run: Mapping[str, object]) -> None:
+    if run["measurement"] != "measured" or run["site"] != "activation":
+        what = "imported" if run["measurement"] != "measured" else f"of the site {run['site']}"
+        raise AnalysisError(
+            f"run {run['run_id']} is {what}; a study needs a run that measured the site activation, which is what is "
+            "perturbed"
+        )
+
+
+def _readout(subject: Subject, settings: PerturbationSettings) -> Readout:
+    match settings.readout:
+        case "probe":
+            return ProbeReadout(subject)
+        case "loss":
+            return LossReadout(subject)
+        case "choice":
+            return ChoiceReadout(subject)
+
+
+def _sources(
+    database: Database,
+    run: Mapping[str, object],
+    partition_id: str | None,
+    population: Population,
+    readout: Readout,
+    settings: PerturbationSettings,
+    progress: Progress,
+) -> tuple[list[Source], np.ndarray | None]:
+    """Return the sources, and the neurons of no functional expert, None where there are no experts."""
+    if settings.query is not None:
+        return query_sources(database, settings.query, population, settings.kind), None
+    run_id = str(run["run_id"])
+    measured = set(database.sql("select family, function from run_functions where run_id = ?", [run_id]).rows())
+    functions = _wanted([each for each in readout.functions if each in measured], settings)
+    n_most = max(1, round(max(settings.doses or (1.0,)) * len(population)))
+    if partition_id is None:
+        return top_sources(database, run_id, population, functions, n_most), None
+    sources, nonfunctional = expert_sources(database, run_id, partition_id, population, functions, n_most)
+    functional = [source for source in sources if source.n_functional]
+    if not functional:
+        raise AnalysisError(f"partition {partition_id} has no expert that is functional for a function read out")
+    if len(functional) < len(sources):
+        progress.note(
+            f"{len(sources) - len(functional):,} of {len(sources):,} functions have no functional expert, and are no "
+            "sources"
+        )
+    return functional, nonfunctional
+
+
+def _wanted(functions: Sequence[tuple[str, str]], settings: PerturbationSettings) -> list[tuple[str, str]]:
+    """Return the functions that the settings name, all if they name none."""
+    found = list(functions)
+    families = sorted({family for family, _ in functions})
+    for family in settings.families:
+        if family not in families:
+            raise UnknownNameError("family", family, families, where="the functions read out")
+    if settings.families:
+        found = [each for each in found if each[0] in settings.families]
+    names = ["/".join(each) for each in found]
+    for function in settings.functions:
+        if function not in names:
+            raise UnknownNameError("function", function, names, where="the functions read out")
+    if settings.functions:
+        found = [each for each in found if "/".join(each) in settings.functions]
+    if not found:
+        raise AnalysisError("no function of the run can be read out")
+    return found
+
+
+def _identifier(study: Study) -> str:
+    definition = dataclasses.asdict(study.settings) | {
+        "schema_version": SCHEMA_VERSION,
+        "model": study.model.name,
+        "revision": study.model.revision,
+        "run": study.run["run_id"],
+        "partition": study.partition_id,
+        "corpus": study.subject.corpus.name,
+        "baseline": study.cell_id(None),
+    }
+    return identifier(definition)

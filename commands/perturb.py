@@ -1,0 +1,107 @@
+"""Damage to neurons and what it does: ``neuronlake perturb``."""
+
+import sys
+from typing import Any
+
+import click
+
+from .ingest import parse_layers
+from .options import SEED_RANGE, chosen_store, open_database, print_rows, store_option
+
+__all__ = ["perturb"]
+
+_SUMMARY = """
+    select
+        dose,
+        control,
+        n_sources,
+        round(effect_on_target, 4) as on_target,
+        round(effect_off_target, 4) as off_target,
+        round(control_effect_on_target, 4) as control_on_target,
+        n_damaged,
+        n_selective,
+    from perturbation_specificity
+    where perturbation_id = $study
+    order by dose, control
+"""
+
+
+@click.command()
+@click.argument("model")
+@click.option("--functional", "partition", metavar="PARTITION", help="Perturb each function's experts of PARTITION.")
+@click.option("--top", "is_top", is_flag=True, help="Perturb each function's top neurons.")
+@click.option(
+    "--query",
+    help="Perturb what SQL yields: stack, layer, neuron in order, and family, function if of several; '-' reads it.",
+)
+@click.option("--family", "families", multiple=True, help="Sources: functions of this family.  [repeatable]")
+@click.option("--function", "functions", multiple=True, help="Sources: this family/function.  [repeatable]")
+@click.option(
+    "--kind", type=click.Choice(["shuffle", "noise", "zero", "mean", "clamp", "route-away"]), default="zero",
+    show_default=True, help="What is done to the neurons.",
+)  # fmt: skip
+@click.option(
+    "--scale", type=click.FloatRange(min=0), help="Factor of shuffle and noise.  [default: 4 of shuffle, else 1]"
+)
+@click.option(
+    "--dose", "doses", type=click.FloatRange(0, 1, min_open=True), multiple=True,
+    help="Share of the layers' neurons.  [repeatable; default: 0.02 0.06 0.125; of --query all rows]",
+)  # fmt: skip
+@click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to perturb, such as 8-11.  [default: all]")
+@click.option(
+    "--control", "controls", type=click.Choice(["random", "matched", "nonfunctional"]), multiple=True,
+    help="Controls to run.  [repeatable; default: all there can be]",
+)  # fmt: skip
+@click.option("--seeds", "n_seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Of each control.")
+@click.option("--seed", type=SEED_RANGE, default=0, show_default=True, help="First seed.")
+@click.option(
+    "--readout", type=click.Choice(["probe", "loss", "choice"]), default="probe", show_default=True,
+    help="Linear probe of final states, language-model loss, or accuracy of label words.",
+)  # fmt: skip
+@click.option("--corpus", help="Corpus to read out.  [default: the run's]")
+@click.option(
+    "--texts", "n_texts", type=click.IntRange(min=1), default=1000, show_default=True,
+    help="Most texts to read out, and to fit on.",
+)  # fmt: skip
+@click.option("--run", metavar="RUN_ID", help="Run whose scores choose neurons.  [default: the only one]")
+@click.option("--revision", help="Branch, tag, commit or subfolder.")
+@click.option("--random-init", type=SEED_RANGE, help="Seed of a random initialisation to perturb.")
+@click.option("--name", help="Name the model is stored under.  [default: MODEL, of a path the last part]")
+@click.option("--max-tokens", type=click.IntRange(min=3), help="Cut longer texts.  [default: as the run]")
+@click.option("--batch-tokens", type=click.IntRange(min=1), default=4096, show_default=True)
+@click.option("--bootstrap", "n_bootstrap", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option("--permutations", "n_permutations", type=click.IntRange(min=1), default=9999, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done and how long it would take; write nothing.")
+@store_option
+def perturb(
+    model: str,
+    query: str | None,
+    doses: tuple[float, ...],
+    controls: tuple[Any, ...],
+    dry_run: bool,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Perturb neurons of MODEL and measure the damage to every function.
+
+    Whose: experts of each function (--functional), its top neurons (--top), or what SQL yields (--query). Controls,
+    as many neurons drawn at random or among like ones, are run beside; perturbation_effects holds the matrix.
+    """
+    from ..analysis.perturbation.settings import PerturbationSettings
+    from ..analysis.perturbation.study import plan_perturbation, study_perturbation
+    from ..ingest.progress import LineProgress, show_progress
+
+    names = ("run", "corpus", "revision", "random_init", "name", "device")
+    arguments: dict[str, Any] = {name: options.pop(name) for name in names}
+    settings = PerturbationSettings(
+        query=sys.stdin.read() if query == "-" else query, doses=doses or None, controls=controls or None, **options
+    )
+    arguments |= {"store": chosen_store(), "settings": settings}
+    if dry_run:
+        click.echo(plan_perturbation(model, **arguments, progress=LineProgress()).describe())
+        return
+    with show_progress() as progress:
+        report = study_perturbation(model, **arguments, progress=progress)
+    click.echo(report.describe())
+    with open_database() as database:
+        print_rows(database.sql(_SUMMARY, {"study": report.perturbation_id}), None, None)

@@ -1,0 +1,185 @@
+"""Whole experts are routed away from; what is no whole expert is refused."""
+
+import copy
+
+import polars as pl
+import pytest
+import torch
+import transformers
+from torch import Tensor, nn
+
+from neuronlake.analysis.perturbation.intervention import perturb
+from neuronlake.errors import AnalysisError, IngestError
+
+WIDTH, N_EXPERTS = 24, 4
+CONSTANTS = {"vocab_size": 50, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+MIXTURE = {
+    **CONSTANTS, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "num_experts": N_EXPERTS, "num_experts_per_tok": 2,
+}  # fmt: skip
+KINDS = {
+    "olmoe": (transformers.OlmoeForCausalLM, transformers.OlmoeConfig(**MIXTURE, intermediate_size=WIDTH)),
+    "qwen2-moe": (
+        transformers.Qwen2MoeForCausalLM,
+        transformers.Qwen2MoeConfig(
+            **MIXTURE, intermediate_size=48, moe_intermediate_size=WIDTH, shared_expert_intermediate_size=40,
+            mlp_only_layers=[0],
+        ),
+    ),
+    "switch": (
+        transformers.SwitchTransformersForConditionalGeneration,
+        transformers.SwitchTransformersConfig(
+            **CONSTANTS, d_model=32, d_ff=WIDTH, d_kv=8, num_layers=2, num_heads=4, decoder_start_token_id=0,
+            num_sparse_encoder_layers=1, num_sparse_decoder_layers=1, num_experts=N_EXPERTS, expert_capacity=3,
+        ),
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Return a function from a kind to a tiny random model, made once."""
+    made = {}
+
+    def get(kind: str) -> transformers.PreTrainedModel:
+        if kind not in made:
+            make, config = KINDS[kind]
+            with torch.random.fork_rng():
+                torch.manual_seed(3)
+                made[kind] = make(copy.deepcopy(config)).eval()
+                for name, each in made[kind].named_parameters():
+                    if "norm" not in name.lower():
+                        nn.init.normal_(each, std=0.2)
+        return made[kind]
+
+    return get
+
+
+def run(model: nn.Module) -> Tensor:
+    ids = torch.arange(24).reshape(2, 12) * 7 % 41 + 4
+    more = {"decoder_input_ids": ids[:, :5] + 1} if model.config.is_encoder_decoder else {}
+    with torch.inference_mode():
+        return model(input_ids=ids, attention_mask=torch.ones_like(ids), **more)[0]
+
+
+def rows(stack: str, layer: int, *experts: int) -> list[tuple[str, int, int]]:
+    """Return all neurons of some experts."""
+    return [(stack, layer, expert * WIDTH + unit) for expert in experts for unit in range(WIDTH)]
+
+
+def without(model: nn.Module, neurons: list[tuple[str, int, int]]) -> nn.Module:
+    """Return a copy that experts were cut out of: their weights, and their rows of the router."""
+    smaller = copy.deepcopy(model)
+    for stack, layer in {(stack, layer) for stack, layer, _ in neurons}:
+        experts = {neuron // WIDTH for of_stack, of_layer, neuron in neurons if (of_stack, of_layer) == (stack, layer)}
+        kept = sorted(set(range(N_EXPERTS)) - experts)
+        if model.config.model_type == "switch_transformers":
+            block = getattr(smaller, stack).block[layer].layer[-1].mlp
+            router, weight = block.router, block.router.classifier
+            members = [block.experts[f"expert_{expert}"] for expert in kept]
+            block.experts.clear()
+            block.experts.update({f"expert_{place}": member for place, member in enumerate(members)})
+        else:
+            block = smaller.model.layers[layer].mlp
+            router = weight = block.gate
+            for name in ("gate_up_proj", "down_proj"):
+                setattr(block.experts, name, nn.Parameter(getattr(block.experts, name).detach()[kept]))
+        weight.weight = nn.Parameter(weight.weight.detach()[kept])
+        router.num_experts = block.experts.num_experts = len(kept)
+    return smaller
+
+
+SELECTED = {
+    "olmoe": rows("decoder", 0, 1) + rows("decoder", 1, 0, 3),
+    "qwen2-moe": rows("decoder", 1, 2),
+    "switch": rows("encoder", 1, 0, 2) + rows("decoder", 1, 1),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_model_computes_as_if_it_had_no_such_experts(model, kind):
+    tiny = model(kind)
+    before = run(tiny)
+    expected = run(without(tiny, SELECTED[kind]))
+    assert not torch.allclose(expected, before, atol=1e-3)
+    with perturb(tiny, SELECTED[kind], kind="route-away"):
+        torch.testing.assert_close(run(tiny), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(run(tiny), before)
+
+
+def test_rows_come_in_any_order_and_from_any_table(model):
+    tiny = model("olmoe")
+    with perturb(tiny, SELECTED["olmoe"], kind="route-away"):
+        expected = run(tiny)
+    table = pl.DataFrame(SELECTED["olmoe"][::-1], schema=["stack", "layer", "neuron"], orient="row")
+    with perturb(tiny, table, kind="route-away"):
+        assert torch.equal(run(tiny), expected)
+
+
+def test_no_neurons_leave_the_same_bits(model):
+    tiny = model("olmoe")
+    before = run(tiny)
+    with perturb(tiny, [], kind="route-away"):
+        assert torch.equal(run(tiny), before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_model_is_itself_again_after_an_exception(model, kind):
+    tiny = model(kind)
+    before = run(tiny)
+    with pytest.raises(RuntimeError), perturb(tiny, SELECTED[kind], kind="route-away"):
+        tiny(input_ids=torch.zeros(1, 2))  # no integers
+    assert torch.equal(run(tiny), before)
+    for each in tiny.modules():
+        assert "forward" not in vars(each)
+        assert not each._forward_pre_hooks
+        assert not each._forward_hooks
+
+
+def test_it_goes_together_with_other_kinds(model):
+    tiny = model("olmoe")
+    away, zeroed = rows("decoder", 0, 1), [("decoder", 0, 2 * WIDTH + 5), ("decoder", 1, 7)]
+    smaller = without(tiny, away)
+    with torch.no_grad():
+        smaller.model.layers[0].mlp.experts.down_proj[1, :, 5] = 0  # expert 2 is the second of those left
+        smaller.model.layers[1].mlp.experts.down_proj[0, :, 7] = 0
+    with perturb(tiny, away, kind="route-away"), perturb(tiny, zeroed, kind="zero"):
+        torch.testing.assert_close(run(tiny), run(smaller), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "neurons", "message"),
+    [
+        (
+            "olmoe",
+            rows("decoder", 0, 2) + rows("decoder", 1, 1)[3:],
+            "^decoder layer 1, expert 1: 3 of its 24 neurons are missing; route-away takes whole experts$",
+        ),
+        (
+            "qwen2-moe",
+            [("decoder", 0, 7)],
+            "^decoder layer 0, neuron 7 is of no routed expert: every token passes it, .* route away from it$",
+        ),
+        ("qwen2-moe", [*rows("decoder", 1, 0), ("decoder", 1, 4 * WIDTH)], "^decoder layer 1, neuron 96 is of no"),
+        ("switch", [("encoder", 0, 3)], "^encoder layer 0, neuron 3 is of no routed expert"),
+    ],
+)
+def test_neurons_that_are_no_whole_experts_are_refused(model, kind, neurons, message):
+    with pytest.raises(AnalysisError, match=message), perturb(model(kind), neurons, kind="route-away"):
+        pytest.fail("is refused before anything runs")
+
+
+def test_too_few_experts_left_are_refused(model):
+    with (
+        pytest.raises(IngestError, match="1 of 4 experts are left, its router sends a token to 2"),
+        perturb(model("olmoe"), rows("decoder", 1, 0, 1, 2), kind="route-away"),
+    ):
+        pytest.fail("is refused before anything runs")
+
+
+def test_it_has_no_scale(model):
+    with (
+        pytest.raises(AnalysisError, match=r"the kind route-away has no scale, 4\.0 was given; noise and shuffle have"),
+        perturb(model("olmoe"), SELECTED["olmoe"], kind="route-away", scale=4.0),
+    ):
+        pytest.fail("is refused before anything runs")
