@@ -15,7 +15,7 @@ from . import rows
 from .feed_forwards import Layer
 from .labels import LabelIndex
 from .layers import find_layers
-from .models import Model, first_position, load
+from .models import Model, first_position, load, start_token
 from .progress import Progress
 from .settings import Resources, Settings
 from .sites import Router, check_site
@@ -143,7 +143,7 @@ def prepare(
     targets = None
     if len(loaded.parts) > 1:
         targets = tokenize_targets(
-            stored, loaded.tokenizer, start_token=_start_token(loaded), max_tokens=settings.max_tokens
+            stored, loaded.tokenizer, start_token=start_token(loaded), max_tokens=settings.max_tokens
         )
         if targets.n_truncated:
             progress.note(f"{targets.n_truncated:,} targets are cut at {settings.max_tokens} tokens")
@@ -195,14 +195,6 @@ def _select(every: tuple[Layer, ...], chosen: tuple[int, ...] | None) -> tuple[L
 def _router(settings: Settings, layers: tuple[Layer, ...]) -> Router | None:
     """Return how experts are read, None where there are none to read: asking means nothing there."""
     return settings.router if any(layer.bank for layer in layers) else None
-
-
-def _start_token(model: Model) -> int:
-    for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id"):
-        token = getattr(model.config, name, None)
-        if isinstance(token, int):
-            return token
-    raise IngestError(f"model {model.name}: its configuration names no token for its decoder to start with")
 
 
 def _position_limit(model: Model) -> int:

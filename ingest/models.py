@@ -30,10 +30,11 @@ from ..errors import IngestError, UnknownNameError, one_line
 from .adjustments import adjust
 from .devices import device_map, place
 from .feed_forwards import Stack
+from .heads import body_of, check_head, head_class
 from .trials import is_causal, sees_padding
 from .weights import plain
 
-__all__ = ["DType", "Model", "Part", "body_parts", "first_position", "load", "parse_step", "stack_parts"]
+__all__ = ["DType", "Model", "Part", "body_parts", "first_position", "load", "parse_step", "stack_parts", "start_token"]
 
 DType = Literal["float32", "bfloat16", "float16"]
 
@@ -92,6 +93,8 @@ class Model:
         Whether a text's states depend on its padding, so that texts must run unpadded.
     notice
         What the caller should be told about the choice of body, None if nothing.
+    head
+        The whole model with its language-model head, `module` within it, if it was asked for.
     """
 
     name: str
@@ -105,6 +108,7 @@ class Model:
     seed: int | None
     sees_padding: bool
     notice: str | None
+    head: PreTrainedModel | None
 
 
 def load(
@@ -116,6 +120,7 @@ def load(
     dtype: DType = "float32",
     device: str = "cpu",
     with_decoder: bool = False,
+    with_head: bool = False,
 ) -> Model:
     """Load a model ready to be measured.
 
@@ -136,16 +141,21 @@ def load(
         Torch device, or ``split`` for all GPUs.
     with_decoder
         Whether an encoder-decoder is run whole, which takes decoder inputs, or its encoder alone.
+    with_head
+        Whether the language-model head is loaded too; all else is as without it, the digest of the weights included.
 
     Raises
     ------
     IngestError
-        If it is not there, is no text model, lacks weights, or holds NaN or infinite weights.
+        If it is not there, is no text model, lacks weights, or holds NaN or infinite weights. A head that was asked
+        for must be the checkpoint's own.
     """
     source = _locate(model, revision)
     label = name or source.name
     with _quietly():
-        return _load(source, model, label, revision, random_init, dtype, device, with_decoder=with_decoder)
+        return _load(
+            source, model, label, revision, random_init, dtype, device, with_decoder=with_decoder, with_head=with_head
+        )
 
 
 def _load(
@@ -158,6 +168,7 @@ def _load(
     device: str,
     *,
     with_decoder: bool,
+    with_head: bool,
 ) -> Model:
     config = _from_hub(AutoConfig, source, model)
     tokenizer = _from_hub(AutoTokenizer, source, model)
@@ -165,21 +176,30 @@ def _load(
         raise IngestError(
             f"model {label}: its tokenizer {type(tokenizer).__name__} is not a fast one, which spans need"
         )
+    if with_head and random_init is not None:
+        raise IngestError(f"model {label} cannot predict tokens: its weights are random, and so would be its head")
     if random_init is None:
-        whole = _load_weights(source, model, dtype, device if hasattr(config, "quantization_config") else None)
+        kind = head_class(config, label) if with_head else AutoModel
+        whole = _load_weights(source, model, kind, dtype, device if hasattr(config, "quantization_config") else None)
         stored_revision = revision or "main"
         step = parse_step(stored_revision)
     else:
         whole = _initialise(config, random_init, label, dtype)
         stored_revision = f"random-{random_init}"
         step = 0
-    whole, notice = _text_model(whole, label)
+    head = whole if with_head else None
+    is_placed = getattr(whole, "is_quantized", False)
+    whole, notice = _text_model(whole if head is None else body_of(head), label)
     digest = _digest(whole, label)
     body, parts = stack_parts(whole, with_decoder=with_decoder)
-    body = body.eval() if getattr(whole, "is_quantized", False) else place(body.eval(), device, label)
+    body = body.eval()
+    if not is_placed:
+        place(body if head is None else head, device, label)
     notice = "; ".join(filter(None, (notice, *adjust(body, label)))) or None
     if not whole.config.is_encoder_decoder:
         parts = (replace(parts[0], stack="decoder" if is_causal(body, label) else "encoder"),)
+        if head is not None:
+            check_head(head, parts[0].stack, label)
     _check_vocabulary(tokenizer, whole.config, label)
     return Model(
         name=label,
@@ -193,6 +213,7 @@ def _load(
         seed=random_init,
         sees_padding=sees_padding(body.get_submodule(parts[0].path), label),
         notice=notice,
+        head=head,
     )
 
 
@@ -214,6 +235,21 @@ def first_position(module: nn.Module) -> int:
         if path.endswith("position_embeddings") and isinstance(each, nn.Embedding) and each.padding_idx is not None:
             return each.padding_idx + 1
     return 0
+
+
+def start_token(model: Model) -> int:
+    """Return what the decoder of an encoder-decoder starts with.
+
+    Raises
+    ------
+    IngestError
+        If its configuration names none.
+    """
+    for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id"):
+        token = getattr(model.config, name, None)
+        if isinstance(token, int):
+            return token
+    raise IngestError(f"model {model.name}: its configuration names no token for its decoder to start with")
 
 
 @contextlib.contextmanager
@@ -274,11 +310,11 @@ def _from_hub(kind: type, source: _Source, model: str) -> Any:  # noqa: ANN401 -
         raise IngestError(f"cannot load model {model!r} ({where}): {one_line(error)}") from error
 
 
-def _load_weights(source: _Source, model: str, dtype: DType, quantised_to: str | None) -> PreTrainedModel:
+def _load_weights(source: _Source, model: str, kind: type, dtype: DType, quantised_to: str | None) -> PreTrainedModel:
     # Quantised weights cannot be moved afterwards: they are put on their device as they are read.
     placed = {} if quantised_to is None else {"device_map": device_map(quantised_to)}
     try:
-        whole, found = AutoModel.from_pretrained(
+        whole, found = kind.from_pretrained(  # type: ignore[attr-defined]
             source.path, **source.arguments, **placed, dtype=getattr(torch, dtype), output_loading_info=True
         )
     except (*_LOADING_ERRORS, RuntimeError, SafetensorError) as error:
@@ -287,8 +323,9 @@ def _load_weights(source: _Source, model: str, dtype: DType, quantised_to: str |
         raise IngestError(f"cannot load the weights of model {model!r}: {why}") from error
     missing = sorted(key for key in found["missing_keys"] if not _OPTIONAL_WEIGHTS.search(key))
     if missing:
+        without = ":" if kind is AutoModel else " cannot predict tokens:"
         raise IngestError(
-            f"model {model!r}: the checkpoint lacks {len(missing)} weights of {type(whole).__name__}, "
+            f"model {model!r}{without} the checkpoint lacks {len(missing)} weights of {type(whole).__name__}, "
             f"{missing[0]} the first; they would have been random"
         )
     return whole  # type: ignore[no-any-return]

@@ -161,9 +161,9 @@ def plan_cells(
                 short[settings.selection, dose] = short.get((settings.selection, dose), 0) + 1
                 continue
             doses[dose] = n
-            cells.append(Cell(each, dose, _whole(population, each, n)))
+            cells.append(Cell(each, dose, n))
     if not cells:
-        most = max(len(each.rows) for each in own)
+        most = max((len(each.rows) for each in own), default=0)
         raise AnalysisError(
             f"no source has neurons enough for a dose: the most is {most:,} of {len(population):,} neurons"
         )
@@ -177,7 +177,7 @@ def plan_cells(
             if n > len(each.rows):
                 short[each.selection, dose] = short.get((each.selection, dose), 0) + 1
                 continue
-            cells.append(Cell(each, dose, _whole(population, each, n)))
+            cells.append(Cell(each, dose, n))
     for (selection, dose), n_short in sorted(short.items()):
         note(f"{n_short:,} {selection} sets have fewer neurons than a dose of {dose:g} takes, and are left out there")
     return cells
@@ -188,12 +188,4 @@ def _doses(population: Population, own: Ranking, settings: PerturbationSettings)
         yield len(own.rows) / len(population), len(own.rows)
         return
     for dose in settings.doses:
-        yield dose, max(1, round(dose * len(population)))
-
-
-def _whole(population: Population, each: Ranking, n: int) -> int:
-    """Return how many of the first n neurons are whole units, or those of the first unit if none is."""
-    unit = population.unit[each.rows]
-    ends = np.flatnonzero(np.append(unit[1:] != unit[:-1], True)) + 1
-    within = ends[ends <= n]
-    return int(within[-1] if len(within) else ends[0])
+        yield dose, population.n_neurons(dose)

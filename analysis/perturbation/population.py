@@ -25,7 +25,7 @@ class Population:
         Which layer each is in, 0 for the first studied. [neurons]
     unit
         What is drawn as one: the neuron itself, or its native expert where the router is told to avoid experts.
-        Numbered in the order of rows; a unit's neurons lie together. [neurons]
+        Numbered in the order of rows; a unit's neurons lie together, and all have as many. [neurons]
     energy
         Mean square of each neuron's pooled activation times the squared norm of its output weights: how much it writes
         to the residual stream. [neurons]
@@ -38,6 +38,15 @@ class Population:
 
     def __len__(self) -> int:
         return len(self.unit)
+
+    @property
+    def unit_size(self) -> int:
+        """Neurons of a unit."""
+        return len(self) // (int(self.unit[-1]) + 1)
+
+    def n_neurons(self, dose: float) -> int:
+        """Return how many neurons a share of all is: whole units, one at least."""
+        return max(1, round(dose * len(self) / self.unit_size)) * self.unit_size
 
     def rows(self, keys: pl.DataFrame, owner: str) -> NDArray[np.int64]:
         """Return the rows of some neurons, in their order.
@@ -99,7 +108,7 @@ def read_population(
     Raises
     ------
     AnalysisError
-        If the run lacks a layer asked for, or has no neurons or no native experts.
+        If the run lacks a layer asked for, has no neurons or no native experts, or experts of several sizes.
     """
     query = """
         select stack, layer, neuron, native_expert, mean, std,
@@ -120,10 +129,17 @@ def read_population(
     if neurons.is_empty():
         what = "neurons of native experts in these layers" if by_native_expert else "neurons"
         raise AnalysisError(f"run {run_id} has no {what}")
-    unit = pl.struct("stack", "layer", "native_expert" if by_native_expert else "neuron")
+    parts = pl.struct("stack", "layer", "native_expert" if by_native_expert else "neuron")
+    unit = neurons.select(parts.rle_id().cast(pl.Int64)).to_series().to_numpy()
+    sizes = np.unique(np.bincount(unit))
+    if len(sizes) > 1:
+        raise AnalysisError(
+            f"the native experts of run {run_id} have {sizes[0]:,} to {sizes[-1]:,} neurons; a study takes layers with "
+            "experts of one size"
+        )
     return Population(
         neurons=neurons.drop("native_expert", "energy"),
         layer=neurons.select(pl.struct("stack", "layer").rle_id().cast(pl.Int64)).to_series().to_numpy(),
-        unit=neurons.select(unit.rle_id().cast(pl.Int64)).to_series().to_numpy(),
+        unit=unit,
         energy=neurons["energy"].to_numpy(),
     )

@@ -142,6 +142,11 @@ def prepare(
         partition_id = str(partition["partition_id"])
         if partition["model"] != found["model"]:
             raise AnalysisError(f"partition {partition_id} is of {partition['model']}, run {found['run_id']} is not")
+        if settings.kind == "route-away" and partition["method"] != "native":
+            raise AnalysisError(
+                f"the kind route-away takes whole native experts, and partition {partition_id} is by "
+                f"{partition['method']}"
+            )
         if partition["half"] in ("all", "b"):
             progress.note(
                 f"partition {partition_id} was made of scores on the half that is read out: what it shows is not "
@@ -246,7 +251,7 @@ def _sources(
     run_id = str(run["run_id"])
     measured = set(database.sql("select family, function from run_functions where run_id = ?", [run_id]).rows())
     functions = _wanted([each for each in readout.functions if each in measured], settings)
-    n_most = max(1, round(max(settings.doses or (1.0,)) * len(population)))
+    n_most = population.n_neurons(max(settings.doses or (1.0,)))
     if partition_id is None:
         return top_sources(database, run_id, population, functions, n_most), None
     sources, nonfunctional = expert_sources(database, run_id, partition_id, population, functions, n_most)

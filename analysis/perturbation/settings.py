@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ...errors import AnalysisError, UnknownNameError
-from .kinds import PerturbationKind
+from .kinds import PerturbationKind, check_kind
 from .readout import ReadoutKind
 
 __all__ = ["Control", "PerturbationSettings", "Selection"]
@@ -96,8 +96,13 @@ class PerturbationSettings:
                 raise UnknownNameError("control", control, get_args(Control))
             if control in self._impossible:
                 raise AnalysisError(f"the control {control} is not possible: {self._impossible[control]}")
+        check_kind(self.kind, scale=self.factor)
         if self.kind == "clamp" and self.query is None:
             raise AnalysisError("the kind clamp holds neurons at a column value, which only a query yields")
+        if self.kind == "route-away" and self.is_top:
+            raise AnalysisError("the kind route-away takes whole native experts, which top neurons are not")
+        if self.query is not None and (self.families or self.functions):
+            raise AnalysisError("families and functions choose among those of a run; the query itself names its own")
         for dose in self.doses or ():
             if not 0 < dose <= 1:
                 raise AnalysisError(f"a dose is {dose}; doses are shares of neurons, above 0 and up to 1")

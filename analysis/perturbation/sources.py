@@ -70,7 +70,7 @@ def top_sources(
             neuron,
         from neuron_scores
         where run_id = $run
-            and list_contains($layers, layer)
+            and list_contains($layers, stack || ' ' || layer)
             and list_contains($functions, family || '/' || function)
             and ranking_half_a is not null
         qualify row_number() over (
@@ -225,7 +225,8 @@ def query_sources(database: Database, query: str, population: Population, kind: 
     QueryError
         If the SQL is wrong.
     AnalysisError
-        If it yields no rows, lacks a column, yields a neuron that is not studied, or one of a source twice.
+        If it yields no rows, lacks a column, yields a neuron that is not studied, or one of a source twice, or if
+        whole native experts are drawn and it does not yield them one after the other.
     """
     owner = "the query"
     rows = database.sql(query).arrow()
@@ -254,13 +255,22 @@ def query_sources(database: Database, query: str, population: Population, kind: 
                 f"the query yields {stack} layer {layer}, neuron {neuron} more than once for {family}/{function}; "
                 "is it of several runs?"
             )
+        ranking = each["row"].to_numpy()
+        unit = population.unit[ranking]
+        size = population.unit_size
+        if len(unit) % size or (unit.reshape(-1, size) != unit[::size, None]).any():
+            raise AnalysisError(
+                f"the query does not yield whole native experts one after the other, {size:,} neurons each, for "
+                f"{family}/{function}; route-away takes whole experts"
+            )
         levels = each["level"].to_numpy() if "level" in each.columns else None
-        sources.append(Source(family, function, each["row"].to_numpy(), levels))
+        sources.append(Source(family, function, ranking, levels))
     return sources
 
 
-def _layers(population: Population) -> list[int]:
-    return population.neurons["layer"].unique().to_list()
+def _layers(population: Population) -> list[str]:
+    layers = population.neurons.select("stack", "layer").unique().rows()
+    return [f"{stack} {layer}" for stack, layer in layers]
 
 
 def _joined(functions: Sequence[tuple[str, str]]) -> list[str]:

@@ -13,7 +13,7 @@ from .intervention import perturb
 from .preparation import Study, prepare
 from .settings import PerturbationSettings
 from .study_rows import Reading, write_study
-from .values import CellValues, earlier_values
+from .values import CellValues, earlier_values, known_cells
 
 __all__ = ["PerturbationPlan", "PerturbationReport", "plan_perturbation", "study_perturbation"]
 
@@ -228,15 +228,7 @@ def plan_perturbation(
         n_cells: dict[str, int] = {"none": 1}
         for cell in study.cells:
             n_cells[cell.ranking.selection] = n_cells.get(cell.ranking.selection, 0) + 1
-        query = """
-            select count(*) from (
-                select distinct cell_id
-                from perturbations
-                inner join perturbation_studies using (perturbation_id)
-                where list_contains($cells, cell_id)
-            )
-        """
-        n_known = database.sql(query, {"cells": ids}).pl().item()
+        known = known_cells(database, ids)
         return PerturbationPlan(
             perturbation_id=study.perturbation_id,
             is_new=database.store.commit(study.perturbation_id) is None,
@@ -246,7 +238,7 @@ def plan_perturbation(
             n_instances=len(study.readout.instance_id),
             n_texts=study.n_texts,
             n_cells=n_cells,
-            n_cells_known=n_known,
+            n_cells_known=sum(cell_id in known for cell_id in ids),
             cell_s=cell_s,
         )
 

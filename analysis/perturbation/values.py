@@ -1,6 +1,7 @@
 """What was read in each cell of a study, kept on disk while it runs, and found again in earlier studies."""
 
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ...queries.database import Database
 from ...schema.store import neuronlake_version
 from .cells import SHARED
 
-__all__ = ["CellValues", "earlier_values"]
+__all__ = ["CellValues", "earlier_values", "known_cells"]
 
 
 class CellValues:
@@ -29,12 +30,12 @@ class CellValues:
 
     def get(self, cell_id: str) -> NDArray[np.float32] | None:
         """Return the values of a cell, None if it was not read yet. [functions or 1, instances]."""
-        path = self._path(cell_id)
         try:
-            with np.load(path) as found:
+            # Opened here, as numpy leaves a file open that is no archive.
+            with self._path(cell_id).open("rb") as file, np.load(file) as found:
                 values: NDArray[np.float32] = found["values"]
-        except (FileNotFoundError, zipfile.BadZipFile, ValueError, EOFError, KeyError):
-            return None  # not there, or cut short when the machine went down: it is read again
+        except (FileNotFoundError, zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError):
+            return None  # not there, or not written out when the machine went down: it is read again
         return values
 
     def put(self, cell_id: str, values: NDArray[np.float32]) -> None:
@@ -47,6 +48,32 @@ class CellValues:
 
     def _path(self, cell_id: str) -> Path:
         return self._folder / f"{cell_id}.npz"
+
+
+def known_cells(database: Database, cell_ids: Iterable[str]) -> Mapping[str, str]:
+    """Return which cells earlier studies of the store have read, by this version of neuronlake.
+
+    Parameters
+    ----------
+    database
+        The store.
+    cell_ids
+        The cells wanted.
+
+    Returns
+    -------
+    known
+        By cell_id, the perturbation_id of a study that has read it.
+    """
+    query = """
+        select cell_id, any_value(perturbation_id) as perturbation_id
+        from (select distinct cell_id, perturbation_id from perturbations)
+        inner join perturbation_studies using (perturbation_id)
+        where neuronlake_version = $version and list_contains($cells, cell_id)
+        group by cell_id
+    """
+    rows = database.sql(query, {"version": neuronlake_version(), "cells": list(cell_ids)}).pl()
+    return dict(rows.select("cell_id", "perturbation_id").rows())
 
 
 def earlier_values(
@@ -76,22 +103,15 @@ def earlier_values(
     values
         By cell_id. [functions or 1, instances] each
     """
-    studies = """
-        select cell_id, any_value(perturbation_id) as perturbation_id
-        from (select distinct cell_id, perturbation_id from perturbations)
-        inner join perturbation_studies using (perturbation_id)
-        where neuronlake_version = $version and list_contains($cells, cell_id)
-        group by cell_id
-    """
-    known = database.sql(studies, {"version": neuronlake_version(), "cells": list(cell_ids)}).pl()
-    if known.is_empty():
+    known = known_cells(database, cell_ids)
+    if not known:
         return {}
     query = """
         select cell_id, target_family, target_function, instance_id, value
         from perturbed_instances
         where list_contains($keys, perturbation_id || cell_id)
     """
-    keys = known.select(pl.col("perturbation_id") + pl.col("cell_id")).to_series().to_list()
+    keys = [perturbation_id + cell_id for cell_id, perturbation_id in known.items()]
     rows = database.sql(query, {"keys": keys}).pl()
     place = pl.DataFrame({"instance_id": instance_id, "column": np.arange(len(instance_id))})
     names = list(functions) if len(baseline) > 1 else [(SHARED, SHARED)]
@@ -105,7 +125,7 @@ def earlier_values(
     rows = rows.join(place, on="instance_id").join(row, on=["target_family", "target_function"])
     changed = {str(each["cell_id"][0]): each for each in rows.partition_by("cell_id")}
     values = {}
-    for cell_id in known["cell_id"]:
+    for cell_id in known:
         values[cell_id] = baseline.copy()
         if cell_id in changed:
             each = changed[cell_id]

@@ -213,6 +213,34 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
     with store.job("4444444444444444", kind="alignment") as job:
         job.write("alignments", _table("alignments", 3, aligned))
         job.commit()
+    # A study of one source's neurons at one dose, read out on it and on one other function.
+    studied = {
+        "perturbation_id": "5555555555555555",
+        "run_id": "bbbbbbbbbbbbbbbb",
+        "model": "tiny",
+        "revision": "step1000",
+        "step": 1000,
+        "selection": "functional",
+        "source_family": "knowledge",
+        "source_function": "capital",
+        "dose": 0.1,
+        "target_family": "knowledge",
+        "target_function": ["capital", "currency"],
+        "control": "random",
+        "is_on_target": [True, False],
+        "effect": [0.3, 0.1],
+        "difference": [0.3, 0.1],
+        "p_texts": [0.001, 0.2],
+        "p_sets": [0.01, 0.3],
+        "selectivity": [0.2, None],
+        "selectivity_p_texts": [0.001, None],
+        "selectivity_p_sets": [0.02, None],
+    }
+    with store.job("5555555555555555", kind="perturbation") as job:
+        for name, n_rows in (("perturbation_contrasts", 2), ("perturbations", 2)):
+            job.write(name, _table(name, n_rows, studied))
+        job.write("perturbation_studies", _table("perturbation_studies", 1, studied))
+        job.commit()
     return store
 
 

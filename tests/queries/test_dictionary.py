@@ -13,7 +13,7 @@ def test_tables_are_listed_with_the_rows_they_hold(filled: Store, database: Data
     assert list(found) == list(TABLES)
     n_rows = database.sql("select count(*) from neuron_functions").rows()[0][0]
     assert found["neuron_functions"]["n_rows"] == n_rows
-    assert found["perturbations"]["n_files"] == 0
+    assert found["perturbations"]["n_files"] == 1
     assert found["runs"]["grain"] == "run_id"
 
 

@@ -1,0 +1,212 @@
+"""Resampling of texts: what the effects of perturbations would have been, had other texts been read."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from ...errors import AnalysisError
+
+__all__ = ["Resampling"]
+
+_N_STRATA = 2  # negatives, positives
+_BLOCK_SIZE = 1 << 22  # floats of a block of permuted effects: small enough to stay near the processor
+
+
+class Resampling:
+    """The texts of a study, their bootstrap resamples and their permutations: the same for all of its cells.
+
+    The effect of a cell on a function is the mean, over the function's strata (positives and negatives), of the mean
+    damage within the stratum. Instances of one text hang together, so it is texts that are resampled.
+
+    A cell is reduced at once to the sums of its damage by text, function and stratum, which is all that is needed.
+
+    Parameters
+    ----------
+    strata
+        1 positives, 0 negatives, -1: the instance is not of the function. [functions, instances]
+    text
+        The text of each instance: any numbers. [instances]
+    n_bootstrap
+        Resamples of the texts, with replacement, behind intervals.
+    n_permutations
+        Permutations behind p values.
+    seed
+        Of both.
+
+    Attributes
+    ----------
+    is_defined
+        Whether a resample holds instances of each stratum that the function has. [resamples, functions]
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or a function has no instance.
+    AnalysisError
+        If some function's strata are in no resample together.
+    """
+
+    is_defined: NDArray[np.bool_]
+
+    def __init__(
+        self, strata: NDArray[np.int8], text: NDArray[np.integer], *, n_bootstrap: int, n_permutations: int, seed: int
+    ) -> None:
+        if strata.ndim != 2 or text.shape != strata.shape[1:]:
+            raise ValueError(f"strata of shape {strata.shape} and texts of shape {text.shape}")
+        if not (strata >= 0).any(axis=1).all():
+            raise ValueError("a function has no instance")
+        texts, place = np.unique(text, return_inverse=True)
+        self._shape = (len(texts), len(strata), _N_STRATA)
+        self._function, self._instance = np.nonzero(strata >= 0)
+        stratum = strata[self._function, self._instance].astype(np.int64)
+        self._code = (place[self._instance] * len(strata) + self._function) * _N_STRATA + stratum
+        self._n_permutations = n_permutations
+        self._seed = seed
+
+        counts = np.bincount(self._code, minlength=int(np.prod(self._shape))).reshape(self._shape)
+        n_instances = counts.sum(axis=0)  # [functions, strata]
+        n_strata = (n_instances > 0).sum(axis=1, keepdims=True)
+        # Sums of damage times these, added up, are the mean over strata of the mean within: for the texts as they are,
+        # and for each resample, which has its own counts. A stratum that is nowhere has no part in it.
+        self._weight = 1 / (n_strata * np.where(n_instances > 0, n_instances, 1))
+        generator = np.random.default_rng((seed, 0))
+        drawn = generator.multinomial(len(texts), np.full(len(texts), 1 / len(texts)), size=n_bootstrap)
+        self._drawn = drawn.astype(np.float32)  # [resamples, texts]
+        resampled = (self._drawn @ counts.reshape(len(texts), -1).astype(np.float32)).reshape(-1, *self._shape[1:])
+        self.is_defined = ((resampled > 0) | (n_instances == 0)).all(axis=2)
+        if not self.is_defined.any(axis=0).all():
+            raise AnalysisError(
+                f"none of {n_bootstrap:,} resamples of {len(texts):,} texts holds all strata of some function; "
+                "more resamples or more texts are needed"
+            )
+        self._resampled_weight = (1 / (n_strata * np.where(resampled > 0, resampled, 1))).astype(np.float32)
+        # Equally spaced probabilities in random order: as good as draws, and a quantile of them is exact.
+        self._probability = generator.permutation((np.arange(n_bootstrap) + 0.5) / n_bootstrap)
+        self._student_draws: dict[int, NDArray[np.float64]] = {0: np.zeros(n_bootstrap)}
+
+    def reduce(self, damage: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return the sums of a cell's damage by text.
+
+        Parameters
+        ----------
+        damage
+            How much worse each instance is read than before, in the readout's unit. [functions, instances], or
+            [1, instances] where all functions read the same of an instance.
+
+        Returns
+        -------
+        sums
+            [texts, functions, strata]
+        """
+        row = self._function if len(damage) > 1 else 0
+        sums = np.bincount(self._code, damage[row, self._instance], minlength=int(np.prod(self._shape)))
+        return sums.reshape(self._shape).astype(np.float32)
+
+    def effects(self, sums: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the effect on each function.
+
+        Parameters
+        ----------
+        sums
+            What `reduce` returned. [texts, functions, strata]
+
+        Returns
+        -------
+        effects
+            [functions]
+        """
+        effects: NDArray[np.float64] = (sums.sum(axis=0, dtype=np.float64) * self._weight).sum(axis=1)
+        return effects
+
+    def contributions(self, sums: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what each text adds to each effect: the effect is the sum over texts.
+
+        Parameters
+        ----------
+        sums
+            What `reduce` returned. [texts, functions, strata]
+
+        Returns
+        -------
+        contributions
+            [texts, functions]
+        """
+        contributions: NDArray[np.float32] = (sums * self._weight).sum(axis=2).astype(np.float32)
+        return contributions
+
+    def bootstrap(self, sums: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the effects in each resample of the texts.
+
+        Within a resample the means are over the instances it holds, as often as it holds them. Resamples are the same
+        for all cells, so that differences between cells are paired.
+
+        Parameters
+        ----------
+        sums
+            What `reduce` returned. [texts, functions, strata]
+
+        Returns
+        -------
+        effects
+            NaN where a stratum of the function is empty (see `is_defined`). [resamples, functions]
+        """
+        resampled = (self._drawn @ sums.reshape(len(sums), -1)).reshape(-1, *self._shape[1:])
+        effects: NDArray[np.float32] = (resampled * self._resampled_weight).sum(axis=2)
+        effects[~self.is_defined] = np.nan
+        return effects
+
+    def student(self, degrees_of_freedom: int) -> NDArray[np.float64]:
+        """Return a draw from Student's distribution for each resample; zeros for 0 degrees of freedom. [resamples]."""
+        if degrees_of_freedom not in self._student_draws:
+            self._student_draws[degrees_of_freedom] = stats.t.ppf(self._probability, degrees_of_freedom)
+        return self._student_draws[degrees_of_freedom]
+
+    def permutation_test(
+        self,
+        contributions: NDArray[np.float32],
+        contrast: Callable[[NDArray[np.floating], int], Sequence[NDArray[np.floating]]],
+    ) -> tuple[NDArray[np.float64], ...]:
+        """Test contrasts of effects against the same with before and after swapped at random, text by text.
+
+        Swapped are all instances of a text together, in all cells alike. As contrasts are linear in effects, those of
+        permuted texts are contrasts of permuted effects, and a cell is permuted once however many contrasts it is in.
+
+        Parameters
+        ----------
+        contributions
+            What each text adds to the effects of each cell, or mean of cells. [texts, cells, functions]
+        contrast
+            Returns contrasts, each an array [n, ...], of effects [n, cells, functions]: sums of effects with weights
+            that add up by a sign, -1 as a rule; +1 makes of all a sum, to tell how large rounding errors may be.
+
+        Returns
+        -------
+        p_values
+            Two-sided, (1 + permutations as far from 0) / (1 + permutations), 1 where the contrast is exactly 0; an
+            array [...] for each that `contrast` returns.
+        """
+        n_texts, n_cells, n_functions = contributions.shape
+        columns = contributions.reshape(n_texts, -1)
+        # Ties are common, as instances are right or wrong: what differs by rounding only counts as equal.
+        sizes = np.abs(columns).sum(axis=0, dtype=np.float64).reshape(1, n_cells, n_functions)
+        slack = np.finfo(np.float32).eps * np.sqrt(n_texts)
+        effects = columns.sum(axis=0, dtype=np.float64).reshape(1, n_cells, n_functions)
+        thresholds = [
+            (np.abs(observed) - slack * size).astype(np.float32)
+            for observed, size in zip(contrast(effects, -1), contrast(sizes, 1), strict=True)
+        ]
+        reached = [np.zeros(threshold.shape[1:], dtype=np.int64) for threshold in thresholds]
+        for signs in self._signs(max(1, _BLOCK_SIZE // columns.shape[1])):
+            permuted = (signs @ columns).reshape(-1, n_cells, n_functions)
+            for count, value, threshold in zip(reached, contrast(permuted, -1), thresholds, strict=True):
+                count += np.count_nonzero(np.abs(value) >= threshold, axis=0)
+        return tuple((1 + count) / (1 + self._n_permutations) for count in reached)
+
+    def _signs(self, block: int) -> Iterator[NDArray[np.float32]]:
+        """Yield -1 or 1 of each text, for `block` permutations at a time. [permutations, texts]."""
+        generator = np.random.default_rng((self._seed, 1))
+        for start in range(0, self._n_permutations, block):
+            size = (min(block, self._n_permutations - start), self._shape[0])
+            yield (2 * generator.integers(0, 2, size, dtype=np.int8) - 1).astype(np.float32)

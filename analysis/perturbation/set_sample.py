@@ -1,0 +1,89 @@
+"""Control sets as a sample of all that could be drawn in the same way."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+__all__ = ["SetSample", "finite_mean", "sample"]
+
+
+@dataclass(frozen=True, slots=True)
+class SetSample:
+    """The effects of control sets, summed up.
+
+    Parameters
+    ----------
+    n_sets
+        Sets with an effect. [...]
+    mean
+        Mean effect, NaN of none. [...]
+    deviation
+        Standard deviation, unbiased in its square: 0 of equal effects and of fewer than two. [...]
+    resolution
+        Largest difference that may be owed to rounding.
+    """
+
+    n_sets: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+    resolution: float
+
+    @property
+    def standard_error(self) -> NDArray[np.float64]:
+        """Standard error of the mean as that of all sets that could have been drawn. [...]."""
+        return self.deviation / np.sqrt(np.maximum(self.n_sets, 1))
+
+    def p_value(self, own: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the two-sided p value of another effect as one more draw from what the sets are drawn from.
+
+        By Student's prediction interval for one more normal observation: t = (own - mean) / (s sqrt(1 + 1/k)) with
+        k - 1 degrees of freedom, as in Hahn, G. J. and Meeker, W. Q. (1991), Statistical Intervals, section 4.2.
+        If the sets do not differ at all, it is 1 where own is equal to them, and else NaN: nothing tells how far the
+        next set might be.
+
+        Parameters
+        ----------
+        own
+            [...]
+
+        Returns
+        -------
+        p_value
+            NaN also where there are fewer than two sets. [...]
+        """
+        distance = np.abs(own - self.mean)
+        varies = self.deviation > 0
+        scale = np.where(varies, self.deviation * np.sqrt(1 + 1 / np.maximum(self.n_sets, 1)), 1)
+        p_value = 2 * stats.t.sf(distance / scale, np.maximum(self.n_sets - 1, 1))
+        unvaried = np.where(distance <= self.resolution, 1, np.nan)
+        return np.where(self.n_sets < 2, np.nan, np.where(varies, p_value, unvaried))
+
+
+def sample(effects: NDArray[np.float64], scale: float | None = None) -> SetSample:
+    """Sum up the effects of control sets.
+
+    Parameters
+    ----------
+    effects
+        NaN where a set has none that counts. [sets, ...]
+    scale
+        Largest of the float32 numbers that they were computed from; None for their own.
+    """
+    n_sets = np.isfinite(effects).sum(axis=0)
+    mean = finite_mean(effects, axis=0)
+    squares = np.nansum((effects - mean) ** 2, axis=0)
+    deviation = np.sqrt(squares / np.maximum(n_sets - 1, 1))
+    largest = np.nanmax(np.abs(effects), initial=0) if scale is None else scale
+    resolution = float(np.finfo(np.float32).eps * largest)
+    deviation = np.where(deviation > resolution, deviation, 0)
+    return SetSample(n_sets, mean, deviation, resolution)
+
+
+def finite_mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Return the mean along an axis of what is not NaN, NaN where nothing is."""
+    n_values = np.isfinite(values).sum(axis=axis)
+    mean: NDArray[np.float64] = np.full(n_values.shape, np.nan)
+    np.divide(np.nansum(values, axis=axis), n_values, out=mean, where=n_values > 0)
+    return mean

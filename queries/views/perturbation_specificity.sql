@@ -1,0 +1,78 @@
+-- perturbation_specificity: does damaging a module damage its function, and only that?
+--
+-- One row a dose and control: doses of one study, selection and control are its dose curve. Means are over the sources
+-- that are read out as targets too; n_damaged of n_sources says how often a module's own function is damaged more than
+-- the control damages it, share_off_target_damaged how often others are, n_selective how often its own function is
+-- damaged more than the others. Damage is counted only where it is significant in perturbation_effects.
+--
+-- Grain: perturbation_id, selection, dose, control
+-- Source: perturbation_effects
+-- Columns:
+--   perturbation_id: the study
+--   run_id: the measurement the selection comes from
+--   model: hub id or folder name, as given
+--   revision: revision of the model
+--   step: training step of the revision, NULL when unknown
+--   corpus: name of the corpus that was read out
+--   kind: shuffle, noise, zero, mean, clamp or route-away
+--   scale: factor of the perturbation
+--   readout: probe, loss or choice
+--   metric: unit of effects, as read out
+--   selection: how the neurons were chosen: functional, top or query
+--   dose: share of the studied layers' neurons that were perturbed
+--   control: none, random, matched, nonfunctional or other
+--   n_sources: sources that are read out as targets too
+--   effect_on_target: damage done to the own function, mean over sources; NULL if no source is a target
+--   control_effect_on_target: damage that the control does to it, mean over sources; NULL likewise
+--   difference_on_target: the first less the second; NULL likewise
+--   effect_off_target: damage done to all other functions, mean over sources and targets; NULL if there are none
+--   difference_off_target: that less what the control does to them; NULL likewise
+--   selectivity: difference on target less that on all other targets, mean over sources; NULL likewise
+--   n_damaged: sources whose own function is damaged significantly more than by the control
+--   n_selective: sources whose own function is damaged significantly more than all others
+--   share_worst_own: share of sources that damage their own function most of all; NULL likewise
+--   share_worst_source: share of the functions of sources that no other source damages as much; NULL likewise
+--   share_off_target_damaged: share of other functions damaged significantly more than by the control; NULL likewise
+with placed as (
+    select
+        *,
+        max(difference) filter (where not is_on_target) over (
+            partition by
+                perturbation_id, run_id, model, revision, step, selection, dose, control, source_family, source_function
+        ) as worst_other_target,
+        max(difference) filter (where not is_on_target) over (
+            partition by
+                perturbation_id, run_id, model, revision, step, selection, dose, control, target_family, target_function
+        ) as worst_other_source,
+    from perturbation_effects
+    where selection in ('functional', 'top', 'query')
+)
+
+select
+    perturbation_id,
+    run_id,
+    model,
+    revision,
+    step,
+    corpus,
+    kind,
+    scale,
+    readout,
+    metric,
+    selection,
+    dose,
+    control,
+    count(*) filter (where is_on_target) as n_sources,
+    avg(effect) filter (where is_on_target) as effect_on_target,
+    avg(control_effect) filter (where is_on_target) as control_effect_on_target,
+    avg(difference) filter (where is_on_target) as difference_on_target,
+    avg(effect) filter (where not is_on_target) as effect_off_target,
+    avg(difference) filter (where not is_on_target) as difference_off_target,
+    avg(selectivity) as selectivity,
+    count(*) filter (where is_on_target and is_significant and difference > 0) as n_damaged,
+    count(*) filter (where is_selective) as n_selective,
+    avg((difference > worst_other_target)::integer) filter (where is_on_target) as share_worst_own,
+    avg((difference > worst_other_source)::integer) filter (where is_on_target) as share_worst_source,
+    avg((is_significant and difference > 0)::integer) filter (where not is_on_target) as share_off_target_damaged,
+from placed
+group by all

@@ -1,0 +1,184 @@
+"""What the tests of perturbation studies share: tiny models with heads, corpora ready to be read, measured models."""
+
+import random
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from neuronlake.analysis.partition_settings import PartitionSettings
+from neuronlake.analysis.partitions import partition_model
+from neuronlake.analysis.perturbation.subject import Subject, read_subject
+from neuronlake.ingest.corpora.builder import build_corpus
+from neuronlake.ingest.corpora.instance import Instance, Source
+from neuronlake.ingest.job import ingest_model
+from neuronlake.ingest.models import load
+from neuronlake.ingest.stored_corpus import StoredCorpus
+from neuronlake.schema.store import Store
+
+HEADS = {
+    "bert": transformers.AutoModelForMaskedLM,
+    "roberta": transformers.AutoModelForMaskedLM,
+    "llama": transformers.AutoModelForCausalLM,
+    "gpt2": transformers.AutoModelForCausalLM,
+    "t5": transformers.AutoModelForSeq2SeqLM,
+}
+# RoBERTa's mask takes in the space before it.
+MASKS = {"bert": "[MASK]", "roberta": transformers.AddedToken("<mask>", lstrip=True, normalized=False)}
+
+
+@pytest.fixture(scope="session")
+def headed(tiny_model, tmp_path_factory) -> Callable[[str], Path]:
+    """Return a function from a tiny model's kind to a folder with one that has a language-model head."""
+    made: dict[str, Path] = {}
+
+    def make(kind: str) -> Path:
+        if kind not in made:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model(kind))
+            if kind in MASKS:
+                tokenizer.add_special_tokens({"mask_token": MASKS[kind]})
+            config = transformers.AutoConfig.from_pretrained(tiny_model(kind))
+            config.vocab_size = len(tokenizer)
+            with torch.random.fork_rng():
+                torch.manual_seed(3)
+                model = HEADS[kind].from_config(config)
+            made[kind] = tmp_path_factory.mktemp("headed") / f"headed-{kind}"
+            model.save_pretrained(made[kind])
+            tokenizer.save_pretrained(made[kind])
+        return made[kind]
+
+    return make
+
+
+@pytest.fixture
+def subject(tmp_path) -> Callable[..., Subject]:
+    """Return a function from a model's folder and instances to what a readout is made from."""
+
+    def make(
+        folder: Path, instances: Sequence[Instance], *, name: str = "test", with_head: bool = True, **settings
+    ) -> Subject:
+        store = tmp_path / "store"
+        build_corpus(Source(list(instances), "a test", None, "test: literals", "rest"), name, store=store)
+        model = load(str(folder), with_head=with_head, with_decoder=settings.pop("with_decoder", False))
+        defaults = {"n_texts": 1000, "max_tokens": 40, "batch_tokens": 100, "of_equal_lengths": False, "seed": 0}
+        return read_subject(model, StoredCorpus(Store(store), name), **(defaults | settings))
+
+    return make
+
+
+WORDS = ("cat", "dog", "bird", "river", "water", "sat", "ran", "flew", "on", "under", "near", "tree", "house", "red")
+WATER = ("river", "water")
+
+
+def sentences() -> Iterator[Instance]:
+    """Yield 120 texts with targets, and a word of each: functions of texts and of spans, each half has its share."""
+    draw = random.Random(5)
+    for index in range(120):
+        words = draw.choices(WORDS, k=draw.randrange(2, 7))
+        text, target = f"{index} {' '.join(words)}", " ".join(reversed(words))
+        labels = {"task/animal": any(word in WORDS[:3] for word in words), "task/water": any(w in WATER for w in words)}
+        yield Instance(text, labels, target=target)
+        start = text.index(" ") + 1
+        yield Instance(text, {"word/animal": words[0] in WORDS[:3]}, start, start + len(words[0]), target=target)
+
+
+@pytest.fixture(scope="session")
+def measured_on_sentences(headed, tiny_model, tmp_path_factory) -> Callable[[str], Path]:
+    """Return a function from a model's kind to a store that holds a run of it on sentences; not to be written to.
+
+    The model is `headed`, where there is a head for it, else `tiny_model`; its name is ``tiny-`` and the kind.
+    """
+    made: dict[str, Path] = {}
+
+    def make(kind: str) -> Path:
+        if kind not in made:
+            store = tmp_path_factory.mktemp("sentences") / kind
+            source = Source(list(sentences()), "sentences", None, "test: drawn", "explicit")
+            build_corpus(source, "sentences", store=store)
+            model = headed(kind) if kind in HEADS else tiny_model(kind)
+            ingest_model(str(model), corpus="sentences", store=store, name=f"tiny-{kind}")
+            made[kind] = store
+        return made[kind]
+
+    return make
+
+
+@pytest.fixture
+def studied(measured_on_sentences, tmp_path) -> Callable[[str], Store]:
+    """Return a function from a model's kind to a copy of the test's own of what `measured_on_sentences` returns."""
+
+    def copy(kind: str) -> Store:
+        return Store(shutil.copytree(measured_on_sentences(kind), tmp_path / f"studied-{kind}"))
+
+    return copy
+
+
+PLANTED = {
+    "semantic/colour": ("red", "blue", "green"),
+    "semantic/water": ("river", "water", "bank"),
+    "task/animal": ("cat", "dog", "bird", "fish"),
+    "task/royal": ("king", "queen", "city"),
+}
+PLAIN = ("the", "sat", "ran", "flew", "on", "under", "over", "near", "tree", "house", "old", "new", "quick", "lazy")
+N_PLANTED = 20
+"""Neurons of each planted module: in layer 1 the first 20 carry the first function of `PLANTED`, and so on."""
+
+
+def plant(folder: Path, tokenizer: transformers.PreTrainedTokenizerBase) -> None:
+    """Save a BERT of 2 layers of 400 neurons in which each function of `PLANTED` passes through its module alone.
+
+    A function's words differ from all others in two input dimensions, which the last layer norm cuts off. Only its
+    module in layer 1 sees them, and writes to two output dimensions. All other weights are small noise.
+    """
+    config = transformers.BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=400, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = transformers.BertModel(config, add_pooling_layer=False)
+        words = torch.zeros(len(tokenizer), 32)
+        words[:, 16:] = torch.randn(len(tokenizer), 16)
+    last = model.encoder.layer[1]
+    with torch.no_grad():
+        for parameter in (model.embeddings.position_embeddings, model.embeddings.token_type_embeddings):
+            parameter.weight.zero_()
+        for layer in model.encoder.layer:
+            layer.intermediate.dense.weight[:, :8] = 0
+        for place, marked in enumerate(PLANTED.values()):
+            direction = torch.zeros(32)
+            direction[2 * place], direction[2 * place + 1] = 1, -1
+            words[tokenizer.convert_tokens_to_ids(list(marked))] = direction
+            module = slice(N_PLANTED * place, N_PLANTED * (place + 1))
+            last.intermediate.dense.weight[module] += direction
+            last.intermediate.dense.bias[module] = -4
+            last.output.dense.weight[:, module] += 0.05 * direction.roll(8)[:, None]
+        model.embeddings.word_embeddings.weight.copy_(words)
+        last.output.LayerNorm.weight[:8] = 0
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def planted_texts() -> Iterator[Instance]:
+    """Yield 240 texts; each has a word of each function of `PLANTED` in four of ten cases."""
+    draw = random.Random(2)
+    for index in range(240):
+        labels = {function: draw.random() < 0.4 for function in PLANTED}
+        words = [draw.choice(PLANTED[function]) for function, has in labels.items() if has]
+        words += draw.choices(PLAIN, k=8 - len(words))
+        draw.shuffle(words)
+        yield Instance(" ".join(words), labels, split_group=str(index))
+
+
+@pytest.fixture(scope="session")
+def planted(tiny_model, tmp_path_factory) -> tuple[Path, Path]:
+    """Return a model with planted modules, and a store with a run of it and kmeans experts; not to be written to."""
+    folder, store = tmp_path_factory.mktemp("planted") / "planted", tmp_path_factory.mktemp("planted") / "store"
+    plant(folder, transformers.AutoTokenizer.from_pretrained(tiny_model("bert")))
+    build_corpus(Source(list(planted_texts()), "texts", None, "test: drawn", "rest"), "texts", store=store)
+    ingest_model(str(folder), corpus="texts", store=store)
+    partition_model(str(folder), store=store, settings=PartitionSettings("kmeans", n_experts=20))
+    return folder, store

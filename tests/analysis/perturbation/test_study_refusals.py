@@ -1,0 +1,1 @@
+"""A study that cannot be made as asked is refused before anything is written."""
