@@ -16,6 +16,8 @@ NAMES = (
     "coactivation",
     "partitions",
     "calibration",
+    "perturbation",
+    "perturbation_calibration",
     "storage",
     "queries",
     "startup",

@@ -16,8 +16,11 @@ _SUMMARY = """
         control,
         n_sources,
         round(effect_on_target, 4) as on_target,
+        round(control_effect_on_target, 4) as control_does,
         round(effect_off_target, 4) as off_target,
-        round(control_effect_on_target, 4) as control_on_target,
+        round(selectivity, 4) as selectivity,
+        selectivity_p_texts as p_texts,
+        selectivity_p_functions as p_functions,
         n_damaged,
         n_selective,
     from perturbation_specificity

@@ -172,4 +172,34 @@ PERTURBATION_TABLES = (
             ),
         ),
     ),
+    Table(
+        "perturbation_means",
+        ("perturbation_id", "selection", "dose", "control"),
+        "damage to the sources' own functions against a control, mean over the sources of a study",
+        (
+            *_STUDY,
+            *_SOURCE[2:],
+            Column("control", "string", "as in perturbation_contrasts"),
+            Column("n_sources", "int32", "sources that are read out as targets too"),
+            Column("difference", "float64", "effect less the control's on the own function, mean over sources"),
+            Column("difference_low", "float64", "lower end of its 95% bootstrap interval, over texts"),
+            Column("difference_high", "float64", "upper end"),
+            Column("difference_p_texts", "float64", "paired permutation p over texts, two-sided"),
+            *(
+                Column(name, "float64", f"{description}; NULL of a single target", nullable=True)
+                for name, description in (
+                    ("selectivity", "difference on target less that on all other targets, mean over sources"),
+                    ("selectivity_low", "lower end of its 95% bootstrap interval, over texts"),
+                    ("selectivity_high", "upper end"),
+                    ("selectivity_p_texts", "paired permutation p over texts, two-sided"),
+                )
+            ),
+            Column(
+                "selectivity_p_functions",
+                "float64",
+                "share of permutations of the sources' functions with as much selectivity; NULL of a single source",
+                nullable=True,
+            ),
+        ),
+    ),
 )

@@ -65,6 +65,11 @@ class Comparison:
     n_targets: int
 
     @property
+    def is_own(self) -> bool:
+        """Whether the sources' neurons are their own, not drawn as a control."""
+        return self.groups[self.sources[0]].selection not in _CONTROLS
+
+    @property
     def is_on_target(self) -> NDArray[np.bool_]:
         """Whether the target is the source's function. [sources, functions]."""
         is_on_target: NDArray[np.bool_] = self.target[:, None] == np.arange(self.n_targets)

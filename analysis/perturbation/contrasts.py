@@ -12,7 +12,7 @@ from .comparison import Comparison, Group, compare
 from .resampling import Resampling
 from .set_sample import sample
 
-__all__ = ["CellDamage", "contrast_rows"]
+__all__ = ["CellDamage", "contrast_rows", "groups_of"]
 
 _INTERVAL = (0.025, 0.975)
 _TYPES = {"string": pl.String, "bool": pl.Boolean, "int32": pl.Int32, "float64": pl.Float64}
@@ -79,7 +79,7 @@ def contrast_rows(
     """
     frames = [pl.DataFrame(schema=_SCHEMA)]
     for dose in sorted({cell.dose for cell in cells}):
-        groups = _groups([cell for cell in cells if cell.dose == dose], resampling)
+        groups = groups_of([cell for cell in cells if cell.dose == dose], resampling)
         comparisons = list(compare(groups, targets))
         observed = np.stack([group.effects.mean(axis=0) for group in groups])  # [groups, functions]
         contributions = np.stack([resampling.contributions(group.sums) for group in groups], axis=1)
@@ -92,7 +92,7 @@ def contrast_rows(
     return pl.concat(frames).sort(grain)
 
 
-def _groups(cells: Sequence[CellDamage], resampling: Resampling) -> list[Group]:
+def groups_of(cells: Sequence[CellDamage], resampling: Resampling) -> list[Group]:
     """Return the selections of a dose, each with all its sets."""
     sets: dict[tuple[str, tuple[str, str]], list[CellDamage]] = {}
     for cell in sorted(cells, key=lambda cell: cell.seed):

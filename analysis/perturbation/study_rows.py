@@ -15,6 +15,7 @@ from ...schema.store import Job, neuronlake_version
 from ...schema.tables import table
 from .cells import SHARED
 from .contrasts import CellDamage, contrast_rows
+from .means import mean_rows
 from .preparation import Study
 from .readout import summarize
 from .resampling import Resampling
@@ -113,6 +114,9 @@ def write_study(
     ]
     found = contrast_rows(reading.resampling, cells, study.readout.functions)
     _write(study, job, "perturbation_contrasts", found)
+    n_permutations, seed = study.settings.n_permutations, study.settings.seed
+    means = mean_rows(reading.resampling, cells, study.readout.functions, n_permutations=n_permutations, seed=seed)
+    _write(study, job, "perturbation_means", means)
     # Last, as the duration is of all.
     settings, readout, subject = study.settings, study.readout, study.subject
     seconds = (datetime.datetime.now(datetime.UTC) - started_at).total_seconds()

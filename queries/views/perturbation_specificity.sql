@@ -6,7 +6,7 @@
 -- damaged more than the others. Damage is counted only where it is significant in perturbation_effects.
 --
 -- Grain: perturbation_id, selection, dose, control
--- Source: perturbation_effects
+-- Source: perturbation_effects, perturbation_means
 -- Columns:
 --   perturbation_id: the study
 --   run_id: the measurement the selection comes from
@@ -25,9 +25,16 @@
 --   effect_on_target: damage done to the own function, mean over sources; NULL if no source is a target
 --   control_effect_on_target: damage that the control does to it, mean over sources; NULL likewise
 --   difference_on_target: the first less the second; NULL likewise
+--   difference_on_target_low: lower end of its 95% bootstrap interval, over texts
+--   difference_on_target_high: upper end
+--   difference_on_target_p_texts: paired permutation p over texts
 --   effect_off_target: damage done to all other functions, mean over sources and targets; NULL if there are none
 --   difference_off_target: that less what the control does to them; NULL likewise
 --   selectivity: difference on target less that on all other targets, mean over sources; NULL likewise
+--   selectivity_low: lower end of its 95% bootstrap interval, over texts
+--   selectivity_high: upper end
+--   selectivity_p_texts: paired permutation p over texts
+--   selectivity_p_functions: share of permutations of the sources' functions with as much; NULL of a single source
 --   n_damaged: sources whose own function is damaged significantly more than by the control
 --   n_selective: sources whose own function is damaged significantly more than all others
 --   share_worst_own: share of sources that damage their own function most of all; NULL likewise
@@ -50,29 +57,37 @@ with placed as (
 
 select
     perturbation_id,
-    run_id,
-    model,
-    revision,
-    step,
-    corpus,
-    kind,
-    scale,
-    readout,
-    metric,
+    placed.run_id,
+    placed.model,
+    placed.revision,
+    placed.step,
+    placed.corpus,
+    placed.kind,
+    placed.scale,
+    placed.readout,
+    placed.metric,
     selection,
     dose,
     control,
     count(*) filter (where is_on_target) as n_sources,
     avg(effect) filter (where is_on_target) as effect_on_target,
     avg(control_effect) filter (where is_on_target) as control_effect_on_target,
-    avg(difference) filter (where is_on_target) as difference_on_target,
+    avg(placed.difference) filter (where is_on_target) as difference_on_target,
+    any_value(means.difference_low) as difference_on_target_low,
+    any_value(means.difference_high) as difference_on_target_high,
+    any_value(means.difference_p_texts) as difference_on_target_p_texts,
     avg(effect) filter (where not is_on_target) as effect_off_target,
-    avg(difference) filter (where not is_on_target) as difference_off_target,
-    avg(selectivity) as selectivity,
-    count(*) filter (where is_on_target and is_significant and difference > 0) as n_damaged,
+    avg(placed.difference) filter (where not is_on_target) as difference_off_target,
+    avg(placed.selectivity) as selectivity,
+    any_value(means.selectivity_low) as selectivity_low,
+    any_value(means.selectivity_high) as selectivity_high,
+    any_value(means.selectivity_p_texts) as selectivity_p_texts,
+    any_value(means.selectivity_p_functions) as selectivity_p_functions,
+    count(*) filter (where is_on_target and is_significant and placed.difference > 0) as n_damaged,
     count(*) filter (where is_selective) as n_selective,
-    avg((difference > worst_other_target)::integer) filter (where is_on_target) as share_worst_own,
-    avg((difference > worst_other_source)::integer) filter (where is_on_target) as share_worst_source,
-    avg((is_significant and difference > 0)::integer) filter (where not is_on_target) as share_off_target_damaged,
+    avg((placed.difference > worst_other_target)::integer) filter (where is_on_target) as share_worst_own,
+    avg((placed.difference > worst_other_source)::integer) filter (where is_on_target) as share_worst_source,
+    avg((is_significant and placed.difference > 0)::integer) filter (where not is_on_target) as share_off_target_damaged,
 from placed
+left join perturbation_means as means using (perturbation_id, selection, dose, control)
 group by all
