@@ -183,10 +183,12 @@ def prepare(
         seed=settings.seed,
     )
     readout = _readout(subject, settings)
+    # Without a head the encoder of an encoder-decoder runs alone.
+    parts = loaded.parts if loaded.head is None else body_parts(loaded.head)[1]
     population = read_population(
         database,
         str(found["run_id"]),
-        stacks=[part.stack for part in body_parts(readout.model)[1]],
+        stacks=[part.stack for part in parts],
         layers=settings.layers,
         by_native_expert=settings.kind == "route-away",
     )

@@ -6,6 +6,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
+from ...errors import AnalysisError
 from ...ingest.progress import Progress, SilentProgress
 from ...queries.database import Database
 from ...schema.store import Job
@@ -160,7 +163,8 @@ def study_perturbation(
     UnknownNameError
         If there is no such run, partition, corpus, family or function, or several runs where one was meant.
     AnalysisError
-        If the run does not fit the model or the study, or if no source has neurons enough.
+        If the run does not fit the model or the study, if no source has neurons enough, or if a perturbation leaves
+        losses that are not finite.
     IngestError
         If the model cannot be loaded or lacks the head that a readout needs.
     QueryError
@@ -271,6 +275,14 @@ def _read(study: Study, job: Job, progress: Progress) -> tuple[Reading, int, flo
                 found = readout.read(progress.advance)
             seconds += time.monotonic() - started
             n_made += 1
+            n_wrong = int(np.count_nonzero(~np.isfinite(found)))
+            if n_wrong:
+                ranking = cell.ranking
+                raise AnalysisError(
+                    f"the {readout.kind} of {n_wrong:,} instances is not finite where {cell.n_neurons:,} neurons of "
+                    f"{ranking.family}/{ranking.function} ({ranking.selection}, seed {ranking.seed}) are perturbed; "
+                    "perturb fewer, or by less"
+                )
         values.put(cell_id, found)
         reading.add(cell_id, found)
     return reading, n_known, seconds / n_made

@@ -11,6 +11,8 @@ import transformers
 
 from neuronlake.analysis.partition_settings import PartitionSettings
 from neuronlake.analysis.partitions import partition_model
+from neuronlake.analysis.perturbation.settings import PerturbationSettings
+from neuronlake.analysis.perturbation.study import PerturbationReport, study_perturbation
 from neuronlake.analysis.perturbation.subject import Subject, read_subject
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Source
@@ -114,6 +116,19 @@ def studied(measured_on_sentences, tmp_path) -> Callable[[str], Store]:
         return Store(shutil.copytree(measured_on_sentences(kind), tmp_path / f"studied-{kind}"))
 
     return copy
+
+
+@pytest.fixture
+def perturbed(headed, tiny_model) -> Callable[..., PerturbationReport]:
+    """Return a function that makes a quick study of a store that `studied` has returned."""
+
+    def make(store: Store, of: str = "bert", **options: object) -> PerturbationReport:
+        folder = headed(of) if of in HEADS else tiny_model(of)
+        quick = {"n_bootstrap": 50, "n_permutations": 49, "n_seeds": 2}
+        settings = PerturbationSettings(**quick | options)
+        return study_perturbation(str(folder), store=store.path, settings=settings, name=f"tiny-{of}")
+
+    return make
 
 
 PLANTED = {

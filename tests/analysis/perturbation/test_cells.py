@@ -1,0 +1,257 @@
+"""Which neurons each pass perturbs: doses nested in rankings, and controls of as many neurons beside them."""
+
+from collections import Counter
+
+import numpy as np
+import polars as pl
+import pytest
+
+from neuronlake.analysis.perturbation.cells import plan_cells, rankings
+from neuronlake.analysis.perturbation.population import Population
+from neuronlake.analysis.perturbation.settings import PerturbationSettings
+from neuronlake.analysis.perturbation.sources import Source
+from neuronlake.errors import AnalysisError, UnknownNameError
+
+ANIMAL, WATER = ("task", "animal"), ("task", "water")
+
+
+def make_population(n, *, unit_size=1):
+    neurons = pl.DataFrame({"stack": "encoder", "layer": 0, "neuron": np.arange(n), "mean": 0.0, "std": 1.0})
+    return Population(neurons, np.zeros(n, dtype=np.int64), np.arange(n) // unit_size, np.arange(n, dtype=float))
+
+
+def plan(n, sources, settings, *, nonfunctional=None, unit_size=1):
+    """Return the cells of a study on n neurons, and the notes."""
+    population = make_population(n, unit_size=unit_size)
+    sources = [Source(*name, np.array(rows), **options) for name, rows, options in sources]
+    pool = None if nonfunctional is None else np.array(nonfunctional)
+    notes = []
+    cells = plan_cells(population, rankings(population, sources, pool, settings), settings, notes.append)
+    return cells, notes
+
+
+def kinds_of(cells):
+    """Return how many cells there are by selection, source function, dose and neurons."""
+    return Counter((cell.ranking.selection, cell.ranking.function, cell.dose, cell.n_neurons) for cell in cells)
+
+
+def top(**options):
+    return PerturbationSettings(is_top=True, **options)
+
+
+def test_each_dose_takes_the_first_of_the_ranking_and_of_each_control():
+    sources = [(ANIMAL, range(40, 60), {}), (WATER, range(10, 30), {})]
+    cells, notes = plan(100, sources, top(doses=(0.02, 0.2), n_seeds=3))
+    assert notes == []
+    assert kinds_of(cells) == {
+        **{("top", function, dose, n): 1 for function in ("animal", "water") for dose, n in ((0.02, 2), (0.2, 20))},
+        **{("matched", function, dose, n): 3 for function in ("animal", "water") for dose, n in ((0.02, 2), (0.2, 20))},
+        ("random", "*", 0.02, 2): 3,
+        ("random", "*", 0.2, 20): 3,
+    }
+    own = {(cell.ranking.function, cell.dose): cell.rows.tolist() for cell in cells if cell.ranking.selection == "top"}
+    assert own["animal", 0.02] == [40, 41]
+    assert own["water", 0.2] == list(range(10, 30))
+    by_ranking = {}
+    for cell in cells:
+        key = (cell.ranking.selection, cell.ranking.function, cell.ranking.seed)
+        by_ranking.setdefault(key, []).append(cell.rows.tolist())
+    for small, large in by_ranking.values():
+        assert large[:2] == small
+        assert len(set(large)) == 20
+
+
+def test_no_dose_of_a_matched_control_has_a_neuron_of_the_largest_dose():
+    cells, _ = plan(100, [(ANIMAL, range(40, 60), {})], top(doses=(0.05, 0.2), n_seeds=9))
+    for cell in cells:
+        if cell.ranking.selection == "matched":
+            assert not set(cell.rows.tolist()) & set(range(40, 60))
+
+
+def test_a_dose_is_one_neuron_at_least():
+    cells, _ = plan(10, [(ANIMAL, [3, 4], {})], top(doses=(0.001,), n_seeds=1))
+    assert [cell.n_neurons for cell in cells] == [1, 1, 1]
+
+
+def test_a_kind_that_does_not_draw_perturbs_its_own_neurons_once_and_one_that_does_once_a_seed():
+    for kind, n in (("zero", 1), ("noise", 4), ("shuffle", 4)):
+        cells, _ = plan(100, [(ANIMAL, range(9), {})], top(kind=kind, doses=(0.05,), n_seeds=4, seed=7))
+        seeds = {selection: [] for selection in ("top", "random", "matched")}
+        for cell in cells:
+            seeds[cell.ranking.selection].append(cell.ranking.seed)
+        assert seeds == {"top": list(range(7, 7 + n)), "random": [7, 8, 9, 10], "matched": [7, 8, 9, 10]}
+
+
+def test_controls_are_those_asked_for():
+    options = {"doses": (0.05,), "n_seeds": 2}
+    for controls in (("random",), ("matched",), ("matched", "random"), ()):
+        cells, _ = plan(100, [(ANIMAL, range(9), {})], top(controls=controls, **options))
+        assert {cell.ranking.selection for cell in cells} == {"top", *controls}
+
+
+def test_nonfunctional_neurons_are_drawn_from_their_pool_alone():
+    settings = PerturbationSettings(partition="1", doses=(0.05,), n_seeds=3)
+    cells, _ = plan(100, [(ANIMAL, range(9), {"n_functional": 4})], settings, nonfunctional=range(50, 60))
+    drawn = [cell.rows.tolist() for cell in cells if cell.ranking.selection == "nonfunctional"]
+    assert len(drawn) == 3
+    assert all(set(rows) <= set(range(50, 60)) for rows in drawn)
+    assert {cell.ranking.n_functional for cell in cells if cell.ranking.selection == "functional"} == {4}
+    assert {cell.ranking.n_functional for cell in cells if cell.ranking.selection != "functional"} == {None}
+
+
+def test_without_nonfunctional_neurons_that_control_is_not_there():
+    settings = PerturbationSettings(partition="1", doses=(0.05,), n_seeds=3)
+    cells, _ = plan(100, [(ANIMAL, range(9), {"n_functional": 4})], settings, nonfunctional=[])
+    assert {cell.ranking.selection for cell in cells} == {"functional", "random", "matched"}
+
+
+def test_what_has_too_few_neurons_for_a_dose_is_left_out_there_and_told():
+    sources = [(ANIMAL, range(60), {}), (WATER, range(5), {})]
+    cells, notes = plan(100, sources, top(doses=(0.05, 0.6), n_seeds=2))
+    found = kinds_of(cells)
+    assert found["top", "water", 0.05, 5] == found["top", "animal", 0.05, 5] == found["top", "animal", 0.6, 60] == 1
+    # 40 are left to match 60 with, and nothing of water is run where its own neurons are too few.
+    assert {key for key in found if key[2] == 0.6} == {("top", "animal", 0.6, 60), ("random", "*", 0.6, 60)}
+    assert notes == [
+        "2 matched sets have fewer neurons than a dose of 0.6 takes, and are left out there",
+        "1 top sets have fewer neurons than a dose of 0.6 takes, and are left out there",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sources", "most"), [([(ANIMAL, range(5), {}), (WATER, range(7), {})], 7), ([], 0)], ids=["few", "none"]
+)
+def test_a_study_without_a_cell_is_refused(sources, most):
+    with pytest.raises(AnalysisError, match=f"for a dose: the most is {most} of 100 neurons$"):
+        plan(100, sources, top(doses=(0.5,)))
+
+
+def test_a_query_without_doses_takes_all_its_rows_of_each_source_with_controls_of_as_many():
+    sources = [(ANIMAL, range(10), {}), (WATER, range(4), {})]
+    cells, _ = plan(100, sources, PerturbationSettings(query="q", n_seeds=1))
+    assert kinds_of(cells) == {
+        ("query", "animal", 0.1, 10): 1, ("query", "water", 0.04, 4): 1,
+        ("matched", "animal", 0.1, 10): 1, ("matched", "water", 0.04, 4): 1,
+        ("random", "*", 0.1, 10): 1, ("random", "*", 0.04, 4): 1,
+    }  # fmt: skip
+
+
+def test_clamped_controls_take_over_the_levels_place_by_place():
+    source = (ANIMAL, [5, 3, 9], {"levels": np.array([0.5, 0.3, 0.9])})
+    cells, _ = plan(100, [source], PerturbationSettings(query="q", kind="clamp", doses=(0.02,), n_seeds=2))
+    assert [(cell.ranking.selection, cell.levels.tolist()) for cell in cells] == [
+        ("query", [0.5, 0.3]), ("matched", [0.5, 0.3]), ("matched", [0.5, 0.3])
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["mean", "noise"])
+def test_other_controls_take_the_levels_of_their_own_neurons(kind):
+    source = (ANIMAL, [5, 3, 9], {"levels": np.array([0.5, 0.3, 0.9])})
+    cells, _ = plan(100, [source], PerturbationSettings(query="q", kind=kind, n_seeds=1))
+    levels = {cell.ranking.selection: cell.levels for cell in cells}
+    assert levels.pop("query").tolist() == [0.5, 0.3, 0.9]
+    assert levels == {"random": None, "matched": None}
+
+
+def test_native_experts_are_perturbed_whole_at_every_dose():
+    settings = PerturbationSettings(partition="1", kind="route-away", doses=(0.01, 0.3, 0.5), n_seeds=2)
+    ranking = [*range(24, 32), *range(8), *range(16, 24), *range(8, 16)]
+    cells, _ = plan(64, [(ANIMAL, ranking, {"n_functional": 8})], settings, unit_size=8)
+    assert {(cell.dose, cell.n_neurons) for cell in cells} == {(0.01, 8), (0.3, 16), (0.5, 32)}
+    for cell in cells:
+        experts = cell.rows.reshape(-1, 8)
+        assert (experts == experts[:, :1] + np.arange(8)).all()
+        assert (experts[:, 0] % 8 == 0).all()
+    assert sum(cell.ranking.selection == "matched" for cell in cells) == 6
+
+
+WRONG = {
+    "no source": ({}, "a study perturbs neurons of a partition, of a query, or top neurons: one of the three"),
+    "two sources": (
+        {"is_top": True, "query": "q"},
+        "a study perturbs neurons of a partition, of a query, or top neurons: one of the three",
+    ),
+    "clamp of top": (
+        {"is_top": True, "kind": "clamp"}, "the kind clamp holds neurons at a column value, which only a query yields"
+    ),
+    "route-away of top": (
+        {"is_top": True, "kind": "route-away"},
+        "the kind route-away takes whole native experts, which top neurons are not",
+    ),
+    "scale of zero": (
+        {"is_top": True, "kind": "zero", "scale": 2.0},
+        "the kind zero has no scale, 2.0 was given; noise and shuffle have one",
+    ),
+    "scale of nan": (
+        {"is_top": True, "kind": "noise", "scale": float("nan")},
+        "a perturbation of scale nan is not possible; scales are numbers of at least 0",
+    ),
+    "nonfunctional of top": (
+        {"is_top": True, "controls": ("nonfunctional",)},
+        "the control nonfunctional is not possible: it draws from a partition's experts, and this study has none",
+    ),
+    "random of clamp": (
+        {"query": "q", "kind": "clamp", "controls": ("random",)},
+        "the control random is not possible: all sources share it, and each has values of its own to be clamped to",
+    ),
+    "families of a query": (
+        {"query": "q", "families": ("task",)},
+        "families and functions choose among those of a run; the query itself names its own",
+    ),
+    "functions of a query": (
+        {"query": "q", "functions": ("task/animal",)},
+        "families and functions choose among those of a run; the query itself names its own",
+    ),
+    **{
+        f"dose of {dose}": (
+            {"is_top": True, "doses": (0.1, dose)},
+            f"a dose is {dose}; doses are shares of neurons, above 0 and up to 1",
+        )
+        for dose in (0.0, -0.1, 1.5, float("nan"))
+    },
+    **{
+        f"{name} of {value}": ({"is_top": True, name: value}, f"{name} is {value}; it must be at least {value + 1}")
+        for name, value in (
+            ("n_seeds", 0), ("seed", -1), ("n_texts", 0), ("batch_tokens", 0), ("n_bootstrap", 0), ("n_permutations", 0)
+        )
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_settings_that_cannot_be_are_refused(name):
+    arguments, message = WRONG[name]
+    with pytest.raises(AnalysisError) as caught:
+        PerturbationSettings(**arguments)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kind": "nought"}, "no kind 'nought'"),
+        ({"readout": "lens"}, "no readout 'lens'"),
+        ({"controls": ("matches",)}, "no control 'matches'; did you mean 'matched'?"),
+    ],
+    ids=["kind", "readout", "control"],
+)
+def test_names_that_are_not_there_are_refused(arguments, message):
+    with pytest.raises(UnknownNameError) as caught:
+        PerturbationSettings(is_top=True, **arguments)
+    assert str(caught.value).startswith(message)
+
+
+def test_order_and_repetition_mean_nothing():
+    one = top(doses=(0.2, 0.1, 0.2), layers=(1, 0, 1), functions=("b/b", "a/a"), controls=("random", "matched"))
+    assert one == top(doses=(0.1, 0.2), layers=(0, 1), functions=("a/a", "b/b"), controls=("matched", "random"))
+    assert one.doses == (0.1, 0.2)
+
+
+def test_defaults_are_the_papers():
+    assert top().doses == (0.02, 0.06, 0.125)
+    assert PerturbationSettings(query="q").doses is None
+    assert (top(kind="shuffle").factor, top(kind="noise").factor, top(kind="shuffle", scale=0.0).factor) == (4, 1, 0)
+    assert len(top().seeds) == 5
+    assert PerturbationSettings(partition="1").controls_run == ("random", "matched", "nonfunctional")
+    assert top().controls_run == ("random", "matched")
+    assert PerturbationSettings(query="q", kind="clamp").controls_run == ("matched",)

@@ -1,0 +1,134 @@
+"""Where a known set of neurons alone carries a function, a study finds that; where neurons are drawn, it finds nothing.
+
+The model is that of the fixture `planted`: four functions, each carried by 20 of 800 neurons.
+"""
+
+import random
+import shutil
+
+import polars as pl
+import pytest
+
+from neuronlake.analysis.perturbation.settings import PerturbationSettings
+from neuronlake.analysis.perturbation.study import study_perturbation
+from neuronlake.queries.database import Database
+from neuronlake.schema.store import Store
+
+DOSE = 20 / 800
+N_SETS, N_DRAWN = 50, 100
+
+
+@pytest.fixture(scope="module")
+def store(planted, tmp_path_factory):
+    return Store(shutil.copytree(planted[1], tmp_path_factory.mktemp("found") / "store"))
+
+
+@pytest.fixture(scope="module")
+def asked(planted, store):
+    """Return a function that makes a study and asks SQL of its effects."""
+
+    def ask(question, **settings):
+        defaults = {"n_bootstrap": 500, "n_permutations": 999}
+        report = study_perturbation(
+            str(planted[0]), store=store.path, settings=PerturbationSettings(**defaults | settings)
+        )
+        effects = f"(select * from perturbation_effects where perturbation_id = '{report.perturbation_id}')"
+        with Database(store) as database:
+            return database.sql(question.format(effects=effects, study=report.perturbation_id)).pl()
+
+    return ask
+
+
+@pytest.fixture(scope="module", params=["top", "functional"])
+def chosen(request, store):
+    if request.param == "top":
+        return {"is_top": True}
+    with Database(store) as database:
+        return {"partition": database.sql("select partition_id from partitions").pl().item()}
+
+
+def test_a_planted_module_is_chosen_whole(asked, chosen):
+    rows = asked(
+        "select source_function, layer, list_sort(list(neuron)) as neurons from perturbed_neurons "
+        "where perturbation_id = '{study}' and selection in ('top', 'functional') group by all order by all",
+        doses=(DOSE,),
+        **chosen,
+    ).rows()
+    functions = ("colour", "water", "animal", "royal")
+    assert sorted(rows) == sorted(
+        (function, 1, list(range(20 * place, 20 * place + 20))) for place, function in enumerate(functions)
+    )
+
+
+def test_neurons_of_functional_experts_are_counted_up_to_the_dose(asked, chosen):
+    rows = asked(
+        "select distinct dose, n_neurons, n_functional from perturbations "
+        "where perturbation_id = '{study}' and selection in ('top', 'functional') order by all",
+        doses=(DOSE / 2, DOSE),
+        **chosen,
+    ).rows()
+    assert rows == [(dose, n, n if "partition" in chosen else None) for dose, n in ((DOSE / 2, 10), (DOSE, 20))]
+
+
+def test_damage_to_a_planted_module_is_found_on_target(asked, chosen):
+    rows = asked(
+        "select * from {effects} where is_on_target and selection in ('top', 'functional')", doses=(DOSE,), **chosen
+    )
+    controls = {"none", "other", "random", "matched"} | ({"nonfunctional"} if "partition" in chosen else set())
+    assert set(rows["control"]) == controls
+    assert rows.height == 4 * len(controls)
+    for row in rows.to_dicts():
+        # Balanced accuracy falls from 1 to nearly chance.
+        assert row["effect"] > 0.4
+        assert row["control_effect"] < 0.1
+        assert row["difference_low"] > 0.3
+        assert row["q_value"] <= 0.01
+        assert row["is_significant"]
+        assert row["selectivity"] > 0.4
+        assert row["selectivity_low"] > 0.3
+        assert row["is_selective"]
+
+
+def test_damage_to_a_planted_module_is_not_found_off_target(asked, chosen):
+    rows = asked(
+        "select * from {effects} where not is_on_target and selection in ('top', 'functional')", doses=(DOSE,), **chosen
+    )
+    assert rows.height >= 4 * 3 * 4
+    assert not rows["is_significant"].any()
+    assert rows["p_value"].min() > 0.05
+    assert rows["effect"].abs().max() < 0.05
+
+
+def test_half_a_module_does_little_as_the_other_half_carries_on(asked, chosen):
+    rows = asked(
+        "select * from {effects} where is_on_target and control = 'none' and selection in ('top', 'functional')",
+        doses=(DOSE / 2, DOSE),
+        **chosen,
+    )
+    by_dose = dict(rows.group_by("dose").agg(pl.col("effect").mean()).rows())
+    assert by_dose[DOSE / 2] < 0.1
+    assert by_dose[DOSE] > 0.4
+
+
+def test_drawn_neurons_are_found_to_do_damage_but_hardly_ever_more_than_other_drawn_neurons(asked):
+    draw = random.Random(0)
+    rows = [
+        f"({place}, {neuron // 400}, {neuron % 400}, '{drawn}')"
+        for drawn in range(N_SETS)
+        for place, neuron in enumerate(draw.sample(range(800), N_DRAWN))
+    ]
+    query = (
+        "select 'encoder' as stack, layer, neuron, 'drawn' as family, function "
+        f"from (values {', '.join(rows)}) as drawn(place, layer, neuron, function) order by function, place"
+    )
+    found = asked(
+        "select control, count(*) as n, avg((p_value <= 0.05)::int) as share, avg((q_value <= 0.05)::int) as share_q, "
+        "from {effects} where selection = 'query' group by all",
+        query=query, kind="noise", scale=6.0, controls=("random",),
+    )  # fmt: skip
+    shares = {control: (n, share, share_q) for control, n, share, share_q in found.rows()}
+    assert {n for n, _, _ in shares.values()} == {4 * N_SETS}
+    assert shares["none"][1] > 0.5
+    assert shares["random"][1] <= 0.08
+    assert shares["other"][1] <= 0.08
+    assert shares["random"][2] == shares["other"][2] == 0
