@@ -64,7 +64,7 @@ def main():
         ingest_model(model, corpus="bbc", store=folder, name="minilm")
         options = {"run": None, "corpus": None, "revision": None, "random_init": None, "name": "minilm"}
         for kind in KINDS:
-            settings = PerturbationSettings(is_top=True, kind=kind, doses=(0.125,), n_seeds=1, n_texts=arguments.texts)
+            settings = PerturbationSettings(is_top=True, kind=kind, doses=(0.125,), n_seeds=2, n_texts=arguments.texts)
             with Database(folder) as database:
                 study = prepare(database, model, settings, **options, device="cpu", progress=SilentProgress())
             run_bare(study)

@@ -55,7 +55,7 @@ _SUMMARY = """
     "--control", "controls", type=click.Choice(["random", "matched", "nonfunctional"]), multiple=True,
     help="Controls to run.  [repeatable; default: all there can be]",
 )  # fmt: skip
-@click.option("--seeds", "n_seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Of each control.")
+@click.option("--seeds", "n_seeds", type=click.IntRange(min=2), default=5, show_default=True, help="Of each control.")
 @click.option("--seed", type=SEED_RANGE, default=0, show_default=True, help="First seed.")
 @click.option(
     "--readout", type=click.Choice(["probe", "loss", "choice"]), default="probe", show_default=True,

@@ -397,7 +397,7 @@ def body_parts(model: PreTrainedModel) -> tuple[PreTrainedModel, tuple[Part, ...
     label = model.name_or_path or type(model).__name__
     body, _ = _text_model(cast("PreTrainedModel", model.base_model), label)
     _, parts = stack_parts(body, with_decoder=True)
-    if body.config.is_encoder_decoder:
+    if len({part.path for part in parts}) > 1:  # one stack of an encoder-decoder says that it is both
         return body, parts
     if body not in _IS_CAUSAL:
         _IS_CAUSAL[body] = _is_causal_as_it_is(body, label)

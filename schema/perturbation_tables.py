@@ -95,7 +95,7 @@ PERTURBATION_TABLES = (
             Column(
                 "energy_share",
                 "float64",
-                "their share of the studied layers' energy: mean squared activation times squared output norm",
+                "their share of the layers' energy: mean square of pooled activations times squared output norm",
                 nullable=True,
             ),
             Column("readout", "string", "probe, loss or choice"),

@@ -114,15 +114,13 @@ def rankings(
         )
         found += [replace(own, seed=seed) for seed in (settings.seeds if settings.is_drawn else settings.seeds[:1])]
         if "matched" in wanted:
-            # Levels that a query gave go with the place in the ranking.
-            levels = source.levels if settings.kind == "clamp" else None
+            # Values to be clamped to go with the place in the ranking.
             found += [
                 replace(
                     own,
                     selection="matched",
                     seed=seed,
                     rows=draw_matched(population, source.ranking, seed),
-                    levels=levels,
                     n_functional=None,
                 )
                 for seed in settings.seeds

@@ -126,6 +126,9 @@ def read_population(
         neurons = neurons.filter(pl.col("layer").is_in(layers))
     if by_native_expert:
         neurons = neurons.filter(pl.col("native_expert").is_not_null())
+        lost = sorted(set(layers or ()) - set(neurons["layer"].unique()))
+        if lost:
+            raise AnalysisError(f"run {run_id} has no native experts in layer {lost}")
     if neurons.is_empty():
         what = "neurons of native experts in these layers" if by_native_expert else "neurons"
         raise AnalysisError(f"run {run_id} has no {what}")

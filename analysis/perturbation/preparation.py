@@ -105,6 +105,10 @@ class Study:
             "readout_sha256": self.readout.sha256(),
             "batch_tokens": self.subject.batch_tokens,
             "of_equal_lengths": self.subject.of_equal_lengths,
+            # Names, as values are found again by them; and what else may round or draw otherwise.
+            "functions": self.readout.functions,
+            "device": next(self.model.module.parameters()).device.type,
+            "torch_version": torch.__version__,
         }
         if cell is not None:
             digest = hashlib.sha256()
@@ -141,7 +145,14 @@ def prepare(
         partition = find_partition(database, settings.partition)
         partition_id = str(partition["partition_id"])
         if partition["model"] != found["model"]:
-            raise AnalysisError(f"partition {partition_id} is of {partition['model']}, run {found['run_id']} is not")
+            raise AnalysisError(
+                f"partition {partition_id} is of {partition['model']}, run {found['run_id']} of {found['model']}"
+            )
+        if partition["revision"] != found["revision"]:
+            progress.note(
+                f"partition {partition_id} is of the neurons of {partition['revision']}, run {found['run_id']} of "
+                f"{found['revision']}"
+            )
         if settings.kind == "route-away" and partition["method"] != "native":
             raise AnalysisError(
                 f"the kind route-away takes whole native experts, and partition {partition_id} is by "
@@ -171,7 +182,9 @@ def prepare(
         )
     stored = StoredCorpus(database.store, corpus or str(found["corpus"]))
     longest = cast("int", found["max_tokens"])
-    max_tokens = min(settings.max_tokens or longest, longest)
+    max_tokens = settings.max_tokens or longest
+    if max_tokens > longest:
+        raise AnalysisError(f"texts of {max_tokens} tokens: run {found['run_id']} measured texts of up to {longest}")
     subject = read_subject(
         loaded,
         stored,
@@ -284,11 +297,17 @@ def _wanted(functions: Sequence[tuple[str, str]], settings: PerturbationSettings
     if settings.functions:
         found = [each for each in found if "/".join(each) in settings.functions]
     if not found:
-        raise AnalysisError("no function of the run can be read out")
+        raise AnalysisError("no function of the run is of the families and functions asked for and can be read out")
     return found
 
 
 def _identifier(study: Study) -> str:
+    chosen = hashlib.sha256()
+    for each in study.rankings:
+        chosen.update(f"{each.family} {each.function} {each.selection} {each.seed}\n".encode())
+        chosen.update(study.population.neurons[each.rows].select("stack", "layer", "neuron").write_csv().encode())
+        chosen.update(b"" if each.levels is None else each.levels.tobytes())
+    # As resolved: a default that is spelt out makes no other study.
     definition = dataclasses.asdict(study.settings) | {
         "schema_version": SCHEMA_VERSION,
         "model": study.model.name,
@@ -297,5 +316,9 @@ def _identifier(study: Study) -> str:
         "partition": study.partition_id,
         "corpus": study.subject.corpus.name,
         "baseline": study.cell_id(None),
+        "scale": study.settings.factor,
+        "controls": study.settings.controls_run,
+        "max_tokens": study.max_tokens,
+        "neurons_sha256": chosen.hexdigest(),
     }
     return identifier(definition)

@@ -34,7 +34,7 @@ class PerturbationSettings:
         against chance on.
     query
         SQL that yields stack, layer and neuron, in the order in which doses take them in; with columns family and
-        function one source a function. A column mean, std or value is what the kinds mean, noise and clamp use.
+        function one source a function. A column value is what the kind clamp holds them at.
     is_top
         Each function's top neurons, from the one of the highest lift on.
     kind
@@ -46,7 +46,7 @@ class PerturbationSettings:
     controls
         Controls to run; None for all there can be. Other functions' neurons are a control without a run of their own.
     n_seeds
-        Seeds of each control, and of the own neurons where the kind draws.
+        Seeds of each control, and of the own neurons where the kind draws; at least 2, as sets differ by themselves.
     seed
         The first of them; the choice of texts and the statistics use it as well.
     layers
@@ -107,7 +107,7 @@ class PerturbationSettings:
             if not 0 < dose <= 1:
                 raise AnalysisError(f"a dose is {dose}; doses are shares of neurons, above 0 and up to 1")
         for name, least in (
-            ("n_seeds", 1), ("seed", 0), ("n_texts", 1), ("batch_tokens", 1), ("n_bootstrap", 1), ("n_permutations", 1)
+            ("n_seeds", 2), ("seed", 0), ("n_texts", 1), ("batch_tokens", 1), ("n_bootstrap", 1), ("n_permutations", 1)
         ):  # fmt: skip
             if getattr(self, name) < least:
                 raise AnalysisError(f"{name} is {getattr(self, name)}; it must be at least {least}")

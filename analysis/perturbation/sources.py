@@ -241,8 +241,9 @@ def query_sources(database: Database, query: str, population: Population, kind: 
         columns[name] = key_column(rows, name, owner) if has_function else np.full(rows.num_rows, "query", dtype=object)
     found = pl.DataFrame(columns)
     found = found.with_columns(row=population.rows(found, owner))
-    level = LEVEL_COLUMNS.get(kind)
-    if level is not None and (level in rows.column_names or kind == "clamp"):
+    if kind == "clamp":
+        # Means and deviations are the run's, of own neurons and of controls alike.
+        level = LEVEL_COLUMNS[kind]
         check_columns(rows, (*KEYS, level), owner)
         found = found.with_columns(level=numbers(rows.column(level), level, owner))
     sources = []

@@ -228,11 +228,11 @@ def plan_perturbation(
         started = time.monotonic()
         study.readout.read()
         cell_s = time.monotonic() - started
-        ids = [study.cell_id(cell) for cell in study.cells]
+        cells = {study.cell_id(cell): cell for cell in study.cells}
         n_cells: dict[str, int] = {"none": 1}
-        for cell in study.cells:
+        for cell in cells.values():
             n_cells[cell.ranking.selection] = n_cells.get(cell.ranking.selection, 0) + 1
-        known = known_cells(database, ids)
+        known = known_cells(database, cells)
         return PerturbationPlan(
             perturbation_id=study.perturbation_id,
             is_new=database.store.commit(study.perturbation_id) is None,
@@ -242,7 +242,7 @@ def plan_perturbation(
             n_instances=len(study.readout.instance_id),
             n_texts=study.n_texts,
             n_cells=n_cells,
-            n_cells_known=sum(cell_id in known for cell_id in ids),
+            n_cells_known=sum(cell_id in known for cell_id in cells),
             cell_s=cell_s,
         )
 

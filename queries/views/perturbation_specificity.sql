@@ -3,7 +3,7 @@
 -- One row a dose and control: doses of one study, selection and control are its dose curve. Means are over the sources
 -- that are read out as targets too; n_damaged of n_sources says how often a module's own function is damaged more than
 -- the control damages it, share_off_target_damaged how often others are, n_selective how often its own function is
--- damaged more than the others. Damage is counted only where it is significant in perturbation_effects.
+-- damaged more than the others are in the mean. Damage is counted only where it is significant in perturbation_effects.
 --
 -- Grain: perturbation_id, selection, dose, control
 -- Source: perturbation_effects, perturbation_means
@@ -36,7 +36,7 @@
 --   selectivity_p_texts: paired permutation p over texts
 --   selectivity_p_functions: share of permutations of the sources' functions with as much; NULL of a single source
 --   n_damaged: sources whose own function is damaged significantly more than by the control
---   n_selective: sources whose own function is damaged significantly more than all others
+--   n_selective: sources whose own function is damaged significantly more than the mean of all others
 --   share_worst_own: share of sources that damage their own function most of all; NULL likewise
 --   share_worst_source: share of the functions of sources that no other source damages as much; NULL likewise
 --   share_off_target_damaged: share of other functions damaged significantly more than by the control; NULL likewise

@@ -463,6 +463,16 @@ def test_a_stack_that_the_model_lacks_is_refused_by_name(model):
         pass
 
 
+@pytest.mark.parametrize("stack", ["encoder", "decoder"])
+def test_one_stack_of_an_encoder_decoder_is_that_stack_alone(model, stack):
+    alone = getattr(model("t5"), stack)
+    other = {"encoder": "decoder", "decoder": "encoder"}[stack]
+    with pytest.raises(UnknownNameError, match=f"no stack '{other}'"), perturb(alone, [(other, 0, 0)]):
+        pass
+    with perturb(alone, [(stack, 0, 0)]):
+        pass
+
+
 def test_a_kind_that_is_not_there_is_refused_by_name(model):
     with pytest.raises(UnknownNameError, match="no kind of perturbation 'zeros'; did you mean 'zero'"), \
             perturb(model("bert"), THREE, kind="zeros"):  # fmt: skip

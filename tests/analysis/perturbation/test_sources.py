@@ -213,21 +213,15 @@ def test_functions_may_share_neurons(bert):
     assert [bert.names(each) for each in found] == [[("encoder", 0, 0), ("encoder", 0, 1)]] * 2
 
 
-@pytest.mark.parametrize(("kind", "column"), [("clamp", "value"), ("mean", "mean"), ("noise", "std")])
-def test_levels_go_along_with_the_rows_of_a_query(bert, kind, column):
-    query = f"select stack, layer, neuron, neuron / 2 as {column} from neurons where layer = 0 and neuron < 4"
-    (source,) = bert.query(f"{query} order by neuron desc", kind)
+def test_values_to_clamp_to_go_along_with_the_rows_of_a_query(bert):
+    query = "select stack, layer, neuron, neuron / 2 as value from neurons where layer = 0 and neuron < 4"
+    (source,) = bert.query(f"{query} order by neuron desc", "clamp")
     assert source.levels.tolist() == [1.5, 1.0, 0.5, 0.0]
 
 
 @pytest.mark.parametrize("kind", ["mean", "noise", "zero"])
-def test_without_a_column_of_levels_the_population_says(bert, kind):
-    (source,) = bert.query(LAYER_1, kind)
-    assert source.levels is None
-
-
-def test_a_column_that_the_kind_has_no_use_for_is_passed_over(bert):
-    (source,) = bert.query("select stack, layer, neuron, null as value, mean from neurons", "noise")
+def test_means_and_deviations_are_the_population_s_for_own_neurons_as_for_controls(bert, kind):
+    (source,) = bert.query("select stack, layer, neuron, null as value, 9 as mean, 9 as std from neurons", kind)
     assert source.levels is None
 
 
@@ -285,9 +279,9 @@ REFUSED = {
         "select stack, layer, neuron, 'nan'::double as value from neurons", "clamp",
         "the query: column value holds 128 NaN or infinite values",
     ),
-    "mean of null": (
-        "select stack, layer, neuron, null::double as mean from neurons", "mean",
-        "the query: column mean holds 128 NULL",
+    "value of null": (
+        "select stack, layer, neuron, null::double as value from neurons", "clamp",
+        "the query: column value holds 128 NULL",
     ),
 }  # fmt: skip
 

@@ -79,7 +79,7 @@ class ByHand:
 @pytest.mark.parametrize("kind", ["zero", "mean", "clamp"])
 def test_every_effect_is_that_of_a_loop_of_ones_own(studied, headed, perturbed, kind):
     store = studied("bert")
-    chosen = {"query": CLAMPED} if kind == "clamp" else {"is_top": True, "doses": (0.3,), "n_seeds": 1}
+    chosen = {"query": CLAMPED} if kind == "clamp" else {"is_top": True, "doses": (0.3,), "n_seeds": 2}
     report = perturbed(store, kind=kind, **chosen)
     by_hand = ByHand(store, headed("bert"))
     baseline = by_hand.read()
@@ -232,7 +232,7 @@ LOSSES = """
 @pytest.mark.parametrize("kind", ["bert", "llama", "t5"])
 def test_a_study_of_the_loss_stores_what_each_instance_lost(studied, perturbed, kind):
     store = studied(kind)
-    perturbed(store, kind, readout="loss", is_top=True, doses=(0.3,), n_seeds=1)
+    perturbed(store, kind, readout="loss", is_top=True, doses=(0.3,), n_seeds=2)
     with Database(store) as database:
         found = database.sql(LOSSES).pl()
         assert found.height == rows(store, "perturbations").height

@@ -221,9 +221,8 @@ def test_a_function_that_the_run_did_not_score_on_half_a_is_no_source(store, hea
 
 @pytest.mark.parametrize("kind", ["clamp", "noise"])
 def test_a_perturbation_that_overflows_is_read_as_damage(perturbed, store, kind):
-    column = "value" if kind == "clamp" else "std"
-    query = f"select stack, layer, neuron, 1e38 as {column} from neurons where layer = 1 order by neuron limit 30"
-    perturbed(query=query, kind=kind, doses=None)
+    query = "select stack, layer, neuron, 1e38 as value from neurons where layer = 1 order by neuron limit 30"
+    perturbed(query=query, kind=kind, scale=1e38 if kind == "noise" else 1.0, doses=None)
     with Database(store) as database:
         found = database.sql("select perturbed from perturbations where selection = 'query'").pl()["perturbed"]
     # What is not a number is no positive: every function is at chance.

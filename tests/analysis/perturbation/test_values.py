@@ -62,7 +62,7 @@ def test_a_file_of_something_else_is_not_there(tmp_path):
 
 def test_earlier_values_are_those_of_studies_in_the_store(studied, headed):
     store = studied("bert")
-    settings = PerturbationSettings(is_top=True, doses=(0.1,), n_seeds=1, n_bootstrap=20, n_permutations=19)
+    settings = PerturbationSettings(is_top=True, doses=(0.1,), n_seeds=2, n_bootstrap=20, n_permutations=19)
     study_perturbation(str(headed("bert")), store=store.path, settings=settings, name="tiny-bert")
     with Database(store) as database:
         rows = database.sql("select * from perturbed_instances").pl()
@@ -93,7 +93,7 @@ def test_earlier_values_are_those_of_studies_in_the_store(studied, headed):
 
 def test_values_of_another_version_are_not_taken(studied, headed, monkeypatch):
     store = studied("bert")
-    settings = PerturbationSettings(is_top=True, doses=(0.1,), n_seeds=1, n_bootstrap=20, n_permutations=19)
+    settings = PerturbationSettings(is_top=True, doses=(0.1,), n_seeds=2, n_bootstrap=20, n_permutations=19)
     study_perturbation(str(headed("bert")), store=store.path, settings=settings, name="tiny-bert")
     with Database(store) as database:
         cells = database.sql("select distinct cell_id from perturbations").pl()["cell_id"].to_list()
