@@ -17,7 +17,7 @@ def answered(database: Database, text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("sele", ["select", "selection"]),
+        ("des", ["desc", "describe", "description"]),
         ("select * from spec", ["specialization"]),
         ("select * from runs join lay", ["layers"]),
         ("select * from layers where module", ["module_path"]),
