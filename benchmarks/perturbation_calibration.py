@@ -17,7 +17,8 @@ import polars as pl
 from scipy import stats
 from table import print_table
 
-from neuronlake.analysis.perturbation.contrasts import CellDamage, contrast_rows
+from neuronlake.analysis.perturbation.contrasts import contrast_rows
+from neuronlake.analysis.perturbation.dose_effects import CellDamage, dose_effects
 from neuronlake.analysis.perturbation.resampling import Resampling
 
 LEVELS = (0.05, 0.01)
@@ -72,7 +73,9 @@ def study(simulated, n_sets, seed):
         CellDamage("*", "*", "random", 0.1, set_seed, resampling.reduce(simulated.damage()[0]))
         for set_seed in range(n_sets)
     ]
-    rows = contrast_rows(resampling, cells, simulated.targets).filter(selection="functional")
+    rows = contrast_rows(resampling, dose_effects(resampling, cells, simulated.targets), simulated.targets).filter(
+        selection="functional"
+    )
     functions = [function for _, function in simulated.targets]
     truth, mean = np.stack(truths), simulated.mean()
     known = pl.DataFrame(

@@ -31,14 +31,14 @@ from .adjustments import adjust
 from .devices import device_map, place
 from .feed_forwards import Stack
 from .heads import body_of, check_head, head_class
+from .names import parse_step, stored_name
 from .trials import is_causal, sees_padding
 from .weights import plain
 
-__all__ = ["DType", "Model", "Part", "body_parts", "first_position", "load", "parse_step", "stack_parts", "start_token"]
+__all__ = ["DType", "Model", "Part", "body_parts", "first_position", "load", "stack_parts", "start_token"]
 
 DType = Literal["float32", "bfloat16", "float16"]
 
-_STEP = re.compile(r"(?:^|[^a-z])(?:global[-_]?step|step|checkpoint|ckpt)s?[-_=]?(\d+)(k?)(?![0-9a-z])", re.IGNORECASE)
 # What transformers raises for files that are absent, malformed or of another kind.
 _LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, struct.error)
 # Weights that a checkpoint may lack without harm: they come after the last feed-forward layer.
@@ -217,18 +217,6 @@ def _load(
     )
 
 
-def parse_step(revision: str) -> int | None:
-    """Return the training step a revision's name tells, None if it tells none.
-
-    Examples
-    --------
-    >>> parse_step("step3000"), parse_step("checkpoint-500"), parse_step("step_5k"), parse_step("main")
-    (3000, 500, 5000, None)
-    """
-    found = _STEP.search(revision)
-    return int(found[1]) * (1000 if found[2] else 1) if found else None
-
-
 def first_position(module: nn.Module) -> int:
     """Return the first learned position: in RoBERTa and its kin they start behind the padding token's id."""
     for path, each in module.named_modules():
@@ -285,9 +273,9 @@ def _locate(model: str, revision: str | None) -> _Source:
             raise IngestError(f"no GGUF file {model}")
         if revision is not None:
             raise IngestError(f"{model} is one file and has no revision {revision!r}")
-        return _Source(str(path.parent), path.stem, {"gguf_file": path.name}, is_local=True)
+        return _Source(str(path.parent), stored_name(model), {"gguf_file": path.name}, is_local=True)
     if path.is_dir():
-        name = path.resolve().name
+        name = stored_name(model)
         revisions = sorted(each.name for each in path.iterdir() if (each / "config.json").is_file())
         if revision is not None:
             if revision not in revisions:

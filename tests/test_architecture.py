@@ -32,6 +32,7 @@ ALLOWED = {
         # Readouts run a model on a corpus, as ingestion does.
         "ingest.collation",
         "ingest.labels",
+        "ingest.names",
         "ingest.pooling",
         "ingest.stored_corpus",
         "ingest.targets",

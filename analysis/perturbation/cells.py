@@ -9,13 +9,10 @@ from numpy.typing import NDArray
 from ...errors import AnalysisError
 from .controls import draw_matched, draw_random
 from .population import Population
-from .settings import PerturbationSettings
+from .settings import SHARED, PerturbationSettings
 from .sources import Source
 
-__all__ = ["SHARED", "Cell", "Ranking", "plan_cells", "rankings"]
-
-SHARED = "*"
-"""What stands for the source of a control that all sources share."""
+__all__ = ["Cell", "Ranking", "plan_cells", "rankings"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .set_sample import finite_mean
+from .settings import SHARED, Control
 
 __all__ = ["Comparison", "Group", "compare"]
 
-_CONTROLS = ("random", "matched", "nonfunctional")  # selections that are controls
-
-_SHARED = ("*", "*")  # source of a control that all sources share
+_CONTROLS = get_args(Control)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,15 @@ class Comparison:
     n_targets: int
 
     @property
+    def selection(self) -> str:
+        """How the sources' neurons were chosen."""
+        selection: str = self.groups[self.sources[0]].selection
+        return selection
+
+    @property
     def is_own(self) -> bool:
         """Whether the sources' neurons are their own, not drawn as a control."""
-        return self.groups[self.sources[0]].selection not in _CONTROLS
+        return self.selection not in _CONTROLS
 
     @property
     def is_on_target(self) -> NDArray[np.bool_]:
@@ -145,6 +151,35 @@ class Comparison:
         selectivities: NDArray[np.floating] = on_target + sign * others
         selectivities[~np.broadcast_to(is_known, selectivities.shape)] = np.nan
         return selectivities
+
+    def means(
+        self,
+        differences: NDArray[np.floating],
+        selectivities: NDArray[np.floating],
+        is_defined: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Return means over the sources that are targets, of differences on target and of selectivities.
+
+        Parameters
+        ----------
+        differences
+            What `differences` returned. [n, sources, functions]
+        selectivities
+            What `selectivities` returned of them. [n, sources]
+        is_defined
+            Where differences are defined. [n or 1, functions]
+
+        Returns
+        -------
+        mean_difference, mean_selectivity
+            Of what is defined, NaN where nothing is. [n, 1] each
+        """
+        is_target = self.target >= 0
+        target = self.target[is_target]
+        on_target = differences[:, is_target, target].astype(np.float64)
+        on_target[~np.broadcast_to(is_defined[:, target], on_target.shape)] = np.nan
+        chosen = selectivities[:, is_target].astype(np.float64)
+        return finite_mean(on_target, axis=1)[:, None], finite_mean(chosen, axis=1)[:, None]
 
     def control_sets(self, place: int) -> NDArray[np.float64]:
         """Return the effect of each set of a source's control.
@@ -232,7 +267,7 @@ def _control_groups(
     """Return the group of the control of each group that has one: its own, or one that all share."""
     found = {}
     for member in members:
-        for source in (groups[member].source, _SHARED):
+        for source in (groups[member].source, (SHARED, SHARED)):
             if (control, source) in index:
                 found[member] = index[control, source]
                 break

@@ -1,18 +1,18 @@
 """Contrasts: what one function's neurons do to each function, beside what a control does."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from ...schema.tables import table
-from .comparison import Comparison, Group, compare
+from .comparison import Comparison
+from .dose_effects import DoseEffects, TextTests
 from .resampling import Resampling
 from .set_sample import sample
 
-__all__ = ["CellDamage", "contrast_rows", "groups_of"]
+__all__ = ["contrast_rows"]
 
 _INTERVAL = (0.025, 0.975)
 _TYPES = {"string": pl.String, "bool": pl.Boolean, "int32": pl.Int32, "float64": pl.Float64}
@@ -23,34 +23,8 @@ _SCHEMA: dict[str, type[pl.DataType]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class CellDamage:
-    """What one perturbation of a study did.
-
-    Parameters
-    ----------
-    source_family, source_function
-        The function whose neurons were perturbed, ``*`` and ``*`` of a control that all sources share.
-    selection
-        How they were chosen: functional, top or query; or a control: random, matched or nonfunctional.
-    dose
-        Share of neurons perturbed.
-    seed
-        Seed of the selection and the perturbation.
-    sums
-        The damage, by `Resampling.reduce`. [texts, functions, strata]
-    """
-
-    source_family: str
-    source_function: str
-    selection: str
-    dose: float
-    seed: int
-    sums: NDArray[np.float32]
-
-
 def contrast_rows(
-    resampling: Resampling, cells: Sequence[CellDamage], targets: Sequence[tuple[str, str]]
+    resampling: Resampling, effects: Iterable[DoseEffects], targets: Sequence[tuple[str, str]]
 ) -> pl.DataFrame:
     """Contrast the sources of a study with its controls at the same dose.
 
@@ -67,8 +41,8 @@ def contrast_rows(
     ----------
     resampling
         The study's texts.
-    cells
-        All perturbations of the study. Those that differ in nothing but the seed are the sets of one selection.
+    effects
+        The effects of each dose.
     targets
         Family and function of each function read out.
 
@@ -78,58 +52,19 @@ def contrast_rows(
         The columns of table ``perturbation_contrasts`` from ``source_family`` on, sorted by its grain.
     """
     frames = [pl.DataFrame(schema=_SCHEMA)]
-    for dose in sorted({cell.dose for cell in cells}):
-        groups = groups_of([cell for cell in cells if cell.dose == dose], resampling)
-        comparisons = list(compare(groups, targets))
-        observed = np.stack([group.effects.mean(axis=0) for group in groups])  # [groups, functions]
-        contributions = np.stack([resampling.contributions(group.sums) for group in groups], axis=1)
-        p_texts = _p_texts(comparisons, contributions, resampling)
-        resampled = np.stack([np.nan_to_num(resampling.bootstrap(group.sums)) for group in groups], axis=1)
-        for comparison, p_values in zip(comparisons, p_texts, strict=True):
-            measures = _measures(comparison, observed, resampled, p_values, resampling)
-            frames.append(_frame(comparison, dose, targets, measures))
+    for each in effects:
+        for comparison, tests in zip(each.comparisons, each.tests, strict=True):
+            measures = _measures(comparison, each.observed, each.resampled, tests, resampling)
+            frames.append(_frame(comparison, each.dose, targets, measures))
     grain = [name for name in table("perturbation_contrasts").grain if name in _SCHEMA]
     return pl.concat(frames).sort(grain)
-
-
-def groups_of(cells: Sequence[CellDamage], resampling: Resampling) -> list[Group]:
-    """Return the selections of a dose, each with all its sets."""
-    sets: dict[tuple[str, tuple[str, str]], list[CellDamage]] = {}
-    for cell in sorted(cells, key=lambda cell: cell.seed):
-        sets.setdefault((cell.selection, (cell.source_family, cell.source_function)), []).append(cell)
-    return [
-        Group(
-            selection,
-            source,
-            np.stack([resampling.effects(cell.sums) for cell in members]),
-            np.mean([cell.sums for cell in members], axis=0),
-        )
-        for (selection, source), members in sets.items()
-    ]
-
-
-def _p_texts(
-    comparisons: Sequence[Comparison], contributions: NDArray[np.float32], resampling: Resampling
-) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Yield each comparison's p values over texts of differences [sources, functions] and selectivities [sources]."""
-    everywhere = np.ones((1, contributions.shape[2]), dtype=np.bool_)
-
-    def contrast(effects: NDArray[np.floating], sign: int) -> list[NDArray[np.floating]]:
-        found = []
-        for comparison in comparisons:
-            differences = comparison.differences(effects, sign)
-            found += [differences, comparison.selectivities(differences, everywhere, sign)]
-        return found
-
-    p_values = resampling.permutation_test(contributions, contrast)
-    return zip(p_values[::2], p_values[1::2], strict=True)
 
 
 def _measures(
     comparison: Comparison,
     observed: NDArray[np.float64],
     resampled: NDArray[np.float32],
-    p_texts: tuple[NDArray[np.float64], NDArray[np.float64]],
+    tests: TextTests,
     resampling: Resampling,
 ) -> dict[str, NDArray[np.floating] | NDArray[np.integer]]:
     """Return what is said of each source [sources, functions], and of its selectivity [sources]; NaN for NULL."""
@@ -163,12 +98,12 @@ def _measures(
         "difference": difference,
         "difference_low": difference_low,
         "difference_high": difference_high,
-        "p_texts": p_texts[0],
+        "p_texts": tests.differences,
         "p_sets": p_sets,
         "selectivity": selectivity,
         "selectivity_low": selectivity_low,
         "selectivity_high": selectivity_high,
-        "selectivity_p_texts": np.where(np.isfinite(selectivity), p_texts[1], np.nan),
+        "selectivity_p_texts": np.where(np.isfinite(selectivity), tests.selectivities, np.nan),
         "selectivity_p_sets": selective_p_sets,
     }
 

@@ -1,13 +1,13 @@
 """Means over the sources of a study: damage to their own functions that is too little to be seen in each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from .comparison import Comparison, compare
-from .contrasts import CellDamage, groups_of
+from .comparison import Comparison
+from .dose_effects import DoseEffects
 from .resampling import Resampling
 
 __all__ = ["mean_rows"]
@@ -26,12 +26,7 @@ _SCHEMA = {
 
 
 def mean_rows(
-    resampling: Resampling,
-    cells: Sequence[CellDamage],
-    targets: Sequence[tuple[str, str]],
-    *,
-    n_permutations: int,
-    seed: int,
+    resampling: Resampling, effects: Iterable[DoseEffects], *, n_permutations: int, seed: int
 ) -> pl.DataFrame:
     """Average differences on target, and selectivities, over the sources that are targets.
 
@@ -45,10 +40,8 @@ def mean_rows(
     ----------
     resampling
         The study's texts.
-    cells
-        All perturbations of the study.
-    targets
-        Family and function of each function read out.
+    effects
+        The effects of each dose.
     n_permutations, seed
         Of the p over functions.
 
@@ -58,57 +51,34 @@ def mean_rows(
         The columns of table ``perturbation_means`` from ``selection`` on; own selections alone.
     """
     rows: list[dict[str, object]] = []
-    for dose in sorted({cell.dose for cell in cells}):
-        groups = groups_of([cell for cell in cells if cell.dose == dose], resampling)
-        comparisons = [each for each in compare(groups, targets) if each.is_own and (each.target >= 0).any()]
-        if not comparisons:
-            continue
-        observed = np.stack([group.effects.mean(axis=0) for group in groups])
-        contributions = np.stack([resampling.contributions(group.sums) for group in groups], axis=1)
-        resampled = np.stack([np.nan_to_num(resampling.bootstrap(group.sums)) for group in groups], axis=1)
-
-        def contrast(effects: NDArray[np.floating], sign: int, comparisons: list[Comparison] = comparisons) -> list:  # type: ignore[type-arg]
-            everywhere = np.ones((1, effects.shape[-1]), dtype=np.bool_)
-            return [mean for each in comparisons for mean in _means(each, effects, everywhere, sign)]
-
-        p_texts = resampling.permutation_test(contributions, contrast)
-        for place, each in enumerate(comparisons):
-            everywhere = np.ones((1, observed.shape[1]), dtype=np.bool_)
+    for each in effects:
+        everywhere = np.ones((1, each.observed.shape[1]), dtype=np.bool_)
+        for comparison, tests in zip(each.comparisons, each.tests, strict=True):
+            if not (comparison.is_own and (comparison.target >= 0).any()):
+                continue
             row: dict[str, object] = {
-                "selection": groups[each.sources[0]].selection,
-                "dose": dose,
-                "control": each.control,
-                "n_sources": int((each.target >= 0).sum()),
-                "selectivity_p_functions": _p_functions(each, observed, n_permutations, seed),
+                "selection": comparison.selection,
+                "dose": each.dose,
+                "control": comparison.control,
+                "n_sources": int((comparison.target >= 0).sum()),
+                "difference_p_texts": float(tests.mean_difference[0]),
+                "selectivity_p_texts": float(tests.mean_selectivity[0]),
+                "selectivity_p_functions": _p_functions(comparison, each.observed, n_permutations, seed),
             }
-            means = _means(each, observed[None], everywhere)
-            spread = _means(each, resampled, resampling.is_defined)
+            means = _means(comparison, each.observed[None], everywhere)
+            spread = _means(comparison, each.resampled, resampling.is_defined)
             for index, name in enumerate(("difference", "selectivity")):
                 low, high = np.nanpercentile(spread[index], _PERCENTILES)
                 row |= {name: float(means[index][0, 0]), f"{name}_low": low, f"{name}_high": high}
-                row[f"{name}_p_texts"] = float(p_texts[2 * place + index][0])
             rows.append(row)
     return pl.DataFrame(rows, schema=_SCHEMA).with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
 def _means(
-    comparison: Comparison, effects: NDArray[np.floating], is_defined: NDArray[np.bool_], sign: int = -1
+    comparison: Comparison, effects: NDArray[np.floating], is_defined: NDArray[np.bool_]
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Return means over sources of differences on target, and of selectivities; both [n, 1]."""
-    is_target = comparison.target >= 0
-    differences = comparison.differences(effects, sign)
-    selectivities = comparison.selectivities(differences, is_defined, sign)[:, is_target]
-    target = comparison.target[is_target]
-    on_target = differences[:, is_target, target]
-    on_target = np.where(np.broadcast_to(is_defined[:, target], on_target.shape), on_target, np.nan)
-    return _mean(on_target), _mean(selectivities)
-
-
-def _mean(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return the mean of what is not NaN, NaN where nothing is. [n, sources] to [n, 1]."""
-    n_values = np.isfinite(values).sum(axis=1, keepdims=True)
-    total: NDArray[np.floating] = np.nansum(values, axis=1, keepdims=True)
-    return np.where(n_values > 0, total / np.maximum(n_values, 1), np.nan)
+    differences = comparison.differences(effects)
+    return comparison.means(differences, comparison.selectivities(differences, is_defined), is_defined)
 
 
 def _p_functions(comparison: Comparison, observed: NDArray[np.float64], n_permutations: int, seed: int) -> float:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ...errors import AnalysisError
 from ...queries.database import Database
+from ..neuron_rows import KEYS
 
 __all__ = ["Population", "read_population"]
 
@@ -63,17 +64,16 @@ class Population:
         AnalysisError
             If a neuron is not among the studied ones.
         """
-        columns = ("stack", "layer", "neuron")
         keys = keys.select(pl.col("stack").cast(pl.String), pl.col("layer", "neuron").cast(pl.Int64))
         found = keys.join(
             self.neurons.select(pl.col("stack"), pl.col("layer", "neuron").cast(pl.Int64)).with_row_index("row"),
-            on=columns,
+            on=KEYS,
             how="left",
             maintain_order="left",
         )
         absent = found.filter(pl.col("row").is_null())
         if absent.height:
-            stack, layer, neuron = absent.select(columns).row(0)
+            stack, layer, neuron = absent.select(KEYS).row(0)
             layers = self.neurons.select("stack", "layer").unique(maintain_order=True).rows()
             raise AnalysisError(
                 f"{owner} yields {stack} layer {layer}, neuron {neuron}, which is not among the neurons studied; these "

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -14,12 +13,14 @@ import torch
 
 from ...errors import AnalysisError, UnknownNameError
 from ...ingest.models import DType, Model, body_parts, load
+from ...ingest.names import stored_name
 from ...ingest.progress import Progress
 from ...ingest.stored_corpus import StoredCorpus
 from ...queries.database import Database
 from ...schema.identity import identifier
 from ...schema.tables import SCHEMA_VERSION
 from ..lookup import find_partition, find_run
+from ..neuron_rows import KEYS
 from .cells import Cell, Ranking, plan_cells, rankings
 from .choice import ChoiceReadout
 from .kinds import LEVEL_COLUMNS
@@ -87,15 +88,12 @@ class Study:
 
     def neurons(self, cell: Cell) -> pa.Table:
         """Return what a cell perturbs, as `perturb` reads it: sorted, with what the kind holds each neuron at."""
-        rows, levels = cell.rows, cell.levels
+        neurons = self.population.neurons[cell.rows]
         column = LEVEL_COLUMNS.get(self.settings.kind)
-        neurons = self.population.neurons[rows]
         if column is not None:
-            values = neurons[column] if levels is None else pl.Series(levels)
-            neurons = neurons.select("stack", "layer", "neuron").with_columns(values.cast(pl.Float64).alias(column))
-        else:
-            neurons = neurons.select("stack", "layer", "neuron")
-        return neurons.sort("stack", "layer", "neuron").to_arrow()
+            levels = neurons[column] if cell.levels is None else pl.Series(cell.levels)
+            neurons = neurons.with_columns(levels.cast(pl.Float64).alias(column))
+        return neurons.select(*KEYS, *filter(None, [column])).sort(KEYS).to_arrow()
 
     def cell_id(self, cell: Cell | None) -> str:
         """Return the digest of all that defines a pass over the texts; None: without a perturbation."""
@@ -224,14 +222,6 @@ def prepare(
     return dataclasses.replace(study, perturbation_id=_identifier(study))
 
 
-def stored_name(model: str) -> str:
-    """Return the name a model is stored under, unless another was given."""
-    path = Path(model)
-    if path.suffix == ".gguf":
-        return path.stem
-    return path.resolve().name if path.is_dir() else model
-
-
 def _check_run(run: Mapping[str, object]) -> None:
     if run["measurement"] != "measured" or run["site"] != "activation":
         what = "imported" if run["measurement"] != "measured" else f"of the site {run['site']}"
@@ -305,7 +295,7 @@ def _identifier(study: Study) -> str:
     chosen = hashlib.sha256()
     for each in study.rankings:
         chosen.update(f"{each.family} {each.function} {each.selection} {each.seed}\n".encode())
-        chosen.update(study.population.neurons[each.rows].select("stack", "layer", "neuron").write_csv().encode())
+        chosen.update(study.population.neurons[each.rows].select(KEYS).write_csv().encode())
         chosen.update(b"" if each.levels is None else each.levels.tobytes())
     # As resolved: a default that is spelt out makes no other study.
     definition = dataclasses.asdict(study.settings) | {

@@ -7,7 +7,7 @@ from ...errors import AnalysisError, UnknownNameError
 from .kinds import PerturbationKind, check_kind
 from .readout import ReadoutKind
 
-__all__ = ["Control", "PerturbationSettings", "Selection"]
+__all__ = ["SHARED", "Control", "PerturbationSettings", "Selection"]
 
 Selection = Literal["functional", "top", "query"]
 """``functional``: a function's functional experts first. ``top``: its top neurons. ``query``: the rows of SQL."""
@@ -15,6 +15,9 @@ Selection = Literal["functional", "top", "query"]
 Control = Literal["random", "matched", "nonfunctional"]
 """``random``: any neurons of the layers. ``matched``: neurons of the same layers and of like energy. ``nonfunctional``:
 neurons of experts that are functional for no function."""
+
+SHARED = "*"
+"""What stands for the family, and for the function, of a source where all sources share a control."""
 
 _DRAWN = ("shuffle", "noise")
 # The paper's: 2 to 12.5% of the neurons of the layers.

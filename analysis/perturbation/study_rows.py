@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from ...schema.conformance import arrow_schema
 from ...schema.store import Job, neuronlake_version
 from ...schema.tables import table
-from .cells import SHARED
-from .contrasts import CellDamage, contrast_rows
+from ..neuron_rows import KEYS
+from .contrasts import contrast_rows
+from .dose_effects import CellDamage, dose_effects
 from .means import mean_rows
 from .preparation import Study
 from .readout import summarize
 from .resampling import Resampling
+from .settings import SHARED
 from .values import CellValues
 
 __all__ = ["Reading", "write_study"]
@@ -112,10 +114,10 @@ def write_study(
         )
         for cell, cell_id in zip(study.cells, reading.cell_ids, strict=True)
     ]
-    found = contrast_rows(reading.resampling, cells, study.readout.functions)
-    _write(study, job, "perturbation_contrasts", found)
+    effects = list(dose_effects(reading.resampling, cells, study.readout.functions))
+    _write(study, job, "perturbation_contrasts", contrast_rows(reading.resampling, effects, study.readout.functions))
     n_permutations, seed = study.settings.n_permutations, study.settings.seed
-    means = mean_rows(reading.resampling, cells, study.readout.functions, n_permutations=n_permutations, seed=seed)
+    means = mean_rows(reading.resampling, effects, n_permutations=n_permutations, seed=seed)
     _write(study, job, "perturbation_means", means)
     # Last, as the duration is of all.
     settings, readout, subject = study.settings, study.readout, study.subject
@@ -217,7 +219,7 @@ def _neurons(study: Study) -> pl.DataFrame:
             "selection": ranking.selection,
             "seed": ranking.seed,
         }
-        chosen = study.population.neurons[ranking.rows[:n]].select("stack", "layer", "neuron")
+        chosen = study.population.neurons[ranking.rows[:n]].select(KEYS)
         frames.append(chosen.with_columns(rank=pl.int_range(1, n + 1, dtype=pl.Int32), **_literals(keys)))
     return pl.concat(frames)
 

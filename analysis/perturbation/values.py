@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...queries.database import Database
 from ...schema.store import neuronlake_version
-from .cells import SHARED
+from .settings import SHARED
 
 __all__ = ["CellValues", "earlier_values", "known_cells"]
 

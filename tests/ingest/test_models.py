@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from neuronlake.errors import IngestError, UnknownNameError
-from neuronlake.ingest.models import load, parse_step
+from neuronlake.ingest.models import load
+from neuronlake.ingest.names import parse_step
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What the tests of perturbation studies share: tiny models with heads, corpora ready to be read, measured models."""
 
+import copy
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,22 @@ HEADS = {
 }
 # RoBERTa's mask takes in the space before it.
 MASKS = {"bert": "[MASK]", "roberta": transformers.AddedToken("<mask>", lstrip=True, normalized=False)}
+
+
+@pytest.fixture(scope="session")
+def built() -> Callable[..., transformers.PreTrainedModel]:
+    """Return a function from a class and a configuration to a model in memory, with wide random weights."""
+
+    def make(class_: type, config: transformers.PreTrainedConfig) -> transformers.PreTrainedModel:
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            model = class_(copy.deepcopy(config)).eval()
+            for name, each in model.named_parameters():
+                if "norm" not in name.lower():
+                    torch.nn.init.normal_(each, std=0.2)
+        return model
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from neuronlake.analysis.perturbation.contrasts import CellDamage, contrast_rows
+from neuronlake.analysis.perturbation.contrasts import contrast_rows
+from neuronlake.analysis.perturbation.dose_effects import CellDamage, dose_effects
 from neuronlake.analysis.perturbation.resampling import Resampling
 from neuronlake.analysis.perturbation.set_sample import sample
 from neuronlake.schema.tables import table
@@ -36,7 +37,7 @@ def rows():
             )
             for source, selection, dose, seed, effects in cells
         ]
-        return contrast_rows(resampling, damages, targets)
+        return contrast_rows(resampling, dose_effects(resampling, damages, targets), targets)
 
     return make
 

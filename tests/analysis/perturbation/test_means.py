@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from neuronlake.analysis.perturbation.contrasts import CellDamage, contrast_rows
+from neuronlake.analysis.perturbation.contrasts import contrast_rows
+from neuronlake.analysis.perturbation.dose_effects import CellDamage, dose_effects
 from neuronlake.analysis.perturbation.means import mean_rows
 from neuronlake.analysis.perturbation.resampling import Resampling
 
@@ -36,7 +37,7 @@ def study(shares: np.ndarray, texts: Resampling, *, noise: int = 0, controls: in
 
 
 def means(cells: list[CellDamage], texts: Resampling, *, n_permutations: int = 1999) -> pl.DataFrame:
-    return mean_rows(texts, cells, TARGETS, n_permutations=n_permutations, seed=3)
+    return mean_rows(texts, dose_effects(texts, cells, TARGETS), n_permutations=n_permutations, seed=3)
 
 
 def test_means_are_those_of_the_contrasts_on_target():
@@ -44,7 +45,9 @@ def test_means_are_those_of_the_contrasts_on_target():
     cells = study(np.random.default_rng(0).random((4, 4)), texts, noise=1, controls=3)
     found = means(cells, texts)
     assert found.select("control", "n_sources").rows() == [("none", 4), ("other", 4), ("matched", 4)]
-    contrasts = contrast_rows(texts, cells, TARGETS).filter(pl.col("is_on_target"), selection="top")
+    contrasts = contrast_rows(texts, dose_effects(texts, cells, TARGETS), TARGETS).filter(
+        pl.col("is_on_target"), selection="top"
+    )
     expected = contrasts.group_by("control").agg(pl.col("difference", "selectivity").mean())
     joined = found.join(expected, on="control", suffix="_expected")
     assert joined.height == 3
@@ -73,7 +76,9 @@ def test_damage_to_everything_or_of_fragile_functions_is_not_selective():
 def test_damage_too_small_for_each_source_is_seen_in_the_mean():
     texts = resampling()
     cells = study(0.12 * np.eye(4), texts, noise=2)
-    alone = contrast_rows(texts, cells, TARGETS).filter(pl.col("is_on_target"), control="none")
+    alone = contrast_rows(texts, dose_effects(texts, cells, TARGETS), TARGETS).filter(
+        pl.col("is_on_target"), control="none"
+    )
     found = means(cells, texts).filter(control="none")
     assert found["difference_p_texts"].item() < alone["p_texts"].min()
     assert found["difference_low"].item() > 0

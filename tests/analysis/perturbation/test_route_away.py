@@ -1,6 +1,7 @@
 """Whole experts are routed away from; what is no whole expert is refused."""
 
 import copy
+import functools
 
 import polars as pl
 import pytest
@@ -37,22 +38,9 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def model():
+def model(built):
     """Return a function from a kind to a tiny random model, made once."""
-    made = {}
-
-    def get(kind: str) -> transformers.PreTrainedModel:
-        if kind not in made:
-            make, config = KINDS[kind]
-            with torch.random.fork_rng():
-                torch.manual_seed(3)
-                made[kind] = make(copy.deepcopy(config)).eval()
-                for name, each in made[kind].named_parameters():
-                    if "norm" not in name.lower():
-                        nn.init.normal_(each, std=0.2)
-        return made[kind]
-
-    return get
+    return functools.cache(lambda kind: built(*KINDS[kind]))
 
 
 def run(model: nn.Module) -> Tensor:

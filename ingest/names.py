@@ -1,0 +1,34 @@
+"""What a model and its revision are called: names under which they are stored, and the step a name tells."""
+
+import re
+from pathlib import Path
+
+__all__ = ["parse_step", "stored_name"]
+
+_STEP = re.compile(r"(?:^|[^a-z])(?:global[-_]?step|step|checkpoint|ckpt)s?[-_=]?(\d+)(k?)(?![0-9a-z])", re.IGNORECASE)
+
+
+def stored_name(model: str) -> str:
+    """Return the name a model is stored under unless another is given: of a path its last part, else the hub id.
+
+    Examples
+    --------
+    >>> stored_name("google-bert/bert-base-uncased"), stored_name("downloads/SmolLM2-135M.gguf")
+    ('google-bert/bert-base-uncased', 'SmolLM2-135M')
+    """
+    path = Path(model)
+    if path.suffix == ".gguf":
+        return path.stem
+    return path.resolve().name if path.is_dir() else model
+
+
+def parse_step(revision: str) -> int | None:
+    """Return the training step a revision's name tells, None if it tells none.
+
+    Examples
+    --------
+    >>> parse_step("step3000"), parse_step("checkpoint-500"), parse_step("step_5k"), parse_step("main")
+    (3000, 500, 5000, None)
+    """
+    found = _STEP.search(revision)
+    return int(found[1]) * (1000 if found[2] else 1) if found else None
