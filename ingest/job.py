@@ -323,6 +323,7 @@ def write_run(work: Measurement, job: Job, started_at: datetime.datetime) -> Non
         "python_version": platform.python_version(),
         "source": None,
         "source_sha256": None,
+        "request_id": None,
         "started_at": started_at,
         "duration_s": _seconds_since(started_at),
     }

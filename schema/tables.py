@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from ..errors import UnknownNameError
 from .columns import FUNCTION, NEURON, RUN
+from .emergence_tables import EMERGENCE_TABLES
 from .perturbation_tables import PERTURBATION_TABLES
 from .table import Column, ColumnType, Table
 
@@ -56,6 +57,12 @@ _ALL = (
             Column("python_version", "string", "version of Python"),
             Column("source", "string", "name of the file imported, NULL if measured", nullable=True),
             Column("source_sha256", "string", "digest of that file, NULL if measured", nullable=True),
+            Column(
+                "request_id",
+                "string",
+                "digest of what was asked: files or commit of the checkpoint, corpus and settings; NULL if unknown",
+                nullable=True,
+            ),
             Column("started_at", "timestamp", "when the job started"),
             Column("duration_s", "float64", "wall time of the job, in seconds"),
         ),
@@ -329,6 +336,7 @@ _ALL = (
         ),
     ),
     *PERTURBATION_TABLES,
+    *EMERGENCE_TABLES,
 )
 
 TABLES: Mapping[str, Table] = MappingProxyType({each.name: each for each in _ALL})
