@@ -29,6 +29,8 @@ ALLOWED = {
         "ingest.progress",
         "ingest.routers",
         "ingest.weights",
+        # A study of checkpoints names those that a series lacks.
+        "ingest.series",
         # Readouts run a model on a corpus, as ingestion does.
         "ingest.collation",
         "ingest.labels",
