@@ -172,7 +172,7 @@ def _segments(n_items: int, n_segments: int, generator: np.random.Generator) -> 
 
 def batches(rows: NDArray[np.int64], plan: Plan, first: int, *, key: int) -> Iterator[dict[str, torch.Tensor]]:
     """Yield the batches of the steps from `first` on: each epoch in an order of its own."""
-    n_batches = len(rows) // plan.batch
+    n_batches = max(1, len(rows) // plan.batch)
     sentinel = 3  # behind <pad>, </s> and <unk>
     step = first
     while True:
@@ -232,6 +232,11 @@ def resume(output: Path, plan: Plan) -> int | None:
         raise click.ClickException(f"{output} holds a series of another plan: {record} differs from what was asked")
     output.mkdir(parents=True, exist_ok=True)
     record.write_text(described)
+    kind = {"dense": "T5", "moe": "Switch Transformer"}[plan.kind]
+    (output / "README.md").write_text(
+        f"A small {kind} pre-trained from scratch by neuronlake's examples/pretrain.py, seed {plan.seed}; no published "
+        "model. plan.json says how, log.csv how the loss fell.\n"
+    )
     held = [step for step in plan.steps if (output / f"step{step}" / "optimizer.pt").is_file()]
     return max(held, default=None)
 
@@ -267,10 +272,9 @@ def pretrain(texts: tuple[Path, ...], output: Path, last: int, count: int, threa
         tokenize([every[index] for index in part], tokenizer, plan.length)
         for part in (order[:n_held_out], order[n_held_out:])
     )
-    if len(rows) < plan.batch:
-        raise click.ClickException(
-            f"{len(rows)} rows of {plan.length} tokens: too little text for a batch of {plan.batch}"
-        )
+    if len(rows) < plan.batch or not len(held_out):
+        n_tokens = rows.size + held_out.size
+        raise click.ClickException(f"{n_tokens:,} tokens are too few for batches of {plan.batch} x {plan.length}")
     model = build(plan)
     if done is not None:
         model = type(model).from_pretrained(output / f"step{done}")
@@ -286,16 +290,17 @@ def pretrain(texts: tuple[Path, ...], output: Path, last: int, count: int, threa
     log = output / "log.csv"
     if done is None:
         log.write_text("step,held_out_loss,train_loss,seconds\n")
-    started, losses = time.monotonic(), [float("nan")]
+    started = time.monotonic()
+    losses: list[float] = []
     stream = batches(rows, plan, done or 0, key=1)
     for step in range(done or 0, plan.steps[-1] + 1):
         if step in plan.steps and step != done:
-            loss = held_out_loss(model.eval(), held_out, plan)
-            record = [step, round(loss, 4), round(float(np.mean(losses)), 4), round(time.monotonic() - started)]
+            loss = round(held_out_loss(model.eval(), held_out, plan), 4)
+            seconds = round(time.monotonic() - started)
             with log.open("a", newline="") as file:
-                csv.writer(file).writerow(record)
+                csv.writer(file).writerow([step, loss, round(float(np.mean(losses)), 4) if losses else None, seconds])
             save(output / f"step{step}", model, tokenizer, optimizer)
-            click.echo("step {}: held-out loss {}, training loss {}, {} s".format(*record))
+            click.echo(f"step {step}: held-out loss {loss}, {seconds} s")
             losses = []
         if step == plan.steps[-1]:
             break
