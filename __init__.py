@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .analysis.alignment import align_partition
     from .analysis.balanced_kmeans import BalancedKMeans
     from .analysis.describe import describe_expert, describe_neuron
+    from .analysis.emergence.settings import EmergenceSettings
+    from .analysis.emergence.study import study_emergence
     from .analysis.graph_partition import GraphPartition
     from .analysis.partition_settings import PartitionSettings
     from .analysis.partitions import partition_model
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from .ingest.corpora.instance import Instance, Source
     from .ingest.job import ingest_model
     from .ingest.plan import plan_ingest
+    from .ingest.series import ingest_series
     from .ingest.settings import Resources, Settings
     from .queries.database import Database
     from .schema.store import Store
@@ -45,6 +48,7 @@ __all__ = [
     "BalancedKMeans",
     "Coactivation",
     "Database",
+    "EmergenceSettings",
     "GraphPartition",
     "IngestError",
     "Instance",
@@ -65,16 +69,19 @@ __all__ = [
     "describe_neuron",
     "import_scores",
     "ingest_model",
+    "ingest_series",
     "open",
     "partition_model",
     "perturb",
     "plan_ingest",
+    "study_emergence",
 ]
 
 _HOMES = {
     "BalancedKMeans": "analysis.balanced_kmeans",
     "Coactivation": "ingest.coactivation",
     "Database": "queries.database",
+    "EmergenceSettings": "analysis.emergence.settings",
     "GraphPartition": "analysis.graph_partition",
     "Instance": "ingest.corpora.instance",
     "PartitionSettings": "analysis.partition_settings",
@@ -89,9 +96,11 @@ _HOMES = {
     "describe_neuron": "analysis.describe",
     "import_scores": "analysis.published",
     "ingest_model": "ingest.job",
+    "ingest_series": "ingest.series",
     "partition_model": "analysis.partitions",
     "perturb": "analysis.perturbation.intervention",
     "plan_ingest": "ingest.plan",
+    "study_emergence": "analysis.emergence.study",
 }
 
 

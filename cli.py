@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .commands.corpus import corpus
+from .commands.emergence import emergence
 from .commands.experts import align, describe, partition
 from .commands.ingest import ingest
 from .commands.options import Group, chosen_store, open_database, print_rows, rows_options, store_option
@@ -132,5 +133,5 @@ def check() -> None:
         raise click.exceptions.Exit(1)
 
 
-for _command in (corpus, ingest, partition, align, describe, perturb, share):
+for _command in (corpus, ingest, partition, align, describe, perturb, emergence, share):
     main.add_command(_command)

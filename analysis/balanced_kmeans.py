@@ -1,6 +1,7 @@
 """Balanced k-means: clusters of equal sizes around their means."""
 
-from typing import Self
+from dataclasses import dataclass
+from typing import Literal, Self
 
 import numpy as np
 from k_means_constrained import KMeansConstrained
@@ -28,8 +29,11 @@ class BalancedKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         Number of clusters.
     normalize
         Whether rows are scaled to unit L2 length first; rows of zeros stay as they are.
+    init
+        ``k-means++``, or the centres to start from, of rows as they are clustered: scaled if they are. Label i is then
+        of the cluster that centre i becomes. [clusters, features]
     n_init
-        Starts (k-means++), of which the one with the least inertia is kept.
+        Starts of k-means++, of which the one with the least inertia is kept; from given centres there is one start.
     max_iter
         Most iterations of a start.
     random_state
@@ -55,12 +59,14 @@ class BalancedKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         n_clusters: int = 16,
         *,
         normalize: bool = True,
+        init: Literal["k-means++"] | ArrayLike = "k-means++",
         n_init: int = 4,
         max_iter: int = 300,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         self.n_clusters = n_clusters
         self.normalize = normalize
+        self.init = init
         self.n_init = n_init
         self.max_iter = max_iter
         self.random_state = random_state
@@ -78,7 +84,8 @@ class BalancedKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If there are fewer rows than clusters, values that are not finite, or a parameter is below 1.
+            If there are fewer rows than clusters, values that are not finite, centres of another shape, or a parameter
+            is below 1.
         """
         rows = check_array(vectors, dtype=(np.float64, np.float32))
         if not 1 <= self.n_clusters <= len(rows):
@@ -87,14 +94,25 @@ class BalancedKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         rows = unit_rows(rows) if self.normalize else rows
-        spread = _spread(rows)
-        seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=self.n_init)
+        scale, start, n_starts = _Scale.of(rows), self.init, self.n_init
+        spread = scale.apply(rows)
+        if not isinstance(start, str):
+            centres = check_array(start, dtype=rows.dtype)
+            if centres.shape != (self.n_clusters, rows.shape[1]):
+                raise ValueError(
+                    f"init has the shape {centres.shape}; centres must have {(self.n_clusters, rows.shape[1])}"
+                )
+            start, n_starts = scale.apply(centres), 1
+        elif start != "k-means++":
+            raise ValueError(f"init is {start!r}; it must be 'k-means++' or an array of centres")
+        seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=n_starts)
         best = np.inf
         for seed in seeds:
             solver = KMeansConstrained(
                 self.n_clusters,
                 size_min=len(rows) // self.n_clusters,
                 size_max=-(-len(rows) // self.n_clusters),
+                init=start,
                 n_init=1,
                 max_iter=self.max_iter,
                 random_state=int(seed),
@@ -131,14 +149,28 @@ def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.floating]:
     return scaled
 
 
-def _spread(rows: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return rows centred and scaled to the spread that the solver is given."""
-    centred: NDArray[np.floating] = rows - rows.mean(axis=0)
-    # By the largest value first: squares of very large or small ones would leave the range of their type.
-    largest = float(np.abs(centred).max())
-    if largest == 0:
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """What gives rows the spread that the solver is given."""
+
+    mean: NDArray[np.floating]
+    largest: float
+    factor: float
+
+    @classmethod
+    def of(cls, rows: NDArray[np.floating]) -> Self:
+        """Return the scale of rows."""
+        mean: NDArray[np.floating] = rows.mean(axis=0)
+        centred = rows - mean
+        # By the largest value first: squares of very large or small ones would leave the range of their type.
+        largest = float(np.abs(centred).max()) or 1.0
+        centred /= largest
+        root_mean_square = float(np.sqrt(np.square(centred).sum(dtype=np.float64) / len(centred)))
+        return cls(mean, largest, _SPREAD / (root_mean_square or 1.0))
+
+    def apply(self, rows: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return rows, or centres of theirs, centred and scaled."""
+        centred: NDArray[np.floating] = rows - self.mean
+        centred /= self.largest
+        centred *= self.factor
         return centred
-    centred /= largest
-    root_mean_square = float(np.sqrt(np.square(centred).sum(dtype=np.float64) / len(centred)))
-    centred *= _SPREAD / root_mean_square
-    return centred

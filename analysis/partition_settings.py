@@ -18,17 +18,17 @@ Half = Literal["all", "a", "b"]
 _CHOICES = {"method": get_args(Method), "features": get_args(WeightKind), "half": get_args(Half)}
 # What each way to partition takes, beside layers.
 _TAKES: dict[str, tuple[str, ...]] = {
-    "kmeans": ("n_experts", "features", "query", "n_starts", "normalize", "seed"),
-    "kmeans of a query": ("n_experts", "query", "run", "n_starts", "normalize", "seed"),
+    "kmeans": ("n_experts", "features", "query", "warm_start", "n_starts", "normalize", "seed"),
+    "kmeans of a query": ("n_experts", "query", "run", "warm_start", "n_starts", "normalize", "seed"),
     "coactivation": ("n_experts", "run", "activity", "n_starts", "seed"),
-    "function": ("n_experts", "run", "half", "n_starts", "normalize", "seed"),
+    "function": ("n_experts", "run", "half", "warm_start", "n_starts", "normalize", "seed"),
     "random": ("n_experts", "run", "matched", "seed"),
     "matched random": ("run", "matched", "seed"),
     "native": ("run",),
 }
 
-
-_STORED_ELSEWHERE = ("n_experts", "query", "run", "seed", "half", "matched")
+_N_STARTS = 4
+_STORED_ELSEWHERE = ("n_experts", "query", "run", "seed", "half", "matched", "warm_start")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,11 @@ class PartitionSettings:
         Of coactivation, when a neuron counts as active, as stored; None for the only one there is.
     seed
         Seed. Each layer draws with its own, derived from it, so that a layer's experts do not depend on the others.
+    warm_start
+        Of kmeans and function, beginning of the id of a partition of the same neurons of this model, at any revision:
+        experts start as the means of its experts, so that expert i goes on where its expert i was.
     n_starts
-        Starts of kmeans, function and coactivation, of which the best is kept.
+        Starts of kmeans, function and coactivation, of which the best is kept; a warm start is one.
     normalize
         Of kmeans and function, whether vectors are scaled to unit length.
     """
@@ -75,7 +78,8 @@ class PartitionSettings:
     matched: str | None = None
     activity: str | None = None
     seed: int = 0
-    n_starts: int = 4
+    warm_start: str | None = None
+    n_starts: int = _N_STARTS
     normalize: bool = True
 
     def __post_init__(self) -> None:
@@ -84,6 +88,8 @@ class PartitionSettings:
             if getattr(self, name) not in choices:
                 raise UnknownNameError(name, getattr(self, name), choices)
         takes = _TAKES[self._way]
+        if self.warm_start is not None and self.n_starts != _N_STARTS:
+            raise AnalysisError("n_starts means nothing to a warm start, which is one")
         for field in fields(self):
             if field.name in ("method", "layers", *takes) or getattr(self, field.name) == field.default:
                 continue
@@ -121,7 +127,7 @@ class PartitionSettings:
     def parameters(self) -> dict[str, object]:
         """Return what the method takes, beside what a partition has columns for, as JSON values."""
         names = [name for name in _TAKES[self._way] if name not in _STORED_ELSEWHERE]
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names if name != "n_starts" or self.warm_start is None}
 
     @property
     def _way(self) -> str:

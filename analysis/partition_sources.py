@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import sparse
 
 from ..errors import AnalysisError, UnknownNameError
 from ..ingest.layers import find_layers
-from ..ingest.models import load
+from ..ingest.models import Model
 from ..ingest.weights import weight_vectors
 from ..queries.database import Database
 from ..queries.quoting import literal
@@ -22,6 +21,7 @@ from .neuron_features import features_sha256, read_features
 from .partition_rows import Division, LayerNeurons, Origin
 from .partition_settings import PartitionSettings
 from .random_partition import RandomPartition
+from .stored_partition import StoredPartition, by_layer
 from .strata import permute_within, strata
 
 __all__ = ["Source", "stored_source", "weight_source"]
@@ -71,24 +71,16 @@ class Source:
     provenance: Mapping[str, object] = field(default_factory=dict)
 
 
-def weight_source(
-    model: str,
-    settings: PartitionSettings,
-    *,
-    revision: str | None,
-    random_init: int | None,
-    name: str | None,
-) -> Source:
+def weight_source(loaded: Model, settings: PartitionSettings, *, warm_start: StoredPartition | None = None) -> Source:
     """Return the neurons of a model, of all its stacks, to be clustered by their weights.
 
     Raises
     ------
     IngestError
-        If the model cannot be loaded, or has no such weights.
+        If it has no such weights.
     AnalysisError
-        If it has no such layer.
+        If it has no such layer, or not the neurons of the warm start.
     """
-    loaded = load(model, revision=revision, random_init=random_init, name=name, with_decoder=True)
     found = {
         (str(layer.stack), layer.layer): layer
         for part in loaded.parts
@@ -96,21 +88,21 @@ def weight_source(
     }
     chosen = _chosen({key: layer.n_neurons for key, layer in found.items()}, settings)
 
-    def divide(each: LayerNeurons, seed: int) -> Division:
-        vectors = weight_vectors(loaded.module, found[each.stack, each.layer], settings.features)
-        return _kmeans(vectors, settings, seed)
+    def vectors(each: LayerNeurons) -> NDArray[np.floating]:
+        return weight_vectors(loaded.module, found[each.stack, each.layer], settings.features)
 
-    return Source(
-        Origin(loaded.name, loaded.revision, loaded.step),
-        _whole(chosen),
-        divide,
-        objective_name="inertia",
-        n_experts=settings.n_experts,
-        provenance={"weights_sha256": loaded.weights_sha256},
-    )
+    origin = Origin(loaded.name, loaded.revision, loaded.step)
+    return _clustered(origin, chosen, vectors, settings, warm_start, {"weights_sha256": loaded.weights_sha256})
 
 
-def stored_source(database: Database, model: str, settings: PartitionSettings, *, revision: str | None) -> Source:
+def stored_source(
+    database: Database,
+    model: str,
+    settings: PartitionSettings,
+    *,
+    revision: str | None,
+    warm_start: StoredPartition | None = None,
+) -> Source:
     """Return the neurons of a run in the store, to be divided by what the store holds of them.
 
     Raises
@@ -118,7 +110,7 @@ def stored_source(database: Database, model: str, settings: PartitionSettings, *
     UnknownNameError
         If the store has no such model, revision, run or activity, or several where one was meant.
     AnalysisError
-        If the run does not hold what the method needs, or has no such layer.
+        If the run does not hold what the method needs, has no such layer, or not the neurons of the warm start.
     QueryError
         If the query of the settings is wrong.
     """
@@ -136,9 +128,9 @@ def stored_source(database: Database, model: str, settings: PartitionSettings, *
         case "native":
             return stored.native()
         case "function":
-            return stored.rows_of(stored.score_query())
+            return stored.rows_of(stored.score_query(), warm_start)
         case "kmeans":
-            return stored.rows_of(settings.query or "")
+            return stored.rows_of(settings.query or "", warm_start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,19 +156,15 @@ class _StoredRun:
             f"scores from neuron_scores where run_id = {literal(self.run['run_id'])} group by all"
         )
 
-    def rows_of(self, query: str) -> Source:
+    def rows_of(self, query: str, warm_start: StoredPartition | None) -> Source:
         """Return neurons to be clustered by the rows of a query."""
         vectors = read_features(self.database, query, self.n_neurons)
         chosen = _chosen({key: len(each) for key, each in vectors.items()}, self.settings)
-        return Source(
-            self.origin,
-            _whole(chosen),
-            lambda each, seed: _kmeans(vectors[each.stack, each.layer], self.settings, seed),
-            objective_name="inertia",
-            source_query=query,
-            n_experts=self.settings.n_experts,
-            provenance={"features_sha256": features_sha256({key: vectors[key] for key in chosen})},
+        provenance = {"features_sha256": features_sha256({key: vectors[key] for key in chosen})}
+        source = _clustered(
+            self.origin, chosen, lambda each: vectors[each.stack, each.layer], self.settings, warm_start, provenance
         )
+        return replace(source, source_query=query)
 
     def coactivation(self) -> Source:
         """Return neurons to be divided by the Jaccard index of each with its closest partners."""
@@ -251,7 +239,7 @@ class _StoredRun:
                 f"run {origin.run_id} holds no norm and firing rate of {n_unknown:,} of the {rows.num_rows:,} neurons "
                 f"of partition {partition_id}"
             )
-        members = _by_layer(rows)
+        members = by_layer(rows)
         chosen = _chosen({key: len(each["neuron"]) for key, each in members.items()}, self.settings)
 
         def divide(each: LayerNeurons, seed: int) -> Division:
@@ -271,7 +259,7 @@ class _StoredRun:
     def native(self) -> Source:
         """Return neurons in the experts that the model itself has; those that every token passes are left out."""
         query = "select stack, layer, neuron, native_expert from neurons where run_id = ? and native_expert is not null"
-        members = _by_layer(self.database.sql(query, [self.run["run_id"]]).arrow())
+        members = by_layer(self.database.sql(query, [self.run["run_id"]]).arrow())
         chosen = [key for key in _chosen(self.n_neurons, self.settings) if key in members]
         if not chosen:
             origin = self.origin
@@ -308,27 +296,29 @@ def _whole(n_neurons: Mapping[_Key, int]) -> tuple[LayerNeurons, ...]:
     return tuple(LayerNeurons(*key, np.arange(n, dtype=np.int32)) for key, n in n_neurons.items())
 
 
-def _by_layer(rows: pa.Table) -> dict[_Key, dict[str, NDArray[Any]]]:
-    """Return the columns of each layer, its neurons ascending."""
-    if not rows.num_rows:
-        return {}
-    rows = rows.sort_by([(name, "ascending") for name in ("stack", "layer", "neuron")])
-    columns = {name: rows.column(name).to_numpy() for name in rows.column_names if name not in ("stack", "layer")}
-    stack, layer = rows.column("stack").to_numpy(), rows.column("layer").to_numpy()
-    starts = np.flatnonzero(np.append(True, (stack[1:] != stack[:-1]) | (layer[1:] != layer[:-1])))
-    return {
-        (str(stack[start]), int(layer[start])): {name: values[start:stop] for name, values in columns.items()}
-        for start, stop in zip(starts, [*starts[1:], len(stack)], strict=True)
-    }
+def _clustered(
+    origin: Origin,
+    chosen: Mapping[_Key, int],
+    vectors: Callable[[LayerNeurons], NDArray[np.floating]],
+    settings: PartitionSettings,
+    warm_start: StoredPartition | None,
+    provenance: Mapping[str, object],
+) -> Source:
+    """Return neurons to be clustered by vectors of a layer's neurons. [members, features]."""
+    layers, n_experts = _whole(chosen), settings.n_experts or 1
+    if warm_start is not None:
+        warm_start.check_start(origin, layers, n_experts)
+        provenance = {**provenance, "warm_start": warm_start.partition_id}
 
+    def divide(each: LayerNeurons, seed: int) -> Division:
+        rows = vectors(each)
+        rows = unit_rows(rows) if settings.normalize else rows
+        init = "k-means++" if warm_start is None else warm_start.centres(each, rows)
+        estimator = BalancedKMeans(n_experts, normalize=False, init=init, n_init=settings.n_starts, random_state=seed)
+        fitted = estimator.fit(rows)
+        return Division(fitted.labels_, fitted.inertia_, inertia(rows, _random_labels(len(rows), n_experts, seed)))
 
-def _kmeans(vectors: NDArray[np.floating], settings: PartitionSettings, seed: int) -> Division:
-    n_experts = settings.n_experts or 1
-    fitted = BalancedKMeans(n_experts, normalize=settings.normalize, n_init=settings.n_starts, random_state=seed).fit(
-        vectors
-    )
-    rows = unit_rows(vectors) if settings.normalize else vectors
-    return Division(fitted.labels_, fitted.inertia_, inertia(rows, _random_labels(len(rows), n_experts, seed)))
+    return Source(origin, layers, divide, objective_name="inertia", n_experts=settings.n_experts, provenance=provenance)
 
 
 def _random_labels(n_neurons: int, n_experts: int, seed: int) -> NDArray[np.int32]:

@@ -6,16 +6,19 @@ import time
 from dataclasses import dataclass
 
 from ..errors import AnalysisError
+from ..ingest.models import load
 from ..ingest.progress import Progress, SilentProgress
 from ..queries.database import Database
 from ..schema.identity import identifier
+from ..schema.store import Store
 from ..schema.tables import SCHEMA_VERSION
 from .layer_seed import layer_seed
 from .partition_rows import Division, LayerNeurons, write_partition
 from .partition_settings import PartitionSettings
 from .partition_sources import Source, stored_source, weight_source
+from .stored_partition import find_stored_partition
 
-__all__ = ["PartitionReport", "partition_model"]
+__all__ = ["PartitionReport", "partition_model", "store_partition"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,33 +128,70 @@ def partition_model(
     started = time.monotonic()
     progress = progress or SilentProgress()
     with Database(store) as database:
+        warm_start = None if settings.warm_start is None else find_stored_partition(database, settings.warm_start)
         if settings.reads_weights:
-            source = weight_source(model, settings, revision=revision, random_init=random_init, name=name)
+            loaded = load(model, revision=revision, random_init=random_init, name=name, with_decoder=True)
+            source = weight_source(loaded, settings, warm_start=warm_start)
         elif random_init is not None or name is not None:
             raise AnalysisError(
                 f"method {settings.method} reads the store, in which a model has one name, and a random initialisation "
                 "is the revision random-<seed>; random_init and name are for kmeans of weights"
             )
         else:
-            source = stored_source(database, model, settings, revision=revision)
-        _check_sizes(source)
-        partition_id = identifier(_definition(source, settings))
-        is_new = database.store.commit(partition_id) is None
-        if is_new:
-            with database.store.job(partition_id, kind="partition", resume=False) as job:
-                layers = _divide(source, settings, progress)
-                described = {
-                    "method": settings.stored_method,
-                    "seed": settings.stored_seed,
-                    "parameters": json.dumps(_parameters(source, settings)),
-                    "half": settings.stored_half,
-                    "source_query": source.source_query,
-                    "objective_name": source.objective_name,
-                    "duration_s": time.monotonic() - started,
-                }
-                write_partition(job, source.origin, described, layers)
-                job.commit()
+            source = stored_source(database, model, settings, revision=revision, warm_start=warm_start)
+        partition_id, is_new = store_partition(database.store, source, settings, progress)
         return _report(Database(store), partition_id, source, is_new=is_new, started=started)
+
+
+def store_partition(
+    store: Store, source: Source, settings: PartitionSettings, progress: Progress | None = None
+) -> tuple[str, bool]:
+    """Divide neurons into experts and store them, unless the store has them.
+
+    Parameters
+    ----------
+    store
+        The store.
+    source
+        The neurons.
+    settings
+        What defines the partition, beside these.
+    progress
+        Where to report.
+
+    Returns
+    -------
+    partition_id
+        The partition.
+    is_new
+        False if the store already held it, so that nothing was done.
+
+    Raises
+    ------
+    AnalysisError
+        If a layer has fewer neurons than experts.
+    StoreError
+        If the store cannot be written.
+    """
+    started = time.monotonic()
+    _check_sizes(source)
+    partition_id = identifier(_definition(source, settings))
+    if store.commit(partition_id) is not None:
+        return partition_id, False
+    with store.job(partition_id, kind="partition", resume=False) as job:
+        layers = _divide(source, settings, progress or SilentProgress())
+        described = {
+            "method": settings.stored_method,
+            "seed": settings.stored_seed,
+            "parameters": json.dumps(_parameters(source, settings)),
+            "half": settings.stored_half,
+            "source_query": source.source_query,
+            "objective_name": source.objective_name,
+            "duration_s": time.monotonic() - started,
+        }
+        write_partition(job, source.origin, described, layers)
+        job.commit()
+    return partition_id, True
 
 
 def _check_sizes(source: Source) -> None:

@@ -42,12 +42,16 @@ _LAYER = click.option("--layer", type=click.IntRange(min=0), required=True)
     help="function: instances whose scores are clustered.",
 )  # fmt: skip
 @click.option("--matched", metavar="PARTITION", help="random: deal this partition anew among neurons like each other.")
+@click.option(
+    "--warm-start", metavar="PARTITION",
+    help="kmeans, function: start from the experts of this partition, as of another revision.",
+)  # fmt: skip
 @click.option("--activity", help="coactivation: which counts, if the run has several.")
 @_RUN
 @click.option("--seed", type=SEED_RANGE, default=0, show_default=True)
 @click.option(
     "--starts", "n_starts", type=click.IntRange(min=1), default=4, show_default=True,
-    help="kmeans, function, coactivation: starts, of which the best is kept.",
+    help="kmeans, function, coactivation: starts, of which the best is kept; a warm start is one.",
 )  # fmt: skip
 @store_option
 def partition(

@@ -1,5 +1,6 @@
 """Activations to Parquet: ``neuronlake ingest``."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -40,7 +41,15 @@ def parse_layers(text: str) -> tuple[int, ...]:
 @click.command()
 @click.argument("model")
 @click.option("--corpus", "corpus_name", required=True, help="Corpus of the store to measure on.")
-@click.option("--revision", "revisions", multiple=True, help="Branch, tag, commit or subfolder.  [repeatable]")
+@click.option("--revision", "names", multiple=True, help="Branch, tag, commit or subfolder.  [repeatable]")
+@click.option(
+    "--revisions", "patterns", multiple=True, metavar="PATTERN",
+    help="A series: all subfolders, or branches and tags, named like 'step*'.  [repeatable]",
+)  # fmt: skip
+@click.option(
+    "--steps", "steps_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    help="Training steps of a series: CSV with columns revision,step or a JSON object.  [default: as named]",
+)  # fmt: skip
 @click.option("--random-init", "seeds", type=SEED_RANGE, multiple=True, help="Seed to initialise with.  [repeatable]")
 @click.option("--name", help="Name to store the model under.  [default: MODEL, of a path the last part]")
 @click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to measure, such as 0,3-5.  [default: all]")
@@ -87,7 +96,9 @@ def parse_layers(text: str) -> tuple[int, ...]:
 def ingest(
     model: str,
     corpus_name: str,
-    revisions: tuple[str, ...],
+    names: tuple[str, ...],
+    patterns: tuple[str, ...],
+    steps_file: Path | None,
     seeds: tuple[int, ...],
     name: str | None,
     coactivation: bool,
@@ -98,34 +109,58 @@ def ingest(
 ) -> None:
     """Measure every feed-forward neuron of MODEL on a corpus.
 
-    MODEL is a hub id, a folder or a .gguf file.
+    MODEL is a hub id, a folder or a .gguf file. Of several revisions, one that fails is told and the others land; what
+    the store holds is not loaded again.
     """
     from ..ingest.coactivation import Coactivation
     from ..ingest.job import ingest_model
     from ..ingest.plan import plan_ingest
     from ..ingest.progress import LineProgress, show_progress
+    from ..ingest.request import Request
+    from ..ingest.revisions import read_steps
+    from ..ingest.series import Failure, Outcome, ingest_checkpoints, ingest_series
     from ..ingest.settings import Resources, Settings
+    from ..schema.store import Store
 
     if not coactivation and (n_partners or active_share):
         raise click.UsageError("--partners and --active-share are of the counts that --coactivation stores")
+    is_series = bool(patterns) or steps_file is not None
+    if is_series and (names or seeds):
+        raise click.UsageError("--revisions and --steps choose revisions; they take no --revision or --random-init")
+
+    def tell(outcome: Outcome) -> None:
+        click.echo(outcome.describe(), err=isinstance(outcome, Failure))
+
     resources = Resources(**{key: options.pop(key) for key in ("device", "batch_tokens", "memory_bytes")})
     settings = Settings(**options)
-    wanted: list[tuple[str | None, int | None]] = [(revision, None) for revision in revisions]
+    shared: dict[str, Any] = {
+        "resources": resources,
+        "coactivation": Coactivation(n_partners or 32, active_share) if coactivation else None,
+    }
+    whole: dict[str, Any] = shared | {
+        "corpus": corpus_name,
+        "store": chosen_store(),
+        "name": name,
+        "settings": settings,
+    }
+    several: dict[str, Any] = {"dry_run": dry_run, "progress": show_progress, "tell": tell}
+    wanted: list[tuple[str | None, int | None]] = [(each, None) for each in names]
     wanted += [(None, seed) for seed in seeds]
-    for revision, seed in wanted or [(None, None)]:
-        arguments: dict[str, Any] = {
-            "corpus": corpus_name,
-            "store": chosen_store(),
-            "revision": revision,
-            "random_init": seed,
-            "name": name,
-            "settings": settings,
-            "resources": resources,
-            "coactivation": Coactivation(n_partners or 32, active_share) if coactivation else None,
-        }
+    if is_series:
+        steps = None if steps_file is None else read_steps(steps_file)
+        report = ingest_series(model, revisions=patterns or None, steps=steps, **whole, **several)
+    elif len(wanted) > 1:
+        requests = [Request(model, corpus_name, revision, seed, name, settings) for revision, seed in wanted]
+        report = ingest_checkpoints(requests, store=Store(chosen_store()), **shared, **several)
+    else:
+        revision, seed = wanted[0] if wanted else (None, None)
         if dry_run:
-            click.echo(plan_ingest(model, **arguments, progress=LineProgress()).describe())
+            plan = plan_ingest(model, revision=revision, random_init=seed, **whole, progress=LineProgress())
+            click.echo(plan.describe())
         else:
             with show_progress() as progress:
-                report = ingest_model(model, **arguments, progress=progress)
-            click.echo(report.describe())
+                done = ingest_model(model, revision=revision, random_init=seed, **whole, progress=progress)
+            click.echo(done.describe())
+        return
+    if report.failures:
+        raise click.ClickException(report.describe())

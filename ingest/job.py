@@ -10,7 +10,6 @@ import datetime
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,69 +24,18 @@ from . import rows
 from .coactivation import Coactivation, CoactivationTables
 from .feed_forwards import Layer
 from .forward import run_texts
-from .measurement import Measurement, prepare
+from .held_runs import HeldRuns
+from .measurement import Measurement, on_device, prepare
 from .progress import Progress, SilentProgress
+from .report import IngestReport
+from .request import Request
 from .scoring import NonFiniteError, Scores, score
 from .settings import Resources, Settings
 from .spool import Spool, Storage
+from .stored_corpus import StoredCorpus
 from .weights import weight_norms
 
-__all__ = ["IngestReport", "ingest_model"]
-
-
-@dataclass(frozen=True, slots=True)
-class IngestReport:
-    """What a job did.
-
-    Parameters
-    ----------
-    run_id, model, revision
-        Keys of the run.
-    is_new
-        False if the store already held this measurement, so that it was not made.
-    n_layers, n_neurons, n_functions, n_instances
-        What the run holds.
-    n_truncated, n_dropped
-        Texts cut at the token limit, and instances left without a token.
-    duration_s
-        Wall time.
-    activity
-        When a neuron counts as active in the coactivations asked for; None if none were.
-    adds_coactivations
-        Whether they were added; False if the store already held them.
-    """
-
-    run_id: str
-    model: str
-    revision: str
-    is_new: bool
-    n_layers: int
-    n_neurons: int
-    n_functions: int
-    n_instances: int
-    n_truncated: int
-    n_dropped: int
-    duration_s: float
-    activity: str | None = None
-    adds_coactivations: bool = False
-
-    def describe(self) -> str:
-        """Return what was done as one line."""
-        line = (
-            f"run {self.run_id}: {self.model} {self.revision}, {self.n_neurons:,} neurons in {self.n_layers} layers x "
-            f"{self.n_functions} functions over {self.n_instances:,} instances"
-        )
-        if self.n_truncated:
-            line += f", {self.n_truncated:,} texts cut at the token limit"
-        if self.n_dropped:
-            line += f", {self.n_dropped:,} instances dropped for lack of a token"
-        added = f"coactivations ({self.activity}) added, " if self.adds_coactivations else ""
-        if self.is_new:
-            return f"{line}, {added}{self.duration_s:.1f} s"
-        if added:
-            return f"{line}; already in the store, {added}{self.duration_s:.1f} s"
-        held = "" if self.activity is None else f" with coactivations ({self.activity})"
-        return f"{line}; already in the store{held}, nothing done"
+__all__ = ["IngestReport", "ingest_model", "make_run"]
 
 
 def ingest_model(
@@ -105,8 +53,10 @@ def ingest_model(
 ) -> IngestReport:
     """Measure every neuron of a model on a corpus and store what it responds to.
 
-    Measuring the same again changes nothing and is quick: the run's id is a digest of all that defines it.
-    Coactivations are no part of the run: asked for later, they are added to it, and the model runs for them alone.
+    Measuring the same again changes nothing and is quick: the run's id is a digest of all that defines it. Where the
+    store holds a run of the same files (their names, sizes and times of change), corpus and settings, nothing is even
+    loaded; files altered while they keep size and time go unnoticed. Coactivations are no part of the run: asked for
+    later, they are added to it, and the model runs for them alone.
 
     Parameters
     ----------
@@ -141,10 +91,43 @@ def ingest_model(
         If the store cannot be written.
     """
     started_at = datetime.datetime.now(datetime.UTC)
-    progress = progress or SilentProgress()
-    work = prepare(model, corpus, Store(store), revision, random_init, name, settings, resources, progress)
-    is_new = work.store.commit(work.run_id) is None
+    progress, target = progress or SilentProgress(), Store(store)
+    sha256 = StoredCorpus(target, corpus).sha256
+    held = HeldRuns(target)
+    request = held.with_step(Request(model, corpus, revision, random_init, name, settings or Settings()))
+    resources = on_device(resources or Resources(), request.stored_name)
+    report = held.report(request, sha256, coactivation)
+    if report is not None:
+        return report
+    work = prepare(model, corpus, target, revision, random_init, name, settings, resources, progress, step=request.step)
     adds_coactivations = coactivation is not None and coactivation.adds_to(work)
+    return make_run(work, coactivation, progress, adds_coactivations=adds_coactivations, started_at=started_at)
+
+
+def make_run(
+    work: Measurement,
+    coactivation: Coactivation | None,
+    progress: Progress,
+    *,
+    adds_coactivations: bool,
+    started_at: datetime.datetime,
+) -> IngestReport:
+    """Measure and commit what the store does not hold yet.
+
+    Parameters
+    ----------
+    work
+        What to measure.
+    coactivation
+        What co-activation was asked for; None if none was.
+    progress
+        Where to report.
+    adds_coactivations
+        Whether it is still to be added.
+    started_at
+        When the job started.
+    """
+    is_new = work.store.commit(work.run_id) is None
     with contextlib.ExitStack() as stack:
         run = coactivations = None
         if is_new:
@@ -323,7 +306,7 @@ def write_run(work: Measurement, job: Job, started_at: datetime.datetime) -> Non
         "python_version": platform.python_version(),
         "source": None,
         "source_sha256": None,
-        "request_id": None,
+        "request_id": work.request_id,
         "started_at": started_at,
         "duration_s": _seconds_since(started_at),
     }
@@ -353,7 +336,11 @@ def write_run(work: Measurement, job: Job, started_at: datetime.datetime) -> Non
         }
         for (family, function), counts in zip(work.labels.functions, work.labels.function_counts(), strict=True)
     ]
-    for name, each in (("runs", [run]), ("layers", layers), ("run_functions", functions)):
+    tensors: list[dict[str, object]] = [
+        {"tensor": each.name, "sha256": each.sha256, "n_values": each.n_values} for each in model.tensors
+    ]
+    tables = {"runs": [run], "layers": layers, "run_functions": functions, "weight_tensors": tensors}
+    for name, each in tables.items():
         job.write(name, rows.records(name, keys, each), model=model.name, revision=model.revision)
 
 

@@ -12,18 +12,20 @@ from ..schema.identity import identifier
 from ..schema.store import Store
 from ..schema.tables import SCHEMA_VERSION
 from . import rows
+from .devices import place
 from .feed_forwards import Layer
 from .labels import LabelIndex
 from .layers import find_layers
 from .models import Model, first_position, load, start_token
 from .progress import Progress
+from .request import Request
 from .settings import Resources, Settings
 from .sites import Router, check_site
 from .stored_corpus import StoredCorpus
 from .targets import TokenizedTargets, tokenize_targets
 from .tokens import Batch, TokenizedCorpus, tokenize
 
-__all__ = ["Measurement", "prepare"]
+__all__ = ["Measurement", "load_requested", "on_device", "prepare", "prepare_loaded"]
 
 # Rows of neuron_functions a part aims at: large enough for whole row groups, small enough to build in memory.
 PART_ROWS = 2_000_000
@@ -43,6 +45,7 @@ class Measurement:
     settings: Settings
     resources: Resources
     run_id: str
+    request_id: str | None
 
     @property
     def keys(self) -> rows.RunKeys:
@@ -106,22 +109,69 @@ def prepare(
     settings: Settings | None,
     resources: Resources | None,
     progress: Progress,
+    *,
+    step: int | None = None,
 ) -> Measurement:
-    """Load the model, find its neurons, read the corpus and tokenize it (see `job.ingest_model`)."""
-    settings, resources = settings or Settings(), resources or Resources()
-    stored = StoredCorpus(store, corpus)
+    """Load the model, find its neurons, read the corpus and tokenize it (see `job.ingest_model`).
+
+    `step` is the training step; None: what the revision's name tells.
+    """
+    request = Request(model, corpus, revision, random_init, name, settings or Settings(), step)
+    stored, resources = StoredCorpus(store, corpus), on_device(resources or Resources(), request.stored_name)
+    return prepare_loaded(request, load_requested(request, stored, resources), stored, store, resources, progress)
+
+
+def on_device(resources: Resources, label: str) -> Resources:
+    """Return resources that name their device.
+
+    Raises
+    ------
+    IngestError
+        If that is not there; `label` names the model.
+    """
     if resources.device == "auto":
         resources = dataclasses.replace(resources, device="cuda" if torch.cuda.is_available() else "cpu")
-    n_without_target = sum(not (target and target.strip()) for target in stored.targets())
+    place(torch.nn.Linear(1, 1), resources.device, label)
+    return resources
+
+
+def load_requested(request: Request, stored: StoredCorpus, resources: Resources) -> Model:
+    """Load the checkpoint of a request.
+
+    Raises
+    ------
+    IngestError, UnknownNameError
+        If the checkpoint is not there or cannot be used.
+    """
     loaded = load(
-        model,
-        revision=revision,
-        random_init=random_init,
-        name=name,
-        dtype=settings.dtype,
+        request.model,
+        revision=request.revision,
+        random_init=request.random_init,
+        name=request.name,
+        dtype=request.settings.dtype,
         device=resources.device,
-        with_decoder=not n_without_target,
+        with_decoder=not _n_without_target(stored),
     )
+    return loaded if request.step is None else dataclasses.replace(loaded, step=request.step)
+
+
+def prepare_loaded(
+    request: Request,
+    loaded: Model,
+    stored: StoredCorpus,
+    store: Store,
+    resources: Resources,
+    progress: Progress,
+) -> Measurement:
+    """Find the neurons of a loaded checkpoint and tokenize the corpus for it.
+
+    Raises
+    ------
+    IngestError
+        If what was asked for serves no such model: a layer or site it has not, a corpus it cannot read.
+    """
+    settings, corpus = request.settings, request.corpus
+    n_without_target = _n_without_target(stored)
     if loaded.notice:
         progress.note(loaded.notice)
     if loaded.config.is_encoder_decoder and n_without_target:
@@ -165,8 +215,22 @@ def prepare(
         _note_shared_beginnings(tokens, progress)
     labels = stored.label_index(tokens.instance_id, tokens.text)
     return Measurement(
-        store, loaded, layers, stored, tokens, targets, labels, settings, resources, identifier(definition)
+        store,
+        loaded,
+        layers,
+        stored,
+        tokens,
+        targets,
+        labels,
+        settings,
+        resources,
+        run_id=identifier(definition),
+        request_id=request.identifier(corpus_sha256=stored.sha256, fingerprint=loaded.fingerprint),
     )
+
+
+def _n_without_target(stored: StoredCorpus) -> int:
+    return sum(not (target and target.strip()) for target in stored.targets())
 
 
 def _note_shared_beginnings(tokens: TokenizedCorpus, progress: Progress) -> None:

@@ -1,14 +1,11 @@
 """A checkpoint in memory: any transformers text model, from the hub, a folder or a GGUF file."""
 
 import contextlib
-import hashlib
 import inspect
-import re
+import pickle
 import struct
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, cast
 from weakref import WeakKeyDictionary
 
@@ -26,14 +23,15 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from ..errors import IngestError, UnknownNameError, one_line
+from ..errors import IngestError, one_line
 from .adjustments import adjust
 from .devices import device_map, place
+from .digests import OPTIONAL_WEIGHTS, TensorDigest, combined_sha256, tensor_digests
 from .feed_forwards import Stack
 from .heads import body_of, check_head, head_class
-from .names import parse_step, stored_name
+from .names import parse_step
+from .source import Source, locate
 from .trials import is_causal, sees_padding
-from .weights import plain
 
 __all__ = ["DType", "Model", "Part", "body_parts", "first_position", "load", "stack_parts", "start_token"]
 
@@ -41,8 +39,6 @@ DType = Literal["float32", "bfloat16", "float16"]
 
 # What transformers raises for files that are absent, malformed or of another kind.
 _LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, struct.error)
-# Weights that a checkpoint may lack without harm: they come after the last feed-forward layer.
-_OPTIONAL_WEIGHTS = re.compile(r"(^|\.)pooler\.")
 # What running the bodies of models in memory has told of them.
 _IS_CAUSAL: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
@@ -87,6 +83,11 @@ class Model:
         A fast tokenizer.
     weights_sha256
         Digest of the parameters and buffers of the text model, decoder included: names, types, shapes and bytes.
+    tensors
+        Digest of each of these tensors.
+    fingerprint
+        What tells that its files are as they were: a digest of their names, sizes and times of change, of a hub model
+        its commit; None if unknown.
     seed
         Seed of a random initialisation, None for given weights.
     sees_padding
@@ -105,6 +106,8 @@ class Model:
     config: PreTrainedConfig
     tokenizer: PreTrainedTokenizerBase
     weights_sha256: str
+    tensors: tuple[TensorDigest, ...]
+    fingerprint: str | None
     seed: int | None
     sees_padding: bool
     notice: str | None
@@ -150,7 +153,7 @@ def load(
         If it is not there, is no text model, lacks weights, or holds NaN or infinite weights. A head that was asked
         for must be the checkpoint's own.
     """
-    source = _locate(model, revision)
+    source = locate(model, revision)
     label = name or source.name
     with _quietly():
         return _load(
@@ -159,7 +162,7 @@ def load(
 
 
 def _load(
-    source: "_Source",
+    source: Source,
     model: str,
     label: str,
     revision: str | None,
@@ -170,7 +173,9 @@ def _load(
     with_decoder: bool,
     with_head: bool,
 ) -> Model:
+    fingerprint = source.fingerprint()  # before anything is read: what changes meanwhile must be noticed
     config = _from_hub(AutoConfig, source, model)
+    fingerprint = fingerprint or source.cached_commit()
     tokenizer = _from_hub(AutoTokenizer, source, model)
     if not getattr(tokenizer, "is_fast", False):
         raise IngestError(
@@ -190,7 +195,7 @@ def _load(
     head = whole if with_head else None
     is_placed = getattr(whole, "is_quantized", False)
     whole, notice = _text_model(whole if head is None else body_of(head), label)
-    digest = _digest(whole, label)
+    tensors = tensor_digests(whole, label)
     body, parts = stack_parts(whole, with_decoder=with_decoder)
     body = body.eval()
     if not is_placed:
@@ -209,7 +214,9 @@ def _load(
         parts=parts,
         config=whole.config,
         tokenizer=tokenizer,
-        weights_sha256=digest,
+        weights_sha256=combined_sha256(tensors),
+        tensors=tensors,
+        fingerprint=fingerprint,
         seed=random_init,
         sees_padding=sees_padding(body.get_submodule(parts[0].path), label),
         notice=notice,
@@ -254,43 +261,7 @@ def _quietly() -> Iterator[None]:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    path: str
-    name: str
-    arguments: dict[str, str]
-    is_local: bool
-
-
-def _locate(model: str, revision: str | None) -> _Source:
-    path = Path(model)
-    if not model:
-        raise IngestError("cannot load model '': it has no name")
-    if path.is_file() and path.suffix != ".gguf":
-        raise IngestError(f"{model} is a file; a model is a hub id, a folder or a .gguf file")
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise IngestError(f"no GGUF file {model}")
-        if revision is not None:
-            raise IngestError(f"{model} is one file and has no revision {revision!r}")
-        return _Source(str(path.parent), stored_name(model), {"gguf_file": path.name}, is_local=True)
-    if path.is_dir():
-        name = stored_name(model)
-        revisions = sorted(each.name for each in path.iterdir() if (each / "config.json").is_file())
-        if revision is not None:
-            if revision not in revisions:
-                raise UnknownNameError("revision", revision, revisions, where=f"the folder {model}")
-            return _Source(str(path / revision), name, {}, is_local=True)
-        if not (path / "config.json").is_file():
-            hint = f"; it holds the revisions {', '.join(revisions)}: choose with --revision" if revisions else ""
-            raise IngestError(f"cannot load model {model!r}: the folder has no config.json{hint}")
-        return _Source(str(path), name, {}, is_local=True)
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise IngestError(f"cannot load model {model!r}: there is no such folder")
-    return _Source(model, model, {"revision": revision} if revision else {}, is_local=False)
-
-
-def _from_hub(kind: type, source: _Source, model: str) -> Any:  # noqa: ANN401 - transformers' factories are untyped
+def _from_hub(kind: type, source: Source, model: str) -> Any:  # noqa: ANN401 - transformers' factories are untyped
     try:
         return kind.from_pretrained(source.path, **source.arguments)  # type: ignore[attr-defined]
     except (*_LOADING_ERRORS, StrictDataclassError) as error:
@@ -298,18 +269,21 @@ def _from_hub(kind: type, source: _Source, model: str) -> Any:  # noqa: ANN401 -
         raise IngestError(f"cannot load model {model!r} ({where}): {one_line(error)}") from error
 
 
-def _load_weights(source: _Source, model: str, kind: type, dtype: DType, quantised_to: str | None) -> PreTrainedModel:
+def _load_weights(source: Source, model: str, kind: type, dtype: DType, quantised_to: str | None) -> PreTrainedModel:
     # Quantised weights cannot be moved afterwards: they are put on their device as they are read.
     placed = {} if quantised_to is None else {"device_map": device_map(quantised_to)}
     try:
         whole, found = kind.from_pretrained(  # type: ignore[attr-defined]
             source.path, **source.arguments, **placed, dtype=getattr(torch, dtype), output_loading_info=True
         )
-    except (*_LOADING_ERRORS, RuntimeError, SafetensorError) as error:
-        # Of experts, transformers names what is missing in a report that it prints, not in its error.
-        why = "weights of its experts are missing or malformed" if "above report" in str(error) else one_line(error)
+    except (*_LOADING_ERRORS, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
+        why = one_line(error)
+        if "above report" in str(error):  # transformers prints which: its error does not tell
+            why = "weights of its experts are missing or malformed"
+        elif "weights_only" in str(error):  # torch advises to run what the file says
+            why = "its torch file is damaged, or holds more than tensors"
         raise IngestError(f"cannot load the weights of model {model!r}: {why}") from error
-    missing = sorted(key for key in found["missing_keys"] if not _OPTIONAL_WEIGHTS.search(key))
+    missing = sorted(key for key in found["missing_keys"] if not OPTIONAL_WEIGHTS.search(key))
     if missing:
         without = ":" if kind is AutoModel else " cannot predict tokens:"
         raise IngestError(
@@ -415,23 +389,3 @@ def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConf
         raise IngestError(
             f"model {label}: its tokenizer knows {n_tokenizer:,} tokens, the model {n_model:,}; are files missing?"
         )
-
-
-def _digest(body: nn.Module, label: str) -> str:
-    # What comes after the last layer is left out: where the checkpoint lacks it, it is random.
-    measured = [item for item in sorted(body.state_dict().items()) if not _OPTIONAL_WEIGHTS.search(item[0])]
-
-    def digest_one(item: tuple[str, torch.Tensor]) -> str:
-        name, tensor = item
-        if tensor.is_floating_point():
-            tensor = plain(tensor)
-            if not bool(torch.isfinite(tensor).all()):
-                raise IngestError(f"model {label}: weight {name} holds NaN or infinite values")
-        values = tensor.detach().to("cpu").contiguous()
-        digest = hashlib.sha256(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
-
-    with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(digest_one, measured))
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()

@@ -5,7 +5,11 @@ from pathlib import Path
 
 __all__ = ["parse_step", "stored_name"]
 
-_STEP = re.compile(r"(?:^|[^a-z])(?:global[-_]?step|step|checkpoint|ckpt)s?[-_=]?(\d+)(k?)(?![0-9a-z])", re.IGNORECASE)
+_STEP = re.compile(
+    r"(?:^|[^a-z])(?:global[-_]?step|step|checkpoint|ckpt|iteration|iter)s?[-_=]?(\d+)([km]?)(?![0-9a-z])",
+    re.IGNORECASE,
+)
+_FACTORS = {"": 1, "k": 1000, "m": 1_000_000}
 
 
 def stored_name(model: str) -> str:
@@ -27,8 +31,8 @@ def parse_step(revision: str) -> int | None:
 
     Examples
     --------
-    >>> parse_step("step3000"), parse_step("checkpoint-500"), parse_step("step_5k"), parse_step("main")
-    (3000, 500, 5000, None)
+    >>> parse_step("step3000"), parse_step("iter_0001000"), parse_step("step_5k"), parse_step("main")
+    (3000, 1000, 5000, None)
     """
     found = _STEP.search(revision)
-    return int(found[1]) * (1000 if found[2] else 1) if found else None
+    return int(found[1]) * _FACTORS[found[2].lower()] if found else None

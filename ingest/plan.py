@@ -9,11 +9,11 @@ from rich.filesize import decimal
 from ..schema.store import Store
 from .coactivation import Coactivation
 from .forward import estimate_seconds
-from .measurement import prepare
+from .measurement import Measurement, prepare
 from .progress import Progress, SilentProgress
 from .settings import Resources, Settings
 
-__all__ = ["IngestPlan", "plan_ingest"]
+__all__ = ["IngestPlan", "plan_ingest", "plan_measurement"]
 
 # Bytes of a row of each table on disk, measured (docs/benchmarks.md).
 _ROW_BYTES = {"neuron_functions": 30, "neurons": 22, "top_instances": 6, "routing": 20, "coactivations": 5}
@@ -109,6 +109,12 @@ def plan_ingest(
     work = prepare(
         model, corpus, Store(store), revision, random_init, name, settings, resources, progress or SilentProgress()
     )
+    adds_coactivations = coactivation is not None and coactivation.adds_to(work)
+    return plan_measurement(work, coactivation, adds_coactivations=adds_coactivations)
+
+
+def plan_measurement(work: Measurement, coactivation: Coactivation | None, *, adds_coactivations: bool) -> IngestPlan:
+    """Say what measuring would write; `adds_coactivations` says whether those asked for are still to be added."""
     sizes = work.sizes()
     n_neurons, n_instances = sizes["n_neurons"], sizes["n_instances"]
     n_rows = {
@@ -119,7 +125,6 @@ def plan_ingest(
     if work.router is not None:
         n_rows["routing"] = sizes["n_functions"] * sum(layer.n_native_experts for layer in work.layers)
     is_new = work.store.commit(work.run_id) is None
-    adds_coactivations = coactivation is not None and coactivation.adds_to(work)
     if coactivation is not None and adds_coactivations:
         n_pairs = sum(layer.n_neurons * min(coactivation.n_partners, layer.n_neurons - 1) for layer in work.layers)
         n_rows = (n_rows if is_new else {}) | {"coactivations": n_pairs}

@@ -17,6 +17,56 @@ create or replace macro lift(ap, ap_complement, prevalence) as
 create or replace macro in_direction(preference, positive, complement) as
     case when preference >= 0 then positive when preference < 0 then complement end;
 
+-- The ranks of a list of scores, less their mean and doubled: for each score how many are below it less how many are
+-- above. Equal scores share their average rank, and all are whole numbers. Sorted both ways with ties in the order of
+-- the list, equal scores have what precedes them in common, which the difference takes out. NULL if a score is.
+create or replace macro centred_ranks(scores) as
+    case
+        when list_count(scores) = len(scores) then list_transform(
+            list_zip(
+                list_grade_up(list_grade_up(list_transform(scores, lambda score, i: {'order': score, 'i': i}))),
+                list_grade_up(list_grade_up(list_transform(scores, lambda score, i: {'order': -score, 'i': i})))
+            ),
+            lambda places: (places[1] - places[2])::double
+        )
+    end;
+
+-- Spearman's rank correlation of two lists, from the centred ranks of both: sums of whole numbers, so exact until the
+-- last step. NULL where all scores of a list are equal.
+create or replace macro spearman(ranks, other_ranks) as
+    list_inner_product(ranks, other_ranks)
+    / nullif(sqrt(list_inner_product(ranks, ranks) * list_inner_product(other_ranks, other_ranks)), 0);
+
+-- Reliability of a whole from the correlation of its halves (Spearman 1910, Brown 1910).
+create or replace macro spearman_brown(split_half) as 2 * split_half / (1 + split_half);
+
+-- What two measurements could correlate at if only noise kept them apart, and each had its own: the square root of
+-- the product of their reliabilities. NULL where the halves of either do not correlate above 0.
+create or replace macro noise_ceiling(split_half, other_split_half) as
+    case
+        when split_half > 0 and other_split_half > 0
+            then sqrt(spearman_brown(split_half) * spearman_brown(other_split_half))
+    end;
+
+-- Spearman's correction for attenuation (1904): what half a of one measurement and half b of another would correlate
+-- at if neither had noise. May exceed 1 by chance. NULL where the noise ceiling is below .3, as then there is too
+-- little signal to correct by.
+create or replace macro disattenuated(cross_half, split_half, other_split_half) as
+    case
+        when noise_ceiling(split_half, other_split_half) >= 0.3
+            then cross_half / sqrt(split_half * other_split_half)
+    end;
+
+-- Where a curve crosses a threshold between the point at this place in the list and the point before, by linear
+-- interpolation; the first point itself at place 1.
+create or replace macro crossing_step(points, threshold, place) as
+    case
+        when place = 1 then points[1].step::double
+        else points[place - 1].step
+            + (threshold - points[place - 1].value) / (points[place].value - points[place - 1].value)
+            * (points[place].step - points[place - 1].step)
+    end;
+
 -- P(X >= n_found) of the hypergeometric distribution: of n_all, n_marked are marked and n_drawn are drawn without
 -- replacement; X of the drawn are marked. The terms on either side of P(X = n_found) are summed as shares of it, by
 -- the ratios of neighbours, from the far end inwards: nothing cancels, as logarithms of factorials would, and far

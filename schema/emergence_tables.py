@@ -87,8 +87,8 @@ EMERGENCE_TABLES = (
             Column(
                 "reference",
                 "string",
-                "previous: the checkpoint before; last: the last one; seed: the same checkpoint from other seeds, "
-                "their mean, which is the most that two checkpoints can be expected to agree",
+                "previous: the checkpoint before; last: the last one; seed: the same checkpoint, the most to expect of "
+                "two checkpoints. Of cold ones always the other seeds, their mean",
             ),
             Column("reference_step", "int64", "training step of what it is held against"),
             *NEURON[:2],

@@ -1,38 +1,177 @@
--- checkpoint_identity: which revisions have exactly the weights of another?
+-- checkpoint_identity: which revisions have the weights of another, all or some of them?
 --
--- Mislabelled checkpoints are common: two names, one set of weights.
+-- Mislabelled checkpoints are common: two names, one set of weights (identical), or shards of two checkpoints under
+-- one name (mixed). Mixed is asked within a model at one type of weights, of trained weights alone, and only of
+-- tensors that differ somewhere among its revisions: what is the same in all (rotary frequencies, say) is no sign.
+-- It is a question, not a verdict: a fine-tune with frozen layers shares tensors with its origin as well, and so do
+-- checkpoints of step 0 whose biases and norms all start at the same constant. Imported runs have no digest and are
+-- left out; runs of before tensors had digests are found if identical.
 --
--- Grain: model, revision, twin_model, twin_revision, weights_sha256
--- Source: runs
+-- Grain: model, revision, weights_sha256, twin_model, twin_revision, twin_weights_sha256
+-- Source: runs, weight_tensors
 -- Columns:
 --   model: hub id or folder name, as given
 --   revision: revision of the model
 --   step: training step of the revision, NULL when unknown
 --   run_id: a measurement of it
+--   weights_sha256: digest of its weights
 --   twin_model: model of the other revision
 --   twin_revision: the other revision
 --   twin_step: its training step, NULL when unknown
---   weights_sha256: the digest they share
-with checkpoints as (
+--   twin_weights_sha256: digest of its weights
+--   kind: identical: all weights are equal; mixed: some tensors are
+--   n_tensors: tensors of the revision, if mixed those that differ somewhere in the model; NULL if not recorded
+--   n_equal_tensors: of these, equal in the other revision; NULL likewise
+--   share_equal: share of their numbers that is in equal tensors; NULL likewise
+with weights as (
     select
         model,
         revision,
         weights_sha256,
         max(step) as step,
         min(run_id) as run_id,
+        min(dtype) as dtype,
+        bool_or(is_random_init) as is_random_init,
     from runs
+    where weights_sha256 is not null
     group by all
+),
+
+-- One run of each set of weights speaks for its tensors.
+tensors as (
+    select
+        weights.model,
+        weights.revision,
+        weights.weights_sha256,
+        weights.dtype,
+        weights.is_random_init,
+        weight_tensors.tensor,
+        weight_tensors.sha256,
+        weight_tensors.n_values,
+    from weights
+    inner join (
+        select
+            model,
+            revision,
+            weights_sha256,
+            min(run_id) as run_id,
+        from runs
+        where run_id in (select run_id from weight_tensors)
+        group by all
+    ) as recorded using (model, revision, weights_sha256)
+    inner join weight_tensors on weight_tensors.run_id = recorded.run_id
+),
+
+counts as (
+    select
+        model,
+        revision,
+        weights_sha256,
+        count(*) as n_tensors,
+    from tensors
+    group by all
+),
+
+varying as (
+    select
+        model,
+        dtype,
+        tensor,
+    from tensors
+    where not is_random_init
+    group by all
+    having count(distinct sha256) > 1
+),
+
+trained as (
+    select tensors.*
+    from tensors
+    inner join varying using (model, dtype, tensor)
+    where not tensors.is_random_init
+),
+
+varying_counts as (
+    select
+        model,
+        revision,
+        weights_sha256,
+        count(*) as n_tensors,
+        sum(n_values) as n_values,
+    from trained
+    group by all
+),
+
+shared as (
+    select
+        a.model,
+        a.revision,
+        a.weights_sha256,
+        b.revision as twin_revision,
+        b.weights_sha256 as twin_weights_sha256,
+        count(*) as n_equal_tensors,
+        sum(a.n_values) as n_equal_values,
+    from trained as a
+    inner join trained as b using (model, dtype, tensor, sha256)
+    where a.revision != b.revision and a.weights_sha256 != b.weights_sha256
+    group by all
+),
+
+twins as (
+    select
+        a.model,
+        a.revision,
+        a.weights_sha256,
+        b.model as twin_model,
+        b.revision as twin_revision,
+        b.weights_sha256 as twin_weights_sha256,
+        'identical' as kind,
+        counts.n_tensors,
+        counts.n_tensors as n_equal_tensors,
+        if(counts.n_tensors is null, null, 1.0::double) as share_equal,
+    from weights as a
+    inner join weights as b using (weights_sha256)
+    left join counts
+        on counts.model = a.model
+        and counts.revision = a.revision
+        and counts.weights_sha256 = a.weights_sha256
+    where (a.model, a.revision) != (b.model, b.revision)
+    union all
+    select
+        shared.model,
+        shared.revision,
+        shared.weights_sha256,
+        shared.model as twin_model,
+        shared.twin_revision,
+        shared.twin_weights_sha256,
+        'mixed' as kind,
+        varying_counts.n_tensors,
+        shared.n_equal_tensors,
+        shared.n_equal_values / varying_counts.n_values as share_equal,
+    from shared
+    inner join varying_counts using (model, revision, weights_sha256)
+    where shared.n_equal_tensors < varying_counts.n_tensors
 )
 
 select
-    a.model,
-    a.revision,
-    a.step,
-    a.run_id,
-    b.model as twin_model,
-    b.revision as twin_revision,
-    b.step as twin_step,
-    weights_sha256,
-from checkpoints as a
-inner join checkpoints as b using (weights_sha256)
-where (a.model, a.revision) != (b.model, b.revision)
+    twins.model,
+    twins.revision,
+    own.step,
+    own.run_id,
+    twins.weights_sha256,
+    twins.twin_model,
+    twins.twin_revision,
+    other.step as twin_step,
+    twins.twin_weights_sha256,
+    twins.kind,
+    twins.n_tensors,
+    twins.n_equal_tensors,
+    twins.share_equal,
+from twins
+inner join weights as own
+    on own.model = twins.model
+    and own.revision = twins.revision
+    and own.weights_sha256 = twins.weights_sha256
+inner join weights as other
+    on other.model = twins.twin_model
+    and other.revision = twins.twin_revision
+    and other.weights_sha256 = twins.twin_weights_sha256

@@ -1,10 +1,11 @@
 -- coverage: what should the store hold, and what does it hold?
 --
--- Expected is every revision of a model, on every layer and function known for that model and measurement. A
--- row with n_neurons_held = 0 is a checkpoint, layer or function still to be ingested.
+-- Expected is every revision of a model, listed as a checkpoint or measured, on every layer and function known for
+-- that model and measurement. A row with n_neurons_held = 0 is a checkpoint, layer or function still to be ingested,
+-- or one that failed. A model of which nothing is measured has no rows: they are in checkpoints.
 --
 -- Grain: model, revision, corpus, corpus_sha256, site, pooling, router, dtype, storage, max_tokens, stack, layer, family, function
--- Source: runs, layers, run_functions, neuron_functions
+-- Source: runs, checkpoints, layers, run_functions, neuron_functions
 -- Columns:
 --   model: hub id or folder name, as given
 --   revision: revision of the model
@@ -47,7 +48,19 @@ revisions as (
         model,
         revision,
         max(step) as step,
-    from runs
+    from (
+        select
+            model,
+            revision,
+            step,
+        from runs
+        union all
+        select
+            model,
+            revision,
+            step,
+        from checkpoints
+    )
     group by all
 ),
 

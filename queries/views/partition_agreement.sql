@@ -2,7 +2,8 @@
 --
 -- Of every pair of partitions of one model, layer by layer, over the neurons that both place. The adjusted Rand index
 -- (Hubert and Arabie 1985) is 1 for equal partitions and 0 on average for unrelated ones; normalized mutual
--- information, by the mean of both entropies, is 0 to 1 and rises with the number of experts, related or not.
+-- information, by the mean of both entropies, is 0 to 1 and rises with the number of experts, related or not. Variation
+-- of information (Meila 2007) is a distance: what either tells that the other does not, 0 for equal partitions.
 --
 -- Grain: partition_id_a, partition_id_b, stack, layer
 -- Source: partitions, experts
@@ -18,6 +19,7 @@
 --   layer: 0 at the embedding side, within its stack
 --   adjusted_rand_index: agreement on pairs of neurons, above chance
 --   normalized_mutual_information: what the expert in one tells about the expert in the other
+--   variation_of_information: both conditional entropies together, in nats: 0 if equal
 --   n_neurons: neurons that have an expert in both
 with pairs as (
     select
@@ -72,6 +74,7 @@ sums as (
         sum(n_both * ln(n_both * n_neurons / (n_a * n_b)) order by expert_a, expert_b) as information,
         sum(n_both * ln(n_neurons / n_a) order by expert_a, expert_b) as entropy_a,
         sum(n_both * ln(n_neurons / n_b) order by expert_a, expert_b) as entropy_b,
+        sum(n_both * (ln(n_a / n_both) + ln(n_b / n_both)) order by expert_a, expert_b) as variation,
     from margins
     group by all
 )
@@ -96,6 +99,7 @@ select
         when entropy_a + entropy_b = 0 then 1
         else 2 * greatest(information, 0) / (entropy_a + entropy_b)
     end as normalized_mutual_information,
+    variation / n_neurons as variation_of_information,
     n_neurons::bigint as n_neurons,
 from sums
 inner join partitions as a on a.partition_id = partition_id_a

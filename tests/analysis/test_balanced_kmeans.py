@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from k_means_constrained import KMeansConstrained
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 
@@ -78,10 +79,31 @@ def test_equal_rows_are_still_divided_equally():
     assert (np.bincount(fitted.labels_).tolist(), fitted.inertia_) == ([3, 3, 3], 0)
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1, 1e6])
+@pytest.mark.parametrize("normalized", [True, False])
+def test_label_i_is_of_the_cluster_that_centre_i_becomes(normalized, scale):
+    rows, _ = planted(60, 5, noise=0.2)
+    found = BalancedKMeans(5, normalize=normalized).fit(scale * rows)
+    order = np.array([3, 0, 4, 1, 2])
+    started = BalancedKMeans(5, normalize=normalized, init=found.cluster_centers_[order]).fit(scale * rows)
+    assert (order[started.labels_] == found.labels_).all()
+    np.testing.assert_allclose(started.cluster_centers_, found.cluster_centers_[order])
+
+
+def test_given_centres_are_left_as_they_are_and_start_once(monkeypatch):
+    rows, labels = planted(60, 5, noise=0.2)
+    centres = np.stack([rows[labels == each].mean(axis=0) for each in range(5)]) + 0.1
+    before, fits, fit = centres.copy(), [], KMeansConstrained.fit
+    monkeypatch.setattr(KMeansConstrained, "fit", lambda *arguments: fits.append(1) or fit(*arguments))
+    assert (BalancedKMeans(5, normalize=False, init=centres).fit(rows).labels_ == labels).all()
+    assert (centres == before).all()
+    assert len(fits) == 1
+
+
 def test_the_estimator_is_cloned_with_its_parameters():
     estimator = BalancedKMeans(3, normalize=False, n_init=2, max_iter=5, random_state=7)
     assert clone(estimator).get_params() == {
-        "n_clusters": 3, "normalize": False, "n_init": 2, "max_iter": 5, "random_state": 7,
+        "n_clusters": 3, "normalize": False, "init": "k-means++", "n_init": 2, "max_iter": 5, "random_state": 7,
     }  # fmt: skip
 
 
@@ -92,6 +114,8 @@ def test_the_estimator_is_cloned_with_its_parameters():
         ({"n_clusters": 0}, "n_clusters is 0; of 4 rows it must be 1 to 4"),
         ({"n_clusters": 2, "n_init": 0}, "n_init is 0; it must be at least 1"),
         ({"n_clusters": 2, "max_iter": 0}, "max_iter is 0; it must be at least 1"),
+        ({"n_clusters": 2, "init": "random"}, "init is 'random'; it must be 'k-means\\+\\+' or an array of centres"),
+        ({"n_clusters": 2, "init": np.eye(4)}, r"init has the shape \(4, 4\); centres must have \(2, 4\)"),
     ],
 )
 def test_parameters_out_of_range_are_refused(parameters, message):

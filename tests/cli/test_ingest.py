@@ -237,10 +237,104 @@ def test_a_keyboard_interrupt_leaves_the_store_as_it_was(neuronlake, store, tiny
     assert list((store / ".staging").iterdir()) == []
 
 
-def test_a_second_revision_that_fails_leaves_the_first_committed(neuronlake, store, bert, tmp_path, runs):
-    shutil.copytree(bert, tmp_path / "trained" / "step0")
-    revisions = ("--revision", "step0", "--revision", "step9")
+def test_a_revision_that_fails_is_told_and_leaves_the_others_committed(neuronlake, store, bert, tmp_path, runs):
+    for revision in ("step0", "step20"):
+        shutil.copytree(bert, tmp_path / "trained" / revision)
+    revisions = ("--revision", "step0", "--revision", "step9", "--revision", "step20")
     result = neuronlake("--store", store, "ingest", tmp_path / "trained", "--corpus", "words", *revisions)
     assert result.exit_code == 1
-    assert "no revision 'step9'" in result.stderr
-    assert ("trained", "step0") in runs("model, revision")
+    assert result.stderr.count("revision step9: no revision 'step9'") == 1
+    assert result.stderr.splitlines()[-1] == "Error: 1 of 3 revisions failed: step9"
+    assert [line.split(",")[0].split(": ")[1] for line in result.stdout.splitlines()] == [
+        "trained step0", "trained step20",
+    ]  # fmt: skip
+    assert runs("model, revision")[-2:] == [("trained", "step0"), ("trained", "step20")]
+
+
+def test_a_series_is_one_command_that_goes_on_where_it_was(neuronlake, store, bert, tmp_path, runs):
+    folder = tmp_path / "trained"
+    for revision in ("step0", "step20", "step100"):
+        shutil.copytree(bert, folder / revision)
+    weights = folder / "step20" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:1000])
+    command = ("--store", store, "ingest", folder, "--corpus", "words", "--revisions", "step*")
+    result = neuronlake(*command)
+    assert result.exit_code == 1
+    assert result.stdout.count("\n") == 2
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("revision "))
+    assert line.startswith("revision step20: cannot load the weights of model")
+    assert result.stderr.splitlines()[-1] == "Error: 1 of 3 revisions failed: step20"
+
+    weights.write_bytes(whole)
+    again = neuronlake(*command)
+    assert again.exit_code == 0
+    assert [line.endswith("; already in the store, nothing done") for line in again.stdout.splitlines()] == [
+        True, False, True,
+    ]  # fmt: skip
+    assert [row[1:] for row in sorted(runs("model, revision, step")) if row[0] == "trained"] == [
+        ("step0", 0), ("step100", 100), ("step20", 20),
+    ]  # fmt: skip
+
+
+def test_twins_and_mixed_shards_of_a_series_are_flagged(succeeds, store, bert, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "trained"
+    start = load_file(bert / "model.safetensors")
+    # Position ids, say, are the same in every checkpoint; all else is trained.
+    weights = {step: {name: values * (1 + step / 100) for name, values in start.items()} for step in (1, 2, 4)}
+    for each in weights.values():
+        each["embeddings.token_type_embeddings.weight"] = start["embeddings.token_type_embeddings.weight"]
+    weights[3] = {name: weights[1 if "layer.0" in name else 2][name] * 1.0 for name in start}
+    weights[5] = weights[4]
+    for step, tensors in weights.items():
+        copied = shutil.copytree(bert, folder / f"step{step}")
+        save_file(tensors, copied / "model.safetensors", metadata={"format": "pt"})
+    succeeds("--store", store, "ingest", folder, "--corpus", "words", "--revisions", "step*")
+    query = (
+        "select step, twin_step, kind, share_equal < 1 from checkpoint_identity where model = 'trained' order by all"
+    )
+    assert succeeds("--store", store, "sql", query, "--format", "csv").splitlines()[1:] == [
+        "1,3,mixed,true",
+        "2,3,mixed,true",
+        "3,1,mixed,true",
+        "3,2,mixed,true",
+        "4,5,identical,false",
+        "5,4,identical,false",
+    ]
+
+
+def test_steps_are_read_from_a_file(neuronlake, store, bert, tmp_path, runs):
+    shutil.copytree(bert, tmp_path / "trained" / "early")
+    (tmp_path / "steps.csv").write_text("revision,step\nearly,7\n")
+    result = neuronlake(
+        *("--store", store, "ingest", tmp_path / "trained", "--corpus", "words", "--steps", tmp_path / "steps.csv")
+    )
+    assert result.exit_code == 0
+    assert ("trained", "early", 7) in runs("model, revision, step")
+
+
+def test_a_series_is_planned_without_writing(succeeds, made_store, bert, tmp_path, contents):
+    shutil.copytree(bert, tmp_path / "trained" / "step0")
+    before = contents(made_store)
+    said = succeeds(
+        *("--store", made_store, "ingest", tmp_path / "trained", "--corpus", "words", "--revisions", "*", "--dry-run")
+    )
+    assert said.splitlines()[0].endswith("of trained step0 would be made")
+    assert contents(made_store) == before
+
+
+def test_a_pattern_that_nothing_matches_says_what_there_is(fails, made_store, bert, tmp_path, contents):
+    shutil.copytree(bert, tmp_path / "trained" / "step0")
+    before = contents(made_store)
+    arguments = ("--corpus", "words", "--revisions", "epoch*")
+    line = fails("--store", made_store, "ingest", tmp_path / "trained", *arguments)
+    assert line == f"no revision 'epoch*' in {tmp_path / 'trained'}; available: step0"
+    assert contents(made_store) == before
+
+
+def test_a_series_takes_no_single_revisions_beside_it(is_usage_error, made_store, bert):
+    arguments = ("--corpus", "words", "--revisions", "*", "--random-init", "1")
+    line = is_usage_error("--store", made_store, "ingest", bert, *arguments)
+    assert line == "--revisions and --steps choose revisions; they take no --revision or --random-init"

@@ -28,6 +28,12 @@ from neuronlake.ingest.names import parse_step
         ("step1000-tokens4B", 1000),
         ("stage1-step140000-tokens294B", 140_000),
         ("STEP7", 7),
+        ("iter_0001000", 1000),
+        ("iteration-20", 20),
+        ("checkpoint_iters2k", 2000),
+        ("step3M", 3_000_000),
+        ("step3Mb", None),
+        ("loiter10", None),
         ("step0", 0),
         ("main", None),
         ("random-3", None),
@@ -118,6 +124,9 @@ def test_a_subfolder_is_a_revision(tiny_model, tmp_path):
     model = load(str(tmp_path / "run"), revision="step100")
     assert (model.name, model.revision, model.step) == ("run", "step100", 100)
     with pytest.raises(UnknownNameError, match=r"no revision 'step10' in .*; did you mean 'step100'"):
+        load(str(tmp_path / "run"), revision="step10")
+    (tmp_path / "run" / "step10").mkdir()
+    with pytest.raises(IngestError, match=r"cannot load model .*: its folder step10 has no config\.json"):
         load(str(tmp_path / "run"), revision="step10")
 
 
@@ -221,6 +230,10 @@ DAMAGES = {
     "no weights": lambda folder: (folder / "model.safetensors").unlink(),
     "empty weights": lambda folder: (folder / "model.safetensors").write_bytes(b""),
     "truncated weights": lambda folder: truncate(folder / "model.safetensors"),
+    "weights of torch cut short": lambda folder: truncate(as_torch(folder)),
+    "weights of torch that are text": lambda folder: as_torch(folder).write_bytes(b"garbage" * 100),
+    "empty weights of torch": lambda folder: as_torch(folder).write_bytes(b""),
+    "weights of torch with code": lambda folder: torch.save({"a": torch.nn.Linear(1, 1)}, as_torch(folder)),
     "weights that are text": lambda folder: (folder / "model.safetensors").write_text("hello" * 100),
     "no tokenizer": lambda folder: [path.unlink() for path in folder.glob("tokenizer*")],
     "tokenizer is no JSON": lambda folder: (folder / "tokenizer.json").write_text("{"),
@@ -231,6 +244,15 @@ DAMAGES = {
 def change_config(folder, **changes):
     file = folder / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def as_torch(folder):
+    """Write the weights as a torch file instead, and return its path."""
+    from safetensors.torch import load_file
+
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    return folder / "pytorch_model.bin"
 
 
 def truncate(path):

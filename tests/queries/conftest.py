@@ -37,8 +37,12 @@ def add_run(
     prevalence: tuple[float, ...] = PREVALENCE,
     with_prevalence: bool = True,
     scores: Mapping[str, np.ndarray | None] | None = None,
+    **settings: object,
 ) -> None:
-    """Commit one run with random scores, or those given for each (layer, neuron, function) in that order."""
+    """Commit one run with random scores, or those given for each (layer, neuron, function) in that order.
+
+    `settings` are columns of runs with other values than here.
+    """
     generator = np.random.default_rng(seed)
     n_functions = len(functions)
     rows = n_layers * n_neurons * n_functions
@@ -59,6 +63,7 @@ def add_run(
             "storage": "float32",
             "max_tokens": 128,
             "device": "cpu",
+            **settings,
         }
         job.write("runs", _table("runs", 1, run), model=model, revision=revision)
         layer = {
@@ -142,6 +147,18 @@ def random_experts(seed: int, n_experts: int, *, n_layers: int = 2, n_neurons: i
     return np.stack([generator.permutation(n_neurons) * n_experts // n_neurons for _ in range(n_layers)])
 
 
+def rankings(whole: np.ndarray, half_a: np.ndarray, half_b: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the scores of a run with these rankings, 0 to 1, [layers, neurons, functions], NaN for NULL.
+
+    That is if the prevalence is .5: the lift is then twice what the average precision is above it.
+    """
+    scores = {}
+    for half, values in (("", whole), ("_half_a", half_a), ("_half_b", half_b)):
+        scores[f"ap{half}"] = (0.5 + values.ravel() / 2).astype(np.float32)
+        scores[f"ap_complement{half}"] = (0.5 - values.ravel() / 2).astype(np.float32)
+    return scores
+
+
 def _encoded(names: list[str], codes: np.ndarray) -> pa.DictionaryArray:
     distinct = sorted(set(names))
     positions = np.asarray([distinct.index(name) for name in names], dtype=np.int32)
@@ -177,7 +194,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Return a store of two checkpoints of one model, three partitions and an alignment; do not write to it."""
+    """Return a store of two checkpoints of one model, and of all that is made of them; do not write to it."""
     store = Store(tmp_path_factory.mktemp("filled") / "store")
     add_run(store, "aaaaaaaaaaaaaaaa", revision="step0", step=0, weights="w0", seed=1)
     add_run(store, "bbbbbbbbbbbbbbbb", revision="step1000", step=1000, weights="w1", seed=2)
@@ -241,7 +258,90 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
             job.write(name, _table(name, n_rows, studied))
         job.write("perturbation_studies", _table("perturbation_studies", 1, studied))
         job.commit()
+    _add_series(store)
+    _add_emergence_study(store)
     return store
+
+
+def _add_series(store: Store) -> None:
+    """Commit what was listed as the two checkpoints, and their tensors, of which none is as the other's."""
+    listed = {"model": "tiny", "revision": ["step0", "step1000"], "step": [0, 1000], "source": "folder"}
+    with store.job("checkpoints", kind="checkpoints") as job:
+        job.write("checkpoints", _table("checkpoints", 2, listed))
+        job.commit()
+    weights = {
+        "run_id": ["aaaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb", "bbbbbbbbbbbbbbbb"],
+        "model": "tiny",
+        "revision": ["step0", "step0", "step1000", "step1000"],
+        "step": [0, 0, 1000, 1000],
+        "tensor": ["embedding", "ffn", "embedding", "ffn"],
+        "sha256": ["e0", "f0", "e1", "f1"],
+        "n_values": [100, 400, 100, 400],
+    }
+    with store.job("weight_tensors", kind="weights") as job:
+        job.write("weight_tensors", _table("weight_tensors", 4, weights))
+        job.commit()
+
+
+def _add_emergence_study(store: Store) -> None:
+    """Commit a study of the two checkpoints: in each 40 experts of 5 neurons, followed by index."""
+    study = {
+        "emergence_id": "6666666666666666",
+        "model": "tiny",
+        "last_run_id": "bbbbbbbbbbbbbbbb",
+        "corpus": "words",
+        "method": "function",
+        "n_experts": 40,
+        "parameters": "{}",
+        "n_seeds": 1,
+        "n_random": 1,
+        "n_checkpoints": 2,
+        "last_step": 1000,
+    }
+    made = {
+        **study,
+        "role": ["cold", "cold", "random"],
+        "revision": ["step0", "step1000", "step1000"],
+        "step": [0, 1000, 1000],
+        "run_id": ["aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb", "bbbbbbbbbbbbbbbb"],
+        "partition_id": ["3333333333333333", "1111111111111111", "2222222222222222"],
+    }
+    change = {
+        **study,
+        "role": "cold",
+        "revision": "step0",
+        "step": 0,
+        "reference": "last",
+        "reference_step": 1000,
+        "stack": "encoder",
+        "layer": [0, 1],
+        "adjusted_rand_index": 0.1,
+        "normalized_mutual_information": 0.5,
+        "variation_of_information": 3.0,
+    }
+    index = np.arange(160)
+    is_last = index >= 80
+    track = {
+        **study,
+        "role": "cold",
+        "revision": _encoded(["step0", "step1000"], is_last.astype(int)),
+        "step": np.where(is_last, 1000, 0),
+        "run_id": _encoded(["aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"], is_last.astype(int)),
+        "partition_id": _encoded(["3333333333333333", "1111111111111111"], is_last.astype(int)),
+        "stack": "encoder",
+        "layer": index // 40 % 2,
+        "expert": index % 40,
+        "track": index % 40,
+        "n_neurons": 5,
+        "n_shared_next": np.where(is_last, np.nan, 1),
+        "n_shared_last": np.where(is_last, 5, 1),
+    }
+    with store.job("6666666666666666", kind="emergence") as job:
+        job.write("emergence_studies", _table("emergence_studies", 1, study))
+        job.write("emergence_partitions", _table("emergence_partitions", 3, made))
+        job.write("partition_changes", _table("partition_changes", 2, change))
+        job.write("expert_tracks", _table("expert_tracks", 160, track))
+        job.commit()
 
 
 @pytest.fixture
@@ -260,6 +360,12 @@ def run() -> Callable[..., None]:
 def partition() -> Callable[..., None]:
     """Return the function that adds a partition to a store."""
     return add_partition
+
+
+@pytest.fixture(scope="session")
+def planted() -> Callable[..., dict[str, np.ndarray]]:
+    """Return the function that makes scores which rank as planted."""
+    return rankings
 
 
 def scan_filters(database: Database, query: str, *columns: str) -> list[str]:

@@ -12,20 +12,24 @@ from neuronlake.schema.store import Store
 A, B, C = "a" * 16, "b" * 16, "c" * 16
 
 
-def agreement(store: Store) -> dict[tuple[object, ...], tuple[float, float, int]]:
-    """Return index, information and neurons of each pair and layer."""
+def agreement(store: Store) -> dict[tuple[object, ...], tuple[float, float, float, int]]:
+    """Return index, information, its variation and neurons of each pair and layer."""
     query = (
-        "select partition_id_a, partition_id_b, layer, adjusted_rand_index, normalized_mutual_information, n_neurons "
-        "from partition_agreement"
+        "select partition_id_a, partition_id_b, layer, adjusted_rand_index, normalized_mutual_information, "
+        "variation_of_information, n_neurons from partition_agreement"
     )
     return {row[:3]: row[3:] for row in Database(store).sql(query).rows()}
 
 
-def expected(a: np.ndarray, b: np.ndarray) -> tuple[object, object, int]:
+def expected(a: np.ndarray, b: np.ndarray) -> tuple[object, object, object, int]:
     both = (a >= 0) & (b >= 0)
+    shared, *entropies = (
+        metrics.mutual_info_score(*each) for each in ((a[both], b[both]), (a[both],) * 2, (b[both],) * 2)
+    )
     return (
         pytest.approx(metrics.adjusted_rand_score(a[both], b[both]), abs=1e-12),
         pytest.approx(metrics.normalized_mutual_info_score(a[both], b[both]), abs=1e-12),
+        pytest.approx(sum(entropies) - 2 * shared, abs=1e-12),
         np.count_nonzero(both),
     )
 

@@ -1,0 +1,1 @@
+"""When experts and neurons settle, over the checkpoints of a series."""

@@ -1,0 +1,105 @@
+"""What defines a study of emergence, beside the model and its series."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from ...errors import AnalysisError, UnknownNameError
+from ...ingest.weights import WeightKind
+from ..partition_settings import PartitionSettings
+
+__all__ = ["EmergenceMethod", "EmergenceSettings"]
+
+EmergenceMethod = Literal["kmeans", "function", "coactivation", "native"]
+"""How experts are made at each checkpoint: as methods of partitions. Native experts are the same neurons throughout."""
+
+_N_SEEDS = 2
+# A warm start needs centres, and METIS, which divides graphs, has none.
+_STARTED_WARM = ("kmeans", "function")
+
+
+@dataclass(frozen=True, slots=True)
+class EmergenceSettings:
+    """What defines a study of emergence, beside the model and its series.
+
+    Parameters
+    ----------
+    method
+        How experts are made.
+    n_experts
+        Experts in each layer; None of native experts.
+    layers
+        Layers to partition; None for all.
+    features
+        Of kmeans, which weights of a neuron are its vector.
+    n_seeds
+        Seeds of the partitions that are made anew at each checkpoint, at least 2: two checkpoints are held against each
+        other by partitions of different seeds, and how much those of one checkpoint agree is the most to expect.
+    n_random
+        Random partitions of the last checkpoint's neurons: what groups show that mean nothing.
+    seed
+        The first seed; the warm chain and the native experts have it, and random partitions count from it.
+    n_starts
+        Starts of each partition that is made anew, of which the best is kept.
+    """
+
+    method: EmergenceMethod = "kmeans"
+    n_experts: int | None = None
+    layers: tuple[int, ...] | None = None
+    features: WeightKind = "input"
+    n_seeds: int = _N_SEEDS
+    n_random: int = 5
+    seed: int = 0
+    n_starts: int = 4
+
+    def __post_init__(self) -> None:
+        """Check values; order and repetition of layers mean nothing."""
+        if self.method not in get_args(EmergenceMethod):
+            raise UnknownNameError("method", self.method, get_args(EmergenceMethod))
+        for name, least in (("n_seeds", 2), ("n_random", 0)):
+            if getattr(self, name) < least:
+                raise AnalysisError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if self.method == "native" and self.n_seeds != _N_SEEDS:
+            raise AnalysisError("n_seeds means nothing to native experts, which are the same neurons throughout")
+        object.__setattr__(self, "layers", self.partition().layers)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of cold partitions."""
+        return () if self.method == "native" else tuple(range(self.seed, self.seed + self.n_seeds))
+
+    @property
+    def random_seeds(self) -> tuple[int, ...]:
+        """The seeds of random partitions."""
+        return tuple(range(self.seed, self.seed + self.n_random))
+
+    @property
+    def has_warm_chain(self) -> bool:
+        """Whether experts of a checkpoint can start from those of the checkpoint before."""
+        return self.method in _STARTED_WARM
+
+    def partition(
+        self, *, run: str | None = None, seed: int | None = None, warm_start: str | None = None
+    ) -> PartitionSettings:
+        """Return the settings of one partition.
+
+        Parameters
+        ----------
+        run
+            The run whose scores or activations are used; kmeans has no use for it.
+        seed
+            Its seed; the first one if None.
+        warm_start
+            The partition it starts from, if any.
+        """
+        shared: dict[str, Any] = {"n_experts": self.n_experts, "layers": self.layers, "features": self.features}
+        if self.method != "kmeans":
+            shared["run"] = run
+        if self.method != "native":
+            shared["seed"] = self.seed if seed is None else seed
+        if warm_start is None:
+            shared["n_starts"] = self.n_starts
+        return PartitionSettings(self.method, warm_start=warm_start, **shared)
+
+    def definition(self) -> dict[str, object]:
+        """Return the settings as JSON values."""
+        return {**asdict(self), "layers": None if self.layers is None else list(self.layers)}

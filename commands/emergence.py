@@ -1,0 +1,76 @@
+"""When experts and neurons settle: ``neuronlake emergence``."""
+
+import textwrap
+from typing import Any
+
+import click
+
+from .ingest import parse_layers
+from .options import SEED_RANGE, chosen_store, open_database, print_rows, store_option
+
+__all__ = ["emergence"]
+
+_WIDTH = 120
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--method", type=click.Choice(["kmeans", "function", "coactivation", "native"]), default="kmeans",
+    show_default=True, help="How experts are made at each checkpoint.",
+)  # fmt: skip
+@click.option("--experts", "n_experts", type=click.IntRange(min=1), help="Experts in each layer; not for native.")
+@click.option("--corpus", help="Corpus of the series.  [default: the only one]")
+@click.option("--run", metavar="RUN_ID", help="Any run of the series, by its first digits.  [default: the only series]")
+@click.option("--name", help="Name the model is stored under.  [default: MODEL, of a path the last part]")
+@click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to partition, such as 0,3-5.")
+@click.option(
+    "--features", type=click.Choice(["input", "gate", "up", "output"]), default="input", show_default=True,
+    help="kmeans: the weights to cluster.",
+)  # fmt: skip
+@click.option(
+    "--seeds", "n_seeds", type=click.IntRange(min=2), default=2, show_default=True,
+    help="Of partitions made anew at each checkpoint.",
+)  # fmt: skip
+@click.option(
+    "--random", "n_random", type=click.IntRange(min=0), default=5, show_default=True, help="Random partitions beside."
+)
+@click.option("--seed", type=SEED_RANGE, default=0, show_default=True, help="First seed.")
+@click.option(
+    "--starts", "n_starts", type=click.IntRange(min=1), default=4, show_default=True,
+    help="Of each partition made anew, of which the best is kept.",
+)  # fmt: skip
+@click.option(
+    "--threshold", type=click.Choice(["0.5", "0.6", "0.7", "0.8", "0.9", "0.95"]), default="0.9", show_default=True,
+    help="Correlation from which on scores count as settled.",
+)  # fmt: skip
+@store_option
+def emergence(
+    model: str,
+    corpus: str | None,
+    run: str | None,
+    name: str | None,
+    threshold: str,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Study when experts and neurons of MODEL settle over its checkpoints.
+
+    Of the series of checkpoints that the store holds of MODEL (ingest --revisions): partitions of every checkpoint,
+    made anew and started from the checkpoint before, their experts followed, and random groups beside. kmeans loads
+    each checkpoint again from MODEL; all else comes from the store.
+    """
+    from ..analysis.emergence.settings import EmergenceSettings
+    from ..analysis.emergence.study import study_emergence
+    from ..analysis.emergence.summary import summarise
+    from ..ingest.progress import show_progress
+
+    settings = EmergenceSettings(**options)
+    with show_progress() as progress:
+        report = study_emergence(
+            model, store=chosen_store(), settings=settings, corpus=corpus, run=run, name=name, progress=progress
+        )
+    click.echo(report.describe())
+    with open_database() as database:
+        for section in summarise(database, report, threshold=float(threshold)):
+            click.echo("\n" + textwrap.fill(section.title, _WIDTH))
+            print_rows(database.sql(section.query, section.parameters), None, None)

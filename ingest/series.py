@@ -1,0 +1,332 @@
+"""A series of checkpoints as one job: each is measured for itself, and one that fails leaves the others be."""
+
+import datetime
+import math
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from ..errors import IngestError, UnknownNameError
+from ..schema.conformance import arrow_schema
+from ..schema.identity import identifier
+from ..schema.store import Store
+from ..schema.tables import table
+from .coactivation import Coactivation
+from .held_runs import HeldRuns
+from .job import make_run
+from .measurement import load_requested, on_device, prepare_loaded
+from .plan import IngestPlan, plan_measurement
+from .progress import Progress, SilentProgress
+from .report import IngestReport
+from .request import Request
+from .revisions import Checkpoint, choose_checkpoints
+from .settings import Resources, Settings
+from .stored_corpus import StoredCorpus
+
+__all__ = ["Failure", "Outcome", "SeriesReport", "ingest_checkpoints", "ingest_series", "missing_steps"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A revision that could not be measured.
+
+    Parameters
+    ----------
+    revision
+        Its name.
+    reason
+        Why, as one line.
+    """
+
+    revision: str
+    reason: str
+
+    def describe(self) -> str:
+        """Return revision and reason as one line."""
+        return f"revision {self.revision}: {self.reason}"
+
+
+Outcome = IngestReport | IngestPlan | Failure
+"""What became of one checkpoint, or would become of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesReport:
+    """What a job over several checkpoints did.
+
+    Parameters
+    ----------
+    outcomes
+        What became of each, in the order measured.
+    """
+
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """The revisions that could not be measured."""
+        return tuple(each for each in self.outcomes if isinstance(each, Failure))
+
+    def describe(self) -> str:
+        """Return how many failed, and which, as one line."""
+        failed = ", ".join(each.revision for each in self.failures)
+        line = f"{len(self.failures)} of {len(self.outcomes)} revisions failed"
+        return f"{line}: {failed}" if failed else line
+
+
+def ingest_series(
+    model: str,
+    *,
+    corpus: str,
+    store: str | os.PathLike[str],
+    revisions: str | Sequence[str] | None = None,
+    steps: Mapping[str, int] | None = None,
+    name: str | None = None,
+    settings: Settings | None = None,
+    resources: Resources | None = None,
+    coactivation: Coactivation | None = None,
+    dry_run: bool = False,
+    progress: Callable[[], AbstractContextManager[Progress]] | None = None,
+    tell: Callable[[Outcome], None] | None = None,
+) -> SeriesReport:
+    """Measure many revisions of a model, by training step, and record which there are.
+
+    The revisions are recorded in the table ``checkpoints`` before the first is measured, so that one that is missing
+    or fails is not forgotten. A revision that fails (a corrupt file, weights that are not numbers, no tokenizer) is
+    told, and the others land; the same call later measures what is not there yet, and loads nothing else
+    (see `ingest_model`). What is no revision's fault stops the job: an unknown corpus, a store that cannot be written,
+    a layer that the first revision that loads does not have.
+
+    Parameters
+    ----------
+    model
+        Hub id, or a folder whose subfolders are checkpoints.
+    corpus, store, name, settings, resources, coactivation
+        As for `ingest_model`.
+    revisions
+        Shell-style patterns of the names of subfolders, or of branches and tags of the hub; None: those that `steps`
+        names, or all.
+    steps
+        Training step by revision. It goes before the step that a name tells, and a revision that it names is attempted
+        whether it is there or not.
+    dry_run
+        Whether to say what would be done instead: `tell` gets plans, and nothing is written.
+    progress
+        Gives where to report, for each checkpoint anew, such as `progress.show_progress`.
+    tell
+        Called with what became of each checkpoint as soon as it is known.
+
+    Raises
+    ------
+    UnknownNameError
+        If the store has no such corpus, or no revision matches.
+    IngestError
+        If the revisions cannot be listed, a step is not the one that the store holds, or the device is not there; the
+        store is unchanged. If what is asked for serves no such model: the store holds its list of checkpoints alone.
+    StoreError
+        If the store cannot be read or written.
+    """
+    target, progress = Store(store), progress or _silently
+    stored_name = Request(model, corpus, name=name).stored_name
+    # Before anything is written: corpus and device must be there.
+    StoredCorpus(target, corpus)
+    resources = on_device(resources or Resources(), stored_name)
+    patterns = [revisions] if isinstance(revisions, str) else revisions
+    chosen = choose_checkpoints(model, patterns, steps)
+    held = HeldRuns(target)
+    checkpoints = sorted(
+        (_at_held_step(each, stored_name, held, target, steps or {}) for each in chosen),
+        key=lambda each: each.place,
+    )
+    with progress() as shown:
+        for note in _notes(checkpoints):
+            shown.note(note)
+    if not dry_run:
+        _record(checkpoints, stored_name, held, target)
+    requests = [
+        Request(model, corpus, each.revision, None, name, settings or Settings(), each.step, each.commit)
+        for each in checkpoints
+    ]
+    return ingest_checkpoints(
+        requests,
+        store=target,
+        resources=resources,
+        coactivation=coactivation,
+        dry_run=dry_run,
+        progress=progress,
+        tell=tell,
+    )
+
+
+def ingest_checkpoints(
+    requests: Sequence[Request],
+    *,
+    store: Store,
+    resources: Resources | None = None,
+    coactivation: Coactivation | None = None,
+    dry_run: bool = False,
+    progress: Callable[[], AbstractContextManager[Progress]] | None = None,
+    tell: Callable[[Outcome], None] | None = None,
+) -> SeriesReport:
+    """Measure checkpoints of one corpus one after another; parameters and errors are those of `ingest_series`."""
+    held, resources = HeldRuns(store), on_device(resources or Resources(), requests[0].stored_name)
+    outcomes: list[Outcome] = []
+    for request in requests:
+        is_first = all(isinstance(each, Failure) for each in outcomes)
+        with (progress or _silently)() as shown:
+            outcome = _attempt(
+                held.with_step(request), store, held, resources, coactivation, shown, dry_run=dry_run, is_first=is_first
+            )
+        outcomes.append(outcome)
+        if tell is not None:
+            tell(outcome)
+    return SeriesReport(tuple(outcomes))
+
+
+def _attempt(
+    request: Request,
+    store: Store,
+    held: HeldRuns,
+    resources: Resources,
+    coactivation: Coactivation | None,
+    progress: Progress,
+    *,
+    dry_run: bool,
+    is_first: bool,
+) -> Outcome:
+    """Measure one checkpoint, or say why not; until one has come through, what was asked for may be at fault."""
+    started_at = datetime.datetime.now(datetime.UTC)
+    corpus = StoredCorpus(store, request.corpus)
+    is_its_own_fault = True
+    try:
+        report = held.report(request, corpus.sha256, coactivation)
+        if report is not None:
+            return report
+        loaded = load_requested(request, corpus, resources)
+        is_its_own_fault = not is_first
+        work = prepare_loaded(request, loaded, corpus, store, resources, progress)
+        adds_coactivations = coactivation is not None and coactivation.adds_to(work)
+        is_its_own_fault = True
+        if dry_run:
+            return plan_measurement(work, coactivation, adds_coactivations=adds_coactivations)
+        return make_run(work, coactivation, progress, adds_coactivations=adds_coactivations, started_at=started_at)
+    except (IngestError, UnknownNameError) as error:
+        if not is_its_own_fault:
+            raise
+        # Its text alone: the error would keep the loaded model in memory.
+        return Failure(request.stored_revision, str(error))
+
+
+def _at_held_step(
+    checkpoint: Checkpoint, model: str, held: HeldRuns, store: Store, asked: Mapping[str, int]
+) -> Checkpoint:
+    """Return a checkpoint at the step that the store holds of it; raise if another was asked for."""
+    steps = held.steps(model, checkpoint.revision)
+    for step, holder in steps:
+        if checkpoint.revision in asked and step != checkpoint.step:
+            found = "without a step" if step is None else f"at step {step}"
+            raise IngestError(
+                f"revision {checkpoint.revision} of {model} cannot be step {checkpoint.step}: {holder} in {store.path} "
+                f"has it {found}"
+            )
+    known = [step for step, _ in steps if step is not None]
+    return replace(checkpoint, step=known[0]) if known else checkpoint
+
+
+def _record(checkpoints: Sequence[Checkpoint], model: str, held: HeldRuns, store: Store) -> None:
+    """Commit those checkpoints that the store does not list yet."""
+    new = [each for each in checkpoints if not held.is_listed(model, each.revision)]
+    if not new:
+        return
+    listed_at = datetime.datetime.now(datetime.UTC)
+    columns = [
+        {"model": model, "revision": each.revision, "step": each.step, "source": each.source, "listed_at": listed_at}
+        for each in new
+    ]
+    definition = {"model": model, "checkpoints": [[each.revision, each.step, each.source] for each in new]}
+    with store.job(f"checkpoints-{identifier(definition)}", kind="checkpoints", resume=False) as job:
+        rows = pa.Table.from_pylist(columns, schema=arrow_schema(table("checkpoints")))
+        job.write("checkpoints", rows, model=model)
+        job.commit()
+
+
+def _notes(checkpoints: Sequence[Checkpoint]) -> Iterator[str]:
+    """Yield what looks wrong with a series."""
+    by_step: dict[int, list[str]] = defaultdict(list)
+    for each in checkpoints:
+        if each.step is not None:
+            by_step[each.step].append(each.revision)
+    unknown = [each.revision for each in checkpoints if each.step is None]
+    if unknown:
+        yield f"no step is known of {_listed(unknown)}: their names tell none; --steps can"
+    for step, revisions in by_step.items():
+        if len(revisions) > 1:
+            yield f"step {step} is of several revisions: {_listed(revisions)}"
+    for steps, rhythm in _gaps(by_step):
+        yield f"no checkpoint at step {_listed(steps)}, where steps are otherwise {rhythm}"
+
+
+def _listed(names: Sequence[object], limit: int = 8) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(map(str, names[:limit])) + more
+
+
+def missing_steps(steps: Iterable[int]) -> tuple[int, ...]:
+    """Return the training steps at which checkpoints seem to be missing from a series.
+
+    Between two neighbouring gaps that are equal, in difference or in ratio (steps are rounded to whole ones), a gap
+    that is as wide as several of them lacks what would divide it. The first and the last gap have one neighbour, and
+    gaps of a single step come about by rounding: these tell nothing.
+
+    Parameters
+    ----------
+    steps
+        Steps that are there, in any order.
+
+    Examples
+    --------
+    >>> missing_steps([0, 1000, 2000, 4000, 5000]), missing_steps([1, 2, 4, 16, 32, 64])
+    ((3000,), (8,))
+    """
+    return tuple(step for missing, _ in _gaps(steps) for step in missing)
+
+
+def _gaps(steps: Iterable[int]) -> Iterator[tuple[list[int], str]]:
+    """Yield the steps missing from each gap, and how far apart steps are otherwise."""
+    known = sorted(set(steps))
+    for before, first, last, after in zip(known, known[1:], known[2:], known[3:], strict=False):
+        apart, gap = first - before, last - first
+        if apart == after - last and apart > 1 and gap % apart == 0 and gap > apart:
+            yield list(range(first + apart, last, apart)), f"{apart} apart"
+            continue
+        n_parts = _equal_ratios(before, first, last, after)
+        if n_parts > 1:
+            ratio = (last / first) ** (1 / n_parts)
+            yield [round(first * ratio**part) for part in range(1, n_parts)], f"{ratio:.3g} times the one before"
+
+
+def _equal_ratios(before: int, first: int, last: int, after: int) -> int:
+    """Return into how many equal ratios, each that of both neighbours, a gap divides; 0 if it does not."""
+    if before < 2:  # rounding may have made anything of it
+        return 0
+
+    def bounds(low: int, high: int) -> tuple[float, float]:
+        # Steps are whole, and may have been rounded up or down.
+        return (high - 1) / (low + 1), (high + 1) / (low - 1)
+
+    least = max(bounds(before, first)[0], bounds(last, after)[0])
+    most = min(bounds(before, first)[1], bounds(last, after)[1])
+    gap_least, gap_most = bounds(first, last)
+    if least > most or least <= 1 or gap_least <= most:
+        return 0
+    ratio = math.sqrt(first / before * after / last)
+    n_parts = round(math.log(last / first) / math.log(ratio))
+    return n_parts if least**n_parts <= gap_most and most**n_parts >= gap_least else 0
+
+
+def _silently() -> AbstractContextManager[Progress]:
+    return nullcontext(SilentProgress())

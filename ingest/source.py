@@ -1,0 +1,164 @@
+"""Where the files of a checkpoint are, which revisions there are beside it, and what tells that its files changed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
+
+from ..errors import IngestError, UnknownNameError, one_line
+from ..schema.identity import identifier
+from .names import stored_name
+
+__all__ = ["Listing", "Source", "list_revisions", "locate"]
+
+# The hub's error is one of its HTTP client's, whichever that is: of a host that cannot be reached there is no other.
+_HTTP_ERROR = cast("type[Exception]", HfHubHTTPError.__mro__[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where transformers reads a checkpoint from.
+
+    Parameters
+    ----------
+    path
+        Folder, or hub id.
+    name
+        Name its measurements are stored under unless another is given.
+    arguments
+        What ``from_pretrained`` is told beside the path.
+    is_local
+        Whether it is a folder or file here.
+    """
+
+    path: str
+    name: str
+    arguments: dict[str, str]
+    is_local: bool
+
+    def fingerprint(self) -> str | None:
+        """Return a digest of the names, sizes and times of change of the files here; None of the hub's.
+
+        Nothing is read, so that a file which is altered while it keeps its size and its time of change goes
+        unnoticed.
+
+        Raises
+        ------
+        IngestError
+            If the folder cannot be read.
+        """
+        if not self.is_local:
+            return None
+        folder, file = Path(self.path), self.arguments.get("gguf_file")
+        try:
+            files = [folder / file] if file else sorted(each for each in folder.iterdir() if each.is_file())
+            states = [(each.name, each.stat()) for each in files]
+        except OSError as error:
+            raise IngestError(f"cannot read {folder}: {error.strerror or error}") from error
+        return identifier({"files": [[name, state.st_size, state.st_mtime_ns] for name, state in states]})
+
+    def cached_commit(self) -> str | None:
+        """Return the commit that the hub's revision was last loaded at, None if it never was, or is no hub's."""
+        if self.is_local:
+            return None
+        found = try_to_load_from_cache(self.path, "config.json", revision=self.arguments.get("revision"))
+        return Path(found).parent.name if isinstance(found, str) else None  # its folder is named after the commit
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The revisions of a model.
+
+    Parameters
+    ----------
+    kind
+        Where they were listed.
+    commits
+        The commit of each on the hub; None of a folder.
+    """
+
+    kind: Literal["hub", "folder"]
+    commits: dict[str, str | None]
+
+
+def locate(model: str, revision: str | None) -> Source:
+    """Return where a model is.
+
+    Parameters
+    ----------
+    model
+        Hub id, folder, or path of a ``.gguf`` file.
+    revision
+        Branch, tag or commit on the hub; the name of a subfolder of a local folder.
+
+    Raises
+    ------
+    IngestError
+        If there is no such folder or file, or it is no model.
+    UnknownNameError
+        If a folder has no such revision.
+    """
+    path = Path(model)
+    if not model:
+        raise IngestError("cannot load model '': it has no name")
+    if path.is_file() and path.suffix != ".gguf":
+        raise IngestError(f"{model} is a file; a model is a hub id, a folder or a .gguf file")
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise IngestError(f"no GGUF file {model}")
+        if revision is not None:
+            raise IngestError(f"{model} is one file and has no revision {revision!r}")
+        return Source(str(path.parent), stored_name(model), {"gguf_file": path.name}, is_local=True)
+    if path.is_dir():
+        return _in_folder(model, path, revision)
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise IngestError(f"cannot load model {model!r}: there is no such folder")
+    return Source(model, model, {"revision": revision} if revision else {}, is_local=False)
+
+
+def _in_folder(model: str, path: Path, revision: str | None) -> Source:
+    name, folders = stored_name(model), _subfolders(path)
+    revisions = [each for each in folders if (path / each / "config.json").is_file()]
+    if revision in folders and revision not in revisions:
+        raise IngestError(f"cannot load model {model!r}: its folder {revision} has no config.json")
+    if revision is not None:
+        if revision not in revisions:
+            raise UnknownNameError("revision", revision, revisions, where=f"the folder {model}")
+        return Source(str(path / revision), name, {}, is_local=True)
+    if not (path / "config.json").is_file():
+        hint = f"; it holds the revisions {', '.join(revisions)}: choose with --revision" if revisions else ""
+        raise IngestError(f"cannot load model {model!r}: the folder has no config.json{hint}")
+    return Source(str(path), name, {}, is_local=True)
+
+
+def list_revisions(model: str) -> Listing:
+    """Return the revisions of a model: a folder's subfolders, hidden ones left out, or the hub's branches and tags.
+
+    A subfolder that is no checkpoint is among them: a series may have broken ones.
+
+    Raises
+    ------
+    IngestError
+        If it is one file, or the hub does not list its branches.
+    """
+    path = Path(model)
+    if path.is_file() or path.suffix == ".gguf":
+        raise IngestError(f"{model} is one file and has no revisions")
+    if path.is_dir():
+        return Listing("folder", dict.fromkeys(_subfolders(path)))
+    locate(model, None)
+    try:
+        refs = HfApi().list_repo_refs(model)
+    except (_HTTP_ERROR, OSError, ValueError) as error:
+        raise IngestError(
+            f"cannot list the revisions of model {model!r} (no such folder here, and the hub did not give them): "
+            f"{one_line(error)}"
+        ) from error
+    # A branch goes before a tag of the same name, as it does where it is loaded.
+    return Listing("hub", {each.name: each.target_commit for each in (*refs.tags, *refs.branches)})
+
+
+def _subfolders(path: Path) -> list[str]:
+    return sorted(each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))

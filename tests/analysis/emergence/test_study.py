@@ -1,0 +1,220 @@
+"""A study of a planted series: what is stored, what it agrees with, and that it is made once."""
+
+import dataclasses
+import json
+from unittest.mock import ANY
+
+import numpy as np
+import pytest
+
+from neuronlake.analysis.emergence import study as study_module
+from neuronlake.errors import StoreError
+from neuronlake.queries.database import Database
+
+STEPS = (0, 1, 2, 4, 8)
+
+
+@pytest.fixture
+def asked(studied):
+    """Return a function that asks SQL of the store with the study, of which $study is the id."""
+    store, emergence_id = studied
+
+    def ask(query):
+        with Database(store) as database:
+            return database.sql(query, {"study": emergence_id} if "$study" in query else None).rows()
+
+    return ask
+
+
+def test_the_study_is_described_by_one_row(asked, studied):
+    ((*keys, parameters),) = asked(
+        "select emergence_id, model, corpus, method, n_experts, n_seeds, n_random, seed, n_checkpoints, first_step, "
+        "last_step, parameters from emergence_studies"
+    )
+    assert keys == [studied[1], "moving", "test", "kmeans", 4, 2, 2, 0, 5, 0, 8]
+    assert json.loads(parameters) == {"layers": None, "features": "input", "n_starts": 4, "normalize": True}
+    assert asked("select revision from runs join emergence_studies on run_id = last_run_id") == [("step8",)]
+
+
+def test_each_checkpoint_has_cold_and_warm_partitions_and_the_last_random_ones(asked):
+    found = asked(
+        "select role, made.seed, made.step, method, "
+        "(made.step, made.revision) = (partitions.step, partitions.revision) "
+        "from emergence_partitions as made inner join partitions using (partition_id) order by all"
+    )
+    remade = (("cold", 0), ("cold", 1), ("warm", 0))
+    expected = [(role, seed, step, "kmeans", True) for role, seed in remade for step in STEPS]
+    assert found == sorted([*expected, *(("random", seed, 8, "random", True) for seed in (0, 1))])
+
+
+def test_the_warm_chain_begins_with_the_cold_partition_of_the_first_seed_and_goes_on_from_the_one_before(asked):
+    cold, *chain = asked(
+        "select partition_id, parameters from emergence_partitions as made inner join partitions using (partition_id) "
+        "where role = 'warm' or (role = 'cold' and made.seed = 0 and made.step = 0) order by role, made.step"
+    )
+    assert chain[0] == cold
+    assert [json.loads(text)["warm_start"] for _, text in chain[1:]] == [each for each, _ in chain[:-1]]
+
+
+@pytest.mark.parametrize("role", ["cold", "warm"])
+def test_experts_are_those_of_the_last_checkpoint_from_the_step_on_at_which_neurons_stay(asked, role):
+    found = asked(
+        f"select reference, step, min(adjusted_rand_index), max(adjusted_rand_index) from partition_changes "
+        f"where role = '{role}' and reference != 'seed' group by all order by all"
+    )
+    ((_, _, away, _),) = [row for row in found if row[:2] == ("last", 0)]
+    ((_, _, near, _),) = [row for row in found if row[:2] == ("last", 1)]
+    assert away < near < 0.7
+    settled = [("last", 2), ("last", 4), ("previous", 4), ("previous", 8)]
+    assert {row[:2] for row in found if row[2] == row[3] == 1} == {*settled}
+    assert {row[:2] for row in found} == {*settled, *(("last", step) for step in (0, 1)), *(
+        ("previous", step) for step in (1, 2)
+    )}  # fmt: skip
+
+
+def test_seeds_that_find_the_same_experts_agree(asked):
+    found = asked(
+        "select role, seed, step, reference_step, min(adjusted_rand_index), max(variation_of_information), count(*) "
+        "from partition_changes where reference = 'seed' group by all order by all"
+    )
+    assert found == [("cold", seed, step, step, 1, 0, 2) for seed in (0, 1) for step in STEPS]
+
+
+def test_changes_are_what_the_view_of_agreement_says(asked):
+    found = asked(
+        """
+        with changes as (
+            select changes.*, own.partition_id as own, other.partition_id as other
+            from partition_changes as changes
+            inner join emergence_partitions as own using (emergence_id, role, seed, revision)
+            inner join emergence_partitions as other
+                on other.role = changes.role and other.step = changes.reference_step
+                and if(changes.role = 'cold', other.seed != changes.seed, other.seed = changes.seed)
+        )
+
+        select
+            changes.adjusted_rand_index, agreement.adjusted_rand_index,
+            changes.normalized_mutual_information, agreement.normalized_mutual_information,
+            changes.variation_of_information, agreement.variation_of_information,
+        from changes
+        inner join partition_agreement as agreement
+            on partition_id_a = least(own, other) and partition_id_b = greatest(own, other)
+            and agreement.stack = changes.stack and agreement.layer = changes.layer
+        """
+    )
+    values = np.array(found)
+    # Four references before the last, four after the first, of three chains; a reference each of both seeds; by layer.
+    assert len(values) == (3 * 8 + 2 * 5) * 2
+    np.testing.assert_allclose(values[:, ::2], values[:, 1::2], atol=1e-12)
+
+
+@pytest.mark.parametrize(("role", "seed"), [("cold", 0), ("cold", 1), ("warm", 0)])
+def test_a_track_is_the_same_planted_cluster_at_every_checkpoint(asked, role, seed):
+    found = asked(
+        f"""
+        select step, track, n_shared_next, n_shared_last, list(neuron order by neuron)
+        from expert_tracks
+        inner join experts using (partition_id, stack, layer, expert)
+        where role = '{role}' and seed = {seed} and layer = 1
+        group by step, track, n_shared_next, n_shared_last
+        order by step, track
+        """
+    )
+    final = {track: min(neurons) // 16 for step, track, _, _, neurons in found if step == 8}
+    assert sorted(final.values()) == [0, 1, 2, 3]
+    n_away, n_next = (
+        dict(zip(STEPS, (8, 4, 0, 0, 0), strict=True)),
+        dict(zip(STEPS, (12, 12, 16, 16, None), strict=True)),
+    )
+    assert len(found) == 20
+    for step, track, n_shared_next, n_shared_last, neurons in found:
+        cluster = [n for n in range(64) if (n // 16 + (n % 16 < n_away[step])) % 4 == final[track]]
+        assert neurons == cluster
+        assert (n_shared_next, n_shared_last) == (n_next[step], 16 - n_away[step])
+
+
+def test_warm_experts_keep_their_labels_and_are_their_own_tracks(asked):
+    assert asked("select distinct expert = track from expert_tracks where role = 'warm'") == [(True,)]
+
+
+def test_random_groups_are_followed_as_they_are_through_all_checkpoints(asked):
+    found = asked(
+        "select seed, step, count(distinct partition_id), bool_and(expert = track), min(n_shared_last), "
+        "min(coalesce(n_shared_next, -1)), count(*) from expert_tracks where role = 'random' group by all order by all"
+    )
+    assert found == [(seed, step, 1, True, 16, -1 if step == 8 else 16, 8) for seed in (0, 1) for step in STEPS]
+
+
+def test_births_are_those_of_the_tests_of_each_checkpoint(asked):
+    found = asked(
+        "select role, seed, step, stack, layer, expert, family, function, n_neurons, n_top, p_value "
+        "from track_alignment order by all"
+    )
+    expected = asked(
+        "select role, seed, tracks.step, stack, layer, expert, family, function, tests.n_neurons, n_top, p_value "
+        "from expert_function_alignment as tests "
+        "inner join expert_tracks as tracks using (run_id, partition_id, stack, layer, expert) "
+        "where n_top > 0 order by all"
+    )
+    assert len(found) > 100
+    assert [row[:-1] for row in found] == [row[:-1] for row in expected]
+    np.testing.assert_allclose([row[-1] for row in found], [row[-1] for row in expected])
+
+
+def test_the_same_again_loads_and_writes_nothing(studied, checkpoints, study, monkeypatch):
+    store, emergence_id = studied
+    files = {path: path.stat().st_mtime_ns for path in store.path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(study_module, "make_lineages", None)
+    report = study(store, n_seeds=2, n_random=2, n_starts=4)
+    assert (report.emergence_id, report.is_new, report.n_experts) == (emergence_id, False, 4)
+    assert report.describe().endswith("; already in the store, nothing done")
+    assert {path: path.stat().st_mtime_ns for path in store.path.rglob("*") if path.is_file()} == files
+
+
+def test_a_killed_study_goes_on_with_the_partitions_it_made(series_store, study, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(study_module, "write_study", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            study(series_store)
+    assert not series_store.files("emergence_studies")
+    assert not list((series_store.path / ".staging").glob("*"))
+    report = study(series_store)
+    assert (report.is_new, report.n_partitions, report.n_partitions_reused) == (True, 15, 15)
+    assert " 15 partitions (15 known), " in report.describe()
+    again = study(series_store)
+    assert again == dataclasses.replace(report, is_new=False, duration_s=ANY)
+
+
+def test_two_cannot_make_one_study_at_once(series_store, study, monkeypatch):
+    original = study_module.write_study
+    monkeypatch.setattr(study_module, "write_study", lambda *arguments: (study(series_store), original(*arguments)))
+    with pytest.raises(StoreError):
+        study(series_store)
+
+
+def test_progress_counts_partitions(series_store, study):
+    class Recorded:
+        def __init__(self):
+            self.seen = []
+
+        def phase(self, name, *, total, unit):
+            self.seen.append((name, total, unit))
+
+        def advance(self, amount):
+            self.seen.append(amount)
+
+        def note(self, text):
+            self.seen.append(text)
+
+    progress = Recorded()
+    study(series_store, n_random=2, progress=progress)
+    assert progress.seen == [("partitioning checkpoints", 16, "partitions"), *[1] * 16]
+
+
+def test_experts_by_function_need_no_model_and_are_said_to_be_circular(series_store, study):
+    report = study(series_store, "moving", method="function", layers=(1,))
+    assert (report.method, report.n_partitions) == ("function", 15)
+    assert "note: experts are made of the scores" in report.describe()
+    with Database(series_store) as database:
+        assert database.sql("select distinct method, layer from expert_tracks inner join partitions using "
+                            "(partition_id) order by all").rows() == [("function", 1), ("random", 1)]  # fmt: skip
