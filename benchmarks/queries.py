@@ -63,6 +63,7 @@ def run_row():
         **texts,
         **versions,
         **counts,
+        "measurement": "measured",
         "is_random_init": False,
         "corpus": "generated",
         "site": "activation",
@@ -117,6 +118,7 @@ def generate(store, arguments):
     ]
     per_part = max(1, PART_ROWS // (width * len(names)))
     parts = [every[first : first + per_part] for first in range(0, N_LAYERS, per_part)]
+    p_value = np.full((width, len(names)), 0.5, dtype=np.float32)
     for checkpoint in range(arguments.checkpoints):
         keys = RunKeys(f"{checkpoint:016x}", MODEL, f"step{1000 * checkpoint}", 1000 * checkpoint)
         if store.commit(keys.run_id):
@@ -129,7 +131,9 @@ def generate(store, arguments):
                 for layer in part:
                     scores = np.take(template, np.arange(width) + layer.layer * width + shift, axis=0, mode="wrap")
                     scores = chance + growth * (scores - chance)
-                    tables.append(neuron_function_rows(keys, layer, Scores(scores, None, None, None), tuple(names)))
+                    tables.append(
+                        neuron_function_rows(keys, layer, Scores(scores, p_value, None, None, None), tuple(names))
+                    )
                 job.write("neuron_functions", pa.concat_tables(tables), part=number, **where)
             for name, rows in (("runs", [run_row()]), ("layers", layers), ("run_functions", functions)):
                 job.write(name, records(name, keys, rows), **where)

@@ -15,6 +15,7 @@ NAMES = (
     "experts",
     "coactivation",
     "partitions",
+    "emergence",
     "calibration",
     "perturbation",
     "perturbation_calibration",
