@@ -15,6 +15,7 @@ the seed and the step alone.
 """
 
 import csv
+import hashlib
 import json
 import shutil
 import time
@@ -224,12 +225,13 @@ def save(
             other.unlink()
 
 
-def resume(output: Path, plan: Plan) -> int | None:
-    """Return the step of the last checkpoint, None if there is none; refuse a folder of another plan."""
-    described = json.dumps(plan.__dict__, indent=2, default=list) + "\n"
+def resume(output: Path, plan: Plan, texts: Sequence[str]) -> int | None:
+    """Return the step of the last checkpoint, None if there is none; refuse a folder of another plan or other texts."""
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    described = json.dumps({**plan.__dict__, "texts_sha256": digest}, indent=2, default=list) + "\n"
     record = output / "plan.json"
     if record.is_file() and record.read_text() != described:
-        raise click.ClickException(f"{output} holds a series of another plan: {record} differs from what was asked")
+        raise click.ClickException(f"{output} holds a series of another plan or of other texts: see {record}")
     output.mkdir(parents=True, exist_ok=True)
     record.write_text(described)
     kind = {"dense": "T5", "moe": "Switch Transformer"}[plan.kind]
@@ -263,8 +265,8 @@ def pretrain(texts: tuple[Path, ...], output: Path, last: int, count: int, threa
     torch.set_num_threads(threads)
     logging.disable_progress_bar()
     plan = Plan(steps=log_spaced(last, count), **options)
-    done = resume(output, plan)
     every = read_texts(texts)
+    done = resume(output, plan, every)
     tokenizer = train_tokenizer(every, plan.vocabulary)
     order = np.random.default_rng(0).permutation(len(every))
     n_held_out = max(1, int(len(every) * HELD_OUT_SHARE))

@@ -36,7 +36,7 @@ def texts(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def pretrain(script, texts) -> Callable[..., Result]:
-    def run(output: Path, *options: str) -> Result:
+    def run(output: Path, *options: str, texts: Path = texts) -> Result:
         arguments = [str(texts), "--output", str(output), *SMALL, *SHORT, *options]
         return CliRunner().invoke(script.pretrain, arguments)
 
@@ -92,10 +92,12 @@ def test_a_series_cut_short_goes_on_and_ends_as_it_would_have(series, script, pr
     assert last[0] == last[1]
 
 
-def test_another_plan_in_the_same_folder_is_refused(series, pretrain) -> None:
-    done = pretrain(series, "--seed", "1")
-    assert done.exit_code == 1
-    assert "holds a series of another plan" in done.output
+def test_another_plan_or_other_texts_in_the_same_folder_are_refused(series, pretrain, tmp_path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("another text\n" * 500)
+    for done in (pretrain(series, "--seed", "1"), pretrain(series, texts=other)):
+        assert done.exit_code == 1
+        assert "holds a series of another plan or of other texts" in done.output
 
 
 def test_spans_and_their_sentinels_make_up_the_row(script) -> None:
