@@ -33,16 +33,18 @@ _WIDTH = 120
     help="Of partitions made anew at each checkpoint.",
 )  # fmt: skip
 @click.option(
-    "--random", "n_random", type=click.IntRange(min=0), default=5, show_default=True, help="Random partitions beside."
-)
+    "--random", "n_random", type=click.IntRange(min=0), default=5, show_default=True,
+    help="Random partitions beside, and as many matched in norm and firing rate.",
+)  # fmt: skip
 @click.option("--seed", type=SEED_RANGE, default=0, show_default=True, help="First seed.")
 @click.option(
     "--starts", "n_starts", type=click.IntRange(min=1), default=4, show_default=True,
     help="Of each partition made anew, of which the best is kept.",
 )  # fmt: skip
 @click.option(
-    "--threshold", type=click.Choice(["0.5", "0.6", "0.7", "0.8", "0.9", "0.95"]), default="0.9", show_default=True,
-    help="Correlation from which on scores count as settled.",
+    "--threshold", "thresholds", type=click.Choice(["0.5", "0.6", "0.7", "0.8", "0.9", "0.95"]), multiple=True,
+    default=["0.5", "0.7", "0.9"], show_default=True,
+    help="Correlation from which on scores count as settled; repeatable.",
 )  # fmt: skip
 @store_option
 def emergence(
@@ -50,14 +52,15 @@ def emergence(
     corpus: str | None,
     run: str | None,
     name: str | None,
-    threshold: str,
+    thresholds: tuple[str, ...],
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Study when experts and neurons of MODEL settle over its checkpoints.
 
     Of the series of checkpoints that the store holds of MODEL (ingest --revisions): partitions of every checkpoint,
-    made anew and started from the checkpoint before, their experts followed, and random groups beside. kmeans loads
-    each checkpoint again from MODEL; all else comes from the store.
+    made anew and started from the checkpoint before, their experts followed, and beside them groups drawn at random
+    and groups matched in input norm and firing rate. kmeans loads each checkpoint again from MODEL; all else comes from
+    the store.
     """
     from ..analysis.emergence.settings import EmergenceSettings
     from ..analysis.emergence.study import study_emergence
@@ -71,6 +74,6 @@ def emergence(
         )
     click.echo(report.describe())
     with open_database() as database:
-        for section in summarise(database, report, threshold=float(threshold)):
+        for section in summarise(database, report, thresholds=[float(each) for each in thresholds]):
             click.echo("\n" + textwrap.fill(section.title, _WIDTH))
             print_rows(database.sql(section.query, section.parameters), None, None)

@@ -49,23 +49,41 @@ create or replace macro noise_ceiling(split_half, other_split_half) as
     end;
 
 -- Spearman's correction for attenuation (1904): what half a of one measurement and half b of another would correlate
--- at if neither had noise. May exceed 1 by chance. NULL where the noise ceiling is below .3, as then there is too
--- little signal to correct by.
-create or replace macro disattenuated(cross_half, split_half, other_split_half) as
+-- at if neither had noise. May exceed 1 by chance. NULL where there is too little signal to correct by: where either
+-- split half correlates below .18, a noise ceiling of .3 if both do, or below two standard errors of the correlation of
+-- as many units that have none, 1 / sqrt(units - 1) in one layer and 1 / sqrt(units - layers) of the mean over several.
+create or replace macro disattenuated(cross_half, split_half, other_split_half, units_less_layers) as
     case
-        when noise_ceiling(split_half, other_split_half) >= 0.3
+        when split_half >= greatest(0.18, 2 / sqrt(units_less_layers))
+            and other_split_half >= greatest(0.18, 2 / sqrt(units_less_layers))
             then cross_half / sqrt(split_half * other_split_half)
     end;
 
+-- Standard error of an estimate by the jackknife (Quenouille 1956, Tukey 1958), from the estimates that leave out one
+-- part each: sqrt((n - 1) / n * sum of their squared distances from their mean). NULL for fewer than 3, or if one is.
+create or replace macro jackknife_error(estimates) as
+    case
+        when len(estimates) >= 3 and list_count(estimates) = len(estimates)
+            then sqrt((len(estimates) - 1) * list_var_pop(estimates))
+    end;
+
+-- Whether a crossing that ends at this place may lie before it, as no value there tells.
+create or replace macro crossing_is_censored(points, place) as
+    coalesce(place <= len(points) and (place = 1 or points[place - 1].value is null), false);
+
 -- Where a curve crosses a threshold between the point at this place in the list and the point before, by linear
--- interpolation; the first point itself at place 1.
+-- interpolation; where there is no value before, the point itself. NULL where there is no such place.
 create or replace macro crossing_step(points, threshold, place) as
     case
-        when place = 1 then points[1].step::double
+        when crossing_is_censored(points, place) then points[place].step::double
         else points[place - 1].step
             + (threshold - points[place - 1].value) / (points[place].value - points[place - 1].value)
             * (points[place].step - points[place - 1].step)
     end;
+
+-- The place after the last point that is below a threshold or has no value; there may be none.
+create or replace macro lasting_place(points, threshold) as
+    list_max(list_transform(points, lambda point, place: if(point.value >= threshold, 0, place))) + 1;
 
 -- P(X >= n_found) of the hypergeometric distribution: of n_all, n_marked are marked and n_drawn are drawn without
 -- replacement; X of the drawn are marked. The terms on either side of P(X = n_found) are summed as shares of it, by

@@ -15,7 +15,8 @@ _LINEAGE = (
         "role",
         "string",
         "cold: made anew at each checkpoint; warm: started from the experts of the checkpoint before; native: the "
-        "model's own; random: groups drawn at random, as many and as large",
+        "model's own; random: groups drawn at random, as many and as large; matched: the experts of the last "
+        "checkpoint dealt anew among neurons of like input norm and firing rate",
     ),
     Column("seed", "int64", "seed of the partitions of this role, 0 where nothing is drawn"),
 )
@@ -56,7 +57,7 @@ EMERGENCE_TABLES = (
             Column("n_experts", "int32", "experts in each layer, the most where layers differ"),
             Column("parameters", "string", "JSON object of all other parameters of the partitions"),
             Column("n_seeds", "int32", "seeds of cold partitions"),
-            Column("n_random", "int32", "random partitions"),
+            Column("n_random", "int32", "random partitions; as many are matched, where norms are known"),
             Column("seed", "int64", "first seed"),
             Column("n_checkpoints", "int32", "checkpoints of the series"),
             Column("first_step", "int64", "training step of the first"),
@@ -69,7 +70,7 @@ EMERGENCE_TABLES = (
     Table(
         "emergence_partitions",
         _LINEAGE_KEYS,
-        "one partition of a study: of each checkpoint by clustering, of the last alone if native or random",
+        "one partition of a study: of each checkpoint by clustering, of the last alone if native, random or matched",
         (
             *_STUDY,
             *_LINEAGE,
@@ -87,8 +88,8 @@ EMERGENCE_TABLES = (
             Column(
                 "reference",
                 "string",
-                "previous: the checkpoint before; last: the last one; seed: the same checkpoint, the most to expect of "
-                "two checkpoints. Of cold ones always the other seeds, their mean",
+                "previous: the checkpoint before; last: the last one; seed: the same checkpoint, beside which the "
+                "other two are read. Of cold ones always the other seeds, their mean",
             ),
             Column("reference_step", "int64", "training step of what it is held against"),
             *NEURON[:2],

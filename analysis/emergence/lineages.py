@@ -1,4 +1,4 @@
-"""The partitions of a study: of each checkpoint anew or started from the one before, native, and random."""
+"""The partitions of a study: of each checkpoint anew or started from the one before, native, random and matched."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +14,16 @@ from ..partition_settings import PartitionSettings
 from ..partition_sources import Source, stored_source, weight_source
 from ..partitions import store_partition
 from ..stored_partition import StoredPartition, read_stored_partition
+from .matched import matched_source
 from .series import Checkpoint, Series
 from .settings import EmergenceSettings
 
 __all__ = ["Lineage", "Role", "make_lineages", "n_partitions"]
 
-Role = Literal["cold", "warm", "native", "random"]
+Role = Literal["cold", "warm", "native", "random", "matched"]
 """``cold``: made anew at each checkpoint. ``warm``: started from the experts of the checkpoint before. ``native``: the
-model's own. ``random``: groups drawn at random, as many and as large."""
+model's own. ``random``: groups drawn at random, as many and as large. ``matched``: the experts of the last checkpoint
+dealt anew among neurons of like input norm and firing rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,8 @@ class Lineage:
     role, seed
         What they are.
     partitions
-        One a checkpoint; native and random ones, the same neurons throughout, are one partition of the last,
-        repeated. [checkpoints]
+        One a checkpoint, in the layers that the series measured; of native experts, random and matched groups, the
+        same neurons throughout, that of the last, repeated. [checkpoints]
     """
 
     role: Role
@@ -52,7 +54,7 @@ def n_partitions(series: Series, settings: EmergenceSettings) -> int:
     n_chains = len(settings.seeds) + settings.has_warm_chain
     # The first partition of the warm chain is the cold one of the first seed.
     n_remade = n_chains * len(series.checkpoints) - settings.has_warm_chain
-    return n_remade + (settings.method == "native") + settings.n_random
+    return n_remade + (settings.method == "native") + settings.n_random * (1 + series.has_norms)
 
 
 def make_lineages(
@@ -76,16 +78,18 @@ def make_lineages(
     Returns
     -------
     lineages
-        Cold ones by seed, warm, native, random by seed.
+        Cold ones by seed, warm, native, random by seed, matched by seed.
     n_new
         Partitions that the store did not have.
 
     Raises
     ------
     AnalysisError
-        If a checkpoint cannot be loaded or has other weights than its run measured, if its run does not hold what the
-        method needs, or if checkpoints have other layers or neurons than the first.
+        If the last run did not measure a layer of the settings, if a checkpoint cannot be loaded or has other weights
+        than its run measured, if its run does not hold what the method needs, or if checkpoints have other layers or
+        neurons than the first.
     """
+    _check_layers(series, settings)
     maker = _Maker(database, series, settings, progress)
     chains: dict[tuple[Role, int], list[StoredPartition]] = {("cold", seed): [] for seed in settings.seeds}
     if settings.has_warm_chain:
@@ -98,16 +102,21 @@ def make_lineages(
             else:
                 chain.append(maker.make(checkpoint, loaded, seed, chain[-1] if role == "warm" else None))
     n_checkpoints = len(series.checkpoints)
-    lineages = [Lineage(role, seed, tuple(chain)) for (role, seed), chain in chains.items()]
+    lineages = [
+        Lineage(role, seed, tuple(_measured(each, series) for each in chain)) for (role, seed), chain in chains.items()
+    ]
     for each in lineages:
         _check_alike(each.partitions)
     if settings.method == "native":
         lineages.append(Lineage("native", settings.seed, (maker.make(series.last, None),) * n_checkpoints))
-    model_of = lineages[0].partitions[-1]
-    lineages += [
-        Lineage("random", seed, (each,) * n_checkpoints)
-        for seed, each in zip(settings.random_seeds, maker.random(model_of), strict=True)
-    ]
+    like = lineages[0].partitions[-1]
+    groups: dict[Role, Iterator[StoredPartition]] = {"random": maker.random(like)}
+    if series.has_norms:
+        groups["matched"] = maker.matched(like)
+    for role, made in groups.items():
+        lineages += [
+            Lineage(role, seed, (each,) * n_checkpoints) for seed, each in zip(settings.random_seeds, made, strict=True)
+        ]
     return lineages, maker.n_new
 
 
@@ -150,6 +159,14 @@ class _Maker:
             source = stored_source(self.database, self.series.model, settings, revision=last.revision)
             yield self._store(last, source, settings)
 
+    def matched(self, like: StoredPartition) -> Iterator[StoredPartition]:
+        """Make the matched partitions: the experts of a partition, dealt anew among like neurons."""
+        last = self.series.last
+        source = matched_source(self.database, self.series, like)
+        for seed in self.settings.random_seeds:
+            settings = PartitionSettings("random", matched=like.partition_id, run=last.run_id, seed=seed)
+            yield self._store(last, source, settings)
+
     def _store(self, checkpoint: Checkpoint, source: Source, settings: PartitionSettings) -> StoredPartition:
         # The step is the series', which a name need not tell.
         source = replace(source, origin=replace(source.origin, step=checkpoint.step))
@@ -173,6 +190,22 @@ def _load(model: str, series: Series, checkpoint: Checkpoint) -> Model:
             f"measured {checkpoint.weights_sha256[:12]}"
         )
     return loaded
+
+
+def _check_layers(series: Series, settings: EmergenceSettings) -> None:
+    """Refuse layers that the series did not measure, before anything is made of them."""
+    known = sorted({layer for _, layer in series.layers})
+    unknown = [layer for layer in settings.layers or () if layer not in known]
+    if unknown:
+        raise AnalysisError(
+            f"no layer {', '.join(map(str, unknown))} in run {series.last.run_id} of {series.model} "
+            f"{series.last.revision}; it measured {', '.join(map(str, known))}"
+        )
+
+
+def _measured(partition: StoredPartition, series: Series) -> StoredPartition:
+    """Return the part of a partition that the series measured: weights are clustered of all stacks."""
+    return replace(partition, layers={key: each for key, each in partition.layers.items() if key in series.layers})
 
 
 def _check_alike(partitions: Sequence[StoredPartition]) -> None:

@@ -51,11 +51,18 @@ class Series:
         What was measured on.
     checkpoints
         The checkpoints.
+    layers
+        Stack and index of each layer that the run of the last checkpoint measured: the decoder of an encoder-decoder
+        is measured only on texts with targets.
+    has_norms
+        Whether the store has the input norm and firing rate, at the last checkpoint, of each neuron of these.
     """
 
     model: str
     corpus: str
     checkpoints: tuple[Checkpoint, ...]
+    layers: tuple[tuple[str, int], ...]
+    has_norms: bool
 
     @property
     def last(self) -> Checkpoint:
@@ -132,7 +139,18 @@ def find_series(database: Database, model: str, *, corpus: str | None = None, ru
             f"the series of {model} on {rows[0]['corpus']} has {len(checkpoints)} checkpoints with a known step "
             f"({names}); a study needs {_MIN_CHECKPOINTS}"
         )
-    return Series(model, str(rows[0]["corpus"]), tuple(checkpoints))
+    layers, has_norms = _measured(database, checkpoints[-1].run_id)
+    return Series(model, str(rows[0]["corpus"]), tuple(checkpoints), layers, has_norms)
+
+
+def _measured(database: Database, run_id: str) -> tuple[tuple[tuple[str, int], ...], bool]:
+    """Return the layers that a run measured, and whether the store knows norm and firing rate of all their neurons."""
+    query = "select stack, layer, n_neurons from layers where run_id = ? order by all"
+    layers = database.sql(query, [run_id]).arrow().to_pylist()
+    # A store may hold a run without its neurons.
+    query = "select count(*) from neurons where run_id = ? and isfinite(input_norm) and isfinite(firing_rate)"
+    ((n_known,),) = database.sql(query, [run_id]).rows()
+    return tuple((row["stack"], row["layer"]) for row in layers), n_known == sum(row["n_neurons"] for row in layers)
 
 
 def _described(rows: Sequence[dict[str, Any]]) -> str:

@@ -33,11 +33,12 @@ class EmergenceSettings:
         Of kmeans, which weights of a neuron are its vector.
     n_seeds
         Seeds of the partitions that are made anew at each checkpoint, at least 2: two checkpoints are held against each
-        other by partitions of different seeds, and how much those of one checkpoint agree is the most to expect.
+        other by partitions of different seeds, beside which stands how much those of one checkpoint agree.
     n_random
-        Random partitions of the last checkpoint's neurons: what groups show that mean nothing.
+        Random partitions of the last checkpoint's neurons, and as many matched ones: what groups show that mean
+        nothing, and what groups of neurons of like input norm and firing rate do.
     seed
-        The first seed; the warm chain and the native experts have it, and random partitions count from it.
+        The first seed; the warm chain and the native experts have it, and random and matched partitions count from it.
     n_starts
         Starts of each partition that is made anew, of which the best is kept.
     """
@@ -69,7 +70,7 @@ class EmergenceSettings:
 
     @property
     def random_seeds(self) -> tuple[int, ...]:
-        """The seeds of random partitions."""
+        """The seeds of random partitions, and of matched ones."""
         return tuple(range(self.seed, self.seed + self.n_random))
 
     @property

@@ -4,17 +4,17 @@ import datetime
 import json
 import os
 from dataclasses import dataclass
-from typing import cast
+from typing import cast, get_args
 
 from ...ingest.names import stored_name
 from ...ingest.progress import Progress, SilentProgress
-from ...ingest.series import missing_steps
 from ...queries.database import Database
 from ...schema.identity import identifier
 from ...schema.store import Store, neuronlake_version
 from ...schema.tables import SCHEMA_VERSION
-from .lineages import Lineage, make_lineages, n_partitions
-from .series import Series, find_series
+from .lineages import Lineage, Role, make_lineages, n_partitions
+from .notices import notices
+from .series import find_series
 from .settings import EmergenceSettings
 from .study_rows import write_study
 
@@ -41,7 +41,7 @@ class EmergenceReport:
         Partitions of the study, and how many of them the store held.
     notices
         What else to know, a line each: steps that the series lacks, checkpoints with one and the same weights, what
-        the method cannot do.
+        the method cannot do, and where the tests can find nothing.
     duration_s
         Wall time.
     """
@@ -87,8 +87,9 @@ def study_emergence(
     """Partition every checkpoint of a series, hold the partitions against each other, and follow their experts.
 
     At each checkpoint experts are made anew from several seeds, and once more from the experts of the checkpoint
-    before; native experts are what they are. Random partitions are made beside. A study that was killed goes on with
-    the partitions it has made.
+    before; native experts are what they are. Random partitions of the last checkpoint are made beside, and matched
+    ones: its experts dealt anew among neurons of like input norm and firing rate. Only layers that the run of the
+    last checkpoint measured are studied. A study that was killed goes on with the partitions it has made.
 
     Parameters
     ----------
@@ -112,8 +113,8 @@ def study_emergence(
     UnknownNameError
         If there is no such model, corpus or run, or several series where one was meant.
     AnalysisError
-        If the series has fewer than three checkpoints, if a checkpoint cannot be loaded or has changed since it was
-        measured, or if its neurons cannot be divided as asked.
+        If the series has fewer than three checkpoints, if it did not measure a layer of the settings, if a checkpoint
+        cannot be loaded or has changed since it was measured, or if its neurons cannot be divided as asked.
     StoreError
         If the store cannot be read or written.
     """
@@ -126,6 +127,7 @@ def study_emergence(
             {
                 "schema_version": SCHEMA_VERSION,
                 "study": "emergence",
+                "roles": get_args(Role),
                 "runs": [each.run_id for each in series.checkpoints],
                 **settings.definition(),
             }
@@ -152,6 +154,7 @@ def study_emergence(
     with Database(Store(store)) as database:
         query = "select n_experts from emergence_studies where emergence_id = ?"
         ((n_experts,),) = database.sql(query, [emergence_id]).rows()
+        known = tuple(notices(database, emergence_id, series, settings))
     return EmergenceReport(
         emergence_id=emergence_id,
         model=series.model,
@@ -163,7 +166,7 @@ def study_emergence(
         steps=tuple(each.step for each in series.checkpoints),
         n_partitions=n_all,
         n_partitions_reused=n_all - n_new,
-        notices=tuple(_notices(series, settings)),
+        notices=known,
         duration_s=(datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
     )
 
@@ -175,21 +178,3 @@ def _n_experts(lineages: list[Lineage]) -> int:
 def _parameters(settings: EmergenceSettings) -> dict[str, object]:
     layers = None if settings.layers is None else list(settings.layers)
     return {"layers": layers, **settings.partition().parameters()}
-
-
-def _notices(series: Series, settings: EmergenceSettings) -> list[str]:
-    notices = []
-    missing = missing_steps(each.step for each in series.checkpoints)
-    if missing:
-        steps = ", ".join(f"{step:,}" for step in missing)
-        notices.append(f"no checkpoint at step {steps}, where the others are evenly spaced")
-    for twins in series.twins():
-        names = ", ".join(f"{each.revision} (step {each.step:,})" for each in twins)
-        notices.append(f"{names} have one and the same weights")
-    if settings.method == "coactivation":
-        notices.append("no warm chain: METIS, which divides the graph of coactivations, starts from nothing")
-    if settings.method == "native":
-        notices.append("native experts are the same neurons throughout: they are of the last checkpoint alone")
-    if settings.method == "function":
-        notices.append("experts are made of the scores that births and functional experts are tested on: circular")
-    return notices

@@ -9,35 +9,29 @@ import polars as pl
 import neuronlake
 
 FOLDER = Path(__file__).parent
-LEVELS = ["experts", "neurons", "random groups"]
-COLOURS = ["#d1495b", "#30638e", "#9aa5b1"]
+LEVELS = ["experts", "neurons", "matched groups", "random groups"]
+COLOURS = ["#d1495b", "#30638e", "#c8a24a", "#9aa5b1"]
 
 CURVES = """
     with studied as (
-        select
-            emergence_id,
-            studies.last_run_id,
-            partitions.partition_id,
-            partitions.role,
+        select emergence_id, studies.last_run_id, partition_id, role
         from emergence_studies as studies
         inner join emergence_partitions as partitions using (emergence_id)
-        where partitions.run_id = studies.last_run_id and (partitions.role in ('native', 'random')
-            or (partitions.role = 'cold' and partitions.seed = studies.seed))
+        where partitions.run_id = studies.last_run_id and role != 'warm'
     )
 
     select
         curves.model,
-        corpus,
         family,
         reference,
         step,
-        case level when 'random_group' then 'random groups' else level || 's' end as level,
+        case when level = 'neuron' then 'neurons' when role in ('random', 'matched') then role || ' groups'
+            else 'experts' end as level,
         avg(correlation) as uncorrected,
         avg(corrected_correlation) as corrected,
-        avg(ceiling) as ceiling,
     from stability_curves as curves
     inner join studied using (last_run_id, partition_id)
-    where not has_same_weights and (level != 'neuron' or role != 'random')
+    where not has_twin and (level != 'neuron' or role not in ('random', 'matched'))
     group by all
     order by all
 """

@@ -1,19 +1,17 @@
 -- checkpoint_stability: how alike are the scores of neurons, experts and random groups at two checkpoints?
 --
 -- The paper's curve, layer by layer: Spearman's correlation, over the units of a layer, of their ranking for a function
--- at one checkpoint and at another, mean over the functions of a family; an expert scores the mean of its neurons. An
--- expert's mean has less noise than a neuron, so its curve is higher even if both change alike. ceiling is what
--- correlation could reach if nothing changed and each checkpoint had noise of its own. But checkpoints are measured on
--- the same instances: their noise is shared in part, correlation may exceed ceiling, and their quotient is no
--- correction. Halves a and b share no text, so half a of one checkpoint and half b of the other share no noise:
--- corrected_correlation is built on them. It is never clipped and may exceed 1 by chance. A series is the
--- measured runs of one model that differ in step alone; of several revisions of a step the first by name. A function
--- counts where both runs score the same units (by index, so in layers of equal width); one whose units all score the
--- same has no correlation and is left out, and the four numbers of halves leave out what lacks a class in a half.
--- Partitions of any revision are used, where the run's layer has all their neurons.
+-- at one checkpoint and at another (function_stability), mean over the functions of a family; an expert scores the mean
+-- of its neurons. An expert's mean has less noise than a neuron, so its curve is higher even if both change alike.
+-- ceiling is what correlation could reach if nothing changed and each checkpoint had noise of its own. But they are
+-- measured on the same instances: their noise is shared in part, correlation may exceed ceiling, and the quotient is
+-- no correction. Halves a and b share no text, so half a of one checkpoint and half b of the other share no noise:
+-- corrected_correlation is built on them. It is never clipped and may exceed 1 by chance; it is NULL unless either
+-- split half correlates at .18 at least, and at two standard errors of what as many units without signal do. The four
+-- numbers of halves are means over the functions that have all of them.
 --
 -- Grain: last_run_id, run_id, reference, level, partition_id, stack, layer, family
--- Source: neuron_scores, runs, layers, partitions, experts
+-- Source: function_stability
 -- Columns:
 --   last_run_id: the series, by the run of its last step
 --   run_id: the measurement
@@ -39,199 +37,31 @@
 --   reference_split_half_correlation: the same of the reference
 --   ceiling: square root of the product of both reliabilities (Spearman-Brown); NULL unless both are above 0
 --   cross_half_correlation: mean correlation of half a of one with half b of the other, both ways; NULL likewise
---   corrected_correlation: cross_half_correlation / sqrt of the product of both split halves'; NULL if ceiling < .3
---   has_same_weights: whether both have the same weights, as a mislabelled revision has: it says nothing then
-with measurements as (
+--   corrected_correlation: cross_half_correlation / sqrt of the product of both split halves'; NULL if one is too low
+--   has_twin: whether either has the weights of another checkpoint of the series: one of the two has a wrong name
+with of_families as (
     select
-        run_id,
-        model,
-        revision,
-        step,
-        weights_sha256,
-        corpus,
-        corpus_sha256,
-        site,
-        pooling,
-        router,
-        dtype,
-        storage,
-        max_tokens,
-        layers as layers_asked,
-    from runs
-    where measurement = 'measured' and not is_random_init and step is not null
-    qualify row_number() over (
-        partition by
-            model, corpus, corpus_sha256, site, pooling, router, dtype, storage, max_tokens, layers_asked, step
-        order by revision, run_id
-    ) = 1
-),
-
-checkpoints as (
-    select
-        run_id,
-        model,
-        {'run_id': run_id, 'revision': revision, 'step': step, 'weights_sha256': weights_sha256} as checkpoint,
-        corpus,
-        lag(run_id) over series as previous_run_id,
-        last_value(run_id) over (
-            series rows between unbounded preceding and unbounded following
-        ) as last_run_id,
-    from measurements
-    window series as (
-        partition by model, corpus, corpus_sha256, site, pooling, router, dtype, storage, max_tokens, layers_asked
-        order by step
-    )
-),
-
-reaches as (
-    select
-        partition_id,
-        stack,
-        layer,
-        max(neuron) as last_neuron,
-    from experts
-    group by all
-),
-
-widths as (
-    select
-        run_id,
-        stack,
-        layer,
-        n_neurons as width,
-    from layers
-),
-
--- Decimals: their sums do not depend on the order, and equal experts stay equal.
-of_experts as (
-    select
-        last_run_id,
-        run_id,
-        model,
-        partition_id,
-        partitions.step as partition_step,
-        partitions.method,
-        stack,
-        layer,
-        scores.family,
-        scores.function,
-        experts.expert as unit,
-        avg(scores.ranking::decimal(18, 15)) as score,
-        avg(scores.ranking_half_a::decimal(18, 15)) as score_a,
-        avg(scores.ranking_half_b::decimal(18, 15)) as score_b,
-    from neuron_scores as scores
-    inner join checkpoints using (run_id, model)
-    inner join partitions using (model)
-    inner join experts using (partition_id, stack, layer, neuron)
-    group by all
-),
-
-of_units as (
-    select
-        last_run_id,
-        run_id,
-        model,
-        '*' as partition_id,
-        null::bigint as partition_step,
-        null::varchar as method,
-        scores.stack,
-        scores.layer,
-        scores.family,
-        scores.function,
-        scores.neuron as unit,
-        scores.ranking as score,
-        scores.ranking_half_a as score_a,
-        scores.ranking_half_b as score_b,
-    from neuron_scores as scores
-    inner join checkpoints using (run_id, model)
-    union all by name
-    select of_experts.*
-    from of_experts
-    inner join reaches using (partition_id, stack, layer)
-    inner join widths using (run_id, stack, layer)
-    where last_neuron < width
-),
-
--- A row a function, as one list a checkpoint: ranks are then made once a checkpoint, not once a pair.
-listed as (
-    select
-        * exclude (unit, score, score_a, score_b),
-        list_sort(list({'unit': unit, 'score': score, 'score_a': score_a, 'score_b': score_b})) as scored,
-    from of_units
-    group by all
-),
-
-ranked as (
-    select
-        * exclude (scored),
-        {
-            'checkpoint': checkpoint,
-            'units': list_transform(scored, lambda each: each.unit),
-            'ranks': centred_ranks(list_transform(scored, lambda each: each.score)),
-            'ranks_a': centred_ranks(list_transform(scored, lambda each: each.score_a)),
-            'ranks_b': centred_ranks(list_transform(scored, lambda each: each.score_b))
-        } as ranking,
-    from listed
-    inner join checkpoints using (last_run_id, run_id, model)
-),
-
--- Windows, not a join with itself: no CTE is read twice, and a filter on a model or a partition reaches the files.
-referred as (
-    select
-        *,
-        lag(ranking) over series as previous,
-        last_value(ranking) over (
-            series rows between unbounded preceding and unbounded following
-        ) as last,
-    from ranked
-    window series as (
-        partition by last_run_id, model, partition_id, partition_step, method, stack, layer, family, function
-        order by checkpoint.step
-    )
-),
-
-paired as (
-    select
-        * exclude (previous, last),
-        unnest(
-            [
-                {'reference': 'previous', 'reference_run_id': previous_run_id, 'other': previous},
-                {'reference': 'last', 'reference_run_id': last_run_id, 'other': last}
-            ],
-            max_depth := 2
+        * exclude (
+            function,
+            n_units,
+            correlation,
+            split_half_correlation,
+            reference_split_half_correlation,
+            cross_half_correlation,
+            is_halved
         ),
-    from referred
-),
-
-correlated as (
-    select
-        * exclude (ranking, other),
-        other.checkpoint as reference_checkpoint,
-        len(ranking.units) as n_units,
-        spearman(ranking.ranks, other.ranks) as correlation,
-        spearman(ranking.ranks_a, ranking.ranks_b) as split_half,
-        spearman(other.ranks_a, other.ranks_b) as reference_split_half,
-        (
-            spearman(ranking.ranks_a, other.ranks_b) + spearman(ranking.ranks_b, other.ranks_a)
-        ) / 2 as cross_half,
-    from paired
-    where reference_run_id != run_id and other.checkpoint.run_id = reference_run_id and other.units = ranking.units
-),
-
-of_families as (
-    select
-        * exclude (function, n_units, correlation, split_half, reference_split_half, cross_half, is_halved),
         count(correlation) as n_functions,
         max(n_units) as n_units,
         avg(correlation order by function) as correlation,
-        avg(split_half order by function) filter (where is_halved) as split_half,
-        avg(reference_split_half order by function) filter (where is_halved) as reference_split_half,
-        avg(cross_half order by function) filter (where is_halved) as cross_half,
+        avg(split_half_correlation order by function) filter (where is_halved) as split_half,
+        avg(reference_split_half_correlation order by function) filter (where is_halved) as reference_split_half,
+        avg(cross_half_correlation order by function) filter (where is_halved) as cross_half,
     from (
         select
             *,
-            split_half + reference_split_half + cross_half is not null as is_halved,
-        from correlated
+            split_half_correlation + reference_split_half_correlation + cross_half_correlation
+            is not null as is_halved,
+        from function_stability
     )
     group by all
 )
@@ -240,18 +70,14 @@ select
     last_run_id,
     run_id,
     model,
-    checkpoint.revision as revision,
-    checkpoint.step as step,
+    revision,
+    step,
     corpus,
     reference,
     reference_run_id,
-    reference_checkpoint.revision as reference_revision,
-    reference_checkpoint.step as reference_step,
-    case
-        when partition_id = '*' then 'neuron'
-        when method in ('random', 'matched') then 'random_group'
-        else 'expert'
-    end as level,
+    reference_revision,
+    reference_step,
+    level,
     partition_id,
     partition_step,
     method,
@@ -265,6 +91,6 @@ select
     reference_split_half as reference_split_half_correlation,
     noise_ceiling(split_half, reference_split_half) as ceiling,
     cross_half as cross_half_correlation,
-    disattenuated(cross_half, split_half, reference_split_half) as corrected_correlation,
-    checkpoint.weights_sha256 = reference_checkpoint.weights_sha256 as has_same_weights,
+    disattenuated(cross_half, split_half, reference_split_half, n_units - 1) as corrected_correlation,
+    has_twin,
 from of_families

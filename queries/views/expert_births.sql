@@ -1,8 +1,10 @@
 -- expert_births: when does an expert become functional, and does it stay so?
 --
 -- Of each track of a study of emergence (an expert of the last checkpoint, followed back) and each function that it is
--- functional for at one checkpoint or more, by the paper's criterion (track_alignment). Random groups are listed as
--- all others are: what is born in them is born by chance.
+-- functional for at one checkpoint or more, by the paper's criterion (track_alignment). Random and matched groups are
+-- listed as all others are: what is born in them is born by chance. But rows of roles cannot be compared by number:
+-- groups that are the same throughout have nearly one look, partitions made anew have one at each checkpoint, so that
+-- by chance alone more of theirs are ever functional. Of pairs with is_functional_at_last each has had one look.
 --
 -- Grain: emergence_id, role, seed, stack, layer, track, family, function
 -- Source: track_alignment, expert_tracks
@@ -12,7 +14,7 @@
 --   model: hub id or folder name, as given
 --   revision: revision of the last checkpoint
 --   step: its training step
---   role: cold, warm, native or random: how the partitions were made
+--   role: cold, warm, native, random or matched: how the partitions were made
 --   seed: seed of the partitions of this role
 --   stack: encoder or decoder
 --   layer: 0 at the embedding side, within its stack

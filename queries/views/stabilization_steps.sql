@@ -4,8 +4,12 @@
 -- checkpoints on either side. first_step is the first crossing; lasting_step is the last, after which the curve is
 -- never below again. With checkpoints that are log-spaced the first ones lie so close together that the weights have
 -- hardly moved between them: the curve of reference previous starts near 1, first_step is the first checkpoint
--- (is_censored) and says nothing, so read lasting_step. At a checkpoint where a curve has no value (too much noise to
--- correct for), it has no point. Pairs of checkpoints with the same weights are left out.
+-- (is_censored) and says nothing, so read lasting_step. A checkpoint at which a curve has no value (too much noise to
+-- correct for) counts as below: lasting_step begins after it, and a crossing right after it is not interpolated.
+-- What has a twin is left out, as either of the two may have a wrong name: if the last checkpoint has one, all of
+-- reference last. lasting_step_earliest and lasting_step_latest are lasting_step of the curve raised and lowered by
+-- two standard errors at every checkpoint: an approximate 95% band of the curve, not an interval of the step that holds
+-- 95%. A curve that rises slowly has a wide one.
 --
 -- Grain: last_run_id, reference, partition_id, level, stack, family, is_corrected, threshold
 -- Source: stability_curves
@@ -26,10 +30,13 @@
 --   is_corrected: whether the curve is corrected_correlation, or correlation
 --   threshold: .5, .6, .7, .8, .9 or .95
 --   n_checkpoints: checkpoints at which the curve has a value
+--   n_compared: all checkpoints of the curve
 --   first_step: training step at which it first reaches the threshold; NULL if it never does
---   is_censored: whether first_step is the first checkpoint, so that it may have been reached before
---   lasting_step: training step from which on it stays there; NULL if it ends below the threshold
---   is_lasting_censored: whether lasting_step is the first checkpoint, likewise
+--   is_censored: true if the checkpoint before first_step has no value or there is none, so it may have been earlier
+--   lasting_step: training step from which on it stays there; NULL if it ends below the threshold or without a value
+--   is_lasting_censored: true if the checkpoint before lasting_step has no value or there is none, likewise
+--   lasting_step_earliest: the same of the curve raised by two errors; NULL likewise, or if a value lacks its error
+--   lasting_step_latest: the same of the curve lowered by two errors, NULL likewise
 with curves as (
     select
         last_run_id,
@@ -42,50 +49,44 @@ with curves as (
         method,
         stack,
         family,
+        is_corrected,
         max({'step': step, 'revision': revision}) as checkpoint,
-        list({'step': step, 'plain': correlation, 'corrected': corrected_correlation} order by step) as points,
-    from stability_curves
-    where not has_same_weights
+        list({'step': step, 'value': value} order by step) as points,
+        list({'step': step, 'value': value + 2 * error} order by step) as raised_points,
+        list({'step': step, 'value': value - 2 * error} order by step) as lowered_points,
+        count(value)::bigint as n_checkpoints,
+        count(error)::bigint as n_errors,
+    from (
+        select
+            *,
+            unnest(
+                [
+                    {'is_corrected': false, 'value': correlation, 'error': correlation_error},
+                    {'is_corrected': true, 'value': corrected_correlation, 'error': corrected_error}
+                ],
+                max_depth := 2
+            ),
+        from stability_curves
+        where not has_twin
+    )
     group by all
-),
-
-of_values as (
-    select
-        * exclude (points),
-        unnest(
-            [
-                {
-                    'is_corrected': false,
-                    'points': list_transform(points, lambda point: {'step': point.step, 'value': point.plain})
-                },
-                {
-                    'is_corrected': true,
-                    'points': list_filter(
-                        list_transform(points, lambda point: {'step': point.step, 'value': point.corrected}),
-                        lambda point: point.value is not null
-                    )
-                }
-            ],
-            max_depth := 2
-        ),
-    from curves
 ),
 
 of_thresholds as (
     select
         *,
         unnest([0.5, 0.6, 0.7, 0.8, 0.9, 0.95])::double as threshold,
-    from of_values
+    from curves
 ),
 
--- The places, from 1, of the points that end the first crossing and the last; NULL if there is no such point.
+-- The places, from 1, of the points that end the first crossing and the last; NULL or one too many if there is none.
 crossings as (
     select
         *,
-        list_transform(points, lambda point: point.value >= threshold) as is_reached,
-        list_position(is_reached, true) as first_place,
-        len(points) - coalesce(list_position(list_reverse(is_reached), false), len(points) + 1) + 2 as next_place,
-        case when next_place <= len(points) then next_place end as lasting_place,
+        list_position(list_transform(points, lambda point: point.value >= threshold), true) as first_place,
+        lasting_place(points, threshold) as last_place,
+        if(n_errors = n_checkpoints, lasting_place(raised_points, threshold), null) as earliest_place,
+        if(n_errors = n_checkpoints, lasting_place(lowered_points, threshold), null) as latest_place,
     from of_thresholds
 )
 
@@ -105,9 +106,12 @@ select
     family,
     is_corrected,
     threshold,
-    len(points) as n_checkpoints,
+    n_checkpoints,
+    len(points) as n_compared,
     crossing_step(points, threshold, first_place) as first_step,
-    coalesce(first_place = 1, false) as is_censored,
-    crossing_step(points, threshold, lasting_place) as lasting_step,
-    coalesce(lasting_place = 1, false) as is_lasting_censored,
+    crossing_is_censored(points, first_place) as is_censored,
+    crossing_step(points, threshold, last_place) as lasting_step,
+    crossing_is_censored(points, last_place) as is_lasting_censored,
+    crossing_step(raised_points, threshold, earliest_place) as lasting_step_earliest,
+    crossing_step(lowered_points, threshold, latest_place) as lasting_step_latest,
 from crossings

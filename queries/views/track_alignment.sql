@@ -1,9 +1,9 @@
 -- track_alignment: over a study of emergence, which experts hold top neurons of which function, and is it by chance?
 --
 -- The test of expert_function_alignment, of each checkpoint's own partition on the checkpoint's own run alone: that
--- view crosses every partition with every run. Native experts and random groups are the same neurons throughout and
--- are tested at every checkpoint. An expert that holds none of a function's top neurons has no row: its p is 1.
--- Experts made of scores (method function) are tested on these same scores: that is circular.
+-- view crosses every partition with every run. Native experts, random and matched groups are the same neurons
+-- throughout and are tested at every checkpoint. An expert that holds none of a function's top neurons has no row: its
+-- p is 1. Experts made of scores (method function) are tested on these same scores: that is circular.
 --
 -- Grain: emergence_id, role, seed, run_id, stack, layer, expert, family, function
 -- Source: expert_tracks, experts, top_neurons
@@ -13,7 +13,7 @@
 --   model: hub id or folder name, as given
 --   revision: revision of the model
 --   step: training step of the revision
---   role: cold, warm, native or random: how the partition was made
+--   role: cold, warm, native, random or matched: how the partition was made
 --   seed: seed of the partitions of this role
 --   partition_id: the partition
 --   stack: encoder or decoder

@@ -3,6 +3,8 @@
 import json
 import random
 import shutil
+from collections import defaultdict
+from statistics import fmean
 
 import pytest
 
@@ -12,11 +14,15 @@ QUICK = ("--experts", "4", "--seeds", "2", "--random", "2", "--starts", "1")
 
 
 def sentences():
-    """Return 60 texts with two functions, of which each half has its share."""
+    """Return 60 texts with three functions of two families, of which each half has its share."""
     draw = random.Random(5)
     for index in range(60):
         words = draw.choices(WORDS, k=4)
-        labels = {"task/animal": {"cat", "dog"} & {*words}, "task/water": {"river", "water"} & {*words}}
+        labels = {
+            "task/animal": {"cat", "dog"} & {*words},
+            "task/water": {"river", "water"} & {*words},
+            "form/verb": {"sat", "ran"} & {*words},
+        }
         yield {"text": f"{index} {' '.join(words)}", "labels": [name for name, found in labels.items() if found]}
 
 
@@ -64,7 +70,7 @@ def asked(succeeds, store):
 def test_a_study_is_told_in_four_tables_and_the_same_again_prints_them_again(
     neuronlake, store, series, asked, contents
 ):
-    arguments = ("--store", store, "emergence", series, *QUICK, "--threshold", "0.6")
+    arguments = ("--store", store, "emergence", series, *QUICK, "--threshold", "0.6", "--threshold", "0.95")
     result = neuronlake(*arguments)
     assert result.exit_code == 0, result.output
     first, *tables = result.stdout.split("\n\n")
@@ -73,48 +79,45 @@ def test_a_study_is_told_in_four_tables_and_the_same_again_prints_them_again(
         f"emergence {emergence_id}: growing on sentences, 3 checkpoints, step 0 to 100, 4 experts a "
     )
     assert [each.split()[0] for each in tables] == ["By", "Partitions:", "Settled:", "Births:"]
-    assert " correlated at 0.6 or more " in " ".join(tables[2].split())
     by_step, agreement, settled, births = ([line.split() for line in each.splitlines()] for each in tables)
     assert [row[0] for row in by_step[-3:]] == [row[0] for row in agreement[-3:]] == ["0", "10", "100"]
-    # To the last and the one before, uncorrected and corrected, of one family.
-    assert [row[:4] for row in settled[-4:]] == [
-        [reference, is_corrected, "encoder", "task"]
+    # To the last and the one before, uncorrected and corrected, of each family and threshold.
+    assert [row[:5] for row in settled[-16:]] == [
+        [reference, is_corrected, "encoder", family, threshold]
         for reference in ("last", "previous") for is_corrected in ("false", "true")
+        for family in ("form", "task") for threshold in ("0.6", "0.95")
     ]  # fmt: skip
-    assert [row[:3] for row in births[-3:]] == [["cold", "2", "8"], ["warm", "1", "8"], ["random", "2", "8"]]
+    assert [row[:3] for row in births[-4:]] == [
+        ["cold", "2", "8"], ["warm", "1", "8"], ["random", "2", "8"], ["matched", "2", "8"]
+    ]  # fmt: skip
     assert [each.partition(":")[0] for each in result.stderr.splitlines()] == ["partitioning checkpoints"]
     before = contents(store)
     again = neuronlake(*arguments)
-    assert again.stdout.partition("\n\n")[0].endswith("; already in the store, nothing done")
+    assert again.stdout.splitlines()[0].endswith("; already in the store, nothing done")
     assert again.stdout.split("\n\n")[1:] == tables
     assert contents(store) == before
 
 
-def test_numbers_by_step_are_those_of_the_views(succeeds, store, series, asked):
+def test_scores_by_step_are_means_over_functions_and_layers(succeeds, store, series, asked):
     tables = succeeds("--store", store, "emergence", series, *QUICK).split("\n\n")
-    rows = [[float(each) for each in line.split()] for line in tables[1].splitlines()[-3:]]
-    expected = asked(
-        """
-        select
-            runs.step,
-            (select avg(best_predictivity) from best_predictivity as best where best.run_id = runs.run_id),
-            (select avg(held_out_lift) from best_predictivity as best where best.run_id = runs.run_id),
-            (select avg(lift) from specialization as best where best.run_id = runs.run_id),
-            (select avg((q_value <= .05)::int) from specialization as best where best.run_id = runs.run_id),
-            avg(proportion) filter (where role = 'cold'),
-            avg(proportion) filter (where role = 'random'),
-            avg(degree) filter (where role = 'cold'),
-            avg(degree) filter (where role = 'random'),
-        from runs
-        inner join modularization as modular using (run_id)
-        inner join emergence_partitions as made using (partition_id)
-        where (role = 'cold' and made.seed = 0 and made.run_id = runs.run_id) or role = 'random'
-        group by all
-        order by all
-        """
+    shown = [[float(each) for each in line.split()] for line in tables[1].splitlines()[-3:]]
+    best = defaultdict(list)
+    for step, neurons in asked("select step, list(predictivity) from neuron_scores group by step, layer, function"):
+        best[step].append(max(neurons))
+    held_out = defaultdict(list)
+    # On the other half, of the neuron that is best on one.
+    for step, *chosen in asked(
+        "select step, arg_max(held_out_lift_b, (lift_half_a, -neuron)), arg_max(held_out_lift_a, (lift_half_b, "
+        "-neuron)) from neuron_scores group by step, layer, function"
+    ):
+        held_out[step] += chosen
+    specialised = asked(
+        "select step, avg(lift), avg((q_value <= .05)::int) from specialization group by step order by step"
     )
-    for row, values in zip(rows, expected, strict=True):
-        assert row == pytest.approx(list(values), abs=6e-4)
+    for (step, *values), (_, lift, significant) in zip(shown, specialised, strict=True):
+        assert (len(best[step]), len(held_out[step])) == (2 * 3, 2 * 3 * 2)
+        expected = [fmean(best[step]), fmean(held_out[step]), lift, significant]
+        assert values[:4] == pytest.approx(expected, abs=6e-5)
 
 
 def test_what_is_asked_for_is_what_is_stored(succeeds, store, series, asked):
@@ -128,13 +131,14 @@ def test_what_is_asked_for_is_what_is_stored(succeeds, store, series, asked):
     assert (method, n_experts, n_seeds, n_random, seed) == ("kmeans", 4, 2, 2, 7)
     assert json.loads(parameters) == {"layers": [1], "features": "output", "n_starts": 1, "normalize": True}
     assert asked("select distinct role, seed, layer from expert_tracks order by all") == [
-        ("cold", 7, 1), ("cold", 8, 1), ("random", 7, 1), ("random", 8, 1), ("warm", 7, 1)
+        *((role, seed, 1) for role in ("cold", "matched", "random") for seed in (7, 8)), ("warm", 7, 1)
     ]  # fmt: skip
 
 
-def test_a_study_without_random_partitions_leaves_their_columns_empty(succeeds, store, series):
+def test_a_study_without_groups_leaves_their_columns_empty(succeeds, store, series):
     tables = succeeds("--store", store, "emergence", series, "--experts", "4", "--starts", "1", "--random", "0")
-    assert "random " not in tables.split("Births:")[1].split("expert_births.")[1]
+    assert [line.split()[0] for line in tables.split("\n\n")[-1].splitlines()[-3:]] == ["role", "cold", "warm"]
+    assert [len(line.split()) for line in tables.split("\n\n")[1].splitlines()[-3:]] == [7, 7, 7]
 
 
 def test_a_partition_starts_from_another(succeeds, store, bert, asked):
@@ -154,7 +158,7 @@ FAILS = {
     "corpus": (("{series}", "--experts", "4", "--corpus", "x"), "no corpus 'x' in the series of growing in {store}; "),
     "run": (("{series}", "--experts", "4", "--run", "x"), "no run of a series 'x' in {store}; available: {run} ("),
     "model that is not there": (("growing", "--experts", "4"), "checkpoint step0 (step 0) of growing cannot be "),
-    "layer": (("{series}", "--experts", "4", "--layers", "7"), "no layer [7] to partition; there are 0, 1"),
+    "layer": (("{series}", "--experts", "4", "--layers", "7"), "no layer 7 in run {run} of growing step100; it "),
     "experts": (("{series}", "--experts", "65"), "65 experts of 64 neurons: encoder layer 0 of growing step0 has no "),
 }  # fmt: skip
 

@@ -2,12 +2,11 @@
 
 The score of a neuron for a function is the component of its expert, plus a component of its own, plus the noise of the
 instances it is measured on. Before the step at which a component settles it is drawn anew at every checkpoint; from
-then on it is what it will be at the last.
+then on it is what it will be at the last. In the last two series a checkpoint has a wrong name, and no neuron a signal.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from neuronlake.schema.store import Store
 STEPS = tuple(range(0, 11_000, 1000))
 N_NEURONS, EXPERT_SIZE = 1024, 8
 FUNCTIONS = tuple(("family", f"function {index}") for index in range(8))
-EXPERTS, GROUPS = "e" * 16, "f" * 16
+EXPERTS, GROUPS, MATCHED = "e" * 16, "f" * 16, "9" * 16
 
 # Half the variance of a neuron lies between experts: between .5 and the .89 of experts' means, whose own components
 # have averaged out.
@@ -35,6 +34,38 @@ class Series:
     noise: Callable[[int], float]
     is_noise_shared: bool = False
 
+    def halves(self, expert: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield, checkpoint by checkpoint, the scores on either half. [2, neurons, functions]."""
+        generator = np.random.default_rng(0)
+        shape = (N_NEURONS, len(FUNCTIONS))
+
+        def components() -> tuple[np.ndarray, np.ndarray]:
+            return generator.normal(size=(expert.max() + 1, len(FUNCTIONS)))[expert], generator.normal(size=shape)
+
+        last_of_experts, last_of_neurons = components()
+        noise_of_instances = generator.normal(size=(2, *shape))
+        for step in STEPS:
+            of_experts, of_neurons = components()
+            of_experts = last_of_experts if step >= self.expert_step else of_experts
+            of_neurons = last_of_neurons if step >= self.neuron_step else of_neurons
+            noise = noise_of_instances if self.is_noise_shared else generator.normal(size=(2, *shape))
+            yield of_experts + of_neurons + self.noise(step) * noise
+
+
+@dataclass(frozen=True)
+class FiringRates:
+    """No signal: a score is noise, in the better of two directions, larger the more seldom a neuron fires."""
+
+    n_neurons: int = 256
+    n_steps: int = 4
+
+    def halves(self) -> Iterator[np.ndarray]:
+        """Yield the scores on either half of each checkpoint, neurons by firing rate. [2, neurons, functions]."""
+        generator = np.random.default_rng(0)
+        size = np.linspace(1, 3, self.n_neurons)[:, None]
+        for _ in range(self.n_steps):
+            yield np.abs(size * generator.normal(size=(2, self.n_neurons, len(FUNCTIONS))))
+
 
 def early_experts() -> Series:
     return Series(expert_step=3000, neuron_step=8000, noise=lambda step: 0.5)
@@ -45,60 +76,58 @@ def steady_noise() -> Series:
 
 
 def lessening_noise() -> Series:
-    return Series(expert_step=4000, neuron_step=4000, noise=lambda step: 5.2 - 5 * step / STEPS[-1])
+    return Series(expert_step=4000, neuron_step=4000, noise=lambda step: 3 - 1.9 * step / STEPS[-1])
 
 
 def shared_noise() -> Series:
     return Series(expert_step=4000, neuron_step=4000, noise=lambda step: 1.5, is_noise_shared=True)
 
 
-def planted_store(
-    path: Path, series: Series, run: Callable[..., None], partition: Callable[..., None], planted: Callable[..., object]
-) -> Database:
-    """Return a store of the series, its experts, and random groups of the same size."""
-    store = Store(path)
-    generator = np.random.default_rng(0)
-    expert = np.arange(N_NEURONS) // EXPERT_SIZE
-    shape = (N_NEURONS, len(FUNCTIONS))
-
-    def components() -> tuple[np.ndarray, np.ndarray]:
-        return generator.normal(size=(expert.max() + 1, len(FUNCTIONS)))[expert], generator.normal(size=shape)
-
-    last_of_experts, last_of_neurons = components()
-    noise_of_instances = generator.normal(size=(2, *shape))
-    for step in STEPS:
-        of_experts, of_neurons = components()
-        of_experts = last_of_experts if step >= series.expert_step else of_experts
-        of_neurons = last_of_neurons if step >= series.neuron_step else of_neurons
-        noise = noise_of_instances if series.is_noise_shared else generator.normal(size=(2, *shape))
-        halves = of_experts + of_neurons + series.noise(step) * noise
-        # Rankings lie between 0 and 1.
-        half_a, half_b = 0.5 + halves / 40
-        run(
-            store, f"{step:016d}", revision=f"step{step}", step=step, weights=f"w{step}", n_layers=1,
-            n_neurons=N_NEURONS, functions=FUNCTIONS, prevalence=(0.5,) * len(FUNCTIONS),
-            scores=planted((half_a + half_b) / 2, half_a, half_b),
-        )  # fmt: skip
-    partition(store, EXPERTS, expert[None])
-    partition(store, GROUPS, generator.permutation(expert)[None], method="random")
-    materialize(Database(store), ["stability_curves"])
-    return Database(store)
-
-
 @pytest.fixture(scope="module")
-def database_of(
+def planted_store(
     tmp_path_factory: pytest.TempPathFactory,
     run: Callable[..., None],
     partition: Callable[..., None],
     planted: Callable[..., object],
-) -> Callable[[Callable[[], Series]], Database]:
+) -> Callable[..., Database]:
+    """Return the function that stores the scores of halves, [2, neurons, functions] a checkpoint, and partitions."""
+
+    def make(
+        halves: list[np.ndarray], partitions: Mapping[str, tuple[str, np.ndarray]], weights: list[int]
+    ) -> Database:
+        store = Store(tmp_path_factory.mktemp("planted") / "store")
+        for step, scores, named in zip(STEPS, halves, weights, strict=False):
+            # Rankings lie between 0 and 1.
+            half_a, half_b = 0.5 + scores / 40
+            run(
+                store, f"{step:016d}", revision=f"step{step}", step=step, weights=f"w{named}", n_layers=1,
+                n_neurons=len(half_a), functions=FUNCTIONS, prevalence=(0.5,) * len(FUNCTIONS),
+                scores=planted((half_a + half_b) / 2, half_a, half_b),
+            )  # fmt: skip
+        for partition_id, (method, experts) in partitions.items():
+            partition(store, partition_id, experts[None], method=method)
+        materialize(Database(store), ["stability_curves"])
+        return Database(store)
+
+    return make
+
+
+EXPERT_OF_NEURON = np.arange(N_NEURONS) // EXPERT_SIZE
+PARTITIONS = {
+    EXPERTS: ("kmeans", EXPERT_OF_NEURON),
+    GROUPS: ("random", np.random.default_rng(1).permutation(EXPERT_OF_NEURON)),
+}
+
+
+@pytest.fixture(scope="module")
+def database_of(planted_store: Callable[..., Database]) -> Callable[[Callable[[], Series]], Database]:
     """Return the function that makes a series, once, and opens it."""
     made: dict[str, Database] = {}
 
     def make(series: Callable[[], Series]) -> Database:
         name = series.__name__
         if name not in made:
-            made[name] = planted_store(tmp_path_factory.mktemp(name) / "store", series(), run, partition, planted)
+            made[name] = planted_store(list(series().halves(EXPERT_OF_NEURON)), PARTITIONS, list(STEPS))
         return made[name]
 
     return make
@@ -186,3 +215,39 @@ def test_a_correlation_that_noise_of_its_own_lowers_is_corrected_to_one(database
         plain = 0.87 if level == "expert" else 0.64
         assert found[:2] == pytest.approx((plain, plain), abs=0.06), level
         assert found[2:] == pytest.approx((1, 1), abs=0.12), level
+
+
+def test_a_checkpoint_under_a_wrong_name_does_not_move_the_step(planted_store: Callable[..., Database]) -> None:
+    halves = list(early_experts().halves(EXPERT_OF_NEURON))
+    weights = list(STEPS)
+    # What is called step 5000 is step 1000.
+    halves[5], weights[5] = halves[1], weights[1]
+    database = planted_store(halves, {EXPERTS: PARTITIONS[EXPERTS]}, weights)
+    for is_corrected in (False, True):
+        assert lasting_steps(database, is_corrected=is_corrected)["expert"] == settles_at(3000)
+
+
+def test_without_any_signal_experts_of_a_firing_rate_look_stable_and_so_do_matched_groups_but_no_others(
+    planted_store: Callable[..., Database],
+) -> None:
+    generator = np.random.default_rng(2)
+    expert = np.arange(256) // 16
+    # Dealt anew among the fifth that has a like rate, as a matched partition is.
+    like = np.concatenate([generator.permutation(each) for each in np.array_split(expert, 5)])
+    partitions = {
+        EXPERTS: ("kmeans", expert),
+        MATCHED: ("matched", like),
+        GROUPS: ("random", generator.permutation(expert)),
+    }
+    database = planted_store(list(FiringRates().halves()), partitions, list(STEPS))
+    query = (
+        "select partition_id, split_half_correlation, corrected_correlation from stability_curves "
+        "where reference = 'last' and (level != 'neuron' or partition_id = '*') order by all"
+    )
+    found: dict[str, list[tuple[float, float | None]]] = {}
+    for partition_id, split_half, corrected in database.sql(query).rows():
+        found.setdefault(partition_id, []).append((split_half, corrected))
+    for partition_id in (EXPERTS, MATCHED):
+        assert [corrected for _, corrected in found[partition_id]] == pytest.approx([1] * 3, abs=0.1)
+    for partition_id in ("*", GROUPS):
+        assert [corrected for _, corrected in found[partition_id]] == [None] * 3

@@ -4,21 +4,19 @@ import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise, product
 
-import duckdb
 import numpy as np
 import pytest
 from scipy import stats
 
-from neuronlake.queries import catalog
 from neuronlake.queries.database import Database
 from neuronlake.schema.store import Store
 
-FUNCTIONS = (("one", "a"), ("one", "b"), ("two", "c"))
+FUNCTIONS = (("one", "a"), ("one", "b"), ("one", "c"), ("one", "d"), ("one", "e"), ("two", "f"))
 STEPS = (0, 100, 200, 300)
 EXPERTS, GROUPS = "e" * 16, "f" * 16
 MISSING = (100, "b")
 NO_HALF_B = (200, "a")
-CONSTANT = (300, "c")
+CONSTANT = (300, "f")
 
 Rankings = dict[tuple[int, int, str], tuple[np.ndarray, np.ndarray, np.ndarray]]
 Run = Callable[..., None]
@@ -39,7 +37,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory, run: Run, partition: Run, p
     """
     store = Store(tmp_path_factory.mktemp("scored") / "store")
     generator = np.random.default_rng(0)
-    signal = generator.integers(0, 20, (2, 60, 3))
+    signal = generator.integers(0, 20, (2, 60, 6))
     found: Rankings = {}
     for step in STEPS:
         functions = tuple(each for each in FUNCTIONS if (step, each[1]) != MISSING)
@@ -80,25 +78,22 @@ def units(scores: tuple[np.ndarray, ...], experts: np.ndarray | None) -> list[np
 
 
 def expected(rankings: Rankings, partitions: dict[str, np.ndarray]) -> Iterator[dict[str, object]]:
-    """Yield the rows of checkpoint_stability, by scipy."""
+    """Yield the rows of function_stability, by scipy."""
     pairs = [(step, "last", 300) for step in STEPS[:-1]]
     pairs += [(step, "previous", before) for before, step in pairwise(STEPS)]
     levels = [("*", 0), ("*", 1), (EXPERTS, 0), (EXPERTS, 1), (GROUPS, 0)]
-    for (step, reference, other_step), (partition_id, layer), family in product(pairs, levels, ("one", "two")):
+    for (step, reference, other_step), (partition_id, layer), (family, function) in product(pairs, levels, FUNCTIONS):
         experts = None if partition_id == "*" else partitions[partition_id][layer]
-        correlations, halves = [], []
-        for function in (function for each, function in FUNCTIONS if each == family):
-            keys = ((step, layer, function), (other_step, layer, function))
-            if not all(key in rankings for key in keys):
-                continue
-            (whole, a, b), (other, other_a, other_b) = (units(rankings[key], experts) for key in keys)
-            correlations.append(spearman(whole, other))
-            cross = (spearman(a, other_b) + spearman(b, other_a)) / 2
-            halves.append((spearman(a, b), spearman(other_a, other_b), cross))
-        is_defined = [not math.isnan(each) for each in correlations]
-        whole_halves = [each for each in halves if not any(map(math.isnan, each))]
-        split, other_split, cross = np.mean(whole_halves, axis=0) if whole_halves else (None,) * 3
-        ceiling = math.sqrt(4 * split * other_split / (1 + split) / (1 + other_split)) if whole_halves else None
+        keys = ((step, layer, function), (other_step, layer, function))
+        if not all(key in rankings for key in keys):
+            continue
+        (whole, a, b), (other, other_a, other_b) = (units(rankings[key], experts) for key in keys)
+        found = {
+            "correlation": spearman(whole, other),
+            "split_half_correlation": spearman(a, b),
+            "reference_split_half_correlation": spearman(other_a, other_b),
+            "cross_half_correlation": (spearman(a, other_b) + spearman(b, other_a)) / 2,
+        }
         yield {
             "step": step,
             "reference": reference,
@@ -108,80 +103,140 @@ def expected(rankings: Rankings, partitions: dict[str, np.ndarray]) -> Iterator[
             "partition_id": partition_id,
             "layer": layer,
             "family": family,
-            "n_functions": sum(is_defined),
+            "function": function,
             "n_units": 60 if experts is None else experts.max() + 1,
-            "correlation": float(np.mean(np.asarray(correlations)[is_defined])) if any(is_defined) else None,
-            "split_half_correlation": split,
-            "reference_split_half_correlation": other_split,
-            "ceiling": ceiling,
-            "cross_half_correlation": cross,
-            "corrected_correlation": cross / math.sqrt(split * other_split) if ceiling and ceiling >= 0.3 else None,
+            **{name: None if math.isnan(value) else value for name, value in found.items()},
         }
 
 
 def test_correlations_are_those_of_scipy(scored: Scored) -> None:
     database, rankings, partitions = scored
-    keys = ("step", "reference", "partition_id", "layer", "family")
-    found = {tuple(row[key] for key in keys): row for row in database.sql("from checkpoint_stability")}
+    keys = ("step", "reference", "partition_id", "layer", "function")
+    found = {tuple(row[key] for key in keys): row for row in database.sql("from function_stability")}
     rows = list(expected(rankings, partitions))
-    assert len(found) == len(rows) == 6 * 5 * 2
+    # Of function b there are three checkpoints, of the others four.
+    assert len(found) == len(rows) == 5 * (5 * 6 + 3)
     for row in rows:
         view = found[tuple(row[key] for key in keys)]
         assert {name: view[name] for name in row} == {
             name: pytest.approx(value, abs=1e-12) if isinstance(value, float) else value for name, value in row.items()
         }
     # What the fixture plants does occur.
-    assert [found[200, "last", "*", 0, "one"]["n_functions"], found[100, "last", "*", 0, "one"]["n_functions"]] == [
-        2,
-        1,
-    ]
-    assert found[200, "last", "*", 1, "two"]["correlation"] is None
+    assert found[200, "last", "*", 0, "a"]["split_half_correlation"] is None
+    assert found[200, "last", "*", 1, "f"]["correlation"] is None
 
 
-def test_a_curve_is_the_mean_over_the_layers(scored: Scored) -> None:
-    database = scored[0]
-    of_layers = [row for row in database.sql("from checkpoint_stability") if row["family"] == "one"]
-    curves = list(database.sql("from stability_curves where family = 'one'"))
-    # Of these two, one lacks function b and the other a half of function a.
-    assert {row["step"] for row in curves if row["cross_half_correlation"] is None} == {200}
-    for curve in (row for row in curves if row["cross_half_correlation"] is not None):
+def mean(rows: list[dict], name: str) -> float | None:
+    return float(np.mean([row[name] for row in rows])) if rows else None
+
+
+def corrected(rows: list[dict]) -> float:
+    """Return the quotient of means over rows."""
+    product_of_halves = mean(rows, "split_half_correlation") * mean(rows, "reference_split_half_correlation")
+    return mean(rows, "cross_half_correlation") / math.sqrt(product_of_halves)
+
+
+def means(rows: list[dict], halved: list[dict], units_less_layers: int) -> dict[str, object]:
+    """Return what the views compute from rows of function_stability that are averaged, and those with all halves."""
+    split, other_split = (mean(halved, f"{prefix}split_half_correlation") for prefix in ("", "reference_"))
+    least = max(0.18, 2 / math.sqrt(units_less_layers))
+    found = {
+        "correlation": mean(rows, "correlation"),
+        "split_half_correlation": split,
+        "reference_split_half_correlation": other_split,
+        "cross_half_correlation": mean(halved, "cross_half_correlation"),
+        "ceiling": math.sqrt(4 * split * other_split / (1 + split) / (1 + other_split)) if halved else None,
+        "corrected_correlation": corrected(halved) if halved and min(split, other_split) >= least else None,
+    }
+    return {name: value if value is None else pytest.approx(value, abs=1e-12) for name, value in found.items()}
+
+
+def has_halves(row: dict) -> bool:
+    return all(row[f"{name}_correlation"] is not None for name in ("split_half", "reference_split_half", "cross_half"))
+
+
+def test_a_layer_is_the_mean_over_functions(scored: Scored) -> None:
+    of_functions = list(scored[0].sql("from function_stability"))
+    keys = ("step", "reference", "partition_id", "layer", "family")
+    found = list(scored[0].sql("from checkpoint_stability"))
+    assert len(found) == 6 * 5 * 2
+    for row in found:
+        all_cells = [each for each in of_functions if all(each[key] == row[key] for key in keys)]
+        cells = [each for each in all_cells if each["correlation"] is not None]
+        values = means(cells, [each for each in all_cells if has_halves(each)], row["n_units"] - 1)
+        assert {name: row[name] for name in values} == values
+        assert row["n_functions"] == len(cells)
+    # Ten random groups of a layer correlate at .65 too often for it to be a sign.
+    assert {row["corrected_correlation"] is None for row in found if row["partition_id"] == GROUPS} == {True, False}
+
+
+def test_a_curve_is_the_mean_over_the_cells_that_all_checkpoints_have(scored: Scored) -> None:
+    of_functions = list(scored[0].sql("from function_stability where family = 'one' and function != 'b'"))
+    for curve in scored[0].sql("from stability_curves where family = 'one'"):
         keys = ("run_id", "reference", "level")
-        layers = [row for row in of_layers if all(row[key] == curve[key] for key in keys)]
+        cells = [each for each in of_functions if all(each[key] == curve[key] for key in keys)]
         if curve["partition_id"] == GROUPS:
-            layers = [row for row in layers if row["layer"] == 0]
-        assert (curve["n_layers"], curve["n_units"]) == (len(layers), sum(row["n_units"] for row in layers))
-        names = ("correlation", "split_half_correlation", "reference_split_half_correlation", "cross_half_correlation")
-        mean, split, other_split, cross = (np.mean([row[name] for row in layers]) for name in names)
-        assert curve["correlation"] == pytest.approx(mean, abs=1e-12)
-        assert curve["corrected_correlation"] == pytest.approx(cross / math.sqrt(split * other_split), abs=1e-12)
-        assert curve["ceiling"] == pytest.approx(
-            math.sqrt(4 * split * other_split / (1 + split) / (1 + other_split)), abs=1e-12
-        )
+            cells = [each for each in cells if each["layer"] == 0]
+        halved = [each for each in cells if each["function"] != "a"]
+        n_layers = 1 if curve["partition_id"] == GROUPS else 2
+        n_units = {"neuron": 60, "expert": 15, "random_group": 10}[curve["level"]] * n_layers
+        values = means(cells, halved, n_units - n_layers)
+        assert {name: curve[name] for name in values} == values
+        assert (curve["n_layers"], curve["n_units"]) == (n_layers, n_units)
 
 
-def test_all_curves_of_a_partition_have_the_same_layers(
-    scored: Scored,
-) -> None:
-    query = (
-        "select distinct partition_id, level, family, n_layers, method, count(*) from stability_curves "
-        "group by all order by all"
+def test_the_errors_of_a_curve_are_the_jackknife_over_functions(scored: Scored) -> None:
+    of_functions = list(scored[0].sql("from function_stability where level = 'neuron' and function in ('c', 'd', 'e')"))
+    (curve, *_) = scored[0].sql(
+        "from stability_curves where family = 'one' and partition_id = '*' and reference = 'last' order by step"
     )
-    # Of family two, layer 1 has no correlation at the last step.
+    cells = [each for each in of_functions if each["step"] == 0 and each["reference"] == "last"]
+    left_out = [corrected([each for each in cells if each["function"] != function]) for function in "cde"]
+    squares = sum((each - np.mean(left_out)) ** 2 for each in left_out)
+    assert curve["corrected_error"] == pytest.approx(math.sqrt(2 / 3 * squares))
+
+
+def test_the_error_of_a_mean_is_that_of_its_functions_and_needs_three(scored: Scored) -> None:
+    query = (
+        "select step, function, avg(correlation) from function_stability where level = 'neuron' "
+        "and reference = 'last' and function in ('a', 'c', 'd', 'e') group by all"
+    )
+    of_functions: dict[int, list[float]] = {}
+    for step, _, value in scored[0].sql(query).rows():
+        of_functions.setdefault(step, []).append(value)
+    query = (
+        "select step, correlation_error from stability_curves "
+        "where family = '{}' and partition_id = '*' and reference = 'last'"
+    )
+    assert dict(scored[0].sql(query.format("one")).rows()) == {
+        step: pytest.approx(np.std(values, ddof=1) / math.sqrt(4)) for step, values in of_functions.items()
+    }
+    assert set(dict(scored[0].sql(query.format("two")).rows()).values()) == {None}
+
+
+def test_all_curves_of_a_partition_have_the_same_cells(scored: Scored) -> None:
+    query = (
+        "select distinct partition_id, level, family, n_layers, n_functions, n_cells, n_halved_cells, count(*) "
+        "from stability_curves group by all order by all"
+    )
+    # Of family one, b is not everywhere and a lacks a half; of two, layer 1 has no correlation at the last step.
     assert scored[0].sql(query).rows() == [
-        ("*", "neuron", "one", 2, None, 6),
-        ("*", "neuron", "two", 1, None, 6),
-        (EXPERTS, "expert", "one", 2, "kmeans", 6),
-        (EXPERTS, "expert", "two", 1, "kmeans", 6),
-        (EXPERTS, "neuron", "one", 2, None, 6),
-        (EXPERTS, "neuron", "two", 1, None, 6),
-        (GROUPS, "neuron", "one", 1, None, 6),
-        (GROUPS, "neuron", "two", 1, None, 6),
-        (GROUPS, "random_group", "one", 1, "random", 6),
-        (GROUPS, "random_group", "two", 1, "random", 6),
+        ("*", "neuron", "one", 2, 4, 8, 6, 6),
+        ("*", "neuron", "two", 1, 1, 1, 1, 6),
+        (EXPERTS, "expert", "one", 2, 4, 8, 6, 6),
+        (EXPERTS, "expert", "two", 1, 1, 1, 1, 6),
+        (EXPERTS, "neuron", "one", 2, 4, 8, 6, 6),
+        (EXPERTS, "neuron", "two", 1, 1, 1, 1, 6),
+        (GROUPS, "neuron", "one", 1, 4, 4, 3, 6),
+        (GROUPS, "neuron", "two", 1, 1, 1, 1, 6),
+        (GROUPS, "random_group", "one", 1, 4, 4, 3, 6),
+        (GROUPS, "random_group", "two", 1, 1, 1, 1, 6),
     ]
 
 
-@pytest.mark.parametrize("view", ["checkpoint_stability", "stability_curves", "stabilization_steps"])
+@pytest.mark.parametrize(
+    "view", ["function_stability", "checkpoint_stability", "stability_curves", "stabilization_steps"]
+)
 def test_a_filter_gives_what_the_view_has_in_the_whole(scored: Scored, view: str) -> None:
     for condition in (f"partition_id = '{GROUPS}'", f"model = 'tiny' and last_run_id = '{run_id(300)}'"):
         whole = scored[0].sql(f"select * from (from {view} order by all) where {condition}").rows()
@@ -205,7 +260,7 @@ def test_a_filter_reaches_the_files(
     for model, step in product(("tiny", "other"), (0, 1)):
         run(
             store, f"{model:>15}{step}", model=model, revision=f"step{step}", step=step, n_neurons=10,
-            functions=FUNCTIONS, prevalence=(0.5,) * 3,
+            functions=FUNCTIONS, prevalence=(0.5,) * 6,
         )  # fmt: skip
     partition(store, EXPERTS, np.arange(20).reshape(2, 10) % 5)
     partition(store, GROUPS, np.arange(20).reshape(2, 10) % 4)
@@ -248,23 +303,25 @@ def test_of_several_revisions_of_a_step_the_first_by_name_is_in_the_series(store
     small = {"n_layers": 1, "n_neurons": 8, "functions": FUNCTIONS[:1], "prevalence": (0.5,)}
     for name, revision, step in (("c", "main", 2), ("b", "step2", 2), ("a", "step1", 1)):
         run(store, name * 16, revision=revision, step=step, weights=revision, **small)
-    query = "select revision, last_run_id, reference, reference_revision, has_same_weights from checkpoint_stability"
+    query = "select revision, last_run_id, reference, reference_revision, has_twin from checkpoint_stability"
     assert Database(store).sql(f"{query} order by all").rows() == [
         ("main", "c" * 16, "previous", "step1", False),
         ("step1", "c" * 16, "last", "main", False),
     ]
 
 
-def test_twins_are_marked_and_left_out_of_the_steps(store: Store, run: Run) -> None:
+def test_twins_are_marked_beside_any_other_and_left_out_of_the_steps(store: Store, run: Run) -> None:
     small = {"n_layers": 1, "n_neurons": 30, "functions": FUNCTIONS[:1], "prevalence": (0.5,)}
-    for step, weights in ((1, "w1"), (2, "w1"), (3, "w3"), (4, "w4")):
+    for step, weights in ((1, "w1"), (2, "w2"), (3, "w1"), (4, "w4"), (5, "w5")):
         run(store, run_id(step), revision=f"step{step}", step=step, weights=weights, seed=step, **small)
     database = Database(store)
-    for view in ("checkpoint_stability", "stability_curves"):
-        query = f"select step from {view} where reference = 'previous' and has_same_weights"
-        assert database.sql(query).rows() == [(2,)]
-    query = "select distinct reference, n_checkpoints from stabilization_steps where not is_corrected order by all"
-    assert database.sql(query).rows() == [("last", 3), ("previous", 2)]
+    for view in ("function_stability", "checkpoint_stability", "stability_curves"):
+        query = f"select reference, step from {view} where has_twin order by all"
+        # Steps 1 and 3 have the same weights, so 2 beside 1 and 4 beside 3 may be what they are not named.
+        expected = [("last", 1), ("last", 3), ("previous", 2), ("previous", 3), ("previous", 4)]
+        assert database.sql(query).rows() == expected
+    query = "select distinct reference, n_compared from stabilization_steps order by all"
+    assert database.sql(query).rows() == [("last", 2), ("previous", 1)]
 
 
 def test_layers_of_another_width_are_not_compared(store: Store, run: Run, partition: Run) -> None:
@@ -283,80 +340,40 @@ def test_layers_of_another_width_are_not_compared(store: Store, run: Run, partit
 
 
 @pytest.mark.parametrize(
-    ("split_half", "other", "ceiling", "corrected"),
+    ("split_half", "other", "ceiling", "n_free", "corrected"),
     [
-        (0.5, 0.5, 2 / 3, 0.8),
-        (1.0, 0.25, math.sqrt(0.4), 0.8),
-        (0.05, 0.05, 0.1 / 1.05, None),
-        (0.0, 0.9, None, None),
-        (-0.1, -0.1, None, None),
-        (None, 0.9, None, None),
+        (0.5, 0.5, 2 / 3, 1000, 0.8),
+        (1.0, 0.25, math.sqrt(0.4), 1000, 0.8),
+        (0.18, 0.18, 0.36 / 1.18, 1000, 0.4 / 0.18),
+        # Either is too low.
+        (0.17, 0.9, math.sqrt(0.34 / 1.17 * 1.8 / 1.9), 1000, None),
+        (0.9, 0.17, math.sqrt(0.34 / 1.17 * 1.8 / 1.9), 1000, None),
+        # Two standard errors of so few units are 2 / 3.
+        (0.66, 0.7, math.sqrt(1.32 / 1.66 * 1.4 / 1.7), 9, None),
+        (0.7, 0.66, math.sqrt(1.32 / 1.66 * 1.4 / 1.7), 9, None),
+        (0.7, 0.7, 1.4 / 1.7, 9, 0.4 / 0.7),
+        (0.0, 0.9, None, 1000, None),
+        (-0.1, -0.1, None, 1000, None),
+        (None, 0.9, None, 1000, None),
     ],
 )
 def test_a_correlation_is_corrected_where_there_is_signal(
-    split_half: float | None, other: float, ceiling: float | None, corrected: float | None
+    split_half: float | None, other: float, ceiling: float | None, n_free: int, corrected: float | None
 ) -> None:
     with Database("unused") as database:
-        query = "select noise_ceiling(?, ?), disattenuated(.4, ?, ?)"
-        found = database.sql(query, [split_half, other, split_half, other]).rows()[0]
-    assert found == (
-        ceiling and pytest.approx(ceiling),
-        corrected and pytest.approx(0.4 / math.sqrt(split_half * other)),
-    )
+        query = "select noise_ceiling(?, ?), disattenuated(.4, ?, ?, ?)"
+        found = database.sql(query, [split_half, other, split_half, other, n_free]).rows()[0]
+    assert found == (ceiling and pytest.approx(ceiling), corrected and pytest.approx(corrected))
 
 
-def steps_of(curve: list[tuple[int, float | None]], threshold: float, *, twins: tuple[int, ...] = ()) -> tuple:
-    """Return what stabilization_steps says of one curve: first, whether censored, lasting, whether censored, points."""
-    connection = duckdb.connect()
-    connection.execute(catalog.macros())
-    connection.execute(
-        "create table stability_curves as select 'last' as last_run_id, 'tiny' as model, 'words' as corpus, "
-        "'previous' as reference, '*' as partition_id, null::bigint as partition_step, 'neuron' as level, "
-        "null::varchar as method, 'encoder' as stack, 'one' as family, 0.0::double as correlation, "
-        "unnest(?)::bigint as step, 'step' || step as revision, unnest(?)::double as corrected_correlation, "
-        "unnest(?)::boolean as has_same_weights",
-        [[step for step, _ in curve], [value for _, value in curve], [step in twins for step, _ in curve]],
-    )
-    query = (
-        "select first_step, is_censored, lasting_step, is_lasting_censored, n_checkpoints "
-        f"from ({catalog.view('stabilization_steps').sql}) where is_corrected and threshold = {threshold}"
-    )
-    (row,) = connection.execute(query).fetchall()
-    return row
-
-
-@pytest.mark.parametrize(
-    ("curve", "threshold", "found"),
-    [
-        # Between 10 and 20, halfway.
-        ([(10, 0.8), (20, 1.0), (30, 1.0)], 0.9, (15, False, 15, False, 3)),
-        # Reached at a checkpoint.
-        ([(10, 0.0), (20, 0.5), (30, 1.0)], 0.5, (20, False, 20, False, 3)),
-        # There from the first checkpoint on.
-        ([(10, 0.9), (20, 1.0)], 0.9, (10, True, 10, True, 2)),
-        # As with log-spaced steps: high, down, and up again.
-        ([(1, 0.99), (2, 0.95), (4, 0.3), (8, 0.5), (16, 0.9)], 0.7, (1, True, 12, False, 5)),
-        # Reached, left, reached for good.
-        ([(10, 0.0), (20, 1.0), (30, 0.0), (40, 1.0)], 0.5, (15, False, 35, False, 4)),
-        # Reached but not at the end.
-        ([(10, 0.0), (20, 1.0), (30, 0.5)], 0.8, (18, False, None, False, 3)),
-        # Never reached.
-        ([(10, 0.1), (20, 0.2)], 0.5, (None, False, None, False, 2)),
-        # A checkpoint without a value is no point of the curve.
-        ([(10, 0.0), (20, None), (30, 1.0)], 0.5, (20, False, 20, False, 2)),
-        ([(10, None), (20, 0.9)], 0.5, (20, True, 20, True, 1)),
-        ([(10, None)], 0.5, (None, False, None, False, 0)),
-    ],
-)
-def test_a_threshold_is_reached_between_two_checkpoints(
-    curve: list[tuple[int, float | None]], threshold: float, found: tuple[object, ...]
-) -> None:
-    first, is_censored, lasting, is_lasting_censored, n_checkpoints = steps_of(curve, threshold)
-    approximate = tuple(step if step is None else pytest.approx(step) for step in (found[0], found[2]))
-    assert (first, lasting) == approximate
-    assert (is_censored, is_lasting_censored, n_checkpoints) == (found[1], found[3], found[4])
-
-
-def test_the_order_of_rows_does_not_matter_and_twins_do_not_count() -> None:
-    curve = [(40, 1.0), (10, 0.0), (30, 0.0), (20, 0.0)]
-    assert steps_of(curve, 0.5, twins=(30,)) == (pytest.approx(30), False, pytest.approx(30), False, 3)
+def test_few_units_without_signal_are_hardly_ever_corrected() -> None:
+    generator = np.random.default_rng(0)
+    ranks = generator.random((2000, 2, 8)).argsort(axis=2)
+    # Noise of the same instances: what one checkpoint's half a has in common with b, the other's has as well.
+    shared = [float(np.corrcoef(half_a, half_b)[0, 1]) for half_a, half_b in ranks]
+    with Database("unused") as database:
+        query = "select avg((disattenuated(r, r, r, 7) is not null)::int) from (select unnest($shared) as r)"
+        share = database.sql(query, {"shared": shared}).rows()[0][0]
+    # Of eight, ranks correlate at 2 / sqrt(7) or more in 2%, at .18 or more in a third.
+    assert 0 < share < 0.03
+    assert np.mean(np.asarray(shared) >= 0.18) > 0.3

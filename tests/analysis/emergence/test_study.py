@@ -36,7 +36,7 @@ def test_the_study_is_described_by_one_row(asked, studied):
     assert asked("select revision from runs join emergence_studies on run_id = last_run_id") == [("step8",)]
 
 
-def test_each_checkpoint_has_cold_and_warm_partitions_and_the_last_random_ones(asked):
+def test_each_checkpoint_has_cold_and_warm_partitions_and_the_last_random_and_matched_ones(asked):
     found = asked(
         "select role, made.seed, made.step, method, "
         "(made.step, made.revision) = (partitions.step, partitions.revision) "
@@ -44,7 +44,8 @@ def test_each_checkpoint_has_cold_and_warm_partitions_and_the_last_random_ones(a
     )
     remade = (("cold", 0), ("cold", 1), ("warm", 0))
     expected = [(role, seed, step, "kmeans", True) for role, seed in remade for step in STEPS]
-    assert found == sorted([*expected, *(("random", seed, 8, "random", True) for seed in (0, 1))])
+    groups = [(role, seed, 8, role, True) for role in ("random", "matched") for seed in (0, 1)]
+    assert found == sorted([*expected, *groups])
 
 
 def test_the_warm_chain_begins_with_the_cold_partition_of_the_first_seed_and_goes_on_from_the_one_before(asked):
@@ -137,10 +138,11 @@ def test_warm_experts_keep_their_labels_and_are_their_own_tracks(asked):
     assert asked("select distinct expert = track from expert_tracks where role = 'warm'") == [(True,)]
 
 
-def test_random_groups_are_followed_as_they_are_through_all_checkpoints(asked):
+@pytest.mark.parametrize("role", ["random", "matched"])
+def test_groups_are_followed_as_they_are_through_all_checkpoints(asked, role):
     found = asked(
         "select seed, step, count(distinct partition_id), bool_and(expert = track), min(n_shared_last), "
-        "min(coalesce(n_shared_next, -1)), count(*) from expert_tracks where role = 'random' group by all order by all"
+        f"min(coalesce(n_shared_next, -1)), count(*) from expert_tracks where role = '{role}' group by all order by all"
     )
     assert found == [(seed, step, 1, True, 16, -1 if step == 8 else 16, 8) for seed in (0, 1) for step in STEPS]
 
@@ -167,7 +169,7 @@ def test_the_same_again_loads_and_writes_nothing(studied, checkpoints, study, mo
     monkeypatch.setattr(study_module, "make_lineages", None)
     report = study(store, n_seeds=2, n_random=2, n_starts=4)
     assert (report.emergence_id, report.is_new, report.n_experts) == (emergence_id, False, 4)
-    assert report.describe().endswith("; already in the store, nothing done")
+    assert report.describe().splitlines()[0].endswith("; already in the store, nothing done")
     assert {path: path.stat().st_mtime_ns for path in store.path.rglob("*") if path.is_file()} == files
 
 
@@ -179,8 +181,8 @@ def test_a_killed_study_goes_on_with_the_partitions_it_made(series_store, study,
     assert not series_store.files("emergence_studies")
     assert not list((series_store.path / ".staging").glob("*"))
     report = study(series_store)
-    assert (report.is_new, report.n_partitions, report.n_partitions_reused) == (True, 15, 15)
-    assert " 15 partitions (15 known), " in report.describe()
+    assert (report.is_new, report.n_partitions, report.n_partitions_reused) == (True, 16, 16)
+    assert " 16 partitions (16 known), " in report.describe()
     again = study(series_store)
     assert again == dataclasses.replace(report, is_new=False, duration_s=ANY)
 
@@ -208,13 +210,16 @@ def test_progress_counts_partitions(series_store, study):
 
     progress = Recorded()
     study(series_store, n_random=2, progress=progress)
-    assert progress.seen == [("partitioning checkpoints", 16, "partitions"), *[1] * 16]
+    assert progress.seen == [("partitioning checkpoints", 18, "partitions"), *[1] * 18]
 
 
-def test_experts_by_function_need_no_model_and_are_said_to_be_circular(series_store, study):
+def test_experts_by_function_need_no_model_and_all_that_is_circular_is_said(series_store, study):
     report = study(series_store, "moving", method="function", layers=(1,))
-    assert (report.method, report.n_partitions) == ("function", 15)
-    assert "note: experts are made of the scores" in report.describe()
+    assert (report.method, report.n_partitions) == ("function", 16)
+    (note,) = (each for each in report.notices if each.startswith("circular: "))
+    assert "births, functional experts and settled steps" in note
     with Database(series_store) as database:
-        assert database.sql("select distinct method, layer from expert_tracks inner join partitions using "
-                            "(partition_id) order by all").rows() == [("function", 1), ("random", 1)]  # fmt: skip
+        query = (
+            "select distinct method, layer from expert_tracks inner join partitions using (partition_id) order by all"
+        )
+        assert database.sql(query).rows() == [("function", 1), ("matched", 1), ("random", 1)]

@@ -1,0 +1,50 @@
+"""Groups of neurons as like each other as an expert's are, but dealt at random: the control of experts."""
+
+import numpy as np
+
+from ...queries.database import Database
+from ..partition_rows import Division, LayerNeurons, Origin
+from ..partition_sources import Source
+from ..stored_partition import StoredPartition, by_layer
+from ..strata import permute_within, strata
+from .series import Series
+
+__all__ = ["matched_source"]
+
+# Quantile bins of norm and of firing rate, crossed: as of every matched partition.
+_N_BINS = 5
+
+
+def matched_source(database: Database, series: Series, like: StoredPartition) -> Source:
+    """Return the neurons of a partition, whose experts are to be dealt anew among neurons of like norm and firing rate.
+
+    A score is the better of two directions, so that a neuron without any signal scores its noise, which depends on
+    how often it fires. Experts of neurons of like firing rate look stable for that alone, and random groups do not;
+    these do.
+
+    Parameters
+    ----------
+    database
+        The store's database.
+    series
+        The checkpoints; norms and firing rates are of the last.
+    like
+        A partition of neurons that the run of the last checkpoint measured.
+    """
+    last = series.last
+    query = "select stack, layer, neuron, input_norm, firing_rate from neurons where run_id = ?"
+    measured = by_layer(database.sql(query, [last.run_id]).arrow())
+
+    def divide(each: LayerNeurons, seed: int) -> Division:
+        columns = measured[each.stack, each.layer]
+        norm, firing_rate = (columns[name][each.neurons] for name in ("input_norm", "firing_rate"))
+        experts = like.layers[each.stack, each.layer]["expert"]
+        codes = strata(norm, firing_rate, n_bins=_N_BINS)
+        return Division(permute_within(experts, codes, np.random.default_rng(seed)))
+
+    return Source(
+        Origin(series.model, last.revision, last.step, last.run_id),
+        tuple(LayerNeurons(*key, columns["neuron"]) for key, columns in like.layers.items()),
+        divide,
+        provenance={"matched": like.partition_id, "n_bins": _N_BINS},
+    )
