@@ -86,8 +86,14 @@ class UnknownNameError(NeuronlakeError, LookupError):
         super().__init__(message)
 
 
+# Their messages alone, such as 'added_tokens', do not say that something went wrong.
+_TERSE_ERRORS = (KeyError, AttributeError, TypeError)
+
+
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """Return the first meaningful line of another library's message.
+    """Return the first meaningful line of another library's message, and the next where the first ends in a colon.
+
+    Errors whose message tells little without it, such as a `KeyError`, are quoted with their type.
 
     Parameters
     ----------
@@ -98,4 +104,8 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
+    if text.endswith(":") and len(lines) > 1:
+        text += f" {lines[1]}"
+    if lines and isinstance(error, _TERSE_ERRORS):
+        text = f"{type(error).__name__}: {text}"
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import StoreError, one_line
+from ..errors import IngestError, StoreError, one_line
 from ..schema.store import Store
 from .coactivation import Coactivation
 from .report import IngestReport
@@ -37,29 +37,49 @@ class HeldRuns:
         self._store = store
         runs = _rows(store.files("runs"), _COLUMNS)
         self._by_request = {run["request_id"]: run for run in runs if run.get("request_id") is not None}
-        checkpoints = _rows(store.files("checkpoints"), ("model", "revision", "step"))
-        self._listed = {(row["model"], row["revision"]) for row in checkpoints}
-        # What is listed goes before what was measured.
-        self._steps: dict[tuple[str, str], list[tuple[int | None, str]]] = defaultdict(list)
-        for row in checkpoints:
-            self._steps[row["model"], row["revision"]].append((row["step"], "its list of checkpoints"))
-        for row in runs:
-            self._steps[row["model"], row["revision"]].append((row["step"], f"run {row['run_id']}"))
+        self._run_steps: dict[tuple[str, str], dict[str, int | None]] = defaultdict(dict)
+        for run in runs:
+            self._run_steps[run["model"], run["revision"]][run["run_id"]] = run["step"]
+        # A later row of a revision corrects its step.
+        checkpoints = _rows(store.files("checkpoints"), ("model", "revision", "step", "listed_at"))
+        checkpoints.sort(key=lambda row: row["listed_at"])
+        self._listed_steps = {(row["model"], row["revision"]): row["step"] for row in checkpoints}
 
-    def is_listed(self, model: str, revision: str) -> bool:
-        """Return whether a revision is among the listed checkpoints."""
-        return (model, revision) in self._listed
+    def lists(self, model: str, revision: str, step: int | None) -> bool:
+        """Return whether a revision is listed, and at this training step."""
+        return ((model, revision), step) in self._listed_steps.items()
 
-    def steps(self, model: str, revision: str) -> tuple[tuple[int | None, str], ...]:
-        """Return the training steps that the store holds of a revision, each with what holds it."""
-        return tuple(self._steps.get((model, revision), ()))
+    def step(self, model: str, revision: str) -> int | None:
+        """Return the training step that the store holds of a revision: its runs', else the one last listed."""
+        known = (step for step in self._run_steps[model, revision].values() if step is not None)
+        return next(known, self._listed_steps.get((model, revision)))
+
+    def refusal(self, model: str, revision: str, step: int) -> str | None:
+        """Return why a revision cannot be of a training step: a run has it at another, or without one. Else None."""
+        for run_id, held in self._run_steps[model, revision].items():
+            if held != step:
+                found = "without a step" if held is None else f"at step {held}"
+                return (
+                    f"it cannot be step {step} of {model}: run {run_id} in {self._store.path} has it {found}; measure "
+                    "the series under another --name"
+                )
+        return None
 
     def with_step(self, request: Request) -> Request:
-        """Return a request with the training step that the store holds of its revision, unless it has one."""
-        steps = [step for step, _ in self.steps(request.stored_name, request.stored_revision) if step is not None]
-        if request.step is not None or not steps:
-            return request
-        return dataclasses.replace(request, step=steps[0])
+        """Return a request with the training step that the store holds of its revision, unless it has one.
+
+        Raises
+        ------
+        IngestError
+            If it has one that its revision cannot be of.
+        """
+        model, revision = request.stored_name, request.stored_revision
+        if request.step is None:
+            return dataclasses.replace(request, step=self.step(model, revision))
+        refusal = self.refusal(model, revision, request.step)
+        if refusal is not None:
+            raise IngestError(refusal)
+        return request
 
     def report(self, request: Request, corpus_sha256: str, coactivation: Coactivation | None) -> IngestReport | None:
         """Return the report of a request of which nothing is left to do, None if something may be.

@@ -153,7 +153,7 @@ def load(
         If it is not there, is no text model, lacks weights, or holds NaN or infinite weights. A head that was asked
         for must be the checkpoint's own.
     """
-    source = locate(model, revision)
+    source = locate(model, revision, random_init)
     label = name or source.name
     with _quietly():
         return _load(
@@ -266,7 +266,10 @@ def _from_hub(kind: type, source: Source, model: str) -> Any:  # noqa: ANN401 - 
         return kind.from_pretrained(source.path, **source.arguments)  # type: ignore[attr-defined]
     except (*_LOADING_ERRORS, StrictDataclassError) as error:
         where = f"folder {source.path}" if source.is_local else "no such folder here, and the hub did not give it"
-        raise IngestError(f"cannot load model {model!r} ({where}): {one_line(error)}") from error
+        what = "configuration" if kind is AutoConfig else "tokenizer"
+        raise IngestError(
+            f"cannot load model {model!r} ({where}): its {what} cannot be read: {one_line(error)}"
+        ) from error
 
 
 def _load_weights(source: Source, model: str, kind: type, dtype: DType, quantised_to: str | None) -> PreTrainedModel:
@@ -274,15 +277,27 @@ def _load_weights(source: Source, model: str, kind: type, dtype: DType, quantise
     placed = {} if quantised_to is None else {"device_map": device_map(quantised_to)}
     try:
         whole, found = kind.from_pretrained(  # type: ignore[attr-defined]
-            source.path, **source.arguments, **placed, dtype=getattr(torch, dtype), output_loading_info=True
+            source.path,
+            **source.arguments,
+            **placed,
+            dtype=getattr(torch, dtype),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # its error does not name them: they are refused below
         )
     except (*_LOADING_ERRORS, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
         why = one_line(error)
         if "above report" in str(error):  # transformers prints which: its error does not tell
-            why = "weights of its experts are missing or malformed"
+            why = "weights are missing or of other shapes than its configuration says"
         elif "weights_only" in str(error):  # torch advises to run what the file says
             why = "its torch file is damaged, or holds more than tensors"
         raise IngestError(f"cannot load the weights of model {model!r}: {why}") from error
+    mismatched = sorted(found["mismatched_keys"])
+    if mismatched:
+        name, shape, configured = mismatched[0]
+        raise IngestError(
+            f"cannot load the weights of model {model!r}: {len(mismatched)} are of other shapes than its configuration "
+            f"says, {name} the first: {tuple(shape)} in place of {tuple(configured)}"
+        )
     missing = sorted(key for key in found["missing_keys"] if not OPTIONAL_WEIGHTS.search(key))
     if missing:
         without = ":" if kind is AutoModel else " cannot predict tokens:"

@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
-__all__ = ["parse_step", "stored_name"]
+__all__ = ["MAX_STEP", "parse_step", "stored_name"]
+
+MAX_STEP = 2**63 - 1
+"""The largest training step that a store can hold."""
 
 _STEP = re.compile(
     r"(?:^|[^a-z])(?:global[-_]?step|step|checkpoint|ckpt|iteration|iter)s?[-_=]?(\d+)([km]?)(?![0-9a-z])",
@@ -27,7 +30,7 @@ def stored_name(model: str) -> str:
 
 
 def parse_step(revision: str) -> int | None:
-    """Return the training step a revision's name tells, None if it tells none.
+    """Return the training step a revision's name tells, None if it tells none that a store can hold.
 
     Examples
     --------
@@ -35,4 +38,5 @@ def parse_step(revision: str) -> int | None:
     (3000, 1000, 5000, None)
     """
     found = _STEP.search(revision)
-    return int(found[1]) * _FACTORS[found[2].lower()] if found else None
+    step = int(found[1]) * _FACTORS[found[2].lower()] if found else None
+    return None if step is None or step > MAX_STEP else step

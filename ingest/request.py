@@ -55,7 +55,7 @@ class Request:
         IngestError, UnknownNameError
             If it is not there.
         """
-        return locate(self.model, self.revision).fingerprint() or self.commit
+        return locate(self.model, self.revision, self.random_init).fingerprint() or self.commit
 
     def identifier(self, *, corpus_sha256: str, fingerprint: str | None) -> str | None:
         """Return the digest of all that is asked, None where it is not known which files of the checkpoint are meant.

@@ -5,11 +5,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
 from ..errors import IngestError, UnknownNameError, one_line
-from .names import parse_step
+from .names import MAX_STEP, parse_step
 from .source import list_revisions
 
 __all__ = ["Checkpoint", "choose_checkpoints", "read_steps"]
@@ -60,7 +61,7 @@ def choose_checkpoints(
     Raises
     ------
     IngestError
-        If the revisions cannot be listed.
+        If the revisions cannot be listed, or files alone match a pattern.
     UnknownNameError
         If nothing matches a pattern.
     """
@@ -74,6 +75,9 @@ def choose_checkpoints(
         chosen = set()
         for pattern in patterns:
             matching = {revision for revision in known if fnmatchcase(revision, pattern)}
+            files = sorted(file for file in listing.files if fnmatchcase(file, pattern))
+            if not matching and files:
+                raise IngestError(f"no revision {pattern!r} in {model}: {files[0]} is a file, not a folder")
             if not matching:
                 raise UnknownNameError("revision", pattern, known, where=model)
             chosen |= matching
@@ -96,10 +100,13 @@ def read_steps(file: Path) -> dict[str, int]:
     Raises
     ------
     IngestError
-        If the file cannot be read, a row names no revision, a step is no whole number from 0 on, or a revision has two.
+        If the file cannot be read, a row names no revision, a step is no whole number from 0 on or more than a store
+        can hold, or a revision has two.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
+        if not text.strip():
+            raise ValueError("it is empty")
         pairs = _json_pairs(text) if file.suffix.lower() == ".json" else list(_csv_pairs(text))
     except (OSError, ValueError, csv.Error) as error:
         raise IngestError(f"cannot read the steps in {file}: {one_line(error)}") from error
@@ -107,8 +114,10 @@ def read_steps(file: Path) -> dict[str, int]:
     for revision, step in pairs:
         if not revision:
             raise IngestError(f"{file}: step {step} has no revision")
-        if not isinstance(step, int) or isinstance(step, bool) or step < 0:
-            raise IngestError(f"{file}: revision {revision!r} has step {step!r}, which is no whole number from 0 on")
+        if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step <= MAX_STEP:
+            raise IngestError(
+                f"{file}: revision {revision!r} has step {step!r}, which is no whole number from 0 to 2**63 - 1"
+            )
         if steps.setdefault(revision, step) != step:
             raise IngestError(f"{file}: revision {revision!r} has two steps, {steps[revision]} and {step}")
     if not steps:
@@ -125,10 +134,13 @@ def _json_pairs(text: str) -> Iterable[tuple[str, object]]:
 
 
 def _csv_pairs(text: str) -> Iterable[tuple[str, object]]:
-    rows = csv.DictReader(text.splitlines(), strict=True)
-    missing = {"revision", "step"} - set(rows.fieldnames or ())
+    lines = csv.reader(text.strip().splitlines(), strict=True)
+    names = [name.strip() for name in next(lines)]
+    missing = {"revision", "step"} - set(names)
     if missing:
-        raise ValueError(f"it has no column {min(missing)}; there are: {', '.join(rows.fieldnames or ())}")
-    for row in rows:
-        step = (row["step"] or "").strip()
-        yield row["revision"], int(step) if step.isdecimal() else step
+        raise ValueError(f"it has no column {min(missing)}; there are: {', '.join(names)}")
+    for cells in lines:
+        if cells:
+            row = dict(zip_longest(names, map(str.strip, cells), fillvalue=""))
+            step = row["step"]
+            yield row["revision"], int(step) if step.isdecimal() else step

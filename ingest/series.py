@@ -112,7 +112,8 @@ def ingest_series(
         names, or all.
     steps
         Training step by revision. It goes before the step that a name tells, and a revision that it names is attempted
-        whether it is there or not.
+        whether it is there or not. It corrects the list of checkpoints, but no run: a revision of which a run has
+        another step, or none, fails.
     dry_run
         Whether to say what would be done instead: `tell` gets plans, and nothing is written.
     progress
@@ -125,8 +126,8 @@ def ingest_series(
     UnknownNameError
         If the store has no such corpus, or no revision matches.
     IngestError
-        If the revisions cannot be listed, a step is not the one that the store holds, or the device is not there; the
-        store is unchanged. If what is asked for serves no such model: the store holds its list of checkpoints alone.
+        If the revisions cannot be listed, or the device is not there; the store is unchanged. If what is asked for
+        serves no such model: the store holds its list of checkpoints alone.
     StoreError
         If the store cannot be read or written.
     """
@@ -135,20 +136,20 @@ def ingest_series(
     # Before anything is written: corpus and device must be there.
     StoredCorpus(target, corpus)
     resources = on_device(resources or Resources(), stored_name)
-    patterns = [revisions] if isinstance(revisions, str) else revisions
+    patterns, steps = [revisions] if isinstance(revisions, str) else revisions, steps or {}
     chosen = choose_checkpoints(model, patterns, steps)
     held = HeldRuns(target)
     checkpoints = sorted(
-        (_at_held_step(each, stored_name, held, target, steps or {}) for each in chosen),
+        (each if each.revision in steps else _at_held_step(each, stored_name, held) for each in chosen),
         key=lambda each: each.place,
     )
     with progress() as shown:
-        for note in _notes(checkpoints):
+        for note in _notes(checkpoints, steps):
             shown.note(note)
     if not dry_run:
         _record(checkpoints, stored_name, held, target)
     requests = [
-        Request(model, corpus, each.revision, None, name, settings or Settings(), each.step, each.commit)
+        Request(model, corpus, each.revision, None, name, settings or Settings(), steps.get(each.revision), each.commit)
         for each in checkpoints
     ]
     return ingest_checkpoints(
@@ -175,12 +176,12 @@ def ingest_checkpoints(
     """Measure checkpoints of one corpus one after another; parameters and errors are those of `ingest_series`."""
     held, resources = HeldRuns(store), on_device(resources or Resources(), requests[0].stored_name)
     outcomes: list[Outcome] = []
+    noted: set[str] = set()
     for request in requests:
         is_first = all(isinstance(each, Failure) for each in outcomes)
         with (progress or _silently)() as shown:
-            outcome = _attempt(
-                held.with_step(request), store, held, resources, coactivation, shown, dry_run=dry_run, is_first=is_first
-            )
+            told = _NotingOnce(shown, noted)
+            outcome = _attempt(request, store, held, resources, coactivation, told, dry_run=dry_run, is_first=is_first)
         outcomes.append(outcome)
         if tell is not None:
             tell(outcome)
@@ -203,6 +204,7 @@ def _attempt(
     corpus = StoredCorpus(store, request.corpus)
     is_its_own_fault = True
     try:
+        request = held.with_step(request)
         report = held.report(request, corpus.sha256, coactivation)
         if report is not None:
             return report
@@ -221,25 +223,35 @@ def _attempt(
         return Failure(request.stored_revision, str(error))
 
 
-def _at_held_step(
-    checkpoint: Checkpoint, model: str, held: HeldRuns, store: Store, asked: Mapping[str, int]
-) -> Checkpoint:
-    """Return a checkpoint at the step that the store holds of it; raise if another was asked for."""
-    steps = held.steps(model, checkpoint.revision)
-    for step, holder in steps:
-        if checkpoint.revision in asked and step != checkpoint.step:
-            found = "without a step" if step is None else f"at step {step}"
-            raise IngestError(
-                f"revision {checkpoint.revision} of {model} cannot be step {checkpoint.step}: {holder} in {store.path} "
-                f"has it {found}"
-            )
-    known = [step for step, _ in steps if step is not None]
-    return replace(checkpoint, step=known[0]) if known else checkpoint
+class _NotingOnce:
+    """Passes progress on, but a note only the first time: what is said of one checkpoint is often true of all."""
+
+    def __init__(self, progress: Progress, noted: set[str]) -> None:
+        self.phase = progress.phase
+        self.advance = progress.advance
+        self._progress, self._noted = progress, noted
+
+    def note(self, text: str) -> None:
+        """Pass on what is new."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self._progress.note(text)
+
+
+def _at_held_step(checkpoint: Checkpoint, model: str, held: HeldRuns) -> Checkpoint:
+    """Return a checkpoint at the step that the store holds of it, if it holds one."""
+    step = held.step(model, checkpoint.revision)
+    return checkpoint if step is None else replace(checkpoint, step=step)
 
 
 def _record(checkpoints: Sequence[Checkpoint], model: str, held: HeldRuns, store: Store) -> None:
-    """Commit those checkpoints that the store does not list yet."""
-    new = [each for each in checkpoints if not held.is_listed(model, each.revision)]
+    """Commit those checkpoints that the store does not list yet, or not at a step that they can be of."""
+    new = [
+        each
+        for each in checkpoints
+        if not held.lists(model, each.revision, each.step)
+        and (each.step is None or held.refusal(model, each.revision, each.step) is None)
+    ]
     if not new:
         return
     listed_at = datetime.datetime.now(datetime.UTC)
@@ -247,22 +259,34 @@ def _record(checkpoints: Sequence[Checkpoint], model: str, held: HeldRuns, store
         {"model": model, "revision": each.revision, "step": each.step, "source": each.source, "listed_at": listed_at}
         for each in new
     ]
-    definition = {"model": model, "checkpoints": [[each.revision, each.step, each.source] for each in new]}
+    # When is part of the name: a step may be corrected, and corrected back.
+    definition = {
+        "model": model,
+        "checkpoints": [[each.revision, each.step, each.source] for each in new],
+        "listed_at": listed_at.isoformat(),
+    }
     with store.job(f"checkpoints-{identifier(definition)}", kind="checkpoints", resume=False) as job:
         rows = pa.Table.from_pylist(columns, schema=arrow_schema(table("checkpoints")))
         job.write("checkpoints", rows, model=model)
         job.commit()
 
 
-def _notes(checkpoints: Sequence[Checkpoint]) -> Iterator[str]:
+def _notes(checkpoints: Sequence[Checkpoint], asked: Mapping[str, int]) -> Iterator[str]:
     """Yield what looks wrong with a series."""
     by_step: dict[int, list[str]] = defaultdict(list)
     for each in checkpoints:
         if each.step is not None:
             by_step[each.step].append(each.revision)
+    chosen = {each.revision for each in checkpoints}
+    left_out = sorted((revision for revision in asked if revision not in chosen), key=lambda each: (asked[each], each))
+    if left_out:
+        yield f"not measured, though a step is given: {_listed(left_out)}; --revisions leaves them out"
+    named = [each.revision for each in checkpoints if each.step is not None and each.revision not in asked]
+    if asked and named:
+        yield f"no step is given of {_listed(named)}: it is the one of the name, or that the store holds"
     unknown = [each.revision for each in checkpoints if each.step is None]
     if unknown:
-        yield f"no step is known of {_listed(unknown)}: their names tell none; --steps can"
+        yield f"no step is known of {_listed(unknown)}: their names tell none; --steps can, before they are measured"
     for step, revisions in by_step.items():
         if len(revisions) > 1:
             yield f"step {step} is of several revisions: {_listed(revisions)}"

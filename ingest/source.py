@@ -1,6 +1,7 @@
 """Where the files of a checkpoint are, which revisions there are beside it, and what tells that its files changed."""
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, cast
 
@@ -15,6 +16,14 @@ __all__ = ["Listing", "Source", "list_revisions", "locate"]
 
 # The hub's error is one of its HTTP client's, whichever that is: of a host that cannot be reached there is no other.
 _HTTP_ERROR = cast("type[Exception]", HfHubHTTPError.__mro__[1])
+
+# What transformers may read of a checkpoint's folder: configuration, code, tokenizer and weights.
+_READ = (
+    *("*.json", "*.py", "*.txt", "*.jinja", "*.model", "*.spm", "*.tiktoken", "*.codes"),
+    *("*.safetensors", "*model*.bin", "*.gguf"),
+)
+# Written beside them by training, and read by training alone.
+_OF_TRAINING = ("trainer_state.json", "*_results.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +48,10 @@ class Source:
     is_local: bool
 
     def fingerprint(self) -> str | None:
-        """Return a digest of the names, sizes and times of change of the files here; None of the hub's.
+        """Return a digest of the names, sizes and times of change of the files that loading reads; None of the hub's.
 
         Nothing is read, so that a file which is altered while it keeps its size and its time of change goes
-        unnoticed.
+        unnoticed. Optimizer states, logs and the like, which loading leaves alone, make no difference.
 
         Raises
         ------
@@ -53,7 +62,7 @@ class Source:
             return None
         folder, file = Path(self.path), self.arguments.get("gguf_file")
         try:
-            files = [folder / file] if file else sorted(each for each in folder.iterdir() if each.is_file())
+            files = [folder / file] if file else sorted(filter(_is_read, folder.iterdir()))
             states = [(each.name, each.stat()) for each in files]
         except OSError as error:
             raise IngestError(f"cannot read {folder}: {error.strerror or error}") from error
@@ -77,13 +86,16 @@ class Listing:
         Where they were listed.
     commits
         The commit of each on the hub; None of a folder.
+    files
+        What lies among them in a folder, and is no revision.
     """
 
     kind: Literal["hub", "folder"]
     commits: dict[str, str | None]
+    files: tuple[str, ...] = ()
 
 
-def locate(model: str, revision: str | None) -> Source:
+def locate(model: str, revision: str | None, random_init: int | None = None) -> Source:
     """Return where a model is.
 
     Parameters
@@ -92,6 +104,8 @@ def locate(model: str, revision: str | None) -> Source:
         Hub id, folder, or path of a ``.gguf`` file.
     revision
         Branch, tag or commit on the hub; the name of a subfolder of a local folder.
+    random_init
+        Seed of the random initialisation that it is for, None if it is for its weights.
 
     Raises
     ------
@@ -112,23 +126,35 @@ def locate(model: str, revision: str | None) -> Source:
             raise IngestError(f"{model} is one file and has no revision {revision!r}")
         return Source(str(path.parent), stored_name(model), {"gguf_file": path.name}, is_local=True)
     if path.is_dir():
-        return _in_folder(model, path, revision)
+        return _in_folder(model, path, revision, random_init)
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise IngestError(f"cannot load model {model!r}: there is no such folder")
     return Source(model, model, {"revision": revision} if revision else {}, is_local=False)
 
 
-def _in_folder(model: str, path: Path, revision: str | None) -> Source:
-    name, folders = stored_name(model), _subfolders(path)
-    revisions = [each for each in folders if (path / each / "config.json").is_file()]
-    if revision in folders and revision not in revisions:
-        raise IngestError(f"cannot load model {model!r}: its folder {revision} has no config.json")
+def _in_folder(model: str, path: Path, revision: str | None, random_init: int | None) -> Source:
+    name, listing = stored_name(model), _list_folder(path)
+    revisions = [each for each in listing.commits if (path / each / "config.json").is_file()]
     if revision is not None:
-        if revision not in revisions:
+        if revision in revisions:
+            return Source(str(path / revision), name, {}, is_local=True)
+        if revision in listing.files:
+            raise IngestError(f"cannot load model {model!r}: {revision} is a file, not a folder")
+        if revision not in listing.commits:
             raise UnknownNameError("revision", revision, revisions, where=f"the folder {model}")
-        return Source(str(path / revision), name, {}, is_local=True)
+        if not (path / revision).exists():
+            target = (path / revision).readlink()
+            raise IngestError(f"cannot load model {model!r}: {revision} links to {target}, which does not exist")
+        raise IngestError(f"cannot load model {model!r}: its folder {revision} has no config.json")
     if not (path / "config.json").is_file():
-        hint = f"; it holds the revisions {', '.join(revisions)}: choose with --revision" if revisions else ""
+        hint = ""
+        if revisions and random_init is None:
+            hint = f"; it holds the revisions {', '.join(revisions)}: choose with --revision"
+        elif revisions:
+            hint = (
+                f"; random initialisation needs one configuration: ingest {path / revisions[0]} "
+                f"--random-init {random_init} --name {name}"
+            )
         raise IngestError(f"cannot load model {model!r}: the folder has no config.json{hint}")
     return Source(str(path), name, {}, is_local=True)
 
@@ -136,7 +162,7 @@ def _in_folder(model: str, path: Path, revision: str | None) -> Source:
 def list_revisions(model: str) -> Listing:
     """Return the revisions of a model: a folder's subfolders, hidden ones left out, or the hub's branches and tags.
 
-    A subfolder that is no checkpoint is among them: a series may have broken ones.
+    A subfolder that is no checkpoint is among them, and a link to what is not there: a series may have broken ones.
 
     Raises
     ------
@@ -147,7 +173,7 @@ def list_revisions(model: str) -> Listing:
     if path.is_file() or path.suffix == ".gguf":
         raise IngestError(f"{model} is one file and has no revisions")
     if path.is_dir():
-        return Listing("folder", dict.fromkeys(_subfolders(path)))
+        return _list_folder(path)
     locate(model, None)
     try:
         refs = HfApi().list_repo_refs(model)
@@ -160,5 +186,16 @@ def list_revisions(model: str) -> Listing:
     return Listing("hub", {each.name: each.target_commit for each in (*refs.tags, *refs.branches)})
 
 
-def _subfolders(path: Path) -> list[str]:
-    return sorted(each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+def _list_folder(path: Path) -> Listing:
+    shown = sorted(each for each in path.iterdir() if not each.name.startswith("."))
+    files = tuple(each.name for each in shown if each.exists() and not each.is_dir())
+    return Listing("folder", dict.fromkeys(each.name for each in shown if each.name not in files), files)
+
+
+def _is_read(file: Path) -> bool:
+    """Return whether loading a checkpoint may read a file of its folder."""
+
+    def is_named(patterns: tuple[str, ...]) -> bool:
+        return any(fnmatchcase(file.name, pattern) for pattern in patterns)
+
+    return is_named(_READ) and not is_named(_OF_TRAINING) and file.is_file()

@@ -106,8 +106,8 @@ def main(store: str) -> None:
         curves = database.sql(CURVES).pl()
         changes = database.sql(CHANGES).pl()
     for reference in ("previous", "last"):
-        draw_stability(curves, reference).save(FOLDER / f"emergence-{reference}.png", scale_factor=1.5)
-    draw_changes(changes).save(FOLDER / "emergence-partitions.png", scale_factor=1.5)
+        draw_stability(curves, reference).save(FOLDER / f"emergence-{reference}.png", scale_factor=1.1)
+    draw_changes(changes).save(FOLDER / "emergence-partitions.png", scale_factor=1.1)
 
 
 if __name__ == "__main__":

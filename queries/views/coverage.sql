@@ -47,18 +47,23 @@ revisions as (
     select
         model,
         revision,
-        max(step) as step,
+        -- A run's step is its own; of what is listed, a later row corrects an earlier one.
+        coalesce(max(step), arg_max(listed_step, listed_at)) as step,
     from (
         select
             model,
             revision,
             step,
+            null as listed_step,
+            null as listed_at,
         from runs
         union all
         select
             model,
             revision,
+            null,
             step,
+            listed_at,
         from checkpoints
     )
     group by all

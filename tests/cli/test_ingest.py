@@ -315,6 +315,16 @@ def test_steps_are_read_from_a_file(neuronlake, store, bert, tmp_path, runs):
     assert ("trained", "early", 7) in runs("model, revision, step")
 
 
+def test_random_initialisation_beside_a_revision_says_how_it_is_asked_for(neuronlake, store, bert, tmp_path):
+    folder = tmp_path / "trained"
+    shutil.copytree(bert, folder / "step0")
+    arguments = ("--corpus", "words", "--revision", "step0", "--random-init", "0")
+    result = neuronlake("--store", store, "ingest", folder, *arguments)
+    assert f"ingest {folder / 'step0'} --random-init 0 --name trained" in result.stderr
+    assert "choose with --revision" not in result.stderr
+    assert result.stderr.splitlines()[-1] == "Error: 1 of 2 revisions failed: random-0"
+
+
 def test_a_series_is_planned_without_writing(succeeds, made_store, bert, tmp_path, contents):
     shutil.copytree(bert, tmp_path / "trained" / "step0")
     before = contents(made_store)

@@ -33,6 +33,9 @@ from neuronlake.ingest.names import parse_step
         ("checkpoint_iters2k", 2000),
         ("step3M", 3_000_000),
         ("step3Mb", None),
+        ("step9223372036854775807", 9_223_372_036_854_775_807),
+        ("step9223372036854775808", None),
+        ("step9223372036854776k", None),
         ("loiter10", None),
         ("step0", 0),
         ("main", None),
@@ -266,6 +269,43 @@ def test_a_damaged_folder_is_one_clear_line(tiny_model, tmp_path, damage):
     with pytest.raises(IngestError, match=r"copy") as caught:
         load(str(folder))
     assert clear(caught), caught.value
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("config of the wrong type of value", r"configuration cannot be read: .*'hidden_size': TypeError: .*'wide'"),
+        ("tokenizer is an empty object", r"tokenizer cannot be read: KeyError: 'added_tokens'"),
+        (
+            "config of another size",
+            r"6 are of other shapes .* says, \S+\.dense\.bias the first: \(64,\) in place of \(48,\)",
+        ),
+    ],
+)
+def test_what_is_damaged_is_named(tiny_model, tmp_path, damage, message):
+    folder = copy(tiny_model("bert"), tmp_path)
+    DAMAGES[damage](folder)
+    with pytest.raises(IngestError, match=message):
+        load(str(folder))
+
+
+def test_an_expert_of_another_shape_is_not_said_to_be_missing(tiny_model, tmp_path):
+    folder = copy(tiny_model("olmoe"), tmp_path)
+    edit(folder, lambda tensors: tensors.update({EXPERT: tensors[EXPERT][:, :-1].clone()}))
+    with pytest.raises(IngestError, match="weights are missing or of other shapes than its configuration says"):
+        load(str(folder))
+
+
+EXPERT = "layers.0.mlp.experts.1.up_proj.weight"
+
+
+def test_random_initialisation_of_a_series_needs_one_of_its_configurations(tiny_model, tmp_path):
+    shutil.copytree(tiny_model("bert"), tmp_path / "run" / "step0")
+    with pytest.raises(IngestError) as caught:
+        load(str(tmp_path / "run"), random_init=3)
+    assert str(caught.value).endswith(
+        f"random initialisation needs one configuration: ingest {tmp_path / 'run' / 'step0'} --random-init 3 --name run"
+    )
 
 
 def test_random_initialisation_of_an_impossible_architecture_is_one_clear_line(tiny_model, tmp_path):

@@ -1,7 +1,6 @@
 """Series of checkpoints: which revisions are chosen, what fails alone, and what is not loaded again."""
 
 import json
-import os
 import shutil
 
 import huggingface_hub
@@ -12,13 +11,9 @@ from neuronlake.errors import IngestError, UnknownNameError
 from neuronlake.ingest import measurement, source
 from neuronlake.ingest.coactivation import Coactivation
 from neuronlake.ingest.progress import SilentProgress
-from neuronlake.ingest.request import Request
-from neuronlake.ingest.revisions import Checkpoint, choose_checkpoints, read_steps
-from neuronlake.ingest.series import Failure, ingest_checkpoints, ingest_series, missing_steps
+from neuronlake.ingest.revisions import Checkpoint, choose_checkpoints
+from neuronlake.ingest.series import Failure, ingest_series, missing_steps
 from neuronlake.ingest.settings import Resources, Settings
-
-PYTHIA = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, *range(1000, 144_000, 1000)]
-ROOT_OF_TWO = [0, 1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256]
 
 
 def weights_of(folder):
@@ -270,24 +265,53 @@ def test_steps_come_from_the_mapping_before_the_name(ingest_all, filled, read_ro
     assert {row["source"] for row in read_rows(filled, "checkpoints")} == {"file"}
 
 
-def test_a_step_that_the_store_holds_stays(ingest_all, filled, read_rows, series, tree):
-    ingest_all(steps={"step10": 3})
+def test_a_step_that_a_run_holds_stays(ingest_all, filled, read_rows, tree):
+    run_id = ingest_all(steps={"step10": 3}, revisions=None).outcomes[0].run_id
     before = tree(filled)
-    with pytest.raises(IngestError, match=r"step10 of trained cannot be step 4: its list of checkpoints .* at step 3"):
-        ingest_all(steps={"step10": 4})
+    ((revision, reason),) = fails(ingest_all(steps={"step10": 4}, revisions=None))
+    assert (revision, reason) == (
+        "step10",
+        f"it cannot be step 4 of trained: run {run_id} in {filled.path} has it at step 3; measure the series under "
+        "another --name",
+    )
     assert tree(filled) == before
     ingest_all(revisions="step10", settings=Settings(pooling="mean"))
-    assert [row["step"] for row in read_rows(filled, "runs") if row["revision"] == "step10"] == [3, 3]
+    assert [row["step"] for row in read_rows(filled, "runs")] == [3, 3]
 
 
-def test_a_step_that_a_run_holds_stays(ingest, filled, tiny_model, tmp_path, tree):
-    shutil.copytree(tiny_model("bert"), tmp_path / "run" / "main")
-    folder = str(tmp_path / "run")
-    report = ingest_checkpoints([Request(folder, "test", "main")], store=filled).outcomes[0]
-    before = tree(filled)
-    with pytest.raises(IngestError, match=rf"cannot be step 5: run {report.run_id} in .* has it without a step"):
-        ingest_series(folder, corpus="test", store=filled.path, steps={"main": 5})
-    assert tree(filled) == before
+def test_a_run_without_a_step_refuses_one_for_its_revision_alone(ingest_all, filled, series, read_rows):
+    (series / "step2000").rename(series / "final")
+    run_id = ingest_all(revisions="final").outcomes[0].run_id
+    report = ingest_all(steps={"final": 3000, "step10": 20}, revisions="*")
+    assert fails(report) == [
+        (
+            "final",
+            f"it cannot be step 3000 of trained: run {run_id} in {filled.path} has it without a step; measure the "
+            "series under another --name",
+        )
+    ]
+    assert [(row["revision"], row["step"]) for row in read_rows(filled, "runs")] == [
+        ("final", None), ("step0", 0), ("step10", 20),
+    ]  # fmt: skip
+    assert fails(ingest_all(steps={"final": 3000}, revisions=None, name="other")) == []
+
+
+def test_a_step_that_is_listed_and_not_measured_can_be_corrected_and_corrected_back(ingest_all, filled, read_rows):
+    ingest_all(steps={"gone": 5}, revisions=None)
+    for step in (6, 5, 5):
+        ingest_all(steps={"gone": step}, revisions=None)
+    rows = sorted(read_rows(filled, "checkpoints"), key=lambda row: row["listed_at"])
+    assert [(row["revision"], row["step"]) for row in rows] == [("gone", 5), ("gone", 6), ("gone", 5)]
+
+
+def test_a_revision_measured_after_its_correction_has_the_step_last_listed(ingest_all, filled, series, read_rows):
+    late = series / "step10"
+    late.rename(series.parent / "late")
+    for step in (5, 7):
+        ingest_all(steps={"step10": step}, revisions=None)
+    (series.parent / "late").rename(late)
+    ingest_all(revisions="step10")
+    assert [(row["revision"], row["step"]) for row in read_rows(filled, "runs")] == [("step10", 7)]
 
 
 @pytest.mark.parametrize(
@@ -341,6 +365,7 @@ def test_what_looks_wrong_with_a_series_is_noted(ingest_all):
     names = {f"r{step}": step for step in (0, 1000, 2000, 4000, 5000)}
     ingest_all(revisions=["step0", "r*", "m*"], steps={**names, "main": 6000}, progress=notes, dry_run=True)
     assert notes.lines == [
+        "no step is given of step0: it is the one of the name, or that the store holds",
         "step 0 is of several revisions: r0, step0",
         "no checkpoint at step 3000, where steps are otherwise 1000 apart",
     ]
@@ -351,7 +376,39 @@ def test_revisions_without_a_step_are_measured_last_and_noted(ingest_all, series
     notes = Notes()
     ingest_all(revisions="*", progress=notes)
     assert loads == ["step0", "step10", "final"]
-    assert notes.lines == ["no step is known of final: their names tell none; --steps can"]
+    assert notes.lines == ["no step is known of final: their names tell none; --steps can, before they are measured"]
+
+
+def test_revisions_that_have_a_step_and_are_not_asked_for_are_noted(ingest_all):
+    notes = Notes()
+    ingest_all(revisions="step1*", steps={"step2000": 30, "step10": 20, "gone": 10}, progress=notes, dry_run=True)
+    assert notes.lines == ["not measured, though a step is given: gone, step2000; --revisions leaves them out"]
+
+
+def test_a_note_is_told_once_however_many_checkpoints_it_is_of(filled, tiny_model, tmp_path):
+    for step in (0, 10):
+        shutil.copytree(tiny_model("t5"), tmp_path / "run" / f"step{step}")
+    notes = Notes()
+    ingest_series(str(tmp_path / "run"), corpus="test", store=filled.path, progress=notes, dry_run=True)
+    assert [line.partition(":")[0] for line in notes.lines] == ["run is an encoder-decoder"]
+
+
+def test_a_link_to_nowhere_is_attempted_and_a_file_is_not(ingest_all, series):
+    (series / "step11").symlink_to(series / "moved")
+    (series / "step12").write_text("a file")
+    report = ingest_all(revisions="step1*")
+    assert [each.revision for each in report.outcomes] == ["step10", "step11"]
+    assert fails(report) == [
+        ("step11", f"cannot load model '{series}': step11 links to {series / 'moved'}, which does not exist")
+    ]
+
+
+def test_a_file_that_is_asked_for_as_a_revision_is_called_one(ingest_all, series):
+    (series / "step11").write_text("a file")
+    with pytest.raises(IngestError, match=r"^no revision 'step11' in .*trained: step11 is a file, not a folder$"):
+        ingest_all(revisions="step11")
+    ((_, reason),) = fails(ingest_all(steps={"step11": 11}, revisions=None))
+    assert reason == f"cannot load model '{series}': step11 is a file, not a folder"
 
 
 def test_a_dry_run_plans_what_is_not_there_and_writes_nothing(ingest_all, filled, tree, loads):
@@ -366,33 +423,13 @@ def test_a_dry_run_plans_what_is_not_there_and_writes_nothing(ingest_all, filled
     assert tree(filled) == before
 
 
-def test_the_fingerprint_of_a_folder_is_of_names_sizes_and_times_of_change(tmp_path):
-    def fingerprint():
-        return source.Source(str(tmp_path), "m", {}, is_local=True).fingerprint()
-
-    (tmp_path / "a").write_text("one")
-    os.utime(tmp_path / "a", (1, 1))
-    seen = [fingerprint()]
-    (tmp_path / "a").write_text("three")
-    os.utime(tmp_path / "a", (1, 1))
-    seen.append(fingerprint())
-    os.utime(tmp_path / "a", (1, 2))
-    seen.append(fingerprint())
-    (tmp_path / "a").rename(tmp_path / "b")
-    seen.append(fingerprint())
-    assert len(set(seen)) == 4
-    (tmp_path / "step1").mkdir()
-    (tmp_path / "step1" / "weights").write_text("of another checkpoint")
-    assert fingerprint() == seen[-1]
-
-
-def test_the_fingerprint_of_a_gguf_file_is_its_own(tmp_path):
-    (tmp_path / "a.gguf").write_text("one")
-    before = source.locate(str(tmp_path / "a.gguf"), None).fingerprint()
-    (tmp_path / "b.gguf").write_text("another")
-    assert source.locate(str(tmp_path / "a.gguf"), None).fingerprint() == before
-    (tmp_path / "a.gguf").write_text("longer")
-    assert source.locate(str(tmp_path / "a.gguf"), None).fingerprint() != before
+def test_an_optimizer_state_that_is_deleted_makes_nothing_load_again(ingest_all, series, loads):
+    (series / "step10" / "optimizer.pt").write_bytes(b"state")
+    ingest_all(revisions="step10")
+    (series / "step10" / "optimizer.pt").unlink()
+    loads.clear()
+    assert [each.is_new for each in ingest_all(revisions="step10").outcomes] == [False]
+    assert loads == []
 
 
 def listed(monkeypatch, branches=(), tags=()):
@@ -450,76 +487,3 @@ def test_a_hub_that_lists_nothing_is_one_clear_line(monkeypatch, error):
     monkeypatch.setattr(source.HfApi, "list_repo_refs", refuse)
     with pytest.raises(IngestError, match=r"cannot list the revisions of model 'nobody/model' .*: (offline|nobody)"):
         choose_checkpoints("nobody/model", ["step*"], None)
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("a.csv", "revision,step\nstep0,0\nlast,143000\n"),
-        ("b.csv", "\ufeffloss,step,revision\n3.1, 0,step0\n2.0,143000,last\n"),
-        ("c.json", '{"step0": 0, "last": 143000}'),
-    ],
-)
-def test_steps_are_read_from_csv_or_json(tmp_path, name, text):
-    (tmp_path / name).write_text(text, encoding="utf-8")
-    assert read_steps(tmp_path / name) == {"step0": 0, "last": 143_000}
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("a.csv", "name,step\nx,1\n", "it has no column revision; there are: name, step"),
-        ("a.csv", "", "it has no column revision"),
-        ("a.csv", "revision,step\n", "names no revision"),
-        ("a.csv", "revision,step\nx,1.5\n", "revision 'x' has step '1.5', which is no whole number"),
-        ("a.csv", "revision,step\nx\n", "revision 'x' has step '', which"),
-        ("a.csv", "revision,step\n,1\n", "step 1 has no revision"),
-        ("a.csv", "revision,step\nx,1\nx,2\n", "revision 'x' has two steps, 1 and 2"),
-        ("a.json", '{"x": 1, "x": 2}', "revision 'x' has two steps, 1 and 2"),
-        ("a.json", '{"x": true}', "revision 'x' has step True"),
-        ("a.json", '{"x": -1}', "revision 'x' has step -1"),
-        ("a.json", '[["x", 1]]', "it is no JSON object of steps by revision"),
-        ("a.json", "{", "cannot read the steps in"),
-        ("missing.csv", None, "No such file"),
-    ],
-)
-def test_steps_that_cannot_be_read_are_one_clear_line(tmp_path, name, text, message):
-    if text is not None:
-        (tmp_path / name).write_text(text)
-    with pytest.raises(IngestError) as caught:
-        read_steps(tmp_path / name)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "steps",
-    [
-        PYTHIA,
-        ROOT_OF_TWO,
-        [],
-        [5],
-        [0, 1000],
-        [0, 1000, 3000],
-        [0, 5000, 6000, 7000],  # the first gap has one neighbour
-        [2, 3, 5, 6],  # 2.4, 3.45, 4.55, 5.7
-        [10, 20, 50, 100, 200, 500, 1000],
-    ],
-)
-def test_a_whole_series_lacks_no_step(steps):
-    assert missing_steps(steps) == ()
-
-
-@pytest.mark.parametrize(
-    ("steps", "missing"),
-    [
-        ([0, 1000, 2000, 4000, 5000], (3000,)),
-        ([5000, 0, 2000, 1000, 4000, 4000], (3000,)),
-        ([0, 10, 20, 60, 70, 90, 100], (30, 40, 50, 80)),
-        ([step for step in PYTHIA if step not in (64, 3000, 70_000, 71_000)], (64, 3000, 70_000, 71_000)),
-        ([step for step in ROOT_OF_TWO if step != 23], (23,)),
-        ([1, 2, 4, 8, 64, 128, 256], (16, 32)),
-    ],
-)
-def test_steps_that_the_rhythm_of_their_neighbours_asks_for_are_missing(steps, missing):
-    assert missing_steps(steps) == missing

@@ -50,12 +50,14 @@ def add_weights(
     add_tensors(store, run_id, revision, tensors)
 
 
-def list_checkpoints(store: Store, *checkpoints: tuple[str, int | None], model: str = "tiny") -> None:
+def list_checkpoints(
+    store: Store, *checkpoints: tuple[str, int | None], model: str = "tiny", listed_at: int = LISTED_AT
+) -> None:
     rows = [
-        {"model": model, "revision": revision, "step": step, "source": "hub", "listed_at": LISTED_AT}
+        {"model": model, "revision": revision, "step": step, "source": "hub", "listed_at": listed_at}
         for revision, step in checkpoints
     ]
-    with store.job(f"checkpoints-{model}", kind="checkpoints") as job:
+    with store.job(f"checkpoints-{model}-{listed_at}", kind="checkpoints") as job:
         job.write("checkpoints", pa.Table.from_pylist(rows, schema=arrow_schema(table("checkpoints"))))
         job.commit()
 
@@ -91,6 +93,15 @@ def test_a_checkpoint_listed_with_its_step_has_it_though_its_run_has_none(
     run(store, "a" * 16, revision="main", n_layers=1, n_neurons=5, functions=(("task", "a"),), prevalence=(0.5,))
     list_checkpoints(store, ("main", 9))
     assert Database(store).sql("select revision, step from coverage").rows() == [("main", 9)]
+
+
+def test_of_what_is_listed_the_latest_step_counts_and_a_run_has_its_own(store: Store, run: Callable[..., None]) -> None:
+    run(store, "a" * 16, revision="x", step=4, n_layers=1, n_neurons=5, functions=(("task", "a"),), prevalence=(0.5,))
+    list_checkpoints(store, ("y", 8), listed_at=1)
+    list_checkpoints(store, ("x", 9), ("y", 6), listed_at=2)
+    list_checkpoints(store, ("x", 9), ("y", 7), ("z", None), listed_at=0)
+    query = "select revision, step from coverage order by revision"
+    assert Database(store).sql(query).rows() == [("x", 4), ("y", 6), ("z", None)]
 
 
 def test_checkpoints_of_equal_weights_are_identical_with_or_without_digests_of_tensors(
