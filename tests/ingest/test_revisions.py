@@ -1,16 +1,62 @@
-"""Which revisions a series has: steps read from a file, steps that are missing, and what tells a changed folder."""
+"""Which revisions a series has, on the hub or in a folder: steps read from a file, steps that are missing, and what tells a changed folder."""
 
 import os
 
+import huggingface_hub
 import pytest
+from huggingface_hub.errors import OfflineModeIsEnabled
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest import source
-from neuronlake.ingest.revisions import read_steps
+from neuronlake.ingest.revisions import Checkpoint, choose_checkpoints, read_steps
 from neuronlake.ingest.series import missing_steps
 
 PYTHIA = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, *range(1000, 144_000, 1000)]
 ROOT_OF_TWO = [0, 1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256]
+
+
+def listed(monkeypatch, branches=(), tags=()):
+    def refs(*pairs):
+        return [huggingface_hub.hf_api.GitRefInfo(name=name, ref=name, target_commit=commit) for name, commit in pairs]
+
+    found = huggingface_hub.hf_api.GitRefs(branches=refs(*branches), converts=[], tags=refs(*tags))
+    monkeypatch.setattr(source.HfApi, "list_repo_refs", lambda *_: found)
+
+
+def test_the_revisions_of_a_hub_model_are_its_branches_and_tags(monkeypatch):
+    listed(
+        monkeypatch, branches=[("main", "c9"), ("step1", "c1"), ("step0", "c0")], tags=[("step0", "t0"), ("v1", "t1")]
+    )
+    assert choose_checkpoints("nobody/model", ["step*"], None) == (
+        Checkpoint("step0", 0, "hub", "c0"),
+        Checkpoint("step1", 1, "hub", "c1"),
+    )
+    assert [each.revision for each in choose_checkpoints("nobody/model", None, None)] == [
+        "step0",
+        "step1",
+        "main",
+        "v1",
+    ]
+    assert choose_checkpoints("nobody/model", None, {"main": 9, "a1b2": 8}) == (
+        Checkpoint("a1b2", 8, "file", None),
+        Checkpoint("main", 9, "file", "c9"),
+    )
+
+
+@pytest.mark.parametrize("error", [OfflineModeIsEnabled("offline"), source._HTTP_ERROR("nobody answers")])
+def test_a_hub_that_lists_nothing_is_one_clear_line(monkeypatch, error):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(source.HfApi, "list_repo_refs", refuse)
+    with pytest.raises(IngestError, match=r"cannot list the revisions of model 'nobody/model' .*: (offline|nobody)"):
+        choose_checkpoints("nobody/model", ["step*"], None)
+
+
+def test_a_file_has_no_revisions(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"")
+    with pytest.raises(IngestError, match=r"model\.gguf is one file and has no revisions"):
+        choose_checkpoints(str(tmp_path / "model.gguf"), None, None)
 
 
 def test_the_fingerprint_of_a_folder_is_of_names_sizes_and_times_of_change(tmp_path):

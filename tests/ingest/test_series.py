@@ -1,18 +1,16 @@
-"""Series of checkpoints: which revisions are chosen, what fails alone, and what is not loaded again."""
+"""Series of checkpoints: which are measured and recorded, what fails alone, and what is not loaded again."""
 
 import json
 import shutil
 
 import huggingface_hub
 import pytest
-from huggingface_hub.errors import OfflineModeIsEnabled
 
 from neuronlake.errors import IngestError, UnknownNameError
 from neuronlake.ingest import measurement, source
 from neuronlake.ingest.coactivation import Coactivation
 from neuronlake.ingest.progress import SilentProgress
-from neuronlake.ingest.revisions import Checkpoint, choose_checkpoints
-from neuronlake.ingest.series import Failure, ingest_series, missing_steps
+from neuronlake.ingest.series import Failure, ingest_series
 from neuronlake.ingest.settings import Resources, Settings
 
 
@@ -354,12 +352,6 @@ def test_a_checkpoint_that_is_another_model_fails_alone(ingest_all, series, tiny
     assert [revision for revision, _ in fails(report)] == ["step2000"]
 
 
-def test_a_file_has_no_revisions(filled, tmp_path):
-    (tmp_path / "model.gguf").write_bytes(b"")
-    with pytest.raises(IngestError, match=r"model\.gguf is one file and has no revisions"):
-        ingest_series(str(tmp_path / "model.gguf"), corpus="test", store=filled.path)
-
-
 def test_what_looks_wrong_with_a_series_is_noted(ingest_all):
     notes = Notes()
     names = {f"r{step}": step for step in (0, 1000, 2000, 4000, 5000)}
@@ -432,32 +424,12 @@ def test_an_optimizer_state_that_is_deleted_makes_nothing_load_again(ingest_all,
     assert loads == []
 
 
-def listed(monkeypatch, branches=(), tags=()):
-    def refs(*pairs):
-        return [huggingface_hub.hf_api.GitRefInfo(name=name, ref=name, target_commit=commit) for name, commit in pairs]
-
-    found = huggingface_hub.hf_api.GitRefs(branches=refs(*branches), converts=[], tags=refs(*tags))
-    monkeypatch.setattr(source.HfApi, "list_repo_refs", lambda *_: found)
-
-
-def test_the_revisions_of_a_hub_model_are_its_branches_and_tags(monkeypatch):
-    listed(
-        monkeypatch, branches=[("main", "c9"), ("step1", "c1"), ("step0", "c0")], tags=[("step0", "t0"), ("v1", "t1")]
-    )
-    assert choose_checkpoints("nobody/model", ["step*"], None) == (
-        Checkpoint("step0", 0, "hub", "c0"),
-        Checkpoint("step1", 1, "hub", "c1"),
-    )
-    assert [each.revision for each in choose_checkpoints("nobody/model", None, None)] == [
-        "step0",
-        "step1",
-        "main",
-        "v1",
+def list_branches(monkeypatch, commits):
+    branches = [
+        huggingface_hub.hf_api.GitRefInfo(name=name, ref=name, target_commit=each) for name, each in commits.items()
     ]
-    assert choose_checkpoints("nobody/model", None, {"main": 9, "a1b2": 8}) == (
-        Checkpoint("a1b2", 8, "file", None),
-        Checkpoint("main", 9, "file", "c9"),
-    )
+    found = huggingface_hub.hf_api.GitRefs(branches=branches, converts=[], tags=[])
+    monkeypatch.setattr(source.HfApi, "list_repo_refs", lambda *_: found)
 
 
 def test_a_hub_revision_is_skipped_by_its_commit(monkeypatch, filled, trained, tmp_path, loads, read_rows):
@@ -468,22 +440,12 @@ def test_a_hub_revision_is_skipped_by_its_commit(monkeypatch, filled, trained, t
         shutil.copytree(trained / revision, repository / "snapshots" / commit)
         (repository / "refs" / revision).write_text(commit)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    listed(monkeypatch, branches=list(commits.items()))
+    list_branches(monkeypatch, commits)
     first = ingest_series("nobody/model", corpus="test", store=filled.path)
     assert [each.is_new for each in first.outcomes] == [True, True]
     assert {row["source"] for row in read_rows(filled, "checkpoints")} == {"hub"}
     loads.clear()
-    listed(monkeypatch, branches=[("step0", "a" * 40), ("step10", "moved")])
+    list_branches(monkeypatch, commits | {"step10": "moved"})
     again = ingest_series("nobody/model", corpus="test", store=filled.path)
     assert [each.is_new for each in again.outcomes] == [False, False]
     assert loads == ["step10"]
-
-
-@pytest.mark.parametrize("error", [OfflineModeIsEnabled("offline"), source._HTTP_ERROR("nobody answers")])
-def test_a_hub_that_lists_nothing_is_one_clear_line(monkeypatch, error):
-    def refuse(*_):
-        raise error
-
-    monkeypatch.setattr(source.HfApi, "list_repo_refs", refuse)
-    with pytest.raises(IngestError, match=r"cannot list the revisions of model 'nobody/model' .*: (offline|nobody)"):
-        choose_checkpoints("nobody/model", ["step*"], None)
