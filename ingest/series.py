@@ -245,7 +245,7 @@ def _at_held_step(checkpoint: Checkpoint, model: str, held: HeldRuns) -> Checkpo
 
 
 def _record(checkpoints: Sequence[Checkpoint], model: str, held: HeldRuns, store: Store) -> None:
-    """Commit those checkpoints that the store does not list yet, or not at a step that they can be of."""
+    """Commit those checkpoints that the store does not list at their step, unless a run holds another."""
     new = [
         each
         for each in checkpoints

@@ -290,13 +290,10 @@ def test_what_is_damaged_is_named(tiny_model, tmp_path, damage, message):
 
 
 def test_an_expert_of_another_shape_is_not_said_to_be_missing(tiny_model, tmp_path):
-    folder = copy(tiny_model("olmoe"), tmp_path)
-    edit(folder, lambda tensors: tensors.update({EXPERT: tensors[EXPERT][:, :-1].clone()}))
+    folder, name = copy(tiny_model("olmoe"), tmp_path), "layers.0.mlp.experts.1.up_proj.weight"
+    edit(folder, lambda tensors: tensors.update({name: tensors[name][:, :-1].clone()}))
     with pytest.raises(IngestError, match="weights are missing or of other shapes than its configuration says"):
         load(str(folder))
-
-
-EXPERT = "layers.0.mlp.experts.1.up_proj.weight"
 
 
 def test_random_initialisation_of_a_series_needs_one_of_its_configurations(tiny_model, tmp_path):

@@ -1,4 +1,4 @@
-"""Which revisions a series has, on the hub or in a folder: steps read from a file, steps that are missing, and what tells a changed folder."""
+"""Which revisions are a series: patterns, steps from a file, steps that are missing, what tells a changed folder."""
 
 import os
 

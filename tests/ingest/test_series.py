@@ -295,8 +295,7 @@ def test_a_run_without_a_step_refuses_one_for_its_revision_alone(ingest_all, fil
 
 
 def test_a_step_that_is_listed_and_not_measured_can_be_corrected_and_corrected_back(ingest_all, filled, read_rows):
-    ingest_all(steps={"gone": 5}, revisions=None)
-    for step in (6, 5, 5):
+    for step in (5, 6, 5, 5):
         ingest_all(steps={"gone": step}, revisions=None)
     rows = sorted(read_rows(filled, "checkpoints"), key=lambda row: row["listed_at"])
     assert [(row["revision"], row["step"]) for row in rows] == [("gone", 5), ("gone", 6), ("gone", 5)]
