@@ -30,7 +30,7 @@ EMERGENCE_TABLES = (
         (
             *RUN[1:],
             Column("source", "string", "hub or folder: where the series was listed; file: a list of revisions"),
-            Column("listed_at", "timestamp", "when it was first listed"),
+            Column("listed_at", "timestamp", "when it was listed; of several rows of a revision the newest counts"),
         ),
     ),
     Table(
