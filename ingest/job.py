@@ -25,7 +25,7 @@ from .coactivation import Coactivation, CoactivationTables
 from .feed_forwards import Layer
 from .forward import run_texts
 from .held_runs import HeldRuns
-from .measurement import Measurement, on_device, prepare
+from .measurement import Measurement, load_requested, on_device, prepare_loaded
 from .progress import Progress, SilentProgress
 from .report import IngestReport
 from .request import Request
@@ -92,14 +92,14 @@ def ingest_model(
     """
     started_at = datetime.datetime.now(datetime.UTC)
     progress, target = progress or SilentProgress(), Store(store)
-    sha256 = StoredCorpus(target, corpus).sha256
+    stored = StoredCorpus(target, corpus)
     held = HeldRuns(target)
     request = held.with_step(Request(model, corpus, revision, random_init, name, settings or Settings()))
     resources = on_device(resources or Resources(), request.stored_name)
-    report = held.report(request, sha256, coactivation)
+    report = held.report(request, stored.sha256, coactivation)
     if report is not None:
         return report
-    work = prepare(model, corpus, target, revision, random_init, name, settings, resources, progress, step=request.step)
+    work = prepare_loaded(request, load_requested(request, stored, resources), stored, target, resources, progress)
     adds_coactivations = coactivation is not None and coactivation.adds_to(work)
     return make_run(work, coactivation, progress, adds_coactivations=adds_coactivations, started_at=started_at)
 

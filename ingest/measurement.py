@@ -109,14 +109,9 @@ def prepare(
     settings: Settings | None,
     resources: Resources | None,
     progress: Progress,
-    *,
-    step: int | None = None,
 ) -> Measurement:
-    """Load the model, find its neurons, read the corpus and tokenize it (see `job.ingest_model`).
-
-    `step` is the training step; None: what the revision's name tells.
-    """
-    request = Request(model, corpus, revision, random_init, name, settings or Settings(), step)
+    """Load the model, find its neurons, read the corpus and tokenize it (see `job.ingest_model`)."""
+    request = Request(model, corpus, revision, random_init, name, settings or Settings())
     stored, resources = StoredCorpus(store, corpus), on_device(resources or Resources(), request.stored_name)
     return prepare_loaded(request, load_requested(request, stored, resources), stored, store, resources, progress)
 
@@ -150,7 +145,7 @@ def load_requested(request: Request, stored: StoredCorpus, resources: Resources)
         name=request.name,
         dtype=request.settings.dtype,
         device=resources.device,
-        with_decoder=not _n_without_target(stored),
+        with_decoder=not stored.n_without_target,
     )
     return loaded if request.step is None else dataclasses.replace(loaded, step=request.step)
 
@@ -171,13 +166,12 @@ def prepare_loaded(
         If what was asked for serves no such model: a layer or site it has not, a corpus it cannot read.
     """
     settings, corpus = request.settings, request.corpus
-    n_without_target = _n_without_target(stored)
     if loaded.notice:
         progress.note(loaded.notice)
-    if loaded.config.is_encoder_decoder and n_without_target:
+    if loaded.config.is_encoder_decoder and stored.n_without_target:
         progress.note(
-            f"{loaded.name} is an encoder-decoder: its encoder alone is measured, for {n_without_target:,} texts of "
-            f"corpus {corpus} have no target for its decoder to read"
+            f"{loaded.name} is an encoder-decoder: its encoder alone is measured, for {stored.n_without_target:,} "
+            f"texts of corpus {corpus} have no target for its decoder to read"
         )
     every = tuple(
         layer
@@ -227,10 +221,6 @@ def prepare_loaded(
         run_id=identifier(definition),
         request_id=request.identifier(corpus_sha256=stored.sha256, fingerprint=loaded.fingerprint),
     )
-
-
-def _n_without_target(stored: StoredCorpus) -> int:
-    return sum(not (target and target.strip()) for target in stored.targets())
 
 
 def _note_shared_beginnings(tokens: TokenizedCorpus, progress: Progress) -> None:

@@ -174,14 +174,17 @@ def ingest_checkpoints(
     tell: Callable[[Outcome], None] | None = None,
 ) -> SeriesReport:
     """Measure checkpoints of one corpus one after another; parameters and errors are those of `ingest_series`."""
-    held, resources = HeldRuns(store), on_device(resources or Resources(), requests[0].stored_name)
+    corpus, held = StoredCorpus(store, requests[0].corpus), HeldRuns(store)
+    resources = on_device(resources or Resources(), requests[0].stored_name)
     outcomes: list[Outcome] = []
     noted: set[str] = set()
     for request in requests:
         is_first = all(isinstance(each, Failure) for each in outcomes)
         with (progress or _silently)() as shown:
             told = _NotingOnce(shown, noted)
-            outcome = _attempt(request, store, held, resources, coactivation, told, dry_run=dry_run, is_first=is_first)
+            outcome = _attempt(
+                request, corpus, store, held, resources, coactivation, told, dry_run=dry_run, is_first=is_first
+            )
         outcomes.append(outcome)
         if tell is not None:
             tell(outcome)
@@ -190,6 +193,7 @@ def ingest_checkpoints(
 
 def _attempt(
     request: Request,
+    corpus: StoredCorpus,
     store: Store,
     held: HeldRuns,
     resources: Resources,
@@ -201,7 +205,6 @@ def _attempt(
 ) -> Outcome:
     """Measure one checkpoint, or say why not; until one has come through, what was asked for may be at fault."""
     started_at = datetime.datetime.now(datetime.UTC)
-    corpus = StoredCorpus(store, request.corpus)
     is_its_own_fault = True
     try:
         request = held.with_step(request)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,11 @@ class StoredCorpus:
         """Yield the target of each text in order, None where it has none."""
         for path in self._store.files("texts", job=corpus_job(self.name)):
             yield from parquet.read((path,), ("target",)).column("target").to_pylist()
+
+    @cached_property
+    def n_without_target(self) -> int:
+        """How many texts have no target; read when first asked for."""
+        return sum(not (target and target.strip()) for target in self.targets())
 
     def label_index(self, instance_id: NDArray[np.int64], text: NDArray[np.int64]) -> LabelIndex:
         """Lay the labels of some instances out in a given order.
