@@ -24,11 +24,12 @@ from .random_partition import RandomPartition
 from .stored_partition import StoredPartition, by_layer
 from .strata import permute_within, strata
 
-__all__ = ["Source", "stored_source", "weight_source"]
+__all__ = ["MATCHED_BINS", "Source", "deal_anew", "stored_source", "weight_source"]
 
 _Key = tuple[str, int]  # stack and layer
-# Quantile bins of norm and of firing rate, crossed, that a matched partition is dealt within.
-_MATCHED_BINS = 5
+
+MATCHED_BINS = 5
+"""Quantile bins of norm and of firing rate, crossed, that a matched partition is dealt within."""
 
 _SCORES = {
     "all": "ranking",
@@ -244,8 +245,7 @@ class _StoredRun:
 
         def divide(each: LayerNeurons, seed: int) -> Division:
             columns = members[each.stack, each.layer]
-            codes = strata(columns["input_norm"], columns["firing_rate"], n_bins=_MATCHED_BINS)
-            return Division(permute_within(columns["expert"], codes, np.random.default_rng(seed)))
+            return deal_anew(columns["expert"], columns["input_norm"], columns["firing_rate"], seed)
 
         layers = tuple(LayerNeurons(*key, members[key]["neuron"]) for key in chosen)
         return Source(
@@ -253,7 +253,7 @@ class _StoredRun:
             layers,
             divide,
             n_left_out=self._n_left_out(layers),
-            provenance={"matched": partition_id, "n_bins": _MATCHED_BINS},
+            provenance={"matched": partition_id, "n_bins": MATCHED_BINS},
         )
 
     def native(self) -> Source:
@@ -279,6 +279,22 @@ class _StoredRun:
         asked = self.settings.layers
         n_asked = sum(n for (_, layer), n in self.n_neurons.items() if asked is None or layer in asked)
         return n_asked - sum(len(each.neurons) for each in layers)
+
+
+def deal_anew(
+    experts: NDArray[np.integer], norm: NDArray[np.floating], firing_rate: NDArray[np.floating], seed: int
+) -> Division:
+    """Deal the experts of a layer anew among neurons of like input norm and firing rate.
+
+    Parameters
+    ----------
+    experts, norm, firing_rate
+        Of each neuron. [neurons]
+    seed
+        Seed of the permutation.
+    """
+    codes = strata(norm, firing_rate, n_bins=MATCHED_BINS)
+    return Division(permute_within(experts, codes, np.random.default_rng(seed)))
 
 
 def _chosen(n_neurons: Mapping[_Key, int], settings: PartitionSettings) -> dict[_Key, int]:

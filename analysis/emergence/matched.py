@@ -1,18 +1,12 @@
 """Groups of neurons as like each other as an expert's are, but dealt at random: the control of experts."""
 
-import numpy as np
-
 from ...queries.database import Database
 from ..partition_rows import Division, LayerNeurons, Origin
-from ..partition_sources import Source
+from ..partition_sources import MATCHED_BINS, Source, deal_anew
 from ..stored_partition import StoredPartition, by_layer
-from ..strata import permute_within, strata
 from .series import Series
 
 __all__ = ["matched_source"]
-
-# Quantile bins of norm and of firing rate, crossed: as of every matched partition.
-_N_BINS = 5
 
 
 def matched_source(database: Database, series: Series, like: StoredPartition) -> Source:
@@ -38,13 +32,11 @@ def matched_source(database: Database, series: Series, like: StoredPartition) ->
     def divide(each: LayerNeurons, seed: int) -> Division:
         columns = measured[each.stack, each.layer]
         norm, firing_rate = (columns[name][each.neurons] for name in ("input_norm", "firing_rate"))
-        experts = like.layers[each.stack, each.layer]["expert"]
-        codes = strata(norm, firing_rate, n_bins=_N_BINS)
-        return Division(permute_within(experts, codes, np.random.default_rng(seed)))
+        return deal_anew(like.layers[each.stack, each.layer]["expert"], norm, firing_rate, seed)
 
     return Source(
         Origin(series.model, last.revision, last.step, last.run_id),
         tuple(LayerNeurons(*key, columns["neuron"]) for key, columns in like.layers.items()),
         divide,
-        provenance={"matched": like.partition_id, "n_bins": _N_BINS},
+        provenance={"matched": like.partition_id, "n_bins": MATCHED_BINS},
     )
