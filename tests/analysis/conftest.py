@@ -8,6 +8,8 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from neuronlake.analysis.partition_settings import PartitionSettings
+from neuronlake.analysis.partitions import partition_model
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Source
 from neuronlake.ingest.job import ingest_model
@@ -88,5 +90,53 @@ def alignments() -> Callable[..., pl.DataFrame]:
     def read(store: Store, **keys: object) -> pl.DataFrame:
         rows = pl.read_parquet(list(store.files("alignments")))
         return rows.filter(**keys).sort(table("alignments").grain)
+
+    return read
+
+
+class RecordedProgress:
+    """Keeps what is reported, in order."""
+
+    def __init__(self):
+        self.seen = []
+
+    def phase(self, name, *, total, unit):
+        self.seen.append((name, total, unit))
+
+    def advance(self, amount):
+        self.seen.append(amount)
+
+    def note(self, text):
+        self.seen.append(text)
+
+
+@pytest.fixture
+def recorded_progress() -> RecordedProgress:
+    """Return progress that keeps what is reported in `seen`."""
+    return RecordedProgress()
+
+
+@pytest.fixture
+def partition(tiny_model):
+    """Return a function that partitions a stored tiny model; with method kmeans of weights, loading it."""
+
+    def run(store, kind="bert", *, revision=None, random_init=None, progress=None, **settings):
+        chosen = PartitionSettings(**{"n_experts": 4, **settings})
+        model = str(tiny_model(kind)) if chosen.reads_weights else f"tiny-{kind}"
+        return partition_model(
+            model, store=store.path, settings=chosen, revision=revision, random_init=random_init, progress=progress
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def labels() -> Callable[..., dict]:
+    """Return a function that reads the expert of each neuron of each layer of a partition, by its report."""
+
+    def read(store, read_rows, report):
+        rows = read_rows(store, "experts", job=report.partition_id)
+        layers = sorted({(row["stack"], row["layer"]) for row in rows})
+        return {key: [row["expert"] for row in rows if (row["stack"], row["layer"]) == key] for key in layers}
 
     return read

@@ -11,13 +11,9 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from neuronlake.analysis.balanced_kmeans import BalancedKMeans, unit_rows
+from neuronlake.analysis.balanced_kmeans import BalancedKMeans
 from neuronlake.analysis.layer_seed import layer_seed
 from neuronlake.analysis.lookup import find_partition
-from neuronlake.analysis.partition_rows import LayerNeurons, Origin
-from neuronlake.analysis.partition_settings import PartitionSettings
-from neuronlake.analysis.partitions import partition_model
-from neuronlake.analysis.stored_partition import StoredPartition
 from neuronlake.errors import AnalysisError, NeuronlakeError, UnknownNameError
 from neuronlake.queries.database import Database
 from neuronlake.schema.conformance import arrow_schema
@@ -25,20 +21,6 @@ from neuronlake.schema.tables import table
 
 # Neuron 0 to 63 of each layer, in four groups by the remainder of its index.
 BY_REMAINDER = "select stack, layer, neuron, cos(neuron % 4) as x, [sin(neuron % 4), neuron / 1e6] as y from neurons"
-
-
-@pytest.fixture
-def partition(tiny_model):
-    """Return a function that partitions a stored tiny model; with method kmeans of weights, loading it."""
-
-    def run(store, kind="bert", *, revision=None, random_init=None, progress=None, **settings):
-        chosen = PartitionSettings(**{"n_experts": 4, **settings})
-        model = str(tiny_model(kind)) if chosen.reads_weights else f"tiny-{kind}"
-        return partition_model(
-            model, store=store.path, settings=chosen, revision=revision, random_init=random_init, progress=progress
-        )
-
-    return run
 
 
 @pytest.fixture
@@ -67,13 +49,6 @@ def with_coactivations(stored):
         return store
 
     return make
-
-
-def labels(store, read_rows, report):
-    """Return the expert of each neuron of each layer."""
-    rows = read_rows(store, "experts", job=report.partition_id)
-    layers = sorted({(row["stack"], row["layer"]) for row in rows})
-    return {key: [row["expert"] for row in rows if (row["stack"], row["layer"]) == key] for key in layers}
 
 
 METHODS = {
@@ -124,7 +99,7 @@ def test_another_seed_is_another_partition(name, with_coactivations, partition):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_layer_has_the_same_experts_alone(name, with_coactivations, partition, read_rows):
+def test_a_layer_has_the_same_experts_alone(name, with_coactivations, partition, read_rows, labels):
     store = with_coactivations("positive")
     both, alone = (partition(store, layers=layers, **METHODS[name]) for layers in (None, (1,)))
     assert labels(store, read_rows, alone) == {("encoder", 1): labels(store, read_rows, both)["encoder", 1]}
@@ -136,7 +111,7 @@ def test_to_name_all_layers_is_to_name_none(stored, partition):
     assert (again.partition_id, again.is_new) == (first.partition_id, False)
 
 
-def test_kmeans_clusters_the_input_weights_of_each_layer(stored, partition, read_rows, tiny_model):
+def test_kmeans_clusters_the_input_weights_of_each_layer(stored, partition, read_rows, tiny_model, labels):
     from transformers import AutoModel
 
     store = stored("bert")
@@ -194,7 +169,7 @@ def test_kmeans_already_stored_is_not_clustered_again(stored, partition, monkeyp
 
 
 @pytest.mark.parametrize("name", ["query", "coactivation"])
-def test_planted_groups_are_recovered(name, with_coactivations, partition, read_rows):
+def test_planted_groups_are_recovered(name, with_coactivations, partition, read_rows, labels):
     store = with_coactivations("positive")
     report = partition(store, **METHODS[name])
     for found in labels(store, read_rows, report).values():
@@ -244,87 +219,8 @@ def test_rows_of_a_query_may_come_in_any_order(stored, partition, read_rows):
     assert again.partition_id == first.partition_id
 
 
-@pytest.mark.parametrize("name", ["kmeans", "query", "function"])
-def test_a_warm_start_goes_on_from_the_experts_of_a_partition(name, stored, partition, read_rows):
-    store = stored("bert")
-    cold = partition(store, **METHODS[name])
-    warm = partition(store, **METHODS[name], warm_start=cold.partition_id[:8])
-    # What has converged stays as it is, label by label.
-    assert labels(store, read_rows, warm) == labels(store, read_rows, cold)
-    assert warm.is_new
-    parameters = [
-        json.loads(read_rows(store, "partitions", job=each.partition_id)[0]["parameters"]) for each in (cold, warm)
-    ]
-    assert parameters[0].pop("n_starts") == 4  # a warm start is one
-    assert parameters[1] == {**parameters[0], "warm_start": cold.partition_id}
-    assert not partition(store, **METHODS[name], warm_start=cold.partition_id).is_new
-
-
-def test_a_warm_start_may_be_of_another_revision(stored, partition, read_rows, tiny_model):
-    from transformers import AutoModel
-
-    store = stored("bert")
-    other = partition(store, method="kmeans", random_init=5)
-    report = partition(store, method="kmeans", warm_start=other.partition_id)
-    assert (other.revision, report.revision) == ("random-5", "main")
-    blocks = AutoModel.from_pretrained(tiny_model("bert")).encoder.layer
-    start = labels(store, read_rows, other)
-    for layer, found in enumerate(labels(store, read_rows, report).values()):
-        rows = unit_rows(blocks[layer].intermediate.dense.weight.detach().numpy())
-        experts = np.array(start["encoder", layer])
-        centres = [rows[experts == expert].mean(axis=0) for expert in range(4)]
-        assert found == BalancedKMeans(4, init=centres).fit(rows).labels_.tolist()
-
-
-def test_a_layer_may_start_from_a_partition_of_all(stored, partition, read_rows):
-    store = stored("bert")
-    cold = partition(store, method="kmeans")
-    warm = partition(store, method="kmeans", layers=(1,), warm_start=cold.partition_id)
-    assert labels(store, read_rows, warm) == {("encoder", 1): labels(store, read_rows, cold)["encoder", 1]}
-
-
-@pytest.mark.parametrize(
-    ("start", "settings", "message"),
-    [
-        ({}, {"n_experts": 5}, "no start for 5 experts of encoder layer 0 of tiny-bert main: partition .* main has 4"),
-        (
-            {"layers": (1,)}, {},
-            "no start for encoder layer 0 of tiny-bert main: partition .* of main has the layers encoder 1",
-        ),
-        ({}, {"n_starts": 2}, "n_starts means nothing to a warm start, which is one"),
-        ({}, {"method": "random"}, "warm_start means nothing to method random; it is for kmeans, "),
-        ({}, {"warm_start": "x"}, "no partition 'x' in .*; available: [0-9a-f]{16} .tiny-bert, main, kmeans, 4"),
-    ],
-)  # fmt: skip
-def test_a_start_that_does_not_fit_is_refused_in_one_line(start, settings, message, stored, partition, read_rows):
-    store = stored("bert")
-    cold = partition(store, **{"method": "kmeans", "n_starts": 1, **start})
-    with pytest.raises(NeuronlakeError, match=message):
-        partition(store, **{"method": "kmeans", "warm_start": cold.partition_id, **settings})
-    assert len(read_rows(store, "partitions")) == 1
-
-
-def test_a_start_of_other_neurons_is_refused():
-    start = StoredPartition(
-        "p", "tiny", "step1", {("encoder", 0): {"neuron": np.arange(40), "expert": np.arange(40) % 4}}
-    )
-    layer = LayerNeurons("encoder", 0, np.arange(64, dtype=np.int32))
-    message = (
-        "no start for encoder layer 0 of tiny main: partition p of step1 places 40 neurons of this layer, of 64 to be"
-    )
-    with pytest.raises(AnalysisError, match=message):
-        start.check_start(Origin("tiny", "main", None), [layer], 4)
-
-
-def test_a_start_of_another_model_is_refused(stored, partition):
-    store = stored("bert")
-    other = partition(store, "llama", method="kmeans")
-    with pytest.raises(AnalysisError, match=r"partition .* is of tiny-llama, not of tiny-bert"):
-        partition(store, method="kmeans", warm_start=other.partition_id)
-
-
 @pytest.mark.parametrize("half", ["all", "a", "b"])
-def test_function_clusters_the_lifts_of_each_neuron(half, stored, partition, read_rows):
+def test_function_clusters_the_lifts_of_each_neuron(half, stored, partition, read_rows, labels):
     store = stored("bert")
     report = partition(store, method="function", half=half)
     column = {"all": "lift", "a": "lift_half_a", "b": "lift_half_b"}[half]
@@ -344,7 +240,7 @@ def test_function_clusters_the_lifts_of_each_neuron(half, stored, partition, rea
         assert len(database.sql(row["source_query"])) == 128
 
 
-def test_native_experts_are_the_models_own(stored, partition, read_rows):
+def test_native_experts_are_the_models_own(stored, partition, read_rows, labels):
     store = stored("olmoe")
     report = partition(store, "olmoe", method="native", n_experts=None)
     assert labels(store, read_rows, report) == {("decoder", layer): sorted([0, 1, 2, 3] * 64) for layer in range(2)}
@@ -365,7 +261,7 @@ def test_a_model_without_native_experts_is_refused(stored, partition):
         partition(stored("bert"), method="native", n_experts=None)
 
 
-def test_a_matched_partition_keeps_the_experts_of_each_stratum(stored, partition, read_rows):
+def test_a_matched_partition_keeps_the_experts_of_each_stratum(stored, partition, read_rows, labels):
     store = stored("bert")
     original = partition(store, method="kmeans")
     report = partition(store, method="random", matched=original.partition_id[:6], n_experts=None)
@@ -407,23 +303,9 @@ def test_the_report_is_one_line(stored, partition):
     assert re.fullmatch(pattern, line)
 
 
-def test_progress_counts_layers(stored, partition):
-    class Recorded:
-        def __init__(self):
-            self.seen = []
-
-        def phase(self, name, *, total, unit):
-            self.seen.append((name, total, unit))
-
-        def advance(self, amount):
-            self.seen.append(amount)
-
-        def note(self, text):
-            self.seen.append(text)
-
-    progress = Recorded()
-    partition(stored("bert"), method="random", progress=progress)
-    assert progress.seen == [("clustering", 2, "layers"), 1, 1]
+def test_progress_counts_layers(stored, partition, recorded_progress):
+    partition(stored("bert"), method="random", progress=recorded_progress)
+    assert recorded_progress.seen == [("clustering", 2, "layers"), 1, 1]
 
 
 def test_two_runs_of_a_model_must_be_told_apart(stored, partition, tiny_model, read_rows):
@@ -483,7 +365,7 @@ def test_what_cannot_be_partitioned_is_refused_in_one_line(arguments, kind, mess
     assert not store.files("experts")
 
 
-def test_a_query_of_one_layer_partitions_that_layer(stored, partition, read_rows):
+def test_a_query_of_one_layer_partitions_that_layer(stored, partition, read_rows, labels):
     store = stored("bert")
     report = partition(store, method="kmeans", query=f"{BY_REMAINDER} where layer = 1")
     assert list(labels(store, read_rows, report)) == [("encoder", 1)]

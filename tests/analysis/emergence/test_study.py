@@ -194,23 +194,9 @@ def test_two_cannot_make_one_study_at_once(series_store, study, monkeypatch):
         study(series_store)
 
 
-def test_progress_counts_partitions(series_store, study):
-    class Recorded:
-        def __init__(self):
-            self.seen = []
-
-        def phase(self, name, *, total, unit):
-            self.seen.append((name, total, unit))
-
-        def advance(self, amount):
-            self.seen.append(amount)
-
-        def note(self, text):
-            self.seen.append(text)
-
-    progress = Recorded()
-    study(series_store, n_random=2, progress=progress)
-    assert progress.seen == [("partitioning checkpoints", 18, "partitions"), *[1] * 18]
+def test_progress_counts_partitions(series_store, study, recorded_progress):
+    study(series_store, n_random=2, progress=recorded_progress)
+    assert recorded_progress.seen == [("partitioning checkpoints", 18, "partitions"), *[1] * 18]
 
 
 def test_experts_by_function_need_no_model_and_all_that_is_circular_is_said(series_store, study):
