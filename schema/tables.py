@@ -136,7 +136,7 @@ _ALL = (
             Column("ap_half_b", "float32", "ap on half b; NULL if the half lacks a class", nullable=True),
             Column("ap_complement_half_a", "float32", "ap_complement on half a; NULL likewise", nullable=True),
             Column("ap_complement_half_b", "float32", "ap_complement on half b; NULL likewise", nullable=True),
-            _measured("p_value", "float32", "permutation p of the average precision, both directions; at least 1e-6"),
+            _measured("p_value", "float32", "permutation p, both ways; takes instances as independent; at least 1e-6"),
         ),
     ),
     Table(

@@ -29,7 +29,7 @@
 --   held_out_lift: its lift on half b, in the direction chosen on half a
 --   p_value: the best function's, times the functions it is the best of (Bonferroni), at most 1; NULL if unknown
 --   q_value: share of false discoveries among the run's neurons with a p value up to this one; NULL likewise
---   is_significant: whether q_value is at most .05; NULL likewise
+--   is_significant: whether q_value is at most .05, instances taken as independent; NULL likewise
 with best_of_families as (
     select
         run_id,
