@@ -60,7 +60,7 @@ PERTURBATION_TABLES = (
             Column("n_permutations", "int64", "permutations behind p values"),
             Column("seed", "int64", "first seed; the seeds of the study follow it"),
             Column("n_cells", "int64", "cells: passes over the texts with one perturbation, the one without included"),
-            Column("n_cells_reused", "int64", "of these, taken from earlier studies in the store"),
+            Column("n_cells_reused", "int64", "of these, known from earlier studies or an attempt that was stopped"),
             Column("cell_s", "float64", "wall time of a cell, in seconds; NULL if all were reused", nullable=True),
             Column("device", "string", "device of the forward pass"),
             Column("neuronlake_version", "string", "version of neuronlake"),

@@ -22,7 +22,8 @@ from pathlib import Path
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _EVENTS = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
-_TIMES = {"started_at", "duration_s", "listed_at", "cell_s"}
+# What a job says of the attempt that ended it: times, and what was known before.
+_OF_THE_ATTEMPT = {"started_at", "duration_s", "listed_at", "cell_s", "n_cells_reused"}
 
 
 class Steps:
@@ -63,15 +64,15 @@ def run(arguments: list[str]) -> str:
 
 
 def contents(store: Path) -> dict[str, str]:
-    """Return a digest of every committed file, of tables with times without them."""
+    """Return a digest of every committed file, without what it says of the attempt."""
     import pyarrow.parquet as pq
 
     found = {}
     for path in sorted((store / "data").rglob("*.parquet")):
         data = path.read_bytes()
-        times = _TIMES & set(pq.read_schema(io.BytesIO(data)).names)
-        if times:
-            rows = pq.read_table(io.BytesIO(data)).drop_columns(sorted(times))
+        dropped = _OF_THE_ATTEMPT & set(pq.read_schema(io.BytesIO(data)).names)
+        if dropped:
+            rows = pq.read_table(io.BytesIO(data)).drop_columns(sorted(dropped))
             data = repr(rows.to_pylist()).encode()
         found[path.relative_to(store).as_posix()] = hashlib.sha256(data).hexdigest()
     return found
