@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["corpus"]
 
 
+_DESCRIPTION = click.option("--description", help="What it is.")
+_LICENCE = click.option("--licence", help="Its licence.")
+_ENCODING = click.option(
+    "--encoding", help="Encoding of the files.  [default: byte-order mark, else UTF-8, else cp1252]"
+)
+
+
 @click.group()
 def corpus() -> None:
     """Labelled corpora: add a file, build one from a known format, shuffle labels, look."""
@@ -31,10 +38,11 @@ def corpus() -> None:
 @corpus.command("add")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @click.option("--name", required=True, help="Name of the corpus in the store.")
-@click.option("--description", help="What it is.")
-@click.option("--licence", help="Its licence.")
+@_DESCRIPTION
+@_LICENCE
+@_ENCODING
 @store_option
-def corpus_add(file: str, name: str, description: str | None, licence: str | None) -> None:
+def corpus_add(file: str, name: str, description: str | None, licence: str | None, encoding: str | None) -> None:
     """Add a JSONL, CSV or Parquet FILE of labelled texts.
 
     One instance a row: text; optionally id, start, end, target, group; and labels.
@@ -43,7 +51,7 @@ def corpus_add(file: str, name: str, description: str | None, licence: str | Non
     """
     from ..ingest.corpora.tabular import read_table
 
-    _build(read_table(file, description=description, licence=licence), name)
+    _build(read_table(file, description=description, licence=licence, encoding=encoding), name)
 
 
 @corpus.group("build")
@@ -74,8 +82,6 @@ def _add_reader(reader: str, summary: str, *options: Command, path: click.ParamT
 _CAP = click.option("--cap", type=click.IntRange(min=1), help="Most texts or facts of each function, drawn at random.")
 _SEED = click.option("--seed", type=SEED_RANGE, default=0, show_default=True, help="Seed of what is chosen at random.")
 _FAMILY = click.option("--family", default="task", show_default=True, help="Family of the functions.")
-_DESCRIPTION = click.option("--description", help="What it is.")
-_LICENCE = click.option("--licence", help="Its licence.")
 _SENSES = click.Choice(["supersenses", "word-senses"])
 _EXISTING = click.Path(exists=True)
 
@@ -91,6 +97,7 @@ _add_reader(
     "T-REx in LAMA's form (knowledge).\n\nTrue facts against the same subject with another object of the relation.",
     _CAP,
     _SEED,
+    _ENCODING,
     path=_EXISTING,
 )
 _add_reader(
@@ -98,6 +105,7 @@ _add_reader(
     "CoNLL-U treebanks (grammar).\n\nPart of speech and relation of each word.",
     click.option("--min-count", type=click.IntRange(min=1), default=20, show_default=True, help="Skip rarer labels."),
     _LICENCE,
+    _ENCODING,
     path=_EXISTING,
 )
 _add_reader(
@@ -109,6 +117,7 @@ _add_reader(
     _SEED,
     _DESCRIPTION,
     _LICENCE,
+    _ENCODING,
     path=_EXISTING,
 )
 _add_reader(

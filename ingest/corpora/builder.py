@@ -28,7 +28,11 @@ __all__ = ["CorpusReport", "build_corpus"]
 _PART_ROWS = 122_880
 _PART_CHARACTERS = 32 * 2**20
 _PART_LABELS = 8 * _PART_ROWS
+# A small file may well lack one text; more than a few of a large one are a sign of a wrong column or format.
+_DEFECTS_FORGIVEN = 1
+_DEFECTS_SHARE = 0.01
 
+EMPTY = "empty text"
 DUPLICATE = "duplicate"
 CONTRADICTING = "duplicate with contradicting labels"
 MERGED = "duplicate with further labels, merged into the first"
@@ -77,27 +81,30 @@ def build_corpus(source: Source, name: str, *, store: str | os.PathLike[str]) ->
     Texts and instances are numbered in the order read. The same text (with the same target) is one row of
     ``texts`` however many instances it has. An instance that repeats an earlier one's text and span is dropped and
     counted; where negatives are explicit, what its labels add is merged into the earlier one. Half ``a`` or ``b``
-    is a hash of the split group, or of the text where there is none.
+    is a hash of the split group, or of the text where there is none. Empty texts are left out and counted.
 
     Parameters
     ----------
     source
         The corpus, read once.
     name
-        Its name in the store: letters, digits, ``-``, ``_`` and ``.``.
+        Its name in the store: at most 200 letters, digits, ``-``, ``_`` and ``.``.
     store
         The store's folder; made if it does not exist.
 
     Raises
     ------
     IngestError
-        If the source is empty, or holds an empty text, a span outside its text, a malformed label, one text in two
-        split groups, or a function of one class only; the store is unchanged.
+        If the source is empty, or holds a span outside its text, a malformed label, one text in two split groups,
+        or a function of one class only, or if of what it holds more than one and more than 1% is an empty text or
+        another defect (`Source.defects`); the store is unchanged.
     StoreError
         If the name already holds another corpus, or the store cannot be written.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise IngestError(f"corpus name {name!r}: use letters, digits, '-', '_' and '.' only")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
+        raise IngestError(
+            f"corpus name {_shown(name)}: use letters, digits, '-', '_' and '.' only, at most 200 of them"
+        )
     folder, job_name = Store(store), corpus_job(name)
     if folder.commit(job_name) is None:
         with folder.job(job_name, kind="corpus", resume=False) as job:
@@ -154,7 +161,7 @@ class _Reading:
             n_texts=len(self.groups),
             n_instances=len(self.instances),
             n_functions=functions.num_rows,
-            dropped=dict(sorted((self.source.dropped + self.dropped).items())),
+            dropped=dict(sorted((self.source.dropped + self.dropped + self.source.defects.counts).items())),
             is_new=is_new,
         )
         row = {
@@ -174,8 +181,10 @@ class _Reading:
         """Read all instances, writing texts and instances in parts."""
         source = self.source
         n_read = 0
-        for instance in source.instances:
-            n_read += 1
+        for n_read, instance in enumerate(source.instances, start=1):
+            if not instance.text.strip():
+                source.defects.add(EMPTY, str(source.position) or f"instance {n_read}")
+                continue
             try:
                 self._add(instance)
             except IngestError as error:
@@ -184,11 +193,25 @@ class _Reading:
                 self._flush("texts")
             if len(self.pending["instances"]) >= _PART_ROWS:
                 self._flush("instances")
-        if not n_read:
-            left_out = "; ".join(f"{count} left out: {reason}" for reason, count in sorted(source.dropped.items()))
-            raise IngestError(f"{source.origin}: no instances" + (f" ({left_out})" if left_out else ""))
+        self._check_defects(n_read)
         self._flush("texts")
         self._flush("instances")
+
+    def _check_defects(self, n_read: int) -> None:
+        """Refuse a source of which nothing is left, or too much left out as defective."""
+        source, defects = self.source, self.source.defects
+        if not self.instances:
+            left_out = sorted((source.dropped + defects.counts).items())
+            reasons = "; ".join(f"{count} left out: {reason}" for reason, count in left_out)
+            raise IngestError(f"{source.origin}: no instances" + (f" ({reasons})" if reasons else ""))
+        n_defects = defects.counts.total()
+        n_rows = n_read - defects.counts[EMPTY] + n_defects  # empty texts are read as others are
+        if n_defects > max(_DEFECTS_FORGIVEN, _DEFECTS_SHARE * n_rows):
+            reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(defects.counts.items()))
+            raise IngestError(
+                f"{source.origin}: {n_defects:,} of {n_rows:,} instances say nothing, more than "
+                f"{_DEFECTS_SHARE:.0%} ({reasons}); the first at {defects.first}"
+            )
 
     def _add(self, instance: Instance) -> None:
         _check_instance(instance)
@@ -266,8 +289,6 @@ class _Reading:
 
 def _check_instance(instance: Instance) -> None:
     text, start, end = instance.text, instance.start, instance.end
-    if not text.strip():
-        raise IngestError("the text is empty")
     for what in ("text", "target", "source_id", "split_group"):
         value = getattr(instance, what)
         if value is not None and not _is_unicode(value):

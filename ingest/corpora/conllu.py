@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...errors import IngestError, one_line
+from ...errors import IngestError
+from .files import lines, visible_files
 from .instance import Instance, Position, Source
 
 __all__ = ["read_conllu"]
@@ -41,7 +42,9 @@ class _Sentence:
     contraction_end: int = 0  # id of the last word of the contraction being read
 
 
-def read_conllu(path: str | os.PathLike[str], *, min_count: int = 20, licence: str | None = None) -> Source:
+def read_conllu(
+    path: str | os.PathLike[str], *, min_count: int = 20, licence: str | None = None, encoding: str | None = None
+) -> Source:
     """Return a treebank, about to be read as a stream.
 
     Each word is an instance with the functions ``grammar/upos.NOUN`` (universal part of speech) and
@@ -52,12 +55,14 @@ def read_conllu(path: str | os.PathLike[str], *, min_count: int = 20, licence: s
     Parameters
     ----------
     path
-        A ``.conllu`` file, or a folder of them.
+        A ``.conllu`` file (or ``.conllu.gz``), or a folder of ``*.conllu`` files.
     min_count
         Functions of fewer words are left out; the words stay, as negatives of the others. Above 1, the files are
         read twice.
     licence
         Licence of the treebank.
+    encoding
+        Encoding of the files; None to find it out (`read_text`).
 
     Raises
     ------
@@ -65,13 +70,13 @@ def read_conllu(path: str | os.PathLike[str], *, min_count: int = 20, licence: s
         Here, if there is no such file; while reading, with file and line, if one is not CoNLL-U.
     """
     path = Path(path)
-    files = [path] if path.is_file() else sorted(path.glob("*.conllu"))
+    dropped: Counter[str] = Counter()
+    files = [path] if path.is_file() else visible_files(path, "*.conllu", dropped)
     if not files:
         raise IngestError(f"{path}: neither a CoNLL-U file nor a folder of *.conllu files")
-    position = Position(unit="line")
-    dropped: Counter[str] = Counter()
+    position = Position()
     return Source(
-        instances=_instances(files, position, dropped, min_count=min_count),
+        instances=_instances(files, position, dropped, min_count=min_count, encoding=encoding),
         description=f"part of speech and syntactic relation of each word of {path.stem}",
         licence=licence,
         origin=f"conllu: {path.name}",
@@ -82,14 +87,14 @@ def read_conllu(path: str | os.PathLike[str], *, min_count: int = 20, licence: s
 
 
 def _instances(
-    files: Sequence[Path], position: Position, dropped: Counter[str], *, min_count: int
+    files: Sequence[Path], position: Position, dropped: Counter[str], *, min_count: int, encoding: str | None
 ) -> Iterator[Instance]:
     counts: Counter[str] = Counter()
     if min_count > 1:
-        for sentence in _sentences(files, position, Counter()):
+        for sentence in _sentences(files, position, Counter(), encoding):
             for _, word, _, _ in _located(sentence, Counter()):
                 counts.update(word.labels)
-    for sentence in _sentences(files, position, dropped):
+    for sentence in _sentences(files, position, dropped, encoding):
         for text, word, start, end in _located(sentence, dropped):
             labels = [label for label in word.labels if min_count <= 1 or counts[label] >= min_count]
             dropped[RARE] += len(word.labels) - len(labels)
@@ -120,24 +125,17 @@ def _located(sentence: _Sentence, dropped: Counter[str]) -> Iterator[tuple[str, 
             start += len(word.form)
 
 
-def _sentences(files: Sequence[Path], position: Position, dropped: Counter[str]) -> Iterator[_Sentence]:
+def _sentences(
+    files: Sequence[Path], position: Position, dropped: Counter[str], encoding: str | None
+) -> Iterator[_Sentence]:
     for file in files:
-        position.file, position.index = str(file), 0
         sentence = _Sentence()
-        try:
-            with file.open(encoding="utf-8") as lines:
-                for line in lines:
-                    position.index += 1
-                    line = line.rstrip("\n\r")
-                    if line:
-                        _read_line(line, sentence, position, dropped)
-                    elif sentence.tokens:
-                        yield sentence
-                        sentence = _Sentence()
-        except OSError as error:
-            raise IngestError(f"cannot read {file}: {error.strerror or error}") from error
-        except UnicodeDecodeError as error:
-            raise IngestError(f"{file}: not UTF-8: {one_line(error)}") from error
+        for line in lines(file, position, dropped, encoding=encoding):
+            if line.strip():
+                _read_line(line.rstrip("\r\n"), sentence, position, dropped)
+            elif sentence.tokens:
+                yield sentence
+                sentence = _Sentence()
         if sentence.tokens:
             yield sentence
 
@@ -159,14 +157,14 @@ def _read_line(line: str, sentence: _Sentence, position: Position, dropped: Coun
     first, dash, last = word_id.partition("-")
     if "." in word_id:
         dropped[EMPTY_NODE] += 1
-    elif not first.isdigit() or (dash and not last.isdigit()):
+    elif not first.isdecimal() or (dash and not last.isdecimal()):
         raise IngestError(f"{position}: the id of a word is a number, 1-2 or 1.1, not {word_id!r}")
     elif dash:
         sentence.tokens.append(_Token(form, is_followed_by_space, []))
         sentence.contraction_end = int(last)
     else:
-        labels = [f"grammar/upos.{part_of_speech}"] if part_of_speech != "_" else []
-        labels += [f"grammar/deprel.{relation.split(':')[0]}"] if relation != "_" else []
+        labels = [f"grammar/upos.{part_of_speech}"] if part_of_speech.strip("_ ") else []
+        labels += [f"grammar/deprel.{relation.split(':')[0]}"] if relation.strip("_ ") else []
         word = _Word(word_id, form, tuple(labels))
         if int(word_id) <= sentence.contraction_end:
             sentence.tokens[-1].words.append(word)

@@ -1,4 +1,4 @@
-"""Labelled folders of text files: ``FOLDER/<label>/*.txt``."""
+"""Labelled folders of text files: ``FOLDER/<label>/*.txt``, or files without a suffix."""
 
 import os
 from collections import Counter
@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...errors import IngestError
+from .files import read_text, visible_files
 from .instance import Instance, Position, Source
 from .sampling import capped
 
 __all__ = ["read_folders"]
 
 BEYOND_CAP = "file beyond the cap of its label"
-LATIN_1 = "file that is not UTF-8, read as Latin-1"
+OTHER = "file of another kind than the texts"
 CUT = "text cut to the longest length"
 
 
@@ -25,13 +26,15 @@ def read_folders(
     max_chars: int | None = None,
     description: str | None = None,
     licence: str | None = None,
+    encoding: str | None = None,
 ) -> Source:
     """Return a corpus of one text a file, labelled by folder, about to be read as a stream.
 
     Each label is a function of its own, as ``task/sport``, and the texts of all other labels are its negatives. Two
     labels in all are one function, the first in alphabetical order against the second, as ``task/ham-spam``.
 
-    A file is read as UTF-8, or as Latin-1 where it is not UTF-8 (one of BBC News' 2,225 is not), which is counted.
+    Texts are the files ``*.txt``; where there is none at all, the files without a suffix, as 20 Newsgroups has.
+    Hidden files and all others are left out and counted.
 
     Parameters
     ----------
@@ -47,6 +50,8 @@ def read_folders(
         Longest text, in characters; what is longer is cut at the last word that fits, and counted.
     description, licence
         What the corpus is, and its licence.
+    encoding
+        Encoding of the files; None to find out that of each (`read_text`; one of BBC News' 2,225 is not UTF-8).
 
     Raises
     ------
@@ -56,16 +61,27 @@ def read_folders(
     path = Path(path)
     if max_chars is not None and max_chars < 1:
         raise IngestError(f"max_chars must be at least 1, not {max_chars}")
-    files = sorted(file for file in path.glob("*/*.txt") if file.is_file())
+    dropped: Counter[str] = Counter()
+    visible = visible_files(path, "*/*", dropped)
+    suffix = ".txt" if any(file.suffix.lower() == ".txt" for file in visible) else ""
+    files = [file for file in visible if file.suffix.lower() == suffix]
+    if len(files) < len(visible):
+        dropped[OTHER] += len(visible) - len(files)
     labels = sorted({file.parent.name for file in files})
     if len(labels) < 2:
         found = f"found {labels[0]!r} only" if labels else "found none"
-        raise IngestError(f"{path}: at least two folders with *.txt files are needed, one a label; {found}")
+        raise IngestError(
+            f"{path}: at least two folders with *.txt files are needed, or files without a suffix, one folder a "
+            f"label; {found}"
+        )
     chosen = capped(files, cap, by=lambda file: file.parent.name, seed=seed)
-    dropped = Counter({BEYOND_CAP: len(files) - len(chosen)} if len(chosen) < len(files) else {})
+    if len(chosen) < len(files):
+        dropped[BEYOND_CAP] += len(files) - len(chosen)
     position = Position(str(path))
     return Source(
-        instances=_instances(chosen, position, dropped, labels=labels, family=family, max_chars=max_chars),
+        instances=_instances(
+            chosen, position, dropped, labels=labels, family=family, max_chars=max_chars, encoding=encoding
+        ),
         description=description or f"texts labelled {', '.join(labels[:6])}{', …' if len(labels) > 6 else ''}",
         licence=licence,
         origin=f"folders: {path.name}",
@@ -83,10 +99,11 @@ def _instances(
     labels: Sequence[str],
     family: str,
     max_chars: int | None,
+    encoding: str | None,
 ) -> Iterator[Instance]:
     for file in files:
         position.file = str(file)
-        text = _text(file, dropped).strip()
+        text = read_text(file, dropped, encoding=encoding).strip()
         if max_chars is not None and len(text) > max_chars:
             text = _cut(text, max_chars)
             dropped[CUT] += 1
@@ -97,18 +114,6 @@ def _instances(
         else:
             functions = {f"{family}/{label}": True}
         yield Instance(text, functions, source_id=f"{label}/{file.name}")
-
-
-def _text(file: Path, dropped: Counter[str]) -> str:
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise IngestError(f"cannot read {file}: {error.strerror or error}") from error
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        dropped[LATIN_1] += 1
-        return content.decode("latin-1")
 
 
 def _cut(text: str, max_chars: int) -> str:

@@ -5,11 +5,12 @@ import string
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import IngestError, UnknownNameError, one_line
 from .instance import Instance, Position, Source
 from .sampling import capped
+from .values import without_gap
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -156,7 +157,7 @@ def _pieces(template: str) -> list[_Piece]:
 
 def _classes(dataset: "Dataset", column: str, title: str) -> list[str | None]:
     """Return the class of every row, None where there is none."""
-    values = list(dataset[column])
+    values: list[Any] = [without_gap(each) for each in dataset[column]]
     wrong = next((each for each in values if each is not None and not isinstance(each, str | int)), None)
     if wrong is not None:
         raise IngestError(f"column {column!r} in {title} holds {type(wrong).__name__} values, not classes: {wrong!r}")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Instance", "Negatives", "Position", "Source"]
+__all__ = ["Defects", "Instance", "Negatives", "Position", "Source"]
 
 Negatives = Literal["rest", "explicit"]
 
@@ -64,6 +64,27 @@ class Position:
         return f"{self.file}, {self.unit} {self.index}" if self.index else self.file
 
 
+@dataclass(slots=True)
+class Defects:
+    """What of a source says nothing, such as an empty text: left out, counted by reason, and limited by the builder.
+
+    Parameters
+    ----------
+    counts
+        How often, by reason.
+    first
+        Place and reason of the first; empty if there is none.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: str = ""
+
+    def add(self, reason: str, place: object) -> None:
+        """Count one, found at a place such as a `Position`."""
+        self.counts[reason] += 1
+        self.first = self.first or f"{place}: {reason}"
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A labelled corpus about to be read.
@@ -81,12 +102,14 @@ class Source:
     negatives
         Whether instances without a label of a function count as its negatives.
     dropped
-        What the reader leaves out, counted by reason; it grows while `instances` is read.
+        What the reader leaves out by design, or alters, counted by reason; it grows while `instances` is read.
     descriptions
         ``"family/function"`` to one line of meaning, where there is more to say than the name; it may grow
         while `instances` is read.
     position
         Where reading stands.
+    defects
+        What the reader leaves out because it says nothing; it grows while `instances` is read.
     """
 
     instances: Iterable[Instance]
@@ -97,3 +120,4 @@ class Source:
     dropped: Counter[str] = field(default_factory=Counter)
     descriptions: Mapping[str, str] = field(default_factory=dict)
     position: Position = field(default_factory=Position)
+    defects: Defects = field(default_factory=Defects)

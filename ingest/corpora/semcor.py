@@ -13,6 +13,7 @@ from typing import Literal
 
 from ...errors import IngestError
 from .detokenize import join
+from .files import lines, visible_files
 from .instance import Instance, Position, Source
 
 __all__ = ["LEXNAMES", "SemcorLabels", "read_semcor"]
@@ -139,13 +140,13 @@ def read_semcor(
         Here, if there is no tagfile below `path`; while reading, with file and line, if one is not as it should be.
     """
     path = Path(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file() and file.parent.name == "tagfiles")
+    dropped: Counter[str] = Counter()
+    files = visible_files(path.parent if path.name == "tagfiles" else path, "**/tagfiles/*", dropped)
     if not files:
         raise IngestError(f"{path}: no SemCor here: no folder named tagfiles with files in it, such as brown1/tagfiles")
     if min_per_sense < 1:
         raise IngestError(f"min_per_sense must be at least 1, not {min_per_sense}")
     position = Position()
-    dropped: Counter[str] = Counter()
     descriptions: dict[str, str] = {}
     if labels == "supersenses":
         instances = _supersense_instances(files, position, dropped)
@@ -233,19 +234,12 @@ def _word_label(word: _Word, senses: tuple[_Sense, _Sense]) -> str:
 
 def _sentences(files: Sequence[Path], position: Position, dropped: Counter[str]) -> Iterator[_Sentence]:
     """Yield the sentences of all tagfiles; `position` stands at the last line of each."""
-    position.unit = "line"
     for file in files:
-        position.file, position.index = str(file), 0
         snum = ""
         tokens: list[tuple[str, _Tag | None]] = []
         n_words = 0
         word_indices: list[int] = []
-        try:
-            lines = file.read_text("latin-1").split("\n")
-        except OSError as error:
-            raise IngestError(f"cannot read {file}: {error.strerror or error}") from error
-        for line in lines:
-            position.index += 1
+        for line in lines(file, position, dropped, encoding="latin-1"):
             element, attributes, content = _parse(line, position)
             if element == "s":
                 snum, tokens, n_words, word_indices = attributes.get("snum", "?"), [], 0, []
@@ -294,7 +288,7 @@ def _tag(attributes: Mapping[str, str], position: Position, dropped: Counter[str
         dropped[SEVERAL_SENSES] += 1
     key, number = keys.split(";")[0], numbers.split(";")[0]
     fields = key.split(":")
-    is_known = len(fields) >= 3 and fields[0] in _PARTS_OF_SPEECH and fields[1].isdigit() and len(fields[1]) == 2
-    if not is_known or int(fields[1]) >= len(LEXNAMES) or not number.isdigit() or "lemma" not in attributes:
+    is_known = len(fields) >= 3 and fields[0] in _PARTS_OF_SPEECH and fields[1].isdecimal() and len(fields[1]) == 2
+    if not is_known or int(fields[1]) >= len(LEXNAMES) or not number.isdecimal() or "lemma" not in attributes:
         raise IngestError(f"{position}: not a sense: lemma={attributes.get('lemma')} wnsn={numbers} lexsn={keys}")
     return _Tag(attributes["lemma"], key, int(number), is_name="pn" in attributes)

@@ -8,17 +8,19 @@ Columns: ``text``; optionally ``id``, ``start`` and ``end`` (character span, hal
   function's evaluation (`explicit`);
 - one boolean column a function, named ``family/function``: NULL is outside (`explicit`).
 
-In a CSV file, ``labels`` is the list or mapping as JSON, or names separated by semicolons; booleans are
-``true``, ``false``, ``1`` or ``0``; an empty cell is NULL, in ``labels`` no label. Other columns are ignored.
+Booleans are true, false, 1 or 0, or such a number or word (also yes, no) as text; NaN is NULL. In a CSV file, cells
+are separated by commas, semicolons or tabs, as the header shows; ``labels`` is the list or mapping as JSON, a list as
+Python writes it, or names separated by semicolons; an empty cell is NULL, in ``labels`` no label. Other columns are
+ignored. An empty or NULL text is left out and counted, and so is a blank line.
 """
 
 import csv
-import gzip
-import json
+import itertools
 import os
+import reprlib
 import sys
-import zlib
-from collections.abc import Generator, Iterator, Mapping
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
@@ -27,7 +29,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import IngestError, one_line
+from .files import BLANK_LINE, json_objects, lines, parse_json
 from .instance import Instance, Position, Source
+from .values import boolean, is_null, whole_number
 
 __all__ = ["read_table"]
 
@@ -39,9 +43,16 @@ _FORMS: Mapping[_Form, str] = {
     "columns": "boolean columns named family/function",
 }
 _BATCH_ROWS = 4096
+_DELIMITERS = ",;\t"
 
 
-def read_table(path: str | os.PathLike[str], *, description: str | None = None, licence: str | None = None) -> Source:
+def read_table(
+    path: str | os.PathLike[str],
+    *,
+    description: str | None = None,
+    licence: str | None = None,
+    encoding: str | None = None,
+) -> Source:
     """Return the corpus in a JSONL, CSV or Parquet file, about to be read as a stream.
 
     Parameters
@@ -51,6 +62,8 @@ def read_table(path: str | os.PathLike[str], *, description: str | None = None, 
         ``.parquet``.
     description, licence
         What the corpus is, and its licence.
+    encoding
+        Encoding of a JSONL or CSV file; None to find it out (`read_text`).
 
     Raises
     ------
@@ -60,21 +73,23 @@ def read_table(path: str | os.PathLike[str], *, description: str | None = None, 
     """
     path = Path(path)
     position = Position()
-    with closing(_rows(path, position)) as rows:
+    with closing(_rows(path, position, Counter(), encoding)) as rows:
         form = _find_form(rows, position, path)
     position.index = 0
+    dropped: Counter[str] = Counter()
     return Source(
-        instances=_instances(path, position, form),
+        instances=_instances(_rows(path, position, dropped, encoding), position, form),
         description=description or f"labelled texts of {path.name}",
         licence=licence,
         origin=f"table: {path.name}",
         negatives="rest" if form == "list" else "explicit",
+        dropped=dropped,
         position=position,
     )
 
 
-def _instances(path: Path, position: Position, form: _Form) -> Iterator[Instance]:
-    for row in _rows(path, position):
+def _instances(rows: Iterator[_Row], position: Position, form: _Form) -> Iterator[Instance]:
+    for row in rows:
         try:
             instance = _instance(row, form)
         except IngestError as error:
@@ -95,9 +110,11 @@ def _find_form(rows: Iterator[_Row], position: Position, path: Path) -> _Form:
             return form
     if not columns:
         raise IngestError(f"{path}: no rows")
+    classes = next((name for name in ("label", "class", "category") if name in columns), None)
     raise IngestError(
         f"{path}: no labels: neither a column 'labels' with values nor a boolean column named family/function; "
-        f"columns: {', '.join(columns)}"
+        + (f"classes are read by 'corpus build huggingface FILE --label-column {classes}'; " if classes else "")
+        + f"columns: {', '.join(columns)}"
     )
 
 
@@ -120,31 +137,34 @@ def _parsed_labels(value: object) -> list[object] | Mapping[str, object] | None:
     if isinstance(value, str):
         stripped = value.strip()
         if stripped.startswith(("[", "{")):
+            # Python, and so pandas, writes a list of names in single quotes.
+            quoted = stripped if '"' in stripped else stripped.replace("'", '"')
             try:
-                parsed = json.loads(stripped)
-            except ValueError as error:
-                raise IngestError(f"column 'labels' is not valid JSON: {one_line(error)}") from error
+                parsed = parse_json(quoted)
+            except IngestError as error:
+                raise IngestError(
+                    f'column \'labels\' is {error}; a list is ["f/a", "f/b"], a mapping {{"f/a": true}}'
+                ) from error
         else:
             parsed = [name.strip() for name in stripped.split(";") if name.strip()] or None
-    if parsed is None or isinstance(parsed, list | dict):
+    if is_null(parsed):
+        return None
+    if isinstance(parsed, list | dict):
         return parsed
-    raise IngestError(f"column 'labels' is neither a list nor a mapping: {value!r}")
+    raise IngestError(f"column 'labels' is neither a list nor a mapping: {reprlib.repr(value)}")
 
 
 def _instance(row: _Row, form: _Form) -> Instance:
     if "text" not in row:
         raise IngestError(f"no column 'text'; columns: {', '.join(row)}")
-    text = _string(row, "text")
-    if text is None:
-        raise IngestError("column 'text' is NULL")
     return Instance(
-        text=text,
+        text=_string(row, "text") or "",
         labels=_labels(row, form),
-        start=_integer(row, "start"),
-        end=_integer(row, "end"),
+        start=_whole_number(row, "start"),
+        end=_whole_number(row, "end"),
         target=_string(row, "target"),
-        source_id=None if row.get("id") is None else str(row["id"]),
-        split_group=None if row.get("group") is None else str(row["group"]),
+        source_id=None if is_null(row.get("id")) else str(row["id"]),
+        split_group=None if is_null(row.get("group")) else str(row["group"]),
     )
 
 
@@ -159,115 +179,111 @@ def _labels(row: _Row, form: _Form) -> Mapping[str, bool]:
         return _booleans(labels)
     if labels is None:
         # Negative for every function, or forgotten? Only the writer knows.
-        if form == "list" and row.get("labels") is None:
+        if form == "list" and is_null(row.get("labels")):
             raise IngestError("column 'labels' is missing or NULL; an instance without labels has an empty list, []")
         return {}
     for label in labels:
         if not isinstance(label, str):
-            raise IngestError(f"a label in column 'labels' is not a string: {label!r}")
+            raise IngestError(f"a label in column 'labels' is not a string: {reprlib.repr(label)}")
     return dict.fromkeys(map(str, labels), True)
 
 
 def _booleans(values: Mapping[str, object]) -> dict[str, bool]:
+    found = {}
     for name, value in values.items():
-        if value is not None and not isinstance(value, bool):
-            raise IngestError(f"label {name!r} is not boolean: {value!r}")
-    return {name: bool(value) for name, value in values.items() if value is not None}
+        try:
+            is_positive = boolean(value)
+        except IngestError as error:
+            raise IngestError(f"label {name!r} is {error}") from error
+        if is_positive is not None:
+            found[name] = is_positive
+    return found
 
 
 def _string(row: _Row, name: str) -> str | None:
     value = row.get(name)
-    if value is None or isinstance(value, str):
+    if is_null(value):
+        return None
+    if isinstance(value, str):
         return value
-    raise IngestError(f"column {name!r} is not a string: {value!r}")
+    raise IngestError(f"column {name!r} is not a string: {reprlib.repr(value)}")
 
 
-def _integer(row: _Row, name: str) -> int | None:
-    value = row.get(name)
-    # pandas writes integers as floats where some are missing.
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-        return value
-    raise IngestError(f"column {name!r} is not a whole number: {value!r}")
+def _whole_number(row: _Row, name: str) -> int | None:
+    try:
+        return whole_number(row.get(name))
+    except IngestError as error:
+        raise IngestError(f"column {name!r} is {error}") from error
 
 
-def _rows(path: Path, position: Position) -> Generator[_Row]:
+def _rows(path: Path, position: Position, dropped: Counter[str], encoding: str | None) -> Generator[_Row]:
     """Return the rows of a file as a stream, moving `position` along."""
     position.file = str(path)
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    compressed = suffixes[-1:] == [".gz"]
-    suffix = (suffixes[:-1] if compressed else suffixes)[-1:]
+    is_compressed = suffixes[-1:] == [".gz"]
+    suffix = (suffixes[:-1] if is_compressed else suffixes)[-1:]
     if suffix in ([".jsonl"], [".ndjson"]):
-        return _jsonl_rows(path, position, compressed=compressed)
+        return json_objects(path, position, dropped, encoding=encoding)
     if suffix == [".csv"]:
-        return _csv_rows(path, position, compressed=compressed)
-    if suffix == [".parquet"] and not compressed:
+        return _csv_rows(path, position, dropped, encoding)
+    if suffix == [".parquet"] and not is_compressed:
+        if encoding:
+            raise IngestError(f"{path}: the text of a Parquet file is UTF-8; leave the encoding out")
         return _parquet_rows(path, position)
     raise IngestError(f"{path}: the suffix tells the format: .jsonl, .ndjson, .csv (each also with .gz) or .parquet")
 
 
-def _lines(path: Path, position: Position, *, compressed: bool) -> Iterator[str]:
-    """Yield the lines of a UTF-8 text file with their ends; a byte-order mark is skipped."""
-    position.unit = "line"
-    position.index = 0
-    try:
-        with gzip.open(path) if compressed else path.open("rb") as file:
-            for line in file:
-                position.index += 1
-                yield line.decode("utf-8-sig" if position.index == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise IngestError(f"{position}: not UTF-8: {one_line(error)}") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise IngestError(f"cannot read {path}: {getattr(error, 'strerror', None) or one_line(error)}") from error
-
-
-def _jsonl_rows(path: Path, position: Position, *, compressed: bool) -> Generator[_Row]:
-    for line in _lines(path, position, compressed=compressed):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise IngestError(f"{position}: not valid JSON: {one_line(error)}") from error
-        if not isinstance(row, dict):
-            raise IngestError(f'{position}: not a JSON object, such as {{"text": "…", "labels": []}}')
-        yield row
-
-
-def _csv_rows(path: Path, position: Position, *, compressed: bool) -> Generator[_Row]:
+def _csv_rows(path: Path, position: Position, dropped: Counter[str], encoding: str | None) -> Generator[_Row]:
     # The default limit, 128 KiB a cell, is less than a long document.
     csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(_lines(path, position, compressed=compressed), strict=True)
+    remaining = lines(path, position, dropped, encoding=encoding)
+    first = next((line for line in remaining if line.strip()), None)
+    if first is None:
+        return
+    delimiter = _delimiter(first, position)
+    # Where a space follows every delimiter of the header, it is no part of the cells.
+    is_spaced = all(name.startswith(" ") for name in first.split(delimiter)[1:] if name.strip())
+    reader = csv.reader(
+        itertools.chain([first], remaining), strict=True, delimiter=delimiter, skipinitialspace=is_spaced
+    )
     try:
-        header = next(reader, [])
-        for name in header:
-            if header.count(name) > 1:
-                raise IngestError(f"{position}: column {name!r} occurs twice")
+        header = [name.strip() for name in next(reader)]
+        while header and not header[-1]:
+            header.pop()
+        _check_distinct(header, position)
         for cells in reader:
-            if not cells:
+            if not any(map(str.strip, cells)):
+                dropped[BLANK_LINE] += 1
                 continue
-            if len(cells) != len(header):
+            # Spreadsheets write empty cells beyond the last column.
+            if len(cells) < len(header) or any(map(str.strip, cells[len(header) :])):
                 raise IngestError(f"{position}: {len(cells)} cells, the header has {len(header)}")
-            yield {name: _cell(name, cell) for name, cell in zip(header, cells, strict=True)}
+            yield {name: _cell(name, cell) for name, cell in zip(header, cells, strict=False) if name}
     except csv.Error as error:
         raise IngestError(f"{position}: not valid CSV: {one_line(error)}") from error
 
 
-def _cell(name: str, cell: str) -> object:
-    """Return what a cell of text stands for; left as it is if it is not of the column's type."""
-    if name in ("text", "labels"):
-        return cell
-    if not cell:
-        return None
-    if "/" in name:
-        return {"true": True, "1": True, "false": False, "0": False}.get(cell.strip().lower(), cell)
-    if name in ("start", "end"):
-        try:
-            return int(cell)
-        except ValueError:
-            return cell
-    return cell
+def _delimiter(header: str, position: Position) -> str:
+    """Return what separates the cells of a CSV file: that by which its header has a column ``text``."""
+    names = {
+        delimiter: [name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True))]
+        for delimiter in _DELIMITERS
+    }
+    fitting = [delimiter for delimiter in _DELIMITERS if "text" in names[delimiter]]
+    if len(fitting) > 1 and len(names[fitting[0]]) > 1:
+        raise IngestError(f"{position}: the cells are separated by {' or by '.join(map(repr, fitting))}; keep one")
+    return fitting[0] if fitting else max(_DELIMITERS, key=lambda delimiter: len(names[delimiter]))
+
+
+def _check_distinct(names: Sequence[str], place: object) -> None:
+    for name in names:
+        if name and names.count(name) > 1:
+            raise IngestError(f"{place}: column {name!r} occurs twice")
+
+
+def _cell(name: str, cell: str) -> str | None:
+    """Return a cell, None where it is empty; an empty text or list of labels is one all the same."""
+    return cell if cell or name in ("text", "labels") else None
 
 
 def _parquet_rows(path: Path, position: Position) -> Generator[_Row]:
@@ -277,6 +293,7 @@ def _parquet_rows(path: Path, position: Position) -> Generator[_Row]:
         file = pq.ParquetFile(path)
     with file:
         names = list(file.schema_arrow.names)
+        _check_distinct(names, path)
         known = {"text", "labels", "id", "start", "end", "target", "group"}
         wanted = [name for name in names if name in known or "/" in name]
         if "text" not in names:

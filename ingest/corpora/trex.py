@@ -1,15 +1,18 @@
 """T-REx facts in LAMA's form: a folder of ``P<number>.jsonl`` files, one Wikidata property each."""
 
-import json
+import itertools
 import os
 import re
+import reprlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ...errors import IngestError, one_line
+from ...errors import IngestError
 from .facts import Relation, fact_instances
-from .instance import Instance, Position, Source
+from .files import json_objects, visible_files
+from .instance import Defects, Instance, Position, Source
+from .values import is_null
 
 __all__ = ["RELATIONS", "read_trex"]
 
@@ -62,22 +65,32 @@ RELATIONS: Mapping[str, Relation] = {relation.name.split("-")[0]: relation for r
 """The relations that have a sentence, by Wikidata property."""
 
 NO_SENTENCE = "file of a relation without a sentence"
+NO_FACT = "fact without a subject or an object"
+SURFACE = "subject or object without a label, named as its sentence names it"
 
 
-def read_trex(path: str | os.PathLike[str], *, cap: int | None = None, seed: int = 0) -> Source:
+def read_trex(
+    path: str | os.PathLike[str], *, cap: int | None = None, seed: int = 0, encoding: str | None = None
+) -> Source:
     """Return the facts of a T-REx folder, about to be read: each true, and with a wrong object.
 
     One function a relation, such as ``knowledge/P36-capital``, with explicit negatives; texts about one subject share
     a half. See `fact_instances` for how wrong objects are drawn.
 
+    A fact is a line with ``sub_label`` and ``obj_label``, or ``sub_surface`` and ``obj_surface`` where a label is
+    missing (T-REx gives them with each sentence, in ``evidences``). A list of objects, as KAMEL has, is a fact each.
+    A fact without subject or object is left out and counted as a defect.
+
     Parameters
     ----------
     path
-        The folder, or one above it.
+        The folder, or one above it; files may be compressed (``.jsonl.gz``).
     cap
         How many facts of each relation to use, chosen at random; None for all.
     seed
         Seed of the choice and of the wrong objects.
+    encoding
+        Encoding of the files; None to find it out (`read_text`).
 
     Raises
     ------
@@ -86,17 +99,16 @@ def read_trex(path: str | os.PathLike[str], *, cap: int | None = None, seed: int
         as it should be.
     """
     path = Path(path)
-    files = sorted(
-        (file for file in path.rglob("P*.jsonl") if re.fullmatch(r"P\d+", file.stem)),
-        key=lambda file: (int(file.stem[1:]), file),
-    )
-    known = [file for file in files if file.stem in RELATIONS]
+    dropped: Counter[str] = Counter()
+    files = [file for file in visible_files(path, "**/P*", dropped) if re.fullmatch(r"P\d+\.jsonl(\.gz)?", file.name)]
+    files.sort(key=lambda file: (int(_property(file)[1:]), file))
+    known = [file for file in files if _property(file) in RELATIONS]
     if not known:
         raise IngestError(f"{path}: no T-REx facts here: no file such as P36.jsonl; relations: {', '.join(RELATIONS)}")
-    position = Position(unit="line")
-    dropped = Counter({NO_SENTENCE: len(files) - len(known)} if len(files) > len(known) else {})
+    position, defects = Position(), Defects()
+    dropped[NO_SENTENCE] += len(files) - len(known)
     return Source(
-        instances=_instances(known, position, dropped, cap=cap, seed=seed),
+        instances=_instances(known, position, dropped, defects, cap=cap, seed=seed, encoding=encoding),
         description="T-REx facts, true against the same subject with a wrong object",
         licence=None,
         origin=f"trex: {path.name}",
@@ -104,35 +116,68 @@ def read_trex(path: str | os.PathLike[str], *, cap: int | None = None, seed: int
         dropped=dropped,
         descriptions={relation.label: relation.template for relation in _RELATIONS},
         position=position,
+        defects=defects,
     )
 
 
+def _property(file: Path) -> str:
+    return file.name.split(".")[0]
+
+
 def _instances(
-    files: Sequence[Path], position: Position, dropped: Counter[str], *, cap: int | None, seed: int
+    files: Sequence[Path],
+    position: Position,
+    dropped: Counter[str],
+    defects: Defects,
+    *,
+    cap: int | None,
+    seed: int,
+    encoding: str | None,
 ) -> Iterator[Instance]:
-    for file in files:
-        facts = _facts(file, position)
+    for name, files_of_relation in itertools.groupby(files, _property):
+        facts = []
+        for file in files_of_relation:
+            facts += _facts(file, position, dropped, defects, encoding)
         position.index = 0
-        yield from fact_instances(RELATIONS[file.stem], facts, cap=cap, seed=seed, dropped=dropped)
+        yield from fact_instances(RELATIONS[name], facts, cap=cap, seed=seed, dropped=dropped)
 
 
-def _facts(file: Path, position: Position) -> list[tuple[str, str]]:
-    position.file = str(file)
-    facts = []
-    try:
-        with file.open("rb") as lines:
-            for position.index, line in enumerate(lines, start=1):
-                fact = json.loads(line)
-                if not isinstance(fact, dict):
-                    raise IngestError(f"{position}: not a JSON object")
-                for name in ("sub_label", "obj_label"):
-                    if not isinstance(fact.get(name), str) or not fact[name].strip():
-                        raise IngestError(f"{position}: no {name!r} with text in it; it holds: {', '.join(fact)}")
-                facts.append((fact["sub_label"].strip(), fact["obj_label"].strip()))
-    except OSError as error:
-        raise IngestError(f"cannot read {file}: {error.strerror or error}") from error
-    except ValueError as error:
-        if isinstance(error, IngestError):
-            raise
-        raise IngestError(f"{position}: not valid JSON: {one_line(error)}") from error
+def _facts(
+    file: Path, position: Position, dropped: Counter[str], defects: Defects, encoding: str | None
+) -> list[tuple[str, str]]:
+    facts: list[tuple[str, str]] = []
+    row: Mapping[str, object] = {}
+    for row in json_objects(file, position, dropped, encoding=encoding):
+        try:
+            subjects, objects = (_names(row, role, dropped) for role in ("sub", "obj"))
+        except IngestError as error:
+            raise IngestError(f"{position}: {error}") from error
+        if not (subjects and objects):
+            defects.add(NO_FACT, position)
+        facts += itertools.product(subjects, objects)
+    if row and not facts:
+        raise IngestError(
+            f"{file}: no fact has both 'sub_label' and 'obj_label'; the last line holds: {', '.join(row)}"
+        )
     return facts
+
+
+def _names(row: Mapping[str, object], role: str, dropped: Counter[str]) -> list[str]:
+    """Return the names of the subject (`role` ``sub``) or the objects (``obj``) of a fact; none if it lacks them."""
+    names = _texts(row, f"{role}_label")
+    if not names:
+        evidences = row.get("evidences")
+        sentences = [each for each in evidences if isinstance(each, dict)] if isinstance(evidences, list) else []
+        names = next(filter(None, (_texts(each, f"{role}_surface") for each in (row, *sentences))), [])
+        dropped[SURFACE] += bool(names)
+    return names
+
+
+def _texts(row: Mapping[str, object], key: str) -> list[str]:
+    """Return what a key holds, a text or a list of texts, without those that are empty or null."""
+    value = row.get(key)
+    values = value if isinstance(value, list) else [value]
+    for each in values:
+        if not (isinstance(each, str) or is_null(each)):
+            raise IngestError(f"{key!r} is neither a text nor a list of texts: {reprlib.repr(value)}")
+    return [each.strip() for each in values if isinstance(each, str) and each.strip()]

@@ -90,7 +90,7 @@ def test_a_corpus_that_is_not_there_is_named_beside_those_that_are(fails, made_s
     ("name", "content", "message"),
     [
         ("a.jsonl", '{"txt": "a", "labels": ["f/g"]}\n', "a.jsonl, line 1: no column 'text'; columns: txt, labels"),
-        ("a.jsonl", '{"text": "a", "labels": ["f/g"]}\n{"text": " ", "labels": []}\n', "line 2: the text is empty"),
+        ("a.jsonl", '{"text": "a", "labels": ["f/g"]}\n{"text": " ", "labels": []}\n' * 2, "a.jsonl, line 2: empty"),
         ("a.jsonl", '{"text": "a", "labels": ["f/g"]}\n{oops\n', "a.jsonl, line 2: not valid JSON"),
         ("a.jsonl", '{"text": "a", "labels": ["f"]}\n', "line 1: label 'f' is not of the form family/function"),
         ("a.jsonl", '{"text": "a"}\n', "a.jsonl: no labels"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from neuronlake.errors import IngestError, StoreError
 from neuronlake.ingest.corpora import builder
 from neuronlake.ingest.corpora.builder import build_corpus
-from neuronlake.ingest.corpora.instance import Instance, Position, Source
+from neuronlake.ingest.corpora.instance import Defects, Instance, Position, Source
 from neuronlake.schema.store import Store
 
 TWO = [
@@ -170,8 +170,6 @@ def test_explicit_duplicates_that_agree_are_merged(source, built, store, rows):
 @pytest.mark.parametrize(
     ("instance", "message"),
     [
-        (Instance("", {}), "instance 3: the text is empty"),
-        (Instance(" \n\t", {}), "instance 3: the text is empty"),
         (Instance("abc", {}, start=1, end=4), "instance 3: the span 1-4 is not inside the text of 3 characters"),
         (Instance("abc", {}, start=2, end=2), "instance 3: the span 2-2 is not inside"),
         (Instance("abc", {}, start=-1, end=2), "instance 3: the span -1-2 is not inside"),
@@ -197,11 +195,40 @@ def test_an_error_names_where_the_reader_stands(source, built):
     position = Position("mine.csv", unit="line")
 
     def instances():
-        for position.index, text in enumerate(("a", "b", " "), start=2):
-            yield Instance(text, {"f/a": text == "a"})
+        for position.index, label in enumerate(("f/a", "f/b", "f"), start=2):
+            yield Instance("a", {label: True})
 
-    with pytest.raises(IngestError, match=r"^mine.csv, line 4: the text is empty$"):
+    with pytest.raises(IngestError, match=r"^mine.csv, line 4: label 'f' is not of the form family/function"):
         built(source(instances(), position=position))
+
+
+def test_empty_texts_are_left_out_and_counted_up_to_one_in_a_hundred(source, built, store, rows):
+    texts = [f"text {index}" for index in range(198)]
+    report = built(source(Instance(text, {"f/first": text == "text 0"}) for text in ["", *texts, " \n\t"]))
+    assert (report.n_instances, report.dropped) == (198, {"empty text": 2})
+    assert rows(store, "texts")[0]["text"] == "text 0"
+
+
+def test_one_empty_text_is_forgiven_and_two_of_a_few_are_refused_with_the_first(source, tmp_path):
+    def report(*texts):
+        read = source(Instance(text, {"f/first": text == "one"}) for text in ("one", *texts, "two"))
+        return build_corpus(read, "test", store=tmp_path / "store")
+
+    assert report("").dropped == {"empty text": 1}
+    message = (
+        r"test: literals: 2 of 4 instances say nothing, more than 1% \(empty text: 2\); .* instance 2: empty text$"
+    )
+    with pytest.raises(IngestError, match=message):
+        report("", " ")
+
+
+def test_a_readers_own_defects_count_with_empty_texts(source, built):
+    defects = Defects()
+    defects.add("no subject", "mine.csv, line 2")
+    with pytest.raises(
+        IngestError, match=r"2 of 4 .*\(empty text: 1, no subject: 1\); the first at mine.csv, line 2: no"
+    ):
+        built(source([*TWO, Instance("", {})], defects=defects))
 
 
 def test_functions_of_one_class_are_refused_by_name(source, built, store):
@@ -223,7 +250,7 @@ def test_a_source_without_labels_is_refused(source, built):
         built(source([Instance("a", {}), Instance("b", {})]))
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a/b", "ümlaut", "a\n"])
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "ümlaut", "a\n", "a" * 300])
 def test_a_corpus_name_of_other_characters_is_refused(source, store, name):
     with pytest.raises(IngestError, match="use letters, digits"):
         build_corpus(source(TWO), name, store=store.path)

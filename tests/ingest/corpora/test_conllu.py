@@ -106,6 +106,7 @@ def test_a_folder_is_read_in_the_order_of_its_files(tmp_path):
     (tmp_path / "b.conllu").write_text(word("1", "second") + "\n")
     (tmp_path / "a.conllu").write_text(word("1", "first") + "\n")
     (tmp_path / "notes.txt").write_text("no treebank")
+    (tmp_path / "._a.conllu").write_bytes(b"\0\5\x16\7")
     assert [each.text for each in read_conllu(tmp_path, min_count=1).instances] == ["first", "second"]
 
 
@@ -115,6 +116,7 @@ def test_a_folder_is_read_in_the_order_of_its_files(tmp_path):
         ("1 a", r"mine.conllu, line 2: 1 columns, CoNLL-U has 10, separated by tabs$"),
         (word("one", "a"), r"mine.conllu, line 2: the id of a word is a number, 1-2 or 1.1, not 'one'$"),
         (word("1-b", "a"), r"mine.conllu, line 2: the id of a word is"),
+        (word("²", "a"), r"mine.conllu, line 2: the id of a word is"),
     ],
 )
 def test_a_malformed_line_is_refused_with_its_number(treebank, line, message):
@@ -122,10 +124,19 @@ def test_a_malformed_line_is_refused_with_its_number(treebank, line, message):
         list(read_conllu(treebank("# text = a", line), min_count=1).instances)
 
 
-def test_a_file_that_is_not_utf8_is_refused(tmp_path):
-    (tmp_path / "mine.conllu").write_bytes(b"# text = \xe9\n")
-    with pytest.raises(IngestError, match=r"mine.conllu: not UTF-8: .*0xe9"):
-        list(read_conllu(tmp_path).instances)
+@pytest.mark.parametrize(
+    ("mark", "blank", "end"),
+    [("\ufeff", "", "\n"), ("\ufeff", " ", "\r\n"), ("", "\t", "\r"), ("\ufeff", " \t", "\n")],
+)
+def test_a_byte_order_mark_blank_lines_of_spaces_and_any_line_ends_are_read(tmp_path, mark, blank, end):
+    lines = [word("1", "Hi", misc="SpaceAfter=No"), word("2", "!"), blank, "#text=Bye", word("1", "Bye"), blank]
+    (tmp_path / "mine.conllu").write_bytes((mark + end.join(lines)).encode())
+    assert [each.text for each in read_conllu(tmp_path, min_count=1).instances] == ["Hi!", "Hi!", "Bye"]
+
+
+def test_a_part_of_speech_left_empty_is_none(treebank):
+    source = read_conllu(treebank(word("1", "a", "", "")), min_count=1)
+    assert spans(source) == [("a",)]
 
 
 @pytest.mark.parametrize("name", [".", "absent.conllu"])

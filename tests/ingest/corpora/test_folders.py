@@ -42,7 +42,10 @@ def test_two_folders_are_one_function_and_its_complement(news):
     ]
     assert (source.negatives, source.origin, source.licence) == ("explicit", "folders: news", "CC0")
     assert source.description == "texts labelled sport, tech"
-    assert source.dropped == {"file that is not UTF-8, read as Latin-1": 1}
+    assert source.dropped == {
+        "file of another kind than the texts": 1,
+        "file that is not UTF-8, read as cp1252": 1,
+    }
 
 
 def test_a_cap_keeps_so_many_of_each_label_by_seed(news):
@@ -69,10 +72,34 @@ def test_a_long_text_is_cut_at_a_word_and_counted(tmp_path, max_chars, text):
     assert source.dropped == ({"text cut to the longest length": 2} if text != "one two\nthree" else {})
 
 
-def test_an_empty_file_is_refused_by_name(built, news):
-    (news / "tech" / "9.txt").write_text(" \n")
-    with pytest.raises(IngestError, match=r"news/tech/9.txt: the text is empty$"):
+def test_empty_files_are_counted_and_refused_by_name_where_they_are_many(built, news):
+    (news / "tech" / "8.txt").write_text(" \n")
+    assert built(read_folders(news)).dropped["empty text"] == 1
+    (news / "tech" / "9.txt").touch()
+    with pytest.raises(IngestError, match=r"2 of 7 instances .* the first at .*news/tech/8.txt: empty text$"):
         built(read_folders(news))
+
+
+def test_hidden_files_and_folders_of_the_system_are_no_texts(news):
+    junk = ["sport/._0.txt", "tech/.DS_Store", "tech/Thumbs.db", "tech/desktop.ini", "__MACOSX/0.txt", ".git/0.txt"]
+    for name in junk:
+        (news / name).parent.mkdir(exist_ok=True)
+        (news / name).write_bytes(b"\0\5\x16\7")
+    source = read_folders(news)
+    assert len(list(source.instances)) == 5
+    assert source.dropped["hidden file, such as .DS_Store"] == 6
+
+
+def test_files_without_a_suffix_are_read_where_no_file_has_one(tmp_path):
+    for label in ("rec.autos", "sci.space", "talk"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "10001").write_text(f"about {label}")
+    assert next(iter(read_folders(tmp_path).instances)) == Instance(
+        "about rec.autos", {"task/rec.autos": True}, source_id="rec.autos/10001"
+    )
+    (tmp_path / "talk" / "1.txt").write_text("one")
+    (tmp_path / "sci.space" / "1.TXT").write_text("two")
+    assert [each.text for each in read_folders(tmp_path).instances] == ["two", "one"]
 
 
 def test_one_folder_is_not_enough(tmp_path):
@@ -95,5 +122,5 @@ def test_bbc_news_is_read(built):
         pytest.skip("needs the extra demo")
     report = built(read_folders(f"{package.submodule_search_locations[0]}/bbcnews/data", max_chars=400))
     assert report.n_functions == 5
-    assert report.dropped["file that is not UTF-8, read as Latin-1"] == 1
+    assert report.dropped["file that is not UTF-8, read as cp1252"] == 1
     assert 2_225 - report.n_instances == sum(n for why, n in report.dropped.items() if why.startswith("duplicate"))
