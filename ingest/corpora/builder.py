@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import reprlib
 from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -299,7 +300,7 @@ def _check_instance(instance: Instance) -> None:
         )
     if start is not None and end is not None and not 0 <= start < end <= len(text):
         raise IngestError(
-            f"the span {start}-{end} is not inside the text of {len(text)} characters "
+            f"the span {reprlib.repr(start)}-{reprlib.repr(end)} is not inside the text of {len(text)} characters "
             f"(0 <= start < end <= length): {_shown(text)}"
         )
 

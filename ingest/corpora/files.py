@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import json
+import os
 import re
 import zlib
 from collections import Counter
@@ -22,7 +23,7 @@ CP1252 = "file that is not UTF-8, read as cp1252"
 BLANK_LINE = "blank line"
 
 # What operating systems leave in folders beside names that begin with a dot; in lower case.
-_HIDDEN_NAMES = frozenset(["__macosx", "desktop.ini", "thumbs.db", "@eadir", "$recycle.bin"])
+_HIDDEN_NAMES = frozenset(["__macosx", "desktop.ini", "thumbs.db", "@eadir", "$recycle.bin", "lost+found"])
 # UTF-32's mark begins as UTF-16's does.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -35,11 +36,28 @@ _CHUNK_BYTES = 2**20
 
 
 def visible_files(folder: Path, pattern: str, dropped: Counter[str]) -> list[Path]:
-    """Return the files below a folder that match a pattern, sorted; hidden ones are left out and counted."""
-    files = sorted(file for file in folder.glob(pattern) if file.is_file())
-    visible = [file for file in files if not any(map(_is_hidden, file.relative_to(folder).parts))]
-    if len(visible) < len(files):
-        dropped[HIDDEN] += len(files) - len(visible)
+    """Return the files below a folder that match a pattern, sorted; hidden ones are left out and counted.
+
+    Raises
+    ------
+    IngestError
+        If a folder may not be read, or a link leads nowhere.
+    """
+
+    def is_hidden(path: Path) -> bool:
+        names = path.relative_to(folder).parts
+        return any(name.startswith(".") or name.lower() in _HIDDEN_NAMES for name in names)
+
+    for below in folder.glob("**/"):
+        if not is_hidden(below) and not os.access(below, os.R_OK | os.X_OK):
+            raise IngestError(f"cannot read {below}: permission denied")
+    matching = sorted(path for path in folder.glob(pattern) if not path.is_dir())
+    visible = [path for path in matching if not is_hidden(path)]
+    for path in visible:
+        if not path.is_file():
+            raise IngestError(f"cannot read {path}: no file, or a link to none")
+    if len(visible) < len(matching):
+        dropped[HIDDEN] += len(matching) - len(visible)
     return visible
 
 
@@ -75,7 +93,8 @@ def lines(file: Path, position: Position, dropped: Counter[str], *, encoding: st
     position.file, position.unit, position.index = str(file), "line", 0
     with _opened(file, dropped, encoding) as text:
         for position.index, line in enumerate(text, start=1):
-            yield line
+            # Files put together keep the marks they began with.
+            yield line.removeprefix("\ufeff")
 
 
 def json_objects(
@@ -110,6 +129,8 @@ def parse_json(text: str) -> object:
         return json.loads(text, object_pairs_hook=_object)
     except RecursionError as error:
         raise IngestError("not valid JSON: nested too deeply") from error
+    except json.JSONDecodeError as error:
+        raise IngestError(f"not valid JSON: {error.msg} at character {error.pos + 1}") from error
     except ValueError as error:
         raise IngestError(f"not valid JSON: {one_line(error)}") from error
 
@@ -120,10 +141,6 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
         (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
         raise ValueError(f"key {name!r} occurs twice")
     return found
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _HIDDEN_NAMES
 
 
 @contextmanager

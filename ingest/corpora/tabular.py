@@ -250,7 +250,7 @@ def _csv_rows(path: Path, position: Position, dropped: Counter[str], encoding: s
         header = [name.strip() for name in next(reader)]
         while header and not header[-1]:
             header.pop()
-        _check_distinct(header, position)
+        _check_names(header, position)
         for cells in reader:
             if not any(map(str.strip, cells)):
                 dropped[BLANK_LINE] += 1
@@ -275,10 +275,12 @@ def _delimiter(header: str, position: Position) -> str:
     return fitting[0] if fitting else max(_DELIMITERS, key=lambda delimiter: len(names[delimiter]))
 
 
-def _check_distinct(names: Sequence[str], place: object) -> None:
+def _check_names(names: Sequence[str], place: object) -> None:
     for name in names:
         if name and names.count(name) > 1:
             raise IngestError(f"{place}: column {name!r} occurs twice")
+    if "text" not in names:
+        raise IngestError(f"{place}: no column 'text'; columns: {', '.join(names)}")
 
 
 def _cell(name: str, cell: str) -> str | None:
@@ -293,11 +295,9 @@ def _parquet_rows(path: Path, position: Position) -> Generator[_Row]:
         file = pq.ParquetFile(path)
     with file:
         names = list(file.schema_arrow.names)
-        _check_distinct(names, path)
+        _check_names(names, path)
         known = {"text", "labels", "id", "start", "end", "target", "group"}
         wanted = [name for name in names if name in known or "/" in name]
-        if "text" not in names:
-            raise IngestError(f"{path}: no column 'text'; columns: {', '.join(names)}")
         batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted)
         while True:
             with _parquet_errors(path):

@@ -1,13 +1,14 @@
 """Bytes to text as every reader does it: here through `read_text` and `lines`."""
 
 import gzip
+import os
 from collections import Counter
 
 import pytest
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest.corpora import files
-from neuronlake.ingest.corpora.files import lines, read_text
+from neuronlake.ingest.corpora.files import lines, read_text, visible_files
 from neuronlake.ingest.corpora.instance import Position
 
 
@@ -21,6 +22,21 @@ def read(tmp_path):
         return read_text(tmp_path / "mine.txt", dropped, **options), dropped
 
     return read
+
+
+def test_a_folder_that_may_not_be_read_is_not_an_empty_one(tmp_path, monkeypatch):
+    (tmp_path / "sport").mkdir()
+    (tmp_path / ".git").mkdir()
+    assert visible_files(tmp_path, "*/*", Counter()) == []
+    monkeypatch.setattr(os, "access", lambda path, mode: path == tmp_path)
+    with pytest.raises(IngestError, match=r"cannot read .*sport: permission denied$"):
+        visible_files(tmp_path, "*/*", Counter())
+
+
+def test_a_link_that_leads_nowhere_is_refused(tmp_path):
+    (tmp_path / "a.txt").symlink_to(tmp_path / "gone.txt")
+    with pytest.raises(IngestError, match=r"cannot read .*a.txt: no file, or a link to none$"):
+        visible_files(tmp_path, "*", Counter())
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])

@@ -232,6 +232,7 @@ def test_an_id_or_group_of_nan_is_none(jsonl):
         ",text,f/g\n0,one,1\n1,two,0\n",
         "text,f/g\rone,1\rtwo,0\r",
         "\ufefftext,f/g\r\none,1\r\ntwo,0\r\n",
+        "\ufeff\ufefftext,f/g\none,1\n\ufefftwo,0\n",
         "\n\ntext,f/g\none,1\n\ntwo,0\n",
     ],
 )
@@ -287,8 +288,8 @@ def test_an_encoding_of_parquet_is_refused(parquet):
         ),
         ("text,f/g,,\na,1,x,\n", r"mine.csv, line 2: 4 cells, the header has 2$"),
         ("a,text,b;text;f/g\n", r"mine.csv, line 1: the cells are separated by ',' or by ';'; keep one$"),
-        ("Text;label\na;b\n", r"no labels: .*; columns: Text, label$"),
-        ("word,f/g\na,true\n", r"mine.csv, line 2: no column 'text'; columns: word, f/g$"),
+        ("Text;label\na;b\n", r"mine.csv, line 1: no column 'text'; columns: Text, label$"),
+        ("word,f/g\na,true\n", r"mine.csv, line 1: no column 'text'; columns: word, f/g$"),
         ("", r"mine.csv: no rows$"),
     ],
 )
