@@ -157,6 +157,14 @@ def test_a_treebank_is_built_from_a_real_file(succeeds, tmp_path):
     assert built.startswith("corpus tree: 2 instances of 1 texts, 4 functions\n")
 
 
+def test_an_encoding_is_said_or_found_out(succeeds, fails):
+    Path("a.csv").write_bytes(b"text,f/g\ncaf\xe9,yes\nb,no\n")
+    assert "1  file that is not UTF-8, read as cp1252" in succeeds("corpus", "add", "a.csv", "--name", "found")
+    assert "read as" not in succeeds("corpus", "add", "a.csv", "--name", "said", "--encoding", "latin-1")
+    said = fails("corpus", "add", "a.csv", "--name", "other", "--encoding", "utf-8")
+    assert said == "a.csv, line 2: byte 0xe9 is not utf-8 (invalid continuation byte)"
+
+
 @pytest.mark.parametrize("kind", ["semcor", "trex", "conllu", "folders"])
 def test_a_folder_without_what_is_to_be_read_is_one_clear_line(fails, kind):
     Path("empty").mkdir()

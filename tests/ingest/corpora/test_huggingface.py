@@ -76,6 +76,14 @@ def test_a_row_has_a_label_of_every_pair_its_class_is_in(folder):
     ]
 
 
+def test_whole_numbers_beside_a_gap_are_classes(tmp_path):
+    path = tmp_path / "gap.csv"
+    path.write_text("text,label\na,1\nb,0\nc,\n")
+    source = read_huggingface(path)
+    assert [each.labels for each in source.instances] == [{"task/0-1": False}, {"task/0-1": True}]
+    assert +source.dropped == {"row without a class": 1}
+
+
 def test_classes_may_have_hyphens(tmp_path):
     path = tmp_path / "hyphens.csv"
     path.write_text("text,label\na,not-a-cat\nb,cat\n")

@@ -135,6 +135,14 @@ def test_a_folder_without_tagfiles_is_refused(tmp_path):
         read_semcor(tmp_path)
 
 
+def test_hidden_files_are_no_tagfiles(semcor):
+    path = semcor(sentence(1, tagged("play", "play", "1:04:05::")))
+    (path / "brown1" / "tagfiles" / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    source = read_semcor(path)
+    assert len(list(source.instances)) == 1
+    assert source.dropped == {"hidden file, such as .DS_Store": 1}
+
+
 def test_a_minimum_below_one_is_refused(semcor):
     with pytest.raises(IngestError, match=r"min_per_sense must be at least 1, not 0"):
         read_semcor(semcor(sentence(1)), labels="word-senses", min_per_sense=0)
