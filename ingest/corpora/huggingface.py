@@ -126,8 +126,9 @@ def _load(name: str | os.PathLike[str], *, split: str, config: str | None, revis
     is_file = path.is_file()
     if is_file and path.suffix not in _FILE_FORMATS:
         raise IngestError(f"{path}: the suffix tells the format: {', '.join(_FILE_FORMATS)}")
-    were_disabled = datasets.are_progress_bars_disabled()
+    were_disabled, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it logs as an error, it raises as well
     try:
         if is_file:
             return datasets.load_dataset(_FILE_FORMATS[path.suffix], data_files=str(path), split=split)
@@ -137,6 +138,7 @@ def _load(name: str | os.PathLike[str], *, split: str, config: str | None, revis
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise IngestError(f"cannot load {name}: {one_line(error)}") from error
     finally:
+        datasets.logging.set_verbosity(verbosity)
         if not were_disabled:
             datasets.enable_progress_bars()
 

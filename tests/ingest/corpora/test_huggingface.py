@@ -1,4 +1,5 @@
 import json
+import logging
 import sys
 
 import pytest
@@ -174,11 +175,13 @@ def test_a_file_of_another_suffix_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["absent", "damaged.parquet", "damaged.jsonl"])
-def test_what_cannot_be_loaded_is_refused_in_one_line(tmp_path, name):
+def test_what_cannot_be_loaded_is_refused_in_one_line(tmp_path, name, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("datasets"), "propagate", True)
     if name.startswith("damaged"):
         (tmp_path / name).write_text('{"text": "a", "label": 1}\n{"text"\n')
     with pytest.raises(IngestError, match=r"^cannot load .+: [^\n]+$"):
         read_huggingface(tmp_path / name)
+    assert not caplog.records
 
 
 def test_a_missing_package_is_named(monkeypatch, folder):
