@@ -4,7 +4,6 @@ Results go to standard output, progress and notes to standard error. Exit status
 expected failure, 2 for wrong usage. Commands import what they need, so that ``--help`` and ``sql`` are quick.
 """
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +13,19 @@ from .commands.corpus import corpus
 from .commands.emergence import emergence
 from .commands.experts import align, describe, partition
 from .commands.ingest import ingest
-from .commands.options import Group, chosen_store, open_database, print_rows, rows_options, store_option
+from .commands.options import (
+    Group,
+    chosen_store,
+    echo,
+    open_database,
+    print_rows,
+    query_text,
+    rows_options,
+    store_option,
+)
 from .commands.perturb import perturb
 from .commands.share import share
+from .errors import printable
 
 if TYPE_CHECKING:
     from .queries.output import Format
@@ -57,8 +66,7 @@ def run_sql(query: str, format_: "Format | None", output: Path | None) -> None:
 
     It can read files that it names too, and change nothing. '-' reads the query from standard input.
     """
-    text = sys.stdin.read() if query == "-" else query
-    print_rows(open_database().sql(text), format_, output)
+    print_rows(open_database().sql(query_text(query)), format_, output)
 
 
 @main.command()
@@ -93,7 +101,7 @@ def views(name: str | None, as_sql: bool, format_: "Format | None", output: Path
 
         if name or format_ or output:
             raise click.UsageError("--sql prints the script of all views; it takes no NAME, --format or -o")
-        click.echo(views_sql(Store(chosen_store())))
+        echo(views_sql(Store(chosen_store())))
         return
     database = open_database()
     print_rows(database.describe_columns(name) if name else database.describe_views(), format_, output)
@@ -111,9 +119,7 @@ def materialize(names: tuple[str, ...]) -> None:
 
     for each in keep(open_database(), names or ("specialization",)):
         status = "kept" if each.is_new else "is current"
-        click.echo(
-            f"{each.view} {status}: {each.path.relative_to(chosen_store().absolute())}, {each.size_bytes:,} bytes"
-        )
+        echo(f"{each.view} {status}: {each.path.relative_to(chosen_store().absolute())}, {each.size_bytes:,} bytes")
 
 
 @main.command()
@@ -126,9 +132,9 @@ def check() -> None:
     store.require()
     problems = store.check()
     for problem in problems:
-        click.echo(f"{problem.path}: {problem.what}")
+        echo(printable(f"{problem.path}: {problem.what}"))
     n_files = sum(len(commit.files) for commit in store.commits())
-    click.echo(f"{n_files} committed files, {len(problems)} problems", err=True)
+    echo(f"{n_files} committed files, {len(problems)} problems", err=True)
     if problems:
         raise click.exceptions.Exit(1)
 

@@ -13,9 +13,13 @@
 
 Every message says what, where, and what is available. Third-party exceptions are wrapped once, at the
 border where they enter, and chained (``raise ... from error``), so that a traceback keeps the cause.
+
+What is printed may come from a store that somebody else made: `printable` is what every text passes on its way to a
+terminal.
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
 __all__ = [
@@ -27,11 +31,15 @@ __all__ = [
     "StoreError",
     "UnknownNameError",
     "one_line",
+    "printable",
 ]
 
 
 class NeuronlakeError(Exception):
-    """Base of every error neuronlake raises on purpose; its message is one line."""
+    """Base of every error neuronlake raises on purpose; its message is one line, and safe to print."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class SchemaError(NeuronlakeError, ValueError):
@@ -109,3 +117,30 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     if lines and isinstance(error, _TERSE_ERRORS):
         text = f"{type(error).__name__}: {text}"
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+# What moves the cursor, gives the terminal orders, turns letters round or breaks a line: control characters (C0 with
+# ESC, DEL, C1), marks of direction, separators of lines; and lone surrogates, which no stream takes.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""Return a text as it can be shown on one line of a terminal: control characters as escapes such as ``\x1b``.
+
+    JSON stays the same JSON.
+
+    Parameters
+    ----------
+    text
+        The text, from anywhere.
+    keep
+        Control characters to leave as they are: ``"\n"`` for a text of several lines of our own.
+    """
+
+    def escaped(found: "re.Match[str]") -> str:
+        character = found[0]
+        if character in keep:
+            return character
+        return repr(character)[1:-1] if character < " " else f"\\u{ord(character):04x}"
+
+    return _UNPRINTABLE.sub(escaped, text)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ..errors import AnalysisError
+from ..errors import AnalysisError, printable
 from ..queries.database import Database
 from .lookup import find_partition, find_run
 
@@ -68,23 +68,30 @@ def describe_neuron(
             f"output norm {row['output_norm']:.3g}"
         )
     lines += ["", *_aligned(["function", "ap", "prevalence", "lift", "direction", "p"], map(_score_cells, scores))]
-    texts = database.sql(
-        """
-        select
-            'largest' as label,
-            top_instances.value as value,
-            texts.text,
-            instances.start_char,
-            instances.end_char,
-        from top_instances
-        inner join instances using (corpus, instance_id)
-        inner join texts using (corpus, text_id)
-        where top_instances.run_id = ? and stack = ? and layer = ? and neuron = ?
-        order by rank
-        """,
-        place,
+    best = scores[0]
+    texts = list(
+        database.sql(
+            f"""
+            select
+                coalesce(is_positive, false) as is_positive,
+                top_instances.value as value,
+                texts.text,
+                instances.start_char,
+                instances.end_char,
+            from top_instances
+            inner join instances using (corpus, instance_id)
+            inner join texts using (corpus, text_id)
+            left join (select * from labels where family = ? and function = ?) using (corpus, instance_id)
+            where top_instances.run_id = ? and stack = ? and layer = ? and neuron = ?
+            qualify row_number() over (partition by coalesce(is_positive, false) order by rank) <= {_N_TEXTS}
+            order by rank
+            """,
+            [best["family"], best["function"], *place],
+        )
     )
-    lines += _text_lines("texts that activate it most", [(f"{row['value']:.3g}", row) for row in texts])
+    for is_positive, of in ((True, "of"), (False, "not of")):
+        shown = [(f"{row['value']:.3g}", row) for row in texts if row["is_positive"] == is_positive]
+        lines += _text_lines(f"texts that activate it most, {of} {_name(best)}", shown)
     experts = database.sql(
         """
         select
@@ -106,7 +113,7 @@ def describe_neuron(
             f"  expert {row['expert']} of {row['n_experts']}, partition {row['partition_id']} ({row['method']})"
             for row in experts
         ]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def describe_expert(
@@ -199,7 +206,7 @@ def describe_expert(
     lines += _text_lines(
         "texts that most of its neurons have among their top", [(f"{row['n']} neurons", row) for row in texts]
     )
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _run_line(run: Row) -> str:

@@ -44,6 +44,7 @@ def main():
     }
     found = {name: [] for name in commands}
     with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "neuronlake-store").mkdir()
         for command in commands.values():
             measure(command, folder)  # compiles, and fills the page cache
         for _ in range(arguments.rounds):

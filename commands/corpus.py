@@ -10,6 +10,7 @@ from .options import (
     SEED_RANGE,
     Command,
     chosen_store,
+    echo,
     open_database,
     print_rows,
     rows_options,
@@ -183,7 +184,7 @@ def corpus_show(name: str, format_: "Format | None", output: Path | None) -> Non
         known = [str(row["corpus"]) for row in database.sql("select corpus from corpora")]
         raise UnknownNameError("corpus", name, known, where=chosen_store())
     for key, value in found[0].items():
-        click.echo(f"{key}: {'unknown' if value is None else value}", err=True)
+        echo(f"{key}: {'unknown' if value is None else value}", err=True)
     query = "select * exclude (corpus) from functions where corpus = $name order by family, function"
     print_rows(database.sql(query, {"name": name}), format_, output)
 
@@ -191,4 +192,4 @@ def corpus_show(name: str, format_: "Format | None", output: Path | None) -> Non
 def _build(source: "Source", name: str) -> None:
     from ..ingest.corpora.builder import build_corpus
 
-    click.echo(build_corpus(source, name, store=chosen_store()).describe())
+    echo(build_corpus(source, name, store=chosen_store()).describe())

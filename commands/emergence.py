@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from .ingest import parse_layers
-from .options import SEED_RANGE, chosen_store, open_database, print_rows, store_option
+from .options import SEED_RANGE, chosen_store, echo, open_database, print_rows, store_option
 
 __all__ = ["emergence"]
 
@@ -72,8 +72,8 @@ def emergence(
         report = study_emergence(
             model, store=chosen_store(), settings=settings, corpus=corpus, run=run, name=name, progress=progress
         )
-    click.echo(report.describe())
+    echo(report.describe())
     with open_database() as database:
         for section in summarise(database, report, thresholds=[float(each) for each in thresholds]):
-            click.echo("\n" + textwrap.fill(section.title, _WIDTH))
+            echo("\n" + textwrap.fill(section.title, _WIDTH))
             print_rows(database.sql(section.query, section.parameters), None, None)

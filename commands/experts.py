@@ -1,12 +1,11 @@
 """Neurons into experts, and what experts do: ``neuronlake partition``, ``align`` and ``describe``."""
 
-import sys
 from typing import Any
 
 import click
 
 from .ingest import parse_layers
-from .options import SEED_RANGE, chosen_store, open_database, store_option
+from .options import SEED_RANGE, chosen_store, echo, open_database, query_text, store_option
 
 __all__ = ["align", "describe", "partition"]
 
@@ -72,11 +71,11 @@ def partition(
     from ..analysis.partitions import partition_model
     from ..ingest.progress import show_progress
 
-    settings = PartitionSettings(query=sys.stdin.read() if query == "-" else query, **options)
+    settings = PartitionSettings(query=query and query_text(query), **options)
     arguments: dict[str, Any] = {"revision": revision, "random_init": random_init, "name": name}
     with show_progress() as progress:
         report = partition_model(model, store=chosen_store(), settings=settings, progress=progress, **arguments)
-    click.echo(report.describe())
+    echo(report.describe())
 
 
 @click.command()
@@ -104,7 +103,7 @@ def align(partition_id: str, **options: Any) -> None:  # noqa: ANN401
     with show_progress() as progress:
         reports = align_partition(partition_id, store=chosen_store(), progress=progress, **options)
     for report in reports:
-        click.echo(report.describe())
+        echo(report.describe())
 
 
 @click.group()
@@ -123,7 +122,7 @@ def describe_expert_command(partition_id: str, **options: Any) -> None:  # noqa:
     """What an expert of PARTITION is functional for, its neurons and their texts."""
     from ..analysis.describe import describe_expert
 
-    click.echo(describe_expert(open_database(), partition_id, **options))
+    echo(describe_expert(open_database(), partition_id, **options))
 
 
 @describe.command("neuron")
@@ -138,4 +137,4 @@ def describe_neuron_command(model: str, **options: Any) -> None:  # noqa: ANN401
     """What a neuron of MODEL detects, the texts that activate it, and the experts it is in."""
     from ..analysis.describe import describe_neuron
 
-    click.echo(describe_neuron(open_database(), model, **options))
+    echo(describe_neuron(open_database(), model, **options))

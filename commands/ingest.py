@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from .options import SEED_RANGE, chosen_store, store_option
+from .options import SEED_RANGE, chosen_store, echo, store_option
 
 __all__ = ["ingest", "parse_layers"]
 
@@ -129,7 +129,7 @@ def ingest(
         raise click.UsageError("--revisions and --steps choose revisions; they take no --revision or --random-init")
 
     def tell(outcome: Outcome) -> None:
-        click.echo(outcome.describe(), err=isinstance(outcome, Failure))
+        echo(outcome.describe(), err=isinstance(outcome, Failure))
 
     resources = Resources(**{key: options.pop(key) for key in ("device", "batch_tokens", "memory_bytes")})
     settings = Settings(**options)
@@ -156,11 +156,11 @@ def ingest(
         revision, seed = wanted[0] if wanted else (None, None)
         if dry_run:
             plan = plan_ingest(model, revision=revision, random_init=seed, **whole, progress=LineProgress())
-            click.echo(plan.describe())
+            echo(plan.describe())
         else:
             with show_progress() as progress:
                 done = ingest_model(model, revision=revision, random_init=seed, **whole, progress=progress)
-            click.echo(done.describe())
+            echo(done.describe())
         return
     if report.failures:
         raise click.ClickException(report.describe())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import NeuronlakeError
+from ..errors import NeuronlakeError, printable
 
 if TYPE_CHECKING:
     from ..queries.database import Database
@@ -20,8 +20,10 @@ __all__ = [
     "Command",
     "Group",
     "chosen_store",
+    "echo",
     "open_database",
     "print_rows",
+    "query_text",
     "rows_options",
     "store_option",
 ]
@@ -81,6 +83,16 @@ def rows_options(command: Command) -> Command:
     return command
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Print lines of ours to standard output, or to standard error; what of a store is in them, escaped."""
+    click.echo(printable(text, keep="\n"), err=err)
+
+
+def query_text(query: str) -> str:
+    """Return a query, which ``-`` reads from standard input; what is not UTF-8 in it is refused as SQL."""
+    return sys.stdin.buffer.read().decode(errors="surrogateescape") if query == "-" else query
+
+
 def open_database() -> "Database":
     """Return the database over the chosen store."""
     from ..queries.database import Database
@@ -95,4 +107,4 @@ def print_rows(result: "Result", format_: "Format | None", output: Path | None) 
     if output is None:
         write(result, sys.stdout, format=format_ or "table")
     else:
-        save(result, output, format=format_)
+        save(result, output, format=format_, store=chosen_store())

@@ -1,12 +1,11 @@
 """Damage to neurons and what it does: ``neuronlake perturb``."""
 
-import sys
 from typing import Any
 
 import click
 
 from .ingest import parse_layers
-from .options import SEED_RANGE, chosen_store, open_database, print_rows, store_option
+from .options import SEED_RANGE, chosen_store, echo, open_database, print_rows, query_text, store_option
 
 __all__ = ["perturb"]
 
@@ -97,14 +96,14 @@ def perturb(
     names = ("run", "corpus", "revision", "random_init", "name", "device")
     arguments: dict[str, Any] = {name: options.pop(name) for name in names}
     settings = PerturbationSettings(
-        query=sys.stdin.read() if query == "-" else query, doses=doses or None, controls=controls or None, **options
+        query=query and query_text(query), doses=doses or None, controls=controls or None, **options
     )
     arguments |= {"store": chosen_store(), "settings": settings}
     if dry_run:
-        click.echo(plan_perturbation(model, **arguments, progress=LineProgress()).describe())
+        echo(plan_perturbation(model, **arguments, progress=LineProgress()).describe())
         return
     with show_progress() as progress:
         report = study_perturbation(model, **arguments, progress=progress)
-    click.echo(report.describe())
+    echo(report.describe())
     with open_database() as database:
         print_rows(database.sql(_SUMMARY, {"study": report.perturbation_id}), None, None)

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from .options import chosen_store, store_option
+from .options import chosen_store, echo, store_option
 
 __all__ = ["share"]
 
@@ -32,4 +32,4 @@ def share_import(file: str, **options: Any) -> None:  # noqa: ANN401
     """
     from ..analysis.published import import_scores
 
-    click.echo(import_scores(file, store=chosen_store(), **options).describe())
+    echo(import_scores(file, store=chosen_store(), **options).describe())

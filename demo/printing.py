@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ..errors import printable
 from .findings import Findings
 from .run import MODEL, DemoRun
 
@@ -76,7 +77,7 @@ def _neurons(findings: Findings) -> Table:
     for row in findings.neurons:
         texts = row["top_texts"]
         assert isinstance(texts, list)
-        shown = [textwrap.shorten(text, 60, placeholder="…") for text in texts]
+        shown = [printable(textwrap.shorten(text, 60, placeholder="…")) for text in texts]
         sign = "" if row["direction"] == "positive" else "not "
         table.add_row(
             f"layer {row['layer']}\nneuron {row['neuron']}",

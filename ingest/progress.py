@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from ..errors import printable
+
 __all__ = ["LineProgress", "Progress", "SilentProgress", "TerminalProgress", "show_progress"]
 
 _LINE_EVERY_S = 30.0
@@ -65,7 +67,7 @@ class LineProgress:
 
     def note(self, text: str) -> None:
         """Print one line."""
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 class TerminalProgress:
@@ -83,7 +85,7 @@ class TerminalProgress:
                 return Text(f"{speed:,.0f} {task.fields['unit']}/s", style="cyan")
 
         self.bar = Progress(
-            TextColumn("{task.description:>9}"),
+            TextColumn("{task.description:>9}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%"),
             Rate(),
@@ -94,7 +96,7 @@ class TerminalProgress:
 
     def phase(self, name: str, *, total: int, unit: str) -> None:
         """Start a bar."""
-        self._task = self.bar.add_task(name, total=total, unit=unit)
+        self._task = self.bar.add_task(printable(name), total=total, unit=unit)
 
     def advance(self, amount: int) -> None:
         """Move the bar."""
@@ -103,7 +105,7 @@ class TerminalProgress:
 
     def note(self, text: str) -> None:
         """Print one line above the bar."""
-        self.bar.console.print(text, highlight=False, markup=False)
+        self.bar.console.print(printable(text), highlight=False, markup=False)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ COMMANDS: Mapping[str, str] = {
     ".tables": "list the tables",
     ".views": "list the views and what they answer",
     ".schema": "NAME: the columns of a table or view",
+    ".refresh": "read what was committed and kept meanwhile",
     ".help": "this list",
     ".quit": "leave",
 }

@@ -1,35 +1,35 @@
 """SQL over a store: an in-memory DuckDB whose views read the committed Parquet files."""
 
-import json
+import errno
 import os
 import re
+import resource
 import threading
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from ..errors import QueryError, StoreError, UnknownNameError, one_line
 from ..schema.identity import file_sha256
 from ..schema.store import CommittedFile, Store
-from ..schema.table import Table
 from ..schema.tables import TABLES
-from . import catalog, materialize, quoting, readonly
-from .result import Result
+from . import cache, catalog, definitions, parse_tree, quoting, readonly
+from .result import Result, collect
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Database", "comments", "source_names", "table_query"]
+__all__ = ["Database"]
 
-# What lists the catalog needs all of it, not only what it names.
-_WORD = re.compile(r"\w+")
-_LISTING = re.compile(r"\b(show|describe|desc|information_schema|sqlite_master|(?:duckdb|pg)_\w+)\b")
+# What DuckDB says where a table is not there; its own suggestion is of names that the views of this store never have.
+_NO_TABLE = re.compile(r"Table with name (?P<name>.*) does not exist!")
 
 
 class Database:
-    """A store as it stood when first read, open for SQL that reads.
+    """A store as it stood when first read, or when `refresh` was last called, open for SQL that reads.
 
     The view of a table, or of a file in ``views/``, is made when a statement first names it: DuckDB reads the
     footer of every file to bind a view, which a statement about one table need not pay for all of them.
@@ -38,6 +38,11 @@ class Database:
     ----------
     store
         The store, or its folder.
+
+    Raises
+    ------
+    StoreError
+        If there is no store.
 
     Examples
     --------
@@ -49,6 +54,7 @@ class Database:
         import duckdb
 
         self.store = store if isinstance(store, Store) else Store(store)
+        self.store.require()
         self._connection = duckdb.connect(config=dict(readonly.settings()))
         self._connection.execute("set TimeZone = 'UTC'")
         # A footer is read when a view is made, when a query is bound and when it runs: parse it once.
@@ -56,8 +62,12 @@ class Database:
         self._connection.execute(catalog.macros())
         self._connection.execute("set lock_configuration = true")
         self._views = {view.name: view for view in catalog.views()}
+        self._known = {*TABLES, *self._views}
         self._sources: dict[str, tuple[str, ...]] = {}
         self._made: set[str] = set()
+        # The kept file of each view that was looked for, held open against removal.
+        self._kept: dict[str, IO[bytes] | None] = {}
+        weakref.finalize(self, _let_go, self._kept)
 
     def sql(self, query: str, parameters: Sequence[object] | Mapping[str, object] | None = None) -> Result:
         """Run one statement that only reads, now, and return its rows.
@@ -74,28 +84,36 @@ class Database:
         QueryError
             If the statement is wrong, or would change something.
         StoreError
-            If there is no store, or a file of it is missing or corrupt.
+            If a file of the store is missing, corrupt or cannot be read.
         """
         import duckdb
 
-        readonly.check(self._connection, query)
-        names = self._make_named(query)
+        statement = readonly.check(self._connection, query)
+        names = parse_tree.named(self._connection, statement, self._known)
+        for name in sorted(names):
+            self.make(name)
         try:
             return self._run(query, parameters)
         except duckdb.CatalogException as error:
-            message = _explain(error)
-            try:
-                # Once all is there, DuckDB suggests the nearest of our names for one that is wrong.
-                self._make_named("show")
-                return self._run(query, parameters)
-            except duckdb.Error as second:
-                message = _explain(second)
-            except StoreError:
-                pass
-            raise QueryError(message) from error
+            self._make_missing(error)
         except duckdb.Error as error:
-            self._find_damage(error, names)
-            raise QueryError(_explain(error)) from error
+            if not self._leave_lost_files():
+                self._find_damage(error, names)
+                raise QueryError(_explain(error)) from error
+        return self.sql(query, parameters)
+
+    def refresh(self) -> None:
+        """Read the store as it stands now: what was committed and what views were kept since it was last read.
+
+        Raises
+        ------
+        StoreError
+            If the store is gone, or a file of it is missing, corrupt or cannot be read.
+        """
+        self.__dict__.pop("committed", None)
+        _let_go(self._kept)
+        self._kept.clear()
+        self._remake(self._made)
 
     def describe_tables(self) -> Result:
         """Return a row a declared table: its grain, how many rows and files the store holds, what a row is."""
@@ -114,12 +132,19 @@ class Database:
         )
 
     def describe_views(self) -> Result:
-        """Return a row a view: its grain, whether it is materialised, what it answers."""
+        """Return a row a view: its grain, whether it is materialised, why what is kept is not read, what it answers."""
         return self._listing(
-            ("name", "grain", "is_materialized", "answers"),
+            ("name", "grain", "is_materialized", "not_read_because", "answers"),
             [
-                (each.name, ", ".join(each.grain), materialize.current_file(self, each.name) is not None, each.answers)
+                (
+                    each.name,
+                    ", ".join(each.grain),
+                    is_kept,
+                    None if is_kept else cache.reason(self, each.name),
+                    each.answers,
+                )
                 for each in self._views.values()
+                for is_kept in (self.kept_file(each.name) is not None,)
             ],
         )
 
@@ -131,15 +156,16 @@ class Database:
         UnknownNameError
             If there is no such table or view.
         """
-        if name not in TABLES and name not in self._views:
-            raise UnknownNameError("table or view", name, (*TABLES, *self._views))
+        if name not in self._known:
+            raise UnknownNameError("table or view", name, self._known)
         self.make(name)
         query = "select column_name as name, data_type as type, comment as description from duckdb_columns()"
         return self._run(f"{query} where table_name = ? order by column_index", [name])
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, and let go of kept files."""
         self._connection.close()
+        _let_go(self._kept)
 
     def __enter__(self) -> Self:
         return self
@@ -156,7 +182,7 @@ class Database:
 
     @cached_property
     def committed(self) -> Mapping[str, tuple[CommittedFile, ...]]:
-        """The committed files of each declared table, as they stood at the first look."""
+        """The committed files of each declared table, as they stood when first looked at or at `refresh`."""
         self.store.require()
         found: dict[str, list[CommittedFile]] = {name: [] for name in TABLES}
         for commit in self.store.commits():
@@ -173,13 +199,27 @@ class Database:
         """Return what a view reads, what that reads, and so on, each before what needs it; then the name itself."""
         found: dict[str, None] = {}
         if name in self._views and name not in self._sources:
-            self._sources[name] = source_names(self._connection, self._views[name].sql)
+            self._sources[name] = parse_tree.source_names(self._connection, self._views[name].sql)
         for source in self._sources.get(name, ()):
             found.update(dict.fromkeys(self.reads(source)))
         return (*found, name)
 
-    def query_of(self, name: str) -> str:
+    def kept_file(self, name: str) -> Path | None:
+        """Return the file that holds the rows of a view, or None; nobody removes it while this database is open."""
+        if name not in self._kept:
+            self._kept[name] = cache.hold(self, name)
+        held = self._kept[name]
+        return Path(held.name) if held else None
+
+    def query_of(self, name: str, *, root: str | None = None) -> str:
         """Return the SQL behind a table's view, or of a view, as it is without a cache.
+
+        Parameters
+        ----------
+        name
+            The table or view.
+        root
+            SQL of the store's folder; by default where it lies.
 
         Raises
         ------
@@ -188,7 +228,7 @@ class Database:
         """
         if name in self._views:
             return self._views[name].sql
-        return table_query(TABLES[name], self.paths(name), self._columns(name))
+        return definitions.table_query(TABLES[name], self._files(name, root), self._columns(name))
 
     def make(self, name: str) -> None:
         """Make the view of this name, and all it reads, unless they are there.
@@ -202,16 +242,16 @@ class Database:
         """
         if name in self._made:
             return
-        cached = materialize.current_file(self, name) if name in self._views else None
-        if cached:
-            self._create(name, f"select * from read_parquet({quoting.literal(cached)})")
+        kept = self.kept_file(name) if name in self._views else None
+        if kept:
+            self._create(name, f"select * from read_parquet({quoting.literal(kept)})")
         elif name in self._views:
             for source in self.reads(name)[:-1]:
                 self.make(source)
             self._create(name, self._views[name].sql)
         else:
             self._create_table(name)
-        self._connection.execute(comments(name))
+        self._connection.execute(definitions.comments(name))
         self._made.add(name)
 
     def _create_table(self, name: str) -> None:
@@ -219,9 +259,10 @@ class Database:
 
         # Nearly always some file has each column; to look first would read every footer once more.
         table = TABLES[name]
-        query = table_query(table, self.paths(name), frozenset(table.column_names))
+        columns = frozenset(table.column_names if self.committed[name] else ())
+        query = definitions.table_query(table, self._files(name), columns)
         try:
-            self._connection.execute(f"create view {name} as {query}")
+            self._connection.execute(f"create or replace view {name} as {query}")
         except duckdb.BinderException:
             self._create(name, self.query_of(name))
         except duckdb.Error as error:
@@ -232,19 +273,34 @@ class Database:
         import duckdb
 
         try:
-            self._connection.execute(f"create view {name} as {query}")
+            self._connection.execute(f"create or replace view {name} as {query}")
         except duckdb.Error as error:
             self._find_damage(error, {name})
             raise QueryError(f"view {name}: {_explain(error)}") from error
 
-    def _make_named(self, query: str) -> set[str]:
-        words = query.lower()
-        names = {*TABLES, *self._views}
-        if not _LISTING.search(words):
-            names &= set(_WORD.findall(words))
-        for name in sorted(names):
+    def _make_missing(self, error: "duckdb.CatalogException") -> None:
+        """Make what the store has though no parse tree names it, as in query_table('ru' || 'ns'); else raise."""
+        missing = _NO_TABLE.search(str(error))
+        if missing is None:
+            raise QueryError(_explain(error)) from error
+        if missing["name"].lower() not in self._known - self._made:
+            # Not what DuckDB suggests, which knows only the views that were made.
+            raise QueryError(str(UnknownNameError("table or view", missing["name"], self._known))) from error
+        self.make(missing["name"].lower())
+
+    def _remake(self, names: Collection[str]) -> None:
+        names = sorted(names)
+        self._made.difference_update(names)
+        for name in names:
             self.make(name)
-        return names
+
+    def _leave_lost_files(self) -> bool:
+        """Compute again the views whose kept file is gone all the same, and return whether there were any."""
+        lost = {name: held for name, held in self._kept.items() if held and not Path(held.name).exists()}
+        _let_go(lost)
+        self._kept.update(dict.fromkeys(lost))
+        self._remake(lost)
+        return bool(lost)
 
     def _run(self, query: str, parameters: Sequence[object] | Mapping[str, object] | None) -> Result:
         """Run a query in a thread of its own: inside DuckDB, Python would not notice Ctrl-C until it ends."""
@@ -254,7 +310,7 @@ class Database:
 
         def run() -> None:
             try:
-                results.append(Result(self._connection.sql(query, params=parameters).materialize()))
+                results.append(collect(self._connection.sql(query, params=parameters)))
             except BaseException as error:  # raised again below
                 errors.append(error)
             finally:
@@ -279,101 +335,58 @@ class Database:
         selected = ", ".join(f"unnest(?) as {column}" for column in columns)
         return self._run(f"select {selected}", [list(values) for values in zip(*rows, strict=True)])
 
+    def _files(self, table: str, root: str | None = None) -> str:
+        """Return SQL of the list of a table's files, below a folder that SQL gives, or where they lie."""
+        if root is None:
+            return f"[{', '.join(map(quoting.literal, self.paths(table)))}]"
+        listed = ", ".join(quoting.literal(file.path) for file in self.committed[table])
+        return f"list_transform([{listed}], lambda file: {root} || '/' || file)"
+
     def _columns(self, table: str) -> frozenset[str]:
         """Return the columns that at least one file of the table has."""
         import duckdb
 
-        paths = self.paths(table)
-        if not paths:
+        if not self.committed[table]:
             return frozenset()
         try:
-            found = self._connection.execute(f"select * from {_read(paths)} limit 0").description
+            found = self._connection.execute(
+                f"select * from {definitions.scan(self._files(table))} limit 0"
+            ).description
         except duckdb.Error as error:
             self._find_damage(error, {table})
             raise QueryError(f"table {table}: {_explain(error)}") from error
         return frozenset(column[0] for column in found)
 
-    def _find_damage(self, error: "duckdb.Error", names: set[str]) -> None:
-        """Raise if this error comes from a committed file that is missing or corrupt, of what `names` read."""
+    def _find_damage(self, error: "duckdb.Error", names: Collection[str]) -> None:
+        """Raise if this error comes from a committed file of what `names` read: missing, unreadable or corrupt."""
         import duckdb
 
         message = str(error)
-        tables = {each for name in names for each in self.reads(name)} & set(TABLES)
         # DuckDB has no class of its own for broken Parquet structures: they come as the base class.
         is_structure = type(error) is duckdb.Error and "requires the extension" not in message
         if not (is_structure or isinstance(error, duckdb.IOException | duckdb.InvalidInputException)):
             return
+        if os.strerror(errno.EMFILE) in message:
+            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            raise StoreError(f"too many open files: this process may open {limit} at once (ulimit -n)") from error
+        tables = {each for name in names for each in self.reads(name)} & set(TABLES)
         for table in sorted(tables):
             for file, path in zip(self.committed[table], self.paths(table), strict=True):
-                if not path.exists():
+                try:
+                    is_altered = path.stat().st_size != file.size_bytes
+                except FileNotFoundError:
                     raise StoreError(f"{path} is committed but missing") from error
-                is_altered = path.stat().st_size != file.size_bytes or str(path) in message
-                if is_altered or (is_structure and file_sha256(path) != file.sha256):
+                except OSError as reason:
+                    raise StoreError(f"cannot read {path}: {reason.strerror}") from error
+                if not is_altered and (is_structure or str(path) in message):
+                    is_altered = file_sha256(path) != file.sha256
+                if is_altered:
                     raise StoreError(f"{path} is corrupt: it differs from what was committed") from error
 
 
-def source_names(connection: "duckdb.DuckDBPyConnection", query: str) -> tuple[str, ...]:
-    """Return the names of the tables and views a query reads, sorted, those of its own CTEs left out.
-
-    From DuckDB's own parse tree: `get_table_names` would bind, and fail while what is read is not there yet.
-    """
-    rows = connection.execute("select json_serialize_sql(?)", [query]).fetchall()
-    names: set[str] = set()
-    own: set[str] = set()
-    nodes: list[object] = [json.loads(rows[0][0])]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, dict):
-            if node.get("type") == "BASE_TABLE":
-                names.add(node["table_name"])
-            own.update(each["key"] for each in node.get("cte_map", {}).get("map", ()))
-            nodes += node.values()
-        elif isinstance(node, list):
-            nodes += node
-    return tuple(sorted(names - own))
-
-
-def table_query(table: Table, paths: Sequence[Path], columns: frozenset[str]) -> str:
-    """Return SQL that reads a table: exactly the declared columns, NULL where no file has them yet.
-
-    Parameters
-    ----------
-    table
-        The declaration.
-    paths
-        Its files.
-    columns
-        The columns that at least one of them has.
-    """
-    if not paths:
-        columns = frozenset()
-    selected = ", ".join(
-        quoting.name(column.name)
-        if column.name in columns
-        else f"cast(null as {column.duckdb_type}) as {quoting.name(column.name)}"
-        for column in table.columns
-    )
-    return f"select {selected} from {_read(paths)}" if paths else f"select {selected} where false"
-
-
-def comments(name: str) -> str:
-    """Return SQL that comments the view of a table, or a view, and its columns."""
-    if name in TABLES:
-        description, columns = TABLES[name].description, TABLES[name].columns
-        described = [(column.name, column.description) for column in columns]
-    else:
-        view = catalog.view(name)
-        description, described = view.answers, [(column.name, column.description) for column in view.columns]
-    lines = [f"comment on view {name} is {quoting.literal(description)};"]
-    lines += [
-        f"comment on column {name}.{quoting.name(column)} is {quoting.literal(text)};" for column, text in described
-    ]
-    return "\n".join(lines)
-
-
-def _read(paths: Sequence[Path]) -> str:
-    listed = ", ".join(quoting.literal(path) for path in paths)
-    return f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
+def _let_go(kept: Mapping[str, IO[bytes] | None]) -> None:
+    for held in filter(None, kept.values()):
+        held.close()
 
 
 def _explain(error: BaseException) -> str:

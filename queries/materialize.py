@@ -1,25 +1,17 @@
-"""Views kept as Parquet under ``STORE/derived``: a cache that may be deleted at any time.
-
-A file is named by a fingerprint of everything its rows come from. `Database` reads it while the fingerprint
-still fits, and computes the view otherwise.
-"""
+"""Keeping the rows of views: what ``neuronlake materialize`` writes into the cache."""
 
 import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import QueryError, StoreError, one_line
-from ..schema.identity import identifier
-from ..schema.tables import TABLES
-from . import catalog, quoting
+from ..schema.identity import file_sha256
+from . import cache, catalog, quoting
+from .database import Database
 
-if TYPE_CHECKING:
-    from .database import Database
-
-__all__ = ["Materialized", "current_file", "materialize"]
+__all__ = ["Materialized", "materialize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +36,13 @@ class Materialized:
     is_new: bool
 
 
-def materialize(database: "Database", names: Iterable[str]) -> tuple[Materialized, ...]:
-    """Compute views and keep their rows, unless what is kept is current; drop what is out of date.
+def materialize(database: Database, names: Iterable[str]) -> tuple[Materialized, ...]:
+    """Compute views and keep their rows, unless what is kept is current and whole; drop the rest that nobody reads.
 
     Parameters
     ----------
     database
-        The store's database. What it has answered with before stays as it was; a new one reads the files.
+        The store's database. It reads the files once it is refreshed.
     names
         The views.
 
@@ -65,51 +57,39 @@ def materialize(database: "Database", names: Iterable[str]) -> tuple[Materialize
     return tuple(_keep(database, view) for view in views)
 
 
-def current_file(database: "Database", name: str) -> Path | None:
-    """Return the file that holds the rows of a view as the store stands, or None."""
-    if not (database.store.path / "derived" / name).is_dir():
-        return None
-    path = _file(database, name)
-    return path if path.exists() else None
+def _keep(database: Database, view: catalog.View) -> Materialized:
+    folder = cache.folder(database.store, view.name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Of several processes that compute the same, one does, and the others find it done.
+        with cache.locked(folder):
+            held = cache.hold(database, view.name)
+            path = Path(held.name) if held else _write(database, view, folder)
+            cache.remove_others(path)
+            if held:
+                held.close()
+            return Materialized(view.name, path, path.stat().st_size, is_new=held is None)
+    except OSError as error:
+        raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
-def _keep(database: "Database", view: catalog.View) -> Materialized:
+def _write(database: Database, view: catalog.View, folder: Path) -> Path:
+    """Compute a view into its folder and return the file."""
     import duckdb
 
-    path = _file(database, view.name)
-    is_new = not path.exists()
+    fingerprint = cache.fingerprint(database, view.name)
+    partial = folder / f".{fingerprint}.{os.getpid()}"
     database.make(view.name)
-    # Of another process that computes the same, the last to finish wins: the rows are the same.
-    partial = path.with_name(f".{path.stem}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if is_new:
-            grain = ", ".join(view.grain)
-            database.connection.execute(
-                f"copy (select * from {view.name} order by {grain}) to {quoting.literal(partial)} "
-                "(format parquet, compression zstd, row_group_size 122880)"
-            )
-            partial.replace(path)
-        for other in path.parent.glob("*.parquet"):
-            if other != path:
-                other.unlink(missing_ok=True)
-        return Materialized(view.name, path, path.stat().st_size, is_new)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+        database.connection.execute(
+            f"copy (select * from {view.name} order by {', '.join(view.grain)}) to {quoting.literal(partial)} "
+            "(format parquet, compression zstd, row_group_size 122880)"
+        )
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        return partial.replace(folder / f"{fingerprint}-{file_sha256(partial)}.parquet")
     except duckdb.Error as error:
         raise QueryError(f"view {view.name}: {one_line(error)}") from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
-
-
-def _file(database: "Database", name: str) -> Path:
-    """Return where the rows of a view are kept, named by all that they come from."""
-    reads = database.reads(name)
-    origin = {
-        "macros": catalog.macros(),
-        "views": {each: catalog.view(each).sql for each in reads if each not in TABLES},
-        "tables": {each: TABLES[each].column_names for each in reads if each in TABLES},
-        "files": sorted(file.sha256 for each in reads if each in TABLES for file in database.committed[each]),
-    }
-    return database.store.path.absolute() / "derived" / name / f"{identifier(origin)}.parquet"

@@ -1,26 +1,33 @@
 """A result as text or a file: what `--format` and `-o FILE` of the command line write."""
 
 import contextlib
-import csv
 import datetime
 import decimal
+import html
 import json
 import math
 import os
+import re
+import shutil
+import stat
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Literal, cast, get_args
 
-from ..errors import QueryError, StoreError, one_line
+from ..errors import QueryError, StoreError, one_line, printable
 from . import quoting
 from .result import Result
 
-__all__ = ["Format", "format_of", "save", "write"]
+__all__ = ["Format", "as_html", "as_text", "format_of", "save", "write"]
 
 Format = Literal["table", "csv", "json", "parquet"]
 
 _CELL_WIDTH = 100
 _TERMINAL_ROWS = 100
+_SHOWN_ROWS = 20
+_OWN = {".staging", "README.md", "commits", "data", "derived"}
+_NEEDS_QUOTES = re.compile('[,"\r\n]')
 
 
 def format_of(path: Path) -> Format:
@@ -37,8 +44,11 @@ def format_of(path: Path) -> Format:
     return cast("Format", suffix)
 
 
-def save(result: Result, path: Path, *, format: Format | None = None) -> None:  # noqa: A002
+def save(result: Result, path: Path, *, format: Format | None = None, store: Path | None = None) -> None:  # noqa: A002
     """Write a result to a file, which appears complete or not at all.
+
+    A link stays, and the file it leads to is replaced; a file that is replaced keeps its mode; a device or a pipe is
+    written to.
 
     Parameters
     ----------
@@ -48,46 +58,79 @@ def save(result: Result, path: Path, *, format: Format | None = None) -> None:  
         The file; one that is there is replaced.
     format
         By default what the suffix says.
+    store
+        The folder of a store whose own files must not be written.
 
     Raises
     ------
     QueryError
-        If the suffix names no format.
+        If the suffix names no format, or the file is the store's own.
     StoreError
         If the file cannot be written.
     """
     import duckdb
 
     chosen = format or format_of(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        if chosen == "parquet":
-            result.relation.to_parquet(str(partial), compression="zstd")
-        else:
-            with partial.open("w", encoding="utf-8", newline="") as stream:
-                write(result, stream, format=chosen)
-        partial.replace(path)
+        target = Path(os.path.realpath(path))
+        if store is not None and _is_own(target, store):
+            raise QueryError(f"{path} would be a file of the store {store} itself; name one outside")
+        if _is_device(path):
+            with tempfile.TemporaryDirectory() as folder, path.open("ab") as device:
+                _write_file(result, Path(folder) / "rows", chosen)
+                with (Path(folder) / "rows").open("rb") as rows:
+                    shutil.copyfileobj(rows, device)
+            return
+        partial = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            _write_file(result, partial, chosen)
+            if target.exists():
+                partial.chmod(stat.S_IMODE(target.stat().st_mode))
+            partial.replace(target)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink()
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
     except duckdb.Error as error:
         raise StoreError(f"cannot write {path}: {one_line(error)}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+
+
+def _is_own(target: Path, store: Path) -> bool:
+    """Return whether a file, links followed, is one that a store writes."""
+    root = Path(os.path.realpath(store))
+    return target.is_relative_to(root) and target.relative_to(root).parts[0] in _OWN
+
+
+def _is_device(path: Path) -> bool:
+    """Return whether a path is written to where it is: a device, a pipe, or what standard output was opened as."""
+    folder = Path(os.path.realpath(path.parent))
+    is_stream = folder == Path("/dev") or folder.is_relative_to("/proc")
+    return path.exists() and (is_stream or not path.is_file())
+
+
+def _write_file(result: Result, path: Path, format: Format) -> None:  # noqa: A002
+    if format == "parquet":
+        result.relation.to_parquet(str(path), compression="zstd")
+        return
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        write(result, stream, format=format)
 
 
 def write(result: Result, stream: IO[str], *, format: Format = "table") -> None:  # noqa: A002
     """Write a result as text.
 
-    CSV has NULL as an empty field; JSON is a list of records with null. Neither ever has NaN or infinity, which
-    SQL can compute though no store holds them: they are written as NULL.
+    CSV has NULL as an empty field, and an empty text as ``""``; JSON is a list of records with null. Neither ever has
+    NaN or infinity, which SQL can compute though no store holds them: they are written as NULL. Control characters are
+    escaped in a table, in JSON, and wherever the stream is a terminal.
 
     Parameters
     ----------
     result
         The rows.
     stream
-        Where to. A table is drawn, and cut after 100 rows, on a terminal; elsewhere it is plain text in full.
+        Where to. On a terminal a table is drawn, and cut after 100 rows and in long cells; elsewhere it is plain text
+        in full.
     format
         The format.
 
@@ -97,18 +140,14 @@ def write(result: Result, stream: IO[str], *, format: Format = "table") -> None:
         If the format is not text.
     """
     if format == "csv":
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(result.columns)
-        writer.writerows([_csv_field(value) for value in row] for row in _portable_rows(result))
+        for row in [result.columns, *_portable_rows(result)]:
+            line = ",".join(map(_csv_field, row))
+            stream.write((printable(line) if stream.isatty() else line) + "\n")
     elif format == "json":
-        lines = (
-            json.dumps(dict(zip(result.columns, map(_json_value, row), strict=True)), ensure_ascii=False)
-            for row in _portable_rows(result)
-        )
         stream.write("[")
         separator = "\n"
-        for line in lines:
-            stream.write(separator + line)
+        for row in _portable_rows(result):
+            stream.write(separator + _json(dict(zip(result.columns, map(_json_value, row), strict=True))))
             separator = ",\n"
         stream.write("\n]\n")
     elif format == "table":
@@ -119,37 +158,63 @@ def write(result: Result, stream: IO[str], *, format: Format = "table") -> None:
         raise QueryError(f"no format {format!r}; available: {', '.join(get_args(Format))}")
 
 
-def _portable_rows(result: Result) -> list[tuple[object, ...]]:
-    """Return the rows with single-precision numbers as short as they are exact, and times as ISO 8601."""
-    selected = []
-    for column, type_name in zip(result.columns, result.types, strict=True):
-        name = quoting.name(column)
-        if type_name == "FLOAT":
-            # 0.3, not 0.30000001192092896, which is what a float32 is as a float64.
-            name = f"cast(cast({name} as varchar) as double)"
-        elif type_name == "TIMESTAMP WITH TIME ZONE":
-            name = f"strftime({name}, '%Y-%m-%dT%H:%M:%SZ')"
-        selected.append(name)
-    return cast("list[tuple[object, ...]]", result.relation.project(", ".join(selected)).fetchall())
+def as_text(result: Result, n_rows: int = _SHOWN_ROWS) -> str:
+    """Return the first rows as a table of plain text, long cells cut, and how many rows there are."""
+    rows = _portable_rows(result, n_rows)
+    return "\n".join([*_lines(result, rows, _CELL_WIDTH), _count(len(rows), len(result))])
 
 
-def _csv_field(value: object) -> object:
+def as_html(result: Result, n_rows: int = _SHOWN_ROWS) -> str:
+    """Return the first rows as an HTML table, long cells cut, and how many rows there are."""
+    rows = _portable_rows(result, n_rows)
+    heads = "".join(f"<th>{html.escape(printable(column))}</th>" for column in result.columns)
+    lines = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in _cells(rows, _CELL_WIDTH)
+    )
+    return f"<table><tr>{heads}</tr>{lines}</table><p>{_count(len(rows), len(result))}</p>"
+
+
+def _portable_rows(result: Result, n_rows: int | None = None) -> list[tuple[object, ...]]:
+    """Return the rows, or the first of them, with single-precision numbers as short as they are exact."""
+    selected = [
+        # 0.3, not 0.30000001192092896, which is what a float32 is as a float64.
+        f"cast(cast({name} as varchar) as double)" if type_name == "FLOAT" else name
+        for name, type_name in zip(map(quoting.name, result.columns), result.types, strict=True)
+    ]
+    relation = result.relation.project(", ".join(selected))
+    return Result(relation if n_rows is None else relation.limit(n_rows)).rows()
+
+
+def _csv_field(value: object) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    text = _text(value)
+    return '"' + text.replace('"', '""') + '"' if not text or _NEEDS_QUOTES.search(text) else text
+
+
+def _text(value: object) -> str:
+    """Return a value as CSV and tables spell it."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
     if isinstance(value, list | tuple | dict):
-        return json.dumps(_json_value(value), ensure_ascii=False)
-    return value
+        return _json(_json_value(value))
+    if isinstance(value, datetime.datetime) and value.tzinfo:
+        return str(_json_value(value))
+    return str(value)
+
+
+def _json(value: object) -> str:
+    return printable(json.dumps(value, ensure_ascii=False))
 
 
 def _json_value(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, decimal.Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
+        number = int(value) if value == value.to_integral_value() else float(value)
+        return number if decimal.Decimal(repr(number)) == value else str(value)
     if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
+        return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, Mapping):
         return {str(key): _json_value(each) for key, each in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
@@ -159,33 +224,43 @@ def _json_value(value: object) -> object:
 
 def _write_table(result: Result, stream: IO[str]) -> None:
     rows = _portable_rows(result)
-    if "explain_value" in result.columns:
-        # A plan is a drawing of many lines: a table around it would only break it.
-        stream.writelines(f"{row[-1]}\n" for row in rows)
+    if not stream.isatty() or _is_plan(result):
+        stream.writelines(f"{line}\n" for line in _lines(result, rows))
         return
-    is_terminal = stream.isatty()
-    shown = rows[:_TERMINAL_ROWS] if is_terminal else rows
-    cells = [[_cell(value) for value in row] for row in shown]
-    is_number = [_is_number(type_name) for type_name in result.types]
-    if is_terminal:
-        _draw(result.columns, cells, is_number, stream)
-    else:
-        _align(result.columns, cells, is_number, stream)
-    if len(shown) < len(rows):
-        stream.write(f"{len(shown)} of {len(rows):,} rows; -o FILE writes them all\n")
-    elif is_terminal:
-        stream.write(f"{len(rows):,} row{'' if len(rows) == 1 else 's'}\n")
+    shown = rows[:_TERMINAL_ROWS]
+    _draw(list(map(printable, result.columns)), _cells(shown, _CELL_WIDTH), result.types, stream)
+    stream.write(f"{_count(len(shown), len(rows))}{'; -o FILE writes them all' if len(shown) < len(rows) else ''}\n")
 
 
-def _draw(columns: Sequence[str], cells: list[list[str]], is_number: list[bool], stream: IO[str]) -> None:
+def _is_plan(result: Result) -> bool:
+    """Return whether a result is a plan: a drawing of many lines, which a table around it would only break."""
+    return "explain_value" in result.columns
+
+
+def _lines(result: Result, rows: Sequence[Sequence[object]], width: int | None = None) -> list[str]:
+    """Return the lines of a plain table, its cells cut at `width` characters."""
+    if _is_plan(result):
+        return [printable(str(row[-1]), keep="\n") for row in rows]
+    lines = [list(map(printable, result.columns)), *_cells(rows, width)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if _is_number(type_name) else cell.ljust(width)
+            for cell, width, type_name in zip(line, widths, result.types, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def _draw(columns: Sequence[str], cells: list[list[str]], types: Sequence[str], stream: IO[str]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column, right in zip(columns, is_number, strict=True):
-        table.add_column(Text(column), justify="right" if right else "left", no_wrap=True)
+    for column, type_name in zip(columns, types, strict=True):
+        table.add_column(Text(column), justify="right" if _is_number(type_name) else "left", no_wrap=True)
     for row in cells:
         table.add_row(*map(Text, row))
     console = Console(file=stream)
@@ -199,15 +274,12 @@ def _draw(columns: Sequence[str], cells: list[list[str]], is_number: list[bool],
         stream.write("\n")
 
 
-def _align(columns: Sequence[str], cells: list[list[str]], is_number: list[bool], stream: IO[str]) -> None:
-    lines = [list(columns), *cells]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        padded = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, is_number, strict=True)
-        ]
-        stream.write("  ".join(padded).rstrip() + "\n")
+def _cells(rows: Sequence[Sequence[object]], width: int | None = None) -> list[list[str]]:
+    """Return the cells of a table, cut at `width` characters."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    if width is None:
+        return cells
+    return [[cell if len(cell) <= width else cell[: width - 1] + "…" for cell in row] for row in cells]
 
 
 def _cell(value: object) -> str:
@@ -215,8 +287,11 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4f}" if 1e-3 <= abs(value) < 1e6 or value == 0 else f"{value:.4g}"
-    text = " ".join(str(_csv_field(value)).split())
-    return text if len(text) <= _CELL_WIDTH else text[: _CELL_WIDTH - 1] + "…"
+    return printable(_text(value))
+
+
+def _count(n_shown: int, n_rows: int) -> str:
+    return f"{n_shown} of {n_rows:,} rows" if n_shown < n_rows else f"{n_rows:,} row{'' if n_rows == 1 else 's'}"
 
 
 def _is_number(type_name: str) -> bool:

@@ -9,6 +9,7 @@ Three walls, each for what the others cannot see:
   neither log nor profile is written to a file.
 """
 
+import itertools
 import os
 import re
 import tempfile
@@ -74,6 +75,10 @@ _QUERY_WORDS = frozenset(
 )
 _WRITING_WORDS = frozenset({"copy", "create", "delete", "insert", "merge", "update"})
 _BEFORE_A_CTE_BODY = frozenset({"as", "materialized"})
+# DuckDB's parser overruns its stack, and Python with it, at 40 times as many brackets, or at 2 million characters.
+_LONGEST = 1_000_000
+_DEEPEST = 1_000
+_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 _WAY_OUT = "SQL here only reads; to keep a result, use -o FILE"
 
 
@@ -92,8 +97,8 @@ def settings() -> Mapping[str, Any]:
     }
 
 
-def check(connection: "duckdb.DuckDBPyConnection", query: str) -> None:
-    """Raise unless `query` is exactly one statement that only reads.
+def check(connection: "duckdb.DuckDBPyConnection", query: str) -> str:
+    """Return the one statement of `query`, of an EXPLAIN what it explains; raise unless it only reads.
 
     Raises
     ------
@@ -102,22 +107,23 @@ def check(connection: "duckdb.DuckDBPyConnection", query: str) -> None:
     """
     import duckdb
 
+    _check_size(query)
     try:
         statements = connection.extract_statements(query)
-        if not statements:
-            raise QueryError("there is no SQL in the query")
-        if len(statements) > 1:
-            raise QueryError(f"{len(statements)} statements in one query; please run them one at a time")
-        kind, query = statements[0].type, statements[0].query
-        offsets = [offset for offset, token in duckdb.tokenize(query) if token != duckdb.token_type.comment]
     except duckdb.Error as error:
         raise QueryError(one_line(error)) from error
+    if not statements:
+        raise QueryError("there is no SQL in the query")
+    if len(statements) > 1:
+        raise QueryError(f"{len(statements)} statements in one query; please run them one at a time")
+    query = statements[0].query
+    offsets = _offsets(query)
     words = _words(query, offsets)
     if words[0] == "explain":
-        check(connection, query.encode()[offsets[_explained(words)] :].decode())
-        return
+        return check(connection, query.encode()[offsets[_explained(words)] :].decode())
     if words[0] not in _QUERY_WORDS:
         raise QueryError(f"{words[0]} is refused: {_WAY_OUT}")
+    kind = statements[0].type  # asked now: DuckDB's list of kinds lacks that of UPDATE EXTENSIONS
     if kind not in (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI):
         raise QueryError(f"{kind.name.lower().replace('_', ' ')} is refused: {_WAY_OUT}")
     for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
@@ -128,6 +134,35 @@ def check(connection: "duckdb.DuckDBPyConnection", query: str) -> None:
             raise QueryError(f'{word} is refused: {_WAY_OUT} (where it is a name beside a PIVOT, write "{word}")')
         if after == "(" and word.strip('"') in REFUSED_FUNCTIONS:
             raise QueryError(f"the function {word} is refused: {_WAY_OUT}")
+    return query
+
+
+def _check_size(query: str) -> None:
+    """Raise if DuckDB would crash on the query, or its parts see it differently, rather than refuse it."""
+    if "\0" in query:
+        raise QueryError(f"the query has a NUL at character {query.index(chr(0)) + 1:,}")
+    if len(query) > _LONGEST:
+        raise QueryError(
+            f"the query has {len(query):,} characters, more than {_LONGEST:,}; read long lists of values from a file"
+        )
+    offsets = _offsets(query)
+    words = _words(query, offsets) if offsets else []
+    depth = itertools.accumulate((word in _OPENING) - (word in _CLOSING) for word in words)
+    if max(depth, default=0) > _DEEPEST:
+        raise QueryError(f"the query has more than {_DEEPEST:,} brackets inside one another")
+
+
+def _offsets(query: str) -> list[int]:
+    """Return where each token of the query starts that is no comment, in bytes."""
+    import duckdb
+
+    try:
+        query.encode()
+        return [offset for offset, token in duckdb.tokenize(query) if token != duckdb.token_type.comment]
+    except UnicodeEncodeError as error:
+        raise QueryError(f"the query is not UTF-8 text: character {error.start + 1:,} is none") from error
+    except duckdb.Error as error:
+        raise QueryError(one_line(error)) from error
 
 
 def _words(query: str, offsets: Sequence[int]) -> list[str]:

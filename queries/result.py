@@ -1,7 +1,12 @@
 """The rows a query returned."""
 
+import contextlib
+import datetime
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
+
+from . import quoting
 
 if TYPE_CHECKING:
     import duckdb
@@ -9,13 +14,17 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-__all__ = ["Result"]
+__all__ = ["Result", "collect"]
+
+# Sums of integers: what neither Parquet nor data frames hold.
+_WIDE_INTEGER = re.compile(r"\b(U?HUGEINT|BIGNUM)\b")
+_ZONED = {"TIMESTAMP WITH TIME ZONE": "TIMESTAMP", "TIMESTAMPTZ_NS": "TIMESTAMP_NS"}
 
 
 class Result:
     """The rows of a query that has run, as whatever the reader works with.
 
-    Iterating gives each row as a dictionary.
+    Iterating gives each row as a dictionary; printed, or in a notebook, it shows its first rows.
 
     Parameters
     ----------
@@ -42,12 +51,21 @@ class Result:
         return self._relation
 
     def rows(self) -> list[tuple[object, ...]]:
-        """Return the rows as tuples of Python values."""
-        if any("TIME ZONE" in each for each in self.types):
-            # DuckDB wants the pytz package for these; Arrow does not.
-            columns = [column.to_pylist() for column in self.arrow().columns]
-            return list(zip(*columns, strict=True))
-        return cast("list[tuple[object, ...]]", self._relation.fetchall())
+        """Return the rows as tuples of Python values; times are in UTC."""
+        # DuckDB wants the pytz package for times with a zone, at any depth; without one they are times in UTC.
+        plain = [re.sub("|".join(_ZONED), lambda found: _ZONED[found[0]], each) for each in self.types]
+        is_zoned = [before != after for before, after in zip(self.types, plain, strict=True)]
+        selected = [
+            f"cast({quoting.name(column)} as {type_name})" if zoned else quoting.name(column)
+            for column, type_name, zoned in zip(self.columns, plain, is_zoned, strict=True)
+        ]
+        rows = cast("list[tuple[object, ...]]", self._relation.project(", ".join(selected)).fetchall())
+        if not any(is_zoned):
+            return rows
+        return [
+            tuple(_in_utc(value) if zoned else value for value, zoned in zip(row, is_zoned, strict=True))
+            for row in rows
+        ]
 
     def pl(self) -> "pl.DataFrame":
         """Return the rows as a polars data frame."""
@@ -55,14 +73,60 @@ class Result:
 
     def df(self) -> "pd.DataFrame":
         """Return the rows as a pandas data frame."""
-        return self._relation.df()
+        is_nested = any(zoned in each and zoned != each for each in self.types for zoned in _ZONED)
+        return self.arrow().to_pandas() if is_nested else self._relation.df()  # the latter wants pytz for these
 
     def arrow(self) -> "pa.Table":
         """Return the rows as an Arrow table."""
         return self._relation.to_arrow_table()
+
+    def __repr__(self) -> str:
+        from . import output
+
+        return output.as_text(self)
+
+    def _repr_html_(self) -> str:
+        from . import output
+
+        return output.as_html(self)
 
     def __iter__(self) -> Iterator[dict[str, object]]:
         return (dict(zip(self.columns, row, strict=True)) for row in self.rows())
 
     def __len__(self) -> int:
         return int(self._relation.shape[0])
+
+
+def collect(relation: "duckdb.DuckDBPyRelation") -> Result:
+    """Run a query and return its rows, sums of integers in a type that every format holds exactly.
+
+    That is BIGINT where all values of the column fit, else DECIMAL, else text.
+    """
+    rows = relation.materialize()
+    for column, type_name in zip(rows.columns, map(str, rows.types), strict=True):
+        if _WIDE_INTEGER.search(type_name):
+            rows = _narrowed(rows, quoting.name(column), type_name)
+    return Result(rows)
+
+
+def _narrowed(rows: "duckdb.DuckDBPyRelation", column: str, type_name: str) -> "duckdb.DuckDBPyRelation":
+    import duckdb
+
+    def cast_to(narrow: str) -> "duckdb.DuckDBPyRelation":
+        exact = f"cast({column} as {_WIDE_INTEGER.sub(narrow, type_name)})"
+        return rows.project(f"* replace ({exact} as {column})").materialize()
+
+    for narrow in ("BIGINT", "DECIMAL(38,0)"):
+        with contextlib.suppress(duckdb.ConversionException):
+            return cast_to(narrow)
+    return cast_to("VARCHAR")
+
+
+def _in_utc(value: object) -> object:
+    if isinstance(value, datetime.datetime):
+        return value.replace(tzinfo=datetime.UTC)
+    if isinstance(value, dict):
+        return {_in_utc(key): _in_utc(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_in_utc, value))
+    return value

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
-from ..errors import NeuronlakeError, StoreError, UnknownNameError
+from ..errors import NeuronlakeError, QueryError, StoreError, UnknownNameError
 from ..schema.tables import TABLES
 from . import catalog, output
 from .completion import COMMANDS, Completer
@@ -25,11 +25,12 @@ def run_shell(database: Database) -> None:
     ------
     StoreError
         If the folder of the history cannot be made.
+    QueryError
+        If what is piped in is not UTF-8 text.
     """
-    database.store.require()
     if not sys.stdin.isatty():
         # Piped input: no prompt, no echo.
-        for statement in sys.stdin.read().split(";"):
+        for statement in _piped().split(";"):
             if not answer(database, statement, sys.stdout):
                 return
         return
@@ -74,6 +75,13 @@ def run_shell(database: Database) -> None:
             return
 
 
+def _piped() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise QueryError(f"what is piped in is not UTF-8 text: byte {error.start + 1:,} is none") from error
+
+
 def is_complete(text: str) -> bool:
     """Return whether Enter ends the input: an empty line, a command, or a statement with its semicolon."""
     stripped = text.strip()
@@ -86,7 +94,9 @@ def answer(database: Database, text: str, stream: IO[str]) -> bool:
     try:
         if command == ".quit":
             return False
-        if command.startswith("."):
+        if command == ".refresh":
+            database.refresh()
+        elif command.startswith("."):
             stream.write(_answer_command(command, name.strip()))
         elif command:
             output.write(database.sql(text), stream)

@@ -91,7 +91,7 @@ def test_the_command_line_starts_without_heavy_imports(tmp_path: Path) -> None:
     script = (
         "import sys\n"
         "from neuronlake.cli import main\n"
-        f"main(['--store', {str(tmp_path / 'none')!r}, 'sql', 'select 1'], standalone_mode=False)\n"
+        f"main(['--store', {str(tmp_path)!r}, 'sql', 'select 1'], standalone_mode=False)\n"
         "assert not {'torch', 'transformers', 'sklearn', 'numba', 'scipy', 'pyarrow', 'pandas'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)

@@ -6,6 +6,7 @@ import shutil
 import polars as pl
 import pytest
 
+from neuronlake.analysis import describe
 from neuronlake.analysis.describe import describe_expert, describe_neuron
 from neuronlake.analysis.partition_settings import PartitionSettings
 from neuronlake.analysis.partitions import partition_model
@@ -114,15 +115,26 @@ def test_a_neurons_functions_are_those_of_sql_the_best_first(measured):
     assert found == expected
 
 
-def test_a_neurons_texts_are_its_top_instances_in_order(database):
-    lines = section(describe_neuron(database, "tiny-bert", 0, 3), "texts that activate it most")
-    query = "select value from top_instances where layer = 0 and neuron = 3 order by rank"
-    assert [cells(line)[0] for line in lines] == [f"{value:.3g}" for (value,) in database.sql(query).rows()]
-    assert len(lines) > 20
+def test_a_neurons_texts_are_the_first_of_its_top_instances_on_either_side_of_its_function(database):
+    card = describe_neuron(database, "tiny-bert", 0, 3)
+    name = cells(section(card, "  function")[0])[0]
+    query = """
+        select value from top_instances
+        left join (from labels where family || '/' || function = $name and is_positive) as positive
+            using (corpus, instance_id)
+        where layer = 0 and neuron = 3 and (positive.corpus is not null) = $side order by rank limit 5
+    """
+    for of, side in (("of", True), ("not of", False)):
+        expected = database.sql(query, {"name": name, "side": side}).rows()
+        lines = section(card, f"texts that activate it most, {of} {name}")
+        assert [cells(line)[0] for line in lines] == [f"{value:.3g}" for (value,) in expected]
+        assert len(lines) == 5
 
 
-def test_spans_stand_in_brackets_and_long_texts_are_cut_around_them(database):
-    lines = section(describe_neuron(database, "tiny-bert", 0, 3), "texts that activate it most")
+def test_spans_stand_in_brackets_and_long_texts_are_cut_around_them(database, monkeypatch):
+    monkeypatch.setattr(describe, "_N_TEXTS", 50)
+    card = describe_neuron(database, "tiny-bert", 0, 3)
+    lines = [line for of in ("of", "not of") for line in section(card, f"texts that activate it most, {of}")]
     texts = {cells(line)[1] for line in lines}
     assert texts & {f"a [{word}] sat on the mat" for word in ("cat", "dog", "king", "stone")}
     assert texts & {f"the {word} ran" for word in ("cat", "dog", "king", "stone")}

@@ -110,7 +110,7 @@ def test_a_statement_that_would_change_something_is_refused_with_the_way_out(ref
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("from specialisation", 'Did you mean "specialization"?'),
+        ("from specialisation", "no table or view 'specialisation'; did you mean 'specialization'?"),
         ("select modle from runs", '"model"'),
         ("selec 1", 'syntax error at or near "selec"'),
         ("select 1; select 2", "2 statements in one query"),

@@ -38,16 +38,16 @@ def test_the_module_is_the_command(python):
     assert "neuronlake" in process.stdout.splitlines()[0]
 
 
-def test_help_and_sql_do_not_import_torch(python):
+def test_help_and_sql_do_not_import_torch(python, made_store):
     lines = """
 import sys
 from click.testing import CliRunner
 from neuronlake.cli import main
-for arguments in (["--help"], ["ingest", "--help"], ["sql", "select 1"]):
+for arguments in (["--help"], ["ingest", "--help"], ["--store", sys.argv[1], "sql", "select 1"]):
     assert CliRunner().invoke(main, arguments).exit_code == 0, arguments
 print(sorted({"torch", "transformers", "sklearn", "polars", "pandas"} & set(sys.modules)))
 """
-    process = python("-c", lines)
+    process = python("-c", lines, str(made_store))
     assert process.stdout.strip() == "[]", process.stderr
 
 
@@ -115,8 +115,12 @@ def test_no_command_at_all_shows_the_commands(neuronlake):
 @pytest.mark.parametrize(
     "arguments",
     [
+        ("sql", "select 1"),
         ("sql", "from runs"),
         ("sql", "from specialization"),
+        ("shell",),
+        ("describe", "neuron", "tiny-bert", "--layer", "0", "--neuron", "0"),
+        ("align", "12345678"),
         ("corpus", "list"),
         ("corpus", "show", "words"),
         ("tables",),
@@ -159,3 +163,33 @@ def test_a_reader_that_closes_the_pipe_gets_no_traceback(made_store, query):
     assert process.stderr.read() == b""
     process.stderr.close()
     process.wait()
+
+
+HOSTILE = "\x1b]52;c;eA==\x07\u202e\x9b"
+
+
+def test_control_sequences_of_a_store_are_escaped_wherever_they_are_printed(neuronlake, write_jsonl, tmp_path):
+    rows = [{"text": f"the cat {n} {HOSTILE}", "labels": ["task/animal"] if n % 2 else []} for n in range(8)]
+    store = ("--store", tmp_path / "store")
+    added = ("corpus", "add", write_jsonl(tmp_path / "w.jsonl", rows), "--name", "w", "--description", f"a {HOSTILE}")
+    for arguments in (
+        added,
+        ("corpus", "list"),
+        ("corpus", "show", "w"),
+        ("corpus", "show", f"w{HOSTILE}"),
+        ("sql", "from texts"),
+        ("sql", f"from '{HOSTILE}.csv'"),
+        ("sql", f"select 1 as '{HOSTILE}'"),
+        ("sql", "select 1", "-o", f"{HOSTILE}.xlsx"),
+    ):
+        printed = neuronlake(*store, *arguments).output
+        assert not set(HOSTILE) & {"\x1b", "\x07", "\u202e", "\x9b"} & set(printed), arguments
+        assert r"\x1b]52;c;eA==\x07\u202e" in printed or arguments == added
+
+
+@pytest.mark.parametrize(
+    "arguments", [("select '\udcff'",), ("-",), ("update extensions",), ("select list(started_at) from runs",)]
+)
+def test_sql_that_python_or_duckdb_would_stumble_over_is_one_line_or_rows(neuronlake, made_store, arguments):
+    result = neuronlake("--store", made_store, "sql", *arguments, standard_input=b"select '\xff'")
+    assert (result.exit_code, len(result.output.splitlines())) in ((1, 1), (0, 2))

@@ -193,6 +193,12 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Database:
+    """Return a database over an empty store: for macros."""
+    return Database(tmp_path_factory.mktemp("empty"))
+
+
+@pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Return a store of two checkpoints of one model, and of all that is made of them; do not write to it."""
     store = Store(tmp_path_factory.mktemp("filled") / "store")

@@ -2,7 +2,8 @@ import pytest
 
 from neuronlake.errors import QueryError, UnknownNameError
 from neuronlake.queries import catalog
-from neuronlake.queries.database import Database, source_names
+from neuronlake.queries.database import Database
+from neuronlake.queries.parse_tree import source_names
 from neuronlake.schema.tables import TABLES
 
 VIEWS = catalog.views()
@@ -38,11 +39,6 @@ def test_a_header_that_lacks_a_part_is_refused(mark: str) -> None:
 def test_an_unknown_view_is_reported_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'specialization'"):
         catalog.view("specialisation")
-
-
-def test_a_query_reads_tables_but_not_its_own_ctes(database: Database) -> None:
-    query = "with a as (from runs), b as (select (select max(layer) from layers)) from a, b, a as c"
-    assert source_names(database.connection, query) == ("layers", "runs")
 
 
 def test_a_view_comes_after_all_that_it_reads(database: Database) -> None:

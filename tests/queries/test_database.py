@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -6,7 +7,9 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Never
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
@@ -86,7 +89,7 @@ def test_what_is_not_committed_does_not_exist(store: Store, run: Callable[..., N
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("from specialisation", 'Did you mean "specialization"?'),
+        ("from specialisation", "no table or view 'specialisation'; did you mean 'specialization'?"),
         ("select modle from runs", 'Candidate bindings: "model"'),
         ("selec 1", 'syntax error at or near "selec"'),
         ("select cast('a' as int)", "Could not convert string 'a' to INT32"),
@@ -100,11 +103,32 @@ def test_an_error_is_one_line_with_what_duckdb_suggests(database: Database, quer
     assert "\n" not in str(caught.value)
 
 
-def test_a_store_that_is_not_there_is_an_error_once_a_table_is_read(tmp_path: Path) -> None:
-    database = Database(tmp_path / "none")
-    assert database.sql("select 1").rows() == [(1,)]
+def test_a_store_that_is_not_there_is_refused_whatever_is_asked(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"no store at .*none"):
-        database.sql("from runs")
+        Database(tmp_path / "none")
+
+
+def made(database: Database) -> set[str]:
+    rows = database.connection.execute("select view_name from duckdb_views() where not internal").fetchall()
+    return {name for (name,) in rows}
+
+
+@pytest.mark.parametrize(
+    "query", ["from runs order by step desc", "explain from runs", "from query_table('ru' || 'ns')"]
+)
+def test_only_what_a_statement_names_is_made(store: Store, query: str) -> None:
+    store.path.mkdir()
+    database = Database(store)
+    database.sql(query)
+    assert made(database) == {"runs"}
+
+
+def test_a_misspelt_name_makes_no_view(store: Store) -> None:
+    store.path.mkdir()
+    database = Database(store)
+    with pytest.raises(QueryError, match=r"no table or view 'speciali\\u202ezation'; did you mean 'specialization'"):
+        database.sql('from "speciali\u202ezation"')
+    assert made(database) == set()
 
 
 def test_a_missing_file_is_named(store: Store, run: Callable[..., None]) -> None:
@@ -129,6 +153,35 @@ def test_a_corrupt_file_is_named(store: Store, run: Callable[..., None], damage:
     path.write_bytes(changed)
     with pytest.raises(StoreError, match=f"{path} is corrupt"):
         Database(store).sql("select sum(ap), max(function), sum(auroc) from neuron_functions")
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "cannot read .*: Permission denied"),
+        (OSError(errno.EMFILE, "Too many open files"), "cannot read .*: Too many open files"),
+    ],
+)
+def test_a_whole_file_that_cannot_be_read_is_not_called_corrupt(
+    store: Store, run: Callable[..., None], monkeypatch: pytest.MonkeyPatch, failure: OSError, message: str
+) -> None:
+    run(store, "a" * 16, n_neurons=5)
+    path = store.files("runs")[0]
+
+    def fail(*_: object) -> Never:
+        raise failure
+
+    database = Database(store)
+    assert database.committed
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(StoreError, match=f"^{message}$"):
+        database._find_damage(duckdb.IOException(f'Cannot open file "{path}"'), {"runs"})
+
+
+def test_too_many_open_files_are_said_to_be_that(database: Database) -> None:
+    error = duckdb.IOException('IO Error: Cannot open file "a.parquet": Too many open files')
+    with pytest.raises(StoreError, match=r"^too many open files: this process may open \d+ at once \(ulimit -n\)"):
+        database._find_damage(error, {"runs"})
 
 
 def test_a_store_in_a_folder_with_a_quote_in_its_name_opens(tmp_path: Path, run: Callable[..., None]) -> None:
@@ -157,6 +210,6 @@ def test_ctrl_c_stops_a_query_and_the_next_one_runs(database: Database) -> None:
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        database.sql("select count(*) from range(1000000) as a, range(3000) as b where a.range + b.range = -1")
+        database.sql("select count(*) from range(1000000) as a, range(30000) as b where a.range + b.range = -1")
     timer.join()
     assert database.sql("select 1").rows() == [(1,)]

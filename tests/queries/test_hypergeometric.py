@@ -10,13 +10,12 @@ from scipy import stats
 from neuronlake.queries.database import Database
 
 
-def tails(name: str, cases: list[tuple[float, ...]]) -> list[float]:
+def tails(empty: Database, name: str, cases: list[tuple[float, ...]]) -> list[float]:
     """Return the macro's value for each row of arguments, in order."""
     columns = [list(values) for values in zip(*cases, strict=True)]
     selected = ", ".join(f"unnest(?) as c{index}" for index in range(len(columns)))
     arguments = ", ".join(f"c{index}" for index in range(len(columns)))
-    with Database("unused") as database:
-        rows = database.sql(f"select {name}({arguments}) from (select {selected})", columns).rows()
+    rows = empty.sql(f"select {name}({arguments}) from (select {selected})", columns).rows()
     return [row[0] for row in rows]
 
 
@@ -34,7 +33,7 @@ def exact_binomial(n_found: int, n_trials: int, probability: float) -> float:
     return ways / all_**n_trials
 
 
-def test_the_hypergeometric_tail_is_that_of_exact_fractions() -> None:
+def test_the_hypergeometric_tail_is_that_of_exact_fractions(empty: Database) -> None:
     populations = [(1, 1, 1), (2, 1, 1), (10, 3, 4), (10, 7, 8), (10, 10, 3), (10, 0, 3), (60, 30, 30), (300, 20, 96)]
     cases = [
         (found, marked, drawn, n_all)
@@ -42,10 +41,10 @@ def test_the_hypergeometric_tail_is_that_of_exact_fractions() -> None:
         for found in range(-1, min(marked, drawn) + 2)
     ]
     expected = [exact_hypergeometric(*case) for case in cases]
-    assert tails("hypergeometric_tail", cases) == pytest.approx(expected, rel=1e-13, abs=0)
+    assert tails(empty, "hypergeometric_tail", cases) == pytest.approx(expected, rel=1e-13, abs=0)
 
 
-def test_far_tails_of_large_populations_keep_their_digits() -> None:
+def test_far_tails_of_large_populations_keep_their_digits(empty: Database) -> None:
     cases = [
         (30, 192, 30, 3072),
         (190, 192, 1000, 3072),
@@ -59,10 +58,10 @@ def test_far_tails_of_large_populations_keep_their_digits() -> None:
     ]
     expected = [exact_hypergeometric(*case) for case in cases]
     assert min(expected) < 1e-200
-    assert tails("hypergeometric_tail", cases) == pytest.approx(expected, rel=1e-12, abs=0)
+    assert tails(empty, "hypergeometric_tail", cases) == pytest.approx(expected, rel=1e-12, abs=0)
 
 
-def test_the_hypergeometric_tail_agrees_with_scipy_on_a_grid() -> None:
+def test_the_hypergeometric_tail_agrees_with_scipy_on_a_grid(empty: Database) -> None:
     cases = []
     for n_all, marked, drawn in product((50, 3072, 200_000), (0.001, 0.01, 0.0625, 0.5, 0.999), (0.001, 0.01, 0.3, 1)):
         population = (max(1, round(n_all * marked)), max(1, round(n_all * drawn)))
@@ -75,36 +74,35 @@ def test_the_hypergeometric_tail_agrees_with_scipy_on_a_grid() -> None:
     # Below the smallest normal number neither has all digits.
     is_normal = expected > 1e-300
     assert np.count_nonzero(is_normal) > 250
-    assert np.asarray(tails("hypergeometric_tail", cases)) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+    assert np.asarray(tails(empty, "hypergeometric_tail", cases)) == pytest.approx(expected, rel=1e-9, abs=1e-300)
 
 
-def test_a_count_beyond_the_possible_has_probability_0_and_one_always_reached_has_1() -> None:
+def test_a_count_beyond_the_possible_has_probability_0_and_one_always_reached_has_1(empty: Database) -> None:
     cases = [(31, 192, 30, 3072), (5, 4, 30, 3072), (0, 4, 30, 3072), (-3, 4, 30, 3072), (8, 9, 9, 10), (0, 0, 0, 0)]
-    assert tails("hypergeometric_tail", cases) == [0, 0, 1, 1, 1, 1]
+    assert tails(empty, "hypergeometric_tail", cases) == [0, 0, 1, 1, 1, 1]
 
 
-def test_the_binomial_tail_is_that_of_exact_fractions() -> None:
+def test_the_binomial_tail_is_that_of_exact_fractions(empty: Database) -> None:
     cases = [
         (found, trials, probability)
         for trials, probability in product((1, 7, 40), (0.0, 0.0625, 0.5, 0.99, 1.0))
         for found in range(-1, trials + 2)
     ] + [(60, 3000, 1 / 1024), (1170, 1170, 0.0625), (1, 1170, 0.0625), (150, 1170, 0.0625)]
     expected = [exact_binomial(*case) for case in cases]
-    assert tails("binomial_tail", cases) == pytest.approx(expected, rel=1e-13, abs=1e-300)
+    assert tails(empty, "binomial_tail", cases) == pytest.approx(expected, rel=1e-13, abs=1e-300)
 
 
-def test_the_binomial_tail_agrees_with_scipy_on_many_trials() -> None:
+def test_the_binomial_tail_agrees_with_scipy_on_many_trials(empty: Database) -> None:
     cases = [(k, 200_000, p) for p in (1 / 96, 0.5) for k in (1, 1900, 2083, 2500, 99_000, 100_000, 101_000, 200_000)]
     found, trials, probability = np.asarray(cases).T
     expected = stats.binom.sf(found - 1, trials, probability)
-    assert np.asarray(tails("binomial_tail", cases)) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+    assert np.asarray(tails(empty, "binomial_tail", cases)) == pytest.approx(expected, rel=1e-9, abs=1e-300)
 
 
-def test_the_tail_of_null_is_null() -> None:
+def test_the_tail_of_null_is_null(empty: Database) -> None:
     query = (
         "select hypergeometric_tail(null, 1, 1, 2), hypergeometric_tail(1, null, 1, 2), "
         "hypergeometric_tail(1, 1, null, 2), hypergeometric_tail(1, 1, 1, null), "
         "binomial_tail(null, 1, .5), binomial_tail(1, null, .5), binomial_tail(1, 1, null)"
     )
-    with Database("unused") as database:
-        assert database.sql(query).rows() == [(None,) * 7]
+    assert empty.sql(query).rows() == [(None,) * 7]

@@ -1,11 +1,13 @@
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from neuronlake.errors import UnknownNameError
-from neuronlake.queries import catalog
+from neuronlake.queries import cache, catalog
 from neuronlake.queries.database import Database
-from neuronlake.queries.materialize import current_file, materialize
+from neuronlake.queries.materialize import materialize
 from neuronlake.queries.script import views_sql
 from neuronlake.schema.store import Store
 
@@ -33,10 +35,116 @@ def test_after_another_commit_the_view_is_live_and_the_old_file_goes(store: Stor
     (old,) = materialize(Database(store), ["specialization"])
     run(store, "b" * 16, revision="new")
     database = Database(store)
-    assert current_file(database, "specialization") is None
+    assert database.kept_file("specialization") is None
+    assert why(database, "specialization") == "out of date"
     assert database.sql("select count(distinct run_id) from specialization").rows() == [(2,)]
     (new,) = materialize(database, ["specialization"])
     assert list(old.path.parent.iterdir()) == [new.path]
+
+
+def why(database: Database, view: str) -> object:
+    """Return why what is kept of a view is not read, as the list of views says."""
+    found = {row["name"]: row for row in database.describe_views()}[view]
+    assert not found["is_materialized"]
+    return found["not_read_because"]
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def altered(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:200] + bytes([content[200] ^ 1]) + content[201:])
+
+
+def foreign_rows(path: Path) -> None:
+    import duckdb
+
+    duckdb.execute(f"copy (select 1 as run_id) to '{path}' (format parquet)")
+
+
+@pytest.mark.parametrize("damage", [truncated, altered, foreign_rows])
+def test_a_damaged_file_is_not_read_but_named_and_kept_anew(
+    store: Store, run: Callable[..., None], damage: Callable[[Path], None]
+) -> None:
+    run(store, "a" * 16, n_neurons=5)
+    live = Database(store).sql("from top_neurons order by all").rows()
+    (kept,) = materialize(Database(store), ["top_neurons"])
+    assert cache.problems(store) == ()
+    damage(kept.path)
+    database = Database(store)
+    assert database.sql("from top_neurons order by all").rows() == live
+    assert str(why(database, "top_neurons")).startswith("altered since it was kept")
+    (problem,) = cache.problems(store)
+    assert (problem.path, problem.what[:7]) == (kept.path.relative_to(store.path).as_posix(), "altered")
+    (again,) = materialize(database, ["top_neurons"])
+    assert again.is_new
+    assert cache.problems(store) == ()
+    assert Database(store).kept_file("top_neurons") == again.path
+
+
+def test_files_without_a_digest_foreign_and_left_by_a_kill_are_named_and_repaired(
+    store: Store, run: Callable[..., None]
+) -> None:
+    run(store, "a" * 16, n_neurons=5)
+    (kept,) = materialize(Database(store), ["top_neurons"])
+    stem, _, _ = kept.path.stem.partition("-")
+    kept.path.rename(kept.path.with_name(f"{stem}.parquet"))
+    partial = kept.path.with_name(f".{stem}.1")
+    partial.write_bytes(b"PAR1")
+    (store.path / "derived" / "notes.txt").write_text("mine")
+    os.mkfifo(kept.path)
+    found = {Path(problem.path).name: problem.what.split(",")[0] for problem in cache.problems(store)}
+    assert found == {
+        f"{stem}.parquet": "has no digest in its name",
+        partial.name: "left by a process that was stopped while it kept a view",
+        "notes.txt": "no file that neuronlake keeps there",
+        kept.path.name: "no file that neuronlake keeps there",
+    }
+    database = Database(store)
+    assert database.kept_file("top_neurons") is None
+    with cache.locked(partial.parent):  # as while it is being written
+        assert [Path(each.path).name for each in cache.remove_damaged(store)] == [f"{stem}.parquet"]
+    assert [Path(each.path).name for each in cache.remove_damaged(store)] == [partial.name]
+    assert {Path(problem.path).name for problem in cache.problems(store)} == {"notes.txt", kept.path.name}
+
+
+def test_a_file_that_is_read_stays_until_the_reader_refreshes(store: Store, run: Callable[..., None]) -> None:
+    run(store, "a" * 16, n_neurons=5)
+    (old,) = materialize(Database(store), ["top_neurons"])
+    reader = Database(store)
+    rows = reader.sql("from top_neurons order by all").rows()
+    run(store, "b" * 16, revision="new", n_neurons=5)
+    (new,) = materialize(Database(store), ["top_neurons"])
+    assert reader.sql("from top_neurons order by all").rows() == rows
+    assert old.path.exists()
+    reader.refresh()
+    assert reader.kept_file("top_neurons") == new.path
+    assert reader.sql("select count(distinct run_id) from top_neurons").rows() == [(2,)]
+    materialize(Database(store), ["top_neurons"])
+    assert not old.path.exists()
+
+
+def test_a_file_that_goes_all_the_same_is_made_up_for(store: Store, run: Callable[..., None]) -> None:
+    run(store, "a" * 16, n_neurons=5)
+    (kept,) = materialize(Database(store), ["function_similarity"])
+    reader = Database(store)
+    rows = reader.sql("from family_similarity order by all").rows()
+    kept.path.unlink()
+    assert reader.sql("from family_similarity order by all").rows() == rows
+    assert reader.kept_file("function_similarity") is None
+
+
+def test_what_is_committed_is_read_after_a_refresh(store: Store, run: Callable[..., None]) -> None:
+    run(store, "a" * 16, n_neurons=5)
+    database = Database(store)
+    query = "select (select count(*) from runs), count(distinct run_id) from query_table('neuron' || '_scores')"
+    assert database.sql(query).rows() == [(1, 1)]
+    run(store, "b" * 16, revision="new", n_neurons=5)
+    assert database.sql(query).rows() == [(1, 1)]
+    database.refresh()
+    assert database.sql(query).rows() == [(2, 2)]
 
 
 def test_views_over_a_kept_view_read_it(store: Store, run: Callable[..., None]) -> None:

@@ -44,6 +44,8 @@ REFUSED = (
     "attach 'out.duckdb'",
     "attach 'out.duckdb' as o (type duckdb)",
     "detach memory",
+    "update extensions",
+    "update extensions (httpfs)",
     "install httpfs",
     "load httpfs",
     "load './x.duckdb_extension'",
@@ -181,5 +183,27 @@ def test_each_table_function_of_this_duckdb_is_known_to_read_or_refused(database
 def test_a_frame_of_the_caller_is_not_a_table(database: Database) -> None:
     frame = database.sql("select 1 as a").pl()
     assert frame.height == 1
-    with pytest.raises(QueryError, match="frame does not exist"):
+    with pytest.raises(QueryError, match="no table or view 'frame'"):
         database.sql("from frame")
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("select '\udc80'", "not UTF-8 text: character 9"),
+        ("select '" + "x" * 1_000_000 + "'", "1,000,009 characters"),
+        ("from (select * " * 50_000 + "from runs" + ")" * 50_000, "characters|brackets"),
+        ("select " + "[" * 20_000 + "1" + "]" * 20_000, "more than 1,000 brackets"),
+        ("select " + "(" * 5_000, "more than 1,000 brackets"),
+        ("select " + "1 + " * 20_000 + "1", "depth limit"),
+        ("select 'abc", "unterminated string"),
+        ("with x as\x00(copy (select 1) to 'out.csv') select 1", "NUL at character 10"),
+        ("update extensions", "^update is refused: .*-o FILE$"),
+    ],
+    ids=["surrogate", "long", "subqueries", "lists", "open", "deep", "quote", "nul", "extensions"],
+)
+def test_what_duckdb_would_stumble_over_is_one_line(database: Database, query: str, message: str) -> None:
+    with pytest.raises(QueryError, match=message) as caught:
+        database.sql(query)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400

@@ -358,22 +358,20 @@ def test_layers_of_another_width_are_not_compared(store: Store, run: Run, partit
     ],
 )
 def test_a_correlation_is_corrected_where_there_is_signal(
-    split_half: float | None, other: float, ceiling: float | None, n_free: int, corrected: float | None
+    empty: Database, split_half: float | None, other: float, ceiling: float | None, n_free: int, corrected: float | None
 ) -> None:
-    with Database("unused") as database:
-        query = "select noise_ceiling(?, ?), disattenuated(.4, ?, ?, ?)"
-        found = database.sql(query, [split_half, other, split_half, other, n_free]).rows()[0]
+    query = "select noise_ceiling(?, ?), disattenuated(.4, ?, ?, ?)"
+    found = empty.sql(query, [split_half, other, split_half, other, n_free]).rows()[0]
     assert found == (ceiling and pytest.approx(ceiling), corrected and pytest.approx(corrected))
 
 
-def test_few_units_without_signal_are_hardly_ever_corrected() -> None:
+def test_few_units_without_signal_are_hardly_ever_corrected(empty: Database) -> None:
     generator = np.random.default_rng(0)
     ranks = generator.random((2000, 2, 8)).argsort(axis=2)
     # Noise of the same instances: what one checkpoint's half a has in common with b, the other's has as well.
     shared = [float(np.corrcoef(half_a, half_b)[0, 1]) for half_a, half_b in ranks]
-    with Database("unused") as database:
-        query = "select avg((disattenuated(r, r, r, 7) is not null)::int) from (select unnest($shared) as r)"
-        share = database.sql(query, {"shared": shared}).rows()[0][0]
+    query = "select avg((disattenuated(r, r, r, 7) is not null)::int) from (select unnest($shared) as r)"
+    share = empty.sql(query, {"shared": shared}).rows()[0][0]
     # Of eight, ranks correlate at 2 / sqrt(7) or more in 2%, at .18 or more in a third.
     assert 0 < share < 0.03
     assert np.mean(np.asarray(shared) >= 0.18) > 0.3

@@ -61,18 +61,16 @@ def scores_of(store: Store, run_id: str = RUN) -> pl.DataFrame:
     ],
 )
 def test_lift_is_zero_at_chance_and_one_at_best(
-    ap: float, complement: float, prevalence: float, expected: float
+    empty: Database, ap: float, complement: float, prevalence: float, expected: float
 ) -> None:
-    with Database("unused") as database:
-        query = "select lift(?, ?, ?), lift(?, ?, ?)"
-        values = database.sql(query, [ap, complement, prevalence, complement, ap, 1 - prevalence]).rows()[0]
+    query = "select lift(?, ?, ?), lift(?, ?, ?)"
+    values = empty.sql(query, [ap, complement, prevalence, complement, ap, 1 - prevalence]).rows()[0]
     assert values == pytest.approx((expected, expected))
 
 
-def test_lift_and_predictivity_of_null_are_null() -> None:
-    with Database("unused") as database:
-        query = "select predictivity(null, null), lift(.5, .5, null), lift(null, null, .5)"
-        assert database.sql(query).rows() == [(None, None, None)]
+def test_lift_and_predictivity_of_null_are_null(empty: Database) -> None:
+    query = "select predictivity(null, null), lift(.5, .5, null), lift(null, null, .5)"
+    assert empty.sql(query).rows() == [(None, None, None)]
 
 
 def test_specialization_is_the_best_function_by_lift(filled: Store, database: Database) -> None:
@@ -331,13 +329,12 @@ def test_checkpoints_of_equal_weights_are_each_others_twins(store: Store, run: C
     assert Database(store).sql(query).rows() == [("x", "y", "same"), ("y", "x", "same")]
 
 
-def test_lift_ranks_as_predictivity_where_classes_are_balanced() -> None:
+def test_lift_ranks_as_predictivity_where_classes_are_balanced(empty: Database) -> None:
     query = """
         select
             row_number() over (order by lift(ap, ap_complement, 0.5), i),
             row_number() over (order by predictivity(ap, ap_complement), i),
         from (select range as i, (i * 37 % 101) / 101 as ap, (i * 59 % 103) / 103 as ap_complement from range(100))
     """
-    with Database("unused") as database:
-        rows = database.sql(query).rows()
+    rows = empty.sql(query).rows()
     assert all(by_lift == by_predictivity for by_lift, by_predictivity in rows)

@@ -1,0 +1,168 @@
+"""Rows of views kept as Parquet under ``STORE/derived``: a cache that may be deleted at any time.
+
+A file is called ``<view>/<fingerprint>-<sha256>.parquet``: the fingerprint is of everything its rows come from, the
+digest is its own, and it is read only where both are right. Who reads a file holds a lock on it, so that it does not go
+meanwhile, and who writes one holds the folder of the view, so that what a killed process left is known to be garbage.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from ..errors import StoreError
+from ..schema.identity import identifier
+from ..schema.store import Problem, Store
+from ..schema.tables import TABLES
+from . import catalog
+
+if TYPE_CHECKING:
+    from .database import Database
+
+__all__ = ["fingerprint", "folder", "hold", "locked", "problems", "reason", "remove_damaged", "remove_others"]
+
+_KEPT = re.compile(r"[0-9a-f]{16}(-(?P<sha256>[0-9a-f]{64}))?\.parquet")
+_PARTIAL = re.compile(r"\.[0-9a-f]{16}\.\d+")
+
+_UNFINISHED = "left by a process that was stopped while it kept a view"
+_UNSIGNED = "has no digest in its name, and so is not read; 'neuronlake materialize' keeps it anew"
+_ALTERED = "altered since it was kept, and so not read; 'neuronlake materialize' keeps it anew"
+_FOREIGN = "no file that neuronlake keeps there, and so not read"
+
+
+def folder(store: Store, view: str) -> Path:
+    """Return where the rows of a view are kept."""
+    return store.path.absolute() / "derived" / view
+
+
+def fingerprint(database: "Database", view: str) -> str:
+    """Return the digest of all that the rows of a view come from, as the store stands."""
+    reads = database.reads(view)
+    return identifier(
+        {
+            "macros": catalog.macros(),
+            "views": {each: catalog.view(each).sql for each in reads if each not in TABLES},
+            "tables": {each: TABLES[each].column_names for each in reads if each in TABLES},
+            "files": sorted(file.sha256 for each in reads if each in TABLES for file in database.committed[each]),
+        }
+    )
+
+
+def hold(database: "Database", view: str) -> IO[bytes] | None:
+    """Return the open file of a view's rows as the store stands, or None; until it is closed nobody removes it."""
+    for path in _current(database, view):
+        if _problem(path) is None:
+            with contextlib.suppress(OSError):
+                file = path.open("rb")
+                # Where a file system has no locks, the file may go: `Database` then computes the view.
+                with contextlib.suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                if path.exists():
+                    return file
+    return None
+
+
+def reason(database: "Database", view: str) -> str | None:
+    """Return why what is kept of a view is not read; None if nothing is kept, or nothing is wrong."""
+    kept = [path for path in _files(folder(database.store, view)) if _KEPT.fullmatch(path.name)]
+    found = [_problem(path) for path in _current(database, view)]
+    return None if None in found or not kept else found[0] if found else "out of date"
+
+
+def problems(store: Store) -> tuple[Problem, ...]:
+    """Return what is wrong under ``derived``: files that are altered, without a digest, foreign or left by a kill."""
+    root = store.path / "derived"
+    places = [root, *_files(root)]
+    folders = {place for place in places if os.path.isdir(place)}  # noqa: PTH112 - False where it may not be asked
+    files = [path for place in places[1:] for path in (_files(place) if place in folders else [place])]
+    found = [(path, _problem(path)) for path in files]
+    found += [(place, "cannot be listed") for place in sorted(folders) if not os.access(place, os.R_OK)]
+    return tuple(Problem(path.relative_to(store.path).as_posix(), what) for path, what in found if what)
+
+
+def remove_damaged(store: Store) -> tuple[Problem, ...]:
+    """Remove what `problems` finds, foreign files left alone, and return what was removed.
+
+    Raises
+    ------
+    StoreError
+        If a file cannot be removed.
+    """
+    return tuple(each for each in problems(store) if each.what != _FOREIGN and _remove(store.path / each.path))
+
+
+def remove_others(kept: Path) -> None:
+    """Remove all other files of a view that neuronlake wrote and nobody reads; for who holds the folder.
+
+    Raises
+    ------
+    StoreError
+        If a file cannot be removed.
+    """
+    for path in _files(kept.parent):
+        if path != kept and (_KEPT.fullmatch(path.name) or _PARTIAL.fullmatch(path.name)):
+            _remove(path)
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, waits: bool = True) -> Iterator[bool]:
+    """Hold a file or folder against all others who hold or read it, and yield whether it could be held."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        is_held = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        except BlockingIOError:
+            is_held = False
+        yield is_held
+    finally:
+        os.close(descriptor)
+
+
+def _problem(path: Path) -> str | None:
+    """Return what is wrong with a file of the cache."""
+    named = _KEPT.fullmatch(path.name)
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode) or not (named or _PARTIAL.fullmatch(path.name)):
+            return _FOREIGN
+        if named is None:
+            with locked(path.parent, waits=False) as is_free:
+                return _UNFINISHED if is_free else None
+        if named["sha256"] is None:
+            return _UNSIGNED
+        with path.open("rb") as file:
+            return None if hashlib.file_digest(file, "sha256").hexdigest() == named["sha256"] else _ALTERED
+    except FileNotFoundError:
+        return None  # removed meanwhile
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+
+
+def _remove(path: Path) -> bool:
+    """Remove a file unless somebody reads it, and return whether it is gone."""
+    try:
+        with locked(path, waits=False) as is_free:
+            if is_free:
+                path.unlink()
+            return is_free
+    except OSError as error:
+        raise StoreError(f"cannot remove {path}: {error.strerror or error}") from error
+
+
+def _current(database: "Database", view: str) -> list[Path]:
+    """Return the files that are named as the rows of a view as the store stands."""
+    place = folder(database.store, view)
+    return sorted(place.glob(f"{fingerprint(database, view)}*.parquet")) if os.path.isdir(place) else []  # noqa: PTH112
+
+
+def _files(place: Path) -> list[Path]:
+    """Return what lies in a folder; nothing where it is none, or may not be listed."""
+    try:
+        return sorted(place.iterdir())
+    except OSError:
+        return []
