@@ -75,8 +75,9 @@ def save(result: Result, path: Path, *, format: Format | None = None, store: Pat
         target = Path(os.path.realpath(path))
         if store is not None and _is_own(target, store):
             raise QueryError(f"{path} would be a file of the store {store} itself; name one outside")
-        if _is_device(path):
-            with tempfile.TemporaryDirectory() as folder, path.open("ab") as device:
+        device = _opened(path)
+        if device is not None:
+            with device, tempfile.TemporaryDirectory() as folder:
                 _write_file(result, Path(folder) / "rows", chosen)
                 with (Path(folder) / "rows").open("rb") as rows:
                     shutil.copyfileobj(rows, device)
@@ -102,11 +103,12 @@ def _is_own(target: Path, store: Path) -> bool:
     return target.is_relative_to(root) and target.relative_to(root).parts[0] in _OWN
 
 
-def _is_device(path: Path) -> bool:
-    """Return whether a path is written to where it is: a device, a pipe, or what standard output was opened as."""
-    folder = Path(os.path.realpath(path.parent))
-    is_stream = folder == Path("/dev") or folder.is_relative_to("/proc")
-    return path.exists() and (is_stream or not path.is_file())
+def _opened(path: Path) -> IO[bytes] | None:
+    """Open what is written to where it is: a pipe, a device, what this process has open (/dev/stdout); else None."""
+    for link in (path, path.readlink()) if path.is_symlink() else (path,):
+        if link.name.isdigit() and os.path.realpath(link.parent) == f"/proc/{os.getpid()}/fd":
+            return os.fdopen(os.dup(int(link.name)), "wb")
+    return path.open("wb") if path.exists() and not path.is_file() else None
 
 
 def _write_file(result: Result, path: Path, format: Format) -> None:  # noqa: A002

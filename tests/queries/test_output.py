@@ -229,6 +229,13 @@ def test_a_pipe_and_a_device_are_written_to(database: Database, tmp_path: Path, 
     assert Path("/dev/null").is_char_device()
 
 
+def test_standard_output_is_written_on_by_its_name(database: Database, capfd: pytest.CaptureFixture[str]) -> None:
+    os.write(1, b"before\n")
+    for name in ("/dev/stdout", "/dev/fd/1"):
+        output.save(database.sql("select 1 as a"), Path(name), format="csv")
+    assert capfd.readouterr().out == "before\na\n1\na\n1\n"
+
+
 def test_the_files_of_the_store_are_not_overwritten(store: Store, run: Callable[..., None]) -> None:
     run(store, "a" * 16, n_neurons=2)
     (store.path / "link.csv").symlink_to(store.files("runs")[0])

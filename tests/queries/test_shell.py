@@ -61,6 +61,7 @@ def test_commands_describe_what_there_is(database: Database) -> None:
     assert answered(database, ".schema layer") == "error: no table or view 'layer'; did you mean 'layers'?\n"
     assert answered(database, ".tabels") == "error: no command '.tabels'; did you mean '.tables'?\n"
     assert ".quit" in answered(database, ".help")
+    assert answered(database, ".refresh") == ""
 
 
 def test_quit_leaves(database: Database) -> None:
