@@ -49,7 +49,8 @@ def print_findings(run: DemoRun, findings: Findings, *, store: Path) -> None:
     console.print("\n[bold]Try next[/bold]")
     for command in (
         f'{program} sql "select layer, neuron, function, lift, held_out_function, held_out_lift '
-        "from specialization where revision = 'main' and family = 'knowledge' order by lift desc limit 5\"",
+        "from specialization where revision = 'main' and family = 'knowledge' order by lift desc, layer, neuron "
+        'limit 5"',
         f'{program} sql "select family, layer, held_out_predictivity from best_predictivity '
         "where revision = 'main' order by all\"",
         f"{program} shell",

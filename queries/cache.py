@@ -33,6 +33,7 @@ _UNFINISHED = "left by a process that was stopped while it kept a view"
 _UNSIGNED = "has no digest in its name, and so is not read; 'neuronlake materialize' keeps it anew"
 _ALTERED = "altered since it was kept, and so not read; 'neuronlake materialize' keeps it anew"
 _FOREIGN = "no file that neuronlake keeps there, and so not read"
+_GARBAGE = (_UNFINISHED, _UNSIGNED, _ALTERED)
 
 
 def folder(store: Store, view: str) -> Path:
@@ -86,14 +87,14 @@ def problems(store: Store) -> tuple[Problem, ...]:
 
 
 def remove_damaged(store: Store) -> tuple[Problem, ...]:
-    """Remove what `problems` finds, foreign files left alone, and return what was removed.
+    """Remove what `problems` finds, but for foreign files and those it cannot read; return what was removed.
 
     Raises
     ------
     StoreError
         If a file cannot be removed.
     """
-    return tuple(each for each in problems(store) if each.what != _FOREIGN and _remove(store.path / each.path))
+    return tuple(each for each in problems(store) if each.what in _GARBAGE and _remove(store.path / each.path))
 
 
 def remove_others(kept: Path) -> None:
