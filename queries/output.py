@@ -100,7 +100,7 @@ def save(result: Result, path: Path, *, format: Format | None = None, store: Pat
 def _is_own(target: Path, store: Path) -> bool:
     """Return whether a file, links followed, is one that a store writes."""
     root = Path(os.path.realpath(store))
-    return target.is_relative_to(root) and target.relative_to(root).parts[0] in _OWN
+    return target.is_relative_to(root) and not _OWN.isdisjoint(target.relative_to(root).parts[:1])
 
 
 def _opened(path: Path) -> IO[bytes] | None:
