@@ -1,5 +1,6 @@
 """SQL over a store: an in-memory DuckDB whose views read the committed Parquet files."""
 
+import glob
 import json
 import os
 import re
@@ -11,8 +12,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ..errors import QueryError, StoreError, UnknownNameError, one_line
+from ..schema.commits import CommittedFile
 from ..schema.identity import file_sha256
-from ..schema.store import CommittedFile, Store
+from ..schema.store import Store
 from ..schema.table import Table
 from ..schema.tables import TABLES
 from . import catalog, materialize, quoting, readonly
@@ -166,8 +168,7 @@ class Database:
 
     def paths(self, table: str) -> tuple[Path, ...]:
         """Return the committed files of a table, as absolute paths."""
-        root = self.store.path.absolute()
-        return tuple(root / file.path for file in self.committed[table])
+        return tuple(self.store.locate(file) for file in self.committed[table])
 
     def reads(self, name: str) -> tuple[str, ...]:
         """Return what a view reads, what that reads, and so on, each before what needs it; then the name itself."""
@@ -372,7 +373,8 @@ def comments(name: str) -> str:
 
 
 def _read(paths: Sequence[Path]) -> str:
-    listed = ", ".join(quoting.literal(path) for path in paths)
+    # Escaped, a folder's name is no pattern that files of other folders match too.
+    listed = ", ".join(quoting.literal(glob.escape(str(path))) for path in paths)
     return f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
 
 

@@ -62,7 +62,7 @@ def n_rows(path: Path) -> int:
     """
     try:
         return int(pq.read_metadata(path).num_rows)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise StoreError(f"cannot read {path}: {one_line(error)}") from error
 
 
@@ -78,6 +78,7 @@ def read(paths: tuple[Path, ...], columns: tuple[str, ...]) -> pa.Table:
     for path in paths:
         try:
             tables.append(pq.read_table(path, columns=list(columns), partitioning=None))
-        except (pa.ArrowException, OSError, KeyError) as error:
+            tables[-1].validate(full=True)  # texts that are no UTF-8 would be found only where they are used
+        except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
             raise StoreError(f"cannot read {path}: {one_line(error)}") from error
     return pa.concat_tables(tables)

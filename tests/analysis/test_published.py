@@ -12,7 +12,8 @@ from neuronlake.analysis.published import import_scores
 from neuronlake.errors import AnalysisError, NeuronlakeError, UnknownNameError
 from neuronlake.queries.catalog import views
 from neuronlake.queries.database import Database
-from neuronlake.schema.store import Store, neuronlake_version
+from neuronlake.schema.commits import neuronlake_version
+from neuronlake.schema.store import Store
 
 GIVEN = {"model": "theirs", "stack": "encoder", "family": "task", "function": "sport", "score": "score"}
 # Two layers of 300 and 200 neurons.

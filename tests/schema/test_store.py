@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from neuronlake.errors import SchemaError, StoreError, UnknownNameError
-from neuronlake.schema import card
-from neuronlake.schema import store as store_module
-from neuronlake.schema.store import Problem, Store, corpus_job, folder_name
+from neuronlake.schema import card, disk, leftovers
+from neuronlake.schema.names import corpus_job, folder_name
+from neuronlake.schema.store import Problem, Store
 from neuronlake.schema.tables import SCHEMA_VERSION
 
 
@@ -156,7 +156,7 @@ def test_a_failed_job_that_cannot_be_resumed_leaves_the_rest_of_the_store(store,
 def test_parts_another_version_staged_are_dropped(store, experts, monkeypatch):
     with store.job("j", kind="partition") as job:
         job.write("experts", experts())
-    monkeypatch.setattr(store_module, "neuronlake_version", lambda: "99.0")
+    monkeypatch.setattr(leftovers, "neuronlake_version", lambda: "99.0")
     with store.job("j", kind="partition") as job:
         assert not job.is_staged("experts", 0)
 
@@ -226,7 +226,7 @@ def test_a_disk_that_refuses_while_staging_is_one_clear_line(store, experts, mon
         raise OSError(28, "No space left on device")
 
     with store.job("j", kind="partition") as job:
-        monkeypatch.setattr(store_module, "_sync", refuse)
+        monkeypatch.setattr(disk, "sync", refuse)
         with pytest.raises(StoreError, match=r"^cannot write .*j-0\.parquet: No space left on device$"):
             job.write("experts", experts())
         assert not job.is_staged("experts", 0)
