@@ -127,7 +127,9 @@ _FOLDER = r"[\w~+ ,()@%-][\w.~+ ,()@%-]*"
 _PLACE = re.compile(
     rf"data/(?P<table>\w+)/(?:{_FOLDER}/){{0,2}}(?P<job>{_FOLDER})-(?P<part>\d{{1,9}})\.parquet", re.ASCII
 )
-_TYPES = {"object": dict, "list": list, "text": str, "whole number": int}
+_REPR = reprlib.Repr()
+_REPR.maxstring = 120
+_TYPES = {"list": list, "text": str, "whole number": int}
 _COMMIT = {
     "job": "text",
     "kind": "text",
@@ -270,4 +272,4 @@ def _fields(value: object, types: Mapping[str, str], what: str) -> dict[str, Any
 
 def _shown(value: object) -> str:
     """Return a value as a short line of plain characters."""
-    return reprlib.repr(value).encode("ascii", "backslashreplace").decode()
+    return _REPR.repr(value).encode("ascii", "backslashreplace").decode()

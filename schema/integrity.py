@@ -159,8 +159,9 @@ def _repeated(store: "Store", declared: Table, files: Sequence[_Keys]) -> Iterat
         except (pa.ArrowException, OSError) as error:
             yield Problem(f"data/{declared.name}", f"cannot be read: {one_line(error)}")
         except SchemaError as error:
-            names = " and ".join(file.path.relative_to(store.path).as_posix() for file in group)
-            yield Problem(f"data/{declared.name}", f"rows of {names} together: {error}")
+            first, *others = (file.path.relative_to(store.path).as_posix() for file in group)
+            more = "" if len(others) == 1 else f" and {len(others) - 1} more"
+            yield Problem(first, f"together with {others[0]}{more}: {error}")
 
 
 def _overlapping(files: Sequence[_Keys]) -> Iterator[list[_Keys]]:
@@ -177,9 +178,12 @@ def _overlapping(files: Sequence[_Keys]) -> Iterator[list[_Keys]]:
 
 
 def _card(store: "Store", commits: Sequence[Commit]) -> Iterator[Problem]:
-    """Yield that the card is of other commits, as it is after files of two stores were copied together."""
+    """Yield that the card is missing, or of other commits, as after files of two stores were copied together."""
     fault = disk.fault(store.path, "README.md")
+    try:
+        if fault in (None, "missing") and not card.is_current(store.path / "README.md", commits):
+            fault = "no card counts the rows of the commits; 'check --repair' writes it"
+    except OSError as error:
+        fault = f"cannot be read: {error.strerror}"
     if fault not in (None, "missing"):
-        yield Problem("README.md", f"the card is {fault}")
-    elif not card.is_current(store.path / "README.md", commits):
-        yield Problem("README.md", "the card does not count the rows of the commits")
+        yield Problem("README.md", str(fault))

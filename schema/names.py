@@ -48,5 +48,5 @@ def check_name(what: str, name: str) -> None:
         problem = f"as a path it takes {n_bytes} bytes of at most {_LONGEST}"
     else:
         return
-    shown = ascii(name if len(name) <= 60 else name[:59] + "…")
-    raise StoreError(f"{what} {shown} cannot be stored under this name: {problem}; give another")
+    shown = name if len(name) <= 60 else name[:59] + "…"
+    raise StoreError(f"{what} {shown!r} cannot be stored under this name: {problem}; give another")

@@ -27,7 +27,7 @@ def write(declared: Table, data: pa.Table, path: Path, *, metadata: Mapping[str,
     path
         File to write.
     metadata
-        Key-value metadata of the file, beside the schema version and the table's name.
+        Key-value metadata of the file, beside the schema version, the table's name and what its columns mean.
     """
     floats = [column.name for column in declared.columns if column.type.startswith("float")]
     others = [column.name for column in declared.columns if not column.type.startswith("float")]
@@ -48,7 +48,9 @@ def write(declared: Table, data: pa.Table, path: Path, *, metadata: Mapping[str,
         write_statistics=pruning,
         write_batch_size=16_384,
     ) as writer:
-        writer.add_key_value_metadata({"schema_version": str(SCHEMA_VERSION), "table": declared.name, **metadata})
+        described = {f"column {column.name}": column.description for column in declared.columns}
+        version = str(SCHEMA_VERSION)
+        writer.add_key_value_metadata({"schema_version": version, "table": declared.name, **metadata, **described})
         writer.write_table(data, row_group_size=ROW_GROUP_ROWS)
 
 

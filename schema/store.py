@@ -71,12 +71,16 @@ class Store:
         Raises
         ------
         StoreError
-            If it does not exist, or holds something else.
+            If it does not exist, holds something else or cannot be read.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise StoreError(f"{self.path} is not a folder")
-        is_store = (self.path / "commits").is_dir() or self.staging.is_dir()
-        if not is_store and not (self.path.is_dir() and not any(self.path.iterdir())):
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise StoreError(f"{self.path} is not a folder")
+            is_store = (self.path / "commits").is_dir() or self.staging.is_dir()
+            is_empty = self.path.is_dir() and not any(self.path.iterdir())
+        except OSError as error:
+            raise StoreError(f"cannot read {self.path}: {error.strerror}") from error
+        if not is_store and not is_empty:
             raise StoreError(f"no store at {self.path}: 'neuronlake corpus add' makes one, --store names another")
 
     def commit(self, job: str) -> Commit | None:
@@ -120,7 +124,7 @@ class Store:
         """
         fault = disk.fault(self.path, file.path)
         if fault is not None and fault != "missing":
-            raise StoreError(f"{self.path / file.path} is {fault}")
+            raise StoreError(f"{self.path / file.path}: {fault}")
         return self.path.absolute() / file.path
 
     @contextlib.contextmanager

@@ -10,7 +10,6 @@ import pytest
 
 from neuronlake.errors import SchemaError, StoreError, UnknownNameError
 from neuronlake.schema import card, disk, leftovers
-from neuronlake.schema.names import corpus_job, folder_name
 from neuronlake.schema.store import Problem, Store
 from neuronlake.schema.tables import SCHEMA_VERSION
 
@@ -281,33 +280,6 @@ def test_the_check_finds_what_is_missing_altered_and_stray(store, experts):
         Problem("data/experts/cut-0.parquet", altered),
         Problem("data/experts/stray/stray.parquet", "in no commit, and so invisible to queries"),
     }
-
-
-@pytest.mark.parametrize(
-    ("name", "folder"),
-    [
-        ("google/switch", "google--switch"),
-        ("a b", "a b"),
-        ("..", "_"),
-        (".hidden", "hidden"),
-        ("", "_"),
-        ("é", "%C3%A9"),
-    ],
-)
-def test_names_become_one_safe_path_component(name, folder):
-    assert folder_name(name) == folder
-
-
-def test_no_folder_name_reads_as_a_hive_key():
-    assert "=" not in folder_name("step=1000")
-
-
-def test_no_folder_name_is_a_glob():
-    assert not set(folder_name("a*b?c[d]")) & set("*?[")
-
-
-def test_the_job_of_a_corpus_is_named_after_it():
-    assert corpus_job("semcor") == "corpus-semcor"
 
 
 def test_the_card_shows_what_a_job_beside_this_one_committed_meanwhile(store, experts, neurons, monkeypatch):
