@@ -151,7 +151,7 @@ def check(repair: bool) -> None:
 
 _STATES = {
     "running": "a job is running",
-    "unfinished": "a job was killed; the same command goes on with what it has done",
+    "unfinished": "a job was stopped; the same command goes on from what it has done (delete the folder to give it up)",
     "garbage": "left by a job that was killed; the next job, or 'check --repair', removes it",
 }
 

@@ -19,7 +19,7 @@ from .tables import SCHEMA_VERSION
 if TYPE_CHECKING:
     from .store import Store
 
-__all__ = ["State", "begin", "can_go_on", "data_files", "remove", "states"]
+__all__ = ["State", "begin", "data_files", "remove", "states"]
 
 State = Literal["running", "unfinished", "garbage"]
 """Of a folder in ``.staging``: its job runs; or was killed, and goes on when started again; or nothing comes of it."""
@@ -43,11 +43,6 @@ def begin(staging: Path, *, resume: bool) -> None:
                 shutil.rmtree(folder)
     if not is_same:
         disk.replace_text(writer, text, staging / "writer.partial")
-
-
-def can_go_on(staging: Path) -> bool:
-    """Return whether the next attempt at a job would go on with what its folder holds."""
-    return _is_resumable(staging) and _holds_parts(staging)
 
 
 def states(store: "Store") -> Mapping[str, State]:
@@ -132,6 +127,7 @@ def _is_committed(store: "Store", job: str) -> bool:
 
 
 def _holds_parts(staging: Path) -> bool:
+    """Return whether a job's folder holds anything that was finished."""
     kept = (entry for entry in staging.iterdir() if entry.name not in _OWN)
     return any(path.is_file() and path.suffix != ".partial" for entry in kept for path in (entry, *entry.rglob("*")))
 

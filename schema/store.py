@@ -170,11 +170,12 @@ class Store:
             try:
                 yield Job(self, name, kind, staging)
             except BaseException:
-                with contextlib.suppress(OSError), disk.locked(self.staging):
-                    if not leftovers.can_go_on(staging):
-                        shutil.rmtree(staging, ignore_errors=True)
-                        for folder in made:
-                            folder.rmdir()
+                # As after a kill: what the next attempt goes on with stays, and all else is removed.
+                stack.close()
+                with contextlib.suppress(OSError, StoreError), disk.locked(self.staging):
+                    leftovers.remove(self)
+                    for folder in made:
+                        folder.rmdir()
                 raise
 
     def check(self) -> tuple[Problem, ...]:

@@ -115,7 +115,7 @@ def killed_in_its_commit(store, rows, monkeypatch, *, resume):
     """Leave what a job leaves that is killed after its files were moved."""
     with monkeypatch.context() as patch, pytest.raises(KeyError), store.job("j", kind="k", resume=resume) as job:  # noqa: PT012
         job.write("experts", rows, model="m")
-        patch.setattr(leftovers, "can_go_on", lambda staging: True)
+        patch.setattr(leftovers, "remove", lambda store: ())
         patch.setattr(disk, "replace_text", lambda *_: {}["killed"])
         job.commit()
 
@@ -139,6 +139,16 @@ def test_another_job_removes_what_a_killed_job_left_that_cannot_go_on(store, exp
     commit_experts(store, experts(partition_id="q"), "k")
     assert (store.check(), store.unfinished()) == ((), {})
     assert not (store.path / "data/experts/m/j-0.parquet").exists()
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_job_that_fails_in_its_commit_leaves_nothing_in_the_way_of_readers(store, experts, monkeypatch, resume):
+    with monkeypatch.context() as patch, pytest.raises(KeyError), store.job("j", kind="k", resume=resume) as job:  # noqa: PT012
+        job.write("experts", experts(), model="m")
+        patch.setattr(disk, "replace_text", lambda *_: {}["failed"])
+        job.commit()
+    assert (store.check(), store.unfinished()) == ((), {"j": "unfinished"} if resume else {})
+    assert not list(store.path.glob("data/**/*.parquet"))
 
 
 def test_a_job_that_runs_is_left_alone(store, experts):
