@@ -136,8 +136,8 @@ def check(repair: bool) -> None:
 
     store = Store(chosen_store())
     store.require()
-    for path, what in store.repair() if repair else ():
-        click.echo(f"{path}: {what}", err=True)
+    for done in store.repair() if repair else ():
+        click.echo(f"{done.path}: {done.what}", err=True)
     problems = store.check()
     for problem in problems:
         click.echo(f"{problem.path}: {problem.what}")

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -19,12 +19,9 @@ from ..errors import SchemaError, StoreError, one_line
 from . import card, conformance, disk, leftovers
 from .commits import Commit, CommittedFile, Place, read_commits
 from .identity import file_sha256
-from .store import Problem
+from .store import Problem, Store
 from .table import Table
 from .tables import SCHEMA_VERSION, table
-
-if TYPE_CHECKING:
-    from .store import Store
 
 __all__ = ["problems"]
 
@@ -53,7 +50,7 @@ class _Keys:
         )
 
 
-def problems(store: "Store") -> Iterator[Problem]:
+def problems(store: Store) -> Iterator[Problem]:
     """Yield what is wrong with a store: see `Store.check`.
 
     Raises
@@ -89,7 +86,7 @@ def problems(store: "Store") -> Iterator[Problem]:
     yield from _card(store, found.commits)
 
 
-def _read(store: "Store", commit: Commit, file: CommittedFile, database: duckdb.DuckDBPyConnection) -> _Keys | None:
+def _read(store: Store, commit: Commit, file: CommittedFile, database: duckdb.DuckDBPyConnection) -> _Keys | None:
     """Read a committed file to its end and return the bounds of its keys, None if it has no rows.
 
     Raises
@@ -150,7 +147,7 @@ def _bounds(column: pa.ChunkedArray) -> tuple[Any, Any]:
     return found["min"], found["max"]
 
 
-def _repeated(store: "Store", declared: Table, files: Sequence[_Keys]) -> Iterator[Problem]:
+def _repeated(store: Store, declared: Table, files: Sequence[_Keys]) -> Iterator[Problem]:
     """Yield that files of one table hold a key twice; only those whose bounds overlap are read again."""
     for group in _overlapping(files):
         try:
@@ -177,7 +174,7 @@ def _overlapping(files: Sequence[_Keys]) -> Iterator[list[_Keys]]:
     yield from (group for group in groups if len(group) > 1)
 
 
-def _card(store: "Store", commits: Sequence[Commit]) -> Iterator[Problem]:
+def _card(store: Store, commits: Sequence[Commit]) -> Iterator[Problem]:
     """Yield that the card is missing, or of other commits, as after files of two stores were copied together."""
     fault = disk.fault(store.path, "README.md")
     try:

@@ -10,14 +10,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from . import disk
 from .commits import Place, neuronlake_version
+from .store import Problem, Store
 from .tables import SCHEMA_VERSION
-
-if TYPE_CHECKING:
-    from .store import Store
 
 __all__ = ["State", "begin", "data_files", "remove", "states"]
 
@@ -45,12 +43,12 @@ def begin(staging: Path, *, resume: bool) -> None:
         disk.replace_text(writer, text, staging / "writer.partial")
 
 
-def states(store: "Store") -> Mapping[str, State]:
+def states(store: Store) -> Mapping[str, State]:
     """Return what each folder of work in progress is, by its name."""
     return _find(store, everywhere=False)[0]
 
 
-def remove(store: "Store", *, everywhere: bool = False) -> tuple[tuple[str, str], ...]:
+def remove(store: Store, *, everywhere: bool = False) -> list[Problem]:
     """Remove what is of no use, and give back to unfinished jobs what they had moved to ``data``.
 
     Of files under ``data`` in no commit, only those that a killed job is proven to have left are touched: its folder is
@@ -65,9 +63,9 @@ def remove(store: "Store", *, everywhere: bool = False) -> tuple[tuple[str, str]
 
     Returns
     -------
-    paths relative to the store, each with what became of it
+    what was done
     """
-    done: list[tuple[str, str]] = []
+    done: list[Problem] = []
 
     def attempt(act: Callable[[], object], path: str, what: str) -> None:
         # Of a folder that many share, some of it may be for others alone to remove.
@@ -75,7 +73,7 @@ def remove(store: "Store", *, everywhere: bool = False) -> tuple[tuple[str, str]
             act()
         except OSError as error:
             what = f"cannot be removed: {error.strerror}"
-        done.append((path, what))
+        done.append(Problem(path, what))
 
     found, strays = _find(store, everywhere=everywhere)
     removed = "removed: left by a job that was killed"
@@ -89,10 +87,10 @@ def remove(store: "Store", *, everywhere: bool = False) -> tuple[tuple[str, str]
     for name, state in found.items():
         if state == "garbage":
             attempt(functools.partial(shutil.rmtree, store.staging / name), f".staging/{name}", removed)
-    return tuple(done)
+    return done
 
 
-def data_files(store: "Store") -> Iterator[tuple[str, OSError | None]]:
+def data_files(store: Store) -> Iterator[tuple[str, OSError | None]]:
     """Yield all under ``data`` but folders, as paths relative to the store; with an error, a folder not looked into."""
     errors: list[OSError] = []
     for folder, _, names in os.walk(store.path / "data", onerror=errors.append):
@@ -103,7 +101,7 @@ def data_files(store: "Store") -> Iterator[tuple[str, OSError | None]]:
             yield Path(error.filename).relative_to(store.path).as_posix(), error
 
 
-def _find(store: "Store", *, everywhere: bool) -> tuple[dict[str, State], list[tuple[str, Place]]]:
+def _find(store: Store, *, everywhere: bool) -> tuple[dict[str, State], list[tuple[str, Place]]]:
     """Return the state of each folder in ``.staging``, and the files under ``data`` that no job runs or commits."""
     folders = [folder for folder in sorted(store.staging.iterdir()) if folder.is_dir()]
     idle = [folder for folder in folders if not disk.is_held(folder / "lock")]
@@ -122,7 +120,7 @@ def _find(store: "Store", *, everywhere: bool) -> tuple[dict[str, State], list[t
     return found, strays
 
 
-def _is_committed(store: "Store", job: str) -> bool:
+def _is_committed(store: Store, job: str) -> bool:
     return os.path.lexists(store.path / "commits" / f"{job}.json")
 
 

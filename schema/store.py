@@ -37,7 +37,7 @@ __all__ = ["Problem", "Store"]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with a store, found by `Store.check`."""
+    """A path of a store, and what is wrong there, or was done about it."""
 
     path: str
     what: str
@@ -199,12 +199,12 @@ class Store:
         except OSError as error:
             raise StoreError(f"cannot read {self.staging}: {error.strerror or error}") from error
 
-    def repair(self) -> tuple[tuple[str, str], ...]:
+    def repair(self) -> tuple[Problem, ...]:
         """Remove what killed jobs have left and nobody can use, and write the card anew if it is not of the commits.
 
         Returns
         -------
-        paths relative to the store, each with what became of it
+        what was done
         """
         from . import card, leftovers
 
@@ -214,8 +214,8 @@ class Store:
                 commits = self.commits()
                 if not card.is_current(self.path / "README.md", commits):
                     disk.replace_text(self.path / "README.md", card.text(commits), self.staging / "card.md")
-                    done = (*done, ("README.md", "written anew from the commits"))
-                return done
+                    done.append(Problem("README.md", "written anew from the commits"))
+                return tuple(done)
         except OSError as error:
             raise StoreError(f"cannot write the store {self.path}: {error.strerror or error}") from error
 

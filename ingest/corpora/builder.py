@@ -18,7 +18,7 @@ import pyarrow as pa
 from ...errors import IngestError, StoreError
 from ...schema import parquet
 from ...schema.conformance import arrow_schema
-from ...schema.names import check_name, corpus_job
+from ...schema.names import corpus_job
 from ...schema.store import Store
 from ...schema.tables import table
 from .instance import Instance, Source
@@ -99,7 +99,6 @@ def build_corpus(source: Source, name: str, *, store: str | os.PathLike[str]) ->
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise IngestError(f"corpus name {name!r}: use letters, digits, '-', '_' and '.' only")
-    check_name("corpus", name)
     folder, job_name = Store(store), corpus_job(name)
     if folder.commit(job_name) is None:
         with folder.job(job_name, kind="corpus", resume=False) as job:

@@ -86,7 +86,7 @@ def test_a_card_of_other_commits_is_found_and_written_anew(store, experts, tmp_p
     for file in ("commits/k.json", "data/experts/m/k-0.parquet"):
         (store.path / file).write_bytes((other.path / file).read_bytes())
     assert [problem.path for problem in store.check()] == ["README.md"]
-    assert store.repair() == (("README.md", "written anew from the commits"),)
+    assert store.repair() == (Problem("README.md", "written anew from the commits"),)
     assert store.check() == ()
     assert "6 rows, one for each" in (store.path / "README.md").read_text()
     assert store.repair() == ()
@@ -107,7 +107,7 @@ def test_repair_removes_a_file_of_a_committed_job_that_its_commit_does_not_name(
     commit_experts(store, experts())
     stray = store.path / "data/experts/m/j-7.parquet"
     stray.touch()
-    assert store.repair() == (("data/experts/m/j-7.parquet", "removed: left by a job that was killed"),)
+    assert store.repair() == (Problem("data/experts/m/j-7.parquet", "removed: left by a job that was killed"),)
     assert store.check() == ()
 
 
@@ -125,7 +125,7 @@ def test_repair_gives_a_killed_job_its_parts_back(store, experts, monkeypatch):
     path = "data/experts/m/j-0.parquet"
     assert store.check() == (Problem(path, "in no commit, and so invisible to queries"),)
     assert store.unfinished() == {"j": "unfinished"}
-    assert store.repair() == ((path, "given back to its job, which is not committed"),)
+    assert store.repair() == (Problem(path, "given back to its job, which is not committed"),)
     assert (store.check(), store.unfinished()) == ((), {"j": "unfinished"})
     with store.job("j", kind="k") as job:
         assert job.is_staged("experts", 0)

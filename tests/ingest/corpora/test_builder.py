@@ -229,12 +229,6 @@ def test_a_corpus_name_of_other_characters_is_refused(source, store, name):
         build_corpus(source(TWO), name, store=store.path)
 
 
-def test_a_corpus_name_too_long_for_a_file_is_refused_before_the_source_is_read(source, store):
-    with pytest.raises(StoreError, match=r"^corpus 'x+…' cannot be stored under this name: as a path it takes 300 b"):
-        build_corpus(source(iter([])), "x" * 300, store=store.path)
-    assert not store.path.exists()
-
-
 def test_the_same_corpus_again_changes_nothing(source, built, store):
     first = built(source(TWO))
     before = sorted(path.stat().st_mtime_ns for path in store.path.rglob("*") if path.is_file())
