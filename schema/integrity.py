@@ -115,8 +115,8 @@ def _read(store: Store, commit: Commit, file: CommittedFile, database: duckdb.Du
                 rows.validate(full=True)
                 conformance.check_values(declared, rows)
             keys = parquet.read(columns=list(declared.grain))
-        # What answers queries is stricter in places. Escaped, the name of a folder is no pattern.
-        query = "select count(columns(*)) from read_parquet(?, hive_partitioning = false)"
+        # What answers queries is stricter in places. A hash needs every value; escaped, a path is no pattern.
+        query = "select bit_xor(hash(columns(*))) from read_parquet(?, hive_partitioning = false)"
         database.execute(query, [glob.escape(str(path))]).fetchall()
     except (pa.ArrowException, duckdb.Error, OSError, UnicodeDecodeError) as error:
         raise StoreError(f"cannot be read: {one_line(error)}") from error
