@@ -108,7 +108,7 @@ def __getattr__(name: str) -> object:
     if name == "open":
         return __getattr__("Database")
     if name == "__version__":
-        return importlib.import_module(".schema.store", __name__).neuronlake_version()
+        return importlib.import_module(".schema.commits", __name__).neuronlake_version()
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f".{_HOMES.get(name, 'errors')}", __name__)

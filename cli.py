@@ -80,11 +80,18 @@ def shell() -> None:
 
 @main.command()
 @click.argument("name", required=False)
+@click.option("--files", is_flag=True, help="List the committed files of the table NAME, for programs that read them.")
 @rows_options
 @store_option
-def tables(name: str | None, format_: "Format | None", output: Path | None) -> None:
-    """List the tables, or the columns of the table NAME."""
+def tables(name: str | None, files: bool, format_: "Format | None", output: Path | None) -> None:
+    """List the tables, or the columns or files of the table NAME."""
     database = open_database()
+    if files:
+        if name is None:
+            raise click.UsageError("--files lists the files of one table; it takes a NAME")
+        paths = [str(path) for path in database.store.files(name)]
+        print_rows(database.sql("select unnest(?::varchar[]) as path", [paths]), format_, output)
+        return
     print_rows(database.describe_columns(name) if name else database.describe_tables(), format_, output)
 
 
@@ -123,20 +130,37 @@ def materialize(names: tuple[str, ...]) -> None:
 
 
 @main.command()
+@click.option("--repair", is_flag=True, help="First remove what killed jobs left and nobody can use; renew the card.")
 @store_option
-def check() -> None:
-    """Check every committed file against its recorded size and digest."""
+def check(repair: bool) -> None:
+    """Check commits, committed files to their last row, kept views and the card.
+
+    Every file is held against its recorded size and digest, and its rows against the declared table: columns, types,
+    NULL and NaN, keys that are there twice. What killed jobs have left is named.
+    """
+    from .queries import cache
     from .schema.store import Store
 
     store = Store(chosen_store())
     store.require()
-    problems = store.check()
+    for done in (*store.repair(), *cache.remove_damaged(store)) if repair else ():
+        echo(printable(f"{done.path}: {done.what}"), err=True)
+    problems = (*store.check(), *cache.problems(store))
     for problem in problems:
         echo(printable(f"{problem.path}: {problem.what}"))
+    for name, state in store.unfinished().items():
+        echo(printable(f".staging/{name}: {_STATES[state]}"), err=True)
     n_files = sum(len(commit.files) for commit in store.commits())
     echo(f"{n_files} committed files, {len(problems)} problems", err=True)
     if problems:
         raise click.exceptions.Exit(1)
+
+
+_STATES = {
+    "running": "a job is running",
+    "unfinished": "a job was stopped; the same command goes on from what it has done (delete the folder to give it up)",
+    "garbage": "left by a job that was killed; the next job, or 'check --repair', removes it",
+}
 
 
 for _command in (corpus, ingest, partition, align, describe, perturb, emergence, share):

@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ..schema.commits import neuronlake_version
 from ..schema.conformance import arrow_schema
-from ..schema.store import Job, neuronlake_version
+from ..schema.job import Job
 from ..schema.tables import table
 
 __all__ = ["Division", "LayerNeurons", "Origin", "write_partition"]

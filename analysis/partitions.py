@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from ..errors import AnalysisError
 from ..ingest.models import load
+from ..ingest.names import stored_name
 from ..ingest.progress import Progress, SilentProgress
 from ..queries.database import Database
 from ..schema.identity import identifier
+from ..schema.names import check_name
 from ..schema.store import Store
 from ..schema.tables import SCHEMA_VERSION
 from .layer_seed import layer_seed
@@ -130,6 +132,8 @@ def partition_model(
     with Database(store) as database:
         warm_start = None if settings.warm_start is None else find_stored_partition(database, settings.warm_start)
         if settings.reads_weights:
+            check_name("model", name or stored_name(model))
+            check_name("revision", revision or "main")
             loaded = load(model, revision=revision, random_init=random_init, name=name, with_decoder=True)
             source = weight_source(loaded, settings, warm_start=warm_start)
         elif random_init is not None or name is not None:

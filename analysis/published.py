@@ -14,9 +14,11 @@ import pyarrow as pa
 
 from ..errors import AnalysisError, UnknownNameError, one_line
 from ..ingest.feed_forwards import Stack
+from ..schema.commits import neuronlake_version
 from ..schema.conformance import arrow_schema
 from ..schema.identity import file_sha256, identifier
-from ..schema.store import Store, neuronlake_version
+from ..schema.names import check_name
+from ..schema.store import Store
 from ..schema.tables import SCHEMA_VERSION, table
 from .partition_rows import Division, LayerNeurons, Origin, write_partition
 
@@ -113,6 +115,8 @@ def import_scores(
     StoreError
         If the store cannot be written.
     """
+    check_name("model", model)
+    check_name("revision", revision)
     file = Path(path)
     rows = _read(file)
     constants = {"stack": stack, "family": family, "function": function}

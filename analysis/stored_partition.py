@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..errors import AnalysisError
 from ..queries.database import Database
+from ..schema import parquet
 from ..schema.store import Store
 from .lookup import find_partition
 from .partition_rows import LayerNeurons, Origin
@@ -93,11 +93,8 @@ def find_stored_partition(database: Database, prefix: str) -> StoredPartition:
 
 def read_stored_partition(store: Store, partition_id: str, model: str, revision: str) -> StoredPartition:
     """Return a committed partition, read from its own files: a database of before it was committed lacks it."""
-    columns = ["stack", "layer", "neuron", "expert"]
-    tables = [
-        pq.read_table(path, columns=columns, partitioning=None) for path in store.files("experts", job=partition_id)
-    ]
-    return StoredPartition(partition_id, model, revision, by_layer(pa.concat_tables(tables)))
+    rows = parquet.read(store.files("experts", job=partition_id), ("stack", "layer", "neuron", "expert"))
+    return StoredPartition(partition_id, model, revision, by_layer(rows))
 
 
 def by_layer(rows: pa.Table) -> dict[tuple[str, int], dict[str, NDArray[Any]]]:

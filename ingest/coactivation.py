@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import IngestError, StoreError, one_line
 from ..schema.identity import identifier
-from ..schema.store import Job
+from ..schema.job import Job
 from ..schema.tables import table
 from .feed_forwards import Layer
 from .measurement import PART_ROWS, Measurement

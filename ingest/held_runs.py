@@ -126,6 +126,6 @@ def _rows(paths: tuple[Path, ...], columns: tuple[str, ...]) -> list[dict[str, A
             with pq.ParquetFile(path) as file:
                 held = [name for name in columns if name in file.schema_arrow.names]
                 rows += file.read(columns=held).to_pylist()
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise StoreError(f"cannot read {path}: {one_line(error)}") from error
     return rows

@@ -19,7 +19,9 @@ import transformers
 from numpy.typing import NDArray
 
 from ..errors import IngestError
-from ..schema.store import Job, Store, neuronlake_version
+from ..schema.commits import neuronlake_version
+from ..schema.job import Job
+from ..schema.store import Store
 from . import rows
 from .coactivation import Coactivation, CoactivationTables
 from .feed_forwards import Layer

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import transformers
 
 from ..schema.identity import identifier
+from ..schema.names import check_name
 from ..schema.tables import SCHEMA_VERSION
 from .names import stored_name
 from .settings import Settings
@@ -26,6 +27,11 @@ class Request:
         Training step; None: what the revision's name tells.
     commit
         Commit of a hub revision; None if not known before it is loaded.
+
+    Raises
+    ------
+    StoreError
+        If no store can hold model or revision under its name.
     """
 
     model: str
@@ -36,6 +42,10 @@ class Request:
     settings: Settings = field(default_factory=Settings)
     step: int | None = None
     commit: str | None = None
+
+    def __post_init__(self) -> None:
+        check_name("model", self.stored_name)
+        check_name("revision", self.stored_revision)
 
     @property
     def stored_name(self) -> str:

@@ -262,11 +262,12 @@ def _record(checkpoints: Sequence[Checkpoint], model: str, held: HeldRuns, store
         {"model": model, "revision": each.revision, "step": each.step, "source": each.source, "listed_at": listed_at}
         for each in new
     ]
-    # When is part of the name: a step may be corrected, and corrected back.
+    # A step may be corrected, and corrected back: which list this is, by number, is part of the name. When is not: the
+    # same command would not find what it was killed in.
     definition = {
         "model": model,
         "checkpoints": [[each.revision, each.step, each.source] for each in new],
-        "listed_at": listed_at.isoformat(),
+        "n_lists": sum(commit.kind == "checkpoints" for commit in store.commits()),
     }
     with store.job(f"checkpoints-{identifier(definition)}", kind="checkpoints", resume=False) as job:
         rows = pa.Table.from_pylist(columns, schema=arrow_schema(table("checkpoints")))

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ..errors import IngestError, UnknownNameError
 from ..schema import parquet
-from ..schema.store import Store, corpus_job
+from ..schema.names import corpus_job
+from ..schema.store import Store
 from .labels import LabelIndex
 
 __all__ = ["Instances", "StoredCorpus"]

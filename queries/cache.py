@@ -87,14 +87,15 @@ def problems(store: Store) -> tuple[Problem, ...]:
 
 
 def remove_damaged(store: Store) -> tuple[Problem, ...]:
-    """Remove what `problems` finds, but for foreign files and those it cannot read; return what was removed.
+    """Remove what `problems` finds, but for foreign files and those it cannot read; return what was removed and why.
 
     Raises
     ------
     StoreError
         If a file cannot be removed.
     """
-    return tuple(each for each in problems(store) if each.what in _GARBAGE and _remove(store.path / each.path))
+    garbage = (each for each in problems(store) if each.what in _GARBAGE)
+    return tuple(Problem(each.path, f"removed: {each.what}") for each in garbage if _remove(store.path / each.path))
 
 
 def remove_others(kept: Path) -> None:

@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from ..errors import QueryError, StoreError, UnknownNameError, one_line
+from ..schema.commits import CommittedFile
 from ..schema.identity import file_sha256
-from ..schema.store import CommittedFile, Store
+from ..schema.store import Store
 from ..schema.tables import TABLES
 from . import cache, catalog, definitions, parse_tree, quoting, readonly
 from .result import Result, collect
@@ -192,8 +193,7 @@ class Database:
 
     def paths(self, table: str) -> tuple[Path, ...]:
         """Return the committed files of a table, as absolute paths."""
-        root = self.store.path.absolute()
-        return tuple(root / file.path for file in self.committed[table])
+        return tuple(self.store.locate(file) for file in self.committed[table])
 
     def reads(self, name: str) -> tuple[str, ...]:
         """Return what a view reads, what that reads, and so on, each before what needs it; then the name itself."""
@@ -244,7 +244,7 @@ class Database:
             return
         kept = self.kept_file(name) if name in self._views else None
         if kept:
-            self._create(name, f"select * from read_parquet({quoting.literal(kept)})")
+            self._create(name, f"select * from read_parquet({quoting.path(kept)})")
         elif name in self._views:
             for source in self.reads(name)[:-1]:
                 self.make(source)
@@ -338,8 +338,8 @@ class Database:
     def _files(self, table: str, root: str | None = None) -> str:
         """Return SQL of the list of a table's files, below a folder that SQL gives, or where they lie."""
         if root is None:
-            return f"[{', '.join(map(quoting.literal, self.paths(table)))}]"
-        listed = ", ".join(quoting.literal(file.path) for file in self.committed[table])
+            return f"[{', '.join(map(quoting.path, self.paths(table)))}]"
+        listed = ", ".join(quoting.path(file.path) for file in self.committed[table])
         return f"list_transform([{listed}], lambda file: {root} || '/' || file)"
 
     def _columns(self, table: str) -> frozenset[str]:

@@ -1,6 +1,8 @@
 """Names and strings as SQL spells them."""
 
-__all__ = ["literal", "name"]
+import glob
+
+__all__ = ["literal", "name", "path"]
 
 
 def literal(value: object) -> str:
@@ -11,3 +13,8 @@ def literal(value: object) -> str:
 def name(value: str) -> str:
     """Return `value` as an SQL identifier."""
     return '"' + value.replace('"', '""') + '"'
+
+
+def path(value: object) -> str:
+    """Return a path as an SQL string that means this file alone, whatever pattern its characters would make."""
+    return literal(glob.escape(str(value)))

@@ -4,7 +4,7 @@ PyArrow does not enforce ``nullable=False``, so the check is ours: names, types,
 and the grain.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import cast
 
 import numpy as np
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from ..errors import SchemaError
 from .table import ColumnType, Table
 
-__all__ = ["arrow_schema", "check"]
+__all__ = ["arrow_schema", "check", "check_columns", "check_grain", "check_values"]
 
 _ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "bool": pa.bool_(),
@@ -45,27 +45,60 @@ def check(table: Table, data: pa.Table) -> None:
     SchemaError
         Naming the table, the column and the first row at fault.
     """
-    if tuple(data.column_names) != table.column_names:
-        missing = [name for name in table.column_names if name not in data.column_names]
-        extra = [name for name in data.column_names if name not in table.column_names]
+    check_columns(table, data.schema)
+    data = _decode_irregular(data)
+    check_values(table, data)
+    check_grain(table, data)
+
+
+def check_columns(table: Table, schema: pa.Schema, *, may_lack: Container[str] = ()) -> None:
+    """Raise unless the columns are those declared, in order and of their types.
+
+    Parameters
+    ----------
+    table
+        The declaration.
+    schema
+        Names and types of the columns.
+    may_lack
+        Columns that may be missing.
+
+    Raises
+    ------
+    SchemaError
+        Naming the table and the column.
+    """
+    expected = [name for name in table.column_names if name in schema.names or name not in may_lack]
+    if schema.names != expected:
+        missing = [name for name in expected if name not in schema.names]
+        extra = [name for name in schema.names if name not in table.column_names]
         problem = f"missing {missing}, not declared {extra}" if missing or extra else "in another order"
         raise SchemaError(f"table {table.name}: columns {problem}; declared: {', '.join(table.column_names)}")
-    data = _decode_irregular(data)
-    for column in table.columns:
-        values = data.column(column.name)
-        expected = _ARROW_TYPES[column.type]
-        found = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-        if found != expected:
-            raise SchemaError(f"table {table.name}, column {column.name}: type {found}, declared {expected}")
-        if values.null_count and not column.nullable:
+    for field in schema:
+        found = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        declared = _ARROW_TYPES[table.column(field.name).type]
+        if found != declared:
+            raise SchemaError(f"table {table.name}, column {field.name}: type {found}, declared {declared}")
+
+
+def check_values(table: Table, data: pa.Table) -> None:
+    """Raise if NULL stands where none may, or a number is not finite.
+
+    Raises
+    ------
+    SchemaError
+        Naming the table, the column and the first row at fault.
+    """
+    for name in data.column_names:
+        values = data.column(name)
+        if values.null_count and not table.column(name).nullable:
             row = _first(values.is_null())
-            raise SchemaError(f"table {table.name}, column {column.name}: NULL at row {row}, declared not null")
-        if pa.types.is_floating(expected) and not pc.all(pc.is_finite(values)).as_py():
+            raise SchemaError(f"table {table.name}, column {name}: NULL at row {row}, declared not null")
+        if pa.types.is_floating(values.type) and not pc.all(pc.is_finite(values)).as_py():
             wrong = pc.fill_null(pc.invert(pc.is_finite(values)), False)
             if pc.any(wrong).as_py():
                 row = _first(wrong)
-                raise SchemaError(f"table {table.name}, column {column.name}: {values[row]} at row {row}")
-    _check_grain(table, data)
+                raise SchemaError(f"table {table.name}, column {name}: {values[row]} at row {row}")
 
 
 def _decode_irregular(data: pa.Table) -> pa.Table:
@@ -83,10 +116,17 @@ def _first(mask: pa.ChunkedArray) -> int:
     return cast("int", pc.index(mask, True).as_py())
 
 
-def _check_grain(table: Table, data: pa.Table) -> None:
-    """Raise if two rows agree in every column of the grain."""
+def check_grain(table: Table, data: pa.Table) -> None:
+    """Raise if two rows agree in every column of the grain.
+
+    Raises
+    ------
+    SchemaError
+        Naming the table, the row and its key.
+    """
     if data.num_rows < 2:
         return
+    data = _decode_irregular(data)
     # One integer a row that stands for the whole key: mixed radix over per-column codes. Rows usually come
     # sorted, so that strictly increasing codes prove uniqueness without a sort.
     key = np.zeros(data.num_rows, dtype=np.int64)

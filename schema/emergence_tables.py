@@ -25,7 +25,7 @@ _LINEAGE_KEYS = ("emergence_id", *(column.name for column in _LINEAGE), "revisio
 EMERGENCE_TABLES = (
     Table(
         "checkpoints",
-        ("model", "revision"),
+        ("model", "revision", "listed_at"),
         "one checkpoint of a series as its source listed it, whether it could be measured or not",
         (
             *RUN[1:],

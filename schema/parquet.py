@@ -27,7 +27,7 @@ def write(declared: Table, data: pa.Table, path: Path, *, metadata: Mapping[str,
     path
         File to write.
     metadata
-        Key-value metadata of the file, beside the schema version and the table's name.
+        Key-value metadata of the file, beside the schema version, the table's name and what its columns mean.
     """
     floats = [column.name for column in declared.columns if column.type.startswith("float")]
     others = [column.name for column in declared.columns if not column.type.startswith("float")]
@@ -48,7 +48,9 @@ def write(declared: Table, data: pa.Table, path: Path, *, metadata: Mapping[str,
         write_statistics=pruning,
         write_batch_size=16_384,
     ) as writer:
-        writer.add_key_value_metadata({"schema_version": str(SCHEMA_VERSION), "table": declared.name, **metadata})
+        described = {f"column {column.name}": column.description for column in declared.columns}
+        version = str(SCHEMA_VERSION)
+        writer.add_key_value_metadata({"schema_version": version, "table": declared.name, **metadata, **described})
         writer.write_table(data, row_group_size=ROW_GROUP_ROWS)
 
 
@@ -62,7 +64,7 @@ def n_rows(path: Path) -> int:
     """
     try:
         return int(pq.read_metadata(path).num_rows)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise StoreError(f"cannot read {path}: {one_line(error)}") from error
 
 
@@ -78,6 +80,7 @@ def read(paths: tuple[Path, ...], columns: tuple[str, ...]) -> pa.Table:
     for path in paths:
         try:
             tables.append(pq.read_table(path, columns=list(columns), partitioning=None))
-        except (pa.ArrowException, OSError, KeyError) as error:
+            tables[-1].validate(full=True)  # texts that are no UTF-8 would be found only where they are used
+        except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
             raise StoreError(f"cannot read {path}: {one_line(error)}") from error
     return pa.concat_tables(tables)

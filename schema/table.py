@@ -36,12 +36,15 @@ class Column:
         One line of meaning, without a full stop.
     nullable
         Whether NULL may stand in it. NaN and infinity never may.
+    is_late
+        Whether files of the current schema version were written before it was declared, and lack it.
     """
 
     name: str
     type: ColumnType
     description: str
     nullable: bool = False
+    is_late: bool = False
 
     @property
     def duckdb_type(self) -> str:

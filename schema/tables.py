@@ -62,6 +62,7 @@ _ALL = (
                 "string",
                 "digest of what was asked: files or commit of the checkpoint, corpus and settings; NULL if unknown",
                 nullable=True,
+                is_late=True,
             ),
             Column("started_at", "timestamp", "when the job started"),
             Column("duration_s", "float64", "wall time of the job, in seconds"),
@@ -267,7 +268,11 @@ _ALL = (
             Column("parameters", "string", "JSON object of all other parameters"),
             Column("run_id", "string", "run whose scores or activations were used", nullable=True),
             Column(
-                "half", "string", "instances whose scores were clustered: all, a, b; NULL: no scores", nullable=True
+                "half",
+                "string",
+                "instances whose scores were clustered: all, a, b; NULL: no scores",
+                nullable=True,
+                is_late=True,
             ),
             Column("source_query", "string", "the SQL whose rows were clustered", nullable=True),
             Column("objective_name", "string", "what the method makes small, NULL if nothing", nullable=True),

@@ -9,8 +9,9 @@ from typing import cast, get_args
 from ...ingest.names import stored_name
 from ...ingest.progress import Progress, SilentProgress
 from ...queries.database import Database
+from ...schema.commits import neuronlake_version
 from ...schema.identity import identifier
-from ...schema.store import Store, neuronlake_version
+from ...schema.store import Store
 from ...schema.tables import SCHEMA_VERSION
 from .lineages import Lineage, Role, make_lineages, n_partitions
 from .notices import notices

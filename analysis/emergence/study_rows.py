@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ...schema.conformance import arrow_schema
-from ...schema.store import Job
+from ...schema.job import Job
 from ...schema.tables import table
 from .agreement import Agreement, agreement
 from .lineages import Lineage

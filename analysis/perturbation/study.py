@@ -11,7 +11,7 @@ import numpy as np
 from ...errors import AnalysisError
 from ...ingest.progress import Progress, SilentProgress
 from ...queries.database import Database
-from ...schema.store import Job
+from ...schema.job import Job
 from .intervention import perturb
 from .preparation import Study, prepare
 from .settings import PerturbationSettings

@@ -10,8 +10,9 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
+from ...schema.commits import neuronlake_version
 from ...schema.conformance import arrow_schema
-from ...schema.store import Job, neuronlake_version
+from ...schema.job import Job
 from ...schema.tables import table
 from ..neuron_rows import KEYS
 from .contrasts import contrast_rows

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ...queries.database import Database
-from ...schema.store import neuronlake_version
+from ...schema.commits import neuronlake_version
 from .settings import SHARED
 
 __all__ = ["CellValues", "earlier_values", "known_cells"]

@@ -19,7 +19,8 @@ import pyarrow as pa
 from ...errors import IngestError, StoreError
 from ...schema import parquet
 from ...schema.conformance import arrow_schema
-from ...schema.store import Store, corpus_job
+from ...schema.names import corpus_job
+from ...schema.store import Store
 from ...schema.tables import table
 from .instance import Instance, Source
 from .labels import Labels

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ...errors import IngestError
 from ...schema import parquet
-from ...schema.store import Store, corpus_job
+from ...schema.names import corpus_job
+from ...schema.store import Store
 from ..stored_corpus import StoredCorpus
 from .instance import Instance, Negatives, Source
 

@@ -14,7 +14,9 @@ from sklearn.metrics import adjusted_rand_score
 from neuronlake.analysis.balanced_kmeans import BalancedKMeans
 from neuronlake.analysis.layer_seed import layer_seed
 from neuronlake.analysis.lookup import find_partition
-from neuronlake.errors import AnalysisError, NeuronlakeError, UnknownNameError
+from neuronlake.analysis.partition_settings import PartitionSettings
+from neuronlake.analysis.partitions import partition_model
+from neuronlake.errors import AnalysisError, NeuronlakeError, StoreError, UnknownNameError
 from neuronlake.queries.database import Database
 from neuronlake.schema.conformance import arrow_schema
 from neuronlake.schema.tables import table
@@ -159,6 +161,12 @@ def test_of_an_encoder_decoder_both_stacks_are_partitioned_whatever_was_measured
     reports = [partition(stored(kind), "t5", method="kmeans") for kind in ("t5", "bert")]  # bert's store has no t5
     assert [report.n_layers for report in reports] == [4, 4]
     assert reports[0].partition_id == reports[1].partition_id
+
+
+def test_a_name_that_no_store_can_hold_is_refused_before_the_model_is_loaded(tmp_path):
+    (tmp_path / "store").mkdir()
+    with pytest.raises(StoreError, match=r"model 'x\.parquet' cannot be stored under this name"):
+        partition_model("absent", store=tmp_path / "store", settings=PartitionSettings("kmeans", 2), name="x.parquet")
 
 
 def test_kmeans_already_stored_is_not_clustered_again(stored, partition, monkeypatch):

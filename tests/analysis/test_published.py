@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from neuronlake.analysis.published import import_scores
-from neuronlake.errors import AnalysisError, NeuronlakeError, UnknownNameError
+from neuronlake.errors import AnalysisError, NeuronlakeError, StoreError, UnknownNameError
 from neuronlake.queries.catalog import views
 from neuronlake.queries.database import Database
-from neuronlake.schema.store import Store, neuronlake_version
+from neuronlake.schema.commits import neuronlake_version
+from neuronlake.schema.store import Store
 
 GIVEN = {"model": "theirs", "stack": "encoder", "family": "task", "function": "sport", "score": "score"}
 # Two layers of 300 and 200 neurons.
@@ -176,6 +177,13 @@ def test_a_file_name_is_no_pattern(write, store):
     write(TABLE.head(0), "scores1.csv")
     report = import_scores(write(TABLE, "scores[1].csv"), store=store.path, **GIVEN)
     assert report.n_neurons == 500
+
+
+@pytest.mark.parametrize("names", [{"model": "x.parquet"}, {"revision": "x" * 300}], ids=str)
+def test_a_name_that_no_store_can_hold_is_refused(write, store, names):
+    with pytest.raises(StoreError, match="cannot be stored under this name"):
+        import_scores(write(TABLE), store=store.path, **{**GIVEN, **names})
+    assert not store.path.exists()
 
 
 def test_the_same_again_changes_nothing_and_says_so(write, store):

@@ -37,6 +37,14 @@ def test_a_table_or_view_that_is_not_there_is_one_clear_line(fails, made_store):
     assert fails("--store", made_store, "views", "specialisation").endswith("did you mean 'specialization'?")
 
 
+def test_the_committed_files_of_a_table_are_listed(succeeds, is_usage_error, made_store):
+    rows = json.loads(succeeds("--store", made_store, "tables", "neurons", "--files", "--format", "json"))
+    (file,) = made_store.glob("data/neurons/**/*.parquet")
+    assert rows == [{"path": str(file)}]
+    assert json.loads(succeeds("--store", made_store, "tables", "experts", "--files", "--format", "json")) == []
+    assert "takes a NAME" in is_usage_error("--store", made_store, "tables", "--files")
+
+
 def test_the_script_of_the_views_runs_in_a_plain_connection(succeeds, made_store):
     script = succeeds("--store", made_store, "views", "--sql")
     query = "select layer, neuron, function, lift from specialization order by layer, neuron"
@@ -100,6 +108,21 @@ def test_what_is_wrong_with_a_store_is_named_file_by_file(neuronlake, store):
         stray.relative_to(store).as_posix(): "in no commit, and so invisible to queries",
     }
     assert result.stderr.endswith(" committed files, 3 problems\n")
+
+
+def test_what_killed_jobs_left_is_named_and_removed(neuronlake, store):
+    (store / ".staging" / "gone").mkdir()
+    (store / "README.md").unlink()
+    result = neuronlake("--store", store, "check")
+    assert result.exit_code == 1
+    assert result.stdout == "README.md: no card counts the rows of the commits; 'check --repair' writes it\n"
+    assert ".staging/gone: left by a job that was killed; " in result.stderr
+    result = neuronlake("--store", store, "check", "--repair")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith(
+        ".staging/gone: removed: left by a job that was killed\nREADME.md: written anew from the commits\n"
+    )
+    assert list((store / ".staging").iterdir()) == []
 
 
 def test_a_commit_that_cannot_be_read_is_one_clear_line(fails, store):

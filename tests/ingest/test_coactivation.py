@@ -21,7 +21,8 @@ from neuronlake.ingest.plan import plan_ingest
 from neuronlake.ingest.scoring import NonFiniteError
 from neuronlake.ingest.settings import Resources
 from neuronlake.schema.conformance import check
-from neuronlake.schema.store import Job, Store
+from neuronlake.schema.job import Job
+from neuronlake.schema.store import Store
 from neuronlake.schema.tables import table
 
 # One text a batch, as in the recomputations: matrix products of the same shapes round the same way.

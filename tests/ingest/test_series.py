@@ -6,12 +6,13 @@ import shutil
 import huggingface_hub
 import pytest
 
-from neuronlake.errors import IngestError, UnknownNameError
+from neuronlake.errors import IngestError, StoreError, UnknownNameError
 from neuronlake.ingest import measurement, source
 from neuronlake.ingest.coactivation import Coactivation
 from neuronlake.ingest.progress import SilentProgress
 from neuronlake.ingest.series import Failure, ingest_series
 from neuronlake.ingest.settings import Resources, Settings
+from neuronlake.schema import card, leftovers
 
 
 def weights_of(folder):
@@ -299,6 +300,29 @@ def test_a_step_that_is_listed_and_not_measured_can_be_corrected_and_corrected_b
         ingest_all(steps={"gone": step}, revisions=None)
     rows = sorted(read_rows(filled, "checkpoints"), key=lambda row: row["listed_at"])
     assert [(row["revision"], row["step"]) for row in rows] == [("gone", 5), ("gone", 6), ("gone", 5)]
+
+
+def test_the_same_command_heals_a_store_whose_list_of_checkpoints_was_killed_in_its_commit(
+    ingest_all, filled, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        # All that a kill leaves: moved files, and the folder of the job.
+        patch.setattr(leftovers, "remove", lambda store: ())
+        patch.setattr(card, "text", lambda commits: {}["killed"])
+        with pytest.raises(KeyError):
+            ingest_all(steps={"gone": 5}, revisions=None)
+    assert [problem.what for problem in filled.check()] == ["in no commit, and so invisible to queries"]
+    ingest_all(steps={"gone": 5}, revisions=None)
+    assert (filled.check(), filled.unfinished()) == ((), {})
+    assert len(filled.files("checkpoints")) == 1
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x" * 300, "a\udcff", "a\nb", "."])
+def test_a_name_that_no_store_can_hold_is_refused_before_anything_is_loaded(ingest_all, filled, tree, loads, name):
+    before = tree(filled)
+    with pytest.raises(StoreError, match="cannot be stored under this name"):
+        ingest_all(name=name)
+    assert (tree(filled), loads) == (before, [])
 
 
 def test_a_revision_measured_after_its_correction_has_the_step_last_listed(ingest_all, filled, series, read_rows):

@@ -62,11 +62,12 @@ def other_process(store: Store) -> Iterator[Callable[[str], subprocess.Popen]]:
         import sys, time
         import pyarrow as pa
         from neuronlake.errors import StoreError
-        from neuronlake.schema import store as module
+        from neuronlake.schema import disk
         from neuronlake.schema.conformance import arrow_schema
+        from neuronlake.schema.store import Store
         from neuronlake.schema.tables import table
 
-        store = module.Store({str(store.path)!r})
+        store = Store({str(store.path)!r})
 
         def rows(partition_id, n=3):
             columns = [[partition_id] * n, ["encoder"] * n, [0] * n, list(range(n)), [0] * n]

@@ -3,7 +3,7 @@
 import yaml
 
 from neuronlake.schema import card
-from neuronlake.schema.store import Commit, CommittedFile
+from neuronlake.schema.commits import Commit, CommittedFile
 
 
 def commit_of(*files: tuple[str, int]) -> Commit:

@@ -37,7 +37,7 @@ def test_row_groups_hold_122880_rows(tmp_path, experts):
     assert [found.row_group(index).num_rows for index in range(found.num_row_groups)] == [122_880, 5]
 
 
-def test_the_file_says_schema_version_table_and_writer(store, experts):
+def test_the_file_says_schema_version_table_writer_and_what_its_columns_mean(store, experts):
     with store.job("j", kind="partition") as job:
         job.write("experts", experts())
         job.commit()
@@ -47,6 +47,7 @@ def test_the_file_says_schema_version_table_and_writer(store, experts):
     assert metadata[b"table"] == b"experts"
     assert metadata[b"job"] == b"j"
     assert metadata[b"neuronlake_version"]
+    assert metadata[b"column expert"] == b"index of the expert within its layer"
 
 
 def test_the_file_of_a_run_says_its_run_id(store, neurons):

@@ -6,6 +6,8 @@ import polars as pl
 import pyarrow.dataset
 import pytest
 
+from neuronlake.queries.database import Database
+from neuronlake.schema.store import Store
 from neuronlake.schema.tables import table
 
 COLUMNS = list(table("neurons").column_names)
@@ -74,3 +76,13 @@ def test_datasets_reads_it(filled, expected, tmp_path):
     assert found.column_names == COLUMNS
     assert keys(found.to_list()) == expected
     assert len(datasets.load_dataset(str(filled.path), "experts", split="train", cache_dir=cache)) == 3
+
+
+def test_the_database_reads_no_store_whose_name_the_name_of_its_own_matches_as_a_pattern(tmp_path, experts):
+    for name in ("a?b", "a*b", "a[xy]b", "axb"):
+        with Store(tmp_path / name).job("j", kind="partition") as job:
+            job.write("experts", experts(2, partition_id=name))
+            job.commit()
+    for name in ("a?b", "a*b", "a[xy]b", "axb"):
+        with Database(tmp_path / name) as database:
+            assert database.sql("select partition_id from experts").rows() == [(name,)] * 2

@@ -9,9 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from neuronlake.errors import SchemaError, StoreError, UnknownNameError
-from neuronlake.schema import card
-from neuronlake.schema import store as store_module
-from neuronlake.schema.store import Problem, Store, corpus_job, folder_name
+from neuronlake.schema import card, disk, leftovers
+from neuronlake.schema.store import Problem, Store
 from neuronlake.schema.tables import SCHEMA_VERSION
 
 
@@ -156,7 +155,7 @@ def test_a_failed_job_that_cannot_be_resumed_leaves_the_rest_of_the_store(store,
 def test_parts_another_version_staged_are_dropped(store, experts, monkeypatch):
     with store.job("j", kind="partition") as job:
         job.write("experts", experts())
-    monkeypatch.setattr(store_module, "neuronlake_version", lambda: "99.0")
+    monkeypatch.setattr(leftovers, "neuronlake_version", lambda: "99.0")
     with store.job("j", kind="partition") as job:
         assert not job.is_staged("experts", 0)
 
@@ -226,7 +225,7 @@ def test_a_disk_that_refuses_while_staging_is_one_clear_line(store, experts, mon
         raise OSError(28, "No space left on device")
 
     with store.job("j", kind="partition") as job:
-        monkeypatch.setattr(store_module, "_sync", refuse)
+        monkeypatch.setattr(disk, "sync", refuse)
         with pytest.raises(StoreError, match=r"^cannot write .*j-0\.parquet: No space left on device$"):
             job.write("experts", experts())
         assert not job.is_staged("experts", 0)
@@ -281,33 +280,6 @@ def test_the_check_finds_what_is_missing_altered_and_stray(store, experts):
         Problem("data/experts/cut-0.parquet", altered),
         Problem("data/experts/stray/stray.parquet", "in no commit, and so invisible to queries"),
     }
-
-
-@pytest.mark.parametrize(
-    ("name", "folder"),
-    [
-        ("google/switch", "google--switch"),
-        ("a b", "a b"),
-        ("..", "_"),
-        (".hidden", "hidden"),
-        ("", "_"),
-        ("é", "%C3%A9"),
-    ],
-)
-def test_names_become_one_safe_path_component(name, folder):
-    assert folder_name(name) == folder
-
-
-def test_no_folder_name_reads_as_a_hive_key():
-    assert "=" not in folder_name("step=1000")
-
-
-def test_no_folder_name_is_a_glob():
-    assert not set(folder_name("a*b?c[d]")) & set("*?[")
-
-
-def test_the_job_of_a_corpus_is_named_after_it():
-    assert corpus_job("semcor") == "corpus-semcor"
 
 
 def test_the_card_shows_what_a_job_beside_this_one_committed_meanwhile(store, experts, neurons, monkeypatch):
