@@ -130,7 +130,9 @@ def partition_model(
     with Database(store) as database:
         warm_start = None if settings.warm_start is None else find_stored_partition(database, settings.warm_start)
         if settings.reads_weights:
-            loaded = load(model, revision=revision, random_init=random_init, name=name, with_decoder=True)
+            loaded = load(
+                model, revision=revision, random_init=random_init, name=name, with_decoder=True, with_tokenizer=False
+            )
             source = weight_source(loaded, settings, warm_start=warm_start)
         elif random_init is not None or name is not None:
             raise AnalysisError(
