@@ -124,7 +124,10 @@ def read_tokenizer(
 def _read(kind: type, source: Source, label: str, what: str, **more: object) -> Any:  # noqa: ANN401 - untyped factories
     try:
         return kind.from_pretrained(source.path, **source.arguments, **more, trust_remote_code=False)  # type: ignore[attr-defined]
-    except _LOADING_ERRORS as error:
+    except Exception as error:
+        # The library of tokenizers raises nothing more exact than an Exception for a file that it cannot read.
+        if not isinstance(error, _LOADING_ERRORS) and type(error) is not Exception:
+            raise
         where = (
             f"folder {source.path}"
             if source.is_local

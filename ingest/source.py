@@ -84,7 +84,11 @@ class Source:
         for file, state in self._files() if self.is_local else ():
             if state.st_size > _POINTER_BYTES or (file.suffix in _WEIGHTS and not with_weights):
                 continue
-            if file.read_bytes().startswith(_POINTER):
+            try:
+                is_pointer = file.read_bytes().startswith(_POINTER)
+            except OSError as error:
+                raise IngestError(f"cannot read {file}: {error.strerror or error}") from error
+            if is_pointer:
                 raise IngestError(f"cannot load {file}: it is a Git LFS pointer, not the file; run git lfs pull")
 
     def _files(self) -> list[tuple[Path, os.stat_result]]:
@@ -152,9 +156,7 @@ def locate(model: str, revision: str | None, random_init: int | None = None) -> 
         if revision is not None:
             raise IngestError(f"{model} is one file and has no revision {revision!r}")
         if _GGUF_PART.search(path.name):
-            raise IngestError(
-                f"{model} is one part of a split GGUF file; put the parts together: llama-gguf-split --merge"
-            )
+            raise IngestError(f"{model} is one part of a split GGUF file; join the parts: llama-gguf-split --merge")
         return Source(str(path.parent), stored_name(model), {"gguf_file": path.name}, is_local=True)
     if path.is_dir():
         return _in_folder(model, path, revision, random_init)

@@ -50,20 +50,19 @@ def check_unread(unexpected: Iterable[str], whole: PreTrainedModel, text_model: 
     further = tuple(f"{found[1]}." for key in keys if (found := _LATER_TOKENS.match(key)))
     body = whole.base_model
     path = next((path for path, each in body.named_modules() if each is text_model), "")
-    children = {name for name, _ in body.named_children()}
+    children = {name for name, _ in text_model.named_children()}
+    parts = {name for name, _ in body.named_children()}
     unread = []
     for key in keys:
         if OPTIONAL_WEIGHTS.search(key) or _BUFFERS.search(key) or key.startswith(further):
             continue
-        inside = key.removeprefix(f"{whole.base_model_prefix}.")
-        if _OTHER_STACKS.search(inside):
+        name = key.removeprefix(f"{whole.base_model_prefix}.")
+        if _OTHER_STACKS.search(name):
             continue
-        is_of_child = inside.partition(".")[0] in children
-        if path:  # of a multimodal model, whose other parts are not measured
-            is_inside, is_beside = inside.startswith(f"{path}."), is_of_child
-        else:
-            is_inside, is_beside = is_of_child or inside != key, False
-        if is_inside or not (is_beside or _HEADS.search(key)):
+        if path and not name.startswith(f"{path}.") and name.partition(".")[0] in parts:
+            continue  # of another part of a multimodal model
+        name = name.removeprefix(f"{path}.")
+        if name.partition(".")[0] in children or not _HEADS.search(name):
             unread.append(key)
     if unread:
         raise IngestError(

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from neuronlake.errors import IngestError
 from neuronlake.ingest.models import load
 
-# One of every kind of name and nesting; all kinds were run once.
-SAMPLE = ("albert", "bart", "bert", "convbert", "distilbert", "gpt2", "gte", "llama", "mixtral", "modernbert", "t5")
+# Their heads have names of every kind.
+SAMPLE = ("albert", "distilbert", "electra", "gpt2", "gte", "mixtral", "modernbert")
 
 
 def heads(kind: str) -> Iterator[type]:
@@ -38,8 +38,6 @@ def save(kind: str, head: type, folder) -> None:
 def test_a_checkpoint_saved_with_any_head_loads(kind, tmp_path):
     loaded = {}
     for head in heads(kind):
-        if head.__name__ == "LlamaForQuestionAnswering":  # saves its body under a name that no other class reads
-            continue
         save(kind, head, tmp_path / head.__name__)
         loaded[head.__name__] = type(load(str(tmp_path / head.__name__), with_tokenizer=False).module)
     assert len(loaded) >= 2
