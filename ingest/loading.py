@@ -245,9 +245,9 @@ def initialise(config: PreTrainedConfig, seed: int, label: str, dtype: DType) ->
             drawn: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
                 config, dtype=torch.float32, trust_remote_code=False
             )
+    except IngestError:
+        raise
     except (*_LOADING_ERRORS, RuntimeError) as error:
-        if isinstance(error, IngestError):
-            raise
         raise IngestError(f"model {label} cannot be initialised: {_why(error, config)}") from error
     if dtype == "float32":
         return drawn

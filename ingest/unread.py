@@ -14,10 +14,12 @@ __all__ = ["check_unread"]
 _HEADS = re.compile(
     r"^(\w*head\w*|\w*classifier|\w*predictions|\w*logits?_\w+|\w*projection|cls|score|pooler|lm_loss|pred_layer"
     r"|qa_outputs|sequence_summary|embed_out|vocab_\w+|(column_)?output_(weights|bias)|mtp\w*)(\.|$)"
-    r"|^(decoder|dense|linear)\.(weight|bias)$"
+    r"|^(decoder|dense|linear|output)\.(weight|bias)$"
 )
 # What stands beside a language model, by the first part of its name.
-_OTHER_STACKS = re.compile(r"^(\w*(vision|visual|image|audio|speech)\w*|multi_modal\w*|mm_\w+|talker|\w+2wav)(\.|$)")
+_OTHER_STACKS = re.compile(
+    r"^(\w*(vision|visual|image|audio|speech|codec)\w*|multi_modal\w*|mm_\w+|talker|\w+2wav)(\.|$)"
+)
 # What models compute by themselves, and older versions of them stored.
 _BUFFERS = re.compile(
     r"(^|\.)(position_ids|token_type_ids|(original_)?inv_freq|(cos|sin)_cached|masked_bias|causal_mask|version"

@@ -83,11 +83,10 @@ def test_imports_point_one_way(file: Path) -> None:
 
 
 def test_no_checkpoint_is_loaded_with_code_of_its_own() -> None:
-    calls = []
-    for file in (*sources(), *ROOT.glob("examples/*.py"), *ROOT.glob("benchmarks/*.py")):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".from_pretrained", ".from_config")):
-                calls.append(f"{file.relative_to(ROOT)}: {ast.unparse(node)}")
+    files = (*sources(), *ROOT.glob("examples/*.py"), *ROOT.glob("benchmarks/*.py"))
+    nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text())))
+    texts = [(ast.unparse(node.func), ast.unparse(node)) for node in nodes if isinstance(node, ast.Call)]
+    calls = [call for function, call in texts if function.endswith((".from_pretrained", ".from_config"))]
     assert len(calls) >= 6
     assert [each for each in calls if "trust_remote_code=False" not in each] == []
 

@@ -149,10 +149,3 @@ def test_memory_that_is_not_enough_is_one_clear_line(error):
 def test_other_errors_are_not_said_to_be_of_memory():
     with pytest.raises(RuntimeError, match=r"^other$"), naming_memory("m"):
         raise RuntimeError("other")
-
-
-def test_weights_that_are_not_quantised_as_the_configuration_says_are_refused(copied):
-    pytest.importorskip("bitsandbytes", reason="the package bitsandbytes is not installed")
-    folder = copied(quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
-    with pytest.raises(IngestError, match=r"says that its weights are quantised, but layers\.0\.\S+\.weight is not$"):
-        load(str(folder))
