@@ -1,6 +1,7 @@
 """What transformers reads of a checkpoint: configuration, tokenizer and weights, or a clear error."""
 
 import contextlib
+import logging
 import os
 import pickle
 import struct
@@ -45,13 +46,17 @@ _MOST_LAYERS = 10_000
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Keep transformers' bars and reports off the caller's terminal: jobs and errors speak for themselves."""
+    """Keep libraries' bars and reports off the caller's terminal: jobs and errors speak for themselves."""
+    quantiser = logging.getLogger("bitsandbytes")
+    level = quantiser.level
+    quantiser.setLevel(logging.ERROR)
     shown, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
+        quantiser.setLevel(level)
         transformers_logging.set_verbosity(verbosity)
         if shown:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
