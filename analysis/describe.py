@@ -22,7 +22,7 @@ def describe_neuron(
     layer: int,
     neuron: int,
     *,
-    stack: str = "encoder",
+    stack: str | None = None,
     revision: str | None = None,
     run: str | None = None,
 ) -> str:
@@ -35,7 +35,7 @@ def describe_neuron(
     model, revision
         The model as stored; None for main, or the revision of `run`.
     layer, neuron, stack
-        Which neuron.
+        Which neuron; the stack is None for the encoder, or the decoder where it is the only one.
     run
         run_id of the measurement, or its first digits; None for the only one of the model and revision.
 
@@ -47,6 +47,7 @@ def describe_neuron(
         If the run is of another model or revision, or has no such neuron.
     """
     measured = find_run(database, run, model, revision=revision)
+    stack = stack or _first_stack(database, measured)
     place = [measured["run_id"], stack, layer, neuron]
     here = "run_id = ? and stack = ? and layer = ? and neuron = ?"
     scores = list(
@@ -116,8 +117,13 @@ def describe_neuron(
     return "\n".join(map(printable, lines))
 
 
+def _first_stack(database: Database, run: Row) -> str:
+    (stack,) = database.sql("select max(stack) from layers where run_id = ?", [run["run_id"]]).rows()[0]
+    return str(stack)
+
+
 def describe_expert(
-    database: Database, partition: str, layer: int, expert: int, *, stack: str = "encoder", run: str | None = None
+    database: Database, partition: str, layer: int, expert: int, *, stack: str | None = None, run: str | None = None
 ) -> str:
     """Return a card of an expert: what it is functional for, its neurons and the texts they share.
 
@@ -128,7 +134,7 @@ def describe_expert(
     partition
         partition_id, or its first digits.
     layer, expert, stack
-        Which expert.
+        Which expert; the stack is None for the encoder, or the decoder where it is the only one.
     run
         run_id of a measurement of the partition's model, or its first digits; None for the only one of its revision.
 
@@ -143,6 +149,7 @@ def describe_expert(
     # A run that is named may be of another checkpoint than the partition.
     revision = str(found["revision"]) if run is None else None
     measured = find_run(database, run, str(found["model"]), revision=revision)
+    stack = stack or _first_stack(database, measured)
     place = [measured["run_id"], found["partition_id"], stack, layer, expert]
     here = "run_id = ? and partition_id = ? and stack = ? and layer = ? and expert = ?"
     aligned = list(database.sql(f"select * from expert_function_alignment where {here}", place))

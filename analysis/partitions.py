@@ -134,7 +134,9 @@ def partition_model(
         if settings.reads_weights:
             check_name("model", name or stored_name(model))
             check_name("revision", revision or "main")
-            loaded = load(model, revision=revision, random_init=random_init, name=name, with_decoder=True)
+            loaded = load(
+                model, revision=revision, random_init=random_init, name=name, with_decoder=True, with_tokenizer=False
+            )
             source = weight_source(loaded, settings, warm_start=warm_start)
         elif random_init is not None or name is not None:
             raise AnalysisError(

@@ -28,7 +28,7 @@ def make(dtype):
         num_experts_per_tok=8, vocab_size=1000,
     )  # fmt: skip
     torch.manual_seed(0)
-    model = AutoModel.from_config(config, dtype=dtype).eval()
+    model = AutoModel.from_config(config, dtype=dtype, trust_remote_code=False).eval()
     model.set_experts_implementation("grouped_mm")
     return model, find_layers(model, config, stack="decoder", name="olmoe")
 

@@ -77,7 +77,7 @@ def main():
         BertConfig(
             hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072
         ).save_pretrained(model)
-        AutoTokenizer.from_pretrained(weights).save_pretrained(model)
+        AutoTokenizer.from_pretrained(weights, trust_remote_code=False).save_pretrained(model)
         build_corpus(read_folders(texts, cap=arguments.per_topic), "bbc", store=store)
         for dtype in ("float32", "bfloat16"):
             settings = Settings(dtype=dtype, max_tokens=256)

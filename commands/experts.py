@@ -9,7 +9,7 @@ from .options import SEED_RANGE, chosen_store, echo, open_database, query_text, 
 
 __all__ = ["align", "describe", "partition"]
 
-_STACK = click.option("--stack", type=click.Choice(["encoder", "decoder"]), default="encoder", show_default=True)
+_STACK = click.option("--stack", type=click.Choice(["encoder", "decoder"]), help="[default: encoder if there is one]")
 _RUN = click.option("--run", metavar="RUN_ID", help="Run to use, by its first digits.  [default: the only one]")
 _LAYER = click.option("--layer", type=click.IntRange(min=0), required=True)
 

@@ -52,6 +52,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
 )  # fmt: skip
 @click.option("--random-init", "seeds", type=SEED_RANGE, multiple=True, help="Seed to initialise with.  [repeatable]")
 @click.option("--name", help="Name to store the model under.  [default: MODEL, of a path the last part]")
+@click.option("--tokenizer", help="Hub id or folder of another tokenizer.  [default: the checkpoint's own]")
 @click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to measure, such as 0,3-5.  [default: all]")
 @click.option(
     "--site", type=click.Choice(["activation", "gate", "preactivation"]), default="activation", show_default=True

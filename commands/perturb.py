@@ -69,6 +69,7 @@ _SUMMARY = """
 @click.option("--revision", help="Branch, tag, commit or subfolder.")
 @click.option("--random-init", type=SEED_RANGE, help="Seed of a random initialisation to perturb.")
 @click.option("--name", help="Name the model is stored under.  [default: MODEL, of a path the last part]")
+@click.option("--tokenizer", help="Hub id or folder of another tokenizer.  [default: the checkpoint's own]")
 @click.option("--max-tokens", type=click.IntRange(min=3), help="Cut longer texts.  [default: as the run]")
 @click.option("--batch-tokens", type=click.IntRange(min=1), default=4096, show_default=True)
 @click.option("--bootstrap", "n_bootstrap", type=click.IntRange(min=1), default=1000, show_default=True)

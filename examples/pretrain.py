@@ -279,7 +279,7 @@ def pretrain(texts: tuple[Path, ...], output: Path, last: int, count: int, threa
         raise click.ClickException(f"{n_tokens:,} tokens are too few for batches of {plan.batch} x {plan.length}")
     model = build(plan)
     if done is not None:
-        model = type(model).from_pretrained(output / f"step{done}")
+        model = type(model).from_pretrained(output / f"step{done}", trust_remote_code=False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.0)
     if done is not None:
         optimizer.load_state_dict(torch.load(output / f"step{done}" / "optimizer.pt"))

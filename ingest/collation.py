@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from .feed_forwards import Stack
-from .models import Model
+from .models import Model, decoder_of
 from .pooling import Spans
 from .targets import TokenizedTargets
+from .tokenizers import padding_id
 from .tokens import Batch, TokenizedCorpus
 
 __all__ = ["collate", "padded"]
@@ -20,7 +21,7 @@ def collate(
     model: Model, tokens: TokenizedCorpus, targets: TokenizedTargets | None, batch: Batch
 ) -> tuple[dict[str, Any], dict[Stack, Spans]]:
     """Return a batch's model inputs, padded, and its instances' spans within them, by stack."""
-    pad = model.tokenizer.pad_token_id or 0
+    pad = padding_id(model.tokenizer, model.module)
     inputs, shape = padded(tokens.token_ids, tokens.token_start, batch.texts, pad)
     row_of_text = {text: row for row, text in enumerate(batch.texts.tolist())}
     instances = slice(batch.first, batch.last)
@@ -29,6 +30,7 @@ def collate(
     start, stop = (each[instances].astype(np.int64) for each in (tokens.start, tokens.stop))
     spans: dict[Stack, Spans] = {model.parts[0].stack: Spans(rows, start, stop, shape)}
     if targets is not None:
+        pad = padding_id(model.tokenizer, decoder_of(model))
         more, shape = padded(targets.token_ids, targets.token_start, batch.texts, pad)
         inputs |= {f"decoder_{name}": values for name, values in more.items()}
         spans["decoder"] = Spans(rows, targets.start[text], targets.stop[text], shape)

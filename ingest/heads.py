@@ -61,7 +61,7 @@ def body_of(head: PreTrainedModel) -> PreTrainedModel:
         return cast("PreTrainedModel", head.base_model)
     # T5 and its kin hold their stacks beside their head, just as their class without a head holds them.
     with torch.device("meta"):
-        body: PreTrainedModel = AutoModel.from_config(head.config)  # type: ignore[no-untyped-call]
+        body: PreTrainedModel = AutoModel.from_config(head.config, trust_remote_code=False)  # type: ignore[no-untyped-call]
     for name, _ in list(body.named_children()):
         setattr(body, name, getattr(head, name))
     return body

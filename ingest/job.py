@@ -24,6 +24,7 @@ from ..schema.job import Job
 from ..schema.store import Store
 from . import rows
 from .coactivation import Coactivation, CoactivationTables
+from .devices import naming_memory
 from .feed_forwards import Layer
 from .forward import run_texts
 from .held_runs import HeldRuns
@@ -130,7 +131,7 @@ def make_run(
         When the job started.
     """
     is_new = work.store.commit(work.run_id) is None
-    with contextlib.ExitStack() as stack:
+    with naming_memory(work.model.name), contextlib.ExitStack() as stack:
         run = coactivations = None
         if is_new:
             run = stack.enter_context(work.store.job(work.run_id, kind="run"))

@@ -16,13 +16,14 @@ from .devices import place
 from .feed_forwards import Layer
 from .labels import LabelIndex
 from .layers import find_layers
-from .models import Model, first_position, load, start_token
+from .models import Model, decoder_of, first_position, load, start_token
 from .progress import Progress
 from .request import Request
 from .settings import Resources, Settings
 from .sites import Router, check_site
 from .stored_corpus import StoredCorpus
 from .targets import TokenizedTargets, tokenize_targets
+from .tokenizers import check_embedded, longest_text
 from .tokens import Batch, TokenizedCorpus, tokenize
 
 __all__ = ["Measurement", "load_requested", "on_device", "prepare", "prepare_loaded"]
@@ -145,6 +146,7 @@ def load_requested(request: Request, stored: StoredCorpus, resources: Resources)
         name=request.name,
         dtype=request.settings.dtype,
         device=resources.device,
+        tokenizer=request.settings.tokenizer,
         with_decoder=not stored.n_without_target,
     )
     return loaded if request.step is None else dataclasses.replace(loaded, step=request.step)
@@ -184,11 +186,13 @@ def prepare_loaded(
             check_site(network, settings.site)
     settings = dataclasses.replace(settings, max_tokens=min(settings.max_tokens, _position_limit(loaded)))
     tokens = tokenize(stored, loaded.tokenizer, max_tokens=settings.max_tokens)
+    check_embedded(tokens, loaded.tokenizer, loaded.module, f"corpus {corpus}")
     targets = None
     if len(loaded.parts) > 1:
         targets = tokenize_targets(
             stored, loaded.tokenizer, start_token=start_token(loaded), max_tokens=settings.max_tokens
         )
+        check_embedded(targets, loaded.tokenizer, decoder_of(loaded), f"targets of corpus {corpus}")
         if targets.n_truncated:
             progress.note(f"{targets.n_truncated:,} targets are cut at {settings.max_tokens} tokens")
     if len(layers) == len(every):  # to name all is to name none
@@ -205,6 +209,7 @@ def prepare_loaded(
         **dataclasses.asdict(settings),
     }
     definition["router"] = _router(settings, layers)
+    del definition["tokenizer"]  # the digest of tokens stands for it
     if [part.stack for part in loaded.parts] == ["decoder"]:
         _note_shared_beginnings(tokens, progress)
     labels = stored.label_index(tokens.instance_id, tokens.text)
@@ -253,7 +258,7 @@ def _router(settings: Settings, layers: tuple[Layer, ...]) -> Router | None:
 
 def _position_limit(model: Model) -> int:
     """Return the longest text the model takes, in tokens."""
-    limits = [int(model.tokenizer.model_max_length), (1 << 31) - 1]
+    limits = [longest_text(model.tokenizer) or (1 << 31) - 1]
     names = ("max_position_embeddings", "max_encoder_position_embeddings")
     positions = next((value for name in names if (value := getattr(model.config, name, None)) is not None), None)
     if positions is not None and positions > 0:  # XLNet, which has no limit, says -1

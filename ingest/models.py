@@ -1,44 +1,38 @@
 """A checkpoint in memory: any transformers text model, from the hub, a folder or a GGUF file."""
 
-import contextlib
 import inspect
-import pickle
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import cast
 from weakref import WeakKeyDictionary
 
-import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import logging as transformers_logging
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import IngestError, one_line
+from ..errors import IngestError
 from .adjustments import adjust
-from .devices import device_map, place
-from .digests import OPTIONAL_WEIGHTS, TensorDigest, combined_sha256, tensor_digests
+from .devices import naming_memory, place
+from .digests import TensorDigest, combined_sha256, tensor_digests
 from .feed_forwards import Stack
 from .heads import body_of, check_head, head_class
+from .loading import DType, initialise, quietly, read_config, read_tokenizer, read_weights
 from .names import parse_step
-from .source import Source, locate
+from .source import Source, locate, locate_tokenizer
+from .tokenizers import check_vocabulary, n_embedded
 from .trials import is_causal, sees_padding
+from .unread import check_unread
 
-__all__ = ["DType", "Model", "Part", "body_parts", "first_position", "load", "stack_parts", "start_token"]
+__all__ = [
+    "DType",
+    "Model",
+    "Part",
+    "body_parts",
+    "decoder_of",
+    "first_position",
+    "load",
+    "stack_parts",
+    "start_token",
+]
 
-DType = Literal["float32", "bfloat16", "float16"]
-
-# What transformers raises for files that are absent, malformed or of another kind.
-_LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, struct.error)
 # What running the bodies of models in memory has told of them.
 _IS_CAUSAL: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
@@ -79,8 +73,8 @@ class Model:
         Its stacks.
     config
         Its text configuration.
-    tokenizer
-        A fast tokenizer.
+    given_tokenizer
+        A fast tokenizer, None if it was loaded without.
     weights_sha256
         Digest of the parameters and buffers of the text model, decoder included: names, types, shapes and bytes.
     tensors
@@ -104,7 +98,7 @@ class Model:
     module: nn.Module
     parts: tuple[Part, ...]
     config: PreTrainedConfig
-    tokenizer: PreTrainedTokenizerBase
+    given_tokenizer: PreTrainedTokenizerBase | None
     weights_sha256: str
     tensors: tuple[TensorDigest, ...]
     fingerprint: str | None
@@ -112,6 +106,19 @@ class Model:
     sees_padding: bool
     notice: str | None
     head: PreTrainedModel | None
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """A fast tokenizer.
+
+        Raises
+        ------
+        IngestError
+            If the model was loaded for its weights alone.
+        """
+        if self.given_tokenizer is None:
+            raise IngestError(f"model {self.name} was loaded without a tokenizer")
+        return self.given_tokenizer
 
 
 def load(
@@ -124,6 +131,8 @@ def load(
     device: str = "cpu",
     with_decoder: bool = False,
     with_head: bool = False,
+    tokenizer: str | None = None,
+    with_tokenizer: bool = True,
 ) -> Model:
     """Load a model ready to be measured.
 
@@ -146,24 +155,38 @@ def load(
         Whether an encoder-decoder is run whole, which takes decoder inputs, or its encoder alone.
     with_head
         Whether the language-model head is loaded too; all else is as without it, the digest of the weights included.
+    tokenizer
+        Hub id or folder of the tokenizer to read texts with; the checkpoint's own if None.
+    with_tokenizer
+        Whether texts will be read at all; no tokenizer is loaded if not.
 
     Raises
     ------
     IngestError
-        If it is not there, is no text model, lacks weights, or holds NaN or infinite weights. A head that was asked
-        for must be the checkpoint's own.
+        If it is not there, is no text model, needs code of its own, lacks weights or holds some that are not read, or
+        holds NaN or infinite weights; or if there is no memory for it. A head that was asked for must be the
+        checkpoint's own.
     """
     source = locate(model, revision, random_init)
+    other = None if tokenizer is None else locate_tokenizer(tokenizer)
     label = name or source.name
-    with _quietly():
-        return _load(
-            source, model, label, revision, random_init, dtype, device, with_decoder=with_decoder, with_head=with_head
-        )
+    with quietly(), naming_memory(label):
+        fingerprint = source.fingerprint()  # before anything is read: what changes meanwhile must be noticed
+        config = read_config(source, model, with_weights=random_init is None)
+        words = read_tokenizer(source, model, other, config) if with_tokenizer else None
+        loaded = _load(
+            source, model, config, label, revision, random_init, dtype, device,
+            with_decoder=with_decoder, with_head=with_head,
+        )  # fmt: skip
+        if words is not None:
+            check_vocabulary(words, int(loaded.config.vocab_size), label)
+        return replace(loaded, fingerprint=fingerprint or source.cached_commit(), given_tokenizer=words)
 
 
 def _load(
     source: Source,
     model: str,
+    config: PreTrainedConfig,
     label: str,
     revision: str | None,
     random_init: int | None,
@@ -173,28 +196,22 @@ def _load(
     with_decoder: bool,
     with_head: bool,
 ) -> Model:
-    fingerprint = source.fingerprint()  # before anything is read: what changes meanwhile must be noticed
-    config = _from_hub(AutoConfig, source, model)
-    fingerprint = fingerprint or source.cached_commit()
-    tokenizer = _from_hub(AutoTokenizer, source, model)
-    if not getattr(tokenizer, "is_fast", False):
-        raise IngestError(
-            f"model {label}: its tokenizer {type(tokenizer).__name__} is not a fast one, which spans need"
-        )
+    """Load a model without its tokenizer."""
     if with_head and random_init is not None:
         raise IngestError(f"model {label} cannot predict tokens: its weights are random, and so would be its head")
     if random_init is None:
         kind = head_class(config, label) if with_head else AutoModel
-        whole = _load_weights(source, model, kind, dtype, device if hasattr(config, "quantization_config") else None)
+        whole, unexpected = read_weights(source, model, config, kind, dtype, device)
         stored_revision = revision or "main"
         step = parse_step(stored_revision)
     else:
-        whole = _initialise(config, random_init, label, dtype)
+        whole, unexpected = initialise(config, random_init, label, dtype), set()
         stored_revision = f"random-{random_init}"
         step = 0
     head = whole if with_head else None
     is_placed = getattr(whole, "is_quantized", False)
-    whole, notice = _text_model(whole if head is None else body_of(head), label)
+    read, (whole, notice) = whole, _text_model(whole if head is None else body_of(head), label)
+    check_unread(unexpected, read, whole, label)
     tensors = tensor_digests(whole, label)
     body, parts = stack_parts(whole, with_decoder=with_decoder)
     body = body.eval()
@@ -205,7 +222,6 @@ def _load(
         parts = (replace(parts[0], stack="decoder" if is_causal(body, label) else "encoder"),)
         if head is not None:
             check_head(head, parts[0].stack, label)
-    _check_vocabulary(tokenizer, whole.config, label)
     return Model(
         name=label,
         revision=stored_revision,
@@ -213,10 +229,10 @@ def _load(
         module=body,
         parts=parts,
         config=whole.config,
-        tokenizer=tokenizer,
+        given_tokenizer=None,
         weights_sha256=combined_sha256(tensors),
         tensors=tensors,
-        fingerprint=fingerprint,
+        fingerprint=None,
         seed=random_init,
         sees_padding=sees_padding(body.get_submodule(parts[0].path), label),
         notice=notice,
@@ -238,91 +254,25 @@ def start_token(model: Model) -> int:
     Raises
     ------
     IngestError
-        If its configuration names none.
+        If its configuration names none, or one that the decoder has no embedding for.
     """
     for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id"):
         token = getattr(model.config, name, None)
         if isinstance(token, int):
+            n_tokens = n_embedded(decoder_of(model))
+            if not 0 <= token < n_tokens:
+                raise IngestError(
+                    f"model {model.name}: its decoder starts with token {token:,} by its {name}, but has embeddings "
+                    f"for {n_tokens:,} tokens alone"
+                )
             return token
     raise IngestError(f"model {model.name}: its configuration names no token for its decoder to start with")
 
 
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep transformers' bars and reports off the caller's terminal: jobs and errors speak for themselves."""
-    shown, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if shown:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _from_hub(kind: type, source: Source, model: str) -> Any:  # noqa: ANN401 - transformers' factories are untyped
-    try:
-        return kind.from_pretrained(source.path, **source.arguments)  # type: ignore[attr-defined]
-    except (*_LOADING_ERRORS, StrictDataclassError) as error:
-        where = f"folder {source.path}" if source.is_local else "no such folder here, and the hub did not give it"
-        what = "configuration" if kind is AutoConfig else "tokenizer"
-        raise IngestError(
-            f"cannot load model {model!r} ({where}): its {what} cannot be read: {one_line(error)}"
-        ) from error
-
-
-def _load_weights(source: Source, model: str, kind: type, dtype: DType, quantised_to: str | None) -> PreTrainedModel:
-    # Quantised weights cannot be moved afterwards: they are put on their device as they are read.
-    placed = {} if quantised_to is None else {"device_map": device_map(quantised_to)}
-    try:
-        whole, found = kind.from_pretrained(  # type: ignore[attr-defined]
-            source.path,
-            **source.arguments,
-            **placed,
-            dtype=getattr(torch, dtype),
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # its error does not name them: they are refused below
-        )
-    except (*_LOADING_ERRORS, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
-        why = one_line(error)
-        if "above report" in str(error):  # transformers prints which: its error does not tell
-            why = "weights are missing or of other shapes than its configuration says"
-        elif "weights_only" in str(error):  # torch advises to run what the file says
-            why = "its torch file is damaged, or holds more than tensors"
-        raise IngestError(f"cannot load the weights of model {model!r}: {why}") from error
-    mismatched = sorted(found["mismatched_keys"])
-    if mismatched:
-        name, shape, configured = mismatched[0]
-        raise IngestError(
-            f"cannot load the weights of model {model!r}: {len(mismatched)} are of other shapes than its configuration "
-            f"says, {name} the first: {tuple(shape)} in place of {tuple(configured)}"
-        )
-    missing = sorted(key for key in found["missing_keys"] if not OPTIONAL_WEIGHTS.search(key))
-    if missing:
-        without = ":" if kind is AutoModel else " cannot predict tokens:"
-        raise IngestError(
-            f"model {model!r}{without} the checkpoint lacks {len(missing)} weights of {type(whole).__name__}, "
-            f"{missing[0]} the first; they would have been random"
-        )
-    return whole  # type: ignore[no-any-return]
-
-
-def _initialise(config: PreTrainedConfig, seed: int, label: str, dtype: DType) -> PreTrainedModel:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        try:
-            drawn: PreTrainedModel = AutoModel.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
-        except (ValueError, ImportError) as error:
-            raise IngestError(f"model {label}: {one_line(error)}") from error
-    if dtype == "float32":
-        return drawn
-    # As a checkpoint would be read in this type: some weights stay float32.
-    state = drawn.state_dict()
-    read: PreTrainedModel = type(drawn).from_pretrained(
-        None, config=drawn.config, state_dict=state, dtype=getattr(torch, dtype)
-    )
-    return read
+def decoder_of(model: Model) -> nn.Module:
+    """Return the decoder of an encoder-decoder that was loaded with it."""
+    whole = cast("PreTrainedModel", model.head or model.module)
+    return cast("nn.Module", whole.get_decoder())  # type: ignore[no-untyped-call]
 
 
 def _text_model(whole: PreTrainedModel, label: str) -> tuple[PreTrainedModel, str | None]:
@@ -395,12 +345,3 @@ def _is_causal_as_it_is(body: PreTrainedModel, label: str) -> bool:
     finally:
         for each in training:
             each.training = True
-
-
-def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, label: str) -> None:
-    """Refuse a tokenizer that is not the model's: transformers makes up an empty one where files are missing."""
-    n_model, n_tokenizer = int(config.vocab_size), len(tokenizer)
-    if 2 * n_tokenizer < n_model:
-        raise IngestError(
-            f"model {label}: its tokenizer knows {n_tokenizer:,} tokens, the model {n_model:,}; are files missing?"
-        )

@@ -10,7 +10,7 @@ from ..schema.names import check_name
 from ..schema.tables import SCHEMA_VERSION
 from .names import stored_name
 from .settings import Settings
-from .source import locate
+from .source import locate, locate_tokenizer
 
 __all__ = ["Request"]
 
@@ -74,6 +74,11 @@ class Request:
         of transformers may read a tokenizer differently. The training step, which the store keeps to one for each
         revision, and what the job may use make no difference.
         """
+        settings = dataclasses.asdict(self.settings)
+        if settings["tokenizer"] is None:
+            del settings["tokenizer"]
+        else:  # of a folder what tells that its files changed, of the hub its name
+            settings["tokenizer"] = locate_tokenizer(settings["tokenizer"]).fingerprint() or settings["tokenizer"]
         if fingerprint is None:
             return None
         return identifier(
@@ -86,6 +91,6 @@ class Request:
                 "random_init": self.random_init,
                 "corpus": self.corpus,
                 "corpus_sha256": corpus_sha256,
-                **dataclasses.asdict(self.settings),
+                **settings,
             }
         )

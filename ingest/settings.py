@@ -35,6 +35,9 @@ class Settings:
         Longest text in tokens; the model's own limit where that is lower.
     n_top
         Top instances kept for each neuron.
+    tokenizer
+        Hub id or folder of the tokenizer to read texts with; the checkpoint's own if None. Not its name, but what it
+        makes of the texts is part of what defines a measurement.
     """
 
     site: Site = "activation"
@@ -45,6 +48,7 @@ class Settings:
     layers: tuple[int, ...] | None = None
     max_tokens: int = 512
     n_top: int = 10
+    tokenizer: str | None = None
 
     def __post_init__(self) -> None:
         """Check values; order and repetition of layers mean nothing."""

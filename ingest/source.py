@@ -1,5 +1,8 @@
 """Where the files of a checkpoint are, which revisions there are beside it, and what tells that its files changed."""
 
+import json
+import os
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,7 +15,7 @@ from ..errors import IngestError, UnknownNameError, one_line
 from ..schema.identity import identifier
 from .names import stored_name
 
-__all__ = ["Listing", "Source", "list_revisions", "locate"]
+__all__ = ["Listing", "Source", "list_revisions", "locate", "locate_tokenizer"]
 
 # The hub's error is one of its HTTP client's, whichever that is: of a host that cannot be reached there is no other.
 _HTTP_ERROR = cast("type[Exception]", HfHubHTTPError.__mro__[1])
@@ -22,6 +25,13 @@ _READ = (
     *("*.json", "*.py", "*.txt", "*.jinja", "*.model", "*.spm", "*.tiktoken", "*.codes"),
     *("*.safetensors", "*model*.bin", "*.gguf"),
 )
+_WEIGHTS = (".safetensors", ".bin", ".gguf")
+# What git keeps in place of a large file that was not fetched, and the most bytes that it has.
+_POINTER, _POINTER_BYTES = b"version https://git-lfs.github.com/spec/", 1024
+# A part of a GGUF file that was split, unless it is the only one.
+_GGUF_PART = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.gguf$")
+# What sentence-transformers keeps beside the folder of its transformer.
+_MODULE = re.compile(r"\d+_(Pooling|WeightedLayerPooling|Normalize|Dense|LayerNorm|Dropout|CNN|LSTM)")
 # Written beside them by training, and read by training alone.
 _OF_TRAINING = ("trainer_state.json", "*_results.json")
 
@@ -60,13 +70,34 @@ class Source:
         """
         if not self.is_local:
             return None
+        states = [(file.name, state.st_size, state.st_mtime_ns) for file, state in self._files()]
+        return identifier({"files": states})
+
+    def check_fetched(self, *, with_weights: bool) -> None:
+        """Refuse a folder in which git left pointers in place of files, those of weights left alone if not read.
+
+        Raises
+        ------
+        IngestError
+            If a file is a pointer, or cannot be read.
+        """
+        for file, state in self._files() if self.is_local else ():
+            if state.st_size > _POINTER_BYTES or (file.suffix in _WEIGHTS and not with_weights):
+                continue
+            try:
+                is_pointer = file.read_bytes().startswith(_POINTER)
+            except OSError as error:
+                raise IngestError(f"cannot read {file}: {error.strerror or error}") from error
+            if is_pointer:
+                raise IngestError(f"cannot load {file}: it is a Git LFS pointer, not the file; run git lfs pull")
+
+    def _files(self) -> list[tuple[Path, os.stat_result]]:
         folder, file = Path(self.path), self.arguments.get("gguf_file")
         try:
             files = [folder / file] if file else sorted(filter(_is_read, folder.iterdir()))
-            states = [(each.name, each.stat()) for each in files]
+            return [(each, each.stat()) for each in files]
         except OSError as error:
             raise IngestError(f"cannot read {folder}: {error.strerror or error}") from error
-        return identifier({"files": [[name, state.st_size, state.st_mtime_ns] for name, state in states]})
 
     def cached_commit(self) -> str | None:
         """Return the commit that the hub's revision was last loaded at, None if it never was, or is no hub's."""
@@ -124,12 +155,34 @@ def locate(model: str, revision: str | None, random_init: int | None = None) -> 
             raise IngestError(f"no GGUF file {model}")
         if revision is not None:
             raise IngestError(f"{model} is one file and has no revision {revision!r}")
+        if _GGUF_PART.search(path.name):
+            raise IngestError(f"{model} is one part of a split GGUF file; join the parts: llama-gguf-split --merge")
         return Source(str(path.parent), stored_name(model), {"gguf_file": path.name}, is_local=True)
     if path.is_dir():
         return _in_folder(model, path, revision, random_init)
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+    if _is_path(model):
         raise IngestError(f"cannot load model {model!r}: there is no such folder")
     return Source(model, model, {"revision": revision} if revision else {}, is_local=False)
+
+
+def locate_tokenizer(name: str) -> Source:
+    """Return where a tokenizer is: a folder, which need hold no model, or a hub id.
+
+    Raises
+    ------
+    IngestError
+        If there is no such folder.
+    """
+    if Path(name).is_dir():
+        return Source(name, name, {}, is_local=True)
+    if _is_path(name):
+        raise IngestError(f"cannot load tokenizer {name!r}: there is no such folder")
+    return locate(name, None)
+
+
+def _is_path(name: str) -> bool:
+    """Return whether a name can only be a path: no hub id looks like it."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
 def _in_folder(model: str, path: Path, revision: str | None, random_init: int | None) -> Source:
@@ -146,7 +199,7 @@ def _in_folder(model: str, path: Path, revision: str | None, random_init: int | 
             target = (path / revision).readlink()
             raise IngestError(f"cannot load model {model!r}: {revision} links to {target}, which does not exist")
         raise IngestError(f"cannot load model {model!r}: its folder {revision} has no config.json")
-    if not (path / "config.json").is_file():
+    if not (path / "config.json").is_file() or (revisions and not _describes_model(path)):
         hint = ""
         if revisions and random_init is None:
             hint = f"; it holds the revisions {', '.join(revisions)}: choose with --revision"
@@ -155,8 +208,19 @@ def _in_folder(model: str, path: Path, revision: str | None, random_init: int | 
                 f"; random initialisation needs one configuration: ingest {path / revisions[0]} "
                 f"--random-init {random_init} --name {name}"
             )
-        raise IngestError(f"cannot load model {model!r}: the folder has no config.json{hint}")
+        elif (path / "adapter_config.json").is_file():
+            hint = "; it holds an adapter, which is no model: merge it into its base model and save that"
+        raise IngestError(f"cannot load model {model!r}: the folder has no config.json of a model{hint}")
     return Source(str(path), name, {}, is_local=True)
+
+
+def _describes_model(folder: Path) -> bool:
+    """Return whether a folder's configuration may be a model's; sentence-transformers kept another under its name."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return True  # it is read again, and why it cannot be read is said then
+    return not isinstance(config, dict) or not {"model_type", "vocab_size"}.isdisjoint(config)
 
 
 def list_revisions(model: str) -> Listing:
@@ -187,7 +251,7 @@ def list_revisions(model: str) -> Listing:
 
 
 def _list_folder(path: Path) -> Listing:
-    shown = sorted(each for each in path.iterdir() if not each.name.startswith("."))
+    shown = sorted(each for each in path.iterdir() if each.name[0] != "." and not _MODULE.fullmatch(each.name))
     files = tuple(each.name for each in shown if each.exists() and not each.is_dir())
     return Listing("folder", dict.fromkeys(each.name for each in shown if each.name not in files), files)
 

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import IngestError
 from .stored_corpus import StoredCorpus
+from .tokenizers import encode
 from .tokens import TOKENIZE_TEXTS, arrays_sha256
 
 __all__ = ["TokenizedTargets", "tokenize_targets"]
@@ -60,7 +61,7 @@ def tokenize_targets(
     Raises
     ------
     IngestError
-        If a target has no token.
+        If a target has no token, or cannot be tokenized.
     """
     token_ids: list[NDArray[np.int32]] = []
     start: list[int] = []
@@ -68,20 +69,15 @@ def tokenize_targets(
     n_truncated = 0
     stream = iter(corpus.targets())
     while some := list(itertools.islice(stream, TOKENIZE_TEXTS)):
-        encoded = tokenizer(
-            text_target=some,
-            return_attention_mask=False,
-            return_special_tokens_mask=True,
-        )
-        for ids, special in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
-            content = np.flatnonzero(np.array(special) == 0)
+        for encoding in encode(tokenizer, [target or "" for target in some], are_targets=True):
+            content = np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
             if not len(content) or content[0] + 1 >= max_tokens:
                 raise IngestError(f"corpus {corpus.name}: the target of text {len(start)} has no token to measure")
             # What stands after the last of the target is only ever predicted, never read.
             stop.append(min(int(content[-1]) + 2, max_tokens))
             n_truncated += content[-1] + 2 > max_tokens
             start.append(int(content[0]) + 1)
-            token_ids.append(np.array([start_token, *ids], dtype=np.int32)[: stop[-1]])
+            token_ids.append(np.array([start_token, *encoding.ids], dtype=np.int32)[: stop[-1]])
     return TokenizedTargets(
         token_ids=np.concatenate(token_ids),
         token_start=np.concatenate([[0], np.cumsum([len(ids) for ids in token_ids])]),

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import IngestError
 from .stored_corpus import StoredCorpus
+from .tokenizers import encode
 
 __all__ = ["TOKENIZE_TEXTS", "Batch", "TokenizedCorpus", "arrays_sha256", "tokenize"]
 
@@ -134,7 +135,7 @@ def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_to
     Raises
     ------
     IngestError
-        If no instance has a token left to measure.
+        If a text cannot be tokenized, or no instance has a token left to measure.
     """
     n_special = tokenizer.num_special_tokens_to_add()
     if max_tokens <= n_special:
@@ -185,26 +186,14 @@ class _Encoder:
         """Tokenize texts; yield each one's span of content tokens and its tokens' character offsets."""
         stream = iter(texts)
         while some := list(itertools.islice(stream, TOKENIZE_TEXTS)):
-            encoded = self._tokenizer(
-                some,
-                truncation=True,
-                max_length=self._max_tokens,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-                return_special_tokens_mask=True,
-                return_offsets_mapping=self._with_offsets,
-            )
-            encodings = encoded.encodings
-            assert encodings is not None  # a fast tokenizer's
-            for index, encoding in enumerate(encodings):
-                ids = np.array(encoded["input_ids"][index], dtype=np.int32)
-                self.token_ids.append(ids)
-                self.lengths.append(len(ids))
+            for encoding in encode(self._tokenizer, some, max_tokens=self._max_tokens):
+                self.token_ids.append(np.array(encoding.ids, dtype=np.int32))
+                self.lengths.append(len(encoding.ids))
                 self.n_truncated += bool(encoding.overflowing)
                 # Special tokens stand before and after the content, never inside it.
-                content = np.flatnonzero(np.array(encoded["special_tokens_mask"][index]) == 0)
+                content = np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
                 span = (int(content[0]), int(content[-1]) + 1) if len(content) else (0, 0)
-                yield span, encoded["offset_mapping"][index] if self._with_offsets else None
+                yield span, encoding.offsets if self._with_offsets else None
 
 
 def _token_spans(

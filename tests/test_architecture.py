@@ -38,6 +38,7 @@ ALLOWED = {
         "ingest.pooling",
         "ingest.stored_corpus",
         "ingest.targets",
+        "ingest.tokenizers",
         "ingest.tokens",
     },
     "demo": {"errors", "schema", "ingest", "queries", "analysis", "demo"},
@@ -79,6 +80,15 @@ def test_imports_point_one_way(file: Path) -> None:
             continue
         path = name.removeprefix(".")
         assert any(path == each or path.startswith(f"{each}.") for each in ALLOWED[part]), f"{file} imports {name}"
+
+
+def test_no_checkpoint_is_loaded_with_code_of_its_own() -> None:
+    files = (*sources(), *ROOT.glob("examples/*.py"), *ROOT.glob("benchmarks/*.py"))
+    nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text())))
+    texts = [(ast.unparse(node.func), ast.unparse(node)) for node in nodes if isinstance(node, ast.Call)]
+    calls = [call for function, call in texts if function.endswith((".from_pretrained", ".from_config"))]
+    assert len(calls) >= 6
+    assert [each for each in calls if "trust_remote_code=False" not in each] == []
 
 
 @pytest.mark.parametrize("package", ["schema", "queries"])

@@ -181,7 +181,14 @@ def _load(model: str, series: Series, checkpoint: Checkpoint) -> Model:
     """Load one checkpoint as it was measured."""
     where = f"checkpoint {checkpoint.revision} (step {checkpoint.step:,}) of {series.model}"
     try:
-        loaded = load(model, revision=checkpoint.revision, name=series.model, dtype=checkpoint.dtype, with_decoder=True)
+        loaded = load(
+            model,
+            revision=checkpoint.revision,
+            name=series.model,
+            dtype=checkpoint.dtype,
+            with_decoder=True,
+            with_tokenizer=False,
+        )
     except (IngestError, UnknownNameError) as error:
         raise AnalysisError(f"{where} cannot be loaded: {error}") from error
     if loaded.weights_sha256 != checkpoint.weights_sha256:

@@ -7,11 +7,13 @@ from itertools import takewhile
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import PreTrainedModel
 
 from ...errors import AnalysisError
 from ...ingest.collation import collate
 from ...ingest.models import start_token
 from ...ingest.targets import TokenizedTargets
+from ...ingest.tokenizers import encode
 from ...ingest.tokens import arrays_sha256
 from .predictions import head_of, head_sha256, objective, predict
 from .readout import ReadoutKind
@@ -95,6 +97,7 @@ class ChoiceReadout:
                 self._prompts = _at_masks(subject, words)
             case "seq2seq":
                 self._prompts = _of_decoder(subject, words)
+        _check_predicted(self.model, self._prompts.token_id, words)
         # Of each family, its candidates among the words; of each prompt, its target among them.
         self._families = {family: np.array([place[word] for word in some]) for family, some in candidates.items()}
         self._right = np.array([place.get(target[text], -1) for text in self._prompts.text.tolist()])
@@ -214,10 +217,21 @@ def _candidates(subject: Subject, targets: Sequence[str]) -> Mapping[str, Sequen
 
 
 def _check_words(subject: Subject, words: Sequence[str]) -> None:
-    encoded = subject.model.tokenizer(list(words), add_special_tokens=False, return_attention_mask=False)
-    for word, ids in zip(words, encoded["input_ids"], strict=True):
-        if not ids:
+    encoded = encode(subject.model.tokenizer, words, with_special_tokens=False)
+    for word, encoding in zip(words, encoded, strict=True):
+        if not encoding.ids:
             raise AnalysisError(f"target {word!r} of corpus {subject.corpus.name} has no token to choose")
+
+
+def _check_predicted(head: PreTrainedModel, token_id: NDArray[np.int64], words: Sequence[str]) -> None:
+    output = head.get_output_embeddings()  # type: ignore[no-untyped-call]
+    n_tokens = None if output is None else len(output.weight)
+    for word, most in zip(words, token_id.max(axis=0).tolist(), strict=True):
+        if n_tokens is not None and most >= n_tokens:
+            raise AnalysisError(
+                f"target {word!r} begins with token {most:,} of the tokenizer; {type(head).__name__} predicts "
+                f"{n_tokens:,} tokens alone"
+            )
 
 
 def _contents(subject: Subject) -> list[str]:
@@ -229,9 +243,7 @@ def _contents(subject: Subject) -> list[str]:
 
 
 def _token_ids(subject: Subject, texts: Sequence[str]) -> list[list[int]]:
-    encoded = subject.model.tokenizer(list(texts), return_attention_mask=False, return_token_type_ids=False)
-    ids: list[list[int]] = encoded["input_ids"]
-    return ids
+    return [encoding.ids for encoding in encode(subject.model.tokenizer, texts)]
 
 
 def _after_texts(subject: Subject, words: Sequence[str]) -> _Prompts:
@@ -301,11 +313,11 @@ def _at_masks(subject: Subject, words: Sequence[str]) -> _Prompts:
 
 def _of_decoder(subject: Subject, words: Sequence[str]) -> _Prompts:
     """Find each word's first token as a target, and give the decoder what stands before it."""
-    tokens, tokenizer = subject.read.tokens, subject.model.tokenizer
-    encoded = tokenizer(text_target=list(words), return_attention_mask=False, return_special_tokens_mask=True)
-    begin = [special.index(0) for special in encoded["special_tokens_mask"]]
-    token_id = [ids[place] for ids, place in zip(encoded["input_ids"], begin, strict=True)]
-    before = [start_token(subject.model), *encoded["input_ids"][0][: begin[0]]]
+    tokens = subject.read.tokens
+    encoded = encode(subject.model.tokenizer, words, are_targets=True)
+    begin = [encoding.special_tokens_mask.index(0) for encoding in encoded]
+    token_id = [encoding.ids[place] for encoding, place in zip(encoded, begin, strict=True)]
+    before = [start_token(subject.model), *encoded[0].ids[: begin[0]]]
     n_texts = len(tokens.token_start) - 1
     ends = np.full(n_texts, len(before))
     targets = TokenizedTargets(

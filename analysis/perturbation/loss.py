@@ -11,8 +11,9 @@ from torch.nn.functional import cross_entropy
 
 from ...errors import AnalysisError
 from ...ingest.collation import collate
-from ...ingest.models import Model, start_token
+from ...ingest.models import Model, decoder_of, start_token
 from ...ingest.targets import TokenizedTargets, tokenize_targets
+from ...ingest.tokenizers import check_embedded, n_embedded
 from ...ingest.tokens import TokenizedCorpus, arrays_sha256
 from .predictions import head_of, head_sha256, objective, predict
 from .readout import ReadoutKind
@@ -195,8 +196,11 @@ def _next_tokens(tokens: TokenizedCorpus) -> _Predicted:
 def _masked_tokens(subject: Subject) -> _Predicted:
     """Copy the text of each instance, with masks over its tokens."""
     tokens, mask = subject.read.tokens, subject.model.tokenizer.mask_token_id
-    if mask is None:
-        raise AnalysisError(f"readout loss needs a mask, which the tokenizer of model {subject.model.name} has not")
+    if mask is None or mask >= n_embedded(subject.model.module):
+        raise AnalysisError(
+            f"readout loss needs a mask, which the tokenizer of model {subject.model.name} has not, or the model no "
+            "embedding for"
+        )
     every = subject.corpus.instances()
     is_whole = np.isin(tokens.instance_id, every.instance_id[np.isnan(every.start_char)])
     chosen = [
@@ -238,6 +242,7 @@ def _target_tokens(subject: Subject) -> _Predicted:
     targets = tokenize_targets(
         corpus, model.tokenizer, start_token=start_token(model), max_tokens=_longest_target(model)
     )
+    check_embedded(targets, model.tokenizer, decoder_of(model), f"targets of corpus {corpus.name}")
     count, place = _spread(targets.start[tokens.text], targets.stop[tokens.text])
     token_id = targets.token_ids[np.repeat(targets.token_start[tokens.text], count) + place].astype(np.int64)
     return _Predicted(tokens, targets, count, place - 1, token_id)

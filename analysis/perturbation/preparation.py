@@ -172,6 +172,7 @@ def prepare(
         device=device,
         with_decoder=False,
         with_head=settings.readout != "probe",
+        tokenizer=settings.tokenizer,
     )
     if loaded.weights_sha256 != found["weights_sha256"]:
         raise AnalysisError(
@@ -311,4 +312,5 @@ def _identifier(study: Study) -> str:
         "max_tokens": study.max_tokens,
         "neurons_sha256": chosen.hexdigest(),
     }
+    del definition["tokenizer"]  # the baseline stands for what it makes of the texts
     return identifier(definition)

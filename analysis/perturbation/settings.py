@@ -66,6 +66,8 @@ class PerturbationSettings:
         Tokens of a batch, padding included; shuffle permutes within a batch.
     n_bootstrap, n_permutations
         Resamples behind intervals and permutations behind p values.
+    tokenizer
+        Hub id or folder of the tokenizer to read texts with; the checkpoint's own if None.
     """
 
     partition: str | None = None
@@ -86,6 +88,7 @@ class PerturbationSettings:
     batch_tokens: int = 4096
     n_bootstrap: int = 1000
     n_permutations: int = 9999
+    tokenizer: str | None = None
 
     def __post_init__(self) -> None:
         """Check values; order and repetition of layers, doses and names mean nothing."""

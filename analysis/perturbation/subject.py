@@ -10,6 +10,7 @@ from ...errors import AnalysisError
 from ...ingest.labels import LabelIndex
 from ...ingest.models import Model
 from ...ingest.stored_corpus import StoredCorpus
+from ...ingest.tokenizers import check_embedded
 from ...ingest.tokens import Batch, TokenizedCorpus, tokenize
 
 __all__ = ["LEAST_INSTANCES", "Subject", "Texts", "choose_texts", "read_subject"]
@@ -99,8 +100,11 @@ def read_subject(
     ------
     AnalysisError
         If no function has `LEAST_INSTANCES` positives and negatives in both halves.
+    IngestError
+        If a text cannot be tokenized, or holds a token that the model has no embedding for.
     """
     tokens = tokenize(corpus, model.tokenizer, max_tokens=max_tokens)
+    check_embedded(tokens, model.tokenizer, model.module, f"corpus {corpus.name}")
     labels = corpus.label_index(tokens.instance_id, tokens.text)
     halves = []
     for half in (0, 1):

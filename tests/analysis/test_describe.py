@@ -99,7 +99,7 @@ def test_a_neuron_is_named_with_its_run_and_its_numbers(database):
 
 
 def test_a_neuron_of_a_native_expert_says_so(measured):
-    card = describe_neuron(Database(measured("olmoe")), "tiny-olmoe", 0, 70, stack="decoder")
+    card = describe_neuron(Database(measured("olmoe")), "tiny-olmoe", 0, 70)  # its only stack is the decoder
     assert card.splitlines()[1].startswith("  of native expert 1; fires on ")
 
 

@@ -240,6 +240,9 @@ DAMAGES = {
     "weights that are text": lambda folder: (folder / "model.safetensors").write_text("hello" * 100),
     "no tokenizer": lambda folder: [path.unlink() for path in folder.glob("tokenizer*")],
     "tokenizer is no JSON": lambda folder: (folder / "tokenizer.json").write_text("{"),
+    "tokenizer of an unknown kind": lambda folder: (folder / "tokenizer.json").write_text(
+        (folder / "tokenizer.json").read_text().replace('"BertPreTokenizer"', '"AbacusPreTokenizer"')
+    ),
     "tokenizer is an empty object": lambda folder: (folder / "tokenizer.json").write_text("{}"),
 }
 

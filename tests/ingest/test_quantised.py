@@ -1,5 +1,6 @@
 """Checkpoints whose weights are quantised."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from neuronlake.errors import IngestError
 from neuronlake.ingest.job import ingest_model
+from neuronlake.ingest.models import load
 
 pytest.importorskip("bitsandbytes", reason="the package bitsandbytes is not installed")
 
@@ -52,3 +55,12 @@ def test_a_quantised_checkpoint_is_measured_as_it_computes(plain, tmp_path, fill
     assert not np.array_equal(found, expected), "it is another model"
     np.testing.assert_allclose(found[:, 1:], expected[:, 1:], rtol=error)
     assert np.corrcoef(found[:, 0], expected[:, 0])[0, 1] > 0.9
+
+
+def test_weights_that_are_not_quantised_as_the_configuration_says_are_refused(plain, tmp_path):
+    folder = shutil.copytree(plain, tmp_path / "full")
+    config = json.loads((folder / "config.json").read_text())
+    quantised = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    (folder / "config.json").write_text(json.dumps(config | quantised))
+    with pytest.raises(IngestError, match=r"says that its weights are quantised, but layers\.0\.\S+\.weight is not$"):
+        load(str(folder))

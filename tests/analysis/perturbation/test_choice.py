@@ -245,3 +245,12 @@ def test_prompts_that_are_cut_are_refused_by_a_causal_model(headed, subject):
 def test_a_model_without_its_head_is_refused(headed, subject):
     with pytest.raises(AnalysisError, match="readout choice needs a head, which model headed-llama was loaded without"):
         ChoiceReadout(subject(headed("llama"), prompts(), with_head=False))
+
+
+def test_a_label_word_that_the_head_cannot_predict_is_refused(headed, subject, tmp_path):
+    transformers.AutoModelForCausalLM.from_pretrained(headed("llama")).save_pretrained(tmp_path / "model")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(headed("llama"))
+    tokenizer.add_tokens([transformers.AddedToken("blue", lstrip=True)])
+    tokenizer.save_pretrained(tmp_path / "model")
+    with pytest.raises(AnalysisError, match=r"^target 'blue' begins with token 340 .* predicts 340 tokens alone$"):
+        ChoiceReadout(subject(tmp_path / "model", prompts()))

@@ -278,6 +278,15 @@ def test_a_masked_model_without_a_mask_is_refused(headed, subject, tmp_path):
         LossReadout(subject(tmp_path / "bare", spans()))
 
 
+def test_a_mask_that_the_model_has_no_embedding_for_is_refused(headed, subject, tmp_path):
+    transformers.AutoModelForMaskedLM.from_pretrained(headed("bert")).save_pretrained(tmp_path / "bare")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(headed("bert"))
+    tokenizer.add_special_tokens({"mask_token": "[NEW]"})
+    tokenizer.save_pretrained(tmp_path / "bare")
+    with pytest.raises(AnalysisError, match=r"needs a mask.* or the model no embedding for"):
+        LossReadout(subject(tmp_path / "bare", spans()))
+
+
 def test_an_encoder_decoder_without_targets_is_refused(headed, subject):
     with pytest.raises(AnalysisError, match="needs targets; 60 texts of corpus test have none"):
         LossReadout(subject(headed("t5"), whole()))
