@@ -112,14 +112,13 @@ def ingest(
     MODEL is a hub id, a folder or a .gguf file. Of several revisions, one that fails is told and the others land; what
     the store holds is not loaded again.
     """
-    from ..ingest.coactivation import Coactivation
     from ..ingest.job import ingest_model
     from ..ingest.plan import plan_ingest
     from ..ingest.progress import LineProgress, show_progress
     from ..ingest.request import Request
     from ..ingest.revisions import read_steps
     from ..ingest.series import Failure, Outcome, ingest_checkpoints, ingest_series
-    from ..ingest.settings import Resources, Settings
+    from ..ingest.settings import Coactivation, Resources, Settings
     from ..schema.store import Store
 
     if not coactivation and (n_partners or active_share):

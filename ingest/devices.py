@@ -5,12 +5,18 @@ from torch import nn
 
 from ..errors import IngestError, one_line
 
-__all__ = ["device_map", "place"]
+__all__ = ["device_map", "device_name", "place"]
 
 
 def device_map(device: str) -> str | dict[str, str]:
     """Return where the layers of a checkpoint go as they are read, in transformers' terms."""
     return "auto" if device == "split" else {"": device}
+
+
+def device_name(module: nn.Module) -> str:
+    """Return what the parameters of a module are on, GPUs by their name."""
+    devices = sorted({parameter.device for parameter in module.parameters()}, key=str)
+    return ", ".join(torch.cuda.get_device_name(device) if device.type == "cuda" else str(device) for device in devices)
 
 
 def place(body: nn.Module, device: str, label: str) -> nn.Module:

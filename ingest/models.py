@@ -6,7 +6,7 @@ import pickle
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -24,6 +24,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from ..errors import IngestError, one_line
+from ..schema.vocabulary import DType
 from .adjustments import adjust
 from .devices import device_map, place
 from .digests import OPTIONAL_WEIGHTS, TensorDigest, combined_sha256, tensor_digests
@@ -33,9 +34,7 @@ from .names import parse_step
 from .source import Source, locate
 from .trials import is_causal, sees_padding
 
-__all__ = ["DType", "Model", "Part", "body_parts", "first_position", "load", "stack_parts", "start_token"]
-
-DType = Literal["float32", "bfloat16", "float16"]
+__all__ = ["Model", "Part", "body_parts", "first_position", "load", "stack_parts", "start_token"]
 
 # What transformers raises for files that are absent, malformed or of another kind.
 _LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, struct.error)

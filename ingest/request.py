@@ -1,15 +1,13 @@
 """What a job is asked to measure, before anything is loaded."""
 
 import dataclasses
+import importlib.metadata
 from dataclasses import dataclass, field
-
-import transformers
 
 from ..schema.identity import identifier
 from ..schema.tables import SCHEMA_VERSION
 from .names import stored_name
 from .settings import Settings
-from .source import locate
 
 __all__ = ["Request"]
 
@@ -55,6 +53,8 @@ class Request:
         IngestError, UnknownNameError
             If it is not there.
         """
+        from .source import locate
+
         return locate(self.model, self.revision, self.random_init).fingerprint() or self.commit
 
     def identifier(self, *, corpus_sha256: str, fingerprint: str | None) -> str | None:
@@ -69,7 +69,7 @@ class Request:
         return identifier(
             {
                 "schema_version": SCHEMA_VERSION,
-                "transformers_version": transformers.__version__,
+                "transformers_version": importlib.metadata.version("transformers"),
                 "fingerprint": fingerprint,
                 "model": self.stored_name,
                 "revision": self.stored_revision,

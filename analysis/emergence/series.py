@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from ...errors import AnalysisError, UnknownNameError
-from ...ingest.models import DType
 from ...queries.database import Database
+from ...schema.vocabulary import DType
 
 __all__ = ["Checkpoint", "Series", "find_series"]
 

@@ -14,8 +14,8 @@ from ...ingest.collation import collate
 from ...ingest.models import Model, start_token
 from ...ingest.targets import TokenizedTargets, tokenize_targets
 from ...ingest.tokens import TokenizedCorpus, arrays_sha256
+from ...schema.vocabulary import ReadoutKind
 from .predictions import head_of, head_sha256, objective, predict
-from .readout import ReadoutKind
 from .subject import LEAST_INSTANCES, Subject, Texts
 
 __all__ = ["LossReadout"]

@@ -12,13 +12,14 @@ import pyarrow as pa
 import torch
 
 from ...errors import AnalysisError, UnknownNameError
-from ...ingest.models import DType, Model, body_parts, load
+from ...ingest.models import Model, body_parts, load
 from ...ingest.names import stored_name
 from ...ingest.progress import Progress
 from ...ingest.stored_corpus import StoredCorpus
 from ...queries.database import Database
 from ...schema.identity import identifier
 from ...schema.tables import SCHEMA_VERSION
+from ...schema.vocabulary import DType
 from ..lookup import find_partition, find_run
 from ..neuron_rows import KEYS
 from .cells import Cell, Ranking, plan_cells, rankings

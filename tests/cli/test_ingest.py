@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from neuronlake.ingest import job as job_module
 from neuronlake.ingest import measurement
+from neuronlake.ingest import run as run_module
 
 
 def shown(value):
@@ -215,7 +215,7 @@ def test_a_corpus_is_needed_before_a_store_is_made(fails, bert):
 
 def test_a_keyboard_interrupt_leaves_the_store_as_it_was(neuronlake, store, tiny_model, monkeypatch, contents):
     before = contents(store)
-    write_part = job_module._write_part
+    write_part = run_module._write_part
 
     def write_one_and_interrupt(*arguments):
         write_part(*arguments)
@@ -223,7 +223,7 @@ def test_a_keyboard_interrupt_leaves_the_store_as_it_was(neuronlake, store, tiny
 
     monkeypatch.setattr(measurement, "PART_ROWS", 1)
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(job_module, "_write_part", write_one_and_interrupt)
+        interrupted.setattr(run_module, "_write_part", write_one_and_interrupt)
         result = neuronlake("--store", store, "ingest", tiny_model("gpt2"), "--corpus", "words")
     assert isinstance(result.exception, SystemExit)
     assert (result.exit_code, result.stdout) == (1, "")

@@ -8,10 +8,9 @@ import pytest
 
 from neuronlake.errors import IngestError, UnknownNameError
 from neuronlake.ingest import measurement, source
-from neuronlake.ingest.coactivation import Coactivation
 from neuronlake.ingest.progress import SilentProgress
 from neuronlake.ingest.series import Failure, ingest_series
-from neuronlake.ingest.settings import Resources, Settings
+from neuronlake.ingest.settings import Coactivation, Resources, Settings
 
 
 def weights_of(folder):
