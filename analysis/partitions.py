@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 
 from ..errors import AnalysisError
-from ..ingest.models import load
 from ..ingest.progress import Progress, SilentProgress
 from ..queries.database import Database
 from ..schema.identity import identifier
@@ -130,6 +129,9 @@ def partition_model(
     with Database(store) as database:
         warm_start = None if settings.warm_start is None else find_stored_partition(database, settings.warm_start)
         if settings.reads_weights:
+            # Only now the libraries of models, which take seconds to load.
+            from ..ingest.models import load
+
             loaded = load(model, revision=revision, random_init=random_init, name=name, with_decoder=True)
             source = weight_source(loaded, settings, warm_start=warm_start)
         elif random_init is not None or name is not None:

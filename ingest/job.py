@@ -11,7 +11,7 @@ from .held_runs import HeldRuns
 from .progress import Progress, SilentProgress
 from .report import IngestReport
 from .request import Request
-from .settings import Coactivation, Resources, Settings
+from .settings import Coactivation, Resources, Settings, checked
 from .stored_corpus import StoredCorpus
 
 __all__ = ["IngestReport", "ingest_model"]
@@ -75,6 +75,7 @@ def ingest_model(
     stored = StoredCorpus(target, corpus)
     held = HeldRuns(target)
     request = held.with_step(Request(model, corpus, revision, random_init, name, settings or Settings()))
+    resources = checked(resources, request.stored_name)
     report = held.report(request, stored.sha256, coactivation)
     if report is not None:
         return report

@@ -8,6 +8,7 @@ from ..schema.identity import identifier
 from ..schema.tables import SCHEMA_VERSION
 from .names import stored_name
 from .settings import Settings
+from .source import locate
 
 __all__ = ["Request"]
 
@@ -53,8 +54,6 @@ class Request:
         IngestError, UnknownNameError
             If it is not there.
         """
-        from .source import locate
-
         return locate(self.model, self.revision, self.random_init).fingerprint() or self.commit
 
     def identifier(self, *, corpus_sha256: str, fingerprint: str | None) -> str | None:

@@ -107,7 +107,7 @@ def measure(
     if job is None or not layers:
         return
     forward = ForwardPass(work, layers, job.folder("forward"), progress)
-    with explaining_lack_of_memory(work.model.name):
+    with explaining_lack_of_memory(work.model.name, "batch_tokens", "memory_bytes"):
         try:
             forward.run(progress)
             n_neurons = sum(layer.n_neurons for layer in layers)

@@ -21,7 +21,7 @@ from .progress import Progress, SilentProgress
 from .report import IngestReport
 from .request import Request
 from .revisions import Checkpoint, choose_checkpoints
-from .settings import Coactivation, Resources, Settings
+from .settings import Coactivation, Resources, Settings, checked
 from .stored_corpus import StoredCorpus
 
 __all__ = ["Failure", "Outcome", "SeriesReport", "ingest_checkpoints", "ingest_series", "missing_steps"]
@@ -132,7 +132,7 @@ def ingest_series(
     stored_name = Request(model, corpus, name=name).stored_name
     # Before anything is written: corpus and device must be there.
     StoredCorpus(target, corpus)
-    resources = _checked(resources, stored_name)
+    resources = checked(resources, stored_name)
     patterns, steps = [revisions] if isinstance(revisions, str) else revisions, steps or {}
     chosen = choose_checkpoints(model, patterns, steps)
     held = HeldRuns(target)
@@ -172,38 +172,24 @@ def ingest_checkpoints(
 ) -> SeriesReport:
     """Measure checkpoints of one corpus one after another; parameters and errors are those of `ingest_series`."""
     corpus, held = StoredCorpus(store, requests[0].corpus), HeldRuns(store)
-    resources = _checked(resources, requests[0].stored_name)
+    resources = checked(resources, requests[0].stored_name)
     outcomes: list[Outcome] = []
     noted: set[str] = set()
     for request in requests:
         is_first = all(isinstance(each, Failure) for each in outcomes)
         with (progress or _silently)() as shown:
             told = _NotingOnce(shown, noted)
-            outcome = _attempt(
-                request,
-                corpus,
-                store,
-                held,
-                resources or Resources(),
-                coactivation,
-                told,
-                dry_run=dry_run,
-                is_first=is_first,
-            )
+            try:
+                outcome = _attempt(
+                    request, corpus, store, held, resources, coactivation, told, dry_run=dry_run, is_first=is_first
+                )
+            except KeyboardInterrupt as error:
+                error.add_note(f"{len(outcomes)} of {len(requests)} checkpoints are done")
+                raise
         outcomes.append(outcome)
         if tell is not None:
             tell(outcome)
     return SeriesReport(tuple(outcomes))
-
-
-def _checked(resources: Resources | None, label: str) -> Resources:
-    """Refuse a device that is not there; those of any machine need no import to know."""
-    resources = resources or Resources()
-    if resources.device not in ("auto", "cpu"):
-        from .measurement import on_device
-
-        on_device(resources, label)
-    return resources
 
 
 def _attempt(

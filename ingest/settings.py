@@ -9,7 +9,7 @@ from ..errors import IngestError, UnknownNameError
 from ..schema.identity import identifier
 from ..schema.vocabulary import DType, Pooling, Router, Site, Storage
 
-__all__ = ["Coactivation", "Resources", "Settings"]
+__all__ = ["Coactivation", "Resources", "Settings", "checked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,22 @@ class Resources:
         _check_least("memory_bytes", self.memory_bytes, 1)
         if self.batch_tokens is not None:
             _check_least("batch_tokens", self.batch_tokens, 1)
+
+
+def checked(resources: Resources | None, label: str) -> Resources:
+    """Return what a job may use, its defaults if nothing is said.
+
+    Raises
+    ------
+    IngestError
+        If the device is not there; `label` names the model.
+    """
+    resources = resources or Resources()
+    if resources.device not in ("auto", "cpu"):  # these are on any machine: nothing need be imported to know
+        from .measurement import on_device
+
+        on_device(resources, label)
+    return resources
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ __all__ = ["Database", "comments", "source_names", "table_query"]
 _WORD = re.compile(r"\w+")
 _LISTING = re.compile(r"\b(show|describe|desc|information_schema|sqlite_master|(?:duckdb|pg)_\w+)\b")
 
+# How often a query is asked to end, in twentieths of a second.
+_INTERRUPTS = 40
+
 
 class Database:
     """A store as it stood when first read, open for SQL that reads.
@@ -266,8 +269,11 @@ class Database:
             while not done.wait(0.05):
                 pass
         except KeyboardInterrupt:
-            # DuckDB forgets an interrupt that comes before the query has begun, so ask until it has ended.
-            while not done.wait(0.05):
+            # DuckDB forgets an interrupt that comes before the query has begun, so ask until it has ended; it does not
+            # hear of one while it waits for a file, as for a pipe that nobody writes to.
+            for _ in range(_INTERRUPTS):
+                if done.wait(0.05):
+                    break
                 self._connection.interrupt()
             raise
         if errors:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest import forward, measurement
@@ -275,6 +276,32 @@ def test_a_job_killed_after_a_part_scores_the_rest_without_another_pass(
     assert contents(killed) == contents(filled)
     assert killed.check() == ()
     assert list((killed.path / ".staging").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("forward._run", RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")),
+        ("forward._run", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has …")),
+        ("run.score", MemoryError("Unable to allocate 9.00 GiB for an array")),
+    ],
+)
+def test_a_lack_of_memory_is_one_line_and_keeps_the_forward_pass(ingest, monkeypatch, place, error):
+    def fail(*_, **__):
+        raise error
+
+    with monkeypatch.context() as lacking:
+        lacking.setattr(f"neuronlake.ingest.{place}", fail)
+        with pytest.raises(IngestError) as raised:
+            ingest()
+    quoted = str(error).splitlines()[0]
+    assert str(raised.value) == (
+        f"model tiny-bert runs out of memory ({quoted}); lower `batch_tokens` or `memory_bytes`, or choose another "
+        "`device`"
+    )
+    heard = Heard()
+    ingest(progress=heard)
+    assert bool(heard.notes) == (place == "run.score")
 
 
 def test_activations_that_are_not_finite_are_refused_with_layer_neuron_and_instance(filled, tiny_model, tmp_path, tree):
