@@ -50,7 +50,7 @@ Half = Literal["all", "a", "b"]
 EmergenceMethod = Literal["kmeans", "function", "coactivation", "native"]
 """How experts are made at each checkpoint: as methods of partitions. Native experts are the same neurons throughout."""
 
-ActivationKind = Literal["zero", "mean", "clamp", "noise", "shuffle"]
+ActivationKind = Literal["shuffle", "noise", "zero", "mean", "clamp"]
 """Kinds of perturbation that put something else in place of activations."""
 
 PerturbationKind = Literal[ActivationKind, "route-away"]
