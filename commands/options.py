@@ -34,7 +34,7 @@ Command = Callable[..., Any]
 
 
 class Group(click.Group):
-    """Turns the package's errors into one line and exit status 1."""
+    """Turns the package's errors into one line and exit status 1, and what stops a command into one and 130 or 143."""
 
     def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         """Run the command."""

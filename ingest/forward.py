@@ -54,6 +54,7 @@ class ForwardPass:
         self._work = work
         self._folder = folder
         self._batches = list(work.batches())
+        self._lengths = np.diff(work.tokens.token_start)
         try:
             self.layers = _begun(work, layers, folder, progress)
         except OSError as error:
@@ -72,9 +73,10 @@ class ForwardPass:
             self._routing = Spool(folder / "routing.bin", n_experts, n_instances, storage="float32", memory_bytes=rest)
 
     @property
-    def share(self) -> float:
-        """How much of the pass is done, by tokens: 0 to 1."""
-        return 1 - self._n_tokens(self._missing()) / self._work.tokens.n_tokens
+    def percent(self) -> int:
+        """How much of the pass is done, by tokens; 100 is all of it."""
+        n_tokens = self._work.tokens.n_tokens
+        return 100 * (n_tokens - self._n_tokens(self._missing())) // n_tokens
 
     def run(self, progress: Progress) -> None:
         """Run every text that no earlier attempt ran.
@@ -87,8 +89,8 @@ class ForwardPass:
             If the disk refuses; what it took is kept.
         """
         missing, spools = self._missing(), self._spools()
-        if self.share:
-            progress.note(f"going on at {self.share:.0%} of the forward pass, kept from an earlier attempt")
+        if len(missing) < len(self._batches):
+            progress.note(f"going on at {self.percent}% of the forward pass, kept from an earlier attempt")
         if not missing:
             return
         progress.phase("forward", total=self._n_tokens(missing), unit="tokens")
@@ -137,8 +139,7 @@ class ForwardPass:
         return [batch for batch in self._batches if batch.last > n_done]
 
     def _n_tokens(self, batches: Sequence[Batch]) -> int:
-        lengths = np.diff(self._work.tokens.token_start)
-        return sum(int(lengths[batch.texts].sum()) for batch in batches)
+        return sum(int(self._lengths[batch.texts].sum()) for batch in batches)
 
 
 def _begun(work: Measurement, layers: Sequence[Layer], folder: Path, progress: Progress) -> tuple[Layer, ...]:

@@ -130,7 +130,7 @@ def measure(
                 if coactivations and coactivations.lacks(layer):
                     coactivations.finish(layer)
         except KeyboardInterrupt as error:
-            error.add_note(f"{forward.share:.0%} of the forward pass is kept; the same command goes on")
+            error.add_note(f"{forward.percent}% of the forward pass is kept; the same command goes on")
             raise
         except IngestError:  # values that are refused now would be refused again
             forward.discard()

@@ -225,7 +225,7 @@ def layers_run(monkeypatch) -> list[list[int]]:
     run = ForwardPass.run
 
     def spy(self, progress):
-        if self.share < 1:
+        if self.percent < 100:
             passes.append([layer.layer for layer in self.layers])
         run(self, progress)
 

@@ -206,7 +206,10 @@ def test_a_job_killed_in_its_forward_pass_runs_the_rest_of_it_and_ends_the_same(
     # Of 12 batches all but those under way, and the instances of which a section was not full, were kept.
     assert tokens == done < 0.75 * all_tokens
     (note,) = rest.notes
-    assert note == f"going on at {1 - tokens / all_tokens:.0%} of the forward pass, kept from an earlier attempt"
+    assert (
+        note
+        == f"going on at {100 * (all_tokens - tokens) // all_tokens}% of the forward pass, kept from an earlier attempt"
+    )
     assert contents(killed) == contents(filled)
     assert parquet(killed, run_id) == parquet(filled, run_id)
     assert list((killed.path / ".staging").iterdir()) == [], "what the killed job kept is still there"
