@@ -61,7 +61,9 @@ def _watch(undo: contextlib.ExitStack) -> None:
     os.set_blocking(writing, False)
     watcher = threading.Thread(target=end_what_is_blocked, daemon=True)
     watcher.start()
-    before = {number: signal.signal(number, stop) for number in _LINES}
+    # What a shell or nohup has the command ignore stays so.
+    heard = [number for number in _LINES if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heard}
     wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
 
     def unwatch() -> None:

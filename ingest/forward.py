@@ -149,7 +149,7 @@ def _begun(work: Measurement, layers: Sequence[Layer], folder: Path, progress: P
         "run": work.run_id,
         "batch tokens": work.batch_tokens,
         "device": device_name(work.model.module),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "transformers": importlib.metadata.version("transformers"),
         "neuronlake": neuronlake_version(),
     }
