@@ -31,13 +31,12 @@ if TYPE_CHECKING:
         StoreError,
         UnknownNameError,
     )
-    from .ingest.coactivation import Coactivation
     from .ingest.corpora.builder import build_corpus
     from .ingest.corpora.instance import Instance, Source
     from .ingest.job import ingest_model
     from .ingest.plan import plan_ingest
     from .ingest.series import ingest_series
-    from .ingest.settings import Resources, Settings
+    from .ingest.settings import Coactivation, Resources, Settings
     from .queries.database import Database
     from .schema.store import Store
 
@@ -79,7 +78,7 @@ __all__ = [
 
 _HOMES = {
     "BalancedKMeans": "analysis.balanced_kmeans",
-    "Coactivation": "ingest.coactivation",
+    "Coactivation": "ingest.settings",
     "Database": "queries.database",
     "EmergenceSettings": "analysis.emergence.settings",
     "GraphPartition": "analysis.graph_partition",

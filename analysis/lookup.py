@@ -74,7 +74,7 @@ def _run_of_model(database: Database, model: str, revision: str | None, *, is_an
     if len(found) > 1:
         of = model if revision is None else f"{model} {revision}"
         listed = [_described(row, "run_id", ("revision", "corpus", "site", "pooling")) for row in found]
-        raise UnknownNameError("single run", of, listed, where=database.store.path)
+        raise UnknownNameError("single run", of, listed, where=f"{database.store.path} (`run` chooses one)")
     return found[0]
 
 

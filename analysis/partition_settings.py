@@ -1,19 +1,12 @@
 """What defines a partition, beside the model."""
 
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import get_args
 
 from ..errors import AnalysisError, UnknownNameError
-from ..ingest.weights import WeightKind
+from ..schema.vocabulary import Half, Method, WeightKind
 
-__all__ = ["Half", "Method", "PartitionSettings"]
-
-Method = Literal["kmeans", "coactivation", "function", "random", "native"]
-"""``kmeans``: neurons of like weights, or of like rows of a query. ``coactivation``: neurons that are active together.
-``function``: neurons of like scores. ``random``: a baseline. ``native``: the model's own experts."""
-
-Half = Literal["all", "a", "b"]
-"""The instances whose scores are used: all, or one half, so that the other can test what was found."""
+__all__ = ["PartitionSettings"]
 
 _CHOICES = {"method": get_args(Method), "features": get_args(WeightKind), "half": get_args(Half)}
 # What each way to partition takes, beside layers.

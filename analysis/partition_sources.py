@@ -2,20 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from ..errors import AnalysisError, UnknownNameError
-from ..ingest.layers import find_layers
-from ..ingest.models import Model
-from ..ingest.weights import weight_vectors
 from ..queries.database import Database
 from ..queries.quoting import literal
-from .balanced_kmeans import BalancedKMeans, inertia, unit_rows
-from .graph_partition import GraphPartition, cut
 from .lookup import find_partition, find_run
 from .neuron_features import features_sha256, read_features
 from .partition_rows import Division, LayerNeurons, Origin
@@ -23,6 +17,9 @@ from .partition_settings import PartitionSettings
 from .random_partition import RandomPartition
 from .stored_partition import StoredPartition, by_layer
 from .strata import permute_within, strata
+
+if TYPE_CHECKING:
+    from ..ingest.models import Model
 
 __all__ = ["MATCHED_BINS", "Source", "deal_anew", "stored_source", "weight_source"]
 
@@ -72,7 +69,7 @@ class Source:
     provenance: Mapping[str, object] = field(default_factory=dict)
 
 
-def weight_source(loaded: Model, settings: PartitionSettings, *, warm_start: StoredPartition | None = None) -> Source:
+def weight_source(loaded: "Model", settings: PartitionSettings, *, warm_start: StoredPartition | None = None) -> Source:
     """Return the neurons of a model, of all its stacks, to be clustered by their weights.
 
     Raises
@@ -82,6 +79,9 @@ def weight_source(loaded: Model, settings: PartitionSettings, *, warm_start: Sto
     AnalysisError
         If it has no such layer, or not the neurons of the warm start.
     """
+    from ..ingest.layers import find_layers
+    from ..ingest.weights import weight_vectors
+
     found = {
         (str(layer.stack), layer.layer): layer
         for part in loaded.parts
@@ -197,6 +197,10 @@ class _StoredRun:
         )
 
     def _partition_graph(self, each: LayerNeurons, activity: str, seed: int) -> Division:
+        from scipy import sparse
+
+        from .graph_partition import GraphPartition, cut
+
         rows = self.database.sql(
             "select neuron, partner, n_both / (n_active + n_active_partner - n_both) as weight from coactivations "
             "where run_id = ? and activity = ? and stack = ? and layer = ?",
@@ -321,6 +325,8 @@ def _clustered(
     provenance: Mapping[str, object],
 ) -> Source:
     """Return neurons to be clustered by vectors of a layer's neurons. [members, features]."""
+    from .balanced_kmeans import BalancedKMeans, inertia, unit_rows
+
     layers, n_experts = _whole(chosen), settings.n_experts or 1
     if warm_start is not None:
         warm_start.check_start(origin, layers, n_experts)

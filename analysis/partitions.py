@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 
 from ..errors import AnalysisError
-from ..ingest.models import load
 from ..ingest.names import stored_name
 from ..ingest.progress import Progress, SilentProgress
 from ..queries.database import Database
@@ -134,6 +133,9 @@ def partition_model(
         if settings.reads_weights:
             check_name("model", name or stored_name(model))
             check_name("revision", revision or "main")
+            # Only now the libraries of models, which take seconds to load.
+            from ..ingest.models import load
+
             loaded = load(
                 model, revision=revision, random_init=random_init, name=name, with_decoder=True, with_tokenizer=False
             )

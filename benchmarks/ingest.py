@@ -19,10 +19,12 @@ from neuronlake.demo.corpus import package_folder
 from neuronlake.ingest.collation import collate
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.folders import read_folders
-from neuronlake.ingest.job import measure, write_run
 from neuronlake.ingest.measurement import prepare
 from neuronlake.ingest.progress import SilentProgress
+from neuronlake.ingest.request import Request
+from neuronlake.ingest.run import measure, write_run
 from neuronlake.ingest.settings import Settings
+from neuronlake.ingest.stored_corpus import StoredCorpus
 from neuronlake.ingest.tokens import tokenize
 from neuronlake.schema.store import Store
 
@@ -81,7 +83,8 @@ def main():
         build_corpus(read_folders(texts, cap=arguments.per_topic), "bbc", store=store)
         for dtype in ("float32", "bfloat16"):
             settings = Settings(dtype=dtype, max_tokens=256)
-            work = prepare(model, "bbc", Store(store), None, 0, None, settings, None, SilentProgress())
+            request = Request(model, "bbc", random_init=0, settings=settings)
+            work = prepare(request, StoredCorpus(Store(store), "bbc"), Store(store), None, SilentProgress())
             run_bare(work)  # warms up both the allocator and the matrix products
             run_ours(work)
             for _ in range(arguments.repeats):

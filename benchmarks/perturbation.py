@@ -15,6 +15,7 @@ from table import print_table
 
 from neuronlake.analysis.perturbation.intervention import perturb
 from neuronlake.analysis.perturbation.preparation import prepare
+from neuronlake.analysis.perturbation.request import find_request
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
 from neuronlake.demo.corpus import package_folder
 from neuronlake.ingest.collation import collate
@@ -66,7 +67,9 @@ def main():
         for kind in KINDS:
             settings = PerturbationSettings(is_top=True, kind=kind, doses=(0.125,), n_seeds=2, n_texts=arguments.texts)
             with Database(folder) as database:
-                study = prepare(database, model, settings, **options, device="cpu", progress=SilentProgress())
+                silent = SilentProgress()
+                request = find_request(database, model, settings, **options, device="cpu", progress=silent)
+                study = prepare(database, request, silent)
             run_bare(study)
             for _ in range(arguments.repeats):
                 bare = cpu_seconds(lambda study=study: run_bare(study))

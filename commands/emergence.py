@@ -1,10 +1,11 @@
 """When experts and neurons settle: ``neuronlake emergence``."""
 
 import textwrap
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from ..schema.vocabulary import EmergenceMethod, WeightKind
 from .ingest import parse_layers
 from .options import SEED_RANGE, chosen_store, echo, open_database, print_rows, store_option
 
@@ -16,7 +17,7 @@ _WIDTH = 120
 @click.command()
 @click.argument("model")
 @click.option(
-    "--method", type=click.Choice(["kmeans", "function", "coactivation", "native"]), default="kmeans",
+    "--method", type=click.Choice(get_args(EmergenceMethod)), default="kmeans",
     show_default=True, help="How experts are made at each checkpoint.",
 )  # fmt: skip
 @click.option("--experts", "n_experts", type=click.IntRange(min=1), help="Experts in each layer; not for native.")
@@ -25,7 +26,7 @@ _WIDTH = 120
 @click.option("--name", help="Name the model is stored under.  [default: MODEL, of a path the last part]")
 @click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to partition, such as 0,3-5.")
 @click.option(
-    "--features", type=click.Choice(["input", "gate", "up", "output"]), default="input", show_default=True,
+    "--features", type=click.Choice(get_args(WeightKind)), default="input", show_default=True,
     help="kmeans: the weights to cluster.",
 )  # fmt: skip
 @click.option(

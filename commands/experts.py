@@ -1,9 +1,10 @@
 """Neurons into experts, and what experts do: ``neuronlake partition``, ``align`` and ``describe``."""
 
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from ..schema.vocabulary import Half, Method, WeightKind
 from .ingest import parse_layers
 from .options import SEED_RANGE, chosen_store, echo, open_database, query_text, store_option
 
@@ -17,7 +18,7 @@ _LAYER = click.option("--layer", type=click.IntRange(min=0), required=True)
 @click.command()
 @click.argument("model")
 @click.option(
-    "--method", type=click.Choice(["kmeans", "coactivation", "function", "random", "native"]), default="kmeans",
+    "--method", type=click.Choice(get_args(Method)), default="kmeans",
     show_default=True,
 )  # fmt: skip
 @click.option("--experts", "n_experts", type=click.IntRange(min=1), help="Experts in each layer; not for native.")
@@ -26,7 +27,7 @@ _LAYER = click.option("--layer", type=click.IntRange(min=0), required=True)
 @click.option("--name", help="Name the model is stored under.  [default: MODEL, of a path the last part]")
 @click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to partition, such as 0,3-5.")
 @click.option(
-    "--features", type=click.Choice(["input", "gate", "up", "output"]), default="input", show_default=True,
+    "--features", type=click.Choice(get_args(WeightKind)), default="input", show_default=True,
     help="kmeans: the weights to cluster.",
 )  # fmt: skip
 @click.option(
@@ -37,7 +38,7 @@ _LAYER = click.option("--layer", type=click.IntRange(min=0), required=True)
     "--query", help="kmeans: SQL whose rows to cluster: stack, layer, neuron, and numbers; '-' for standard input."
 )
 @click.option(
-    "--half", type=click.Choice(["all", "a", "b"]), default="all", show_default=True,
+    "--half", type=click.Choice(get_args(Half)), default="all", show_default=True,
     help="function: instances whose scores are clustered.",
 )  # fmt: skip
 @click.option("--matched", metavar="PARTITION", help="random: deal this partition anew among neurons like each other.")

@@ -1,10 +1,11 @@
 """Activations to Parquet: ``neuronlake ingest``."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from ..schema.vocabulary import DType, Pooling, Router, Site, Storage
 from .options import SEED_RANGE, chosen_store, echo, store_option
 
 __all__ = ["ingest", "parse_layers"]
@@ -54,20 +55,18 @@ def parse_layers(text: str) -> tuple[int, ...]:
 @click.option("--name", help="Name to store the model under.  [default: MODEL, of a path the last part]")
 @click.option("--tokenizer", help="Hub id or folder of another tokenizer.  [default: the checkpoint's own]")
 @click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to measure, such as 0,3-5.  [default: all]")
+@click.option("--site", type=click.Choice(get_args(Site)), default="activation", show_default=True)
+@click.option("--pooling", type=click.Choice(get_args(Pooling)), default="max", show_default=True)
 @click.option(
-    "--site", type=click.Choice(["activation", "gate", "preactivation"]), default="activation", show_default=True
-)
-@click.option("--pooling", type=click.Choice(["max", "mean", "abs_max", "last"]), default="max", show_default=True)
-@click.option(
-    "--router", type=click.Choice(["routed", "blind"]), default="routed", show_default=True,
+    "--router", type=click.Choice(get_args(Router)), default="routed", show_default=True,
     help="Of experts: those the router chooses, 0 elsewhere; or all on every token.",
 )  # fmt: skip
 @click.option(
-    "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
+    "--dtype", type=click.Choice(get_args(DType)), default="float32", show_default=True,
     help="Type of weights and forward pass.",
 )  # fmt: skip
 @click.option(
-    "--storage", type=click.Choice(["float32", "float16"]), default="float32", show_default=True,
+    "--storage", type=click.Choice(get_args(Storage)), default="float32", show_default=True,
     help="Type of pooled activations until they are scored.",
 )  # fmt: skip
 @click.option("--max-tokens", type=click.IntRange(min=3), default=512, show_default=True, help="Cut longer texts.")
@@ -113,14 +112,13 @@ def ingest(
     MODEL is a hub id, a folder or a .gguf file. Of several revisions, one that fails is told and the others land; what
     the store holds is not loaded again.
     """
-    from ..ingest.coactivation import Coactivation
     from ..ingest.job import ingest_model
     from ..ingest.plan import plan_ingest
     from ..ingest.progress import LineProgress, show_progress
     from ..ingest.request import Request
     from ..ingest.revisions import read_steps
     from ..ingest.series import Failure, Outcome, ingest_checkpoints, ingest_series
-    from ..ingest.settings import Resources, Settings
+    from ..ingest.settings import Coactivation, Resources, Settings
     from ..schema.store import Store
 
     if not coactivation and (n_partners or active_share):

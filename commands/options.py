@@ -1,6 +1,7 @@
 """What several commands share: the store, ways to print rows, seeds, and the one place where errors become a line."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import NeuronlakeError, printable
+from ..errors import NeuronlakeError, one_line, printable
+from .stopping import stopping_in_one_line
 
 if TYPE_CHECKING:
     from ..queries.database import Database
@@ -34,14 +36,34 @@ Command = Callable[..., Any]
 
 
 class Group(click.Group):
-    """Turns the package's errors into one line and exit status 1."""
+    """Turns the package's errors into one line and exit status 1, and what stops a command into one and 130 or 143."""
 
     def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         """Run the command."""
-        try:
-            return super().invoke(context)
-        except NeuronlakeError as error:
-            raise click.ClickException(str(error)) from error
+        with stopping_in_one_line():
+            try:
+                return super().invoke(context)
+            except NeuronlakeError as error:
+                command = self.commands.get(context.invoked_subcommand or "", self)
+                raise click.ClickException(_as_options(str(error), command)) from error
+            except MemoryError as error:
+                raise click.ClickException(f"there is not enough memory: {one_line(error)}") from error
+
+
+def _as_options(message: str, command: click.Command) -> str:
+    """Name parameters as the command line does: ``n_experts``, or a word in backticks, is what --experts sets."""
+    every = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+    options = {
+        parameter.name: max(parameter.opts, key=len)
+        for each in every
+        for parameter in each.params
+        if isinstance(parameter, click.Option)
+    }
+
+    def option(match: re.Match[str]) -> str:
+        return options.get(match["quoted"] or match["plain"], match["quoted"] or match["plain"])
+
+    return re.sub(r"`(?P<quoted>\w+)`|\b(?P<plain>[a-z]+(_[a-z]+)+)\b", option, message)
 
 
 def store_option(command: Command) -> Command:

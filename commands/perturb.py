@@ -1,9 +1,10 @@
 """Damage to neurons and what it does: ``neuronlake perturb``."""
 
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from ..schema.vocabulary import Control, PerturbationKind, ReadoutKind
 from .ingest import parse_layers
 from .options import SEED_RANGE, chosen_store, echo, open_database, print_rows, query_text, store_option
 
@@ -39,7 +40,7 @@ _SUMMARY = """
 @click.option("--family", "families", multiple=True, help="Sources: functions of this family.  [repeatable]")
 @click.option("--function", "functions", multiple=True, help="Sources: this family/function.  [repeatable]")
 @click.option(
-    "--kind", type=click.Choice(["shuffle", "noise", "zero", "mean", "clamp", "route-away"]), default="zero",
+    "--kind", type=click.Choice(get_args(PerturbationKind)), default="zero",
     show_default=True, help="What is done to the neurons.",
 )  # fmt: skip
 @click.option(
@@ -51,13 +52,13 @@ _SUMMARY = """
 )  # fmt: skip
 @click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to perturb, such as 8-11.  [default: all]")
 @click.option(
-    "--control", "controls", type=click.Choice(["random", "matched", "nonfunctional"]), multiple=True,
+    "--control", "controls", type=click.Choice(get_args(Control)), multiple=True,
     help="Controls to run.  [repeatable; default: all there can be]",
 )  # fmt: skip
 @click.option("--seeds", "n_seeds", type=click.IntRange(min=2), default=5, show_default=True, help="Of each control.")
 @click.option("--seed", type=SEED_RANGE, default=0, show_default=True, help="First seed.")
 @click.option(
-    "--readout", type=click.Choice(["probe", "loss", "choice"]), default="probe", show_default=True,
+    "--readout", type=click.Choice(get_args(ReadoutKind)), default="probe", show_default=True,
     help="Linear probe of final states, language-model loss, or accuracy of label words.",
 )  # fmt: skip
 @click.option("--corpus", help="Corpus to read out.  [default: the run's]")

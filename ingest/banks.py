@@ -14,8 +14,9 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import IngestError
+from ..schema.vocabulary import Site
 from .feed_forwards import FeedForward
-from .sites import Seen, Site, Visitor, checked, tap_module
+from .sites import Seen, Visitor, checked, tap_module
 
 __all__ = ["bank_input", "every_expert", "tap_bank"]
 

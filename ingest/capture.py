@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from ..errors import IngestError
+from ..schema.vocabulary import Pooling, Router, Site
 from .banks import bank_input, every_expert
 from .feed_forwards import FeedForward, Layer, Place, Stack
-from .pooling import BankPool, Pooling, Spans, SpansOnDevice, pool
-from .sites import Router, Seen, Site
+from .pooling import BankPool, Spans, SpansOnDevice, pool
+from .sites import Seen
 from .taps import tapped
 
 __all__ = ["Capture", "capture"]
@@ -20,19 +21,28 @@ __all__ = ["Capture", "capture"]
 _EXPERTS_TOGETHER = 16
 
 
+class _AllRead(BaseException):
+    """Ends a forward pass of which all has been read; no error, so that no model takes it for one of its own."""
+
+
 class Capture:
     """Pooled values of the batch that runs; made by `capture`."""
 
-    def __init__(self, layers: Sequence[Layer], site: Site, pooling: Pooling, router: Router) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], site: Site, pooling: Pooling, router: Router, *, ends_early: bool
+    ) -> None:
         self._layers = layers
         self._site = site
         self._pooling = pooling
         self._router = router
+        self._ends_early = ends_early
         self._stack = {network.down: layer.stack for layer in layers for network in layer.feed_forwards}
         self._spans: dict[Stack, SpansOnDevice] = {}
         self._dense: dict[Place, torch.Tensor] = {}
         self._banks: dict[Place, BankPool] = {}
         self._is_open = False
+        self._unread: set[Place] = set()
+        self._has_run = False
 
     @contextlib.contextmanager
     def batch(self, spans: Mapping[Stack, Spans]) -> Iterator[None]:
@@ -45,11 +55,15 @@ class Capture:
         """
         self._spans = {stack: SpansOnDevice(each) for stack, each in spans.items()}
         self._dense, self._banks = {}, {}
+        self._unread = set(self._stack)
         self._is_open = True
         try:
             yield
+        except _AllRead:
+            pass
         finally:
             self._is_open = False
+        self._has_run = True
 
     def pooled(self) -> list[torch.Tensor]:
         """Return the pooled values of the last batch, one tensor [instances, n_neurons] a layer.
@@ -103,7 +117,9 @@ class Capture:
 
     def leave_bank(self, module: nn.Module, network: FeedForward, hidden: torch.Tensor) -> None:
         """Pool what every expert of a bank makes of every token, if they are read blindly."""
-        if self._is_open and self._router == "blind":
+        if not self._is_open:
+            return
+        if self._router == "blind":
             spans = self._spans[self._stack[network.down]]
             layout = spans.layout(spans.shape[1], hidden.device)
             experts = every_expert(module, network, self._site, hidden)
@@ -111,6 +127,7 @@ class Capture:
             while some := list(itertools.islice(experts, _EXPERTS_TOGETHER)):
                 pooled.append(pool(torch.cat(some, 1), layout, spans.n_instances, self._pooling))
             self._dense[network.down] = torch.cat(pooled, 1)
+        self._note_read(network)
 
     def _visit_dense(self, network: FeedForward, values: torch.Tensor) -> None:
         if network.down in self._dense:
@@ -119,6 +136,13 @@ class Capture:
         if network.is_time_first:
             values = values.transpose(0, 1)
         self._dense[network.down] = self._pool_tokens(network, values, self._spans[self._stack[network.down]])
+        self._note_read(network)
+
+    def _note_read(self, network: FeedForward) -> None:
+        self._unread.discard(network.down)
+        # The first pass runs to its end, so that a network which runs more often than it should is refused.
+        if self._ends_early and self._has_run and not self._unread:
+            raise _AllRead
 
     def _pool_tokens(self, network: FeedForward, values: torch.Tensor, spans: SpansOnDevice) -> torch.Tensor:
         n_texts, n_tokens = spans.shape
@@ -154,6 +178,7 @@ def capture(
     site: Site = "activation",
     pooling: Pooling = "max",
     router: Router = "routed",
+    ends_early: bool = False,
 ) -> Iterator[Capture]:
     """Read `layers` whenever `module` runs inside; what it computes stays the same to the bit.
 
@@ -170,6 +195,8 @@ def capture(
     router
         Of a mixture of experts, ``routed`` reads what the network computes, an expert's neurons being 0 for tokens that
         are not sent to it; ``blind`` runs every expert on every token beside it, untouched by what is written there.
+    ends_early
+        Whether passes but the first end as soon as all layers are read: the module then returns nothing.
 
     Examples
     --------
@@ -178,7 +205,7 @@ def capture(
     ...         module(input_ids)
     ...     activations = reading.pooled()
     """
-    reading = Capture(layers, site, pooling, router)
+    reading = Capture(layers, site, pooling, router, ends_early=ends_early)
     networks = [network for layer in layers for network in layer.feed_forwards]
 
     def enter(network: FeedForward) -> Callable[..., None]:

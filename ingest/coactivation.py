@@ -5,10 +5,8 @@ instances, 8 GB for 65,536 on a million. Two neurons' instances in common are th
 by word. A row's counts last until its closest partners are found, so that no table of neurons by neurons ever is.
 """
 
-import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa
@@ -18,105 +16,19 @@ from numba import njit
 from numpy.typing import NDArray
 
 from ..errors import IngestError, StoreError, one_line
-from ..schema.identity import identifier
 from ..schema.job import Job
 from ..schema.tables import table
 from .feed_forwards import Layer
 from .measurement import PART_ROWS, Measurement
 from .rows import RunKeys
 from .scoring import NonFiniteError
+from .settings import Coactivation
 
-__all__ = ["Coactivation", "CoactivationTables", "Partners", "active_bits", "closest_partners"]
+__all__ = ["CoactivationTables", "Partners", "active_bits", "adds_coactivations", "closest_partners"]
 
 # Neurons whose counts are taken together, so that each word of another neuron serves them all: `_count_both` writes
 # them out.
 _TILE = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Coactivation:
-    """What co-activation to measure.
-
-    Parameters
-    ----------
-    n_partners
-        Partners kept for each neuron, closest first.
-    active_share
-        Count a neuron as active on this share of the instances, those where its pooled activation is highest, rather
-        than where it is positive (None). Of instances tied at the cut none counts, so that there may be fewer.
-
-    Raises
-    ------
-    IngestError
-        If a value is out of range.
-    """
-
-    n_partners: int = 32
-    active_share: float | None = None
-
-    def __post_init__(self) -> None:
-        """Check values."""
-        if self.n_partners < 1:
-            raise IngestError(f"n_partners is {self.n_partners}; it must be at least 1")
-        if self.active_share is not None and not 0 < self.active_share < 1:
-            raise IngestError(f"active_share is {self.active_share}; it must be above 0 and below 1")
-
-    @property
-    def activity(self) -> str:
-        """When a neuron counts as active, as the table names it: ``positive`` or ``top-<share>``."""
-        return "positive" if self.active_share is None else f"top-{self.active_share}"
-
-    def n_highest(self, n_instances: int) -> int | None:
-        """Return on how many instances a neuron is active at most; None if where it is positive.
-
-        Raises
-        ------
-        IngestError
-            If the share of the instances is less than one of them.
-        """
-        if self.active_share is None:
-            return None
-        # As the share is written: 0.29 of 100 is 29, though the float is a little less.
-        n_highest = math.floor(Fraction(str(self.active_share)) * n_instances)
-        if n_highest < 1:
-            raise IngestError(f"active_share is {self.active_share}, less than one of {n_instances:,} instances")
-        return n_highest
-
-    def job_name(self, run_id: str) -> str:
-        """Return the name of the job that adds this to a run."""
-        definition = {"run_id": run_id, "activity": self.activity, "n_partners": self.n_partners}
-        return f"coactivation-{identifier(definition)}"
-
-    def adds_to(self, work: Measurement) -> bool:
-        """Return whether it can be added to a run, False if the store holds it of this run already.
-
-        Raises
-        ------
-        IngestError
-            If the share of the instances is less than one of them, or the store holds the run's coactivations with
-            another number of partners, so that the two would overlap.
-        StoreError
-            If a file cannot be read.
-        """
-        if work.store.commit(self.job_name(work.run_id)) is not None:
-            return False
-        self.n_highest(len(work.tokens.instance_id))
-        files = [str(path) for path in work.store.files("coactivations")]
-        if not files:
-            return True
-        same = [("run_id", "=", work.run_id), ("activity", "=", self.activity)]
-        neuron = ["stack", "layer", "neuron"]
-        try:
-            stored = pq.read_table(files, columns=neuron, filters=same, partitioning=None)
-        except (pa.ArrowException, OSError) as error:
-            raise StoreError(f"cannot read the coactivations of {work.store.path}: {one_line(error)}") from error
-        if len(stored):
-            n_stored = max(stored.group_by(neuron).aggregate([([], "count_all")])["count_all"].to_pylist())
-            raise IngestError(
-                f"the store holds coactivations ({self.activity}) of run {work.run_id} already, with up to {n_stored} "
-                f"partners a neuron; {self.n_partners} cannot stand beside them"
-            )
-        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +119,38 @@ class CoactivationTables:
             rows, model, revision = pa.concat_tables(self._found), self._keys.model, self._keys.revision
             self.job.write("coactivations", rows, part=number, model=model, revision=revision)
             self._found = []
+
+
+def adds_coactivations(work: Measurement, coactivation: Coactivation | None) -> bool:
+    """Return whether coactivations are to be added to a run: False if none are asked for, or the store holds them.
+
+    Raises
+    ------
+    IngestError
+        If the share of the instances is less than one of them, or the store holds the run's coactivations with
+        another number of partners, so that the two would overlap.
+    StoreError
+        If a file cannot be read.
+    """
+    if coactivation is None or work.store.commit(coactivation.job_name(work.run_id)) is not None:
+        return False
+    coactivation.n_highest(len(work.tokens.instance_id))
+    files = [str(path) for path in work.store.files("coactivations")]
+    if not files:
+        return True
+    same = [("run_id", "=", work.run_id), ("activity", "=", coactivation.activity)]
+    neuron = ["stack", "layer", "neuron"]
+    try:
+        stored = pq.read_table(files, columns=neuron, filters=same, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"cannot read the coactivations of {work.store.path}: {one_line(error)}") from error
+    if len(stored):
+        n_stored = max(stored.group_by(neuron).aggregate([([], "count_all")])["count_all"].to_pylist())
+        raise IngestError(
+            f"the store holds coactivations ({coactivation.activity}) of run {work.run_id} already, with up to "
+            f"{n_stored} partners a neuron; {coactivation.n_partners} cannot stand beside them"
+        )
+    return True
 
 
 def active_bits(activations: NDArray[np.float32], *, n_highest: int | None = None) -> NDArray[np.uint64]:

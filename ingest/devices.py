@@ -1,19 +1,22 @@
 """Models on devices."""
 
-import contextlib
-from collections.abc import Iterator
-
 import torch
 from torch import nn
 
 from ..errors import IngestError, one_line
 
-__all__ = ["device_map", "naming_memory", "place"]
+__all__ = ["device_map", "device_name", "place"]
 
 
 def device_map(device: str) -> str | dict[str, str]:
     """Return where the layers of a checkpoint go as they are read, in transformers' terms."""
     return "auto" if device == "split" else {"": device}
+
+
+def device_name(module: nn.Module) -> str:
+    """Return what the parameters of a module are on, GPUs by their name."""
+    devices = sorted({parameter.device for parameter in module.parameters()}, key=str)
+    return ", ".join(torch.cuda.get_device_name(device) if device.type == "cuda" else str(device) for device in devices)
 
 
 def place(body: nn.Module, device: str, label: str) -> nn.Module:
@@ -42,26 +45,3 @@ def _split(body: nn.Module, label: str) -> nn.Module:
             "layers over GPUs only"
         )
     return dispatch_model(body, device_map)  # type: ignore[no-any-return]
-
-
-@contextlib.contextmanager
-def naming_memory(label: str) -> Iterator[None]:
-    """Say in one line that memory, of this machine or of a GPU, is not enough for a model that `label` names.
-
-    Raises
-    ------
-    IngestError
-        Where there is not enough.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        # On the CPU torch raises its plainest error.
-        text = str(error)
-        is_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not (is_of_memory or "not enough memory" in text or "can't allocate memory" in text):
-            raise
-        raise IngestError(
-            f"model {label}: out of memory; smaller batches (batch_tokens), less memory for activations (memory_bytes) "
-            f"or a smaller dtype need less: {one_line(error)}"
-        ) from error

@@ -45,8 +45,15 @@ class Drain:
         finally:
             self._thread.shutdown(cancel_futures=True)
 
-    def put(self, *batch: Sequence[torch.Tensor]) -> None:
+    def put(self, *batch: Sequence[torch.Tensor], first: int) -> None:
         """Hand over one batch: for each spool, one tensor [instances, rows] a layer.
+
+        Parameters
+        ----------
+        batch
+            The tensors.
+        first
+            Place of the first instance among all.
 
         Raises
         ------
@@ -59,13 +66,13 @@ class Drain:
             self._pending.popleft().result()
         on_host = [[_to_host(tensor) for tensor in tensors] for tensors in batch]
         events = _events({tensor.device for tensors in batch for tensor in tensors})
-        self._pending.append(self._thread.submit(self._append, on_host, events))
+        self._pending.append(self._thread.submit(self._append, on_host, first, events))
 
-    def _append(self, batch: list[list[torch.Tensor]], events: list[torch.cuda.Event]) -> None:
+    def _append(self, batch: list[list[torch.Tensor]], first: int, events: list[torch.cuda.Event]) -> None:
         for event in events:
             event.synchronize()
         for spool, tensors in zip(self._spools, batch, strict=True):
-            spool.append(tensors)
+            spool.append(tensors, first=first)
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 
 from ..errors import IngestError, StoreError, one_line
 from ..schema.store import Store
-from .coactivation import Coactivation
 from .report import IngestReport
 from .request import Request
+from .settings import Coactivation
 
 __all__ = ["HeldRuns"]
 

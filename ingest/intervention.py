@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import nn
 
+from ..schema.vocabulary import Site
 from .feed_forwards import FeedForward, Layer
-from .sites import Seen, Site
+from .sites import Seen
 from .taps import tapped
 
 __all__ = ["intervene"]

@@ -6,7 +6,7 @@ import os
 import pickle
 import struct
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -23,15 +23,14 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from ..errors import IngestError, one_line
+from ..schema.vocabulary import DType
 from .devices import device_map
 from .digests import OPTIONAL_WEIGHTS
 from .source import Source
 from .tokenizers import set_aside
 from .widths import expert_counts
 
-__all__ = ["DType", "initialise", "quietly", "read_config", "read_tokenizer", "read_weights"]
-
-DType = Literal["float32", "bfloat16", "float16"]
+__all__ = ["initialise", "quietly", "read_config", "read_tokenizer", "read_weights"]
 
 # What transformers raises for files that are absent, malformed or of another kind.
 _LOADING_ERRORS = (

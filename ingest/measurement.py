@@ -11,6 +11,7 @@ from ..errors import IngestError
 from ..schema.identity import identifier
 from ..schema.store import Store
 from ..schema.tables import SCHEMA_VERSION
+from ..schema.vocabulary import Router
 from . import rows
 from .devices import place
 from .feed_forwards import Layer
@@ -20,7 +21,7 @@ from .models import Model, decoder_of, first_position, load, start_token
 from .progress import Progress
 from .request import Request
 from .settings import Resources, Settings
-from .sites import Router, check_site
+from .sites import check_site
 from .stored_corpus import StoredCorpus
 from .targets import TokenizedTargets, tokenize_targets
 from .tokenizers import check_embedded, longest_text
@@ -63,9 +64,9 @@ class Measurement:
         return self.tokens.batches(self.batch_tokens, of_equal_lengths=self.model.sees_padding)
 
     @property
-    def chunk_bytes(self) -> int:
-        """Memory for pooled activations; the rest is for blocks of neurons while they are scored."""
-        return max(1, self.resources.memory_bytes * 3 // 4)
+    def section_bytes(self) -> int:
+        """Memory for a section of pooled activations, which is copied as it is written."""
+        return max(1, self.resources.memory_bytes // 2)
 
     @property
     def block_neurons(self) -> int:
@@ -101,19 +102,10 @@ class Measurement:
 
 
 def prepare(
-    model: str,
-    corpus: str,
-    store: Store,
-    revision: str | None,
-    random_init: int | None,
-    name: str | None,
-    settings: Settings | None,
-    resources: Resources | None,
-    progress: Progress,
+    request: Request, stored: StoredCorpus, store: Store, resources: Resources | None, progress: Progress
 ) -> Measurement:
-    """Load the model, find its neurons, read the corpus and tokenize it (see `job.ingest_model`)."""
-    request = Request(model, corpus, revision, random_init, name, settings or Settings())
-    stored, resources = StoredCorpus(store, corpus), on_device(resources or Resources(), request.stored_name)
+    """Load the model, find its neurons and tokenize the corpus (see `job.ingest_model`)."""
+    resources = on_device(resources or Resources(), request.stored_name)
     return prepare_loaded(request, load_requested(request, stored, resources), stored, store, resources, progress)
 
 

@@ -9,29 +9,21 @@ from torch import nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import IngestError
+from ..schema.vocabulary import DType
 from .adjustments import adjust
-from .devices import naming_memory, place
+from .devices import place
 from .digests import TensorDigest, combined_sha256, tensor_digests
 from .feed_forwards import Stack
 from .heads import body_of, check_head, head_class
-from .loading import DType, initialise, quietly, read_config, read_tokenizer, read_weights
+from .loading import initialise, quietly, read_config, read_tokenizer, read_weights
+from .memory import explaining_lack_of_memory
 from .names import parse_step
 from .source import Source, locate, locate_tokenizer
 from .tokenizers import check_vocabulary, n_embedded
 from .trials import is_causal, sees_padding
 from .unread import check_unread
 
-__all__ = [
-    "DType",
-    "Model",
-    "Part",
-    "body_parts",
-    "decoder_of",
-    "first_position",
-    "load",
-    "stack_parts",
-    "start_token",
-]
+__all__ = ["Model", "Part", "body_parts", "decoder_of", "first_position", "load", "stack_parts", "start_token"]
 
 # What running the bodies of models in memory has told of them.
 _IS_CAUSAL: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
@@ -170,7 +162,7 @@ def load(
     source = locate(model, revision, random_init)
     other = None if tokenizer is None else locate_tokenizer(tokenizer)
     label = name or source.name
-    with quietly(), naming_memory(label):
+    with quietly(), explaining_lack_of_memory(label):
         fingerprint = source.fingerprint()  # before anything is read: what changes meanwhile must be noticed
         config = read_config(source, model, with_weights=random_init is None)
         words = read_tokenizer(source, model, other, config) if with_tokenizer else None

@@ -2,16 +2,18 @@
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.filesize import decimal
 
 from ..schema.store import Store
-from .coactivation import Coactivation
-from .forward import estimate_seconds
-from .measurement import Measurement, prepare
 from .progress import Progress, SilentProgress
-from .settings import Resources, Settings
+from .request import Request
+from .settings import Coactivation, Resources, Settings
+from .stored_corpus import StoredCorpus
+
+if TYPE_CHECKING:
+    from .measurement import Measurement
 
 __all__ = ["IngestPlan", "plan_ingest", "plan_measurement"]
 
@@ -38,9 +40,7 @@ class IngestPlan:
     parquet_bytes
         Their size on disk, estimated.
     activation_bytes
-        Pooled activations to keep until they are scored.
-    spill_bytes
-        How much of them would go to disk.
+        Pooled activations to keep on disk until they are scored.
     forward_s
         Wall time of the forward passes, estimated from a few batches on this machine.
     """
@@ -61,11 +61,12 @@ class IngestPlan:
     n_rows: dict[str, int]
     parquet_bytes: int
     activation_bytes: int
-    spill_bytes: int
     forward_s: float
 
     def describe(self) -> str:
         """Return the plan as a few lines."""
+        from rich.filesize import decimal
+
         # Of an instance tied at a neuron's minimum there is no row, and of a neuron never active with the other none.
         most = dict.fromkeys(("top_instances", "coactivations"), "up to ")
         rows = ", ".join(f"{most.get(table, '')}{n:,} {table}" for table, n in self.n_rows.items())
@@ -82,8 +83,7 @@ class IngestPlan:
                 "without a token",
                 f"rows          {rows}",
                 f"parquet       about {decimal(self.parquet_bytes)}",
-                f"activations   {decimal(self.activation_bytes)} until scored, {decimal(self.spill_bytes)} of it "
-                "on disk",
+                f"activations   {decimal(self.activation_bytes)} on disk until they are scored",
                 f"forward pass  about {self.forward_s:,.0f} s on this machine",
             ]
         )
@@ -106,15 +106,22 @@ def plan_ingest(
 
     Loads the model, tokenizes the corpus and times a few batches.
     """
-    work = prepare(
-        model, corpus, Store(store), revision, random_init, name, settings, resources, progress or SilentProgress()
+    target = Store(store)
+    request, stored = (
+        Request(model, corpus, revision, random_init, name, settings or Settings()),
+        StoredCorpus(target, corpus),
     )
-    adds_coactivations = coactivation is not None and coactivation.adds_to(work)
-    return plan_measurement(work, coactivation, adds_coactivations=adds_coactivations)
+    from .coactivation import adds_coactivations
+    from .measurement import prepare
+
+    work = prepare(request, stored, target, resources, progress or SilentProgress())
+    return plan_measurement(work, coactivation, adds_coactivations=adds_coactivations(work, coactivation))
 
 
-def plan_measurement(work: Measurement, coactivation: Coactivation | None, *, adds_coactivations: bool) -> IngestPlan:
+def plan_measurement(work: "Measurement", coactivation: Coactivation | None, *, adds_coactivations: bool) -> IngestPlan:
     """Say what measuring would write; `adds_coactivations` says whether those asked for are still to be added."""
+    from .forward import estimate_seconds
+
     sizes = work.sizes()
     n_neurons, n_instances = sizes["n_neurons"], sizes["n_instances"]
     n_rows = {
@@ -128,8 +135,6 @@ def plan_measurement(work: Measurement, coactivation: Coactivation | None, *, ad
     if coactivation is not None and adds_coactivations:
         n_pairs = sum(layer.n_neurons * min(coactivation.n_partners, layer.n_neurons - 1) for layer in work.layers)
         n_rows = (n_rows if is_new else {}) | {"coactivations": n_pairs}
-    activation_bytes = n_neurons * n_instances * np.dtype(work.settings.storage).itemsize
-    chunk_bytes = min(activation_bytes, work.chunk_bytes)
     return IngestPlan(
         run_id=work.run_id,
         model=work.model.name,
@@ -143,7 +148,6 @@ def plan_measurement(work: Measurement, coactivation: Coactivation | None, *, ad
         n_dropped=work.tokens.n_dropped,
         n_rows=n_rows,
         parquet_bytes=sum(_ROW_BYTES[table] * n for table, n in n_rows.items()),
-        activation_bytes=activation_bytes,
-        spill_bytes=(activation_bytes - 1) // chunk_bytes * chunk_bytes,
+        activation_bytes=n_neurons * n_instances * np.dtype(work.settings.storage).itemsize,
         forward_s=estimate_seconds(work),
     )

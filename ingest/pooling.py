@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["BankPool", "Layout", "Pooling", "Spans", "SpansOnDevice", "pool"]
+from ..schema.vocabulary import Pooling
 
-Pooling = Literal["max", "mean", "abs_max", "last"]
+__all__ = ["BankPool", "Layout", "Spans", "SpansOnDevice", "pool"]
 
 # Spans of up to so many tokens are gathered together, one indexing operation a length; longer ones are sliced
 # one by one, without a copy.

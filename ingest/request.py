@@ -1,9 +1,8 @@
 """What a job is asked to measure, before anything is loaded."""
 
 import dataclasses
+import importlib.metadata
 from dataclasses import dataclass, field
-
-import transformers
 
 from ..schema.identity import identifier
 from ..schema.names import check_name
@@ -84,7 +83,7 @@ class Request:
         return identifier(
             {
                 "schema_version": SCHEMA_VERSION,
-                "transformers_version": transformers.__version__,
+                "transformers_version": importlib.metadata.version("transformers"),
                 "fingerprint": fingerprint,
                 "model": self.stored_name,
                 "revision": self.stored_revision,

@@ -15,16 +15,13 @@ from ..schema.conformance import arrow_schema
 from ..schema.identity import identifier
 from ..schema.store import Store
 from ..schema.tables import table
-from .coactivation import Coactivation
 from .held_runs import HeldRuns
-from .job import make_run
-from .measurement import load_requested, on_device, prepare_loaded
 from .plan import IngestPlan, plan_measurement
 from .progress import Progress, SilentProgress
 from .report import IngestReport
 from .request import Request
 from .revisions import Checkpoint, choose_checkpoints
-from .settings import Resources, Settings
+from .settings import Coactivation, Resources, Settings, checked
 from .stored_corpus import StoredCorpus
 
 __all__ = ["Failure", "Outcome", "SeriesReport", "ingest_checkpoints", "ingest_series", "missing_steps"]
@@ -135,7 +132,7 @@ def ingest_series(
     stored_name = Request(model, corpus, name=name).stored_name
     # Before anything is written: corpus and device must be there.
     StoredCorpus(target, corpus)
-    resources = on_device(resources or Resources(), stored_name)
+    resources = checked(resources, stored_name)
     patterns, steps = [revisions] if isinstance(revisions, str) else revisions, steps or {}
     chosen = choose_checkpoints(model, patterns, steps)
     held = HeldRuns(target)
@@ -175,16 +172,20 @@ def ingest_checkpoints(
 ) -> SeriesReport:
     """Measure checkpoints of one corpus one after another; parameters and errors are those of `ingest_series`."""
     corpus, held = StoredCorpus(store, requests[0].corpus), HeldRuns(store)
-    resources = on_device(resources or Resources(), requests[0].stored_name)
+    resources = checked(resources, requests[0].stored_name)
     outcomes: list[Outcome] = []
     noted: set[str] = set()
     for request in requests:
         is_first = all(isinstance(each, Failure) for each in outcomes)
         with (progress or _silently)() as shown:
             told = _NotingOnce(shown, noted)
-            outcome = _attempt(
-                request, corpus, store, held, resources, coactivation, told, dry_run=dry_run, is_first=is_first
-            )
+            try:
+                outcome = _attempt(
+                    request, corpus, store, held, resources, coactivation, told, dry_run=dry_run, is_first=is_first
+                )
+            except KeyboardInterrupt as error:
+                error.add_note(f"{len(outcomes)} of {len(requests)} checkpoints are done")
+                raise
         outcomes.append(outcome)
         if tell is not None:
             tell(outcome)
@@ -211,14 +212,19 @@ def _attempt(
         report = held.report(request, corpus.sha256, coactivation)
         if report is not None:
             return report
+        from .coactivation import adds_coactivations
+        from .measurement import load_requested, on_device, prepare_loaded
+        from .run import make_run
+
+        resources = on_device(resources, request.stored_name)
         loaded = load_requested(request, corpus, resources)
         is_its_own_fault = not is_first
         work = prepare_loaded(request, loaded, corpus, store, resources, progress)
-        adds_coactivations = coactivation is not None and coactivation.adds_to(work)
+        adds = adds_coactivations(work, coactivation)
         is_its_own_fault = True
         if dry_run:
-            return plan_measurement(work, coactivation, adds_coactivations=adds_coactivations)
-        return make_run(work, coactivation, progress, adds_coactivations=adds_coactivations, started_at=started_at)
+            return plan_measurement(work, coactivation, adds_coactivations=adds)
+        return make_run(work, coactivation, progress, adds_coactivations=adds, started_at=started_at)
     except (IngestError, UnknownNameError) as error:
         if not is_its_own_fault:
             raise

@@ -1,15 +1,15 @@
 """What defines a measurement, and what a job may use."""
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import get_args
 
 from ..errors import IngestError, UnknownNameError
-from .models import DType
-from .pooling import Pooling
-from .sites import Router, Site
-from .spool import Storage
+from ..schema.identity import identifier
+from ..schema.vocabulary import DType, Pooling, Router, Site, Storage
 
-__all__ = ["Resources", "Settings"]
+__all__ = ["Coactivation", "Resources", "Settings", "checked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Resources:
     batch_tokens
         Tokens in one batch, padding included; None for 4,096 on a CPU and 32,768 on a GPU.
     memory_bytes
-        Most memory for activations, beside the model; what is more goes to disk until it is scored.
+        Most memory for activations, beside the model; they are kept on disk until they are scored.
     """
 
     device: str = "auto"
@@ -86,6 +86,77 @@ class Resources:
         _check_least("memory_bytes", self.memory_bytes, 1)
         if self.batch_tokens is not None:
             _check_least("batch_tokens", self.batch_tokens, 1)
+
+
+def checked(resources: Resources | None, label: str) -> Resources:
+    """Return what a job may use, its defaults if nothing is said.
+
+    Raises
+    ------
+    IngestError
+        If the device is not there; `label` names the model.
+    """
+    resources = resources or Resources()
+    if resources.device not in ("auto", "cpu"):  # these are on any machine: nothing need be imported to know
+        from .measurement import on_device
+
+        on_device(resources, label)
+    return resources
+
+
+@dataclass(frozen=True, slots=True)
+class Coactivation:
+    """What co-activation to measure.
+
+    Parameters
+    ----------
+    n_partners
+        Partners kept for each neuron, closest first.
+    active_share
+        Count a neuron as active on this share of the instances, those where its pooled activation is highest, rather
+        than where it is positive (None). Of instances tied at the cut none counts, so that there may be fewer.
+
+    Raises
+    ------
+    IngestError
+        If a value is out of range.
+    """
+
+    n_partners: int = 32
+    active_share: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check values."""
+        if self.n_partners < 1:
+            raise IngestError(f"n_partners is {self.n_partners}; it must be at least 1")
+        if self.active_share is not None and not 0 < self.active_share < 1:
+            raise IngestError(f"active_share is {self.active_share}; it must be above 0 and below 1")
+
+    @property
+    def activity(self) -> str:
+        """When a neuron counts as active, as the table names it: ``positive`` or ``top-<share>``."""
+        return "positive" if self.active_share is None else f"top-{self.active_share}"
+
+    def n_highest(self, n_instances: int) -> int | None:
+        """Return on how many instances a neuron is active at most; None if where it is positive.
+
+        Raises
+        ------
+        IngestError
+            If the share of the instances is less than one of them.
+        """
+        if self.active_share is None:
+            return None
+        # As the share is written: 0.29 of 100 is 29, though the float is a little less.
+        n_highest = math.floor(Fraction(str(self.active_share)) * n_instances)
+        if n_highest < 1:
+            raise IngestError(f"active_share is {self.active_share}, less than one of {n_instances:,} instances")
+        return n_highest
+
+    def job_name(self, run_id: str) -> str:
+        """Return the name of the job that adds this to a run."""
+        definition = {"run_id": run_id, "activity": self.activity, "n_partners": self.n_partners}
+        return f"coactivation-{identifier(definition)}"
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -2,24 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import IngestError
+from ..schema.vocabulary import Site
 from .feed_forwards import FeedForward, Place
 
-__all__ = ["Reader", "Router", "Seen", "Site", "Visitor", "check_site", "checked", "tap_module", "watched_place"]
-
-Site = Literal["activation", "gate", "preactivation"]
-"""``activation``: what enters the down projection. ``preactivation``: what enters the nonlinearity, in a gated network
-that of the gate. ``gate``: what leaves the nonlinearity of a gated network."""
-
-Router = Literal["routed", "blind"]
-"""``routed``: a token that is not sent to an expert leaves its neurons at 0, as the network computes. ``blind``: every
-expert on every token."""
+__all__ = ["Reader", "Seen", "Visitor", "check_site", "checked", "tap_module", "watched_place"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, cast
 
-from huggingface_hub import HfApi, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError
-
 from ..errors import IngestError, UnknownNameError, one_line
 from ..schema.identity import identifier
 from .names import stored_name
 
 __all__ = ["Listing", "Source", "list_revisions", "locate", "locate_tokenizer"]
-
-# The hub's error is one of its HTTP client's, whichever that is: of a host that cannot be reached there is no other.
-_HTTP_ERROR = cast("type[Exception]", HfHubHTTPError.__mro__[1])
 
 # What transformers may read of a checkpoint's folder: configuration, code, tokenizer and weights.
 _READ = (
@@ -103,6 +97,8 @@ class Source:
         """Return the commit that the hub's revision was last loaded at, None if it never was, or is no hub's."""
         if self.is_local:
             return None
+        from huggingface_hub import try_to_load_from_cache
+
         found = try_to_load_from_cache(self.path, "config.json", revision=self.arguments.get("revision"))
         return Path(found).parent.name if isinstance(found, str) else None  # its folder is named after the commit
 
@@ -239,9 +235,14 @@ def list_revisions(model: str) -> Listing:
     if path.is_dir():
         return _list_folder(path)
     locate(model, None)
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # The hub's error is one of its HTTP client's, whichever it is: of a host that is not reached there is no other.
+    http_error = cast("type[Exception]", HfHubHTTPError.__mro__[1])
     try:
         refs = HfApi().list_repo_refs(model)
-    except (_HTTP_ERROR, OSError, ValueError) as error:
+    except (http_error, OSError, ValueError) as error:
         raise IngestError(
             f"cannot list the revisions of model {model!r} (no such folder here, and the hub did not give them): "
             f"{one_line(error)}"

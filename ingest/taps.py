@@ -14,9 +14,10 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import IngestError
+from ..schema.vocabulary import Site
 from .banks import tap_bank
 from .feed_forwards import FeedForward
-from .sites import Seen, Site, Visitor, check_site, tap_module, watched_place
+from .sites import Seen, Visitor, check_site, tap_module, watched_place
 
 __all__ = ["tapped"]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import numpy as np
 import torch
@@ -11,13 +11,10 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import IngestError, UnknownNameError
+from ..schema.vocabulary import WeightKind
 from .feed_forwards import FeedForward, Layer
 
-__all__ = ["WeightKind", "plain", "weight_norms", "weight_vectors"]
-
-WeightKind = Literal["input", "gate", "up", "output"]
-"""``input``: what leads to a neuron, in a gated network gate and up side by side. ``gate``, ``up``: one of these two.
-``output``: what leads from it."""
+__all__ = ["plain", "weight_norms", "weight_vectors"]
 
 # Types that hold weights as they are; others are scaled by something beside them.
 _PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

@@ -28,6 +28,9 @@ __all__ = ["Database"]
 # What DuckDB says where a table is not there; its own suggestion is of names that the views of this store never have.
 _NO_TABLE = re.compile(r"Table with name (?P<name>.*) does not exist!")
 
+# How often a query is asked to end, in twentieths of a second.
+_INTERRUPTS = 40
+
 
 class Database:
     """A store as it stood when first read, or when `refresh` was last called, open for SQL that reads.
@@ -322,8 +325,11 @@ class Database:
             while not done.wait(0.05):
                 pass
         except KeyboardInterrupt:
-            # DuckDB forgets an interrupt that comes before the query has begun, so ask until it has ended.
-            while not done.wait(0.05):
+            # DuckDB forgets an interrupt that comes before the query has begun, so ask until it has ended; it does not
+            # hear of one while it waits for a file, as for a pipe that nobody writes to.
+            for _ in range(_INTERRUPTS):
+                if done.wait(0.05):
+                    break
                 self._connection.interrupt()
             raise
         if errors:

@@ -1,10 +1,8 @@
 """A job: tables staged part by part, and then committed at once."""
 
-import contextlib
 import datetime
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,16 +30,6 @@ class Job:
         self.kind = kind
         self._store = store
         self._staging = staging
-
-    @contextlib.contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """Yield an empty folder for what the job keeps on disk while it runs; gone afterwards, and with the job."""
-        shutil.rmtree(self._staging / "scratch", ignore_errors=True)
-        folder = self.folder("scratch")
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def folder(self, name: str) -> Path:
         """Return a folder for what is kept from one attempt at the job to the next; gone with its commit."""

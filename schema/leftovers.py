@@ -23,7 +23,7 @@ State = Literal["running", "unfinished", "garbage"]
 """Of a folder in ``.staging``: its job runs; or was killed, and goes on when started again; or nothing comes of it."""
 
 # What lies in a job's folder beside its parts and what it keeps for its next attempt.
-_OWN = frozenset(("lock", "writer.json", "writer.partial", "card.md", "commit.json", "scratch"))
+_OWN = frozenset(("lock", "writer.json", "writer.partial", "card.md", "commit.json"))
 
 
 def begin(staging: Path, *, resume: bool) -> None:

@@ -21,6 +21,7 @@ ALLOWED = {
         "schema",
         "queries",
         "analysis",
+        "ingest.memory",
         "ingest.models",
         "ingest.feed_forwards",
         "ingest.layers",

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from ...errors import AnalysisError, IngestError, UnknownNameError
-from ...ingest.models import Model, load
 from ...ingest.progress import Progress
 from ...queries.database import Database
 from ..partition_settings import PartitionSettings
@@ -17,6 +16,9 @@ from ..stored_partition import StoredPartition, read_stored_partition
 from .matched import matched_source
 from .series import Checkpoint, Series
 from .settings import EmergenceSettings
+
+if TYPE_CHECKING:
+    from ...ingest.models import Model
 
 __all__ = ["Lineage", "Role", "make_lineages", "n_partitions"]
 
@@ -133,7 +135,7 @@ class _Maker:
     def make(
         self,
         checkpoint: Checkpoint,
-        loaded: Model | None,
+        loaded: "Model | None",
         seed: int | None = None,
         warm_start: StoredPartition | None = None,
     ) -> StoredPartition:
@@ -177,8 +179,11 @@ class _Maker:
         return read_stored_partition(store, partition_id, self.series.model, checkpoint.revision)
 
 
-def _load(model: str, series: Series, checkpoint: Checkpoint) -> Model:
+def _load(model: str, series: Series, checkpoint: Checkpoint) -> "Model":
     """Load one checkpoint as it was measured."""
+    # Only now the libraries of models, which take seconds to load.
+    from ...ingest.models import load
+
     where = f"checkpoint {checkpoint.revision} (step {checkpoint.step:,}) of {series.model}"
     try:
         loaded = load(

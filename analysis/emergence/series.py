@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from ...errors import AnalysisError, UnknownNameError
-from ...ingest.models import DType
 from ...queries.database import Database
+from ...schema.vocabulary import DType
 
 __all__ = ["Checkpoint", "Series", "find_series"]
 
@@ -81,7 +81,7 @@ def find_series(database: Database, model: str, *, corpus: str | None = None, ru
     """Return the one series of a stored model.
 
     A series is, as in the view ``checkpoint_stability``, the measured runs of trained weights whose step is known and
-    that measured the same in the same way; of several revisions of a step it has the first by name.
+    that measured the same in the same way; of several revisions of one step and weights it has the first by name.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def find_series(database: Database, model: str, *, corpus: str | None = None, ru
     UnknownNameError
         If there is no such model, corpus or run, or several series where one was meant; listing them.
     AnalysisError
-        If the series has fewer than three checkpoints.
+        If the series has fewer than three checkpoints, or other weights of one step, as of two stages of training.
     """
     query = (
         "select * from runs where model = ? and step is not null and measurement = 'measured' and not is_random_init "
@@ -126,9 +126,17 @@ def find_series(database: Database, model: str, *, corpus: str | None = None, ru
             raise UnknownNameError(kind, run, map(_described, of_run or found), where=where)
         found = of_run
     if len(found) > 1:
-        raise UnknownNameError("single series of", model, map(_described, found), where=where)
+        chooses = "`corpus` or `run` chooses one" if corpus is None else "`run` chooses one"
+        raise UnknownNameError("single series of", model, map(_described, found), where=f"{where} ({chooses})")
     (rows,) = found
     first_of_step = {row["step"]: row for row in reversed(rows)}
+    for row in rows:
+        first = first_of_step[row["step"]]
+        if row["weights_sha256"] != first["weights_sha256"]:
+            raise AnalysisError(
+                f"step {row['step']:,} of {model} is of several revisions, {first['revision']} and {row['revision']}, "
+                "with other weights: measure the series under another --name, with steps of your own (ingest --steps)"
+            )
     checkpoints = [
         Checkpoint(row["run_id"], row["revision"], row["step"], row["weights_sha256"], cast("DType", row["dtype"]))
         for _, row in sorted(first_of_step.items())

@@ -1,16 +1,13 @@
 """What defines a study of emergence, beside the model and its series."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from ...errors import AnalysisError, UnknownNameError
-from ...ingest.weights import WeightKind
+from ...schema.vocabulary import EmergenceMethod, WeightKind
 from ..partition_settings import PartitionSettings
 
-__all__ = ["EmergenceMethod", "EmergenceSettings"]
-
-EmergenceMethod = Literal["kmeans", "function", "coactivation", "native"]
-"""How experts are made at each checkpoint: as methods of partitions. Native experts are the same neurons throughout."""
+__all__ = ["EmergenceSettings"]
 
 _N_SEEDS = 2
 # A warm start needs centres, and METIS, which divides graphs, has none.

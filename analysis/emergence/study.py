@@ -17,7 +17,6 @@ from .lineages import Lineage, Role, make_lineages, n_partitions
 from .notices import notices
 from .series import find_series
 from .settings import EmergenceSettings
-from .study_rows import write_study
 
 __all__ = ["EmergenceReport", "study_emergence"]
 
@@ -137,6 +136,8 @@ def study_emergence(
         is_new = database.store.commit(emergence_id) is None
         if is_new:
             with database.store.job(emergence_id, kind="emergence", resume=False) as job:
+                from .study_rows import write_study
+
                 progress.phase("partitioning checkpoints", total=n_all, unit="partitions")
                 lineages, n_new = make_lineages(database, model, series, settings, progress)
                 described = {

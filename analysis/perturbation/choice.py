@@ -15,8 +15,8 @@ from ...ingest.models import start_token
 from ...ingest.targets import TokenizedTargets
 from ...ingest.tokenizers import encode
 from ...ingest.tokens import arrays_sha256
+from ...schema.vocabulary import ReadoutKind
 from .predictions import head_of, head_sha256, objective, predict
-from .readout import ReadoutKind
 from .subject import Subject
 
 __all__ = ["MOST_CANDIDATES", "ChoiceReadout"]

@@ -7,8 +7,9 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ...schema.vocabulary import Control
 from .set_sample import finite_mean
-from .settings import SHARED, Control
+from .settings import SHARED
 
 __all__ = ["Comparison", "Group", "compare"]
 

@@ -20,8 +20,10 @@ from ...ingest.models import body_parts
 from ...ingest.routers import exclude_experts
 from ...ingest.sites import Seen
 from ...queries.result import Result
+from ...schema.vocabulary import PerturbationKind
 from ..neuron_rows import KEYS, check_columns, key_column, numbers
-from .kinds import LEVEL_COLUMNS, PerturbationKind, Perturber, check_kind
+from .kinds import LEVEL_COLUMNS, check_kind
+from .perturber import Perturber
 
 __all__ = ["Neurons", "perturb"]
 

@@ -15,8 +15,8 @@ from ...ingest.models import Model, decoder_of, start_token
 from ...ingest.targets import TokenizedTargets, tokenize_targets
 from ...ingest.tokenizers import check_embedded, n_embedded
 from ...ingest.tokens import TokenizedCorpus, arrays_sha256
+from ...schema.vocabulary import ReadoutKind
 from .predictions import head_of, head_sha256, objective, predict
-from .readout import ReadoutKind
 from .subject import LEAST_INSTANCES, Subject, Texts
 
 __all__ = ["LossReadout"]

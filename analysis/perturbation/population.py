@@ -1,6 +1,6 @@
 """The neurons that a study draws from: those of the studied layers, and how much passes through each."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from ...errors import AnalysisError
 from ...queries.database import Database
 from ..neuron_rows import KEYS
 
-__all__ = ["Population", "read_population"]
+__all__ = ["Population", "check_layers", "read_population"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +118,8 @@ def read_population(
         order by stack, layer, neuron
     """
     neurons = database.sql(query, [run_id, list(stacks)]).pl()
-    measured = set(neurons["layer"].unique())
     if layers is not None:
-        unknown = sorted(set(layers) - measured)
-        if unknown:
-            raise AnalysisError(f"run {run_id} has no layer {unknown}; it measured {sorted(measured)}")
+        check_layers(run_id, layers, set(neurons["layer"].unique()))
         neurons = neurons.filter(pl.col("layer").is_in(layers))
     if by_native_expert:
         neurons = neurons.filter(pl.col("native_expert").is_not_null())
@@ -146,3 +143,16 @@ def read_population(
         unit=unit,
         energy=neurons["energy"].to_numpy(),
     )
+
+
+def check_layers(run_id: str, layers: Collection[int], measured: Collection[int]) -> None:
+    """Refuse layers that are not among those that a run measured.
+
+    Raises
+    ------
+    AnalysisError
+        If one is not.
+    """
+    unknown = sorted(set(layers) - set(measured))
+    if unknown:
+        raise AnalysisError(f"run {run_id} has no layer {unknown}; it measured {sorted(measured)}")

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from ...errors import AnalysisError
 from ...ingest.models import Model
 from ...ingest.weights import plain
-from .readout import ReadoutKind
+from ...schema.vocabulary import ReadoutKind
 
 __all__ = ["Objective", "head_of", "head_sha256", "objective", "predict"]
 

@@ -11,15 +11,13 @@ import polars as pl
 import pyarrow as pa
 import torch
 
-from ...errors import AnalysisError, UnknownNameError
-from ...ingest.models import DType, Model, body_parts, load
-from ...ingest.names import stored_name
+from ...errors import AnalysisError
+from ...ingest.models import Model, body_parts, load
 from ...ingest.progress import Progress
-from ...ingest.stored_corpus import StoredCorpus
 from ...queries.database import Database
 from ...schema.identity import identifier
 from ...schema.tables import SCHEMA_VERSION
-from ..lookup import find_partition, find_run
+from ...schema.vocabulary import DType
 from ..neuron_rows import KEYS
 from .cells import Cell, Ranking, plan_cells, rankings
 from .choice import ChoiceReadout
@@ -28,6 +26,7 @@ from .loss import LossReadout
 from .population import Population, read_population
 from .probe import ProbeReadout
 from .readout import Readout
+from .request import Request, wanted_functions
 from .settings import PerturbationSettings
 from .sources import Source, expert_sources, query_sources, top_sources
 from .subject import Subject, read_subject
@@ -121,53 +120,16 @@ class Study:
         return identifier(definition)
 
 
-def prepare(
-    database: Database,
-    model: str,
-    settings: PerturbationSettings,
-    *,
-    run: str | None,
-    corpus: str | None,
-    revision: str | None,
-    random_init: int | None,
-    name: str | None,
-    device: str,
-    progress: Progress,
-) -> Study:
+def prepare(database: Database, request: Request, progress: Progress) -> Study:
     """Load the model, choose the neurons, read the corpus and fit the readout (see `study.study_perturbation`)."""
-    revision_stored = revision if random_init is None else f"random-{random_init}"
-    found = find_run(database, run, name or stored_name(model), revision=revision_stored)
-    _check_run(found)
-    partition_id = None
-    if settings.partition is not None:
-        partition = find_partition(database, settings.partition)
-        partition_id = str(partition["partition_id"])
-        if partition["model"] != found["model"]:
-            raise AnalysisError(
-                f"partition {partition_id} is of {partition['model']}, run {found['run_id']} of {found['model']}"
-            )
-        if partition["revision"] != found["revision"]:
-            progress.note(
-                f"partition {partition_id} is of the neurons of {partition['revision']}, run {found['run_id']} of "
-                f"{found['revision']}"
-            )
-        if settings.kind == "route-away" and partition["method"] != "native":
-            raise AnalysisError(
-                f"the kind route-away takes whole native experts, and partition {partition_id} is by "
-                f"{partition['method']}"
-            )
-        if partition["half"] in ("all", "b"):
-            progress.note(
-                f"partition {partition_id} was made of scores on the half that is read out: what it shows is not "
-                "independent of how its experts were made"
-            )
+    found, partition_id, settings, device = request.run, request.partition_id, request.settings, request.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = load(
-        model,
-        revision=revision,
-        random_init=random_init,
-        name=name,
+        request.model,
+        revision=request.revision,
+        random_init=request.random_init,
+        name=request.name,
         dtype=cast("DType", found["dtype"]),
         device=device,
         with_decoder=False,
@@ -176,19 +138,14 @@ def prepare(
     )
     if loaded.weights_sha256 != found["weights_sha256"]:
         raise AnalysisError(
-            f"the weights of {model} are not those that run {found['run_id']} measured: their digest is "
+            f"the weights of {request.model} are not those that run {found['run_id']} measured: their digest is "
             f"{loaded.weights_sha256[:16]}, not {str(found['weights_sha256'])[:16]}"
         )
-    stored = StoredCorpus(database.store, corpus or str(found["corpus"]))
-    longest = cast("int", found["max_tokens"])
-    max_tokens = settings.max_tokens or longest
-    if max_tokens > longest:
-        raise AnalysisError(f"texts of {max_tokens} tokens: run {found['run_id']} measured texts of up to {longest}")
     subject = read_subject(
         loaded,
-        stored,
+        request.corpus,
         n_texts=settings.n_texts,
-        max_tokens=max_tokens,
+        max_tokens=request.max_tokens,
         batch_tokens=settings.batch_tokens,
         # shuffle permutes over all tokens of a batch: padding among them would be put in place of activations.
         of_equal_lengths=settings.kind == "shuffle",
@@ -218,18 +175,9 @@ def prepare(
         rankings=every,
         cells=plan_cells(population, every, settings, progress.note),
         n_sources=len(sources),
-        max_tokens=max_tokens,
+        max_tokens=request.max_tokens,
     )
     return dataclasses.replace(study, perturbation_id=_identifier(study))
-
-
-def _check_run(run: Mapping[str, object]) -> None:
-    if run["measurement"] != "measured" or run["site"] != "activation":
-        what = "imported" if run["measurement"] != "measured" else f"of the site {run['site']}"
-        raise AnalysisError(
-            f"run {run['run_id']} is {what}; a study needs a run that measured the site activation, which is what is "
-            "perturbed"
-        )
 
 
 def _readout(subject: Subject, settings: PerturbationSettings) -> Readout:
@@ -256,7 +204,9 @@ def _sources(
         return query_sources(database, settings.query, population, settings.kind), None
     run_id = str(run["run_id"])
     measured = set(database.sql("select family, function from run_functions where run_id = ?", [run_id]).rows())
-    functions = _wanted([each for each in readout.functions if each in measured], settings)
+    functions = wanted_functions(
+        [each for each in readout.functions if each in measured], settings, "the functions read out"
+    )
     n_most = population.n_neurons(max(settings.doses or (1.0,)))
     if partition_id is None:
         return top_sources(database, run_id, population, functions, n_most), None
@@ -270,26 +220,6 @@ def _sources(
             "sources"
         )
     return functional, nonfunctional
-
-
-def _wanted(functions: Sequence[tuple[str, str]], settings: PerturbationSettings) -> list[tuple[str, str]]:
-    """Return the functions that the settings name, all if they name none."""
-    found = list(functions)
-    families = sorted({family for family, _ in functions})
-    for family in settings.families:
-        if family not in families:
-            raise UnknownNameError("family", family, families, where="the functions read out")
-    if settings.families:
-        found = [each for each in found if each[0] in settings.families]
-    names = ["/".join(each) for each in found]
-    for function in settings.functions:
-        if function not in names:
-            raise UnknownNameError("function", function, names, where="the functions read out")
-    if settings.functions:
-        found = [each for each in found if "/".join(each) in settings.functions]
-    if not found:
-        raise AnalysisError("no function of the run is of the families and functions asked for and can be read out")
-    return found
 
 
 def _identifier(study: Study) -> str:

@@ -16,7 +16,7 @@ from ...errors import AnalysisError
 from ...ingest.collation import collate
 from ...ingest.pooling import SpansOnDevice, pool
 from ...ingest.tokens import arrays_sha256
-from .readout import ReadoutKind
+from ...schema.vocabulary import ReadoutKind
 from .subject import Subject, Texts
 
 __all__ = ["INVERSE_REGULARISATION", "ProbeReadout"]

@@ -1,16 +1,15 @@
 """Readouts: what a model can do, instance by instance, perturbed or not."""
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-__all__ = ["Readout", "ReadoutKind", "summarize"]
+from ...schema.vocabulary import ReadoutKind
 
-ReadoutKind = Literal["probe", "loss", "choice"]
-"""``probe``: logistic regression on final states; ``loss``: of the language model; ``choice``: of label words."""
+__all__ = ["Readout", "summarize"]
 
 
 class Readout(Protocol):

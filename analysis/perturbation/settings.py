@@ -1,20 +1,13 @@
 """What defines a study of perturbations, beside the model."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from ...errors import AnalysisError, UnknownNameError
-from .kinds import PerturbationKind, check_kind
-from .readout import ReadoutKind
+from ...schema.vocabulary import Control, PerturbationKind, ReadoutKind, Selection
+from .kinds import check_kind
 
-__all__ = ["SHARED", "Control", "PerturbationSettings", "Selection"]
-
-Selection = Literal["functional", "top", "query"]
-"""``functional``: a function's functional experts first. ``top``: its top neurons. ``query``: the rows of SQL."""
-
-Control = Literal["random", "matched", "nonfunctional"]
-"""``random``: any neurons of the layers. ``matched``: neurons of the same layers and of like energy. ``nonfunctional``:
-neurons of experts that are functional for no function."""
+__all__ = ["SHARED", "PerturbationSettings"]
 
 SHARED = "*"
 """What stands for the family, and for the function, of a source where all sources share a control."""

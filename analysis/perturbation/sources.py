@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from ...errors import AnalysisError
 from ...queries.database import Database
+from ...schema.vocabulary import PerturbationKind
 from ..neuron_rows import KEYS, check_columns, key_column, numbers
-from .kinds import LEVEL_COLUMNS, PerturbationKind
+from .kinds import LEVEL_COLUMNS
 from .population import Population
 
 __all__ = ["FUNCTIONAL_P", "Source", "expert_sources", "query_sources", "top_sources"]

@@ -6,17 +6,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from ...errors import AnalysisError
 from ...ingest.progress import Progress, SilentProgress
 from ...queries.database import Database
-from ...schema.job import Job
-from .intervention import perturb
-from .preparation import Study, prepare
+from .request import find_request
 from .settings import PerturbationSettings
-from .study_rows import Reading, write_study
-from .values import CellValues, earlier_values, known_cells
+from .values import known_cells
 
 __all__ = ["PerturbationPlan", "PerturbationReport", "plan_perturbation", "study_perturbation"]
 
@@ -175,15 +169,21 @@ def study_perturbation(
     started_at = datetime.datetime.now(datetime.UTC)
     progress = progress or SilentProgress()
     with Database(store) as database:
-        study = prepare(
+        request = find_request(
             database, model, settings, run=run, corpus=corpus, revision=revision, random_init=random_init, name=name,
             device=device, progress=progress,
         )  # fmt: skip
+        # Only now the libraries of models, which take seconds to load.
+        from .passes import read_cells
+        from .preparation import prepare
+        from .study_rows import write_study
+
+        study = prepare(database, request, progress)
         is_new = database.store.commit(study.perturbation_id) is None
         n_reused, cell_s = 0, None
         if is_new:
             with database.store.job(study.perturbation_id, kind="perturbation") as job:
-                reading, n_reused, cell_s = _read(study, job, progress)
+                reading, n_reused, cell_s = read_cells(study, job, progress)
                 write_study(study, reading, job, n_reused=n_reused, cell_s=cell_s, started_at=started_at)
                 job.commit()
     return PerturbationReport(
@@ -221,10 +221,14 @@ def plan_perturbation(
     """
     progress = progress or SilentProgress()
     with Database(store) as database:
-        study = prepare(
+        request = find_request(
             database, model, settings, run=run, corpus=corpus, revision=revision, random_init=random_init, name=name,
             device=device, progress=progress,
         )  # fmt: skip
+        # Only now the libraries of models, which take seconds to load.
+        from .preparation import prepare
+
+        study = prepare(database, request, progress)
         started = time.monotonic()
         study.readout.read()
         cell_s = time.monotonic() - started
@@ -245,44 +249,3 @@ def plan_perturbation(
             n_cells_known=sum(cell_id in known for cell_id in cells),
             cell_s=cell_s,
         )
-
-
-def _read(study: Study, job: Job, progress: Progress) -> tuple[Reading, int, float | None]:
-    """Read the model out as it is and in every cell; return also how many cells were known and seconds a cell."""
-    readout = study.readout
-    ids = [study.cell_id(cell) for cell in study.cells]
-    values = CellValues(job.folder("cells"))
-    progress.phase("perturbing", total=(len(set(ids)) + 1) * study.n_texts, unit="texts")
-    started = time.monotonic()
-    baseline = readout.read(progress.advance)
-    n_made, n_known = 1, 0
-    seconds = time.monotonic() - started
-    reading = Reading.start(study, baseline, ids, values)
-    earlier = earlier_values(study.database, ids, baseline, readout.functions, readout.instance_id)
-    for cell, cell_id in zip(study.cells, ids, strict=True):
-        if cell_id in reading.damage:
-            continue  # the same neurons, as where all doses take the same
-        found = values.get(cell_id)
-        if found is None:
-            found = earlier.get(cell_id)
-        if found is not None:
-            n_known += 1
-            progress.advance(study.n_texts)
-        else:
-            started = time.monotonic()
-            kind, scale = study.settings.kind, study.settings.factor
-            with perturb(readout.model, study.neurons(cell), kind=kind, scale=scale, seed=cell.ranking.seed):
-                found = readout.read(progress.advance)
-            seconds += time.monotonic() - started
-            n_made += 1
-            n_wrong = int(np.count_nonzero(~np.isfinite(found)))
-            if n_wrong:
-                ranking = cell.ranking
-                raise AnalysisError(
-                    f"the {readout.kind} of {n_wrong:,} instances is not finite where {cell.n_neurons:,} neurons of "
-                    f"{ranking.family}/{ranking.function} ({ranking.selection}, seed {ranking.seed}) are perturbed; "
-                    "perturb fewer, or by less"
-                )
-        values.put(cell_id, found)
-        reading.add(cell_id, found)
-    return reading, n_known, seconds / n_made

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ...errors import StoreError
 from ...queries.database import Database
 from ...schema.commits import neuronlake_version
 from .settings import SHARED
@@ -39,12 +40,24 @@ class CellValues:
         return values
 
     def put(self, cell_id: str, values: NDArray[np.float32]) -> None:
-        """Keep the values of a cell. [functions or 1, instances]."""
+        """Keep the values of a cell [functions or 1, instances].
+
+        Raises
+        ------
+        StoreError
+            If the disk refuses.
+        """
         path = self._path(cell_id)
         partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.savez_compressed(file, values=values)
-        partial.replace(path)
+        try:
+            with partial.open("wb") as file:
+                np.savez_compressed(file, values=values)
+            partial.replace(path)
+        except OSError as error:
+            raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._folder.glob("*.npz"))
 
     def _path(self, cell_id: str) -> Path:
         return self._folder / f"{cell_id}.npz"

@@ -20,8 +20,9 @@ from neuronlake.ingest.feed_forwards import Layer, Stack
 from neuronlake.ingest.layers import find_layers
 from neuronlake.ingest.models import stack_parts
 from neuronlake.ingest.pooling import Spans
-from neuronlake.ingest.sites import Router, Site, check_site
+from neuronlake.ingest.sites import check_site
 from neuronlake.ingest.trials import is_causal, sees_padding
+from neuronlake.schema.vocabulary import Router, Site
 
 Read = dict[tuple[Site, Router], tuple[list[torch.Tensor], list[torch.Tensor]]]
 """Every layer's neurons and its experts' shares, by site and router."""

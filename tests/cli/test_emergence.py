@@ -150,8 +150,8 @@ def test_a_partition_starts_from_another(succeeds, store, bert, asked):
 
 
 FAILS = {
-    "no experts": (("{series}",), "method kmeans needs n_experts: how many experts a layer has"),
-    "experts of native": (("growing", "--method", "native", "--experts", "4"), "n_experts means nothing to method "),
+    "no experts": (("{series}",), "method kmeans needs --experts: how many experts a layer has"),
+    "experts of native": (("growing", "--method", "native", "--experts", "4"), "--experts means nothing to method "),
     "no native experts": (("growing", "--method", "native"), "run {run}: no chosen layer of growing step100 has "),
     "no coactivations": (("growing", "--method", "coactivation", "--experts", "4"), "run "),
     "model": (("grown", "--experts", "4"), "no series of checkpoints of the model 'grown' in {store}; did you mean "),

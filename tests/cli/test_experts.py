@@ -98,7 +98,7 @@ def test_the_experts_asked_for_are_stored(succeeds, store, asked):
 
 
 REFUSED = {
-    "no experts": (("tiny-bert", "--method", "random"), "method random needs n_experts"),
+    "no experts": (("tiny-bert", "--method", "random"), "method random needs --experts"),
     "too many": (("tiny-bert", "--method", "random", "--experts", "65"), "65 experts of 64 neurons: encoder layer 0"),
     "features": (
         ("tiny-bert", "--method", "random", "--experts", "4", "--features", "output"),
@@ -110,7 +110,7 @@ REFUSED = {
     ),
     "starts": (
         ("tiny-bert", "--method", "random", "--experts", "4", "--starts", "2"),
-        "n_starts means nothing to method random; it is for kmeans, kmeans of a query, coactivation, function",
+        "--starts means nothing to method random; it is for kmeans, kmeans of a query, coactivation, function",
     ),
     "normalize": (
         ("tiny-bert", "--method", "native", "--no-normalize"),
@@ -125,7 +125,7 @@ REFUSED = {
         "method random reads the store",
     ),
     "experts of native": (
-        ("tiny-bert", "--method", "native", "--experts", "4"), "n_experts means nothing to method native"
+        ("tiny-bert", "--method", "native", "--experts", "4"), "--experts means nothing to method native"
     ),
     "no native experts": (("tiny-bert", "--method", "native"), "run {run}: no chosen layer of tiny-bert main"),
     "activity": (
@@ -228,7 +228,7 @@ def test_other_partners_of_coactivations_that_are_there_fail_in_one_line(fails, 
 
 def test_a_share_that_is_no_number_fails_in_one_line(fails, store, bert):
     said = fails("--store", store, "ingest", bert, "--corpus", "words", "--coactivation", "--active-share", "nan")
-    assert said == "active_share is nan; it must be above 0 and below 1"
+    assert said == "--active-share is nan; it must be above 0 and below 1"
 
 
 def test_an_alignment_is_told_in_one_line_with_its_progress_beside_it_and_stored_once(

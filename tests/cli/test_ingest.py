@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from neuronlake.ingest import job as job_module
 from neuronlake.ingest import measurement
+from neuronlake.ingest import run as run_module
 
 
 def shown(value):
@@ -213,21 +213,24 @@ def test_a_corpus_is_needed_before_a_store_is_made(fails, bert):
     assert list(Path.cwd().iterdir()) == []
 
 
-def test_a_keyboard_interrupt_leaves_the_store_as_it_was(neuronlake, store, tiny_model, monkeypatch, contents):
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "stopped"), (signal.SIGTERM, "terminated")])
+def test_a_job_that_is_stopped_says_what_is_kept_and_leaves_the_store_as_it_was(
+    neuronlake, store, tiny_model, monkeypatch, contents, number, word
+):
     before = contents(store)
-    write_part = job_module._write_part
+    write_part = run_module._write_part
 
     def write_one_and_interrupt(*arguments):
         write_part(*arguments)
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
 
     monkeypatch.setattr(measurement, "PART_ROWS", 1)
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(job_module, "_write_part", write_one_and_interrupt)
+        interrupted.setattr(run_module, "_write_part", write_one_and_interrupt)
         result = neuronlake("--store", store, "ingest", tiny_model("gpt2"), "--corpus", "words")
     assert isinstance(result.exception, SystemExit)
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.splitlines()[-1] == "Aborted!"
+    assert (result.exit_code, result.stdout) == (128 + number, "")
+    assert result.stderr.splitlines()[-1] == f"{word}: 100% of the forward pass is kept; the same command goes on"
     assert "Traceback" not in result.stderr
     assert contents(store) == before
     assert neuronlake("--store", store, "check").exit_code == 0

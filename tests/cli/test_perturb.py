@@ -126,8 +126,12 @@ FAILS = {
         "partition {partition} has no expert that is functional for a function read out",
     ),
     "corpus": (("{bert}", "--top", "--corpus", "x"), "no corpus 'x' in {store}; available: sentences"),
-    "family": (("{bert}", "--top", "--family", "tusk"), "no family 'tusk' in the functions read out; did you mean "),
-    "function": (("{bert}", "--top", "--function", "water"), "no function 'water' in the functions read out; "),
+    "family": (
+        ("{bert}", "--top", "--family", "tusk"), "no family 'tusk' in the functions that run {run} measured; did you "
+    ),
+    "function": (
+        ("{bert}", "--top", "--function", "water"), "no function 'water' in the functions that run {run} measured; "
+    ),
     "family of a query": (
         ("{bert}", "--query", QUERY, "--family", "task"), "families and functions choose among those of a run; "
     ),

@@ -51,6 +51,56 @@ print(sorted({"torch", "transformers", "sklearn", "polars", "pandas"} & set(sys.
     assert process.stdout.strip() == "[]", process.stderr
 
 
+def test_what_is_asked_wrongly_or_held_already_is_answered_without_torch(python, store, bert):
+    lines = f"""
+import sys
+import click
+from neuronlake.cli import main
+def run(*arguments):
+    try:
+        main(["--store", {str(store)!r}, *arguments], standalone_mode=False)
+        message = "done"
+    except click.ClickException as error:
+        message = error.message
+    assert not {{"torch", "transformers", "huggingface_hub"}} & set(sys.modules), arguments
+    print(message)
+bert = {str(bert)!r}
+run("ingest", bert, "--corpus", "word")
+run("ingest", bert, "--corpus", "word", "--dry-run")
+run("ingest", bert, "--corpus", "word", "--random-init", "0", "--random-init", "1")
+run("ingest", bert, "--corpus", "words")
+run("partition", "tiny-bert", "--method", "random", "--experts", "4")
+run("partition", bert, "--name", "tiny-bert", "--experts", "4", "--warm-start", "none")
+run("partition", "tiny", "--method", "native")
+run("perturb", bert, "--top", "--run", "none")
+run("perturb", bert, "--top", "--corpus", "word")
+run("perturb", bert, "--top", "--family", "tusk")
+run("perturb", bert, "--top", "--function", "task/ox")
+run("perturb", bert, "--top", "--layers", "9")
+run("perturb", bert, "--functional", "none", "--dry-run")
+run("emergence", bert, "--experts", "4")
+run("align", "none")
+run("describe", "neuron", "tiny", "--layer", "0", "--neuron", "0")
+run("corpus", "shuffle", "word", "--name", "shuffled")
+"""
+    process = python("-c", lines)
+    assert process.returncode == 0, process.stderr
+    told = [line for line in process.stdout.splitlines() if line.startswith(("no ", "run ", "done"))]
+    starts = (
+        *("no corpus 'word'", "no corpus 'word'", "no corpus 'word'", "run ", "done", "done", "no partition 'none'"),
+        *("no model 'tiny'", "no run 'none'", "no corpus 'word'", "no family 'tusk'", "no function 'task/ox'", "run "),
+        *("no partition 'none'", "no series ", "no partition 'none'", "no model 'tiny'", "no corpus 'word'"),
+    )
+    assert len(told) == len(starts)
+    assert all(line.startswith(start) for line, start in zip(told, starts, strict=True)), told
+
+
+def test_several_runs_where_one_is_meant_name_the_option_that_chooses(fails, store, bert, succeeds):
+    succeeds("--store", store, "ingest", bert, "--corpus", "words", "--pooling", "mean")
+    message = fails("--store", store, "describe", "neuron", "tiny-bert", "--layer", "0", "--neuron", "0")
+    assert re.match(r"no single run 'tiny-bert main' in \S+ \(--run chooses one\); available: ", message)
+
+
 def test_the_version_is_told(succeeds):
     assert re.fullmatch(r"neuronlake, version \d+\.\d+\.\d+\S*\n", succeeds("--version"))
 

@@ -203,6 +203,42 @@ def test_layers_that_share_weights_are_read_one_by_one():
     assert n_hooks(module) == 0
 
 
+@pytest.mark.parametrize("kind", ["bert", "t5-gated", "xlnet", "olmoe", "switch"])
+@pytest.mark.parametrize("router", ["routed", "blind"])
+def test_a_pass_but_the_first_ends_with_the_last_layer_that_is_read(model, kind, router):
+    module, (first, last) = model(kind).module, layers_of(model(kind))
+    spans = {first.stack: Spans(ROW, START, STOP, (2, 12))}
+    ran = []
+    handle = module.get_submodule(last.feed_forwards[0].path).register_forward_pre_hook(
+        lambda *_: ran.append(1), with_kwargs=True
+    )
+    with (
+        torch.inference_mode(),
+        capture(module, (first,), router=router) as whole,
+        capture(module, (first,), router=router, ends_early=True) as reading,
+    ):
+        for _ in range(2):
+            with reading.batch(spans), whole.batch(spans):
+                module(**inputs())
+        n_ran, ended = len(ran), [*reading.pooled(), *reading.routed()]
+        with whole.batch(spans):
+            states = module(**inputs())[0]
+        for found, expected in zip(ended, [*whole.pooled(), *whole.routed()], strict=True):
+            assert torch.equal(found, expected)
+    handle.remove()
+    assert n_ran == 1
+    with torch.inference_mode():
+        assert torch.equal(module(**inputs())[0], states)
+
+
+def test_a_module_that_runs_twice_is_refused_though_passes_end_early(model):
+    module, (first, _) = model("bert").module, layers_of(model("bert"))
+    with torch.inference_mode(), capture(module, (first,), ends_early=True) as reading, reading.batch(spans("bert")):
+        module(**inputs())
+        with pytest.raises(IngestError, match=r"encoder\.layer\.0\.output\.dense ran twice in one forward pass"):
+            module(**inputs())
+
+
 def test_hooks_are_gone_after_an_exception(model):
     module = model("bert").module
     with (

@@ -14,12 +14,13 @@ import torch
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest import coactivation as coactivation_module
-from neuronlake.ingest import job as job_module
-from neuronlake.ingest.coactivation import Coactivation, active_bits, closest_partners
+from neuronlake.ingest import run as run_module
+from neuronlake.ingest.coactivation import active_bits, closest_partners
+from neuronlake.ingest.forward import ForwardPass
 from neuronlake.ingest.job import ingest_model
 from neuronlake.ingest.plan import plan_ingest
 from neuronlake.ingest.scoring import NonFiniteError
-from neuronlake.ingest.settings import Resources
+from neuronlake.ingest.settings import Coactivation, Resources
 from neuronlake.schema.conformance import check
 from neuronlake.schema.job import Job
 from neuronlake.schema.store import Store
@@ -220,15 +221,16 @@ def test_memory_and_parts_change_nothing(ingest, filled, tmp_path, make_corpus, 
 
 @pytest.fixture
 def layers_run(monkeypatch) -> list[list[int]]:
-    """Return a list that gets the layers of each pass of the model."""
+    """Return a list that gets the layers of each pass in which the model runs."""
     passes = []
-    run_texts = job_module.run_texts
+    run = ForwardPass.run
 
-    def spy(work, layers, *others):
-        passes.append([layer.layer for layer in layers])
-        run_texts(work, layers, *others)
+    def spy(self, progress):
+        if self.percent < 100:
+            passes.append([layer.layer for layer in self.layers])
+        run(self, progress)
 
-    monkeypatch.setattr(job_module, "run_texts", spy)
+    monkeypatch.setattr(ForwardPass, "run", spy)
     return passes
 
 
@@ -255,7 +257,7 @@ def test_coactivations_are_added_to_a_run_without_scoring_it_again(
     first = ingest("olmoe")
     before = tree(filled)
     layers_run.clear()
-    monkeypatch.setattr(job_module, "score", None)
+    monkeypatch.setattr(run_module, "score", None)
     report = ingest("olmoe", coactivation=Coactivation())
     assert (report.run_id, report.is_new, report.adds_coactivations) == (first.run_id, False, True)
     assert "; already in the store, coactivations (positive) added, " in report.describe()
@@ -352,7 +354,7 @@ def test_a_killed_job_leaves_nothing_visible_and_goes_on_where_it_was(
     monkeypatch.setattr("neuronlake.ingest.measurement.PART_ROWS", 1)
     monkeypatch.setattr(coactivation_module, "PART_ROWS", 1)
     assert ingest(store=killed, coactivation=Coactivation()).adds_coactivations
-    assert layers_run == [[1]]
+    assert layers_run == []
     ingest(coactivation=Coactivation())
     assert contents(killed) == contents(filled)
     assert read_rows(killed, "coactivations") == read_rows(filled, "coactivations")
@@ -363,14 +365,14 @@ def test_a_run_resumed_with_coactivations_scores_only_what_is_missing(
     ingest, filled, tmp_path, make_corpus, spans, read_rows, contents, layers_run, monkeypatch
 ):
     monkeypatch.setattr("neuronlake.ingest.measurement.PART_ROWS", 1)
-    write_part = job_module._write_part
+    write_part = run_module._write_part
 
     def write_one_and_stop(*arguments):
         write_part(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(job_module, "_write_part", write_one_and_stop)
+        interrupted.setattr(run_module, "_write_part", write_one_and_stop)
         with pytest.raises(KeyboardInterrupt):
             ingest()
     written = []
@@ -379,9 +381,9 @@ def test_a_run_resumed_with_coactivations_scores_only_what_is_missing(
         written.append((number, [layer.layer for layer in part], len(found)))
         write_part(work, job, number, part, found)
 
-    monkeypatch.setattr(job_module, "_write_part", spy)
+    monkeypatch.setattr(run_module, "_write_part", spy)
     ingest(coactivation=Coactivation())
-    assert (layers_run, written) == ([[0, 1], [0, 1]], [(1, [1], 1)])
+    assert (layers_run, written) == ([[0, 1]], [(1, [1], 1)])
     other = Store(tmp_path / "other")
     make_corpus(other, spans)
     ingest(store=other, coactivation=Coactivation())

@@ -14,7 +14,7 @@ from neuronlake.ingest.spool import Spool
 
 def spool(folder: Path, n_neurons: int, n_instances: int, **more: object) -> Spool:
     how = {"storage": "float32", "memory_bytes": 1 << 20} | more
-    return Spool(n_neurons, n_instances, folder=folder, **how)
+    return Spool(folder / f"{n_neurons}.bin", n_neurons, n_instances, **how)
 
 
 class Recorder:
@@ -25,7 +25,7 @@ class Recorder:
         self.threads: set[int] = set()
         self._fails_on = fails_on
 
-    def append(self, pooled: list[torch.Tensor]) -> None:
+    def append(self, pooled: list[torch.Tensor], *, first: int) -> None:
         value = float(pooled[0][0, 0])
         time.sleep(0.002)
         self.threads.add(threading.get_ident())
@@ -42,7 +42,7 @@ def drain_into(target: Recorder, values: range, reached: list[float], *, error: 
     """Put one batch a value; note which were taken; end with an error of one's own."""
     with Drain(target) as drain:
         for value in values:
-            drain.put(batch(value))
+            drain.put(batch(value), first=value)
             reached.append(value)
         if error is not None:
             time.sleep(0.02)  # what the drain does has gone wrong by now
@@ -53,8 +53,11 @@ def test_batches_are_spooled_in_the_order_they_are_put(tmp_path):
     target = spool(tmp_path, 3, 40, memory_bytes=7 * 3 * 4)
     whole = torch.arange(120.0).reshape(40, 3)
     with Drain(target) as drain:
+        first = 0
         for part in whole.split([1, 12, 3, 9, 1, 1, 13]):
-            drain.put([part[:, :1], part[:, 1:]])
+            drain.put([part[:, :1], part[:, 1:]], first=first)
+            first += len(part)
+    target.flush()
     assert torch.equal(torch.from_numpy(target.block(0, 3)), whole.T)
 
 
@@ -62,7 +65,7 @@ def test_batches_are_spooled_on_one_other_thread():
     target = Recorder()
     with Drain(target) as drain:
         for value in range(20):
-            drain.put(batch(value))
+            drain.put(batch(value), first=value)
     assert target.seen == list(range(20))
     assert len(target.threads) == 1
     assert threading.get_ident() not in target.threads
@@ -71,8 +74,8 @@ def test_batches_are_spooled_on_one_other_thread():
 def test_leaving_waits_for_what_is_under_way():
     target = Recorder()
     with Drain(target) as drain:
-        drain.put(batch(1))
-        drain.put(batch(2))
+        drain.put(batch(1), first=0)
+        drain.put(batch(2), first=1)
     assert target.seen == [1, 2]
 
 
@@ -81,13 +84,13 @@ def test_at_most_two_batches_wait():
     started = []
 
     class Held(Recorder):
-        def append(self, pooled):
+        def append(self, pooled, *, first):
             gate.wait(5)
-            target.append(pooled)
+            target.append(pooled, first=first)
 
     def put(drain):
         for value in range(4):
-            drain.put(batch(value))
+            drain.put(batch(value), first=value)
             started.append(value)
 
     with Drain(Held()) as drain:
@@ -105,7 +108,7 @@ def test_two_spools_are_filled_side_by_side(tmp_path):
     values, shares = torch.arange(12.0).reshape(4, 3), torch.arange(8.0).reshape(4, 2)
     with Drain(activations, routing) as drain:
         for start in (0, 2):
-            drain.put([values[start : start + 2]], [shares[start : start + 2]])
+            drain.put([values[start : start + 2]], [shares[start : start + 2]], first=start)
     assert torch.equal(torch.from_numpy(activations.block(0, 3)), values.T)
     assert torch.equal(torch.from_numpy(routing.block(0, 2)), shares.T)
 
@@ -114,7 +117,7 @@ def test_two_spools_are_filled_side_by_side(tmp_path):
 def test_a_batch_for_another_number_of_spools_is_an_error(n_spools):
     parts = [batch(1)] * (3 - n_spools)
     with pytest.raises(ValueError, match="zip"), Drain(*(Recorder() for _ in range(n_spools))) as drain:
-        drain.put(*parts)
+        drain.put(*parts, first=0)
 
 
 def test_an_error_of_the_spool_is_raised_by_a_later_put():
@@ -147,19 +150,19 @@ def test_the_thread_ends_with_the_drain():
 def test_tensors_made_in_inference_mode_are_spooled(tmp_path):
     target = spool(tmp_path, 2, 3)
     with torch.inference_mode(), Drain(target) as drain:
-        drain.put([torch.ones(2, 2) * 2])
-        drain.put([torch.ones(1, 2) * 3])
+        drain.put([torch.ones(2, 2) * 2], first=0)
+        drain.put([torch.ones(1, 2) * 3], first=2)
     assert target.block(0, 2).tolist() == [[2, 2, 3], [2, 2, 3]]
 
 
 def test_a_value_beyond_the_storage_type_is_an_error_of_the_drain(tmp_path):
     target = spool(tmp_path, 1, 1, storage="float16")
     with pytest.raises(IngestError, match="beyond the range of float16"), Drain(target) as drain:
-        drain.put([torch.full((1, 1), 1e6)])
+        drain.put([torch.full((1, 1), 1e6)], first=0)
 
 
 def test_half_precision_values_are_spooled_as_they_are(tmp_path):
     target = spool(tmp_path, 2, 1)
     with Drain(target) as drain:
-        drain.put([torch.tensor([[0.1, -3.0]], dtype=torch.bfloat16)])
+        drain.put([torch.tensor([[0.1, -3.0]], dtype=torch.bfloat16)], first=0)
     assert target.block(0, 2).ravel().tolist() == torch.tensor([0.1, -3.0], dtype=torch.bfloat16).tolist()

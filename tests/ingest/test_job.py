@@ -1,6 +1,7 @@
 """The ingestion job: what it writes, and what it survives."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from neuronlake.errors import IngestError
-from neuronlake.ingest import job as job_module
-from neuronlake.ingest import measurement
+from neuronlake.ingest import forward, measurement
 from neuronlake.ingest.corpora.instance import Instance
 from neuronlake.ingest.job import ingest_model
+from neuronlake.ingest.progress import SilentProgress
 from neuronlake.ingest.settings import Resources, Settings
 from neuronlake.schema.store import Store
 
@@ -134,50 +136,175 @@ def test_cutting_the_job_into_parts_changes_nothing(
     assert len(parted.files("neurons")) == 2
 
 
-def test_a_killed_job_goes_on_where_it_was_and_ends_the_same(
-    ingest, tmp_path, make_corpus, spans, contents, filled, monkeypatch, tiny_model, tree
-):
-    ingest()
-    killed = Store(tmp_path / "killed")
-    make_corpus(killed, spans)
-    before = tree(killed)
-    lines = f"""
-        import os, signal, torch
-        torch.set_num_threads(1)
-        from neuronlake.ingest import job, measurement
-        measurement.PART_ROWS = 1
-        write = job._write_part
-        def write_one_and_die(*arguments):
-            write(*arguments)
-            os.kill(os.getpid(), signal.SIGKILL)
-        job._write_part = write_one_and_die
-        job.ingest_model({str(tiny_model("bert"))!r}, corpus="test", store={str(killed.path)!r})
-        """
+class Heard(SilentProgress):
+    """Remembers phases and notes, and what of each phase was done."""
+
+    def __init__(self):
+        self.phases, self.notes = [], []
+
+    def phase(self, name, *, total, unit):
+        self.phases.append([name, total, unit, 0])
+
+    def advance(self, amount):
+        self.phases[-1][3] += amount
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def python(lines: str) -> subprocess.CompletedProcess:
+    """Run a script in a process of its own, on one thread as the tests do."""
     repository = Path(__file__).resolve().parents[2]
-    process = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(lines)],
+    return subprocess.run(
+        [sys.executable, "-c", "import torch\ntorch.set_num_threads(1)\n" + textwrap.dedent(lines)],
         env={**os.environ, "PYTHONPATH": str(repository / ".src")},
         capture_output=True,
         check=False,
     )
-    assert process.returncode == -9, process.stderr.decode()[-2000:]
+
+
+@pytest.fixture
+def parquet():
+    """Return a function that reads the bytes of every committed file of a run, but those that say when it was made."""
+
+    def read(store: Store, run_id: str) -> dict[str, bytes]:
+        files = store.commit(run_id).files
+        return {file.path: (store.path / file.path).read_bytes() for file in files if file.table != "runs"}
+
+    return read
+
+
+SMALL = Resources(batch_tokens=32)
+
+
+def test_a_job_killed_in_its_forward_pass_runs_the_rest_of_it_and_ends_the_same(
+    ingest, tmp_path, make_corpus, spans, contents, filled, tiny_model, tree, parquet
+):
+    whole, rest = Heard(), Heard()
+    run_id = ingest("olmoe", resources=SMALL, progress=whole).run_id
+    killed = Store(tmp_path / "killed")
+    make_corpus(killed, spans)
+    before = tree(killed)
+    process = python(f"""
+        import os
+        from neuronlake.ingest import forward
+        from neuronlake.ingest.job import ingest_model
+        from neuronlake.ingest.settings import Resources
+        run, done = forward._run, []
+        def run_or_die(*arguments):
+            if len(done) == 12:
+                os._exit(9)
+            done.append(run(*arguments))
+        forward._run = run_or_die
+        small = Resources(batch_tokens=32)
+        ingest_model({str(tiny_model("olmoe"))!r}, corpus="test", store={str(killed.path)!r}, resources=small)
+        """)
+    assert process.returncode == 9, process.stderr.decode()[-2000:]
     assert tree(killed) == before
+    ingest("olmoe", store=killed, resources=SMALL, progress=rest)
+    ((_, all_tokens, _, _), _), ((_, tokens, _, done), _) = whole.phases, rest.phases
+    # Of 12 batches all but those under way, and the instances of which a section was not full, were kept.
+    assert tokens == done < 0.75 * all_tokens
+    (note,) = rest.notes
+    assert (
+        note
+        == f"going on at {100 * (all_tokens - tokens) // all_tokens}% of the forward pass, kept from an earlier attempt"
+    )
+    assert contents(killed) == contents(filled)
+    assert parquet(killed, run_id) == parquet(filled, run_id)
+    assert list((killed.path / ".staging").iterdir()) == [], "what the killed job kept is still there"
+
+
+def test_a_job_that_is_interrupted_says_what_is_kept_and_runs_no_batch_again(ingest, monkeypatch, contents, filled):
+    run, n_run = forward._run, []
+
+    def run_or_stop(*arguments):
+        if len(n_run) == 10:
+            raise KeyboardInterrupt
+        n_run.append(run(*arguments))
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(forward, "_run", run_or_stop)
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            ingest("switch", resources=SMALL)
+    (note,) = stopped.value.__notes__
+    assert re.fullmatch(r"\d\d% of the forward pass is kept; the same command goes on", note)
+    heard = Heard()
+    ingest("switch", resources=SMALL, progress=heard)
+    assert f"going on at {note[:3]} of the forward pass, kept from an earlier attempt" in heard.notes
+
+
+@pytest.mark.parametrize(
+    ("batch_tokens", "device", "reason"), [(33, "cpu", "batch tokens 32, not 33"), (32, "H9", "device cpu, not H9")]
+)
+def test_a_forward_pass_that_was_of_something_else_starts_over_and_says_why(
+    ingest, monkeypatch, batch_tokens, device, reason
+):
+    with monkeypatch.context() as stopping:
+        stopping.setattr(forward.ForwardPass, "blocks", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            ingest(resources=SMALL)
+    monkeypatch.setattr(forward, "device_name", lambda _: device)
+    heard = Heard()
+    ingest(resources=Resources(batch_tokens=batch_tokens), progress=heard)
+    assert heard.notes == [f"the forward pass starts over: an earlier attempt was of {reason}"]
+    assert heard.phases[0][0] == "forward"
+
+
+def test_a_job_killed_after_a_part_scores_the_rest_without_another_pass(
+    ingest, tmp_path, make_corpus, spans, contents, filled, monkeypatch, tiny_model
+):
+    ingest()
+    killed = Store(tmp_path / "killed")
+    make_corpus(killed, spans)
+    process = python(f"""
+        import os, signal
+        from neuronlake.ingest import measurement, run
+        from neuronlake.ingest.job import ingest_model
+        measurement.PART_ROWS = 1
+        write = run._write_part
+        def write_one_and_die(*arguments):
+            write(*arguments)
+            os.kill(os.getpid(), signal.SIGKILL)
+        run._write_part = write_one_and_die
+        ingest_model({str(tiny_model("bert"))!r}, corpus="test", store={str(killed.path)!r})
+        """)
+    assert process.returncode == -9, process.stderr.decode()[-2000:]
     assert [commit.kind for commit in killed.commits()] == ["corpus"]
-
     monkeypatch.setattr(measurement, "PART_ROWS", 1)
-    layers_run = []
-    run_texts = job_module.run_texts
-
-    def spy(work, layers, *others):
-        layers_run.extend(layer.layer for layer in layers)
-        run_texts(work, layers, *others)
-
-    monkeypatch.setattr(job_module, "run_texts", spy)
-    assert ingest(store=killed).is_new
-    assert layers_run == [1]
+    heard = Heard()
+    assert ingest(store=killed, progress=heard).is_new
+    assert heard.notes == ["going on at 100% of the forward pass, kept from an earlier attempt"]
+    assert [phase[:2] for phase in heard.phases] == [["scoring", 64]]
     assert contents(killed) == contents(filled)
     assert killed.check() == ()
-    assert list((killed.path / ".staging").iterdir()) == [], "what the killed job spilled is still there"
+    assert list((killed.path / ".staging").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("forward._run", RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")),
+        ("forward._run", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has …")),
+        ("run.score", MemoryError("Unable to allocate 9.00 GiB for an array")),
+    ],
+)
+def test_a_lack_of_memory_is_one_line_and_keeps_the_forward_pass(ingest, monkeypatch, place, error):
+    def fail(*_, **__):
+        raise error
+
+    with monkeypatch.context() as lacking:
+        lacking.setattr(f"neuronlake.ingest.{place}", fail)
+        with pytest.raises(IngestError) as raised:
+            ingest()
+    quoted = str(error).splitlines()[0]
+    assert str(raised.value) == (
+        f"model tiny-bert runs out of memory ({quoted}); lower `batch_tokens` or `memory_bytes`, or choose another "
+        "`device`"
+    )
+    heard = Heard()
+    ingest(progress=heard)
+    assert bool(heard.notes) == (place == "run.score")
 
 
 def test_activations_that_are_not_finite_are_refused_with_layer_neuron_and_instance(filled, tiny_model, tmp_path, tree):
@@ -190,7 +317,7 @@ def test_activations_that_are_not_finite_are_refused_with_layer_neuron_and_insta
         with pytest.raises(IngestError, match=r"activation -?(inf|nan) of encoder layer 1, neuron 5, on instance \d+"):
             ingest_model(str(folder), corpus="test", store=filled.path, resources=Resources(memory_bytes=memory_bytes))
         assert tree(filled) == before
-        assert [path.name for path in filled.path.glob(".staging/*activations*")] == []
+        assert list(filled.path.glob(".staging/*/forward")) == [], "activations that would be refused again are kept"
 
 
 def test_the_instance_of_an_activation_that_is_not_finite_is_named_as_stored(
@@ -248,20 +375,7 @@ def test_the_files_hold_plain_columns_under_plain_folders(ingest, filled):
 
 
 def test_progress_is_told_in_full(ingest):
-    class Told:
-        def __init__(self):
-            self.phases, self.notes = [], []
-
-        def phase(self, name, *, total, unit):
-            self.phases.append([name, total, unit, 0])
-
-        def advance(self, amount):
-            self.phases[-1][3] += amount
-
-        def note(self, text):
-            self.notes.append(text)
-
-    told = Told()
+    told = Heard()
     ingest("t5", progress=told)
     assert [phase[0] for phase in told.phases] == ["forward", "scoring"]
     assert all(total == done > 0 for _, total, _, done in told.phases)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from neuronlake.errors import IngestError, UnknownNameError
-from neuronlake.ingest.devices import naming_memory
+from neuronlake.ingest.memory import explaining_lack_of_memory
 from neuronlake.ingest.models import load
 from neuronlake.ingest.revisions import choose_checkpoints
 from neuronlake.ingest.source import locate
@@ -142,10 +142,13 @@ def test_random_weights_that_memory_cannot_hold_are_not_drawn(copied):
     ],
 )
 def test_memory_that_is_not_enough_is_one_clear_line(error):
-    with pytest.raises(IngestError, match=r"^model m: out of memory; smaller batches"), naming_memory("m"):
+    with (
+        pytest.raises(IngestError, match=r"^model m runs out of memory \(.*\); choose a"),
+        explaining_lack_of_memory("m"),
+    ):
         raise error
 
 
 def test_other_errors_are_not_said_to_be_of_memory():
-    with pytest.raises(RuntimeError, match=r"^other$"), naming_memory("m"):
+    with pytest.raises(RuntimeError, match=r"^other$"), explaining_lack_of_memory("m"):
         raise RuntimeError("other")

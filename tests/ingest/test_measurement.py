@@ -119,11 +119,9 @@ def test_a_plan_of_few_instances_counts_no_more_top_instances_than_there_can_be(
 def test_a_plan_says_what_goes_to_disk(filled, tiny_model, spans):
     arguments = {"corpus": "test", "store": filled.path}
     plan = plan_ingest(str(tiny_model("bert")), **arguments)
-    assert (plan.activation_bytes, plan.spill_bytes) == (128 * len(spans) * 4, 0)
+    assert plan.activation_bytes == 128 * len(spans) * 4
     half = plan_ingest(str(tiny_model("bert")), **arguments, settings=Settings(storage="float16"))
     assert half.activation_bytes == plan.activation_bytes // 2
-    tight = plan_ingest(str(tiny_model("bert")), **arguments, resources=Resources(memory_bytes=20_000))
-    assert 0 < tight.spill_bytes <= tight.activation_bytes
 
 
 @pytest.mark.parametrize(

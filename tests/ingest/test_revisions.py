@@ -4,7 +4,7 @@ import os
 
 import huggingface_hub
 import pytest
-from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest import source
@@ -20,7 +20,7 @@ def listed(monkeypatch, branches=(), tags=()):
         return [huggingface_hub.hf_api.GitRefInfo(name=name, ref=name, target_commit=commit) for name, commit in pairs]
 
     found = huggingface_hub.hf_api.GitRefs(branches=refs(*branches), converts=[], tags=refs(*tags))
-    monkeypatch.setattr(source.HfApi, "list_repo_refs", lambda *_: found)
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_refs", lambda *_: found)
 
 
 def test_the_revisions_of_a_hub_model_are_its_branches_and_tags(monkeypatch):
@@ -43,12 +43,12 @@ def test_the_revisions_of_a_hub_model_are_its_branches_and_tags(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("error", [OfflineModeIsEnabled("offline"), source._HTTP_ERROR("nobody answers")])
+@pytest.mark.parametrize("error", [OfflineModeIsEnabled("offline"), HfHubHTTPError.__mro__[1]("nobody answers")])
 def test_a_hub_that_lists_nothing_is_one_clear_line(monkeypatch, error):
     def refuse(*_):
         raise error
 
-    monkeypatch.setattr(source.HfApi, "list_repo_refs", refuse)
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_refs", refuse)
     with pytest.raises(IngestError, match=r"cannot list the revisions of model 'nobody/model' .*: (offline|nobody)"):
         choose_checkpoints("nobody/model", ["step*"], None)
 

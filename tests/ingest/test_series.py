@@ -7,11 +7,10 @@ import huggingface_hub
 import pytest
 
 from neuronlake.errors import IngestError, StoreError, UnknownNameError
-from neuronlake.ingest import measurement, source
-from neuronlake.ingest.coactivation import Coactivation
+from neuronlake.ingest import measurement
 from neuronlake.ingest.progress import SilentProgress
 from neuronlake.ingest.series import Failure, ingest_series
-from neuronlake.ingest.settings import Resources, Settings
+from neuronlake.ingest.settings import Coactivation, Resources, Settings
 from neuronlake.schema import card, leftovers
 
 
@@ -452,7 +451,7 @@ def list_branches(monkeypatch, commits):
         huggingface_hub.hf_api.GitRefInfo(name=name, ref=name, target_commit=each) for name, each in commits.items()
     ]
     found = huggingface_hub.hf_api.GitRefs(branches=branches, converts=[], tags=[])
-    monkeypatch.setattr(source.HfApi, "list_repo_refs", lambda *_: found)
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_refs", lambda *_: found)
 
 
 def test_a_hub_revision_is_skipped_by_its_commit(monkeypatch, filled, trained, tmp_path, loads, read_rows):

@@ -54,6 +54,13 @@ def test_of_several_revisions_of_a_step_the_first_by_name_is_in_the_series(
     assert [each.revision for each in series_of().checkpoints] == ["step0", "step1", "step2", "checkpoint-4", "step8"]
 
 
+def test_a_step_of_two_stages_of_training_is_refused(series_of, series_store, checkpoints, tmp_path):
+    shutil.copytree(checkpoints / "step8", tmp_path / "moving" / "stage2-step4")
+    ingest_model(str(tmp_path / "moving"), revision="stage2-step4", corpus="test", store=series_store.path)
+    with pytest.raises(AnalysisError, match=r"step 4 of moving is of several revisions, stage2-step4 and step4, with "):
+        series_of()
+
+
 def test_checkpoints_with_one_and_the_same_weights_are_twins(series_of):
     series = series_of()
     first, *others = series.checkpoints

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from neuronlake.analysis.emergence import study as study_module
+from neuronlake.analysis.emergence import study_rows
 from neuronlake.errors import StoreError
 from neuronlake.queries.database import Database
 
@@ -175,7 +176,7 @@ def test_the_same_again_loads_and_writes_nothing(studied, checkpoints, study, mo
 
 def test_a_killed_study_goes_on_with_the_partitions_it_made(series_store, study, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(study_module, "write_study", lambda *_: 1 / 0)
+        patched.setattr(study_rows, "write_study", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             study(series_store)
     assert not series_store.files("emergence_studies")
@@ -188,8 +189,8 @@ def test_a_killed_study_goes_on_with_the_partitions_it_made(series_store, study,
 
 
 def test_two_cannot_make_one_study_at_once(series_store, study, monkeypatch):
-    original = study_module.write_study
-    monkeypatch.setattr(study_module, "write_study", lambda *arguments: (study(series_store), original(*arguments)))
+    original = study_rows.write_study
+    monkeypatch.setattr(study_rows, "write_study", lambda *arguments: (study(series_store), original(*arguments)))
     with pytest.raises(StoreError):
         study(series_store)
 

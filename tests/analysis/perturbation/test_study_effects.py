@@ -8,7 +8,7 @@ import transformers
 from sklearn.linear_model import LogisticRegression
 
 import neuronlake
-from neuronlake.analysis.perturbation import study
+from neuronlake.analysis.perturbation import passes
 from neuronlake.analysis.perturbation.probe import INVERSE_REGULARISATION
 from neuronlake.queries.database import Database
 
@@ -165,13 +165,13 @@ def test_instances_reproduce_what_was_read_in_every_cell(studied, perturbed):
 @pytest.mark.parametrize("options", [{"is_top": True, "doses": (0.05, 0.1)}, {"query": CLAMPED}], ids=["top", "query"])
 def test_neurons_up_to_n_neurons_are_those_perturbed(studied, perturbed, monkeypatch, options):
     store, seen = studied("bert"), []
-    enter = study.perturb
+    enter = passes.perturb
 
     def spying(model, neurons, **arguments):
         seen.append(sorted(pl.from_arrow(neurons).select("stack", "layer", "neuron").rows()))
         return enter(model, neurons, **arguments)
 
-    monkeypatch.setattr(study, "perturb", spying)
+    monkeypatch.setattr(passes, "perturb", spying)
     report = perturbed(store, **options)
     keys = ["source_family", "source_function", "selection", "seed"]
     cells = rows(store, "perturbations").filter(pl.col("selection") != "none").select(*keys, "n_neurons").unique()

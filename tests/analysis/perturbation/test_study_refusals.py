@@ -64,15 +64,15 @@ def partition(store, method="random", **options):
     [
         (
             {"families": ("tasks",)}, UnknownNameError,
-            "no family 'tasks' in the functions read out; did you mean 'task'?",
+            "no family 'tasks' in the functions that run {run_id} measured; did you mean 'task'?",
         ),
         (
             {"functions": ("task/birds",)}, UnknownNameError,
-            "no function 'task/birds' in the functions read out; did you mean 'task/water'?",
+            "no function 'task/birds' in the functions that run {run_id} measured; did you mean 'task/water'?",
         ),
         (
             {"families": ("word",), "functions": ("task/water",)}, UnknownNameError,
-            "no function 'task/water' in the functions read out; available: word/animal",
+            "no function 'task/water' in the functions that run {run_id} measured; available: word/animal",
         ),
         ({"partition": "x"}, UnknownNameError, "no partition 'x' in "),
         ({"run": "x"}, UnknownNameError, "no run 'x' in "),
