@@ -3,8 +3,9 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 STORE ?= neuronlake-store
+WORKERS ?= 2
 
-.PHONY: demo test bench docs clean
+.PHONY: demo test test-all bench docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -14,7 +15,11 @@ test: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow"
+
+# And what is slow by nature: every kind of job killed at steps of what it writes.
+test-all: test
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m slow
 
 bench: $(VENV)/.dev
 	cd benchmarks && ../$(BIN)/python run.py
