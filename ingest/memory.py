@@ -32,7 +32,7 @@ def explaining_lack_of_memory(label: str, *lower: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(each in str(error).lower() for each in _PHRASES):
             raise
-        lowered = " or ".join(f"`{name}`" for name in lower) or "the size of its numbers, `dtype`,"
+        lowered = " or ".join(f"`{name}`" for name in lower) or "the size of its numbers (`dtype`)"
         raise IngestError(
-            f"model {label} runs out of memory ({one_line(error, 120)}); lower {lowered} or choose another `device`"
+            f"model {label} runs out of memory ({one_line(error, 120)}); lower {lowered}, or choose another `device`"
         ) from error

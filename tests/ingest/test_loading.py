@@ -142,10 +142,8 @@ def test_random_weights_that_memory_cannot_hold_are_not_drawn(copied):
     ],
 )
 def test_memory_that_is_not_enough_is_one_clear_line(error):
-    with (
-        pytest.raises(IngestError, match=r"^model m runs out of memory \(.*\); choose a"),
-        explaining_lack_of_memory("m"),
-    ):
+    message = r"^model m runs out of memory \(.*\); lower the size of its numbers"
+    with pytest.raises(IngestError, match=message), explaining_lack_of_memory("m"):
         raise error
 
 

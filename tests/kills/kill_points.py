@@ -53,13 +53,14 @@ def run(arguments: list[str]) -> str:
     """Run a command line to its end and return what it printed; raise if it fails."""
     from neuronlake.cli import main
 
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             main(arguments, prog_name="neuronlake")
         except SystemExit as end:
             if end.code:
-                raise RuntimeError(f"neuronlake {' '.join(arguments)}: exit {end.code}\n{out.getvalue()}") from end
+                said = out.getvalue() + err.getvalue()
+                raise RuntimeError(f"neuronlake {' '.join(arguments)}: exit {end.code}\n{said}") from end
     return out.getvalue()
 
 
@@ -102,17 +103,22 @@ def in_fork(act: Callable[[], object]) -> tuple[int, object]:
 
 
 def attempt(job: dict, copy: Path, kill_at: int | None) -> dict:
-    """Run a job in this process, to be killed at a step or not; return steps, contents and what `check` says."""
+    """Run a job in this process, to be killed at a step or not; return steps, contents and what `check` says.
+
+    A job that was killed after its commit leaves its folder, which the next job removes, or a repair.
+    """
     steps = Steps(copy, kill_at)
     run(["--store", str(copy), *job["arguments"]])
     n_steps = steps.n
     from neuronlake.schema.store import Store
 
     staging = copy / ".staging"
+    problems = run(["--store", str(copy), "check"])
+    run(["--store", str(copy), "check", "--repair"])
     return {
         "n_steps": n_steps,
         "contents": contents(copy),
-        "check": run(["--store", str(copy), "check"]).splitlines()[:-1],
+        "check": problems,
         "n_commits": len(Store(copy).commits()),
         "staging": sorted(path.name for path in staging.iterdir()) if staging.exists() else [],
     }
