@@ -86,12 +86,21 @@ class Store:
     def commit(self, job: str) -> Commit | None:
         """Return the commit of `job`, or None if it has not been committed.
 
+        Who asks for a job that was killed as it cleared up after its commit has its folder of work removed.
+
         Raises
         ------
         StoreError
             If it cannot be read, or is of another job.
         """
-        return read_commit(self.path, job)
+        from . import leftovers
+
+        found = read_commit(self.path, job)
+        if found is not None and (self.staging / folder_name(job)).exists():
+            # At best: a store may be read by who may not write it.
+            with contextlib.suppress(OSError, StoreError), disk.locked(self.staging):
+                leftovers.remove(self)
+        return found
 
     def files(self, name: str, *, job: str | None = None) -> tuple[Path, ...]:
         """Return the committed files of a table, as absolute paths.
@@ -161,7 +170,7 @@ class Store:
                 with disk.locked(self.staging):
                     leftovers.remove(self)
                     stack.enter_context(_held(staging, name, self.path))
-                    if self.commit(name) is not None:
+                    if read_commit(self.path, name) is not None:
                         shutil.rmtree(staging, ignore_errors=True)
                         raise StoreError(f"{name} is already committed in {self.path}")
                     leftovers.begin(staging, resume=resume)

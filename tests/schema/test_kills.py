@@ -110,15 +110,11 @@ def test_wherever_a_job_is_killed_the_same_command_makes_the_store_whole(act, be
     for path in killed(act, before, itertools.count(1)):
         n_killed += 1
         store = Store(path)
-        n_jobs = len(store.commits())
+        store.commits()
         assert all(file.exists() for file in store.files("neurons"))
         act(path)
         assert store.check() == ()
         assert contents(path) == contents(expected)
-        # After its commit, nothing but its own folder can be left of a job.
-        assert set(store.unfinished().values()) <= {"garbage"}
-        assert not store.unfinished() or n_jobs == len(store.commits())
-        store.repair()
         assert store.unfinished() == {}
     assert n_killed > 20
 
