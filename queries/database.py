@@ -100,7 +100,7 @@ class Database:
             return self._run(query, parameters)
         except duckdb.CatalogException as error:
             self._make_missing(error)
-        except duckdb.Error as error:
+        except (duckdb.Error, UnicodeDecodeError) as error:
             if not self._leave_lost_files():
                 self._find_damage(error, names)
                 raise QueryError(_explain(error)) from error
@@ -268,7 +268,7 @@ class Database:
             self._connection.execute(f"create or replace view {name} as {query}")
         except duckdb.BinderException:
             self._create(name, self.query_of(name))
-        except duckdb.Error as error:
+        except (duckdb.Error, UnicodeDecodeError) as error:
             self._find_damage(error, {name})
             raise QueryError(f"table {name}: {_explain(error)}") from error
 
@@ -277,7 +277,7 @@ class Database:
 
         try:
             self._connection.execute(f"create or replace view {name} as {query}")
-        except duckdb.Error as error:
+        except (duckdb.Error, UnicodeDecodeError) as error:
             self._find_damage(error, {name})
             raise QueryError(f"view {name}: {_explain(error)}") from error
 
@@ -358,18 +358,19 @@ class Database:
             found = self._connection.execute(
                 f"select * from {definitions.scan(self._files(table))} limit 0"
             ).description
-        except duckdb.Error as error:
+        except (duckdb.Error, UnicodeDecodeError) as error:
             self._find_damage(error, {table})
             raise QueryError(f"table {table}: {_explain(error)}") from error
         return frozenset(column[0] for column in found)
 
-    def _find_damage(self, error: "duckdb.Error", names: Collection[str]) -> None:
+    def _find_damage(self, error: "duckdb.Error | UnicodeDecodeError", names: Collection[str]) -> None:
         """Raise if this error comes from a committed file of what `names` read: missing, unreadable or corrupt."""
         import duckdb
 
         message = str(error)
-        # DuckDB has no class of its own for broken Parquet structures: they come as the base class.
-        is_structure = type(error) is duckdb.Error and "requires the extension" not in message
+        # DuckDB has no class of its own for broken Parquet structures: they come as the base class, or as a message of
+        # bytes that are no text.
+        is_structure = type(error) in (duckdb.Error, UnicodeDecodeError) and "requires the extension" not in message
         if not (is_structure or isinstance(error, duckdb.IOException | duckdb.InvalidInputException)):
             return
         if os.strerror(errno.EMFILE) in message:
