@@ -18,7 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from neuronlake.errors import NeuronlakeError
+from neuronlake.queries import cache
 from neuronlake.queries.database import Database
+from neuronlake.queries.materialize import materialize
 from neuronlake.schema.conformance import arrow_schema
 from neuronlake.schema.identity import file_sha256
 from neuronlake.schema.store import Store
@@ -311,3 +313,41 @@ def test_no_mutant_crashes_and_check_sees_each_that_alters_an_answer(kind, sound
     assert not counted["refused", "unseen"]
     # A flipped bit may make another value of a value; that is all that goes unseen, once its digest is written anew.
     assert not counted["other answers", "unseen"] or kind is parquet_flips_signed
+
+
+def caches(chance: random.Random) -> Iterator[Callable[[Path], object]]:
+    for _ in range(15):
+        flip = functools.partial(_flip, "", chance.random(), chance.randrange(1, 256))
+        yield flip
+        yield functools.partial(_cut, "", chance.random())
+        yield lambda path, flip=flip: (flip(path), path.rename(path.with_name(f"{path.name[:16]}.parquet")))
+    yield lambda path: (path.unlink(), os.mkfifo(path))
+    yield lambda path: (path.unlink(), path.mkdir())
+    yield lambda path: (path.unlink(), path.symlink_to("nowhere"))
+    yield lambda path: path.rename(path.with_name("x"))
+
+
+def test_no_mutant_of_a_kept_view_is_answered_from_and_check_sees_each(sound, tmp_path):
+    kept = shutil.copytree(sound, tmp_path / "kept")
+    with Store(kept).job("functions", kind="run") as job:
+        for name, n in (("neuron_functions", 6), ("run_functions", 1)):
+            job.write(name, _rows(name, n=n), model="m", revision="main")
+        job.commit()
+
+    def rows(store: Path) -> list[tuple]:
+        with Database(store) as database:
+            return database.sql("from neuron_scores order by neuron").rows()
+
+    expected = rows(kept)
+    assert len(expected) == 6
+    with Database(kept) as database:
+        (materialized,) = materialize(database, ["neuron_scores"])
+    file = materialized.path.relative_to(kept)
+    n_mutants = 0
+    for number, mutate in enumerate(caches(random.Random(0))):
+        store = shutil.copytree(kept, tmp_path / str(number), copy_function=os.link)
+        mutate(store / file)
+        assert rows(store) == expected
+        assert cache.problems(Store(store))
+        n_mutants += 1
+    assert n_mutants >= 40
