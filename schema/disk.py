@@ -28,7 +28,7 @@ def fault(root: Path, relative: str) -> str | None:
         path = f"{path}/{part}"
         try:
             mode = os.lstat(path).st_mode
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return "missing"
         except OSError as error:
             return f"cannot be read: {error.strerror}"
