@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import NeuronlakeError, one_line, printable
+from ..errors import NeuronlakeError, StoreError, one_line, printable
 from .stopping import stopping_in_one_line
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def _as_options(message: str, command: click.Command) -> str:
     def option(match: re.Match[str]) -> str:
         return options.get(match["quoted"] or match["plain"], match["quoted"] or match["plain"])
 
-    return re.sub(r"`(?P<quoted>\w+)`|\b(?P<plain>[a-z]+(_[a-z]+)+)\b", option, message)
+    # Within quotes or a path it is a name of the person's own.
+    return re.sub(r"`(?P<quoted>\w+)`|(?<![\w'\"/.-])(?P<plain>[a-z]+(_[a-z]+)+)(?![\w'\"/.-]\S)", option, message)
 
 
 def store_option(command: Command) -> Command:
@@ -127,6 +128,13 @@ def print_rows(result: "Result", format_: "Format | None", output: Path | None) 
     from ..queries.output import save, write
 
     if output is None:
-        write(result, sys.stdout, format=format_ or "table")
+        try:
+            write(result, sys.stdout, format=format_ or "table")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails once more as it ends
+            raise StoreError(f"cannot write to standard output: {error.strerror}") from error
     else:
         save(result, output, format=format_, store=chosen_store())

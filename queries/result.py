@@ -3,7 +3,7 @@
 import contextlib
 import datetime
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, cast
 
 from . import quoting
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Result", "collect"]
 
 # Sums of integers: what neither Parquet nor data frames hold.
-_WIDE_INTEGER = re.compile(r"\b(U?HUGEINT|BIGNUM)\b")
+_WIDE_INTEGERS = ("HUGEINT", "UHUGEINT", "BIGNUM")
 _ZONED = {"TIMESTAMP WITH TIME ZONE": "TIMESTAMP", "TIMESTAMPTZ_NS": "TIMESTAMP_NS"}
 
 
@@ -53,7 +53,7 @@ class Result:
     def rows(self) -> list[tuple[object, ...]]:
         """Return the rows as tuples of Python values; times are in UTC."""
         # DuckDB wants the pytz package for times with a zone, at any depth; without one they are times in UTC.
-        plain = [re.sub("|".join(_ZONED), lambda found: _ZONED[found[0]], each) for each in self.types]
+        plain = [_retyped(each, _ZONED) for each in self.types]
         is_zoned = [before != after for before, after in zip(self.types, plain, strict=True)]
         selected = [
             f"cast({quoting.name(column)} as {type_name})" if zoned else quoting.name(column)
@@ -104,7 +104,7 @@ def collect(relation: "duckdb.DuckDBPyRelation") -> Result:
     """
     rows = relation.materialize()
     for column, type_name in zip(rows.columns, map(str, rows.types), strict=True):
-        if _WIDE_INTEGER.search(type_name):
+        if _retyped(type_name, dict.fromkeys(_WIDE_INTEGERS, "")) != type_name:
             rows = _narrowed(rows, quoting.name(column), type_name)
     return Result(rows)
 
@@ -113,13 +113,20 @@ def _narrowed(rows: "duckdb.DuckDBPyRelation", column: str, type_name: str) -> "
     import duckdb
 
     def cast_to(narrow: str) -> "duckdb.DuckDBPyRelation":
-        exact = f"cast({column} as {_WIDE_INTEGER.sub(narrow, type_name)})"
+        exact = f"cast({column} as {_retyped(type_name, dict.fromkeys(_WIDE_INTEGERS, narrow))})"
         return rows.project(f"* replace ({exact} as {column})").materialize()
 
     for narrow in ("BIGINT", "DECIMAL(38,0)"):
-        with contextlib.suppress(duckdb.ConversionException):
+        with contextlib.suppress(duckdb.ConversionException, duckdb.OutOfRangeException):
             return cast_to(narrow)
     return cast_to("VARCHAR")
+
+
+def _retyped(type_name: str, types: Mapping[str, str]) -> str:
+    """Return the name of a type with some types in it replaced, at any depth; fields and values keep their names."""
+    quoted = r""""(?:[^"]|"")*"|'(?:[^']|'')*'"""
+    # After the name of a field comes its type.
+    return re.sub(rf"{quoted}|\b(?:{'|'.join(types)})\b(?! )", lambda found: types.get(found[0], found[0]), type_name)
 
 
 def _in_utc(value: object) -> object:

@@ -27,7 +27,7 @@ def views_sql(store: Store) -> str:
     StoreError
         If there is no store, or a file of it is missing or corrupt.
     """
-    parts = [_HEAD.format(store=quoting.literal(store.path.absolute())), catalog.macros().strip()]
+    parts = [_HEAD.format(store=quoting.path(store.path.absolute())), catalog.macros().strip()]
     with Database(store) as database:
         names = dict.fromkeys(TABLES)
         for view in catalog.views():

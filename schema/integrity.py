@@ -3,6 +3,7 @@
 What goes unseen is a value altered to another valid one, by whoever writes its digest anew as well.
 """
 
+import contextlib
 import glob
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -83,7 +84,7 @@ def problems(store: Store) -> Iterator[Problem]:
             yield Problem(path, f"cannot be read: {unread.strerror}")
         elif path not in committed and (place is None or place.job not in running):
             yield Problem(path, "in no commit, and so invisible to queries")
-    yield from _card(store, found.commits)
+    yield from _card(store)
 
 
 def _read(store: Store, commit: Commit, file: CommittedFile, database: duckdb.DuckDBPyConnection) -> _Keys | None:
@@ -174,12 +175,16 @@ def _overlapping(files: Sequence[_Keys]) -> Iterator[list[_Keys]]:
     yield from (group for group in groups if len(group) > 1)
 
 
-def _card(store: Store, commits: Sequence[Commit]) -> Iterator[Problem]:
+def _card(store: Store) -> Iterator[Problem]:
     """Yield that the card is missing, or of other commits, as after files of two stores were copied together."""
     fault = disk.fault(store.path, "README.md")
+    # A job writes the card and then its commit while it holds this folder, and may have done so since the files above
+    # were begun to be read.
+    held = disk.locked(store.staging) if store.staging.is_dir() else contextlib.nullcontext()
     try:
-        if fault in (None, "missing") and not card.is_current(store.path / "README.md", commits):
-            fault = "no card counts the rows of the commits; 'check --repair' writes it"
+        with held:
+            if fault in (None, "missing") and not card.is_current(store.path / "README.md", store.commits()):
+                fault = "no card counts the rows of the commits; 'check --repair' writes it"
     except OSError as error:
         fault = f"cannot be read: {error.strerror}"
     if fault not in (None, "missing"):

@@ -243,3 +243,19 @@ def test_control_sequences_of_a_store_are_escaped_wherever_they_are_printed(neur
 def test_sql_that_python_or_duckdb_would_stumble_over_is_one_line_or_rows(neuronlake, made_store, arguments):
     result = neuronlake("--store", made_store, "sql", *arguments, standard_input=b"select '\xff'")
     assert (result.exit_code, len(result.output.splitlines())) in ((1, 1), (0, 2))
+
+
+def test_names_of_ones_own_are_not_taken_for_options(fails, tmp_path):
+    nowhere = tmp_path / "max_tokens" / "store"
+    line = fails("--store", nowhere, "ingest", "x", "--corpus", "top_k")
+    assert line.startswith(f"no corpus 'top_k' in {nowhere};")
+
+
+def test_a_full_disk_behind_standard_output_is_said_in_one_line(store):
+    command = [sys.executable, "-m", "neuronlake", "--store", str(store), "tables"]
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (process.returncode, process.stderr) == (
+        1,
+        "Error: cannot write to standard output: No space left on device\n",
+    )

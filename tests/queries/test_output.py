@@ -165,6 +165,13 @@ def test_an_integer_wider_than_64_bits_is_exact_in_parquet_and_json(database: Da
     assert json.loads(written(database, query, "json")) == [{"n": 99999999999999999999, "d": "0.1234567890123456789"}]
 
 
+def test_fields_called_like_a_type_keep_their_names(database: Database) -> None:
+    query = "select {'HUGEINT': 1, 'b': sum(2), 'TIMESTAMP WITH TIME ZONE': timestamptz '2020-01-01 00:00:00+00'} as x"
+    fields = {"HUGEINT": 1, "b": 2, "TIMESTAMP WITH TIME ZONE": "2020-01-01T00:00:00Z"}
+    assert json.loads(written(database, query, "json")) == [{"x": fields}]
+    assert database.sql(f"select {10**49}::bignum as n").rows() == [(str(10**49),)]
+
+
 HOSTILE = "select e'a\\x1b]52;c;eA==\\x07\\n' || chr(8238) || chr(155) as \"b\x1b[2J\""
 
 

@@ -92,6 +92,19 @@ def test_a_card_of_other_commits_is_found_and_written_anew(store, experts, tmp_p
     assert store.repair() == ()
 
 
+def test_what_is_committed_while_check_reads_is_no_problem(store, experts, monkeypatch):
+    commit_experts(store, experts())
+
+    def read(path):
+        monkeypatch.undo()
+        commit_experts(store, experts(partition_id="q"), "k")
+        return file_sha256(path)
+
+    monkeypatch.setattr("neuronlake.schema.integrity.file_sha256", read)
+    assert store.check() == ()
+    assert len(store.commits()) == 2
+
+
 def test_repair_touches_nothing_that_a_killed_job_is_not_proven_to_have_left(store, experts):
     commit_experts(store, experts())
     strays = ("data/experts/k-0.parquet", "data/experts/m/.DS_Store", "data/j-0.csv", ".staging/mine/notes.txt")
