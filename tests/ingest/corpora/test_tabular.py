@@ -261,11 +261,12 @@ def test_a_null_or_empty_text_is_left_out_and_counted(request, built, path):
     assert built(read_table(file)).dropped == {"empty text": 1}
 
 
-def test_a_column_of_classes_is_refused_with_the_reader_of_classes(csv):
-    with pytest.raises(
-        IngestError, match=r"read by 'corpus build huggingface FILE --label-column label'; columns: text,"
-    ):
-        read_table(csv("text,label\na,sport\n"))
+def test_a_column_of_classes_is_refused_with_the_reader_of_classes(csv, parquet):
+    for path in (csv("text,label\na,sport\n"), parquet({"text": ["a"], "label": ["sport"]})):
+        with pytest.raises(
+            IngestError, match=r"read by 'corpus build huggingface FILE --label-column label'; columns: text, label$"
+        ):
+            read_table(path)
 
 
 def test_an_encoding_of_parquet_is_refused(parquet):
@@ -286,6 +287,9 @@ def test_an_encoding_of_parquet_is_refused(parquet):
             "text,labels\na,['f/g' 'f/h']\n",
             r"line 2: column 'labels' is not valid JSON: .*; a list is \[\"f/a\", \"f/b\"\]",
         ),
+        ('text,labels\na,"f/g, f/h"\n', r"line 2: column 'labels' holds 'f/g, f/h'; separate names by semicolons$"),
+        ("text;labels\na;f/g|f/h\n", r"line 2: column 'labels' holds 'f/g\|f/h'; separate names by semicolons$"),
+        ("text,labels\na,\"('f/g',)\"\n", r"line 2: column 'labels' is not valid JSON"),
         ("text,f/g,,\na,1,x,\n", r"mine.csv, line 2: 4 cells, the header has 2$"),
         ("a,text,b;text;f/g\n", r"mine.csv, line 1: the cells are separated by ',' or by ';'; keep one$"),
         ("Text;label\na;b\n", r"mine.csv, line 1: no column 'text'; columns: Text, label$"),
@@ -307,6 +311,15 @@ def test_a_parquet_file_without_text_is_refused(parquet):
 def test_a_parquet_column_of_numbers_is_refused(parquet):
     with pytest.raises(IngestError, match=r"mine.parquet, row 1: label 'f/g' is not boolean: 2$"):
         list(read_table(parquet({"text": ["a"], "f/g": [2]})).instances)
+
+
+def test_a_parquet_text_that_is_not_unicode_is_refused(parquet):
+    import pyarrow as pa
+
+    _, *buffers = pa.array([b"\xff"]).buffers()
+    path = parquet({"text": pa.StringArray.from_buffers(1, *buffers), "f/g": [True]})
+    with pytest.raises(IngestError, match=r"cannot read .*mine.parquet: not Parquet, or damaged: .*0xff"):
+        read_table(path)
 
 
 @pytest.mark.parametrize("keep", [0, 10, 300])
