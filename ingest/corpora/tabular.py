@@ -75,6 +75,8 @@ def read_table(
         labels, mixes two forms of labels, or holds a value of another type.
     """
     path = Path(path)
+    if path.is_fifo():
+        raise IngestError(f"cannot read {path}: a pipe cannot be read twice; write it to a file")
     position = Position()
     with closing(_rows(path, position, Counter(), encoding)) as rows:
         form = _find_form(rows, position, path)

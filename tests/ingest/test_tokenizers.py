@@ -13,7 +13,9 @@ from neuronlake.ingest.loading import quietly
 from neuronlake.ingest.measurement import prepare
 from neuronlake.ingest.models import load, start_token
 from neuronlake.ingest.progress import SilentProgress
+from neuronlake.ingest.request import Request
 from neuronlake.ingest.settings import Settings
+from neuronlake.ingest.stored_corpus import StoredCorpus
 from neuronlake.ingest.tokenizers import encode
 
 TEXTS = ("the cat sat on the mat", "dog", "red </s> house", "a quick bird flew over the old river")
@@ -41,7 +43,8 @@ def prepared(store, make_corpus):
 
     def run(folder, *, targets=False, **settings):
         make_corpus(store, [Instance(text, {"f/g": len(text) > 6}, target=text if targets else None) for text in TEXTS])
-        return prepare(str(folder), "test", store, None, None, "m", Settings(**settings), None, SilentProgress())
+        request = Request(str(folder), "test", None, None, "m", Settings(**settings))
+        return prepare(request, StoredCorpus(store, "test"), store, None, SilentProgress())
 
     return run
 

@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 
 import polars as pl
 import pytest
@@ -343,6 +344,12 @@ def test_parquet_damaged_in_its_middle_is_refused(parquet):
 def test_a_missing_file_is_refused(tmp_path, name):
     with pytest.raises(IngestError, match=r"cannot read .*absent.*: [Nn]o such file"):
         read_table(tmp_path / name)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "mine.csv")
+    with pytest.raises(IngestError, match=r"mine.csv: a pipe cannot be read twice"):
+        read_table(tmp_path / "mine.csv")
 
 
 def test_a_truncated_gzip_file_is_refused(tmp_path):
