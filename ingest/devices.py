@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from ..errors import IngestError, one_line
+from .memory import explaining_lack_of_memory
 
 __all__ = ["device_map", "device_name", "place"]
 
@@ -22,11 +23,12 @@ def device_name(module: nn.Module) -> str:
 def place(body: nn.Module, device: str, label: str) -> nn.Module:
     """Move a module to its device, or its layers to several."""
     try:
-        if device == "split":
-            return _split(body, label)
-        if torch.device(device).type == "meta":
-            raise RuntimeError("the device meta computes nothing")
-        return body.to(device)
+        with explaining_lack_of_memory(label):
+            if device == "split":
+                return _split(body, label)
+            if torch.device(device).type == "meta":
+                raise RuntimeError("the device meta computes nothing")
+            return body.to(device)
     except (RuntimeError, AssertionError) as error:
         raise IngestError(f"model {label} does not load on device {device}: {one_line(error)}") from error
 

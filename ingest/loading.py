@@ -26,6 +26,7 @@ from ..errors import IngestError, one_line
 from ..schema.vocabulary import DType
 from .devices import device_map
 from .digests import OPTIONAL_WEIGHTS
+from .memory import lacks_memory
 from .source import Source
 from .tokenizers import set_aside
 from .widths import expert_counts
@@ -34,8 +35,8 @@ __all__ = ["initialise", "quietly", "read_config", "read_tokenizer", "read_weigh
 
 # What transformers raises for files that are absent, malformed or of another kind.
 _LOADING_ERRORS = (
-    *(OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, ArithmeticError, RecursionError),
-    *(struct.error, StrictDataclassError),
+    *(OSError, ValueError, LookupError, ImportError, AttributeError, TypeError, ArithmeticError, RecursionError),
+    *(AssertionError, struct.error, StrictDataclassError),
 )
 # Sizes that a model without one of is none; where a configuration has another name for one, this is an alias.
 _SIZES = ("hidden_size", "vocab_size", "num_hidden_layers", "num_attention_heads")
@@ -202,6 +203,8 @@ def read_weights(
             trust_remote_code=False,
         )
     except (*_LOADING_ERRORS, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
+        if lacks_memory(error):
+            raise
         raise IngestError(f"cannot load the weights of model {model!r}: {_why(error, config)}") from error
     mismatched = sorted(found["mismatched_keys"])
     if mismatched:
@@ -214,9 +217,11 @@ def read_weights(
     missing = [key for key in missing if not _is_computed(whole, key)]
     if missing:
         without = ":" if kind is AutoModel else " cannot predict tokens:"
+        other = next((key for key in sorted(found["unexpected_keys"]) if key.endswith(f".{missing[0]}")), None)
         raise IngestError(
             f"model {model!r}{without} the checkpoint lacks {len(missing)} weights of {type(whole).__name__}, "
             f"{missing[0]} the first; they would have been random"
+            + (f"; it holds {other}, under a prefix that its class does not have" if other else "")
         )
     for path, each in whole.named_modules() if is_quantised else ():
         weight = getattr(each, "weight", None) if type(each).__module__.startswith("bitsandbytes.") else None
@@ -249,9 +254,9 @@ def initialise(config: PreTrainedConfig, seed: int, label: str, dtype: DType) ->
             drawn: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
                 config, dtype=torch.float32, trust_remote_code=False
             )
-    except IngestError:
-        raise
     except (*_LOADING_ERRORS, RuntimeError) as error:
+        if isinstance(error, IngestError) or lacks_memory(error):
+            raise
         raise IngestError(f"model {label} cannot be initialised: {_why(error, config)}") from error
     if dtype == "float32":
         return drawn

@@ -5,10 +5,15 @@ from contextlib import contextmanager
 
 from ..errors import IngestError, one_line
 
-__all__ = ["explaining_lack_of_memory"]
+__all__ = ["explaining_lack_of_memory", "lacks_memory"]
 
 # How torch says it, of the CPU and of GPUs, by errors that are RuntimeErrors.
 _PHRASES = ("not enough memory", "out of memory", "can't allocate memory")
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory does not suffice."""
+    return isinstance(error, MemoryError) or any(each in str(error).lower() for each in _PHRASES)
 
 
 @contextmanager
@@ -30,7 +35,7 @@ def explaining_lack_of_memory(label: str, *lower: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(each in str(error).lower() for each in _PHRASES):
+        if not lacks_memory(error):
             raise
         lowered = " or ".join(f"`{name}`" for name in lower) or "the size of its numbers (`dtype`)"
         raise IngestError(

@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
-__all__ = ["MAX_STEP", "parse_step", "stored_name"]
+from ..errors import IngestError
+
+__all__ = ["MAX_STEP", "as_path", "parse_step", "stored_name"]
 
 MAX_STEP = 2**63 - 1
 """The largest training step that a store can hold."""
@@ -15,6 +17,22 @@ _STEP = re.compile(
 _FACTORS = {"": 1, "k": 1000, "m": 1_000_000}
 
 
+def as_path(name: str) -> Path:
+    """Return the path that a model's or tokenizer's name may be.
+
+    Raises
+    ------
+    IngestError
+        If whether there is anything cannot be told: it is too long, or a folder above it may not be read.
+    """
+    path = Path(name)
+    try:
+        path.is_dir()
+    except OSError as error:
+        raise IngestError(f"cannot read {name}: {error.strerror}") from error
+    return path
+
+
 def stored_name(model: str) -> str:
     """Return the name a model is stored under unless another is given: of a path its last part, else the hub id.
 
@@ -23,7 +41,7 @@ def stored_name(model: str) -> str:
     >>> stored_name("google-bert/bert-base-uncased"), stored_name("downloads/SmolLM2-135M.gguf")
     ('google-bert/bert-base-uncased', 'SmolLM2-135M')
     """
-    path = Path(model)
+    path = as_path(model)
     if path.suffix == ".gguf":
         return path.stem
     return path.resolve().name if path.is_dir() else model

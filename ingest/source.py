@@ -10,7 +10,7 @@ from typing import Literal, cast
 
 from ..errors import IngestError, UnknownNameError, one_line
 from ..schema.identity import identifier
-from .names import stored_name
+from .names import as_path, stored_name
 
 __all__ = ["Listing", "Source", "list_revisions", "locate", "locate_tokenizer"]
 
@@ -141,7 +141,7 @@ def locate(model: str, revision: str | None, random_init: int | None = None) -> 
     UnknownNameError
         If a folder has no such revision.
     """
-    path = Path(model)
+    path = as_path(model)
     if not model:
         raise IngestError("cannot load model '': it has no name")
     if path.is_file() and path.suffix != ".gguf":
@@ -169,9 +169,10 @@ def locate_tokenizer(name: str) -> Source:
     IngestError
         If there is no such folder.
     """
-    if Path(name).is_dir():
+    path = as_path(name)
+    if name and path.is_dir():
         return Source(name, name, {}, is_local=True)
-    if _is_path(name):
+    if not name or _is_path(name) or path.is_file():
         raise IngestError(f"cannot load tokenizer {name!r}: there is no such folder")
     return locate(name, None)
 
@@ -229,7 +230,7 @@ def list_revisions(model: str) -> Listing:
     IngestError
         If it is one file, or the hub does not list its branches.
     """
-    path = Path(model)
+    path = as_path(model)
     if path.is_file() or path.suffix == ".gguf":
         raise IngestError(f"{model} is one file and has no revisions")
     if path.is_dir():

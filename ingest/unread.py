@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from itertools import accumulate
 
 from transformers import PreTrainedModel
 
@@ -13,7 +14,8 @@ __all__ = ["check_unread"]
 # What stands on top of a body, by the first part of its name.
 _HEADS = re.compile(
     r"^(\w*head\w*|\w*classifier|\w*predictions|\w*logits?_\w+|\w*projection|cls|score|pooler|lm_loss|pred_layer"
-    r"|qa_outputs|sequence_summary|embed_out|vocab_\w+|(column_)?output_(weights|bias)|mtp\w*)(\.|$)"
+    r"|qa_outputs|sequence_summary|embed_out|vocab_\w+|(column_)?output_(weights|bias)|mtp\w*"
+    r"|critic|regression_\w+|reward_\w+|gating|crf)(\.|$)"
     r"|^(decoder|dense|linear|output)\.(weight|bias)$"
 )
 # What stands beside a language model, by the first part of its name.
@@ -64,10 +66,18 @@ def check_unread(unexpected: Iterable[str], whole: PreTrainedModel, text_model: 
         if path and not name.startswith(f"{path}.") and name.partition(".")[0] in parts:
             continue  # of another part of a multimodal model
         name = name.removeprefix(f"{path}.")
-        if name.partition(".")[0] in children or not _HEADS.search(name):
+        if name.partition(".")[0] in children or not _HEADS.search(name) or _is_within_weights(key, whole):
             unread.append(key)
     if unread:
         raise IngestError(
             f"model {label}: {unread[0]} is not read, the first of {len(unread):,} such tensors of the checkpoint: "
             f"{type(whole).__name__} as configured has no place for them"
         )
+
+
+def _is_within_weights(key: str, whole: PreTrainedModel) -> bool:
+    """Return whether a tensor belongs to a module with weights of its own, as a scale of a head's weights does."""
+    modules = dict(whole.named_modules())
+    paths = accumulate(key.split(".")[:-1], "{}.{}".format)
+    inner = [modules[path] for path in paths if path in modules][-1:]
+    return any(next(each.parameters(recurse=False), None) is not None for each in inner)

@@ -1,6 +1,9 @@
 """Treebanks in CoNLL-U: part of speech and syntactic relation of each word."""
 
+import itertools
 import os
+import re
+import reprlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +11,7 @@ from pathlib import Path
 
 from ...errors import IngestError
 from .files import lines, visible_files
-from .instance import Instance, Position, Source
+from .instance import Defects, Instance, Position, Source
 
 __all__ = ["read_conllu"]
 
@@ -16,6 +19,11 @@ RARE = "label of a function with too few instances"
 EMPTY_NODE = "empty node, which stands for no text"
 NO_SPAN = "word of a contraction without characters of its own"
 NOT_LOCATED = "word of a sentence whose text does not hold its words"
+
+_SUFFIXES = (".conllu", ".conllu.gz")
+# Of a word or a contraction, and of an empty node.
+_ID = re.compile(r"([1-9][0-9]{0,8})(?:-([1-9][0-9]{0,8}))?")
+_EMPTY_ID = re.compile(r"[0-9]+\.[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,7 @@ def read_conllu(
     Parameters
     ----------
     path
-        A ``.conllu`` file (or ``.conllu.gz``), or a folder of ``*.conllu`` files.
+        A ``.conllu`` or ``.conllu.gz`` file, or a folder of such files.
     min_count
         Functions of fewer words are left out; the words stay, as negatives of the others. Above 1, the files are
         read twice.
@@ -71,37 +79,48 @@ def read_conllu(
     """
     path = Path(path)
     dropped: Counter[str] = Counter()
-    files = [path] if path.is_file() else visible_files(path, "*.conllu", dropped)
+    files = [path]
+    if not path.is_file():
+        files = [each for each in visible_files(path, "*.conllu*", dropped) if each.name.endswith(_SUFFIXES)]
     if not files:
         raise IngestError(f"{path}: neither a CoNLL-U file nor a folder of *.conllu files")
-    position = Position()
+    position, defects = Position(), Defects()
     return Source(
-        instances=_instances(files, position, dropped, min_count=min_count, encoding=encoding),
+        instances=_instances(files, position, dropped, defects, min_count=min_count, encoding=encoding),
         description=f"part of speech and syntactic relation of each word of {path.stem}",
         licence=licence,
         origin=f"conllu: {path.name}",
         negatives="rest",
         dropped=dropped,
         position=position,
+        defects=defects,
     )
 
 
 def _instances(
-    files: Sequence[Path], position: Position, dropped: Counter[str], *, min_count: int, encoding: str | None
+    files: Sequence[Path],
+    position: Position,
+    dropped: Counter[str],
+    defects: Defects,
+    *,
+    min_count: int,
+    encoding: str | None,
 ) -> Iterator[Instance]:
     counts: Counter[str] = Counter()
     if min_count > 1:
         for sentence in _sentences(files, position, Counter(), encoding):
-            for _, word, _, _ in _located(sentence, Counter()):
+            for _, word, _, _ in _located(sentence, position, Counter(), Defects()):
                 counts.update(word.labels)
     for sentence in _sentences(files, position, dropped, encoding):
-        for text, word, start, end in _located(sentence, dropped):
+        for text, word, start, end in _located(sentence, position, dropped, defects):
             labels = [label for label in word.labels if min_count <= 1 or counts[label] >= min_count]
             dropped[RARE] += len(word.labels) - len(labels)
             yield Instance(text, dict.fromkeys(labels, True), start, end, source_id=f"{sentence.id}:{word.id}")
 
 
-def _located(sentence: _Sentence, dropped: Counter[str]) -> Iterator[tuple[str, _Word, int, int]]:
+def _located(
+    sentence: _Sentence, position: Position, dropped: Counter[str], defects: Defects
+) -> Iterator[tuple[str, _Word, int, int]]:
     """Yield text, word, start and end of each word that has characters of its own."""
     text = sentence.text
     if text is None:
@@ -112,7 +131,8 @@ def _located(sentence: _Sentence, dropped: Counter[str]) -> Iterator[tuple[str, 
         while text[end : end + 1].isspace():
             end += 1
         if not text.startswith(token.form, end):
-            dropped[NOT_LOCATED] += sum(len(each.words) for each in sentence.tokens)
+            for _ in itertools.chain.from_iterable(each.words for each in sentence.tokens):
+                defects.add(NOT_LOCATED, position)
             return
         starts.append(end)
         end += len(token.form)
@@ -154,14 +174,15 @@ def _read_line(line: str, sentence: _Sentence, position: Position, dropped: Coun
         raise IngestError(f"{position}: {len(columns)} columns, CoNLL-U has 10, separated by tabs")
     word_id, form, part_of_speech, relation, notes = (columns[index] for index in (0, 1, 3, 7, 9))
     is_followed_by_space = "SpaceAfter=No" not in notes.split("|")
-    first, dash, last = word_id.partition("-")
-    if "." in word_id:
+    if _EMPTY_ID.fullmatch(word_id):
         dropped[EMPTY_NODE] += 1
-    elif not first.isdecimal() or (dash and not last.isdecimal()):
-        raise IngestError(f"{position}: the id of a word is a number, 1-2 or 1.1, not {word_id!r}")
-    elif dash:
+        return
+    found = _ID.fullmatch(word_id)
+    if not found:
+        raise IngestError(f"{position}: the id of a word is a number, 1-2 or 1.1, not {reprlib.repr(word_id)}")
+    if found[2]:
         sentence.tokens.append(_Token(form, is_followed_by_space, []))
-        sentence.contraction_end = int(last)
+        sentence.contraction_end = int(found[2])
     else:
         labels = [f"grammar/upos.{part_of_speech}"] if part_of_speech.strip("_ ") else []
         labels += [f"grammar/deprel.{relation.split(':')[0]}"] if relation.strip("_ ") else []

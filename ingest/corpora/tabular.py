@@ -17,6 +17,7 @@ ignored. An empty or NULL text is left out and counted, and so is a blank line.
 import csv
 import itertools
 import os
+import re
 import reprlib
 import sys
 from collections import Counter
@@ -44,6 +45,8 @@ _FORMS: Mapping[_Form, str] = {
 }
 _BATCH_ROWS = 4096
 _DELIMITERS = ",;\t"
+# Columns of one class a row, which another reader takes.
+_CLASSES = ("label", "class", "category")
 
 
 def read_table(
@@ -72,6 +75,8 @@ def read_table(
         labels, mixes two forms of labels, or holds a value of another type.
     """
     path = Path(path)
+    if path.is_fifo():
+        raise IngestError(f"cannot read {path}: a pipe cannot be read twice; write it to a file")
     position = Position()
     with closing(_rows(path, position, Counter(), encoding)) as rows:
         form = _find_form(rows, position, path)
@@ -110,7 +115,7 @@ def _find_form(rows: Iterator[_Row], position: Position, path: Path) -> _Form:
             return form
     if not columns:
         raise IngestError(f"{path}: no rows")
-    classes = next((name for name in ("label", "class", "category") if name in columns), None)
+    classes = next((name for name in _CLASSES if name in columns), None)
     raise IngestError(
         f"{path}: no labels: neither a column 'labels' with values nor a boolean column named family/function; "
         + (f"classes are read by 'corpus build huggingface FILE --label-column {classes}'; " if classes else "")
@@ -136,7 +141,7 @@ def _parsed_labels(value: object) -> list[object] | Mapping[str, object] | None:
     parsed = value
     if isinstance(value, str):
         stripped = value.strip()
-        if stripped.startswith(("[", "{")):
+        if stripped.startswith(("[", "{", "(")):
             # Python, and so pandas, writes a list of names in single quotes.
             quoted = stripped if '"' in stripped else stripped.replace("'", '"')
             try:
@@ -147,6 +152,8 @@ def _parsed_labels(value: object) -> list[object] | Mapping[str, object] | None:
                 ) from error
         else:
             parsed = [name.strip() for name in stripped.split(";") if name.strip()] or None
+            if re.search(r"/[^;]*[,|][^;]*/", stripped):
+                raise IngestError(f"column 'labels' holds {reprlib.repr(value)}; separate names by semicolons")
     if is_null(parsed):
         return None
     if isinstance(parsed, list | dict):
@@ -296,7 +303,7 @@ def _parquet_rows(path: Path, position: Position) -> Generator[_Row]:
     with file:
         names = list(file.schema_arrow.names)
         _check_names(names, path)
-        known = {"text", "labels", "id", "start", "end", "target", "group"}
+        known = {"text", "labels", "id", "start", "end", "target", "group", *_CLASSES}
         wanted = [name for name in names if name in known or "/" in name]
         batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted)
         while True:
@@ -316,5 +323,5 @@ def _parquet_errors(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise IngestError(f"cannot read {path}: no such file") from error
-    except (pa.ArrowException, OSError, KeyError) as error:
+    except (pa.ArrowException, OSError, KeyError, ValueError, OverflowError) as error:
         raise IngestError(f"cannot read {path}: not Parquet, or damaged: {one_line(error)}") from error

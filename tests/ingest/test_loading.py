@@ -133,6 +133,38 @@ def test_random_weights_that_memory_cannot_hold_are_not_drawn(copied):
         load(str(copied(intermediate_size=10**13)), random_init=1)
 
 
+def test_weights_that_memory_does_not_hold_while_they_are_read_are_said_to_be_too_large(copied):
+    with pytest.raises(IngestError, match=r"runs out of memory \(.*\); lower the size of its numbers"):
+        load(str(copied(intermediate_size=10**13)))
+
+
+def test_a_padding_token_that_no_embedding_can_have_is_one_line(copied):
+    with pytest.raises(IngestError, match=r"^cannot load the weights of model \S+: Padding_idx must be within"):
+        load(str(copied(pad_token_id=10**6)))
+
+
+def test_an_index_without_tensors_is_one_line(copied):
+    folder = copied()
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text('{"metadata": {}, "weight_map": {}}')
+    with pytest.raises(IngestError, match=r"^cannot load the weights of model"):
+        load(str(folder))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "/" + "x" * 300])
+def test_a_name_that_is_too_long_for_a_path_is_one_line(tiny_model, name):
+    for model, tokenizer in ((name, None), (str(tiny_model("llama")), name)):
+        with pytest.raises(IngestError, match=r"^cannot read /?x+: File name too long$"):
+            load(model, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("name", ["", "config.json"])
+def test_a_tokenizer_is_a_folder(copied, name, monkeypatch):
+    monkeypatch.chdir(copied())
+    with pytest.raises(IngestError, match=rf"^cannot load tokenizer '{name}': there is no such folder$"):
+        load(".", tokenizer=name)
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -54,6 +54,7 @@ def test_a_tensor_of_the_body_is_refused_by_name(holding, kind, name):
         ("llama", ("model.layers.2.eh_proj.weight", "model.layers.2.mlp.down_proj.weight", "mtp.norm.weight")),
         ("llama", ("vision_tower.layers.0.norm.weight", "model.visual.norm.weight", "multi_modal_projector.bias")),
         ("bert", ("cls.predictions.decoder.bias", "cls.seq_relationship.weight", "bert.embeddings.position_ids")),
+        ("llama", ("critic.weight", "regression_layer.weight", "reward_transform_matrix", "crf.transitions")),
         ("bert", ("linear.weight", "classifier.out_proj.bias", "qa_outputs.weight")),
         ("gpt2", ("h.0.attn.bias", "transformer.h.1.attn.masked_bias", "lm_head.weight")),
         ("roberta", ("roberta.pooler.dense.weight", "lm_head.layer_norm.bias", "roberta.embeddings.position_ids")),
@@ -63,6 +64,30 @@ def test_a_tensor_of_the_body_is_refused_by_name(holding, kind, name):
 def test_heads_and_buffers_are_left(holding, tiny_model, kind, names):
     plain = load(str(tiny_model(kind)), with_tokenizer=False)
     assert load(holding(kind, *names), with_tokenizer=False).weights_sha256 == plain.weights_sha256
+
+
+def test_of_a_head_that_is_read_too_nothing_is_left(tiny_model, tmp_path):
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(tiny_model("llama"))
+    folder = tmp_path / "copy"
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    held = load_file(folder / "model.safetensors") | {
+        "lm_head.weight_scale": torch.ones(1),
+        "v_head.bias": torch.ones(1),
+    }
+    save_file(held, folder / "model.safetensors", metadata={"format": "pt"})
+    load(str(folder), with_tokenizer=False)
+    with pytest.raises(IngestError, match=r"model copy: lm_head.weight_scale is not read, the first of 1 such"):
+        load(str(folder), with_head=True, with_tokenizer=False)
+
+
+def test_a_prefix_that_the_class_does_not_have_is_named(holding):
+    folder = holding("llama", rename=lambda name: f"module.{name}")
+    with pytest.raises(
+        IngestError, match=r"they would have been random; it holds module\.\S*embed_tokens.weight, under"
+    ):
+        load(folder, with_tokenizer=False)
 
 
 def test_names_of_older_checkpoints_are_read(holding, tiny_model):

@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 
 from neuronlake.errors import IngestError
@@ -88,7 +90,7 @@ def test_a_sentence_whose_text_lacks_its_words_is_left_out_and_counted(treebank)
     path = treebank("# text = a b", word("1", "a"), word("2", "c"), "", "# text = d", word("1", "d"))
     source = read_conllu(path, min_count=1)
     assert [form for form, *_ in spans(source)] == ["d"]
-    assert +source.dropped == {"word of a sentence whose text does not hold its words": 2}
+    assert source.defects.counts == {"word of a sentence whose text does not hold its words": 2}
 
 
 def test_rare_functions_are_left_out_but_their_words_stay(treebank):
@@ -104,7 +106,7 @@ def test_rare_functions_are_left_out_but_their_words_stay(treebank):
 
 def test_a_folder_is_read_in_the_order_of_its_files(tmp_path):
     (tmp_path / "b.conllu").write_text(word("1", "second") + "\n")
-    (tmp_path / "a.conllu").write_text(word("1", "first") + "\n")
+    (tmp_path / "a.conllu.gz").write_bytes(gzip.compress(word("1", "first").encode()))
     (tmp_path / "notes.txt").write_text("no treebank")
     (tmp_path / "._a.conllu").write_bytes(b"\0\5\x16\7")
     assert [each.text for each in read_conllu(tmp_path, min_count=1).instances] == ["first", "second"]
@@ -116,6 +118,9 @@ def test_a_folder_is_read_in_the_order_of_its_files(tmp_path):
         ("1 a", r"mine.conllu, line 2: 1 columns, CoNLL-U has 10, separated by tabs$"),
         (word("one", "a"), r"mine.conllu, line 2: the id of a word is a number, 1-2 or 1.1, not 'one'$"),
         (word("1-b", "a"), r"mine.conllu, line 2: the id of a word is"),
+        (word("0", "a"), r"mine.conllu, line 2: the id of a word is"),
+        (word("9" * 5000, "a"), r"mine.conllu, line 2: the id of a word is"),
+        (word("a.b", "a"), r"mine.conllu, line 2: the id of a word is"),
         (word("²", "a"), r"mine.conllu, line 2: the id of a word is"),
     ],
 )

@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 
 import polars as pl
 import pytest
@@ -261,11 +262,12 @@ def test_a_null_or_empty_text_is_left_out_and_counted(request, built, path):
     assert built(read_table(file)).dropped == {"empty text": 1}
 
 
-def test_a_column_of_classes_is_refused_with_the_reader_of_classes(csv):
-    with pytest.raises(
-        IngestError, match=r"read by 'corpus build huggingface FILE --label-column label'; columns: text,"
-    ):
-        read_table(csv("text,label\na,sport\n"))
+def test_a_column_of_classes_is_refused_with_the_reader_of_classes(csv, parquet):
+    for path in (csv("text,label\na,sport\n"), parquet({"text": ["a"], "label": ["sport"]})):
+        with pytest.raises(
+            IngestError, match=r"read by 'corpus build huggingface FILE --label-column label'; columns: text, label$"
+        ):
+            read_table(path)
 
 
 def test_an_encoding_of_parquet_is_refused(parquet):
@@ -286,6 +288,9 @@ def test_an_encoding_of_parquet_is_refused(parquet):
             "text,labels\na,['f/g' 'f/h']\n",
             r"line 2: column 'labels' is not valid JSON: .*; a list is \[\"f/a\", \"f/b\"\]",
         ),
+        ('text,labels\na,"f/g, f/h"\n', r"line 2: column 'labels' holds 'f/g, f/h'; separate names by semicolons$"),
+        ("text;labels\na;f/g|f/h\n", r"line 2: column 'labels' holds 'f/g\|f/h'; separate names by semicolons$"),
+        ("text,labels\na,\"('f/g',)\"\n", r"line 2: column 'labels' is not valid JSON"),
         ("text,f/g,,\na,1,x,\n", r"mine.csv, line 2: 4 cells, the header has 2$"),
         ("a,text,b;text;f/g\n", r"mine.csv, line 1: the cells are separated by ',' or by ';'; keep one$"),
         ("Text;label\na;b\n", r"mine.csv, line 1: no column 'text'; columns: Text, label$"),
@@ -309,6 +314,15 @@ def test_a_parquet_column_of_numbers_is_refused(parquet):
         list(read_table(parquet({"text": ["a"], "f/g": [2]})).instances)
 
 
+def test_a_parquet_text_that_is_not_unicode_is_refused(parquet):
+    import pyarrow as pa
+
+    _, *buffers = pa.array([b"\xff"]).buffers()
+    path = parquet({"text": pa.StringArray.from_buffers(1, *buffers), "f/g": [True]})
+    with pytest.raises(IngestError, match=r"cannot read .*mine.parquet: not Parquet, or damaged: .*0xff"):
+        read_table(path)
+
+
 @pytest.mark.parametrize("keep", [0, 10, 300])
 def test_damaged_parquet_is_refused(parquet, keep):
     path = parquet({"text": ["a"] * 100, "f/g": [True] * 100})
@@ -330,6 +344,12 @@ def test_parquet_damaged_in_its_middle_is_refused(parquet):
 def test_a_missing_file_is_refused(tmp_path, name):
     with pytest.raises(IngestError, match=r"cannot read .*absent.*: [Nn]o such file"):
         read_table(tmp_path / name)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "mine.csv")
+    with pytest.raises(IngestError, match=r"mine.csv: a pipe cannot be read twice"):
+        read_table(tmp_path / "mine.csv")
 
 
 def test_a_truncated_gzip_file_is_refused(tmp_path):
