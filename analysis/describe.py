@@ -74,7 +74,7 @@ def describe_neuron(
         database.sql(
             f"""
             select
-                coalesce(is_positive, false) as is_positive,
+                coalesce(is_positive, case negatives when 'rest' then false end) as side,
                 top_instances.value as value,
                 texts.text,
                 instances.start_char,
@@ -82,16 +82,17 @@ def describe_neuron(
             from top_instances
             inner join instances using (corpus, instance_id)
             inner join texts using (corpus, text_id)
-            left join (select * from labels where family = ? and function = ?) using (corpus, instance_id)
-            where top_instances.run_id = ? and stack = ? and layer = ? and neuron = ?
-            qualify row_number() over (partition by coalesce(is_positive, false) order by rank) <= {_N_TEXTS}
+            inner join functions using (corpus)
+            left join labels using (corpus, instance_id, family, function)
+            where family = ? and function = ? and run_id = ? and stack = ? and layer = ? and neuron = ?
+            qualify row_number() over (partition by side order by rank) <= {_N_TEXTS}
             order by rank
             """,
             [best["family"], best["function"], *place],
         )
     )
-    for is_positive, of in ((True, "of"), (False, "not of")):
-        shown = [(f"{row['value']:.3g}", row) for row in texts if row["is_positive"] == is_positive]
+    for side, of in ((True, "of"), (False, "not of"), (None, "not labelled for")):
+        shown = [(f"{row['value']:.3g}", row) for row in texts if row["side"] is side]
         lines += _text_lines(f"texts that activate it most, {of} {_name(best)}", shown)
     experts = database.sql(
         """

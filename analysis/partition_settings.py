@@ -87,7 +87,7 @@ class PartitionSettings:
             if field.name in ("method", "layers", *takes) or getattr(self, field.name) == field.default:
                 continue
             others = [way for way, names in _TAKES.items() if field.name in names]
-            raise AnalysisError(f"{field.name} means nothing to method {self._way}; it is for {', '.join(others)}")
+            raise AnalysisError(f"`{field.name}` means nothing to method {self._way}; it is for {', '.join(others)}")
         if self.n_experts is None and "n_experts" in takes:
             raise AnalysisError(f"method {self._way} needs n_experts: how many experts a layer has")
         for name, least in (("n_experts", 1), ("n_starts", 1), ("seed", 0)):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import NeuronlakeError, StoreError, one_line, printable
+from ..errors import NeuronlakeError, QueryError, StoreError, one_line, printable
 from .stopping import stopping_in_one_line
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Group(click.Group):
         with stopping_in_one_line():
             try:
                 return super().invoke(context)
+            except QueryError as error:  # its names are those of the query
+                raise click.ClickException(str(error)) from error
             except NeuronlakeError as error:
                 command = self.commands.get(context.invoked_subcommand or "", self)
                 raise click.ClickException(_as_options(str(error), command)) from error

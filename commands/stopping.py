@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -16,40 +17,43 @@ _GRACE_S = 2.0
 _LINES = {signal.SIGINT: "stopped", signal.SIGTERM: "terminated"}
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which unwinds as Ctrl-C does."""
-
-
 @contextlib.contextmanager
 def stopping_in_one_line() -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into a line, with the notes that a job adds of what it keeps, and an exit status.
+    """End the process at Ctrl-C and SIGTERM: a line with the notes that a job adds of what it keeps, status 130 or 143.
 
     Raises
     ------
     click.exceptions.Exit
-        If the command was stopped: 130 or 143.
+        If the command is interrupted without a signal: 130.
     """
+    heard: list[int] = []
     with contextlib.ExitStack() as undo:
         if threading.current_thread() is threading.main_thread():
-            _watch(undo)
+            _watch(undo, heard)
         try:
             yield
-        except KeyboardInterrupt as error:
-            number = signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT
+        except BaseException as error:
+            # DuckDB raises an error of its own where a signal stops it.
+            if not heard and not isinstance(error, KeyboardInterrupt):
+                raise
+            number = signal.Signals(heard[0] if heard else signal.SIGINT)
             kept = "; ".join(getattr(error, "__notes__", []))
             click.echo(f"{_LINES[number]}: {kept}" if kept else _LINES[number], err=True)
-            if any(thread.name == "neuronlake-query" for thread in threading.enumerate()):
-                os._exit(128 + number)  # DuckDB waits for a file: it would hold up the end, and complain of it
+            if heard:  # at once: DuckDB may wait for a file, and whoever asks again would break into Python's own end
+                with contextlib.suppress(OSError):
+                    sys.stdout.flush()
+                os._exit(128 + number)
             raise click.exceptions.Exit(128 + number) from error
 
 
-def _watch(undo: contextlib.ExitStack) -> None:
-    """Raise where Python runs when a signal comes; end the process where that does not happen for a while."""
+def _watch(undo: contextlib.ExitStack, heard: list[int]) -> None:
+    """Note a signal that comes, and raise where Python runs; end the process where that does not happen for a while."""
     is_raised = threading.Event()
 
     def stop(number: int, _: FrameType | None) -> None:
         is_raised.set()
-        raise _Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        heard.append(number)
+        raise KeyboardInterrupt
 
     def end_what_is_blocked() -> None:
         while number := os.read(reading, 1)[0]:
@@ -62,8 +66,8 @@ def _watch(undo: contextlib.ExitStack) -> None:
     watcher = threading.Thread(target=end_what_is_blocked, daemon=True)
     watcher.start()
     # What a shell or nohup has the command ignore stays so.
-    heard = [number for number in _LINES if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in heard}
+    minded = [number for number in _LINES if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in minded}
     wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
 
     def unwatch() -> None:

@@ -154,16 +154,15 @@ def _begun(work: Measurement, layers: Sequence[Layer], folder: Path, progress: P
         "neuronlake": neuronlake_version(),
     }
     try:
-        kept = json.loads(record.read_text())
-    except (FileNotFoundError, ValueError):  # none was begun, or was killed before it ran a text
+        kept = dict(json.loads(record.read_text()))
+    except (FileNotFoundError, TypeError, ValueError):  # none was begun, or was killed before it ran a text
         kept = None
     if kept is not None:
         changed = [name for name, value in wanted.items() if kept.get(name) != value]
-        known = {(layer.stack, layer.layer): layer for layer in work.layers}
-        begun = tuple(known[stack, layer] for stack, layer in kept["layers"])
-        if not changed and set(layers) <= set(begun):
+        begun = () if changed else tuple(each for each in work.layers if [each.stack, each.layer] in kept["layers"])
+        if begun and set(layers) <= set(begun):
             return begun
-        reason = "other layers" if not changed else f"{changed[0]} {kept[changed[0]]}, not {wanted[changed[0]]}"
+        reason = f"{changed[0]} {kept.get(changed[0])}, not {wanted[changed[0]]}" if changed else "other layers"
         progress.note(f"the forward pass starts over: an earlier attempt was of {reason}")
     for file in folder.iterdir():
         file.unlink()

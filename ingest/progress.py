@@ -60,7 +60,7 @@ class LineProgress:
             return
         self._printed = now
         rate = self._done / max(now - self._started, 1e-9)
-        line = f"{self._name}: {self._done:,} of {self._total:,} {self._unit}, {rate:,.0f} a second"
+        line = f"{self._name}: {self._done:,} of {self._total:,} {self._unit}, {_per_second(rate)} a second"
         if self._done < self._total:
             line += f", {(self._total - self._done) / rate:,.0f} s left"
         self.note(line)
@@ -82,7 +82,7 @@ class TerminalProgress:
             def render(self, task: Task) -> Text:
                 # The bar's own speed is of the last seconds; a phase shorter than that has none.
                 speed = task.speed or task.completed / max(task.elapsed or 0, 1e-3)
-                return Text(f"{speed:,.0f} {task.fields['unit']}/s", style="cyan")
+                return Text(f"{_per_second(speed)} {task.fields['unit']}/s", style="cyan")
 
         self.bar = Progress(
             TextColumn("{task.description:>9}", markup=False),
@@ -106,6 +106,10 @@ class TerminalProgress:
     def note(self, text: str) -> None:
         """Print one line above the bar."""
         self.bar.console.print(printable(text), highlight=False, markup=False)
+
+
+def _per_second(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 @contextmanager

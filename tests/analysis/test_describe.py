@@ -115,20 +115,25 @@ def test_a_neurons_functions_are_those_of_sql_the_best_first(measured):
     assert found == expected
 
 
-def test_a_neurons_texts_are_the_first_of_its_top_instances_on_either_side_of_its_function(database):
-    card = describe_neuron(database, "tiny-bert", 0, 3)
-    name = cells(section(card, "  function")[0])[0]
-    query = """
-        select value from top_instances
-        left join (from labels where family || '/' || function = $name and is_positive) as positive
-            using (corpus, instance_id)
-        where layer = 0 and neuron = 3 and (positive.corpus is not null) = $side order by rank limit 5
-    """
-    for of, side in (("of", True), ("not of", False)):
-        expected = database.sql(query, {"name": name, "side": side}).rows()
-        lines = section(card, f"texts that activate it most, {of} {name}")
-        assert [cells(line)[0] for line in lines] == [f"{value:.3g}" for (value,) in expected]
-        assert len(lines) == 5
+@pytest.mark.parametrize(("negatives", "unlabelled"), [("rest", "not of"), ("explicit", "not labelled for")])
+def test_a_neurons_texts_are_told_apart_by_what_they_are_for_its_best_function(
+    tiny_model, tmp_path, negatives, unlabelled
+):
+    labels = {"task/animal": True}, {"task/animal": False}, {}
+    words = [("cat", "dog", "bird", "fish"), ("king", "queen", "song", "stone"), ("tree", "bank", "city", "house")]
+    instances = [Instance(f"old {word}", label) for label, some in zip(labels, words, strict=True) for word in some]
+    build_corpus(Source(iter(instances), "a test", None, "test: literals", negatives), "few", store=tmp_path)
+    ingest_model(str(tiny_model("bert")), corpus="few", store=tmp_path, settings=Settings(n_top=11))
+    card = describe_neuron(Database(tmp_path), "tiny-bert", 0, 3)
+    found = {
+        of: {cells(line)[1].split()[1] for line in section(card, title)}
+        for of in ("of", "not of", "not labelled for")
+        if (title := f"texts that activate it most, {of} task/animal") in card
+    }
+    expected = {"of": set(words[0]), "not of": set(words[1])}
+    expected[unlabelled] = expected.get(unlabelled, set()) | set(words[2])
+    assert all(some <= expected[of] and len(some) > 2 for of, some in found.items())
+    assert found.keys() == expected.keys()
 
 
 def test_spans_stand_in_brackets_and_long_texts_are_cut_around_them(database, monkeypatch):

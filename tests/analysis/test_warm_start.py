@@ -67,7 +67,7 @@ def test_a_layer_may_start_from_a_partition_of_all(stored, partition, read_rows,
             "no start for encoder layer 0 of tiny-bert main: partition .* of main has the layers encoder 1",
         ),
         ({}, {"n_starts": 2}, "n_starts means nothing to a warm start, which is one"),
-        ({}, {"method": "random"}, "warm_start means nothing to method random; it is for kmeans, "),
+        ({}, {"method": "random"}, "`warm_start` means nothing to method random; it is for kmeans, "),
         ({}, {"warm_start": "x"}, "no partition 'x' in .*; available: [0-9a-f]{16} .tiny-bert, main, kmeans, 4"),
     ],
 )  # fmt: skip

@@ -102,11 +102,11 @@ REFUSED = {
     "too many": (("tiny-bert", "--method", "random", "--experts", "65"), "65 experts of 64 neurons: encoder layer 0"),
     "features": (
         ("tiny-bert", "--method", "random", "--experts", "4", "--features", "output"),
-        "features means nothing to method random; it is for kmeans",
+        "--features means nothing to method random; it is for kmeans",
     ),
     "half": (
         ("tiny-bert", "--method", "coactivation", "--experts", "4", "--half", "a"),
-        "half means nothing to method coactivation; it is for function",
+        "--half means nothing to method coactivation; it is for function",
     ),
     "starts": (
         ("tiny-bert", "--method", "random", "--experts", "4", "--starts", "2"),
@@ -114,11 +114,11 @@ REFUSED = {
     ),
     "normalize": (
         ("tiny-bert", "--method", "native", "--no-normalize"),
-        "normalize means nothing to method native; it is for",
+        "--normalize means nothing to method native; it is for",
     ),
     "query": (
         ("tiny-bert", "--method", "function", "--experts", "4", "--query", QUERY),
-        "query means nothing to method function; it is for kmeans, kmeans of a query",
+        "--query means nothing to method function; it is for kmeans, kmeans of a query",
     ),
     "random-init": (
         ("tiny-bert", "--method", "random", "--experts", "4", "--random-init", "0"),
@@ -144,6 +144,10 @@ REFUSED = {
     "query without features": (
         ("tiny-bert", "--experts", "4", "--query", "select stack, layer, neuron from neurons"),
         "the query yields no features beside stack, layer and neuron",
+    ),
+    "unknown column": (
+        ("tiny-bert", "--experts", "4", "--query", "select n_experts from runs"),
+        'Binder Error: Referenced column "n_experts" not found',
     ),
     "query of nothing": (
         ("tiny-bert", "--experts", "4", "--query", f"{QUERY} where layer > 9"), "the query yields no rows"

@@ -33,6 +33,21 @@ def test_a_read_that_is_blocked_stops(number, line):
     assert (process.returncode, errors) == (128 + number, line)
 
 
+def test_a_library_that_makes_an_error_of_its_own_of_a_signal_is_stopped_all_the_same():
+    script = """if True:
+        import os, signal
+        from neuronlake.commands.stopping import stopping_in_one_line
+        with stopping_in_one_line():
+            print("said before")
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except KeyboardInterrupt as error:
+                raise RuntimeError("Query interrupted") from error
+        """
+    done = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (143, b"said before\n", b"terminated\n")
+
+
 def test_what_never_comes_back_to_python_ends_all_the_same():
     script = """if True:
         import ctypes, os, signal, threading

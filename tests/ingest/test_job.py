@@ -234,6 +234,19 @@ def test_a_job_that_is_interrupted_says_what_is_kept_and_runs_no_batch_again(ing
     assert f"going on at {note[:3]} of the forward pass, kept from an earlier attempt" in heard.notes
 
 
+@pytest.mark.parametrize("record", ["", "[1]", "{}"])
+def test_a_forward_pass_without_a_record_of_what_it_was_starts_over(ingest, store, monkeypatch, record):
+    with monkeypatch.context() as stopping:
+        stopping.setattr(forward.ForwardPass, "blocks", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            ingest(resources=SMALL)
+    (kept,) = store.staging.glob("*/forward/pass.json")
+    kept.write_text(record)
+    heard = Heard()
+    ingest(resources=SMALL, progress=heard)
+    assert heard.phases[0][0] == "forward"
+
+
 @pytest.mark.parametrize(
     ("batch_tokens", "device", "reason"), [(33, "cpu", "batch tokens 32, not 33"), (32, "H9", "device cpu, not H9")]
 )

@@ -54,6 +54,14 @@ def test_a_long_phase_is_a_line_every_half_minute_with_the_time_left(clock, caps
     ]
 
 
+def test_less_than_ten_a_second_are_no_round_number(clock, capsys):
+    progress = LineProgress()
+    progress.phase("clustering", total=6, unit="layers")
+    clock.now += 25
+    progress.advance(6)
+    assert capsys.readouterr().err == "clustering: 6 of 6 layers, 0.24 a second\n"
+
+
 def test_each_phase_counts_from_nothing(clock, capsys):
     progress = LineProgress()
     for name, unit in (("forward", "tokens"), ("scoring", "neurons")):

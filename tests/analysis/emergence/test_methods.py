@@ -129,12 +129,12 @@ def test_a_checkpoint_that_cannot_be_loaded_stops_the_study_by_its_name(series_s
             UnknownNameError,
             "no features 'key'; available: gate, input, output, up",
         ),
-        ({"n_experts": 4, "method": "native"}, AnalysisError, "n_experts means nothing to method native; it is for "),
+        ({"n_experts": 4, "method": "native"}, AnalysisError, "`n_experts` means nothing to method native; it is for "),
         ({"n_seeds": 3, "method": "native"}, AnalysisError, "n_seeds means nothing to native experts, which are the "),
         (
             {"n_experts": 4, "features": "up", "method": "function"},
             AnalysisError,
-            "features means nothing to method function; it is for kmeans",
+            "`features` means nothing to method function; it is for kmeans",
         ),
     ],
 )
