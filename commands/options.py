@@ -130,6 +130,8 @@ def print_rows(result: "Result", format_: "Format | None", output: Path | None) 
     from ..queries.output import save, write
 
     if output is None:
+        if sys.stdout is None:
+            raise StoreError("standard output is closed; -o FILE writes to a file")
         try:
             write(result, sys.stdout, format=format_ or "table")
             sys.stdout.flush()

@@ -4,13 +4,14 @@ import contextlib
 import logging
 import os
 import pickle
+import re
 import struct
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -136,7 +137,7 @@ def _read(kind: type, source: Source, label: str, what: str, **more: object) -> 
         where = (
             f"folder {source.path}"
             if source.is_local
-            else "no such folder here, and the hub did not give it; the name a store keeps it under is not enough"
+            else "no such folder here, and the hub did not give it; a name in a store is not enough, name the files"
         )
         raise IngestError(f"cannot load {label} ({where}): its {what} cannot be read: {_why(error)}") from error
 
@@ -206,6 +207,8 @@ def read_weights(
         if lacks_memory(error):
             raise
         raise IngestError(f"cannot load the weights of model {model!r}: {_why(error, config)}") from error
+    if not (is_quantised or "gguf_file" in source.arguments):
+        _check_types(source, model)
     mismatched = sorted(found["mismatched_keys"])
     if mismatched:
         name, shape, configured = mismatched[0]
@@ -230,6 +233,20 @@ def read_weights(
                 f"model {model!r}: its configuration says that its weights are quantised, but {path}.weight is not"
             )
     return whole, set(found["unexpected_keys"])
+
+
+def _check_types(source: Source, model: str) -> None:
+    """Refuse weights that are whole numbers, which would be read as if they were the values they stand for."""
+    for file in source.files("*.safetensors"):
+        # A file that cannot be read is named when it is loaded.
+        with contextlib.suppress(OSError, SafetensorError), safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - no mapping
+                kind = tensors.get_slice(name).get_dtype()
+                if name.endswith("weight") and re.fullmatch(r"[IU]\d+", kind):
+                    raise IngestError(
+                        f"model {model!r}: {name} holds whole numbers ({kind}), and its configuration does not say how "
+                        "its weights are quantised"
+                    )
 
 
 def _is_computed(whole: PreTrainedModel, key: str) -> bool:

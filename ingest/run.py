@@ -112,6 +112,8 @@ def measure(
         try:
             forward.run(progress)
             n_neurons = sum(layer.n_neurons for layer in layers)
+            if scored:  # compiled before the time of a neuron is taken
+                _score(work, np.zeros((1, len(work.tokens.instance_id)), np.float32), n_top=0)
             progress.phase("scoring" if scored else "pairing", total=n_neurons, unit="neurons")
             found: list[tuple[Scores, NDArray[np.float32] | None]] = []
             for layer in layers:

@@ -97,10 +97,19 @@ class Source:
         """Return the commit that the hub's revision was last loaded at, None if it never was, or is no hub's."""
         if self.is_local:
             return None
+        folder = self._cached()
+        return folder.name if folder else None  # its folder is named after the commit
+
+    def files(self, pattern: str) -> list[Path]:
+        """Return the files of the checkpoint that match a pattern; of a hub model those that were downloaded."""
+        folder = Path(self.path) if self.is_local else self._cached()
+        return sorted(folder.glob(pattern)) if folder else []
+
+    def _cached(self) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
 
         found = try_to_load_from_cache(self.path, "config.json", revision=self.arguments.get("revision"))
-        return Path(found).parent.name if isinstance(found, str) else None  # its folder is named after the commit
+        return Path(found).parent if isinstance(found, str) else None
 
 
 @dataclass(frozen=True, slots=True)

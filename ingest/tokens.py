@@ -190,8 +190,9 @@ class _Encoder:
                 self.token_ids.append(np.array(encoding.ids, dtype=np.int32))
                 self.lengths.append(len(encoding.ids))
                 self.n_truncated += bool(encoding.overflowing)
-                # Special tokens stand before and after the content, never inside it.
                 content = np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
+                if len(content) and content[-1] - content[0] >= len(content):
+                    raise IngestError("the tokenizer puts special tokens inside a text, not around it alone")
                 span = (int(content[0]), int(content[-1]) + 1) if len(content) else (0, 0)
                 yield span, encoding.offsets if self._with_offsets else None
 

@@ -78,6 +78,8 @@ def reason(database: "Database", view: str) -> str | None:
 def problems(store: Store) -> tuple[Problem, ...]:
     """Return what is wrong under ``derived``: files that are altered, without a digest, foreign or left by a kill."""
     root = store.path / "derived"
+    if os.path.lexists(root) and (root.is_symlink() or not os.path.isdir(root)):  # noqa: PTH112 - as below
+        return (Problem("derived", "no folder, and so not read"),)
     places = [root, *_files(root)]
     folders = {place for place in places if os.path.isdir(place)}  # noqa: PTH112 - False where it may not be asked
     files = [path for place in places[1:] for path in (_files(place) if place in folders else [place])]

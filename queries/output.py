@@ -27,6 +27,8 @@ _CELL_WIDTH = 100
 _TERMINAL_ROWS = 100
 _SHOWN_ROWS = 20
 _OWN = {".staging", "README.md", "commits", "data", "derived"}
+# What Python spells otherwise, or holds less of.
+_AS_SQL_SPELLS_THEM = {"BLOB", "INTERVAL", "TIMESTAMP_NS", "TIME_NS"}
 _NEEDS_QUOTES = re.compile('[,"\r\n]')
 
 
@@ -180,7 +182,11 @@ def _portable_rows(result: Result, n_rows: int | None = None) -> list[tuple[obje
     """Return the rows, or the first of them, with single-precision numbers as short as they are exact."""
     selected = [
         # 0.3, not 0.30000001192092896, which is what a float32 is as a float64.
-        f"cast(cast({name} as varchar) as double)" if type_name == "FLOAT" else name
+        f"cast(cast({name} as varchar) as double)"
+        if type_name == "FLOAT"
+        else f"cast({name} as varchar)"
+        if type_name in _AS_SQL_SPELLS_THEM
+        else name
         for name, type_name in zip(map(quoting.name, result.columns), result.types, strict=True)
     ]
     relation = result.relation.project(", ".join(selected))

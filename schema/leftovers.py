@@ -93,8 +93,9 @@ def remove(store: Store, *, everywhere: bool = False) -> list[Problem]:
 def data_files(store: Store) -> Iterator[tuple[str, OSError | None]]:
     """Yield all under ``data`` but folders, as paths relative to the store; with an error, a folder not looked into."""
     errors: list[OSError] = []
-    for folder, _, names in os.walk(store.path / "data", onerror=errors.append):
-        for name in sorted(names):
+    for folder, folders, names in os.walk(store.path / "data", onerror=errors.append):
+        links = [name for name in folders if Path(folder, name).is_symlink()]  # which are not walked into
+        for name in sorted([*names, *links]):
             yield Path(folder, name).relative_to(store.path).as_posix(), None
     for error in errors:
         if not isinstance(error, FileNotFoundError):

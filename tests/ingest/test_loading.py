@@ -104,7 +104,7 @@ def test_an_old_folder_of_sentence_transformers_says_where_its_transformer_is(ti
 
 
 def test_a_name_that_is_neither_a_folder_nor_on_the_hub_says_that_a_stored_name_is_not_enough():
-    with pytest.raises(IngestError, match="the name a store keeps it under is not enough"):
+    with pytest.raises(IngestError, match="a name in a store is not enough, name the files"):
         load("tiny-llama-as-stored")
 
 

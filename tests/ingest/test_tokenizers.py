@@ -186,3 +186,12 @@ def test_transformers_is_quiet_where_it_was_quiet():
         pass
     assert not logging.is_progress_bar_enabled()
     logging.enable_progress_bar()
+
+
+def test_special_tokens_inside_a_text_are_refused(changed, prepared):
+    def twice(held):
+        text = {"Sequence": {"id": "A", "type_id": 0}}
+        held["post_processor"]["single"] = [text, {"SpecialToken": {"id": "<s>", "type_id": 0}}, text]
+
+    with pytest.raises(IngestError, match=r"^the tokenizer puts special tokens inside a text"):
+        prepared(changed(backend=twice))

@@ -124,3 +124,12 @@ def test_of_a_multimodal_checkpoint_the_language_model_is_read_whole(tiny_model,
             load(str(folder), with_tokenizer=False)
     else:
         assert type(load(str(folder), with_tokenizer=False).module).__name__ == "LlamaModel"
+
+
+def test_weights_that_are_whole_numbers_are_refused_unless_the_configuration_says_how_to_read_them(holding):
+    folder = holding("llama")
+    held = load_file(f"{folder}/model.safetensors")
+    held["layers.0.mlp.up_proj.weight"] = (held["layers.0.mlp.up_proj.weight"] * 100).to(torch.int8)
+    save_file(held, f"{folder}/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(IngestError, match=r"layers\.0\.mlp\.up_proj\.weight holds whole numbers \(I8\)"):
+        load(folder)

@@ -137,6 +137,11 @@ def test_null_and_an_empty_text_differ_in_csv(database: Database) -> None:
     assert written(database, "select null as a, '' as b, 'x' as c", "csv") == 'a,b,c\n,"",x\n'
 
 
+def test_what_python_spells_otherwise_is_written_as_sql_spells_it(database: Database) -> None:
+    query = "select interval '1 month' as i, 'a'::blob as b, timestamp_ns '2000-01-01 00:00:00.123456789' as t"
+    assert written(database, query, "csv") == "i,b,t\n1 month,a,2000-01-01 00:00:00.123456789\n"
+
+
 def test_times_with_a_zone_are_written_at_any_depth(database: Database) -> None:
     query = "select ['2024-01-02 03:04:05.5+01'::timestamptz] as a, {'b': null::timestamptz} as c"
     assert written(database, query, "csv").splitlines()[1] == '"[""2024-01-02T02:04:05.500000Z""]","{""b"": null}"'

@@ -105,6 +105,14 @@ def test_what_is_committed_while_check_reads_is_no_problem(store, experts, monke
     assert len(store.commits()) == 2
 
 
+def test_a_link_below_data_is_a_problem_and_what_it_leads_to_is_not_looked_into(store, experts, tmp_path):
+    commit_experts(store, experts())
+    (store.path / "data/elsewhere").symlink_to(tmp_path)
+    assert [(each.path, each.what) for each in store.check()] == [
+        ("data/elsewhere", "in no commit, and so invisible to queries")
+    ]
+
+
 def test_repair_touches_nothing_that_a_killed_job_is_not_proven_to_have_left(store, experts):
     commit_experts(store, experts())
     strays = ("data/experts/k-0.parquet", "data/experts/m/.DS_Store", "data/j-0.csv", ".staging/mine/notes.txt")
