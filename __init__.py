@@ -11,17 +11,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .analysis.alignment import align_partition
-    from .analysis.balanced_kmeans import BalancedKMeans
-    from .analysis.describe import describe_expert, describe_neuron
+    from .analysis.alignment.job import align_partition
+    from .analysis.cards import describe_expert, describe_neuron
     from .analysis.emergence.settings import EmergenceSettings
     from .analysis.emergence.study import study_emergence
-    from .analysis.graph_partition import GraphPartition
-    from .analysis.partition_settings import PartitionSettings
-    from .analysis.partitions import partition_model
+    from .analysis.partitions.chance import RandomPartition
+    from .analysis.partitions.graph import GraphPartition
+    from .analysis.partitions.job import partition_model
+    from .analysis.partitions.kmeans import BalancedKMeans
+    from .analysis.partitions.settings import PartitionSettings
     from .analysis.perturbation.intervention import perturb
     from .analysis.published import import_scores
-    from .analysis.random_partition import RandomPartition
     from .errors import (
         AnalysisError,
         IngestError,
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     )
     from .ingest.corpora.builder import build_corpus
     from .ingest.corpora.instance import Instance, Source
-    from .ingest.job import ingest_model
-    from .ingest.plan import plan_ingest
-    from .ingest.series import ingest_series
-    from .ingest.settings import Coactivation, Resources, Settings
+    from .ingest.jobs.job import ingest_model
+    from .ingest.jobs.plan import plan_ingest
+    from .ingest.jobs.series import ingest_series
+    from .ingest.jobs.settings import Coactivation, Resources, Settings
     from .queries.database import Database
     from .schema.store import Store
 
@@ -77,28 +77,28 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BalancedKMeans": "analysis.balanced_kmeans",
-    "Coactivation": "ingest.settings",
+    "BalancedKMeans": "analysis.partitions.kmeans",
+    "Coactivation": "ingest.jobs.settings",
     "Database": "queries.database",
     "EmergenceSettings": "analysis.emergence.settings",
-    "GraphPartition": "analysis.graph_partition",
+    "GraphPartition": "analysis.partitions.graph",
     "Instance": "ingest.corpora.instance",
-    "PartitionSettings": "analysis.partition_settings",
-    "RandomPartition": "analysis.random_partition",
-    "Resources": "ingest.settings",
-    "Settings": "ingest.settings",
+    "PartitionSettings": "analysis.partitions.settings",
+    "RandomPartition": "analysis.partitions.chance",
+    "Resources": "ingest.jobs.settings",
+    "Settings": "ingest.jobs.settings",
     "Source": "ingest.corpora.instance",
     "Store": "schema.store",
-    "align_partition": "analysis.alignment",
+    "align_partition": "analysis.alignment.job",
     "build_corpus": "ingest.corpora.builder",
-    "describe_expert": "analysis.describe",
-    "describe_neuron": "analysis.describe",
+    "describe_expert": "analysis.cards",
+    "describe_neuron": "analysis.cards",
     "import_scores": "analysis.published",
-    "ingest_model": "ingest.job",
-    "ingest_series": "ingest.series",
-    "partition_model": "analysis.partitions",
+    "ingest_model": "ingest.jobs.job",
+    "ingest_series": "ingest.jobs.series",
+    "partition_model": "analysis.partitions.job",
     "perturb": "analysis.perturbation.intervention",
-    "plan_ingest": "ingest.plan",
+    "plan_ingest": "ingest.jobs.plan",
     "study_emergence": "analysis.emergence.study",
 }
 

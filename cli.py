@@ -50,7 +50,7 @@ def demo() -> None:
     from .demo.findings import find
     from .demo.printing import print_findings
     from .demo.run import run_demo
-    from .ingest.progress import show_progress
+    from .progress import show_progress
 
     with show_progress() as progress:
         run = run_demo(chosen_store(), progress)

@@ -13,14 +13,14 @@ import polars as pl
 import pyarrow as pa
 
 from ..errors import AnalysisError, UnknownNameError, one_line
-from ..ingest.feed_forwards import Stack
+from ..ingest.neurons.feed_forwards import Stack
 from ..schema.commits import neuronlake_version
 from ..schema.conformance import arrow_schema
-from ..schema.identity import file_sha256, identifier
+from ..schema.identity import IDENTITY_VERSION, file_sha256, identifier
 from ..schema.names import check_name
 from ..schema.store import Store
-from ..schema.tables import SCHEMA_VERSION, table
-from .partition_rows import Division, LayerNeurons, Origin, write_partition
+from ..schema.tables import table
+from .partitions.rows import Division, LayerNeurons, Origin, write_partition
 
 __all__ = ["ImportReport", "import_scores"]
 
@@ -124,7 +124,7 @@ def import_scores(
     rows = _checked(rows, file, score, partition)
     sha256 = file_sha256(file)
     origin = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": IDENTITY_VERSION,
         "source_sha256": sha256,
         "model": model,
         "revision": revision,
@@ -142,7 +142,7 @@ def import_scores(
     if partition is not None:
         # Of one file and column there is one partition, whichever scores are imported beside it.
         place = {"source_sha256": sha256, "partition": partition, "stack": stack, **keys}
-        partition_id = identifier({"schema_version": SCHEMA_VERSION, **place})
+        partition_id = identifier({"schema_version": IDENTITY_VERSION, **place})
         divided = _divided(rows)
         n_experts = max(len(np.unique(division.labels)) for _, division in divided)
         if target.commit(partition_id) is None:

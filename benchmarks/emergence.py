@@ -15,8 +15,8 @@ from queries import MODEL, N_LAYERS, generate, measure, scan_scores
 from scipy.stats import spearmanr
 from table import print_table
 
-from neuronlake.analysis.partition_settings import PartitionSettings
-from neuronlake.analysis.partitions import partition_model
+from neuronlake.analysis.partitions.job import partition_model
+from neuronlake.analysis.partitions.settings import PartitionSettings
 from neuronlake.queries.database import Database
 from neuronlake.schema.store import Store
 

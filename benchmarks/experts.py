@@ -14,9 +14,9 @@ import torch
 from table import print_table
 from transformers import AutoModel, OlmoeConfig
 
-from neuronlake.ingest.capture import capture
-from neuronlake.ingest.layers import find_layers
-from neuronlake.ingest.pooling import Spans
+from neuronlake.ingest.activations.capture import capture
+from neuronlake.ingest.activations.pooling import Spans
+from neuronlake.ingest.neurons.layers import find_layers
 
 N_TEXTS, N_TOKENS = 32, 128
 

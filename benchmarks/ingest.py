@@ -16,16 +16,16 @@ from table import print_table
 from transformers import AutoTokenizer, BertConfig
 
 from neuronlake.demo.corpus import package_folder
-from neuronlake.ingest.collation import collate
+from neuronlake.ingest.activations.batches import collate
+from neuronlake.ingest.activations.tokens import tokenize
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.folders import read_folders
-from neuronlake.ingest.measurement import prepare
-from neuronlake.ingest.progress import SilentProgress
-from neuronlake.ingest.request import Request
-from neuronlake.ingest.run import measure, write_run
-from neuronlake.ingest.settings import Settings
-from neuronlake.ingest.stored_corpus import StoredCorpus
-from neuronlake.ingest.tokens import tokenize
+from neuronlake.ingest.corpora.stored import StoredCorpus
+from neuronlake.ingest.jobs.measurement import prepare
+from neuronlake.ingest.jobs.request import Request
+from neuronlake.ingest.jobs.run import measure, write_run
+from neuronlake.ingest.jobs.settings import Settings
+from neuronlake.progress import SilentProgress
 from neuronlake.schema.store import Store
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from numba import njit
 from table import print_table
 
-from neuronlake.ingest import nulls, scoring
-from neuronlake.ingest.labels import LabelIndex
+from neuronlake.ingest.corpora.label_index import LabelIndex
+from neuronlake.ingest.scores import nulls, scoring
 
 N_NEURONS = 12 * 3072
 LEVELS = (0.1, 0.01, 1e-3, 1e-4, 1e-5)

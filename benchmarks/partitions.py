@@ -14,9 +14,9 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 from table import print_table
 
-from neuronlake.analysis.balanced_kmeans import BalancedKMeans, inertia, unit_rows
-from neuronlake.analysis.graph_partition import GraphPartition, cut
-from neuronlake.analysis.random_partition import RandomPartition
+from neuronlake.analysis.partitions.chance import RandomPartition
+from neuronlake.analysis.partitions.graph import GraphPartition, cut
+from neuronlake.analysis.partitions.kmeans import BalancedKMeans, inertia, unit_rows
 
 SMALL = ((3072, 768, 16), (3072, 768, 96))
 LARGE = ((14336, 4096, 64),)

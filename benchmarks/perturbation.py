@@ -18,11 +18,11 @@ from neuronlake.analysis.perturbation.preparation import prepare
 from neuronlake.analysis.perturbation.request import find_request
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
 from neuronlake.demo.corpus import package_folder
-from neuronlake.ingest.collation import collate
+from neuronlake.ingest.activations.batches import collate
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.folders import read_folders
-from neuronlake.ingest.job import ingest_model
-from neuronlake.ingest.progress import SilentProgress
+from neuronlake.ingest.jobs.job import ingest_model
+from neuronlake.progress import SilentProgress
 from neuronlake.queries.database import Database
 
 KINDS = ("zero", "noise", "shuffle")

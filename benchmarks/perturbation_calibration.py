@@ -17,9 +17,9 @@ import polars as pl
 from scipy import stats
 from table import print_table
 
-from neuronlake.analysis.perturbation.contrasts import contrast_rows
-from neuronlake.analysis.perturbation.dose_effects import CellDamage, dose_effects
-from neuronlake.analysis.perturbation.resampling import Resampling
+from neuronlake.analysis.effects.contrasts import contrast_rows
+from neuronlake.analysis.effects.dose_effects import CellDamage, dose_effects
+from neuronlake.analysis.effects.resampling import Resampling
 
 LEVELS = (0.05, 0.01)
 N_INSTANCES_OF_TEXT = 3

@@ -20,10 +20,10 @@ import polars as pl
 import pyarrow as pa
 from table import print_table
 
-from neuronlake.ingest.feed_forwards import FeedForward, Layer, Place
-from neuronlake.ingest.measurement import PART_ROWS
-from neuronlake.ingest.rows import RunKeys, neuron_function_rows, records
-from neuronlake.ingest.scoring import SCORE_NAMES, Scores
+from neuronlake.ingest.jobs.measurement import PART_ROWS
+from neuronlake.ingest.jobs.rows import RunKeys, neuron_function_rows, records
+from neuronlake.ingest.neurons.feed_forwards import FeedForward, Layer, Place
+from neuronlake.ingest.scores.scoring import SCORE_NAMES, Scores
 from neuronlake.queries.database import Database
 from neuronlake.queries.materialize import materialize
 from neuronlake.schema.store import Store

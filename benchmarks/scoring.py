@@ -12,8 +12,8 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 from table import print_table
 
-from neuronlake.ingest.labels import LabelIndex
-from neuronlake.ingest.scoring import score
+from neuronlake.ingest.corpora.label_index import LabelIndex
+from neuronlake.ingest.scores.scoring import score
 
 
 def make_labels(generator, *, n_instances, n_functions, prevalence):

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from table import print_table
 
-from neuronlake.ingest.feed_forwards import FeedForward, Layer, Place
-from neuronlake.ingest.labels import LabelIndex
-from neuronlake.ingest.measurement import PART_ROWS
-from neuronlake.ingest.rows import RunKeys, neuron_function_rows
-from neuronlake.ingest.scoring import SCORE_NAMES, score
+from neuronlake.ingest.corpora.label_index import LabelIndex
+from neuronlake.ingest.jobs.measurement import PART_ROWS
+from neuronlake.ingest.jobs.rows import RunKeys, neuron_function_rows
+from neuronlake.ingest.neurons.feed_forwards import FeedForward, Layer, Place
+from neuronlake.ingest.scores.scoring import SCORE_NAMES, score
 from neuronlake.schema import parquet
 from neuronlake.schema.conformance import check
 from neuronlake.schema.store import Store

@@ -66,7 +66,7 @@ def emergence(
     from ..analysis.emergence.settings import EmergenceSettings
     from ..analysis.emergence.study import study_emergence
     from ..analysis.emergence.summary import summarise
-    from ..ingest.progress import show_progress
+    from ..progress import show_progress
 
     settings = EmergenceSettings(**options)
     with show_progress() as progress:

@@ -68,9 +68,9 @@ def partition(
     other methods, and --query, work on what the store holds of MODEL: coactivation on its counts (ingest
     --coactivation), function on its scores, native on its own experts; random is the control.
     """
-    from ..analysis.partition_settings import PartitionSettings
-    from ..analysis.partitions import partition_model
-    from ..ingest.progress import show_progress
+    from ..analysis.partitions.job import partition_model
+    from ..analysis.partitions.settings import PartitionSettings
+    from ..progress import show_progress
 
     settings = PartitionSettings(query=query and query_text(query), **options)
     arguments: dict[str, Any] = {"revision": revision, "random_init": random_init, "name": name}
@@ -98,8 +98,8 @@ def align(partition_id: str, **options: Any) -> None:  # noqa: ANN401
     functions, by permutation for families. The tests of all instances and of each half go to the table alignments;
     alignment_tests and held_out_experts read it.
     """
-    from ..analysis.alignment import align_partition
-    from ..ingest.progress import show_progress
+    from ..analysis.alignment.job import align_partition
+    from ..progress import show_progress
 
     with show_progress() as progress:
         reports = align_partition(partition_id, store=chosen_store(), progress=progress, **options)
@@ -121,7 +121,7 @@ def describe() -> None:
 @store_option
 def describe_expert_command(partition_id: str, **options: Any) -> None:  # noqa: ANN401
     """What an expert of PARTITION is functional for, its neurons and their texts."""
-    from ..analysis.describe import describe_expert
+    from ..analysis.cards import describe_expert
 
     echo(describe_expert(open_database(), partition_id, **options))
 
@@ -136,6 +136,6 @@ def describe_expert_command(partition_id: str, **options: Any) -> None:  # noqa:
 @store_option
 def describe_neuron_command(model: str, **options: Any) -> None:  # noqa: ANN401
     """What a neuron of MODEL detects, the texts that activate it, and the experts it is in."""
-    from ..analysis.describe import describe_neuron
+    from ..analysis.cards import describe_neuron
 
     echo(describe_neuron(open_database(), model, **options))

@@ -112,13 +112,13 @@ def ingest(
     MODEL is a hub id, a folder or a .gguf file. Of several revisions, one that fails is told and the others land; what
     the store holds is not loaded again.
     """
-    from ..ingest.job import ingest_model
-    from ..ingest.plan import plan_ingest
-    from ..ingest.progress import LineProgress, show_progress
-    from ..ingest.request import Request
-    from ..ingest.revisions import read_steps
-    from ..ingest.series import Failure, Outcome, ingest_checkpoints, ingest_series
-    from ..ingest.settings import Coactivation, Resources, Settings
+    from ..ingest.jobs.job import ingest_model
+    from ..ingest.jobs.plan import plan_ingest
+    from ..ingest.jobs.request import Request
+    from ..ingest.jobs.series import Failure, Outcome, ingest_checkpoints, ingest_series
+    from ..ingest.jobs.settings import Coactivation, Resources, Settings
+    from ..ingest.models.steps import read_steps
+    from ..progress import LineProgress, show_progress
     from ..schema.store import Store
 
     if not coactivation and (n_partners or active_share):

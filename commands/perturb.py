@@ -93,7 +93,7 @@ def perturb(
     """
     from ..analysis.perturbation.settings import PerturbationSettings
     from ..analysis.perturbation.study import plan_perturbation, study_perturbation
-    from ..ingest.progress import LineProgress, show_progress
+    from ..progress import LineProgress, show_progress
 
     names = ("run", "corpus", "revision", "random_init", "name", "device")
     arguments: dict[str, Any] = {name: options.pop(name) for name in names}

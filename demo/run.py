@@ -4,9 +4,9 @@ import os
 from dataclasses import dataclass
 
 from ..ingest.corpora.builder import CorpusReport, build_corpus
-from ..ingest.job import IngestReport, ingest_model
-from ..ingest.progress import Progress
-from ..ingest.settings import Settings
+from ..ingest.jobs.job import IngestReport, ingest_model
+from ..ingest.jobs.settings import Settings
+from ..progress import Progress
 from .corpus import package_folder, read_demo_corpus
 
 __all__ = ["DemoRun", "run_demo"]

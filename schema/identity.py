@@ -7,7 +7,11 @@ from pathlib import Path
 
 from ..errors import StoreError
 
-__all__ = ["file_sha256", "identifier"]
+__all__ = ["IDENTITY_VERSION", "file_sha256", "identifier"]
+
+IDENTITY_VERSION = 2
+"""Enters every id of what is measured or made, as ``schema_version``, which it was called when both were one. It stays
+when tables change: a store written before is not measured anew. tests/test_ids.py pins ids of every kind."""
 
 
 def identifier(definition: Mapping[str, object]) -> str:

@@ -129,13 +129,13 @@ def test_what_is_the_same_has_the_same_id_for_ever(ask, query, ids):
 
 
 def test_so_have_the_jobs_beside_a_run(ask):
-    from neuronlake.ingest.settings import Coactivation
+    from neuronlake.ingest.jobs.settings import Coactivation
 
     assert Coactivation(32, None).job_name("1a63c9d0e1d3ca17") == "coactivation-db36d35f78945e6c"
 
 
 def test_so_have_the_requests_that_a_store_knows_again(monkeypatch):
-    from neuronlake.ingest import request
+    from neuronlake.ingest.jobs import request
 
     monkeypatch.setattr("importlib.metadata.version", lambda _: "5.23.0")
     asked = request.Request("tiny/model", "c", "step10")

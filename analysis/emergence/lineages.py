@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from ...errors import AnalysisError, IngestError, UnknownNameError
-from ...ingest.progress import Progress
+from ...progress import Progress
 from ...queries.database import Database
-from ..partition_settings import PartitionSettings
-from ..partition_sources import Source, stored_source, weight_source
-from ..partitions import store_partition
-from ..stored_partition import StoredPartition, read_stored_partition
+from ..partitions.job import store_partition
+from ..partitions.settings import PartitionSettings
+from ..partitions.sources import Source, stored_source, weight_source
+from ..partitions.stored import StoredPartition, read_stored_partition
 from .matched import matched_source
 from .series import Checkpoint, Series
 from .settings import EmergenceSettings
 
 if TYPE_CHECKING:
-    from ...ingest.models import Model
+    from ...ingest.models.checkpoint import Model
 
 __all__ = ["Lineage", "Role", "make_lineages", "n_partitions"]
 
@@ -182,7 +182,7 @@ class _Maker:
 def _load(model: str, series: Series, checkpoint: Checkpoint) -> "Model":
     """Load one checkpoint as it was measured."""
     # Only now the libraries of models, which take seconds to load.
-    from ...ingest.models import load
+    from ...ingest.models.checkpoint import load
 
     where = f"checkpoint {checkpoint.revision} (step {checkpoint.step:,}) of {series.model}"
     try:

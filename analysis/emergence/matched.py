@@ -1,9 +1,9 @@
 """Groups of neurons as like each other as an expert's are, but dealt at random: the control of experts."""
 
 from ...queries.database import Database
-from ..partition_rows import Division, LayerNeurons, Origin
-from ..partition_sources import MATCHED_BINS, Source, deal_anew
-from ..stored_partition import StoredPartition, by_layer
+from ..partitions.rows import Division, LayerNeurons, Origin
+from ..partitions.sources import MATCHED_BINS, Source, deal_anew
+from ..partitions.stored import StoredPartition, by_layer
 from .series import Series
 
 __all__ = ["matched_source"]

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from ...ingest.series import missing_steps
+from ...ingest.models.steps import missing_steps
 from ...queries.database import Database
 from .series import Series
 from .settings import EmergenceSettings

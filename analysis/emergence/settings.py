@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from ...errors import AnalysisError, UnknownNameError
 from ...schema.vocabulary import EmergenceMethod, WeightKind
-from ..partition_settings import PartitionSettings
+from ..partitions.settings import PartitionSettings
 
 __all__ = ["EmergenceSettings"]
 

@@ -6,13 +6,12 @@ import os
 from dataclasses import dataclass
 from typing import cast, get_args
 
-from ...ingest.names import stored_name
-from ...ingest.progress import Progress, SilentProgress
+from ...ingest.models.source import stored_name
+from ...progress import Progress, SilentProgress
 from ...queries.database import Database
 from ...schema.commits import neuronlake_version
-from ...schema.identity import identifier
+from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.store import Store
-from ...schema.tables import SCHEMA_VERSION
 from .lineages import Lineage, Role, make_lineages, n_partitions
 from .notices import notices
 from .series import find_series
@@ -125,7 +124,7 @@ def study_emergence(
         # The runs tell weights and scores by their ids, and so what the partitions are; nothing need be loaded.
         emergence_id = identifier(
             {
-                "schema_version": SCHEMA_VERSION,
+                "schema_version": IDENTITY_VERSION,
                 "study": "emergence",
                 "roles": get_args(Role),
                 "runs": [each.run_id for each in series.checkpoints],
@@ -136,7 +135,7 @@ def study_emergence(
         is_new = database.store.commit(emergence_id) is None
         if is_new:
             with database.store.job(emergence_id, kind="emergence", resume=False) as job:
-                from .study_rows import write_study
+                from .rows import write_study
 
                 progress.phase("partitioning checkpoints", total=n_all, unit="partitions")
                 lineages, n_new = make_lineages(database, model, series, settings, progress)

@@ -13,12 +13,12 @@ import torch
 from transformers import PreTrainedModel
 
 from ...errors import AnalysisError, UnknownNameError
-from ...ingest.feed_forwards import FeedForward, Layer, Place
-from ...ingest.intervention import intervene
-from ...ingest.layers import find_layers
-from ...ingest.models import body_parts
-from ...ingest.routers import exclude_experts
-from ...ingest.sites import Seen
+from ...ingest.models.checkpoint import body_parts
+from ...ingest.neurons.feed_forwards import FeedForward, Layer, Place
+from ...ingest.neurons.intervention import intervene
+from ...ingest.neurons.layers import find_layers
+from ...ingest.neurons.routers import exclude_experts
+from ...ingest.neurons.sites import Seen
 from ...queries.result import Result
 from ...schema.vocabulary import PerturbationKind
 from ..neuron_rows import KEYS, check_columns, key_column, numbers

@@ -5,12 +5,12 @@ import time
 import numpy as np
 
 from ...errors import AnalysisError
-from ...ingest.memory import explaining_lack_of_memory
-from ...ingest.progress import Progress
+from ...ingest.models.memory import explaining_lack_of_memory
+from ...progress import Progress
 from ...schema.job import Job
 from .intervention import perturb
 from .preparation import Study
-from .study_rows import Reading
+from .rows import Reading
 from .values import CellValues, earlier_values
 
 __all__ = ["read_cells"]

@@ -12,24 +12,23 @@ import pyarrow as pa
 import torch
 
 from ...errors import AnalysisError
-from ...ingest.models import Model, body_parts, load
-from ...ingest.progress import Progress
+from ...ingest.models.checkpoint import Model, body_parts, load
+from ...progress import Progress
 from ...queries.database import Database
-from ...schema.identity import identifier
-from ...schema.tables import SCHEMA_VERSION
+from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.vocabulary import DType
 from ..neuron_rows import KEYS
+from ..readouts.choice import ChoiceReadout
+from ..readouts.loss import LossReadout
+from ..readouts.probe import ProbeReadout
+from ..readouts.readout import Readout
+from ..readouts.texts import Subject, read_subject
 from .cells import Cell, Ranking, plan_cells, rankings
-from .choice import ChoiceReadout
 from .kinds import LEVEL_COLUMNS
-from .loss import LossReadout
 from .population import Population, read_population
-from .probe import ProbeReadout
-from .readout import Readout
 from .request import Request, wanted_functions
 from .settings import PerturbationSettings
 from .sources import Source, expert_sources, query_sources, top_sources
-from .subject import Subject, read_subject
 
 __all__ = ["Study", "prepare"]
 
@@ -97,7 +96,7 @@ class Study:
     def cell_id(self, cell: Cell | None) -> str:
         """Return the digest of all that defines a pass over the texts; None: without a perturbation."""
         definition: dict[str, object] = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": IDENTITY_VERSION,
             "weights_sha256": self.model.weights_sha256,
             "readout_sha256": self.readout.sha256(),
             "batch_tokens": self.subject.batch_tokens,
@@ -230,7 +229,7 @@ def _identifier(study: Study) -> str:
         chosen.update(b"" if each.levels is None else each.levels.tobytes())
     # As resolved: a default that is spelt out makes no other study.
     definition = dataclasses.asdict(study.settings) | {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": IDENTITY_VERSION,
         "model": study.model.name,
         "revision": study.model.revision,
         "run": study.run["run_id"],

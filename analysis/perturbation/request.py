@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from ...errors import AnalysisError, UnknownNameError
-from ...ingest.names import stored_name
-from ...ingest.progress import Progress
-from ...ingest.stored_corpus import StoredCorpus
+from ...ingest.corpora.stored import StoredCorpus
+from ...ingest.models.source import stored_name
+from ...progress import Progress
 from ...queries.database import Database
 from ..lookup import find_partition, find_run
 from .population import check_layers

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ...ingest.progress import Progress, SilentProgress
+from ...progress import Progress, SilentProgress
 from ...queries.database import Database
 from .request import find_request
 from .settings import PerturbationSettings
@@ -176,7 +176,7 @@ def study_perturbation(
         # Only now the libraries of models, which take seconds to load.
         from .passes import read_cells
         from .preparation import prepare
-        from .study_rows import write_study
+        from .rows import write_study
 
         study = prepare(database, request, progress)
         is_new = database.store.commit(study.perturbation_id) is None

@@ -17,8 +17,8 @@ from ...errors import IngestError
 from ...schema import parquet
 from ...schema.names import corpus_job
 from ...schema.store import Store
-from ..stored_corpus import StoredCorpus
 from .instance import Instance, Negatives, Source
+from .stored import StoredCorpus
 
 __all__ = ["read_shuffled"]
 

@@ -8,11 +8,11 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from neuronlake.analysis.partition_settings import PartitionSettings
-from neuronlake.analysis.partitions import partition_model
+from neuronlake.analysis.partitions.job import partition_model
+from neuronlake.analysis.partitions.settings import PartitionSettings
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Source
-from neuronlake.ingest.job import ingest_model
+from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.schema.store import Store
 from neuronlake.schema.tables import table
 

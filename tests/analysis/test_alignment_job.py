@@ -6,13 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from neuronlake.analysis.alignment import align_partition
-from neuronlake.analysis.partition_settings import PartitionSettings
-from neuronlake.analysis.partitions import partition_model
+from neuronlake.analysis.alignment.job import align_partition
+from neuronlake.analysis.partitions.job import partition_model
+from neuronlake.analysis.partitions.settings import PartitionSettings
 from neuronlake.analysis.published import import_scores
 from neuronlake.errors import AnalysisError, UnknownNameError
-from neuronlake.ingest.job import ingest_model
-from neuronlake.ingest.settings import Settings
+from neuronlake.ingest.jobs.job import ingest_model
+from neuronlake.ingest.jobs.settings import Settings
 from neuronlake.queries.database import Database
 from neuronlake.schema.store import Store
 from neuronlake.schema.tables import table

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from neuronlake.analysis.balanced_kmeans import BalancedKMeans, unit_rows
-from neuronlake.analysis.partition_rows import LayerNeurons, Origin
-from neuronlake.analysis.stored_partition import StoredPartition
+from neuronlake.analysis.partitions.kmeans import BalancedKMeans, unit_rows
+from neuronlake.analysis.partitions.rows import LayerNeurons, Origin
+from neuronlake.analysis.partitions.stored import StoredPartition
 from neuronlake.errors import AnalysisError, NeuronlakeError
 
 # Neuron 0 to 63 of each layer, in four groups by the remainder of its index.

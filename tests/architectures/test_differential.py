@@ -8,7 +8,7 @@ import zoo_configs
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from zoo_verdicts import BUILT_BUT_NOT_RECOMPUTED, verdict, verdicts
 
-from neuronlake.ingest.layers import find_layers
+from neuronlake.ingest.neurons.layers import find_layers
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,7 +9,7 @@ import zoo_configs
 from safetensors.torch import load_file, save_file
 
 from neuronlake.errors import IngestError
-from neuronlake.ingest.models import load
+from neuronlake.ingest.models.checkpoint import load
 
 # Their heads have names of every kind.
 SAMPLE = ("albert", "distilbert", "electra", "gpt2", "gte", "mixtral", "modernbert")

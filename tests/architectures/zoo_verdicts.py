@@ -14,14 +14,14 @@ import zoo_configs
 from zoo_configs import DECODER_LENGTHS, LENGTHS
 
 from neuronlake.errors import IngestError
-from neuronlake.ingest.adjustments import adjust
-from neuronlake.ingest.capture import capture
-from neuronlake.ingest.feed_forwards import Layer, Stack
-from neuronlake.ingest.layers import find_layers
-from neuronlake.ingest.models import stack_parts
-from neuronlake.ingest.pooling import Spans
-from neuronlake.ingest.sites import check_site
-from neuronlake.ingest.trials import is_causal, sees_padding
+from neuronlake.ingest.activations.capture import capture
+from neuronlake.ingest.activations.pooling import Spans
+from neuronlake.ingest.models.adjustments import adjust
+from neuronlake.ingest.models.behaviour import is_causal, sees_padding
+from neuronlake.ingest.models.checkpoint import stack_parts
+from neuronlake.ingest.neurons.feed_forwards import Layer, Stack
+from neuronlake.ingest.neurons.layers import find_layers
+from neuronlake.ingest.neurons.sites import check_site
 from neuronlake.schema.vocabulary import Router, Site
 
 Read = dict[tuple[Site, Router], tuple[list[torch.Tensor], list[torch.Tensor]]]

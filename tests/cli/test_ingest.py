@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from neuronlake.ingest import measurement
-from neuronlake.ingest import run as run_module
+from neuronlake.ingest.jobs import measurement
+from neuronlake.ingest.jobs import run as run_module
 
 
 def shown(value):

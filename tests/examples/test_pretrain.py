@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from neuronlake.ingest.layers import find_layers
-from neuronlake.ingest.models import load
+from neuronlake.ingest.models.checkpoint import load
+from neuronlake.ingest.neurons.layers import find_layers
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "pretrain.py"
 SMALL = ("--steps", "8", "--checkpoints", "4", "--width", "32", "--neurons", "16", "--layers", "2", "--experts", "2")

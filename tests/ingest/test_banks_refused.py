@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, grouped_mm_experts_forward
 
 from neuronlake.errors import IngestError
-from neuronlake.ingest.capture import capture
-from neuronlake.ingest.feed_forwards import Layer
-from neuronlake.ingest.layers import find_layers
-from neuronlake.ingest.pooling import Spans
+from neuronlake.ingest.activations.capture import capture
+from neuronlake.ingest.activations.pooling import Spans
+from neuronlake.ingest.neurons.feed_forwards import Layer
+from neuronlake.ingest.neurons.layers import find_layers
 
 CONSTANTS = {"vocab_size": 50, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 MIXTRAL = transformers.MixtralConfig(

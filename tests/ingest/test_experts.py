@@ -12,8 +12,8 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from neuronlake.ingest.corpora.instance import Instance
-from neuronlake.ingest.job import ingest_model
-from neuronlake.ingest.settings import Resources, Settings
+from neuronlake.ingest.jobs.job import ingest_model
+from neuronlake.ingest.jobs.settings import Resources, Settings
 
 N_EXPERTS, WIDTH = 4, 64
 

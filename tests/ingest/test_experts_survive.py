@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from neuronlake.ingest import measurement
 from neuronlake.ingest.corpora.instance import Instance
-from neuronlake.ingest.job import ingest_model
-from neuronlake.ingest.settings import Resources
+from neuronlake.ingest.jobs import measurement
+from neuronlake.ingest.jobs.job import ingest_model
+from neuronlake.ingest.jobs.settings import Resources
 from neuronlake.schema.store import Store
 
 UNCHOSEN = 3

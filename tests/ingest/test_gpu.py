@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from neuronlake.ingest.corpora.instance import Instance
-from neuronlake.ingest.job import ingest_model
-from neuronlake.ingest.settings import Resources
+from neuronlake.ingest.jobs.job import ingest_model
+from neuronlake.ingest.jobs.settings import Resources
 
 pytestmark = [
     pytest.mark.gpu,

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from neuronlake.errors import IngestError
-from neuronlake.ingest.job import ingest_model
-from neuronlake.ingest.models import load
+from neuronlake.ingest.jobs.job import ingest_model
+from neuronlake.ingest.models.checkpoint import load
 
 pytest.importorskip("bitsandbytes", reason="the package bitsandbytes is not installed")
 

@@ -16,8 +16,8 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from neuronlake.ingest.corpora.instance import Instance
-from neuronlake.ingest.job import ingest_model
-from neuronlake.ingest.settings import Resources, Settings
+from neuronlake.ingest.jobs.job import ingest_model
+from neuronlake.ingest.jobs.settings import Resources, Settings
 
 KINDS = ["bert", "roberta", "llama", "gpt2", "t5", "t5-gated"]
 ROUNDING = 2e-5  # of a neuron's largest absolute activation

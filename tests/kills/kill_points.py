@@ -162,11 +162,11 @@ def main() -> None:
     import torch
     import transformers  # noqa: F401
 
-    import neuronlake.analysis.alignment
+    import neuronlake.analysis.alignment.job
     import neuronlake.analysis.emergence.study
     import neuronlake.analysis.perturbation.study
     import neuronlake.analysis.published
-    import neuronlake.ingest.series  # noqa: F401
+    import neuronlake.ingest.jobs.series  # noqa: F401
 
     torch.set_num_threads(1)
     jobs = json.loads(Path(sys.argv[1]).read_text())

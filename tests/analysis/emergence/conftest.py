@@ -9,7 +9,7 @@ import pytest
 
 from neuronlake.analysis.emergence.settings import EmergenceSettings
 from neuronlake.analysis.emergence.study import study_emergence
-from neuronlake.ingest.job import ingest_model
+from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.schema.store import Store
 
 STEPS = (0, 1, 2, 4, 8)

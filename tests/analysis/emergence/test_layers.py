@@ -6,7 +6,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from neuronlake.errors import AnalysisError
-from neuronlake.ingest.job import ingest_model
+from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.queries.database import Database
 from neuronlake.schema.store import Store
 

@@ -7,8 +7,8 @@ from safetensors.torch import load_file, save_file
 
 from neuronlake.analysis.emergence.settings import EmergenceSettings
 from neuronlake.errors import AnalysisError, NeuronlakeError, UnknownNameError
-from neuronlake.ingest.job import ingest_model
-from neuronlake.ingest.settings import Coactivation
+from neuronlake.ingest.jobs.job import ingest_model
+from neuronlake.ingest.jobs.settings import Coactivation
 from neuronlake.queries.database import Database
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from neuronlake.analysis.emergence.series import find_series
 from neuronlake.errors import AnalysisError, UnknownNameError
-from neuronlake.ingest.job import ingest_model
-from neuronlake.ingest.settings import Settings
+from neuronlake.ingest.jobs.job import ingest_model
+from neuronlake.ingest.jobs.settings import Settings
 from neuronlake.queries.database import Database
 
 

@@ -7,8 +7,8 @@ from unittest.mock import ANY
 import numpy as np
 import pytest
 
+from neuronlake.analysis.emergence import rows as study_rows
 from neuronlake.analysis.emergence import study as study_module
-from neuronlake.analysis.emergence import study_rows
 from neuronlake.errors import StoreError
 from neuronlake.queries.database import Database
 

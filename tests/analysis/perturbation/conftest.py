@@ -10,16 +10,16 @@ import pytest
 import torch
 import transformers
 
-from neuronlake.analysis.partition_settings import PartitionSettings
-from neuronlake.analysis.partitions import partition_model
+from neuronlake.analysis.partitions.job import partition_model
+from neuronlake.analysis.partitions.settings import PartitionSettings
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
 from neuronlake.analysis.perturbation.study import PerturbationReport, study_perturbation
-from neuronlake.analysis.perturbation.subject import Subject, read_subject
+from neuronlake.analysis.readouts.texts import Subject, read_subject
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Source
-from neuronlake.ingest.job import ingest_model
-from neuronlake.ingest.models import load
-from neuronlake.ingest.stored_corpus import StoredCorpus
+from neuronlake.ingest.corpora.stored import StoredCorpus
+from neuronlake.ingest.jobs.job import ingest_model
+from neuronlake.ingest.models.checkpoint import load
 from neuronlake.schema.store import Store
 
 HEADS = {

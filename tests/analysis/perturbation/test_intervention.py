@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from neuronlake.analysis.perturbation.intervention import perturb
 from neuronlake.errors import AnalysisError, IngestError, UnknownNameError
-from neuronlake.ingest.intervention import intervene
-from neuronlake.ingest.layers import find_layers
+from neuronlake.ingest.neurons.intervention import intervene
+from neuronlake.ingest.neurons.layers import find_layers
 from neuronlake.queries.database import Database
 
 CONSTANTS = {"vocab_size": 50, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}

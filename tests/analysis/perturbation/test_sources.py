@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from neuronlake.analysis.partition_settings import PartitionSettings
-from neuronlake.analysis.partitions import partition_model
+from neuronlake.analysis.partitions.job import partition_model
+from neuronlake.analysis.partitions.settings import PartitionSettings
 from neuronlake.analysis.perturbation import sources
 from neuronlake.analysis.perturbation.population import read_population
 from neuronlake.analysis.perturbation.sources import expert_sources, query_sources, top_sources

@@ -6,12 +6,12 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from neuronlake.analysis.partition_settings import PartitionSettings
-from neuronlake.analysis.partitions import partition_model
+from neuronlake.analysis.partitions.job import partition_model
+from neuronlake.analysis.partitions.settings import PartitionSettings
 from neuronlake.analysis.perturbation import sources
-from neuronlake.analysis.perturbation.probe import ProbeReadout
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
 from neuronlake.analysis.perturbation.study import plan_perturbation
+from neuronlake.analysis.readouts.probe import ProbeReadout
 from neuronlake.schema.conformance import arrow_schema, check
 from neuronlake.schema.perturbation_tables import PERTURBATION_TABLES
 

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 import neuronlake
 from neuronlake.analysis.perturbation import passes
-from neuronlake.analysis.perturbation.probe import INVERSE_REGULARISATION
+from neuronlake.analysis.readouts.probe import INVERSE_REGULARISATION
 from neuronlake.queries.database import Database
 
 FUNCTIONS = [("task", "animal"), ("task", "water"), ("word", "animal")]

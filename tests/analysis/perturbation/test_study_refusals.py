@@ -4,17 +4,17 @@ import pytest
 import torch
 import transformers
 
-from neuronlake.analysis.partition_settings import PartitionSettings
-from neuronlake.analysis.partitions import partition_model
+from neuronlake.analysis.partitions.job import partition_model
+from neuronlake.analysis.partitions.settings import PartitionSettings
 from neuronlake.analysis.perturbation import sources
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
 from neuronlake.analysis.perturbation.study import study_perturbation
 from neuronlake.errors import AnalysisError, QueryError, UnknownNameError
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Source
-from neuronlake.ingest.job import ingest_model
-from neuronlake.ingest.progress import SilentProgress
-from neuronlake.ingest.settings import Settings
+from neuronlake.ingest.jobs.job import ingest_model
+from neuronlake.ingest.jobs.settings import Settings
+from neuronlake.progress import SilentProgress
 from neuronlake.queries.database import Database
 
 QUICK = {"doses": (0.1,), "n_bootstrap": 50, "n_permutations": 49, "n_seeds": 2}

@@ -1,0 +1,1 @@
+"""Neurons into experts: settings, features, kmeans, graph, chance, sources, rows, stored, job."""

@@ -1,0 +1,129 @@
+"""What defines a partition, beside the model."""
+
+from dataclasses import dataclass, fields
+from typing import get_args
+
+from ...errors import AnalysisError, UnknownNameError
+from ...schema.vocabulary import Half, Method, WeightKind
+
+__all__ = ["PartitionSettings"]
+
+_CHOICES = {"method": get_args(Method), "features": get_args(WeightKind), "half": get_args(Half)}
+# What each way to partition takes, beside layers.
+_TAKES: dict[str, tuple[str, ...]] = {
+    "kmeans": ("n_experts", "features", "query", "warm_start", "n_starts", "normalize", "seed"),
+    "kmeans of a query": ("n_experts", "query", "run", "warm_start", "n_starts", "normalize", "seed"),
+    "coactivation": ("n_experts", "run", "activity", "n_starts", "seed"),
+    "function": ("n_experts", "run", "half", "warm_start", "n_starts", "normalize", "seed"),
+    "random": ("n_experts", "run", "matched", "seed"),
+    "matched random": ("run", "matched", "seed"),
+    "native": ("run",),
+}
+
+_N_STARTS = 4
+_STORED_ELSEWHERE = ("n_experts", "query", "run", "seed", "half", "matched", "warm_start")
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionSettings:
+    """What defines a partition, beside the model.
+
+    Parameters
+    ----------
+    method
+        How neurons are grouped.
+    n_experts
+        Experts in each layer; None where they are given, of native experts and of a matched partition.
+    layers
+        Layers to partition; None for all.
+    features
+        Of kmeans, which weights of a neuron are its vector.
+    query
+        Of kmeans, SQL to cluster the rows of in place of weights: columns stack, layer, neuron, and features, which
+        are all other columns, numbers or lists of numbers.
+    run
+        Beginning of the id of the run whose scores or activations are used; None for the model's only one.
+    half
+        Of function, the instances that scores are of.
+    matched
+        Of random, beginning of the id of a partition: its experts are dealt anew within strata of like input norm and
+        firing rate.
+    activity
+        Of coactivation, when a neuron counts as active, as stored; None for the only one there is.
+    seed
+        Seed. Each layer draws with its own, derived from it, so that a layer's experts do not depend on the others.
+    warm_start
+        Of kmeans and function, beginning of the id of a partition of the same neurons of this model, at any revision:
+        experts start as the means of its experts, so that expert i goes on where its expert i was.
+    n_starts
+        Starts of kmeans, function and coactivation, of which the best is kept; a warm start is one.
+    normalize
+        Of kmeans and function, whether vectors are scaled to unit length.
+    """
+
+    method: Method
+    n_experts: int | None = None
+    layers: tuple[int, ...] | None = None
+    features: WeightKind = "input"
+    query: str | None = None
+    run: str | None = None
+    half: Half = "all"
+    matched: str | None = None
+    activity: str | None = None
+    seed: int = 0
+    warm_start: str | None = None
+    n_starts: int = _N_STARTS
+    normalize: bool = True
+
+    def __post_init__(self) -> None:
+        """Check values, and refuse what the method has no use for; order and repetition of layers mean nothing."""
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise UnknownNameError(name, getattr(self, name), choices)
+        takes = _TAKES[self._way]
+        if self.warm_start is not None and self.n_starts != _N_STARTS:
+            raise AnalysisError("n_starts means nothing to a warm start, which is one")
+        for field in fields(self):
+            if field.name in ("method", "layers", *takes) or getattr(self, field.name) == field.default:
+                continue
+            others = [way for way, names in _TAKES.items() if field.name in names]
+            raise AnalysisError(f"`{field.name}` means nothing to method {self._way}; it is for {', '.join(others)}")
+        if self.n_experts is None and "n_experts" in takes:
+            raise AnalysisError(f"method {self._way} needs n_experts: how many experts a layer has")
+        for name, least in (("n_experts", 1), ("n_starts", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise AnalysisError(f"{name} is {value}; it must be at least {least}")
+        if self.layers is not None:
+            object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
+
+    @property
+    def reads_weights(self) -> bool:
+        """Whether the model's weights are clustered, so that it is loaded; all else comes from the store."""
+        return self._way == "kmeans"
+
+    @property
+    def stored_method(self) -> str:
+        """The method as stored: experts dealt anew among like neurons are no baseline of plain chance."""
+        return "matched" if self._way == "matched random" else self.method
+
+    @property
+    def stored_seed(self) -> int | None:
+        """The seed, None where nothing is drawn."""
+        return self.seed if "seed" in _TAKES[self._way] else None
+
+    @property
+    def stored_half(self) -> str | None:
+        """The instances whose scores are clustered, None where no scores are."""
+        return self.half if self.method == "function" else None
+
+    def parameters(self) -> dict[str, object]:
+        """Return what the method takes, beside what a partition has columns for, as JSON values."""
+        names = [name for name in _TAKES[self._way] if name not in _STORED_ELSEWHERE]
+        return {name: getattr(self, name) for name in names if name != "n_starts" or self.warm_start is None}
+
+    @property
+    def _way(self) -> str:
+        if self.method == "kmeans" and self.query is not None:
+            return "kmeans of a query"
+        return "matched random" if self.method == "random" and self.matched is not None else self.method

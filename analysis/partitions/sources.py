@@ -1,0 +1,348 @@
+"""Where the neurons of a partition come from, and how those of one layer are divided."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import AnalysisError, UnknownNameError
+from ...queries.database import Database
+from ...queries.quoting import literal
+from ..dealing import permute_within, strata
+from ..lookup import find_partition, find_run
+from .chance import RandomPartition
+from .features import features_sha256, read_features
+from .rows import Division, LayerNeurons, Origin
+from .settings import PartitionSettings
+from .stored import StoredPartition, by_layer
+
+if TYPE_CHECKING:
+    from ...ingest.models.checkpoint import Model
+
+__all__ = ["MATCHED_BINS", "Source", "deal_anew", "stored_source", "weight_source"]
+
+_Key = tuple[str, int]  # stack and layer
+
+MATCHED_BINS = 5
+"""Quantile bins of norm and of firing rate, crossed, that a matched partition is dealt within."""
+
+_SCORES = {
+    "all": "ranking",
+    "a": "ranking_half_a",
+    "b": "ranking_half_b",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Neurons to be divided, layer by layer.
+
+    Parameters
+    ----------
+    origin
+        What they are of.
+    layers
+        Those that are divided.
+    divide
+        Divides a layer's, given the seed of the layer.
+    objective_name
+        What the method makes small, None if nothing.
+    source_query
+        The SQL whose rows are clustered, None if none.
+    n_experts
+        Experts in each layer, None where these are given.
+    n_left_out
+        Neurons of the chosen layers that are in no expert.
+    provenance
+        What else the result depends on, as JSON values.
+    """
+
+    origin: Origin
+    layers: tuple[LayerNeurons, ...]
+    divide: Callable[[LayerNeurons, int], Division]
+    objective_name: str | None = None
+    source_query: str | None = None
+    n_experts: int | None = None
+    n_left_out: int = 0
+    provenance: Mapping[str, object] = field(default_factory=dict)
+
+
+def weight_source(loaded: "Model", settings: PartitionSettings, *, warm_start: StoredPartition | None = None) -> Source:
+    """Return the neurons of a model, of all its stacks, to be clustered by their weights.
+
+    Raises
+    ------
+    IngestError
+        If it has no such weights.
+    AnalysisError
+        If it has no such layer, or not the neurons of the warm start.
+    """
+    from ...ingest.neurons.layers import find_layers
+    from ...ingest.neurons.weights import weight_vectors
+
+    found = {
+        (str(layer.stack), layer.layer): layer
+        for part in loaded.parts
+        for layer in find_layers(loaded.module, part.config, stack=part.stack, name=loaded.name, root=part.path)
+    }
+    chosen = _chosen({key: layer.n_neurons for key, layer in found.items()}, settings)
+
+    def vectors(each: LayerNeurons) -> NDArray[np.floating]:
+        return weight_vectors(loaded.module, found[each.stack, each.layer], settings.features)
+
+    origin = Origin(loaded.name, loaded.revision, loaded.step)
+    return _clustered(origin, chosen, vectors, settings, warm_start, {"weights_sha256": loaded.weights_sha256})
+
+
+def stored_source(
+    database: Database,
+    model: str,
+    settings: PartitionSettings,
+    *,
+    revision: str | None,
+    warm_start: StoredPartition | None = None,
+) -> Source:
+    """Return the neurons of a run in the store, to be divided by what the store holds of them.
+
+    Raises
+    ------
+    UnknownNameError
+        If the store has no such model, revision, run or activity, or several where one was meant.
+    AnalysisError
+        If the run does not hold what the method needs, has no such layer, or not the neurons of the warm start.
+    QueryError
+        If the query of the settings is wrong.
+    """
+    # Of chance and of native experts all runs of a checkpoint say the same.
+    is_any = settings.method == "native" or (settings.method == "random" and settings.matched is None)
+    run = find_run(database, settings.run, model, revision=revision, is_any=is_any)
+    query = "select stack, layer, n_neurons from layers where run_id = ? order by stack, layer"
+    rows = database.sql(query, [run["run_id"]]).arrow().to_pylist()
+    stored = _StoredRun(database, run, {(row["stack"], row["layer"]): row["n_neurons"] for row in rows}, settings)
+    match settings.method:
+        case "coactivation":
+            return stored.coactivation()
+        case "random":
+            return stored.random() if settings.matched is None else stored.matched(settings.matched)
+        case "native":
+            return stored.native()
+        case "function":
+            return stored.rows_of(stored.score_query(), warm_start)
+        case "kmeans":
+            return stored.rows_of(settings.query or "", warm_start)
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredRun:
+    """A run in the store, and what is asked of it."""
+
+    database: Database
+    run: Mapping[str, object]
+    n_neurons: Mapping[_Key, int]
+    settings: PartitionSettings
+
+    @property
+    def origin(self) -> Origin:
+        run = self.run
+        return Origin(str(run["model"]), str(run["revision"]), cast("int | None", run["step"]), str(run["run_id"]))
+
+    def score_query(self) -> str:
+        """Return SQL that yields the scores of each neuron for all functions."""
+        # NULL stands where the half lacks a class of the function, so in all neurons alike.
+        score = _SCORES[self.settings.half]
+        return (
+            f"select stack, layer, neuron, list({score} order by family, function) filter ({score} is not null) as "
+            f"scores from neuron_scores where run_id = {literal(self.run['run_id'])} group by all"
+        )
+
+    def rows_of(self, query: str, warm_start: StoredPartition | None) -> Source:
+        """Return neurons to be clustered by the rows of a query."""
+        vectors = read_features(self.database, query, self.n_neurons)
+        chosen = _chosen({key: len(each) for key, each in vectors.items()}, self.settings)
+        provenance = {"features_sha256": features_sha256({key: vectors[key] for key in chosen})}
+        source = _clustered(
+            self.origin, chosen, lambda each: vectors[each.stack, each.layer], self.settings, warm_start, provenance
+        )
+        return replace(source, source_query=query)
+
+    def coactivation(self) -> Source:
+        """Return neurons to be divided by the Jaccard index of each with its closest partners."""
+        run_id, model, corpus = (self.run[name] for name in ("run_id", "model", "corpus"))
+        query = "select activity, stack, layer, count(*) as n_pairs from coactivations where run_id = ? group by all"
+        counts = self.database.sql(query, [run_id]).arrow().to_pylist()
+        activities = sorted({row["activity"] for row in counts})
+        if not activities:
+            raise AnalysisError(
+                f"run {run_id} has no coactivations in {self.database.store.path}: 'neuronlake ingest {model} "
+                f"--corpus {corpus} --coactivation' makes them"
+            )
+        if self.settings.activity is None and len(activities) > 1:
+            raise AnalysisError(f"run {run_id} has coactivations of several activities: {', '.join(activities)}")
+        activity = self.settings.activity or activities[0]
+        if activity not in activities:
+            raise UnknownNameError("activity", activity, activities, where=f"the coactivations of run {run_id}")
+        n_pairs = {(row["stack"], row["layer"]): row["n_pairs"] for row in counts if row["activity"] == activity}
+        chosen = _chosen({key: n for key, n in self.n_neurons.items() if key in n_pairs}, self.settings)
+        return Source(
+            self.origin,
+            _whole(chosen),
+            lambda each, seed: self._partition_graph(each, activity, seed),
+            objective_name="cut",
+            n_experts=self.settings.n_experts,
+            n_left_out=self._n_left_out(_whole(chosen)),
+            # A run has one set of coactivations for each activity, with more or fewer partners.
+            provenance={"activity": activity, "n_pairs": [n_pairs[key] for key in chosen]},
+        )
+
+    def _partition_graph(self, each: LayerNeurons, activity: str, seed: int) -> Division:
+        from scipy import sparse
+
+        from .graph import GraphPartition, cut
+
+        rows = self.database.sql(
+            "select neuron, partner, n_both / (n_active + n_active_partner - n_both) as weight from coactivations "
+            "where run_id = ? and activity = ? and stack = ? and layer = ?",
+            [self.run["run_id"], activity, each.stack, each.layer],
+        ).arrow()
+        neuron, partner, weight = (rows.column(name).to_numpy() for name in ("neuron", "partner", "weight"))
+        size = len(each.neurons)
+        one_way = sparse.csr_array((weight, (neuron, partner)), shape=(size, size))
+        graph = one_way.maximum(one_way.T)  # either may be among the other's closest
+        n_experts, n_starts = self.settings.n_experts or 1, self.settings.n_starts
+        fitted = GraphPartition(n_experts, n_init=n_starts, random_state=seed).fit(graph)
+        return Division(fitted.labels_, fitted.cut_, cut(graph, _random_labels(size, n_experts, seed)))
+
+    def random(self) -> Source:
+        """Return neurons to be divided at random."""
+        n_experts = self.settings.n_experts or 1
+        return Source(
+            replace(self.origin, run_id=None),
+            _whole(_chosen(self.n_neurons, self.settings)),
+            lambda each, seed: Division(_random_labels(len(each.neurons), n_experts, seed)),
+            n_experts=n_experts,
+        )
+
+    def matched(self, prefix: str) -> Source:
+        """Return the neurons of a partition, whose experts are to be dealt anew within strata of like neurons."""
+        partition = find_partition(self.database, prefix)
+        partition_id, origin = str(partition["partition_id"]), self.origin
+        if (partition["model"], partition["revision"]) != (origin.model, origin.revision):
+            raise AnalysisError(
+                f"partition {partition_id} is of {partition['model']} {partition['revision']}, run {origin.run_id} of "
+                f"{origin.model} {origin.revision}"
+            )
+        rows = self.database.sql(
+            "select stack, layer, neuron, expert, input_norm, firing_rate from experts "
+            "left join (select * from neurons where run_id = ?) using (stack, layer, neuron) where partition_id = ?",
+            [origin.run_id, partition_id],
+        ).arrow()
+        n_unknown = rows.column("input_norm").null_count
+        if n_unknown:
+            raise AnalysisError(
+                f"run {origin.run_id} holds no norm and firing rate of {n_unknown:,} of the {rows.num_rows:,} neurons "
+                f"of partition {partition_id}"
+            )
+        members = by_layer(rows)
+        chosen = _chosen({key: len(each["neuron"]) for key, each in members.items()}, self.settings)
+
+        def divide(each: LayerNeurons, seed: int) -> Division:
+            columns = members[each.stack, each.layer]
+            return deal_anew(columns["expert"], columns["input_norm"], columns["firing_rate"], seed)
+
+        layers = tuple(LayerNeurons(*key, members[key]["neuron"]) for key in chosen)
+        return Source(
+            origin,
+            layers,
+            divide,
+            n_left_out=self._n_left_out(layers),
+            provenance={"matched": partition_id, "n_bins": MATCHED_BINS},
+        )
+
+    def native(self) -> Source:
+        """Return neurons in the experts that the model itself has; those that every token passes are left out."""
+        query = "select stack, layer, neuron, native_expert from neurons where run_id = ? and native_expert is not null"
+        members = by_layer(self.database.sql(query, [self.run["run_id"]]).arrow())
+        chosen = [key for key in _chosen(self.n_neurons, self.settings) if key in members]
+        if not chosen:
+            origin = self.origin
+            raise AnalysisError(
+                f"run {origin.run_id}: no chosen layer of {origin.model} {origin.revision} has native experts"
+            )
+        layers = tuple(LayerNeurons(*key, members[key]["neuron"]) for key in chosen)
+        return Source(
+            replace(self.origin, run_id=None),
+            layers,
+            lambda each, _: Division(members[each.stack, each.layer]["native_expert"]),
+            n_left_out=self._n_left_out(layers),
+            provenance={"n_native_experts": [len(np.unique(members[key]["native_expert"])) for key in chosen]},
+        )
+
+    def _n_left_out(self, layers: tuple[LayerNeurons, ...]) -> int:
+        asked = self.settings.layers
+        n_asked = sum(n for (_, layer), n in self.n_neurons.items() if asked is None or layer in asked)
+        return n_asked - sum(len(each.neurons) for each in layers)
+
+
+def deal_anew(
+    experts: NDArray[np.integer], norm: NDArray[np.floating], firing_rate: NDArray[np.floating], seed: int
+) -> Division:
+    """Deal the experts of a layer anew among neurons of like input norm and firing rate.
+
+    Parameters
+    ----------
+    experts, norm, firing_rate
+        Of each neuron. [neurons]
+    seed
+        Seed of the permutation.
+    """
+    codes = strata(norm, firing_rate, n_bins=MATCHED_BINS)
+    return Division(permute_within(experts, codes, np.random.default_rng(seed)))
+
+
+def _chosen(n_neurons: Mapping[_Key, int], settings: PartitionSettings) -> dict[_Key, int]:
+    """Return the layers to partition, with their sizes."""
+    if settings.layers is None:
+        return dict(n_neurons)
+    known = sorted({layer for _, layer in n_neurons})
+    unknown = [layer for layer in settings.layers if layer not in known]
+    if unknown or not settings.layers:
+        raise AnalysisError(f"no layer {unknown} to partition; there are {', '.join(map(str, known))}")
+    return {key: n for key, n in n_neurons.items() if key[1] in settings.layers}
+
+
+def _whole(n_neurons: Mapping[_Key, int]) -> tuple[LayerNeurons, ...]:
+    return tuple(LayerNeurons(*key, np.arange(n, dtype=np.int32)) for key, n in n_neurons.items())
+
+
+def _clustered(
+    origin: Origin,
+    chosen: Mapping[_Key, int],
+    vectors: Callable[[LayerNeurons], NDArray[np.floating]],
+    settings: PartitionSettings,
+    warm_start: StoredPartition | None,
+    provenance: Mapping[str, object],
+) -> Source:
+    """Return neurons to be clustered by vectors of a layer's neurons. [members, features]."""
+    from .kmeans import BalancedKMeans, inertia, unit_rows
+
+    layers, n_experts = _whole(chosen), settings.n_experts or 1
+    if warm_start is not None:
+        warm_start.check_start(origin, layers, n_experts)
+        provenance = {**provenance, "warm_start": warm_start.partition_id}
+
+    def divide(each: LayerNeurons, seed: int) -> Division:
+        rows = vectors(each)
+        rows = unit_rows(rows) if settings.normalize else rows
+        init = "k-means++" if warm_start is None else warm_start.centres(each, rows)
+        estimator = BalancedKMeans(n_experts, normalize=False, init=init, n_init=settings.n_starts, random_state=seed)
+        fitted = estimator.fit(rows)
+        return Division(fitted.labels_, fitted.inertia_, inertia(rows, _random_labels(len(rows), n_experts, seed)))
+
+    return Source(origin, layers, divide, objective_name="inertia", n_experts=settings.n_experts, provenance=provenance)
+
+
+def _random_labels(n_neurons: int, n_experts: int, seed: int) -> NDArray[np.int32]:
+    labels: NDArray[np.int32] = RandomPartition(n_experts, random_state=seed).fit(range(n_neurons)).labels_
+    return labels

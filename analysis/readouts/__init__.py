@@ -1,0 +1,1 @@
+"""What a model still tells of each function: texts, predictions, readout, probe, loss, choice."""

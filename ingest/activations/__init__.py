@@ -1,0 +1,1 @@
+"""Texts in, pooled activations out: tokens, targets, batches, pooling, capture, drain, buffer."""

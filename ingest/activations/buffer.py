@@ -1,0 +1,165 @@
+"""Pooled activations of all instances on disk, filled by instances, read back neuron by neuron, kept for the next try.
+
+Scoring wants each neuron's activations over all instances side by side; a forward pass yields each instance's
+neurons. The spool turns one into the other in sections of instances, each kept in one file as [neurons, instances of
+the section] behind its size and checksum. A section holds a hundredth of the instances at most, so that a process that
+is killed loses no more than that; what a power cut tore or lost fails its checksum, and is run again.
+"""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...errors import IngestError, StoreError
+from ...schema.vocabulary import Storage
+
+__all__ = ["Spool"]
+
+# Instances of a section, and the checksum of its values.
+_HEADER = struct.Struct("<QQ")
+_SECTIONS = 100
+
+
+class Spool:
+    """A [neurons, instances] matrix that is filled by instances and read by neurons.
+
+    Parameters
+    ----------
+    path
+        Its file; whole sections that an earlier attempt left there are kept, and what follows them is cut off.
+    n_neurons
+        Rows, over all layers.
+    n_instances
+        Columns that it will have.
+    storage
+        Type to keep activations in; float16 halves the space and is refused for values beyond its range.
+    memory_bytes
+        Most memory to hold a section in.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path, n_neurons: int, n_instances: int, *, storage: Storage, memory_bytes: int) -> None:
+        self.n_neurons = n_neurons
+        self._path = path
+        self._dtype = np.dtype(storage)
+        capacity = max(1, min(-(-n_instances // _SECTIONS), memory_bytes // (n_neurons * self._dtype.itemsize)))
+        self._section = torch.empty((n_neurons, capacity), dtype=getattr(torch, storage))
+        self._n_filled = 0
+        # Where the values of each section begin, and its instances.
+        self._written: list[tuple[int, int]] = []
+        try:
+            with path.open("a+b") as file:
+                self._end = self._read_kept(file, n_instances)
+                file.truncate(self._end)
+        except OSError as error:
+            raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+
+    @property
+    def n_instances(self) -> int:
+        """Instances held so far."""
+        return sum(n for _, n in self._written) + self._n_filled
+
+    def append(self, pooled: Sequence[torch.Tensor], *, first: int) -> None:
+        """Add instances.
+
+        Parameters
+        ----------
+        pooled
+            Activations of the same instances, one tensor a layer. [instances, neurons of the layer]
+        first
+            Place of the first of them among all instances; those that are held already are passed over.
+
+        Raises
+        ------
+        IngestError
+            If a value does not fit the storage type.
+        StoreError
+            If the disk refuses.
+        """
+        done = self.n_instances - first
+        while done < len(pooled[0]):
+            some = min(len(pooled[0]) - done, self._section.shape[1] - self._n_filled)
+            row = 0
+            for layer in pooled:
+                part = layer[done : done + some]
+                target = self._section[row : row + part.shape[1], self._n_filled : self._n_filled + some]
+                if target.dtype == torch.float16 and float(part.abs().max()) > torch.finfo(torch.float16).max:
+                    raise IngestError(
+                        f"an activation of {float(part.abs().max()):.4g} is beyond the range of float16; "
+                        "store activations as float32"
+                    )
+                target.copy_(part.T)
+                row += part.shape[1]
+            self._n_filled += some
+            done += some
+            if self._n_filled == self._section.shape[1]:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write what is held in memory, so that all can be read, and is kept.
+
+        Raises
+        ------
+        StoreError
+            If the disk refuses.
+        """
+        if not self._n_filled:
+            return
+        values = self._section[:, : self._n_filled].contiguous().numpy()
+        try:
+            with self._path.open("r+b") as file:
+                file.seek(self._end)
+                file.write(_HEADER.pack(self._n_filled, zlib.crc32(values.data)))
+                file.write(values.data)
+        except OSError as error:
+            raise StoreError(f"cannot write {self._path}: {error.strerror or error}") from error
+        self._written.append((self._end + _HEADER.size, self._n_filled))
+        self._end += _HEADER.size + values.nbytes
+        self._n_filled = 0
+
+    def block(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Return the activations of some neurons over all instances that were written, in the order appended.
+
+        Returns
+        -------
+        array
+            float32, C-contiguous. [stop - start, instances]
+        """
+        block = np.empty((stop - start, sum(n for _, n in self._written)), dtype=np.float32)
+        column = 0
+        try:
+            with self._path.open("rb") as file:
+                for begin, n_columns in self._written:
+                    values = np.empty((stop - start, n_columns), dtype=self._dtype)
+                    file.seek(begin + start * n_columns * self._dtype.itemsize)
+                    if file.readinto(values.data) < values.nbytes:
+                        raise StoreError(f"cannot read {self._path}: it is shorter than what was written")
+                    block[:, column : column + n_columns] = values
+                    column += n_columns
+        except OSError as error:
+            raise StoreError(f"cannot read {self._path}: {error.strerror or error}") from error
+        return block
+
+    def _read_kept(self, file: BinaryIO, n_instances: int) -> int:
+        """Find the whole sections of the file; return where the last of them ends."""
+        end = file.seek(0)
+        while len(header := file.read(_HEADER.size)) == _HEADER.size:
+            n_columns, checksum = _HEADER.unpack(header)
+            if not 0 < n_columns <= n_instances:
+                break
+            values = file.read(n_columns * self.n_neurons * self._dtype.itemsize)
+            if zlib.crc32(values) != checksum:
+                break
+            self._written.append((end + _HEADER.size, n_columns))
+            end += _HEADER.size + len(values)
+        return end

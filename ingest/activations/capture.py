@@ -1,0 +1,225 @@
+"""Reading neurons while a model runs: each instance's tokens are pooled, and nothing else is kept."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from ...errors import IngestError
+from ...schema.vocabulary import Pooling, Router, Site
+from ..neurons.experts import bank_input, every_expert
+from ..neurons.feed_forwards import FeedForward, Layer, Place, Stack
+from ..neurons.hooks import tapped
+from ..neurons.sites import Seen
+from .pooling import BankPool, Spans, SpansOnDevice, pool
+
+__all__ = ["Capture", "capture"]
+
+# Experts that are pooled together when they are read blindly: each alone would be too little work.
+_EXPERTS_TOGETHER = 16
+
+
+class _AllRead(BaseException):
+    """Ends a forward pass of which all has been read; no error, so that no model takes it for one of its own."""
+
+
+class Capture:
+    """Pooled values of the batch that runs; made by `capture`."""
+
+    def __init__(
+        self, layers: Sequence[Layer], site: Site, pooling: Pooling, router: Router, *, ends_early: bool
+    ) -> None:
+        self._layers = layers
+        self._site = site
+        self._pooling = pooling
+        self._router = router
+        self._ends_early = ends_early
+        self._stack = {network.down: layer.stack for layer in layers for network in layer.feed_forwards}
+        self._spans: dict[Stack, SpansOnDevice] = {}
+        self._dense: dict[Place, torch.Tensor] = {}
+        self._banks: dict[Place, BankPool] = {}
+        self._is_open = False
+        self._unread: set[Place] = set()
+        self._has_run = False
+
+    @contextlib.contextmanager
+    def batch(self, spans: Mapping[Stack, Spans]) -> Iterator[None]:
+        """Pool these spans in the forward pass that runs inside.
+
+        Parameters
+        ----------
+        spans
+            The instances, by the stack whose tokens they are spans of.
+        """
+        self._spans = {stack: SpansOnDevice(each) for stack, each in spans.items()}
+        self._dense, self._banks = {}, {}
+        self._unread = set(self._stack)
+        self._is_open = True
+        try:
+            yield
+        except _AllRead:
+            pass
+        finally:
+            self._is_open = False
+        self._has_run = True
+
+    def pooled(self) -> list[torch.Tensor]:
+        """Return the pooled values of the last batch, one tensor [instances, n_neurons] a layer.
+
+        Raises
+        ------
+        IngestError
+            If a network did not run.
+        """
+        found = [[self._pooled(each) for each in layer.feed_forwards] for layer in self._layers]
+        return [each[0] if len(each) == 1 else torch.cat(each, 1) for each in found]
+
+    def routed(self) -> list[torch.Tensor]:
+        """Return the share of each instance's tokens that the router sent to each expert, for layers that have experts.
+
+        Returns
+        -------
+        tensors
+            float32. [instances, n_experts] each
+        """
+        shares = []
+        for layer in self._layers:
+            if layer.bank is not None:
+                n_sent = self._banks[layer.bank.down].n_sent()
+                n_tokens = self._spans[layer.stack].n_tokens(n_sent.device)
+                shares.append(n_sent / n_tokens[:, None])
+        return shares
+
+    def visit(self, network: FeedForward, seen: Seen) -> None:
+        """Pool what a network shows."""
+        if not self._is_open:
+            return
+        if seen.token is None or seen.expert is None:
+            self._visit_dense(network, seen.values)
+        elif self._router == "routed":
+            self._banks[network.down].add(seen.values.detach(), seen.token, seen.expert)
+        else:
+            self._banks[network.down].send(seen.token, seen.expert)
+
+    def enter_bank(self, network: FeedForward, hidden: torch.Tensor) -> None:
+        """Start to read a bank that runs, given what entered it."""
+        if not self._is_open:
+            return
+        if network.down in self._banks:
+            raise IngestError(f"{network.path} ran twice in one forward pass")
+        spans = self._spans[self._stack[network.down]]
+        n_texts, n_tokens = spans.shape
+        if len(hidden) != n_texts * n_tokens:
+            raise IngestError(f"{network.path} received {len(hidden)} tokens, not {n_texts} texts x {n_tokens} tokens")
+        self._banks[network.down] = BankPool(spans, network.n_experts or 0, network.width, self._pooling)
+
+    def leave_bank(self, module: nn.Module, network: FeedForward, hidden: torch.Tensor) -> None:
+        """Pool what every expert of a bank makes of every token, if they are read blindly."""
+        if not self._is_open:
+            return
+        if self._router == "blind":
+            spans = self._spans[self._stack[network.down]]
+            layout = spans.layout(spans.shape[1], hidden.device)
+            experts = every_expert(module, network, self._site, hidden)
+            pooled = []
+            while some := list(itertools.islice(experts, _EXPERTS_TOGETHER)):
+                pooled.append(pool(torch.cat(some, 1), layout, spans.n_instances, self._pooling))
+            self._dense[network.down] = torch.cat(pooled, 1)
+        self._note_read(network)
+
+    def _visit_dense(self, network: FeedForward, values: torch.Tensor) -> None:
+        if network.down in self._dense:
+            raise IngestError(f"{network.path} ran twice in one forward pass")
+        values = values.detach()
+        if network.is_time_first:
+            values = values.transpose(0, 1)
+        self._dense[network.down] = self._pool_tokens(network, values, self._spans[self._stack[network.down]])
+        self._note_read(network)
+
+    def _note_read(self, network: FeedForward) -> None:
+        self._unread.discard(network.down)
+        # The first pass runs to its end, so that a network which runs more often than it should is refused.
+        if self._ends_early and self._has_run and not self._unread:
+            raise _AllRead
+
+    def _pool_tokens(self, network: FeedForward, values: torch.Tensor, spans: SpansOnDevice) -> torch.Tensor:
+        n_texts, n_tokens = spans.shape
+        width = network.width
+        per_text = n_tokens
+        if values.ndim == 3 and network.pads_to and values.shape[1] % network.pads_to == 0:
+            # The model lengthened the texts at their ends by itself.
+            per_text = -(-n_tokens // network.pads_to) * network.pads_to
+        # Some models flatten texts and tokens.
+        if values.shape not in ((n_texts, per_text, width), (n_texts * n_tokens, width)):
+            raise IngestError(
+                f"{network.path} received {tuple(values.shape)}, not {n_texts} texts x {n_tokens} tokens x "
+                f"{width} neurons"
+            )
+        return pool(values.reshape(-1, width), spans.layout(per_text, values.device), spans.n_instances, self._pooling)
+
+    def _pooled(self, network: FeedForward) -> torch.Tensor:
+        if network.n_experts is not None and self._router == "routed":
+            bank = self._banks.get(network.down)
+            pooled = None if bank is None else bank.pooled()
+        else:
+            pooled = self._dense.get(network.down)
+        if pooled is None:
+            raise IngestError(f"{network.path} did not run in the forward pass, so its neurons were not read")
+        return pooled
+
+
+@contextlib.contextmanager
+def capture(
+    module: nn.Module,
+    layers: Sequence[Layer],
+    *,
+    site: Site = "activation",
+    pooling: Pooling = "max",
+    router: Router = "routed",
+    ends_early: bool = False,
+) -> Iterator[Capture]:
+    """Read `layers` whenever `module` runs inside; what it computes stays the same to the bit.
+
+    Parameters
+    ----------
+    module
+        The module that is run.
+    layers
+        Its layers to read.
+    site
+        What to read of a network.
+    pooling
+        Over an instance's tokens: the maximum, the mean, the maximum of absolute values, or the last token.
+    router
+        Of a mixture of experts, ``routed`` reads what the network computes, an expert's neurons being 0 for tokens that
+        are not sent to it; ``blind`` runs every expert on every token beside it, untouched by what is written there.
+    ends_early
+        Whether passes but the first end as soon as all layers are read: the module then returns nothing.
+
+    Examples
+    --------
+    >>> with capture(module, layers, pooling="max") as reading:  # doctest: +SKIP
+    ...     with reading.batch({"encoder": spans}):
+    ...         module(input_ids)
+    ...     activations = reading.pooled()
+    """
+    reading = Capture(layers, site, pooling, router, ends_early=ends_early)
+    networks = [network for layer in layers for network in layer.feed_forwards]
+
+    def enter(network: FeedForward) -> Callable[..., None]:
+        return lambda _, arguments, named: reading.enter_bank(network, bank_input(arguments, named))
+
+    def leave(network: FeedForward) -> Callable[..., None]:
+        return lambda _, arguments, named, __: reading.leave_bank(module, network, bank_input(arguments, named))
+
+    with contextlib.ExitStack() as undo:
+        banks = [(network, module.get_submodule(network.path)) for network in networks if network.n_experts is not None]
+        for network, bank in banks:
+            undo.callback(bank.register_forward_pre_hook(enter(network), with_kwargs=True).remove)
+        undo.enter_context(tapped(module, networks, site, reading.visit))
+        # After the taps' own, which then do not take experts that are run blindly for the router's choice.
+        for network, bank in banks:
+            undo.callback(bank.register_forward_hook(leave(network), with_kwargs=True).remove)
+        yield reading

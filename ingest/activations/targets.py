@@ -1,0 +1,87 @@
+"""The target texts of a corpus, as the decoder of an encoder-decoder reads them."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from ...errors import IngestError
+from ..corpora.stored import StoredCorpus
+from ..models.tokenizers import encode
+from .tokens import TOKENIZE_TEXTS, arrays_sha256
+
+__all__ = ["TokenizedTargets", "tokenize_targets"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedTargets:
+    """Decoder inputs of a corpus's texts, in stored order: the start token, then the target, as in training.
+
+    Parameters
+    ----------
+    token_ids
+        All texts' decoder inputs, end to end.
+    token_start
+        Text t's are ``token_ids[token_start[t]:token_start[t + 1]]``. [texts + 1]
+    start, stop
+        The first token of the target itself among them, and one past its last. [texts]
+    n_truncated
+        Targets that were cut.
+    """
+
+    token_ids: NDArray[np.int32]
+    token_start: NDArray[np.int64]
+    start: NDArray[np.int64]
+    stop: NDArray[np.int64]
+    n_truncated: int
+
+    def sha256(self) -> str:
+        """Return the digest of what is run and read."""
+        return arrays_sha256(self.token_ids, self.token_start, self.start, self.stop)
+
+
+def tokenize_targets(
+    corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, start_token: int, max_tokens: int
+) -> TokenizedTargets:
+    """Tokenize the target of every text.
+
+    Parameters
+    ----------
+    corpus
+        A corpus whose texts all have a target.
+    tokenizer
+        A fast tokenizer.
+    start_token
+        What the decoder starts with.
+    max_tokens
+        Longest decoder input in tokens; what lies beyond is cut.
+
+    Raises
+    ------
+    IngestError
+        If a target has no token, or cannot be tokenized.
+    """
+    token_ids: list[NDArray[np.int32]] = []
+    start: list[int] = []
+    stop: list[int] = []
+    n_truncated = 0
+    stream = iter(corpus.targets())
+    while some := list(itertools.islice(stream, TOKENIZE_TEXTS)):
+        for encoding in encode(tokenizer, [target or "" for target in some], are_targets=True):
+            content = np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
+            if not len(content) or content[0] + 1 >= max_tokens:
+                raise IngestError(f"corpus {corpus.name}: the target of text {len(start)} has no token to measure")
+            # What stands after the last of the target is only ever predicted, never read.
+            stop.append(min(int(content[-1]) + 2, max_tokens))
+            n_truncated += content[-1] + 2 > max_tokens
+            start.append(int(content[0]) + 1)
+            token_ids.append(np.array([start_token, *encoding.ids], dtype=np.int32)[: stop[-1]])
+    return TokenizedTargets(
+        token_ids=np.concatenate(token_ids),
+        token_start=np.concatenate([[0], np.cumsum([len(ids) for ids in token_ids])]),
+        start=np.array(start, dtype=np.int64),
+        stop=np.array(stop, dtype=np.int64),
+        n_truncated=n_truncated,
+    )

@@ -1,0 +1,218 @@
+"""A corpus as a model reads it: token ids, and each instance as a span of tokens."""
+
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from ...errors import IngestError
+from ..corpora.stored import StoredCorpus
+from ..models.tokenizers import encode
+
+__all__ = ["TOKENIZE_TEXTS", "Batch", "TokenizedCorpus", "arrays_sha256", "tokenize"]
+
+# Texts that are tokenized together.
+TOKENIZE_TEXTS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Texts to run together.
+
+    Parameters
+    ----------
+    texts
+        Their rows in the corpus, longest first.
+    first, last
+        Their instances are ``first:last`` of the order in which instances are run.
+    """
+
+    texts: NDArray[np.int64]
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedCorpus:
+    """A corpus ready to run. Texts are rows in stored order; instances are in the order they will be run.
+
+    Parameters
+    ----------
+    token_ids
+        All texts' tokens, end to end.
+    token_start
+        Text t's tokens are ``token_ids[token_start[t]:token_start[t + 1]]``. [texts + 1]
+    order
+        Texts with an instance to measure, from the longest to the shortest, so that batches hold little padding.
+    instance_id
+        The instance, as stored. [instances]
+    text
+        Its text. [instances]
+    start, stop
+        Its first token within the text and one past its last. [instances]
+    n_truncated
+        Texts that were cut.
+    n_dropped
+        Instances without a token: beyond the cut, or made of characters the tokenizer ignores.
+    """
+
+    token_ids: NDArray[np.int32]
+    token_start: NDArray[np.int64]
+    order: NDArray[np.int64]
+    instance_id: NDArray[np.int64]
+    text: NDArray[np.int64]
+    start: NDArray[np.int32]
+    stop: NDArray[np.int32]
+    n_truncated: int
+    n_dropped: int
+
+    @property
+    def n_texts(self) -> int:
+        """Number of texts to run."""
+        return len(self.order)
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens to run, special tokens included."""
+        return int(np.diff(self.token_start)[self.order].sum())
+
+    def only(self, texts: NDArray[np.int64]) -> "TokenizedCorpus":
+        """Return the corpus with some of its texts alone to run, and their instances."""
+        kept = np.isin(self.text, texts)
+        instances = {name: getattr(self, name)[kept] for name in ("instance_id", "text", "start", "stop")}
+        return dataclasses.replace(self, order=self.order[np.isin(self.order, texts)], **instances)
+
+    def sha256(self) -> str:
+        """Return the digest of what is run and read: tokens and instances' spans."""
+        return arrays_sha256(self.token_ids, self.token_start, self.instance_id, self.text, self.start, self.stop)
+
+    def batches(self, batch_tokens: int, *, of_equal_lengths: bool = False) -> Iterator[Batch]:
+        """Cut the texts into batches of at most `batch_tokens` tokens, padding included (one text at least).
+
+        Of equal lengths, no text is padded, for models in which a text's states depend on its padding.
+        """
+        lengths = np.diff(self.token_start)[self.order]
+        # Instances lie in the order of their texts, so each batch's are one range.
+        n_instances = np.bincount(self.text, minlength=len(self.token_start) - 1)[self.order]
+        last_instance = np.cumsum(n_instances)
+        begin = 0
+        while begin < self.n_texts:
+            size = max(1, batch_tokens // int(lengths[begin]))
+            end = min(begin + size, self.n_texts)
+            if of_equal_lengths:
+                end = min(end, begin + int(np.count_nonzero(lengths[begin:end] == lengths[begin])))
+            first = int(last_instance[begin - 1]) if begin else 0
+            yield Batch(self.order[begin:end], first, int(last_instance[end - 1]))
+            begin = end
+
+
+def arrays_sha256(*arrays: NDArray[Any]) -> str:
+    """Return the digest of some arrays' values, one after the other."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_tokens: int) -> TokenizedCorpus:
+    """Tokenize a corpus and put its texts and instances in the order to run them.
+
+    Parameters
+    ----------
+    corpus
+        The corpus.
+    tokenizer
+        A fast tokenizer.
+    max_tokens
+        Longest text in tokens, special tokens included; what lies beyond is cut.
+
+    Raises
+    ------
+    IngestError
+        If a text cannot be tokenized, or no instance has a token left to measure.
+    """
+    n_special = tokenizer.num_special_tokens_to_add()
+    if max_tokens <= n_special:
+        raise IngestError(f"max_tokens is {max_tokens}; the tokenizer alone adds {n_special} to every text")
+    spans = corpus.instances()
+    encoder = _Encoder(tokenizer, max_tokens, with_offsets=not np.isnan(spans.start_char).all())
+    start = np.zeros(len(spans.text), dtype=np.int32)
+    stop = np.zeros(len(spans.text), dtype=np.int32)
+    for index, (content, offsets) in enumerate(encoder.encode(corpus.texts())):
+        instances = slice(*np.searchsorted(spans.text, (index, index + 1)).tolist())
+        start[instances], stop[instances] = _token_spans(
+            content, offsets, spans.start_char[instances], spans.end_char[instances]
+        )
+    lengths = np.array(encoder.lengths, dtype=np.int64)
+    longest_first = np.argsort(-lengths, kind="stable")
+    rank = np.empty_like(longest_first)
+    rank[longest_first] = np.arange(len(longest_first))
+    kept = np.flatnonzero(stop > start)
+    kept = kept[np.argsort(rank[spans.text[kept]], kind="stable")]
+    order = longest_first[np.isin(longest_first, spans.text[kept])]
+    if not len(kept):
+        raise IngestError(f"corpus {corpus.name}: no instance has a token to measure (cut at {max_tokens} tokens)")
+    return TokenizedCorpus(
+        token_ids=np.concatenate(encoder.token_ids),
+        token_start=np.concatenate([[0], np.cumsum(lengths)]),
+        order=order,
+        instance_id=spans.instance_id[kept],
+        text=spans.text[kept],
+        start=start[kept],
+        stop=stop[kept],
+        n_truncated=encoder.n_truncated,
+        n_dropped=len(start) - len(kept),
+    )
+
+
+class _Encoder:
+    """Tokenizes texts batch by batch and keeps their ids."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int, *, with_offsets: bool) -> None:
+        self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
+        self._with_offsets = with_offsets
+        self.token_ids: list[NDArray[np.int32]] = []
+        self.lengths: list[int] = []
+        self.n_truncated = 0
+
+    def encode(self, texts: Iterable[str]) -> Iterator[tuple[tuple[int, int], Sequence[tuple[int, int]] | None]]:
+        """Tokenize texts; yield each one's span of content tokens and its tokens' character offsets."""
+        stream = iter(texts)
+        while some := list(itertools.islice(stream, TOKENIZE_TEXTS)):
+            for encoding in encode(self._tokenizer, some, max_tokens=self._max_tokens):
+                self.token_ids.append(np.array(encoding.ids, dtype=np.int32))
+                self.lengths.append(len(encoding.ids))
+                self.n_truncated += bool(encoding.overflowing)
+                content = np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
+                if len(content) and content[-1] - content[0] >= len(content):
+                    raise IngestError("the tokenizer puts special tokens inside a text, not around it alone")
+                span = (int(content[0]), int(content[-1]) + 1) if len(content) else (0, 0)
+                yield span, encoding.offsets if self._with_offsets else None
+
+
+def _token_spans(
+    content: tuple[int, int],
+    offsets: Sequence[tuple[int, int]] | None,
+    start_char: NDArray[np.float64],
+    end_char: NDArray[np.float64],
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Turn one text's instances from characters into tokens: those that overlap the span."""
+    start = np.full(len(start_char), content[0], dtype=np.int32)
+    stop = np.full(len(start_char), content[1], dtype=np.int32)
+    if offsets is None or content[0] == content[1]:
+        return start, stop
+    token_start, token_end = np.array(offsets[content[0] : content[1]], dtype=np.int64).T
+    # Byte-level tokens of one character may share its offsets; both sequences never decrease.
+    first = np.searchsorted(token_end, start_char, side="right")
+    last = np.searchsorted(token_start, end_char, side="left")
+    is_span = ~np.isnan(start_char)
+    start[is_span] = content[0] + first[is_span]
+    stop[is_span] = content[0] + np.maximum(last, first)[is_span]
+    return start, stop

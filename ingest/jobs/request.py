@@ -1,0 +1,93 @@
+"""What a job is asked to measure, before anything is loaded."""
+
+import dataclasses
+import importlib.metadata
+from dataclasses import dataclass, field
+
+from ...schema.identity import IDENTITY_VERSION, identifier
+from ...schema.names import check_name
+from ..models.source import locate, locate_tokenizer, stored_name
+from .settings import Settings
+
+__all__ = ["Request"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One checkpoint to measure on one corpus.
+
+    Parameters
+    ----------
+    model, corpus, revision, random_init, name, settings
+        As `job.ingest_model` takes them.
+    step
+        Training step; None: what the revision's name tells.
+    commit
+        Commit of a hub revision; None if not known before it is loaded.
+
+    Raises
+    ------
+    StoreError
+        If no store can hold model or revision under its name.
+    """
+
+    model: str
+    corpus: str
+    revision: str | None = None
+    random_init: int | None = None
+    name: str | None = None
+    settings: Settings = field(default_factory=Settings)
+    step: int | None = None
+    commit: str | None = None
+
+    def __post_init__(self) -> None:
+        check_name("model", self.stored_name)
+        check_name("revision", self.stored_revision)
+
+    @property
+    def stored_name(self) -> str:
+        """Name the model is stored under."""
+        return self.name or stored_name(self.model)
+
+    @property
+    def stored_revision(self) -> str:
+        """Name the revision is stored under."""
+        return (self.revision or "main") if self.random_init is None else f"random-{self.random_init}"
+
+    def fingerprint(self) -> str | None:
+        """Return what tells that the checkpoint is as it was, None if unknown before it is loaded.
+
+        Raises
+        ------
+        IngestError, UnknownNameError
+            If it is not there.
+        """
+        return locate(self.model, self.revision, self.random_init).fingerprint() or self.commit
+
+    def identifier(self, *, corpus_sha256: str, fingerprint: str | None) -> str | None:
+        """Return the digest of all that is asked, None where it is not known which files of the checkpoint are meant.
+
+        The same request makes the same measurement, so that a store which holds it need not load the model. Versions
+        of transformers may read a tokenizer differently. The training step, which the store keeps to one for each
+        revision, and what the job may use make no difference.
+        """
+        settings = dataclasses.asdict(self.settings)
+        if settings["tokenizer"] is None:
+            del settings["tokenizer"]
+        else:  # of a folder what tells that its files changed, of the hub its name
+            settings["tokenizer"] = locate_tokenizer(settings["tokenizer"]).fingerprint() or settings["tokenizer"]
+        if fingerprint is None:
+            return None
+        return identifier(
+            {
+                "schema_version": IDENTITY_VERSION,
+                "transformers_version": importlib.metadata.version("transformers"),
+                "fingerprint": fingerprint,
+                "model": self.stored_name,
+                "revision": self.stored_revision,
+                "random_init": self.random_init,
+                "corpus": self.corpus,
+                "corpus_sha256": corpus_sha256,
+                **settings,
+            }
+        )

@@ -1,0 +1,63 @@
+"""What a model does with a text, found by running it: configurations are not reliable."""
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from ...errors import IngestError, one_line
+from ..neurons.layers import is_bank_of_modules, is_fused_bank
+
+__all__ = ["is_causal", "sees_padding"]
+
+
+def is_causal(body: nn.Module, label: str) -> bool:
+    """Return whether a token's state ignores what follows it."""
+    before, after = _states(body, label, ([[1, 1, 1, 1]], [[1, 1, 1, 2]]), [[1, 1, 1, 1]])
+    return _are_equal(before[:, :-1], after[:, :-1], body)
+
+
+def sees_padding(body: nn.Module, label: str) -> bool:
+    """Return whether a token's state depends on what stands in padding, masked as it is."""
+    before, after = _states(body, label, ([[1, 2, 3, 1, 1, 1]], [[1, 2, 3, 2, 3, 2]]), [[1, 1, 1, 0, 0, 0]])
+    return not _are_equal(before[:, :3], after[:, :3], body)
+
+
+def _states(
+    body: nn.Module, label: str, texts: tuple[list[list[int]], list[list[int]]], mask: list[list[int]]
+) -> list[torch.Tensor]:
+    """Run two texts of one shape; where what differs in them has no influence, states are equal to the bit."""
+    device = next(body.parameters()).device
+    inputs = {"attention_mask": torch.tensor(mask, device=device)}
+    accepted = inspect.signature(body.forward).parameters
+    inputs = {name: values for name, values in inputs.items() if name in accepted}
+    try:
+        with torch.inference_mode(), _experts_apart(body):
+            return [body(input_ids=torch.tensor(text, device=device), **inputs)[0] for text in texts]
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise IngestError(f"model {label} ({type(body).__name__}) does not run on text: {one_line(error)}") from error
+
+
+def _are_equal(before: torch.Tensor, after: torch.Tensor, body: nn.Module) -> bool:
+    """Return whether states are equal to the bit, or to rounding where an expert's rows are all it multiplies."""
+    if not any(map(is_bank_of_modules, body.modules())):
+        return torch.equal(before, after)
+    rounding = torch.finfo(before.dtype).eps ** 0.5
+    return bool((before - after).abs().max() <= rounding * before.abs().max())
+
+
+@contextlib.contextmanager
+def _experts_apart(body: nn.Module) -> Iterator[None]:
+    """Run experts token by token: in one matrix product, rounding depends on how many tokens an expert gets."""
+    if not (isinstance(body, PreTrainedModel) and any(map(is_fused_bank, body.modules()))):
+        yield
+        return
+    before = body.get_experts_implementation()
+    body.set_experts_implementation("batched_mm")
+    try:
+        yield
+    finally:
+        body.set_experts_implementation(before)

@@ -1,0 +1,49 @@
+"""Models on devices."""
+
+import torch
+from torch import nn
+
+from ...errors import IngestError, one_line
+from .memory import explaining_lack_of_memory
+
+__all__ = ["device_map", "device_name", "place"]
+
+
+def device_map(device: str) -> str | dict[str, str]:
+    """Return where the layers of a checkpoint go as they are read, in transformers' terms."""
+    return "auto" if device == "split" else {"": device}
+
+
+def device_name(module: nn.Module) -> str:
+    """Return what the parameters of a module are on, GPUs by their name."""
+    devices = sorted({parameter.device for parameter in module.parameters()}, key=str)
+    return ", ".join(torch.cuda.get_device_name(device) if device.type == "cuda" else str(device) for device in devices)
+
+
+def place(body: nn.Module, device: str, label: str) -> nn.Module:
+    """Move a module to its device, or its layers to several."""
+    try:
+        with explaining_lack_of_memory(label):
+            if device == "split":
+                return _split(body, label)
+            if torch.device(device).type == "meta":
+                raise RuntimeError("the device meta computes nothing")
+            return body.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise IngestError(f"model {label} does not load on device {device}: {one_line(error)}") from error
+
+
+def _split(body: nn.Module, label: str) -> nn.Module:
+    try:
+        from accelerate import dispatch_model, infer_auto_device_map  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise IngestError("device split needs the package accelerate: pip install accelerate") from error
+    device_map = infer_auto_device_map(
+        body, no_split_module_classes=list(getattr(body, "_no_split_modules", None) or [])
+    )
+    if not torch.cuda.is_available() or {"cpu", "disk"} & set(map(str, device_map.values())):
+        raise IngestError(
+            f"model {label} does not fit on the {torch.cuda.device_count()} GPUs there are; device split spreads "
+            "layers over GPUs only"
+        )
+    return dispatch_model(body, device_map)  # type: ignore[no-any-return]

@@ -1,0 +1,68 @@
+"""Digests of weights: of each tensor, and of all of them."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ...errors import IngestError
+from ..neurons.weights import plain
+
+__all__ = ["OPTIONAL_WEIGHTS", "TensorDigest", "combined_sha256", "tensor_digests"]
+
+# Weights that a checkpoint may lack without harm: they come after the last feed-forward layer.
+OPTIONAL_WEIGHTS = re.compile(r"(^|\.)pooler\.")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorDigest:
+    """One tensor of a model.
+
+    Parameters
+    ----------
+    name
+        Its name in the state of the model.
+    sha256
+        Digest of its name, type, shape and bytes.
+    n_values
+        Numbers it holds.
+    """
+
+    name: str
+    sha256: str
+    n_values: int
+
+
+def tensor_digests(body: nn.Module, label: str) -> tuple[TensorDigest, ...]:
+    """Return the digests of a model's parameters and buffers, sorted by name.
+
+    Raises
+    ------
+    IngestError
+        If one holds NaN or infinite values; `label` names the model.
+    """
+    # What comes after the last layer is left out: where the checkpoint lacks it, it is random.
+    measured = [item for item in sorted(body.state_dict().items()) if not OPTIONAL_WEIGHTS.search(item[0])]
+
+    def digest_one(item: tuple[str, torch.Tensor]) -> TensorDigest:
+        name, tensor = item
+        if tensor.is_floating_point():
+            tensor = plain(tensor)
+            if not bool(torch.isfinite(tensor).all()):
+                raise IngestError(f"model {label}: weight {name} holds NaN or infinite values")
+        values = tensor.detach().to("cpu").contiguous()
+        digest = hashlib.sha256(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+        return TensorDigest(name, digest.hexdigest(), values.numel())
+
+    with ThreadPoolExecutor() as pool:
+        return tuple(pool.map(digest_one, measured))
+
+
+def combined_sha256(tensors: Sequence[TensorDigest]) -> str:
+    """Return the digest of all tensors together."""
+    return hashlib.sha256("\n".join(each.sha256 for each in tensors).encode()).hexdigest()

@@ -1,0 +1,140 @@
+"""Training steps: what a revision's name tells, what a file lists, and which a series seems to lack."""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
+from pathlib import Path
+
+from ...errors import IngestError, one_line
+
+__all__ = ["gaps", "missing_steps", "parse_step", "read_steps"]
+
+# The largest training step that a store can hold.
+_MAX_STEP = 2**63 - 1
+
+_STEP = re.compile(
+    r"(?:^|[^a-z])(?:global[-_]?step|step|checkpoint|ckpt|iteration|iter)s?[-_=]?(\d+)([km]?)(?![0-9a-z])",
+    re.IGNORECASE,
+)
+_FACTORS = {"": 1, "k": 1000, "m": 1_000_000}
+
+
+def parse_step(revision: str) -> int | None:
+    """Return the training step a revision's name tells, None if it tells none that a store can hold.
+
+    Examples
+    --------
+    >>> parse_step("step3000"), parse_step("iter_0001000"), parse_step("step_5k"), parse_step("main")
+    (3000, 1000, 5000, None)
+    """
+    found = _STEP.search(revision)
+    step = int(found[1]) * _FACTORS[found[2].lower()] if found else None
+    return None if step is None or step > _MAX_STEP else step
+
+
+def read_steps(file: Path) -> dict[str, int]:
+    """Read training steps by revision: a CSV file with columns revision and step, or a JSON object.
+
+    Raises
+    ------
+    IngestError
+        If the file cannot be read, a row names no revision, a step is no whole number from 0 on or more than a store
+        can hold, or a revision has two.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        if not text.strip():
+            raise ValueError("it is empty")
+        pairs = _json_pairs(text) if file.suffix.lower() == ".json" else list(_csv_pairs(text))
+    except (OSError, ValueError, csv.Error) as error:
+        raise IngestError(f"cannot read the steps in {file}: {one_line(error)}") from error
+    steps: dict[str, int] = {}
+    for revision, step in pairs:
+        if not revision:
+            raise IngestError(f"{file}: step {step} has no revision")
+        if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step <= _MAX_STEP:
+            raise IngestError(
+                f"{file}: revision {revision!r} has step {step!r}, which is no whole number from 0 to 2**63 - 1"
+            )
+        if steps.setdefault(revision, step) != step:
+            raise IngestError(f"{file}: revision {revision!r} has two steps, {steps[revision]} and {step}")
+    if not steps:
+        raise IngestError(f"{file} names no revision")
+    return steps
+
+
+def _json_pairs(text: str) -> Iterable[tuple[str, object]]:
+    # As pairs, so that a revision named twice is seen.
+    pairs = json.loads(text, object_pairs_hook=tuple)
+    if not isinstance(pairs, tuple):
+        raise ValueError("it is no JSON object of steps by revision")
+    return pairs
+
+
+def _csv_pairs(text: str) -> Iterable[tuple[str, object]]:
+    lines = csv.reader(text.strip().splitlines(), strict=True)
+    names = [name.strip() for name in next(lines)]
+    missing = {"revision", "step"} - set(names)
+    if missing:
+        raise ValueError(f"it has no column {min(missing)}; there are: {', '.join(names)}")
+    for cells in lines:
+        if cells:
+            row = dict(zip_longest(names, map(str.strip, cells), fillvalue=""))
+            step = row["step"]
+            yield row["revision"], int(step) if step.isdecimal() else step
+
+
+def missing_steps(steps: Iterable[int]) -> tuple[int, ...]:
+    """Return the training steps at which checkpoints seem to be missing from a series.
+
+    Between two neighbouring gaps that are equal, in difference or in ratio (steps are rounded to whole ones), a gap
+    that is as wide as several of them lacks what would divide it. The first and the last gap have one neighbour, and
+    gaps of a single step come about by rounding: these tell nothing.
+
+    Parameters
+    ----------
+    steps
+        Steps that are there, in any order.
+
+    Examples
+    --------
+    >>> missing_steps([0, 1000, 2000, 4000, 5000]), missing_steps([1, 2, 4, 16, 32, 64])
+    ((3000,), (8,))
+    """
+    return tuple(step for missing, _ in gaps(steps) for step in missing)
+
+
+def gaps(steps: Iterable[int]) -> Iterator[tuple[list[int], str]]:
+    """Yield the steps missing from each gap, and how far apart steps are otherwise."""
+    known = sorted(set(steps))
+    for before, first, last, after in zip(known, known[1:], known[2:], known[3:], strict=False):
+        apart, gap = first - before, last - first
+        if apart == after - last and apart > 1 and gap % apart == 0 and gap > apart:
+            yield list(range(first + apart, last, apart)), f"{apart} apart"
+            continue
+        n_parts = _equal_ratios(before, first, last, after)
+        if n_parts > 1:
+            ratio = (last / first) ** (1 / n_parts)
+            yield [round(first * ratio**part) for part in range(1, n_parts)], f"{ratio:.3g} times the one before"
+
+
+def _equal_ratios(before: int, first: int, last: int, after: int) -> int:
+    """Return into how many equal ratios, each that of both neighbours, a gap divides; 0 if it does not."""
+    if before < 2:  # rounding may have made anything of it
+        return 0
+
+    def bounds(low: int, high: int) -> tuple[float, float]:
+        # Steps are whole, and may have been rounded up or down.
+        return (high - 1) / (low + 1), (high + 1) / (low - 1)
+
+    least = max(bounds(before, first)[0], bounds(last, after)[0])
+    most = min(bounds(before, first)[1], bounds(last, after)[1])
+    gap_least, gap_most = bounds(first, last)
+    if least > most or least <= 1 or gap_least <= most:
+        return 0
+    ratio = math.sqrt(first / before * after / last)
+    n_parts = round(math.log(last / first) / math.log(ratio))
+    return n_parts if least**n_parts <= gap_most and most**n_parts >= gap_least else 0

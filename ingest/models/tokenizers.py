@@ -1,0 +1,148 @@
+"""A checkpoint's tokenizer, with what its files say about padding, cutting and chance set aside."""
+
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding
+from tokenizers.models import BPE
+from torch import nn
+from transformers import PreTrainedTokenizerBase, TokenizersBackend
+
+from ...errors import IngestError, one_line
+
+__all__ = ["check_embedded", "check_vocabulary", "encode", "longest_text", "n_embedded", "padding_id", "set_aside"]
+
+
+def set_aside(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Set aside what a tokenizer's files say beside how text becomes tokens.
+
+    Texts are cut where a measurement says so, behind its longest text, and never padded. The same text is always the
+    same tokens: merges are not dropped at random, as they may be in training. A special token's name in a text is that
+    token, as a mask in a prompt must be.
+    """
+    tokenizer.truncation_side = "right"
+    tokenizer.split_special_tokens = False
+    model = cast("TokenizersBackend", tokenizer).backend_tokenizer.model
+    if isinstance(model, BPE):
+        model.dropout = None
+
+
+def longest_text(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return the most tokens a text may have by the tokenizer's files, None if they do not say."""
+    limit = tokenizer.model_max_length
+    return int(limit) if isinstance(limit, int | float) and 1 <= limit < 1 << 31 else None
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    max_tokens: int | None = None,
+    are_targets: bool = False,
+    with_special_tokens: bool = True,
+) -> list[Encoding]:
+    """Tokenize texts; the ids, the characters of each token, and which tokens were added are in what is returned.
+
+    Parameters
+    ----------
+    tokenizer
+        A fast tokenizer.
+    texts
+        The texts.
+    max_tokens
+        Tokens beyond are cut, special tokens included; None to cut none.
+    are_targets
+        Whether they are what a decoder is to say, which some tokenizers mark otherwise.
+    with_special_tokens
+        Whether special tokens are put around them.
+
+    Raises
+    ------
+    IngestError
+        If a text cannot be tokenized.
+    """
+    try:
+        encoded = tokenizer(
+            **{"text_target" if are_targets else "text": list(texts)},
+            add_special_tokens=with_special_tokens,
+            padding=False,
+            truncation=max_tokens is not None,
+            max_length=max_tokens,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+    except Exception as error:
+        # The library raises nothing more exact where a character is unknown and there is no token for what is unknown.
+        if type(error) is not Exception:
+            raise
+        raise IngestError(f"the tokenizer cannot read one of the texts: {one_line(error)}") from error
+    return cast("list[Encoding]", encoded.encodings)
+
+
+def n_embedded(stack: nn.Module) -> int:
+    """Return how many tokens a stack has embeddings for."""
+    find = getattr(stack, "get_input_embeddings", None)
+    embeddings = stack.get_submodule("embed_tokens") if find is None else find()
+    n_tokens = getattr(embeddings, "num_embeddings", None)  # I-BERT's quantised ones do not say
+    return int(n_tokens or len(cast("Sequence[float]", embeddings.weight)))
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, n_tokens: int, label: str) -> None:
+    """Refuse a tokenizer that is not the model's: transformers makes up an empty one where files are missing.
+
+    Raises
+    ------
+    IngestError
+        If the model, named by `label`, knows `n_tokens` tokens, and it less than half as many.
+    """
+    if 2 * len(tokenizer) < n_tokens:
+        raise IngestError(
+            f"model {label}: its tokenizer knows {len(tokenizer):,} tokens, the model {n_tokens:,}; if files are "
+            "missing, name another tokenizer: --tokenizer"
+        )
+
+
+def padding_id(tokenizer: PreTrainedTokenizerBase, stack: nn.Module) -> int:
+    """Return the token that fills texts up to one length; it is masked, so any that the stack has will do."""
+    token_id = tokenizer.pad_token_id
+    return token_id if isinstance(token_id, int) and 0 <= token_id < n_embedded(stack) else 0
+
+
+class _Tokenized(Protocol):
+    @property
+    def token_ids(self) -> NDArray[np.int32]: ...
+    @property
+    def token_start(self) -> NDArray[np.int64]: ...
+
+
+def check_embedded(tokens: _Tokenized, tokenizer: PreTrainedTokenizerBase, stack: nn.Module, texts: str) -> None:
+    """Refuse texts with a token that a stack has no embedding for.
+
+    Parameters
+    ----------
+    tokens
+        The texts, tokenized.
+    tokenizer
+        What they were tokenized with.
+    stack
+        What reads them.
+    texts
+        What they are, for the error.
+
+    Raises
+    ------
+    IngestError
+        If there is one.
+    """
+    n_tokens = n_embedded(stack)
+    beyond = np.flatnonzero(tokens.token_ids >= n_tokens)
+    if len(beyond):
+        token_id = int(tokens.token_ids[beyond[0]])
+        raise IngestError(
+            f"{texts}: text {np.searchsorted(tokens.token_start, beyond[0], side='right') - 1} holds the token "
+            f"{tokenizer.convert_ids_to_tokens(token_id)!r}, number {token_id:,} of the tokenizer, but "
+            f"{type(stack).__name__} has embeddings for {n_tokens:,} tokens alone"
+        )

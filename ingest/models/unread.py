@@ -1,0 +1,83 @@
+"""Tensors of a checkpoint that nothing reads: heads and buffers may be left, weights of the body may not."""
+
+import re
+from collections.abc import Iterable
+from itertools import accumulate
+
+from transformers import PreTrainedModel
+
+from ...errors import IngestError
+from .digests import OPTIONAL_WEIGHTS
+
+__all__ = ["check_unread"]
+
+# What stands on top of a body, by the first part of its name.
+_HEADS = re.compile(
+    r"^(\w*head\w*|\w*classifier|\w*predictions|\w*logits?_\w+|\w*projection|cls|score|pooler|lm_loss|pred_layer"
+    r"|qa_outputs|sequence_summary|embed_out|vocab_\w+|(column_)?output_(weights|bias)|mtp\w*"
+    r"|critic|regression_\w+|reward_\w+|gating|crf)(\.|$)"
+    r"|^(decoder|dense|linear|output)\.(weight|bias)$"
+)
+# What stands beside a language model, by the first part of its name.
+_OTHER_STACKS = re.compile(
+    r"^(\w*(vision|visual|image|audio|speech|codec)\w*|multi_modal\w*|mm_\w+|talker|\w+2wav)(\.|$)"
+)
+# What models compute by themselves, and older versions of them stored.
+_BUFFERS = re.compile(
+    r"(^|\.)(position_ids|token_type_ids|(original_)?inv_freq|(cos|sin)_cached|masked_bias|causal_mask|version"
+    r"|_float_tensor|embed_positions\.weights|(self_|cross)?(attn|attention)\.bias)$"
+)
+# A layer that predicts tokens further on: it joins the last state and the embedding of the next token.
+_LATER_TOKENS = re.compile(r"^(.*\.\d+)\.eh_proj\.")
+
+
+def check_unread(unexpected: Iterable[str], whole: PreTrainedModel, text_model: PreTrainedModel, label: str) -> None:
+    """Refuse tensors that the text model should have read: what it computes would not be what was trained.
+
+    Parameters
+    ----------
+    unexpected
+        Names of the checkpoint's tensors that transformers found no place for.
+    whole
+        What was loaded.
+    text_model
+        The model of text within it.
+    label
+        The model's name, for errors.
+
+    Raises
+    ------
+    IngestError
+        If one lies in the body, or is not known to lie outside.
+    """
+    keys = sorted(unexpected)
+    further = tuple(f"{found[1]}." for key in keys if (found := _LATER_TOKENS.match(key)))
+    body = whole.base_model
+    path = next((path for path, each in body.named_modules() if each is text_model), "")
+    children = {name for name, _ in text_model.named_children()}
+    parts = {name for name, _ in body.named_children()}
+    unread = []
+    for key in keys:
+        if OPTIONAL_WEIGHTS.search(key) or _BUFFERS.search(key) or key.startswith(further):
+            continue
+        name = key.removeprefix(f"{whole.base_model_prefix}.")
+        if _OTHER_STACKS.search(name):
+            continue
+        if path and not name.startswith(f"{path}.") and name.partition(".")[0] in parts:
+            continue  # of another part of a multimodal model
+        name = name.removeprefix(f"{path}.")
+        if name.partition(".")[0] in children or not _HEADS.search(name) or _is_within_weights(key, whole):
+            unread.append(key)
+    if unread:
+        raise IngestError(
+            f"model {label}: {unread[0]} is not read, the first of {len(unread):,} such tensors of the checkpoint: "
+            f"{type(whole).__name__} as configured has no place for them"
+        )
+
+
+def _is_within_weights(key: str, whole: PreTrainedModel) -> bool:
+    """Return whether a tensor belongs to a module with weights of its own, as a scale of a head's weights does."""
+    modules = dict(whole.named_modules())
+    paths = accumulate(key.split(".")[:-1], "{}.{}".format)
+    inner = [modules[path] for path in paths if path in modules][-1:]
+    return any(next(each.parameters(recurse=False), None) is not None for each in inner)

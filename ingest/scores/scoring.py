@@ -1,0 +1,156 @@
+"""Exact scores of every neuron for every function, in one walk over each neuron's sorted activations.
+
+The arithmetic is in `kernel`; here are its door and its result.
+"""
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import IngestError
+from ..corpora.label_index import LabelIndex
+from . import kernel
+from .nulls import p_values
+
+__all__ = ["SCORE_NAMES", "STATISTIC_NAMES", "NonFiniteError", "Scores", "score"]
+
+SCORE_NAMES = (
+    "ap",
+    "ap_complement",
+    "auroc",
+    "mean_positive",
+    "mean_negative",
+    "ap_half_a",
+    "ap_half_b",
+    "ap_complement_half_a",
+    "ap_complement_half_b",
+)
+STATISTIC_NAMES = ("mean", "std", "min", "max", "firing_rate")
+
+
+class NonFiniteError(IngestError):
+    """An activation that is NaN or infinite.
+
+    Parameters
+    ----------
+    value
+        The activation.
+    neuron, instance
+        Its row and column.
+    """
+
+    def __init__(self, value: float, neuron: int, instance: int) -> None:
+        super().__init__(f"activation {value} at neuron {neuron}, instance {instance}")
+        self.value, self.neuron, self.instance = value, neuron, instance
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the kernel finds about a block of neurons.
+
+    Parameters
+    ----------
+    scores
+        One score of `SCORE_NAMES` a last-axis entry; NaN where a half lacks a class. [neurons, functions, 9]
+    p_value
+        How often permuted labels score as high, as `nulls.p_values` counts. [neurons, functions]
+    statistics
+        One of `STATISTIC_NAMES` a last-axis entry. [neurons, 5]
+    top_instance
+        Indices of the instances with the highest activations, -1 where fewer rise above the minimum. [neurons, k]
+    top_value
+        Their activations. [neurons, k]
+    """
+
+    scores: NDArray[np.float32]
+    p_value: NDArray[np.float64]
+    statistics: NDArray[np.float32]
+    top_instance: NDArray[np.int64]
+    top_value: NDArray[np.float32]
+
+
+def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 10, n_threads: int = 1) -> Scores:
+    """Score every neuron of a block for every function.
+
+    Parameters
+    ----------
+    activations
+        Pooled activations, C-contiguous. [neurons, instances]
+    labels
+        Labels of the same instances, in the same order.
+    n_top
+        Top instances to keep for each neuron.
+    n_threads
+        Threads to spread the neurons over; the result does not depend on it.
+
+    Raises
+    ------
+    NonFiniteError
+        If an activation is NaN or infinite.
+    IngestError
+        If a function lacks positives or negatives.
+    """
+    if activations.dtype != np.float32 or activations.ndim != 2 or not activations.flags.c_contiguous:
+        raise TypeError("activations must be a C-contiguous float32 array [neurons, instances]")
+    n_neurons, n_instances = activations.shape
+    if n_instances != labels.n_instances:
+        raise ValueError(f"{n_instances} instances of activations, {labels.n_instances} of labels")
+    _check_finite(activations)
+    counts = labels.counts()
+    for index, (positive, evaluated) in enumerate(counts[:, 0].tolist()):
+        if not 0 < positive < evaluated:
+            family, function = labels.functions[index]
+            raise IngestError(
+                f"function {family}/{function} has {positive} positive and {evaluated - positive} negative "
+                "measured instances; both are needed"
+            )
+    words, starts, entries = labels.packed()
+    n_above = np.empty((n_neurons, len(labels.functions)), dtype=np.int64)
+    excess = np.empty((n_neurons, len(labels.functions), 2), dtype=np.float64)
+    found = Scores(
+        scores=np.empty((n_neurons, len(labels.functions), len(SCORE_NAMES)), dtype=np.float32),
+        p_value=np.empty((n_neurons, len(labels.functions)), dtype=np.float64),
+        statistics=np.empty((n_neurons, len(STATISTIC_NAMES)), dtype=np.float32),
+        top_instance=np.full((n_neurons, n_top), -1, dtype=np.int64),
+        top_value=np.zeros((n_neurons, n_top), dtype=np.float32),
+    )
+
+    def run(part: slice) -> None:
+        kernel.score_neurons(
+            activations[part],
+            labels.is_rest,
+            words,
+            starts,
+            entries,
+            counts,
+            found.scores[part],
+            n_above[part],
+            excess[part],
+            found.statistics[part],
+            found.top_instance[part],
+            found.top_value[part],
+        )
+
+    def compare(index: int) -> None:
+        positive, evaluated = counts[index, 0].tolist()
+        found.p_value[:, index] = p_values(excess[:, index], n_above[:, index], positive, evaluated - positive)
+
+    bounds = np.linspace(0, n_neurons, 4 * n_threads + 1).astype(int)
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(run, (slice(a, b) for a, b in itertools.pairwise(bounds) if a < b)))
+        list(pool.map(compare, range(len(labels.functions))))
+    return found
+
+
+def _check_finite(activations: NDArray[np.float32]) -> None:
+    # A sum is finite only if every term is (overflow aside, which the exact test then clears): one fast pass.
+    with np.errstate(invalid="ignore"):
+        if np.isfinite(activations.sum(dtype=np.float64)):
+            return
+    wrong = np.argwhere(~np.isfinite(activations))
+    if len(wrong):
+        neuron, instance = wrong[0].tolist()
+        raise NonFiniteError(float(activations[neuron, instance]), neuron, instance)

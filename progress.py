@@ -1,0 +1,123 @@
+"""How far a job is: a bar on a terminal, a quiet line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from .errors import printable
+
+__all__ = ["LineProgress", "Progress", "SilentProgress", "TerminalProgress", "show_progress"]
+
+_LINE_EVERY_S = 30.0
+
+
+class Progress(Protocol):
+    """What a job reports to."""
+
+    def phase(self, name: str, *, total: int, unit: str) -> None:
+        """Start a phase of `total` units."""
+
+    def advance(self, amount: int) -> None:
+        """Say that so many more units of the phase are done."""
+
+    def note(self, text: str) -> None:
+        """Tell the person one line."""
+
+
+class SilentProgress:
+    """Reports nothing."""
+
+    def phase(self, name: str, *, total: int, unit: str) -> None:
+        """Do nothing."""
+
+    def advance(self, amount: int) -> None:
+        """Do nothing."""
+
+    def note(self, text: str) -> None:
+        """Do nothing."""
+
+
+class LineProgress:
+    """Prints a line to standard error when a phase ends, and every half minute before that."""
+
+    def __init__(self) -> None:
+        self._name, self._unit = "", ""
+        self._total = self._done = 0
+        self._started = self._printed = 0.0
+
+    def phase(self, name: str, *, total: int, unit: str) -> None:
+        """Start a phase."""
+        self._name, self._unit, self._total, self._done = name, unit, total, 0
+        self._started = self._printed = time.monotonic()
+
+    def advance(self, amount: int) -> None:
+        """Count, and print if it is time."""
+        self._done += amount
+        now = time.monotonic()
+        if self._done < self._total and now - self._printed < _LINE_EVERY_S:
+            return
+        self._printed = now
+        rate = self._done / max(now - self._started, 1e-9)
+        line = f"{self._name}: {self._done:,} of {self._total:,} {self._unit}, {_per_second(rate)} a second"
+        if self._done < self._total:
+            line += f", {(self._total - self._done) / rate:,.0f} s left"
+        self.note(line)
+
+    def note(self, text: str) -> None:
+        """Print one line."""
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+class TerminalProgress:
+    """A rich progress bar with rate and time left; made by `show_progress`."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+        from rich.text import Text
+
+        class Rate(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                # The bar's own speed is of the last seconds; a phase shorter than that has none.
+                speed = task.speed or task.completed / max(task.elapsed or 0, 1e-3)
+                return Text(f"{_per_second(speed)} {task.fields['unit']}/s", style="cyan")
+
+        self.bar = Progress(
+            TextColumn("{task.description:>9}", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            Rate(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task: int | None = None
+
+    def phase(self, name: str, *, total: int, unit: str) -> None:
+        """Start a bar."""
+        self._task = self.bar.add_task(printable(name), total=total, unit=unit)
+
+    def advance(self, amount: int) -> None:
+        """Move the bar."""
+        if self._task is not None:
+            self.bar.advance(self._task, amount)  # type: ignore[arg-type]
+
+    def note(self, text: str) -> None:
+        """Print one line above the bar."""
+        self.bar.console.print(printable(text), highlight=False, markup=False)
+
+
+def _per_second(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+@contextmanager
+def show_progress() -> Iterator[Progress]:
+    """Yield what suits standard error: a live bar on a terminal, lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield LineProgress()
+        return
+    progress = TerminalProgress()
+    with progress.bar:
+        yield progress
