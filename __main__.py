@@ -1,6 +1,15 @@
-"""Run the command line: ``python -m neuronlake``."""
+"""The command line as a program: ``neuronlake``, or ``python -m neuronlake``."""
 
 from .cli import main
 
+__all__ = ["run"]
+
+
+def run() -> None:
+    """Run the command line as what this process is for."""
+    main.is_program = True
+    main(prog_name="neuronlake")
+
+
 if __name__ == "__main__":
-    main()
+    run()

@@ -38,9 +38,12 @@ Command = Callable[..., Any]
 class Group(click.Group):
     """Turns the package's errors into one line and exit status 1, and what stops a command into one and 130 or 143."""
 
+    is_program = False
+    """Whether the process is for a command alone, and ends where that is stopped."""
+
     def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         """Run the command."""
-        with stopping_in_one_line():
+        with stopping_in_one_line(ends_process=self.is_program):
             try:
                 return super().invoke(context)
             except QueryError as error:  # its names are those of the query

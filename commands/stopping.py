@@ -18,13 +18,18 @@ _LINES = {signal.SIGINT: "stopped", signal.SIGTERM: "terminated"}
 
 
 @contextlib.contextmanager
-def stopping_in_one_line() -> Iterator[None]:
-    """End the process at Ctrl-C and SIGTERM: a line with the notes that a job adds of what it keeps, status 130 or 143.
+def stopping_in_one_line(*, ends_process: bool) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into a line, with the notes that a job adds of what it keeps, and a status of 130 or 143.
+
+    Parameters
+    ----------
+    ends_process
+        Whether the process ends after the line: where the command is all that it is for.
 
     Raises
     ------
     click.exceptions.Exit
-        If the command is interrupted without a signal: 130.
+        If the command was stopped and the process goes on.
     """
     heard: list[int] = []
     with contextlib.ExitStack() as undo:
@@ -39,7 +44,8 @@ def stopping_in_one_line() -> Iterator[None]:
             number = signal.Signals(heard[0] if heard else signal.SIGINT)
             kept = "; ".join(getattr(error, "__notes__", []))
             click.echo(f"{_LINES[number]}: {kept}" if kept else _LINES[number], err=True)
-            if heard:  # at once: DuckDB may wait for a file, and whoever asks again would break into Python's own end
+            # At once: DuckDB may wait for a file, and whoever asks again would break into Python's own end.
+            if heard and ends_process:
                 with contextlib.suppress(OSError):
                     sys.stdout.flush()
                 os._exit(128 + number)

@@ -14,16 +14,16 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[
 
 @pytest.mark.parametrize(("number", "line"), [(signal.SIGINT, "stopped\n"), (signal.SIGTERM, "terminated\n")])
 def test_a_read_that_is_blocked_stops(number, line):
-    os.mkfifo("corpus.jsonl")
+    os.mkfifo("steps.json")
     process = subprocess.Popen(
-        [sys.executable, "-m", "neuronlake", "corpus", "add", "corpus.jsonl", "--name", "words"],
+        [sys.executable, "-m", "neuronlake", "ingest", "model", "--corpus", "words", "--steps", "steps.json"],
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         text=True,
     )
     while process.poll() is None:  # until it reads
         try:
-            writing = os.open("corpus.jsonl", os.O_WRONLY | os.O_NONBLOCK)
+            writing = os.open("steps.json", os.O_WRONLY | os.O_NONBLOCK)
             break
         except OSError:
             time.sleep(0.02)
@@ -37,7 +37,7 @@ def test_a_library_that_makes_an_error_of_its_own_of_a_signal_is_stopped_all_the
     script = """if True:
         import os, signal
         from neuronlake.commands.stopping import stopping_in_one_line
-        with stopping_in_one_line():
+        with stopping_in_one_line(ends_process=True):
             print("said before")
             try:
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -54,7 +54,7 @@ def test_what_never_comes_back_to_python_ends_all_the_same():
         from neuronlake.commands import stopping
         stopping._GRACE_S = 0.1
         mutex, library = ctypes.create_string_buffer(64), ctypes.CDLL(None)
-        with stopping.stopping_in_one_line():
+        with stopping.stopping_in_one_line(ends_process=True):
             library.pthread_mutex_lock(mutex)
             threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
             library.pthread_mutex_lock(mutex)
