@@ -43,3 +43,9 @@ def test_local_links_lead_somewhere() -> None:
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_tests_that_pages_name_are_there() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")):
+        for name in re.findall(r"\btests/[\w/]+(?:\.py)?", page.read_text()):
+            assert (ROOT / name).exists(), f"{page.name}: {name}"
