@@ -1,21 +1,36 @@
-"""What the tests of analyses share: stores with a measured tiny model, and rows read back."""
+"""What the tests of analyses share: stores with a measured tiny model, models with heads, and rows read back."""
 
+import copy
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+import torch
+import transformers
 
 from neuronlake.analysis.partitions.job import partition_model
 from neuronlake.analysis.partitions.settings import PartitionSettings
+from neuronlake.analysis.readouts.texts import Subject, read_subject
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Source
+from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs.job import ingest_model
+from neuronlake.ingest.models.checkpoint import load
 from neuronlake.schema.store import Store
 from neuronlake.schema.tables import table
 
+HEADS = {
+    "bert": transformers.AutoModelForMaskedLM,
+    "roberta": transformers.AutoModelForMaskedLM,
+    "llama": transformers.AutoModelForCausalLM,
+    "gpt2": transformers.AutoModelForCausalLM,
+    "t5": transformers.AutoModelForSeq2SeqLM,
+}
+# RoBERTa's mask takes in the space before it.
+MASKS = {"bert": "[MASK]", "roberta": transformers.AddedToken("<mask>", lstrip=True, normalized=False)}
 TEXTS = (
     *(
         "the cat sat on the mat",
@@ -140,3 +155,58 @@ def labels() -> Callable[..., dict]:
         return {key: [row["expert"] for row in rows if (row["stack"], row["layer"]) == key] for key in layers}
 
     return read
+
+
+@pytest.fixture(scope="session")
+def built() -> Callable[..., transformers.PreTrainedModel]:
+    """Return a function from a class and a configuration to a model in memory, with wide random weights."""
+
+    def make(class_: type, config: transformers.PreTrainedConfig) -> transformers.PreTrainedModel:
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            model = class_(copy.deepcopy(config)).eval()
+            for name, each in model.named_parameters():
+                if "norm" not in name.lower():
+                    torch.nn.init.normal_(each, std=0.2)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def headed(tiny_model, tmp_path_factory) -> Callable[[str], Path]:
+    """Return a function from a tiny model's kind to a folder with one that has a language-model head."""
+    made: dict[str, Path] = {}
+
+    def make(kind: str) -> Path:
+        if kind not in made:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model(kind))
+            if kind in MASKS:
+                tokenizer.add_special_tokens({"mask_token": MASKS[kind]})
+            config = transformers.AutoConfig.from_pretrained(tiny_model(kind))
+            config.vocab_size = len(tokenizer)
+            with torch.random.fork_rng():
+                torch.manual_seed(3)
+                model = HEADS[kind].from_config(config)
+            made[kind] = tmp_path_factory.mktemp("headed") / f"headed-{kind}"
+            model.save_pretrained(made[kind])
+            tokenizer.save_pretrained(made[kind])
+        return made[kind]
+
+    return make
+
+
+@pytest.fixture
+def subject(tmp_path) -> Callable[..., Subject]:
+    """Return a function from a model's folder and instances to what a readout is made from."""
+
+    def make(
+        folder: Path, instances: Sequence[Instance], *, name: str = "test", with_head: bool = True, **settings
+    ) -> Subject:
+        store = tmp_path / "store"
+        build_corpus(Source(list(instances), "a test", None, "test: literals", "rest"), name, store=store)
+        model = load(str(folder), with_head=with_head, with_decoder=settings.pop("with_decoder", False))
+        defaults = {"n_texts": 1000, "max_tokens": 40, "batch_tokens": 100, "of_equal_lengths": False, "seed": 0}
+        return read_subject(model, StoredCorpus(Store(store), name), **(defaults | settings))
+
+    return make

@@ -6,7 +6,7 @@ import shutil
 import polars as pl
 import pytest
 
-from neuronlake.analysis import cards as describe
+from neuronlake.analysis import cards
 from neuronlake.analysis.cards import describe_expert, describe_neuron
 from neuronlake.analysis.partitions.job import partition_model
 from neuronlake.analysis.partitions.settings import PartitionSettings
@@ -137,7 +137,7 @@ def test_a_neurons_texts_are_told_apart_by_what_they_are_for_its_best_function(
 
 
 def test_spans_stand_in_brackets_and_long_texts_are_cut_around_them(database, monkeypatch):
-    monkeypatch.setattr(describe, "_N_TEXTS", 50)
+    monkeypatch.setattr(cards, "_N_TEXTS", 50)
     card = describe_neuron(database, "tiny-bert", 0, 3)
     lines = [line for of in ("of", "not of") for line in section(card, f"texts that activate it most, {of}")]
     texts = {cells(line)[1] for line in lines}

@@ -10,7 +10,7 @@ import transformers
 from neuronlake.errors import IngestError
 from neuronlake.ingest.activations.capture import capture
 from neuronlake.ingest.activations.pooling import Spans
-from neuronlake.ingest.models.checkpoint import checkpoint as models
+from neuronlake.ingest.models import checkpoint
 from neuronlake.ingest.neurons.feed_forwards import Layer
 from neuronlake.ingest.neurons.layers import find_layers
 
@@ -31,11 +31,11 @@ STACKS = dict.fromkeys(("bert", "roberta", "t5", "t5-gated"), "encoder") | dict.
 
 @pytest.fixture(scope="module")
 def model(tiny_model):
-    loaded: dict[str, models.Model] = {}
+    loaded: dict[str, checkpoint.Model] = {}
 
-    def get(kind: str) -> models.Model:
+    def get(kind: str) -> checkpoint.Model:
         if kind not in loaded:
-            loaded[kind] = models.load(str(tiny_model(kind)))
+            loaded[kind] = checkpoint.load(str(tiny_model(kind)))
         return loaded[kind]
 
     return get
@@ -50,7 +50,7 @@ def mixtral() -> torch.nn.Module:
     return transformers.AutoModel.from_config(config).eval()
 
 
-def layers_of(model: models.Model) -> tuple[Layer, ...]:
+def layers_of(model: checkpoint.Model) -> tuple[Layer, ...]:
     return tuple(
         layer
         for part in model.parts

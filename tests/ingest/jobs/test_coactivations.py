@@ -329,19 +329,19 @@ def test_a_killed_job_leaves_nothing_visible_and_goes_on_where_it_was(
     lines = f"""
         import os, signal, torch
         torch.set_num_threads(1)
-        from neuronlake.ingest import coactivation, job, measurement
-        measurement.PART_ROWS = coactivation.PART_ROWS = 1
-        finish = coactivation.CoactivationTables.finish
+        from neuronlake.ingest.jobs import coactivations, job, measurement
+        measurement.PART_ROWS = coactivations.PART_ROWS = 1
+        finish = coactivations.CoactivationTables.finish
         def finish_one_and_die(*arguments):
             finish(*arguments)
             os.kill(os.getpid(), signal.SIGKILL)
-        coactivation.CoactivationTables.finish = finish_one_and_die
+        coactivations.CoactivationTables.finish = finish_one_and_die
         job.ingest_model(
             {str(tiny_model("bert"))!r}, corpus="test", store={str(killed.path)!r},
-            coactivation=coactivation.Coactivation(),
+            coactivation=coactivations.Coactivation(),
         )
         """
-    repository = Path(__file__).resolve().parents[2]
+    repository = Path(__file__).resolve().parents[3]
     process = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(lines)],
         env={**os.environ, "PYTHONPATH": str(repository / ".src")},

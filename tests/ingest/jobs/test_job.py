@@ -154,7 +154,7 @@ class Heard(SilentProgress):
 
 def python(lines: str) -> subprocess.CompletedProcess:
     """Run a script in a process of its own, on one thread as the tests do."""
-    repository = Path(__file__).resolve().parents[2]
+    repository = Path(__file__).resolve().parents[3]
     return subprocess.run(
         [sys.executable, "-c", "import torch\ntorch.set_num_threads(1)\n" + textwrap.dedent(lines)],
         env={**os.environ, "PYTHONPATH": str(repository / ".src")},
@@ -187,7 +187,7 @@ def test_a_job_killed_in_its_forward_pass_runs_the_rest_of_it_and_ends_the_same(
     before = tree(killed)
     process = python(f"""
         import os
-        from neuronlake.ingest import forward
+        from neuronlake.ingest.jobs import forward
         from neuronlake.ingest.jobs.job import ingest_model
         from neuronlake.ingest.jobs.settings import Resources
         run, done = forward._run, []
@@ -272,7 +272,7 @@ def test_a_job_killed_after_a_part_scores_the_rest_without_another_pass(
     make_corpus(killed, spans)
     process = python(f"""
         import os, signal
-        from neuronlake.ingest import measurement, run
+        from neuronlake.ingest.jobs import measurement, run
         from neuronlake.ingest.jobs.job import ingest_model
         measurement.PART_ROWS = 1
         write = run._write_part
@@ -307,7 +307,7 @@ def test_a_lack_of_memory_is_one_line_and_keeps_the_forward_pass(ingest, monkeyp
         raise error
 
     with monkeypatch.context() as lacking:
-        lacking.setattr(f"neuronlake.ingest.{place}", fail)
+        lacking.setattr(f"neuronlake.ingest.jobs.{place}", fail)
         with pytest.raises(IngestError) as raised:
             ingest()
     quoted = str(error).splitlines()[0]

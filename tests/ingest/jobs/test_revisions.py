@@ -8,7 +8,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest.jobs.revisions import Checkpoint, choose_checkpoints
-from neuronlake.ingest.models.checkpoint import source
+from neuronlake.ingest.models import source
 from neuronlake.ingest.models.steps import missing_steps, read_steps
 
 PYTHIA = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, *range(1000, 144_000, 1000)]
