@@ -101,24 +101,20 @@ def make_job(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="session")
 def killed(
     make_job: Callable[[str], dict], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[tuple[str, ...], int], dict]:
-    """Return a function that kills the jobs of these names at so many points each and says what became of them."""
-    answers: dict[tuple[tuple[str, ...], int], dict] = {}
+) -> Callable[[str, int], dict[str, object]]:
+    """Return a function that kills a kind of job at so many points and says what became of it."""
 
-    def kill(names: tuple[str, ...], n_points: int) -> dict:
-        if (names, n_points) not in answers:
-            file = tmp_path_factory.mktemp("kills") / "jobs.json"
-            file.write_text(json.dumps([make_job(name) | {"n_points": n_points} for name in names]))
-            done = subprocess.run(
-                [sys.executable, str(HERE / "kill_points.py"), str(file)],
-                env={**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 0, done.stderr
-            print(done.stderr)
-            answers[names, n_points] = json.loads(done.stdout)
-        return answers[names, n_points]
+    def kill(kind: str, n_points: int) -> dict[str, object]:
+        file = tmp_path_factory.mktemp("kills") / "job.json"
+        file.write_text(json.dumps(make_job(kind) | {"n_points": n_points}))
+        done = subprocess.run(
+            [sys.executable, str(HERE / "kill_points.py"), str(file)],
+            env={**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
 
     return kill

@@ -1,10 +1,10 @@
-"""Run commands that are killed at chosen steps of what they write, then again to their end: a process of its own.
+"""Run a command that is killed at chosen steps of what it writes, then again to its end: a process of its own.
 
-    python kill_points.py JOBS.json
+    python kill_points.py JOB.json
 
-Reads a list of jobs (name, store, arguments, n_points) and prints, as JSON, what became of each. A step is anything the
-command is about to do to the disk below its store: open a file to write, rename, make or remove one, sync one. All of
-the package is imported once, and every attempt is a fork: nothing of it may have started a thread before.
+Reads a job (name, store, arguments, n_points) and prints, as JSON, what became of it. A step is anything the command is
+about to do to the disk below its store: open a file to write, rename, make or remove one, sync one. All of the package
+is imported once, and every attempt is a fork: nothing of it may have started a thread before.
 """
 
 import contextlib
@@ -16,7 +16,6 @@ import random
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,7 +155,7 @@ def try_job(job: dict, folder: Path) -> dict:
 
 
 def main() -> None:
-    """Read the jobs, run them and print what became of them."""
+    """Read the job, run it and print what became of it."""
     import polars  # noqa: F401
     import sklearn.linear_model  # noqa: F401
     import torch
@@ -164,20 +163,17 @@ def main() -> None:
 
     import neuronlake.analysis.alignment.job
     import neuronlake.analysis.emergence.study
+    import neuronlake.analysis.perturbation.passes
     import neuronlake.analysis.perturbation.study
     import neuronlake.analysis.published
+    import neuronlake.ingest.jobs.run
     import neuronlake.ingest.jobs.series  # noqa: F401
 
     torch.set_num_threads(1)
-    jobs = json.loads(Path(sys.argv[1]).read_text())
-    folder = Path(sys.argv[1]).parent / "kills"
+    file = Path(sys.argv[1])
+    folder = file.parent / "kills"
     folder.mkdir()
-    answers = {}
-    for job in jobs:
-        began = time.monotonic()
-        answers[job["name"]] = try_job(job, folder)
-        print(f"{time.monotonic() - began:.1f} s {job['name']}: {answers[job['name']]}", file=sys.stderr, flush=True)
-    print(json.dumps(answers))
+    print(json.dumps(try_job(json.loads(file.read_text()), folder)))
 
 
 if __name__ == "__main__":
