@@ -107,10 +107,8 @@ def plan_ingest(
     Loads the model, tokenizes the corpus and times a few batches.
     """
     target = Store(store)
-    request, stored = (
-        Request(model, corpus, revision, random_init, name, settings or Settings()),
-        StoredCorpus(target, corpus),
-    )
+    request = Request(model, corpus, revision, random_init, name, settings or Settings())
+    stored = StoredCorpus(target, corpus)
     from .coactivations import adds_coactivations
     from .measurement import prepare
 
