@@ -117,6 +117,7 @@ def ingest(
     from ..ingest.jobs.request import Request
     from ..ingest.jobs.series import Failure, Outcome, ingest_checkpoints, ingest_series
     from ..ingest.jobs.settings import Coactivation, Resources, Settings
+    from ..ingest.models.checkpoint import Checkpoint
     from ..ingest.models.steps import read_steps
     from ..progress import LineProgress, show_progress
     from ..schema.store import Store
@@ -149,7 +150,7 @@ def ingest(
         steps = None if steps_file is None else read_steps(steps_file)
         report = ingest_series(model, revisions=patterns or None, steps=steps, **whole, **several)
     elif len(wanted) > 1:
-        requests = [Request(model, corpus_name, revision, seed, name, settings) for revision, seed in wanted]
+        requests = [Request(Checkpoint(model, *each, name), corpus_name, settings) for each in wanted]
         report = ingest_checkpoints(requests, store=Store(chosen_store()), **shared, **several)
     else:
         revision, seed = wanted[0] if wanted else (None, None)

@@ -14,11 +14,11 @@ from ..partitions.settings import PartitionSettings
 from ..partitions.sources import Source, stored_source, weight_source
 from ..partitions.stored import StoredPartition, read_stored_partition
 from .matched import matched_source
-from .series import Checkpoint, Series
+from .series import MeasuredCheckpoint, Series
 from .settings import EmergenceSettings
 
 if TYPE_CHECKING:
-    from ...ingest.models.checkpoint import Model
+    from ...ingest.models.model import Model
 
 __all__ = ["Lineage", "Role", "make_lineages", "n_partitions"]
 
@@ -134,7 +134,7 @@ class _Maker:
 
     def make(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: MeasuredCheckpoint,
         loaded: "Model | None",
         seed: int | None = None,
         warm_start: StoredPartition | None = None,
@@ -169,7 +169,7 @@ class _Maker:
             settings = PartitionSettings("random", matched=like.partition_id, run=last.run_id, seed=seed)
             yield self._store(last, source, settings)
 
-    def _store(self, checkpoint: Checkpoint, source: Source, settings: PartitionSettings) -> StoredPartition:
+    def _store(self, checkpoint: MeasuredCheckpoint, source: Source, settings: PartitionSettings) -> StoredPartition:
         # The step is the series', which a name need not tell.
         source = replace(source, origin=replace(source.origin, step=checkpoint.step))
         store = self.database.store
@@ -179,17 +179,16 @@ class _Maker:
         return read_stored_partition(store, partition_id, self.series.model, checkpoint.revision)
 
 
-def _load(model: str, series: Series, checkpoint: Checkpoint) -> "Model":
+def _load(model: str, series: Series, checkpoint: MeasuredCheckpoint) -> "Model":
     """Load one checkpoint as it was measured."""
     # Only now the libraries of models, which take seconds to load.
-    from ...ingest.models.checkpoint import load
+    from ...ingest.models.checkpoint import Checkpoint
+    from ...ingest.models.model import load
 
     where = f"checkpoint {checkpoint.revision} (step {checkpoint.step:,}) of {series.model}"
     try:
         loaded = load(
-            model,
-            revision=checkpoint.revision,
-            name=series.model,
+            Checkpoint(model, checkpoint.revision, name=series.model),
             dtype=checkpoint.dtype,
             with_decoder=True,
             with_tokenizer=False,

@@ -13,7 +13,7 @@ from ...schema.job import Job
 from ...schema.tables import table
 from .agreement import Agreement, agreement
 from .lineages import Lineage
-from .series import Checkpoint, Series
+from .series import MeasuredCheckpoint, Series
 from .tracks import follow, shared_with_track
 
 __all__ = ["write_study"]
@@ -59,7 +59,7 @@ def write_study(job: Job, described: _Row, series: Series, lineages: Sequence[Li
             job.write(name, pa.Table.from_pylist(keyed, schema=arrow_schema(declared)), model=series.model)
 
 
-def _keys(lineage: Lineage, checkpoint: Checkpoint) -> _Row:
+def _keys(lineage: Lineage, checkpoint: MeasuredCheckpoint) -> _Row:
     return {
         "role": lineage.role,
         "seed": lineage.seed,

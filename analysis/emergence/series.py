@@ -8,7 +8,7 @@ from ...errors import AnalysisError, UnknownNameError
 from ...queries.database import Database
 from ...schema.vocabulary import DType
 
-__all__ = ["Checkpoint", "Series", "find_series"]
+__all__ = ["MeasuredCheckpoint", "Series", "find_series"]
 
 # Runs that agree in these measured the same thing of each checkpoint.
 _MEASUREMENT = ("corpus", "corpus_sha256", "site", "pooling", "router", "dtype", "storage", "max_tokens", "layers")
@@ -17,7 +17,7 @@ _MIN_CHECKPOINTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class MeasuredCheckpoint:
     """One checkpoint of a series.
 
     Parameters
@@ -60,18 +60,18 @@ class Series:
 
     model: str
     corpus: str
-    checkpoints: tuple[Checkpoint, ...]
+    checkpoints: tuple[MeasuredCheckpoint, ...]
     layers: tuple[tuple[str, int], ...]
     has_norms: bool
 
     @property
-    def last(self) -> Checkpoint:
+    def last(self) -> MeasuredCheckpoint:
         """The last checkpoint, whose run names the series."""
         return self.checkpoints[-1]
 
-    def twins(self) -> tuple[tuple[Checkpoint, ...], ...]:
+    def twins(self) -> tuple[tuple[MeasuredCheckpoint, ...], ...]:
         """Return the checkpoints that have one and the same weights, together."""
-        found: dict[str, list[Checkpoint]] = {}
+        found: dict[str, list[MeasuredCheckpoint]] = {}
         for each in self.checkpoints:
             found.setdefault(each.weights_sha256, []).append(each)
         return tuple(tuple(each) for each in found.values() if len(each) > 1)
@@ -138,7 +138,9 @@ def find_series(database: Database, model: str, *, corpus: str | None = None, ru
                 "with other weights: measure the series under another --name, with steps of your own (ingest --steps)"
             )
     checkpoints = [
-        Checkpoint(row["run_id"], row["revision"], row["step"], row["weights_sha256"], cast("DType", row["dtype"]))
+        MeasuredCheckpoint(
+            row["run_id"], row["revision"], row["step"], row["weights_sha256"], cast("DType", row["dtype"])
+        )
         for _, row in sorted(first_of_step.items())
     ]
     if len(checkpoints) < _MIN_CHECKPOINTS:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from ...errors import AnalysisError
-from ...ingest.models.source import stored_name
+from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
 from ...schema.identity import IDENTITY_VERSION, identifier
@@ -130,14 +130,13 @@ def partition_model(
     with Database(store) as database:
         warm_start = None if settings.warm_start is None else find_stored_partition(database, settings.warm_start)
         if settings.reads_weights:
-            check_name("model", name or stored_name(model))
-            check_name("revision", revision or "main")
+            checkpoint = Checkpoint(model, revision, random_init, name)
+            check_name("model", checkpoint.stored_name)
+            check_name("revision", checkpoint.stored_revision)
             # Only now the libraries of models, which take seconds to load.
-            from ...ingest.models.checkpoint import load
+            from ...ingest.models.model import load
 
-            loaded = load(
-                model, revision=revision, random_init=random_init, name=name, with_decoder=True, with_tokenizer=False
-            )
+            loaded = load(checkpoint, with_decoder=True, with_tokenizer=False)
             source = weight_source(loaded, settings, warm_start=warm_start)
         elif random_init is not None or name is not None:
             raise AnalysisError(

@@ -19,7 +19,7 @@ from .settings import PartitionSettings
 from .stored import StoredPartition, by_layer
 
 if TYPE_CHECKING:
-    from ...ingest.models.checkpoint import Model
+    from ...ingest.models.model import Model
 
 __all__ = ["MATCHED_BINS", "Source", "deal_anew", "stored_source", "weight_source"]
 

@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ...errors import AnalysisError, UnknownNameError
-from ...ingest.models.checkpoint import body_parts
+from ...ingest.models.model import body_parts
 from ...ingest.neurons.feed_forwards import FeedForward, Layer, Place
 from ...ingest.neurons.intervention import intervene
 from ...ingest.neurons.layers import find_layers

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from ...errors import AnalysisError
-from ...ingest.models.checkpoint import Model, body_parts, load
+from ...ingest.models.model import Model, body_parts, load
 from ...progress import Progress
 from ...queries.database import Database
 from ...schema.identity import IDENTITY_VERSION, identifier
@@ -125,10 +125,7 @@ def prepare(database: Database, request: Request, progress: Progress) -> Study:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = load(
-        request.model,
-        revision=request.revision,
-        random_init=request.random_init,
-        name=request.name,
+        request.checkpoint,
         dtype=cast("DType", found["dtype"]),
         device=device,
         with_decoder=False,
@@ -137,8 +134,8 @@ def prepare(database: Database, request: Request, progress: Progress) -> Study:
     )
     if loaded.weights_sha256 != found["weights_sha256"]:
         raise AnalysisError(
-            f"the weights of {request.model} are not those that run {found['run_id']} measured: their digest is "
-            f"{loaded.weights_sha256[:16]}, not {str(found['weights_sha256'])[:16]}"
+            f"the weights of {request.checkpoint.model} are not those that run {found['run_id']} measured: "
+            f"their digest is {loaded.weights_sha256[:16]}, not {str(found['weights_sha256'])[:16]}"
         )
     subject = read_subject(
         loaded,

@@ -6,7 +6,7 @@ from typing import cast
 
 from ...errors import AnalysisError, UnknownNameError
 from ...ingest.corpora.stored import StoredCorpus
-from ...ingest.models.source import stored_name
+from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress
 from ...queries.database import Database
 from ..lookup import find_partition, find_run
@@ -22,7 +22,9 @@ class Request:
 
     Parameters
     ----------
-    model, revision, random_init, name, device, settings
+    checkpoint
+        The checkpoint that is perturbed.
+    device, settings
         As `study.study_perturbation` takes them.
     run
         The row of ``runs`` whose scores choose neurons.
@@ -34,10 +36,7 @@ class Request:
         Longest text in tokens.
     """
 
-    model: str
-    revision: str | None
-    random_init: int | None
-    name: str | None
+    checkpoint: Checkpoint
     device: str
     settings: PerturbationSettings
     run: Mapping[str, object]
@@ -48,14 +47,11 @@ class Request:
 
 def find_request(
     database: Database,
-    model: str,
+    checkpoint: Checkpoint,
     settings: PerturbationSettings,
     *,
     run: str | None,
     corpus: str | None,
-    revision: str | None,
-    random_init: int | None,
-    name: str | None,
     device: str,
     progress: Progress,
 ) -> Request:
@@ -68,8 +64,10 @@ def find_request(
     AnalysisError
         If the run or the partition does not fit the study.
     """
-    revision_stored = revision if random_init is None else f"random-{random_init}"
-    found = find_run(database, run, name or stored_name(model), revision=revision_stored)
+    # A run may be of any revision where none is asked for.
+    is_any = checkpoint.revision is None and checkpoint.random_init is None
+    revision = None if is_any else checkpoint.stored_revision
+    found = find_run(database, run, checkpoint.stored_name, revision=revision)
     run_id = str(found["run_id"])
     if found["measurement"] != "measured" or found["site"] != "activation":
         what = "imported" if found["measurement"] != "measured" else f"of the site {found['site']}"
@@ -89,7 +87,7 @@ def find_request(
     if max_tokens > longest:
         raise AnalysisError(f"texts of {max_tokens} tokens: run {run_id} measured texts of up to {longest}")
     stored = StoredCorpus(database.store, corpus or str(found["corpus"]))
-    return Request(model, revision, random_init, name, device, settings, found, partition_id, stored, max_tokens)
+    return Request(checkpoint, device, settings, found, partition_id, stored, max_tokens)
 
 
 def _partition(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
 from .request import find_request
@@ -169,10 +170,8 @@ def study_perturbation(
     started_at = datetime.datetime.now(datetime.UTC)
     progress = progress or SilentProgress()
     with Database(store) as database:
-        request = find_request(
-            database, model, settings, run=run, corpus=corpus, revision=revision, random_init=random_init, name=name,
-            device=device, progress=progress,
-        )  # fmt: skip
+        checkpoint = Checkpoint(model, revision, random_init, name)
+        request = find_request(database, checkpoint, settings, run=run, corpus=corpus, device=device, progress=progress)
         # Only now the libraries of models, which take seconds to load.
         from .passes import read_cells
         from .preparation import prepare
@@ -221,10 +220,8 @@ def plan_perturbation(
     """
     progress = progress or SilentProgress()
     with Database(store) as database:
-        request = find_request(
-            database, model, settings, run=run, corpus=corpus, revision=revision, random_init=random_init, name=name,
-            device=device, progress=progress,
-        )  # fmt: skip
+        checkpoint = Checkpoint(model, revision, random_init, name)
+        request = find_request(database, checkpoint, settings, run=run, corpus=corpus, device=device, progress=progress)
         # Only now the libraries of models, which take seconds to load.
         from .preparation import prepare
 

@@ -13,7 +13,7 @@ from ...errors import AnalysisError
 from ...ingest.activations.batches import collate
 from ...ingest.activations.targets import TokenizedTargets
 from ...ingest.activations.tokens import arrays_sha256
-from ...ingest.models.checkpoint import start_token
+from ...ingest.models.model import start_token
 from ...ingest.models.tokenizers import encode
 from ...schema.vocabulary import ReadoutKind
 from .predictions import head_of, head_sha256, objective, predict

@@ -13,7 +13,7 @@ from ...errors import AnalysisError
 from ...ingest.activations.batches import collate
 from ...ingest.activations.targets import TokenizedTargets, tokenize_targets
 from ...ingest.activations.tokens import TokenizedCorpus, arrays_sha256
-from ...ingest.models.checkpoint import Model, decoder_of, start_token
+from ...ingest.models.model import Model, decoder_of, start_token
 from ...ingest.models.tokenizers import check_embedded, n_embedded
 from ...schema.vocabulary import ReadoutKind
 from .predictions import head_of, head_sha256, objective, predict

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ...errors import AnalysisError
-from ...ingest.models.checkpoint import Model
+from ...ingest.models.model import Model
 from ...ingest.neurons.weights import plain
 from ...schema.vocabulary import ReadoutKind
 

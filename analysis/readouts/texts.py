@@ -10,7 +10,7 @@ from ...errors import AnalysisError
 from ...ingest.activations.tokens import Batch, TokenizedCorpus, tokenize
 from ...ingest.corpora.label_index import LabelIndex
 from ...ingest.corpora.stored import StoredCorpus
-from ...ingest.models.checkpoint import Model
+from ...ingest.models.model import Model
 from ...ingest.models.tokenizers import check_embedded
 
 __all__ = ["LEAST_INSTANCES", "Subject", "Texts", "choose_texts", "read_subject"]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..models.checkpoint import Model, decoder_of
+from ..models.model import Model, decoder_of
 from ..models.tokenizers import padding_id
 from ..neurons.feed_forwards import Stack
 from .pooling import Spans

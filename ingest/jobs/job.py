@@ -9,6 +9,7 @@ import os
 from ...progress import Progress, SilentProgress
 from ...schema.store import Store
 from ..corpora.stored import StoredCorpus
+from ..models.checkpoint import Checkpoint
 from .known_runs import HeldRuns
 from .request import Request
 from .settings import Coactivation, Resources, Settings, checked
@@ -74,8 +75,8 @@ def ingest_model(
     progress, target = progress or SilentProgress(), Store(store)
     stored = StoredCorpus(target, corpus)
     held = HeldRuns(target)
-    request = held.with_step(Request(model, corpus, revision, random_init, name, settings or Settings()))
-    resources = checked(resources, request.stored_name)
+    request = held.with_step(Request(Checkpoint(model, revision, random_init, name), corpus, settings or Settings()))
+    resources = checked(resources, request.checkpoint.stored_name)
     report = held.report(request, stored.sha256, coactivation)
     if report is not None:
         return report

@@ -73,7 +73,7 @@ class HeldRuns:
         IngestError
             If it has one that its revision cannot be of.
         """
-        model, revision = request.stored_name, request.stored_revision
+        model, revision = request.checkpoint.stored_name, request.checkpoint.stored_revision
         if request.step is None:
             return dataclasses.replace(request, step=self.step(model, revision))
         refusal = self.refusal(model, revision, request.step)
@@ -104,8 +104,8 @@ class HeldRuns:
                 n_rows[file.table] += file.n_rows
         return IngestReport(
             run_id=commit.job,
-            model=request.stored_name,
-            revision=request.stored_revision,
+            model=request.checkpoint.stored_name,
+            revision=request.checkpoint.stored_revision,
             is_new=False,
             n_layers=n_rows["layers"],
             n_neurons=n_rows["neurons"],

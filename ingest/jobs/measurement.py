@@ -16,8 +16,8 @@ from ..activations.targets import TokenizedTargets, tokenize_targets
 from ..activations.tokens import Batch, TokenizedCorpus, tokenize
 from ..corpora.label_index import LabelIndex
 from ..corpora.stored import StoredCorpus
-from ..models.checkpoint import Model, decoder_of, first_position, load, start_token
 from ..models.devices import place
+from ..models.model import Model, decoder_of, first_position, load, start_token
 from ..models.tokenizers import check_embedded, longest_text
 from ..neurons.feed_forwards import Layer
 from ..neurons.layers import find_layers
@@ -104,7 +104,7 @@ def prepare(
     request: Request, stored: StoredCorpus, store: Store, resources: Resources | None, progress: Progress
 ) -> Measurement:
     """Load the model, find its neurons and tokenize the corpus (see `job.ingest_model`)."""
-    resources = on_device(resources or Resources(), request.stored_name)
+    resources = on_device(resources or Resources(), request.checkpoint.stored_name)
     return prepare_loaded(request, load_requested(request, stored, resources), stored, store, resources, progress)
 
 
@@ -131,10 +131,7 @@ def load_requested(request: Request, stored: StoredCorpus, resources: Resources)
         If the checkpoint is not there or cannot be used.
     """
     loaded = load(
-        request.model,
-        revision=request.revision,
-        random_init=request.random_init,
-        name=request.name,
+        request.checkpoint,
         dtype=request.settings.dtype,
         device=resources.device,
         tokenizer=request.settings.tokenizer,

@@ -9,6 +9,7 @@ import numpy as np
 from ...progress import Progress, SilentProgress
 from ...schema.store import Store
 from ..corpora.stored import StoredCorpus
+from ..models.checkpoint import Checkpoint
 from .request import Request
 from .settings import Coactivation, Resources, Settings
 
@@ -107,7 +108,7 @@ def plan_ingest(
     Loads the model, tokenizes the corpus and times a few batches.
     """
     target = Store(store)
-    request = Request(model, corpus, revision, random_init, name, settings or Settings())
+    request = Request(Checkpoint(model, revision, random_init, name), corpus, settings or Settings())
     stored = StoredCorpus(target, corpus)
     from .coactivations import adds_coactivations
     from .measurement import prepare

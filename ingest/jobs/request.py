@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.names import check_name
-from ..models.source import locate, locate_tokenizer, stored_name
+from ..models.checkpoint import Checkpoint
+from ..models.source import locate_tokenizer
 from .settings import Settings
 
 __all__ = ["Request"]
@@ -18,7 +19,9 @@ class Request:
 
     Parameters
     ----------
-    model, corpus, revision, random_init, name, settings
+    checkpoint
+        The checkpoint.
+    corpus, settings
         As `job.ingest_model` takes them.
     step
         Training step; None: what the revision's name tells.
@@ -31,28 +34,15 @@ class Request:
         If no store can hold model or revision under its name.
     """
 
-    model: str
+    checkpoint: Checkpoint
     corpus: str
-    revision: str | None = None
-    random_init: int | None = None
-    name: str | None = None
     settings: Settings = field(default_factory=Settings)
     step: int | None = None
     commit: str | None = None
 
     def __post_init__(self) -> None:
-        check_name("model", self.stored_name)
-        check_name("revision", self.stored_revision)
-
-    @property
-    def stored_name(self) -> str:
-        """Name the model is stored under."""
-        return self.name or stored_name(self.model)
-
-    @property
-    def stored_revision(self) -> str:
-        """Name the revision is stored under."""
-        return (self.revision or "main") if self.random_init is None else f"random-{self.random_init}"
+        check_name("model", self.checkpoint.stored_name)
+        check_name("revision", self.checkpoint.stored_revision)
 
     def fingerprint(self) -> str | None:
         """Return what tells that the checkpoint is as it was, None if unknown before it is loaded.
@@ -62,7 +52,7 @@ class Request:
         IngestError, UnknownNameError
             If it is not there.
         """
-        return locate(self.model, self.revision, self.random_init).fingerprint() or self.commit
+        return self.checkpoint.locate().fingerprint() or self.commit
 
     def identifier(self, *, corpus_sha256: str, fingerprint: str | None) -> str | None:
         """Return the digest of all that is asked, None where it is not known which files of the checkpoint are meant.
@@ -83,9 +73,9 @@ class Request:
                 "schema_version": IDENTITY_VERSION,
                 "transformers_version": importlib.metadata.version("transformers"),
                 "fingerprint": fingerprint,
-                "model": self.stored_name,
-                "revision": self.stored_revision,
-                "random_init": self.random_init,
+                "model": self.checkpoint.stored_name,
+                "revision": self.checkpoint.stored_revision,
+                "random_init": self.checkpoint.random_init,
                 "corpus": self.corpus,
                 "corpus_sha256": corpus_sha256,
                 **settings,

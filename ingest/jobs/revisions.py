@@ -9,11 +9,11 @@ from ...errors import IngestError, UnknownNameError
 from ..models.source import list_revisions
 from ..models.steps import parse_step
 
-__all__ = ["Checkpoint", "choose_checkpoints"]
+__all__ = ["ListedCheckpoint", "choose_checkpoints"]
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class ListedCheckpoint:
     """One revision of a series.
 
     Parameters
@@ -41,7 +41,7 @@ class Checkpoint:
 
 def choose_checkpoints(
     model: str, patterns: Sequence[str] | None, steps: Mapping[str, int] | None
-) -> tuple[Checkpoint, ...]:
+) -> tuple[ListedCheckpoint, ...]:
     """Return the revisions of a model that are asked for, in order.
 
     Parameters
@@ -79,7 +79,7 @@ def choose_checkpoints(
             chosen |= matching
     is_by_file = patterns is None and bool(steps)
     checkpoints = [
-        Checkpoint(
+        ListedCheckpoint(
             revision,
             steps.get(revision, parse_step(revision)),
             "file" if is_by_file or revision not in listing.commits else listing.kind,

@@ -16,11 +16,12 @@ from ...schema.identity import identifier
 from ...schema.store import Store
 from ...schema.tables import table
 from ..corpora.stored import StoredCorpus
+from ..models.checkpoint import Checkpoint
 from ..models.steps import gaps
 from .known_runs import HeldRuns
 from .plan import IngestPlan, plan_measurement
 from .request import Request
-from .revisions import Checkpoint, choose_checkpoints
+from .revisions import ListedCheckpoint, choose_checkpoints
 from .settings import Coactivation, Resources, Settings, checked
 from .summary import IngestReport
 
@@ -129,7 +130,7 @@ def ingest_series(
         If the store cannot be read or written.
     """
     target, progress = Store(store), progress or _silently
-    stored_name = Request(model, corpus, name=name).stored_name
+    stored_name = Checkpoint(model, name=name).stored_name
     # Before anything is written: corpus and device must be there.
     StoredCorpus(target, corpus)
     resources = checked(resources, stored_name)
@@ -146,7 +147,13 @@ def ingest_series(
     if not dry_run:
         _record(checkpoints, stored_name, held, target)
     requests = [
-        Request(model, corpus, each.revision, None, name, settings or Settings(), steps.get(each.revision), each.commit)
+        Request(
+            Checkpoint(model, each.revision, name=name),
+            corpus,
+            settings or Settings(),
+            steps.get(each.revision),
+            each.commit,
+        )
         for each in checkpoints
     ]
     return ingest_checkpoints(
@@ -172,7 +179,7 @@ def ingest_checkpoints(
 ) -> SeriesReport:
     """Measure checkpoints of one corpus one after another; parameters and errors are those of `ingest_series`."""
     corpus, held = StoredCorpus(store, requests[0].corpus), HeldRuns(store)
-    resources = checked(resources, requests[0].stored_name)
+    resources = checked(resources, requests[0].checkpoint.stored_name)
     outcomes: list[Outcome] = []
     noted: set[str] = set()
     for request in requests:
@@ -216,7 +223,7 @@ def _attempt(
         from .measurement import load_requested, on_device, prepare_loaded
         from .run import make_run
 
-        resources = on_device(resources, request.stored_name)
+        resources = on_device(resources, request.checkpoint.stored_name)
         loaded = load_requested(request, corpus, resources)
         is_its_own_fault = not is_first
         work = prepare_loaded(request, loaded, corpus, store, resources, progress)
@@ -229,7 +236,7 @@ def _attempt(
         if not is_its_own_fault:
             raise
         # Its text alone: the error would keep the loaded model in memory.
-        return Failure(request.stored_revision, str(error))
+        return Failure(request.checkpoint.stored_revision, str(error))
 
 
 class _NotingOnce:
@@ -247,13 +254,13 @@ class _NotingOnce:
             self._progress.note(text)
 
 
-def _at_held_step(checkpoint: Checkpoint, model: str, held: HeldRuns) -> Checkpoint:
+def _at_held_step(checkpoint: ListedCheckpoint, model: str, held: HeldRuns) -> ListedCheckpoint:
     """Return a checkpoint at the step that the store holds of it, if it holds one."""
     step = held.step(model, checkpoint.revision)
     return checkpoint if step is None else replace(checkpoint, step=step)
 
 
-def _record(checkpoints: Sequence[Checkpoint], model: str, held: HeldRuns, store: Store) -> None:
+def _record(checkpoints: Sequence[ListedCheckpoint], model: str, held: HeldRuns, store: Store) -> None:
     """Commit those checkpoints that the store does not list at their step, unless a run holds another."""
     new = [
         each
@@ -281,7 +288,7 @@ def _record(checkpoints: Sequence[Checkpoint], model: str, held: HeldRuns, store
         job.commit()
 
 
-def _notes(checkpoints: Sequence[Checkpoint], asked: Mapping[str, int]) -> Iterator[str]:
+def _notes(checkpoints: Sequence[ListedCheckpoint], asked: Mapping[str, int]) -> Iterator[str]:
     """Yield what looks wrong with a series."""
     by_step: dict[int, list[str]] = defaultdict(list)
     for each in checkpoints:

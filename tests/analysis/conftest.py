@@ -18,7 +18,8 @@ from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Source
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs.job import ingest_model
-from neuronlake.ingest.models.checkpoint import load
+from neuronlake.ingest.models.checkpoint import Checkpoint
+from neuronlake.ingest.models.model import load
 from neuronlake.schema.store import Store
 from neuronlake.schema.tables import table
 
@@ -205,7 +206,7 @@ def subject(tmp_path) -> Callable[..., Subject]:
     ) -> Subject:
         store = tmp_path / "store"
         build_corpus(Source(list(instances), "a test", None, "test: literals", "rest"), name, store=store)
-        model = load(str(folder), with_head=with_head, with_decoder=settings.pop("with_decoder", False))
+        model = load(Checkpoint(str(folder)), with_head=with_head, with_decoder=settings.pop("with_decoder", False))
         defaults = {"n_texts": 1000, "max_tokens": 40, "batch_tokens": 100, "of_equal_lengths": False, "seed": 0}
         return read_subject(model, StoredCorpus(Store(store), name), **(defaults | settings))
 

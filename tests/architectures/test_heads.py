@@ -9,7 +9,8 @@ import zoo_configs
 from safetensors.torch import load_file, save_file
 
 from neuronlake.errors import IngestError
-from neuronlake.ingest.models.checkpoint import load
+from neuronlake.ingest.models.checkpoint import Checkpoint
+from neuronlake.ingest.models.model import load
 
 # Their heads have names of every kind.
 SAMPLE = ("albert", "distilbert", "electra", "gpt2", "gte", "mixtral", "modernbert")
@@ -39,7 +40,7 @@ def test_a_checkpoint_saved_with_any_head_loads(kind, tmp_path):
     loaded = {}
     for head in heads(kind):
         save(kind, head, tmp_path / head.__name__)
-        loaded[head.__name__] = type(load(str(tmp_path / head.__name__), with_tokenizer=False).module)
+        loaded[head.__name__] = type(load(Checkpoint(str(tmp_path / head.__name__)), with_tokenizer=False).module)
     assert len(loaded) >= 2
     assert len(set(loaded.values())) == 1
 
@@ -51,4 +52,4 @@ def test_a_tensor_in_a_block_that_nothing_reads_is_refused_by_name(kind, tmp_pat
     name = next(each for each in tensors if ".1." in each and "att" in each.lower() and each.endswith("weight"))
     save_file(tensors | {f"{name}_scale_inv": torch.ones(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(IngestError, match=rf"{name}_scale_inv is not read, the first of 1 such tensors"):
-        load(str(tmp_path), with_tokenizer=False)
+        load(Checkpoint(str(tmp_path)), with_tokenizer=False)

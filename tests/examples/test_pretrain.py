@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from neuronlake.ingest.models.checkpoint import load
+from neuronlake.ingest.models.checkpoint import Checkpoint
+from neuronlake.ingest.models.model import load
 from neuronlake.ingest.neurons.layers import find_layers
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "pretrain.py"
@@ -58,7 +59,7 @@ def test_checkpoints_are_log_spaced_from_step_0(script) -> None:
 
 def test_each_checkpoint_is_a_model_of_its_own(series) -> None:
     assert sorted(each.name for each in series.glob("step*")) == ["step0", "step4", "step6", "step8"]
-    digests = {load(str(series), revision=f"step{step}").weights_sha256 for step in (0, 4, 6, 8)}
+    digests = {load(Checkpoint(str(series), revision=f"step{step}")).weights_sha256 for step in (0, 4, 6, 8)}
     assert len(digests) == 4
     first, last = (float(line.split(",")[1]) for line in (series / "log.csv").read_text().splitlines()[1::3])
     assert last < first
@@ -66,7 +67,7 @@ def test_each_checkpoint_is_a_model_of_its_own(series) -> None:
 
 def test_a_mixture_has_experts_in_every_second_layer(pretrain, tmp_path) -> None:
     assert pretrain(tmp_path / "moe", "--kind", "moe").exit_code == 0
-    model = load(str(tmp_path / "moe"), revision="step8")
+    model = load(Checkpoint(str(tmp_path / "moe"), revision="step8"))
     layers = find_layers(model.module, model.config, stack="encoder", name="moe", root="")
     assert [layer.n_native_experts for layer in layers] == [0, 2]
     assert [layer.n_neurons for layer in layers] == [16, 32]
@@ -88,7 +89,7 @@ def test_a_series_cut_short_goes_on_and_ends_as_it_would_have(series, script, pr
     done = pretrain(tmp_path / "cut")
     assert "going on from step 4" in done.output
     assert sorted(each.name for each in (tmp_path / "cut").glob("step*")) == ["step0", "step4", "step6", "step8"]
-    last = [load(str(folder), revision="step8").weights_sha256 for folder in (series, tmp_path / "cut")]
+    last = [load(Checkpoint(str(folder), revision="step8")).weights_sha256 for folder in (series, tmp_path / "cut")]
     assert last[0] == last[1]
 
 

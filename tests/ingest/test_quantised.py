@@ -10,7 +10,8 @@ import torch
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest.jobs.job import ingest_model
-from neuronlake.ingest.models.checkpoint import load
+from neuronlake.ingest.models.checkpoint import Checkpoint
+from neuronlake.ingest.models.model import load
 
 pytest.importorskip("bitsandbytes", reason="the package bitsandbytes is not installed")
 
@@ -63,4 +64,4 @@ def test_weights_that_are_not_quantised_as_the_configuration_says_are_refused(pl
     quantised = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
     (folder / "config.json").write_text(json.dumps(config | quantised))
     with pytest.raises(IngestError, match=r"says that its weights are quantised, but layers\.0\.\S+\.weight is not$"):
-        load(str(folder))
+        load(Checkpoint(str(folder)))

@@ -6,14 +6,14 @@ import duckdb
 import pytest
 
 from neuronlake.analysis.emergence.notices import notices
-from neuronlake.analysis.emergence.series import Checkpoint, Series
+from neuronlake.analysis.emergence.series import MeasuredCheckpoint, Series
 from neuronlake.analysis.emergence.settings import EmergenceSettings
 from neuronlake.queries.result import Result
 
 SERIES = Series(
     model="m",
     corpus="c",
-    checkpoints=tuple(Checkpoint(f"r{step}", f"step{step}", step, f"{step}", "float32") for step in (0, 1, 2)),
+    checkpoints=tuple(MeasuredCheckpoint(f"r{step}", f"step{step}", step, f"{step}", "float32") for step in (0, 1, 2)),
     layers=(("encoder", 0),),
     has_norms=True,
 )

@@ -18,7 +18,8 @@ from neuronlake.errors import AnalysisError
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Source
 from neuronlake.ingest.corpora.stored import StoredCorpus
-from neuronlake.ingest.models.checkpoint import load
+from neuronlake.ingest.models.checkpoint import Checkpoint
+from neuronlake.ingest.models.model import load
 from neuronlake.schema.store import Store
 
 WORDS = ("the", "cat", "dog", "bird", "sat", "ran", "flew", "on", "under", "tree", "house", "river", "red", "blue")
@@ -79,7 +80,7 @@ def test_an_instance_outside_a_function_is_neither_fitted_nor_right(tiny_model, 
     from neuronlake.analysis.readouts.texts import read_subject
 
     made = read_subject(
-        load(str(tiny_model("bert"))), StoredCorpus(Store(tmp_path / "store"), "test"),
+        load(Checkpoint(str(tiny_model("bert")))), StoredCorpus(Store(tmp_path / "store"), "test"),
         n_texts=1000, max_tokens=40, batch_tokens=100, of_equal_lengths=False, seed=0,
     )  # fmt: skip
     readout = ProbeReadout(made)

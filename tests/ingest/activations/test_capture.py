@@ -10,7 +10,8 @@ import transformers
 from neuronlake.errors import IngestError
 from neuronlake.ingest.activations.capture import capture
 from neuronlake.ingest.activations.pooling import Spans
-from neuronlake.ingest.models import checkpoint
+from neuronlake.ingest.models.checkpoint import Checkpoint
+from neuronlake.ingest.models.model import Model, load
 from neuronlake.ingest.neurons.feed_forwards import Layer
 from neuronlake.ingest.neurons.layers import find_layers
 
@@ -31,11 +32,11 @@ STACKS = dict.fromkeys(("bert", "roberta", "t5", "t5-gated"), "encoder") | dict.
 
 @pytest.fixture(scope="module")
 def model(tiny_model):
-    loaded: dict[str, checkpoint.Model] = {}
+    loaded: dict[str, Model] = {}
 
-    def get(kind: str) -> checkpoint.Model:
+    def get(kind: str) -> Model:
         if kind not in loaded:
-            loaded[kind] = checkpoint.load(str(tiny_model(kind)))
+            loaded[kind] = load(Checkpoint(str(tiny_model(kind))))
         return loaded[kind]
 
     return get
@@ -50,7 +51,7 @@ def mixtral() -> torch.nn.Module:
     return transformers.AutoModel.from_config(config).eval()
 
 
-def layers_of(model: checkpoint.Model) -> tuple[Layer, ...]:
+def layers_of(model: Model) -> tuple[Layer, ...]:
     return tuple(
         layer
         for part in model.parts

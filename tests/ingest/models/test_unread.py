@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from neuronlake.errors import IngestError
-from neuronlake.ingest.models.checkpoint import load
+from neuronlake.ingest.models.checkpoint import Checkpoint
+from neuronlake.ingest.models.model import load
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def holding(tiny_model, tmp_path):
 )
 def test_a_tensor_of_the_body_is_refused_by_name(holding, kind, name):
     with pytest.raises(IngestError, match=rf"model copy: {re.escape(name)} is not read, the first of 1 such tensors"):
-        load(holding(kind, name), with_tokenizer=False)
+        load(Checkpoint(holding(kind, name)), with_tokenizer=False)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +63,8 @@ def test_a_tensor_of_the_body_is_refused_by_name(holding, kind, name):
     ],
 )  # fmt: skip
 def test_heads_and_buffers_are_left(holding, tiny_model, kind, names):
-    plain = load(str(tiny_model(kind)), with_tokenizer=False)
-    assert load(holding(kind, *names), with_tokenizer=False).weights_sha256 == plain.weights_sha256
+    plain = load(Checkpoint(str(tiny_model(kind))), with_tokenizer=False)
+    assert load(Checkpoint(holding(kind, *names)), with_tokenizer=False).weights_sha256 == plain.weights_sha256
 
 
 def test_of_a_head_that_is_read_too_nothing_is_left(tiny_model, tmp_path):
@@ -77,9 +78,9 @@ def test_of_a_head_that_is_read_too_nothing_is_left(tiny_model, tmp_path):
         "v_head.bias": torch.ones(1),
     }
     save_file(held, folder / "model.safetensors", metadata={"format": "pt"})
-    load(str(folder), with_tokenizer=False)
+    load(Checkpoint(str(folder)), with_tokenizer=False)
     with pytest.raises(IngestError, match=r"model copy: lm_head.weight_scale is not read, the first of 1 such"):
-        load(str(folder), with_head=True, with_tokenizer=False)
+        load(Checkpoint(str(folder)), with_head=True, with_tokenizer=False)
 
 
 def test_a_prefix_that_the_class_does_not_have_is_named(holding):
@@ -87,15 +88,15 @@ def test_a_prefix_that_the_class_does_not_have_is_named(holding):
     with pytest.raises(
         IngestError, match=r"they would have been random; it holds module\.\S*embed_tokens.weight, under"
     ):
-        load(folder, with_tokenizer=False)
+        load(Checkpoint(folder), with_tokenizer=False)
 
 
 def test_names_of_older_checkpoints_are_read(holding, tiny_model):
     def older(name):
         return "bert." + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
 
-    plain = load(str(tiny_model("bert")), with_tokenizer=False)
-    assert load(holding("bert", rename=older), with_tokenizer=False).weights_sha256 == plain.weights_sha256
+    plain = load(Checkpoint(str(tiny_model("bert"))), with_tokenizer=False)
+    assert load(Checkpoint(holding("bert", rename=older)), with_tokenizer=False).weights_sha256 == plain.weights_sha256
 
 
 @pytest.mark.parametrize(
@@ -121,9 +122,9 @@ def test_of_a_multimodal_checkpoint_the_language_model_is_read_whole(tiny_model,
     save_file(held | {name: held.get(name, torch.ones(2))}, folder / "model.safetensors", metadata={"format": "pt"})
     if is_refused:
         with pytest.raises(IngestError, match=f"model llava: {re.escape(name)} is not read"):
-            load(str(folder), with_tokenizer=False)
+            load(Checkpoint(str(folder)), with_tokenizer=False)
     else:
-        assert type(load(str(folder), with_tokenizer=False).module).__name__ == "LlamaModel"
+        assert type(load(Checkpoint(str(folder)), with_tokenizer=False).module).__name__ == "LlamaModel"
 
 
 def test_weights_that_are_whole_numbers_are_refused_unless_the_configuration_says_how_to_read_them(holding):
@@ -132,4 +133,4 @@ def test_weights_that_are_whole_numbers_are_refused_unless_the_configuration_say
     held["layers.0.mlp.up_proj.weight"] = (held["layers.0.mlp.up_proj.weight"] * 100).to(torch.int8)
     save_file(held, f"{folder}/model.safetensors", metadata={"format": "pt"})
     with pytest.raises(IngestError, match=r"layers\.0\.mlp\.up_proj\.weight holds whole numbers \(I8\)"):
-        load(folder)
+        load(Checkpoint(folder))

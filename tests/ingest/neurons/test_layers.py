@@ -5,7 +5,8 @@ import torch
 import transformers
 
 from neuronlake.errors import IngestError
-from neuronlake.ingest.models import checkpoint
+from neuronlake.ingest.models.checkpoint import Checkpoint
+from neuronlake.ingest.models.model import load
 from neuronlake.ingest.neurons.feed_forwards import FeedForward, Layer, Place
 from neuronlake.ingest.neurons.layers import find_layers
 from neuronlake.ingest.neurons.sites import check_site
@@ -55,7 +56,7 @@ def shape_of(layer: Layer) -> list[tuple[str, int, int | None]]:
     ],
 )  # fmt: skip
 def test_every_layer_of_a_tiny_model_is_found(tiny_model, kind, stack, path, inputs, nonlinearity, activation_function):
-    model = checkpoint.load(str(tiny_model(kind)))
+    model = load(Checkpoint(str(tiny_model(kind))))
     (part,) = model.parts
     assert part.stack == stack
     layers = find_layers(model.module, part.config, stack=part.stack, name=model.name, root=part.path)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from zoo_experts import EXPERTS
 
 from neuronlake.errors import IngestError
-from neuronlake.ingest.models.checkpoint import stack_parts
+from neuronlake.ingest.models.model import stack_parts
 from neuronlake.ingest.neurons.feed_forwards import Layer
 from neuronlake.ingest.neurons.layers import find_layers
 from neuronlake.ingest.neurons.routers import exclude_experts

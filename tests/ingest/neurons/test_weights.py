@@ -7,7 +7,8 @@ import transformers
 from torch import Tensor, nn
 
 from neuronlake.errors import IngestError, UnknownNameError
-from neuronlake.ingest.models import checkpoint
+from neuronlake.ingest.models.checkpoint import Checkpoint
+from neuronlake.ingest.models.model import load
 from neuronlake.ingest.neurons.feed_forwards import FeedForward, Layer, Place
 from neuronlake.ingest.neurons.layers import find_layers
 from neuronlake.ingest.neurons.weights import weight_norms, weight_vectors
@@ -71,7 +72,7 @@ def tiny(config: transformers.PreTrainedConfig, stack: str = "decoder") -> tuple
 
 @pytest.mark.parametrize("kind", WEIGHTS)
 def test_norms_and_vectors_are_those_of_the_weights(tiny_model, kind):
-    model = checkpoint.load(str(tiny_model(kind)))
+    model = load(Checkpoint(str(tiny_model(kind))))
     (part,) = model.parts
     layers = find_layers(model.module, part.config, stack=part.stack, name=model.name, root=part.path)
     output, inputs = WEIGHTS[kind](model.module)
