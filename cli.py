@@ -28,12 +28,25 @@ from .commands.share import share
 from .errors import printable
 
 if TYPE_CHECKING:
-    from .queries.output import Format
+    from .schema.vocabulary import Format
 
 __all__ = ["main"]
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_SECTIONS = {
+    "Measure": ("corpus", "ingest", "demo"),
+    "Ask": ("sql", "shell", "tables", "views", "describe"),
+    "Analyse": ("partition", "align", "perturb", "emergence"),
+    "Share": ("share",),
+    "Store": ("check", "materialize"),
+}
+
+
+@click.group(
+    cls=Group,
+    sections=_SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="neuronlake")
 @store_option
 def main() -> None:

@@ -19,7 +19,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..ingest.corpora.instance import Source
-    from ..queries.output import Format
+    from ..schema.vocabulary import Format
 
 __all__ = ["corpus"]
 

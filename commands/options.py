@@ -1,28 +1,32 @@
 """What several commands share: the store, ways to print rows, seeds, and the one place where errors become a line."""
 
+import importlib.metadata
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from ..errors import NeuronlakeError, QueryError, StoreError, one_line, printable
+from ..schema.vocabulary import Format
 from .stopping import stopping_in_one_line
 
 if TYPE_CHECKING:
     from ..queries.database import Database
-    from ..queries.output import Format
     from ..queries.result import Result
 
 __all__ = [
     "SEED_RANGE",
+    "AdvancedCommand",
     "Command",
     "Group",
     "chosen_store",
     "echo",
+    "extra_of",
     "open_database",
     "print_rows",
     "query_text",
@@ -30,16 +34,58 @@ __all__ = [
     "store_option",
 ]
 
-FORMATS = ("table", "csv", "json", "parquet")
-SEED_RANGE = click.IntRange(0, 2**63 - 1)
 Command = Callable[..., Any]
+SEED_RANGE = click.IntRange(0, 2**63 - 1)
+
+# Options that most people never set; a command's help lists them apart.
+_ADVANCED = frozenset(
+    {
+        *("activity", "active_share", "batch_tokens", "dtype", "features", "max_tokens", "memory_bytes", "n_bins"),
+        *("n_bootstrap", "n_partners", "n_permutations", "n_random", "n_starts", "n_top", "normalize", "scale", "seed"),
+        *("site", "storage", "tokenizer", "warm_start"),
+    }
+)
+
+
+class AdvancedCommand(click.Command):
+    """A command whose help lists rarely needed options apart."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options in two sections."""
+        options = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
+        advanced = [each for each in options if each.name in _ADVANCED]
+        for title, some in (("Options", [each for each in options if each not in advanced]), ("Advanced", advanced)):
+            if some:
+                with formatter.section(title):
+                    formatter.write_dl([record for each in some if (record := each.get_help_record(ctx))])
 
 
 class Group(click.Group):
-    """Turns the package's errors into one line and exit status 1, and what stops a command into one and 130 or 143."""
+    """Commands in sections, whose errors become one line.
+
+    The package's errors end with exit status 1, what stops a command with 130 or 143.
+
+    Parameters
+    ----------
+    sections
+        Names of commands by the title under which the help lists them; None: one list, by name.
+    """
 
     is_program = False
     """Whether the process is for a command alone, and ends where that is stopped."""
+
+    command_class = AdvancedCommand
+
+    def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]] | None = None, **options: Any) -> None:  # noqa: ANN401 - click's own arguments
+        super().__init__(*args, **options)
+        self.sections = sections
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands section by section."""
+        width = formatter.width - 6 - max(map(len, self.commands), default=0)
+        for title, names in (self.sections or {"Commands": sorted(self.commands)}).items():
+            with formatter.section(title):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(width)) for name in names])
 
     def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         """Run the command."""
@@ -53,6 +99,28 @@ class Group(click.Group):
                 raise click.ClickException(_as_options(str(error), command)) from error
             except MemoryError as error:
                 raise click.ClickException(f"there is not enough memory: {one_line(error)}") from error
+            except ModuleNotFoundError as error:
+                extra = extra_of(error.name or "")
+                if extra is None:
+                    raise
+                if extra == "ingest" and context.invoked_subcommand in (self.sections or {}).get("Analyse", ()):
+                    extra = "analysis"  # which brings what is of ingest too
+                line = f"this needs the package {error.name}, which is not installed: pip install 'neuronlake[{extra}]'"
+                raise click.ClickException(line) from error
+
+
+def extra_of(module: str) -> str | None:
+    """Return the smallest extra of this package that installs a module, None if none does."""
+    package = {"sklearn": "scikit-learn"}.get(module.partition(".")[0], module.partition(".")[0].replace("_", "-"))
+    packages: dict[str, set[str]] = defaultdict(set)
+    for requirement in importlib.metadata.requires("neuronlake") or ():
+        if found := re.fullmatch(r"([\w-]+).*extra == ['\"](\w+)['\"]", requirement):
+            packages[found[2]].add(found[1])
+    return min(
+        (extra for extra in packages if package in packages[extra]),
+        key=lambda extra: len(packages[extra]),
+        default=None,
+    )
 
 
 def _as_options(message: str, command: click.Command) -> str:
@@ -103,7 +171,7 @@ def rows_options(command: Command) -> Command:
         click.option(
             "--format",
             "format_",
-            type=click.Choice(FORMATS),
+            type=click.Choice(get_args(Format)),
             help="How to write rows.  [default: table; with -o, the file's suffix]",
         ),
     ):

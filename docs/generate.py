@@ -5,12 +5,15 @@
 tests/test_docs.py holds the pages to the code.
 """
 
+import ast
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+import neuronlake
 from neuronlake.cli import main
 from neuronlake.queries.catalog import views
 from neuronlake.schema.tables import TABLES
@@ -76,6 +79,45 @@ def cli_page() -> str:
     for name, text in commands(main, ("neuronlake",)):
         lines += [f"## {name}", "", "```text", text, "```", ""]
     return "\n".join(lines)
+
+
+def api_page() -> str:
+    """Return the documentation of every public name: functions, classes with their methods, and errors."""
+    lines = [
+        "# Python",
+        "",
+        NOTE,
+        "",
+        "Every public name of `neuronlake`. A command of the command line calls the function of the same meaning.",
+    ]
+    for name in neuronlake.__all__:
+        lines += ["", f"## {name}", "", *_documented(name, getattr(neuronlake, name))]
+    return "\n".join(lines) + "\n"
+
+
+def _documented(name: str, value: object) -> Iterator[str]:
+    """Yield the signature and the docstring of a name, and of the methods of a class that are its own."""
+    yield from ("```python", f"{name}{_signature(value)}", "```", "", "```text", inspect.getdoc(value) or "", "```")
+    if not isinstance(value, type) or issubclass(value, Exception):
+        return
+    for attribute, member in vars(value).items():
+        function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
+        if attribute[0] != "_" and (inspect.isfunction(function) or isinstance(function, property)):
+            summary = (inspect.getdoc(function) or "").partition("\n")[0]
+            yield f"- `{attribute}{'' if isinstance(function, property) else '()'}`: {summary}"
+
+
+def _signature(value: object) -> str:
+    """Return the parameters of a function as they are written, of a class by name and default; nothing of an error."""
+    if inspect.isfunction(value):
+        function = ast.parse(inspect.getsource(value)).body[0]
+        assert isinstance(function, ast.FunctionDef)
+        return f"({ast.unparse(function.args)}) -> {ast.unparse(function.returns) if function.returns else None}"
+    if not isinstance(value, type) or issubclass(value, Exception):
+        return ""
+    signature = inspect.signature(value)
+    parameters = [each.replace(annotation=each.empty) for each in signature.parameters.values()]
+    return str(signature.replace(parameters=parameters, return_annotation=signature.empty))
 
 
 ARCHITECTURES = """# Architectures
@@ -145,7 +187,13 @@ def architectures_page() -> str:
     )
 
 
-PAGES = {"tables.md": tables_page, "views.md": views_page, "cli.md": cli_page, "architectures.md": architectures_page}
+PAGES = {
+    "tables.md": tables_page,
+    "views.md": views_page,
+    "cli.md": cli_page,
+    "api.md": api_page,
+    "architectures.md": architectures_page,
+}
 
 if __name__ == "__main__":
     for page, write in PAGES.items():

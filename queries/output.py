@@ -13,15 +13,14 @@ import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Literal, cast, get_args
+from typing import IO, cast, get_args
 
 from ..errors import QueryError, StoreError, one_line, printable
+from ..schema.vocabulary import Format
 from . import quoting
 from .result import Result
 
-__all__ = ["Format", "as_html", "as_text", "format_of", "save", "write"]
-
-Format = Literal["table", "csv", "json", "parquet"]
+__all__ = ["as_html", "as_text", "format_of", "save", "write"]
 
 _CELL_WIDTH = 100
 _TERMINAL_ROWS = 100

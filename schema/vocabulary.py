@@ -7,6 +7,7 @@ __all__ = [
     "Control",
     "DType",
     "EmergenceMethod",
+    "Format",
     "Half",
     "Method",
     "PerturbationKind",
@@ -65,3 +66,6 @@ Selection = Literal["functional", "top", "query"]
 Control = Literal["random", "matched", "nonfunctional"]
 """``random``: any neurons of the layers. ``matched``: neurons of the same layers and of like energy. ``nonfunctional``:
 neurons of experts that are functional for no function."""
+
+Format = Literal["table", "csv", "json", "parquet"]
+"""How rows are written."""

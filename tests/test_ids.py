@@ -1,4 +1,4 @@
-"""Ids of what is measured and made are those of version 0.1.0 for ever: nothing in a store is made anew without cause.
+"""Ids of what is measured and made stay what they first were: nothing in a store is made anew without cause.
 
 Weights are made of sixteenths and texts of whole words, so that every digest is the same on any machine.
 """

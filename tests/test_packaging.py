@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import neuronlake
+
 ROOT = Path(__file__).resolve().parents[1]
 NOT_PACKAGED = {"tests", "benchmarks", "docs", "examples", "build", "dist"}
 
@@ -42,5 +44,6 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel_names: set[str]) -> Non
 
 
 def test_nothing_lands_outside_the_package(wheel_names: set[str]) -> None:
-    assert {name.split("/")[0] for name in wheel_names} == {"neuronlake", "neuronlake-0.1.0.dist-info"}
+    information = f"neuronlake-{neuronlake.__version__}.dist-info"
+    assert {name.split("/")[0] for name in wheel_names} == {"neuronlake", information}
     assert not [name for name in wheel_names if "/tests/" in name]
