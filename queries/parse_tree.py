@@ -4,30 +4,13 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from .statements import statement
+
 if TYPE_CHECKING:
     import duckdb
 
 __all__ = ["named", "source_names"]
 
-# A path at a time: DuckDB takes no list of paths with wildcards.
-_NAMES = """
-select
-    tree ->> '$.error' = 'true' as has_no_tree,
-    len(list_intersect(json_extract_string(tree, '$..show_type'), ['SHOW_SPECIAL', 'SHOW_FROM'])) > 0 as shows_tables,
-    list_concat(
-        json_extract_string(tree, '$..table_name'),
-        json_extract_string(tree, '$..schema_name'),
-        json_extract_string(tree, '$..function_name'),
-        json_extract_string(tree, '$..function..text')
-    ) as names,
-from (select json_serialize_sql(?) as tree)
-"""
-_SOURCES = """
-select
-    json_extract_string(tree, '$..table_name') as tables,
-    json_extract_string(tree, '$..cte_map.map[*].key') as ctes,
-from (select json_serialize_sql(?) as tree)
-"""
 # How the names of schemas, views and functions begin that list what the database holds.
 _CATALOG = ("duckdb_", "information_schema", "pg_", "sqlite_")
 
@@ -44,7 +27,7 @@ def named(connection: "duckdb.DuckDBPyConnection", query: str, known: Iterable[s
     known
         Names of tables and views, in lower case.
     """
-    has_no_tree, shows_tables, names = connection.execute(_NAMES, [query]).fetchall()[0]
+    has_no_tree, shows_tables, names = connection.execute(statement("statement_names"), {"query": query}).fetchall()[0]
     if has_no_tree:
         names = re.findall(r"\w+", query)
     lowered = {name.lower() for name in names}
@@ -55,5 +38,5 @@ def named(connection: "duckdb.DuckDBPyConnection", query: str, known: Iterable[s
 
 def source_names(connection: "duckdb.DuckDBPyConnection", query: str) -> tuple[str, ...]:
     """Return the names of the tables and views a query reads, sorted, those of its own CTEs left out."""
-    tables, ctes = connection.execute(_SOURCES, [query]).fetchall()[0]
+    tables, ctes = connection.execute(statement("statement_sources"), {"query": query}).fetchall()[0]
     return tuple(sorted({*tables} - {*ctes}))
