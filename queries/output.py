@@ -1,29 +1,26 @@
 """A result as text or a file: what `--format` and `-o FILE` of the command line write."""
 
 import contextlib
-import datetime
-import decimal
 import html
-import json
 import math
 import os
 import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Literal, cast, get_args
 
 from ..errors import QueryError, StoreError, one_line, printable
 from . import quoting
 from .result import Result
+from .text_table import CELL_WIDTH, cells, draw_table, json_text, plain_text, text_table
 
 __all__ = ["Format", "as_html", "as_text", "format_of", "save", "write"]
 
 Format = Literal["table", "csv", "json", "parquet"]
 
-_CELL_WIDTH = 100
 _TERMINAL_ROWS = 100
 _SHOWN_ROWS = 20
 _OWN = {".staging", "README.md", "commits", "data", "derived"}
@@ -151,11 +148,17 @@ def write(result: Result, stream: IO[str], *, format: Format = "table") -> None:
         stream.write("[")
         separator = "\n"
         for row in _portable_rows(result):
-            stream.write(separator + _json(dict(zip(result.columns, map(_json_value, row), strict=True))))
+            stream.write(separator + json_text(dict(zip(result.columns, row, strict=True))))
             separator = ",\n"
         stream.write("\n]\n")
+    elif format == "table" and (not stream.isatty() or _is_plan(result)):
+        stream.write(_table(result, _portable_rows(result)) + "\n")
     elif format == "table":
-        _write_table(result, stream)
+        rows = _portable_rows(result)
+        shown = rows[:_TERMINAL_ROWS]
+        draw_table(result.columns, shown, _numeric(result), stream)
+        more = "; -o FILE writes them all" if len(shown) < len(rows) else ""
+        stream.write(f"{_count(len(shown), len(rows))}{more}\n")
     elif format in get_args(Format):
         raise QueryError(f"{format} cannot be written as text; use -o FILE.{format}")
     else:
@@ -165,7 +168,7 @@ def write(result: Result, stream: IO[str], *, format: Format = "table") -> None:
 def as_text(result: Result, n_rows: int = _SHOWN_ROWS) -> str:
     """Return the first rows as a table of plain text, long cells cut, and how many rows there are."""
     rows = _portable_rows(result, n_rows)
-    return "\n".join([*_lines(result, rows, _CELL_WIDTH), _count(len(rows), len(result))])
+    return f"{_table(result, rows, CELL_WIDTH)}\n{_count(len(rows), len(result))}"
 
 
 def as_html(result: Result, n_rows: int = _SHOWN_ROWS) -> str:
@@ -173,7 +176,7 @@ def as_html(result: Result, n_rows: int = _SHOWN_ROWS) -> str:
     rows = _portable_rows(result, n_rows)
     heads = "".join(f"<th>{html.escape(printable(column))}</th>" for column in result.columns)
     lines = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in _cells(rows, _CELL_WIDTH)
+        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells(rows, CELL_WIDTH)
     )
     return f"<table><tr>{heads}</tr>{lines}</table><p>{_count(len(rows), len(result))}</p>"
 
@@ -196,48 +199,14 @@ def _portable_rows(result: Result, n_rows: int | None = None) -> list[tuple[obje
 def _csv_field(value: object) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
-    text = _text(value)
+    text = plain_text(value)
     return '"' + text.replace('"', '""') + '"' if not text or _NEEDS_QUOTES.search(text) else text
 
 
-def _text(value: object) -> str:
-    """Return a value as CSV and tables spell it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple | dict):
-        return _json(_json_value(value))
-    if isinstance(value, datetime.datetime) and value.tzinfo:
-        return str(_json_value(value))
-    return str(value)
-
-
-def _json(value: object) -> str:
-    return printable(json.dumps(value, ensure_ascii=False))
-
-
-def _json_value(value: object) -> object:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, decimal.Decimal):
-        number = int(value) if value == value.to_integral_value() else float(value)
-        return number if decimal.Decimal(repr(number)) == value else str(value)
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat().replace("+00:00", "Z")
-    if isinstance(value, Mapping):
-        return {str(key): _json_value(each) for key, each in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_json_value(each) for each in value]
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-def _write_table(result: Result, stream: IO[str]) -> None:
-    rows = _portable_rows(result)
-    if not stream.isatty() or _is_plan(result):
-        stream.writelines(f"{line}\n" for line in _lines(result, rows))
-        return
-    shown = rows[:_TERMINAL_ROWS]
-    _draw(list(map(printable, result.columns)), _cells(shown, _CELL_WIDTH), result.types, stream)
-    stream.write(f"{_count(len(shown), len(rows))}{'; -o FILE writes them all' if len(shown) < len(rows) else ''}\n")
+def _table(result: Result, rows: Sequence[Sequence[object]], cut_at: int | None = None) -> str:
+    if _is_plan(result):
+        return "\n".join(printable(str(row[-1]), keep="\n") for row in rows)
+    return text_table(result.columns, rows, numeric=_numeric(result), cut_at=cut_at)
 
 
 def _is_plan(result: Result) -> bool:
@@ -245,62 +214,12 @@ def _is_plan(result: Result) -> bool:
     return "explain_value" in result.columns
 
 
-def _lines(result: Result, rows: Sequence[Sequence[object]], width: int | None = None) -> list[str]:
-    """Return the lines of a plain table, its cells cut at `width` characters."""
-    if _is_plan(result):
-        return [printable(str(row[-1]), keep="\n") for row in rows]
-    lines = [list(map(printable, result.columns)), *_cells(rows, width)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+def _numeric(result: Result) -> list[bool]:
     return [
-        "  ".join(
-            cell.rjust(width) if _is_number(type_name) else cell.ljust(width)
-            for cell, width, type_name in zip(line, widths, result.types, strict=True)
-        ).rstrip()
-        for line in lines
+        name in {"FLOAT", "DOUBLE"} or "INT" in name.partition("(")[0] or name.startswith("DECIMAL")
+        for name in result.types
     ]
-
-
-def _draw(columns: Sequence[str], cells: list[list[str]], types: Sequence[str], stream: IO[str]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column, type_name in zip(columns, types, strict=True):
-        table.add_column(Text(column), justify="right" if _is_number(type_name) else "left", no_wrap=True)
-    for row in cells:
-        table.add_row(*map(Text, row))
-    console = Console(file=stream)
-    if console.measure(table, options=console.options.update(max_width=100_000)).minimum <= console.width:
-        console.print(table)
-        return
-    # Too wide for the terminal: one column a line, as squeezed columns would hide the keys.
-    width = max(map(len, columns))
-    for row in cells:
-        stream.writelines(f"{column.rjust(width)}  {cell}\n" for column, cell in zip(columns, row, strict=True))
-        stream.write("\n")
-
-
-def _cells(rows: Sequence[Sequence[object]], width: int | None = None) -> list[list[str]]:
-    """Return the cells of a table, cut at `width` characters."""
-    cells = [[_cell(value) for value in row] for row in rows]
-    if width is None:
-        return cells
-    return [[cell if len(cell) <= width else cell[: width - 1] + "…" for cell in row] for row in cells]
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4f}" if 1e-3 <= abs(value) < 1e6 or value == 0 else f"{value:.4g}"
-    return printable(_text(value))
 
 
 def _count(n_shown: int, n_rows: int) -> str:
     return f"{n_shown} of {n_rows:,} rows" if n_shown < n_rows else f"{n_rows:,} row{'' if n_rows == 1 else 's'}"
-
-
-def _is_number(type_name: str) -> bool:
-    return type_name in {"FLOAT", "DOUBLE"} or "INT" in type_name.partition("(")[0] or type_name.startswith("DECIMAL")
