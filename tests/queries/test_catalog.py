@@ -28,6 +28,20 @@ def test_a_header_is_read() -> None:
     assert (view.name, view.answers, view.note) == ("first", "which is it?", "More about it, and more.")
     assert (view.grain, view.source, view.sql) == (("a", "b"), ("runs",), "select 1 as a, 2 as b")
     assert view.columns == (catalog.ViewColumn("a", "the first: with a colon"), catalog.ViewColumn("b", "the second"))
+    assert not view.is_intermediate
+
+
+def test_a_header_may_mark_a_view_as_intermediate_and_only_name_columns() -> None:
+    view = catalog.parse(HEADER.replace("--\n-- Grain", "-- Intermediate\n-- Grain").replace(": the second", ", c"))
+    assert (view.is_intermediate, view.note) == (True, "More about it, and more.")
+    assert [column.name for column in view.columns] == ["a", "b", "c"]
+
+
+def test_a_column_that_a_header_only_names_means_what_it_means_in_the_source() -> None:
+    declared = {column.name: column.description for column in TABLES["neuron_functions"].columns}
+    described = {column.name: column.description for column in catalog.view("family_similarity").columns}
+    assert described["revision"] == declared["revision"]
+    assert described["family_b"] == "the same family, or one after it by name"
 
 
 @pytest.mark.parametrize("mark", ["Grain", "Source", "Columns"])

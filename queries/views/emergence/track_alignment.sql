@@ -8,21 +8,8 @@
 -- Grain: emergence_id, role, seed, run_id, stack, layer, expert, family, function
 -- Source: expert_tracks, experts, top_neurons
 -- Columns:
---   emergence_id: the study
---   run_id: run of the checkpoint in the series
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision
---   role: cold, warm, native, random or matched: how the partition was made
---   seed: seed of the partitions of this role
---   partition_id: the partition
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
---   expert: index of the expert within its layer
---   track: index, at the last checkpoint, of the expert that it becomes
---   family: function family
---   function: sub-function within the family
---   n_neurons: neurons of the expert
+--   emergence_id, run_id, model, revision, step, role, seed, partition_id, stack, layer, expert, track, family
+--   function, n_neurons
 --   n_top: the function's top neurons among them, at least 1
 --   n_expected: their mean if neurons were dealt to experts at random
 --   enrichment: n_top / n_expected

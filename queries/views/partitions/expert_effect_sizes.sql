@@ -7,19 +7,12 @@
 -- Grain: run_id, partition_id, stack, layer, family, function
 -- Source: neuron_scores, layers, partitions, experts
 -- Columns:
---   run_id: the measurement
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision, NULL when unknown
---   partition_id: the partition
+--   run_id, model, revision, step, partition_id
 --   partition_revision: revision whose neurons it partitions
---   method: how it was made
+--   method
 --   partition_half: instances whose scores made the experts (all, a or b): tests on them are circular; NULL if none did
 --   n_experts: experts of the layer with a scored neuron
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
---   family: function family
---   function: sub-function within the family
+--   stack, layer, family, function
 --   n_neurons: neurons that have a score and an expert
 --   eta_squared: sum of squares between experts / total, 0 to 1; NULL if all neurons rank the same
 --   chance_eta_squared: its mean if neurons were dealt to experts at random: (n_experts - 1) / (n_neurons - 1)

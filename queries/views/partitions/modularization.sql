@@ -7,25 +7,14 @@
 -- Grain: run_id, partition_id, stack, layer, family
 -- Source: expert_function_alignment, expert_effect_sizes
 -- Columns:
---   run_id: the measurement
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision, NULL when unknown
---   partition_id: the partition
---   partition_revision: revision whose neurons it partitions
---   method: how it was made
---   partition_half: instances whose scores made the experts (all, a or b): tests on them are circular; NULL if none did
---   n_experts: experts of the layer
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
---   family: function family
+--   run_id, model, revision, step, partition_id, partition_revision, method, partition_half, n_experts, stack, layer
+--   family
 --   n_functions: functions averaged
 --   proportion: functional experts / experts
 --   degree: mean enrichment of a function's functional experts, 0 where there is none
 --   n_functional: functional pairs of expert and function
 --   n_significant: significant pairs of expert and function
---   eta_squared: share of the variance of neurons' ranking that lies between experts; NULL if all rank the same
---   chance_eta_squared: its mean if neurons were dealt to experts at random
+--   eta_squared, chance_eta_squared
 --   random_proportion: mean proportion of the random partitions, NULL if there is none
 --   random_proportion_max: their largest proportion, NULL likewise
 --   random_degree: their mean degree, NULL likewise

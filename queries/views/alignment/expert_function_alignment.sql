@@ -8,20 +8,12 @@
 -- Grain: run_id, partition_id, stack, layer, expert, family, function
 -- Source: top_neurons, layers, partitions, experts
 -- Columns:
---   run_id: the measurement
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision, NULL when unknown
---   partition_id: the partition
+--   run_id, model, revision, step, partition_id
 --   partition_revision: revision whose neurons it partitions
---   method: how it was made
+--   method
 --   partition_half: instances whose scores made the experts (all, a or b): tests on them are circular; NULL if none did
 --   n_experts: experts of the layer
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
---   expert: index of the expert within its layer
---   family: function family
---   function: sub-function within the family
+--   stack, layer, expert, family, function
 --   n_neurons: neurons of the expert
 --   n_top: the function's top neurons among them
 --   n_expected: their mean if neurons were dealt to experts at random

@@ -10,11 +10,9 @@
 -- Grain: model, revision, weights_sha256, twin_model, twin_revision, twin_weights_sha256
 -- Source: runs, weight_tensors
 -- Columns:
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision, NULL when unknown
+--   model, revision, step
 --   run_id: a measurement of it
---   weights_sha256: digest of its weights
+--   weights_sha256
 --   twin_model: model of the other revision
 --   twin_revision: the other revision
 --   twin_step: its training step, NULL when unknown

@@ -14,19 +14,12 @@
 -- Grain: last_run_id, reference, partition_id, level, stack, family, is_corrected, threshold
 -- Source: stability_curves
 -- Columns:
---   last_run_id: the series, by the run of its last step
+--   last_run_id
 --   run_id: the same run, so that runs may be joined as elsewhere
---   model: hub id or folder name, as given
+--   model
 --   revision: revision of the last checkpoint compared
 --   step: its training step
---   corpus: the labelled corpus
---   reference: previous (the step before in the series) or last
---   partition_id: the partition whose layers are averaged, * for all layers
---   partition_step: training step of the revision it partitions, NULL when unknown and of *
---   level: neuron; expert; or random_group: an expert of a partition of method random or matched
---   method: how it was made, NULL of neurons
---   stack: encoder or decoder
---   family: function family
+--   corpus, reference, partition_id, partition_step, level, method, stack, family
 --   is_corrected: whether the curve is corrected_correlation, or correlation
 --   threshold: .5, .6, .7, .8, .9 or .95
 --   n_checkpoints: checkpoints at which the curve has a value

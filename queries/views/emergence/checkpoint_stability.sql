@@ -13,32 +13,17 @@
 -- Grain: last_run_id, run_id, reference, level, partition_id, stack, layer, family
 -- Source: function_stability
 -- Columns:
---   last_run_id: the series, by the run of its last step
---   run_id: the measurement
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision
---   corpus: the labelled corpus
---   reference: previous (the step before in the series) or last
---   reference_run_id: the run it is compared to
---   reference_revision: revision of that run
---   reference_step: its training step
---   level: neuron; expert; or random_group: an expert of a partition of method random or matched
---   partition_id: the partition, * of neurons
---   partition_step: training step of the revision it partitions, NULL when unknown and of neurons
---   method: how it was made, NULL of neurons
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
---   family: function family
+--   last_run_id, run_id, model, revision, step, corpus, reference, reference_run_id, reference_revision
+--   reference_step, level, partition_id, partition_step, method, stack, layer, family
 --   n_functions: functions with a correlation
---   n_units: neurons or experts compared
+--   n_units
 --   correlation: mean Spearman correlation of the units' scores at both, uncorrected; NULL if no function has one
 --   split_half_correlation: mean Spearman correlation of the scores on half a and on half b, NULL likewise
---   reference_split_half_correlation: the same of the reference
+--   reference_split_half_correlation
 --   ceiling: square root of the product of both reliabilities (Spearman-Brown); NULL unless both are above 0
 --   cross_half_correlation: mean correlation of half a of one with half b of the other, both ways; NULL likewise
 --   corrected_correlation: cross_half_correlation / sqrt of the product of both split halves'; NULL if one is too low
---   has_twin: whether either has the weights of another checkpoint of the series: one of the two has a wrong name
+--   has_twin
 with of_families as (
     select
         * exclude (

@@ -11,11 +11,7 @@
 -- Source: neuron_scores, runs, layers, partitions, experts
 -- Columns:
 --   last_run_id: the series, by the run of its last step
---   run_id: the measurement
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision
---   corpus: the labelled corpus
+--   run_id, model, revision, step, corpus
 --   reference: previous (the step before in the series) or last
 --   reference_run_id: the run it is compared to
 --   reference_revision: revision of that run
@@ -24,10 +20,7 @@
 --   partition_id: the partition, * of neurons
 --   partition_step: training step of the revision it partitions, NULL when unknown and of neurons
 --   method: how it was made, NULL of neurons
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
---   family: function family
---   function: sub-function within the family
+--   stack, layer, family, function
 --   n_units: neurons or experts compared
 --   correlation: Spearman correlation of the units' scores at both, uncorrected
 --   split_half_correlation: Spearman correlation of the scores on half a and on half b

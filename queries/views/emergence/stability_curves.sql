@@ -12,22 +12,11 @@
 -- Grain: last_run_id, run_id, reference, level, partition_id, stack, family
 -- Source: function_stability, partitions, experts
 -- Columns:
---   last_run_id: the series, by the run of its last step
---   run_id: the measurement
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision
---   corpus: the labelled corpus
---   reference: previous (the step before in the series) or last
---   reference_run_id: the run it is compared to
---   reference_revision: revision of that run
---   reference_step: its training step
---   level: neuron; expert; or random_group: an expert of a partition of method random or matched
+--   last_run_id, run_id, model, revision, step, corpus, reference, reference_run_id, reference_revision
+--   reference_step, level
 --   partition_id: the partition whose layers are averaged, * for all layers
 --   partition_step: training step of the revision it partitions, NULL when unknown and of *
---   method: how it was made, NULL of neurons
---   stack: encoder or decoder
---   family: function family
+--   method, stack, family
 --   n_layers: layers averaged
 --   n_functions: functions averaged
 --   n_cells: layers and functions averaged, as pairs
@@ -36,12 +25,12 @@
 --   correlation: mean Spearman correlation of the units' scores at both, uncorrected
 --   correlation_error: its standard error; NULL for fewer than 3 functions
 --   split_half_correlation: mean Spearman correlation of the scores on half a and on half b; NULL if no cell has all
---   reference_split_half_correlation: the same of the reference
+--   reference_split_half_correlation
 --   ceiling: square root of the product of both reliabilities (Spearman-Brown); NULL unless both are above 0
 --   cross_half_correlation: mean correlation of half a of one with half b of the other, both ways; NULL likewise
 --   corrected_correlation: cross_half_correlation / sqrt of the product of both split halves'; NULL if one is too low
 --   corrected_error: its standard error; NULL likewise, and for fewer than 3 functions with halves
---   has_twin: whether either has the weights of another checkpoint of the series: one of the two has a wrong name
+--   has_twin
 with layers_of_partitions as (
     select
         partitions.model,

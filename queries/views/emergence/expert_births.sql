@@ -9,18 +9,12 @@
 -- Grain: emergence_id, role, seed, stack, layer, track, family, function
 -- Source: track_alignment, expert_tracks
 -- Columns:
---   emergence_id: the study
+--   emergence_id
 --   run_id: run of the last checkpoint of its series
---   model: hub id or folder name, as given
+--   model
 --   revision: revision of the last checkpoint
 --   step: its training step
---   role: cold, warm, native, random or matched: how the partitions were made
---   seed: seed of the partitions of this role
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
---   track: index of the expert at the last checkpoint
---   family: function family
---   function: sub-function within the family
+--   role, seed, stack, layer, track, family, function
 --   first_step: training step at which it is functional first
 --   last_step_before: step of the checkpoint before: it became functional between the two; NULL if at the first
 --   lasting_step: first step from which it is functional at every later checkpoint; NULL if it is not at the last

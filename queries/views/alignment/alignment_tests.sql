@@ -7,31 +7,16 @@
 -- Grain: alignment_id, null_model, half, stack, layer, expert, family, function
 -- Source: alignments, partitions
 -- Columns:
---   alignment_id: the test
---   run_id: the measurement
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision, NULL when unknown
---   partition_id: the partition
---   method: how it was made
+--   alignment_id, run_id, model, revision, step, partition_id, method
 --   partition_half: instances whose scores made the experts (all, a or b): tests on them are circular; NULL if none did
---   null_model: free or matched
---   half: instances the top neurons were chosen on: all, a or b
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
---   expert: index of the expert within its layer
+--   null_model, half, stack, layer, expert
 --   level: function or family
---   family: function family
---   function: sub-function; * for the family
---   n_neurons: neurons of the expert
---   n_top: entries of the top lists that the expert holds
---   n_expected: their mean when the neurons are dealt at random
+--   family, function, n_neurons, n_top, n_expected
 --   enrichment: n_top / n_expected, NULL where nothing is expected
---   p_value: exact chance of at least n_top; of a family the share of permutations, the observed one counted
+--   p_value
 --   q_value: p_value after Benjamini-Hochberg, over the tests of one alignment, null, half and level
 --   is_significant: q_value <= .05
---   p_nominal: hypergeometric tail; of a family the binomial of the pooled lists
---   n_permutations: permutations behind p_value, NULL where it is exact
+--   p_nominal, n_permutations
 with leveled as (
     select
         *,

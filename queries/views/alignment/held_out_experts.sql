@@ -9,20 +9,8 @@
 -- Grain: alignment_id, null_model, stack, layer, expert, family, function
 -- Source: alignment_tests
 -- Columns:
---   alignment_id: the test
---   run_id: the measurement
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision, NULL when unknown
---   partition_id: the partition
---   null_model: free or matched
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
---   expert: index of the expert within its layer
---   level: function or family
---   family: function family
---   function: sub-function; * for the family
---   n_neurons: neurons of the expert
+--   alignment_id, run_id, model, revision, step, partition_id, null_model, stack, layer, expert, level, family
+--   function, n_neurons
 --   n_top_half_a: entries of the top lists chosen on half a that the expert holds
 --   enrichment_half_a: n_top_half_a over what is expected at random
 --   q_value_half_a: the q value it was chosen by

@@ -7,14 +7,7 @@
 -- Grain: run_id, stack, layer, neuron
 -- Source: neuron_scores, runs
 -- Columns:
---   run_id: the measurement
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision, NULL when unknown
---   corpus: the labelled corpus
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
---   neuron: index within the layer
+--   run_id, model, revision, step, corpus, stack, layer, neuron
 --   family: family of the best function
 --   function: the best function, by lift
 --   direction: positive or complement: whether activation marks the function's positives or negatives; NULL if unknown

@@ -6,18 +6,7 @@
 -- Grain: run_id, stack, layer, neuron, family, function
 -- Source: neuron_functions, run_functions
 -- Columns:
---   run_id: the measurement
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision, NULL when unknown
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
---   neuron: index within the layer
---   family: function family
---   function: sub-function within the family
---   ap: average precision of the activation for the function
---   ap_complement: average precision of the activation for the function's negatives
---   prevalence: share of positives, NULL when unknown
+--   run_id, model, revision, step, stack, layer, neuron, family, function, ap, ap_complement, prevalence
 --   direction: positive or complement, whichever rises higher above chance; NULL where ap_complement is
 --   predictivity: the better of the two average precisions
 --   lift: rise above chance in the better direction, as a share of the most possible; NULL when prevalence is
@@ -32,7 +21,7 @@
 --   held_out_predictivity_b: average precision on half b in the direction that is better on half a
 --   held_out_lift_a: lift on half a in the direction whose lift is better on half b
 --   held_out_lift_b: lift on half b in the direction whose lift is better on half a
---   p_value: permutation p of the predictivity, NULL where not computed
+--   p_value
 with prevalences as (
     select
         run_id,

@@ -6,12 +6,7 @@
 -- Grain: run_id, stack, layer, family_a, function_a, family_b, function_b
 -- Source: neuron_scores, layers
 -- Columns:
---   run_id: the measurement
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision, NULL when unknown
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
+--   run_id, model, revision, step, stack, layer
 --   family_a: family of the first function
 --   function_a: the first function, before the second by family and name
 --   family_b: family of the second function

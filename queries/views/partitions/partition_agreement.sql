@@ -8,15 +8,14 @@
 -- Grain: partition_id_a, partition_id_b, stack, layer
 -- Source: partitions, experts
 -- Columns:
---   model: hub id or folder name, as given
+--   model
 --   partition_id_a: a partition
 --   partition_id_b: another, after it by id
 --   revision_a: revision whose neurons the first partitions
 --   revision_b: revision whose neurons the second partitions
 --   method_a: how the first was made
 --   method_b: how the second was made
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
+--   stack, layer
 --   adjusted_rand_index: agreement on pairs of neurons, above chance
 --   normalized_mutual_information: what the expert in one tells about the expert in the other
 --   variation_of_information: both conditional entropies together, in nats: 0 if equal

@@ -7,22 +7,11 @@
 -- Grain: model, revision, corpus, corpus_sha256, site, pooling, router, dtype, storage, max_tokens, stack, layer, family, function
 -- Source: runs, checkpoints, layers, run_functions, neuron_functions
 -- Columns:
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision, NULL when unknown
+--   model, revision, step
 --   run_id: the measurement that holds most of it, NULL when none does
---   corpus: the labelled corpus
---   corpus_sha256: digest of the corpus
---   site: what was read of each neuron
---   pooling: how it was pooled over an instance's tokens
+--   corpus, corpus_sha256, site, pooling
 --   router: routed or blind in a mixture of experts, dense elsewhere
---   dtype: floating-point type of the forward pass
---   storage: floating-point type of the pooled activations
---   max_tokens: longest text in tokens
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
---   family: function family
---   function: sub-function within the family
+--   dtype, storage, max_tokens, stack, layer, family, function
 --   n_neurons_expected: neurons of the layer
 --   n_neurons_held: neurons with a score for the function
 --   is_complete: whether all are held

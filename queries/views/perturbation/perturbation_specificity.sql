@@ -8,20 +8,9 @@
 -- Grain: perturbation_id, selection, dose, control
 -- Source: perturbation_effects, perturbation_means
 -- Columns:
---   perturbation_id: the study
---   run_id: the measurement the selection comes from
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision, NULL when unknown
---   corpus: name of the corpus that was read out
---   kind: shuffle, noise, zero, mean, clamp or route-away
---   scale: factor of the perturbation
---   readout: probe, loss or choice
---   metric: unit of effects, as read out
+--   perturbation_id, run_id, model, revision, step, corpus, kind, scale, readout, metric
 --   selection: how the neurons were chosen: functional, top or query
---   dose: share of the studied layers' neurons that were perturbed
---   control: none, random, matched, nonfunctional or other
---   n_sources: sources that are read out as targets too
+--   dose, control, n_sources
 --   effect_on_target: damage done to the own function, mean over sources; NULL if no source is a target
 --   control_effect_on_target: damage that the control does to it, mean over sources; NULL likewise
 --   difference_on_target: the first less the second; NULL likewise
@@ -32,9 +21,7 @@
 --   difference_off_target: that less what the control does to them; NULL likewise
 --   selectivity: difference on target less that on all other targets, mean over sources; NULL likewise
 --   selectivity_low: lower end of its 95% bootstrap interval, over texts
---   selectivity_high: upper end
---   selectivity_p_texts: paired permutation p over texts
---   selectivity_p_functions: share of permutations of the sources' functions with as much; NULL of a single source
+--   selectivity_high, selectivity_p_texts, selectivity_p_functions
 --   n_damaged: sources whose own function is damaged significantly more than by the control
 --   n_selective: sources whose own function is damaged significantly more than the mean of all others
 --   share_worst_own: share of sources that damage their own function most of all; NULL likewise

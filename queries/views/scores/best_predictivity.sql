@@ -7,13 +7,7 @@
 -- Grain: run_id, stack, layer, family
 -- Source: neuron_scores
 -- Columns:
---   run_id: the measurement
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision, NULL when unknown
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
---   family: function family
+--   run_id, model, revision, step, stack, layer, family
 --   best_predictivity: mean over functions of the best neuron's predictivity
 --   chance: mean over functions of greatest(prevalence, 1 - prevalence): predictivity at chance
 --   best_ap: mean over functions of the best neuron's average precision

@@ -6,12 +6,7 @@
 -- Grain: run_id, stack, layer, family_a, family_b
 -- Source: function_similarity
 -- Columns:
---   run_id: the measurement
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision, NULL when unknown
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
+--   run_id, model, revision, step, stack, layer
 --   family_a: a family
 --   family_b: the same family, or one after it by name
 --   overlap: mean overlap of top neurons over pairs of distinct functions

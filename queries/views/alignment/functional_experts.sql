@@ -6,28 +6,15 @@
 -- Grain: run_id, partition_id, stack, layer, expert, level, family, function
 -- Source: expert_function_alignment, expert_family_alignment
 -- Columns:
---   run_id: the measurement
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision, NULL when unknown
---   partition_id: the partition
---   partition_revision: revision whose neurons it partitions
---   method: how it was made
---   partition_half: instances whose scores made the experts (all, a or b): tests on them are circular; NULL if none did
---   n_experts: experts of the layer
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
---   expert: index of the expert within its layer
+--   run_id, model, revision, step, partition_id, partition_revision, method, partition_half, n_experts, stack, layer
+--   expert
 --   level: function, or family: the top lists of all its functions together
---   family: function family
+--   family
 --   function: sub-function within the family, * at family level
---   n_neurons: neurons of the expert
---   n_top: top neurons among them; at family level entries of the top lists
---   n_expected: their mean if neurons were dealt to experts at random
---   enrichment: n_top / n_expected
+--   n_neurons, n_top, n_expected, enrichment
 --   p_value: hypergeometric P(X >= n_top); at family level of distinct neurons
 --   q_value: p_value adjusted for all tests of the level in the run and partition
---   is_significant: whether q_value is at most .05
+--   is_significant
 select
     run_id,
     model,

@@ -6,19 +6,9 @@
 -- Grain: run_id, stack, layer, family, function, rank
 -- Source: neuron_scores, layers
 -- Columns:
---   run_id: the measurement
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision, NULL when unknown
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
---   family: function family
---   function: sub-function within the family
+--   run_id, model, revision, step, stack, layer, family, function
 --   rank: 1 for the neuron with the highest lift; ties go to the lower index
---   neuron: index within the layer
---   predictivity: the better of the neuron's two average precisions
---   lift: rise above chance as a share of the most possible, NULL when the prevalence is unknown
---   direction: positive or complement, whichever rises higher above chance
+--   neuron, predictivity, lift, direction
 --   n_top: neurons listed: 1% of the layer's, rounded down, at least 1
 with counts as (
     select

@@ -5,17 +5,11 @@
 -- Grain: run_id, half, stack, layer, family, function, rank
 -- Source: neuron_scores, layers
 -- Columns:
---   run_id: the measurement
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision, NULL when unknown
+--   run_id, model, revision, step
 --   half: the half of the texts they were chosen on, a or b
---   stack: encoder or decoder
---   layer: 0 at the embedding side, within its stack
---   family: function family
---   function: sub-function within the family
+--   stack, layer, family, function
 --   rank: 1 for the neuron that ranks highest on the half; ties go to the lower index
---   neuron: index within the layer
+--   neuron
 --   n_top: neurons listed if all have a score: 1% of the layer's, rounded down, at least 1
 with counts as (
     select

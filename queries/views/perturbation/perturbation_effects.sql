@@ -8,41 +8,17 @@
 -- Grain: perturbation_id, source_family, source_function, selection, dose, control, target_family, target_function
 -- Source: perturbation_contrasts, perturbation_studies, perturbations
 -- Columns:
---   perturbation_id: the study
+--   perturbation_id
 --   run_id: the measurement the selection comes from
---   model: hub id or folder name, as given
---   revision: revision of the model
---   step: training step of the revision, NULL when unknown
---   corpus: name of the corpus that was read out
---   kind: shuffle, noise, zero, mean, clamp or route-away
---   scale: factor of the perturbation
---   readout: probe, loss or choice
---   metric: unit of effects, as read out
---   source_family: family whose neurons were perturbed; * of a control shared by all sources
---   source_function: function whose neurons were perturbed; * likewise
---   selection: how they were chosen: functional, top or query; random, matched or nonfunctional of controls
---   dose: share of the studied layers' neurons that were perturbed
+--   model, revision, step, corpus, kind, scale, readout, metric, source_family, source_function, selection, dose
 --   n_neurons: neurons perturbed, mean over seeds
 --   energy_share: their share of the studied layers' energy, mean over seeds
---   control: none, random, matched, nonfunctional or other
---   target_family: family that was read out
---   target_function: function that was read out
---   is_on_target: whether the target is the source function
---   n_sets: perturbations of the source
---   n_control_sets: perturbations of the control; 0 of none
---   effect: damage done, mean over the sets; below 0 if the readout got better
---   control_effect: damage done by the control, mean over its sets
---   difference: effect - control_effect
---   difference_low: lower end of its 95% bootstrap interval, over texts and control sets
---   difference_high: upper end
---   p_texts: permutation p over texts
---   p_sets: Student p among the control sets, NULL where there are fewer than two
+--   control, target_family, target_function, is_on_target, n_sets, n_control_sets, effect, control_effect
+--   difference, difference_low, difference_high, p_texts, p_sets
 --   p_value: the larger of both
 --   q_value: p_value after Benjamini-Hochberg
 --   is_significant: q_value <= .05
---   selectivity: difference on target less its mean over all other targets; NULL off target
---   selectivity_low: lower end of its 95% bootstrap interval
---   selectivity_high: upper end
+--   selectivity, selectivity_low, selectivity_high
 --   selectivity_p_value: the larger of its p over texts and its p among the control sets
 --   selectivity_q_value: selectivity_p_value after Benjamini-Hochberg
 --   is_selective: selectivity_q_value <= .05 and selectivity > 0; NULL off target
