@@ -17,45 +17,24 @@
 --   q_value: p_value after Benjamini-Hochberg, over the tests of one alignment, null, half and level
 --   is_significant: q_value <= .05
 --   p_nominal, n_permutations
-with leveled as (
+with tests as (
     select
         *,
         case function when '*' then 'family' else 'function' end as level,
     from alignments
-),
-
-ranked as (
-    select
-        *,
-        count(*) over (
-            partition by run_id, alignment_id, partition_id, null_model, half, level
-            order by p_value
-        ) as p_rank,
-        count(*) over (partition by run_id, alignment_id, partition_id, null_model, half, level) as n_tested,
-    from leveled
-),
-
-adjusted as (
-    select
-        *,
-        min(p_value * n_tested / p_rank) over (
-            partition by run_id, alignment_id, partition_id, null_model, half, level
-            order by p_value desc
-        ) as q_value,
-    from ranked
 )
 
 select
     alignment_id,
-    adjusted.run_id,
-    adjusted.model,
-    adjusted.revision,
-    adjusted.step,
+    tests.run_id,
+    tests.model,
+    tests.revision,
+    tests.step,
     partition_id,
     partitions.method,
     partitions.half as partition_half,
     null_model,
-    adjusted.half,
+    tests.half,
     stack,
     layer,
     expert,
@@ -71,5 +50,5 @@ select
     q_value <= 0.05 as is_significant,
     p_nominal,
     n_permutations,
-from adjusted
+from benjamini_hochberg('tests', p_value, run_id, alignment_id, partition_id, null_model, half, level) as tests
 inner join partitions using (partition_id)

@@ -122,29 +122,6 @@ tested as (
         *,
         hypergeometric_tail(n_top, n_neurons, n_drawn, n_covered) as p_value,
     from counted
-),
-
-ranked as (
-    select
-        *,
-        count(p_value) over (
-            partition by run_id, model, revision, step, partition_id, partition_revision, method, partition_half
-            order by p_value
-        ) as p_rank,
-        count(p_value) over (
-            partition by run_id, model, revision, step, partition_id, partition_revision, method, partition_half
-        ) as n_tested,
-    from tested
-),
-
-adjusted as (
-    select
-        *,
-        min(p_value * n_tested / p_rank) over (
-            partition by run_id, model, revision, step, partition_id, partition_revision, method, partition_half
-            order by p_value desc
-        ) as q_value,
-    from ranked
 )
 
 select
@@ -170,4 +147,6 @@ select
     q_value,
     p_value <= 0.001 as is_functional,
     q_value <= 0.05 as is_significant,
-from adjusted
+from benjamini_hochberg(
+    'tested', p_value, run_id, model, revision, step, partition_id, partition_revision, method, partition_half
+)

@@ -45,27 +45,6 @@ with chosen as (
     where partition_half is null or partition_half = 'a'
     group by all
     having bool_or(is_significant) filter (where half = 'a')
-),
-
-ranked as (
-    select
-        *,
-        count(p_value) over (
-            partition by run_id, alignment_id, partition_id, null_model, level
-            order by p_value
-        ) as p_rank,
-        count(p_value) over (partition by run_id, alignment_id, partition_id, null_model, level) as n_tested,
-    from chosen
-),
-
-adjusted as (
-    select
-        *,
-        case when p_value is not null then
-            min(p_value * n_tested / p_rank)
-                over (partition by run_id, alignment_id, partition_id, null_model, level order by p_value desc)
-        end as q_value,
-    from ranked
 )
 
 select
@@ -91,4 +70,4 @@ select
     p_value,
     q_value,
     q_value <= 0.05 as is_replicated,
-from adjusted
+from benjamini_hochberg('chosen', p_value, run_id, alignment_id, partition_id, null_model, level)

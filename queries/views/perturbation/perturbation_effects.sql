@@ -59,40 +59,11 @@ tested as (
     from perturbation_contrasts
 ),
 
-ranked as (
-    select
-        *,
-        count(*) over (
-            partition by perturbation_id, model, revision, step, selection, control, is_on_target
-            order by p_value
-        ) as p_rank,
-        count(*) over (
-            partition by perturbation_id, model, revision, step, selection, control, is_on_target
-        ) as n_tested,
-        count(selectivity_p_value) over (
-            partition by perturbation_id, model, revision, step, selection, control, is_on_target
-            order by selectivity_p_value
-        ) as selectivity_p_rank,
-        count(selectivity_p_value) over (
-            partition by perturbation_id, model, revision, step, selection, control, is_on_target
-        ) as n_selectivity_tested,
-    from tested
-),
-
-adjusted as (
-    select
-        *,
-        min(p_value * n_tested / p_rank) over (
-            partition by perturbation_id, model, revision, step, selection, control, is_on_target
-            order by p_value desc
-        ) as q_value,
-        case when selectivity_p_value is not null then
-            min(selectivity_p_value * n_selectivity_tested / selectivity_p_rank) over (
-                partition by perturbation_id, model, revision, step, selection, control, is_on_target
-                order by selectivity_p_value desc
-            )
-        end as selectivity_q_value,
-    from ranked
+of_selectivity as (
+    select * rename (q_value as selectivity_q_value)
+    from benjamini_hochberg(
+        'tested', selectivity_p_value, perturbation_id, model, revision, step, selection, control, is_on_target
+    )
 )
 
 select
@@ -134,7 +105,9 @@ select
     selectivity_p_value,
     selectivity_q_value,
     selectivity_q_value <= 0.05 and selectivity > 0 as is_selective,
-from adjusted
+from benjamini_hochberg(
+    'of_selectivity', p_value, perturbation_id, model, revision, step, selection, control, is_on_target
+)
 inner join studies using (perturbation_id, model, revision)
 left join selections
     using (perturbation_id, model, revision, source_family, source_function, selection, dose)

@@ -68,26 +68,6 @@ best_of_neurons as (
         case when min(best).p_value is not null then least(1, min(best).p_value * sum(n_functions)) end as p_value,
     from best_of_families
     group by all
-),
-
--- Neurons with equal p values share a rank, the last of theirs. Windows are partitioned by all that names a
--- run: a filter on any of it then reaches the files.
-ranked as (
-    select
-        *,
-        count(p_value) over (partition by run_id, model, revision, step order by p_value) as p_rank,
-        count(p_value) over (partition by run_id, model, revision, step) as n_tested,
-    from best_of_neurons
-),
-
-adjusted as (
-    select
-        *,
-        case when p_value is not null then
-            min(p_value * n_tested / p_rank)
-                over (partition by run_id, model, revision, step order by p_value desc)
-        end as q_value,
-    from ranked
 )
 
 select
@@ -114,5 +94,5 @@ select
     p_value,
     q_value,
     q_value <= 0.05 as is_significant,
-from adjusted as neurons
+from benjamini_hochberg('best_of_neurons', p_value, run_id, model, revision, step) as neurons
 left join runs using (run_id)
