@@ -6,13 +6,9 @@
 -- left out, as in expert_function_alignment.
 --
 -- Grain: run_id, partition_id, stack, layer, expert, family
--- Source: top_neurons, layers, partitions, experts
+-- Source: top_neuron_experts, partitions_of_runs
 -- Columns:
---   run_id, model, revision, step, partition_id
---   partition_revision: revision whose neurons it partitions
---   method
---   partition_half: instances whose scores made the experts (all, a or b): tests on them are circular; NULL if none did
---   n_experts: experts of the layer
+--   run_id, model, revision, step, partition_id, partition_revision, method, partition_half, n_experts
 --   stack, layer, expert, family
 --   n_neurons: neurons of the expert
 --   n_top: entries of the family's top lists among them, a neuron as often as it is listed
@@ -25,58 +21,20 @@
 --   is_functional: whether p_value is at most .001
 --   is_functional_binomial: whether p_binomial is at most .001, the paper's criterion
 --   is_significant: whether q_value is at most .05
-with sizes as (
+with found_neurons as (
     select
+        run_id,
+        model,
+        revision,
+        step,
         partition_id,
         stack,
         layer,
+        family,
+        neuron,
         expert,
-        count(*) as n_neurons,
-        max(neuron) as last_neuron,
-    from experts
-    group by all
-),
-
--- One row a layer, not one an expert: each run's functions then meet every expert, those with nothing to show too,
--- and no CTE is read twice, so that a filter on a run or a partition reaches the files.
-layers_of_partitions as (
-    select
-        partitions.model,
-        partition_id,
-        partitions.revision as partition_revision,
-        partitions.method,
-        partitions.half as partition_half,
-        sizes.stack,
-        sizes.layer,
-        list({'expert': sizes.expert, 'n_neurons': sizes.n_neurons}) as experts,
-        count(*) as n_experts,
-        sum(sizes.n_neurons)::bigint as n_covered,
-        max(sizes.last_neuron) as last_neuron,
-    from sizes
-    inner join partitions using (partition_id)
-    group by all
-),
-
-found_neurons as (
-    select
-        tops.run_id,
-        tops.model,
-        tops.revision,
-        tops.step,
-        partitions.partition_id,
-        tops.stack,
-        tops.layer,
-        tops.family,
-        tops.neuron,
-        experts.expert,
         count(*) as n_top,
-    from top_neurons as tops
-    inner join partitions using (model)
-    left join experts
-        on experts.partition_id = partitions.partition_id
-        and experts.stack = tops.stack
-        and experts.layer = tops.layer
-        and experts.neuron = tops.neuron
+    from top_neuron_experts
     group by all
 ),
 
@@ -103,23 +61,19 @@ found as (
     group by all
 ),
 
-widths as (
-    select
-        run_id,
-        stack,
-        layer,
-        n_neurons as width,
-    from layers
-),
-
+-- Each run's functions meet every expert of its layers, those with nothing to show too. No CTE is read twice, so that
+-- a filter on a run or a partition reaches the files.
 crossed as (
     select
-        * exclude (experts),
-        unnest(experts, recursive := true),
+        found.*,
+        layers.partition_revision,
+        layers.method,
+        layers.partition_half,
+        layers.n_experts,
+        layers.n_covered,
+        unnest(layers.experts, recursive := true),
     from found
-    inner join layers_of_partitions using (model, partition_id, stack, layer)
-    inner join widths using (run_id, stack, layer)
-    where last_neuron < width
+    inner join partitions_of_runs as layers using (run_id, model, partition_id, stack, layer)
 ),
 
 counted as (

@@ -8,7 +8,7 @@
 -- the run's layer has all their neurons.
 --
 -- Grain: last_run_id, run_id, reference, level, partition_id, stack, layer, family, function
--- Source: neuron_scores, runs, layers, partitions, experts
+-- Source: neuron_scores, runs, partitions_of_runs, experts
 -- Columns:
 --   last_run_id: the series, by the run of its last step
 --   run_id, model, revision, step, corpus
@@ -78,25 +78,6 @@ checkpoints as (
     )
 ),
 
-reaches as (
-    select
-        partition_id,
-        stack,
-        layer,
-        max(neuron) as last_neuron,
-    from experts
-    group by all
-),
-
-widths as (
-    select
-        run_id,
-        stack,
-        layer,
-        n_neurons as width,
-    from layers
-),
-
 -- Decimals: their sums do not depend on the order, and equal experts stay equal.
 of_experts as (
     select
@@ -104,8 +85,8 @@ of_experts as (
         run_id,
         model,
         partition_id,
-        partitions.step as partition_step,
-        partitions.method,
+        layers.partition_step,
+        layers.method,
         stack,
         layer,
         scores.family,
@@ -116,7 +97,7 @@ of_experts as (
         avg(scores.ranking_half_b::decimal(18, 15)) as score_b,
     from neuron_scores as scores
     inner join checkpoints using (run_id, model)
-    inner join partitions using (model)
+    inner join partitions_of_runs as layers using (run_id, model, stack, layer)
     inner join experts using (partition_id, stack, layer, neuron)
     group by all
 ),
@@ -140,11 +121,7 @@ of_units as (
     from neuron_scores as scores
     inner join checkpoints using (run_id, model)
     union all by name
-    select of_experts.*
     from of_experts
-    inner join reaches using (partition_id, stack, layer)
-    inner join widths using (run_id, stack, layer)
-    where last_neuron < width
 ),
 
 -- A row a function, as one list a checkpoint: ranks are then made once a checkpoint, not once a pair.

@@ -5,12 +5,10 @@
 -- the partition are left out, as in expert_function_alignment.
 --
 -- Grain: run_id, partition_id, stack, layer, family, function
--- Source: neuron_scores, layers, partitions, experts
+-- Source: neuron_scores, partitions_of_runs, experts
 -- Columns:
 --   run_id, model, revision, step, partition_id
---   partition_revision: revision whose neurons it partitions
---   method
---   partition_half: instances whose scores made the experts (all, a or b): tests on them are circular; NULL if none did
+--   partition_revision, method, partition_half
 --   n_experts: experts of the layer with a scored neuron
 --   stack, layer, family, function
 --   n_neurons: neurons that have a score and an expert
@@ -26,9 +24,9 @@ with of_experts as (
         scores.revision,
         scores.step,
         partition_id,
-        partitions.revision as partition_revision,
-        partitions.method,
-        partitions.half as partition_half,
+        layers.partition_revision,
+        layers.method,
+        layers.partition_half,
         stack,
         layer,
         scores.family,
@@ -38,33 +36,14 @@ with of_experts as (
         avg(scores.ranking) as mean,
         var_pop(scores.ranking) as variance,
     from neuron_scores as scores
-    inner join partitions using (model)
+    inner join partitions_of_runs as layers using (run_id, model, stack, layer)
     inner join experts using (partition_id, stack, layer, neuron)
     group by all
 ),
 
-reaches as (
-    select
-        partition_id,
-        stack,
-        layer,
-        max(neuron) as last_neuron,
-    from experts
-    group by all
-),
-
-widths as (
-    select
-        run_id,
-        stack,
-        layer,
-        n_neurons as width,
-    from layers
-),
-
 of_layers as (
     select
-        * exclude (expert, n_neurons, mean, variance, last_neuron, width),
+        * exclude (expert, n_neurons, mean, variance),
         list({'n_neurons': n_neurons, 'mean': mean} order by expert) as parts,
         count(*) as n_experts,
         sum(n_neurons)::bigint as n_neurons,
@@ -72,9 +51,6 @@ of_layers as (
         sum(n_neurons * variance order by expert) as within_experts,
         min({'order': -mean, 'expert': expert}) as best,
     from of_experts
-    inner join reaches using (partition_id, stack, layer)
-    inner join widths using (run_id, stack, layer)
-    where last_neuron < width
     group by all
 ),
 

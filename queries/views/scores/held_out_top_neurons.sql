@@ -3,7 +3,7 @@
 -- What is chosen on one half can be tested on the other. Neurons without a score on the half are not listed.
 --
 -- Grain: run_id, half, stack, layer, family, function, rank
--- Source: neuron_scores, layers
+-- Source: top_lists
 -- Columns:
 --   run_id, model, revision, step
 --   half: the half of the texts they were chosen on, a or b
@@ -11,46 +11,17 @@
 --   rank: 1 for the neuron that ranks highest on the half; ties go to the lower index
 --   neuron
 --   n_top: neurons listed if all have a score: 1% of the layer's, rounded down, at least 1
-with counts as (
+with halves as (
     select
-        run_id,
-        stack,
-        layer,
-        greatest(1, n_neurons // 100) as n_top,
-    from layers
-),
-
-tops as (
-    select
-        run_id,
-        scores.model,
-        scores.revision,
-        scores.step,
-        stack,
-        layer,
-        scores.family,
-        scores.function,
-        counts.n_top,
-        min({'order': -scores.ranking_half_a, 'neuron': scores.neuron}, counts.n_top)
-            filter (where scores.ranking_half_a is not null) as on_half_a,
-        min({'order': -scores.ranking_half_b, 'neuron': scores.neuron}, counts.n_top)
-            filter (where scores.ranking_half_b is not null) as on_half_b,
-    from neuron_scores as scores
-    inner join counts using (run_id, stack, layer)
-    group by all
-),
-
-halves as (
-    select
-        * exclude (on_half_a, on_half_b),
-        unnest([{'half': 'a', 'neurons': on_half_a}, {'half': 'b', 'neurons': on_half_b}], recursive := true),
-    from tops
+        *,
+        unnest([{'half': 'a', 'neurons': top_half_a}, {'half': 'b', 'neurons': top_half_b}], recursive := true),
+    from top_lists
 ),
 
 ranked as (
     select
         * exclude (neurons),
-        unnest(neurons) as found,
+        unnest(neurons) as chosen,
         generate_subscripts(neurons, 1) as rank,
     from halves
 )
@@ -66,6 +37,6 @@ select
     family,
     function,
     rank,
-    found.neuron as neuron,
+    chosen.neuron as neuron,
     n_top,
 from ranked
