@@ -13,18 +13,12 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from ..errors import StoreError
-from ..schema.identity import identifier
 from ..schema.store import Problem, Store
-from ..schema.tables import TABLES
-from . import catalog
 
-if TYPE_CHECKING:
-    from .database import Database
-
-__all__ = ["fingerprint", "folder", "hold", "locked", "problems", "reason", "remove_damaged", "remove_others"]
+__all__ = ["folder", "hold", "is_folder", "locked", "problems", "reason", "remove_damaged", "remove_others"]
 
 _KEPT = re.compile(r"[0-9a-f]{16}(-(?P<sha256>[0-9a-f]{64}))?\.parquet")
 _PARTIAL = re.compile(r"\.[0-9a-f]{16}\.\d+")
@@ -41,22 +35,22 @@ def folder(store: Store, view: str) -> Path:
     return store.path.absolute() / "derived" / view
 
 
-def fingerprint(database: "Database", view: str) -> str:
-    """Return the digest of all that the rows of a view come from, as the store stands."""
-    reads = database.reads(view)
-    return identifier(
-        {
-            "macros": catalog.macros(),
-            "views": {each: catalog.view(each).sql for each in reads if each not in TABLES},
-            "tables": {each: TABLES[each].column_names for each in reads if each in TABLES},
-            "files": sorted(file.sha256 for each in reads if each in TABLES for file in database.committed[each]),
-        }
-    )
+def is_folder(path: Path) -> bool:
+    """Return whether a folder is there; False where it may not be asked."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises there
 
 
-def hold(database: "Database", view: str) -> IO[bytes] | None:
-    """Return the open file of a view's rows as the store stands, or None; until it is closed nobody removes it."""
-    for path in _current(database, view):
+def hold(folder: Path, fingerprint: str) -> IO[bytes] | None:
+    """Return the open file of a view's rows, or None; until it is closed nobody removes it.
+
+    Parameters
+    ----------
+    folder
+        Where the rows of the view are kept.
+    fingerprint
+        The digest of all that its rows come from.
+    """
+    for path in _current(folder, fingerprint):
         if _problem(path) is None:
             with contextlib.suppress(OSError):
                 file = path.open("rb")
@@ -68,20 +62,26 @@ def hold(database: "Database", view: str) -> IO[bytes] | None:
     return None
 
 
-def reason(database: "Database", view: str) -> str | None:
-    """Return why what is kept of a view is not read; None if nothing is kept, or nothing is wrong."""
-    kept = [path for path in _files(folder(database.store, view)) if _KEPT.fullmatch(path.name)]
-    found = [_problem(path) for path in _current(database, view)]
-    return None if None in found or not kept else found[0] if found else "out of date"
+def reason(folder: Path, fingerprint: str) -> str | None:
+    """Return why what is kept of a view is not read; None if nothing is kept, or nothing is wrong.
+
+    Parameters
+    ----------
+    folder, fingerprint
+        As in `hold`.
+    """
+    kept = [path for path in _files(folder) if _KEPT.fullmatch(path.name)]
+    faults = [_problem(path) for path in _current(folder, fingerprint)]
+    return None if None in faults or not kept else faults[0] if faults else "out of date"
 
 
 def problems(store: Store) -> tuple[Problem, ...]:
     """Return what is wrong under ``derived``: files that are altered, without a digest, foreign or left by a kill."""
     root = store.path / "derived"
-    if os.path.lexists(root) and (root.is_symlink() or not os.path.isdir(root)):  # noqa: PTH112 - as below
+    if os.path.lexists(root) and (root.is_symlink() or not is_folder(root)):
         return (Problem("derived", "no folder, and so not read"),)
     places = [root, *_files(root)]
-    folders = {place for place in places if os.path.isdir(place)}  # noqa: PTH112 - False where it may not be asked
+    folders = {place for place in places if is_folder(place)}
     files = [path for place in places[1:] for path in (_files(place) if place in folders else [place])]
     found = [(path, _problem(path)) for path in files]
     found += [(place, "cannot be listed") for place in sorted(folders) if not os.access(place, os.R_OK)]
@@ -158,10 +158,9 @@ def _remove(path: Path) -> bool:
         raise StoreError(f"cannot remove {path}: {error.strerror or error}") from error
 
 
-def _current(database: "Database", view: str) -> list[Path]:
+def _current(folder: Path, fingerprint: str) -> list[Path]:
     """Return the files that are named as the rows of a view as the store stands."""
-    place = folder(database.store, view)
-    return sorted(place.glob(f"{fingerprint(database, view)}*.parquet")) if os.path.isdir(place) else []  # noqa: PTH112
+    return [path for path in _files(folder) if path.name.startswith(fingerprint) and path.suffix == ".parquet"]
 
 
 def _files(place: Path) -> list[Path]:

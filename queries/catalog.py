@@ -1,22 +1,30 @@
-"""What the tables and views are: the declared tables, and the views of ``views/<subject>/*.sql``.
+"""What the tables and views are, and the SQL that defines them.
+
+Tables are declared in `schema`; the views are files, ``views/<subject>/*.sql``.
 
 A view's file opens with a comment, its header: the name and the question it answers, maybe a note, then its grain, what
-it reads and its columns. A line of column names without a description takes the description of the first source
-that has the column. A line ``-- Intermediate`` marks a view that only other views are meant to read.
+it reads and its columns. A line of column names without a description takes it from the first source that
+has the column, else from what the sources read. A line ``-- Intermediate`` marks a view that only other views are meant to read.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import QueryError, UnknownNameError
-from ..schema.table import Column
+from ..schema.table import Table
 from ..schema.tables import TABLES
+from . import quoting
 
-__all__ = ["SUBJECTS", "View", "ViewColumn", "describe", "macros", "parse", "view", "views"]
+__all__ = [
+    "SUBJECTS", "View", "comments", "describe", "macros", "parse", "reads", "scan", "table_query", "view", "views",
+]  # fmt: skip
 
 _FOLDER = Path(__file__).parent
+_TABLE_COLUMNS: Mapping[str, Mapping[str, str]] = {
+    name: {column.name: column.description for column in table.columns} for name, table in TABLES.items()
+}
 
 SUBJECTS: Mapping[str, str] = {
     "checkpoints": "Checkpoints",
@@ -27,14 +35,6 @@ SUBJECTS: Mapping[str, str] = {
     "emergence": "Emergence in training",
 }
 """The folders of views in reading order, and what each is about."""
-
-
-@dataclass(frozen=True, slots=True)
-class ViewColumn:
-    """One column of a view and its line of meaning."""
-
-    name: str
-    description: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class View:
     source
         Tables and views it reads.
     columns
-        Its columns, in order.
+        What each of its columns means, in order.
     sql
         Its query, without the header.
     """
@@ -70,7 +70,7 @@ class View:
     is_intermediate: bool
     grain: tuple[str, ...]
     source: tuple[str, ...]
-    columns: tuple[ViewColumn, ...]
+    columns: Mapping[str, str]
     sql: str
 
 
@@ -92,10 +92,10 @@ def parse(text: str, subject: str = "") -> View:
         if len(places) != 1:
             raise QueryError(f"view {name!r}: its header needs one line that starts with '-- {mark}'")
         marks[mark] = places[0]
-    columns: list[ViewColumn] = []
+    columns: dict[str, str] = {}
     for line in header[marks["Columns:"] + 1 :]:
-        column, colon, description = line.partition(": ")
-        columns += [ViewColumn(column, description)] if colon else [ViewColumn(key, "") for key in _names(line)]
+        names, _, description = line.partition(": ")
+        columns.update(dict.fromkeys(_names(names), description))
     note = header[1 : marks["Grain:"]]
     return View(
         name=name,
@@ -105,7 +105,7 @@ def parse(text: str, subject: str = "") -> View:
         is_intermediate="Intermediate" in note,
         grain=_names(header[marks["Grain:"]].partition(":")[2]),
         source=_names(header[marks["Source:"]].partition(":")[2]),
-        columns=tuple(columns),
+        columns=columns,
         sql="\n".join(lines[n_header:]).strip(),
     )
 
@@ -124,19 +124,20 @@ def views() -> tuple[View, ...]:
         for view in [parse(file.read_text(encoding="utf-8"), subject)]
     }
 
-    def description(relation: str, column: str) -> str:
-        known: Sequence[Column | ViewColumn]
-        known = parsed[relation].columns if relation in parsed else TABLES[relation].columns
-        own = [each.description for each in known if each.name == column]
-        if own != [""]:
-            return own[0] if own else ""
-        return next(filter(None, (description(source, column) for source in parsed[relation].source)), "")
+    meanings = {**_TABLE_COLUMNS, **{name: view.columns for name, view in parsed.items()}}
 
-    described = [
-        replace(view, columns=tuple(ViewColumn(key.name, description(view.name, key.name)) for key in view.columns))
+    def described(relation: str, column: str) -> str:
+        if meanings[relation].get(column) or relation in TABLES:
+            return meanings[relation].get(column, "")
+        sources = parsed[relation].source
+        holders = [source for source in sources if column in meanings[source]]
+        return next(filter(None, (described(source, column) for source in holders or sources)), "")
+
+    resolved = [
+        replace(view, columns={column: described(view.name, column) for column in view.columns})
         for view in parsed.values()
     ]
-    return tuple(sorted(described, key=lambda view: view.is_intermediate))
+    return tuple(sorted(resolved, key=lambda view: view.is_intermediate))
 
 
 def view(name: str) -> View:
@@ -154,16 +155,57 @@ def view(name: str) -> View:
 
 
 @functools.cache
+def reads(name: str) -> tuple[str, ...]:
+    """Return what a view reads, what that reads, and so on, each before what needs it; then the name itself."""
+    sources = () if name in TABLES else sorted(view(name).source)
+    return tuple(dict.fromkeys([*(each for source in sources for each in reads(source)), name]))
+
+
+@functools.cache
 def describe() -> Mapping[str, tuple[str, Mapping[str, str]]]:
     """Return, by name, what each table and view holds, in one line, and what each of its columns means."""
-    lines = {table.name: table.description for table in TABLES.values()} | {view.name: view.answers for view in views()}
-    return {
-        each.name: (lines[each.name], {column.name: column.description for column in each.columns})
-        for each in (*TABLES.values(), *views())
-    }
+    tables = {name: (table.description, _TABLE_COLUMNS[name]) for name, table in TABLES.items()}
+    return {**tables, **{view.name: (view.answers, view.columns) for view in views()}}
 
 
 @functools.cache
 def macros() -> str:
     """Return the SQL that defines the macros."""
     return (_FOLDER / "macros.sql").read_text(encoding="utf-8")
+
+
+def table_query(table: Table, files: str, columns: frozenset[str]) -> str:
+    """Return SQL that reads a table: exactly the declared columns, NULL where no file has them yet.
+
+    Parameters
+    ----------
+    table
+        The declaration.
+    files
+        SQL of the list of its files.
+    columns
+        The columns that at least one of them has; none if there are no files.
+    """
+    selected = ", ".join(
+        quoting.name(column.name)
+        if column.name in columns
+        else f"cast(null as {column.duckdb_type}) as {quoting.name(column.name)}"
+        for column in table.columns
+    )
+    return f"select {selected} from {scan(files)}" if columns else f"select {selected} where false"
+
+
+def scan(files: str) -> str:
+    """Return SQL that reads Parquet files, given SQL of their list, matching columns by name."""
+    return f"read_parquet({files}, union_by_name = true, hive_partitioning = false)"
+
+
+def comments(name: str) -> str:
+    """Return SQL that comments the view of a table, or a view, and its columns."""
+    line, columns = describe()[name]
+    lines = [f"comment on view {name} is {quoting.literal(line)};"]
+    lines += [
+        f"comment on column {name}.{quoting.name(column)} is {quoting.literal(text)};"
+        for column, text in columns.items()
+    ]
+    return "\n".join(lines)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
+
 from ..errors import QueryError, StoreError, one_line
 from ..schema.identity import file_sha256
 from . import cache, catalog, quoting
@@ -63,7 +65,7 @@ def _keep(database: Database, view: catalog.View) -> Materialized:
         folder.mkdir(parents=True, exist_ok=True)
         # Of several processes that compute the same, one does, and the others find it done.
         with cache.locked(folder):
-            held = cache.hold(database, view.name)
+            held = database.hold(view.name)
             path = Path(held.name) if held else _write(database, view, folder)
             cache.remove_others(path)
             if held:
@@ -75,9 +77,7 @@ def _keep(database: Database, view: catalog.View) -> Materialized:
 
 def _write(database: Database, view: catalog.View, folder: Path) -> Path:
     """Compute a view into its folder and return the file."""
-    import duckdb
-
-    fingerprint = cache.fingerprint(database, view.name)
+    fingerprint = database.fingerprint(view.name)
     partial = folder / f".{fingerprint}.{os.getpid()}"
     database.make(view.name)
     try:

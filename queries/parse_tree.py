@@ -2,20 +2,18 @@
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+
+import duckdb
 
 from .statements import statement
 
-if TYPE_CHECKING:
-    import duckdb
-
-__all__ = ["named", "source_names"]
+__all__ = ["named"]
 
 # How the names of schemas, views and functions begin that list what the database holds.
 _CATALOG = ("duckdb_", "information_schema", "pg_", "sqlite_")
 
 
-def named(connection: "duckdb.DuckDBPyConnection", query: str, known: Iterable[str]) -> frozenset[str]:
+def named(connection: duckdb.DuckDBPyConnection, query: str, known: Iterable[str]) -> frozenset[str]:
     """Return which of the known tables and views a statement names; all of them where it lists the catalog.
 
     Parameters
@@ -34,9 +32,3 @@ def named(connection: "duckdb.DuckDBPyConnection", query: str, known: Iterable[s
     if shows_tables or (has_no_tree and "show" in lowered) or any(name.startswith(_CATALOG) for name in lowered):
         return frozenset(known)
     return frozenset(lowered.intersection(known))
-
-
-def source_names(connection: "duckdb.DuckDBPyConnection", query: str) -> tuple[str, ...]:
-    """Return the names of the tables and views a query reads, sorted, those of its own CTEs left out."""
-    tables, ctes = connection.execute(statement("statement_sources"), {"query": query}).fetchall()[0]
-    return tuple(sorted({*tables} - {*ctes}))

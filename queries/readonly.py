@@ -15,64 +15,31 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import duckdb
 
 from ..errors import QueryError, one_line
 
-if TYPE_CHECKING:
-    import duckdb
-
 __all__ = ["REFUSED_FUNCTIONS", "check", "settings"]
 
-REFUSED_FUNCTIONS = frozenset(
-    {
-        # run SQL that is given as text, which the check of words below cannot see into
-        "json_execute_serialized_sql",
-        "query",
-        # change the database, its settings or its log
-        "checkpoint",
-        "disable_logging",
-        "disable_profiling",
-        "enable_logging",
-        "enable_profiling",
-        "force_checkpoint",
-        "truncate_duckdb_logs",
-        "write_log",
-        # reach outside
-        "create_external_resource",
-        "deregister_external_resource",
-        "destroy_external_resource",
-        "duckdb_external_resources",
-        "getenv",
-        "register_external_resource",
-        "register_external_resource_type",
-        # read memory at an address
-        "arrow_scan",
-        "arrow_scan_dumb",
-        "pandas_scan",
-        "python_arrow_scan",
-        "python_map_function",
-    }
-)
+REFUSED_FUNCTIONS = frozenset({
+    # run SQL that is given as text, which the check of words below cannot see into
+    "json_execute_serialized_sql", "query",
+    # change the database, its settings or its log
+    "checkpoint", "disable_logging", "disable_profiling", "enable_logging", "enable_profiling", "force_checkpoint",
+    "truncate_duckdb_logs", "write_log",
+    # reach outside
+    "create_external_resource", "deregister_external_resource", "destroy_external_resource",
+    "duckdb_external_resources", "getenv", "register_external_resource", "register_external_resource_type",
+    # read memory at an address
+    "arrow_scan", "arrow_scan_dumb", "pandas_scan", "python_arrow_scan", "python_map_function",
+})  # fmt: skip
 
-_QUERY_WORDS = frozenset(
-    {
-        "(",
-        "desc",
-        "describe",
-        "from",
-        "pivot",
-        "pivot_longer",
-        "pivot_wider",
-        "select",
-        "show",
-        "summarize",
-        "table",
-        "unpivot",
-        "values",
-        "with",
-    }
-)
+_QUERY_WORDS = frozenset({
+    "(", "desc", "describe", "from", "pivot", "pivot_longer", "pivot_wider", "select", "show", "summarize", "table",
+    "unpivot", "values", "with",
+})  # fmt: skip
 _WRITING_WORDS = frozenset({"copy", "create", "delete", "insert", "merge", "update"})
 _BEFORE_A_CTE_BODY = frozenset({"as", "materialized"})
 # DuckDB's parser overruns its stack, and Python with it, at 40 times as many brackets, or at 2 million characters.
@@ -97,7 +64,7 @@ def settings() -> Mapping[str, Any]:
     }
 
 
-def check(connection: "duckdb.DuckDBPyConnection", query: str) -> str:
+def check(connection: duckdb.DuckDBPyConnection, query: str) -> str:
     """Return the one statement of `query`, of an EXPLAIN what it explains; raise unless it only reads.
 
     Raises
@@ -105,8 +72,6 @@ def check(connection: "duckdb.DuckDBPyConnection", query: str) -> str:
     QueryError
         Saying what was refused, or what DuckDB's parser did not understand.
     """
-    import duckdb
-
     _check_size(query)
     try:
         statements = connection.extract_statements(query)
@@ -154,8 +119,6 @@ def _check_size(query: str) -> None:
 
 def _offsets(query: str) -> list[int]:
     """Return where each token of the query starts that is no comment, in bytes."""
-    import duckdb
-
     try:
         query.encode()
         return [offset for offset, token in duckdb.tokenize(query) if token != duckdb.token_type.comment]

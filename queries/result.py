@@ -1,23 +1,27 @@
-"""The rows a query returned."""
+"""Running a query, and the rows it returned."""
 
 import contextlib
 import datetime
 import re
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
+
+import duckdb
 
 from . import quoting
 
 if TYPE_CHECKING:
-    import duckdb
     import pandas as pd  # type: ignore[import-untyped]
     import polars as pl
     import pyarrow as pa
 
-__all__ = ["Result", "collect"]
+__all__ = ["Result", "run"]
 
 # Sums of integers: what neither Parquet nor data frames hold.
 _WIDE_INTEGERS = ("HUGEINT", "UHUGEINT", "BIGNUM")
+_WAIT_S = 0.05
+_INTERRUPTS = 40
 _ZONED = {"TIMESTAMP WITH TIME ZONE": "TIMESTAMP", "TIMESTAMPTZ_NS": "TIMESTAMP_NS"}
 
 
@@ -32,7 +36,7 @@ class Result:
         The rows, in memory.
     """
 
-    def __init__(self, relation: "duckdb.DuckDBPyRelation") -> None:
+    def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:
         self._relation = relation
 
     @property
@@ -46,7 +50,7 @@ class Result:
         return tuple(str(each) for each in self._relation.types)
 
     @property
-    def relation(self) -> "duckdb.DuckDBPyRelation":
+    def relation(self) -> duckdb.DuckDBPyRelation:
         """The rows as a DuckDB relation."""
         return self._relation
 
@@ -97,11 +101,53 @@ class Result:
         return int(self._relation.shape[0])
 
 
-def collect(relation: "duckdb.DuckDBPyRelation") -> Result:
-    """Run a query and return its rows, sums of integers in a type that every format holds exactly.
+def run(
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[object] | Mapping[str, object] | None = None
+) -> Result:
+    """Run a query and return its rows; Ctrl-C stops it.
 
-    That is BIGINT where all values of the column fit, else DECIMAL, else text.
+    Sums of integers come in a type that every format holds exactly: BIGINT where all values of the column fit, else
+    DECIMAL, else text.
+
+    Parameters
+    ----------
+    connection
+        Where to run it.
+    query, parameters
+        As in `Database.sql`.
     """
+    # In a thread of its own: inside DuckDB, Python would not notice Ctrl-C until the query ends.
+    done = threading.Event()
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(_collect(connection.sql(query, params=parameters)))
+        except BaseException as error:  # raised again below
+            errors.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=work, name="neuronlake-query", daemon=True).start()
+    try:
+        # In short waits: with polars loaded, a signal does not wake the main thread out of a long one.
+        while not done.wait(_WAIT_S):
+            pass
+    except KeyboardInterrupt:
+        # DuckDB forgets an interrupt that comes before the query has begun, so ask until it has ended; it does not
+        # hear of one while it waits for a file, as for a pipe that nobody writes to.
+        for _ in range(_INTERRUPTS):
+            if done.wait(_WAIT_S):
+                break
+            connection.interrupt()
+        raise
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _collect(relation: duckdb.DuckDBPyRelation) -> Result:
     rows = relation.materialize()
     for column, type_name in zip(rows.columns, map(str, rows.types), strict=True):
         if _retyped(type_name, dict.fromkeys(_WIDE_INTEGERS, "")) != type_name:
@@ -109,10 +155,8 @@ def collect(relation: "duckdb.DuckDBPyRelation") -> Result:
     return Result(rows)
 
 
-def _narrowed(rows: "duckdb.DuckDBPyRelation", column: str, type_name: str) -> "duckdb.DuckDBPyRelation":
-    import duckdb
-
-    def cast_to(narrow: str) -> "duckdb.DuckDBPyRelation":
+def _narrowed(rows: duckdb.DuckDBPyRelation, column: str, type_name: str) -> duckdb.DuckDBPyRelation:
+    def cast_to(narrow: str) -> duckdb.DuckDBPyRelation:
         exact = f"cast({column} as {_retyped(type_name, dict.fromkeys(_WIDE_INTEGERS, narrow))})"
         return rows.project(f"* replace ({exact} as {column})").materialize()
 

@@ -6,7 +6,7 @@
 -- left out, as in expert_function_alignment.
 --
 -- Grain: run_id, partition_id, stack, layer, expert, family
--- Source: top_neuron_experts, partitions_of_runs
+-- Source: partitions_of_runs, top_neuron_experts
 -- Columns:
 --   run_id, model, revision, step, partition_id, partition_revision, method, partition_half, n_experts
 --   stack, layer, expert, family

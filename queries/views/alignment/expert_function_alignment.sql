@@ -6,7 +6,7 @@
 -- lacks neurons of the partition is another network's, as of an earlier revision of a growing model: it is left out.
 --
 -- Grain: run_id, partition_id, stack, layer, expert, family, function
--- Source: top_neuron_experts, partitions_of_runs
+-- Source: partitions_of_runs, top_neuron_experts
 -- Columns:
 --   run_id, model, revision, step, partition_id, partition_revision, method, partition_half, n_experts
 --   stack, layer, expert, family, function

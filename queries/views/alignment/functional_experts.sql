@@ -11,7 +11,9 @@
 --   level: function, or family: the top lists of all its functions together
 --   family
 --   function: sub-function within the family, * at family level
---   n_neurons, n_top, n_expected, enrichment
+--   n_neurons
+--   n_top: top neurons among them; at family level entries of the top lists
+--   n_expected, enrichment
 --   p_value: hypergeometric P(X >= n_top); at family level of distinct neurons
 --   q_value: p_value adjusted for all tests of the level in the run and partition
 --   is_significant

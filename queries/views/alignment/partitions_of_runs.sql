@@ -5,7 +5,7 @@
 --
 -- Intermediate
 -- Grain: run_id, partition_id, stack, layer
--- Source: experts, partitions, layers
+-- Source: layers, experts, partitions
 -- Columns:
 --   run_id, model, revision, step, partition_id
 --   partition_revision: revision whose neurons it partitions
@@ -34,7 +34,7 @@ sizes_of_layers as (
         partition_id,
         stack,
         layer,
-        list({'expert': expert, 'n_neurons': n_neurons}) as experts,
+        list({'expert': expert, 'n_neurons': n_neurons} order by expert) as experts,
         count(*) as n_experts,
         sum(n_neurons)::bigint as n_covered,
         max(last_neuron) as last_neuron,

@@ -13,8 +13,10 @@
 --   model, revision, step, corpus, kind, scale, readout, metric, source_family, source_function, selection, dose
 --   n_neurons: neurons perturbed, mean over seeds
 --   energy_share: their share of the studied layers' energy, mean over seeds
---   control, target_family, target_function, is_on_target, n_sets, n_control_sets, effect, control_effect
---   difference, difference_low, difference_high, p_texts, p_sets
+--   control, target_family, target_function, is_on_target, n_sets, n_control_sets
+--   effect: damage, mean over the sets; below 0 if the readout got better
+--   control_effect, difference, difference_low, difference_high, p_texts
+--   p_sets: Student p among the control sets, NULL where there are fewer than two
 --   p_value: the larger of both
 --   q_value: p_value after Benjamini-Hochberg
 --   is_significant: q_value <= .05

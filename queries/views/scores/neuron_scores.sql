@@ -6,7 +6,8 @@
 -- Grain: run_id, stack, layer, neuron, family, function
 -- Source: neuron_functions, run_functions
 -- Columns:
---   run_id, model, revision, step, stack, layer, neuron, family, function, ap, ap_complement, prevalence
+--   run_id, model, revision, step, stack, layer, neuron, family, function, ap, ap_complement
+--   prevalence: share of positives, NULL when unknown
 --   direction: positive or complement, whichever rises higher above chance; NULL where ap_complement is
 --   predictivity: the better of the two average precisions
 --   lift: rise above chance in the better direction, as a share of the most possible; NULL when prevalence is
