@@ -1,10 +1,9 @@
 """What the tables and views are, and the SQL that defines them.
 
-Tables are declared in `schema`; the views are files, ``views/<subject>/*.sql``.
-
-A view's file opens with a comment, its header: the name and the question it answers, maybe a note, then its grain, what
-it reads and its columns. A line of column names without a description takes it from the first source that
-has the column, else from what the sources read. A line ``-- Intermediate`` marks a view that only other views are meant to read.
+Tables are declared in `schema`; the views are files, ``views/<subject>/*.sql``. A view's file opens with a comment, its
+header: the name and the question it answers, maybe a note, then its grain, what it reads and its columns. Columns that
+a line only names mean what they mean in the first source that has them, else in what the sources read. A line
+``-- Intermediate`` marks a view that only other views are meant to read.
 """
 
 import functools
