@@ -18,7 +18,7 @@ from typing import IO
 from ..errors import StoreError
 from ..schema.store import Problem, Store
 
-__all__ = ["folder", "hold", "is_folder", "locked", "problems", "reason", "remove_damaged", "remove_others"]
+__all__ = ["folder", "hold", "locked", "problems", "reason", "remove_damaged", "remove_others"]
 
 _KEPT = re.compile(r"[0-9a-f]{16}(-(?P<sha256>[0-9a-f]{64}))?\.parquet")
 _PARTIAL = re.compile(r"\.[0-9a-f]{16}\.\d+")
@@ -33,11 +33,6 @@ _GARBAGE = (_UNFINISHED, _UNSIGNED, _ALTERED)
 def folder(store: Store, view: str) -> Path:
     """Return where the rows of a view are kept."""
     return store.path.absolute() / "derived" / view
-
-
-def is_folder(path: Path) -> bool:
-    """Return whether a folder is there; False where it may not be asked."""
-    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises there
 
 
 def hold(folder: Path, fingerprint: str) -> IO[bytes] | None:
@@ -78,10 +73,10 @@ def reason(folder: Path, fingerprint: str) -> str | None:
 def problems(store: Store) -> tuple[Problem, ...]:
     """Return what is wrong under ``derived``: files that are altered, without a digest, foreign or left by a kill."""
     root = store.path / "derived"
-    if os.path.lexists(root) and (root.is_symlink() or not is_folder(root)):
+    if os.path.lexists(root) and (root.is_symlink() or not _is_folder(root)):
         return (Problem("derived", "no folder, and so not read"),)
     places = [root, *_files(root)]
-    folders = {place for place in places if is_folder(place)}
+    folders = {place for place in places if _is_folder(place)}
     files = [path for place in places[1:] for path in (_files(place) if place in folders else [place])]
     found = [(path, _problem(path)) for path in files]
     found += [(place, "cannot be listed") for place in sorted(folders) if not os.access(place, os.R_OK)]
@@ -161,6 +156,10 @@ def _remove(path: Path) -> bool:
 def _current(folder: Path, fingerprint: str) -> list[Path]:
     """Return the files that are named as the rows of a view as the store stands."""
     return [path for path in _files(folder) if path.name.startswith(fingerprint) and path.suffix == ".parquet"]
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where it may not be asked
 
 
 def _files(place: Path) -> list[Path]:

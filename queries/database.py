@@ -40,6 +40,13 @@ class Database:
     store
         The store, or its folder.
 
+    Attributes
+    ----------
+    store
+        The store.
+    connection
+        The DuckDB connection, unguarded: for code of ours that needs more than `sql`.
+
     Raises
     ------
     StoreError
@@ -54,12 +61,12 @@ class Database:
     def __init__(self, store: Store | str | os.PathLike[str]) -> None:
         self.store = store if isinstance(store, Store) else Store(store)
         self.store.require()
-        self._connection = duckdb.connect(config=dict(readonly.settings()))
-        self._connection.execute("set TimeZone = 'UTC'")
+        self.connection = duckdb.connect(config=dict(readonly.settings()))
+        self.connection.execute("set TimeZone = 'UTC'")
         # A footer is read when a view is made, when a query is bound and when it runs: parse it once.
-        self._connection.execute("set parquet_metadata_cache = true")
-        self._connection.execute(catalog.macros())
-        self._connection.execute("set lock_configuration = true")
+        self.connection.execute("set parquet_metadata_cache = true")
+        self.connection.execute(catalog.macros())
+        self.connection.execute("set lock_configuration = true")
         self._views = {view.name: view for view in catalog.views()}
         self._known = {*TABLES, *self._views}
         self._made: set[str] = set()
@@ -84,12 +91,12 @@ class Database:
         StoreError
             If a file of the store is missing, corrupt or cannot be read.
         """
-        statement = readonly.check(self._connection, query)
-        names = parse_tree.named(self._connection, statement, self._known)
+        statement = readonly.check(self.connection, query)
+        names = parse_tree.named(self.connection, statement, self._known)
         for name in sorted(names):
             self.make(name)
         try:
-            return run(self._connection, query, parameters)
+            return run(self.connection, query, parameters)
         except duckdb.CatalogException as error:
             self._make_missing(error)
         except failures.ENGINE_ERRORS as error:
@@ -135,7 +142,7 @@ class Database:
                     "intermediate" if view.is_intermediate else view.subject,
                     ", ".join(view.grain),
                     is_kept,
-                    None if is_kept else self._reason_unread(view.name),
+                    None if is_kept else cache.reason(cache.folder(self.store, view.name), self.fingerprint(view.name)),
                     view.answers,
                 )
                 for view in self._views.values()
@@ -155,7 +162,7 @@ class Database:
             raise UnknownNameError("table or view", name, self._known)
         self.make(name)
         query = "select column_name as name, data_type as type, comment as description from duckdb_columns()"
-        return run(self._connection, f"{query} where table_name = ? order by column_index", [name])
+        return run(self.connection, f"{query} where table_name = ? order by column_index", [name])
 
     def script(self) -> str:
         """Return SQL that makes the same tables, macros and views in any DuckDB client.
@@ -181,7 +188,7 @@ class Database:
 
     def close(self) -> None:
         """Close the connection, and the kept files that it reads."""
-        self._connection.close()
+        self.connection.close()
         _close(self._kept)
 
     def __enter__(self) -> Self:
@@ -191,11 +198,6 @@ class Database:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    @property
-    def connection(self) -> duckdb.DuckDBPyConnection:
-        """The DuckDB connection, unguarded: for code of ours that needs more than `sql`."""
-        return self._connection
 
     @cached_property
     def committed(self) -> Mapping[str, tuple[CommittedFile, ...]]:
@@ -222,8 +224,7 @@ class Database:
 
     def hold(self, view: str) -> IO[bytes] | None:
         """Return the open file of a view's kept rows, or None; nobody removes the file until it is closed."""
-        folder = cache.folder(self.store, view)
-        return cache.hold(folder, self.fingerprint(view)) if cache.is_folder(folder) else None
+        return cache.hold(cache.folder(self.store, view), self.fingerprint(view))
 
     def kept_file(self, name: str) -> Path | None:
         """Return the file that holds the rows of a view, or None; nobody removes it while this database is open."""
@@ -253,7 +254,7 @@ class Database:
         columns: frozenset[str] = frozenset()
         if self.committed[name]:
             with self._explained(name):
-                selected = self._connection.execute(f"select * from {catalog.scan(self._file_list(name))} limit 0")
+                selected = self.connection.execute(f"select * from {catalog.scan(self._file_list(name))} limit 0")
                 columns = frozenset(column[0] for column in selected.description)
         return catalog.table_query(TABLES[name], files, columns)
 
@@ -271,24 +272,24 @@ class Database:
             return
         kept = self.kept_file(name) if name in self._views else None
         if kept:
-            self._create(name, f"select * from read_parquet({quoting.path(kept)})")
+            query = f"select * from read_parquet({quoting.path(kept)})"
         elif name in self._views:
             for source in catalog.reads(name)[:-1]:
                 self.make(source)
-            self._create(name, self._views[name].sql)
+            query = self._views[name].sql
         else:
             # Nearly always some file has each column; to look first would read every footer once more.
             columns = frozenset(TABLES[name].column_names if self.committed[name] else ())
-            try:
-                self._create(name, catalog.table_query(TABLES[name], self._file_list(name), columns))
-            except duckdb.BinderException:
-                self._create(name, self.query_of(name))
-        self._connection.execute(catalog.comments(name))
-        self._made.add(name)
-
-    def _create(self, name: str, query: str) -> None:
+            query = catalog.table_query(TABLES[name], self._file_list(name), columns)
         with self._explained(name):
-            self._connection.execute(f"create or replace view {name} as {query}")
+            try:
+                self.connection.execute(f"create or replace view {name} as {query}")
+            except duckdb.BinderException:
+                if name in self._views:
+                    raise
+                self.connection.execute(f"create or replace view {name} as {self.query_of(name)}")
+        self.connection.execute(catalog.comments(name))
+        self._made.add(name)
 
     @contextlib.contextmanager
     def _explained(self, name: str) -> Iterator[None]:
@@ -296,8 +297,6 @@ class Database:
         try:
             yield
         except failures.ENGINE_ERRORS as error:
-            if name in TABLES and isinstance(error, duckdb.BinderException):
-                raise
             failures.find_damage(error, self._files_behind([name]))
             kind = "table" if name in TABLES else "view"
             raise QueryError(f"{kind} {name}: {failures.explain(error)}") from error
@@ -325,13 +324,9 @@ class Database:
         self._remake(lost)
         return bool(lost)
 
-    def _reason_unread(self, view: str) -> str | None:
-        folder = cache.folder(self.store, view)
-        return cache.reason(folder, self.fingerprint(view)) if cache.is_folder(folder) else None
-
     def _result(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Result:
         selected = ", ".join(f"unnest(?) as {column}" for column in columns)
-        return run(self._connection, f"select {selected}", [list(values) for values in zip(*rows, strict=True)])
+        return run(self.connection, f"select {selected}", [list(values) for values in zip(*rows, strict=True)])
 
     def _file_list(self, table: str, root: str | None = None) -> str:
         """Return SQL of the list of a table's files, below a folder that SQL gives, or where they lie."""

@@ -33,37 +33,32 @@ class Result:
     Parameters
     ----------
     relation
-        The rows, in memory.
+        The rows, in memory, as a DuckDB relation.
     """
 
     def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:
-        self._relation = relation
+        self.relation = relation
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns."""
-        return tuple(self._relation.columns)
+        return tuple(self.relation.columns)
 
     @property
     def types(self) -> tuple[str, ...]:
         """DuckDB types of the columns."""
-        return tuple(str(each) for each in self._relation.types)
-
-    @property
-    def relation(self) -> duckdb.DuckDBPyRelation:
-        """The rows as a DuckDB relation."""
-        return self._relation
+        return tuple(str(kind) for kind in self.relation.types)
 
     def rows(self) -> list[tuple[object, ...]]:
         """Return the rows as tuples of Python values; times are in UTC."""
         # DuckDB wants the pytz package for times with a zone, at any depth; without one they are times in UTC.
-        plain = [_retyped(each, _ZONED) for each in self.types]
+        plain = [_retyped(type_name, _ZONED) for type_name in self.types]
         is_zoned = [before != after for before, after in zip(self.types, plain, strict=True)]
         selected = [
             f"cast({quoting.name(column)} as {type_name})" if zoned else quoting.name(column)
             for column, type_name, zoned in zip(self.columns, plain, is_zoned, strict=True)
         ]
-        rows = cast("list[tuple[object, ...]]", self._relation.project(", ".join(selected)).fetchall())
+        rows = cast("list[tuple[object, ...]]", self.relation.project(", ".join(selected)).fetchall())
         if not any(is_zoned):
             return rows
         return [
@@ -73,16 +68,16 @@ class Result:
 
     def pl(self) -> "pl.DataFrame":
         """Return the rows as a polars data frame."""
-        return cast("pl.DataFrame", self._relation.pl())
+        return cast("pl.DataFrame", self.relation.pl())
 
     def df(self) -> "pd.DataFrame":
         """Return the rows as a pandas data frame."""
-        is_nested = any(zoned in each and zoned != each for each in self.types for zoned in _ZONED)
-        return self.arrow().to_pandas() if is_nested else self._relation.df()  # the latter wants pytz for these
+        is_nested = any(zoned in kind and zoned != kind for kind in self.types for zoned in _ZONED)
+        return self.arrow().to_pandas() if is_nested else self.relation.df()  # the latter wants pytz for these
 
     def arrow(self) -> "pa.Table":
         """Return the rows as an Arrow table."""
-        return self._relation.to_arrow_table()
+        return self.relation.to_arrow_table()
 
     def __repr__(self) -> str:
         from . import output
@@ -98,7 +93,7 @@ class Result:
         return (dict(zip(self.columns, row, strict=True)) for row in self.rows())
 
     def __len__(self) -> int:
-        return int(self._relation.shape[0])
+        return int(self.relation.shape[0])
 
 
 def run(
@@ -177,7 +172,7 @@ def _in_utc(value: object) -> object:
     if isinstance(value, datetime.datetime):
         return value.replace(tzinfo=datetime.UTC)
     if isinstance(value, dict):
-        return {_in_utc(key): _in_utc(each) for key, each in value.items()}
+        return {_in_utc(key): _in_utc(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(map(_in_utc, value))
     return value
