@@ -59,7 +59,7 @@ create or replace macro disattenuated(cross_half, split_half, other_split_half, 
             then cross_half / sqrt(split_half * other_split_half)
     end;
 
--- Standard error of an estimate by the jackknife (Quenouille 1956, Tukey 1958), from the estimates that leave out one
+-- Standard error of an estimate by the jackknife (Quenouille 1956, Tukey 1958), from the estimates without one
 -- part each: sqrt((n - 1) / n * sum of their squared distances from their mean). NULL for fewer than 3, or if one is.
 create or replace macro jackknife_error(estimates) as
     case
@@ -67,7 +67,7 @@ create or replace macro jackknife_error(estimates) as
             then sqrt((len(estimates) - 1) * list_var_pop(estimates))
     end;
 
--- Whether a crossing that ends at this place may lie before it, as no value there tells.
+-- Whether a crossing that ends at this place may lie before it, as there is no value there.
 create or replace macro crossing_is_censored(points, place) as
     coalesce(place <= len(points) and (place = 1 or points[place - 1].value is null), false);
 

@@ -1,8 +1,8 @@
--- alignment_tests: which experts hold more top neurons than when neurons are dealt to them anew?
+-- alignment_tests: which experts hold more top neurons than when neurons are permuted among experts?
 --
--- The tests of `neuronlake align`, with Benjamini-Hochberg q values over the experts, layers and functions (or
--- families) tested together. The null free deals any neuron of the layer; matched only neurons of like norm and
--- firing rate, so that what is found is not owed to these.
+-- The tests of `neuronlake align`, with q values over the experts, layers and functions (or families) tested together.
+-- The null model free permutes all neurons of the layer; matched permutes neurons only among those of similar norm and
+-- firing rate, so that these alone cannot make an expert significant.
 --
 -- Grain: alignment_id, null_model, half, stack, layer, expert, family, function
 -- Source: alignments, partitions

@@ -1,9 +1,9 @@
 -- expert_family_alignment: which experts hold more of the top neurons of a whole family than chance allows?
 --
--- The top lists of the family's functions are pooled. A neuron in several lists is one neuron: the test is of
--- distinct neurons, and exact whatever the lists share. The paper's binomial, which takes the entries of all lists for
--- independent draws and so finds too many experts, stands beside it. Layers that lack neurons of the partition are
--- left out, as in expert_function_alignment.
+-- The top lists of the family's functions are pooled. A neuron may be in several lists: the test counts it once, and is
+-- exact however the lists overlap. Beside it stands the paper's binomial test, which takes the entries of all lists for
+-- independent draws and so finds too many experts. Layers that lack neurons of the partition have no rows
+-- (partitions_of_runs).
 --
 -- Grain: run_id, partition_id, stack, layer, expert, family
 -- Source: partitions_of_runs, top_neuron_experts
@@ -12,7 +12,7 @@
 --   stack, layer, expert, family
 --   n_neurons: neurons of the expert
 --   n_top: entries of the family's top lists among them, a neuron as often as it is listed
---   n_expected: their mean if neurons were dealt to experts at random
+--   n_expected: their mean if neurons were assigned to experts at random
 --   enrichment: n_top / n_expected, NULL if none is expected
 --   n_distinct: distinct neurons among those entries
 --   p_value: hypergeometric P(X >= n_distinct), of the distinct neurons in the family's lists
@@ -21,7 +21,7 @@
 --   is_functional: whether p_value is at most .001
 --   is_functional_binomial: whether p_binomial is at most .001, the paper's criterion
 --   is_significant: whether q_value is at most .05
-with found_neurons as (
+with entries_of_neurons as (
     select
         run_id,
         model,
@@ -39,25 +39,25 @@ with found_neurons as (
 ),
 
 -- Twice grouped: DuckDB's count(distinct) would hold up filters. expert is NULL of top neurons outside the partition.
-found_in_experts as (
+counts_of_experts as (
     select
         * exclude (neuron, n_top),
         sum(n_top)::bigint as n_top,
         count(*) as n_distinct,
-    from found_neurons
+    from entries_of_neurons
     group by all
 ),
 
-found as (
+counts_of_families as (
     select
         * exclude (expert, n_top, n_distinct),
         map(
             list(expert) filter (where expert is not null),
             list({'n_top': n_top, 'n_distinct': n_distinct}) filter (where expert is not null)
-        ) as found_of_experts,
+        ) as counts_of_expert,
         coalesce(sum(n_top) filter (where expert is not null), 0)::bigint as n_entries,
         coalesce(sum(n_distinct) filter (where expert is not null), 0)::bigint as n_drawn,
-    from found_in_experts
+    from counts_of_experts
     group by all
 ),
 
@@ -65,22 +65,22 @@ found as (
 -- a filter on a run or a partition reaches the files.
 crossed as (
     select
-        found.*,
+        counts_of_families.*,
         layers.partition_revision,
         layers.method,
         layers.partition_half,
         layers.n_experts,
         layers.n_covered,
         unnest(layers.experts, recursive := true),
-    from found
+    from counts_of_families
     inner join partitions_of_runs as layers using (run_id, model, partition_id, stack, layer)
 ),
 
 counted as (
     select
         *,
-        coalesce(found_of_experts[expert].n_top, 0) as n_top,
-        coalesce(found_of_experts[expert].n_distinct, 0) as n_distinct,
+        coalesce(counts_of_expert[expert].n_top, 0) as n_top,
+        coalesce(counts_of_expert[expert].n_distinct, 0) as n_distinct,
         n_neurons * n_entries / n_covered as n_expected,
     from crossed
 ),

@@ -1,9 +1,9 @@
 -- expert_function_alignment: which experts hold more of a function's top neurons than chance allows?
 --
--- The paper's test, for every run of the partition's model, every expert and every function: of the neurons that
--- the partition covers in the layer, n_neurons are the expert's; of the function's top neurons (top_neurons; those
--- outside the partition are left out) n_top are among them. The q value is Benjamini and Hochberg's. A layer that
--- lacks neurons of the partition is another network's, as of an earlier revision of a growing model: it is left out.
+-- The paper's test, for every run of the partition's model, every expert and every function. A layer's neurons that are
+-- in the partition are the population; n_neurons of them are the expert's; the function's top neurons (top_neurons) are
+-- drawn from it, and n_top of these are the expert's. Top neurons outside the partition do not count. The q value is
+-- Benjamini and Hochberg's. Layers that lack neurons of the partition have no rows (partitions_of_runs).
 --
 -- Grain: run_id, partition_id, stack, layer, expert, family, function
 -- Source: partitions_of_runs, top_neuron_experts
@@ -12,13 +12,13 @@
 --   stack, layer, expert, family, function
 --   n_neurons: neurons of the expert
 --   n_top: the function's top neurons among them
---   n_expected: their mean if neurons were dealt to experts at random
+--   n_expected: their mean if neurons were assigned to experts at random
 --   enrichment: n_top / n_expected, NULL if none is expected
 --   p_value: hypergeometric P(X >= n_top)
 --   q_value: p_value adjusted for all experts, layers and functions of the run and partition
 --   is_functional: whether p_value is at most .001, the paper's criterion
 --   is_significant: whether q_value is at most .05
-with found_in_experts as (
+with counts_of_experts as (
     select
         run_id,
         model,
@@ -36,7 +36,7 @@ with found_in_experts as (
 ),
 
 -- expert is NULL of top neurons outside the partition.
-found as (
+counts_of_functions as (
     select
         * exclude (expert, n_top),
         map(
@@ -44,7 +44,7 @@ found as (
             list(n_top) filter (where expert is not null)
         ) as n_top_of_experts,
         coalesce(sum(n_top) filter (where expert is not null), 0)::bigint as n_drawn,
-    from found_in_experts
+    from counts_of_experts
     group by all
 ),
 
@@ -52,14 +52,14 @@ found as (
 -- a filter on a run or a partition reaches the files.
 crossed as (
     select
-        found.*,
+        counts_of_functions.*,
         layers.partition_revision,
         layers.method,
         layers.partition_half,
         layers.n_experts,
         layers.n_covered,
         unnest(layers.experts, recursive := true),
-    from found
+    from counts_of_functions
     inner join partitions_of_runs as layers using (run_id, model, partition_id, stack, layer)
 ),
 

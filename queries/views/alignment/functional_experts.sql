@@ -1,7 +1,7 @@
 -- functional_experts: which experts specialise in a function or a family?
 --
--- Those whose p value is at most .001, as in the paper: of hundreds of experts and functions some are by chance.
--- is_significant says which stay when the false discovery rate is held at .05.
+-- Those whose p value is at most .001, as in the paper; among hundreds of experts and functions some are by chance.
+-- is_significant marks those that remain when the false discovery rate is held at .05.
 --
 -- Grain: run_id, partition_id, stack, layer, expert, level, family, function
 -- Source: expert_function_alignment, expert_family_alignment

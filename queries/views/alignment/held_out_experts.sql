@@ -1,10 +1,11 @@
--- held_out_experts: do the experts found functional on half of the texts stay so on the other half?
+-- held_out_experts: do the experts that are functional on one half of the texts stay so on the other half?
 --
--- Of the tests of `neuronlake align`: those significant on half a, with their test on half b. Partitions made of
--- scores on half b, or on all instances, are left out (partition_half of alignment_tests), so that no score on half b
--- had a part in the experts or the choice: luck on half a does not carry over. Of experts imported, or made by a
--- query of one's own, the store cannot know; they are taken not to have seen half b. The q value is over the tests
--- chosen. What is of half b is NULL where that lacks a class of the function, so that nothing can be tested on it.
+-- The tests of `neuronlake align` that are significant on half a, each with the same test on half b. Partitions made of
+-- scores on half b or on all instances are excluded (partition_half of alignment_tests), so that no score on half b had
+-- a part in making or choosing the experts: luck on half a does not carry over. How imported experts were made, or
+-- those of a query of one's own, the store cannot know; they are assumed not to depend on half b. The q value is over
+-- the chosen tests. Columns of half b are NULL where half b lacks a class of the function, so that nothing can be
+-- tested on it.
 --
 -- Grain: alignment_id, null_model, stack, layer, expert, family, function
 -- Source: alignment_tests

@@ -1,11 +1,12 @@
--- checkpoint_identity: which revisions have the weights of another, all or some of them?
+-- checkpoint_identity: which revisions have the same weights as another, all or some of them?
 --
--- Mislabelled checkpoints are common: two names, one set of weights (identical), or shards of two checkpoints under
--- one name (mixed). Mixed is asked within a model at one type of weights, of trained weights alone, and only of
--- tensors that differ somewhere among its revisions: what is the same in all (rotary frequencies, say) is no sign.
--- It is a question, not a verdict: a fine-tune with frozen layers shares tensors with its origin as well, and so do
--- checkpoints of step 0 whose biases and norms all start at the same constant. Imported runs have no digest and are
--- left out; runs of before tensors had digests are found if identical.
+-- Mislabelled checkpoints are common: one set of weights under two names (identical), or shards of two checkpoints
+-- under one name (mixed). Identical compares the digests of all weights. Mixed compares single tensors, within a model
+-- and a type of weights, of trained weights alone; only tensors that differ between some of its revisions count, as
+-- those that never change (rotary frequencies, say) prove nothing. A mixed row asks a question: a fine-tuned model with
+-- frozen layers shares tensors with its origin too, and so do checkpoints of step 0 whose biases and norms start at the
+-- same constant. Imported runs have no digest and are excluded; runs from before tensors had digests appear only if
+-- identical.
 --
 -- Grain: model, revision, weights_sha256, twin_model, twin_revision, twin_weights_sha256
 -- Source: runs, weight_tensors
@@ -35,7 +36,7 @@ with weights as (
     group by all
 ),
 
--- One run of each set of weights speaks for its tensors.
+-- The tensors of one run for each set of weights.
 tensors as (
     select
         weights.model,

@@ -1,8 +1,8 @@
 -- coverage: what should the store hold, and what does it hold?
 --
--- Expected is every revision of a model, listed as a checkpoint or measured, on every layer and function known for
--- that model and measurement. A row with n_neurons_held = 0 is a checkpoint, layer or function still to be ingested,
--- or one that failed. A model of which nothing is measured has no rows: they are in checkpoints.
+-- Expected are all layers and functions known for a model and kind of measurement, at every revision of the model that
+-- was measured or listed as a checkpoint. A row with n_neurons_held = 0 is a checkpoint, layer or function still to be
+-- ingested, or one that failed. A model without any measurement has no rows here: its revisions are in checkpoints.
 --
 -- Grain: model, revision, corpus, corpus_sha256, site, pooling, router, dtype, storage, max_tokens, stack, layer, family, function
 -- Source: runs, checkpoints, layers, run_functions, neuron_functions

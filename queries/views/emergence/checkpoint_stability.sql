@@ -1,14 +1,14 @@
--- checkpoint_stability: how alike are the scores of neurons, experts and random groups at two checkpoints?
+-- checkpoint_stability: how similar are the scores of neurons, experts and random groups at two checkpoints?
 --
--- The paper's curve, layer by layer: Spearman's correlation, over the units of a layer, of their ranking for a function
--- at one checkpoint and at another (function_stability), mean over the functions of a family; an expert scores the mean
--- of its neurons. An expert's mean has less noise than a neuron, so its curve is higher even if both change alike.
--- ceiling is what correlation could reach if nothing changed and each checkpoint had noise of its own. But they are
--- measured on the same instances: their noise is shared in part, correlation may exceed ceiling, and the quotient is
--- no correction. Halves a and b share no text, so half a of one checkpoint and half b of the other share no noise:
--- corrected_correlation is built on them. It is never clipped and may exceed 1 by chance; it is NULL unless either
--- split half correlates at .18 at least, and at two standard errors of what as many units without signal do. The four
--- numbers of halves are means over the functions that have all of them.
+-- The paper's curve, layer by layer: Spearman's correlation, over the units of a layer, between their scores for a
+-- function at one checkpoint and at another (function_stability), mean over the functions of a family. The mean of an
+-- expert's neurons has less noise than one neuron, so the curve of experts is higher even if both change alike. ceiling
+-- is what the correlation would be if nothing changed and each checkpoint had noise of its own. But the checkpoints are
+-- measured on the same instances and share some noise: correlation may exceed ceiling, and their quotient corrects
+-- nothing. Halves a and b have no text in common, so half a of one checkpoint and half b of the other share no noise:
+-- corrected_correlation is made of these. It is never clipped and may exceed 1 by chance. It is NULL unless both split
+-- halves correlate at .18 or more, and at two standard errors or more of the correlation of as many units without
+-- signal. The four columns of halves are means over the functions that have all of them.
 --
 -- Grain: last_run_id, run_id, reference, level, partition_id, stack, layer, family
 -- Source: function_stability

@@ -1,10 +1,10 @@
 -- expert_births: when does an expert become functional, and does it stay so?
 --
--- Of each track of a study of emergence (an expert of the last checkpoint, followed back) and each function that it is
--- functional for at one checkpoint or more, by the paper's criterion (track_alignment). Random and matched groups are
--- listed as all others are: what is born in them is born by chance. But rows of roles cannot be compared by number:
--- groups that are the same throughout have nearly one look, partitions made anew have one at each checkpoint, so that
--- by chance alone more of theirs are ever functional. Of pairs with is_functional_at_last each has had one look.
+-- A row a track (an expert of the last checkpoint, followed back) and function, if the expert is functional for it at
+-- one checkpoint or more by the paper's criterion (track_alignment). Random and matched groups are listed too: what is
+-- born in them is born by chance. Do not compare roles by their number of rows: groups that stay the same are in effect
+-- tested once, partitions made at each checkpoint once a checkpoint, so that chance makes more of the latter functional
+-- at some time. Rows with is_functional_at_last can be compared: each pair was tested once.
 --
 -- Grain: emergence_id, role, seed, stack, layer, track, family, function
 -- Source: track_alignment, expert_tracks

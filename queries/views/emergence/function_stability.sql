@@ -1,11 +1,11 @@
--- function_stability: how alike are neurons', experts' and random groups' scores for a function at two checkpoints?
+-- function_stability: how similar are neurons', experts' and random groups' scores for a function at two checkpoints?
 --
--- What checkpoint_stability averages over the functions of a family, and stability_curves over layers as well. A
--- series is the measured runs of one model that differ in step alone; of several revisions of a step the first by
--- name. A unit is a neuron, which scores its ranking, or an expert, which scores the mean of its neurons'. A row needs
--- the same units in both runs (by index, so layers of equal width). If all units score the same in one of them there
--- is no correlation; if a half lacks a class there is none of that half. Partitions of any revision are used, where
--- the run's layer has all their neurons.
+-- checkpoint_stability averages these rows over the functions of a family, stability_curves over layers as well. A
+-- series is the measured runs of one model that differ in step alone; if a step has several revisions, the first by
+-- name counts. A unit is a neuron, scored by its ranking, or an expert, scored by the mean ranking of its neurons. Both
+-- runs must have the same units by index, so layers of equal width. Without any variation in a run's scores there is no
+-- correlation; if a half lacks a class there is none of that half. Partitions of any revision are used
+-- (partitions_of_runs).
 --
 -- Grain: last_run_id, run_id, reference, level, partition_id, stack, layer, family, function
 -- Source: neuron_scores, runs, partitions_of_runs, experts
@@ -138,10 +138,10 @@ ranked as (
         * exclude (scored),
         {
             'checkpoint': checkpoint,
-            'units': list_transform(scored, lambda each: each.unit),
-            'ranks': centred_ranks(list_transform(scored, lambda each: each.score)),
-            'ranks_a': centred_ranks(list_transform(scored, lambda each: each.score_a)),
-            'ranks_b': centred_ranks(list_transform(scored, lambda each: each.score_b))
+            'units': list_transform(scored, lambda unit: unit.unit),
+            'ranks': centred_ranks(list_transform(scored, lambda unit: unit.score)),
+            'ranks_a': centred_ranks(list_transform(scored, lambda unit: unit.score_a)),
+            'ranks_b': centred_ranks(list_transform(scored, lambda unit: unit.score_b))
         } as ranking,
     from listed
     inner join checkpoints using (last_run_id, run_id, model)

@@ -1,13 +1,13 @@
--- stability_curves: how alike are neurons, experts and random groups at two checkpoints, over all layers?
+-- stability_curves: how similar are neurons, experts and random groups at two checkpoints, over all layers?
 --
--- The means of function_stability over cells (a layer and a function), family by family. Of each partition there is the
--- curve of its experts and, under the same partition_id, the curve of the neurons of the same layers; under * the curve
--- of the neurons of all. Only cells with a correlation at every level, reference and checkpoint are averaged, and the
--- numbers of halves over those of them that have all halves everywhere: what is averaged is the same in all curves of a
--- series and partition, at all steps. ceiling and corrected_correlation are made of the means: a quotient of means has
--- less noise than a mean of quotients, whose denominators may be small. The errors are of the jackknife (Quenouille
--- 1956, Tukey 1958) over functions, each left out with all its layers: layers of a function are measured on the same
--- labels, functions on instances that they share in part. That makes the errors too small, so take them for the least.
+-- The means of function_stability over cells (a layer and a function) of a family. A partition has two curves: that of
+-- its experts, and, under the same partition_id, that of the neurons of the same layers; partition_id * is the curve of
+-- the neurons of all layers. Only cells with a correlation at every level, reference and checkpoint are averaged, and
+-- for the columns of halves only those of them that have all halves everywhere, so that all curves of a series and
+-- partition average the same cells at all steps. ceiling and corrected_correlation are made of these means: a quotient
+-- of means has less noise than a mean of quotients, whose denominators may be small. Errors are those of the jackknife
+-- (Quenouille 1956, Tukey 1958) over functions, a function with all its layers at a time, since its layers are measured
+-- on the same labels. Functions share some instances too, which makes the errors too small: read them as lower bounds.
 --
 -- Grain: last_run_id, run_id, reference, level, partition_id, stack, family
 -- Source: function_stability, partitions, experts
@@ -69,7 +69,7 @@ of_cells as (
     where neurons.partition_id = '*' and correlation is not null
 ),
 
--- A cell has a row a level, reference and checkpoint: as many as there are of these, or it is left out.
+-- A cell has a row a level, reference and checkpoint: cells with fewer are excluded.
 numbered as (
     select
         *,
@@ -143,7 +143,7 @@ of_curves as (
     group by all
 ),
 
-left_out as (
+jackknifed as (
     select
         * exclude (correlation, split_half, reference_split_half, cross_half),
         len(sizes) as n_layers,
@@ -200,4 +200,4 @@ select
     disattenuated(cross_half, split_half, reference_split_half, n_units - n_layers) as corrected_correlation,
     if(corrected_correlation is null, null, jackknife_error(corrected_correlations)) as corrected_error,
     has_twin,
-from left_out
+from jackknifed

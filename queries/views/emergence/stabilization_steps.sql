@@ -1,15 +1,14 @@
 -- stabilization_steps: from which training step on are neurons, experts and random groups stable?
 --
--- Where each curve of stability_curves reaches a threshold from below, by linear interpolation, in steps, between the
--- checkpoints on either side. first_step is the first crossing; lasting_step is the last, after which the curve is
--- never below again. With checkpoints that are log-spaced the first ones lie so close together that the weights have
--- hardly moved between them: the curve of reference previous starts near 1, first_step is the first checkpoint
--- (is_censored) and says nothing, so read lasting_step. A checkpoint at which a curve has no value (too much noise to
--- correct for) counts as below: lasting_step begins after it, and a crossing right after it is not interpolated.
--- What has a twin is left out, as either of the two may have a wrong name: if the last checkpoint has one, all of
--- reference last. lasting_step_earliest and lasting_step_latest are lasting_step of the curve raised and lowered by
--- two standard errors at every checkpoint: an approximate 95% band of the curve, not an interval of the step that holds
--- 95%. A curve that rises slowly has a wide one.
+-- Where the curves of stability_curves cross a threshold from below, by linear interpolation between two checkpoints,
+-- in steps. first_step is the first crossing; lasting_step is the last, after which the curve stays above. Read
+-- lasting_step: where checkpoints are log-spaced, the first ones are so close together that weights have hardly moved
+-- between them, so the curve of reference previous starts near 1, and first_step is merely the first checkpoint
+-- (is_censored). A checkpoint without a value (too much noise to correct for) counts as below: lasting_step begins
+-- after it, and a crossing right after it is not interpolated. Checkpoints with a twin are excluded, as one of the two
+-- may have a wrong name; if the last checkpoint has one, so are all rows of reference last. lasting_step_earliest and
+-- lasting_step_latest are lasting_step of the curve raised and lowered by two standard errors: the band holds about 95%
+-- of curves, not of steps, and it is wide where a curve rises slowly.
 --
 -- Grain: last_run_id, reference, partition_id, level, stack, family, is_corrected, threshold
 -- Source: stability_curves

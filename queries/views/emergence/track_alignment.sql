@@ -1,9 +1,9 @@
 -- track_alignment: over a study of emergence, which experts hold top neurons of which function, and is it by chance?
 --
--- The test of expert_function_alignment, of each checkpoint's own partition on the checkpoint's own run alone: that
--- view crosses every partition with every run. Native experts, random and matched groups are the same neurons
--- throughout and are tested at every checkpoint. An expert that holds none of a function's top neurons has no row: its
--- p is 1. Experts made of scores (method function) are tested on these same scores: that is circular.
+-- The test of expert_function_alignment, but only of each checkpoint's own partition on the checkpoint's own run, where
+-- that view crosses every partition with every run. Native experts, random and matched groups are the same neurons
+-- throughout and are tested at every checkpoint. An expert without top neurons of a function has no row: its p is 1.
+-- Tests of experts made of scores (method function) on these same scores are circular.
 --
 -- Grain: emergence_id, role, seed, run_id, stack, layer, expert, family, function
 -- Source: expert_tracks, experts, top_neurons
@@ -11,7 +11,7 @@
 --   emergence_id, run_id, model, revision, step, role, seed, partition_id, stack, layer, expert, track, family
 --   function, n_neurons
 --   n_top: the function's top neurons among them, at least 1
---   n_expected: their mean if neurons were dealt to experts at random
+--   n_expected: their mean if neurons were assigned to experts at random
 --   enrichment: n_top / n_expected
 --   p_value: hypergeometric P(X >= n_top)
 --   is_functional: whether p_value is at most .001, the paper's criterion
@@ -36,7 +36,7 @@ with tracks as (
     from expert_tracks
 ),
 
-found as (
+counts as (
     select
         tracks.*,
         tops.family,
@@ -64,7 +64,7 @@ counted as (
             partition by
                 emergence_id, run_id, model, revision, step, role, seed, partition_id, stack, layer, family, function
         )::bigint as n_drawn,
-    from found
+    from counts
 )
 
 select

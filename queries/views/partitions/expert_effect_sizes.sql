@@ -1,8 +1,7 @@
 -- expert_effect_sizes: how much of the differences between a layer's neurons do its experts account for?
 --
 -- Eta squared of one-way analysis of variance: the share of the variance of the neurons' ranking that lies between
--- experts. It asks about all neurons where the alignment views ask about the top 1%. Layers that lack neurons of
--- the partition are left out, as in expert_function_alignment.
+-- experts. It covers all neurons, where the alignment views cover the top 1%.
 --
 -- Grain: run_id, partition_id, stack, layer, family, function
 -- Source: neuron_scores, partitions_of_runs, experts
@@ -13,7 +12,7 @@
 --   stack, layer, family, function
 --   n_neurons: neurons that have a score and an expert
 --   eta_squared: sum of squares between experts / total, 0 to 1; NULL if all neurons rank the same
---   chance_eta_squared: its mean if neurons were dealt to experts at random: (n_experts - 1) / (n_neurons - 1)
+--   chance_eta_squared: its mean if neurons were assigned to experts at random: (n_experts - 1) / (n_neurons - 1)
 --   best_expert: the expert with the highest mean ranking; ties go to the lower index
 --   best_mean: mean ranking of that expert
 --   mean: mean ranking of all

@@ -1,8 +1,8 @@
 -- modularization: how modular is a layer: how many of its experts are functional, and how strongly?
 --
--- The paper's proportion and degree (its Tables 1 and 4), by family: means over the family's functions. Beside them
--- what the same run has by chance: mean and largest over the random partitions of the same revision, with as many
--- neurons and experts in the layer. A row whose own method is random is one of those it averages.
+-- The paper's proportion and degree (its Tables 1 and 4), by family: means over the family's functions. The random_
+-- columns give what the same run has by chance: mean and maximum over the random partitions of the same revision that
+-- have as many neurons and experts in the layer. If the partition of the row is random itself, it is among them.
 --
 -- Grain: run_id, partition_id, stack, layer, family
 -- Source: expert_function_alignment, expert_effect_sizes

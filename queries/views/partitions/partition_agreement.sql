@@ -1,9 +1,9 @@
 -- partition_agreement: do two partitions of a model's neurons put the same neurons together?
 --
--- Of every pair of partitions of one model, layer by layer, over the neurons that both place. The adjusted Rand index
--- (Hubert and Arabie 1985) is 1 for equal partitions and 0 on average for unrelated ones; normalized mutual
--- information, by the mean of both entropies, is 0 to 1 and rises with the number of experts, related or not. Variation
--- of information (Meila 2007) is a distance: what either tells that the other does not, 0 for equal partitions.
+-- Pairs of partitions of one model are compared layer by layer, over the neurons that have an expert in both. The
+-- adjusted Rand index (Hubert and Arabie 1985) is 1 for equal partitions and 0 on average for unrelated ones.
+-- Normalized mutual information (by the mean of both entropies) is 0 to 1 and rises with the number of experts, related
+-- or not. Variation of information (Meila 2007) is a distance, 0 for equal partitions.
 --
 -- Grain: partition_id_a, partition_id_b, stack, layer
 -- Source: partitions, experts
@@ -17,7 +17,7 @@
 --   method_b: how the second was made
 --   stack, layer
 --   adjusted_rand_index: agreement on pairs of neurons, above chance
---   normalized_mutual_information: what the expert in one tells about the expert in the other
+--   normalized_mutual_information: information that the expert in one partition gives about the expert in the other
 --   variation_of_information: both conditional entropies together, in nats: 0 if equal
 --   n_neurons: neurons that have an expert in both
 with pairs as (

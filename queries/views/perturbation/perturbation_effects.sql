@@ -1,9 +1,9 @@
 -- perturbation_effects: what does perturbing a function's neurons do to each function, more than a control does?
 --
--- The contrasts of `neuronlake perturb`, with p values that hold for other texts and for other control sets: the larger
--- of both. Benjamini-Hochberg q values are over the sources, targets and doses of one study, selection and control,
--- on target and off target apart. Rows whose own selection is a control (random, matched, nonfunctional) say what the
--- controls do, beside the model as it is.
+-- The contrasts of `neuronlake perturb`. The p value is the larger of two, so that it holds for other texts and for
+-- other control sets. The q values (Benjamini and Hochberg) are over the sources, targets and doses of one study,
+-- selection and control, on target and off target apart. Rows whose selection is itself a control (random, matched,
+-- nonfunctional) compare the controls with the model as it is.
 --
 -- Grain: perturbation_id, source_family, source_function, selection, dose, control, target_family, target_function
 -- Source: perturbation_contrasts, perturbation_studies, perturbations
@@ -14,7 +14,7 @@
 --   n_neurons: neurons perturbed, mean over seeds
 --   energy_share: their share of the studied layers' energy, mean over seeds
 --   control, target_family, target_function, is_on_target, n_sets, n_control_sets
---   effect: damage, mean over the sets; below 0 if the readout got better
+--   effect: how much worse the readout gets, mean over the sets; below 0 if better
 --   control_effect, difference, difference_low, difference_high, p_texts
 --   p_sets: Student p among the control sets, NULL where there are fewer than two
 --   p_value: the larger of both

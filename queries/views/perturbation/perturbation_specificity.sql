@@ -1,9 +1,10 @@
--- perturbation_specificity: does damaging a module damage its function, and only that?
+-- perturbation_specificity: does perturbing a function's neurons impair that function, and only that one?
 --
--- One row a dose and control: doses of one study, selection and control are its dose curve. Means are over the sources
--- that are read out as targets too; n_damaged of n_sources says how often a module's own function is damaged more than
--- the control damages it, share_off_target_damaged how often others are, n_selective how often its own function is
--- damaged more than the others are in the mean. Damage is counted only where it is significant in perturbation_effects.
+-- One row a dose and control; the doses of one study, selection and control are its dose curve. Means are over the
+-- sources that are also read out as targets. n_damaged counts the sources that impair their own function more than the
+-- control does, n_selective those that impair it more than the mean of all other functions, and
+-- share_off_target_damaged is how often other functions are impaired. Only effects significant in perturbation_effects
+-- count.
 --
 -- Grain: perturbation_id, selection, dose, control
 -- Source: perturbation_effects, perturbation_means
@@ -11,22 +12,22 @@
 --   perturbation_id, run_id, model, revision, step, corpus, kind, scale, readout, metric
 --   selection: how the neurons were chosen: functional, top or query
 --   dose, control, n_sources
---   effect_on_target: damage done to the own function, mean over sources; NULL if no source is a target
---   control_effect_on_target: damage that the control does to it, mean over sources; NULL likewise
+--   effect_on_target: how much worse the own function's readout gets, mean over sources; NULL if no source is a target
+--   control_effect_on_target: the control's effect on it, mean over sources; NULL likewise
 --   difference_on_target: the first less the second; NULL likewise
 --   difference_on_target_low: lower end of its 95% bootstrap interval, over texts
 --   difference_on_target_high: upper end
 --   difference_on_target_p_texts: paired permutation p over texts
---   effect_off_target: damage done to all other functions, mean over sources and targets; NULL if there are none
+--   effect_off_target: effect on all other functions, mean over sources and targets; NULL if there are none
 --   difference_off_target: that less what the control does to them; NULL likewise
 --   selectivity: difference on target less that on all other targets, mean over sources; NULL likewise
 --   selectivity_low: lower end of its 95% bootstrap interval, over texts
 --   selectivity_high, selectivity_p_texts, selectivity_p_functions
---   n_damaged: sources whose own function is damaged significantly more than by the control
---   n_selective: sources whose own function is damaged significantly more than the mean of all others
---   share_worst_own: share of sources that damage their own function most of all; NULL likewise
---   share_worst_source: share of the functions of sources that no other source damages as much; NULL likewise
---   share_off_target_damaged: share of other functions damaged significantly more than by the control; NULL likewise
+--   n_damaged: sources that impair their own function significantly more than the control does
+--   n_selective: sources that impair their own function significantly more than the mean of all others
+--   share_worst_own: share of sources that impair their own function most of all; NULL likewise
+--   share_worst_source: share of the sources' functions that no other source impairs as much; NULL likewise
+--   share_off_target_damaged: share of other functions impaired significantly more than by the control; NULL likewise
 with placed as (
     select
         *,

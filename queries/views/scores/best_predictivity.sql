@@ -1,8 +1,9 @@
 -- best_predictivity: how well does a layer's best neuron detect each family's functions?
 --
--- The paper's Figure 1, left: the mean over functions of the best neuron's predictivity. Its best of thousands
--- of neurons is chosen and scored on the same instances; the held-out columns choose neuron and direction on one
--- half of the texts and score on the other, both ways averaged, over the functions both halves can score.
+-- The paper's Figure 1, left: the predictivity of a function's best neuron, mean over functions. That neuron is chosen
+-- among thousands and scored on the same instances, so some luck is in it. The held-out columns choose neuron and
+-- direction on one half of the texts and score them on the other, mean of both ways, over the functions that both
+-- halves can score.
 --
 -- Grain: run_id, stack, layer, family
 -- Source: neuron_scores

@@ -1,7 +1,7 @@
 -- function_similarity: do two functions share their top neurons?
 --
--- The paper's similarity: the overlap of the k best neurons of each, k = a 96th of the layer. Two unrelated
--- functions overlap by chance in k / n_neurons. Each unordered pair of functions is listed once.
+-- The paper's similarity: the overlap of the k best neurons of two functions, where k is a 96th of the layer. Unrelated
+-- functions overlap by chance in k / n_neurons. Each unordered pair of functions has one row.
 --
 -- Grain: run_id, stack, layer, family_a, function_a, family_b, function_b
 -- Source: neuron_scores, layers
@@ -51,7 +51,7 @@ tops_of_layers as (
         list({
             'family': family,
             'function': function,
-            'neurons': list_transform(best, lambda each: each.neuron)
+            'neurons': list_transform(best, lambda top: top.neuron)
         }) as tops,
     from tops
     group by all

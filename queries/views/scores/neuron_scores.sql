@@ -1,7 +1,7 @@
 -- neuron_scores: how well does each neuron detect each function, above chance?
 --
--- The one place where scores meet prevalence: every ranking view builds on it. ranking is what they order by:
--- the lift, or the predictivity where the prevalence is unknown (results imported without their labels).
+-- Scores together with the prevalence of the function, for all views that rank neurons. They order by ranking: the
+-- lift, or the predictivity where the prevalence is unknown (results imported without their labels).
 --
 -- Grain: run_id, stack, layer, neuron, family, function
 -- Source: neuron_functions, run_functions

@@ -1,8 +1,7 @@
 -- specialization: which function does each neuron detect best, and by how much?
 --
--- Ties go to the first family and function by name. The struct's first field is what min compares first, so
--- that the best is found in one pass without a sort, and the same on any number of threads. The q value is
--- Benjamini and Hochberg's (1995): of n neurons the least of p n / i over this and all larger p, of rank i.
+-- Ties go to the first family and function by name. min compares the first field of a struct first: so the best
+-- function is found in one pass without a sort, and is the same on any number of threads.
 --
 -- Grain: run_id, stack, layer, neuron
 -- Source: neuron_scores, runs
