@@ -51,7 +51,7 @@ class View:
     note
         What else there is to know, as one paragraph; may be empty.
     is_intermediate
-        Whether it holds a step that other views share, rather than an answer.
+        Whether it is a step that other views share, not an answer.
     grain
         The columns that together identify a row.
     source
@@ -74,7 +74,7 @@ class View:
 
 
 def parse(text: str, subject: str = "") -> View:
-    """Read a view from the text of its file; columns that the header only names have an empty description.
+    """Return the view that the text of a file defines; columns that it only names have an empty description.
 
     Raises
     ------
@@ -155,14 +155,14 @@ def view(name: str) -> View:
 
 @functools.cache
 def reads(name: str) -> tuple[str, ...]:
-    """Return what a view reads, what that reads, and so on, each before what needs it; then the name itself."""
+    """Return all tables and views that a view reads, directly or not, in an order to create them; itself last."""
     sources = () if name in TABLES else sorted(view(name).source)
     return tuple(dict.fromkeys([*(each for source in sources for each in reads(source)), name]))
 
 
 @functools.cache
 def describe() -> Mapping[str, tuple[str, Mapping[str, str]]]:
-    """Return, by name, what each table and view holds, in one line, and what each of its columns means."""
+    """Return, by table and view, the line that describes it and the meanings of its columns."""
     tables = {name: (table.description, _TABLE_COLUMNS[name]) for name, table in TABLES.items()}
     return {**tables, **{view.name: (view.answers, view.columns) for view in views()}}
 

@@ -70,7 +70,7 @@ class Database:
         self._views = {view.name: view for view in catalog.views()}
         self._known = {*TABLES, *self._views}
         self._made: set[str] = set()
-        # The kept file of each view that was looked for, held open against removal.
+        # The kept file of each view, open and so locked against removal; None where there is none.
         self._kept: dict[str, IO[bytes] | None] = {}
         weakref.finalize(self, _close, self._kept)
 
@@ -106,7 +106,7 @@ class Database:
         return self.sql(query, parameters)
 
     def refresh(self) -> None:
-        """Read the store as it stands now: the commits and the kept views since it was last read.
+        """Read the store again, for what was committed and kept since.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class Database:
         self._remake(self._made)
 
     def describe_tables(self) -> Result:
-        """Return a row a declared table: its grain, how many rows and files the store holds, what a row is."""
+        """Return the tables, one a row: grain, numbers of rows and files in the store, what a row is."""
         return self._result(
             ("name", "grain", "n_rows", "n_files", "description"),
             [
@@ -130,7 +130,7 @@ class Database:
         )
 
     def describe_views(self) -> Result:
-        """Return a row a view: its subject, grain, whether it is materialised or why not, what it answers.
+        """Return the views, one a row: subject, grain, whether kept rows are read and why not, the question it answers.
 
         Intermediate views, which only other views are meant to read, come last.
         """
@@ -151,7 +151,7 @@ class Database:
         )
 
     def describe_columns(self, name: str) -> Result:
-        """Return a row a column of a table or view: its type and what it means.
+        """Return the columns of a table or view, one a row: type and meaning.
 
         Raises
         ------
@@ -167,8 +167,8 @@ class Database:
     def script(self) -> str:
         """Return SQL that makes the same tables, macros and views in any DuckDB client.
 
-        All paths are relative to the variable ``store``, which the first statement sets, so that the script serves
-        whoever has a copy of the store. The files are those committed now: after another ingest, ask anew.
+        It reads the files that are committed now, at paths relative to the variable ``store``, which its first
+        statement sets: so it serves for a copy of the store too.
 
         Raises
         ------
@@ -201,7 +201,7 @@ class Database:
 
     @cached_property
     def committed(self) -> Mapping[str, tuple[CommittedFile, ...]]:
-        """The committed files of each declared table, as they stood when first looked at or at `refresh`."""
+        """The committed files by table, as of the first use or the last `refresh`."""
         self.store.require()
         files: dict[str, list[CommittedFile]] = {name: [] for name in TABLES}
         for commit in self.store.commits():
@@ -210,7 +210,7 @@ class Database:
         return {name: tuple(of_table) for name, of_table in files.items()}
 
     def fingerprint(self, view: str) -> str:
-        """Return the digest of all that the rows of a view come from, as the store stands."""
+        """Return the digest of everything that the rows of a view come from: macros, views, tables and files."""
         reads = catalog.reads(view)
         tables = [name for name in reads if name in TABLES]
         return identifier(
@@ -223,25 +223,25 @@ class Database:
         )
 
     def hold(self, view: str) -> IO[bytes] | None:
-        """Return the open file of a view's kept rows, or None; nobody removes the file until it is closed."""
+        """Return the open file of a view's kept rows, locked against removal until it is closed; or None."""
         return cache.hold(cache.folder(self.store, view), self.fingerprint(view))
 
     def kept_file(self, name: str) -> Path | None:
-        """Return the file that holds the rows of a view, or None; nobody removes it while this database is open."""
+        """Return the file of a view's kept rows, locked against removal while this database is open; or None."""
         if name not in self._kept:
             self._kept[name] = self.hold(name)
         held = self._kept[name]
         return Path(held.name) if held else None
 
     def query_of(self, name: str, *, root: str | None = None) -> str:
-        """Return the SQL behind a table's view, or of a view, whatever is kept of it.
+        """Return the SQL that defines the view of a table, or a view; kept rows play no part.
 
         Parameters
         ----------
         name
             The table or view.
         root
-            SQL of the store's folder; by default where it lies.
+            SQL expression for the store's folder; by default its path.
 
         Raises
         ------
@@ -259,7 +259,7 @@ class Database:
         return catalog.table_query(TABLES[name], files, columns)
 
     def make(self, name: str) -> None:
-        """Make the view of this name, and all it reads, unless they are there.
+        """Create the view of a table, or a view and all it reads, unless they exist.
 
         Raises
         ------
@@ -293,7 +293,7 @@ class Database:
 
     @contextlib.contextmanager
     def _explained(self, name: str) -> Iterator[None]:
-        """Raise what DuckDB raises, of a table or view, as an error of the store or of the query."""
+        """Raise DuckDB's errors about a table or view as errors of the store or the query."""
         try:
             yield
         except failures.ENGINE_ERRORS as error:
@@ -302,7 +302,7 @@ class Database:
             raise QueryError(f"{kind} {name}: {failures.explain(error)}") from error
 
     def _make_missing(self, error: duckdb.CatalogException) -> None:
-        """Make what the store has though no parse tree names it, as in query_table('ru' || 'ns'); else raise."""
+        """Create the table or view that DuckDB missed, as in query_table('ru' || 'ns'); raise if there is none."""
         missing = failures.missing_table(error)
         if missing is None:
             raise QueryError(failures.explain(error)) from error
@@ -317,7 +317,7 @@ class Database:
             self.make(name)
 
     def _remake_lost(self) -> bool:
-        """Compute again the views whose kept file is gone all the same, and return whether there were any."""
+        """Compute the views whose kept file was deleted in spite of its lock; return whether there were any."""
         lost = {name: held for name, held in self._kept.items() if held and not Path(held.name).exists()}
         _close(lost)
         self._kept.update(dict.fromkeys(lost))
@@ -329,14 +329,14 @@ class Database:
         return run(self.connection, f"select {selected}", [list(values) for values in zip(*rows, strict=True)])
 
     def _file_list(self, table: str, root: str | None = None) -> str:
-        """Return SQL of the list of a table's files, below a folder that SQL gives, or where they lie."""
+        """Return SQL of the list of a table's files, with `root` as in `query_of`."""
         if root is None:
             return f"[{', '.join(quoting.path(self.store.locate(file)) for file in self.committed[table])}]"
         listed = ", ".join(quoting.path(file.path) for file in self.committed[table])
         return f"list_transform([{listed}], lambda file: {root} || '/' || file)"
 
     def _files_behind(self, names: Collection[str]) -> Iterator[tuple[Path, CommittedFile]]:
-        """Yield the committed files that tables and views are read from, by table."""
+        """Return the committed files that tables and views are read from, ordered by table."""
         tables = {source for name in names for source in catalog.reads(name)} & set(TABLES)
         return ((self.store.locate(file), file) for table in sorted(tables) for file in self.committed[table])
 

@@ -1,4 +1,4 @@
-"""What an error of DuckDB means: the query is wrong, or a file of the store is."""
+"""Errors of DuckDB: what they say in one line, and whether a damaged file of the store is behind one."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ _NO_EXTENSION = "requires the extension"
 
 
 def explain(error: BaseException) -> str:
-    """Return what DuckDB says in one line, its suggestions with it, the picture of the query without."""
+    """Return DuckDB's message and suggestions in one line, without its picture of the query."""
     message = str(error).partition("\nLINE ")[0]
     if _NO_EXTENSION in message:
         return f"{one_line(error)}: only local files can be read"
@@ -32,20 +32,20 @@ def explain(error: BaseException) -> str:
 
 
 def missing_table(error: duckdb.CatalogException) -> str | None:
-    """Return the name of the table that does not exist, None if something else is missing."""
+    """Return the name of the table that DuckDB misses; None if it misses something else."""
     missing = _NO_TABLE.search(str(error))
     return missing["name"] if missing else None
 
 
 def find_damage(error: BaseException, files: Iterable[tuple[Path, CommittedFile]]) -> None:
-    """Raise if an error comes from a committed file that is missing, unreadable or corrupt; else return.
+    """Raise if a committed file that is missing, unreadable or corrupt explains an error.
 
     Parameters
     ----------
     error
         What DuckDB raised.
     files
-        The files that the query read, each with what was committed of it.
+        The files that the query read, with their entries in the commits.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Keeping the rows of views: what ``neuronlake materialize`` writes into the cache."""
+"""Computing views and keeping their rows in the cache, as ``neuronlake materialize`` does."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ class Materialized:
     size_bytes
         Its size.
     is_new
-        Whether it was computed now, rather than found current.
+        Whether it was computed now; False if a current file was there.
     """
 
     view: str
@@ -39,14 +39,19 @@ class Materialized:
 
 
 def materialize(database: Database, names: Iterable[str]) -> tuple[Materialized, ...]:
-    """Compute views and keep their rows, unless what is kept is current and whole; drop the rest that nobody reads.
+    """Compute views and keep their rows as Parquet, unless a current file is there; remove outdated files.
 
     Parameters
     ----------
     database
-        The store's database. It reads the files once it is refreshed.
+        The store's database, which reads the files after its next `refresh`.
     names
         The views.
+
+    Returns
+    -------
+    tuple of Materialized
+        In the order of the names.
 
     Raises
     ------

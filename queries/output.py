@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Literal, cast, get_args
 
+import duckdb
+
 from ..errors import QueryError, StoreError, one_line, printable
 from . import quoting
 from .result import Result
 from .text_table import CELL_WIDTH, cells, draw_table, json_text, plain_text, text_table
 
-__all__ = ["Format", "as_html", "as_text", "format_of", "save", "write"]
+__all__ = ["Format", "as_html", "as_text", "save", "write"]
 
 Format = Literal["table", "csv", "json", "parquet"]
 
@@ -29,36 +31,22 @@ _AS_SQL_SPELLS_THEM = {"BLOB", "INTERVAL", "TIMESTAMP_NS", "TIME_NS"}
 _NEEDS_QUOTES = re.compile('[,"\r\n]')
 
 
-def format_of(path: Path) -> Format:
-    """Return the format that the suffix of a file names.
-
-    Raises
-    ------
-    QueryError
-        If it names none.
-    """
-    suffix = path.suffix.lower().removeprefix(".")
-    if suffix not in ("csv", "json", "parquet"):
-        raise QueryError(f"cannot tell a format from {path.name!r}; name it .csv, .json or .parquet, or use --format")
-    return cast("Format", suffix)
-
-
 def save(result: Result, path: Path, *, format: Format | None = None, store: Path | None = None) -> None:  # noqa: A002
     """Write a result to a file, which appears complete or not at all.
 
-    A link stays, and the file it leads to is replaced; a file that is replaced keeps its mode; a device or a pipe is
-    written to.
+    A file that exists is replaced and keeps its mode; of a link, the file it leads to is. Pipes and devices are written
+    to.
 
     Parameters
     ----------
     result
         The rows.
     path
-        The file; one that is there is replaced.
+        The file.
     format
         By default what the suffix says.
     store
-        The folder of a store whose own files must not be written.
+        A store, whose own files must not be overwritten.
 
     Raises
     ------
@@ -67,9 +55,10 @@ def save(result: Result, path: Path, *, format: Format | None = None, store: Pat
     StoreError
         If the file cannot be written.
     """
-    import duckdb
-
-    chosen = format or format_of(path)
+    suffix = path.suffix.lower().removeprefix(".")
+    if format is None and suffix not in ("csv", "json", "parquet"):
+        raise QueryError(f"cannot tell a format from {path.name!r}; name it .csv, .json or .parquet, or use --format")
+    chosen = format or cast("Format", suffix)
     try:
         target = Path(os.path.realpath(path))
         if store is not None and _is_own(target, store):
@@ -103,7 +92,7 @@ def _is_own(target: Path, store: Path) -> bool:
 
 
 def _opened(path: Path) -> IO[bytes] | None:
-    """Open what is written to where it is: a pipe, a device, what this process has open (/dev/stdout); else None."""
+    """Open a pipe, a device, or a file that this process has open (/dev/stdout); return None for other paths."""
     for link in (path, path.readlink()) if path.is_symlink() else (path,):
         if link.name.isdigit() and os.path.realpath(link.parent) == f"/proc/{os.getpid()}/fd":
             return os.fdopen(os.dup(int(link.name)), "wb")
@@ -121,17 +110,16 @@ def _write_file(result: Result, path: Path, format: Format) -> None:  # noqa: A0
 def write(result: Result, stream: IO[str], *, format: Format = "table") -> None:  # noqa: A002
     """Write a result as text.
 
-    CSV has NULL as an empty field, and an empty text as ``""``; JSON is a list of records with null. Neither ever has
-    NaN or infinity, which SQL can compute though no store holds them: they are written as NULL. Control characters are
-    escaped in a table, in JSON, and wherever the stream is a terminal.
+    CSV spells NULL as an empty field and an empty text as ``""``; JSON is a list of records. NaN and infinity, which
+    SQL can compute, are written as NULL. Control characters are escaped in tables, in JSON, and on a terminal.
 
     Parameters
     ----------
     result
         The rows.
     stream
-        Where to. On a terminal a table is drawn, and cut after 100 rows and in long cells; elsewhere it is plain text
-        in full.
+        Where to. On a terminal a table is drawn, cut after 100 rows and in long cells; elsewhere it is plain text,
+        uncut.
     format
         The format.
 
@@ -182,7 +170,7 @@ def as_html(result: Result, n_rows: int = _SHOWN_ROWS) -> str:
 
 
 def _portable_rows(result: Result, n_rows: int | None = None) -> list[tuple[object, ...]]:
-    """Return the rows, or the first of them, with single-precision numbers as short as they are exact."""
+    """Return all rows or the first, single-precision numbers with the fewest digits that are exact."""
     selected = [
         # 0.3, not 0.30000001192092896, which is what a float32 is as a float64.
         f"cast(cast({name} as varchar) as double)"

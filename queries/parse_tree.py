@@ -1,4 +1,4 @@
-"""What a statement names, from DuckDB's own parse tree: to bind it would fail while what it reads is not there yet."""
+"""The tables and views that a statement names, from DuckDB's parse tree, before any of them is made."""
 
 import re
 from collections.abc import Iterable
@@ -14,14 +14,14 @@ _CATALOG = ("duckdb_", "information_schema", "pg_", "sqlite_")
 
 
 def named(connection: duckdb.DuckDBPyConnection, query: str, known: Iterable[str]) -> frozenset[str]:
-    """Return which of the known tables and views a statement names; all of them where it lists the catalog.
+    """Return the tables and views that a statement names; all of them if it lists the catalog.
 
     Parameters
     ----------
     connection
         Any connection.
     query
-        One statement. Of a PIVOT, which DuckDB gives no tree of, every word counts as a name.
+        One statement. In a PIVOT, of which DuckDB gives no tree, every word counts as a name.
     known
         Names of tables and views, in lower case.
     """

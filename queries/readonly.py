@@ -1,6 +1,6 @@
 """What ad-hoc SQL may do: read the store and the local files it names, and change nothing.
 
-Three walls, each for what the others cannot see:
+Three checks, each of what the others cannot see:
 
 - the statement's type: only queries, EXPLAIN of a query, and PIVOT;
 - its words: DuckDB takes ``with x as (copy … to …) select …`` for a query, calls everything with a PIVOT in it
@@ -65,12 +65,12 @@ def settings() -> Mapping[str, Any]:
 
 
 def check(connection: duckdb.DuckDBPyConnection, query: str) -> str:
-    """Return the one statement of `query`, of an EXPLAIN what it explains; raise unless it only reads.
+    """Return the statement of a query, without EXPLAIN before it; raise unless it is a single one and only reads.
 
     Raises
     ------
     QueryError
-        Saying what was refused, or what DuckDB's parser did not understand.
+        If something in it is refused, or DuckDB's parser does not understand it.
     """
     _check_size(query)
     try:
@@ -103,7 +103,7 @@ def check(connection: duckdb.DuckDBPyConnection, query: str) -> str:
 
 
 def _check_size(query: str) -> None:
-    """Raise if DuckDB would crash on the query, or its parts see it differently, rather than refuse it."""
+    """Raise for queries on which DuckDB would crash, or which its parser and tokenizer read differently."""
     if "\0" in query:
         raise QueryError(f"the query has a NUL at character {query.index(chr(0)) + 1:,}")
     if len(query) > _LONGEST:
@@ -118,7 +118,7 @@ def _check_size(query: str) -> None:
 
 
 def _offsets(query: str) -> list[int]:
-    """Return where each token of the query starts that is no comment, in bytes."""
+    """Return the byte offsets at which the tokens of the query start, comments excluded."""
     try:
         query.encode()
         return [offset for offset, token in duckdb.tokenize(query) if token != duckdb.token_type.comment]
@@ -133,9 +133,9 @@ def _words(query: str, offsets: Sequence[int]) -> list[str]:
     text = query.encode()
     words = []
     for start, end in zip(offsets, [*offsets[1:], len(text)], strict=True):
-        # What lies up to the next token may end in white space and comments: neither can be in a word.
-        found = _WORD.match(text[start:end].decode())
-        words.append(found.group().lower() if found else text[start : start + 1].decode(errors="replace"))
+        # The text up to the next token may end in white space and comments: neither can be in a word.
+        word = _WORD.match(text[start:end].decode())
+        words.append(word.group().lower() if word else text[start : start + 1].decode(errors="replace"))
     return words
 
 

@@ -17,6 +17,19 @@
 --   p_value: hypergeometric P(X >= n_top); at family level of distinct neurons
 --   q_value: p_value adjusted for all tests of the level in the run and partition
 --   is_significant
+with of_levels as (
+    select
+        *,
+        'function' as level,
+    from expert_function_alignment
+    union all by name
+    select
+        *,
+        'family' as level,
+        '*' as function,
+    from expert_family_alignment
+)
+
 select
     run_id,
     model,
@@ -30,7 +43,7 @@ select
     stack,
     layer,
     expert,
-    'function' as level,
+    level,
     family,
     function,
     n_neurons,
@@ -40,31 +53,5 @@ select
     p_value,
     q_value,
     is_significant,
-from expert_function_alignment
-where is_functional
-union all
-select
-    run_id,
-    model,
-    revision,
-    step,
-    partition_id,
-    partition_revision,
-    method,
-    partition_half,
-    n_experts,
-    stack,
-    layer,
-    expert,
-    'family' as level,
-    family,
-    '*' as function,
-    n_neurons,
-    n_top,
-    n_expected,
-    enrichment,
-    p_value,
-    q_value,
-    is_significant,
-from expert_family_alignment
+from of_levels
 where is_functional
