@@ -116,12 +116,9 @@ def tables(name: str | None, files: bool, format_: "Format | None", output: Path
 def views(name: str | None, as_sql: bool, format_: "Format | None", output: Path | None) -> None:
     """List the views, or the columns of the view NAME."""
     if as_sql:
-        from .queries.script import views_sql
-        from .schema.store import Store
-
         if name or format_ or output:
             raise click.UsageError("--sql prints the script of all views; it takes no NAME, --format or -o")
-        echo(views_sql(Store(chosen_store())))
+        echo(open_database().script())
         return
     database = open_database()
     print_rows(database.describe_columns(name) if name else database.describe_views(), format_, output)

@@ -15,7 +15,7 @@ import click
 
 import neuronlake
 from neuronlake.cli import main
-from neuronlake.queries.catalog import views
+from neuronlake.queries.catalog import SUBJECTS, views
 from neuronlake.schema.tables import TABLES
 
 FOLDER = Path(__file__).parent
@@ -38,25 +38,40 @@ def tables_page() -> str:
 
 
 def views_page() -> str:
-    """Return the data dictionary of the views, with their SQL."""
+    """Return the data dictionary of the views, with an index of the questions they answer."""
     lines = ["# Views", "", NOTE, "", "What `neuronlake sql` and `neuronlake shell` add to the tables.", ""]
+    for subject, title in SUBJECTS.items():
+        lines += [f"**{title}**", "", "| question | view |", "|---|---|"]
+        answering = [view for view in views() if view.subject == subject and not view.is_intermediate]
+        lines += [f"| {_sentence(view.answers)} | [{view.name}](#{view.name}) |" for view in answering]
+        lines.append("")
+    lines += [
+        "Intermediate views hold steps that several of these share; nothing else is meant to read them: "
+        + ", ".join(f"[{view.name}](#{view.name})" for view in views() if view.is_intermediate)
+        + ".",
+        "",
+    ]
     for view in views():
         grain = ", ".join(f"`{name}`" for name in view.grain)
+        source = ", ".join(f"[{name}]({'tables.md' if name in TABLES else ''}#{name})" for name in view.source)
         lines += [
             f"## {view.name}",
             "",
-            f"{view.answers[0].upper()}{view.answers[1:]}",
+            ("Intermediate: " if view.is_intermediate else "") + _sentence(view.answers),
             "",
-            view.note,
-            "",
-            f"Grain: {grain}.",
+            *([view.note, ""] if view.note else []),
+            f"Grain: {grain}. Reads {source}. [SQL](../queries/views/{view.subject}/{view.name}.sql)",
             "",
             "| column | meaning |",
             "|---|---|",
+            *(f"| `{column}` | {meaning} |" for column, meaning in view.columns.items()),
+            "",
         ]
-        lines += [f"| `{column.name}` | {column.description} |" for column in view.columns]
-        lines += ["", "<details><summary>SQL</summary>", "", "```sql", view.sql.strip(), "```", "", "</details>", ""]
     return "\n".join(lines)
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -1,8 +1,8 @@
 """Rows of views kept as Parquet under ``STORE/derived``: a cache that may be deleted at any time.
 
-A file is called ``<view>/<fingerprint>-<sha256>.parquet``: the fingerprint is of everything its rows come from, the
-digest is its own, and it is read only where both are right. Who reads a file holds a lock on it, so that it does not go
-meanwhile, and who writes one holds the folder of the view, so that what a killed process left is known to be garbage.
+A file is called ``<view>/<fingerprint>-<sha256>.parquet``: a digest of everything that the rows come from, and a digest
+of the file. It is read only where both are right. A reader locks the file, so that nobody removes it meanwhile; a
+writer locks the folder of the view, so that an unfinished file in a folder without a lock is known to be garbage.
 """
 
 import contextlib
@@ -13,18 +13,12 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from ..errors import StoreError
-from ..schema.identity import identifier
 from ..schema.store import Problem, Store
-from ..schema.tables import TABLES
-from . import catalog
 
-if TYPE_CHECKING:
-    from .database import Database
-
-__all__ = ["fingerprint", "folder", "hold", "locked", "problems", "reason", "remove_damaged", "remove_others"]
+__all__ = ["folder", "hold", "locked", "problems", "reason", "remove_damaged", "remove_others"]
 
 _KEPT = re.compile(r"[0-9a-f]{16}(-(?P<sha256>[0-9a-f]{64}))?\.parquet")
 _PARTIAL = re.compile(r"\.[0-9a-f]{16}\.\d+")
@@ -41,22 +35,17 @@ def folder(store: Store, view: str) -> Path:
     return store.path.absolute() / "derived" / view
 
 
-def fingerprint(database: "Database", view: str) -> str:
-    """Return the digest of all that the rows of a view come from, as the store stands."""
-    reads = database.reads(view)
-    return identifier(
-        {
-            "macros": catalog.macros(),
-            "views": {each: catalog.view(each).sql for each in reads if each not in TABLES},
-            "tables": {each: TABLES[each].column_names for each in reads if each in TABLES},
-            "files": sorted(file.sha256 for each in reads if each in TABLES for file in database.committed[each]),
-        }
-    )
+def hold(folder: Path, fingerprint: str) -> IO[bytes] | None:
+    """Return the open file of a view's rows, locked against removal until it is closed; None if there is none.
 
-
-def hold(database: "Database", view: str) -> IO[bytes] | None:
-    """Return the open file of a view's rows as the store stands, or None; until it is closed nobody removes it."""
-    for path in _current(database, view):
+    Parameters
+    ----------
+    folder
+        The view's, as from `folder`.
+    fingerprint
+        The digest of everything that the rows come from.
+    """
+    for path in _current(folder, fingerprint):
         if _problem(path) is None:
             with contextlib.suppress(OSError):
                 file = path.open("rb")
@@ -68,40 +57,48 @@ def hold(database: "Database", view: str) -> IO[bytes] | None:
     return None
 
 
-def reason(database: "Database", view: str) -> str | None:
-    """Return why what is kept of a view is not read; None if nothing is kept, or nothing is wrong."""
-    kept = [path for path in _files(folder(database.store, view)) if _KEPT.fullmatch(path.name)]
-    found = [_problem(path) for path in _current(database, view)]
-    return None if None in found or not kept else found[0] if found else "out of date"
+def reason(folder: Path, fingerprint: str) -> str | None:
+    """Return why the kept files of a view are not read; None if there are none, or one is right.
+
+    Parameters
+    ----------
+    folder, fingerprint
+        As in `hold`.
+    """
+    kept = [path for path in _files(folder) if _KEPT.fullmatch(path.name)]
+    faults = [_problem(path) for path in _current(folder, fingerprint)]
+    return None if None in faults or not kept else faults[0] if faults else "out of date"
 
 
 def problems(store: Store) -> tuple[Problem, ...]:
-    """Return what is wrong under ``derived``: files that are altered, without a digest, foreign or left by a kill."""
+    """Return the problems under ``derived``: files that are altered, without a digest, foreign or unfinished."""
     root = store.path / "derived"
-    if os.path.lexists(root) and (root.is_symlink() or not os.path.isdir(root)):  # noqa: PTH112 - as below
+    if os.path.lexists(root) and (root.is_symlink() or not _is_folder(root)):
         return (Problem("derived", "no folder, and so not read"),)
     places = [root, *_files(root)]
-    folders = {place for place in places if os.path.isdir(place)}  # noqa: PTH112 - False where it may not be asked
+    folders = {place for place in places if _is_folder(place)}
     files = [path for place in places[1:] for path in (_files(place) if place in folders else [place])]
-    found = [(path, _problem(path)) for path in files]
-    found += [(place, "cannot be listed") for place in sorted(folders) if not os.access(place, os.R_OK)]
-    return tuple(Problem(path.relative_to(store.path).as_posix(), what) for path, what in found if what)
+    faults = [(path, _problem(path)) for path in files]
+    faults += [(place, "cannot be listed") for place in sorted(folders) if not os.access(place, os.R_OK)]
+    return tuple(Problem(path.relative_to(store.path).as_posix(), what) for path, what in faults if what)
 
 
 def remove_damaged(store: Store) -> tuple[Problem, ...]:
-    """Remove what `problems` finds, but for foreign files and those it cannot read; return what was removed and why.
+    """Remove the files that `problems` reports, except foreign and unreadable ones; return what was removed and why.
 
     Raises
     ------
     StoreError
         If a file cannot be removed.
     """
-    garbage = (each for each in problems(store) if each.what in _GARBAGE)
-    return tuple(Problem(each.path, f"removed: {each.what}") for each in garbage if _remove(store.path / each.path))
+    garbage = (problem for problem in problems(store) if problem.what in _GARBAGE)
+    return tuple(
+        Problem(problem.path, f"removed: {problem.what}") for problem in garbage if _remove(store.path / problem.path)
+    )
 
 
 def remove_others(kept: Path) -> None:
-    """Remove all other files of a view that neuronlake wrote and nobody reads; for who holds the folder.
+    """Remove the other files of a view that neuronlake wrote, unless somebody reads them; the folder must be locked.
 
     Raises
     ------
@@ -115,7 +112,7 @@ def remove_others(kept: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, *, waits: bool = True) -> Iterator[bool]:
-    """Hold a file or folder against all others who hold or read it, and yield whether it could be held."""
+    """Lock a file or folder for one process alone, and yield whether that was possible."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         is_held = True
@@ -158,10 +155,13 @@ def _remove(path: Path) -> bool:
         raise StoreError(f"cannot remove {path}: {error.strerror or error}") from error
 
 
-def _current(database: "Database", view: str) -> list[Path]:
+def _current(folder: Path, fingerprint: str) -> list[Path]:
     """Return the files that are named as the rows of a view as the store stands."""
-    place = folder(database.store, view)
-    return sorted(place.glob(f"{fingerprint(database, view)}*.parquet")) if os.path.isdir(place) else []  # noqa: PTH112
+    return [path for path in _files(folder) if path.name.startswith(fingerprint) and path.suffix == ".parquet"]
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where it may not be asked
 
 
 def _files(place: Path) -> list[Path]:

@@ -1,26 +1,39 @@
-"""The views: SQL files beside this module, each described by the comment it opens with.
+"""What the tables and views are, and the SQL that defines them.
 
-A header names the view, says in one line what it answers, may say more, and then gives its grain, what it
-reads, and one line a column. A test holds it against the query itself.
+Tables are declared in `schema`; the views are files, ``views/<subject>/*.sql``. A view's file opens with a comment, its
+header: the name and the question it answers, maybe a note, then its grain, what it reads and its columns. Columns that
+a line only names mean what they mean in the first source that has them, else in what the sources read. A line
+``-- Intermediate`` marks a view that only other views are meant to read.
 """
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import QueryError, UnknownNameError
+from ..schema.table import Table
+from ..schema.tables import TABLES
+from . import quoting
 
-__all__ = ["View", "ViewColumn", "macros", "parse", "view", "views"]
+__all__ = [
+    "SUBJECTS", "View", "comments", "describe", "macros", "parse", "reads", "scan", "table_query", "view", "views",
+]  # fmt: skip
 
 _FOLDER = Path(__file__).parent
+_TABLE_COLUMNS: Mapping[str, Mapping[str, str]] = {
+    name: {column.name: column.description for column in table.columns} for name, table in TABLES.items()
+}
 
-
-@dataclass(frozen=True, slots=True)
-class ViewColumn:
-    """One column of a view and its line of meaning."""
-
-    name: str
-    description: str
+SUBJECTS: Mapping[str, str] = {
+    "checkpoints": "Checkpoints",
+    "scores": "Scores of neurons",
+    "partitions": "Partitions into experts",
+    "alignment": "Experts and functions",
+    "perturbation": "Perturbation",
+    "emergence": "Emergence in training",
+}
+"""The folders of views in reading order, and what each is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,36 +44,42 @@ class View:
     ----------
     name
         Its name, as in SQL.
+    subject
+        The folder of its file, of `SUBJECTS`.
     answers
         One line: the question it answers.
     note
         What else there is to know, as one paragraph; may be empty.
+    is_intermediate
+        Whether it is a step that other views share, not an answer.
     grain
         The columns that together identify a row.
     source
         Tables and views it reads.
     columns
-        Its columns, in order.
+        What each of its columns means, in order.
     sql
         Its query, without the header.
     """
 
     name: str
+    subject: str
     answers: str
     note: str
+    is_intermediate: bool
     grain: tuple[str, ...]
     source: tuple[str, ...]
-    columns: tuple[ViewColumn, ...]
+    columns: Mapping[str, str]
     sql: str
 
 
-def parse(text: str) -> View:
-    """Read a view from the text of its file.
+def parse(text: str, subject: str = "") -> View:
+    """Return the view that the text of a file defines; columns that it only names have an empty description.
 
     Raises
     ------
     QueryError
-        If the header is not as described above.
+        If the header lacks its grain, source or columns.
     """
     lines = text.splitlines()
     n_header = next((i for i, line in enumerate(lines) if not line.startswith("--")), len(lines))
@@ -68,33 +87,56 @@ def parse(text: str) -> View:
     name, _, answers = header[0].partition(": ") if header else ("", "", "")
     marks = {}
     for mark in ("Grain:", "Source:", "Columns:"):
-        found = [i for i, line in enumerate(header) if line.startswith(mark)]
-        if len(found) != 1:
+        places = [i for i, line in enumerate(header) if line.startswith(mark)]
+        if len(places) != 1:
             raise QueryError(f"view {name!r}: its header needs one line that starts with '-- {mark}'")
-        marks[mark] = found[0]
-    columns = []
+        marks[mark] = places[0]
+    columns: dict[str, str] = {}
     for line in header[marks["Columns:"] + 1 :]:
-        column, _, description = line.partition(": ")
-        columns.append(ViewColumn(column, description))
+        names, _, description = line.partition(": ")
+        columns.update(dict.fromkeys(_names(names), description))
+    note = header[1 : marks["Grain:"]]
     return View(
         name=name,
+        subject=subject,
         answers=answers,
-        note=" ".join(" ".join(header[1 : marks["Grain:"]]).split()),
-        grain=_names(header[marks["Grain:"]]),
-        source=_names(header[marks["Source:"]]),
-        columns=tuple(columns),
+        note=" ".join(" ".join(line for line in note if line != "Intermediate").split()),
+        is_intermediate="Intermediate" in note,
+        grain=_names(header[marks["Grain:"]].partition(":")[2]),
+        source=_names(header[marks["Source:"]].partition(":")[2]),
+        columns=columns,
         sql="\n".join(lines[n_header:]).strip(),
     )
 
 
-def _names(line: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in line.partition(":")[2].split(","))
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
 
 
 @functools.cache
 def views() -> tuple[View, ...]:
-    """Return all views, by name."""
-    return tuple(parse(file.read_text(encoding="utf-8")) for file in sorted((_FOLDER / "views").glob("*.sql")))
+    """Return all views: by subject and name, the intermediate ones after all others."""
+    parsed = {
+        view.name: view
+        for subject in SUBJECTS
+        for file in sorted((_FOLDER / "views" / subject).glob("*.sql"))
+        for view in [parse(file.read_text(encoding="utf-8"), subject)]
+    }
+
+    meanings = {**_TABLE_COLUMNS, **{name: view.columns for name, view in parsed.items()}}
+
+    def described(relation: str, column: str) -> str:
+        if meanings[relation].get(column) or relation in TABLES:
+            return meanings[relation].get(column, "")
+        sources = parsed[relation].source
+        holders = [source for source in sources if column in meanings[source]]
+        return next(filter(None, (described(source, column) for source in holders or sources)), "")
+
+    resolved = [
+        replace(view, columns={column: described(view.name, column) for column in view.columns})
+        for view in parsed.values()
+    ]
+    return tuple(sorted(resolved, key=lambda view: view.is_intermediate))
 
 
 def view(name: str) -> View:
@@ -105,13 +147,64 @@ def view(name: str) -> View:
     UnknownNameError
         If there is none.
     """
-    found = {each.name: each for each in views()}
-    if name not in found:
-        raise UnknownNameError("view", name, found)
-    return found[name]
+    by_name = {view.name: view for view in views()}
+    if name not in by_name:
+        raise UnknownNameError("view", name, by_name)
+    return by_name[name]
+
+
+@functools.cache
+def reads(name: str) -> tuple[str, ...]:
+    """Return all tables and views that a view reads, directly or not, in an order to create them; itself last."""
+    sources = () if name in TABLES else sorted(view(name).source)
+    return tuple(dict.fromkeys([*(each for source in sources for each in reads(source)), name]))
+
+
+@functools.cache
+def describe() -> Mapping[str, tuple[str, Mapping[str, str]]]:
+    """Return, by table and view, the line that describes it and the meanings of its columns."""
+    tables = {name: (table.description, _TABLE_COLUMNS[name]) for name, table in TABLES.items()}
+    return {**tables, **{view.name: (view.answers, view.columns) for view in views()}}
 
 
 @functools.cache
 def macros() -> str:
     """Return the SQL that defines the macros."""
     return (_FOLDER / "macros.sql").read_text(encoding="utf-8")
+
+
+def table_query(table: Table, files: str, columns: frozenset[str]) -> str:
+    """Return SQL that reads a table: exactly the declared columns, NULL where no file has them yet.
+
+    Parameters
+    ----------
+    table
+        The declaration.
+    files
+        SQL of the list of its files.
+    columns
+        The columns that at least one of them has; none if there are no files.
+    """
+    selected = ", ".join(
+        quoting.name(column.name)
+        if column.name in columns
+        else f"cast(null as {column.duckdb_type}) as {quoting.name(column.name)}"
+        for column in table.columns
+    )
+    return f"select {selected} from {scan(files)}" if columns else f"select {selected} where false"
+
+
+def scan(files: str) -> str:
+    """Return SQL that reads Parquet files, given SQL of their list, matching columns by name."""
+    return f"read_parquet({files}, union_by_name = true, hive_partitioning = false)"
+
+
+def comments(name: str) -> str:
+    """Return SQL that comments the view of a table, or a view, and its columns."""
+    line, columns = describe()[name]
+    lines = [f"comment on view {name} is {quoting.literal(line)};"]
+    lines += [
+        f"comment on column {name}.{quoting.name(column)} is {quoting.literal(text)};"
+        for column, text in columns.items()
+    ]
+    return "\n".join(lines)

@@ -1,47 +1,51 @@
 """SQL over a store: an in-memory DuckDB whose views read the committed Parquet files."""
 
-import errno
+import contextlib
 import os
-import re
-import resource
-import threading
 import weakref
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, Self
 
-from ..errors import QueryError, StoreError, UnknownNameError, one_line
+import duckdb
+
+from ..errors import QueryError, UnknownNameError
 from ..schema.commits import CommittedFile
-from ..schema.identity import file_sha256
+from ..schema.identity import identifier
 from ..schema.store import Store
 from ..schema.tables import TABLES
-from . import cache, catalog, definitions, parse_tree, quoting, readonly
-from .result import Result, collect
-
-if TYPE_CHECKING:
-    import duckdb
+from . import cache, catalog, failures, parse_tree, quoting, readonly
+from .result import Result, run
 
 __all__ = ["Database"]
 
-# What DuckDB says where a table is not there; its own suggestion is of names that the views of this store never have.
-_NO_TABLE = re.compile(r"Table with name (?P<name>.*) does not exist!")
-
-# How often a query is asked to end, in twentieths of a second.
-_INTERRUPTS = 40
+_SCRIPT_HEAD = """\
+-- Views over a neuronlake store, for any DuckDB client: paste it, or .read it.
+-- The next line says where the store lies, and views ask it each time they are read: where that is elsewhere, or a path
+-- from the working directory, change it; in another session of a database that keeps the views, run it again.
+-- The files are those committed now: after an ingest, run 'neuronlake views --sql' anew.
+set variable store = {store};"""
 
 
 class Database:
     """A store as it stood when first read, or when `refresh` was last called, open for SQL that reads.
 
     The view of a table, or of a file in ``views/``, is made when a statement first names it: DuckDB reads the
-    footer of every file to bind a view, which a statement about one table need not pay for all of them.
+    footer of every file to make a view, which a statement about one table need not pay for all of them.
 
     Parameters
     ----------
     store
         The store, or its folder.
+
+    Attributes
+    ----------
+    store
+        The store.
+    connection
+        The DuckDB connection, unguarded: for code of ours that needs more than `sql`.
 
     Raises
     ------
@@ -55,23 +59,20 @@ class Database:
     """
 
     def __init__(self, store: Store | str | os.PathLike[str]) -> None:
-        import duckdb
-
         self.store = store if isinstance(store, Store) else Store(store)
         self.store.require()
-        self._connection = duckdb.connect(config=dict(readonly.settings()))
-        self._connection.execute("set TimeZone = 'UTC'")
+        self.connection = duckdb.connect(config=dict(readonly.settings()))
+        self.connection.execute("set TimeZone = 'UTC'")
         # A footer is read when a view is made, when a query is bound and when it runs: parse it once.
-        self._connection.execute("set parquet_metadata_cache = true")
-        self._connection.execute(catalog.macros())
-        self._connection.execute("set lock_configuration = true")
+        self.connection.execute("set parquet_metadata_cache = true")
+        self.connection.execute(catalog.macros())
+        self.connection.execute("set lock_configuration = true")
         self._views = {view.name: view for view in catalog.views()}
         self._known = {*TABLES, *self._views}
-        self._sources: dict[str, tuple[str, ...]] = {}
         self._made: set[str] = set()
-        # The kept file of each view that was looked for, held open against removal.
+        # The kept file of each view, open and so locked against removal; None where there is none.
         self._kept: dict[str, IO[bytes] | None] = {}
-        weakref.finalize(self, _let_go, self._kept)
+        weakref.finalize(self, _close, self._kept)
 
     def sql(self, query: str, parameters: Sequence[object] | Mapping[str, object] | None = None) -> Result:
         """Run one statement that only reads, now, and return its rows.
@@ -90,24 +91,22 @@ class Database:
         StoreError
             If a file of the store is missing, corrupt or cannot be read.
         """
-        import duckdb
-
-        statement = readonly.check(self._connection, query)
-        names = parse_tree.named(self._connection, statement, self._known)
+        statement = readonly.check(self.connection, query)
+        names = parse_tree.named(self.connection, statement, self._known)
         for name in sorted(names):
             self.make(name)
         try:
-            return self._run(query, parameters)
+            return run(self.connection, query, parameters)
         except duckdb.CatalogException as error:
             self._make_missing(error)
-        except (duckdb.Error, UnicodeDecodeError) as error:
-            if not self._leave_lost_files():
-                self._find_damage(error, names)
-                raise QueryError(_explain(error)) from error
+        except failures.ENGINE_ERRORS as error:
+            if not self._remake_lost():
+                failures.find_damage(error, self._files_behind(names))
+                raise QueryError(failures.explain(error)) from error
         return self.sql(query, parameters)
 
     def refresh(self) -> None:
-        """Read the store as it stands now: what was committed and what views were kept since it was last read.
+        """Read the store again, for what was committed and kept since.
 
         Raises
         ------
@@ -115,45 +114,44 @@ class Database:
             If the store is gone, or a file of it is missing, corrupt or cannot be read.
         """
         self.__dict__.pop("committed", None)
-        _let_go(self._kept)
+        _close(self._kept)
         self._kept.clear()
         self._remake(self._made)
 
     def describe_tables(self) -> Result:
-        """Return a row a declared table: its grain, how many rows and files the store holds, what a row is."""
-        return self._listing(
+        """Return the tables, one a row: grain, numbers of rows and files in the store, what a row is."""
+        return self._result(
             ("name", "grain", "n_rows", "n_files", "description"),
             [
-                (
-                    each.name,
-                    ", ".join(each.grain),
-                    sum(file.n_rows for file in self.committed[each.name]),
-                    len(self.committed[each.name]),
-                    each.description,
-                )
-                for each in TABLES.values()
+                (table.name, ", ".join(table.grain), sum(file.n_rows for file in files), len(files), table.description)
+                for table in TABLES.values()
+                for files in [self.committed[table.name]]
             ],
         )
 
     def describe_views(self) -> Result:
-        """Return a row a view: its grain, whether it is materialised, why what is kept is not read, what it answers."""
-        return self._listing(
-            ("name", "grain", "is_materialized", "not_read_because", "answers"),
+        """Return the views, one a row: subject, grain, whether kept rows are read and why not, the question it answers.
+
+        Intermediate views, which only other views are meant to read, come last.
+        """
+        return self._result(
+            ("name", "subject", "grain", "is_materialized", "not_read_because", "answers"),
             [
                 (
-                    each.name,
-                    ", ".join(each.grain),
+                    view.name,
+                    "intermediate" if view.is_intermediate else view.subject,
+                    ", ".join(view.grain),
                     is_kept,
-                    None if is_kept else cache.reason(self, each.name),
-                    each.answers,
+                    None if is_kept else cache.reason(cache.folder(self.store, view.name), self.fingerprint(view.name)),
+                    view.answers,
                 )
-                for each in self._views.values()
-                for is_kept in (self.kept_file(each.name) is not None,)
+                for view in self._views.values()
+                for is_kept in [self.kept_file(view.name) is not None]
             ],
         )
 
     def describe_columns(self, name: str) -> Result:
-        """Return a row a column of a table or view: its type and what it means.
+        """Return the columns of a table or view, one a row: type and meaning.
 
         Raises
         ------
@@ -164,12 +162,34 @@ class Database:
             raise UnknownNameError("table or view", name, self._known)
         self.make(name)
         query = "select column_name as name, data_type as type, comment as description from duckdb_columns()"
-        return self._run(f"{query} where table_name = ? order by column_index", [name])
+        return run(self.connection, f"{query} where table_name = ? order by column_index", [name])
+
+    def script(self) -> str:
+        """Return SQL that makes the same tables, macros and views in any DuckDB client.
+
+        It reads the files that are committed now, at paths relative to the variable ``store``, which its first
+        statement sets: so it serves for a copy of the store too.
+
+        Raises
+        ------
+        StoreError
+            If a file of the store is missing or corrupt.
+        """
+        names = dict.fromkeys(TABLES)
+        for view in self._views:
+            names.update(dict.fromkeys(catalog.reads(view)))
+        head = _SCRIPT_HEAD.format(store=quoting.path(self.store.path.absolute()))
+        definitions = [
+            f"create or replace view {name} as\n{query};\n{catalog.comments(name)}"
+            for name in names
+            for query in [self.query_of(name, root="getvariable('store')")]
+        ]
+        return "\n\n".join([head, catalog.macros().strip(), *definitions]) + "\n"
 
     def close(self) -> None:
-        """Close the connection, and let go of kept files."""
-        self._connection.close()
-        _let_go(self._kept)
+        """Close the connection, and the kept files that it reads."""
+        self.connection.close()
+        _close(self._kept)
 
     def __enter__(self) -> Self:
         return self
@@ -179,50 +199,49 @@ class Database:
     ) -> None:
         self.close()
 
-    @property
-    def connection(self) -> "duckdb.DuckDBPyConnection":
-        """The DuckDB connection, unguarded: for code of ours that needs more than `sql`."""
-        return self._connection
-
     @cached_property
     def committed(self) -> Mapping[str, tuple[CommittedFile, ...]]:
-        """The committed files of each declared table, as they stood when first looked at or at `refresh`."""
+        """The committed files by table, as of the first use or the last `refresh`."""
         self.store.require()
-        found: dict[str, list[CommittedFile]] = {name: [] for name in TABLES}
+        files: dict[str, list[CommittedFile]] = {name: [] for name in TABLES}
         for commit in self.store.commits():
             for file in commit.files:
-                found.setdefault(file.table, []).append(file)
-        return {name: tuple(files) for name, files in found.items()}
+                files.setdefault(file.table, []).append(file)
+        return {name: tuple(of_table) for name, of_table in files.items()}
 
-    def paths(self, table: str) -> tuple[Path, ...]:
-        """Return the committed files of a table, as absolute paths."""
-        return tuple(self.store.locate(file) for file in self.committed[table])
+    def fingerprint(self, view: str) -> str:
+        """Return the digest of everything that the rows of a view come from: macros, views, tables and files."""
+        reads = catalog.reads(view)
+        tables = [name for name in reads if name in TABLES]
+        return identifier(
+            {
+                "macros": catalog.macros(),
+                "views": {name: self._views[name].sql for name in reads if name in self._views},
+                "tables": {name: TABLES[name].column_names for name in tables},
+                "files": sorted(file.sha256 for name in tables for file in self.committed[name]),
+            }
+        )
 
-    def reads(self, name: str) -> tuple[str, ...]:
-        """Return what a view reads, what that reads, and so on, each before what needs it; then the name itself."""
-        found: dict[str, None] = {}
-        if name in self._views and name not in self._sources:
-            self._sources[name] = parse_tree.source_names(self._connection, self._views[name].sql)
-        for source in self._sources.get(name, ()):
-            found.update(dict.fromkeys(self.reads(source)))
-        return (*found, name)
+    def hold(self, view: str) -> IO[bytes] | None:
+        """Return the open file of a view's kept rows, locked against removal until it is closed; or None."""
+        return cache.hold(cache.folder(self.store, view), self.fingerprint(view))
 
     def kept_file(self, name: str) -> Path | None:
-        """Return the file that holds the rows of a view, or None; nobody removes it while this database is open."""
+        """Return the file of a view's kept rows, locked against removal while this database is open; or None."""
         if name not in self._kept:
-            self._kept[name] = cache.hold(self, name)
+            self._kept[name] = self.hold(name)
         held = self._kept[name]
         return Path(held.name) if held else None
 
     def query_of(self, name: str, *, root: str | None = None) -> str:
-        """Return the SQL behind a table's view, or of a view, as it is without a cache.
+        """Return the SQL that defines the view of a table, or a view; kept rows play no part.
 
         Parameters
         ----------
         name
             The table or view.
         root
-            SQL of the store's folder; by default where it lies.
+            SQL expression for the store's folder; by default its path.
 
         Raises
         ------
@@ -231,10 +250,16 @@ class Database:
         """
         if name in self._views:
             return self._views[name].sql
-        return definitions.table_query(TABLES[name], self._files(name, root), self._columns(name))
+        files = self._file_list(name, root)
+        columns: frozenset[str] = frozenset()
+        if self.committed[name]:
+            with self._explained(name):
+                selected = self.connection.execute(f"select * from {catalog.scan(self._file_list(name))} limit 0")
+                columns = frozenset(column[0] for column in selected.description)
+        return catalog.table_query(TABLES[name], files, columns)
 
     def make(self, name: str) -> None:
-        """Make the view of this name, and all it reads, unless they are there.
+        """Create the view of a table, or a view and all it reads, unless they exist.
 
         Raises
         ------
@@ -247,49 +272,43 @@ class Database:
             return
         kept = self.kept_file(name) if name in self._views else None
         if kept:
-            self._create(name, f"select * from read_parquet({quoting.path(kept)})")
+            query = f"select * from read_parquet({quoting.path(kept)})"
         elif name in self._views:
-            for source in self.reads(name)[:-1]:
+            for source in catalog.reads(name)[:-1]:
                 self.make(source)
-            self._create(name, self._views[name].sql)
+            query = self._views[name].sql
         else:
-            self._create_table(name)
-        self._connection.execute(definitions.comments(name))
+            # Nearly always some file has each column; to look first would read every footer once more.
+            columns = frozenset(TABLES[name].column_names if self.committed[name] else ())
+            query = catalog.table_query(TABLES[name], self._file_list(name), columns)
+        with self._explained(name):
+            try:
+                self.connection.execute(f"create or replace view {name} as {query}")
+            except duckdb.BinderException:
+                if name in self._views:
+                    raise
+                self.connection.execute(f"create or replace view {name} as {self.query_of(name)}")
+        self.connection.execute(catalog.comments(name))
         self._made.add(name)
 
-    def _create_table(self, name: str) -> None:
-        import duckdb
-
-        # Nearly always some file has each column; to look first would read every footer once more.
-        table = TABLES[name]
-        columns = frozenset(table.column_names if self.committed[name] else ())
-        query = definitions.table_query(table, self._files(name), columns)
+    @contextlib.contextmanager
+    def _explained(self, name: str) -> Iterator[None]:
+        """Raise DuckDB's errors about a table or view as errors of the store or the query."""
         try:
-            self._connection.execute(f"create or replace view {name} as {query}")
-        except duckdb.BinderException:
-            self._create(name, self.query_of(name))
-        except (duckdb.Error, UnicodeDecodeError) as error:
-            self._find_damage(error, {name})
-            raise QueryError(f"table {name}: {_explain(error)}") from error
+            yield
+        except failures.ENGINE_ERRORS as error:
+            failures.find_damage(error, self._files_behind([name]))
+            kind = "table" if name in TABLES else "view"
+            raise QueryError(f"{kind} {name}: {failures.explain(error)}") from error
 
-    def _create(self, name: str, query: str) -> None:
-        import duckdb
-
-        try:
-            self._connection.execute(f"create or replace view {name} as {query}")
-        except (duckdb.Error, UnicodeDecodeError) as error:
-            self._find_damage(error, {name})
-            raise QueryError(f"view {name}: {_explain(error)}") from error
-
-    def _make_missing(self, error: "duckdb.CatalogException") -> None:
-        """Make what the store has though no parse tree names it, as in query_table('ru' || 'ns'); else raise."""
-        missing = _NO_TABLE.search(str(error))
+    def _make_missing(self, error: duckdb.CatalogException) -> None:
+        """Create the table or view that DuckDB missed, as in query_table('ru' || 'ns'); raise if there is none."""
+        missing = failures.missing_table(error)
         if missing is None:
-            raise QueryError(_explain(error)) from error
-        if missing["name"].lower() not in self._known - self._made:
-            # Not what DuckDB suggests, which knows only the views that were made.
-            raise QueryError(str(UnknownNameError("table or view", missing["name"], self._known))) from error
-        self.make(missing["name"].lower())
+            raise QueryError(failures.explain(error)) from error
+        if missing.lower() not in self._known - self._made:
+            raise QueryError(str(UnknownNameError("table or view", missing, self._known))) from error
+        self.make(missing.lower())
 
     def _remake(self, names: Collection[str]) -> None:
         names = sorted(names)
@@ -297,108 +316,31 @@ class Database:
         for name in names:
             self.make(name)
 
-    def _leave_lost_files(self) -> bool:
-        """Compute again the views whose kept file is gone all the same, and return whether there were any."""
+    def _remake_lost(self) -> bool:
+        """Compute the views whose kept file was deleted in spite of its lock; return whether there were any."""
         lost = {name: held for name, held in self._kept.items() if held and not Path(held.name).exists()}
-        _let_go(lost)
+        _close(lost)
         self._kept.update(dict.fromkeys(lost))
         self._remake(lost)
         return bool(lost)
 
-    def _run(self, query: str, parameters: Sequence[object] | Mapping[str, object] | None) -> Result:
-        """Run a query in a thread of its own: inside DuckDB, Python would not notice Ctrl-C until it ends."""
-        done = threading.Event()
-        results: list[Result] = []
-        errors: list[BaseException] = []
-
-        def run() -> None:
-            try:
-                results.append(collect(self._connection.sql(query, params=parameters)))
-            except BaseException as error:  # raised again below
-                errors.append(error)
-            finally:
-                done.set()
-
-        threading.Thread(target=run, name="neuronlake-query", daemon=True).start()
-        try:
-            # In short waits: with polars loaded, a signal does not wake the main thread out of a long one.
-            while not done.wait(0.05):
-                pass
-        except KeyboardInterrupt:
-            # DuckDB forgets an interrupt that comes before the query has begun, so ask until it has ended; it does not
-            # hear of one while it waits for a file, as for a pipe that nobody writes to.
-            for _ in range(_INTERRUPTS):
-                if done.wait(0.05):
-                    break
-                self._connection.interrupt()
-            raise
-        if errors:
-            raise errors[0]
-        return results[0]
-
-    def _listing(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Result:
-        """Return rows of ours as a result."""
+    def _result(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Result:
         selected = ", ".join(f"unnest(?) as {column}" for column in columns)
-        return self._run(f"select {selected}", [list(values) for values in zip(*rows, strict=True)])
+        return run(self.connection, f"select {selected}", [list(values) for values in zip(*rows, strict=True)])
 
-    def _files(self, table: str, root: str | None = None) -> str:
-        """Return SQL of the list of a table's files, below a folder that SQL gives, or where they lie."""
+    def _file_list(self, table: str, root: str | None = None) -> str:
+        """Return SQL of the list of a table's files, with `root` as in `query_of`."""
         if root is None:
-            return f"[{', '.join(map(quoting.path, self.paths(table)))}]"
+            return f"[{', '.join(quoting.path(self.store.locate(file)) for file in self.committed[table])}]"
         listed = ", ".join(quoting.path(file.path) for file in self.committed[table])
         return f"list_transform([{listed}], lambda file: {root} || '/' || file)"
 
-    def _columns(self, table: str) -> frozenset[str]:
-        """Return the columns that at least one file of the table has."""
-        import duckdb
-
-        if not self.committed[table]:
-            return frozenset()
-        try:
-            found = self._connection.execute(
-                f"select * from {definitions.scan(self._files(table))} limit 0"
-            ).description
-        except (duckdb.Error, UnicodeDecodeError) as error:
-            self._find_damage(error, {table})
-            raise QueryError(f"table {table}: {_explain(error)}") from error
-        return frozenset(column[0] for column in found)
-
-    def _find_damage(self, error: "duckdb.Error | UnicodeDecodeError", names: Collection[str]) -> None:
-        """Raise if this error comes from a committed file of what `names` read: missing, unreadable or corrupt."""
-        import duckdb
-
-        message = str(error)
-        # DuckDB has no class of its own for broken Parquet structures: they come as the base class, or as a message of
-        # bytes that are no text.
-        is_structure = type(error) in (duckdb.Error, UnicodeDecodeError) and "requires the extension" not in message
-        if not (is_structure or isinstance(error, duckdb.IOException | duckdb.InvalidInputException)):
-            return
-        if os.strerror(errno.EMFILE) in message:
-            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            raise StoreError(f"too many open files: this process may open {limit} at once (ulimit -n)") from error
-        tables = {each for name in names for each in self.reads(name)} & set(TABLES)
-        for table in sorted(tables):
-            for file, path in zip(self.committed[table], self.paths(table), strict=True):
-                try:
-                    is_altered = path.stat().st_size != file.size_bytes
-                except FileNotFoundError:
-                    raise StoreError(f"{path} is committed but missing") from error
-                except OSError as reason:
-                    raise StoreError(f"cannot read {path}: {reason.strerror}") from error
-                if not is_altered and (is_structure or str(path) in message):
-                    is_altered = file_sha256(path) != file.sha256
-                if is_altered:
-                    raise StoreError(f"{path} is corrupt: it differs from what was committed") from error
+    def _files_behind(self, names: Collection[str]) -> Iterator[tuple[Path, CommittedFile]]:
+        """Return the committed files that tables and views are read from, ordered by table."""
+        tables = {source for name in names for source in catalog.reads(name)} & set(TABLES)
+        return ((self.store.locate(file), file) for table in sorted(tables) for file in self.committed[table])
 
 
-def _let_go(kept: Mapping[str, IO[bytes] | None]) -> None:
+def _close(kept: Mapping[str, IO[bytes] | None]) -> None:
     for held in filter(None, kept.values()):
         held.close()
-
-
-def _explain(error: BaseException) -> str:
-    """Return what DuckDB says in one line, its suggestions with it, the picture of the query without."""
-    message = str(error).partition("\nLINE ")[0]
-    if "requires the extension" in message:
-        return f"{one_line(error)}: only local files can be read"
-    return one_line(QueryError(" ".join(message.split())))

@@ -59,7 +59,7 @@ create or replace macro disattenuated(cross_half, split_half, other_split_half, 
             then cross_half / sqrt(split_half * other_split_half)
     end;
 
--- Standard error of an estimate by the jackknife (Quenouille 1956, Tukey 1958), from the estimates that leave out one
+-- Standard error of an estimate by the jackknife (Quenouille 1956, Tukey 1958), from the estimates without one
 -- part each: sqrt((n - 1) / n * sum of their squared distances from their mean). NULL for fewer than 3, or if one is.
 create or replace macro jackknife_error(estimates) as
     case
@@ -67,7 +67,7 @@ create or replace macro jackknife_error(estimates) as
             then sqrt((len(estimates) - 1) * list_var_pop(estimates))
     end;
 
--- Whether a crossing that ends at this place may lie before it, as no value there tells.
+-- Whether a crossing that ends at this place may lie before it, as there is no value there.
 create or replace macro crossing_is_censored(points, place) as
     coalesce(place <= len(points) and (place = 1 or points[place - 1].value is null), false);
 
@@ -134,3 +134,26 @@ create or replace macro binomial_tail(n_found, n_trials, probability) as
             1.0::double
         ))
     end;
+
+-- The rows of a table, view or CTE, given by name, with one column more: q_value, the p values adjusted for the false
+-- discovery rate (Benjamini and Hochberg 1995). Of n tests it is the least of p n / rank over this p value and all
+-- larger ones; equal p values share a rank, the last of theirs. Rows without a p value count as no test and have no
+-- q_value. Tests count together where all keys are equal, which are columns, one to eight. Each is a window's own, not
+-- a field of a struct: a filter on one of them then reaches the files.
+create or replace macro benjamini_hochberg(
+    tests, p, key_1,
+    key_2 := null, key_3 := null, key_4 := null, key_5 := null, key_6 := null, key_7 := null, key_8 := null
+) as table
+    select
+        * exclude (n_tested, p_rank),
+        case when p is not null then
+            min(p * n_tested / p_rank)
+                over (partition by key_1, key_2, key_3, key_4, key_5, key_6, key_7, key_8 order by p desc)
+        end as q_value,
+    from (
+        select
+            *,
+            count(p) over (partition by key_1, key_2, key_3, key_4, key_5, key_6, key_7, key_8) as n_tested,
+            count(p) over (partition by key_1, key_2, key_3, key_4, key_5, key_6, key_7, key_8 order by p) as p_rank,
+        from query_table(tests)
+    );

@@ -1,10 +1,12 @@
-"""Keeping the rows of views: what ``neuronlake materialize`` writes into the cache."""
+"""Computing views and keeping their rows in the cache, as ``neuronlake materialize`` does."""
 
 import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+import duckdb
 
 from ..errors import QueryError, StoreError, one_line
 from ..schema.identity import file_sha256
@@ -27,7 +29,7 @@ class Materialized:
     size_bytes
         Its size.
     is_new
-        Whether it was computed now, rather than found current.
+        Whether it was computed now; False if a current file was there.
     """
 
     view: str
@@ -37,14 +39,19 @@ class Materialized:
 
 
 def materialize(database: Database, names: Iterable[str]) -> tuple[Materialized, ...]:
-    """Compute views and keep their rows, unless what is kept is current and whole; drop the rest that nobody reads.
+    """Compute views and keep their rows as Parquet, unless a current file is there; remove outdated files.
 
     Parameters
     ----------
     database
-        The store's database. It reads the files once it is refreshed.
+        The store's database, which reads the files after its next `refresh`.
     names
         The views.
+
+    Returns
+    -------
+    tuple of Materialized
+        In the order of the names.
 
     Raises
     ------
@@ -63,7 +70,7 @@ def _keep(database: Database, view: catalog.View) -> Materialized:
         folder.mkdir(parents=True, exist_ok=True)
         # Of several processes that compute the same, one does, and the others find it done.
         with cache.locked(folder):
-            held = cache.hold(database, view.name)
+            held = database.hold(view.name)
             path = Path(held.name) if held else _write(database, view, folder)
             cache.remove_others(path)
             if held:
@@ -75,9 +82,7 @@ def _keep(database: Database, view: catalog.View) -> Materialized:
 
 def _write(database: Database, view: catalog.View, folder: Path) -> Path:
     """Compute a view into its folder and return the file."""
-    import duckdb
-
-    fingerprint = cache.fingerprint(database, view.name)
+    fingerprint = database.fingerprint(view.name)
     partial = folder / f".{fingerprint}.{os.getpid()}"
     database.make(view.name)
     try:

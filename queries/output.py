@@ -1,28 +1,27 @@
 """A result as text or a file: what `--format` and `-o FILE` of the command line write."""
 
 import contextlib
-import datetime
-import decimal
 import html
-import json
 import math
 import os
 import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, cast, get_args
+
+import duckdb
 
 from ..errors import QueryError, StoreError, one_line, printable
 from ..schema.vocabulary import Format
 from . import quoting
 from .result import Result
+from .text_table import CELL_WIDTH, cells, draw_table, json_text, plain_text, text_table
 
-__all__ = ["as_html", "as_text", "format_of", "save", "write"]
+__all__ = ["as_html", "as_text", "save", "write"]
 
-_CELL_WIDTH = 100
 _TERMINAL_ROWS = 100
 _SHOWN_ROWS = 20
 _OWN = {".staging", "README.md", "commits", "data", "derived"}
@@ -31,36 +30,22 @@ _AS_SQL_SPELLS_THEM = {"BLOB", "INTERVAL", "TIMESTAMP_NS", "TIME_NS"}
 _NEEDS_QUOTES = re.compile('[,"\r\n]')
 
 
-def format_of(path: Path) -> Format:
-    """Return the format that the suffix of a file names.
-
-    Raises
-    ------
-    QueryError
-        If it names none.
-    """
-    suffix = path.suffix.lower().removeprefix(".")
-    if suffix not in ("csv", "json", "parquet"):
-        raise QueryError(f"cannot tell a format from {path.name!r}; name it .csv, .json or .parquet, or use --format")
-    return cast("Format", suffix)
-
-
 def save(result: Result, path: Path, *, format: Format | None = None, store: Path | None = None) -> None:  # noqa: A002
     """Write a result to a file, which appears complete or not at all.
 
-    A link stays, and the file it leads to is replaced; a file that is replaced keeps its mode; a device or a pipe is
-    written to.
+    A file that exists is replaced and keeps its mode; of a link, the file it leads to is. Pipes and devices are written
+    to.
 
     Parameters
     ----------
     result
         The rows.
     path
-        The file; one that is there is replaced.
+        The file.
     format
         By default what the suffix says.
     store
-        The folder of a store whose own files must not be written.
+        A store, whose own files must not be overwritten.
 
     Raises
     ------
@@ -69,9 +54,10 @@ def save(result: Result, path: Path, *, format: Format | None = None, store: Pat
     StoreError
         If the file cannot be written.
     """
-    import duckdb
-
-    chosen = format or format_of(path)
+    suffix = path.suffix.lower().removeprefix(".")
+    if format is None and suffix not in ("csv", "json", "parquet"):
+        raise QueryError(f"cannot tell a format from {path.name!r}; name it .csv, .json or .parquet, or use --format")
+    chosen = format or cast("Format", suffix)
     try:
         target = Path(os.path.realpath(path))
         if store is not None and _is_own(target, store):
@@ -105,7 +91,7 @@ def _is_own(target: Path, store: Path) -> bool:
 
 
 def _opened(path: Path) -> IO[bytes] | None:
-    """Open what is written to where it is: a pipe, a device, what this process has open (/dev/stdout); else None."""
+    """Open a pipe, a device, or a file that this process has open (/dev/stdout); return None for other paths."""
     for link in (path, path.readlink()) if path.is_symlink() else (path,):
         if link.name.isdigit() and os.path.realpath(link.parent) == f"/proc/{os.getpid()}/fd":
             return os.fdopen(os.dup(int(link.name)), "wb")
@@ -123,17 +109,16 @@ def _write_file(result: Result, path: Path, format: Format) -> None:  # noqa: A0
 def write(result: Result, stream: IO[str], *, format: Format = "table") -> None:  # noqa: A002
     """Write a result as text.
 
-    CSV has NULL as an empty field, and an empty text as ``""``; JSON is a list of records with null. Neither ever has
-    NaN or infinity, which SQL can compute though no store holds them: they are written as NULL. Control characters are
-    escaped in a table, in JSON, and wherever the stream is a terminal.
+    CSV spells NULL as an empty field and an empty text as ``""``; JSON is a list of records. NaN and infinity, which
+    SQL can compute, are written as NULL. Control characters are escaped in tables, in JSON, and on a terminal.
 
     Parameters
     ----------
     result
         The rows.
     stream
-        Where to. On a terminal a table is drawn, and cut after 100 rows and in long cells; elsewhere it is plain text
-        in full.
+        Where to. On a terminal a table is drawn, cut after 100 rows and in long cells; elsewhere it is plain text,
+        uncut.
     format
         The format.
 
@@ -150,11 +135,17 @@ def write(result: Result, stream: IO[str], *, format: Format = "table") -> None:
         stream.write("[")
         separator = "\n"
         for row in _portable_rows(result):
-            stream.write(separator + _json(dict(zip(result.columns, map(_json_value, row), strict=True))))
+            stream.write(separator + json_text(dict(zip(result.columns, row, strict=True))))
             separator = ",\n"
         stream.write("\n]\n")
+    elif format == "table" and (not stream.isatty() or _is_plan(result)):
+        stream.write(_table(result, _portable_rows(result)) + "\n")
     elif format == "table":
-        _write_table(result, stream)
+        rows = _portable_rows(result)
+        shown = rows[:_TERMINAL_ROWS]
+        draw_table(result.columns, shown, _numeric(result), stream)
+        more = "; -o FILE writes them all" if len(shown) < len(rows) else ""
+        stream.write(f"{_count(len(shown), len(rows))}{more}\n")
     elif format in get_args(Format):
         raise QueryError(f"{format} cannot be written as text; use -o FILE.{format}")
     else:
@@ -164,7 +155,7 @@ def write(result: Result, stream: IO[str], *, format: Format = "table") -> None:
 def as_text(result: Result, n_rows: int = _SHOWN_ROWS) -> str:
     """Return the first rows as a table of plain text, long cells cut, and how many rows there are."""
     rows = _portable_rows(result, n_rows)
-    return "\n".join([*_lines(result, rows, _CELL_WIDTH), _count(len(rows), len(result))])
+    return f"{_table(result, rows, CELL_WIDTH)}\n{_count(len(rows), len(result))}"
 
 
 def as_html(result: Result, n_rows: int = _SHOWN_ROWS) -> str:
@@ -172,13 +163,13 @@ def as_html(result: Result, n_rows: int = _SHOWN_ROWS) -> str:
     rows = _portable_rows(result, n_rows)
     heads = "".join(f"<th>{html.escape(printable(column))}</th>" for column in result.columns)
     lines = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in _cells(rows, _CELL_WIDTH)
+        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells(rows, CELL_WIDTH)
     )
     return f"<table><tr>{heads}</tr>{lines}</table><p>{_count(len(rows), len(result))}</p>"
 
 
 def _portable_rows(result: Result, n_rows: int | None = None) -> list[tuple[object, ...]]:
-    """Return the rows, or the first of them, with single-precision numbers as short as they are exact."""
+    """Return all rows or the first, single-precision numbers with the fewest digits that are exact."""
     selected = [
         # 0.3, not 0.30000001192092896, which is what a float32 is as a float64.
         f"cast(cast({name} as varchar) as double)"
@@ -195,48 +186,14 @@ def _portable_rows(result: Result, n_rows: int | None = None) -> list[tuple[obje
 def _csv_field(value: object) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
-    text = _text(value)
+    text = plain_text(value)
     return '"' + text.replace('"', '""') + '"' if not text or _NEEDS_QUOTES.search(text) else text
 
 
-def _text(value: object) -> str:
-    """Return a value as CSV and tables spell it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple | dict):
-        return _json(_json_value(value))
-    if isinstance(value, datetime.datetime) and value.tzinfo:
-        return str(_json_value(value))
-    return str(value)
-
-
-def _json(value: object) -> str:
-    return printable(json.dumps(value, ensure_ascii=False))
-
-
-def _json_value(value: object) -> object:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, decimal.Decimal):
-        number = int(value) if value == value.to_integral_value() else float(value)
-        return number if decimal.Decimal(repr(number)) == value else str(value)
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat().replace("+00:00", "Z")
-    if isinstance(value, Mapping):
-        return {str(key): _json_value(each) for key, each in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_json_value(each) for each in value]
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-def _write_table(result: Result, stream: IO[str]) -> None:
-    rows = _portable_rows(result)
-    if not stream.isatty() or _is_plan(result):
-        stream.writelines(f"{line}\n" for line in _lines(result, rows))
-        return
-    shown = rows[:_TERMINAL_ROWS]
-    _draw(list(map(printable, result.columns)), _cells(shown, _CELL_WIDTH), result.types, stream)
-    stream.write(f"{_count(len(shown), len(rows))}{'; -o FILE writes them all' if len(shown) < len(rows) else ''}\n")
+def _table(result: Result, rows: Sequence[Sequence[object]], cut_at: int | None = None) -> str:
+    if _is_plan(result):
+        return "\n".join(printable(str(row[-1]), keep="\n") for row in rows)
+    return text_table(result.columns, rows, numeric=_numeric(result), cut_at=cut_at)
 
 
 def _is_plan(result: Result) -> bool:
@@ -244,62 +201,12 @@ def _is_plan(result: Result) -> bool:
     return "explain_value" in result.columns
 
 
-def _lines(result: Result, rows: Sequence[Sequence[object]], width: int | None = None) -> list[str]:
-    """Return the lines of a plain table, its cells cut at `width` characters."""
-    if _is_plan(result):
-        return [printable(str(row[-1]), keep="\n") for row in rows]
-    lines = [list(map(printable, result.columns)), *_cells(rows, width)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+def _numeric(result: Result) -> list[bool]:
     return [
-        "  ".join(
-            cell.rjust(width) if _is_number(type_name) else cell.ljust(width)
-            for cell, width, type_name in zip(line, widths, result.types, strict=True)
-        ).rstrip()
-        for line in lines
+        name in {"FLOAT", "DOUBLE"} or "INT" in name.partition("(")[0] or name.startswith("DECIMAL")
+        for name in result.types
     ]
-
-
-def _draw(columns: Sequence[str], cells: list[list[str]], types: Sequence[str], stream: IO[str]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column, type_name in zip(columns, types, strict=True):
-        table.add_column(Text(column), justify="right" if _is_number(type_name) else "left", no_wrap=True)
-    for row in cells:
-        table.add_row(*map(Text, row))
-    console = Console(file=stream)
-    if console.measure(table, options=console.options.update(max_width=100_000)).minimum <= console.width:
-        console.print(table)
-        return
-    # Too wide for the terminal: one column a line, as squeezed columns would hide the keys.
-    width = max(map(len, columns))
-    for row in cells:
-        stream.writelines(f"{column.rjust(width)}  {cell}\n" for column, cell in zip(columns, row, strict=True))
-        stream.write("\n")
-
-
-def _cells(rows: Sequence[Sequence[object]], width: int | None = None) -> list[list[str]]:
-    """Return the cells of a table, cut at `width` characters."""
-    cells = [[_cell(value) for value in row] for row in rows]
-    if width is None:
-        return cells
-    return [[cell if len(cell) <= width else cell[: width - 1] + "…" for cell in row] for row in cells]
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4f}" if 1e-3 <= abs(value) < 1e6 or value == 0 else f"{value:.4g}"
-    return printable(_text(value))
 
 
 def _count(n_shown: int, n_rows: int) -> str:
     return f"{n_shown} of {n_rows:,} rows" if n_shown < n_rows else f"{n_rows:,} row{'' if n_rows == 1 else 's'}"
-
-
-def _is_number(type_name: str) -> bool:
-    return type_name in {"FLOAT", "DOUBLE"} or "INT" in type_name.partition("(")[0] or type_name.startswith("DECIMAL")

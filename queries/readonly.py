@@ -1,6 +1,6 @@
 """What ad-hoc SQL may do: read the store and the local files it names, and change nothing.
 
-Three walls, each for what the others cannot see:
+Three checks, each of what the others cannot see:
 
 - the statement's type: only queries, EXPLAIN of a query, and PIVOT;
 - its words: DuckDB takes ``with x as (copy … to …) select …`` for a query, calls everything with a PIVOT in it
@@ -15,64 +15,31 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import duckdb
 
 from ..errors import QueryError, one_line
 
-if TYPE_CHECKING:
-    import duckdb
-
 __all__ = ["REFUSED_FUNCTIONS", "check", "settings"]
 
-REFUSED_FUNCTIONS = frozenset(
-    {
-        # run SQL that is given as text, which the check of words below cannot see into
-        "json_execute_serialized_sql",
-        "query",
-        # change the database, its settings or its log
-        "checkpoint",
-        "disable_logging",
-        "disable_profiling",
-        "enable_logging",
-        "enable_profiling",
-        "force_checkpoint",
-        "truncate_duckdb_logs",
-        "write_log",
-        # reach outside
-        "create_external_resource",
-        "deregister_external_resource",
-        "destroy_external_resource",
-        "duckdb_external_resources",
-        "getenv",
-        "register_external_resource",
-        "register_external_resource_type",
-        # read memory at an address
-        "arrow_scan",
-        "arrow_scan_dumb",
-        "pandas_scan",
-        "python_arrow_scan",
-        "python_map_function",
-    }
-)
+REFUSED_FUNCTIONS = frozenset({
+    # run SQL that is given as text, which the check of words below cannot see into
+    "json_execute_serialized_sql", "query",
+    # change the database, its settings or its log
+    "checkpoint", "disable_logging", "disable_profiling", "enable_logging", "enable_profiling", "force_checkpoint",
+    "truncate_duckdb_logs", "write_log",
+    # reach outside
+    "create_external_resource", "deregister_external_resource", "destroy_external_resource",
+    "duckdb_external_resources", "getenv", "register_external_resource", "register_external_resource_type",
+    # read memory at an address
+    "arrow_scan", "arrow_scan_dumb", "pandas_scan", "python_arrow_scan", "python_map_function",
+})  # fmt: skip
 
-_QUERY_WORDS = frozenset(
-    {
-        "(",
-        "desc",
-        "describe",
-        "from",
-        "pivot",
-        "pivot_longer",
-        "pivot_wider",
-        "select",
-        "show",
-        "summarize",
-        "table",
-        "unpivot",
-        "values",
-        "with",
-    }
-)
+_QUERY_WORDS = frozenset({
+    "(", "desc", "describe", "from", "pivot", "pivot_longer", "pivot_wider", "select", "show", "summarize", "table",
+    "unpivot", "values", "with",
+})  # fmt: skip
 _WRITING_WORDS = frozenset({"copy", "create", "delete", "insert", "merge", "update"})
 _BEFORE_A_CTE_BODY = frozenset({"as", "materialized"})
 # DuckDB's parser overruns its stack, and Python with it, at 40 times as many brackets, or at 2 million characters.
@@ -97,16 +64,14 @@ def settings() -> Mapping[str, Any]:
     }
 
 
-def check(connection: "duckdb.DuckDBPyConnection", query: str) -> str:
-    """Return the one statement of `query`, of an EXPLAIN what it explains; raise unless it only reads.
+def check(connection: duckdb.DuckDBPyConnection, query: str) -> str:
+    """Return the statement of a query, without EXPLAIN before it; raise unless it is a single one and only reads.
 
     Raises
     ------
     QueryError
-        Saying what was refused, or what DuckDB's parser did not understand.
+        If something in it is refused, or DuckDB's parser does not understand it.
     """
-    import duckdb
-
     _check_size(query)
     try:
         statements = connection.extract_statements(query)
@@ -138,7 +103,7 @@ def check(connection: "duckdb.DuckDBPyConnection", query: str) -> str:
 
 
 def _check_size(query: str) -> None:
-    """Raise if DuckDB would crash on the query, or its parts see it differently, rather than refuse it."""
+    """Raise for queries on which DuckDB would crash, or which its parser and tokenizer read differently."""
     if "\0" in query:
         raise QueryError(f"the query has a NUL at character {query.index(chr(0)) + 1:,}")
     if len(query) > _LONGEST:
@@ -153,9 +118,7 @@ def _check_size(query: str) -> None:
 
 
 def _offsets(query: str) -> list[int]:
-    """Return where each token of the query starts that is no comment, in bytes."""
-    import duckdb
-
+    """Return the byte offsets at which the tokens of the query start, comments excluded."""
     try:
         query.encode()
         return [offset for offset, token in duckdb.tokenize(query) if token != duckdb.token_type.comment]
@@ -170,9 +133,9 @@ def _words(query: str, offsets: Sequence[int]) -> list[str]:
     text = query.encode()
     words = []
     for start, end in zip(offsets, [*offsets[1:], len(text)], strict=True):
-        # What lies up to the next token may end in white space and comments: neither can be in a word.
-        found = _WORD.match(text[start:end].decode())
-        words.append(found.group().lower() if found else text[start : start + 1].decode(errors="replace"))
+        # The text up to the next token may end in white space and comments: neither can be in a word.
+        word = _WORD.match(text[start:end].decode())
+        words.append(word.group().lower() if word else text[start : start + 1].decode(errors="replace"))
     return words
 
 

@@ -1,23 +1,27 @@
-"""The rows a query returned."""
+"""Running a query, and the rows it returned."""
 
 import contextlib
 import datetime
 import re
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
+
+import duckdb
 
 from . import quoting
 
 if TYPE_CHECKING:
-    import duckdb
     import pandas as pd  # type: ignore[import-untyped]
     import polars as pl
     import pyarrow as pa
 
-__all__ = ["Result", "collect"]
+__all__ = ["Result", "run"]
 
 # Sums of integers: what neither Parquet nor data frames hold.
 _WIDE_INTEGERS = ("HUGEINT", "UHUGEINT", "BIGNUM")
+_WAIT_S = 0.05
+_INTERRUPTS = 40
 _ZONED = {"TIMESTAMP WITH TIME ZONE": "TIMESTAMP", "TIMESTAMPTZ_NS": "TIMESTAMP_NS"}
 
 
@@ -29,37 +33,32 @@ class Result:
     Parameters
     ----------
     relation
-        The rows, in memory.
+        The rows, in memory, as a DuckDB relation.
     """
 
-    def __init__(self, relation: "duckdb.DuckDBPyRelation") -> None:
-        self._relation = relation
+    def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:
+        self.relation = relation
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns."""
-        return tuple(self._relation.columns)
+        return tuple(self.relation.columns)
 
     @property
     def types(self) -> tuple[str, ...]:
         """DuckDB types of the columns."""
-        return tuple(str(each) for each in self._relation.types)
-
-    @property
-    def relation(self) -> "duckdb.DuckDBPyRelation":
-        """The rows as a DuckDB relation."""
-        return self._relation
+        return tuple(str(kind) for kind in self.relation.types)
 
     def rows(self) -> list[tuple[object, ...]]:
         """Return the rows as tuples of Python values; times are in UTC."""
         # DuckDB wants the pytz package for times with a zone, at any depth; without one they are times in UTC.
-        plain = [_retyped(each, _ZONED) for each in self.types]
+        plain = [_retyped(type_name, _ZONED) for type_name in self.types]
         is_zoned = [before != after for before, after in zip(self.types, plain, strict=True)]
         selected = [
             f"cast({quoting.name(column)} as {type_name})" if zoned else quoting.name(column)
             for column, type_name, zoned in zip(self.columns, plain, is_zoned, strict=True)
         ]
-        rows = cast("list[tuple[object, ...]]", self._relation.project(", ".join(selected)).fetchall())
+        rows = cast("list[tuple[object, ...]]", self.relation.project(", ".join(selected)).fetchall())
         if not any(is_zoned):
             return rows
         return [
@@ -69,16 +68,16 @@ class Result:
 
     def pl(self) -> "pl.DataFrame":
         """Return the rows as a polars data frame."""
-        return cast("pl.DataFrame", self._relation.pl())
+        return cast("pl.DataFrame", self.relation.pl())
 
     def df(self) -> "pd.DataFrame":
         """Return the rows as a pandas data frame."""
-        is_nested = any(zoned in each and zoned != each for each in self.types for zoned in _ZONED)
-        return self.arrow().to_pandas() if is_nested else self._relation.df()  # the latter wants pytz for these
+        is_nested = any(zoned in kind and zoned != kind for kind in self.types for zoned in _ZONED)
+        return self.arrow().to_pandas() if is_nested else self.relation.df()  # the latter wants pytz for these
 
     def arrow(self) -> "pa.Table":
         """Return the rows as an Arrow table."""
-        return self._relation.to_arrow_table()
+        return self.relation.to_arrow_table()
 
     def __repr__(self) -> str:
         from . import output
@@ -94,14 +93,56 @@ class Result:
         return (dict(zip(self.columns, row, strict=True)) for row in self.rows())
 
     def __len__(self) -> int:
-        return int(self._relation.shape[0])
+        return int(self.relation.shape[0])
 
 
-def collect(relation: "duckdb.DuckDBPyRelation") -> Result:
-    """Run a query and return its rows, sums of integers in a type that every format holds exactly.
+def run(
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[object] | Mapping[str, object] | None = None
+) -> Result:
+    """Run a query and return its rows; Ctrl-C stops it.
 
-    That is BIGINT where all values of the column fit, else DECIMAL, else text.
+    Sums of integers come in a type that every format holds exactly: BIGINT where all values of the column fit, else
+    DECIMAL, else text.
+
+    Parameters
+    ----------
+    connection
+        Where to run it.
+    query, parameters
+        As in `Database.sql`.
     """
+    # In a thread of its own: inside DuckDB, Python would not notice Ctrl-C until the query ends.
+    done = threading.Event()
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(_collect(connection.sql(query, params=parameters)))
+        except BaseException as error:  # raised again below
+            errors.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=work, name="neuronlake-query", daemon=True).start()
+    try:
+        # In short waits: with polars loaded, a signal does not wake the main thread out of a long one.
+        while not done.wait(_WAIT_S):
+            pass
+    except KeyboardInterrupt:
+        # DuckDB forgets an interrupt that comes before the query has begun, so ask until it has ended; it does not
+        # hear of one while it waits for a file, as for a pipe that nobody writes to.
+        for _ in range(_INTERRUPTS):
+            if done.wait(_WAIT_S):
+                break
+            connection.interrupt()
+        raise
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _collect(relation: duckdb.DuckDBPyRelation) -> Result:
     rows = relation.materialize()
     for column, type_name in zip(rows.columns, map(str, rows.types), strict=True):
         if _retyped(type_name, dict.fromkeys(_WIDE_INTEGERS, "")) != type_name:
@@ -109,10 +150,8 @@ def collect(relation: "duckdb.DuckDBPyRelation") -> Result:
     return Result(rows)
 
 
-def _narrowed(rows: "duckdb.DuckDBPyRelation", column: str, type_name: str) -> "duckdb.DuckDBPyRelation":
-    import duckdb
-
-    def cast_to(narrow: str) -> "duckdb.DuckDBPyRelation":
+def _narrowed(rows: duckdb.DuckDBPyRelation, column: str, type_name: str) -> duckdb.DuckDBPyRelation:
+    def cast_to(narrow: str) -> duckdb.DuckDBPyRelation:
         exact = f"cast({column} as {_retyped(type_name, dict.fromkeys(_WIDE_INTEGERS, narrow))})"
         return rows.project(f"* replace ({exact} as {column})").materialize()
 
@@ -133,7 +172,7 @@ def _in_utc(value: object) -> object:
     if isinstance(value, datetime.datetime):
         return value.replace(tzinfo=datetime.UTC)
     if isinstance(value, dict):
-        return {_in_utc(key): _in_utc(each) for key, each in value.items()}
+        return {_in_utc(key): _in_utc(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(map(_in_utc, value))
     return value

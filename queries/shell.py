@@ -1,25 +1,41 @@
-"""The interactive prompt over a store."""
+"""The interactive prompt over a store, and what it completes."""
 
 import os
+import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from ..errors import NeuronlakeError, QueryError, StoreError, UnknownNameError
 from ..schema.tables import TABLES
 from . import catalog, output
-from .completion import COMMANDS, Completer
 from .database import Database
 
-__all__ = ["answer", "history_file", "run_shell"]
+__all__ = ["answer", "complete", "history_file", "is_complete", "run_shell"]
+
+_COMMANDS = {
+    ".tables": "list the tables",
+    ".views": "list the views and what they answer",
+    ".schema": "NAME: the columns of a table or view",
+    ".refresh": "read what was committed and kept meanwhile",
+    ".help": "this list",
+    ".quit": "leave",
+}
+_KEYWORDS = (
+    "and", "as", "asc", "between", "by", "case", "count", "cross", "desc", "describe", "distinct", "else", "end",
+    "except", "exists", "explain", "false", "from", "full", "group", "having", "ilike", "in", "inner", "intersect",
+    "is", "join", "left", "like", "limit", "not", "null", "offset", "on", "or", "order", "outer", "over", "partition",
+    "pivot", "qualify", "right", "sample", "select", "summarize", "table", "then", "true", "union", "unpivot", "using",
+    "values", "when", "where", "with",
+)  # fmt: skip
 
 
 def run_shell(database: Database) -> None:
     """Read statements and print their rows until the person leaves.
 
     A statement ends with ``;`` and may take several lines. Ctrl-C drops what is typed, or stops what runs;
-    Ctrl-D leaves.
+    Ctrl-D leaves. What is piped in is answered without a prompt.
 
     Raises
     ------
@@ -29,26 +45,26 @@ def run_shell(database: Database) -> None:
         If what is piped in is not UTF-8 text.
     """
     if not sys.stdin.isatty():
-        # Piped input: no prompt, no echo.
-        for statement in _piped().split(";"):
+        try:
+            statements = sys.stdin.read().split(";")
+        except UnicodeDecodeError as error:
+            raise QueryError(f"what is piped in is not UTF-8 text: byte {error.start + 1:,} is none") from error
+        for statement in statements:
             if not answer(database, statement, sys.stdout):
                 return
         return
 
     from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import CompleteEvent, Completion
-    from prompt_toolkit.completion import Completer as ToolkitCompleter
+    from prompt_toolkit.completion import CompleteEvent, Completer, Completion
     from prompt_toolkit.document import Document
     from prompt_toolkit.filters import Condition
     from prompt_toolkit.history import FileHistory
 
-    completer = Completer()
-
-    class Words(ToolkitCompleter):
+    class Words(Completer):
         def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
             text = document.text_before_cursor
             word = document.get_word_before_cursor(WORD=text.lstrip().startswith("."))
-            return (Completion(each, -len(word)) for each in completer.complete(text))
+            return (Completion(name, -len(word)) for name in complete(text))
 
     file = history_file()
     try:
@@ -73,13 +89,6 @@ def run_shell(database: Database) -> None:
             return
         if not answer(database, text, sys.stdout):
             return
-
-
-def _piped() -> str:
-    try:
-        return sys.stdin.read()
-    except UnicodeDecodeError as error:
-        raise QueryError(f"what is piped in is not UTF-8 text: byte {error.start + 1:,} is none") from error
 
 
 def is_complete(text: str) -> bool:
@@ -108,27 +117,56 @@ def answer(database: Database, text: str, stream: IO[str]) -> bool:
 
 
 def _answer_command(command: str, name: str) -> str:
-    descriptions = {
-        **{table.name: table.description for table in TABLES.values()},
-        **{view.name: view.answers for view in catalog.views()},
-    }
+    described = catalog.describe()
     if command == ".help":
-        return _listed(COMMANDS)
-    if command == ".tables":
-        return _listed({name: text for name, text in descriptions.items() if name in TABLES})
-    if command == ".views":
-        return _listed({name: text for name, text in descriptions.items() if name not in TABLES})
+        return _listed(_COMMANDS)
+    if command in (".tables", ".views"):
+        is_table = command == ".tables"
+        return _listed({name: line for name, (line, _) in described.items() if (name in TABLES) == is_table})
     if command != ".schema":
-        raise UnknownNameError("command", command, COMMANDS)
-    if name not in descriptions:
-        raise UnknownNameError("table or view", name, descriptions)
-    columns = TABLES[name].columns if name in TABLES else catalog.view(name).columns
-    return f"{name}: {descriptions[name]}\n" + _listed({column.name: column.description for column in columns})
+        raise UnknownNameError("command", command, _COMMANDS)
+    if name not in described:
+        raise UnknownNameError("table or view", name, described)
+    line, columns = described[name]
+    return f"{name}: {line}\n{_listed(columns)}"
 
 
 def _listed(descriptions: Mapping[str, str]) -> str:
     width = max(map(len, descriptions))
     return "".join(f"  {name.ljust(width)}  {text}\n" for name, text in descriptions.items())
+
+
+def complete(text: str) -> Sequence[str]:
+    """Return what the word at the end of a text may become, the likeliest first.
+
+    After ``from`` and ``join`` come tables and views; elsewhere the columns of those that the statement names come
+    before keywords and all else.
+
+    Parameters
+    ----------
+    text
+        The statement up to the cursor.
+    """
+    columns = {name: list(meanings) for name, (_, meanings) in catalog.describe().items()}
+    if text.lstrip().startswith("."):
+        command, _, rest = text.lstrip().partition(" ")
+        if command == ".schema" and text[-1:] != command[-1:]:
+            return _starting(rest.strip(), sorted(columns))
+        return _starting(command, _COMMANDS)
+    word = re.findall(r"\w*$", text)[0].lower()
+    before = re.findall(r"\w+|[^\w\s]", text[: len(text) - len(word)].lower())
+    if before and before[-1] in ("from", "join", "describe", "summarize"):
+        return _starting(word, sorted(columns))
+    if not word:
+        return ()
+    named = [name for name in before if name in columns]
+    of_named = sorted({column for name in named for column in columns[name]})
+    others = [] if named else sorted({column for of_one in columns.values() for column in of_one})
+    return _starting(word, [*of_named, *_KEYWORDS, *sorted(columns), *others])
+
+
+def _starting(word: str, names: Iterable[str]) -> list[str]:
+    return [name for name in dict.fromkeys(names) if name.startswith(word) and name != word]
 
 
 def history_file() -> Path:

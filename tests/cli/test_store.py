@@ -29,7 +29,7 @@ def test_every_table_and_view_is_listed(names):
 
 def test_the_columns_of_a_table_or_view_are_listed(names):
     assert names("tables", "runs") == list(TABLES["runs"].column_names)
-    assert names("views", "specialization") == [column.name for column in catalog.view("specialization").columns]
+    assert names("views", "specialization") == list(catalog.view("specialization").columns)
 
 
 def test_a_table_or_view_that_is_not_there_is_one_clear_line(fails, made_store):

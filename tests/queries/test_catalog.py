@@ -1,9 +1,9 @@
+import duckdb
 import pytest
 
 from neuronlake.errors import QueryError, UnknownNameError
 from neuronlake.queries import catalog
 from neuronlake.queries.database import Database
-from neuronlake.queries.parse_tree import source_names
 from neuronlake.schema.tables import TABLES
 
 VIEWS = catalog.views()
@@ -27,7 +27,21 @@ def test_a_header_is_read() -> None:
     view = catalog.parse(HEADER)
     assert (view.name, view.answers, view.note) == ("first", "which is it?", "More about it, and more.")
     assert (view.grain, view.source, view.sql) == (("a", "b"), ("runs",), "select 1 as a, 2 as b")
-    assert view.columns == (catalog.ViewColumn("a", "the first: with a colon"), catalog.ViewColumn("b", "the second"))
+    assert list(view.columns.items()) == [("a", "the first: with a colon"), ("b", "the second")]
+    assert not view.is_intermediate
+
+
+def test_a_header_may_mark_a_view_as_intermediate_and_only_name_columns() -> None:
+    view = catalog.parse(HEADER.replace("--\n-- Grain", "-- Intermediate\n-- Grain").replace(": the second", ", c"))
+    assert (view.is_intermediate, view.note) == (True, "More about it, and more.")
+    assert list(view.columns) == ["a", "b", "c"]
+
+
+def test_a_column_that_a_header_only_names_means_what_it_means_in_the_source() -> None:
+    declared = {column.name: column.description for column in TABLES["neuron_functions"].columns}
+    described = catalog.view("family_similarity").columns
+    assert described["revision"] == declared["revision"]
+    assert described["family_b"] == "the same family, or one after it by name"
 
 
 @pytest.mark.parametrize("mark", ["Grain", "Source", "Columns"])
@@ -41,8 +55,8 @@ def test_an_unknown_view_is_reported_with_the_nearest() -> None:
         catalog.view("specialisation")
 
 
-def test_a_view_comes_after_all_that_it_reads(database: Database) -> None:
-    assert database.reads("family_similarity") == (
+def test_a_view_comes_after_all_that_it_reads() -> None:
+    assert catalog.reads("family_similarity") == (
         "layers",
         "neuron_functions",
         "run_functions",
@@ -52,12 +66,27 @@ def test_a_view_comes_after_all_that_it_reads(database: Database) -> None:
     )
 
 
+def source_names(query: str) -> list[str]:
+    """Return the names of the tables and views a query reads, sorted, those of its own CTEs excluded."""
+    tables, ctes = duckdb.execute(
+        "select json_extract_string(tree, '$..table_name'), json_extract_string(tree, '$..cte_map.map[*].key') "
+        "from (select json_serialize_sql(?) as tree)",
+        [query],
+    ).fetchall()[0]
+    return sorted({*tables} - {*ctes})
+
+
+def test_a_query_reads_tables_but_not_its_own_ctes() -> None:
+    query = "with a as (from runs), b as (select (select max(layer) from layers)) from a, b, a as c"
+    assert source_names(query) == ["layers", "runs"]
+
+
 @pytest.mark.parametrize("view", VIEWS, ids=NAMES)
 def test_the_header_is_what_the_query_is(database: Database, view: catalog.View) -> None:
-    assert source_names(database.connection, view.sql) == tuple(sorted(view.source))
+    assert source_names(view.sql) == sorted(view.source)
     described = [row[0] for row in database.sql(f"describe {view.name}").rows()]
-    assert described == [column.name for column in view.columns]
-    assert all(column.description for column in view.columns)
+    assert described == list(view.columns)
+    assert all(view.columns.values())
     assert view.answers.endswith("?")
     assert set(view.grain) <= set(described)
     # A partition, and so an agreement of two, need not come from a run.

@@ -8,7 +8,6 @@ from neuronlake.errors import UnknownNameError
 from neuronlake.queries import cache, catalog
 from neuronlake.queries.database import Database
 from neuronlake.queries.materialize import materialize
-from neuronlake.queries.script import views_sql
 from neuronlake.schema.store import Store
 
 
@@ -163,7 +162,7 @@ def test_the_script_makes_the_same_views_in_a_plain_client(filled: Store, databa
     import duckdb
 
     with duckdb.connect() as client:
-        client.execute(views_sql(filled))
+        client.execute(Database(filled).script())
         for view in catalog.views():
             expected = database.sql(f"from {view.name} order by all").rows()
             assert client.execute(f"from {view.name} order by all").fetchall() == expected

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import duckdb
 import pytest
 
-from neuronlake.queries.parse_tree import named, source_names
+from neuronlake.queries.parse_tree import named
 
 KNOWN = {"labels", "layers", "runs", "texts"}
 
@@ -47,8 +47,3 @@ def test_a_statement_names_what_it_reads_and_all_where_it_lists_the_catalog(
     connection: duckdb.DuckDBPyConnection, query: str, expected: set[str]
 ) -> None:
     assert named(connection, query, KNOWN) == expected
-
-
-def test_a_query_reads_tables_but_not_its_own_ctes(connection: duckdb.DuckDBPyConnection) -> None:
-    query = "with a as (from runs), b as (select (select max(layer) from layers)) from a, b, a as c"
-    assert source_names(connection, query) == ("layers", "runs")

@@ -3,9 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from neuronlake.queries.completion import Completer
 from neuronlake.queries.database import Database
-from neuronlake.queries.shell import answer, history_file, is_complete, run_shell
+from neuronlake.queries.shell import answer, complete, history_file, is_complete, run_shell
 
 
 def answered(database: Database, text: str) -> str:
@@ -30,11 +29,11 @@ def answered(database: Database, text: str) -> str:
     ],
 )
 def test_a_word_is_completed_from_where_it_stands(text: str, expected: list[str]) -> None:
-    assert list(Completer().complete(text)) == expected
+    assert list(complete(text)) == expected
 
 
 def test_columns_of_the_named_table_come_before_keywords() -> None:
-    assert list(Completer().complete("select * from layers where l"))[:2] == ["layer", "left"]
+    assert list(complete("select * from layers where l"))[:2] == ["layer", "left"]
 
 
 @pytest.mark.parametrize(

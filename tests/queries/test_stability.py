@@ -250,7 +250,7 @@ def test_a_filter_gives_what_the_view_has_in_the_whole(scored: Scored, view: str
         ("model = 'tiny'", ("neuron", "function"), 2),
         ("family = 'one'", ("neuron", "function"), 2),
         ("layer = 1", ("neuron", "function"), 2),
-        (f"partition_id = '{EXPERTS}'", ("expert", "partition_id"), 1),
+        (f"partition_id = '{EXPERTS}'", ("expert", "partition_id"), 2),
     ],
 )
 def test_a_filter_reaches_the_files(

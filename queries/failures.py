@@ -1,0 +1,73 @@
+"""Errors of DuckDB: what they say in one line, and whether a damaged file of the store is behind one."""
+
+import errno
+import os
+import re
+import resource
+from collections.abc import Iterable
+from pathlib import Path
+
+import duckdb
+
+from ..errors import QueryError, StoreError, one_line
+from ..schema.commits import CommittedFile
+from ..schema.identity import file_sha256
+
+__all__ = ["ENGINE_ERRORS", "explain", "find_damage", "missing_table"]
+
+ENGINE_ERRORS = (duckdb.Error, UnicodeDecodeError)
+"""What a query raises: messages with the bytes of a corrupt file in them are no text."""
+
+# DuckDB's own suggestion is of names that the views of this store never have.
+_NO_TABLE = re.compile(r"Table with name (?P<name>.*) does not exist!")
+_NO_EXTENSION = "requires the extension"
+
+
+def explain(error: BaseException) -> str:
+    """Return DuckDB's message and suggestions in one line, without its picture of the query."""
+    message = str(error).partition("\nLINE ")[0]
+    if _NO_EXTENSION in message:
+        return f"{one_line(error)}: only local files can be read"
+    return one_line(QueryError(" ".join(message.split())))
+
+
+def missing_table(error: duckdb.CatalogException) -> str | None:
+    """Return the name of the table that DuckDB misses; None if it misses something else."""
+    missing = _NO_TABLE.search(str(error))
+    return missing["name"] if missing else None
+
+
+def find_damage(error: BaseException, files: Iterable[tuple[Path, CommittedFile]]) -> None:
+    """Raise if a committed file that is missing, unreadable or corrupt explains an error.
+
+    Parameters
+    ----------
+    error
+        What DuckDB raised.
+    files
+        The files that the query read, with their entries in the commits.
+
+    Raises
+    ------
+    StoreError
+        Naming the file.
+    """
+    message = str(error)
+    # DuckDB has no class of its own for broken Parquet structures: they come as the base class.
+    is_structure = type(error) in ENGINE_ERRORS and _NO_EXTENSION not in message
+    if not (is_structure or isinstance(error, duckdb.IOException | duckdb.InvalidInputException)):
+        return
+    if os.strerror(errno.EMFILE) in message:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        raise StoreError(f"too many open files: this process may open {limit} at once (ulimit -n)") from error
+    for path, file in files:
+        try:
+            is_altered = path.stat().st_size != file.size_bytes
+        except FileNotFoundError:
+            raise StoreError(f"{path} is committed but missing") from error
+        except OSError as reason:
+            raise StoreError(f"cannot read {path}: {reason.strerror}") from error
+        if not is_altered and (is_structure or str(path) in message):
+            is_altered = file_sha256(path) != file.sha256
+        if is_altered:
+            raise StoreError(f"{path} is corrupt: it differs from what was committed") from error

@@ -1,0 +1,63 @@
+-- best_predictivity: how well does a layer's best neuron detect each family's functions?
+--
+-- The paper's Figure 1, left: the predictivity of a function's best neuron, mean over functions. That neuron is chosen
+-- among thousands and scored on the same instances, so some luck is in it. The held-out columns choose neuron and
+-- direction on one half of the texts and score them on the other, mean of both ways, over the functions that both
+-- halves can score.
+--
+-- Grain: run_id, stack, layer, family
+-- Source: neuron_scores
+-- Columns:
+--   run_id, model, revision, step, stack, layer, family
+--   best_predictivity: mean over functions of the best neuron's predictivity
+--   chance: mean over functions of greatest(prevalence, 1 - prevalence): predictivity at chance
+--   best_ap: mean over functions of the best neuron's average precision
+--   best_lift: mean over functions of the best neuron's lift
+--   held_out_predictivity: the same as best_predictivity, chosen on one half and scored on the other
+--   held_out_lift: the same as best_lift, chosen on one half and scored on the other
+--   n_functions: functions averaged
+--   n_held_out_functions: functions averaged in the held-out columns
+with best_of_functions as (
+    select
+        run_id,
+        model,
+        revision,
+        step,
+        stack,
+        layer,
+        family,
+        function,
+        any_value(prevalence) as prevalence,
+        max(predictivity) as best_predictivity,
+        max(ap) as best_ap,
+        max(lift) as best_lift,
+        min({'order': -predictivity_half_a, 'neuron': neuron, 'scored': held_out_predictivity_b})
+            filter (where predictivity_half_a is not null and predictivity_half_b is not null) as predictivity_a_to_b,
+        min({'order': -predictivity_half_b, 'neuron': neuron, 'scored': held_out_predictivity_a})
+            filter (where predictivity_half_a is not null and predictivity_half_b is not null) as predictivity_b_to_a,
+        min({'order': -lift_half_a, 'neuron': neuron, 'scored': held_out_lift_b})
+            filter (where lift_half_a is not null and lift_half_b is not null) as lift_a_to_b,
+        min({'order': -lift_half_b, 'neuron': neuron, 'scored': held_out_lift_a})
+            filter (where lift_half_a is not null and lift_half_b is not null) as lift_b_to_a,
+    from neuron_scores
+    group by all
+)
+
+select
+    run_id,
+    model,
+    revision,
+    step,
+    stack,
+    layer,
+    family,
+    avg(best_predictivity) as best_predictivity,
+    avg(greatest(prevalence, 1 - prevalence)) as chance,
+    avg(best_ap) as best_ap,
+    avg(best_lift) as best_lift,
+    avg((predictivity_a_to_b.scored + predictivity_b_to_a.scored) / 2) as held_out_predictivity,
+    avg((lift_a_to_b.scored + lift_b_to_a.scored) / 2) as held_out_lift,
+    count(*) as n_functions,
+    count(predictivity_a_to_b.scored) as n_held_out_functions,
+from best_of_functions
+group by all

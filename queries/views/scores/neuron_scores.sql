@@ -1,0 +1,91 @@
+-- neuron_scores: how well does each neuron detect each function, above chance?
+--
+-- Scores together with the prevalence of the function, for all views that rank neurons. They order by ranking: the
+-- lift, or the predictivity where the prevalence is unknown (results imported without their labels).
+--
+-- Grain: run_id, stack, layer, neuron, family, function
+-- Source: neuron_functions, run_functions
+-- Columns:
+--   run_id, model, revision, step, stack, layer, neuron, family, function, ap, ap_complement
+--   prevalence: share of positives, NULL when unknown
+--   direction: positive or complement, whichever rises higher above chance; NULL where ap_complement is
+--   predictivity: the better of the two average precisions
+--   lift: rise above chance in the better direction, as a share of the most possible; NULL when prevalence is
+--   ranking: lift, or predictivity where lift is NULL
+--   predictivity_half_a: predictivity on half a, NULL if the half lacks a class
+--   predictivity_half_b: predictivity on half b, NULL if the half lacks a class
+--   lift_half_a: lift on half a, by the prevalence of that half; NULL if either is unknown
+--   lift_half_b: lift on half b, likewise
+--   ranking_half_a: lift_half_a, or predictivity_half_a where the prevalence is unknown
+--   ranking_half_b: lift_half_b, or predictivity_half_b likewise
+--   held_out_predictivity_a: average precision on half a in the direction that is better on half b
+--   held_out_predictivity_b: average precision on half b in the direction that is better on half a
+--   held_out_lift_a: lift on half a in the direction whose lift is better on half b
+--   held_out_lift_b: lift on half b in the direction whose lift is better on half a
+--   p_value
+with prevalences as (
+    select
+        run_id,
+        family,
+        function,
+        prevalence,
+        n_positive_half_a / nullif(n_positive_half_a + n_negative_half_a, 0) as prevalence_half_a,
+        n_positive_half_b / nullif(n_positive_half_b + n_negative_half_b, 0) as prevalence_half_b,
+    from run_functions
+)
+
+select
+    scores.run_id,
+    scores.model,
+    scores.revision,
+    scores.step,
+    scores.stack,
+    scores.layer,
+    scores.neuron,
+    scores.family,
+    scores.function,
+    scores.ap,
+    scores.ap_complement,
+    prevalences.prevalence,
+    case
+        when scores.ap - coalesce(prevalence, 0.5) >= scores.ap_complement - (1 - coalesce(prevalence, 0.5))
+            then 'positive'
+        when scores.ap_complement is not null then 'complement'
+    end as direction,
+    predictivity(scores.ap, scores.ap_complement) as predictivity,
+    lift(scores.ap, scores.ap_complement, prevalence) as lift,
+    coalesce(
+        lift(scores.ap, scores.ap_complement, prevalence),
+        predictivity(scores.ap, scores.ap_complement)
+    ) as ranking,
+    predictivity(scores.ap_half_a, scores.ap_complement_half_a) as predictivity_half_a,
+    predictivity(scores.ap_half_b, scores.ap_complement_half_b) as predictivity_half_b,
+    lift(scores.ap_half_a, scores.ap_complement_half_a, prevalence_half_a) as lift_half_a,
+    lift(scores.ap_half_b, scores.ap_complement_half_b, prevalence_half_b) as lift_half_b,
+    coalesce(
+        lift(scores.ap_half_a, scores.ap_complement_half_a, prevalence_half_a),
+        predictivity(scores.ap_half_a, scores.ap_complement_half_a)
+    ) as ranking_half_a,
+    coalesce(
+        lift(scores.ap_half_b, scores.ap_complement_half_b, prevalence_half_b),
+        predictivity(scores.ap_half_b, scores.ap_complement_half_b)
+    ) as ranking_half_b,
+    in_direction(
+        scores.ap_half_b - scores.ap_complement_half_b, scores.ap_half_a, scores.ap_complement_half_a
+    ) as held_out_predictivity_a,
+    in_direction(
+        scores.ap_half_a - scores.ap_complement_half_a, scores.ap_half_b, scores.ap_complement_half_b
+    ) as held_out_predictivity_b,
+    in_direction(
+        scores.ap_half_b - scores.ap_complement_half_b + 1 - 2 * prevalence_half_b,
+        scores.ap_half_a - prevalence_half_a,
+        scores.ap_complement_half_a - (1 - prevalence_half_a)
+    ) / greatest(prevalence_half_a, 1 - prevalence_half_a) as held_out_lift_a,
+    in_direction(
+        scores.ap_half_a - scores.ap_complement_half_a + 1 - 2 * prevalence_half_a,
+        scores.ap_half_b - prevalence_half_b,
+        scores.ap_complement_half_b - (1 - prevalence_half_b)
+    ) / greatest(prevalence_half_b, 1 - prevalence_half_b) as held_out_lift_b,
+    scores.p_value,
+from neuron_functions as scores
+left join prevalences using (run_id, family, function)

@@ -1,0 +1,53 @@
+-- top_lists: which neurons come first for each function, on all texts and on either half?
+--
+-- min(…, n) keeps the n least structs of a group in a heap, by their first field and then their second: no sort of all
+-- scores. What a query does not read of the three lists is not made.
+--
+-- Intermediate
+-- Grain: run_id, stack, layer, family, function
+-- Source: neuron_scores, layers
+-- Columns:
+--   run_id, model, revision, step, stack, layer, family, function
+--   n_neurons: neurons of the layer
+--   n_top: 1% of them, rounded down, at least 1
+--   top: the n_top neurons that rank highest, the highest first; ties go to the lower index
+--   top_half_a: the same by the ranking on half a, of the neurons with a score on it
+--   top_half_b: the same by the ranking on half b
+with sizes as (
+    select
+        run_id,
+        stack,
+        layer,
+        n_neurons,
+        greatest(1, n_neurons // 100) as n_top,
+    from layers
+)
+
+select
+    run_id,
+    scores.model,
+    scores.revision,
+    scores.step,
+    stack,
+    layer,
+    scores.family,
+    scores.function,
+    sizes.n_neurons,
+    sizes.n_top,
+    min(
+        {
+            'order': -scores.ranking,
+            'neuron': scores.neuron,
+            'predictivity': scores.predictivity,
+            'lift': scores.lift,
+            'direction': scores.direction
+        },
+        sizes.n_top
+    ) as top,
+    min({'order': -scores.ranking_half_a, 'neuron': scores.neuron}, sizes.n_top)
+        filter (where scores.ranking_half_a is not null) as top_half_a,
+    min({'order': -scores.ranking_half_b, 'neuron': scores.neuron}, sizes.n_top)
+        filter (where scores.ranking_half_b is not null) as top_half_b,
+from neuron_scores as scores
+inner join sizes using (run_id, stack, layer)
+group by all
