@@ -1,7 +1,6 @@
 """SQL that defines the view of a table, and that tells what views and their columns mean."""
 
-from ..schema.table import Table
-from ..schema.tables import TABLES
+from ..schema.tables import TABLES, Table
 from . import catalog, quoting
 
 __all__ = ["comments", "scan", "table_query"]

@@ -57,7 +57,7 @@ class Commit:
     kind
         What the job made: corpus, run, …
     schema_version
-        Version of the declarations in ``schema/tables.py`` it was written with.
+        Version of the declarations in ``schema/tables/`` it was written with.
     neuronlake_version
         Version of the package that wrote it.
     committed_at

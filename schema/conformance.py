@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import SchemaError
-from .table import ColumnType, Table
+from .tables.declaration import ColumnType, Table
 
 __all__ = ["arrow_schema", "check", "check_columns", "check_grain", "check_values"]
 

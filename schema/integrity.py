@@ -21,8 +21,7 @@ from . import card, conformance, disk, leftovers
 from .commits import Commit, CommittedFile, Place, read_commits
 from .identity import file_sha256
 from .store import Problem, Store
-from .table import Table
-from .tables import SCHEMA_VERSION, table
+from .tables import SCHEMA_VERSION, Table, table
 
 __all__ = ["problems"]
 

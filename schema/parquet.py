@@ -7,8 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import StoreError, one_line
-from .table import Table
-from .tables import SCHEMA_VERSION
+from .tables import SCHEMA_VERSION, Table
 
 __all__ = ["n_rows", "read", "write"]
 

@@ -1,9 +1,9 @@
-"""The tables of checkpoints and of their studies, which ``tables.py`` lists with all others."""
+"""The tables of series of checkpoints, and of studies of when experts emerge in them."""
 
 from .columns import NEURON, RUN
-from .table import Column, Table
+from .declaration import Column, Table
 
-__all__ = ["EMERGENCE_TABLES"]
+__all__ = ["CHECKPOINT_TABLES"]
 
 # A study of a series of checkpoints, and within it one that is made checkpoint by checkpoint.
 _STUDY = (
@@ -22,7 +22,7 @@ _LINEAGE = (
 )
 _LINEAGE_KEYS = ("emergence_id", *(column.name for column in _LINEAGE), "revision")
 
-EMERGENCE_TABLES = (
+CHECKPOINT_TABLES = (
     Table(
         "checkpoints",
         ("model", "revision", "listed_at"),
@@ -31,17 +31,6 @@ EMERGENCE_TABLES = (
             *RUN[1:],
             Column("source", "string", "hub or folder: where the series was listed; file: a list of revisions"),
             Column("listed_at", "timestamp", "when it was listed; of several rows of a revision the newest counts"),
-        ),
-    ),
-    Table(
-        "weight_tensors",
-        ("run_id", "tensor"),
-        "one tensor of the weights that a run measured",
-        (
-            *RUN,
-            Column("tensor", "string", "name in the state of the text model"),
-            Column("sha256", "string", "digest of its name, type, shape and bytes"),
-            Column("n_values", "int64", "numbers it holds"),
         ),
     ),
     Table(

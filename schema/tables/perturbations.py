@@ -1,7 +1,7 @@
-"""The tables of perturbation studies, which ``tables.py`` lists with all others."""
+"""The tables of perturbation studies: which neurons were perturbed, and what that did to each function."""
 
 from .columns import NEURON, RUN
-from .table import Column, Table
+from .declaration import Column, Table
 
 __all__ = ["PERTURBATION_TABLES"]
 
