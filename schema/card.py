@@ -27,13 +27,7 @@ such files too until `neuronlake check --repair`; `neuronlake tables TABLE --fil
 
 
 def is_current(path: Path, commits: Sequence[Commit]) -> bool:
-    """Return whether the card in a file counts the rows of these commits; a store without rows needs no card.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    """
+    """Return whether the card in a file counts the rows of these commits; a store without rows needs no card."""
     counted = {table.name: f"{n_rows:,}" for table, n_rows in _filled(commits)}
     if not path.exists():
         return not counted

@@ -96,12 +96,9 @@ def conform(
 
 
 def check(declared: Table, data: pa.Table) -> None:
-    """Raise unless rows conform to the declaration of their table; strings may be dictionary-encoded.
+    """Raise a `SchemaError` that names table, column and first row at fault, unless rows conform to their declaration.
 
-    Raises
-    ------
-    SchemaError
-        Naming the table, the column and the first row at fault.
+    Strings may be dictionary-encoded.
     """
     check_columns(declared, data.schema)
     data = _decode_irregular(data)
@@ -110,41 +107,23 @@ def check(declared: Table, data: pa.Table) -> None:
 
 
 def check_columns(declared: Table, schema: pa.Schema, *, may_lack: Container[str] = ()) -> None:
-    """Raise unless a schema has the declared columns, in order and of their types.
+    """Raise a `SchemaError` unless a schema has the declared columns, in order and of their types.
 
-    Parameters
-    ----------
-    declared
-        The declaration.
-    schema
-        Names and types of the columns.
-    may_lack
-        Columns that may be missing.
-
-    Raises
-    ------
-    SchemaError
-        Naming the table and the column.
+    Those in `may_lack` may be missing.
     """
     _check_names(declared, schema.names, may_lack=may_lack)
     if schema.names != [name for name in declared.column_names if name in schema.names]:
         columns = ", ".join(declared.column_names)
         raise SchemaError(f"table {declared.name}: columns in another order; declared: {columns}")
     for field in schema:
-        found = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        given = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         expected = _ARROW_TYPES[declared.column(field.name).type]
-        if found != expected:
-            raise SchemaError(f"table {declared.name}, column {field.name}: type {found}, declared {expected}")
+        if given != expected:
+            raise SchemaError(f"table {declared.name}, column {field.name}: type {given}, declared {expected}")
 
 
 def check_values(declared: Table, data: pa.Table) -> None:
-    """Raise if a column that may hold no NULL holds one, or a number is NaN or infinite.
-
-    Raises
-    ------
-    SchemaError
-        Naming the table, the column and the first row at fault.
-    """
+    """Raise a `SchemaError` if a column that is not nullable holds NULL, or a number is NaN or infinite."""
     for name, values in zip(data.column_names, data.columns, strict=True):
         where = f"table {declared.name}, column {name}"
         if values.null_count and not declared.column(name).nullable:
@@ -157,13 +136,7 @@ def check_values(declared: Table, data: pa.Table) -> None:
 
 
 def check_grain(declared: Table, data: pa.Table) -> None:
-    """Raise if two rows agree in every column of the grain.
-
-    Raises
-    ------
-    SchemaError
-        Naming the table, the row and its key.
-    """
+    """Raise a `SchemaError` that names the row and its key, if two rows agree in every column of the grain."""
     if data.num_rows < 2:
         return
     data = _decode_irregular(data)
@@ -219,7 +192,7 @@ def _decode_irregular(data: pa.Table) -> pa.Table:
         if pa.types.is_dictionary(field.type):
             column = data.column(index)
             dictionaries = [chunk.dictionary for chunk in column.chunks]
-            if any(each.null_count or len(each.unique()) < len(each) for each in dictionaries):
+            if any(values.null_count or len(values.unique()) < len(values) for values in dictionaries):
                 data = data.set_column(index, field.name, column.cast(field.type.value_type))
     return data
 

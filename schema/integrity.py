@@ -42,13 +42,7 @@ class _Keys:
 
 
 def problems(store: Path) -> Iterator[Problem]:
-    """Yield what is wrong with the store in a folder: see `Store.check`.
-
-    Raises
-    ------
-    StoreError
-        If a commit cannot be read, so that nobody knows what the store holds.
-    """
+    """Yield what is wrong with the store in a folder: see `Store.check`."""
     # In this order: what a job moves to data meanwhile is in a commit by the time they are read, or its job runs.
     data_files = list(leftovers.data_files(store))
     with disk.store_errors(f"cannot read {store / STAGING}"), _locked_staging(store) as is_there:
@@ -113,12 +107,12 @@ def _check_described(commit: Commit, file: CommittedFile, metadata: pq.FileMetaD
     """Raise unless a file says of itself what its commit says of it."""
     if metadata.num_rows != file.n_rows:
         raise StoreError(f"holds {metadata.num_rows:,} rows where {file.n_rows:,} were committed")
-    said = metadata.metadata or {}
+    described = metadata.metadata or {}
     expected = {"table": file.table, "job": commit.job, "schema_version": str(commit.schema_version)}
     for name, value in expected.items():
-        found = said.get(name.encode(), b"").decode(errors="replace")
-        if found != value:
-            raise StoreError(f"says of itself {name} {found!r} where {value!r} was committed")
+        stated = described.get(name.encode(), b"").decode(errors="replace")
+        if stated != value:
+            raise StoreError(f"says of itself {name} {stated!r} where {value!r} was committed")
 
 
 def _bounds(column: pa.ChunkedArray) -> tuple[Any, Any]:

@@ -12,6 +12,7 @@ from .commits import Commit, CommittedFile, file_name, neuronlake_version, read_
 from .identity import file_sha256
 from .names import STAGING, Place, check_name, folder_name
 from .tables import SCHEMA_VERSION, TABLES, table
+from .vocabulary import JobKind
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +23,7 @@ __all__ = ["Job"]
 class Job:
     """Work in progress, made by `Store.job`: write tables part by part, then commit once."""
 
-    def __init__(self, store: Path, name: str, kind: str, staging: Path) -> None:
+    def __init__(self, store: Path, name: str, kind: JobKind, staging: Path) -> None:
         self.name = name
         self.kind = kind
         self._store = store

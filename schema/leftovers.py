@@ -82,15 +82,15 @@ def remove(store: Path, *, everywhere: bool = False) -> list[Problem]:
         What was done, and what could not be removed.
     """
     done: list[Problem] = []
-    found, strays = _find(store, everywhere=everywhere)
+    by_job, strays = _find(store, everywhere=everywhere)
     for path, place in strays:
-        state = found.get(place.job)
+        state = by_job.get(place.job)
         part = store / STAGING / place.job / path.removeprefix("data/")
         if state == "unfinished" and not part.exists():
             done.append(Problem(path, _discard(store / path, move_to=part)))
         elif state is not None or _is_committed(store, place.job):
             done.append(Problem(path, _discard(store / path)))
-    garbage = [f"{STAGING}/{name}" for name, state in found.items() if state == "garbage"]
+    garbage = [f"{STAGING}/{name}" for name, state in by_job.items() if state == "garbage"]
     return done + [Problem(path, _discard(store / path)) for path in garbage]
 
 
@@ -110,7 +110,7 @@ def data_files(store: Path) -> Iterator[tuple[str, OSError | None]]:
 
 
 def _discard(path: Path, *, move_to: Path | None = None) -> str:
-    """Remove a file or folder, or move it; return what was done. In a shared folder only others may be allowed to."""
+    """Remove a file or folder, or move it; return what was done, or why a user who shares the folder may not do it."""
     try:
         if move_to is not None:
             disk.make_folder(move_to.parent)
@@ -129,19 +129,19 @@ def _find(store: Path, *, everywhere: bool) -> tuple[dict[str, State], list[tupl
     """Return the state of each folder in ``.staging``, and the files under ``data`` that no job runs or commits."""
     folders = [folder for folder in sorted((store / STAGING).iterdir()) if folder.is_dir()]
     idle = [folder for folder in folders if not disk.is_held(folder / "lock")]
-    found: dict[str, State] = {folder.name: "running" for folder in folders if folder not in idle}
+    by_job: dict[str, State] = {folder.name: "running" for folder in folders if folder not in idle}
     strays: list[tuple[str, Place]] = []
     if idle or everywhere:
         committed = {file.path for commit in read_commits(store)[0] for file in commit.files}
         unknown = [path for path, error in data_files(store) if error is None and path not in committed]
         places = [(path, Place.of(path)) for path in unknown]
-        strays = [(path, place) for path, place in places if place is not None and place.job not in found]
+        strays = [(path, place) for path, place in places if place is not None and place.job not in by_job]
     moved = {place.job for _, place in strays}
     for folder in idle:
         has_parts = folder.name in moved or _has_parts(folder)
         goes_on = has_parts and _is_resumable(folder) and not _is_committed(store, folder.name)
-        found[folder.name] = "unfinished" if goes_on else "garbage"
-    return found, strays
+        by_job[folder.name] = "unfinished" if goes_on else "garbage"
+    return by_job, strays
 
 
 def _is_committed(store: Path, job: str) -> bool:

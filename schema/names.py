@@ -29,13 +29,9 @@ class Place:
     Parameters
     ----------
     folder
-        Its folder, as the parts of the path.
-    table
-        The table of its rows.
-    job
-        The job that wrote it, as its name stands in paths.
-    part
-        Number of the file within job and table.
+        The parts of its folder's path.
+    table, job, part
+        The table of its rows, the job's name as it stands in paths, and the number of the file within both.
     """
 
     folder: tuple[str, ...]

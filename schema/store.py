@@ -27,6 +27,7 @@ from .job import Job
 from .leftovers import Problem
 from .names import STAGING, folder_name
 from .tables import table
+from .vocabulary import JobKind
 
 __all__ = ["Problem", "Store"]
 
@@ -49,13 +50,7 @@ class Store:
         return self.path / STAGING
 
     def require(self) -> None:
-        """Raise unless the folder is a store, or an empty folder that may become one.
-
-        Raises
-        ------
-        StoreError
-            If it does not exist, holds something else or cannot be read.
-        """
+        """Raise a `StoreError` unless the folder is a store, or an empty folder that may become one."""
         with disk.store_errors(f"cannot read {self.path}"):
             if self.path.exists() and not self.path.is_dir():
                 raise StoreError(f"{self.path} is not a folder")
@@ -115,10 +110,7 @@ class Store:
     def locate(self, file: CommittedFile) -> Path:
         """Return the absolute path of a committed file, which may be missing.
 
-        Raises
-        ------
-        StoreError
-            If a link or something else that is no regular file stands in its place, or its folder cannot be read.
+        Raise a `StoreError` if there is something else than a regular file, such as a link, or it cannot be looked at.
         """
         fault = disk.fault(self.path, file.path)
         if fault is not None and fault != "missing":
@@ -126,7 +118,7 @@ class Store:
         return self.path.absolute() / file.path
 
     @contextlib.contextmanager
-    def job(self, name: str, *, kind: str, resume: bool = True) -> Iterator[Job]:
+    def job(self, name: str, *, kind: JobKind, resume: bool = True) -> Iterator[Job]:
         """Start the job called `name`, or go on with it.
 
         First, what other jobs left that were killed and cannot go on is removed.
@@ -136,7 +128,7 @@ class Store:
         name
             Name of the job; it becomes part of the names of its files.
         kind
-            What the job makes, as its commit will say: corpus, run, …
+            What the job makes, as its commit will say.
         resume
             Whether the parts of an attempt that failed or was killed are kept for the next one. Only for
             jobs whose name tells their content.
@@ -173,12 +165,8 @@ class Store:
     def check(self) -> tuple[Problem, ...]:
         """Return what is wrong with committed files, commits and the card, and the files that are in no commit.
 
-        Every committed file is read: its digest, and whether its rows are what was declared and committed.
-
-        Raises
-        ------
-        StoreError
-            If a commit cannot be read, so that nobody knows what the store holds.
+        Every committed file is read: its digest, and whether its rows are what was declared and committed. A commit
+        that cannot be read raises a `StoreError`, because then nobody knows what the store holds.
         """
         from .integrity import problems
 
@@ -192,13 +180,7 @@ class Store:
             return leftovers.states(self.path)
 
     def repair(self) -> tuple[Problem, ...]:
-        """Remove what killed jobs left and nobody can use, renew an outdated card, and return what was done.
-
-        Raises
-        ------
-        StoreError
-            If the store cannot be read or written.
-        """
+        """Remove what killed jobs left and nobody can use, renew an outdated card, and return what was done."""
         with disk.store_errors(f"cannot write the store {self.path}"), disk.locked(self.staging):
             done = leftovers.remove(self.path, everywhere=True)
             commits = self.commits()

@@ -21,9 +21,9 @@ __all__ = ["SCHEMA_VERSION", "TABLES", "Column", "Table", "table"]
 
 SCHEMA_VERSION = 2
 
-_ALL = (*RUN_TABLES, *CORPUS_TABLES, *PARTITION_TABLES, *PERTURBATION_TABLES, *CHECKPOINT_TABLES)
+_TABLES = (*RUN_TABLES, *CORPUS_TABLES, *PARTITION_TABLES, *PERTURBATION_TABLES, *CHECKPOINT_TABLES)
 
-TABLES: Mapping[str, Table] = MappingProxyType({each.name: each for each in _ALL})
+TABLES: Mapping[str, Table] = MappingProxyType({declared.name: declared for declared in _TABLES})
 """All tables by name, in the order to read them."""
 
 
