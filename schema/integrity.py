@@ -45,8 +45,7 @@ def problems(store: Path) -> Iterator[Problem]:
     """Yield what is wrong with the store in a folder: see `Store.check`."""
     # In this order: what a job moves to data meanwhile is in a commit by the time they are read, or its job runs.
     data_files = list(leftovers.data_files(store))
-    with disk.store_errors(f"cannot read {store / STAGING}"), _locked_staging(store) as is_there:
-        states = leftovers.states(store) if is_there else {}
+    states = leftovers.states(store)
     commits, ignored = read_commits(store)
     for name, reason in ignored.items():
         yield Problem(f"commits/{name}", reason)
@@ -154,21 +153,14 @@ def _overlapping(files: Sequence[_Keys]) -> Iterator[list[_Keys]]:
 def _card(store: Path) -> Iterator[Problem]:
     """Yield that the card is missing, or of other commits, as after files of two stores were copied together."""
     fault = disk.fault(store, "README.md")
+    # A job writes the card and then its commit while it holds this lock, and may have done so since the reading of the
+    # files above began.
+    lock = disk.locked(store / STAGING) if (store / STAGING).is_dir() else contextlib.nullcontext()
     try:
-        # A job writes the card and then its commit while it holds this lock, and may have done so since the reading of
-        # the files above began.
-        with _locked_staging(store):
+        with lock:
             if fault in (None, "missing") and not card.is_current(store / "README.md", read_commits(store)[0]):
                 fault = "no card counts the rows of the commits; 'check --repair' writes it"
     except OSError as error:
         fault = f"cannot be read: {error.strerror}"
     if fault not in (None, "missing"):
         yield Problem("README.md", str(fault))
-
-
-@contextlib.contextmanager
-def _locked_staging(store: Path) -> Iterator[bool]:
-    """Hold the folder of work in progress if there is one, and yield whether there is."""
-    is_there = (store / STAGING).is_dir()
-    with disk.locked(store / STAGING) if is_there else contextlib.nullcontext():
-        yield is_there

@@ -1,7 +1,7 @@
 """What killed jobs leave in a store: what the same job goes on with, and what is proven to be of no use to anyone.
 
 A killed job leaves its folder in ``.staging``, whose lock nobody holds then, and, if it was committing, files under
-``data`` that are in no commit. Call these functions while ``.staging`` is locked, so that no job starts meanwhile.
+``data`` that are in no commit. Whoever looks holds the lock of ``.staging``, so that no job starts meanwhile.
 """
 
 import json
@@ -59,8 +59,12 @@ def begin(staging: Path, *, resume: bool) -> None:
 
 
 def states(store: Path) -> Mapping[str, State]:
-    """Return what each folder of work in progress is, by its name."""
-    return _find(store, everywhere=False)[0]
+    """Lock ``.staging`` if it exists, and return the state of each folder in it by its name."""
+    staging = store / STAGING
+    if not staging.is_dir():
+        return {}
+    with disk.store_errors(f"cannot read {staging}"), disk.locked(staging):
+        return _find(store, everywhere=False)[0]
 
 
 def remove(store: Path, *, everywhere: bool = False) -> list[Problem]:
@@ -72,7 +76,7 @@ def remove(store: Path, *, everywhere: bool = False) -> list[Problem]:
     Parameters
     ----------
     store
-        The store's folder.
+        The store's folder, whose ``.staging`` is locked.
     everywhere
         Whether to look under ``data`` even where no folder of work in progress tells that a job was killed.
 

@@ -174,10 +174,7 @@ class Store:
 
     def unfinished(self) -> Mapping[str, leftovers.State]:
         """Return the state of each folder of work in progress, by its name."""
-        if not self.staging.is_dir():
-            return {}
-        with disk.store_errors(f"cannot read {self.staging}"), disk.locked(self.staging):
-            return leftovers.states(self.path)
+        return leftovers.states(self.path)
 
     def repair(self) -> tuple[Problem, ...]:
         """Remove what killed jobs left and nobody can use, renew an outdated card, and return what was done."""
