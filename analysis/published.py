@@ -10,16 +10,14 @@ from typing import cast, get_args
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from ..errors import AnalysisError, UnknownNameError, one_line
 from ..ingest.neurons.feed_forwards import Stack
 from ..schema.commits import neuronlake_version
-from ..schema.conformance import arrow_schema
+from ..schema.conformance import conform
 from ..schema.identity import IDENTITY_VERSION, file_sha256, identifier
 from ..schema.names import check_name
 from ..schema.store import Store
-from ..schema.tables import table
 from .partitions.rows import Division, LayerNeurons, Origin, write_partition
 
 __all__ = ["ImportReport", "import_scores"]
@@ -278,14 +276,7 @@ def _write_run(
         "source_sha256": sha256,
     }
     with store.job(run_id, kind="run", resume=False) as job:
-        for name, frame in (("runs", pl.DataFrame([run])), ("layers", layers), ("neuron_functions", rows)):
-            job.write(name, _conforming(name, frame, keys), model=str(keys["model"]), revision=str(keys["revision"]))
+        scores = rows.select(*_KEYS, *_FUNCTION, "ap")
+        for name, data in (("runs", [run]), ("layers", layers), ("neuron_functions", scores)):
+            job.write(name, conform(name, data, **keys), model=str(keys["model"]), revision=str(keys["revision"]))
         job.commit()
-
-
-def _conforming(name: str, frame: pl.DataFrame, keys: dict[str, object]) -> pa.Table:
-    """Return rows in a table's own columns and types: what is not known is NULL."""
-    schema = arrow_schema(table(name))
-    frame = frame.with_columns(**{key: pl.lit(value) for key, value in keys.items()})
-    missing = {column: pl.lit(None) for column in schema.names if column not in frame.columns}
-    return frame.with_columns(**missing).select(schema.names).to_arrow().cast(schema)

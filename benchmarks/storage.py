@@ -23,8 +23,7 @@ from neuronlake.ingest.scores.scoring import SCORE_NAMES, score
 from neuronlake.schema import parquet
 from neuronlake.schema.conformance import check
 from neuronlake.schema.store import Store
-from neuronlake.schema.table import Table
-from neuronlake.schema.tables import TABLES
+from neuronlake.schema.tables import TABLES, Table
 
 DECLARED = TABLES["neuron_functions"]
 COLUMNS = {

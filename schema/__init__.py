@@ -1,1 +1,6 @@
-"""What a store is: its tables, what conforms to them, how it lies on disk, how a job commits."""
+"""What a store is: its tables, the rows that conform to them, the files on disk, and how a job commits.
+
+Read ``tables`` and ``vocabulary`` (what is declared), ``identity`` and ``names`` (ids, digests, paths),
+``conformance`` and ``parquet`` (rows), ``store``, ``job``, ``commits`` and ``card`` (what is committed), and ``disk``,
+``leftovers`` and ``integrity`` (what holds after a crash).
+"""

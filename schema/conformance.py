@@ -1,20 +1,24 @@
-"""Does this data conform to its declaration? Asked before anything is written.
+"""Rows that conform to a declared table: `conform` makes them, `check` refuses all others before they are written.
 
-PyArrow does not enforce ``nullable=False``, so the check is ours: names, types, NULLs, NaN and infinity,
-and the grain.
+PyArrow does not enforce ``nullable=False``, so names, types, NULLs, NaN, infinity and the grain are checked here.
 """
 
-from collections.abc import Container, Mapping
-from typing import cast
+from collections.abc import Container, Mapping, Sequence, Sized
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from ..errors import SchemaError
-from .table import ColumnType, Table
+from ..errors import SchemaError, one_line
+from .tables import Table, table
+from .tables.declaration import ColumnType
 
-__all__ = ["arrow_schema", "check", "check_columns", "check_grain", "check_values"]
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["arrow_schema", "check", "check_columns", "check_grain", "check_values", "conform"]
 
 _ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "bool": pa.bool_(),
@@ -28,102 +32,111 @@ _ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
 }
 
 
-def arrow_schema(table: Table) -> pa.Schema:
+def arrow_schema(declared: Table) -> pa.Schema:
     """Return the Arrow schema of a declared table."""
-    return pa.schema(
-        [pa.field(column.name, _ARROW_TYPES[column.type], nullable=column.nullable) for column in table.columns]
-    )
+    fields = ((column.name, _ARROW_TYPES[column.type], column.nullable) for column in declared.columns)
+    return pa.schema([pa.field(*field) for field in fields])
 
 
-def check(table: Table, data: pa.Table) -> None:
-    """Raise unless `data` conforms to `table`.
+def conform(
+    name: str,
+    data: "pa.Table | pl.DataFrame | Mapping[str, object] | Sequence[Mapping[str, object]]",
+    /,
+    **constants: object,
+) -> pa.Table:
+    """Return rows as a declared table has them: its columns, in its order, of its types.
 
-    Strings may be dictionary-encoded: that is how constant keys stay cheap.
-
-    Raises
-    ------
-    SchemaError
-        Naming the table, the column and the first row at fault.
-    """
-    check_columns(table, data.schema)
-    data = _decode_irregular(data)
-    check_values(table, data)
-    check_grain(table, data)
-
-
-def check_columns(table: Table, schema: pa.Schema, *, may_lack: Container[str] = ()) -> None:
-    """Raise unless the columns are those declared, in order and of their types.
+    A nullable column that is missing is filled with NULL. The grain, NULLs and NaN are left to `check`.
 
     Parameters
     ----------
-    table
-        The declaration.
-    schema
-        Names and types of the columns.
-    may_lack
-        Columns that may be missing.
+    name
+        Name of the table.
+    data
+        The rows: a data frame, a mapping from a column's name to its values, or a list with one mapping a row, in
+        which a missing name is NULL. Dictionary-encoded strings stay so.
+    **constants
+        Columns that have one value in all rows; strings are dictionary-encoded, which keeps long columns small. They
+        replace columns of the same name in `data`.
 
     Raises
     ------
     SchemaError
-        Naming the table and the column.
+        If a column is not declared, is missing without being nullable, or does not fit its type.
+
+    Examples
+    --------
+    >>> neurons = {"neuron": [0, 1], "expert": [1, 0]}
+    >>> conform("experts", neurons, partition_id="p", stack="encoder", layer=0).column_names
+    ['partition_id', 'stack', 'layer', 'neuron', 'expert']
     """
-    expected = [name for name in table.column_names if name in schema.names or name not in may_lack]
-    if schema.names != expected:
-        missing = [name for name in expected if name not in schema.names]
-        extra = [name for name in schema.names if name not in table.column_names]
-        problem = f"missing {missing}, not declared {extra}" if missing or extra else "in another order"
-        raise SchemaError(f"table {table.name}: columns {problem}; declared: {', '.join(table.column_names)}")
+    declared = table(name)
+    if isinstance(data, Sequence):
+        n_rows = len(data)
+        names = dict.fromkeys(column for row in data for column in row)
+        columns: dict[str, object] = {column: [row.get(column) for row in data] for column in names}
+    else:
+        if not isinstance(data, Mapping):
+            arrow = pa.table(data)
+            data = dict(zip(arrow.column_names, arrow.columns, strict=True))
+        columns = {**data}
+        n_rows = len(cast("Sized", next(iter(columns.values()), ())))
+    nullable = [column.name for column in declared.columns if column.nullable]
+    _check_names(declared, [*(columns | constants)], may_lack=nullable)
+    arrays = []
+    for field in arrow_schema(declared):
+        try:
+            if field.name in columns and field.name not in constants:
+                arrays.append(_cast(columns[field.name], field.type))
+            else:
+                arrays.append(_repeated(constants.get(field.name), field.type, n_rows))
+        except (pa.ArrowException, OverflowError) as error:
+            raise SchemaError(f"table {name}, column {field.name}: {one_line(error)}") from error
+    return pa.Table.from_arrays(arrays, names=declared.column_names)
+
+
+def check(declared: Table, data: pa.Table) -> None:
+    """Raise a `SchemaError` that names table, column and first row at fault, unless rows conform to their declaration.
+
+    Strings may be dictionary-encoded.
+    """
+    check_columns(declared, data.schema)
+    data = _decode_irregular(data)
+    check_values(declared, data)
+    check_grain(declared, data)
+
+
+def check_columns(declared: Table, schema: pa.Schema, *, may_lack: Container[str] = ()) -> None:
+    """Raise a `SchemaError` unless a schema has the declared columns, in order and of their types.
+
+    Those in `may_lack` may be missing.
+    """
+    _check_names(declared, schema.names, may_lack=may_lack)
+    if schema.names != [name for name in declared.column_names if name in schema.names]:
+        columns = ", ".join(declared.column_names)
+        raise SchemaError(f"table {declared.name}: columns in another order; declared: {columns}")
     for field in schema:
-        found = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        declared = _ARROW_TYPES[table.column(field.name).type]
-        if found != declared:
-            raise SchemaError(f"table {table.name}, column {field.name}: type {found}, declared {declared}")
+        given = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        expected = _ARROW_TYPES[declared.column(field.name).type]
+        if given != expected:
+            raise SchemaError(f"table {declared.name}, column {field.name}: type {given}, declared {expected}")
 
 
-def check_values(table: Table, data: pa.Table) -> None:
-    """Raise if NULL stands where none may, or a number is not finite.
-
-    Raises
-    ------
-    SchemaError
-        Naming the table, the column and the first row at fault.
-    """
-    for name in data.column_names:
-        values = data.column(name)
-        if values.null_count and not table.column(name).nullable:
-            row = _first(values.is_null())
-            raise SchemaError(f"table {table.name}, column {name}: NULL at row {row}, declared not null")
-        if pa.types.is_floating(values.type) and not pc.all(pc.is_finite(values)).as_py():
-            wrong = pc.fill_null(pc.invert(pc.is_finite(values)), False)
-            if pc.any(wrong).as_py():
-                row = _first(wrong)
-                raise SchemaError(f"table {table.name}, column {name}: {values[row]} at row {row}")
+def check_values(declared: Table, data: pa.Table) -> None:
+    """Raise a `SchemaError` if a column that is not nullable holds NULL, or a number is NaN or infinite."""
+    for name, values in zip(data.column_names, data.columns, strict=True):
+        where = f"table {declared.name}, column {name}"
+        if values.null_count and not declared.column(name).nullable:
+            raise SchemaError(f"{where}: NULL at row {_first(values.is_null())}, declared not null")
+        if pa.types.is_floating(values.type):
+            is_finite = pc.is_finite(values)
+            if not pc.all(is_finite, min_count=0).as_py():
+                row = _first(pc.invert(is_finite))
+                raise SchemaError(f"{where}: {values[row]} at row {row}")
 
 
-def _decode_irregular(data: pa.Table) -> pa.Table:
-    """Decode dictionaries that hold NULL or a value twice: their codes do not tell which values are equal."""
-    for index, field in enumerate(data.schema):
-        if pa.types.is_dictionary(field.type):
-            column = data.column(index)
-            dictionaries = [chunk.dictionary for chunk in column.chunks]
-            if any(each.null_count or len(each.unique()) < len(each) for each in dictionaries):
-                data = data.set_column(index, field.name, column.cast(field.type.value_type))
-    return data
-
-
-def _first(mask: pa.ChunkedArray) -> int:
-    return cast("int", pc.index(mask, True).as_py())
-
-
-def check_grain(table: Table, data: pa.Table) -> None:
-    """Raise if two rows agree in every column of the grain.
-
-    Raises
-    ------
-    SchemaError
-        Naming the table, the row and its key.
-    """
+def check_grain(declared: Table, data: pa.Table) -> None:
+    """Raise a `SchemaError` that names the row and its key, if two rows agree in every column of the grain."""
     if data.num_rows < 2:
         return
     data = _decode_irregular(data)
@@ -131,7 +144,7 @@ def check_grain(table: Table, data: pa.Table) -> None:
     # sorted, so that strictly increasing codes prove uniqueness without a sort.
     key = np.zeros(data.num_rows, dtype=np.int64)
     radix = 1
-    for name in reversed(table.grain):
+    for name in reversed(declared.grain):
         codes, n_codes = _codes(data.column(name))
         if radix * n_codes > 2**62:
             _, inverse = np.unique(key, return_inverse=True)
@@ -145,11 +158,51 @@ def check_grain(table: Table, data: pa.Table) -> None:
     repeated = np.flatnonzero(np.diff(key[order]) == 0)
     if repeated.size:
         row = int(order[repeated[0] + 1])
-        values = ", ".join(f"{name}={data.column(name)[row].as_py()!r}" for name in table.grain)
-        raise SchemaError(f"table {table.name}: row {row} repeats the key {values}")
+        values = ", ".join(f"{name}={data.column(name)[row].as_py()!r}" for name in declared.grain)
+        raise SchemaError(f"table {declared.name}: row {row} repeats the key {values}")
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], int]:
+def _check_names(declared: Table, names: Sequence[str], *, may_lack: Container[str]) -> None:
+    """Raise if a column is missing or not declared."""
+    missing = [name for name in declared.column_names if name not in names and name not in may_lack]
+    extra = [name for name in names if name not in declared.column_names]
+    if missing or extra:
+        columns = ", ".join(declared.column_names)
+        problem = f"columns missing {missing}, not declared {extra}"
+        raise SchemaError(f"table {declared.name}: {problem}; declared: {columns}")
+
+
+def _cast(values: object, type_: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    """Return values as an Arrow column of a type; strings may be dictionary-encoded."""
+    column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
+    is_encoded = pa.types.is_dictionary(column.type) and column.type.value_type == type_
+    return column if is_encoded else column.cast(type_)
+
+
+def _repeated(value: object, type_: pa.DataType, n_rows: int) -> pa.Array:
+    """Return a column of one value; a string is dictionary-encoded."""
+    if isinstance(value, str) and pa.types.is_string(type_):
+        return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), n_rows), pa.array([value]))
+    return pa.repeat(pa.scalar(value, type_), n_rows)
+
+
+def _decode_irregular(data: pa.Table) -> pa.Table:
+    """Decode dictionaries that hold NULL or a value twice: their codes do not tell which values are equal."""
+    for index, field in enumerate(data.schema):
+        if pa.types.is_dictionary(field.type):
+            column = data.column(index)
+            dictionaries = [chunk.dictionary for chunk in column.chunks]
+            if any(values.null_count or len(values.unique()) < len(values) for values in dictionaries):
+                data = data.set_column(index, field.name, column.cast(field.type.value_type))
+    return data
+
+
+def _first(mask: pa.ChunkedArray) -> int:
+    """Return the index of the first true value."""
+    return cast("int", pc.index(mask, True).as_py())
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], int]:
     """Return integer codes of a column, equal where values are equal, and how many there may be."""
     if pa.types.is_integer(column.type):
         values = column.to_numpy().astype(np.int64)

@@ -1,4 +1,4 @@
-"""What a store asks of a disk: folders and files that outlive a loss of power, locks, and no links in between."""
+"""What a store asks of a disk: writes that survive a loss of power, locks, no symbolic links, errors of one line."""
 
 import contextlib
 import fcntl
@@ -7,13 +7,30 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["fault", "is_held", "locked", "make_folder", "replace_text", "sync"]
+from ..errors import StoreError
+
+__all__ = ["fault", "is_held", "locked", "make_folder", "replace_text", "store_errors", "sync"]
+
+
+@contextlib.contextmanager
+def store_errors(doing: str) -> Iterator[None]:
+    """Turn an `OSError` into a `StoreError` that says what could not be done: ``cannot write FILE: No space left``.
+
+    Parameters
+    ----------
+    doing
+        The beginning of the message, such as ``cannot write FILE``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{doing}: {error.strerror or error}") from error
 
 
 def fault(root: Path, relative: str) -> str | None:
-    """Return why a file below `root` is not to be opened, None if it may be.
+    """Return why a file below `root` must not be opened, or None if it may be.
 
-    A link would show another place as part of the store, and a pipe would keep its reader waiting for ever.
+    A symbolic link would show another place as part of the store, and a pipe would keep its reader waiting for ever.
 
     Parameters
     ----------
@@ -43,13 +60,13 @@ def make_folder(folder: Path) -> None:
     while not folder.exists():
         missing.append(folder)
         folder = folder.parent
-    for each in reversed(missing):
-        each.mkdir(exist_ok=True)
-        sync(each.parent)
+    for new in reversed(missing):
+        new.mkdir(exist_ok=True)
+        sync(new.parent)
 
 
 def sync(path: Path) -> None:
-    """Have the disk keep a file's content, or a folder's list of files."""
+    """Wait until the disk holds a file's content, or a folder's list of files."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -58,7 +75,7 @@ def sync(path: Path) -> None:
 
 
 def replace_text(path: Path, text: str, temporary: Path) -> None:
-    """Write `text` to `path` so that a reader sees the old or the new file, never a half."""
+    """Write `text` to `path` by way of the file `temporary`: a reader sees the old or the new text, never a half."""
     temporary.write_text(text, encoding="utf-8")
     sync(temporary)
     temporary.replace(path)
@@ -67,7 +84,7 @@ def replace_text(path: Path, text: str, temporary: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder, made if it is missing, against all others who do the same, waiting for it."""
+    """Hold the lock of a folder, which is made if it is missing; wait while another process holds it."""
     while True:
         make_folder(folder)
         descriptor = os.open(folder, os.O_RDONLY)
@@ -82,7 +99,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_held(lock: Path) -> bool:
-    """Return whether a process may hold the lock on a file."""
+    """Return whether a process may hold the lock of a file."""
     try:
         with lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

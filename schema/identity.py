@@ -1,4 +1,4 @@
-"""Digests: the same content has the same name anywhere."""
+"""Digests: the same content has the same id anywhere."""
 
 import hashlib
 import json
@@ -10,17 +10,17 @@ from ..errors import StoreError
 __all__ = ["IDENTITY_VERSION", "file_sha256", "identifier"]
 
 IDENTITY_VERSION = 2
-"""Enters every id of what is measured or made, as ``schema_version``, which it was called when both were one. It stays
-when tables change: a store written before is not measured anew. tests/test_ids.py pins ids of every kind."""
+"""Enters the digest of every id, under its old name ``schema_version``. It stays when tables change, so that what older
+stores hold is not measured again. tests/test_ids.py pins ids of every kind."""
 
 
 def identifier(definition: Mapping[str, object]) -> str:
-    """Return 16 hex digits that stand for `definition`.
+    """Return the id of a measurement or of something made: 16 hex digits of the digest of its definition.
 
     Parameters
     ----------
     definition
-        Everything that defines the thing, as JSON values; the order of keys does not matter.
+        Everything that defines it, as JSON values; the order of keys does not matter.
 
     Examples
     --------

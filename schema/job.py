@@ -7,17 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import StoreError
-from . import disk
-from .commits import Commit, CommittedFile, Place, neuronlake_version
+from . import card, disk
+from .commits import Commit, CommittedFile, file_name, neuronlake_version, read_commits
 from .identity import file_sha256
-from .names import check_name, folder_name
+from .names import STAGING, Place, check_name, folder_name
 from .tables import SCHEMA_VERSION, TABLES, table
+from .vocabulary import JobKind
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from .store import Store
 
 __all__ = ["Job"]
 
@@ -25,19 +23,17 @@ __all__ = ["Job"]
 class Job:
     """Work in progress, made by `Store.job`: write tables part by part, then commit once."""
 
-    def __init__(self, store: "Store", name: str, kind: str, staging: Path) -> None:
+    def __init__(self, store: Path, name: str, kind: JobKind, staging: Path) -> None:
         self.name = name
         self.kind = kind
         self._store = store
         self._staging = staging
 
     def folder(self, name: str) -> Path:
-        """Return a folder for what is kept from one attempt at the job to the next; gone with its commit."""
+        """Return a folder for files that the next attempt at the job goes on with. The commit removes it."""
         folder = self._staging / name
-        try:
+        with disk.store_errors(f"cannot write {folder}"):
             folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
         return folder
 
     def is_staged(self, name: str, part: int) -> bool:
@@ -53,14 +49,14 @@ class Job:
         model: str | None = None,
         revision: str | None = None,
     ) -> None:
-        """Check rows against their declaration and stage them as one file.
+        """Check rows against the declaration of their table, and stage them as one file.
 
         Parameters
         ----------
         name
-            The table.
+            Name of the table.
         data
-            The rows; string keys may be dictionary-encoded.
+            The rows, as `conformance.conform` makes them; strings may be dictionary-encoded.
         part
             Number of the file within the job and table.
         model, revision
@@ -73,28 +69,22 @@ class Job:
         StoreError
             If a name cannot be part of a path, or the disk refuses.
         """
-        from . import parquet
-        from .conformance import check
+        from . import conformance, parquet
 
         declared = table(name)
-        check(declared, data)
-        named = {"model": model, "revision": revision}
-        for what, each in named.items():
-            if each is not None:
-                check_name(what, each)
-        folders = [folder_name(each) for each in named.values() if each is not None]
-        path = self._staging.joinpath(name, *folders, f"{folder_name(self.name)}-{part}.parquet")
+        conformance.check(declared, data)
+        folders = {what: value for what, value in (("model", model), ("revision", revision)) if value is not None}
+        for what, value in folders.items():
+            check_name(what, value)
+        file = f"{folder_name(self.name)}-{part}.parquet"
+        path = self._staging.joinpath(name, *map(folder_name, folders.values()), file)
         partial = path.with_suffix(".partial")
-        try:
+        with disk.store_errors(f"cannot write {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             metadata = {"job": self.name, "neuronlake_version": neuronlake_version()}
-            if self.kind == "run":
-                metadata["run_id"] = self.name
             parquet.write(declared, data, partial, metadata=metadata)
             disk.sync(partial)
             partial.replace(path)
-        except OSError as error:
-            raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
     def commit(self) -> Commit:
         """Make everything staged visible at once and return the commit.
@@ -104,21 +94,9 @@ class Job:
         StoreError
             If the disk refuses; nothing becomes visible.
         """
-        from . import card, parquet
-
         store, staging = self._store, self._staging
-        try:
-            by_part = sorted(self._staged(*TABLES).items(), key=lambda each: (each[0].folder, each[0].part))
-            files = {
-                staged: CommittedFile(
-                    path=f"data/{staged.relative_to(staging).as_posix()}",
-                    table=place.table,
-                    n_rows=parquet.n_rows(staged),
-                    size_bytes=staged.stat().st_size,
-                    sha256=file_sha256(staged),
-                )
-                for place, staged in by_part
-            }
+        with disk.store_errors(f"cannot write the store {store}"):
+            files = self._described()
             commit = Commit(
                 job=self.name,
                 kind=self.kind,
@@ -128,29 +106,42 @@ class Job:
                 files=tuple(files.values()),
             )
             for staged, file in files.items():
-                target = store.path / file.path
+                target = store / file.path
                 disk.make_folder(target.parent)
                 staged.replace(target)
                 disk.sync(target.parent)
-            disk.make_folder(store.path / "commits")
+            disk.make_folder(store / "commits")
             # The card first: if it cannot be written, nothing is committed. One at a time, so that no job's card
             # lacks what another commits meanwhile.
-            with disk.locked(store.staging):
-                card_text = card.text((*store.commits(), commit))
-                disk.replace_text(store.path / "README.md", card_text, staging / "card.md")
+            with disk.locked(store / STAGING):
+                card_text = card.text((*read_commits(store)[0], commit))
+                disk.replace_text(store / "README.md", card_text, staging / "card.md")
                 text = json.dumps(asdict(commit), indent=1) + "\n"
-                name = f"{folder_name(self.name)}.json"
-                disk.replace_text(store.path / "commits" / name, text, staging / "commit.json")
+                disk.replace_text(store / "commits" / file_name(self.name), text, staging / "commit.json")
                 shutil.rmtree(staging, ignore_errors=True)
-        except OSError as error:
-            raise StoreError(f"cannot write the store {store.path}: {error.strerror or error}") from error
         return commit
 
+    def _described(self) -> dict[Path, CommittedFile]:
+        """Return what the commit says of each staged file, by folder and part."""
+        from . import parquet
+
+        by_part = sorted(self._staged(*TABLES).items(), key=lambda staged: (staged[0].folder, staged[0].part))
+        return {
+            staged: CommittedFile(
+                path=f"data/{staged.relative_to(self._staging).as_posix()}",
+                table=place.table,
+                n_rows=parquet.n_rows(staged),
+                size_bytes=staged.stat().st_size,
+                sha256=file_sha256(staged),
+            )
+            for place, staged in by_part
+        }
+
     def _staged(self, *tables: str) -> dict[Place, Path]:
-        """Return the files of some tables staged so far, by the places they are to have."""
-        found = {}
-        for path in (each for name in tables for each in (self._staging / name).rglob("*.parquet")):
+        """Return the files of some tables staged so far, by the places they will have."""
+        files = {}
+        for path in (path for name in tables for path in (self._staging / name).rglob("*.parquet")):
             place = Place.of(f"data/{path.relative_to(self._staging).as_posix()}")
             if place is not None and path.is_file():
-                found[place] = path
-        return found
+                files[place] = path
+        return files

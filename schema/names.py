@@ -1,41 +1,78 @@
-"""Names as parts of paths: of jobs, corpora, models and revisions."""
+"""Names as parts of paths: of models, corpora and jobs, and of the files that jobs write."""
 
+import re
 import unicodedata
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from ..errors import StoreError
 
-__all__ = ["check_name", "corpus_job", "folder_name"]
+__all__ = ["STAGING", "Place", "check_name", "corpus_job", "folder_name"]
+
+STAGING = ".staging"
+"""Folder of a store that holds work in progress."""
 
 # A file system takes 255 bytes. Before the name of a corpus stands the kind of its job; part and suffix follow.
 _LONGEST = 230
 
+# A name of the characters that `folder_name` leaves: no pattern, no ``..``, nothing hidden.
+_FOLDER = r"[\w~+ ,()@%-][\w.~+ ,()@%-]*"
+_PLACE = re.compile(
+    rf"data/(?P<table>\w+)/(?:{_FOLDER}/){{0,2}}(?P<job>{_FOLDER})-(?P<part>\d{{1,9}})\.parquet", re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the path of a data file says of it.
+
+    Parameters
+    ----------
+    folder
+        The parts of its folder's path.
+    table, job, part
+        The table of its rows, the job's name as it stands in paths, and the number of the file within both.
+    """
+
+    folder: tuple[str, ...]
+    table: str
+    job: str
+    part: int
+
+    @classmethod
+    def of(cls, path: str) -> "Place | None":
+        """Return the place of a path relative to the store, or None if no job writes files there."""
+        match = _PLACE.fullmatch(path)
+        if match is None:
+            return None
+        return cls(tuple(path.split("/")[:-1]), match["table"], match["job"], int(match["part"]))
+
 
 def corpus_job(corpus: str) -> str:
-    """Return the name of the job that makes the corpus called `corpus`."""
+    """Return the name of the job that adds a corpus."""
     return f"corpus-{corpus}"
 
 
 def folder_name(name: str) -> str:
-    """Return `name` as one safe path component, as the hub writes it: ``google/switch`` is ``google--switch``."""
+    """Return a name as one safe path component, as the hub writes it: ``google/switch`` is ``google--switch``."""
     safe = quote(name.replace("/", "--"), safe="-_.+ ,()@", errors="surrogatepass").lstrip(".")
     return safe or "_"
 
 
 def check_name(what: str, name: str) -> None:
-    """Raise unless a store can hold something of this name: asked before hours are spent on it.
+    """Raise if a store cannot hold something of this name. Ask before hours are spent on a measurement.
 
     Parameters
     ----------
     what
-        What is called so: model, revision or corpus.
+        What has the name: model, revision or corpus.
     name
         The name.
 
     Raises
     ------
     StoreError
-        If it is empty, too long, not valid Unicode, of dots alone, ends like a data file or holds control characters.
+        If it is empty, too long, not valid Unicode, only dots, ends like a data file or holds control characters.
     """
     n_bytes = len(folder_name(name))
     if not name.strip(" ."):

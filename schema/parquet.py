@@ -7,8 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import StoreError, one_line
-from .table import Table
-from .tables import SCHEMA_VERSION
+from .tables import SCHEMA_VERSION, Table
 
 __all__ = ["n_rows", "read", "write"]
 
@@ -18,24 +17,32 @@ ROW_GROUP_ROWS = 122_880
 def write(declared: Table, data: pa.Table, path: Path, *, metadata: Mapping[str, str]) -> None:
     """Write rows as one Parquet file: zstd, dictionaries on keys, floats split into byte streams.
 
+    The file's key-value metadata says the schema version, the table, what its columns mean, and the run_id where the
+    table has one and all rows are of one run.
+
     Parameters
     ----------
     declared
-        The table the rows belong to.
+        The declaration of the table.
     data
         Rows that conform to it.
     path
         File to write.
     metadata
-        Key-value metadata of the file, beside the schema version, the table's name and what its columns mean.
+        Further key-value metadata.
     """
     floats = [column.name for column in declared.columns if column.type.startswith("float")]
-    others = [column.name for column in declared.columns if not column.type.startswith("float")]
+    others = [name for name in declared.column_names if name not in floats]
     # Statistics let a query skip row groups by the columns rows are sorted by; those of the others cost time only.
     pruning = [name for name in others if name not in ("family", "function", "text")]
     # What is declared not null needs no levels in the file.
     fields = [field.with_nullable(declared.column(field.name).nullable) for field in data.schema]
     data = pa.Table.from_arrays(data.columns, schema=pa.schema(fields))
+    described = {"schema_version": str(SCHEMA_VERSION), "table": declared.name, **metadata}
+    described |= {f"column {column.name}": column.description for column in declared.columns}
+    run_ids = data.column("run_id").unique().to_pylist() if "run_id" in declared.grain else []
+    if len(run_ids) == 1:
+        described["run_id"] = run_ids[0]
     with pq.ParquetWriter(
         path,
         data.schema,
@@ -48,9 +55,7 @@ def write(declared: Table, data: pa.Table, path: Path, *, metadata: Mapping[str,
         write_statistics=pruning,
         write_batch_size=16_384,
     ) as writer:
-        described = {f"column {column.name}": column.description for column in declared.columns}
-        version = str(SCHEMA_VERSION)
-        writer.add_key_value_metadata({"schema_version": version, "table": declared.name, **metadata, **described})
+        writer.add_key_value_metadata(described)
         writer.write_table(data, row_group_size=ROW_GROUP_ROWS)
 
 
@@ -69,7 +74,7 @@ def n_rows(path: Path) -> int:
 
 
 def read(paths: tuple[Path, ...], columns: tuple[str, ...]) -> pa.Table:
-    """Read columns of committed files, in the order of the files.
+    """Return columns of committed files, in the order of the files.
 
     Raises
     ------

@@ -18,29 +18,18 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import StoreError
-from . import disk
+from . import card, disk, leftovers
 from .commits import Commit, CommittedFile, read_commit, read_commits
-from .names import folder_name
+from .job import Job
+from .leftovers import Problem
+from .names import STAGING, folder_name
 from .tables import table
-
-if TYPE_CHECKING:
-    from .job import Job
-    from .leftovers import State
+from .vocabulary import JobKind
 
 __all__ = ["Problem", "Store"]
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A path of a store, and what is wrong there, or was done about it."""
-
-    path: str
-    what: str
 
 
 class Store:
@@ -55,6 +44,21 @@ class Store:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
 
+    @property
+    def staging(self) -> Path:
+        """The folder of work in progress."""
+        return self.path / STAGING
+
+    def require(self) -> None:
+        """Raise a `StoreError` unless the folder is a store, or an empty folder that may become one."""
+        with disk.store_errors(f"cannot read {self.path}"):
+            if self.path.exists() and not self.path.is_dir():
+                raise StoreError(f"{self.path} is not a folder")
+            is_store = (self.path / "commits").is_dir() or self.staging.is_dir()
+            is_empty = self.path.is_dir() and not any(self.path.iterdir())
+        if not is_store and not is_empty:
+            raise StoreError(f"no store at {self.path}: 'neuronlake corpus add' makes one, --store names another")
+
     def commits(self) -> tuple[Commit, ...]:
         """Return all commits, oldest first.
 
@@ -63,61 +67,41 @@ class Store:
         StoreError
             If the folder is not a store, a commit cannot be read, or it was written by a newer neuronlake.
         """
-        return read_commits(self.path).commits
-
-    def require(self) -> None:
-        """Raise unless the folder is a store, or an empty folder that may become one.
-
-        Raises
-        ------
-        StoreError
-            If it does not exist, holds something else or cannot be read.
-        """
-        try:
-            if self.path.exists() and not self.path.is_dir():
-                raise StoreError(f"{self.path} is not a folder")
-            is_store = (self.path / "commits").is_dir() or self.staging.is_dir()
-            is_empty = self.path.is_dir() and not any(self.path.iterdir())
-        except OSError as error:
-            raise StoreError(f"cannot read {self.path}: {error.strerror}") from error
-        if not is_store and not is_empty:
-            raise StoreError(f"no store at {self.path}: 'neuronlake corpus add' makes one, --store names another")
+        return read_commits(self.path)[0]
 
     def commit(self, job: str) -> Commit | None:
         """Return the commit of `job`, or None if it has not been committed.
 
-        Who asks for a job that was killed as it cleared up after its commit has its folder of work removed.
+        If the job was killed just after its commit, the folder of work that it left is removed.
 
         Raises
         ------
         StoreError
-            If it cannot be read, or is of another job.
+            If the commit cannot be read, or is of another job.
         """
-        from . import leftovers
-
-        found = read_commit(self.path, job)
-        if found is not None and (self.staging / folder_name(job)).exists():
-            # At best: a store may be read by who may not write it.
+        commit = read_commit(self.path, job)
+        if commit is not None and (self.staging / folder_name(job)).exists():
+            # If possible: a user may read a store without being allowed to write it.
             with contextlib.suppress(OSError, StoreError), disk.locked(self.staging):
-                leftovers.remove(self)
-        return found
+                leftovers.remove(self.path)
+        return commit
 
     def files(self, name: str, *, job: str | None = None) -> tuple[Path, ...]:
-        """Return the committed files of a table, as absolute paths.
+        """Return the committed files of a table as absolute paths.
 
         Parameters
         ----------
         name
-            The table.
+            Name of the table.
         job
-            Only files of this job.
+            Name of the job whose files to return; None for all jobs.
 
         Raises
         ------
         UnknownNameError
             If no such table is declared.
         StoreError
-            If a link or no regular file stands where one should be.
+            As `commits` and `locate`.
         """
         table(name)
         commits = self.commits() if job is None else filter(None, [self.commit(job)])
@@ -126,10 +110,7 @@ class Store:
     def locate(self, file: CommittedFile) -> Path:
         """Return the absolute path of a committed file, which may be missing.
 
-        Raises
-        ------
-        StoreError
-            If a link or no regular file stands in its place, or the folder cannot be looked into.
+        Raise a `StoreError` if there is something else than a regular file, such as a link, or it cannot be looked at.
         """
         fault = disk.fault(self.path, file.path)
         if fault is not None and fault != "missing":
@@ -137,17 +118,17 @@ class Store:
         return self.path.absolute() / file.path
 
     @contextlib.contextmanager
-    def job(self, name: str, *, kind: str, resume: bool = True) -> Iterator["Job"]:
-        """Start, or go on with, the job called `name`.
+    def job(self, name: str, *, kind: JobKind, resume: bool = True) -> Iterator[Job]:
+        """Start the job called `name`, or go on with it.
 
-        What other jobs left that were killed and cannot go on is removed first.
+        First, what other jobs left that were killed and cannot go on is removed.
 
         Parameters
         ----------
         name
             Name of the job; it becomes part of the names of its files.
         kind
-            What the job makes: corpus, run, …
+            What the job makes, as its commit will say.
         resume
             Whether the parts of an attempt that failed or was killed are kept for the next one. Only for
             jobs whose name tells their content.
@@ -157,81 +138,53 @@ class Store:
         StoreError
             If the folder cannot be written, the job is already committed, or another process is writing it.
         """
-        from . import leftovers
-        from .job import Job
-
         for folder in (self.path / "commits", self.path / "data"):
             if folder.is_symlink():
                 raise StoreError(f"cannot write {folder}: a symbolic link, which readers of a store do not follow")
         staging = self.staging / folder_name(name)
-        made = [folder for folder in (self.staging, self.path) if not folder.exists()]
+        new_folders = [folder for folder in (self.staging, self.path) if not folder.exists()]
         with contextlib.ExitStack() as stack:
+            with disk.store_errors(f"cannot write the store {self.path}"), disk.locked(self.staging):
+                leftovers.remove(self.path)
+                stack.enter_context(_held(staging, name, self.path))
+                if read_commit(self.path, name) is not None:
+                    shutil.rmtree(staging, ignore_errors=True)
+                    raise StoreError(f"{name} is already committed in {self.path}")
+                leftovers.begin(staging, resume=resume)
             try:
-                with disk.locked(self.staging):
-                    leftovers.remove(self)
-                    stack.enter_context(_held(staging, name, self.path))
-                    if read_commit(self.path, name) is not None:
-                        shutil.rmtree(staging, ignore_errors=True)
-                        raise StoreError(f"{name} is already committed in {self.path}")
-                    leftovers.begin(staging, resume=resume)
-            except OSError as error:
-                raise StoreError(f"cannot write the store {self.path}: {error.strerror or error}") from error
-            try:
-                yield Job(self, name, kind, staging)
+                yield Job(self.path, name, kind, staging)
             except BaseException:
                 # As after a kill: what the next attempt goes on with stays, and all else is removed.
                 stack.close()
                 with contextlib.suppress(OSError, StoreError), disk.locked(self.staging):
-                    leftovers.remove(self)
-                    for folder in made:
+                    leftovers.remove(self.path)
+                    for folder in new_folders:
                         folder.rmdir()
                 raise
 
     def check(self) -> tuple[Problem, ...]:
         """Return what is wrong with committed files, commits and the card, and the files that are in no commit.
 
-        Every committed file is read: its digest, and whether its rows are what was declared and committed.
+        Every committed file is read: its digest, and whether its rows are what was declared and committed. A commit
+        that cannot be read raises a `StoreError`, because then nobody knows what the store holds.
         """
         from .integrity import problems
 
-        return tuple(problems(self))
+        return tuple(problems(self.path))
 
-    def unfinished(self) -> Mapping[str, "State"]:
-        """Return the work in progress, by the names of its folders: what runs, and what killed jobs left."""
-        from . import leftovers
-
-        if not self.staging.is_dir():
-            return {}
-        try:
-            with disk.locked(self.staging):
-                return leftovers.states(self)
-        except OSError as error:
-            raise StoreError(f"cannot read {self.staging}: {error.strerror or error}") from error
+    def unfinished(self) -> Mapping[str, leftovers.State]:
+        """Return the state of each folder of work in progress, by its name."""
+        return leftovers.states(self.path)
 
     def repair(self) -> tuple[Problem, ...]:
-        """Remove what killed jobs have left and nobody can use, and write the card anew if it is not of the commits.
-
-        Returns
-        -------
-        what was done
-        """
-        from . import card, leftovers
-
-        try:
-            with disk.locked(self.staging):
-                done = leftovers.remove(self, everywhere=True)
-                commits = self.commits()
-                if not card.is_current(self.path / "README.md", commits):
-                    disk.replace_text(self.path / "README.md", card.text(commits), self.staging / "card.md")
-                    done.append(Problem("README.md", "written anew from the commits"))
-                return tuple(done)
-        except OSError as error:
-            raise StoreError(f"cannot write the store {self.path}: {error.strerror or error}") from error
-
-    @property
-    def staging(self) -> Path:
-        """The folder of work in progress."""
-        return self.path / ".staging"
+        """Remove what killed jobs left and nobody can use, renew an outdated card, and return what was done."""
+        with disk.store_errors(f"cannot write the store {self.path}"), disk.locked(self.staging):
+            done = leftovers.remove(self.path, everywhere=True)
+            commits = self.commits()
+            if not card.is_current(self.path / "README.md", commits):
+                disk.replace_text(self.path / "README.md", card.text(commits), self.staging / "card.md")
+                done.append(Problem("README.md", "written anew from the commits"))
+            return tuple(done)
 
 
 @contextlib.contextmanager

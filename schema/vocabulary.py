@@ -1,4 +1,4 @@
-"""Every closed choice of what is measured and made, named once; nothing here imports a model's libraries."""
+"""Every closed choice of settings, named once. Nothing here imports torch or transformers."""
 
 from typing import Literal
 
@@ -9,6 +9,7 @@ __all__ = [
     "EmergenceMethod",
     "Format",
     "Half",
+    "JobKind",
     "Method",
     "PerturbationKind",
     "Pooling",
@@ -20,16 +21,19 @@ __all__ = [
     "WeightKind",
 ]
 
+JobKind = Literal["corpus", "run", "coactivation", "checkpoints", "partition", "alignment", "perturbation", "emergence"]
+"""What a job makes, as its commit says."""
+
 Site = Literal["activation", "gate", "preactivation"]
-"""``activation``: what enters the down projection. ``preactivation``: what enters the nonlinearity, in a gated network
-that of the gate. ``gate``: what leaves the nonlinearity of a gated network."""
+"""What of a neuron is read. ``activation``: the input of the down projection. ``preactivation``: the input of the
+nonlinearity, in a gated network that of the gate. ``gate``: the output of the nonlinearity of a gated network."""
 
 Pooling = Literal["max", "mean", "abs_max", "last"]
-"""How the activations of an instance's tokens become one."""
+"""How the activations of an instance's tokens are reduced to one."""
 
 Router = Literal["routed", "blind"]
-"""``routed``: a token that is not sent to an expert leaves its neurons at 0, as the network computes. ``blind``: every
-expert on every token."""
+"""How a mixture of experts is measured. ``routed``: a token that is not sent to an expert leaves its neurons at 0, as
+in the network. ``blind``: every expert runs on every token."""
 
 DType = Literal["float32", "bfloat16", "float16"]
 """Floating-point type of weights and forward pass."""
@@ -38,34 +42,36 @@ Storage = Literal["float32", "float16"]
 """Floating-point type of pooled activations until they are scored."""
 
 WeightKind = Literal["input", "gate", "up", "output"]
-"""``input``: what leads to a neuron, in a gated network gate and up side by side. ``gate``, ``up``: one of these two.
-``output``: what leads from it."""
+"""Weights of a neuron. ``input``: those into it, in a gated network gate and up side by side. ``gate``, ``up``: one of
+these two. ``output``: those out of it."""
 
 Method = Literal["kmeans", "coactivation", "function", "random", "native"]
-"""``kmeans``: neurons of like weights, or of like rows of a query. ``coactivation``: neurons that are active together.
-``function``: neurons of like scores. ``random``: a baseline. ``native``: the model's own experts."""
+"""How neurons are grouped into experts. ``kmeans``: similar weights, or similar rows of a query. ``coactivation``:
+active on the same instances. ``function``: similar scores. ``random``: a baseline. ``native``: the model's own."""
 
 Half = Literal["all", "a", "b"]
-"""The instances whose scores are used: all, or one half, so that the other can test what was found."""
+"""The instances whose scores are used: all, or one half, so that the other half can test the result."""
 
 EmergenceMethod = Literal["kmeans", "function", "coactivation", "native"]
-"""How experts are made at each checkpoint: as methods of partitions. Native experts are the same neurons throughout."""
+"""How experts are made at each checkpoint, as in `Method`. Native experts are the same neurons at all checkpoints."""
 
 ActivationKind = Literal["shuffle", "noise", "zero", "mean", "clamp"]
-"""Kinds of perturbation that put something else in place of activations."""
+"""Kinds of perturbation that replace activations."""
 
 PerturbationKind = Literal[ActivationKind, "route-away"]
-"""All kinds of perturbation; ``route-away`` keeps a router from choosing experts."""
+"""All kinds of perturbation; ``route-away`` keeps the router from choosing some experts."""
 
 ReadoutKind = Literal["probe", "loss", "choice"]
-"""``probe``: logistic regression on final states; ``loss``: of the language model; ``choice``: of label words."""
+"""How a function is read out. ``probe``: accuracy of a logistic regression on final states. ``loss``: the language
+model's loss. ``choice``: accuracy of the choice between label words."""
 
 Selection = Literal["functional", "top", "query"]
-"""``functional``: a function's functional experts first. ``top``: its top neurons. ``query``: the rows of SQL."""
+"""Which neurons are perturbed. ``functional``: those of the function's functional experts first. ``top``: its top
+neurons. ``query``: the rows of SQL."""
 
 Control = Literal["random", "matched", "nonfunctional"]
-"""``random``: any neurons of the layers. ``matched``: neurons of the same layers and of like energy. ``nonfunctional``:
-neurons of experts that are functional for no function."""
+"""Neurons perturbed for comparison. ``random``: any of the layers. ``matched``: of the same layers, of similar energy.
+``nonfunctional``: of experts that are functional for no function."""
 
 Format = Literal["table", "csv", "json", "parquet"]
 """How rows are written."""

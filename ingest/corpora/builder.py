@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from ...errors import IngestError, StoreError
 from ...schema import parquet
-from ...schema.conformance import arrow_schema
+from ...schema.conformance import conform
 from ...schema.names import corpus_job
 from ...schema.store import Store
 from ...schema.tables import table
@@ -176,7 +176,7 @@ class _Reading:
             "n_instances": report.n_instances,
             "dropped": json.dumps(report.dropped, ensure_ascii=False),
         }
-        self._write("corpora", pa.Table.from_pylist([row], schema=arrow_schema(table("corpora"))))
+        self._write("corpora", conform("corpora", [row]))
         return report
 
     def _read(self) -> None:
@@ -275,14 +275,12 @@ class _Reading:
         digest = self.digests[name]
         for row in rows:
             digest.update(json.dumps(row, separators=(",", ":")).encode())
-        schema = arrow_schema(table(name))
-        columns = zip(*rows, strict=True)
-        corpus = pa.array([self.corpus] * len(rows), pa.string())
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, list(schema)[1:], strict=True)]
+        columns = dict(zip(table(name).column_names[1:], zip(*rows, strict=True), strict=True))
+        data = conform(name, columns, corpus=self.corpus)
         rows.clear()
         if name == "texts":
             self.pending_characters = 0
-        self._write(name, pa.Table.from_arrays([corpus, *arrays], schema=schema))
+        self._write(name, data)
 
     def _write(self, name: str, rows: pa.Table) -> None:
         self.write(name, rows, self.parts[name])

@@ -57,14 +57,14 @@ def make_job(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPat
         match name:
             case "empty":
                 path.mkdir()
-            case "held":
+            case "labelled":
                 do(path, "corpus", "add", corpus, "--name", "words")
             case "measured":
-                shutil.copytree(store("held"), path)
+                shutil.copytree(store("labelled"), path)
                 do(path, "ingest", bert, "--corpus", "words")
                 do(path, "partition", "tiny-bert", "--method", "random", "--experts", "4")
             case "unmeasured-series":
-                shutil.copytree(store("held"), path)
+                shutil.copytree(store("labelled"), path)
                 weights = load_file(bert / "model.safetensors")
                 for step in STEPS:
                     shutil.copytree(bert, growing / f"step{step}")
@@ -82,9 +82,9 @@ def make_job(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPat
     def make(kind: str) -> dict:
         name, *arguments = {
             "corpus": ("empty", "corpus", "add", corpus, "--name", "words"),
-            "shuffle": ("held", "corpus", "shuffle", "words", "--name", "shuffled"),
-            "import": ("held", "share", "import", published, "--model", "published", *imported),
-            "ingest": ("held", "ingest", bert, "--corpus", "words", "--coactivation", "--batch-tokens", "64"),
+            "shuffle": ("labelled", "corpus", "shuffle", "words", "--name", "shuffled"),
+            "import": ("labelled", "share", "import", published, "--model", "published", *imported),
+            "ingest": ("labelled", "ingest", bert, "--corpus", "words", "--coactivation", "--batch-tokens", "64"),
             "series": ("unmeasured-series", "ingest", growing, "--revisions", "step*", "--corpus", "words"),
             "partition": ("measured", "partition", bert, "--name", "tiny-bert", "--experts", "4"),
             "chance": ("measured", "partition", "tiny-bert", "--method", "random", "--experts", "4", "--seed", "1"),

@@ -21,8 +21,8 @@ from pathlib import Path
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _EVENTS = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
-# What a job says of the attempt that ended it: times, and what was known before.
-_OF_THE_ATTEMPT = {"started_at", "duration_s", "listed_at", "cell_s", "n_cells_reused"}
+# Columns that differ between attempts at the same job: times, and what was known before.
+_ATTEMPT_COLUMNS = {"started_at", "duration_s", "listed_at", "cell_s", "n_cells_reused"}
 
 
 class Steps:
@@ -31,11 +31,11 @@ class Steps:
     def __init__(self, folder: Path, kill_at: int | None) -> None:
         self.n = 0
         self._folder, self._kill_at = str(folder), kill_at
-        sys.addaudithook(self._heard)
+        sys.addaudithook(self._on_event)
         sync = os.fsync
         os.fsync = lambda descriptor: (self._step(), sync(descriptor))[1]
 
-    def _heard(self, event: str, arguments: tuple) -> None:
+    def _on_event(self, event: str, arguments: tuple) -> None:
         is_step = event in _EVENTS or (event == "open" and bool((arguments[2] or 0) & _WRITING))
         if is_step and os.fspath(arguments[0] if isinstance(arguments[0], str | os.PathLike) else "").startswith(
             self._folder
@@ -58,19 +58,19 @@ def run(arguments: list[str]) -> str:
             main(arguments, prog_name="neuronlake")
         except SystemExit as end:
             if end.code:
-                said = out.getvalue() + err.getvalue()
-                raise RuntimeError(f"neuronlake {' '.join(arguments)}: exit {end.code}\n{said}") from end
+                output = out.getvalue() + err.getvalue()
+                raise RuntimeError(f"neuronlake {' '.join(arguments)}: exit {end.code}\n{output}") from end
     return out.getvalue()
 
 
 def contents(store: Path) -> dict[str, str]:
-    """Return a digest of every committed file, without what it says of the attempt."""
+    """Return a digest of every committed file, without the columns that differ between attempts."""
     import pyarrow.parquet as pq
 
     found = {}
     for path in sorted((store / "data").rglob("*.parquet")):
         data = path.read_bytes()
-        dropped = _OF_THE_ATTEMPT & set(pq.read_schema(io.BytesIO(data)).names)
+        dropped = _ATTEMPT_COLUMNS & set(pq.read_schema(io.BytesIO(data)).names)
         if dropped:
             rows = pq.read_table(io.BytesIO(data)).drop_columns(sorted(dropped))
             data = repr(rows.to_pylist()).encode()
@@ -88,7 +88,7 @@ def in_fork(act: Callable[[], object]) -> tuple[int, object]:
             os.close(reading)
             try:
                 answer, status = act(), 0
-            except BaseException as error:  # told to the parent
+            except BaseException as error:  # reported to the parent
                 answer = f"{type(error).__name__}: {error}"
             with os.fdopen(writing, "w") as stream:
                 json.dump(answer, stream)

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from neuronlake.errors import StoreError
-from neuronlake.schema.commits import Place
+from neuronlake.schema.names import Place
 from neuronlake.schema.store import Problem
 
 

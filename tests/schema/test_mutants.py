@@ -287,7 +287,7 @@ def answers(store: Path) -> list[list[tuple]]:
         return [sorted(database.sql(f"from {name}").rows(), key=repr) for name in ("neurons", "runs")]
 
 
-def told(ask: Callable[[], object]) -> object:
+def answer_or_refusal(ask: Callable[[], object]) -> object:
     """Return what is answered, None where it is refused in one clear line."""
     try:
         return ask()
@@ -305,7 +305,7 @@ def test_no_mutant_crashes_and_check_sees_each_that_alters_an_answer(kind, sound
         store = tmp_path / str(number)
         shutil.copytree(sound, store, copy_function=os.link)
         mutate(store)
-        found, problems = told(functools.partial(answers, store)), told(Store(store).check)
+        found, problems = answer_or_refusal(functools.partial(answers, store)), answer_or_refusal(Store(store).check)
         outcome = "refused" if found is None else "same answers" if found == expected else "other answers"
         counted[outcome, "unseen" if problems == () else "seen"] += 1
     print(f"\n{kind.__name__:22}{counted.total():5}  {dict(counted)}")

@@ -13,7 +13,7 @@ from neuronlake.analysis.perturbation.settings import PerturbationSettings
 from neuronlake.analysis.perturbation.study import plan_perturbation
 from neuronlake.analysis.readouts.probe import ProbeReadout
 from neuronlake.schema.conformance import arrow_schema, check
-from neuronlake.schema.perturbation_tables import PERTURBATION_TABLES
+from neuronlake.schema.tables.perturbations import PERTURBATION_TABLES
 
 QUICK = {"n_bootstrap": 50, "n_permutations": 49, "n_seeds": 2}
 CLAMPED = (

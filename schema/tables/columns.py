@@ -1,8 +1,8 @@
 """Columns that many tables begin with."""
 
-from .table import Column
+from .declaration import Column, ColumnType
 
-__all__ = ["FUNCTION", "NEURON", "RUN"]
+__all__ = ["FUNCTION", "NEURON", "RUN", "measured"]
 
 # The keys of a run, repeated in every table of measurements: a constant column costs nothing in Parquet,
 # and lets a query filter on a model or a step without a join, skipping whole files.
@@ -21,3 +21,8 @@ FUNCTION = (
     Column("family", "string", "function family: semantic, knowledge, task, grammar or the corpus's own"),
     Column("function", "string", "sub-function within the family"),
 )
+
+
+def measured(name: str, type_: ColumnType, description: str) -> Column:
+    """Return a nullable column: every measurement of ours fills it, imported results may lack it."""
+    return Column(name, type_, f"{description}; NULL if unknown, of imported results", nullable=True)

@@ -8,9 +8,8 @@ __all__ = ["Column", "ColumnType", "Table"]
 
 ColumnType = Literal["bool", "int16", "int32", "int64", "float32", "float64", "string", "timestamp"]
 
-# The one place that says how a declared type is spelled elsewhere. Arrow types are built where pyarrow
-# is imported (conformance); DuckDB and the documentation need only the names.
-DUCKDB_TYPES: Mapping[ColumnType, str] = {
+# How DuckDB spells a declared type. Arrow types are built where pyarrow is imported: in ``conformance``.
+_DUCKDB_TYPES: Mapping[ColumnType, str] = {
     "bool": "boolean",
     "int16": "smallint",
     "int32": "integer",
@@ -29,15 +28,15 @@ class Column:
     Parameters
     ----------
     name
-        Column name, a whole word or words in snake case, units included.
+        Words in snake case, units included.
     type
         Arrow type name; ``timestamp`` is microseconds in UTC.
     description
         One line of meaning, without a full stop.
     nullable
-        Whether NULL may stand in it. NaN and infinity never may.
+        Whether it may hold NULL. No column may hold NaN or infinity.
     is_late
-        Whether files of the current schema version were written before it was declared, and lack it.
+        Whether it was declared after files of the current schema version had been written, which lack it.
     """
 
     name: str
@@ -49,7 +48,7 @@ class Column:
     @property
     def duckdb_type(self) -> str:
         """The type as DuckDB spells it."""
-        return DUCKDB_TYPES[self.type]
+        return _DUCKDB_TYPES[self.type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +72,16 @@ class Table:
     description: str
     columns: tuple[Column, ...]
 
+    @classmethod
+    def of(cls, name: str, grain: tuple[str, ...], description: str, *columns: Column) -> "Table":
+        """Return the table with these columns."""
+        return cls(name, grain, description, columns)
+
     @property
     def column_names(self) -> tuple[str, ...]:
         """Names of all columns, in order."""
         return tuple(column.name for column in self.columns)
 
     def column(self, name: str) -> Column:
-        """Return the column called `name`.
-
-        Raises
-        ------
-        KeyError
-            If the table has no such column.
-        """
-        for column in self.columns:
-            if column.name == name:
-                return column
-        raise KeyError(name)
+        """Return the column called `name`, or raise `KeyError` if there is none."""
+        return {column.name: column for column in self.columns}[name]

@@ -1,0 +1,40 @@
+"""Every table of a store, declared once: its grain, its columns and their meaning.
+
+Read ``declaration`` (what a table is), ``columns`` (those that tables share), then ``runs``, ``corpora``,
+``partitions``, ``perturbations`` and ``checkpoints``. The store checks what it writes against the declarations,
+``neuronlake tables`` prints them, and docs/tables.md is generated from them. Names are a contract: columns and tables
+may be added, never renamed.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ...errors import UnknownNameError
+from .checkpoints import CHECKPOINT_TABLES
+from .corpora import CORPUS_TABLES
+from .declaration import Column, Table
+from .partitions import PARTITION_TABLES
+from .perturbations import PERTURBATION_TABLES
+from .runs import RUN_TABLES
+
+__all__ = ["SCHEMA_VERSION", "TABLES", "Column", "Table", "table"]
+
+SCHEMA_VERSION = 2
+
+_TABLES = (*RUN_TABLES, *CORPUS_TABLES, *PARTITION_TABLES, *PERTURBATION_TABLES, *CHECKPOINT_TABLES)
+
+TABLES: Mapping[str, Table] = MappingProxyType({declared.name: declared for declared in _TABLES})
+"""All tables by name, in the order to read them."""
+
+
+def table(name: str) -> Table:
+    """Return the declaration of the table called `name`.
+
+    Raises
+    ------
+    UnknownNameError
+        If no such table is declared.
+    """
+    if name not in TABLES:
+        raise UnknownNameError("table", name, TABLES)
+    return TABLES[name]

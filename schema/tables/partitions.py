@@ -1,0 +1,75 @@
+"""The tables of partitions of neurons into experts, and of what the experts are functional for."""
+
+from .columns import NEURON, RUN
+from .declaration import Column, Table
+
+__all__ = ["PARTITION_TABLES"]
+
+PARTITION_TABLES = (
+    Table.of(
+        "partitions",
+        ("partition_id",),
+        "one partition of a model's neurons into experts",
+        Column("partition_id", "string", "16 hex digits of the digest of all that defines the partition"),
+        Column("model", "string", "hub id or folder name, as given"),
+        Column("revision", "string", "revision the neurons belong to"),
+        Column("step", "int64", "training step of the revision, NULL when unknown", nullable=True),
+        Column("method", "string", "kmeans, coactivation, function, random, matched (within strata), native, imported"),
+        Column("n_experts", "int32", "experts in each layer, the most where layers differ"),
+        Column("seed", "int64", "seed, NULL where the method has none", nullable=True),
+        Column("parameters", "string", "JSON object of all other parameters"),
+        Column("run_id", "string", "run whose scores or activations were used", nullable=True),
+        Column(
+            "half", "string", "instances of the clustered scores: all, a, b; else NULL", nullable=True, is_late=True
+        ),
+        Column("source_query", "string", "the SQL whose rows were clustered", nullable=True),
+        Column("objective_name", "string", "what the method minimises, NULL if nothing", nullable=True),
+        Column("objective", "float64", "its value, mean over layers; NULL likewise", nullable=True),
+        Column("neuronlake_version", "string", "version of neuronlake"),
+        Column("duration_s", "float64", "wall time, in seconds"),
+    ),
+    Table.of(
+        "partition_layers",
+        ("partition_id", "stack", "layer"),
+        "one layer of a partition: the sizes of its experts and how well they hold together",
+        Column("partition_id", "string", "the partition"),
+        *NEURON[:2],
+        Column("n_neurons", "int32", "neurons that are in an expert"),
+        Column("n_experts", "int32", "experts"),
+        Column("n_smallest", "int32", "neurons of the smallest expert"),
+        Column("n_largest", "int32", "neurons of the largest expert"),
+        Column("objective", "float64", "what the method minimises, in this layer; NULL if nothing", nullable=True),
+        Column(
+            "objective_random", "float64", "that of a random partition of equal sizes; NULL likewise", nullable=True
+        ),
+    ),
+    Table.of(
+        "experts",
+        ("partition_id", "stack", "layer", "neuron"),
+        "one neuron's place in a partition",
+        Column("partition_id", "string", "the partition"),
+        *NEURON,
+        Column("expert", "int32", "index of the expert within its layer"),
+    ),
+    Table.of(
+        "alignments",
+        ("alignment_id", "null_model", "half", "stack", "layer", "expert", "family", "function"),
+        "whether an expert holds more top neurons of a function than when experts are permuted over neurons",
+        Column("alignment_id", "string", "16 hex digits of the digest of all that defines the test"),
+        *RUN,
+        Column("partition_id", "string", "the partition"),
+        Column("null_model", "string", "free: any neuron of the layer; matched: of similar norm and firing rate"),
+        Column("half", "string", "instances the top neurons were chosen on: all, a or b"),
+        *NEURON[:2],
+        Column("expert", "int32", "index of the expert within its layer"),
+        Column("family", "string", "function family"),
+        Column("function", "string", "sub-function; * for the family: all its functions' top lists together"),
+        Column("n_neurons", "int32", "neurons of the expert"),
+        Column("n_top", "int32", "entries of the top lists that the expert holds"),
+        Column("n_expected", "float64", "its mean when experts are permuted over neurons"),
+        Column("p_value", "float64", "exact chance of at least n_top; of a family, estimated by permutations"),
+        Column("p_nominal", "float64", "hypergeometric tail; of a family the binomial of the pooled lists"),
+        Column("n_permutations", "int64", "permutations behind p_value, NULL where it is exact", nullable=True),
+        Column("seed", "int64", "seed of the permutations"),
+    ),
+)
