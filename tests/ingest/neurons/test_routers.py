@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-import zoo_configs
 from torch import Tensor, nn
-from zoo_experts import EXPERTS
 
+from architectures import zoo_configs
+from architectures.zoo_experts import EXPERTS
 from neuronlake.errors import IngestError
 from neuronlake.ingest.models.model import stack_parts
 from neuronlake.ingest.neurons.feed_forwards import Layer
