@@ -94,12 +94,12 @@ class Verdict:
     @property
     def has_shared(self) -> bool:
         """Whether every token passes something beside the routed experts of a layer."""
-        return any(len(layer.feed_forwards) > 1 and layer.bank for layer in self.layers)
+        return any(len(layer.feed_forwards) > 1 and layer.experts for layer in self.layers)
 
     @property
     def has_dense_layers(self) -> bool:
         """Whether some layers have no experts."""
-        return any(layer.bank is None for layer in self.layers)
+        return any(layer.experts is None for layer in self.layers)
 
     @property
     def n_experts(self) -> int:
