@@ -20,16 +20,16 @@ OPTIONAL_WEIGHTS = re.compile(r"(^|\.)pooler\.")
 
 @dataclass(frozen=True, slots=True)
 class TensorDigest:
-    """One tensor of a model.
+    """The digest of one tensor of a model.
 
     Parameters
     ----------
     name
-        Its name in the state of the model.
+        Name of the tensor in the state of the model.
     sha256
         Digest of its name, type, shape and bytes.
     n_values
-        Numbers it holds.
+        How many numbers it holds.
     """
 
     name: str
@@ -38,15 +38,13 @@ class TensorDigest:
 
 
 def tensor_digests(body: nn.Module, label: str) -> tuple[TensorDigest, ...]:
-    """Return the digests of a model's parameters and buffers, sorted by name.
+    """Return the digests of a model's parameters and buffers, sorted by name; `label` names the model in errors.
 
     Raises
     ------
     IngestError
-        If one holds NaN or infinite values; `label` names the model.
+        If one holds NaN or infinite values.
     """
-    # What comes after the last layer is left out: where the checkpoint lacks it, it is random.
-    measured = [item for item in sorted(body.state_dict().items()) if not OPTIONAL_WEIGHTS.search(item[0])]
 
     def digest_one(item: tuple[str, torch.Tensor]) -> TensorDigest:
         name, tensor = item
@@ -59,10 +57,12 @@ def tensor_digests(body: nn.Module, label: str) -> tuple[TensorDigest, ...]:
         digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
         return TensorDigest(name, digest.hexdigest(), values.numel())
 
+    # Optional weights are excluded: where the checkpoint lacks them, they are random.
+    tensors = [item for item in sorted(body.state_dict().items()) if not OPTIONAL_WEIGHTS.search(item[0])]
     with ThreadPoolExecutor() as pool:
-        return tuple(pool.map(digest_one, measured))
+        return tuple(pool.map(digest_one, tensors))
 
 
 def combined_sha256(tensors: Sequence[TensorDigest]) -> str:
     """Return the digest of all tensors together."""
-    return hashlib.sha256("\n".join(each.sha256 for each in tensors).encode()).hexdigest()
+    return hashlib.sha256("\n".join(tensor.sha256 for tensor in tensors).encode()).hexdigest()
