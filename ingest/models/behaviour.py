@@ -17,23 +17,14 @@ __all__ = ["is_causal", "sees_padding"]
 def is_causal(body: nn.Module, label: str) -> bool:
     """Return whether a token's state ignores the tokens that follow it.
 
-    Raises
-    ------
-    IngestError
-        If the model, named by `label`, does not run on text.
+    Raise `IngestError` if the model, named by `label`, does not run on text.
     """
     before, after = _states(body, label, ([1, 1, 1, 1], [1, 1, 1, 2]), [1, 1, 1, 1])
     return _are_equal(before[:, :-1], after[:, :-1], body)
 
 
 def sees_padding(body: nn.Module, label: str) -> bool:
-    """Return whether a token's state depends on the ids of padding tokens, although they are masked.
-
-    Raises
-    ------
-    IngestError
-        As `is_causal`.
-    """
+    """Return whether a token's state depends on padding tokens, although they are masked; raises as `is_causal`."""
     before, after = _states(body, label, ([1, 2, 3, 1, 1, 1], [1, 2, 3, 2, 3, 2]), [1, 1, 1, 0, 0, 0])
     return not _are_equal(before[:, :3], after[:, :3], body)
 

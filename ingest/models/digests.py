@@ -38,12 +38,9 @@ class TensorDigest:
 
 
 def tensor_digests(body: nn.Module, label: str) -> tuple[TensorDigest, ...]:
-    """Return the digests of a model's parameters and buffers, sorted by name; `label` names the model in errors.
+    """Return the digests of a model's parameters and buffers, sorted by name.
 
-    Raises
-    ------
-    IngestError
-        If one holds NaN or infinite values.
+    Raise `IngestError` if one holds NaN or infinite values; `label` names the model.
     """
 
     def digest_one(item: tuple[str, torch.Tensor]) -> TensorDigest:

@@ -31,10 +31,7 @@ def body_class(config: PreTrainedConfig) -> type:
 def head_class(config: PreTrainedConfig, label: str) -> type[PreTrainedModel]:
     """Return the class with a language-model head that a configuration names, else that of its kind of model.
 
-    Raises
-    ------
-    IngestError
-        If transformers has none; `label` names the model.
+    Raise `IngestError` if transformers has none; `label` names the model.
     """
     names = [name for name in config.architectures or () if name.endswith(HEADS) and hasattr(transformers, name)]
     if names:
@@ -66,13 +63,10 @@ def body_of(head: PreTrainedModel) -> PreTrainedModel:
 
 
 def check_head(head: PreTrainedModel, stack: Stack, label: str) -> None:
-    """Refuse a head that does not fit how its body, an encoder or a decoder, attends; `label` names the model.
+    """Raise `IngestError` if a head does not fit how its body, an encoder or a decoder, attends.
 
-    Raises
-    ------
-    IngestError
-        If the head predicts the next token and the body sees it, or if it predicts masked tokens and the body sees only
-        what stands before them.
+    A head that predicts the next token needs a body that does not see it; one that predicts masked tokens, a body that
+    sees what stands on both sides. `label` names the model.
     """
     config, kind = type(head.config), cast("object", type(head))
     masked, causal = MODEL_FOR_MASKED_LM_MAPPING.get(config, None), MODEL_FOR_CAUSAL_LM_MAPPING.get(config, None)

@@ -26,7 +26,6 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from ...errors import IngestError, one_line
 from ...schema.vocabulary import DType
 from ..neurons.widths import expert_counts
-from .devices import device_map
 from .digests import OPTIONAL_WEIGHTS
 from .heads import HEADS
 from .memory import lacks_memory
@@ -65,12 +64,10 @@ def quietly() -> Iterator[None]:
 
 
 def read_config(source: Source, *, with_weights: bool) -> PreTrainedConfig:
-    """Return a checkpoint's configuration; an adapter beside it is refused if weights will be read too.
+    """Return a checkpoint's configuration.
 
-    Raises
-    ------
-    IngestError
-        If it cannot be read, or implies sizes that no model has.
+    Raise `IngestError` if it cannot be read, if it implies sizes that no model has, or if weights will be read too and
+    an adapter lies beside them.
     """
     source.check_fetched(with_weights=with_weights)
     if with_weights and "gguf_file" not in source.arguments:
@@ -90,10 +87,7 @@ def read_config(source: Source, *, with_weights: bool) -> PreTrainedConfig:
 def read_tokenizer(source: Source, config: PreTrainedConfig, other: Source | None = None) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a checkpoint with this configuration, or the `other` one that is named for it.
 
-    Raises
-    ------
-    IngestError
-        If it cannot be read, or is not a fast tokenizer.
+    Raise `IngestError` if it cannot be read, or is not a fast tokenizer.
     """
     if other is None:
         tokenizer = _read(AutoTokenizer, source, "model", "tokenizer")
@@ -113,15 +107,11 @@ def read_weights(
 ) -> tuple[PreTrainedModel, set[str]]:
     """Return a checkpoint as a model of class `kind`, and the names of its tensors that have no place in that.
 
-    Quantised weights are put on `device`, for they cannot be moved afterwards.
-
-    Raises
-    ------
-    IngestError
-        If weights are missing, ambiguous or cannot be read.
+    Quantised weights are put on `device`, for they cannot be moved afterwards. Raise `IngestError` if weights are
+    missing, ambiguous or cannot be read.
     """
     is_quantised = hasattr(config, "quantization_config")
-    placed = {"device_map": device_map(device)} if is_quantised else {}
+    placed = {"device_map": "auto" if device == "split" else {"": device}} if is_quantised else {}
     with _explained(f"cannot load the weights of model {source.name!r}", config):
         whole, report = kind.from_pretrained(  # type: ignore[attr-defined]
             source.path,
@@ -159,10 +149,7 @@ def read_weights(
 def initialise(config: PreTrainedConfig, seed: int, label: str, dtype: DType) -> PreTrainedModel:
     """Draw a model's weights at random, on the CPU in float32, and return the model in type `dtype`.
 
-    Raises
-    ------
-    IngestError
-        If there is no such model, or no memory for it.
+    Raise `IngestError` if there is no such model, or no memory for it.
     """
     with _explained(f"model {label} cannot be initialised", config):
         with torch.device("meta"):

@@ -54,12 +54,7 @@ class Source:
         """Return a digest of the names, sizes and modification times of the files that loading reads; None on the hub.
 
         Nothing is read: a change that keeps a file's size and time goes unnoticed. Files that loading does not read,
-        such as optimizer states and logs, make no difference.
-
-        Raises
-        ------
-        IngestError
-            If the folder cannot be read.
+        such as optimizer states and logs, make no difference. Raise `IngestError` if the folder cannot be read.
         """
         if not self.is_local:
             return None
@@ -67,17 +62,9 @@ class Source:
         return identifier({"files": states})
 
     def check_fetched(self, *, with_weights: bool) -> None:
-        """Check that files are there to read: in a folder, that git fetched them; on the hub, that it can be reached.
+        """Raise `IngestError` if a file is a pointer of Git LFS, or if nothing is cached and the hub cannot be reached.
 
-        Parameters
-        ----------
-        with_weights
-            Whether files of weights will be read too.
-
-        Raises
-        ------
-        IngestError
-            If a file is a pointer of Git LFS or cannot be read, or if the hub cannot be reached and nothing is cached.
+        Files of weights are checked only if they will be read.
         """
         if not self.is_local:
             self._check_hub()
@@ -199,10 +186,7 @@ def locate(model: str, revision: str | None, random_init: int | None = None) -> 
 def locate_tokenizer(name: str) -> Source:
     """Return where a tokenizer is: a folder, which need not hold a model, or a hub id.
 
-    Raises
-    ------
-    IngestError
-        If there is no such folder.
+    Raise `IngestError` if there is no such folder.
     """
     path = _as_path(name)
     if name and path.is_dir():

@@ -97,12 +97,9 @@ def n_embedded(stack: nn.Module) -> int:
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, n_tokens: int, label: str) -> None:
-    """Refuse a tokenizer that is not that of a model with `n_tokens` tokens; `label` names the model.
+    """Raise `IngestError` if a tokenizer knows less than half as many tokens as the model, named by `label`.
 
-    Raises
-    ------
-    IngestError
-        If it knows less than half as many tokens: transformers makes up an empty one where files are missing.
+    Then it is not the model's: transformers makes up an empty one where files are missing.
     """
     if 2 * len(tokenizer) < n_tokens:
         raise IngestError(
@@ -125,13 +122,7 @@ class _Tokenized(Protocol):
 
 
 def check_embedded(tokens: _Tokenized, tokenizer: PreTrainedTokenizerBase, stack: nn.Module, texts: str) -> None:
-    """Refuse tokens for which a stack has no embedding; `texts` says in the error which texts they are of.
-
-    Raises
-    ------
-    IngestError
-        If there is one.
-    """
+    """Raise `IngestError` if a stack has no embedding for one of these tokens; `texts` names the texts they are of."""
     n_tokens = n_embedded(stack)
     beyond = np.flatnonzero(tokens.token_ids >= n_tokens)
     if len(beyond):

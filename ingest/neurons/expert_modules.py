@@ -81,13 +81,7 @@ class FusedExperts:
         return result
 
     def check_gate(self, width: int) -> None:
-        """Refuse the site gate where the activation of experts of `width` neurons is not linear in up.
-
-        Raises
-        ------
-        IngestError
-            If it is not.
-        """
+        """Raise `IngestError` if the activation of experts, of `width` neurons each, is not linear in up."""
         apply_gate = type(self.module)._apply_gate  # type: ignore[attr-defined]
         gates = torch.linspace(-4, 4, 2 * width, device=next(self.module.parameters()).device)[None]
         at_zero, at_half, at_one = (apply_gate(self.module, self._with_up(gates, up)) for up in (0.0, 0.5, 1.0))

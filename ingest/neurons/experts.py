@@ -36,10 +36,7 @@ def experts_input(arguments: tuple[Any, ...], named: dict[str, Any]) -> torch.Te
 def hook_experts(module: nn.Module, network: FeedForward, site: Site, visit: Visitor, undo: ExitStack) -> None:
     """Call `visit` with the rows of experts within `module` whenever they run, until `undo` is closed.
 
-    Raises
-    ------
-    IngestError
-        If the site is the gate and the experts' activation is not act(gate) * up.
+    Raise `IngestError` if the site is the gate and the experts' activation is not act(gate) * up.
     """
     if network.members:
         _hook_members(module, network, site, visit, undo)
@@ -57,19 +54,15 @@ def every_expert(module: nn.Module, network: FeedForward, site: Site, hidden: to
 
     Parameters
     ----------
-    module
-        The module that is run.
-    network
-        Its experts.
-    site
-        What to read of them.
+    module, network, site
+        The module that is run, experts within it, and what to read of them.
     hidden
         Hidden states that enter the experts. [tokens, hidden size]
 
     Yields
     ------
     tensor
-        Values of the neurons of each expert in turn. [tokens, neurons of an expert]
+        Values of one expert's neurons. [tokens, neurons of an expert]
     """
     for member in network.members:
         shown: list[torch.Tensor] = []

@@ -28,18 +28,9 @@ from .widths import expert_counts, layer_counts, padding_multiple, residual_widt
 __all__ = ["find_layers"]
 
 _ACTIVATION_KEYS = (
-    "hidden_act",
-    "hidden_activation",
-    "activation_function",
-    "dense_act_fn",
-    "activation",
-    "afn",
-    "feed_forward_proj",
-    "mlp_hidden_act",
-    "ff_activation",
-    "dense_act",
+    *("hidden_act", "hidden_activation", "activation_function", "dense_act_fn", "activation", "afn"),
+    *("feed_forward_proj", "mlp_hidden_act", "ff_activation", "dense_act"),
 )
-_UNKNOWN = "unknown"
 _ACTIVATIONS = tuple(cast("type", each[0] if isinstance(each, tuple) else each) for each in ACT2CLS.values())
 _ACTIVATION_NAME = re.compile(r"gelu|relu|silu|activation", re.IGNORECASE)
 
@@ -113,9 +104,6 @@ class _Finder:
         self._widths = widths(config)
         self._residuals = residual_widths(config)
         self._expert_counts = expert_counts(config)
-        self._activation_function = next(
-            (value for key in _ACTIVATION_KEYS if isinstance(value := getattr(config, key, None), str)), _UNKNOWN
-        )
 
     def find(self, stack: Stack, root: str) -> tuple[Layer, ...]:
         depths = layer_counts(self._config, stack)
@@ -242,8 +230,9 @@ class _Finder:
                     f"{self._label}: {name} holds {n_experts} experts of width {width}; the configuration "
                     f"implies {sorted(self._expert_counts)} experts of one of the widths {sorted(self._widths)}"
                 )
-            network = self._network(name, width * n_experts, is_gated=is_gated)
-            experts.append(replace(network, n_experts=n_experts, members=members))
+            experts.append(
+                self._network(name, width * n_experts, is_gated=is_gated, n_experts=n_experts, members=members)
+            )
         return experts
 
     def _dense(self, path: str, experts: tuple[str, ...]) -> list[FeedForward]:
@@ -268,13 +257,13 @@ class _Finder:
             if n_inputs not in (1, 2):
                 continue  # the weights stay unclaimed, and the model is refused by that
             claimed |= {down, *inputs}
-            network = self._network(down.path, down.n_inputs, is_gated=n_inputs == 2)
-            nonlinearity = self._nonlinearity(inputs[0].path, path)
-            if network.activation_function == _UNKNOWN and nonlinearity is not None:
-                name = type(self._module.get_submodule(nonlinearity.path)).__name__
-                network = replace(network, activation_function=name)
-            paths = tuple(linear.path for linear in inputs)
-            networks[down] = replace(network, input_paths=paths, nonlinearity=nonlinearity)
+            networks[down] = self._network(
+                down.path,
+                down.n_inputs,
+                is_gated=n_inputs == 2,
+                input_paths=tuple(linear.path for linear in inputs),
+                nonlinearity=self._nonlinearity(inputs[0].path, path),
+            )
         return [networks[down] for down in linears if down in networks]
 
     def _is_auxiliary(self, relative: str, shape: tuple[int, ...]) -> bool:
@@ -284,12 +273,16 @@ class _Finder:
         sizes = {n * width for width in self._widths for n in (1, 2)} - self._residuals - self._expert_counts
         return bool(_SMALL.search(relative)) and sizes.isdisjoint(shape)
 
-    def _network(self, path: str, n_neurons: int, *, is_gated: bool) -> FeedForward:
+    def _network(self, path: str, n_neurons: int, *, nonlinearity: Place | None = None, **more: Any) -> FeedForward:  # noqa: ANN401 - fields
+        names = (getattr(self._config, key, None) for key in _ACTIVATION_KEYS)
+        named = next((name for name in names if isinstance(name, str)), None)
+        of_module = type(self._module.get_submodule(nonlinearity.path)).__name__ if nonlinearity else "unknown"
         return FeedForward(
             down=Place(path),
             n_neurons=n_neurons,
-            activation_function=self._activation_function,
-            is_gated=is_gated,
+            activation_function=named or of_module,
+            nonlinearity=nonlinearity,
+            **more,
             is_time_first=self._config.model_type in _TIME_FIRST,
             pads_to=padding_multiple(self._config),
         )

@@ -39,12 +39,10 @@ Visitor = Callable[[FeedForward, NeuronValues], torch.Tensor | None]
 
 
 def check_site(network: FeedForward, site: Site) -> None:
-    """Refuse a site that a network does not have.
+    """Raise `IngestError` if a network has no such site.
 
-    Raises
-    ------
-    IngestError
-        If the site is the gate and the network is not gated, or if its nonlinearity is a function, which no hook sees.
+    Only gated networks have the site gate. Where the nonlinearity is a function, not a module, no hook sees it, and the
+    activation is the only site.
     """
     if site == "gate" and not network.is_gated:
         raise IngestError(
@@ -59,13 +57,7 @@ def check_site(network: FeedForward, site: Site) -> None:
 
 
 def checked(written: torch.Tensor, values: torch.Tensor, network: FeedForward) -> torch.Tensor:
-    """Return what is written in place of `values`.
-
-    Raises
-    ------
-    IngestError
-        If its shape or type is not that of `values`.
-    """
+    """Return what is written in place of `values`; raise `IngestError` if it has another shape or type."""
     if written.shape != values.shape or written.dtype != values.dtype:
         raise IngestError(
             f"{network.path}: {tuple(written.shape)} {written.dtype} cannot be written where {tuple(values.shape)} "

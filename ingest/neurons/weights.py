@@ -23,14 +23,7 @@ _PROBED_ROWS = 1024
 
 
 def weight_norms(module: nn.Module, layer: Layer) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the L2 norms of each neuron's input weights (gate and up together) and output weights.
-
-    Parameters
-    ----------
-    module
-        The module that is run.
-    layer
-        One of its layers.
+    """Return the L2 norms of the input weights (gate and up together) and output weights of each neuron of a layer.
 
     Returns
     -------

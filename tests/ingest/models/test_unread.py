@@ -145,7 +145,5 @@ def test_a_weight_that_is_held_twice_with_different_values_is_refused(holding, i
     if not is_changed:
         load(Checkpoint(folder), with_tokenizer=False)
         return
-    with pytest.raises(
-        IngestError, match=r"holds one weight twice, as norm\.weight and model\.norm\.weight, with"
-    ):
+    with pytest.raises(IngestError, match=r"holds one weight twice, as norm\.weight and model\.norm\.weight, with"):
         load(Checkpoint(folder), with_tokenizer=False)
