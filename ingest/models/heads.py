@@ -16,10 +16,10 @@ from transformers import (
 from ...errors import IngestError
 from ..neurons.feed_forwards import Stack
 
-__all__ = ["HEADS", "body_class", "body_of", "check_head", "head_class"]
+__all__ = ["body_class", "body_of", "check_head", "head_class"]
 
 # How transformers' classes with a head over the vocabulary end; other mappings' classes end otherwise.
-HEADS = ("ForCausalLM", "ForMaskedLM", "ForConditionalGeneration", "ForSeq2SeqLM", "LMHeadModel")
+_HEADS = ("ForCausalLM", "ForMaskedLM", "ForConditionalGeneration", "ForSeq2SeqLM", "LMHeadModel")
 
 
 def body_class(config: PreTrainedConfig) -> type:
@@ -33,7 +33,7 @@ def head_class(config: PreTrainedConfig, label: str) -> type[PreTrainedModel]:
 
     Raise `IngestError` if transformers has none; `label` names the model.
     """
-    names = [name for name in config.architectures or () if name.endswith(HEADS) and hasattr(transformers, name)]
+    names = [name for name in config.architectures or () if name.endswith(_HEADS) and hasattr(transformers, name)]
     if names:
         return cast("type[PreTrainedModel]", getattr(transformers, names[0]))
     mappings = (

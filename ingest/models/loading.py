@@ -27,7 +27,7 @@ from ...errors import IngestError, one_line
 from ...schema.vocabulary import DType
 from ..neurons.widths import expert_counts
 from .digests import OPTIONAL_WEIGHTS
-from .heads import HEADS
+from .heads import body_class
 from .memory import lacks_memory
 from .source import Source
 from .tokenizers import set_aside
@@ -136,7 +136,7 @@ def read_weights(
     missing = [key for key in sorted(report["missing_keys"]) if not OPTIONAL_WEIGHTS.search(key)]
     missing = [key for key in missing if not _is_computed(whole, key)]
     if missing:
-        without = " cannot predict tokens:" if kind.__name__.endswith(HEADS) else ":"
+        without = ":" if kind in (AutoModel, body_class(config)) else " cannot predict tokens:"
         other = next((key for key in sorted(report["unexpected_keys"]) if key.endswith(f".{missing[0]}")), None)
         raise IngestError(
             f"model {source.name!r}{without} the checkpoint lacks {len(missing)} weights of {type(whole).__name__}, "

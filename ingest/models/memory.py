@@ -29,7 +29,7 @@ def explaining_lack_of_memory(label: str, *lower: str) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
         if not lacks_memory(error):
             raise
         lowered = " or ".join(f"`{name}`" for name in lower) or "the size of its numbers (`dtype`)"

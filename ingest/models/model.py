@@ -73,8 +73,8 @@ class Model:
     tensors
         Digest of each of these tensors.
     fingerprint
-        Tells that its files are as they were: a digest of their names, sizes and modification times, or the commit of
-        a hub model; None if unknown.
+        A digest of the names, sizes and modification times of its files, or the commit of a hub model: unless they
+        change, it stays the same. None if unknown.
     seed
         Seed of a random initialisation, None if the weights are the checkpoint's.
     sees_padding
@@ -246,7 +246,7 @@ def stack_parts(whole: PreTrainedModel, *, with_decoder: bool) -> tuple[nn.Modul
 def body_parts(model: PreTrainedModel) -> tuple[PreTrainedModel, tuple[Part, ...]]:
     """Return the body of a model that was not loaded here, and its stacks as `load` would name them.
 
-    The first time, two texts of four tokens are run to tell an encoder from a decoder. The model stays as it is.
+    The first time, two texts of four tokens are run to distinguish an encoder from a decoder. The model stays as it is.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Where the files of a checkpoint are, which revisions there are beside it, and what tells that its files changed."""
+"""Where the files of a checkpoint are, which revisions there are beside it, and a fingerprint of its files."""
 
 import json
 import os
@@ -89,18 +89,18 @@ class Source:
         return sorted(folder.glob(pattern)) if folder else []
 
     def _files(self) -> list[tuple[Path, os.stat_result]]:
-        folder, file = Path(self.path), self.arguments.get("gguf_file")
+        folder, gguf_file = Path(self.path), self.arguments.get("gguf_file")
         try:
-            files = [folder / file] if file else sorted(filter(_is_read, folder.iterdir()))
-            return [(each, each.stat()) for each in files]
+            files = [folder / gguf_file] if gguf_file else sorted(filter(_is_read, folder.iterdir()))
+            return [(file, file.stat()) for file in files]
         except OSError as error:
             raise IngestError(f"cannot read {folder}: {error.strerror or error}") from error
 
     def _cached(self) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(self.path, "config.json", revision=self.arguments.get("revision"))
-        return Path(found).parent if isinstance(found, str) else None
+        file = try_to_load_from_cache(self.path, "config.json", revision=self.arguments.get("revision"))
+        return Path(file).parent if isinstance(file, str) else None
 
     def _check_hub(self) -> None:
         """Refuse at once where the hub cannot be reached and nothing is cached: transformers would try for a minute."""
@@ -234,7 +234,7 @@ def _hub_errors() -> tuple[type[BaseException], ...]:
 
 
 def _as_path(name: str) -> Path:
-    """Return the path that a name may be; refuse one of which cannot be told whether there is anything."""
+    """Return a name as a path; raise `IngestError` if the system cannot say whether anything is there."""
     path = Path(name)
     try:
         path.is_dir()
@@ -288,9 +288,9 @@ def _describes_model(folder: Path) -> bool:
 
 
 def _list_folder(path: Path) -> Listing:
-    shown = sorted(each for each in path.iterdir() if each.name[0] != "." and not _MODULE.fullmatch(each.name))
-    files = tuple(each.name for each in shown if each.exists() and not each.is_dir())
-    return Listing("folder", dict.fromkeys(each.name for each in shown if each.name not in files), files)
+    entries = sorted(entry for entry in path.iterdir() if entry.name[0] != "." and not _MODULE.fullmatch(entry.name))
+    files = tuple(entry.name for entry in entries if entry.exists() and not entry.is_dir())
+    return Listing("folder", dict.fromkeys(entry.name for entry in entries if entry.name not in files), files)
 
 
 def _is_read(file: Path) -> bool:

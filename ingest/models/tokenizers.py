@@ -62,7 +62,7 @@ def encode(
     Returns
     -------
     encodings
-        Of each text the ids, the characters of each token, and which tokens were added.
+        One for each text: its ids, the characters of each token, and which tokens were added.
 
     Raises
     ------

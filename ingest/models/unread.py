@@ -32,7 +32,7 @@ _LATER_TOKENS = re.compile(r"^(.*\.\d+)\.eh_proj\.")
 
 
 def check_unread(unexpected: Iterable[str], whole: PreTrainedModel, text_model: PreTrainedModel, label: str) -> None:
-    """Refuse tensors of a checkpoint that the text model should have read: it would not be the model that was trained.
+    """Refuse a checkpoint with tensors that the text model should have read: it would not be the model as trained.
 
     Parameters
     ----------

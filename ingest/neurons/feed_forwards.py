@@ -10,7 +10,7 @@ Stack = Literal["encoder", "decoder"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One call of a module in a forward pass; layers that share a module are told apart by the call.
+    """One call of a module in a forward pass: layers may share a module, and each then has a call of its own.
 
     Parameters
     ----------

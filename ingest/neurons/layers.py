@@ -88,8 +88,8 @@ def find_layers(
     Raises
     ------
     IngestError
-        If some weight of the blocks cannot be told to be inside or outside feed-forward networks, or if the networks
-        are not those that the configuration implies. The message names the model's class and the weight.
+        If some weight of the blocks is not known to be inside or outside feed-forward networks, or if the networks are
+        not those that the configuration implies. The message names the model's class and the weight.
     """
     return _Finder(module, config, f"model {name} ({type(module).__name__})").find(stack, root)
 

@@ -21,12 +21,12 @@ class NeuronValues:
     Parameters
     ----------
     values
-        Of a dense network as the model lays them out, [texts, tokens, neurons] or [texts * tokens, neurons]. Of
+        For a dense network as the model lays them out, [texts, tokens, neurons] or [texts * tokens, neurons]. For
         experts one row for each token and expert it is sent to. [rows, neurons of an expert]
     token
-        Of experts, the token of each row, counted over the batch one text after the other; None if dense. [rows]
+        The token of each row, counted over the batch one text after the other; None for a dense network. [rows]
     expert
-        Of experts, the expert of each row; None if dense. [rows]
+        The expert of each row; None for a dense network. [rows]
     """
 
     values: torch.Tensor
