@@ -1,8 +1,7 @@
-"""Digests of weights: of each tensor, and of all of them."""
+"""Digests of the tensors of a model."""
 
 import hashlib
 import re
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from torch import nn
 from ...errors import IngestError
 from ..neurons.weights import plain
 
-__all__ = ["OPTIONAL_WEIGHTS", "TensorDigest", "combined_sha256", "tensor_digests"]
+__all__ = ["OPTIONAL_WEIGHTS", "TensorDigest", "tensor_digests"]
 
 # Weights that a checkpoint may lack without harm: they come after the last feed-forward layer.
 OPTIONAL_WEIGHTS = re.compile(r"(^|\.)pooler\.")
@@ -58,8 +57,3 @@ def tensor_digests(body: nn.Module, label: str) -> tuple[TensorDigest, ...]:
     tensors = [item for item in sorted(body.state_dict().items()) if not OPTIONAL_WEIGHTS.search(item[0])]
     with ThreadPoolExecutor() as pool:
         return tuple(pool.map(digest_one, tensors))
-
-
-def combined_sha256(tensors: Sequence[TensorDigest]) -> str:
-    """Return the digest of all tensors together."""
-    return hashlib.sha256("\n".join(tensor.sha256 for tensor in tensors).encode()).hexdigest()

@@ -1,5 +1,6 @@
 """A model in memory: any transformers text model, from the hub, a folder or a GGUF file."""
 
+import hashlib
 import inspect
 from dataclasses import dataclass, replace
 from typing import cast
@@ -15,7 +16,7 @@ from .adjustments import adjust
 from .behaviour import is_causal, sees_padding
 from .checkpoint import Checkpoint
 from .devices import place
-from .digests import TensorDigest, combined_sha256, tensor_digests
+from .digests import TensorDigest, tensor_digests
 from .heads import body_class, body_of, check_head, head_class
 from .loading import initialise, quietly, read_config, read_tokenizer, read_weights
 from .memory import explaining_lack_of_memory
@@ -68,10 +69,8 @@ class Model:
         Text configuration.
     given_tokenizer
         A fast tokenizer, None if it was loaded without.
-    weights_sha256
-        Digest of the parameters and buffers of the text model, decoder included: names, types, shapes and bytes.
     tensors
-        Digest of each of these tensors.
+        Digest of each parameter and buffer of the text model, decoder included.
     fingerprint
         A digest of the names, sizes and modification times of its files, or the commit of a hub model: unless they
         change, it stays the same. None if unknown.
@@ -92,13 +91,17 @@ class Model:
     parts: tuple[Part, ...]
     config: PreTrainedConfig
     given_tokenizer: PreTrainedTokenizerBase | None
-    weights_sha256: str
     tensors: tuple[TensorDigest, ...]
     fingerprint: str | None
     seed: int | None
     sees_padding: bool
     notice: str | None
     head: PreTrainedModel | None
+
+    @property
+    def weights_sha256(self) -> str:
+        """Digest of all tensors together: names, types, shapes and bytes."""
+        return hashlib.sha256("\n".join(tensor.sha256 for tensor in self.tensors).encode()).hexdigest()
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -185,7 +188,6 @@ def load(
             parts=parts,
             config=text_model.config,
             given_tokenizer=words,
-            weights_sha256=combined_sha256(tensors),
             tensors=tensors,
             fingerprint=fingerprint or source.cached_commit(),
             seed=seed,

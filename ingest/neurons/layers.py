@@ -196,7 +196,6 @@ class _Finder:
         for path, module in self._modules(root):
             if isinstance(module, PreTrainedModel) and path != root and not _is_within(blocks, [path]):
                 apart.append(path)
-        for path, module in self._modules(root):
             if isinstance(module, nn.Embedding) or _is_within(f"{path}.", apart):
                 continue
             for name, weight in module.named_parameters(prefix=path, recurse=False):
