@@ -102,7 +102,7 @@ def generate(store, arguments):
         for (family, function), count in zip(names, positive.tolist(), strict=True)
     ]
     every = [
-        Layer("encoder", layer, (FeedForward(Place(f"layer.{layer}"), width, None, (), (), None, "relu", False),))
+        Layer("encoder", layer, (FeedForward(Place(f"layer.{layer}"), width, "relu", False),))
         for layer in range(N_LAYERS)
     ]
     layers = [

@@ -60,7 +60,7 @@ def make_layer(generator, layer, labels, dense, *, n_neurons):
     weights = generator.standard_normal((n_neurons, n_functions)) * (generator.random((n_neurons, n_functions)) < 0.02)
     noise = generator.standard_normal((n_neurons, len(dense)), dtype=np.float32)
     activations = np.maximum(weights.astype(np.float32) @ dense.T + noise - 0.5, 0)
-    network = FeedForward(Place(f"layer.{layer}.output"), n_neurons, None, (), (), None, "relu", False)
+    network = FeedForward(Place(f"layer.{layer}.output"), n_neurons, "relu", False)
     keys = RunKeys("0123456789abcdef", "model", "step1000", 1000)
     return neuron_function_rows(keys, Layer("encoder", layer, (network,)), score(activations, labels), labels.functions)
 

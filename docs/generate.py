@@ -176,8 +176,8 @@ nonlinearity of a gated network is a function of the code, not a module, only `a
 
 def architectures_page() -> str:
     """Return what is verified of each architecture; builds and measures them all, in about half a minute."""
-    sys.path.insert(0, str(FOLDER.parent / "tests" / "architectures"))
-    import zoo_verdicts
+    sys.path.insert(0, str(FOLDER.parent / "tests"))
+    from architectures import zoo_verdicts
 
     found = zoo_verdicts.verdicts()
     verified = [each for each in found if not each.refused]

@@ -15,10 +15,10 @@ from transformers import PreTrainedModel
 from ...errors import AnalysisError, UnknownNameError
 from ...ingest.models.model import body_parts
 from ...ingest.neurons.feed_forwards import FeedForward, Layer, Place
-from ...ingest.neurons.intervention import intervene
+from ...ingest.neurons.hooks import hooked
 from ...ingest.neurons.layers import find_layers
 from ...ingest.neurons.routers import exclude_experts
-from ...ingest.neurons.sites import Seen
+from ...ingest.neurons.sites import NeuronValues
 from ...queries.result import Result
 from ...schema.vocabulary import PerturbationKind
 from ..neuron_rows import KEYS, check_columns, key_column, numbers
@@ -121,7 +121,7 @@ def perturb(
         else:
             perturber = Perturber(kind, scale=scale, seed=seed)
             for module, layers in found:
-                undo.enter_context(intervene(module, layers, change=_Change(perturber, layers, selection)))
+                undo.enter_context(hooked(module, layers, _Change(perturber, layers, selection)))
         yield
 
 
@@ -145,7 +145,7 @@ class _Group:
 
 
 class _Change:
-    """What `intervene` puts in place of the activations of some layers of one stack."""
+    """What `hooked` puts in place of the activations of some layers of one stack."""
 
     def __init__(self, perturber: Perturber, layers: Sequence[Layer], selection: _Selection) -> None:
         self._perturber = perturber
@@ -159,7 +159,7 @@ class _Change:
                 self._groups[network.down] = _grouped(network, within)
                 first += network.n_neurons
 
-    def __call__(self, network: FeedForward, seen: Seen) -> torch.Tensor:
+    def __call__(self, network: FeedForward, seen: NeuronValues) -> torch.Tensor:
         groups = self._groups[network.down]
         if not groups:
             return seen.values
@@ -191,7 +191,7 @@ def _grouped(network: FeedForward, within: Mapping[int, float]) -> dict[int | No
 
 def _whole_experts(layer: Layer, neurons: Collection[int]) -> list[int]:
     """Return the routed experts that some neurons of a layer make up, ascending; refuse neurons that make up none."""
-    bank = layer.bank
+    bank = layer.experts
     outside = [neuron for neuron in neurons if bank is None or neuron >= bank.n_neurons]
     if bank is None or outside:
         raise AnalysisError(
@@ -208,7 +208,7 @@ def _whole_experts(layer: Layer, neurons: Collection[int]) -> list[int]:
     return sorted(n_selected)
 
 
-def _rows(seen: Seen) -> Iterator[tuple[int | None, torch.Tensor | EllipsisType]]:
+def _rows(seen: NeuronValues) -> Iterator[tuple[int | None, torch.Tensor | EllipsisType]]:
     """Yield each expert that has tokens and an index of its rows; of a dense network None and all."""
     if seen.expert is None:
         yield None, ...

@@ -9,10 +9,10 @@ from torch import nn
 
 from ...errors import IngestError
 from ...schema.vocabulary import Pooling, Router, Site
-from ..neurons.experts import bank_input, every_expert
+from ..neurons.experts import every_expert, experts_input
 from ..neurons.feed_forwards import FeedForward, Layer, Place, Stack
-from ..neurons.hooks import tapped
-from ..neurons.sites import Seen
+from ..neurons.hooks import hooked
+from ..neurons.sites import NeuronValues
 from .pooling import BankPool, Spans, SpansOnDevice, pool
 
 __all__ = ["Capture", "capture"]
@@ -86,13 +86,13 @@ class Capture:
         """
         shares = []
         for layer in self._layers:
-            if layer.bank is not None:
-                n_sent = self._banks[layer.bank.down].n_sent()
+            if layer.experts is not None:
+                n_sent = self._banks[layer.experts.down].n_sent()
                 n_tokens = self._spans[layer.stack].n_tokens(n_sent.device)
                 shares.append(n_sent / n_tokens[:, None])
         return shares
 
-    def visit(self, network: FeedForward, seen: Seen) -> None:
+    def visit(self, network: FeedForward, seen: NeuronValues) -> None:
         """Pool what a network shows."""
         if not self._is_open:
             return
@@ -209,17 +209,17 @@ def capture(
     networks = [network for layer in layers for network in layer.feed_forwards]
 
     def enter(network: FeedForward) -> Callable[..., None]:
-        return lambda _, arguments, named: reading.enter_bank(network, bank_input(arguments, named))
+        return lambda _, arguments, named: reading.enter_bank(network, experts_input(arguments, named))
 
     def leave(network: FeedForward) -> Callable[..., None]:
-        return lambda _, arguments, named, __: reading.leave_bank(module, network, bank_input(arguments, named))
+        return lambda _, arguments, named, __: reading.leave_bank(module, network, experts_input(arguments, named))
 
     with contextlib.ExitStack() as undo:
         banks = [(network, module.get_submodule(network.path)) for network in networks if network.n_experts is not None]
         for network, bank in banks:
             undo.callback(bank.register_forward_pre_hook(enter(network), with_kwargs=True).remove)
-        undo.enter_context(tapped(module, networks, site, reading.visit))
-        # After the taps' own, which then do not take experts that are run blindly for the router's choice.
+        undo.enter_context(hooked(module, layers, reading.visit, site=site))
+        # After the hooks' own, which then do not take experts that are run blindly for the router's choice.
         for network, bank in banks:
             undo.callback(bank.register_forward_hook(leave(network), with_kwargs=True).remove)
         yield reading

@@ -241,7 +241,7 @@ def _select(every: tuple[Layer, ...], chosen: tuple[int, ...] | None) -> tuple[L
 
 def _router(settings: Settings, layers: tuple[Layer, ...]) -> Router | None:
     """Return how experts are read, None where there are none to read: asking means nothing there."""
-    return settings.router if any(layer.bank for layer in layers) else None
+    return settings.router if any(layer.experts for layer in layers) else None
 
 
 def _position_limit(model: Model) -> int:

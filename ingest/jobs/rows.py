@@ -50,9 +50,9 @@ def neuron_rows(
     """Return one row of ``neurons`` a neuron of a layer; `shares` are of the experts [experts, instances]."""
     n = layer.n_neurons
     native_expert, n_routed = pa.nulls(n, pa.int32()), pa.nulls(n, pa.int64())
-    if layer.bank is not None and shares is not None:
-        expert = np.arange(n) // layer.bank.width
-        is_shared = np.arange(n) >= layer.bank.n_neurons  # what every token passes is of no routed expert
+    if layer.experts is not None and shares is not None:
+        expert = np.arange(n) // layer.experts.width
+        is_shared = np.arange(n) >= layer.experts.n_neurons  # what every token passes is of no routed expert
         n_sent_to = np.append(np.count_nonzero(shares, axis=1), 0)
         native_expert = pa.array(expert.astype(np.int32), mask=is_shared)
         n_routed = pa.array(n_sent_to[np.minimum(expert, len(shares))], mask=is_shared)

@@ -1,6 +1,17 @@
 """A checkpoint in memory.
 
-In the order of reading: source (where its files are), steps, loading (what transformers reads), tokenizers,
-unread (what nothing reads), checkpoint (the whole of it), behaviour (tried on texts), adjustments, heads, devices,
-memory, digests.
+Files in reading order:
+
+- checkpoint: which weights of a model are meant;
+- source: where their files are, and which revisions there are;
+- steps: the training step of a revision;
+- loading: configuration, tokenizer and weights as transformers reads them;
+- tokenizers: settings of a tokenizer, and checks of it;
+- unread: tensors of the files that the model has no place for;
+- heads: the class with a language-model head, and the body within it;
+- model: the loaded model and its stacks;
+- adjustments: BigBird is switched to full attention, experts to an implementation that can be read;
+- behaviour: whether it attends to what follows, and to padding, found by running it;
+- devices, memory: moving it, and what to do where memory does not suffice;
+- digests: digests of its weights.
 """

@@ -1,39 +1,40 @@
-"""What is set in a model before it is read, so that all of it can be read, and a text does not depend on others."""
+"""Adjusting a loaded model so that all of it can be read, and no text depends on others.
+
+Here BigBird is switched to full attention, and experts to an implementation that can be read.
+"""
 
 from collections.abc import Iterator
 
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..neurons.layers import is_fused_bank
+from ..neurons.expert_modules import is_fused_experts
 
 __all__ = ["adjust"]
 
 
 def adjust(body: nn.Module, label: str) -> Iterator[str]:
-    """Set what must be set; yield what the caller should be told of it."""
-    sparse = [each for each in body.modules() if getattr(each, "attention_type", None) == "block_sparse"]
-    for each in sparse:  # BigBird's sparse attention is switched off for good by the first short text
-        change = getattr(each, "set_attention_type", None)
-        if callable(change):
-            change("original_full")
+    """Adjust a model in place, and yield a sentence for the user on each adjustment; `label` names the model."""
+    sparse = [module for module in body.modules() if getattr(module, "attention_type", None) == "block_sparse"]
+    for module in sparse:  # BigBird's sparse attention is switched off for good by the first short text
+        set_attention_type = getattr(module, "set_attention_type", None)
+        if callable(set_attention_type):
+            set_attention_type("original_full")
     if sparse:
         yield f"{label} attends to texts of any length in full, not by sparse blocks"
-    banks = [each for each in body.modules() if is_fused_bank(each)]
-    if not banks or not isinstance(body, PreTrainedModel):
+    experts = [module for module in body.modules() if is_fused_experts(module)]
+    if not experts or not isinstance(body, PreTrainedModel):
         return
-    default: str = banks[0].config._experts_implementation  # type: ignore[union-attr, assignment]
-    chosen = default
-    if default == "eager":  # expert by expert, which shows nothing to read
-        chosen = "grouped_mm"
-    if chosen == "grouped_mm" and not all(map(_is_aligned, banks)):
+    default: str = experts[0].config._experts_implementation  # type: ignore[union-attr, assignment]
+    chosen = "grouped_mm" if default == "eager" else default  # eager runs expert by expert, which cannot be read
+    if chosen == "grouped_mm" and not all(map(_is_aligned, experts)):
         chosen = "batched_mm"
     if chosen != default:
         body.set_experts_implementation(chosen)
         yield f"{label} runs its experts by transformers' {chosen}, not its default, {default}"
 
 
-def _is_aligned(bank: nn.Module) -> bool:
-    """Return whether a bank's rows begin at multiples of 16 bytes, as torch's grouped products ask for."""
-    held = [each for each in bank.parameters(recurse=False) if each.ndim == 3]
-    return all(each.stride(-2) * each.element_size() % 16 == 0 for each in held)
+def _is_aligned(experts: nn.Module) -> bool:
+    """Return whether rows of the weights begin at multiples of 16 bytes, as torch's grouped products ask for."""
+    weights = [weight for weight in experts.parameters(recurse=False) if weight.ndim == 3]
+    return all(weight.stride(-2) * weight.element_size() % 16 == 0 for weight in weights)

@@ -1,4 +1,4 @@
-"""What a model does with a text, found by running it: configurations are not reliable."""
+"""How a model treats a text, measured by running it on short ones: configurations are not reliable."""
 
 import contextlib
 import inspect
@@ -9,41 +9,42 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ...errors import IngestError, one_line
-from ..neurons.layers import is_bank_of_modules, is_fused_bank
+from ..neurons.expert_modules import is_fused_experts, is_list_of_experts
 
 __all__ = ["is_causal", "sees_padding"]
 
 
 def is_causal(body: nn.Module, label: str) -> bool:
-    """Return whether a token's state ignores what follows it."""
-    before, after = _states(body, label, ([[1, 1, 1, 1]], [[1, 1, 1, 2]]), [[1, 1, 1, 1]])
+    """Return whether a token's state ignores the tokens that follow it.
+
+    Raise `IngestError` if the model, named by `label`, does not run on text.
+    """
+    before, after = _states(body, label, ([1, 1, 1, 1], [1, 1, 1, 2]), [1, 1, 1, 1])
     return _are_equal(before[:, :-1], after[:, :-1], body)
 
 
 def sees_padding(body: nn.Module, label: str) -> bool:
-    """Return whether a token's state depends on what stands in padding, masked as it is."""
-    before, after = _states(body, label, ([[1, 2, 3, 1, 1, 1]], [[1, 2, 3, 2, 3, 2]]), [[1, 1, 1, 0, 0, 0]])
+    """Return whether a token's state depends on padding tokens, although they are masked; raises as `is_causal`."""
+    before, after = _states(body, label, ([1, 2, 3, 1, 1, 1], [1, 2, 3, 2, 3, 2]), [1, 1, 1, 0, 0, 0])
     return not _are_equal(before[:, :3], after[:, :3], body)
 
 
-def _states(
-    body: nn.Module, label: str, texts: tuple[list[list[int]], list[list[int]]], mask: list[list[int]]
-) -> list[torch.Tensor]:
-    """Run two texts of one shape; where what differs in them has no influence, states are equal to the bit."""
+def _states(body: nn.Module, label: str, texts: tuple[list[int], list[int]], mask: list[int]) -> list[torch.Tensor]:
+    """Run two texts of one length; where their difference has no influence, states are equal to the bit."""
     device = next(body.parameters()).device
-    inputs = {"attention_mask": torch.tensor(mask, device=device)}
+    inputs = {"attention_mask": torch.tensor([mask], device=device)}
     accepted = inspect.signature(body.forward).parameters
     inputs = {name: values for name, values in inputs.items() if name in accepted}
     try:
         with torch.inference_mode(), _experts_apart(body):
-            return [body(input_ids=torch.tensor(text, device=device), **inputs)[0] for text in texts]
+            return [body(input_ids=torch.tensor([text], device=device), **inputs)[0] for text in texts]
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise IngestError(f"model {label} ({type(body).__name__}) does not run on text: {one_line(error)}") from error
 
 
 def _are_equal(before: torch.Tensor, after: torch.Tensor, body: nn.Module) -> bool:
-    """Return whether states are equal to the bit, or to rounding where an expert's rows are all it multiplies."""
-    if not any(map(is_bank_of_modules, body.modules())):
+    """Return whether states are equal: to the bit, or to rounding where each expert multiplies its own rows alone."""
+    if not any(map(is_list_of_experts, body.modules())):
         return torch.equal(before, after)
     rounding = torch.finfo(before.dtype).eps ** 0.5
     return bool((before - after).abs().max() <= rounding * before.abs().max())
@@ -52,7 +53,7 @@ def _are_equal(before: torch.Tensor, after: torch.Tensor, body: nn.Module) -> bo
 @contextlib.contextmanager
 def _experts_apart(body: nn.Module) -> Iterator[None]:
     """Run experts token by token: in one matrix product, rounding depends on how many tokens an expert gets."""
-    if not (isinstance(body, PreTrainedModel) and any(map(is_fused_bank, body.modules()))):
+    if not (isinstance(body, PreTrainedModel) and any(map(is_fused_experts, body.modules()))):
         yield
         return
     before = body.get_experts_implementation()

@@ -1,4 +1,4 @@
-"""Which checkpoint of a model is meant: known before anything is loaded."""
+"""Which checkpoint of a model is meant, before anything is loaded; imports no library of models."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ __all__ = ["Checkpoint"]
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The weights of a model: those of a revision, or random ones.
+    """A model with one set of weights: those of a revision, or random ones.
 
     Parameters
     ----------
@@ -18,8 +18,8 @@ class Checkpoint:
     revision
         Branch, tag or commit on the hub; the name of a subfolder of a local folder.
     random_init
-        Seed of a random initialisation in place of the checkpoint's weights. Weights are drawn on the CPU in float32,
-        so that the seed means the same everywhere.
+        Seed of random weights in place of those of the files. They are drawn on the CPU in float32, so that a seed
+        gives the same weights everywhere.
     name
         Name to store the model under; the hub id or folder name if None.
     """
@@ -31,12 +31,12 @@ class Checkpoint:
 
     @property
     def stored_name(self) -> str:
-        """Name the model is stored under."""
+        """The name the model is stored under."""
         return self.name or stored_name(self.model)
 
     @property
     def stored_revision(self) -> str:
-        """Name the revision is stored under."""
+        """The name the revision is stored under: its own, ``main``, or ``random-`` and the seed."""
         return (self.revision or "main") if self.random_init is None else f"random-{self.random_init}"
 
     def locate(self) -> Source:
@@ -45,6 +45,6 @@ class Checkpoint:
         Raises
         ------
         IngestError, UnknownNameError
-            If it is not there.
+            If they are not there.
         """
         return locate(self.model, self.revision, self.random_init)

@@ -1,4 +1,4 @@
-"""Models on devices."""
+"""Models on devices: moving them there, or spreading their layers over GPUs."""
 
 import torch
 from torch import nn
@@ -6,22 +6,23 @@ from torch import nn
 from ...errors import IngestError, one_line
 from .memory import explaining_lack_of_memory
 
-__all__ = ["device_map", "device_name", "place"]
-
-
-def device_map(device: str) -> str | dict[str, str]:
-    """Return where the layers of a checkpoint go as they are read, in transformers' terms."""
-    return "auto" if device == "split" else {"": device}
+__all__ = ["device_name", "place"]
 
 
 def device_name(module: nn.Module) -> str:
-    """Return what the parameters of a module are on, GPUs by their name."""
+    """Return the devices that hold a module's parameters, such as ``cpu`` or the name of a GPU, joined by commas."""
     devices = sorted({parameter.device for parameter in module.parameters()}, key=str)
     return ", ".join(torch.cuda.get_device_name(device) if device.type == "cuda" else str(device) for device in devices)
 
 
 def place(body: nn.Module, device: str, label: str) -> nn.Module:
-    """Move a module to its device, or its layers to several."""
+    """Return a module moved to a torch device, or, if that is ``split``, its layers spread over all GPUs.
+
+    Raises
+    ------
+    IngestError
+        If there is no such device, or not enough memory; `label` names the model.
+    """
     try:
         with explaining_lack_of_memory(label):
             if device == "split":

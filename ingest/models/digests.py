@@ -1,8 +1,7 @@
-"""Digests of weights: of each tensor, and of all of them."""
+"""Digests of the tensors of a model."""
 
 import hashlib
 import re
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from torch import nn
 from ...errors import IngestError
 from ..neurons.weights import plain
 
-__all__ = ["OPTIONAL_WEIGHTS", "TensorDigest", "combined_sha256", "tensor_digests"]
+__all__ = ["OPTIONAL_WEIGHTS", "TensorDigest", "tensor_digests"]
 
 # Weights that a checkpoint may lack without harm: they come after the last feed-forward layer.
 OPTIONAL_WEIGHTS = re.compile(r"(^|\.)pooler\.")
@@ -20,16 +19,16 @@ OPTIONAL_WEIGHTS = re.compile(r"(^|\.)pooler\.")
 
 @dataclass(frozen=True, slots=True)
 class TensorDigest:
-    """One tensor of a model.
+    """The digest of one tensor of a model.
 
     Parameters
     ----------
     name
-        Its name in the state of the model.
+        Name of the tensor in the state of the model.
     sha256
         Digest of its name, type, shape and bytes.
     n_values
-        Numbers it holds.
+        How many numbers it holds.
     """
 
     name: str
@@ -40,13 +39,8 @@ class TensorDigest:
 def tensor_digests(body: nn.Module, label: str) -> tuple[TensorDigest, ...]:
     """Return the digests of a model's parameters and buffers, sorted by name.
 
-    Raises
-    ------
-    IngestError
-        If one holds NaN or infinite values; `label` names the model.
+    Raise `IngestError` if one holds NaN or infinite values; `label` names the model.
     """
-    # What comes after the last layer is left out: where the checkpoint lacks it, it is random.
-    measured = [item for item in sorted(body.state_dict().items()) if not OPTIONAL_WEIGHTS.search(item[0])]
 
     def digest_one(item: tuple[str, torch.Tensor]) -> TensorDigest:
         name, tensor = item
@@ -59,10 +53,7 @@ def tensor_digests(body: nn.Module, label: str) -> tuple[TensorDigest, ...]:
         digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
         return TensorDigest(name, digest.hexdigest(), values.numel())
 
+    # Optional weights are excluded: where the checkpoint lacks them, they are random.
+    tensors = [item for item in sorted(body.state_dict().items()) if not OPTIONAL_WEIGHTS.search(item[0])]
     with ThreadPoolExecutor() as pool:
-        return tuple(pool.map(digest_one, measured))
-
-
-def combined_sha256(tensors: Sequence[TensorDigest]) -> str:
-    """Return the digest of all tensors together."""
-    return hashlib.sha256("\n".join(each.sha256 for each in tensors).encode()).hexdigest()
+        return tuple(pool.map(digest_one, tensors))

@@ -1,4 +1,4 @@
-"""Heads of language models: which class a checkpoint is loaded as to predict tokens, and the body within it."""
+"""Language-model heads: the class with which a checkpoint predicts tokens, and the body within it."""
 
 from typing import cast
 
@@ -12,51 +12,46 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.models.auto.auto_factory import _LazyAutoMapping
 
 from ...errors import IngestError
 from ..neurons.feed_forwards import Stack
 
-__all__ = ["body_of", "check_head", "head_class"]
+__all__ = ["body_class", "body_of", "check_head", "head_class"]
 
 # How transformers' classes with a head over the vocabulary end; other mappings' classes end otherwise.
 _HEADS = ("ForCausalLM", "ForMaskedLM", "ForConditionalGeneration", "ForSeq2SeqLM", "LMHeadModel")
 
 
+def body_class(config: PreTrainedConfig) -> type:
+    """Return what reads a checkpoint without a head: `AutoModel`, or the class of an encoder saved alone."""
+    names = (name for name in config.architectures or () if name.endswith("EncoderModel"))
+    return next((getattr(transformers, name) for name in names if hasattr(transformers, name)), AutoModel)
+
+
 def head_class(config: PreTrainedConfig, label: str) -> type[PreTrainedModel]:
-    """Return the class of a checkpoint with its language-model head: the one it names, failing that its kind's.
+    """Return the class with a language-model head that a configuration names, else that of its kind of model.
 
-    Parameters
-    ----------
-    config
-        The checkpoint's configuration.
-    label
-        The model's name, for errors.
-
-    Raises
-    ------
-    IngestError
-        If transformers has none for its kind.
+    Raise `IngestError` if transformers has none; `label` names the model.
     """
-    for name in config.architectures or ():
-        if name.endswith(_HEADS) and hasattr(transformers, name):
-            return cast("type[PreTrainedModel]", getattr(transformers, name))
+    names = [name for name in config.architectures or () if name.endswith(_HEADS) and hasattr(transformers, name)]
+    if names:
+        return cast("type[PreTrainedModel]", getattr(transformers, names[0]))
     mappings = (
         (MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,)
         if config.is_encoder_decoder
         else (MODEL_FOR_MASKED_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING)
     )
     for mapping in mappings:
-        found = _mapped(mapping, config)
-        if found is not None:
-            return found
+        kind = mapping.get(type(config), None)
+        if kind is not None:
+            return cast("type[PreTrainedModel]", kind)
     raise IngestError(
         f"model {label} cannot predict tokens: transformers has no language-model head for {type(config).__name__}"
     )
 
 
 def body_of(head: PreTrainedModel) -> PreTrainedModel:
-    """Return the body of a model with a head as it would have been loaded without, made of the same modules."""
+    """Return the body of a model with a head, made of the same modules, as it would have been loaded without one."""
     if head.base_model is not head:
         return cast("PreTrainedModel", head.base_model)
     # T5 and its kin hold their stacks beside their head, just as their class without a head holds them.
@@ -68,25 +63,19 @@ def body_of(head: PreTrainedModel) -> PreTrainedModel:
 
 
 def check_head(head: PreTrainedModel, stack: Stack, label: str) -> None:
-    """Refuse a head that predicts otherwise than its body attends.
+    """Raise `IngestError` if a head does not fit how its body, an encoder or a decoder, attends.
 
-    Raises
-    ------
-    IngestError
-        If one predicts the next token and the other sees it, or one masked tokens and the other the left alone.
+    A head that predicts the next token needs a body that does not see it; one that predicts masked tokens, a body that
+    sees what stands on both sides. `label` names the model.
     """
-    masked = _mapped(MODEL_FOR_MASKED_LM_MAPPING, head.config)
-    causal = _mapped(MODEL_FOR_CAUSAL_LM_MAPPING, head.config)
+    config, kind = type(head.config), cast("object", type(head))
+    masked, causal = MODEL_FOR_MASKED_LM_MAPPING.get(config, None), MODEL_FOR_CAUSAL_LM_MAPPING.get(config, None)
     if masked is causal:
         return
-    if stack == "encoder" and type(head) is causal:
+    if stack == "encoder" and kind is causal:
         why = "predicts the next token, but its body attends both ways"
-    elif stack == "decoder" and type(head) is masked:
+    elif stack == "decoder" and kind is masked:
         why = "predicts masked tokens, but its body attends to the left alone"
     else:
         return
     raise IngestError(f"model {label} cannot predict tokens: its head {type(head).__name__} {why}")
-
-
-def _mapped(mapping: _LazyAutoMapping, config: PreTrainedConfig) -> type[PreTrainedModel] | None:
-    return cast("type[PreTrainedModel] | None", mapping.get(type(config), None))

@@ -1,4 +1,4 @@
-"""What is said where memory does not suffice."""
+"""Saying what helps where memory does not suffice."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,28 +13,23 @@ _PHRASES = ("not enough memory", "out of memory", "can't allocate memory")
 
 def lacks_memory(error: BaseException) -> bool:
     """Return whether an error says that memory does not suffice."""
-    return isinstance(error, MemoryError) or any(each in str(error).lower() for each in _PHRASES)
+    return isinstance(error, MemoryError) or any(phrase in str(error).lower() for phrase in _PHRASES)
 
 
 @contextmanager
 def explaining_lack_of_memory(label: str, *lower: str) -> Iterator[None]:
-    """Turn a lack of memory into one line that says what helps.
+    """Turn a lack of memory inside the context into an `IngestError` that says what helps.
 
     Parameters
     ----------
     label
-        The model that is loaded, that runs, or whose activations are scored.
+        Name of the model that is loaded, that runs, or whose activations are scored.
     lower
         Names of the parameters that take less memory when they are lower.
-
-    Raises
-    ------
-    IngestError
-        If memory does not suffice.
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
         if not lacks_memory(error):
             raise
         lowered = " or ".join(f"`{name}`" for name in lower) or "the size of its numbers (`dtype`)"

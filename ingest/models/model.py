@@ -1,12 +1,13 @@
 """A model in memory: any transformers text model, from the hub, a folder or a GGUF file."""
 
+import hashlib
 import inspect
 from dataclasses import dataclass, replace
 from typing import cast
 from weakref import WeakKeyDictionary
 
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...errors import IngestError
 from ...schema.vocabulary import DType
@@ -15,31 +16,31 @@ from .adjustments import adjust
 from .behaviour import is_causal, sees_padding
 from .checkpoint import Checkpoint
 from .devices import place
-from .digests import TensorDigest, combined_sha256, tensor_digests
-from .heads import body_of, check_head, head_class
+from .digests import TensorDigest, tensor_digests
+from .heads import body_class, body_of, check_head, head_class
 from .loading import initialise, quietly, read_config, read_tokenizer, read_weights
 from .memory import explaining_lack_of_memory
-from .source import Source, locate_tokenizer
+from .source import locate_tokenizer
 from .steps import parse_step
 from .tokenizers import check_vocabulary, n_embedded
 from .unread import check_unread
 
 __all__ = ["Model", "Part", "body_parts", "decoder_of", "first_position", "load", "stack_parts", "start_token"]
 
-# What running the bodies of models in memory has told of them.
+# Whether the bodies of models that were not loaded here are causal, as running them has shown.
 _IS_CAUSAL: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stack of a loaded checkpoint.
+    """A stack of a model.
 
     Parameters
     ----------
     stack
-        Whether its blocks attend both ways (encoder) or to the left (decoder).
+        ``encoder`` if its blocks attend both ways, ``decoder`` if only to what stands before.
     path
-        Where it is in the module that is run.
+        Path of the stack in the module that is run.
     config
         Its text configuration.
     """
@@ -60,29 +61,27 @@ class Model:
     step
         Training step, None when unknown.
     module
-        The transformer body that is run, in evaluation mode: no language-model head; of an encoder-decoder the
-        encoder alone unless both were asked for, of a multimodal model the language model.
+        The transformer body that is run, in evaluation mode and without a language-model head. For an encoder-decoder
+        the encoder alone unless both were asked for; for a multimodal model its language model.
     parts
-        Its stacks.
+        The stacks of `module`.
     config
-        Its text configuration.
+        Text configuration.
     given_tokenizer
         A fast tokenizer, None if it was loaded without.
-    weights_sha256
-        Digest of the parameters and buffers of the text model, decoder included: names, types, shapes and bytes.
     tensors
-        Digest of each of these tensors.
+        Digest of each parameter and buffer of the text model, decoder included.
     fingerprint
-        What tells that its files are as they were: a digest of their names, sizes and times of change, of a hub model
-        its commit; None if unknown.
+        A digest of the names, sizes and modification times of its files, or the commit of a hub model: unless they
+        change, it stays the same. None if unknown.
     seed
-        Seed of a random initialisation, None for given weights.
+        Seed of a random initialisation, None if the weights are the checkpoint's.
     sees_padding
         Whether a text's states depend on its padding, so that texts must run unpadded.
     notice
-        What the caller should be told about the choice of body, None if nothing.
+        What the user should know of the choice of body and of adjustments; None if nothing.
     head
-        The whole model with its language-model head, `module` within it, if it was asked for.
+        The whole model with its language-model head, which contains `module`; None if not asked for.
     """
 
     name: str
@@ -92,7 +91,6 @@ class Model:
     parts: tuple[Part, ...]
     config: PreTrainedConfig
     given_tokenizer: PreTrainedTokenizerBase | None
-    weights_sha256: str
     tensors: tuple[TensorDigest, ...]
     fingerprint: str | None
     seed: int | None
@@ -101,8 +99,13 @@ class Model:
     head: PreTrainedModel | None
 
     @property
+    def weights_sha256(self) -> str:
+        """Digest of all tensors together: names, types, shapes and bytes."""
+        return hashlib.sha256("\n".join(tensor.sha256 for tensor in self.tensors).encode()).hexdigest()
+
+    @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """A fast tokenizer.
+        """The tokenizer.
 
         Raises
         ------
@@ -124,7 +127,7 @@ def load(
     tokenizer: str | None = None,
     with_tokenizer: bool = True,
 ) -> Model:
-    """Load a model ready to be measured.
+    """Load a checkpoint, ready to be measured.
 
     Parameters
     ----------
@@ -135,97 +138,76 @@ def load(
     device
         Torch device, or ``split`` for all GPUs.
     with_decoder
-        Whether an encoder-decoder is run whole, which takes decoder inputs, or its encoder alone.
+        Whether an encoder-decoder runs whole, which takes decoder inputs, or its encoder alone.
     with_head
-        Whether the language-model head is loaded too; all else is as without it, the digest of the weights included.
+        Whether to load the language-model head too; all else stays as without it, also the digest of the weights.
     tokenizer
         Hub id or folder of the tokenizer to read texts with; the checkpoint's own if None.
     with_tokenizer
-        Whether texts will be read at all; no tokenizer is loaded if not.
+        Whether to load a tokenizer at all.
 
     Raises
     ------
     IngestError
         If it is not there, is no text model, needs code of its own, lacks weights or holds some that are not read, or
-        holds NaN or infinite weights; or if there is no memory for it. A head that was asked for must be the
-        checkpoint's own.
+        holds NaN or infinite weights; if there is no memory for it; if a head is asked for that is not its own.
     """
-    source, model = checkpoint.locate(), checkpoint.model
+    source, label, seed = checkpoint.locate(), checkpoint.stored_name, checkpoint.random_init
     other = None if tokenizer is None else locate_tokenizer(tokenizer)
-    label = checkpoint.stored_name
     with quietly(), explaining_lack_of_memory(label):
         fingerprint = source.fingerprint()  # before anything is read: what changes meanwhile must be noticed
-        config = read_config(source, model, with_weights=checkpoint.random_init is None)
-        words = read_tokenizer(source, model, other, config) if with_tokenizer else None
-        loaded = _load(checkpoint, source, config, dtype, device, with_decoder=with_decoder, with_head=with_head)
+        config = read_config(source, with_weights=seed is None)
+        words = read_tokenizer(source, config, other) if with_tokenizer else None
+        if with_head and seed is not None:
+            raise IngestError(f"model {label} cannot predict tokens: its weights are random, and so would be its head")
+        if seed is None:
+            kind = head_class(config, label) if with_head else body_class(config)
+            whole, unexpected = read_weights(source, config, kind, dtype, device)
+        else:
+            whole, unexpected = initialise(config, seed, label, dtype), set()
+        head = whole if with_head else None
+        text_model, notice = _text_model(whole if head is None else body_of(head), label)
+        check_unread(unexpected, whole, text_model, label)
+        tensors = tensor_digests(text_model, label)
+        module, parts = stack_parts(text_model, with_decoder=with_decoder)
+        module.eval()
+        if not getattr(whole, "is_quantized", False):  # else it was placed as it was read
+            place(module if head is None else head, device, label)
+        notices = [notice, *adjust(module, label)]
+        if not text_model.config.is_encoder_decoder:
+            parts = (replace(parts[0], stack="decoder" if is_causal(module, label) else "encoder"),)
+            if head is not None:
+                check_head(head, parts[0].stack, label)
         if words is not None:
-            check_vocabulary(words, int(loaded.config.vocab_size), label)
-        return replace(loaded, fingerprint=fingerprint or source.cached_commit(), given_tokenizer=words)
-
-
-def _load(
-    checkpoint: Checkpoint,
-    source: Source,
-    config: PreTrainedConfig,
-    dtype: DType,
-    device: str,
-    *,
-    with_decoder: bool,
-    with_head: bool,
-) -> Model:
-    """Load a model without its tokenizer."""
-    label, random_init = checkpoint.stored_name, checkpoint.random_init
-    if with_head and random_init is not None:
-        raise IngestError(f"model {label} cannot predict tokens: its weights are random, and so would be its head")
-    if random_init is None:
-        kind = head_class(config, label) if with_head else AutoModel
-        whole, unexpected = read_weights(source, checkpoint.model, config, kind, dtype, device)
-        step = parse_step(checkpoint.stored_revision)
-    else:
-        whole, unexpected = initialise(config, random_init, label, dtype), set()
-        step = 0
-    head = whole if with_head else None
-    is_placed = getattr(whole, "is_quantized", False)
-    read, (whole, notice) = whole, _text_model(whole if head is None else body_of(head), label)
-    check_unread(unexpected, read, whole, label)
-    tensors = tensor_digests(whole, label)
-    body, parts = stack_parts(whole, with_decoder=with_decoder)
-    body = body.eval()
-    if not is_placed:
-        place(body if head is None else head, device, label)
-    notice = "; ".join(filter(None, (notice, *adjust(body, label)))) or None
-    if not whole.config.is_encoder_decoder:
-        parts = (replace(parts[0], stack="decoder" if is_causal(body, label) else "encoder"),)
-        if head is not None:
-            check_head(head, parts[0].stack, label)
-    return Model(
-        name=label,
-        revision=checkpoint.stored_revision,
-        step=step,
-        module=body,
-        parts=parts,
-        config=whole.config,
-        given_tokenizer=None,
-        weights_sha256=combined_sha256(tensors),
-        tensors=tensors,
-        fingerprint=None,
-        seed=random_init,
-        sees_padding=sees_padding(body.get_submodule(parts[0].path), label),
-        notice=notice,
-        head=head,
-    )
+            check_vocabulary(words, int(text_model.config.vocab_size), label)
+        return Model(
+            name=label,
+            revision=checkpoint.stored_revision,
+            step=parse_step(checkpoint.stored_revision) if seed is None else 0,
+            module=module,
+            parts=parts,
+            config=text_model.config,
+            given_tokenizer=words,
+            tensors=tensors,
+            fingerprint=fingerprint or source.cached_commit(),
+            seed=seed,
+            sees_padding=sees_padding(module.get_submodule(parts[0].path), label),
+            notice="; ".join(filter(None, notices)) or None,
+            head=head,
+        )
 
 
 def first_position(module: nn.Module) -> int:
     """Return the first learned position: in RoBERTa and its kin they start behind the padding token's id."""
-    for path, each in module.named_modules():
-        if path.endswith("position_embeddings") and isinstance(each, nn.Embedding) and each.padding_idx is not None:
-            return each.padding_idx + 1
+    for path, embedding in module.named_modules():
+        is_of_positions = path.endswith("position_embeddings") and isinstance(embedding, nn.Embedding)
+        if is_of_positions and embedding.padding_idx is not None:
+            return int(embedding.padding_idx) + 1
     return 0
 
 
 def start_token(model: Model) -> int:
-    """Return what the decoder of an encoder-decoder starts with.
+    """Return the token with which the decoder of an encoder-decoder starts.
 
     Raises
     ------
@@ -251,51 +233,27 @@ def decoder_of(model: Model) -> nn.Module:
     return cast("nn.Module", whole.get_decoder())  # type: ignore[no-untyped-call]
 
 
-def _text_model(whole: PreTrainedModel, label: str) -> tuple[PreTrainedModel, str | None]:
-    """Return the model that takes text, and what the caller should be told about it."""
-    config = whole.config
-    text_config = config if config.is_encoder_decoder else config.get_text_config()
-    candidates = [each for each in whole.modules() if isinstance(each, PreTrainedModel) and _takes_text(each)]
-    if text_config is config:
-        candidates = [each for each in candidates if each is whole]
-    else:  # a multimodal model: its language model is the outermost that has the text configuration
-        candidates = [each for each in candidates if each.config is text_config]
-    if not candidates:
-        raise IngestError(
-            f"model {label} ({type(whole).__name__}) does not take text, so it cannot be measured; models of images, "
-            "audio or time series cannot"
-        )
-    found = candidates[0]
-    if found is whole:
-        return whole, None
-    return found, f"{label} is a multimodal model: its language model {type(found).__name__} is measured"
-
-
-def _takes_text(model: PreTrainedModel) -> bool:
-    return "input_ids" in inspect.signature(model.forward).parameters
-
-
 def stack_parts(whole: PreTrainedModel, *, with_decoder: bool) -> tuple[nn.Module, tuple[Part, ...]]:
-    """Return the module to run and its stacks."""
+    """Return the module to run, and its stacks; a model with one stack is called an encoder until it is tried."""
     if not whole.config.is_encoder_decoder:
         return whole, (Part("encoder", "", whole.config),)
     stacks: dict[Stack, nn.Module] = {"encoder": whole.get_encoder(), "decoder": whole.get_decoder()}  # type: ignore[no-untyped-call]
-    configs = {stack: getattr(each, "config", whole.config).get_text_config() for stack, each in stacks.items()}
-    if not with_decoder:
+    configs = {stack: getattr(module, "config", whole.config).get_text_config() for stack, module in stacks.items()}
+    if not with_decoder or stacks["decoder"] is whole:  # an encoder that was saved without its decoder
         return stacks["encoder"], (Part("encoder", "", configs["encoder"]),)
-    paths = {id(each): path for path, each in whole.named_modules()}
-    return whole, tuple(Part(stack, paths[id(each)], configs[stack]) for stack, each in stacks.items())
+    paths = {module: path for path, module in whole.named_modules()}
+    return whole, tuple(Part(stack, paths[module], configs[stack]) for stack, module in stacks.items())
 
 
 def body_parts(model: PreTrainedModel) -> tuple[PreTrainedModel, tuple[Part, ...]]:
-    """Return the body of a model in memory, with or without a head, and its stacks, as a job would name them.
+    """Return the body of a model that was not loaded here, and its stacks as `load` would name them.
 
-    The first time, two texts of four tokens are run to tell an encoder from a decoder. The model stays as it is.
+    The first time, two texts of four tokens are run to distinguish an encoder from a decoder. The model stays as it is.
 
     Raises
     ------
     IngestError
-        If it does not take text, or does not run on it, or would be another after a short text.
+        If it does not take text, does not run on it, or would be another after a short text.
     """
     label = model.name_or_path or type(model).__name__
     body, _ = _text_model(cast("PreTrainedModel", model.base_model), label)
@@ -308,16 +266,35 @@ def body_parts(model: PreTrainedModel) -> tuple[PreTrainedModel, tuple[Part, ...
 
 
 def _is_causal_as_it_is(body: PreTrainedModel, label: str) -> bool:
+    """Return whether a model is causal, tried in evaluation mode and set back to the mode it was in."""
     modules = list(body.modules())
-    if any(getattr(each, "attention_type", None) == "block_sparse" for each in modules):
+    if any(getattr(module, "attention_type", None) == "block_sparse" for module in modules):
         raise IngestError(
             f"model {label} attends by sparse blocks, which any short text would switch off for good; call "
             f"set_attention_type('original_full') on its {type(body).__name__}, as jobs do"
         )
-    training = [each for each in modules if each.training]
+    training = [module for module in modules if module.training]
     body.eval()  # type: ignore[no-untyped-call]
     try:
         return is_causal(body, label)
     finally:
-        for each in training:
-            each.training = True
+        for module in training:
+            module.training = True
+
+
+def _text_model(whole: PreTrainedModel, label: str) -> tuple[PreTrainedModel, str | None]:
+    """Return the part of a model that takes text, and a sentence for the user if it is not all of it."""
+    config = whole.config
+    text_config = config if config.is_encoder_decoder else config.get_text_config()
+    # In a multimodal model, the language model is the outermost that has the text configuration.
+    for model in [whole] if text_config is config else whole.modules():
+        if not isinstance(model, PreTrainedModel) or model.config is not text_config:
+            continue
+        if "input_ids" in inspect.signature(model.forward).parameters:
+            if model is whole:
+                return whole, None
+            return model, f"{label} is a multimodal model: its language model {type(model).__name__} is measured"
+    raise IngestError(
+        f"model {label} ({type(whole).__name__}) does not take text, so it cannot be measured; models of images, "
+        "audio or time series cannot"
+    )

@@ -1,4 +1,4 @@
-"""Training steps: what a revision's name tells, what a file lists, and which a series seems to lack."""
+"""Training steps: read from a revision's name or a file, and those at which a series seems to lack checkpoints."""
 
 import csv
 import json
@@ -23,26 +23,26 @@ _FACTORS = {"": 1, "k": 1000, "m": 1_000_000}
 
 
 def parse_step(revision: str) -> int | None:
-    """Return the training step a revision's name tells, None if it tells none that a store can hold.
+    """Return the training step in a revision's name; None if there is none, or one larger than a store can hold.
 
     Examples
     --------
     >>> parse_step("step3000"), parse_step("iter_0001000"), parse_step("step_5k"), parse_step("main")
     (3000, 1000, 5000, None)
     """
-    found = _STEP.search(revision)
-    step = int(found[1]) * _FACTORS[found[2].lower()] if found else None
+    match = _STEP.search(revision)
+    step = int(match[1]) * _FACTORS[match[2].lower()] if match else None
     return None if step is None or step > _MAX_STEP else step
 
 
 def read_steps(file: Path) -> dict[str, int]:
-    """Read training steps by revision: a CSV file with columns revision and step, or a JSON object.
+    """Read training steps by revision from a CSV file with columns revision and step, or from a JSON object.
 
     Raises
     ------
     IngestError
-        If the file cannot be read, a row names no revision, a step is no whole number from 0 on or more than a store
-        can hold, or a revision has two.
+        If the file cannot be read, a row names no revision, a step is not a whole number from 0 to 2**63 - 1, or one
+        revision has two steps.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -88,16 +88,11 @@ def _csv_pairs(text: str) -> Iterable[tuple[str, object]]:
 
 
 def missing_steps(steps: Iterable[int]) -> tuple[int, ...]:
-    """Return the training steps at which checkpoints seem to be missing from a series.
+    """Return the training steps at which checkpoints seem to be missing from a series, given those it has.
 
-    Between two neighbouring gaps that are equal, in difference or in ratio (steps are rounded to whole ones), a gap
-    that is as wide as several of them lacks what would divide it. The first and the last gap have one neighbour, and
-    gaps of a single step come about by rounding: these tell nothing.
-
-    Parameters
-    ----------
-    steps
-        Steps that are there, in any order.
+    Where the gaps before and after a gap are equal, in difference or in ratio (rounded to whole steps), and the gap
+    itself is as wide as several of them, the steps that would divide it are missing. The first and the last gap have
+    one neighbour, and gaps of a single step come about by rounding: nothing is concluded from these.
 
     Examples
     --------
@@ -108,7 +103,7 @@ def missing_steps(steps: Iterable[int]) -> tuple[int, ...]:
 
 
 def gaps(steps: Iterable[int]) -> Iterator[tuple[list[int], str]]:
-    """Yield the steps missing from each gap, and how far apart steps are otherwise."""
+    """Yield, for each gap that lacks some, the missing steps and a phrase for the distance of the others."""
     known = sorted(set(steps))
     for before, first, last, after in zip(known, known[1:], known[2:], known[3:], strict=False):
         apart, gap = first - before, last - first
@@ -122,7 +117,7 @@ def gaps(steps: Iterable[int]) -> Iterator[tuple[list[int], str]]:
 
 
 def _equal_ratios(before: int, first: int, last: int, after: int) -> int:
-    """Return into how many equal ratios, each that of both neighbours, a gap divides; 0 if it does not."""
+    """Return into how many parts of the neighbours' ratio a gap divides; 0 if it does not, or theirs differ."""
     if before < 2:  # rounding may have made anything of it
         return 0
 

@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer, with what its files say about padding, cutting and chance set aside."""
+"""A checkpoint's tokenizer, freed of what its files say about padding, truncation and chance."""
 
 from collections.abc import Sequence
 from typing import Protocol, cast
@@ -18,9 +18,9 @@ __all__ = ["check_embedded", "check_vocabulary", "encode", "longest_text", "n_em
 def set_aside(tokenizer: PreTrainedTokenizerBase) -> None:
     """Set aside what a tokenizer's files say beside how text becomes tokens.
 
-    Texts are cut where a measurement says so, behind its longest text, and never padded. The same text is always the
-    same tokens: merges are not dropped at random, as they may be in training. A special token's name in a text is that
-    token, as a mask in a prompt must be.
+    Texts are cut where a measurement says so, at their end, and never padded. The same text always gives the same
+    tokens: merges are not dropped at random, as they may be in training. The name of a special token within a text
+    becomes that token, as a mask in a prompt must.
     """
     tokenizer.truncation_side = "right"
     tokenizer.split_special_tokens = False
@@ -32,7 +32,8 @@ def set_aside(tokenizer: PreTrainedTokenizerBase) -> None:
 def longest_text(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Return the most tokens a text may have by the tokenizer's files, None if they do not say."""
     limit = tokenizer.model_max_length
-    return int(limit) if isinstance(limit, int | float) and 1 <= limit < 1 << 31 else None
+    is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
+    return int(limit) if is_number and 1 <= limit < 1 << 31 else None
 
 
 def encode(
@@ -43,7 +44,7 @@ def encode(
     are_targets: bool = False,
     with_special_tokens: bool = True,
 ) -> list[Encoding]:
-    """Tokenize texts; the ids, the characters of each token, and which tokens were added are in what is returned.
+    """Tokenize texts.
 
     Parameters
     ----------
@@ -52,11 +53,16 @@ def encode(
     texts
         The texts.
     max_tokens
-        Tokens beyond are cut, special tokens included; None to cut none.
+        Number of tokens, special ones included, after which a text is cut; None to cut none.
     are_targets
-        Whether they are what a decoder is to say, which some tokenizers mark otherwise.
+        Whether the texts are what a decoder is to say, which some tokenizers mark otherwise.
     with_special_tokens
-        Whether special tokens are put around them.
+        Whether to put special tokens around them.
+
+    Returns
+    -------
+    encodings
+        One for each text: its ids, the characters of each token, and which tokens were added.
 
     Raises
     ------
@@ -83,7 +89,7 @@ def encode(
 
 
 def n_embedded(stack: nn.Module) -> int:
-    """Return how many tokens a stack has embeddings for."""
+    """Return for how many tokens a stack has embeddings."""
     find = getattr(stack, "get_input_embeddings", None)
     embeddings = stack.get_submodule("embed_tokens") if find is None else find()
     n_tokens = getattr(embeddings, "num_embeddings", None)  # I-BERT's quantised ones do not say
@@ -91,12 +97,9 @@ def n_embedded(stack: nn.Module) -> int:
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, n_tokens: int, label: str) -> None:
-    """Refuse a tokenizer that is not the model's: transformers makes up an empty one where files are missing.
+    """Raise `IngestError` if a tokenizer knows less than half as many tokens as the model, named by `label`.
 
-    Raises
-    ------
-    IngestError
-        If the model, named by `label`, knows `n_tokens` tokens, and it less than half as many.
+    Then it is not the model's: transformers makes up an empty one where files are missing.
     """
     if 2 * len(tokenizer) < n_tokens:
         raise IngestError(
@@ -119,24 +122,7 @@ class _Tokenized(Protocol):
 
 
 def check_embedded(tokens: _Tokenized, tokenizer: PreTrainedTokenizerBase, stack: nn.Module, texts: str) -> None:
-    """Refuse texts with a token that a stack has no embedding for.
-
-    Parameters
-    ----------
-    tokens
-        The texts, tokenized.
-    tokenizer
-        What they were tokenized with.
-    stack
-        What reads them.
-    texts
-        What they are, for the error.
-
-    Raises
-    ------
-    IngestError
-        If there is one.
-    """
+    """Raise `IngestError` if a stack has no embedding for one of these tokens; `texts` names the texts they are of."""
     n_tokens = n_embedded(stack)
     beyond = np.flatnonzero(tokens.token_ids >= n_tokens)
     if len(beyond):

@@ -1,4 +1,4 @@
-"""Tensors of a checkpoint that nothing reads: heads and buffers may be left, weights of the body may not."""
+"""Tensors of a checkpoint that nothing reads: those of heads and buffers are ignored, those of the body refused."""
 
 import re
 from collections.abc import Iterable
@@ -32,28 +32,28 @@ _LATER_TOKENS = re.compile(r"^(.*\.\d+)\.eh_proj\.")
 
 
 def check_unread(unexpected: Iterable[str], whole: PreTrainedModel, text_model: PreTrainedModel, label: str) -> None:
-    """Refuse tensors that the text model should have read: what it computes would not be what was trained.
+    """Refuse a checkpoint with tensors that the text model should have read: it would not be the model as trained.
 
     Parameters
     ----------
     unexpected
-        Names of the checkpoint's tensors that transformers found no place for.
+        Names of the tensors that transformers found no place for.
     whole
-        What was loaded.
+        The loaded model.
     text_model
-        The model of text within it.
+        The part of it that takes text.
     label
         The model's name, for errors.
 
     Raises
     ------
     IngestError
-        If one lies in the body, or is not known to lie outside.
+        If one lies in the text model, or is not known to lie outside.
     """
     keys = sorted(unexpected)
-    further = tuple(f"{found[1]}." for key in keys if (found := _LATER_TOKENS.match(key)))
+    further = tuple(f"{match[1]}." for key in keys if (match := _LATER_TOKENS.match(key)))
     body = whole.base_model
-    path = next((path for path, each in body.named_modules() if each is text_model), "")
+    path = next((path for path, module in body.named_modules() if module is text_model), "")
     children = {name for name, _ in text_model.named_children()}
     parts = {name for name, _ in body.named_children()}
     unread = []
@@ -80,4 +80,4 @@ def _is_within_weights(key: str, whole: PreTrainedModel) -> bool:
     modules = dict(whole.named_modules())
     paths = accumulate(key.split(".")[:-1], "{}.{}".format)
     inner = [modules[path] for path in paths if path in modules][-1:]
-    return any(next(each.parameters(recurse=False), None) is not None for each in inner)
+    return any(next(module.parameters(recurse=False), None) is not None for module in inner)

@@ -1,8 +1,8 @@
-"""Banks of experts: what each expert computes for the tokens that the router sends to it, or for all tokens.
+"""Reading and writing the neurons of experts: for the tokens that the router sends to each, or for all tokens.
 
-Banks that hold their experts in one tensor run through transformers' experts interface: the bank's own forward stays
-in place, and its gating function, which the interface calls with the rows of all experts, is what is watched. Which
-row is which token's follows from the implementation; it is checked against the weights whenever a bank is first seen.
+Fused experts run through transformers' experts interface. Their own forward stays in place; what is replaced is their
+gating function, which the interface calls with the rows of all experts. Which row is which token's follows from the
+implementation of the interface, and is checked against the weights when a module of experts first runs.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,68 +15,75 @@ from torch.utils.hooks import RemovableHandle
 
 from ...errors import IngestError
 from ...schema.vocabulary import Site
+from .expert_modules import FusedExperts
 from .feed_forwards import FeedForward
-from .sites import Seen, Visitor, checked, tap_module
+from .sites import NeuronValues, Visitor, checked, hook_network
 
-__all__ = ["bank_input", "every_expert", "tap_bank"]
+__all__ = ["every_expert", "experts_input", "hook_experts"]
 
-# Rows that are computed anew to check which token they are of.
+# Rows that are recomputed to check which token they are of.
 _CHECKED_ROWS = 4
-# Where a bank keeps its watch, if it has one.
-_WATCH = "_neuronlake_watch"
+# The attribute in which a module of experts keeps its hook while it has visitors.
+_HOOK = "_neuronlake_hook"
 
 
-def bank_input(arguments: tuple[Any, ...], named: dict[str, Any]) -> torch.Tensor:
-    """Return what entered a bank [tokens, hidden size], from the arguments of its forward."""
+def experts_input(arguments: tuple[Any, ...], named: dict[str, Any]) -> torch.Tensor:
+    """Return the hidden states [tokens, hidden size] that enter a module of experts, from its forward's arguments."""
     hidden: torch.Tensor = (*arguments, *named.values())[0]
     return hidden.reshape(-1, hidden.shape[-1])
 
 
-def tap_bank(module: nn.Module, network: FeedForward, site: Site, visit: Visitor, undo: ExitStack) -> None:
-    """Show `visit` the rows of a bank whenever it runs, until `undo` is closed."""
-    bank = module.get_submodule(network.path)
+def hook_experts(module: nn.Module, network: FeedForward, site: Site, visit: Visitor, undo: ExitStack) -> None:
+    """Call `visit` with the rows of experts within `module` whenever they run, until `undo` is closed.
+
+    Raise `IngestError` if the site is the gate and the experts' activation is not act(gate) * up.
+    """
     if network.members:
-        _tap_modules(module, bank, network, site, visit, undo)
+        _hook_members(module, network, site, visit, undo)
         return
+    experts = module.get_submodule(network.path)
     if site == "gate":
-        _check_gate(bank, network.width)
-    watch: _Watch = bank.__dict__.get(_WATCH) or _Watch(bank, network)
-    watch.add(site, visit)
-    undo.callback(watch.remove, site, visit)
+        FusedExperts(experts).check_gate(network.width)
+    hook: _FusedHook = experts.__dict__.get(_HOOK) or _FusedHook(experts, network)
+    hook.add(site, visit)
+    undo.callback(hook.remove, site, visit)
 
 
 def every_expert(module: nn.Module, network: FeedForward, site: Site, hidden: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield what each expert makes of all tokens, whatever the router chose.
+    """Run every expert on all tokens, whatever the router chose.
 
     Parameters
     ----------
-    module
-        The module that is run.
-    network
-        The bank.
-    site
-        What to read.
+    module, network, site
+        The module that is run, experts within it, and what to read of them.
     hidden
-        What entered the bank. [tokens, hidden size]
+        Hidden states that enter the experts. [tokens, hidden size]
 
     Yields
     ------
     tensor
-        [tokens, neurons of an expert]
+        Values of one expert's neurons. [tokens, neurons of an expert]
     """
-    bank = module.get_submodule(network.path)
-    for expert in range(network.n_experts or 0):
-        if network.members:
-            yield _run_member(module, network.members[expert], site, hidden)
-        else:
-            yield _at_site(bank, _project(bank, hidden, expert), site)
+    for member in network.members:
+        shown: list[torch.Tensor] = []
+        handle = hook_network(module, member, site, shown.append)
+        try:
+            module.get_submodule(member.path.rpartition(".")[0])(hidden)
+        finally:
+            handle.remove()
+        yield shown[0]
+    if network.is_fused:
+        experts = FusedExperts(module.get_submodule(network.path))
+        for expert in range(network.n_experts or 0):
+            yield experts.at_site(experts.project(hidden, expert), site)
 
 
-class _Watch:
-    """Watches a bank whose experts are held in one tensor, for any number of visitors, in the order they came."""
+class _FusedHook:
+    """The hook on a module of fused experts, shared by all its visitors, who are called in the order they came."""
 
-    def __init__(self, bank: nn.Module, network: FeedForward) -> None:
-        self._bank = bank
+    def __init__(self, module: nn.Module, network: FeedForward) -> None:
+        self._module = module
+        self._experts = FusedExperts(module)
         self._network = network
         self._visitors: list[tuple[Site, Visitor]] = []
         self._handles: list[RemovableHandle] = []
@@ -84,75 +91,90 @@ class _Watch:
         self._is_checked = False
 
     def add(self, site: Site, visit: Visitor) -> None:
-        """Take a visitor on; the first puts the watch on the bank."""
+        """Add a visitor; the first puts the hook on the module."""
         self._visitors.append((site, visit))
         if len(self._visitors) > 1:
             return
-        self._bank.__dict__[_WATCH] = self
-        self._handles.append(self._bank.register_forward_pre_hook(self._before, with_kwargs=True))
-        if self._bank.has_gate:
-            self._bank.__dict__["_apply_gate"] = self._apply_gate
+        self._module.__dict__[_HOOK] = self
+        self._handles.append(self._module.register_forward_pre_hook(self._before, with_kwargs=True))
+        if self._module.has_gate:
+            self._module.__dict__["_apply_gate"] = self._apply_gate
         else:
-            nonlinearity = self._bank.get_submodule("act_fn")
+            nonlinearity = self._module.get_submodule("act_fn")
             self._handles.append(nonlinearity.register_forward_pre_hook(self._before_nonlinearity))
-            self._handles.append(nonlinearity.register_forward_hook(self._after_nonlinearity))
+            self._handles.append(
+                nonlinearity.register_forward_hook(lambda _, __, output: self._visit("activation", output))
+            )
 
     def remove(self, site: Site, visit: Visitor) -> None:
-        """Let a visitor go; the last takes the watch off the bank."""
+        """Remove a visitor; the last takes the hook off the module."""
         self._visitors.remove((site, visit))
         if not self._visitors:
             for handle in self._handles:
                 handle.remove()
-            for name in ("_apply_gate", _WATCH):
-                self._bank.__dict__.pop(name, None)
+            for name in ("_apply_gate", _HOOK):
+                self._module.__dict__.pop(name, None)
 
     def _before(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        index = (*arguments, *named.values())[1]
-        self._hidden = None if self._is_checked else bank_input(arguments, named)
-        self._token, self._expert = _row_order(self._bank, self._network, index)
+        self._hidden = None if self._is_checked else experts_input(arguments, named)
+        self._token, self._expert = self._row_order((*arguments, *named.values())[1])
+
+    def _row_order(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the token and the expert of each row, given the router's choice [tokens, experts of a token]."""
+        implementation = self._module.config._experts_implementation  # type: ignore[union-attr]
+        n_chosen, expert = index.shape[-1], index.reshape(-1)
+        match implementation:
+            case "grouped_mm":
+                expert, order = torch.sort(expert)
+                return order // n_chosen, expert
+            case "batched_mm":
+                return torch.arange(len(expert), device=expert.device) // n_chosen, expert
+        raise IngestError(
+            f"{self._network.path} runs its experts by transformers' implementation {implementation!r}, whose rows "
+            "cannot be read; grouped_mm and batched_mm can"
+        )
 
     def _apply_gate(self, projected: torch.Tensor) -> torch.Tensor:
-        """Stand in for the bank's own function, which makes activations of gate and up."""
+        """Stand in for the module's own function, which makes activations of gate and up."""
         self._check_order(projected)
-        projected = self._show("preactivation", projected, part=lambda values: _gate_part(self._bank, values))
+        projected = self._visit("preactivation", projected)
         if any(site == "gate" for site, _ in self._visitors):
-            gate = _at_site(self._bank, projected, "gate")
-            if self._show("gate", gate) is not gate:
+            gate = self._experts.at_site(projected, "gate")
+            if self._visit("gate", gate) is not gate:
                 raise IngestError(
                     f"{self._network.path}: the gate of experts held in one tensor can be read, not written; write the "
                     "activation"
                 )
-        return self._show("activation", _at_site(self._bank, projected, "activation"))
+        return self._visit("activation", self._experts.at_site(projected, "activation"))
 
     def _before_nonlinearity(self, _: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         self._check_order(inputs[0])
-        return (self._show("preactivation", inputs[0]),)
+        return (self._visit("preactivation", inputs[0]),)
 
-    def _after_nonlinearity(self, _: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
-        return self._show("activation", output)
-
-    def _show(
-        self, site: Site, values: torch.Tensor, *, part: Callable[[torch.Tensor], torch.Tensor] = lambda values: values
-    ) -> torch.Tensor:
-        """Show a part of some values to the visitors of a site; return the values, a copy where a visitor wrote."""
-        for wanted, visit in self._visitors:
-            if wanted != site:
+    def _visit(self, at: Site, values: torch.Tensor) -> torch.Tensor:
+        """Call the visitors of a site; return the values, a copy where a visitor wrote."""
+        for site, visit in self._visitors:
+            if site != at:
                 continue
-            seen = part(values)
-            written = visit(self._network, Seen(seen, self._token, self._expert))
+            shown = self._shown(at, values)
+            written = visit(self._network, NeuronValues(shown, self._token, self._expert))
             if written is not None:
                 values = values.clone()
-                part(values).copy_(checked(written, seen, self._network))
+                self._shown(at, values).copy_(checked(written, shown, self._network))
         return values
 
+    def _shown(self, site: Site, values: torch.Tensor) -> torch.Tensor:
+        """Return the neurons' part of what is computed at a site: before the nonlinearity there may be up beside it."""
+        return self._experts.halves(values)[0] if site == "preactivation" else values
+
     def _check_order(self, projected: torch.Tensor) -> None:
-        """Compute some rows anew from their token and expert: no release of transformers may reorder them unnoticed."""
+        """Recompute some rows from their token and expert: no release of transformers may reorder them unnoticed."""
         if self._hidden is None:
             return
         places = torch.linspace(0, len(self._token) - 1, min(_CHECKED_ROWS, len(self._token))).long()
         for place in places.tolist():
             token, expert = int(self._token[place]), int(self._expert[place])
-            again = _project(self._bank, self._hidden[token][None], expert)[0].detach().float()
+            again = self._experts.project(self._hidden[token][None], expert)[0].detach().float()
             difference = float((projected[place].detach().float() - again).abs().max())
             if len(projected) != len(self._token) or difference > 0.05 * float(again.abs().max()) + 1e-6:
                 raise IngestError(
@@ -162,85 +184,16 @@ class _Watch:
         self._is_checked, self._hidden = True, None
 
 
-def _row_order(bank: nn.Module, network: FeedForward, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the token and the expert of each row that the bank's implementation makes of the router's choice."""
-    implementation = bank.config._experts_implementation  # type: ignore[union-attr]
-    n_chosen, expert = index.shape[-1], index.reshape(-1)
-    match implementation:
-        case "grouped_mm":
-            expert, order = torch.sort(expert)
-            return order // n_chosen, expert
-        case "batched_mm":
-            return torch.arange(len(expert), device=expert.device) // n_chosen, expert
-    raise IngestError(
-        f"{network.path} runs its experts by transformers' implementation {implementation!r}, whose rows cannot be "
-        "read; grouped_mm and batched_mm can"
-    )
-
-
-def _project(bank: nn.Module, hidden: torch.Tensor, expert: int) -> torch.Tensor:
-    """Return what one expert's input projection makes of some tokens: gate and up, or up alone."""
-    name = "gate_up_proj" if bank.has_gate else "up_proj"
-    weight: torch.Tensor = getattr(bank, name)[expert]
-    projected = hidden.to(weight.dtype) @ (weight if bank.is_transposed else weight.T)
-    if bank.has_bias:
-        projected = projected + getattr(bank, f"{name}_bias")[expert]
-    return projected
-
-
-def _gate_part(bank: nn.Module, projected: torch.Tensor) -> torch.Tensor:
-    """Return the gate's half of gate and up, as a view."""
-    return projected.chunk(2, dim=-1)[0] if bank.is_concatenated else projected[..., ::2]
-
-
-def _at_site(bank: nn.Module, projected: torch.Tensor, site: Site) -> torch.Tensor:
-    """Return what experts hold at a site, from what their input projection yields, past all that watches them."""
-    result: torch.Tensor
-    if not bank.has_gate:
-        # forward, not the call: hooks on the nonlinearity are for the rows of the network itself.
-        result = projected if site == "preactivation" else bank.get_submodule("act_fn").forward(projected)
-        return result
-    apply_gate = type(bank)._apply_gate  # type: ignore[attr-defined]
-    if site == "preactivation":
-        return _gate_part(bank, projected)
-    if site == "activation":
-        result = apply_gate(bank, projected)
-        return result
-    # The activation is linear in up: up * act(gate), or (up + 1) * act(gate) in GPT-OSS and its kin. Its slope is
-    # act(gate), to the bit, without knowing which.
-    result = apply_gate(bank, _with_up(bank, projected, 1.0)) - apply_gate(bank, _with_up(bank, projected, 0.0))
-    return result
-
-
-def _check_gate(bank: nn.Module, width: int) -> None:
-    """Refuse the gate of experts whose activation is not linear in up."""
-    apply_gate = type(bank)._apply_gate  # type: ignore[attr-defined]
-    device = next(bank.parameters()).device
-    gates = torch.linspace(-4, 4, 2 * width, device=device)[None]
-    at_zero, at_half, at_one = (apply_gate(bank, _with_up(bank, gates, up)) for up in (0.0, 0.5, 1.0))
-    if float((at_zero + at_one - 2 * at_half).abs().max()) > 1e-5 * float((at_one - at_zero).abs().max()):
-        raise IngestError(f"{type(bank).__name__}: its activation is not act(gate) times up, so it has no site gate")
-
-
-def _with_up(bank: nn.Module, projected: torch.Tensor, up: float) -> torch.Tensor:
-    changed = projected.clone()
-    (changed.chunk(2, dim=-1)[1] if bank.is_concatenated else changed[..., 1::2]).fill_(up)
-    return changed
-
-
-def _tap_modules(
-    module: nn.Module, bank: nn.Module, network: FeedForward, site: Site, visit: Visitor, undo: ExitStack
-) -> None:
-    """Put hooks on a bank that runs one module an expert, chosen by a mask [..., experts] of ones and zeros."""
-    chosen: list[torch.Tensor] = []
+def _hook_members(module: nn.Module, network: FeedForward, site: Site, visit: Visitor, undo: ExitStack) -> None:
+    """Put hooks on experts that are modules, chosen by a mask [..., experts] of ones and zeros."""
+    chosen: list[torch.Tensor] = []  # tokens of each expert
 
     def before(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         mask = (*arguments, *named.values())[1]
-        mask = mask.reshape(-1, mask.shape[-1]) != 0
-        chosen[:] = [torch.nonzero(mask[:, expert]).flatten() for expert in range(mask.shape[1])]
+        chosen[:] = [torch.nonzero(tokens).flatten() for tokens in mask.reshape(-1, mask.shape[-1]).T]
 
-    def member(expert: int) -> Callable[[torch.Tensor], torch.Tensor | None]:
-        def read(values: torch.Tensor) -> torch.Tensor | None:
+    def visit_member(expert: int) -> Callable[[torch.Tensor], torch.Tensor | None]:
+        def visit_rows(values: torch.Tensor) -> torch.Tensor | None:
             if not chosen:  # run alone, by `every_expert`
                 return None
             token = chosen[expert]
@@ -249,21 +202,12 @@ def _tap_modules(
                     f"{network.path} runs expert {expert} on {len(values)} rows where its router chose {len(token)} "
                     "tokens: what it computes is not what its router chose"
                 )
-            return visit(network, Seen(values, token, torch.full_like(token, expert)))
+            return visit(network, NeuronValues(values, token, torch.full_like(token, expert)))
 
-        return read
+        return visit_rows
 
-    undo.callback(bank.register_forward_pre_hook(before, with_kwargs=True).remove)
-    undo.callback(bank.register_forward_hook(lambda *_: chosen.clear(), always_call=True).remove)
-    for expert, each in enumerate(network.members):
-        undo.callback(tap_module(module, each, site, member(expert)).remove)
-
-
-def _run_member(module: nn.Module, member: FeedForward, site: Site, hidden: torch.Tensor) -> torch.Tensor:
-    seen: list[torch.Tensor] = []
-    handle = tap_module(module, member, site, seen.append)
-    try:
-        module.get_submodule(member.path.rpartition(".")[0])(hidden)
-    finally:
-        handle.remove()
-    return seen[0]
+    experts = module.get_submodule(network.path)
+    undo.callback(experts.register_forward_pre_hook(before, with_kwargs=True).remove)
+    undo.callback(experts.register_forward_hook(lambda *_: chosen.clear(), always_call=True).remove)
+    for expert, member in enumerate(network.members):
+        undo.callback(hook_network(module, member, site, visit_member(expert)).remove)

@@ -10,16 +10,16 @@ Stack = Literal["encoder", "decoder"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A module, and which of its calls in a forward pass is meant: layers may share weights or a nonlinearity.
+    """One call of a module in a forward pass: layers may share a module, and each then has a call of its own.
 
     Parameters
     ----------
     path
-        The module.
+        Path of the module in the model.
     call
-        The call, 0 the first.
+        Number of the call, 0 the first.
     n_calls
-        How often it runs in a forward pass.
+        How often the module is called in a forward pass.
     """
 
     path: str
@@ -29,66 +29,71 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class FeedForward:
-    """One feed-forward network, or one bank of experts: a run of neurons of a layer.
+    """One feed-forward network of a layer, or all routed experts of a layer together.
 
     Parameters
     ----------
     down
-        The down projection, whose input is the neurons' activations; of a bank, the module that holds the experts.
+        The down projection, whose input is the neurons' activations. For experts, the module that holds them all.
     n_neurons
-        Width, over all experts.
-    n_experts
-        Experts of a bank, None of a dense network.
-    members
-        The experts of a bank that has one module for each; empty where all are held in one tensor.
-    input_paths
-        The projections that lead to the neurons; empty of a bank.
-    nonlinearity
-        The module that applies the nonlinearity; None where a function does.
+        Number of neurons; for experts, over all of them.
     activation_function
-        The nonlinearity, as the configuration names it.
+        Name of the nonlinearity in the configuration.
     is_gated
         Whether the activation is act(gate) * up.
+    n_experts
+        Number of experts; None for a dense network.
+    members
+        The network of each expert, where each is a module of its own. Empty where one tensor holds them all (fused).
+    input_paths
+        Paths of the projections from the hidden state to the neurons; empty for experts.
+    nonlinearity
+        The module that applies the nonlinearity; None where it is a function.
     is_time_first
-        Whether its tensors are [tokens, texts, ...].
+        Whether its tensors are [tokens, texts, ...] instead of [texts, tokens, ...].
     pads_to
-        Multiple to which the model lengthens texts by itself, at their ends; 0 if it does not.
+        The model itself pads texts at their ends to a multiple of this many tokens; 0 if it does not.
     """
 
     down: Place
     n_neurons: int
-    n_experts: int | None
-    members: tuple["FeedForward", ...]
-    input_paths: tuple[str, ...]
-    nonlinearity: Place | None
     activation_function: str
     is_gated: bool
+    n_experts: int | None = None
+    members: tuple["FeedForward", ...] = ()
+    input_paths: tuple[str, ...] = ()
+    nonlinearity: Place | None = None
     is_time_first: bool = False
     pads_to: int = 0
 
     @property
     def path(self) -> str:
-        """The module the network is named by."""
+        """Path of the down projection, or of the module of experts, by which the network is named."""
         return self.down.path
 
     @property
     def width(self) -> int:
-        """Neurons of the network, or of each of its experts."""
+        """Number of neurons of the network, or of one expert."""
         return self.n_neurons // (self.n_experts or 1)
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether one tensor holds the weights of all experts."""
+        return self.n_experts is not None and not self.members
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """The neurons of one block.
+    """The neurons of one block of a model.
 
     Parameters
     ----------
     stack
         encoder or decoder.
     layer
-        0 at the embedding side, within its stack.
+        Number of the block within its stack, 0 next to the embeddings.
     feed_forwards
-        Its networks in the order of their neurons: the routed experts before what every token passes.
+        Its networks in the order of their neurons: the routed experts first, then networks that every token passes.
     """
 
     stack: Stack
@@ -97,16 +102,16 @@ class Layer:
 
     @property
     def n_neurons(self) -> int:
-        """Neurons over all networks and experts."""
-        return sum(each.n_neurons for each in self.feed_forwards)
+        """Number of neurons over all networks and experts."""
+        return sum(network.n_neurons for network in self.feed_forwards)
 
     @property
     def n_native_experts(self) -> int:
-        """Routed experts, 0 in a dense layer."""
+        """Number of routed experts, 0 in a dense layer."""
         return self.feed_forwards[0].n_experts or 0
 
     @property
-    def bank(self) -> FeedForward | None:
-        """The routed experts, None in a dense layer. They are the layer's first neurons."""
+    def experts(self) -> FeedForward | None:
+        """The routed experts, whose neurons are the layer's first; None in a dense layer."""
         first = self.feed_forwards[0]
         return None if first.n_experts is None else first

@@ -1,9 +1,4 @@
-"""The one place where neurons are read and written while a model runs.
-
-Capture and intervention both go through `tapped`: it shows a visitor the values of each feed-forward network at a
-site, and puts back what the visitor returns. A visitor that returns None has only looked: the model computes the
-same bits as without it.
-"""
+"""The one place where neurons are read and written while a model runs; capture and perturbation both use `hooked`."""
 
 import contextlib
 from collections import defaultdict
@@ -15,68 +10,76 @@ from torch.utils.hooks import RemovableHandle
 
 from ...errors import IngestError
 from ...schema.vocabulary import Site
-from .experts import tap_bank
-from .feed_forwards import FeedForward
-from .sites import Seen, Visitor, check_site, tap_module, watched_place
+from .experts import hook_experts
+from .feed_forwards import FeedForward, Layer
+from .sites import NeuronValues, Visitor, check_site, hook_network, site_place
 
-__all__ = ["tapped"]
+__all__ = ["hooked"]
 
 
 @contextlib.contextmanager
-def tapped(module: nn.Module, networks: Sequence[FeedForward], site: Site, visit: Visitor) -> Iterator[None]:
-    """Show `visit` every network's values at a site whenever `module` runs inside; write back what it returns.
+def hooked(module: nn.Module, layers: Sequence[Layer], visit: Visitor, *, site: Site = "activation") -> Iterator[None]:
+    """Call `visit` with the neurons of `layers` whenever `module` runs inside the context.
 
-    Contexts may be nested: each sees the values as those entered before it have left them.
+    Contexts may be nested: each is given the values that those entered before it return. Afterwards the module is as
+    before, also after an exception.
 
     Parameters
     ----------
     module
-        The module that is run, which the networks' paths are relative to.
-    networks
-        The networks to show.
-    site
-        ``activation``: what enters the down projection. ``preactivation``: what enters the nonlinearity.
-        ``gate``: what leaves it in a gated network.
+        The module that is run, to which the layers' paths are relative.
+    layers
+        The layers to read or write.
     visit
-        Called with each network and its values, in the order the model runs; of a bank that has a module for each
-        expert, once an expert.
+        Called with each network and its values, in the order in which the model computes them; where each expert is a
+        module, once for each expert. The model goes on with what it returns, of the same shape. If it returns None,
+        nothing is written, and the model computes the same bits as without the hook.
+    site
+        ``activation``: the input of the down projection. ``preactivation``: the input of the nonlinearity.
+        ``gate``: the output of the nonlinearity in a gated network; of fused experts it can be read, not written.
 
     Raises
     ------
     IngestError
         If a network has no such site. While the model runs: if a module runs more often than layers share it, if
-        experts are not run as the router chose, or if what is written is not of the shape of what was read.
+        experts are not run as the router chose, or if what is written is not of the shape and type of what was read.
+
+    Examples
+    --------
+    >>> with hooked(module, layers, lambda network, shown: shown.values * 0):  # doctest: +SKIP
+    ...     logits = module(input_ids)
     """
+    networks = [network for layer in layers for network in layer.feed_forwards]
     for network in networks:
         check_site(network, site)
-    calls: dict[int, int] = defaultdict(int)
+    calls: dict[str, int] = defaultdict(int)  # of modules in this forward pass
+    sharing: dict[nn.Module, dict[int, FeedForward]] = defaultdict(dict)  # networks by the call of a module
     with contextlib.ExitStack() as undo:
         undo.callback(module.register_forward_pre_hook(lambda *_: calls.clear()).remove)
-        shared: dict[int, list[FeedForward]] = defaultdict(list)
         for network in networks:
             if network.n_experts is not None:
-                tap_bank(module, network, site, visit, undo)
+                hook_experts(module, network, site, visit, undo)
             else:
-                shared[id(module.get_submodule(watched_place(network, site).path))].append(network)
-        for sharing in shared.values():
-            undo.callback(_tap_dense(module, sharing, site, visit, calls).remove)
+                place = site_place(network, site)
+                sharing[module.get_submodule(place.path)][place.call] = network
+        for by_call in sharing.values():
+            undo.callback(_hook_dense(module, by_call, site, visit, calls).remove)
         yield
 
 
-def _tap_dense(
-    module: nn.Module, sharing: list[FeedForward], site: Site, visit: Visitor, calls: dict[int, int]
+def _hook_dense(
+    module: nn.Module, by_call: dict[int, FeedForward], site: Site, visit: Visitor, calls: dict[str, int]
 ) -> RemovableHandle:
-    """Put a hook on a module that one network runs, or several in turn."""
-    by_call = {watched_place(network, site).call: network for network in sharing}
-    place = watched_place(sharing[0], site)
-    key = id(module.get_submodule(place.path))
+    """Put a hook on a module that one network runs, or several in turn, by the number of the call."""
+    first = next(iter(by_call.values()))
+    place = site_place(first, site)
 
-    def read(values: torch.Tensor) -> torch.Tensor | None:
-        call = calls[key]
-        calls[key] += 1
+    def visit_call(values: torch.Tensor) -> torch.Tensor | None:
+        call = calls[place.path]
+        calls[place.path] += 1
         if call >= place.n_calls:
             raise IngestError(f"{place.path} ran {call + 1} times in one forward pass, {place.n_calls} expected")
         network = by_call.get(call)  # None: a layer that was not asked for
-        return None if network is None else visit(network, Seen(values))
+        return None if network is None else visit(network, NeuronValues(values))
 
-    return tap_module(module, sharing[0], site, read)
+    return hook_network(module, first, site, visit_call)

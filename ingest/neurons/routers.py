@@ -1,8 +1,8 @@
-"""Routers of mixtures of experts, and keeping them from choosing an expert while a model runs.
+"""Routers of mixtures of experts, and keeping them from choosing some experts while a model runs.
 
-A router is found by structure: beside the bank in its block, the module that holds a matrix with one row an expert.
+A router is found by structure: beside the experts in their block, the module with a matrix that has one row an expert.
 While it runs, the scores of excluded experts are set to the lowest value wherever they arise, so that the router itself
-chooses among the others. Whether it did is checked at the bank each time: some choose by other means.
+chooses among the others. Whether it did is checked each time at the experts: some routers choose by other means.
 """
 
 import contextlib
@@ -28,60 +28,64 @@ _N_CHOSEN = ("num_experts_per_tok", "moe_topk", "top_k_experts")
 
 @contextlib.contextmanager
 def exclude_experts(module: nn.Module, layer: Layer, excluded: Collection[int]) -> Iterator[None]:
-    """Keep a layer's router from choosing some experts whenever `module` runs inside; it is itself again afterwards.
+    """Keep a layer's router from choosing some experts whenever `module` runs inside the context.
 
-    The router computes as if the excluded experts' logits, and corrections that only its choice sees, were the lowest
-    there are: it chooses the best of the others. Weights are then what it makes of them without the excluded: a softmax
-    over all experts is one over those left, and what is normalised over the chosen is so still.
+    The router computes as if the logits of excluded experts, and the corrections that only its choice sees, were the
+    lowest there are: it chooses the best of the others. The weights of those follow by its own rule: a softmax over all
+    experts is one over those not excluded, and what is normalised over the chosen is so still.
 
     Parameters
     ----------
     module
-        The module that is run, which paths are relative to.
+        The module that is run, to which paths are relative. Afterwards it is as before.
     layer
-        The layer.
+        One of its layers.
     excluded
-        Its experts to exclude, from 0; none: nothing is touched.
+        Numbers of the experts to exclude, from 0. If empty, nothing is changed.
 
     Raises
     ------
     IngestError
-        If the layer has no such experts, if fewer are left than a token is sent to, or if its router cannot be found.
-        While the model runs: if an excluded expert is chosen all the same, as by a table of tokens, or within groups of
-        which too few experts are left.
+        If the layer has no such experts, if fewer remain than a token is sent to, or if its router cannot be found.
+        While the model runs: if an excluded expert is chosen nevertheless, as by a table of tokens, or within groups in
+        which too few experts remain.
     """
     if not excluded:
         yield
         return
-    bank = layer.bank
-    if bank is None:
+    experts = layer.experts
+    if experts is None:
         raise IngestError(f"{layer.stack} layer {layer.layer} has no experts that a router chooses among")
-    n_experts = bank.n_experts or 0
-    if strange := [each for each in excluded if not 0 <= each < n_experts]:
-        raise IngestError(f"{bank.path} has no expert {strange[0]}; it has {n_experts}, from 0")
-    n_left, n_chosen = n_experts - len(set(excluded)), _n_chosen(module.get_submodule(bank.path))
+    n_experts = experts.n_experts or 0
+    if strange := [expert for expert in excluded if not 0 <= expert < n_experts]:
+        raise IngestError(f"{experts.path} has no expert {strange[0]}; it has {n_experts}, from 0")
+    experts_module = module.get_submodule(experts.path)
+    config = getattr(experts_module, "config", None)
+    numbers = (getattr(config, name, None) for name in _N_CHOSEN)
+    n_chosen = next((number for number in numbers if isinstance(number, int)), 1)  # 1 in Switch, which does not say
+    n_left = n_experts - len(set(excluded))
     if n_left < n_chosen:
         raise IngestError(
-            f"{bank.path}: {n_left} of {n_experts} experts are left, its router sends a token to {n_chosen}; exclude "
-            f"{n_experts - n_chosen} at most"
+            f"{experts.path}: {n_left} of {n_experts} experts are left, its router sends a token to {n_chosen}; "
+            f"exclude {n_experts - n_chosen} at most"
         )
-    router = module.get_submodule(_router_path(module, layer, bank))
-    experts = torch.tensor(sorted(set(excluded)))
-    handle = module.get_submodule(bank.path).register_forward_pre_hook(_checker(bank, experts), with_kwargs=True)
+    router = module.get_submodule(_router_path(module, layer, experts))
+    numbers_excluded = torch.tensor(sorted(set(excluded)))
+    handle = experts_module.register_forward_pre_hook(_checker(experts, numbers_excluded), with_kwargs=True)
     try:
-        with _run_within(router, _Exclusion(n_experts, experts)):
+        with _run_within(router, _Exclusion(n_experts, numbers_excluded)):
             yield
     finally:
         handle.remove()
 
 
 class _Exclusion(TorchFunctionMode):
-    """Lowers the scores of some experts in whatever is computed inside."""
+    """Lowers the scores of excluded experts in whatever is computed inside."""
 
-    def __init__(self, n_experts: int, experts: torch.Tensor) -> None:
+    def __init__(self, n_experts: int, excluded: torch.Tensor) -> None:
         super().__init__()
         self._n_experts = n_experts
-        self._experts = experts
+        self._excluded = excluded
 
     def __torch_function__(
         self,
@@ -98,7 +102,7 @@ class _Exclusion(TorchFunctionMode):
     def _lowered(self, scores: torch.Tensor) -> torch.Tensor:
         if scores.shape[-1:] != (self._n_experts,):  # of groups, or a sum of weights
             return scores
-        return scores.index_fill(-1, self._experts.to(scores.device), torch.finfo(scores.dtype).min)
+        return scores.index_fill(-1, self._excluded.to(scores.device), torch.finfo(scores.dtype).min)
 
 
 @contextlib.contextmanager
@@ -120,44 +124,38 @@ def _run_within(module: nn.Module, mode: TorchFunctionMode) -> Iterator[None]:
             module.__dict__["forward"] = before
 
 
-def _checker(bank: FeedForward, experts: torch.Tensor) -> Callable[..., None]:
-    """Return a hook on a bank that refuses a choice of some experts."""
+def _checker(experts: FeedForward, excluded: torch.Tensor) -> Callable[..., None]:
+    """Return a hook on the experts that refuses a choice of excluded ones."""
 
     def check(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         choice = (*arguments, *named.values())[1]
-        if bank.members:  # a mask [..., experts] instead of indices
+        if experts.members:  # a mask [..., experts] instead of indices
             choice = torch.nonzero(choice)[:, -1]
-        chosen = experts[torch.isin(experts.to(choice.device), choice).cpu()]
+        chosen = excluded[torch.isin(excluded.to(choice.device), choice).cpu()]
         if len(chosen):
             raise IngestError(
-                f"{bank.path}: its router chose expert {int(chosen[0])} although it was to be excluded; it does not "
+                f"{experts.path}: its router chose expert {int(chosen[0])} although it was to be excluded; it does not "
                 "choose by scores alone, or too few experts are left in the groups it chooses among"
             )
 
     return check
 
 
-def _router_path(module: nn.Module, layer: Layer, bank: FeedForward) -> str:
-    """Return the path of the module beside a bank that holds one matrix with a row for each of its experts."""
-    block = bank.path.rpartition(".")[0]
-    networks = [each.path for each in layer.feed_forwards]
-    networks += [path for each in layer.feed_forwards for path in each.input_paths]
+def _router_path(module: nn.Module, layer: Layer, experts: FeedForward) -> str:
+    """Return the path of the module beside the experts that holds one matrix with a row for each of them."""
+    block = experts.path.rpartition(".")[0]
+    networks = [path for network in layer.feed_forwards for path in (network.path, *network.input_paths)]
     matrices = [
         name
         for name, weight in module.get_submodule(block).named_parameters(prefix=block)
-        if weight.ndim == 2 and len(weight) == bank.n_experts and not any(name.startswith(f"{it}.") for it in networks)
+        if weight.ndim == 2
+        and len(weight) == experts.n_experts
+        and not any(name.startswith(f"{path}.") for path in networks)
     ]
-    found = [name.removeprefix(f"{block}.").split(".")[0] for name in matrices]
-    if len(found) != 1 or not isinstance(getattr(module.get_submodule(block), found[0]), nn.Module):
+    routers = [name.removeprefix(f"{block}.").split(".")[0] for name in matrices]
+    if len(routers) != 1 or not isinstance(getattr(module.get_submodule(block), routers[0]), nn.Module):
         raise IngestError(
-            f"{bank.path}: its router is not the one module beside it with a row for each of {bank.n_experts} experts "
-            f"(found: {', '.join(matrices) or 'none'}), so that no expert can be excluded"
+            f"{experts.path}: its router is not the one module beside it with a row for each of {experts.n_experts} "
+            f"experts (found: {', '.join(matrices) or 'none'}), so that no expert can be excluded"
         )
-    return f"{block}.{found[0]}"
-
-
-def _n_chosen(bank: nn.Module) -> int:
-    """Return to how many experts a token is sent by its configuration; 1 where that says nothing, as in Switch."""
-    config = getattr(bank, "config", None)
-    numbers = (getattr(config, name, None) for name in _N_CHOSEN)
-    return next((number for number in numbers if isinstance(number, int)), 1)
+    return f"{block}.{routers[0]}"

@@ -1,4 +1,4 @@
-"""The sites of a feed-forward network: what of its neurons can be read, and written, while a model runs."""
+"""The sites of a feed-forward network: where in it neurons can be read and written while a model runs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,22 +11,22 @@ from ...errors import IngestError
 from ...schema.vocabulary import Site
 from .feed_forwards import FeedForward, Place
 
-__all__ = ["Reader", "Seen", "Visitor", "check_site", "checked", "tap_module", "watched_place"]
+__all__ = ["NeuronValues", "Visitor", "check_site", "checked", "hook_network", "site_place"]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """Values of one network's neurons for some tokens.
+class NeuronValues:
+    """Values of one network's neurons for some tokens, as the model computes them.
 
     Parameters
     ----------
     values
-        Of a dense network as the model lays them out, [texts, tokens, neurons] or [texts * tokens, neurons]; of a
-        bank of experts, one row a token and expert. [rows, neurons of an expert]
+        For a dense network as the model lays them out, [texts, tokens, neurons] or [texts * tokens, neurons]. For
+        experts one row for each token and expert it is sent to. [rows, neurons of an expert]
     token
-        The row's token among all of the batch, texts one after the other; None of a dense network. [rows]
+        The token of each row, counted over the batch one text after the other; None for a dense network. [rows]
     expert
-        The row's expert, likewise. [rows]
+        The expert of each row; None for a dense network. [rows]
     """
 
     values: torch.Tensor
@@ -34,25 +34,22 @@ class Seen:
     expert: torch.Tensor | None = None
 
 
-Visitor = Callable[[FeedForward, Seen], torch.Tensor | None]
-Reader = Callable[[torch.Tensor], torch.Tensor | None]
+# Given a network and its values, returns the values to go on with, or None to leave them as they are.
+Visitor = Callable[[FeedForward, NeuronValues], torch.Tensor | None]
 
 
 def check_site(network: FeedForward, site: Site) -> None:
-    """Refuse a site that a network does not have.
+    """Raise `IngestError` if a network has no such site.
 
-    Raises
-    ------
-    IngestError
-        If it is not gated and the gate is asked for, or if its nonlinearity is not a module that can be watched.
+    Only gated networks have the site gate. Where the nonlinearity is a function, not a module, no hook sees it, and the
+    activation is the only site.
     """
     if site == "gate" and not network.is_gated:
         raise IngestError(
             f"{network.path} is not gated, so it has no site gate; its activation is the nonlinearity's output already"
         )
-    is_fused = network.n_experts is not None and not network.members
-    watched = network.members[0] if network.members else network
-    if site != "activation" and network.is_gated and watched.nonlinearity is None and not is_fused:
+    hooked = network.members[0] if network.members else network
+    if site != "activation" and network.is_gated and hooked.nonlinearity is None and not network.is_fused:
         raise IngestError(
             f"{network.path} applies its nonlinearity by a function, not a module, so that only the site activation "
             f"can be read, not {site}"
@@ -60,7 +57,7 @@ def check_site(network: FeedForward, site: Site) -> None:
 
 
 def checked(written: torch.Tensor, values: torch.Tensor, network: FeedForward) -> torch.Tensor:
-    """Refuse to write back what is not of the shape and type of what was read."""
+    """Return what is written in place of `values`; raise `IngestError` if it has another shape or type."""
     if written.shape != values.shape or written.dtype != values.dtype:
         raise IngestError(
             f"{network.path}: {tuple(written.shape)} {written.dtype} cannot be written where {tuple(values.shape)} "
@@ -69,19 +66,24 @@ def checked(written: torch.Tensor, values: torch.Tensor, network: FeedForward) -
     return written
 
 
-def watched_place(network: FeedForward, site: Site) -> Place:
-    """Return the module at which a dense network's site is, and which of its calls."""
+def site_place(network: FeedForward, site: Site) -> Place:
+    """Return the module, and which of its calls, that shows a dense network's site."""
     if site == "activation":
         return network.down
     # Where a function is the nonlinearity of a network that is not gated, it sees what the input projection yields.
     return network.nonlinearity or replace(network.down, path=network.input_paths[0])
 
 
-def tap_module(module: nn.Module, network: FeedForward, site: Site, read: Reader) -> RemovableHandle:
-    """Put a hook where a dense network's site is; what `read` returns, unless None, replaces the values."""
+def hook_network(
+    module: nn.Module, network: FeedForward, site: Site, visit: Callable[[torch.Tensor], torch.Tensor | None]
+) -> RemovableHandle:
+    """Put a hook on a site of a dense network within `module`.
+
+    `visit` is given the values at the site; what it returns, unless None, replaces them.
+    """
 
     def rewritten(values: torch.Tensor) -> torch.Tensor | None:
-        written = read(values)
+        written = visit(values)
         if written is None or checked(written, values, network).stride() == values.stride():
             return written
         # In the memory layout of what was read: kernels round differently with another.
@@ -92,10 +94,7 @@ def tap_module(module: nn.Module, network: FeedForward, site: Site, read: Reader
         written = rewritten(inputs[0])
         return None if written is None else (written, *inputs[1:])
 
-    def after(_: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor | None:
-        return rewritten(output)
-
-    watched = module.get_submodule(watched_place(network, site).path)
+    hooked = module.get_submodule(site_place(network, site).path)
     if site == "activation" or (site == "preactivation" and network.nonlinearity is not None):
-        return watched.register_forward_pre_hook(before)
-    return watched.register_forward_hook(after)
+        return hooked.register_forward_pre_hook(before)
+    return hooked.register_forward_hook(lambda _, __, output: rewritten(output))

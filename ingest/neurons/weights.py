@@ -1,8 +1,7 @@
-"""The weights of neurons: their vectors, and the norms of these."""
+"""The weights of neurons: the vectors that lead to and from each, and their norms."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ...errors import IngestError, UnknownNameError
 from ...schema.vocabulary import WeightKind
+from .expert_modules import FusedExperts
 from .feed_forwards import FeedForward, Layer
 
 __all__ = ["plain", "weight_norms", "weight_vectors"]
@@ -23,14 +23,7 @@ _PROBED_ROWS = 1024
 
 
 def weight_norms(module: nn.Module, layer: Layer) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the L2 norms of each neuron's input weights (gate and up together) and output weights.
-
-    Parameters
-    ----------
-    module
-        The module that is run.
-    layer
-        The layer.
+    """Return the L2 norms of the input weights (gate and up together) and output weights of each neuron of a layer.
 
     Returns
     -------
@@ -38,32 +31,31 @@ def weight_norms(module: nn.Module, layer: Layer) -> tuple[torch.Tensor, torch.T
         float32, on the CPU. [n_neurons] each
     """
     inputs, outputs = [], []
-    for _, each in _projections(module, layer):
+    for network, expert in _networks(layer):
         # As float64, in which squares cannot overflow.
-        inputs.append(sum((rows.square().sum(1) for rows in each.inputs()), torch.zeros(1, dtype=torch.float64)))
-        outputs.append(each.output().square().sum(1))
+        squares = (rows.square().sum(1) for rows in _input_weights(module, network, expert))
+        inputs.append(sum(squares, torch.zeros(1, dtype=torch.float64)))
+        outputs.append(_output_weights(module, network, expert).square().sum(1))
     return torch.cat(inputs).sqrt().float(), torch.cat(outputs).sqrt().float()
 
 
 def weight_vectors(module: nn.Module, layer: Layer, kind: WeightKind) -> NDArray[np.float32]:
     """Return the weights of each neuron of a layer.
 
-    Of the two input projections of a gated network, the gate is the one that says so in its name; failing that the
-    first, as it is in transformers' text models (``wi_0`` of T5, the first half of ModernBERT's ``Wi``).
-
     Parameters
     ----------
     module
         The module that is run.
     layer
-        The layer.
+        One of its layers.
     kind
-        Which weights.
+        Which weights. ``input`` is gate and up side by side where gated. The gate is the projection that says so in its
+        name, else the first, as in transformers' text models (``wi_0`` of T5, the first half of ModernBERT's ``Wi``).
 
     Returns
     -------
     vectors
-        One row a neuron, in the order of the layer's neurons. [neurons, features]
+        In the order of the layer's neurons. [neurons, features]
 
     Raises
     ------
@@ -77,17 +69,17 @@ def weight_vectors(module: nn.Module, layer: Layer, kind: WeightKind) -> NDArray
         raise UnknownNameError("kind of weights", kind, get_args(WeightKind))
     where = f"{layer.stack} layer {layer.layer}"
     vectors = []
-    for network, each in _projections(module, layer):
+    for network, expert in _networks(layer):
         if kind in ("gate", "up") and not network.is_gated:
             raise IngestError(
                 f"{where}: {network.path} is not gated, so its neurons have no weights {kind}, only input"
             )
         if kind == "output":
-            rows = each.output()
+            rows = _output_weights(module, network, expert)
         elif kind == "input":
-            rows = torch.cat(list(each.inputs()), dim=1)
+            rows = torch.cat(list(_input_weights(module, network, expert)), dim=1)
         else:
-            rows = list(each.inputs())[("gate", "up").index(kind)]
+            rows = list(_input_weights(module, network, expert))[("gate", "up").index(kind)]
         vectors.append(rows.float())
     lengths = sorted({rows.shape[1] for rows in vectors})
     if len(lengths) > 1:
@@ -95,83 +87,45 @@ def weight_vectors(module: nn.Module, layer: Layer, kind: WeightKind) -> NDArray
     return torch.cat(vectors).numpy()
 
 
-class _Projections(Protocol):
-    """The weights of one network, or of one expert, as float64 on the CPU, one row [hidden] a neuron."""
-
-    def inputs(self) -> Iterator[torch.Tensor]:
-        """Yield the input weights, in a gated network the gate's and then up's."""
-
-    def output(self) -> torch.Tensor:
-        """Return the output weights."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Linears:
-    """Projections that are modules."""
-
-    module: nn.Module
-    network: FeedForward
-
-    def inputs(self) -> Iterator[torch.Tensor]:
-        for path in sorted(self.network.input_paths, key=_is_not_gate):
-            # Both in one: the gate's rows stand before up's.
-            yield from _weight(self.module.get_submodule(path)).split(self.network.n_neurons)  # type: ignore[no-untyped-call]
-
-    def output(self) -> torch.Tensor:
-        return _weight(self.module.get_submodule(self.network.path)).T
-
-
-@dataclass(frozen=True, slots=True)
-class _Expert:
-    """Projections of one of the experts that a bank holds in one tensor."""
-
-    bank: nn.Module
-    expert: int
-
-    def inputs(self) -> Iterator[torch.Tensor]:
-        rows = self._rows("gate_up_proj" if self.bank.has_gate else "up_proj", self.bank.is_transposed)
-        if not self.bank.has_gate:
-            yield rows
-        elif self.bank.is_concatenated:
-            yield from rows.chunk(2)
-        else:
-            yield from (rows[0::2], rows[1::2])
-
-    def output(self) -> torch.Tensor:
-        return self._rows("down_proj", not self.bank.is_transposed)
-
-    def _rows(self, name: str, is_transposed: object) -> torch.Tensor:
-        weights: torch.Tensor = getattr(self.bank, name)
-        if weights.dtype not in _PLAIN:
-            kind = type(self.bank).__name__
-            raise IngestError(f"{kind} holds its experts as {weights.dtype}, whose weights cannot be told")
-        rows = weights[self.expert].detach().to("cpu", torch.float64)
-        return rows.T if is_transposed else rows
-
-
-def _projections(module: nn.Module, layer: Layer) -> Iterator[tuple[FeedForward, _Projections]]:
-    """Yield the networks of a layer and their experts in the order of their neurons."""
-    for network in layer.feed_forwards:
-        if network.members:
-            yield from ((each, _Linears(module, each)) for each in network.members)
-        elif network.n_experts is not None:
-            bank = module.get_submodule(network.path)
-            yield from ((network, _Expert(bank, expert)) for expert in range(network.n_experts))
-        else:
-            yield network, _Linears(module, network)
-
-
-def _is_not_gate(path: str) -> bool:
-    return "gate" not in path.rpartition(".")[2]
-
-
 def plain(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor as torch's own, where a quantisation put a kind of its own in its place."""
+    """Return a tensor as one of torch's own types, where a quantisation has a type of its own for it."""
     return tensor.detach() if type(tensor) in (torch.Tensor, nn.Parameter) else tensor.detach().dequantize()
 
 
+def _networks(layer: Layer) -> Iterator[tuple[FeedForward, int]]:
+    """Yield the networks of a layer in the order of their neurons, fused experts once for each expert."""
+    for network in layer.feed_forwards:
+        for expert in range(network.n_experts or 1):
+            yield network.members[expert] if network.members else network, expert
+
+
+def _input_weights(module: nn.Module, network: FeedForward, expert: int) -> Iterator[torch.Tensor]:
+    """Yield the input weights, where gated the gate's and then up's, as float64 on the CPU. [neurons, hidden]."""
+    if network.is_fused:
+        experts = FusedExperts(module.get_submodule(network.path))
+        # The halves are of the projection's outputs, which are the rows of its weights.
+        yield from (half.T for half in experts.halves(_fused_weight(experts, experts.input_name, expert).T))
+    for path in sorted(network.input_paths, key=lambda path: "gate" not in path.rpartition(".")[2]):
+        # Both in one: the gate's rows stand before up's.
+        yield from _weight(module.get_submodule(path)).split(network.n_neurons)  # type: ignore[no-untyped-call]
+
+
+def _output_weights(module: nn.Module, network: FeedForward, expert: int) -> torch.Tensor:
+    """Return the output weights as float64 on the CPU. [neurons, hidden]."""
+    down = module.get_submodule(network.path)
+    return (_fused_weight(FusedExperts(down), "down_proj", expert) if network.is_fused else _weight(down)).T
+
+
+def _fused_weight(experts: FusedExperts, name: str, expert: int) -> torch.Tensor:
+    weight = experts.weight(name, expert)
+    if weight.dtype not in _PLAIN:
+        kind = type(experts.module).__name__
+        raise IngestError(f"{kind} holds its experts as {weight.dtype}, whose weights cannot be told")
+    return weight.detach().to("cpu", torch.float64)
+
+
 def _weight(layer: nn.Module) -> torch.Tensor:
-    """Return the weights [outputs, inputs] of a linear layer as float64."""
+    """Return the weights [outputs, inputs] of a linear layer as float64 on the CPU."""
     weight = getattr(layer, "weight", None)
     if isinstance(layer, Conv1D):
         return layer.weight.detach().to("cpu", torch.float64).T
@@ -179,9 +133,9 @@ def _weight(layer: nn.Module) -> torch.Tensor:
     if isinstance(weight, torch.Tensor) and weight.dtype in _PLAIN and weight.shape == (n_outputs, n_inputs):
         return plain(weight).to("cpu", torch.float64)
     # Packed by a quantisation: what the layer makes of the identity, less what it makes of nothing.
-    held = (*layer.parameters(), *layer.buffers())
-    device = next((each.device for each in held), torch.device("cpu"))
-    dtype = next((each.dtype for each in held if each.is_floating_point()), torch.float32)
+    tensors = (*layer.parameters(), *layer.buffers())
+    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+    dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
     with torch.inference_mode():
         nothing = layer(torch.zeros(1, n_inputs, dtype=dtype, device=device)).double()
         rows = [

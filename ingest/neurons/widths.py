@@ -1,6 +1,6 @@
 """What a configuration implies of a model's feed-forward layers: how many, how wide, how many experts.
 
-Configurations name the same thing in many ways. Whatever is found in a model is held against these numbers.
+Configurations name the same thing in many ways. What a model holds is compared with these numbers.
 """
 
 from collections.abc import Iterable
@@ -11,27 +11,11 @@ from transformers import PreTrainedConfig
 __all__ = ["expert_counts", "layer_counts", "padding_multiple", "residual_widths", "widths"]
 
 _WIDTHS = (
-    "intermediate_size",
-    "moe_intermediate_size",
-    "shared_intermediate_size",
-    "shared_expert_intermediate_size",
-    "shared_experts_intermediate_size",
-    "moe_shared_expert_intermediate_size",
-    "dense_intermediate_size",
-    "prefix_dense_intermediate_size",
-    "d_ff",
-    "dim_ff",
-    "dff",
-    "hidden_dim",
-    "ffn_dim",
-    "encoder_ffn_dim",
-    "decoder_ffn_dim",
-    "n_inner",
-    "d_inner",
-    "ffn_hidden_size",
-    "expert_ffn_hidden_size",
-    "inner_dim",
-    "intermediate_size_mlp",
+    *("intermediate_size", "dense_intermediate_size", "prefix_dense_intermediate_size", "intermediate_size_mlp"),
+    *("moe_intermediate_size", "shared_intermediate_size", "shared_expert_intermediate_size"),
+    *("shared_experts_intermediate_size", "moe_shared_expert_intermediate_size", "expert_ffn_hidden_size"),
+    *("d_ff", "dim_ff", "dff", "hidden_dim", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "ffn_hidden_size"),
+    *("n_inner", "d_inner", "inner_dim"),
 )
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _SHARED_EXPERTS = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert")
@@ -41,17 +25,17 @@ _DECODER_LAYERS = ("decoder_layers", "num_decoder_layers", "num_hidden_layers", 
 
 
 def widths(config: PreTrainedConfig) -> set[int]:
-    """Return the widths a feed-forward network, or one expert, may have."""
-    found = set(_numbers(config, _WIDTHS))
+    """Return the widths, in neurons, that a feed-forward network or one expert may have."""
+    sizes = set(_numbers(config, _WIDTHS))
     hidden = int(config.hidden_size)
     # Several shared experts are one network of their summed width.
-    found |= {width * n for width in found for n in _numbers(config, _SHARED_EXPERTS)}
-    found |= {int(multiple * hidden) for multiple in _values(config, _MULTIPLES)} | _derived(config)
-    return found or {4 * hidden}  # where nothing is said, as in the GPT-2 family
+    sizes |= {width * n for width in sizes for n in _numbers(config, _SHARED_EXPERTS)}
+    sizes |= {int(multiple * hidden) for multiple in _values(config, _MULTIPLES)} | _derived(config)
+    return sizes or {4 * hidden}  # where nothing is said, as in the GPT-2 family
 
 
 def residual_widths(config: PreTrainedConfig) -> set[int]:
-    """Return the widths of the states that blocks read and write; MobileBERT's are narrower within."""
+    """Return the widths of the hidden states that blocks read and write; MobileBERT's are narrower within blocks."""
     return {int(config.hidden_size), *_numbers(config, ("true_hidden_size",))}
 
 
@@ -67,7 +51,7 @@ def layer_counts(config: PreTrainedConfig, stack: str) -> set[int]:
 
 
 def padding_multiple(config: PreTrainedConfig) -> int:
-    """Return the multiple to which a model lengthens texts by itself, 0 if it does not."""
+    """Return the multiple of tokens to which a model itself pads texts, 0 if it does not."""
     return max(_numbers(config, ("attention_window",)), default=0)
 
 
@@ -91,9 +75,9 @@ def _numbers(config: PreTrainedConfig, names: Iterable[str]) -> list[int]:
 
 
 def _values(config: PreTrainedConfig, names: Iterable[str]) -> list[Any]:
-    """Return what is set of some attributes; lists, one value a layer, are taken apart."""
-    found: list[Any] = []
+    """Return the attributes of these names that are set; a list, one value a layer, is flattened."""
+    values: list[Any] = []
     for name in names:
         value = getattr(config, name, None)
-        found += value if isinstance(value, list | tuple) else [value]
-    return [value for value in found if value is not None and not isinstance(value, bool)]
+        values += value if isinstance(value, list | tuple) else [value]
+    return [value for value in values if value is not None and not isinstance(value, bool)]

@@ -3,12 +3,12 @@
 import pytest
 import torch
 import transformers
-import zoo_brute_force
-import zoo_configs
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from zoo_verdicts import BUILT_BUT_NOT_RECOMPUTED, verdict, verdicts
 
 from neuronlake.ingest.neurons.layers import find_layers
+
+from . import zoo_brute_force, zoo_configs
+from .zoo_verdicts import BUILT_BUT_NOT_RECOMPUTED, verdict, verdicts
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 import pytest
 import torch
 import transformers.models.auto.modeling_auto as mappings
-import zoo_configs
 from safetensors.torch import load_file, save_file
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.ingest.models.model import load
+
+from . import zoo_configs
 
 # Their heads have names of every kind.
 SAMPLE = ("albert", "distilbert", "electra", "gpt2", "gte", "mixtral", "modernbert")

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-import zoo_brute_force
-import zoo_configs
 from torch import Tensor, nn
-from zoo_specs import LayerSpec, NetworkSpec
+
+from . import zoo_brute_force, zoo_configs
+from .zoo_specs import LayerSpec, NetworkSpec
 
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-5}
 Calls = dict[str, list[tuple[tuple[Any, ...], Any]]]

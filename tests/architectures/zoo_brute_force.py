@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from zoo_dense import DENSE
-from zoo_experts import EXPERTS, SCALED_INPUTS
-from zoo_routers import ROUTERS, Routing
-from zoo_specs import LayerSpec, NetworkSpec, resolve
-from zoo_styles import neurons
+
+from .zoo_dense import DENSE
+from .zoo_experts import EXPERTS, SCALED_INPUTS
+from .zoo_routers import ROUTERS, Routing
+from .zoo_specs import LayerSpec, NetworkSpec, resolve
+from .zoo_styles import neurons
 
 REFUSED: dict[str, str] = {
     "canine": "the deep layers see one position for every four characters",

@@ -13,7 +13,8 @@ import torch
 import transformers
 from torch import Tensor
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from zoo_overrides import OVERRIDES, UNSET
+
+from .zoo_overrides import OVERRIDES, UNSET
 
 HIDDEN, WIDTH, EXPERT_WIDTH, LAYERS, VOCABULARY = 32, 40, 24, 3, 99
 LENGTHS, DECODER_LENGTHS = (12, 7), (8, 5)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from zoo_specs import FeedForward, Parts, Stack, StackName
+from .zoo_specs import FeedForward, Parts, Stack, StackName
 
 GATED = FeedForward("mlp", "gated", ("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj")
 FUSED = FeedForward("mlp", "fused", ("mlp.gate_up_proj",), "mlp.down_proj")

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from zoo_dense import FUSED, GATED, UP_DOWN, W123, part_of
-from zoo_specs import FeedForward, Parts, Stack, Width
+from .zoo_dense import FUSED, GATED, UP_DOWN, W123, part_of
+from .zoo_specs import FeedForward, Parts, Stack, Width
 
 SCALED_INPUTS: frozenset[str] = frozenset({"llama4_text"})
 """Architectures whose experts read the token multiplied by the routing weight."""

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from zoo_specs import NetworkSpec, number
+
+from .zoo_specs import NetworkSpec, number
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from zoo_specs import NetworkSpec
+
+from .zoo_specs import NetworkSpec
 
 Branches = tuple[Tensor, Tensor | None]
 """What enters the activation function, and the factor of a gated network: [tokens, neurons]."""

@@ -9,9 +9,6 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-import zoo_brute_force
-import zoo_configs
-from zoo_configs import DECODER_LENGTHS, LENGTHS
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest.activations.capture import capture
@@ -23,6 +20,9 @@ from neuronlake.ingest.neurons.feed_forwards import Layer, Stack
 from neuronlake.ingest.neurons.layers import find_layers
 from neuronlake.ingest.neurons.sites import check_site
 from neuronlake.schema.vocabulary import Router, Site
+
+from . import zoo_brute_force, zoo_configs
+from .zoo_configs import DECODER_LENGTHS, LENGTHS
 
 Read = dict[tuple[Site, Router], tuple[list[torch.Tensor], list[torch.Tensor]]]
 """Every layer's neurons and its experts' shares, by site and router."""
@@ -94,12 +94,12 @@ class Verdict:
     @property
     def has_shared(self) -> bool:
         """Whether every token passes something beside the routed experts of a layer."""
-        return any(len(layer.feed_forwards) > 1 and layer.bank for layer in self.layers)
+        return any(len(layer.feed_forwards) > 1 and layer.experts for layer in self.layers)
 
     @property
     def has_dense_layers(self) -> bool:
         """Whether some layers have no experts."""
-        return any(layer.bank is None for layer in self.layers)
+        return any(layer.experts is None for layer in self.layers)
 
     @property
     def n_experts(self) -> int:

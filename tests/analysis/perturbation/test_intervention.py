@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from neuronlake.analysis.perturbation.intervention import perturb
 from neuronlake.errors import AnalysisError, IngestError, UnknownNameError
-from neuronlake.ingest.neurons.intervention import intervene
+from neuronlake.ingest.neurons.hooks import hooked
 from neuronlake.ingest.neurons.layers import find_layers
 from neuronlake.queries.database import Database
 
@@ -182,7 +182,7 @@ def seen_by(model: nn.Module, layer: int, *, rows: str = "values") -> tuple[list
             taken.append(getattr(seen, rows).clone())
         return seen.values
 
-    return taken, intervene(body, layers, change=look)
+    return taken, hooked(body, layers, look)
 
 
 def before_and_after(model: nn.Module, layer: int, neurons, **options) -> tuple[Tensor, Tensor]:

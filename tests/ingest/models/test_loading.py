@@ -4,8 +4,10 @@ import builtins
 import json
 import shutil
 
+import huggingface_hub
 import pytest
 import torch
+import transformers
 
 from neuronlake.errors import IngestError, UnknownNameError
 from neuronlake.ingest.jobs.revisions import choose_checkpoints
@@ -13,6 +15,7 @@ from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.ingest.models.memory import explaining_lack_of_memory
 from neuronlake.ingest.models.model import load
 from neuronlake.ingest.models.source import locate
+from neuronlake.ingest.neurons.layers import find_layers
 
 
 @pytest.fixture
@@ -89,7 +92,9 @@ def test_one_part_of_a_split_gguf_file_is_refused(tmp_path):
         (tmp_path / name).write_bytes(b"GGUF")
     with pytest.raises(IngestError, match=r"m-00002-of-00003\.gguf is one part of a split GGUF file; join the parts"):
         locate(str(tmp_path / "m-00002-of-00003.gguf"), None)
-    assert locate(str(tmp_path / "m-00001-of-00001.gguf"), None).name == "m-00001-of-00001"
+    whole = Checkpoint(str(tmp_path / "m-00001-of-00001.gguf"))
+    assert whole.locate().is_local
+    assert whole.stored_name == "m-00001-of-00001"
 
 
 def test_an_old_folder_of_sentence_transformers_says_where_its_transformer_is(tiny_model, tmp_path):
@@ -183,3 +188,27 @@ def test_memory_that_is_not_enough_is_one_clear_line(error):
 def test_other_errors_are_not_said_to_be_of_memory():
     with pytest.raises(RuntimeError, match=r"^other$"), explaining_lack_of_memory("m"):
         raise RuntimeError("other")
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line_at_once(monkeypatch, tmp_path):
+    def refuse(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", refuse)
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *_, **__: pytest.fail("it was asked again"))
+    with pytest.raises(IngestError, match=r"nobody/model' .*the hub cannot be reached; .*\): no route to host$"):
+        load(Checkpoint("nobody/model"))
+
+
+@pytest.mark.parametrize("family", ["T5", "UMT5"])
+def test_an_encoder_saved_without_its_decoder_is_read_alone(tiny_model, tmp_path, family):
+    sizes = {"vocab_size": 340, "d_model": 32, "d_ff": 40, "d_kv": 8, "num_layers": 2, "num_heads": 4}
+    config = getattr(transformers, f"{family}Config")(**sizes)
+    getattr(transformers, f"{family}EncoderModel")(config).save_pretrained(tmp_path)
+    for with_decoder in (False, True):
+        model = load(Checkpoint(str(tmp_path), name="m"), with_decoder=with_decoder, with_tokenizer=False)
+        (part,) = model.parts
+        assert part.stack == "encoder"
+        layers = find_layers(model.module, part.config, stack=part.stack, name="m", root=part.path)
+        assert [layer.n_neurons for layer in layers] == [40, 40]

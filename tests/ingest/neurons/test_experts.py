@@ -362,11 +362,11 @@ def test_half_precision_holds_what_its_own_routers_choice_implies(model, name, d
     half = type(module)(module.config).to(dtype).eval()
     half.load_state_dict(module.state_dict())
     rows: list[tuple[Tensor, Tensor]] = []
-    bank = layers[-1].bank or layers[0].bank
+    bank = layers[-1].experts or layers[0].experts
     handle = half.get_submodule(bank.path).register_forward_pre_hook(
         lambda _, arguments: rows.append((arguments[0].clone(), arguments[1].clone()))
     )
-    found, _ = read(half, [layer for layer in layers if layer.bank is bank], pooling="last")
+    found, _ = read(half, [layer for layer in layers if layer.experts is bank], pooling="last")
     handle.remove()
     kind, (hidden, chosen) = KINDS[name], rows[0]
     if name == "switch":

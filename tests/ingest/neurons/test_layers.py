@@ -72,7 +72,7 @@ def test_every_layer_of_a_tiny_model_is_found(tiny_model, kind, stack, path, inp
         is_gated=len(inputs) == 2,
     )
     assert layers[1] == Layer(stack, 1, (network,))
-    assert (layers[1].n_neurons, layers[1].bank) == (64, None)
+    assert (layers[1].n_neurons, layers[1].experts) == (64, None)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_experts_come_before_what_every_token_passes(config, stack, expected):
     assert [shape_of(layer) for layer in layers] == expected
     for layer, networks in zip(layers, expected, strict=True):
         assert layer.n_neurons == sum(n_neurons for _, n_neurons, _ in networks)
-        assert layer.bank is (layer.feed_forwards[0] if networks[0][2] else None)
+        assert layer.experts is (layer.feed_forwards[0] if networks[0][2] else None)
 
 
 def test_experts_that_are_modules_are_listed_in_their_order():

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-import zoo_configs
 from torch import Tensor, nn
-from zoo_experts import EXPERTS
 
+from architectures import zoo_configs
+from architectures.zoo_experts import EXPERTS
 from neuronlake.errors import IngestError
 from neuronlake.ingest.models.model import stack_parts
 from neuronlake.ingest.neurons.feed_forwards import Layer
@@ -39,7 +39,7 @@ def tiny(kind: str) -> tuple[nn.Module, tuple[Layer, ...], dict[str, Tensor]]:
         layer
         for part in parts
         for layer in find_layers(body, part.config, stack=part.stack, name=kind, root=part.path)
-        if layer.bank
+        if layer.experts
     )
     return body, layers, zoo_configs.inputs(kind, config)
 
@@ -71,9 +71,9 @@ def watching(module: nn.Module, layers: tuple[Layer, ...]) -> Iterator[dict[str,
 
     with contextlib.ExitStack() as undo:
         for layer in layers:
-            bank = module.get_submodule(layer.bank.path)
+            bank = module.get_submodule(layer.experts.path)
             undo.callback(
-                bank.register_forward_pre_hook(look(layer.bank.path, is_mask=isinstance(bank, nn.ModuleDict))).remove
+                bank.register_forward_pre_hook(look(layer.experts.path, is_mask=isinstance(bank, nn.ModuleDict))).remove
             )
         yield chosen
 
@@ -91,15 +91,15 @@ def test_excluded_experts_are_never_chosen_and_nothing_stays(kind):
     module, layers, inputs = tiny(kind)
     with watching(module, layers) as chosen:
         before = run(module, inputs)
-    busy = [max(chosen[layer.bank.path]) for layer in layers]
+    busy = [max(chosen[layer.experts.path]) for layer in layers]
     with contextlib.ExitStack() as undo:
         for layer, expert in zip(layers, busy, strict=True):
             undo.enter_context(exclude_experts(module, layer, [expert]))
         with watching(module, layers) as left:
             during = run(module, inputs)
     for layer, expert in zip(layers, busy, strict=True):
-        assert left[layer.bank.path], "nothing was chosen"
-        assert expert not in left[layer.bank.path]
+        assert left[layer.experts.path], "nothing was chosen"
+        assert expert not in left[layer.experts.path]
     assert torch.isfinite(during).all()
     assert not torch.allclose(during, before, atol=1e-4)
     assert torch.equal(run(module, inputs), before)
@@ -153,7 +153,7 @@ def test_the_model_computes_as_if_the_expert_had_been_cut_out(kind, expert):
     module, layers, inputs = tiny(kind)
     smaller = copy.deepcopy(module)
     for layer in layers:
-        cut(smaller.get_submodule(layer.bank.path.rpartition(".")[0]), expert)
+        cut(smaller.get_submodule(layer.experts.path.rpartition(".")[0]), expert)
     expected = run(smaller, inputs)
     with excluding(module, layers, expert):
         found = run(module, inputs)
@@ -165,7 +165,7 @@ def test_groups_are_chosen_as_if_the_experts_correction_were_the_lowest(kind):
     module, layers, inputs = tiny(kind)
     corrected = copy.deepcopy(module)
     for layer in layers:
-        gate = corrected.get_submodule(layer.bank.path.rpartition(".")[0]).gate
+        gate = corrected.get_submodule(layer.experts.path.rpartition(".")[0]).gate
         gate.e_score_correction_bias[[1, 6]] = -1e9
     expected = run(corrected, inputs)
     assert not torch.allclose(run(module, inputs), expected, atol=1e-3)
@@ -178,12 +178,12 @@ def test_scores_that_a_router_raises_to_0_again_are_not_chosen():
     # A.X-K2 sets the scores of groups that are not chosen to 0; with these corrections, that is above all others.
     module, layers, inputs = copy.deepcopy(tiny("axk2"))
     for layer in layers:
-        module.get_submodule(layer.bank.path.rpartition(".")[0]).gate.e_score_correction_bias.fill_(-2)
+        module.get_submodule(layer.experts.path.rpartition(".")[0]).gate.e_score_correction_bias.fill_(-2)
     with watching(module, layers) as chosen:
         run(module, inputs)
     with excluding(module, layers, 0), watching(module, layers) as left:
         run(module, inputs)
-    assert all(0 in chosen[layer.bank.path] and 0 not in left[layer.bank.path] for layer in layers)
+    assert all(0 in chosen[layer.experts.path] and 0 not in left[layer.experts.path] for layer in layers)
 
 
 def test_other_layers_choose_as_before():
@@ -216,7 +216,7 @@ def test_excluding_an_expert_that_is_not_chosen_leaves_the_choice():
         before = run(module, one)
     with contextlib.ExitStack() as undo:
         for layer in layers:
-            idle = min(set(range(4)) - chosen[layer.bank.path])
+            idle = min(set(range(4)) - chosen[layer.experts.path])
             undo.enter_context(exclude_experts(module, layer, [idle]))
         assert torch.equal(run(module, one), before)
 
@@ -275,14 +275,14 @@ def test_half_precision_has_a_lowest_score_too(kind, dtype):
     module.to(dtype)
     with excluding(module, layers, 0, 3), watching(module, layers) as chosen:
         assert torch.isfinite(run(module, inputs)).all()
-    assert all(chosen[layer.bank.path] == {1, 2} for layer in layers)
+    assert all(chosen[layer.experts.path] == {1, 2} for layer in layers)
 
 
 def test_a_network_as_wide_as_there_are_experts_is_not_taken_for_the_router():
     config, _ = zoo_configs.tiny("qwen2_moe")
     config.shared_expert_intermediate_size = config.num_experts  # as in Qwen3-Next, 512 each
     module = type(tiny("qwen2_moe")[0])(config).eval()
-    layers = tuple(layer for layer in find_layers(module, config, stack="decoder", name="tiny") if layer.bank)
+    layers = tuple(layer for layer in find_layers(module, config, stack="decoder", name="tiny") if layer.experts)
     inputs = zoo_configs.inputs("qwen2_moe", config)
     outputs: list[Tensor] = []
     module.layers[1].mlp.shared_expert.register_forward_hook(lambda _, __, output: outputs.append(output))
@@ -290,7 +290,7 @@ def test_a_network_as_wide_as_there_are_experts_is_not_taken_for_the_router():
     with excluding(module, layers, 0), watching(module, layers) as chosen:
         run(module, inputs)
     assert torch.equal(*outputs)
-    assert all(0 not in chosen[layer.bank.path] for layer in layers)
+    assert all(0 not in chosen[layer.experts.path] for layer in layers)
 
 
 def test_two_modules_that_may_be_the_router_are_refused():
@@ -343,7 +343,7 @@ def test_as_many_experts_may_be_left_as_a_token_is_sent_to():
     module, layers, inputs = tiny("switch_transformers")
     with excluding(module, layers, 0, 2, 3), watching(module, layers) as chosen:
         run(module, inputs)
-    assert all(chosen[layer.bank.path] == {1} for layer in layers)
+    assert all(chosen[layer.experts.path] == {1} for layer in layers)
 
 
 def test_an_expert_named_twice_is_excluded_once():

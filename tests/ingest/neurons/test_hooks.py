@@ -12,7 +12,7 @@ from neuronlake.errors import IngestError
 from neuronlake.ingest.activations.capture import capture
 from neuronlake.ingest.activations.pooling import Spans
 from neuronlake.ingest.neurons.feed_forwards import Layer
-from neuronlake.ingest.neurons.intervention import intervene
+from neuronlake.ingest.neurons.hooks import hooked
 from neuronlake.ingest.neurons.layers import find_layers
 
 CONSTANTS = {"vocab_size": 50, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -92,7 +92,7 @@ def assert_clean(module: nn.Module) -> None:
 def test_writing_back_what_was_read_leaves_outputs_the_same_bits(model, name, site, same):
     module, layers = model(name)
     before = run(module)
-    with intervene(module, layers, site=site, change=lambda _, seen: same(seen.values)):
+    with hooked(module, layers, lambda _, seen: same(seen.values), site=site):
         during = run(module)
     assert torch.equal(during, before)
     assert torch.equal(run(module), before)
@@ -104,7 +104,7 @@ def test_what_is_written_changes_what_the_model_computes(model, name, site):
     module, layers = model(name)
     before = run(module)
     for layer in layers:
-        with intervene(module, [layer], site=site, change=lambda _, seen: seen.values + 1):
+        with hooked(module, [layer], lambda _, seen: seen.values + 1, site=site):
             assert not torch.allclose(run(module), before, atol=1e-3)
     assert torch.equal(run(module), before)
 
@@ -120,7 +120,7 @@ def test_every_network_is_shown_with_values_of_its_width(model):
             assert (seen.token is None) == (seen.expert is None) == (network.n_experts is None)
             return seen.values
 
-        with intervene(module, layers, change=note):
+        with hooked(module, layers, note):
             run(module)
         assert set(shown) == {network for layer in layers for network in layer.feed_forwards}
 
@@ -145,7 +145,7 @@ def test_a_neuron_set_to_zero_takes_its_contribution_from_the_networks_output(mo
 
     outputs, handle = feed_forward_outputs(module, "layers.0.mlp")
     run(module)
-    with intervene(module, layers[:1], change=silence):
+    with hooked(module, layers[:1], silence):
         run(module)
     handle.remove()
     contribution = activations[0][..., None] * module.get_submodule(network.path).weight[:, neuron].detach()
@@ -170,7 +170,7 @@ def test_a_neuron_of_an_expert_set_to_zero_takes_its_weighted_contribution(model
     look = block.experts.register_forward_pre_hook(lambda _, given: arguments.append([each.clone() for each in given]))
     outputs, handle = feed_forward_outputs(module, "layers.0.mlp")
     run(module)
-    with intervene(module, layers[:1], change=silence):
+    with hooked(module, layers[:1], silence):
         run(module)
     handle.remove()
     look.remove()
@@ -191,7 +191,7 @@ def test_the_gate_of_experts_in_one_tensor_can_be_read_but_not_written(model, na
             IngestError,
             match=r"layers\.0\.mlp\.experts: the gate of experts held in one tensor can be read, not written",
         ),
-        intervene(module, layers, site="gate", change=lambda _, seen: seen.values),
+        hooked(module, layers, lambda _, seen: seen.values, site="gate"),
     ):
         run(module)
     assert_clean(module)
@@ -202,7 +202,7 @@ def test_the_gate_of_a_network_that_is_not_gated_is_refused(model, name):
     module, layers = model(name)
     with (
         pytest.raises(IngestError, match="not gated"),
-        intervene(module, layers, site="gate", change=lambda _, seen: seen.values),
+        hooked(module, layers, lambda _, seen: seen.values, site="gate"),
     ):
         run(module)
     assert_clean(module)
@@ -213,7 +213,7 @@ def test_values_of_another_shape_are_refused(model, name):
     module, layers = model(name)
     with (
         pytest.raises(IngestError, match=r"cannot be written where \(.*\) torch.float32 was read"),
-        intervene(module, layers, change=lambda _, seen: seen.values[:1]),
+        hooked(module, layers, lambda _, seen: seen.values[:1]),
     ):
         run(module)
     assert_clean(module)
@@ -226,7 +226,7 @@ def test_nothing_stays_on_the_module_after_an_exception(model, name):
     def fail(_, __):
         raise KeyError
 
-    with pytest.raises(KeyError), intervene(module, layers, change=fail):
+    with pytest.raises(KeyError), hooked(module, layers, fail):
         run(module)
     assert_clean(module)
 
@@ -242,13 +242,13 @@ def read(module: nn.Module, layers: tuple[Layer, ...], site: str) -> list[Tensor
 def test_capture_within_intervention_sees_the_changed_values(model, name, site):
     module, layers = model(name)
     before, whole = run(module), read(module, layers, site)
-    with intervene(module, layers, site=site, change=lambda _, seen: torch.full_like(seen.values, 0.5)):
+    with hooked(module, layers, lambda _, seen: torch.full_like(seen.values, 0.5), site=site):
         changed = run(module)
         found = read(module, layers, site)
         assert torch.equal(run(module), changed)  # capture took nothing of the intervention with it
     assert_clean(module)
     for layer, values in zip(layers, found, strict=True):
-        is_sent = values != 0 if layer.bank else torch.ones_like(values, dtype=torch.bool)
+        is_sent = values != 0 if layer.experts else torch.ones_like(values, dtype=torch.bool)
         assert is_sent.any()
         assert (values[is_sent] == 0.5).all()
     assert torch.equal(run(module), before)
@@ -259,11 +259,11 @@ def test_capture_within_intervention_sees_the_changed_values(model, name, site):
 @pytest.mark.parametrize("name", ["llama", "mixtral", "nemotron-h", "switch"])
 def test_interventions_within_one_another_both_act(model, name):
     module, layers = model(name)
-    with intervene(module, layers, change=lambda _, seen: seen.values * 4):
+    with hooked(module, layers, lambda _, seen: seen.values * 4):
         expected = run(module)
     with (
-        intervene(module, layers, change=lambda _, seen: seen.values * 2),
-        intervene(module, layers, change=lambda _, seen: seen.values * 2),
+        hooked(module, layers, lambda _, seen: seen.values * 2),
+        hooked(module, layers, lambda _, seen: seen.values * 2),
     ):
         found = run(module)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
@@ -274,7 +274,7 @@ def test_interventions_within_one_another_both_act(model, name):
 def test_a_blind_capture_within_intervention_leaves_it_as_it_is(model, name):
     # Every expert runs on every token beside the model; that is not what is intervened on.
     module, layers = model(name)
-    with intervene(module, layers, change=lambda _, seen: seen.values * 2):
+    with hooked(module, layers, lambda _, seen: seen.values * 2):
         expected = run(module)
         with torch.inference_mode(), capture(module, layers, router="blind") as reading:
             with reading.batch({layers[0].stack: SPANS}):

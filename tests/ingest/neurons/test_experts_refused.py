@@ -125,7 +125,7 @@ def test_rows_that_are_left_out_are_refused(mixtral, monkeypatch):
 
 def test_modules_of_experts_that_run_on_other_tokens_than_were_chosen_are_refused(switch, monkeypatch):
     module, layers = switch
-    experts = module.get_submodule(layers[1].bank.path)
+    experts = module.get_submodule(layers[1].experts.path)
 
     def forward(self: nn.Module, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         return self["expert_0"](hidden) * weights
