@@ -1,12 +1,11 @@
-"""Knowledge as sentences: true facts against the same subject with a wrong object."""
+"""Knowledge as sentences: each true fact, and the same subject with a wrong object."""
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .instance import Instance
-from .sampling import capped
+from .instance import Instance, Reading, capped
 
 __all__ = ["Relation", "fact_instances"]
 
@@ -39,49 +38,44 @@ class Relation:
         return f"knowledge/{self.name}"
 
     def sentence(self, subject: str, object_: str) -> str:
-        """Return the relation stated of a subject and an object."""
+        """Return the sentence for a subject and an object."""
         before, _, after = self.template.partition("[X]")
         return before.replace("[Y]", object_) + subject + after.replace("[Y]", object_)
 
 
 def fact_instances(
-    relation: Relation,
-    facts: Sequence[tuple[str, str]],
-    *,
-    cap: int | None,
-    seed: int,
-    dropped: Counter[str],
+    relation: Relation, facts: Sequence[tuple[str, str]], *, cap: int | None, seed: int, reading: Reading
 ) -> Iterator[Instance]:
     """Yield each fact as a true sentence, followed by a false one about the same subject.
 
     The wrong object is drawn from the objects of all facts of the relation, each as often as it occurs, so that
     an object tells as little as possible about truth by itself. It is never one that the facts state of that
-    subject, nor one drawn for it before. (Facts are incomplete: what they do not state may still be true.)
+    subject, nor one drawn for it before. (Facts are incomplete: a sentence counted as false may still be true.)
 
     Parameters
     ----------
     relation
         The relation.
     facts
-        Its subjects and objects, all that are known to be true.
+        Subject and object of each fact, all that are known to be true.
     cap
-        How many facts to use, chosen at random; None for all.
+        Most facts to use, drawn at random; None for all.
     seed
-        Seed of both choices.
-    dropped
-        Counts what is left out, by reason.
+        Seed of both draws.
+    reading
+        Counts the facts that are excluded, by reason.
     """
     distinct = _distinct(relation, facts)
-    dropped[REPEATED] += len(facts) - len(distinct)
+    reading.dropped[REPEATED] += len(facts) - len(distinct)
     excluded = _true_objects(relation, distinct)
     pool = [object_ for _, object_ in distinct]
     distinct_objects = set(pool)
     chosen = capped(distinct, cap, by=lambda _: relation.name, seed=seed)
-    dropped[BEYOND_CAP] += len(distinct) - len(chosen)
+    reading.dropped[BEYOND_CAP] += len(distinct) - len(chosen)
     generator = random.Random(f"{seed}/{relation.name}/corrupted")
     for subject, object_ in chosen:
         if distinct_objects <= excluded[subject]:
-            dropped[NOT_CORRUPTIBLE] += 1
+            reading.dropped[NOT_CORRUPTIBLE] += 1
             continue
         wrong = generator.choice(pool)
         while wrong in excluded[subject]:
@@ -90,8 +84,7 @@ def fact_instances(
         if relation.is_symmetric:
             excluded[wrong].add(subject)
         for stated, is_true in ((object_, True), (wrong, False)):
-            sentence = relation.sentence(subject, stated)
-            yield Instance(sentence, {relation.label: is_true}, split_group=subject)
+            yield Instance(relation.sentence(subject, stated), {relation.label: is_true}, split_group=subject)
 
 
 def _distinct(relation: Relation, facts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -1,17 +1,17 @@
-"""Corpora in a file of one's own: JSONL, CSV or Parquet, one instance a row.
+"""Corpora in a JSONL, CSV or Parquet file with one instance a row.
 
 Columns: ``text``; optionally ``id``, ``start`` and ``end`` (character span, half open), ``target``, ``group``
 (texts of one group share a half); and the labels in one of three forms:
 
-- ``labels`` as a list of ``"family/function"`` names: what is not listed is negative (`rest`);
-- ``labels`` as a mapping ``{"family/function": true}``: what is not listed, or null, is outside that
-  function's evaluation (`explicit`);
-- one boolean column a function, named ``family/function``: NULL is outside (`explicit`).
+- ``labels`` as a list of ``"family/function"`` names: a function that is not listed is negative (`rest`);
+- ``labels`` as a mapping ``{"family/function": true}``: a function that is not listed, or null, is not evaluated on
+  the row (`explicit`);
+- one boolean column a function, named ``family/function``: NULL is not evaluated (`explicit`).
 
 Booleans are true, false, 1 or 0, or such a number or word (also yes, no) as text; NaN is NULL. In a CSV file, cells
 are separated by commas, semicolons or tabs, as the header shows; ``labels`` is the list or mapping as JSON, a list as
 Python writes it, or names separated by semicolons; an empty cell is NULL, in ``labels`` no label. Other columns are
-ignored. An empty or NULL text is left out and counted, and so is a blank line.
+ignored. Empty or NULL texts and blank lines are excluded and counted.
 """
 
 import csv
@@ -20,7 +20,6 @@ import os
 import re
 import reprlib
 import sys
-from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -30,9 +29,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import IngestError, one_line
-from .files import BLANK_LINE, json_objects, lines, parse_json
-from .instance import Instance, Position, Source
-from .values import boolean, is_null, whole_number
+from .files import BLANK_LINE, boolean, is_null, json_objects, lines, parse_json, whole_number
+from .instance import Instance, Reading, Source
 
 __all__ = ["read_table"]
 
@@ -49,24 +47,18 @@ _DELIMITERS = ",;\t"
 _CLASSES = ("label", "class", "category")
 
 
-def read_table(
-    path: str | os.PathLike[str],
-    *,
-    description: str | None = None,
-    licence: str | None = None,
-    encoding: str | None = None,
-) -> Source:
-    """Return the corpus in a JSONL, CSV or Parquet file, about to be read as a stream.
+def read_table(path: str | os.PathLike[str], *, encoding: str | None = None) -> Source:
+    """Return the corpus in a JSONL, CSV or Parquet file, ready to be read as a stream.
+
+    Columns and forms of labels are in this module's docstring.
 
     Parameters
     ----------
     path
-        The file; its format follows from the suffix: ``.jsonl``, ``.ndjson``, ``.csv`` (each also with ``.gz``) or
+        The file. Its suffix decides the format: ``.jsonl``, ``.ndjson``, ``.csv`` (each also with ``.gz``) or
         ``.parquet``.
-    description, licence
-        What the corpus is, and its licence.
     encoding
-        Encoding of a JSONL or CSV file; None to find it out (`read_text`).
+        Encoding of a JSONL or CSV file; None to detect it (`read_text`).
 
     Raises
     ------
@@ -77,63 +69,81 @@ def read_table(
     path = Path(path)
     if path.is_fifo():
         raise IngestError(f"cannot read {path}: a pipe cannot be read twice; write it to a file")
-    position = Position()
-    with closing(_rows(path, position, Counter(), encoding)) as rows:
-        form = _find_form(rows, position, path)
-    position.index = 0
-    dropped: Counter[str] = Counter()
+    trial, reading = Reading(encoding=encoding), Reading(encoding=encoding)
+    with closing(_rows(path, trial)) as rows:
+        form = _find_form(rows, trial)
     return Source(
-        instances=_instances(_rows(path, position, dropped, encoding), position, form),
-        description=description or f"labelled texts of {path.name}",
-        licence=licence,
+        instances=_instances(_rows(path, reading), reading, form),
+        description=f"labelled texts of {path.name}",
+        licence=None,
         origin=f"table: {path.name}",
         negatives="rest" if form == "list" else "explicit",
-        dropped=dropped,
-        position=position,
+        reading=reading,
     )
 
 
-def _instances(rows: Iterator[_Row], position: Position, form: _Form) -> Iterator[Instance]:
-    for row in rows:
-        try:
-            instance = _instance(row, form)
-        except IngestError as error:
-            raise IngestError(f"{position}: {error}") from error
-        yield instance
-
-
-def _find_form(rows: Iterator[_Row], position: Position, path: Path) -> _Form:
+def _find_form(rows: Iterator[_Row], reading: Reading) -> _Form:
     """Return the form of the labels: that of the first row that shows one."""
     columns: dict[str, None] = {}
     for row in rows:
         columns |= dict.fromkeys(row)
-        try:
-            form = _form(row)
-        except IngestError as error:
-            raise IngestError(f"{position}: {error}") from error
+        with reading.located():
+            form, _ = _labels(row)
         if form:
             return form
     if not columns:
-        raise IngestError(f"{path}: no rows")
+        raise IngestError(f"{reading.file}: no rows")
     classes = next((name for name in _CLASSES if name in columns), None)
     raise IngestError(
-        f"{path}: no labels: neither a column 'labels' with values nor a boolean column named family/function; "
+        f"{reading.file}: no labels: neither a column 'labels' with values nor a boolean column named family/function; "
         + (f"classes are read by 'corpus build huggingface FILE --label-column {classes}'; " if classes else "")
         + f"columns: {', '.join(columns)}"
     )
 
 
-def _form(row: _Row) -> _Form | None:
-    """Return the form of a row's labels, None if it has none."""
-    columns = [name for name in row if "/" in name]
+def _instances(rows: Iterator[_Row], reading: Reading, form: _Form) -> Iterator[Instance]:
+    for row in rows:
+        with reading.located():
+            instance = _instance(row, form)
+        yield instance
+
+
+def _instance(row: _Row, form: _Form) -> Instance:
+    if "text" not in row:
+        raise IngestError(f"no column 'text'; columns: {', '.join(row)}")
+    form_of_row, labels = _labels(row)
+    if form_of_row and form_of_row != form:
+        raise IngestError(f"labels as {_FORMS[form_of_row]}, but as {_FORMS[form]} before; keep one form")
+    if form == "list" and is_null(row.get("labels")):
+        # Negative for every function, or forgotten? Only the writer knows.
+        raise IngestError("column 'labels' is missing or NULL; an instance without labels has an empty list, []")
+    return Instance(
+        text=_string(row, "text") or "",
+        labels=labels,
+        start=_whole_number(row, "start"),
+        end=_whole_number(row, "end"),
+        target=_string(row, "target"),
+        source_id=None if is_null(row.get("id")) else str(row["id"]),
+        split_group=None if is_null(row.get("group")) else str(row["group"]),
+    )
+
+
+def _labels(row: _Row) -> tuple[_Form | None, dict[str, bool]]:
+    """Return the form of a row's labels, None if it has none, and the labels."""
+    columns = {name: value for name, value in row.items() if "/" in name}
     labels = _parsed_labels(row.get("labels"))
     if labels is not None and columns:
-        raise IngestError(f"labels twice: in column 'labels' and in column {columns[0]!r}; keep one form")
+        raise IngestError(f"labels twice: in column 'labels' and in column {next(iter(columns))!r}; keep one form")
     if columns:
-        return "columns"
+        return "columns", _booleans(columns)
     if labels is None:
-        return None
-    return "list" if isinstance(labels, list) else "mapping"
+        return None, {}
+    if isinstance(labels, Mapping):
+        return "mapping", _booleans(labels)
+    for label in labels:
+        if not isinstance(label, str):
+            raise IngestError(f"a label in column 'labels' is not a string: {reprlib.repr(label)}")
+    return "list", dict.fromkeys(map(str, labels), True)
 
 
 def _parsed_labels(value: object) -> list[object] | Mapping[str, object] | None:
@@ -161,50 +171,16 @@ def _parsed_labels(value: object) -> list[object] | Mapping[str, object] | None:
     raise IngestError(f"column 'labels' is neither a list nor a mapping: {reprlib.repr(value)}")
 
 
-def _instance(row: _Row, form: _Form) -> Instance:
-    if "text" not in row:
-        raise IngestError(f"no column 'text'; columns: {', '.join(row)}")
-    return Instance(
-        text=_string(row, "text") or "",
-        labels=_labels(row, form),
-        start=_whole_number(row, "start"),
-        end=_whole_number(row, "end"),
-        target=_string(row, "target"),
-        source_id=None if is_null(row.get("id")) else str(row["id"]),
-        split_group=None if is_null(row.get("group")) else str(row["group"]),
-    )
-
-
-def _labels(row: _Row, form: _Form) -> Mapping[str, bool]:
-    found = _form(row)
-    if found and found != form:
-        raise IngestError(f"labels as {_FORMS[found]}, but as {_FORMS[form]} before; keep one form")
-    if form == "columns":
-        return _booleans({name: value for name, value in row.items() if "/" in name})
-    labels = _parsed_labels(row.get("labels"))
-    if isinstance(labels, dict):
-        return _booleans(labels)
-    if labels is None:
-        # Negative for every function, or forgotten? Only the writer knows.
-        if form == "list" and is_null(row.get("labels")):
-            raise IngestError("column 'labels' is missing or NULL; an instance without labels has an empty list, []")
-        return {}
-    for label in labels:
-        if not isinstance(label, str):
-            raise IngestError(f"a label in column 'labels' is not a string: {reprlib.repr(label)}")
-    return dict.fromkeys(map(str, labels), True)
-
-
 def _booleans(values: Mapping[str, object]) -> dict[str, bool]:
-    found = {}
+    labels = {}
     for name, value in values.items():
         try:
             is_positive = boolean(value)
         except IngestError as error:
             raise IngestError(f"label {name!r} is {error}") from error
         if is_positive is not None:
-            found[name] = is_positive
-    return found
+            labels[name] = is_positive
+    return labels
 
 
 def _string(row: _Row, name: str) -> str | None:
@@ -223,31 +199,32 @@ def _whole_number(row: _Row, name: str) -> int | None:
         raise IngestError(f"column {name!r} is {error}") from error
 
 
-def _rows(path: Path, position: Position, dropped: Counter[str], encoding: str | None) -> Generator[_Row]:
-    """Return the rows of a file as a stream, moving `position` along."""
-    position.file = str(path)
+def _rows(path: Path, reading: Reading) -> Generator[_Row]:
+    """Return the rows of a file as a stream."""
+    reading.file = str(path)
     suffixes = [suffix.lower() for suffix in path.suffixes]
     is_compressed = suffixes[-1:] == [".gz"]
     suffix = (suffixes[:-1] if is_compressed else suffixes)[-1:]
     if suffix in ([".jsonl"], [".ndjson"]):
-        return json_objects(path, position, dropped, encoding=encoding)
+        return json_objects(path, reading)
     if suffix == [".csv"]:
-        return _csv_rows(path, position, dropped, encoding)
+        return _csv_rows(path, reading)
     if suffix == [".parquet"] and not is_compressed:
-        if encoding:
+        if reading.encoding:
             raise IngestError(f"{path}: the text of a Parquet file is UTF-8; leave the encoding out")
-        return _parquet_rows(path, position)
+        return _parquet_rows(path, reading)
     raise IngestError(f"{path}: the suffix tells the format: .jsonl, .ndjson, .csv (each also with .gz) or .parquet")
 
 
-def _csv_rows(path: Path, position: Position, dropped: Counter[str], encoding: str | None) -> Generator[_Row]:
+def _csv_rows(path: Path, reading: Reading) -> Generator[_Row]:
     # The default limit, 128 KiB a cell, is less than a long document.
     csv.field_size_limit(sys.maxsize)
-    remaining = lines(path, position, dropped, encoding=encoding)
+    remaining = lines(path, reading)
     first = next((line for line in remaining if line.strip()), None)
     if first is None:
         return
-    delimiter = _delimiter(first, position)
+    with reading.located():
+        delimiter = _delimiter(first)
     # Where a space follows every delimiter of the header, it is no part of the cells.
     is_spaced = all(name.startswith(" ") for name in first.split(delimiter)[1:] if name.strip())
     reader = csv.reader(
@@ -257,20 +234,21 @@ def _csv_rows(path: Path, position: Position, dropped: Counter[str], encoding: s
         header = [name.strip() for name in next(reader)]
         while header and not header[-1]:
             header.pop()
-        _check_names(header, position)
+        with reading.located():
+            _check_names(header)
         for cells in reader:
             if not any(map(str.strip, cells)):
-                dropped[BLANK_LINE] += 1
+                reading.dropped[BLANK_LINE] += 1
                 continue
             # Spreadsheets write empty cells beyond the last column.
             if len(cells) < len(header) or any(map(str.strip, cells[len(header) :])):
-                raise IngestError(f"{position}: {len(cells)} cells, the header has {len(header)}")
+                raise reading.error(f"{len(cells)} cells, the header has {len(header)}")
             yield {name: _cell(name, cell) for name, cell in zip(header, cells, strict=False) if name}
     except csv.Error as error:
-        raise IngestError(f"{position}: not valid CSV: {one_line(error)}") from error
+        raise reading.error(f"not valid CSV: {one_line(error)}") from error
 
 
-def _delimiter(header: str, position: Position) -> str:
+def _delimiter(header: str) -> str:
     """Return what separates the cells of a CSV file: that by which its header has a column ``text``."""
     names = {
         delimiter: [name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True))]
@@ -278,16 +256,16 @@ def _delimiter(header: str, position: Position) -> str:
     }
     fitting = [delimiter for delimiter in _DELIMITERS if "text" in names[delimiter]]
     if len(fitting) > 1 and len(names[fitting[0]]) > 1:
-        raise IngestError(f"{position}: the cells are separated by {' or by '.join(map(repr, fitting))}; keep one")
+        raise IngestError(f"the cells are separated by {' or by '.join(map(repr, fitting))}; keep one")
     return fitting[0] if fitting else max(_DELIMITERS, key=lambda delimiter: len(names[delimiter]))
 
 
-def _check_names(names: Sequence[str], place: object) -> None:
+def _check_names(names: Sequence[str]) -> None:
     for name in names:
         if name and names.count(name) > 1:
-            raise IngestError(f"{place}: column {name!r} occurs twice")
+            raise IngestError(f"column {name!r} occurs twice")
     if "text" not in names:
-        raise IngestError(f"{place}: no column 'text'; columns: {', '.join(names)}")
+        raise IngestError(f"no column 'text'; columns: {', '.join(names)}")
 
 
 def _cell(name: str, cell: str) -> str | None:
@@ -295,17 +273,16 @@ def _cell(name: str, cell: str) -> str | None:
     return cell if cell or name in ("text", "labels") else None
 
 
-def _parquet_rows(path: Path, position: Position) -> Generator[_Row]:
-    position.unit = "row"
-    position.index = 0
+def _parquet_rows(path: Path, reading: Reading) -> Generator[_Row]:
+    reading.unit, reading.index = "row", 0
     with _parquet_errors(path):
         file = pq.ParquetFile(path)
     with file:
         names = list(file.schema_arrow.names)
-        _check_names(names, path)
+        with reading.located():
+            _check_names(names)
         known = {"text", "labels", "id", "start", "end", "target", "group", *_CLASSES}
-        wanted = [name for name in names if name in known or "/" in name]
-        batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted)
+        batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=[n for n in names if n in known or "/" in n])
         while True:
             with _parquet_errors(path):
                 batch = next(batches, None)
@@ -313,7 +290,7 @@ def _parquet_rows(path: Path, position: Position) -> Generator[_Row]:
             if batch is None:
                 return
             for row in rows:
-                position.index += 1
+                reading.index += 1
                 yield row
 
 

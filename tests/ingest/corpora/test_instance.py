@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuronlake.ingest.corpora.sampling import capped
+from neuronlake.ingest.corpora.instance import capped
 
 WORDS = ["ant", "bee", "ape", "bat", "asp", "auk", "boa"]
 
