@@ -57,10 +57,8 @@ def read_countries(*, cap: int | None = None, seed: int = 0) -> Source:
 
     Parameters
     ----------
-    cap
-        Most facts of each relation, drawn at random; None for all.
-    seed
-        Seed of the draws of facts and of wrong objects.
+    cap, seed
+        As in `read_trex`.
 
     Raises
     ------

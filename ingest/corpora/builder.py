@@ -11,13 +11,14 @@ import re
 import reprlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from ...errors import IngestError, StoreError
 from ...schema.conformance import arrow_schema
+from ...schema.job import Job
 from ...schema.names import corpus_job
 from ...schema.store import Store
 from ...schema.tables import table
@@ -35,11 +36,6 @@ _DEFECTS_FORGIVEN = 1
 _DEFECTS_SHARE = 0.01
 
 EMPTY = "empty text"
-_DUPLICATES = {
-    "same": "duplicate",
-    "contradicting": "duplicate with contradicting labels",
-    "merged": "duplicate with further labels, merged into the first",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +117,10 @@ def build_corpus(
     folder, job_name = Store(store), corpus_job(name)
     if folder.commit(job_name) is None:
         with folder.job(job_name, kind="corpus", resume=False) as job:
-            report = _Build(source, name, lambda table, rows, part: job.write(table, rows, part=part)).report()
+            report = _Build(source, name, job).report()
             job.commit()
         return report
-    report = _Build(source, name, lambda table, rows, part: None).report()
+    report = _Build(source, name, None).report()
     held = StoredCorpus(folder, name).sha256
     if held != report.corpus_sha256:
         raise StoreError(
@@ -135,12 +131,12 @@ def build_corpus(
 
 
 class _Build:
-    """One pass over a source: digests of what was read, and the rows that wait to be written."""
+    """One pass over a source, written by a job if there is one: digests of what was read, and the rows that wait."""
 
-    def __init__(self, source: Source, corpus: str, write: Callable[[str, pa.Table, int], None]) -> None:
+    def __init__(self, source: Source, corpus: str, job: Job | None) -> None:
         self.source = source
         self.corpus = corpus
-        self.write = write
+        self.job = job
         self.labels = Labels(source.negatives)
         self.rows: dict[bytes, int] = {}  # by digest of the text; further rows of a text by that and their target's
         self.targets = array("Q")  # [texts], digest
@@ -186,7 +182,7 @@ class _Build:
         return report
 
     def _read(self) -> None:
-        """Read all instances, writing texts and instances in parts."""
+        """Read all instances, and write texts and instances in parts."""
         reading = self.source.reading
         n_read = 0
         for n_read, instance in enumerate(self.source.instances, start=1):
@@ -210,7 +206,7 @@ class _Build:
         reading, origin = self.source.reading, self.source.origin
         if not self.instances:
             excluded = sorted((reading.dropped + reading.defects).items())
-            reasons = "; ".join(f"{count} left out: {reason}" for reason, count in excluded)
+            reasons = "; ".join(f"{count} excluded: {reason}" for reason, count in excluded)
             raise IngestError(f"{origin}: no instances" + (f" ({reasons})" if reasons else ""))
         n_defects = reading.defects.total()
         n_rows = n_read - reading.defects[EMPTY] + n_defects  # empty texts are read as others are
@@ -235,7 +231,7 @@ class _Build:
             row = (instance_id, text_id, instance.start, instance.end, instance.source_id)
             self.pending["instances"].append(row)
         else:
-            self.source.reading.dropped[_DUPLICATES[self.labels.merge(earlier, codes)]] += 1
+            self.source.reading.dropped[self.labels.merge(earlier, codes)] += 1
         if is_new_text:
             half = _half(instance.text if instance.split_group is None else instance.split_group)
             self.pending["texts"].append((text_id, instance.text, instance.target, instance.split_group, half))
@@ -284,7 +280,8 @@ class _Build:
         self._write(name, pa.Table.from_arrays([corpus, *arrays], schema=schema))
 
     def _write(self, name: str, rows: pa.Table) -> None:
-        self.write(name, rows, self.parts[name])
+        if self.job is not None:
+            self.job.write(name, rows, part=self.parts[name])
         self.parts[name] += 1
 
 

@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .instance import Instance, Reading, capped
@@ -58,16 +58,22 @@ def fact_instances(
         The relation.
     facts
         Subject and object of each fact, all that are known to be true.
-    cap
-        Most facts to use, drawn at random; None for all.
-    seed
-        Seed of both draws.
+    cap, seed
+        Most facts to use, drawn at random; None for all. The seed is that of wrong objects, too.
     reading
         Counts the facts that are excluded, by reason.
     """
-    distinct = _distinct(relation, facts)
+    distinct: dict[tuple[str, str], None] = {}
+    excluded: defaultdict[str, set[str]] = defaultdict(set)  # by subject: itself and the objects that are true of it
+    for subject, object_ in facts:
+        # A symmetric fact counts once, in the direction it is stated first.
+        if relation.is_symmetric and (object_, subject) in distinct:
+            continue
+        distinct[subject, object_] = None
+        excluded[subject] |= {subject, object_}
+        if relation.is_symmetric:
+            excluded[object_] |= {subject, object_}
     reading.dropped[REPEATED] += len(facts) - len(distinct)
-    excluded = _true_objects(relation, distinct)
     pool = [object_ for _, object_ in distinct]
     distinct_objects = set(pool)
     chosen = capped(distinct, cap, by=lambda _: relation.name, seed=seed)
@@ -85,22 +91,3 @@ def fact_instances(
             excluded[wrong].add(subject)
         for stated, is_true in ((object_, True), (wrong, False)):
             yield Instance(relation.sentence(subject, stated), {relation.label: is_true}, split_group=subject)
-
-
-def _distinct(relation: Relation, facts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return each fact once; of a symmetric relation, in the direction it is stated first."""
-    kept: dict[tuple[str, str], None] = {}
-    for subject, object_ in facts:
-        if not (relation.is_symmetric and (object_, subject) in kept):
-            kept[subject, object_] = None
-    return list(kept)
-
-
-def _true_objects(relation: Relation, facts: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
-    """Return the objects that are true of each subject; a subject is never offered as its own object."""
-    true_objects: defaultdict[str, set[str]] = defaultdict(set)
-    for subject, object_ in facts:
-        true_objects[subject] |= {subject, object_}
-        if relation.is_symmetric:
-            true_objects[object_] |= {subject, object_}
-    return true_objects

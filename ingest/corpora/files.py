@@ -25,6 +25,7 @@ __all__ = [
     "lines",
     "parse_json",
     "read_text",
+    "string",
     "visible_files",
     "whole_number",
     "without_gap",
@@ -52,10 +53,7 @@ _NULLS = frozenset(["", "na", "nan", "none", "null"])
 def visible_files(folder: Path, pattern: str, reading: Reading) -> list[Path]:
     """Return the files below a folder that match a pattern, sorted; hidden files are excluded and counted.
 
-    Raises
-    ------
-    IngestError
-        If a folder may not be read, or a link leads nowhere.
+    A folder that may not be read, or a link that leads nowhere, is an `IngestError`.
     """
 
     def is_hidden(path: Path) -> bool:
@@ -80,11 +78,7 @@ def read_text(file: Path, reading: Reading) -> str:
 
     The encoding is the reading's. Where it has none, a byte-order mark decides; without a mark the file is UTF-8, or,
     if it is not valid UTF-8, cp1252, which is counted. A file whose name ends in ``.gz`` is decompressed.
-
-    Raises
-    ------
-    IngestError
-        If the file cannot be read, or, with line and byte, is not text in its encoding.
+    A file that cannot be read, or is not text in its encoding, is an `IngestError`, with line and byte.
     """
     reading.file = str(file)
     with _opened(file, reading) as text:
@@ -103,10 +97,7 @@ def lines(file: Path, reading: Reading) -> Generator[str]:
 def json_objects(file: Path, reading: Reading) -> Generator[dict[str, object]]:
     """Yield the JSON objects of a file with one object a line, decoded as by `read_text`; blank lines are counted.
 
-    Raises
-    ------
-    IngestError
-        With the line, if one is not a JSON object; and as `read_text` does.
+    A line that is not a JSON object is an `IngestError` with its number.
     """
     for line in lines(file, reading):
         if not line.strip():
@@ -120,13 +111,7 @@ def json_objects(file: Path, reading: Reading) -> Generator[dict[str, object]]:
 
 
 def parse_json(text: str) -> object:
-    """Return the value that JSON text stands for.
-
-    Raises
-    ------
-    IngestError
-        If the text is not JSON, is nested too deeply, or repeats a key within an object.
-    """
+    """Return the value of JSON text; invalid JSON, too deep nesting or a repeated key is an `IngestError`."""
     try:
         return json.loads(text, object_pairs_hook=_object)
     except RecursionError as error:
@@ -169,10 +154,10 @@ def _encoding(file: BufferedIOBase, path: Path, reading: Reading) -> str:
     if known:
         raise IngestError(fault)
     if _is_mostly_utf8(file):
-        raise IngestError(f"{fault}; the rest of the file is: mend it, or say another encoding")
+        raise IngestError(f"{fault}; the rest of the file is: fix it, or give another `encoding`")
     fault = _fault(file, path, "cp1252")
     if fault is not None:
-        raise IngestError(f"{fault}; the file is not utf-8 either: say its encoding")
+        raise IngestError(f"{fault}; the file is not utf-8 either: give its `encoding`")
     reading.dropped[CP1252] += 1
     return "cp1252"
 
@@ -208,8 +193,8 @@ def _fault(file: BufferedIOBase, path: Path, encoding: str) -> str | None:
         if "\0" in text:
             line += text.partition("\0")[0].count("\n")
             raise IngestError(
-                f"{path}, line {line}: a NUL character, as no text has; a file in UTF-16 without a byte-order mark is "
-                "read with its encoding said, utf-16-le"
+                f"{path}, line {line}: a NUL character, which no text has; for a file in UTF-16 without a byte-order "
+                "mark, give the `encoding` utf-16-le"
             )
         if not chunk:
             return None
@@ -247,12 +232,7 @@ def without_gap(value: object) -> object:
 
 
 def boolean(value: object) -> bool | None:
-    """Return the truth value that a boolean, number or word stands for; None for NULL.
-
-    Raises
-    ------
-    IngestError
-        If the value is not true, false, 0 or 1, nor the text of one of these, yes or no.
+    """Return the truth value of a boolean, of 0 or 1, or of one of these, yes or no as text; None for NULL.
 
     Examples
     --------
@@ -268,12 +248,7 @@ def boolean(value: object) -> bool | None:
 
 
 def whole_number(value: object) -> int | None:
-    """Return the whole number that a number or text stands for; None for NULL.
-
-    Raises
-    ------
-    IngestError
-        If the value is not a whole number, nor the text of one.
+    """Return the whole number that a number or its text is; None for NULL.
 
     Examples
     --------
@@ -284,6 +259,15 @@ def whole_number(value: object) -> int | None:
     if number is None or (isinstance(number, int) and not isinstance(number, bool)):
         return number
     raise IngestError(f"not a whole number: {reprlib.repr(value)}")
+
+
+def string(value: object) -> str | None:
+    """Return a string; None for NULL."""
+    if is_null(value):
+        return None
+    if isinstance(value, str):
+        return value
+    raise IngestError(f"not a string: {reprlib.repr(value)}")
 
 
 def _number(value: object) -> object:

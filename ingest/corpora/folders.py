@@ -39,10 +39,8 @@ def read_folders(
         The folder of labelled folders.
     family
         Family of the functions.
-    cap
-        Most files of each label, drawn at random; None for all.
-    seed
-        Seed of the draw.
+    cap, seed
+        Most files of each label, drawn at random with this seed; None for all.
     max_chars
         Longest text, in characters; a longer one is cut after the last word that fits, and counted.
     encoding

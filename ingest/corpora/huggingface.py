@@ -60,10 +60,8 @@ def read_huggingface(
         What to load, as in ``datasets.load_dataset``.
     pairs
         Pairs of classes, as ``"entailment-contradiction"``.
-    cap
-        Most rows of each class, drawn at random; None for all.
-    seed
-        Seed of the draw.
+    cap, seed
+        Most rows of each class, drawn at random with this seed; None for all.
     family
         Family of the functions.
     task

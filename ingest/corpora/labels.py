@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +17,11 @@ from ...schema.conformance import arrow_schema
 from ...schema.tables import table
 from .instance import Negatives
 
-__all__ = ["FunctionCounts", "LabelIndex", "Labels", "Outcome", "class_labels", "split_label"]
+__all__ = ["FunctionCounts", "LabelIndex", "Labels", "class_labels", "split_label"]
 
-Outcome = Literal["same", "merged", "contradicting"]
+DUPLICATE = "duplicate"
+CONTRADICTING = "duplicate with contradicting labels"
+MERGED = "duplicate with further labels, merged into the first"
 
 
 def split_label(label: str) -> tuple[str, str]:
@@ -92,13 +94,7 @@ class Labels:
         self._merged: dict[int, dict[int, bool]] = {}  # what later duplicates added, by instance
 
     def encode(self, labels: Mapping[str, bool]) -> dict[int, bool]:
-        """Return an instance's labels by function code.
-
-        Raises
-        ------
-        IngestError
-            If a label is not of the form family/function.
-        """
+        """Return an instance's labels by function code; one not of the form family/function is an `IngestError`."""
         codes = {}
         for label, is_positive in labels.items():
             code = self._codes.get(label)
@@ -115,8 +111,8 @@ class Labels:
         self._values.extend(codes.values())
         self._starts.append(len(self._functions))
 
-    def merge(self, instance_id: int, codes: Mapping[int, bool]) -> Outcome:
-        """Add a duplicate's labels to those of an instance, unless the two contradict each other.
+    def merge(self, instance_id: int, codes: Mapping[int, bool]) -> str:
+        """Add a duplicate's labels to those of an instance, unless they contradict, and return what the duplicate was.
 
         Where unlabelled means negative, any difference is a contradiction.
         """
@@ -124,14 +120,14 @@ class Labels:
         held = dict(zip(self._functions[start:end], map(bool, self._values[start:end]), strict=True))
         held |= self._merged.get(instance_id, {})
         if self._negatives == "rest":
-            return "same" if held == codes else "contradicting"
+            return DUPLICATE if held == codes else CONTRADICTING
         if any(held.get(code, is_positive) != is_positive for code, is_positive in codes.items()):
-            return "contradicting"
+            return CONTRADICTING
         added = {code: is_positive for code, is_positive in codes.items() if code not in held}
         if not added:
-            return "same"
+            return DUPLICATE
         self._merged.setdefault(instance_id, {}).update(added)
-        return "merged"
+        return MERGED
 
     def label_rows(self, corpus: str) -> pa.Table:
         """Return the rows of table ``labels``, sorted by instance, family and function."""
@@ -150,10 +146,7 @@ class Labels:
     def function_rows(self, corpus: str, descriptions: Mapping[str, str]) -> pa.Table:
         """Return the rows of table ``functions``, sorted by family and function.
 
-        Raises
-        ------
-        IngestError
-            If there is no function, or one has no positive or no negative instance.
+        An `IngestError` if there is no function, or one has no positive or no negative instance.
         """
         functions, _, function, is_positive = self._sorted
         if not functions:

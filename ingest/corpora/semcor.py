@@ -140,39 +140,31 @@ def _supersenses(files: Sequence[Path], reading: Reading) -> Iterator[Instance]:
 def _word_senses(
     files: Sequence[Path], reading: Reading, descriptions: dict[str, str], *, min_per_sense: int
 ) -> Iterator[Instance]:
-    occurrences: defaultdict[_Word, Counter[_Sense]] = defaultdict(Counter)
-    for found in _tagged_words(files, Reading(encoding=reading.encoding)):
-        if found.tag.sense_number and not found.tag.is_name:
-            occurrences[found.tag.word][found.tag.sense] += 1
-    pairs = _sense_pairs(occurrences, min_per_sense=min_per_sense)
-    labels = {}
-    for (lemma, part_of_speech), ((first, first_key), (second, second_key)) in pairs.items():
-        label = labels[lemma, part_of_speech] = f"semantic/{lemma}.{part_of_speech}:{first}-{second}"
-        descriptions[label] = (
+    frequencies: defaultdict[_Word, Counter[_Sense]] = defaultdict(Counter)
+    for occurrence in _tagged_words(files, Reading(encoding=reading.encoding)):
+        if occurrence.tag.sense_number and not occurrence.tag.is_name:
+            frequencies[occurrence.tag.word][occurrence.tag.sense] += 1
+    pairs: dict[_Word, list[_Sense]] = {}  # the two senses to compare, the lower number first
+    labels: dict[_Word, str] = {}
+    for word, counts in sorted(frequencies.items()):
+        enough = sorted((-count, sense) for sense, count in counts.items() if count >= min_per_sense)
+        if len(enough) < 2:
+            continue
+        pairs[word] = sorted(sense for _, sense in enough[:2])
+        (first, first_key), (second, second_key) = pairs[word]
+        lemma, part_of_speech = word
+        labels[word] = f"semantic/{lemma}.{part_of_speech}:{first}-{second}"
+        descriptions[labels[word]] = (
             f"{lemma}, {_PART_OF_SPEECH_NAMES[part_of_speech]}: sense {first} ({first_key}) "
             f"against sense {second} ({second_key})"
         )
-    for found in _tagged_words(files, reading):
-        word = found.tag.word
-        reason = _exclusion(found.tag, pairs.get(word, ()))
+    for occurrence in _tagged_words(files, reading):
+        word, sense = occurrence.tag.word, occurrence.tag.sense
+        reason = _exclusion(occurrence.tag, pairs.get(word, ()))
         if reason:
             reading.dropped[reason] += 1
         else:
-            yield found.labelled(labels[word], found.tag.sense == pairs[word][0])
-
-
-def _sense_pairs(
-    occurrences: Mapping[_Word, Mapping[_Sense, int]], *, min_per_sense: int
-) -> dict[_Word, tuple[_Sense, _Sense]]:
-    """Return the two senses to compare of each word that has two of enough occurrences, the lower number first."""
-    pairs = {}
-    for word, counts in sorted(occurrences.items()):
-        enough = [sense for sense, count in counts.items() if count >= min_per_sense]
-        if len(enough) >= 2:
-            enough.sort(key=lambda sense: (-counts[sense], sense))
-            low, high = sorted(enough[:2])
-            pairs[word] = (low, high)
-    return pairs
+            yield occurrence.labelled(labels[word], sense == pairs[word][0])
 
 
 def _exclusion(tag: _Tag, senses: Sequence[_Sense]) -> str | None:
@@ -255,7 +247,7 @@ def _parse(line: str, reading: Reading) -> tuple[str, dict[str, str], str]:
 
 
 def _tag(attributes: Mapping[str, str], reading: Reading) -> _Tag | None:
-    """Return the sense of a word, of several the first; None if it is not tagged with one."""
+    """Return the sense that a word is tagged with, the first of several; None if there is none."""
     keys, numbers = attributes.get("lexsn", ""), attributes.get("wnsn", "")
     if not keys:
         reading.dropped[UNTAGGED] += 1

@@ -20,16 +20,16 @@ import os
 import re
 import reprlib
 import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import IngestError, one_line
-from .files import BLANK_LINE, boolean, is_null, json_objects, lines, parse_json, whole_number
+from .files import BLANK_LINE, boolean, is_null, json_objects, lines, parse_json, string, whole_number
 from .instance import Instance, Reading, Source
 
 __all__ = ["read_table"]
@@ -41,6 +41,7 @@ _FORMS: Mapping[_Form, str] = {
     "mapping": "a mapping in 'labels'",
     "columns": "boolean columns named family/function",
 }
+Parsed = TypeVar("Parsed")
 _BATCH_ROWS = 4096
 _DELIMITERS = ",;\t"
 # Columns of one class a row, which another reader takes.
@@ -118,11 +119,11 @@ def _instance(row: _Row, form: _Form) -> Instance:
         # Negative for every function, or forgotten? Only the writer knows.
         raise IngestError("column 'labels' is missing or NULL; an instance without labels has an empty list, []")
     return Instance(
-        text=_string(row, "text") or "",
+        text=_parsed("column", "text", row["text"], string) or "",
         labels=labels,
-        start=_whole_number(row, "start"),
-        end=_whole_number(row, "end"),
-        target=_string(row, "target"),
+        start=_parsed("column", "start", row.get("start"), whole_number),
+        end=_parsed("column", "end", row.get("end"), whole_number),
+        target=_parsed("column", "target", row.get("target"), string),
         source_id=None if is_null(row.get("id")) else str(row["id"]),
         split_group=None if is_null(row.get("group")) else str(row["group"]),
     )
@@ -172,31 +173,16 @@ def _parsed_labels(value: object) -> list[object] | Mapping[str, object] | None:
 
 
 def _booleans(values: Mapping[str, object]) -> dict[str, bool]:
-    labels = {}
-    for name, value in values.items():
-        try:
-            is_positive = boolean(value)
-        except IngestError as error:
-            raise IngestError(f"label {name!r} is {error}") from error
-        if is_positive is not None:
-            labels[name] = is_positive
-    return labels
+    labels = {name: _parsed("label", name, value, boolean) for name, value in values.items()}
+    return {name: is_positive for name, is_positive in labels.items() if is_positive is not None}
 
 
-def _string(row: _Row, name: str) -> str | None:
-    value = row.get(name)
-    if is_null(value):
-        return None
-    if isinstance(value, str):
-        return value
-    raise IngestError(f"column {name!r} is not a string: {reprlib.repr(value)}")
-
-
-def _whole_number(row: _Row, name: str) -> int | None:
+def _parsed(what: str, name: str, value: object, parse: Callable[[object], Parsed]) -> Parsed:
+    """Return ``parse(value)``; an error names the column or label."""
     try:
-        return whole_number(row.get(name))
+        return parse(value)
     except IngestError as error:
-        raise IngestError(f"column {name!r} is {error}") from error
+        raise IngestError(f"{what} {name!r} is {error}") from error
 
 
 def _rows(path: Path, reading: Reading) -> Generator[_Row]:

@@ -83,10 +83,8 @@ def read_trex(
     ----------
     path
         The folder of the files, or one above it; files may be compressed (``.jsonl.gz``).
-    cap
-        Most facts of each relation, drawn at random; None for all.
-    seed
-        Seed of the draws of facts and of wrong objects.
+    cap, seed
+        Most facts of each relation, drawn at random; None for all. The seed is that of wrong objects, too.
     encoding
         Encoding of the files; None to detect it (`read_text`).
 

@@ -241,7 +241,7 @@ def test_functions_of_one_class_are_refused_by_name(source, built, store):
 
 
 def test_an_empty_source_is_refused(source, built):
-    with pytest.raises(IngestError, match=r"test: literals: no instances \(2 left out: too long\)"):
+    with pytest.raises(IngestError, match=r"test: literals: no instances \(2 excluded: too long\)"):
         built(source([], reading=Reading(dropped=Counter({"too long": 2}))))
 
 
