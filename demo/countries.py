@@ -49,7 +49,7 @@ UNKNOWN_LANGUAGE = "language code without a name"
 
 
 def read_countries(*, cap: int | None = None, seed: int = 0) -> Source:
-    """Return facts about countries as sentences, each true and with a wrong object, ready to be read.
+    """Return a source with two sentences for each fact about a country: the fact, and one with a wrong object.
 
     There are seven functions with explicit negatives, such as ``knowledge/capital``; sentences about one country
     share a half. `fact_instances` says how wrong objects are drawn. If a country has several languages, currencies

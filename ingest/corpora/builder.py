@@ -84,10 +84,10 @@ def build_corpus(
 ) -> CorpusReport:
     """Write a labelled corpus to a store.
 
-    Texts and instances are numbered in the order read. The same text (with the same target) is one row of
-    ``texts`` however many instances it has. An instance that repeats an earlier one's text and span is dropped and
-    counted; where negatives are explicit, labels that it adds are merged into the earlier one. The half, ``a`` or
-    ``b``, is a hash of the split group, or of the text where there is none. Empty texts are excluded and counted.
+    Texts and instances are numbered in the order read. A text is one row of ``texts`` for each target it has, however
+    many instances it has. An instance with the text and span of an earlier one is excluded and counted; where
+    negatives are explicit, labels that it adds go to the earlier one. The half of a text, ``a`` or ``b``, is decided by
+    a hash of its split group, or of the text where it has none. Empty texts are excluded and counted.
 
     Parameters
     ----------
@@ -108,6 +108,15 @@ def build_corpus(
         store is unchanged.
     StoreError
         If the name already holds another corpus, or the store cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> texts = [Instance("A goal.", {"task/sport-tech": True}), Instance("A chip.", {"task/sport-tech": False})]
+    >>> source = Source(texts, "two texts", licence=None, origin="example", negatives="explicit")
+    >>> with tempfile.TemporaryDirectory() as store:
+    ...     print(build_corpus(source, "mine", store=store).describe())
+    corpus mine: 2 instances of 2 texts, 1 function
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
         raise IngestError(
@@ -131,7 +140,7 @@ def build_corpus(
 
 
 class _Build:
-    """One pass over a source, written by a job if there is one: digests of what was read, and the rows that wait."""
+    """One pass over a source, which digests its rows and, if there is a job, writes them."""
 
     def __init__(self, source: Source, corpus: str, job: Job | None) -> None:
         self.source = source
@@ -263,7 +272,7 @@ class _Build:
         return digest.hexdigest()
 
     def _flush(self, name: str) -> None:
-        """Write and digest the rows that wait, and forget them."""
+        """Digest and write the pending rows of a table, and forget them."""
         rows = self.pending[name]
         if not rows:
             return

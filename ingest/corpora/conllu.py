@@ -25,11 +25,7 @@ _ID = re.compile(r"([1-9][0-9]{0,8})(?:-([1-9][0-9]{0,8}))?")
 _EMPTY_ID = re.compile(r"[0-9]+\.[0-9]+")
 
 
-@dataclass(frozen=True, slots=True)
-class _Word:
-    id: str
-    form: str
-    labels: tuple[str, ...]
+_Word = tuple[str, str, list[str]]  # id, form and labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +34,8 @@ class _Token:
 
     form: str
     is_followed_by_space: bool
-    words: list[_Word]
+    last_id: int  # id of the last word of a contraction
+    words: list[_Word] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -46,16 +43,15 @@ class _Sentence:
     id: str = ""
     text: str | None = None
     tokens: list[_Token] = field(default_factory=list)
-    contraction_end: int = 0  # id of the last word of the contraction being read
 
 
 def read_conllu(path: str | os.PathLike[str], *, min_count: int = 20, encoding: str | None = None) -> Source:
-    """Return a treebank as a corpus of words, ready to be read as a stream.
+    """Return a source with one instance for each word of a treebank.
 
-    Each word is an instance of the functions ``grammar/upos.NOUN`` (universal part of speech) and
-    ``grammar/deprel.nsubj`` (universal relation to its head, without subtype), and a negative of all others. A word
-    in a contraction has its own characters if the words spell the contraction (``do`` and ``n't``); if they do not
-    (French ``de`` and ``le`` for ``du``), it is excluded.
+    A word is labelled with its universal part of speech, such as ``grammar/upos.NOUN``, and its universal relation to
+    its head, without subtype, such as ``grammar/deprel.nsubj``; it is a negative of all other functions. The words of
+    a contraction are instances if together they spell it (``do`` and ``n't``), and are excluded if they do not
+    (French ``de`` and ``le`` for ``du``).
 
     Parameters
     ----------
@@ -93,14 +89,14 @@ def _instances(files: Sequence[Path], reading: Reading, *, min_count: int) -> It
     if min_count > 1:
         first_pass = Reading(encoding=reading.encoding)
         for sentence in _sentences(files, first_pass):
-            for _, word, _ in _located(sentence, first_pass):
-                counts.update(word.labels)
+            for _, (_, _, labels), _ in _located(sentence, first_pass):
+                counts.update(labels)
     for sentence in _sentences(files, reading):
-        for text, word, start in _located(sentence, reading):
-            labels = [label for label in word.labels if min_count <= 1 or counts[label] >= min_count]
-            reading.dropped[RARE] += len(word.labels) - len(labels)
-            source_id = f"{sentence.id}:{word.id}"
-            yield Instance(text, dict.fromkeys(labels, True), start, start + len(word.form), source_id=source_id)
+        for text, (word_id, form, labels), start in _located(sentence, reading):
+            frequent = [label for label in labels if min_count <= 1 or counts[label] >= min_count]
+            reading.dropped[RARE] += len(labels) - len(frequent)
+            source_id = f"{sentence.id}:{word_id}"
+            yield Instance(text, dict.fromkeys(frequent, True), start, start + len(form), source_id=source_id)
 
 
 def _located(sentence: _Sentence, reading: Reading) -> Iterator[tuple[str, _Word, int]]:
@@ -119,12 +115,12 @@ def _located(sentence: _Sentence, reading: Reading) -> Iterator[tuple[str, _Word
         starts.append(end)
         end += len(token.form)
     for token, start in zip(tokens, starts, strict=True):
-        if "".join(word.form for word in token.words) != token.form:
+        if "".join(form for _, form, _ in token.words) != token.form:
             reading.dropped[NO_SPAN] += len(token.words)
             continue
         for word in token.words:
             yield text, word, start
-            start += len(word.form)
+            start += len(word[1])
 
 
 def _sentences(files: Sequence[Path], reading: Reading) -> Iterator[_Sentence]:
@@ -161,13 +157,10 @@ def _read_line(line: str, sentence: _Sentence, reading: Reading) -> None:
     if not ids:
         raise reading.error(f"the id of a word is a number, 1-2 or 1.1, not {reprlib.repr(word_id)}")
     if ids[2]:
-        sentence.tokens.append(_Token(form, is_followed_by_space, []))
-        sentence.contraction_end = int(ids[2])
+        sentence.tokens.append(_Token(form, is_followed_by_space, last_id=int(ids[2])))
         return
     labels = [f"grammar/upos.{part_of_speech}"] if part_of_speech.strip("_ ") else []
     labels += [f"grammar/deprel.{relation.split(':')[0]}"] if relation.strip("_ ") else []
-    word = _Word(word_id, form, tuple(labels))
-    if int(word_id) <= sentence.contraction_end:
-        sentence.tokens[-1].words.append(word)
-    else:
-        sentence.tokens.append(_Token(form, is_followed_by_space, [word]))
+    if not sentence.tokens or int(word_id) > sentence.tokens[-1].last_id:
+        sentence.tokens.append(_Token(form, is_followed_by_space, last_id=0))
+    sentence.tokens[-1].words.append((word_id, form, labels))

@@ -25,10 +25,10 @@ def read_folders(
     max_chars: int | None = None,
     encoding: str | None = None,
 ) -> Source:
-    """Return a folder of labelled folders as a corpus with one text a file, ready to be read as a stream.
+    """Return a source with one instance for each text file in a folder of labelled folders.
 
     The label ``sport`` becomes the function ``task/sport``; texts with another label are its negatives. If there are
-    only two labels, they are one function, such as ``task/ham-spam``: the alphabetically first is positive.
+    only two labels, they are one function, such as ``task/ham-spam``, of which the alphabetically first is positive.
 
     Texts are the files ``*.txt``; if there are none at all, the files without a suffix, as in 20 Newsgroups.
     Hidden files and all others are excluded and counted.

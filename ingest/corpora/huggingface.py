@@ -2,7 +2,7 @@
 
 import os
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ def read_huggingface(
     family: str = "task",
     task: str | None = None,
 ) -> Source:
-    """Return a dataset as a corpus with one text a row, ready to be read as a stream.
+    """Return a source with one instance for each row of a dataset.
 
     Each class is a function, such as ``task/agnews.sports``; rows of all other classes are its negatives. With
     `pairs`, each pair of classes is a function, such as ``task/mnli.entailment-contradiction``: the first class is
@@ -199,15 +199,8 @@ def _instances(
     selected = dataset.select_columns(columns).select([index for index, _ in rows])
     for (index, name), row in zip(rows, selected, strict=True):
         reading.index = index + 1
-        text = _text(row, pieces)
-        if text is None:
+        if any(row[column] is None for column in columns):
             reading.dropped[NULL_COLUMN] += 1
-        else:
-            yield Instance(text, class_labels(name, pairs, prefix=prefix), source_id=str(index))
-
-
-def _text(row: Mapping[str, object], pieces: Sequence[_Piece]) -> str | None:
-    """Return the text of a row, None if one of its columns is NULL."""
-    if any(column is not None and row[column] is None for _, column in pieces):
-        return None
-    return "".join(text if column is None else f"{text}{row[column]}" for text, column in pieces)
+            continue
+        text = "".join(before if column is None else f"{before}{row[column]}" for before, column in pieces)
+        yield Instance(text, class_labels(name, pairs, prefix=prefix), source_id=str(index))

@@ -24,8 +24,8 @@ class Instance:
     text
         The whole text; instances that are spans of one text repeat it.
     labels
-        ``"family/function"`` to whether the instance has the function. A function that is not listed is negative, or
-        not evaluated on this instance, as the source's `negatives` says.
+        ``"family/function"`` to whether the instance has the function. The source's `negatives` says whether the
+        instance is a negative of the functions that are not listed, or is not used to evaluate them.
     start, end
         The span in characters, half open; None for the whole text.
     target
@@ -33,7 +33,7 @@ class Instance:
     source_id
         The instance's id in its source.
     split_group
-        Texts of one group (a subject, a document) fall in the same half; None: the text is a group of its own.
+        Texts of one group (a subject, a document) fall in the same half; None makes the text a group of its own.
     """
 
     text: str
@@ -47,7 +47,7 @@ class Instance:
 
 @dataclass(slots=True)
 class Reading:
-    """Where a reader is in its files, and what it excluded; the reader updates it, the builder reports it.
+    """Where a reader is in its files, and what was excluded so far; the reader updates it, the builder reports it.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A labelled corpus that is ready to be read, once.
+    """A labelled corpus that has not been read yet; `build_corpus` reads it, once.
 
     Parameters
     ----------
@@ -114,7 +114,8 @@ class Source:
     origin
         Reader and name of the file or folder, such as ``"semcor: semcor3.0"``; never an absolute path.
     negatives
-        ``"rest"``: instances without a label of a function are its negatives. ``"explicit"``: they are not evaluated.
+        With ``"rest"``, instances without a label of a function are its negatives; with ``"explicit"``, they are not
+        used to evaluate it.
     descriptions
         ``"family/function"`` to one line of meaning, for functions whose name does not say it all; it may grow while
         `instances` is read.

@@ -48,10 +48,10 @@ def split_label(label: str) -> tuple[str, str]:
 
 
 def class_labels(name: str, pairs: Sequence[tuple[str, str]], *, prefix: str) -> dict[str, bool]:
-    """Return the labels of a text from the class it is in.
+    """Return the labels of a text that is in one of several classes.
 
-    Without pairs, the class is a function of its own. With pairs of classes, each pair that the class is in is a
-    function, of which the pair's first class is positive.
+    Without `pairs`, its class `name` is a function. With pairs of classes, each pair that holds the class is a
+    function; the pair's first class is positive, the second negative.
 
     Examples
     --------
@@ -325,7 +325,7 @@ class LabelIndex:
         return ((row << 1) | self.half).astype(np.uint32), starts.astype(np.int64), entries.astype(np.int32)
 
     def dense(self, instances: NDArray[np.int64]) -> NDArray[np.int8]:
-        """Return the label of each function on some instances, given by their places, as a matrix.
+        """Return the label of each function on the instances at some places, as a matrix.
 
         Returns
         -------

@@ -86,7 +86,7 @@ class _TaggedWord:
 def read_semcor(
     path: str | os.PathLike[str], *, labels: SemcorLabels = "supersenses", min_per_sense: int = 20
 ) -> Source:
-    """Return SemCor as a corpus of tagged words, ready to be read as a stream.
+    """Return a source with one instance for each tagged word of SemCor.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def _exclusion(tag: _Tag, senses: Sequence[_Sense]) -> str | None:
 
 
 def _tagged_words(files: Sequence[Path], reading: Reading) -> Iterator[_TaggedWord]:
-    """Yield the tagged words of all tagfiles, when the line that ends their sentence is read."""
+    """Yield the tagged words of all tagfiles, sentence by sentence."""
     for file in files:
         snum = ""
         tokens: list[tuple[str, int, _Tag | None]] = []  # what is written, number of the word, sense

@@ -20,12 +20,12 @@ __all__ = ["read_shuffled"]
 
 
 def read_shuffled(corpus: str, *, store: str | os.PathLike[str], seed: int = 0) -> Source:
-    """Return a corpus of a store with its labels permuted among its instances, ready to be read.
+    """Return a source of the instances of a stored corpus, with the labels permuted among them.
 
-    Texts, targets, spans, split groups and ids stay, and so do the counts of each function. Where unlabelled means
-    negative (`rest`), the labels of an instance move together to another instance. Where negatives are `explicit`,
-    a function's labels are permuted among the instances it labels, by one permutation for all functions that label
-    the same instances. So functions that occur together still do.
+    Texts, targets, spans, split groups, ids and the counts of each function stay the same. Where unlabelled means
+    negative (`rest`), all labels of an instance move together to another instance. Where negatives are `explicit`,
+    the labels of a function are permuted among the instances that have one; functions that label the same instances
+    share one permutation. So functions that occurred together still do.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ class Instances:
 
 
 class StoredCorpus:
-    """A corpus of a store.
+    """A corpus in a store, whose tables are read when asked for.
 
     Parameters
     ----------
@@ -120,12 +120,12 @@ class StoredCorpus:
         return instance, function, is_positive
 
     def label_index(self, instance_id: NDArray[np.int64], text: NDArray[np.int64]) -> LabelIndex:
-        """Return the labels of some instances, compressed, in a given order.
+        """Return the labels of some instances, compressed by instance, in the order given.
 
         Parameters
         ----------
         instance_id, text
-            The instances and their texts, in the order wanted. [instances] each
+            The instances and their texts, as stored. [instances] each
 
         Raises
         ------

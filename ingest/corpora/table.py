@@ -49,9 +49,9 @@ _CLASSES = ("label", "class", "category")
 
 
 def read_table(path: str | os.PathLike[str], *, encoding: str | None = None) -> Source:
-    """Return the corpus in a JSONL, CSV or Parquet file, ready to be read as a stream.
+    """Return a source with one instance for each row of a JSONL, CSV or Parquet file.
 
-    Columns and forms of labels are in this module's docstring.
+    This module's docstring lists the columns and the forms of labels.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def read_table(path: str | os.PathLike[str], *, encoding: str | None = None) -> 
 
 
 def _find_form(rows: Iterator[_Row], reading: Reading) -> _Form:
-    """Return the form of the labels: that of the first row that shows one."""
+    """Return the form of the labels in the first row that has labels."""
     columns: dict[str, None] = {}
     for row in rows:
         columns |= dict.fromkeys(row)
@@ -188,14 +188,12 @@ def _parsed(what: str, name: str, value: object, parse: Callable[[object], Parse
 def _rows(path: Path, reading: Reading) -> Generator[_Row]:
     """Return the rows of a file as a stream."""
     reading.file = str(path)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    is_compressed = suffixes[-1:] == [".gz"]
-    suffix = (suffixes[:-1] if is_compressed else suffixes)[-1:]
-    if suffix in ([".jsonl"], [".ndjson"]):
+    name = path.name.lower()
+    if name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
         return json_objects(path, reading)
-    if suffix == [".csv"]:
+    if name.removesuffix(".gz").endswith(".csv"):
         return _csv_rows(path, reading)
-    if suffix == [".parquet"] and not is_compressed:
+    if name.endswith(".parquet"):
         if reading.encoding:
             raise IngestError(f"{path}: the text of a Parquet file is UTF-8; leave the encoding out")
         return _parquet_rows(path, reading)
@@ -229,13 +227,18 @@ def _csv_rows(path: Path, reading: Reading) -> Generator[_Row]:
             # Spreadsheets write empty cells beyond the last column.
             if len(cells) < len(header) or any(map(str.strip, cells[len(header) :])):
                 raise reading.error(f"{len(cells)} cells, the header has {len(header)}")
-            yield {name: _cell(name, cell) for name, cell in zip(header, cells, strict=False) if name}
+            # An empty cell is NULL, but an empty text or list of labels is one all the same.
+            yield {
+                name: cell if cell or name in ("text", "labels") else None
+                for name, cell in zip(header, cells, strict=False)
+                if name
+            }
     except csv.Error as error:
         raise reading.error(f"not valid CSV: {one_line(error)}") from error
 
 
 def _delimiter(header: str) -> str:
-    """Return what separates the cells of a CSV file: that by which its header has a column ``text``."""
+    """Return the delimiter of a CSV file: the one that gives its header a column ``text``."""
     names = {
         delimiter: [name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True))]
         for delimiter in _DELIMITERS
@@ -252,11 +255,6 @@ def _check_names(names: Sequence[str]) -> None:
             raise IngestError(f"column {name!r} occurs twice")
     if "text" not in names:
         raise IngestError(f"no column 'text'; columns: {', '.join(names)}")
-
-
-def _cell(name: str, cell: str) -> str | None:
-    """Return a cell, None where it is empty; an empty text or list of labels is one all the same."""
-    return cell if cell or name in ("text", "labels") else None
 
 
 def _parquet_rows(path: Path, reading: Reading) -> Generator[_Row]:

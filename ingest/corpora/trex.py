@@ -70,7 +70,7 @@ SURFACE = "subject or object without a label, named as its sentence names it"
 def read_trex(
     path: str | os.PathLike[str], *, cap: int | None = None, seed: int = 0, encoding: str | None = None
 ) -> Source:
-    """Return the facts of a T-REx folder as sentences, each true and with a wrong object, ready to be read.
+    """Return a source with two sentences for each fact of a T-REx folder: the fact, and one with a wrong object.
 
     Each relation is one function with explicit negatives, such as ``knowledge/P36-capital``; sentences about one
     subject share a half. `fact_instances` says how wrong objects are drawn.
