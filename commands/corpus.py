@@ -31,7 +31,7 @@ _ENCODING = click.option(
     "--encoding", help="Encoding of the files.  [default: byte-order mark, else UTF-8, else cp1252]"
 )
 _POSITIVE = click.IntRange(min=1)
-_CAP = click.option("--cap", type=_POSITIVE, help="Most texts or facts of each function, drawn at random.")
+_CAP = click.option("--cap", type=_POSITIVE, help="Most texts, words or facts of each class, drawn at random.")
 _SEED = click.option("--seed", type=SEED_RANGE, default=0, show_default=True, help="Seed of what is drawn at random.")
 _FAMILY = click.option("--family", default="task", show_default=True, help="Family of the functions.")
 _MIN_COUNT = click.option("--min-count", type=_POSITIVE, default=20, show_default=True, help="Skip rarer labels.")
@@ -89,6 +89,8 @@ _add_reader(
         _PATH,
         click.option("--labels", type=_SEMCOR_LABELS, default="supersenses", show_default=True),
         click.option("--min-per-sense", type=_POSITIVE, default=20, show_default=True, help="For word-senses."),
+        _CAP,
+        _SEED,
     ],
 )
 _add_reader(
@@ -101,7 +103,7 @@ _add_reader(
     "conllu",
     "ingest.corpora.conllu.read_conllu",
     "CoNLL-U treebanks (grammar).\n\nPart of speech and relation of each word.",
-    [_PATH, _MIN_COUNT, _ENCODING],
+    [_PATH, _MIN_COUNT, _CAP, _SEED, _ENCODING],
 )
 _add_reader(
     "folders",

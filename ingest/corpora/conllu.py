@@ -10,13 +10,14 @@ from pathlib import Path
 
 from ...errors import IngestError
 from .files import lines, visible_files
-from .instance import Instance, Reading, Source
+from .instance import Instance, Reading, Source, capped
 
 __all__ = ["read_conllu"]
 
 RARE = "label of a function with too few instances"
 EMPTY_NODE = "empty node, which stands for no text"
 NO_SPAN = "word of a contraction without characters of its own"
+BEYOND_CAP = "word beyond the cap of its part of speech"
 NOT_LOCATED = "word of a sentence whose text does not hold its words"
 
 _SUFFIXES = (".conllu", ".conllu.gz")
@@ -45,7 +46,14 @@ class _Sentence:
     tokens: list[_Token] = field(default_factory=list)
 
 
-def read_conllu(path: str | os.PathLike[str], *, min_count: int = 20, encoding: str | None = None) -> Source:
+def read_conllu(
+    path: str | os.PathLike[str],
+    *,
+    min_count: int = 20,
+    cap: int | None = None,
+    seed: int = 0,
+    encoding: str | None = None,
+) -> Source:
     """Return a source with one instance for each word of a treebank.
 
     A word is labelled with its universal part of speech, such as ``grammar/upos.NOUN``, and its universal relation to
@@ -60,6 +68,8 @@ def read_conllu(path: str | os.PathLike[str], *, min_count: int = 20, encoding: 
     min_count
         Functions of fewer words are excluded; their words stay, as negatives of the others. Above 1, the files are
         read twice.
+    cap, seed
+        Most words of each part of speech, drawn at random with this seed; None for all.
     encoding
         Encoding of the files; None to detect it (`read_text`).
 
@@ -74,14 +84,19 @@ def read_conllu(path: str | os.PathLike[str], *, min_count: int = 20, encoding: 
         files = [file for file in visible_files(path, "*.conllu*", reading) if file.name.endswith(_SUFFIXES)]
     if not files:
         raise IngestError(f"{path}: neither a CoNLL-U file nor a folder of *.conllu files")
+    words = _instances(files, reading, min_count=min_count)
     return Source(
-        instances=_instances(files, reading, min_count=min_count),
+        instances=capped(words, cap, by=_first_label, seed=seed, reading=reading, reason=BEYOND_CAP),
         description=f"part of speech and syntactic relation of each word of {path.stem}",
         licence=None,
         origin=f"conllu: {path.name}",
         negatives="rest",
         reading=reading,
     )
+
+
+def _first_label(word: Instance) -> str:
+    return next(iter(word.labels), "")
 
 
 def _instances(files: Sequence[Path], reading: Reading, *, min_count: int) -> Iterator[Instance]:

@@ -76,10 +76,9 @@ def fact_instances(
     reading.dropped[REPEATED] += len(facts) - len(distinct)
     pool = [object_ for _, object_ in distinct]
     distinct_objects = set(pool)
-    chosen = capped(distinct, cap, by=lambda _: relation.name, seed=seed)
-    reading.dropped[BEYOND_CAP] += len(distinct) - len(chosen)
     generator = random.Random(f"{seed}/{relation.name}/corrupted")
-    for subject, object_ in chosen:
+    drawn = capped(distinct, cap, by=lambda _: relation.name, seed=seed, reading=reading, reason=BEYOND_CAP)
+    for subject, object_ in drawn:
         if distinct_objects <= excluded[subject]:
             reading.dropped[NOT_CORRUPTIBLE] += 1
             continue

@@ -66,12 +66,10 @@ def read_folders(
             f"{path}: at least two folders with *.txt files are needed, or files without a suffix, one folder a "
             f"label; found {f'{labels[0]!r} only' if labels else 'none'}"
         )
-    chosen = capped(files, cap, by=lambda file: file.parent.name, seed=seed)
-    if len(chosen) < len(files):
-        reading.dropped[BEYOND_CAP] += len(files) - len(chosen)
+    drawn = capped(files, cap, by=lambda file: file.parent.name, seed=seed, reading=reading, reason=BEYOND_CAP)
     pairs = [(labels[0], labels[1])] if len(labels) == 2 else []
     return Source(
-        instances=_instances(chosen, reading, pairs, f"{family}/", max_chars),
+        instances=_instances(list(drawn), reading, pairs, f"{family}/", max_chars),
         description=f"texts labelled {', '.join(labels[:6])}{', …' if len(labels) > 6 else ''}",
         licence=None,
         origin=f"folders: {path.name}",

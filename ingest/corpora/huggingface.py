@@ -179,11 +179,9 @@ def _chosen_rows(
     labelled = [(index, name) for index, name in enumerate(classes) if name is not None]
     in_pairs = {name for pair in pairs for name in pair}
     wanted = [row for row in labelled if not pairs or row[1] in in_pairs]
-    chosen = capped(wanted, cap, by=lambda row: row[1], seed=seed)
     reading.dropped[UNLABELLED] += len(classes) - len(labelled)
     reading.dropped[IN_NO_PAIR] += len(labelled) - len(wanted)
-    reading.dropped[BEYOND_CAP] += len(wanted) - len(chosen)
-    return chosen
+    return list(capped(wanted, cap, by=lambda row: row[1], seed=seed, reading=reading, reason=BEYOND_CAP))
 
 
 def _instances(

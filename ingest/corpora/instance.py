@@ -132,36 +132,47 @@ class Source:
     reading: Reading = field(default_factory=Reading)
 
 
-def capped(items: Iterable[Item], cap: int | None, *, by: Callable[[Item], str], seed: int) -> list[Item]:
-    """Return at most `cap` items of each class, drawn at random, in the order they came.
+def capped(
+    items: Iterable[Item], cap: int | None, *, by: Callable[[Item], str], seed: int, reading: Reading, reason: str
+) -> Iterator[Item]:
+    """Yield at most `cap` items of each class, drawn at random, in the order they came.
 
     Every item of a class is equally likely to be drawn (reservoir sampling), and the draw from one class does not
-    depend on the others.
+    depend on the others. At most `cap` items of each class are in memory.
 
     Parameters
     ----------
     items
-        The items, read once; at most `cap` of each class are held in memory.
+        The items, read once.
     cap
         Most items of each class; None for all.
     by
         The class of an item.
     seed
         Seed of the draws.
+    reading
+        Counts the items that are not drawn, and is back at the place of an item when that is yielded.
+    reason
+        What the items that are not drawn are counted as.
     """
     if cap is None:
-        return list(items)
-    reservoirs: dict[str, list[tuple[int, Item]]] = {}
+        yield from items
+        return
+    reservoirs: dict[str, list[tuple[int, Item, str, int]]] = {}  # number of the item, the item, its file and index
     generators: dict[str, random.Random] = {}
     n_seen: Counter[str] = Counter()
-    for index, item in enumerate(items):
+    for number, item in enumerate(items):
         name = by(item)
         if name not in reservoirs:
             reservoirs[name], generators[name] = [], random.Random(f"{seed}/{name}")
         n_seen[name] += 1
+        entry = (number, item, reading.file, reading.index)
         if len(reservoirs[name]) < cap:
-            reservoirs[name].append((index, item))
+            reservoirs[name].append(entry)
         elif (place := generators[name].randrange(n_seen[name])) < cap:
-            reservoirs[name][place] = (index, item)
+            reservoirs[name][place] = entry
     kept = [entry for reservoir in reservoirs.values() for entry in reservoir]
-    return [item for _, item in sorted(kept, key=lambda entry: entry[0])]
+    if n_seen.total() > len(kept):
+        reading.dropped[reason] += n_seen.total() - len(kept)
+    for _, item, reading.file, reading.index in sorted(kept, key=lambda entry: entry[0]):
+        yield item

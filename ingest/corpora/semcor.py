@@ -13,7 +13,7 @@ from typing import Literal
 
 from ...errors import IngestError
 from .files import lines, visible_files
-from .instance import Instance, Reading, Source
+from .instance import Instance, Reading, Source, capped
 
 __all__ = ["LEXNAMES", "SemcorLabels", "join", "read_semcor"]
 
@@ -40,6 +40,7 @@ NAME = "name tagged with its class"
 NO_NUMBER = "sense that WordNet 3.0 no longer has"
 NO_PAIR = "word without two senses of enough instances"
 FURTHER_SENSE = "further sense of a word"
+BEYOND_CAP = "word beyond the cap of its sense"
 
 # How tokens, which are those of the Penn Treebank, stand in readable text.
 _NO_SPACE_BEFORE = frozenset([",", ".", ";", ":", "?", "!", ")", "]", "%", "''", "'", "/"])
@@ -84,7 +85,12 @@ class _TaggedWord:
 
 
 def read_semcor(
-    path: str | os.PathLike[str], *, labels: SemcorLabels = "supersenses", min_per_sense: int = 20
+    path: str | os.PathLike[str],
+    *,
+    labels: SemcorLabels = "supersenses",
+    min_per_sense: int = 20,
+    cap: int | None = None,
+    seed: int = 0,
 ) -> Source:
     """Return a source with one instance for each tagged word of SemCor.
 
@@ -103,6 +109,8 @@ def read_semcor(
         their class (person, location, group). The files are read twice.
     min_per_sense
         Fewest occurrences of a sense, for ``word-senses``.
+    cap, seed
+        Most words of each supersense or sense, drawn at random with this seed; None for all.
 
     Raises
     ------
@@ -122,7 +130,9 @@ def read_semcor(
         instances = _word_senses(files, reading, descriptions, min_per_sense=min_per_sense)
         meaning = "polysemous words in one of two senses"
     return Source(
-        instances=instances,
+        instances=capped(
+            instances, cap, by=lambda word: str(word.labels), seed=seed, reading=reading, reason=BEYOND_CAP
+        ),
         description=f"SemCor 3.0, {meaning}",
         licence="WordNet licence",
         origin=f"semcor: {path.name}",

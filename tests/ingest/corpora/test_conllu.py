@@ -104,6 +104,14 @@ def test_rare_functions_are_left_out_but_their_words_stay(treebank):
     assert +source.reading.dropped == {"label of a function with too few instances": 1}
 
 
+def test_a_cap_keeps_so_many_words_of_each_part_of_speech(treebank):
+    words = [word(str(index), f"w{index}", "NOUN" if index % 2 else "VERB") for index in range(1, 7)]
+    source = read_conllu(treebank(*words), min_count=1, cap=2)
+    parts = [label for _, label, _ in spans(source)]
+    assert sorted(parts) == ["grammar/upos.NOUN"] * 2 + ["grammar/upos.VERB"] * 2
+    assert +source.reading.dropped == {"word beyond the cap of its part of speech": 2}
+
+
 def test_a_folder_is_read_in_the_order_of_its_files(tmp_path):
     (tmp_path / "b.conllu").write_text(word("1", "second") + "\n")
     (tmp_path / "a.conllu.gz").write_bytes(gzip.compress(word("1", "first").encode()))

@@ -145,6 +145,21 @@ def test_hidden_files_are_no_tagfiles(semcor):
     assert source.reading.dropped == {"hidden file, such as .DS_Store": 1}
 
 
+@pytest.mark.parametrize("labels", ["supersenses", "word-senses"])
+def test_a_cap_keeps_so_many_words_of_each_sense_by_seed(semcor, labels):
+    path = semcor(sentence(1, *uses("bank", 1, 1, 1, 1, 2, 2, 2, 2)))
+
+    def kept(seed):
+        source = read_semcor(path, labels=labels, min_per_sense=2, cap=1, seed=seed)
+        found = [(*each.labels.values(), each.start) for each in source.instances]
+        assert source.reading.dropped == {"word beyond the cap of its sense": 8 - len(found)}
+        return tuple(found)
+
+    assert [is_positive for is_positive, _ in kept(0)] == ([True] if labels == "supersenses" else [True, False])
+    assert kept(0) == kept(0)
+    assert len({kept(seed) for seed in range(8)}) > 1
+
+
 def test_a_minimum_below_one_is_refused(semcor):
     with pytest.raises(IngestError, match=r"min_per_sense must be at least 1, not 0"):
         read_semcor(semcor(sentence(1)), labels="word-senses", min_per_sense=0)
