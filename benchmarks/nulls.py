@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from table import print_table
 
-from neuronlake.ingest.corpora.label_index import LabelIndex
+from neuronlake.ingest.corpora.labels import LabelIndex
 from neuronlake.ingest.scores import nulls, scoring
 
 N_NEURONS = 12 * 3072

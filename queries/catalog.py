@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import QueryError, UnknownNameError
-from ..schema.table import Table
+from ..schema.tables import Table
 from ..schema.tables import TABLES
 from . import quoting
 

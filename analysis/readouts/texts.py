@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ...errors import AnalysisError
 from ...ingest.activations.tokens import Batch, TokenizedCorpus, tokenize
-from ...ingest.corpora.label_index import LabelIndex
+from ...ingest.corpora.labels import LabelIndex
 from ...ingest.corpora.stored import StoredCorpus
 from ...ingest.models.model import Model
 from ...ingest.models.tokenizers import check_embedded

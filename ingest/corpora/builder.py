@@ -1,7 +1,7 @@
-"""From a stream of labelled texts to the five tables of a corpus.
+"""From a source of labelled texts to the five tables of a corpus.
 
-Texts and instances are written as they come; of what was seen, only digests and labels stay in memory (some
-350 bytes a text, however long it is). Nothing is visible in the store before the last row is checked.
+Texts and instances are written as they are read; only digests and labels of them stay in memory (some 350 bytes a
+text, however long it is). Nothing is visible in the store before the last row is checked.
 """
 
 import hashlib
@@ -11,19 +11,20 @@ import re
 import reprlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from ...errors import IngestError, StoreError
-from ...schema import parquet
 from ...schema.conformance import conform
+from ...schema.job import Job
 from ...schema.names import corpus_job
 from ...schema.store import Store
 from ...schema.tables import table
 from .instance import Instance, Source
 from .labels import Labels
+from .stored import StoredCorpus
 
 __all__ = ["CorpusReport", "build_corpus"]
 
@@ -35,26 +36,23 @@ _DEFECTS_FORGIVEN = 1
 _DEFECTS_SHARE = 0.01
 
 EMPTY = "empty text"
-DUPLICATE = "duplicate"
-CONTRADICTING = "duplicate with contradicting labels"
-MERGED = "duplicate with further labels, merged into the first"
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusReport:
-    """What became of a source.
+    """What a source became in the store.
 
     Parameters
     ----------
     corpus
         Name of the corpus.
     corpus_sha256
-        Digest of its texts, instances, labels and functions: 64 hex digits. The name and the descriptions do not
-        enter it; the order of texts and instances does, as it makes their ids.
+        Digest of its texts, instances, labels and functions: 64 hex digits. The order of texts and instances enters
+        it, as it makes their ids; the name and the descriptions do not.
     n_texts, n_instances, n_functions
-        What it holds.
+        How many of each it holds.
     dropped
-        What was left out or altered, counted by reason, by the reader and by the builder.
+        What the reader and the builder excluded or altered: count by reason.
     is_new
         False if the store already held exactly this corpus, so that nothing was written.
     """
@@ -68,74 +66,88 @@ class CorpusReport:
     is_new: bool
 
     def describe(self) -> str:
-        """Return what was built as a few lines: what it holds, then what was left out, by reason."""
-        lines = [
-            f"corpus {self.corpus}: {self.n_instances:,} instances of {self.n_texts:,} texts, "
-            f"{self.n_functions:,} functions" + ("" if self.is_new else "; already in the store, nothing done")
-        ]
-        lines += [f"{count:>9,}  {reason}" for reason, count in self.dropped.items()]
-        return "\n".join(lines)
+        """Return the report as lines: what the corpus holds, then what was excluded, by reason."""
+        counts = ((self.n_instances, "instance"), (self.n_texts, "text"), (self.n_functions, "function"))
+        instances, texts, functions = (f"{count:,} {noun}{'s' * (count != 1)}" for count, noun in counts)
+        held = "" if self.is_new else "; already in the store, nothing done"
+        lines = [f"corpus {self.corpus}: {instances} of {texts}, {functions}{held}"]
+        return "\n".join(lines + [f"{count:>9,}  {reason}" for reason, count in self.dropped.items()])
 
 
-def build_corpus(source: Source, name: str, *, store: str | os.PathLike[str]) -> CorpusReport:
+def build_corpus(
+    source: Source,
+    name: str,
+    *,
+    store: str | os.PathLike[str],
+    description: str | None = None,
+    licence: str | None = None,
+) -> CorpusReport:
     """Write a labelled corpus to a store.
 
-    Texts and instances are numbered in the order read. The same text (with the same target) is one row of
-    ``texts`` however many instances it has. An instance that repeats an earlier one's text and span is dropped and
-    counted; where negatives are explicit, what its labels add is merged into the earlier one. Half ``a`` or ``b``
-    is a hash of the split group, or of the text where there is none. Empty texts are left out and counted.
+    Texts and instances are numbered in the order read. A text is one row of ``texts`` for each target it has, however
+    many instances it has. An instance with the text and span of an earlier one is excluded and counted; where
+    negatives are explicit, labels that it adds go to the earlier one. The half of a text, ``a`` or ``b``, is decided by
+    a hash of its split group, or of the text where it has none. Empty texts are excluded and counted.
 
     Parameters
     ----------
     source
-        The corpus, read once.
+        The corpus, as a reader returns it; read once.
     name
         Its name in the store: at most 200 letters, digits, ``-``, ``_`` and ``.``.
     store
         The store's folder; made if it does not exist.
+    description, licence
+        What the corpus is, and its licence; None for what the source says.
 
     Raises
     ------
     IngestError
-        If the source is empty, or holds a span outside its text, a malformed label, one text in two split groups,
-        or a function of one class only, or if of what it holds more than one and more than 1% is an empty text or
-        another defect (`Source.defects`); the store is unchanged.
+        If the source is empty; holds a span outside its text, a malformed label, one text in two split groups or a
+        function of one class only; or has more than one defect, such as an empty text, and more than 1% of them. The
+        store is unchanged.
     StoreError
         If the name already holds another corpus, or the store cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> texts = [Instance("A goal.", {"task/sport-tech": True}), Instance("A chip.", {"task/sport-tech": False})]
+    >>> source = Source(texts, "two texts", licence=None, origin="example", negatives="explicit")
+    >>> with tempfile.TemporaryDirectory() as store:
+    ...     print(build_corpus(source, "mine", store=store).describe())
+    corpus mine: 2 instances of 2 texts, 1 function
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
         raise IngestError(
             f"corpus name {_shown(name)}: use letters, digits, '-', '_' and '.' only, at most 200 of them"
         )
+    source = replace(source, description=description or source.description, licence=licence or source.licence)
     folder, job_name = Store(store), corpus_job(name)
     if folder.commit(job_name) is None:
         with folder.job(job_name, kind="corpus", resume=False) as job:
-            reading = _Reading(source, name, lambda table_name, rows, part: job.write(table_name, rows, part=part))
-            report = reading.report(is_new=True)
+            report = _Build(source, name, job).report()
             job.commit()
         return report
-    report = _Reading(source, name, lambda table_name, rows, part: None).report(is_new=False)
-    held = parquet.read(folder.files("corpora", job=job_name), ("corpus_sha256",)).column(0).to_pylist()
-    if held != [report.corpus_sha256]:
+    report = _Build(source, name, None).report()
+    held = StoredCorpus(folder, name).sha256
+    if held != report.corpus_sha256:
         raise StoreError(
-            f"corpus {name!r} in {folder.path} holds other content (sha256 {held[0][:12]}…, this is "
+            f"corpus {name!r} in {folder.path} holds other content (sha256 {held[:12]}…, this is "
             f"{report.corpus_sha256[:12]}…); add this one under another name"
         )
-    return report
+    return replace(report, is_new=False)
 
 
-class _Reading:
-    """One pass over a source: what was seen so far, and the rows that wait to be written."""
+class _Build:
+    """One pass over a source, which digests its rows and, if there is a job, writes them."""
 
-    def __init__(self, source: Source, corpus: str, write: Callable[[str, pa.Table, int], None]) -> None:
+    def __init__(self, source: Source, corpus: str, job: Job | None) -> None:
         self.source = source
         self.corpus = corpus
-        self.write = write
-        self.labels = Labels()
-        self.dropped: Counter[str] = Counter()
-        # Digests of texts, never the texts: the first row of each text, and further rows with other targets.
-        self.first_rows: dict[bytes, int] = {}
-        self.rows_of_other_targets: dict[bytes, int] = {}
+        self.job = job
+        self.labels = Labels(source.negatives)
+        self.rows: dict[bytes, int] = {}  # by digest of the text; further rows of a text by that and their target's
         self.targets = array("Q")  # [texts], digest
         self.groups = array("Q")  # [texts], digest
         self.instances: dict[int, int] = {}  # by text and span
@@ -144,15 +156,14 @@ class _Reading:
         self.parts: Counter[str] = Counter()
         self.digests = {"texts": hashlib.sha256(), "instances": hashlib.sha256()}
 
-    def report(self, *, is_new: bool) -> CorpusReport:
+    def report(self) -> CorpusReport:
         """Read everything, write the tables, and return what the source became."""
         self._read()
+        source, reading = self.source, self.source.reading
         try:
-            functions = self.labels.function_rows(
-                self.corpus, negatives=self.source.negatives, descriptions=self.source.descriptions
-            )
+            functions = self.labels.function_rows(self.corpus, source.descriptions)
         except IngestError as error:
-            raise IngestError(f"{self.source.origin}: {error}") from error
+            raise IngestError(f"{source.origin}: {error}") from error
         self._write("functions", functions)
         labels = self.labels.label_rows(self.corpus)
         for start in range(0, labels.num_rows, _PART_LABELS):
@@ -163,15 +174,15 @@ class _Reading:
             n_texts=len(self.groups),
             n_instances=len(self.instances),
             n_functions=functions.num_rows,
-            dropped=dict(sorted((self.source.dropped + self.dropped + self.source.defects.counts).items())),
-            is_new=is_new,
+            dropped=dict(sorted((reading.dropped + reading.defects).items())),
+            is_new=True,
         )
         row = {
             "corpus": self.corpus,
             "corpus_sha256": report.corpus_sha256,
-            "description": self.source.description,
-            "licence": self.source.licence,
-            "source": self.source.origin,
+            "description": source.description,
+            "licence": source.licence,
+            "source": source.origin,
             "n_texts": report.n_texts,
             "n_instances": report.n_instances,
             "dropped": json.dumps(report.dropped, ensure_ascii=False),
@@ -180,17 +191,17 @@ class _Reading:
         return report
 
     def _read(self) -> None:
-        """Read all instances, writing texts and instances in parts."""
-        source = self.source
+        """Read all instances, and write texts and instances in parts."""
+        reading = self.source.reading
         n_read = 0
-        for n_read, instance in enumerate(source.instances, start=1):
+        for n_read, instance in enumerate(self.source.instances, start=1):
+            if not reading.file:
+                reading.index = n_read
             if not instance.text.strip():
-                source.defects.add(EMPTY, str(source.position) or f"instance {n_read}")
+                reading.add_defect(EMPTY)
                 continue
-            try:
+            with reading.located():
                 self._add(instance)
-            except IngestError as error:
-                raise IngestError(f"{str(source.position) or f'instance {n_read}'}: {error}") from error
             if self.pending_characters >= _PART_CHARACTERS or len(self.pending["texts"]) >= _PART_ROWS:
                 self._flush("texts")
             if len(self.pending["instances"]) >= _PART_ROWS:
@@ -200,38 +211,36 @@ class _Reading:
         self._flush("instances")
 
     def _check_defects(self, n_read: int) -> None:
-        """Refuse a source of which nothing is left, or too much left out as defective."""
-        source, defects = self.source, self.source.defects
+        """Refuse a source without instances, or with too many defects."""
+        reading, origin = self.source.reading, self.source.origin
         if not self.instances:
-            left_out = sorted((source.dropped + defects.counts).items())
-            reasons = "; ".join(f"{count} left out: {reason}" for reason, count in left_out)
-            raise IngestError(f"{source.origin}: no instances" + (f" ({reasons})" if reasons else ""))
-        n_defects = defects.counts.total()
-        n_rows = n_read - defects.counts[EMPTY] + n_defects  # empty texts are read as others are
+            excluded = sorted((reading.dropped + reading.defects).items())
+            reasons = "; ".join(f"{count} excluded: {reason}" for reason, count in excluded)
+            raise IngestError(f"{origin}: no instances" + (f" ({reasons})" if reasons else ""))
+        n_defects = reading.defects.total()
+        n_rows = n_read - reading.defects[EMPTY] + n_defects  # empty texts are read as others are
         if n_defects > max(_DEFECTS_FORGIVEN, _DEFECTS_SHARE * n_rows):
-            reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(defects.counts.items()))
+            reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(reading.defects.items()))
             raise IngestError(
-                f"{source.origin}: {n_defects:,} of {n_rows:,} instances say nothing, more than "
-                f"{_DEFECTS_SHARE:.0%} ({reasons}); the first at {defects.first}"
+                f"{origin}: {n_defects:,} of {n_rows:,} instances say nothing, more than "
+                f"{_DEFECTS_SHARE:.0%} ({reasons}); the first at {reading.first_defect}"
             )
 
     def _add(self, instance: Instance) -> None:
         _check_instance(instance)
-        codes = self.labels.encode(instance.labels, negatives=self.source.negatives)
+        codes = self.labels.encode(instance.labels)
         text_id, is_new_text = self._text_row(instance)
         # One integer for text and span: a tuple would take four times the memory.
         start, end = (-1, -1) if instance.start is None or instance.end is None else (instance.start, instance.end)
         key = (text_id << 64) | ((start + 1) << 32) | (end + 1)
-        seen = self.instances.get(key)
-        if seen is None:
+        earlier = self.instances.get(key)
+        if earlier is None:
             instance_id = self.instances[key] = len(self.instances)
             self.labels.append(codes)
             row = (instance_id, text_id, instance.start, instance.end, instance.source_id)
             self.pending["instances"].append(row)
         else:
-            outcome = self.labels.merge(seen, codes, negatives=self.source.negatives)
-            reason = {"same": DUPLICATE, "contradicting": CONTRADICTING, "merged": MERGED}[outcome]
-            self.dropped[reason] += 1
+            self.source.reading.dropped[self.labels.merge(earlier, codes)] += 1
         if is_new_text:
             half = _half(instance.text if instance.split_group is None else instance.split_group)
             self.pending["texts"].append((text_id, instance.text, instance.target, instance.split_group, half))
@@ -241,25 +250,20 @@ class _Reading:
         """Return the text's row and whether it is new."""
         digest = _digest(instance.text)
         target, group = _short_digest(instance.target), _short_digest(instance.split_group)
-        first = self.first_rows.get(digest)
-        if first is not None:
-            if self.groups[first] != group:
+        new = len(self.groups)
+        row = self.rows.setdefault(digest, new)
+        if row != new:
+            if self.groups[row] != group:
                 raise IngestError(
                     f"this text was read before in another split group, this is {instance.split_group!r}: "
                     f"{_shown(instance.text)}"
                 )
-            if self.targets[first] == target:
-                return first, False
-            with_target = digest + target.to_bytes(8)
-            row = self.rows_of_other_targets.get(with_target)
-            if row is not None:
-                return row, False
-            self.rows_of_other_targets[with_target] = len(self.groups)
-        else:
-            self.first_rows[digest] = len(self.groups)
-        self.targets.append(target)
-        self.groups.append(group)
-        return len(self.groups) - 1, True
+            if self.targets[row] != target:
+                row = self.rows.setdefault(digest + target.to_bytes(8), new)
+        if row == new:
+            self.targets.append(target)
+            self.groups.append(group)
+        return row, row == new
 
     def _digest(self) -> str:
         digest = hashlib.sha256(f"corpus/{self.source.negatives}".encode())
@@ -268,7 +272,7 @@ class _Reading:
         return digest.hexdigest()
 
     def _flush(self, name: str) -> None:
-        """Write and digest the rows that wait, and forget them."""
+        """Digest and write the pending rows of a table, and forget them."""
         rows = self.pending[name]
         if not rows:
             return
@@ -283,7 +287,8 @@ class _Reading:
         self._write(name, data)
 
     def _write(self, name: str, rows: pa.Table) -> None:
-        self.write(name, rows, self.parts[name])
+        if self.job is not None:
+            self.job.write(name, rows, part=self.parts[name])
         self.parts[name] += 1
 
 
@@ -291,8 +296,12 @@ def _check_instance(instance: Instance) -> None:
     text, start, end = instance.text, instance.start, instance.end
     for what in ("text", "target", "source_id", "split_group"):
         value = getattr(instance, what)
-        if value is not None and not _is_unicode(value):
-            raise IngestError(f"{what} holds half a surrogate pair, which is not valid Unicode: {_shown(value)}")
+        try:
+            (value or "").encode()
+        except UnicodeEncodeError as error:
+            raise IngestError(
+                f"{what} holds half a surrogate pair, which is not valid Unicode: {_shown(value)}"
+            ) from error
     if (start is None) != (end is None):
         raise IngestError(
             f"the span has a start ({start}) but no end" if end is None else f"the span has an end ({end}) but no start"
@@ -302,14 +311,6 @@ def _check_instance(instance: Instance) -> None:
             f"the span {reprlib.repr(start)}-{reprlib.repr(end)} is not inside the text of {len(text)} characters "
             f"(0 <= start < end <= length): {_shown(text)}"
         )
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _shown(text: str) -> str:

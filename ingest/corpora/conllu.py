@@ -1,6 +1,5 @@
 """Treebanks in CoNLL-U: part of speech and syntactic relation of each word."""
 
-import itertools
 import os
 import re
 import reprlib
@@ -11,26 +10,23 @@ from pathlib import Path
 
 from ...errors import IngestError
 from .files import lines, visible_files
-from .instance import Defects, Instance, Position, Source
+from .instance import Instance, Reading, Source, capped
 
 __all__ = ["read_conllu"]
 
 RARE = "label of a function with too few instances"
 EMPTY_NODE = "empty node, which stands for no text"
 NO_SPAN = "word of a contraction without characters of its own"
+BEYOND_CAP = "word beyond the cap of its part of speech"
 NOT_LOCATED = "word of a sentence whose text does not hold its words"
 
 _SUFFIXES = (".conllu", ".conllu.gz")
-# Of a word or a contraction, and of an empty node.
+# The id of a word or a contraction, and of an empty node.
 _ID = re.compile(r"([1-9][0-9]{0,8})(?:-([1-9][0-9]{0,8}))?")
 _EMPTY_ID = re.compile(r"[0-9]+\.[0-9]+")
 
 
-@dataclass(frozen=True, slots=True)
-class _Word:
-    id: str
-    form: str
-    labels: tuple[str, ...]
+_Word = tuple[str, str, list[str]]  # id, form and labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +35,8 @@ class _Token:
 
     form: str
     is_followed_by_space: bool
-    words: list[_Word]
+    last_id: int  # id of the last word of a contraction
+    words: list[_Word] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -47,112 +44,106 @@ class _Sentence:
     id: str = ""
     text: str | None = None
     tokens: list[_Token] = field(default_factory=list)
-    contraction_end: int = 0  # id of the last word of the contraction being read
 
 
 def read_conllu(
-    path: str | os.PathLike[str], *, min_count: int = 20, licence: str | None = None, encoding: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    min_count: int = 20,
+    cap: int | None = None,
+    seed: int = 0,
+    encoding: str | None = None,
 ) -> Source:
-    """Return a treebank, about to be read as a stream.
+    """Return a source with one instance for each word of a treebank.
 
-    Each word is an instance with the functions ``grammar/upos.NOUN`` (universal part of speech) and
-    ``grammar/deprel.nsubj`` (universal relation to its head, without subtype), and a negative of all others. A word
-    of a contraction (``don't``) has its own characters where the words spell the contraction, and is left out
-    where they do not (French ``du``, which is ``de`` and ``le``).
+    A word is labelled with its universal part of speech, such as ``grammar/upos.NOUN``, and its universal relation to
+    its head, without subtype, such as ``grammar/deprel.nsubj``; it is a negative of all other functions. The words of
+    a contraction are instances if together they spell it (``do`` and ``n't``), and are excluded if they do not
+    (French ``de`` and ``le`` for ``du``).
 
     Parameters
     ----------
     path
         A ``.conllu`` or ``.conllu.gz`` file, or a folder of such files.
     min_count
-        Functions of fewer words are left out; the words stay, as negatives of the others. Above 1, the files are
+        Functions of fewer words are excluded; their words stay, as negatives of the others. Above 1, the files are
         read twice.
-    licence
-        Licence of the treebank.
+    cap, seed
+        Most words of each part of speech, drawn at random with this seed; None for all.
     encoding
-        Encoding of the files; None to find it out (`read_text`).
+        Encoding of the files; None to detect it (`read_text`).
 
     Raises
     ------
     IngestError
         Here, if there is no such file; while reading, with file and line, if one is not CoNLL-U.
     """
-    path = Path(path)
-    dropped: Counter[str] = Counter()
+    path, reading = Path(path), Reading(encoding=encoding)
     files = [path]
     if not path.is_file():
-        files = [each for each in visible_files(path, "*.conllu*", dropped) if each.name.endswith(_SUFFIXES)]
+        files = [file for file in visible_files(path, "*.conllu*", reading) if file.name.endswith(_SUFFIXES)]
     if not files:
         raise IngestError(f"{path}: neither a CoNLL-U file nor a folder of *.conllu files")
-    position, defects = Position(), Defects()
+    words = _instances(files, reading, min_count=min_count)
     return Source(
-        instances=_instances(files, position, dropped, defects, min_count=min_count, encoding=encoding),
+        instances=capped(words, cap, by=_first_label, seed=seed, reading=reading, reason=BEYOND_CAP),
         description=f"part of speech and syntactic relation of each word of {path.stem}",
-        licence=licence,
+        licence=None,
         origin=f"conllu: {path.name}",
         negatives="rest",
-        dropped=dropped,
-        position=position,
-        defects=defects,
+        reading=reading,
     )
 
 
-def _instances(
-    files: Sequence[Path],
-    position: Position,
-    dropped: Counter[str],
-    defects: Defects,
-    *,
-    min_count: int,
-    encoding: str | None,
-) -> Iterator[Instance]:
+def _first_label(word: Instance) -> str:
+    return next(iter(word.labels), "")
+
+
+def _instances(files: Sequence[Path], reading: Reading, *, min_count: int) -> Iterator[Instance]:
     counts: Counter[str] = Counter()
     if min_count > 1:
-        for sentence in _sentences(files, position, Counter(), encoding):
-            for _, word, _, _ in _located(sentence, position, Counter(), Defects()):
-                counts.update(word.labels)
-    for sentence in _sentences(files, position, dropped, encoding):
-        for text, word, start, end in _located(sentence, position, dropped, defects):
-            labels = [label for label in word.labels if min_count <= 1 or counts[label] >= min_count]
-            dropped[RARE] += len(word.labels) - len(labels)
-            yield Instance(text, dict.fromkeys(labels, True), start, end, source_id=f"{sentence.id}:{word.id}")
+        first_pass = Reading(encoding=reading.encoding)
+        for sentence in _sentences(files, first_pass):
+            for _, (_, _, labels), _ in _located(sentence, first_pass):
+                counts.update(labels)
+    for sentence in _sentences(files, reading):
+        for text, (word_id, form, labels), start in _located(sentence, reading):
+            frequent = [label for label in labels if min_count <= 1 or counts[label] >= min_count]
+            reading.dropped[RARE] += len(labels) - len(frequent)
+            source_id = f"{sentence.id}:{word_id}"
+            yield Instance(text, dict.fromkeys(frequent, True), start, start + len(form), source_id=source_id)
 
 
-def _located(
-    sentence: _Sentence, position: Position, dropped: Counter[str], defects: Defects
-) -> Iterator[tuple[str, _Word, int, int]]:
-    """Yield text, word, start and end of each word that has characters of its own."""
-    text = sentence.text
+def _located(sentence: _Sentence, reading: Reading) -> Iterator[tuple[str, _Word, int]]:
+    """Yield text, word and start of each word that has characters of its own."""
+    tokens, text = sentence.tokens, sentence.text
     if text is None:
-        text = "".join(token.form + " " * token.is_followed_by_space for token in sentence.tokens).rstrip()
+        text = "".join(token.form + " " * token.is_followed_by_space for token in tokens).rstrip()
     starts = []
     end = 0
-    for token in sentence.tokens:
+    for token in tokens:
         while text[end : end + 1].isspace():
             end += 1
         if not text.startswith(token.form, end):
-            for _ in itertools.chain.from_iterable(each.words for each in sentence.tokens):
-                defects.add(NOT_LOCATED, position)
+            reading.add_defect(NOT_LOCATED, sum(len(token.words) for token in tokens))
             return
         starts.append(end)
         end += len(token.form)
-    for token, start in zip(sentence.tokens, starts, strict=True):
-        if "".join(word.form for word in token.words) != token.form:
-            dropped[NO_SPAN] += len(token.words)
+    for token, start in zip(tokens, starts, strict=True):
+        if "".join(form for _, form, _ in token.words) != token.form:
+            reading.dropped[NO_SPAN] += len(token.words)
             continue
         for word in token.words:
-            yield text, word, start, start + len(word.form)
-            start += len(word.form)
+            yield text, word, start
+            start += len(word[1])
 
 
-def _sentences(
-    files: Sequence[Path], position: Position, dropped: Counter[str], encoding: str | None
-) -> Iterator[_Sentence]:
+def _sentences(files: Sequence[Path], reading: Reading) -> Iterator[_Sentence]:
     for file in files:
         sentence = _Sentence()
-        for line in lines(file, position, dropped, encoding=encoding):
+        for line in lines(file, reading):
             if line.strip():
-                _read_line(line.rstrip("\r\n"), sentence, position, dropped)
+                _read_line(line.rstrip("\r\n"), sentence, reading)
             elif sentence.tokens:
                 yield sentence
                 sentence = _Sentence()
@@ -160,7 +151,7 @@ def _sentences(
             yield sentence
 
 
-def _read_line(line: str, sentence: _Sentence, position: Position, dropped: Counter[str]) -> None:
+def _read_line(line: str, sentence: _Sentence, reading: Reading) -> None:
     """Add a comment or a token to the sentence."""
     if line.startswith("#"):
         name, _, value = line[1:].partition("=")
@@ -171,23 +162,20 @@ def _read_line(line: str, sentence: _Sentence, position: Position, dropped: Coun
         return
     columns = line.split("\t")
     if len(columns) != 10:
-        raise IngestError(f"{position}: {len(columns)} columns, CoNLL-U has 10, separated by tabs")
+        raise reading.error(f"{len(columns)} columns, CoNLL-U has 10, separated by tabs")
     word_id, form, part_of_speech, relation, notes = (columns[index] for index in (0, 1, 3, 7, 9))
     is_followed_by_space = "SpaceAfter=No" not in notes.split("|")
     if _EMPTY_ID.fullmatch(word_id):
-        dropped[EMPTY_NODE] += 1
+        reading.dropped[EMPTY_NODE] += 1
         return
-    found = _ID.fullmatch(word_id)
-    if not found:
-        raise IngestError(f"{position}: the id of a word is a number, 1-2 or 1.1, not {reprlib.repr(word_id)}")
-    if found[2]:
-        sentence.tokens.append(_Token(form, is_followed_by_space, []))
-        sentence.contraction_end = int(found[2])
-    else:
-        labels = [f"grammar/upos.{part_of_speech}"] if part_of_speech.strip("_ ") else []
-        labels += [f"grammar/deprel.{relation.split(':')[0]}"] if relation.strip("_ ") else []
-        word = _Word(word_id, form, tuple(labels))
-        if int(word_id) <= sentence.contraction_end:
-            sentence.tokens[-1].words.append(word)
-        else:
-            sentence.tokens.append(_Token(form, is_followed_by_space, [word]))
+    ids = _ID.fullmatch(word_id)
+    if not ids:
+        raise reading.error(f"the id of a word is a number, 1-2 or 1.1, not {reprlib.repr(word_id)}")
+    if ids[2]:
+        sentence.tokens.append(_Token(form, is_followed_by_space, last_id=int(ids[2])))
+        return
+    labels = [f"grammar/upos.{part_of_speech}"] if part_of_speech.strip("_ ") else []
+    labels += [f"grammar/deprel.{relation.split(':')[0]}"] if relation.strip("_ ") else []
+    if not sentence.tokens or int(word_id) > sentence.tokens[-1].last_id:
+        sentence.tokens.append(_Token(form, is_followed_by_space, last_id=0))
+    sentence.tokens[-1].words.append((word_id, form, labels))

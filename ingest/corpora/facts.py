@@ -1,12 +1,11 @@
-"""Knowledge as sentences: true facts against the same subject with a wrong object."""
+"""Knowledge as sentences: each true fact, and the same subject with a wrong object."""
 
 import random
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .instance import Instance
-from .sampling import capped
+from .instance import Instance, Reading, capped
 
 __all__ = ["Relation", "fact_instances"]
 
@@ -39,49 +38,49 @@ class Relation:
         return f"knowledge/{self.name}"
 
     def sentence(self, subject: str, object_: str) -> str:
-        """Return the relation stated of a subject and an object."""
+        """Return the sentence for a subject and an object."""
         before, _, after = self.template.partition("[X]")
         return before.replace("[Y]", object_) + subject + after.replace("[Y]", object_)
 
 
 def fact_instances(
-    relation: Relation,
-    facts: Sequence[tuple[str, str]],
-    *,
-    cap: int | None,
-    seed: int,
-    dropped: Counter[str],
+    relation: Relation, facts: Sequence[tuple[str, str]], *, cap: int | None, seed: int, reading: Reading
 ) -> Iterator[Instance]:
     """Yield each fact as a true sentence, followed by a false one about the same subject.
 
     The wrong object is drawn from the objects of all facts of the relation, each as often as it occurs, so that
     an object tells as little as possible about truth by itself. It is never one that the facts state of that
-    subject, nor one drawn for it before. (Facts are incomplete: what they do not state may still be true.)
+    subject, nor one drawn for it before. (Facts are incomplete: a sentence counted as false may still be true.)
 
     Parameters
     ----------
     relation
         The relation.
     facts
-        Its subjects and objects, all that are known to be true.
-    cap
-        How many facts to use, chosen at random; None for all.
-    seed
-        Seed of both choices.
-    dropped
-        Counts what is left out, by reason.
+        Subject and object of each fact, all that are known to be true.
+    cap, seed
+        Most facts to use, drawn at random; None for all. The seed is that of wrong objects, too.
+    reading
+        Counts the facts that are excluded, by reason.
     """
-    distinct = _distinct(relation, facts)
-    dropped[REPEATED] += len(facts) - len(distinct)
-    excluded = _true_objects(relation, distinct)
+    distinct: dict[tuple[str, str], None] = {}
+    excluded: defaultdict[str, set[str]] = defaultdict(set)  # by subject: itself and the objects that are true of it
+    for subject, object_ in facts:
+        # A symmetric fact counts once, in the direction it is stated first.
+        if relation.is_symmetric and (object_, subject) in distinct:
+            continue
+        distinct[subject, object_] = None
+        excluded[subject] |= {subject, object_}
+        if relation.is_symmetric:
+            excluded[object_] |= {subject, object_}
+    reading.dropped[REPEATED] += len(facts) - len(distinct)
     pool = [object_ for _, object_ in distinct]
     distinct_objects = set(pool)
-    chosen = capped(distinct, cap, by=lambda _: relation.name, seed=seed)
-    dropped[BEYOND_CAP] += len(distinct) - len(chosen)
     generator = random.Random(f"{seed}/{relation.name}/corrupted")
-    for subject, object_ in chosen:
+    drawn = capped(distinct, cap, by=lambda _: relation.name, seed=seed, reading=reading, reason=BEYOND_CAP)
+    for subject, object_ in drawn:
         if distinct_objects <= excluded[subject]:
-            dropped[NOT_CORRUPTIBLE] += 1
+            reading.dropped[NOT_CORRUPTIBLE] += 1
             continue
         wrong = generator.choice(pool)
         while wrong in excluded[subject]:
@@ -90,24 +89,4 @@ def fact_instances(
         if relation.is_symmetric:
             excluded[wrong].add(subject)
         for stated, is_true in ((object_, True), (wrong, False)):
-            sentence = relation.sentence(subject, stated)
-            yield Instance(sentence, {relation.label: is_true}, split_group=subject)
-
-
-def _distinct(relation: Relation, facts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return each fact once; of a symmetric relation, in the direction it is stated first."""
-    kept: dict[tuple[str, str], None] = {}
-    for subject, object_ in facts:
-        if not (relation.is_symmetric and (object_, subject) in kept):
-            kept[subject, object_] = None
-    return list(kept)
-
-
-def _true_objects(relation: Relation, facts: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
-    """Return the objects that are true of each subject; a subject is never offered as its own object."""
-    true_objects: defaultdict[str, set[str]] = defaultdict(set)
-    for subject, object_ in facts:
-        true_objects[subject] |= {subject, object_}
-        if relation.is_symmetric:
-            true_objects[object_] |= {subject, object_}
-    return true_objects
+            yield Instance(relation.sentence(subject, stated), {relation.label: is_true}, split_group=subject)

@@ -1,10 +1,12 @@
-"""Files and folders as all readers of corpora take them: which files count, how bytes become text and lines."""
+"""From the bytes of a file to its text, lines, JSON objects and single values, the same way for all readers."""
 
 import codecs
 import gzip
 import json
+import math
 import os
 import re
+import reprlib
 import zlib
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -14,9 +16,20 @@ from pathlib import Path
 from typing import TextIO
 
 from ...errors import IngestError, one_line
-from .instance import Position
+from .instance import Reading
 
-__all__ = ["json_objects", "lines", "parse_json", "read_text", "visible_files"]
+__all__ = [
+    "boolean",
+    "is_null",
+    "json_objects",
+    "lines",
+    "parse_json",
+    "read_text",
+    "string",
+    "visible_files",
+    "whole_number",
+    "without_gap",
+]
 
 HIDDEN = "hidden file, such as .DS_Store"
 CP1252 = "file that is not UTF-8, read as cp1252"
@@ -33,15 +46,14 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _CHUNK_BYTES = 2**20
+_WORDS = {"true": True, "yes": True, "false": False, "no": False}
+_NULLS = frozenset(["", "na", "nan", "none", "null"])
 
 
-def visible_files(folder: Path, pattern: str, dropped: Counter[str]) -> list[Path]:
-    """Return the files below a folder that match a pattern, sorted; hidden ones are left out and counted.
+def visible_files(folder: Path, pattern: str, reading: Reading) -> list[Path]:
+    """Return the files below a folder that match a pattern, sorted; hidden files are excluded and counted.
 
-    Raises
-    ------
-    IngestError
-        If a folder may not be read, or a link leads nowhere.
+    A folder that may not be read, or a link that leads nowhere, is an `IngestError`.
     """
 
     def is_hidden(path: Path) -> bool:
@@ -57,74 +69,49 @@ def visible_files(folder: Path, pattern: str, dropped: Counter[str]) -> list[Pat
         if not path.is_file():
             raise IngestError(f"cannot read {path}: no file, or a link to none")
     if len(visible) < len(matching):
-        dropped[HIDDEN] += len(matching) - len(visible)
+        reading.dropped[HIDDEN] += len(matching) - len(visible)
     return visible
 
 
-def read_text(file: Path, dropped: Counter[str], *, encoding: str | None = None) -> str:
-    """Return the text of a file, its line ends as they are.
+def read_text(file: Path, reading: Reading) -> str:
+    """Return the text of a file, with its line ends unchanged.
 
-    A byte-order mark tells the encoding; without one it is UTF-8, or cp1252 where the file is not UTF-8, which is
-    counted.
-
-    Parameters
-    ----------
-    file
-        The file; decompressed if its name ends in ``.gz``.
-    dropped
-        Counts files that are read as cp1252.
-    encoding
-        The encoding, where it is known; then no other is tried.
-
-    Raises
-    ------
-    IngestError
-        If the file cannot be read, with line and byte if that is no text in its encoding.
+    The encoding is the reading's. Where it has none, a byte-order mark decides; without a mark the file is UTF-8, or,
+    if it is not valid UTF-8, cp1252, which is counted. A file whose name ends in ``.gz`` is decompressed.
+    A file that cannot be read, or is not text in its encoding, is an `IngestError`, with line and byte.
     """
-    with _opened(file, dropped, encoding) as text:
+    reading.file = str(file)
+    with _opened(file, reading) as text:
         return text.read()
 
 
-def lines(file: Path, position: Position, dropped: Counter[str], *, encoding: str | None = None) -> Generator[str]:
-    r"""Yield the lines of a file with their ends (``\n``, ``\r\n`` or ``\r``), moving `position` along.
-
-    See `read_text` for encodings, parameters and errors.
-    """
-    position.file, position.unit, position.index = str(file), "line", 0
-    with _opened(file, dropped, encoding) as text:
-        for position.index, line in enumerate(text, start=1):
+def lines(file: Path, reading: Reading) -> Generator[str]:
+    r"""Yield the lines of a file with their ends (``\n``, ``\r\n`` or ``\r``), decoded as by `read_text`."""
+    reading.file, reading.unit, reading.index = str(file), "line", 0
+    with _opened(file, reading) as text:
+        for reading.index, line in enumerate(text, start=1):
             # Files put together keep the marks they began with.
             yield line.removeprefix("\ufeff")
 
 
-def json_objects(
-    file: Path, position: Position, dropped: Counter[str], *, encoding: str | None = None
-) -> Generator[dict[str, object]]:
-    """Yield the JSON objects of a file of one a line, moving `position` along; blank lines are counted.
+def json_objects(file: Path, reading: Reading) -> Generator[dict[str, object]]:
+    """Yield the JSON objects of a file with one object a line, decoded as by `read_text`; blank lines are counted.
 
-    See `read_text` for encodings, parameters and errors; a line that is no JSON object is an `IngestError` too.
+    A line that is not a JSON object is an `IngestError` with its number.
     """
-    for line in lines(file, position, dropped, encoding=encoding):
+    for line in lines(file, reading):
         if not line.strip():
-            dropped[BLANK_LINE] += 1
+            reading.dropped[BLANK_LINE] += 1
             continue
-        try:
-            found = parse_json(line)
-        except IngestError as error:
-            raise IngestError(f"{position}: {error}") from error
-        if not isinstance(found, dict):
-            raise IngestError(f"{position}: not a JSON object")
-        yield found
+        with reading.located():
+            parsed = parse_json(line)
+        if not isinstance(parsed, dict):
+            raise reading.error("not a JSON object")
+        yield parsed
 
 
 def parse_json(text: str) -> object:
-    """Return what JSON stands for.
-
-    Raises
-    ------
-    IngestError
-        If the text is not JSON, is nested too deeply, or gives one key of an object twice.
-    """
+    """Return the value of JSON text; invalid JSON, too deep nesting or a repeated key is an `IngestError`."""
     try:
         return json.loads(text, object_pairs_hook=_object)
     except RecursionError as error:
@@ -136,47 +123,47 @@ def parse_json(text: str) -> object:
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
         raise ValueError(f"key {name!r} occurs twice")
-    return found
+    return values
 
 
 @contextmanager
-def _opened(path: Path, dropped: Counter[str], encoding: str | None) -> Iterator[TextIO]:
+def _opened(path: Path, reading: Reading) -> Iterator[TextIO]:
     """Open a file as text in an encoding that fits all of it, line ends as they are."""
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            found = _encoding(file, path, dropped, encoding)
+            encoding = _encoding(file, path, reading)
             file.seek(0)
-            with TextIOWrapper(file, found, newline="") as text:
+            with TextIOWrapper(file, encoding, newline="") as text:
                 yield text
     except (OSError, EOFError, zlib.error) as error:
         raise IngestError(f"cannot read {path}: {getattr(error, 'strerror', None) or one_line(error)}") from error
 
 
-def _encoding(file: BufferedIOBase, path: Path, dropped: Counter[str], chosen: str | None) -> str:
-    """Return the encoding of the whole file: one guessed by line would mix two in one text."""
+def _encoding(file: BufferedIOBase, path: Path, reading: Reading) -> str:
+    """Return the encoding of the whole file: guessing line by line could mix two in one text."""
     start = file.read(4)
     marked = next((name for mark, name in _MARKS if start.startswith(mark)), None)
-    known = marked if chosen is None else _chosen(chosen, marked, path)
+    known = marked if reading.encoding is None else _codec(reading.encoding, marked, path)
     fault = _fault(file, path, known or "utf-8")
     if fault is None:
         return known or "utf-8"
     if known:
         raise IngestError(fault)
     if _is_mostly_utf8(file):
-        raise IngestError(f"{fault}; the rest of the file is: mend it, or say another encoding")
+        raise IngestError(f"{fault}; the rest of the file is: fix it, or give another `encoding`")
     fault = _fault(file, path, "cp1252")
     if fault is not None:
-        raise IngestError(f"{fault}; the file is not utf-8 either: say its encoding")
-    dropped[CP1252] += 1
+        raise IngestError(f"{fault}; the file is not utf-8 either: give its `encoding`")
+    reading.dropped[CP1252] += 1
     return "cp1252"
 
 
-def _chosen(encoding: str, marked: str | None, path: Path) -> str:
-    """Return the codec of a chosen encoding, that of the file's byte-order mark if they agree."""
+def _codec(encoding: str, marked: str | None, path: Path) -> str:
+    """Return the codec of a requested encoding; that of the byte-order mark, if there is one and the two agree."""
     try:
         "".encode(encoding)
         name = codecs.lookup(encoding).name
@@ -188,7 +175,7 @@ def _chosen(encoding: str, marked: str | None, path: Path) -> str:
 
 
 def _fault(file: BufferedIOBase, path: Path, encoding: str) -> str | None:
-    """Return where and why the bytes of a file are no text in an encoding, None if they are."""
+    """Return where and why the bytes of a file are not text in an encoding; None if they are."""
     decoder = IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), translate=True)
     line = 1
     file.seek(0)
@@ -206,8 +193,8 @@ def _fault(file: BufferedIOBase, path: Path, encoding: str) -> str | None:
         if "\0" in text:
             line += text.partition("\0")[0].count("\n")
             raise IngestError(
-                f"{path}, line {line}: a NUL character, as no text has; a file in UTF-16 without a byte-order mark is "
-                "read with its encoding said, utf-16-le"
+                f"{path}, line {line}: a NUL character, which no text has; for a file in UTF-16 without a byte-order "
+                "mark, give the `encoding` utf-16-le"
             )
         if not chunk:
             return None
@@ -215,12 +202,83 @@ def _fault(file: BufferedIOBase, path: Path, encoding: str) -> str | None:
 
 
 def _is_mostly_utf8(file: BufferedIOBase) -> bool:
-    """Return whether more characters beyond ASCII are UTF-8 than are not, as in a file of UTF-8 with some damage."""
+    """Return whether most characters beyond ASCII are valid UTF-8, as in a UTF-8 file with some damage."""
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    n_whole = n_broken = 0
+    n_valid = n_broken = 0
     file.seek(0)
     while chunk := file.read(_CHUNK_BYTES):
         text = decoder.decode(chunk)
-        n_whole += len(re.findall("[^\0-\x7f\udc80-\udcff]", text))
+        n_valid += len(re.findall("[^\0-\x7f\udc80-\udcff]", text))
         n_broken += len(re.findall("[\udc80-\udcff]", text))
-    return n_whole > n_broken
+    return n_valid > n_broken
+
+
+def is_null(value: object) -> bool:
+    """Return whether a value is None, or NaN, which pandas writes for None."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def without_gap(value: object) -> object:
+    """Undo what pandas does to a column with gaps: NaN becomes None, and 1.0 becomes 1.
+
+    Examples
+    --------
+    >>> [without_gap(value) for value in (float("nan"), 1.0, 0.5, "1.0")]
+    [None, 1, 0.5, '1.0']
+    """
+    if is_null(value):
+        return None
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def boolean(value: object) -> bool | None:
+    """Return the truth value of a boolean, of 0 or 1, or of one of these, yes or no as text; None for NULL.
+
+    Examples
+    --------
+    >>> [boolean(value) for value in (True, 0.0, "1.0", "No", "", None)]
+    [True, False, True, False, None, None]
+    """
+    number = _number(_WORDS.get(value.strip().lower(), value) if isinstance(value, str) else value)
+    if number is None or isinstance(number, bool):
+        return number
+    if number in (0, 1):
+        return bool(number)
+    raise IngestError(f"not boolean: {reprlib.repr(value)}")
+
+
+def whole_number(value: object) -> int | None:
+    """Return the whole number that a number or its text is; None for NULL.
+
+    Examples
+    --------
+    >>> [whole_number(value) for value in (3, "3", 3.0, "3.0", "")]
+    [3, 3, 3, 3, None]
+    """
+    number = _number(value)
+    if number is None or (isinstance(number, int) and not isinstance(number, bool)):
+        return number
+    raise IngestError(f"not a whole number: {reprlib.repr(value)}")
+
+
+def string(value: object) -> str | None:
+    """Return a string; None for NULL."""
+    if is_null(value):
+        return None
+    if isinstance(value, str):
+        return value
+    raise IngestError(f"not a string: {reprlib.repr(value)}")
+
+
+def _number(value: object) -> object:
+    """Return the number that a value or its text is, None for NULL, anything else unchanged."""
+    if not isinstance(value, str):
+        return without_gap(value)
+    if value.strip().lower() in _NULLS:
+        return None
+    for parse in (int, float):
+        try:
+            return without_gap(parse(value))
+        except ValueError:
+            continue
+    return value

@@ -1,14 +1,13 @@
 """Labelled folders of text files: ``FOLDER/<label>/*.txt``, or files without a suffix."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...errors import IngestError
 from .files import read_text, visible_files
-from .instance import Instance, Position, Source
-from .sampling import capped
+from .instance import Instance, Reading, Source, capped
+from .labels import class_labels
 
 __all__ = ["read_folders"]
 
@@ -24,17 +23,15 @@ def read_folders(
     cap: int | None = None,
     seed: int = 0,
     max_chars: int | None = None,
-    description: str | None = None,
-    licence: str | None = None,
     encoding: str | None = None,
 ) -> Source:
-    """Return a corpus of one text a file, labelled by folder, about to be read as a stream.
+    """Return a source with one instance for each text file in a folder of labelled folders.
 
-    Each label is a function of its own, as ``task/sport``, and the texts of all other labels are its negatives. Two
-    labels in all are one function, the first in alphabetical order against the second, as ``task/ham-spam``.
+    The label ``sport`` becomes the function ``task/sport``; texts with another label are its negatives. If there are
+    only two labels, they are one function, such as ``task/ham-spam``, of which the alphabetically first is positive.
 
-    Texts are the files ``*.txt``; where there is none at all, the files without a suffix, as 20 Newsgroups has.
-    Hidden files and all others are left out and counted.
+    Texts are the files ``*.txt``; if there are none at all, the files without a suffix, as in 20 Newsgroups.
+    Hidden files and all others are excluded and counted.
 
     Parameters
     ----------
@@ -42,78 +39,55 @@ def read_folders(
         The folder of labelled folders.
     family
         Family of the functions.
-    cap
-        How many files of each label to read, chosen at random; None for all.
-    seed
-        Seed of the choice.
+    cap, seed
+        Most files of each label, drawn at random with this seed; None for all.
     max_chars
-        Longest text, in characters; what is longer is cut at the last word that fits, and counted.
-    description, licence
-        What the corpus is, and its licence.
+        Longest text, in characters; a longer one is cut after the last word that fits, and counted.
     encoding
-        Encoding of the files; None to find out that of each (`read_text`; one of BBC News' 2,225 is not UTF-8).
+        Encoding of the files; None to detect that of each (`read_text`; one of BBC News' 2,225 is not UTF-8).
 
     Raises
     ------
     IngestError
-        Here, if there are not at least two labels; while reading, with the file, if one cannot be read.
+        Here, if there are fewer than two labels; while reading, with the file, if one cannot be read.
     """
     path = Path(path)
     if max_chars is not None and max_chars < 1:
         raise IngestError(f"max_chars must be at least 1, not {max_chars}")
-    dropped: Counter[str] = Counter()
-    visible = visible_files(path, "*/*", dropped)
+    reading = Reading(encoding=encoding)
+    visible = visible_files(path, "*/*", reading)
     suffix = ".txt" if any(file.suffix.lower() == ".txt" for file in visible) else ""
     files = [file for file in visible if file.suffix.lower() == suffix]
     if len(files) < len(visible):
-        dropped[OTHER] += len(visible) - len(files)
+        reading.dropped[OTHER] += len(visible) - len(files)
     labels = sorted({file.parent.name for file in files})
     if len(labels) < 2:
-        found = f"found {labels[0]!r} only" if labels else "found none"
         raise IngestError(
             f"{path}: at least two folders with *.txt files are needed, or files without a suffix, one folder a "
-            f"label; {found}"
+            f"label; found {f'{labels[0]!r} only' if labels else 'none'}"
         )
-    chosen = capped(files, cap, by=lambda file: file.parent.name, seed=seed)
-    if len(chosen) < len(files):
-        dropped[BEYOND_CAP] += len(files) - len(chosen)
-    position = Position(str(path))
+    drawn = capped(files, cap, by=lambda file: file.parent.name, seed=seed, reading=reading, reason=BEYOND_CAP)
+    pairs = [(labels[0], labels[1])] if len(labels) == 2 else []
     return Source(
-        instances=_instances(
-            chosen, position, dropped, labels=labels, family=family, max_chars=max_chars, encoding=encoding
-        ),
-        description=description or f"texts labelled {', '.join(labels[:6])}{', …' if len(labels) > 6 else ''}",
-        licence=licence,
+        instances=_instances(list(drawn), reading, pairs, f"{family}/", max_chars),
+        description=f"texts labelled {', '.join(labels[:6])}{', …' if len(labels) > 6 else ''}",
+        licence=None,
         origin=f"folders: {path.name}",
-        negatives="explicit" if len(labels) == 2 else "rest",
-        dropped=dropped,
-        position=position,
+        negatives="explicit" if pairs else "rest",
+        reading=reading,
     )
 
 
 def _instances(
-    files: Sequence[Path],
-    position: Position,
-    dropped: Counter[str],
-    *,
-    labels: Sequence[str],
-    family: str,
-    max_chars: int | None,
-    encoding: str | None,
+    files: Sequence[Path], reading: Reading, pairs: Sequence[tuple[str, str]], prefix: str, max_chars: int | None
 ) -> Iterator[Instance]:
     for file in files:
-        position.file = str(file)
-        text = read_text(file, dropped, encoding=encoding).strip()
+        text = read_text(file, reading).strip()
         if max_chars is not None and len(text) > max_chars:
             text = _cut(text, max_chars)
-            dropped[CUT] += 1
+            reading.dropped[CUT] += 1
         label = file.parent.name
-        if len(labels) == 2:
-            # One is the other's complement: one function, not two that say the same.
-            functions = {f"{family}/{'-'.join(labels)}": label == labels[0]}
-        else:
-            functions = {f"{family}/{label}": True}
-        yield Instance(text, functions, source_id=f"{label}/{file.name}")
+        yield Instance(text, class_labels(label, pairs, prefix=prefix), source_id=f"{label}/{file.name}")
 
 
 def _cut(text: str, max_chars: int) -> str:

@@ -2,15 +2,14 @@
 
 import os
 import string
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import IngestError, UnknownNameError, one_line
-from .instance import Instance, Position, Source
-from .sampling import capped
-from .values import without_gap
+from .files import without_gap
+from .instance import Instance, Reading, Source, capped
+from .labels import class_labels
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -41,14 +40,13 @@ def read_huggingface(
     seed: int = 0,
     family: str = "task",
     task: str | None = None,
-    description: str | None = None,
-    licence: str | None = None,
 ) -> Source:
-    """Return a dataset as a corpus, about to be read as a stream.
+    """Return a source with one instance for each row of a dataset.
 
-    Each class is a function of its own, as ``task/agnews.sports``, and rows of all other classes are its negatives.
-    With `pairs`, each pair is a function, as ``task/mnli.entailment-contradiction``: the first class against the
-    second, rows of other classes being outside. Two classes in all are one such pair, in alphabetical order.
+    Each class is a function, such as ``task/agnews.sports``; rows of all other classes are its negatives. With
+    `pairs`, each pair of classes is a function, such as ``task/mnli.entailment-contradiction``: the first class is
+    positive, the second negative, and rows of other classes are excluded. If there are only two classes, they are
+    one such pair, in alphabetical order.
 
     Parameters
     ----------
@@ -62,16 +60,12 @@ def read_huggingface(
         What to load, as in ``datasets.load_dataset``.
     pairs
         Pairs of classes, as ``"entailment-contradiction"``.
-    cap
-        How many rows of each class to use, chosen at random; None for all.
-    seed
-        Seed of the choice.
+    cap, seed
+        Most rows of each class, drawn at random with this seed; None for all.
     family
         Family of the functions.
     task
-        What function names begin with, with a dot; None for nothing.
-    description, licence
-        What the corpus is, and its licence; by default as the dataset says.
+        What names of functions begin with, followed by a dot; None for nothing.
 
     Raises
     ------
@@ -89,28 +83,21 @@ def read_huggingface(
         if column not in dataset.column_names:
             raise UnknownNameError("column", column, dataset.column_names, where=title)
     classes = _classes(dataset, label_column, title)
-    names = sorted({each for each in classes if each is not None})
-    # Of two classes one is the other's complement: one function, not two that say the same.
-    chosen_pairs = [_pair(pair, names, title) for pair in pairs] or ([(names[0], names[1])] if len(names) == 2 else [])
-    dropped: Counter[str] = Counter()
-    rows = _chosen_rows(classes, chosen_pairs, dropped, cap=cap, seed=seed)
-    position = Position(title)
+    names = sorted({name for name in classes if name is not None})
+    chosen_pairs = [_pair(pair, names, title) for pair in pairs]
+    if len(names) == 2 and not pairs:
+        # One class is the other's complement: one function, not two that say the same.
+        chosen_pairs = [(names[0], names[1])]
+    reading = Reading(title, unit="row")
+    rows = _chosen_rows(classes, chosen_pairs, reading, cap=cap, seed=seed)
+    prefix = f"{family}/{f'{task}.' if task else ''}"
     return Source(
-        instances=_instances(
-            dataset,
-            rows,
-            pieces,
-            position,
-            dropped,
-            prefix=f"{family}/{f'{task}.' if task else ''}",
-            pairs=chosen_pairs,
-        ),
-        description=description or f"{title}: {template}",
-        licence=licence or dataset.info.license or None,
+        instances=_instances(dataset, rows, pieces, chosen_pairs, reading, prefix=prefix),
+        description=f"{title}: {template}",
+        licence=dataset.info.license or None,
         origin=f"huggingface: {title}",
         negatives="explicit" if chosen_pairs else "rest",
-        dropped=dropped,
-        position=position,
+        reading=reading,
     )
 
 
@@ -133,10 +120,10 @@ def _load(name: str | os.PathLike[str], *, split: str, config: str | None, revis
         if is_file:
             return datasets.load_dataset(_FILE_FORMATS[path.suffix], data_files=str(path), split=split)
         return datasets.load_dataset(str(name), name=config, split=split, revision=revision)
-    except datasets.exceptions.DatasetGenerationError as error:
-        raise IngestError(f"cannot load {name}: {one_line(error.__cause__ or error)}") from error
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise IngestError(f"cannot load {name}: {one_line(error)}") from error
+        is_wrapper = isinstance(error, datasets.exceptions.DatasetGenerationError)
+        cause = error.__cause__ if is_wrapper and error.__cause__ else error
+        raise IngestError(f"cannot load {name}: {one_line(cause)}") from error
     finally:
         datasets.logging.set_verbosity(verbosity)
         if not were_disabled:
@@ -159,76 +146,59 @@ def _pieces(template: str) -> list[_Piece]:
 
 def _classes(dataset: "Dataset", column: str, title: str) -> list[str | None]:
     """Return the class of every row, None where there is none."""
-    values: list[Any] = [without_gap(each) for each in dataset[column]]
-    wrong = next((each for each in values if each is not None and not isinstance(each, str | int)), None)
-    if wrong is not None:
-        raise IngestError(f"column {column!r} in {title} holds {type(wrong).__name__} values, not classes: {wrong!r}")
-    # Hidden labels of test sets are -1 in a column of named classes.
+    values: list[Any] = [without_gap(value) for value in dataset[column]]
+    for value in values:
+        if value is not None and not isinstance(value, str | int):
+            raise IngestError(
+                f"column {column!r} in {title} holds {type(value).__name__} values, not classes: {value!r}"
+            )
     names = getattr(dataset.features[column], "names", None)
-    if names is not None:
-        return [names[each] if each is not None and each >= 0 else None for each in values]
-    return [None if each is None else str(each) for each in values]
+    if names is None:
+        return [None if value is None else str(value) for value in values]
+    # Hidden labels of test sets are -1 in a column of named classes.
+    return [None if value is None or value < 0 else names[value] for value in values]
 
 
 def _pair(pair: str, classes: Sequence[str], title: str) -> _Pair:
     """Return the two classes of ``"first-second"``; a class may have a hyphen in its name."""
     parts = pair.split("-")
     splits = [("-".join(parts[:place]), "-".join(parts[place:])) for place in range(1, len(parts))]
-    found = [(first, second) for first, second in splits if first in classes and second in classes]
-    if len(found) == 1 and found[0][0] != found[0][1]:
-        return found[0]
-    if splits and not found:
-        unknown = next((each for each in splits[0] if each not in classes), pair)
+    known = [(first, second) for first, second in splits if first in classes and second in classes]
+    if len(known) == 1 and known[0][0] != known[0][1]:
+        return known[0]
+    if splits and not known:
+        unknown = next((name for name in splits[0] if name not in classes), pair)
         raise UnknownNameError("class", unknown, classes, where=f"{title}, for the pair {pair!r}")
     raise IngestError(f"{pair!r} is not a pair of classes, as first-second; classes: {', '.join(classes)}")
 
 
 def _chosen_rows(
-    classes: Sequence[str | None], pairs: Sequence[_Pair], dropped: Counter[str], *, cap: int | None, seed: int
+    classes: Sequence[str | None], pairs: Sequence[_Pair], reading: Reading, *, cap: int | None, seed: int
 ) -> list[tuple[int, str]]:
     """Return index and class of the rows to read, in order."""
-    labelled = [(index, each) for index, each in enumerate(classes) if each is not None]
-    dropped[UNLABELLED] += len(classes) - len(labelled)
-    in_pairs = {each for pair in pairs for each in pair}
+    labelled = [(index, name) for index, name in enumerate(classes) if name is not None]
+    in_pairs = {name for pair in pairs for name in pair}
     wanted = [row for row in labelled if not pairs or row[1] in in_pairs]
-    dropped[IN_NO_PAIR] += len(labelled) - len(wanted)
-    chosen = capped(wanted, cap, by=lambda row: row[1], seed=seed)
-    dropped[BEYOND_CAP] += len(wanted) - len(chosen)
-    return chosen
+    reading.dropped[UNLABELLED] += len(classes) - len(labelled)
+    reading.dropped[IN_NO_PAIR] += len(labelled) - len(wanted)
+    return list(capped(wanted, cap, by=lambda row: row[1], seed=seed, reading=reading, reason=BEYOND_CAP))
 
 
 def _instances(
     dataset: "Dataset",
     rows: Sequence[tuple[int, str]],
     pieces: Sequence[_Piece],
-    position: Position,
-    dropped: Counter[str],
+    pairs: Sequence[_Pair],
+    reading: Reading,
     *,
     prefix: str,
-    pairs: Sequence[_Pair],
 ) -> Iterator[Instance]:
     columns = sorted({column for _, column in pieces if column is not None})
     selected = dataset.select_columns(columns).select([index for index, _ in rows])
     for (index, name), row in zip(rows, selected, strict=True):
-        position.index = index + 1
-        text = _text(row, pieces)
-        if text is None:
-            dropped[NULL_COLUMN] += 1
+        reading.index = index + 1
+        if any(row[column] is None for column in columns):
+            reading.dropped[NULL_COLUMN] += 1
             continue
-        if pairs:
-            labels = {f"{prefix}{'-'.join(pair)}": name == pair[0] for pair in pairs if name in pair}
-        else:
-            labels = {f"{prefix}{name}": True}
-        yield Instance(text, labels, source_id=str(index))
-
-
-def _text(row: Mapping[str, object], pieces: Sequence[_Piece]) -> str | None:
-    """Return the text of a row, None if one of its columns is NULL."""
-    filled = []
-    for text, column in pieces:
-        filled.append(text)
-        if column is not None:
-            if row[column] is None:
-                return None
-            filled.append(str(row[column]))
-    return "".join(filled)
+        text = "".join(before if column is None else f"{before}{row[column]}" for before, column in pieces)
+        yield Instance(text, class_labels(name, pairs, prefix=prefix), source_id=str(index))

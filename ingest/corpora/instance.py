@@ -1,26 +1,31 @@
-"""What every reader yields: labelled texts and spans."""
+"""What every reader returns: a source of labelled texts and spans, with an account of how it is read."""
 
+import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
-__all__ = ["Defects", "Instance", "Negatives", "Position", "Source"]
+from ...errors import IngestError
+
+__all__ = ["Instance", "Negatives", "Reading", "Source", "capped"]
 
 Negatives = Literal["rest", "explicit"]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One labelled text, or span of a text.
+    """One labelled text, or one labelled span of a text.
 
     Parameters
     ----------
     text
         The whole text; instances that are spans of one text repeat it.
     labels
-        ``"family/function"`` to whether the instance has the function. What is not listed is negative, or
-        outside the function's evaluation, as the source's `negatives` says.
+        ``"family/function"`` to whether the instance has the function. The source's `negatives` says whether the
+        instance is a negative of the functions that are not listed, or is not used to evaluate them.
     start, end
         The span in characters, half open; None for the whole text.
     target
@@ -28,7 +33,7 @@ class Instance:
     source_id
         The instance's id in its source.
     split_group
-        Texts of one group fall in the same half (a subject, a document); None: each text for itself.
+        Texts of one group (a subject, a document) fall in the same half; None makes the text a group of its own.
     """
 
     text: str
@@ -41,75 +46,81 @@ class Instance:
 
 
 @dataclass(slots=True)
-class Position:
-    """Where reading stands, so that whoever finds a fault, reader or builder, can say where it is.
-
-    The reader moves it before it yields an instance; it is quoted in front of errors.
+class Reading:
+    """Where a reader is in its files, and what was excluded so far; the reader updates it, the builder reports it.
 
     Parameters
     ----------
     file
-        File or data set, as the user named it.
+        File or data set being read, as the user named it.
     unit
-        What `index` counts: line, row, sentence, …
+        What `index` counts: line, row or instance.
     index
-        Index of the last one read, from 1; 0 when the file as a whole is meant.
+        Number of the line, row or instance last read, from 1; 0 for the file as a whole.
+    encoding
+        Encoding of the files; None to detect that of each file.
+    dropped
+        What was excluded by design, or altered: count by reason.
+    defects
+        What was excluded because it says nothing, such as an empty text: count by reason. The builder refuses a
+        source with many.
+    first_defect
+        Place and reason of the first defect.
     """
 
     file: str = ""
-    unit: str = "row"
+    unit: str = "instance"
     index: int = 0
+    encoding: str | None = None
+    dropped: Counter[str] = field(default_factory=Counter)
+    defects: Counter[str] = field(default_factory=Counter)
+    first_defect: str = ""
 
-    def __str__(self) -> str:
-        return f"{self.file}, {self.unit} {self.index}" if self.index else self.file
+    @property
+    def place(self) -> str:
+        """The place in words, such as ``mine.csv, line 7``."""
+        return ", ".join(filter(None, (self.file, f"{self.unit} {self.index}" if self.index else "")))
 
+    def add_defect(self, reason: str, count: int = 1) -> None:
+        """Count defects at the current place."""
+        self.defects[reason] += count
+        self.first_defect = self.first_defect or f"{self.place}: {reason}"
 
-@dataclass(slots=True)
-class Defects:
-    """What of a source says nothing, such as an empty text: left out, counted by reason, and limited by the builder.
+    def error(self, message: object) -> IngestError:
+        """Return an error to raise, its message after the place."""
+        return IngestError(f"{self.place}: {message}")
 
-    Parameters
-    ----------
-    counts
-        How often, by reason.
-    first
-        Place and reason of the first; empty if there is none.
-    """
-
-    counts: Counter[str] = field(default_factory=Counter)
-    first: str = ""
-
-    def add(self, reason: str, place: object) -> None:
-        """Count one, found at a place such as a `Position`."""
-        self.counts[reason] += 1
-        self.first = self.first or f"{place}: {reason}"
+    @contextmanager
+    def located(self) -> Iterator[None]:
+        """Put the place in front of the message of an `IngestError` raised inside."""
+        try:
+            yield
+        except IngestError as error:
+            raise self.error(error) from error
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A labelled corpus about to be read.
+    """A labelled corpus that has not been read yet; `build_corpus` reads it, once.
 
     Parameters
     ----------
     instances
-        The instances; read once, in order, as a stream.
+        The instances, read in order as a stream.
     description
-        What the corpus is, one line.
+        What the corpus is, in one line.
     licence
         Its licence, None when unknown.
     origin
-        Reader and file or folder name, such as ``"semcor: semcor3.0"``; no absolute path.
+        Reader and name of the file or folder, such as ``"semcor: semcor3.0"``; never an absolute path.
     negatives
-        Whether instances without a label of a function count as its negatives.
-    dropped
-        What the reader leaves out by design, or alters, counted by reason; it grows while `instances` is read.
+        With ``"rest"``, instances without a label of a function are its negatives; with ``"explicit"``, they are not
+        used to evaluate it.
     descriptions
-        ``"family/function"`` to one line of meaning, where there is more to say than the name; it may grow
-        while `instances` is read.
-    position
-        Where reading stands.
-    defects
-        What the reader leaves out because it says nothing; it grows while `instances` is read.
+        ``"family/function"`` to one line of meaning, for functions whose name does not say it all; it may grow while
+        `instances` is read.
+    reading
+        Place in the files, and counts of what is excluded; both change while `instances` is read.
     """
 
     instances: Iterable[Instance]
@@ -117,7 +128,51 @@ class Source:
     licence: str | None
     origin: str
     negatives: Negatives
-    dropped: Counter[str] = field(default_factory=Counter)
     descriptions: Mapping[str, str] = field(default_factory=dict)
-    position: Position = field(default_factory=Position)
-    defects: Defects = field(default_factory=Defects)
+    reading: Reading = field(default_factory=Reading)
+
+
+def capped(
+    items: Iterable[Item], cap: int | None, *, by: Callable[[Item], str], seed: int, reading: Reading, reason: str
+) -> Iterator[Item]:
+    """Yield at most `cap` items of each class, drawn at random, in the order they came.
+
+    Every item of a class is equally likely to be drawn (reservoir sampling), and the draw from one class does not
+    depend on the others. At most `cap` items of each class are in memory.
+
+    Parameters
+    ----------
+    items
+        The items, read once.
+    cap
+        Most items of each class; None for all.
+    by
+        The class of an item.
+    seed
+        Seed of the draws.
+    reading
+        Counts the items that are not drawn, and is back at the place of an item when that is yielded.
+    reason
+        What the items that are not drawn are counted as.
+    """
+    if cap is None:
+        yield from items
+        return
+    reservoirs: dict[str, list[tuple[int, Item, str, int]]] = {}  # number of the item, the item, its file and index
+    generators: dict[str, random.Random] = {}
+    n_seen: Counter[str] = Counter()
+    for number, item in enumerate(items):
+        name = by(item)
+        if name not in reservoirs:
+            reservoirs[name], generators[name] = [], random.Random(f"{seed}/{name}")
+        n_seen[name] += 1
+        entry = (number, item, reading.file, reading.index)
+        if len(reservoirs[name]) < cap:
+            reservoirs[name].append(entry)
+        elif (place := generators[name].randrange(n_seen[name])) < cap:
+            reservoirs[name][place] = entry
+    kept = [entry for reservoir in reservoirs.values() for entry in reservoir]
+    if n_seen.total() > len(kept):
+        reading.dropped[reason] += n_seen.total() - len(kept)
+    for _, item, reading.file, reading.index in sorted(kept, key=lambda entry: entry[0]):
+        yield item

@@ -1,29 +1,31 @@
-"""The labels of a corpus while it is read: compact arrays, and what they come to by function."""
+"""Labels: their names, in columns while a corpus is built, and compressed by instance for the scoring kernel."""
 
 import hashlib
 import json
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ...errors import IngestError
 from ...schema.conformance import arrow_schema
 from ...schema.tables import table
 from .instance import Negatives
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+__all__ = ["FunctionCounts", "LabelIndex", "Labels", "class_labels", "split_label"]
 
-__all__ = ["Labels", "Outcome", "split_label"]
-
-Outcome = Literal["same", "merged", "contradicting"]
+DUPLICATE = "duplicate"
+CONTRADICTING = "duplicate with contradicting labels"
+MERGED = "duplicate with further labels, merged into the first"
 
 
 def split_label(label: str) -> tuple[str, str]:
-    """Return family and function of a label; the first slash divides them.
+    """Return family and function of a label, which the first slash divides.
 
     Raises
     ------
@@ -45,34 +47,61 @@ def split_label(label: str) -> tuple[str, str]:
     return family, function
 
 
-class Labels:
-    """The labels of the instances read so far: 5 bytes each, and 8 an instance.
+def class_labels(name: str, pairs: Sequence[tuple[str, str]], *, prefix: str) -> dict[str, bool]:
+    """Return the labels of a text that is in one of several classes.
 
-    A function is a code, in the order met; instances are numbered in the order appended.
+    Without `pairs`, its class `name` is a function. With pairs of classes, each pair that holds the class is a
+    function; the pair's first class is positive, the second negative.
+
+    Examples
+    --------
+    >>> class_labels("sport", [], prefix="task/")
+    {'task/sport': True}
+    >>> class_labels("sport", [("art", "sport"), ("sport", "tech"), ("art", "tech")], prefix="task/")
+    {'task/art-sport': False, 'task/sport-tech': True}
+    """
+    if not pairs:
+        return {f"{prefix}{name}": True}
+    return {f"{prefix}{first}-{second}": name == first for first, second in pairs if name in (first, second)}
+
+
+class _Sorted(NamedTuple):
+    """All labels, sorted by instance and function."""
+
+    functions: list[tuple[str, str]]  # sorted
+    instance: NDArray[np.int64]  # [labels]
+    function: NDArray[np.int32]  # [labels], index in functions
+    is_positive: NDArray[np.bool_]  # [labels]
+
+
+class Labels:
+    """The labels of the instances read so far, in 5 bytes a label and 8 an instance.
+
+    A function is a code, in order of appearance; instances are numbered in the order appended.
+
+    Parameters
+    ----------
+    negatives
+        Whether unlabelled means negative (`Source`); then only positive labels are kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, negatives: Negatives) -> None:
+        self._negatives = negatives
         self._codes: dict[str, int] = {}
         self._functions = array("i")  # [labels], code
         self._values = bytearray()  # [labels], 0 or 1
         self._starts = array("q", [0])  # [instances + 1], where the labels of an instance start
         self._merged: dict[int, dict[int, bool]] = {}  # what later duplicates added, by instance
 
-    def encode(self, labels: Mapping[str, bool], *, negatives: Negatives) -> dict[int, bool]:
-        """Return labels by function code; where unlabelled means negative, the positive ones only.
-
-        Raises
-        ------
-        IngestError
-            If a label is not of the form family/function.
-        """
+    def encode(self, labels: Mapping[str, bool]) -> dict[int, bool]:
+        """Return an instance's labels by function code; one not of the form family/function is an `IngestError`."""
         codes = {}
         for label, is_positive in labels.items():
             code = self._codes.get(label)
             if code is None:
                 split_label(label)
                 code = self._codes[label] = len(self._codes)
-            if is_positive or negatives == "explicit":
+            if is_positive or self._negatives == "explicit":
                 codes[code] = is_positive
         return codes
 
@@ -82,81 +111,69 @@ class Labels:
         self._values.extend(codes.values())
         self._starts.append(len(self._functions))
 
-    def merge(self, instance_id: int, codes: Mapping[int, bool], *, negatives: Negatives) -> Outcome:
-        """Add to an instance what a duplicate of it is labelled with, unless the two contradict each other.
+    def merge(self, instance_id: int, codes: Mapping[int, bool]) -> str:
+        """Add a duplicate's labels to those of an instance, unless they contradict, and return what the duplicate was.
 
         Where unlabelled means negative, any difference is a contradiction.
         """
         start, end = self._starts[instance_id], self._starts[instance_id + 1]
         held = dict(zip(self._functions[start:end], map(bool, self._values[start:end]), strict=True))
         held |= self._merged.get(instance_id, {})
-        if negatives == "rest":
-            return "same" if held == codes else "contradicting"
+        if self._negatives == "rest":
+            return DUPLICATE if held == codes else CONTRADICTING
         if any(held.get(code, is_positive) != is_positive for code, is_positive in codes.items()):
-            return "contradicting"
+            return CONTRADICTING
         added = {code: is_positive for code, is_positive in codes.items() if code not in held}
         if not added:
-            return "same"
+            return DUPLICATE
         self._merged.setdefault(instance_id, {}).update(added)
-        return "merged"
+        return MERGED
 
     def label_rows(self, corpus: str) -> pa.Table:
         """Return the rows of table ``labels``, sorted by instance, family and function."""
-        names, instances, ranks, values = self._sorted()
-        places = pa.array(ranks, pa.int32())
+        functions, instance, function, is_positive = self._sorted
+        places = pa.array(function, pa.int32())
         return pa.table(
             {
-                "corpus": _encoded([corpus], pa.array(np.zeros(len(ranks), np.int32))),
-                "instance_id": pa.array(instances, pa.int64()),
-                "family": _encoded([family for family, _ in names], places),
-                "function": _encoded([function for _, function in names], places),
-                "is_positive": pa.array(values, pa.bool_()),
+                "corpus": _encoded([corpus], pa.array(np.zeros(len(function), np.int32))),
+                "instance_id": pa.array(instance, pa.int64()),
+                "family": _encoded([family for family, _ in functions], places),
+                "function": _encoded([name for _, name in functions], places),
+                "is_positive": pa.array(is_positive, pa.bool_()),
             }
         )
 
-    def digest(self) -> bytes:
-        """Return the SHA-256 of all labels, in their order in the table."""
-        names, instances, ranks, values = self._sorted()
-        digest = hashlib.sha256(json.dumps(names).encode())
-        for column in (instances.astype("<i8"), ranks.astype("<i4"), values.astype("u1")):
-            digest.update(column.tobytes())
-        return digest.digest()
-
-    def function_rows(self, corpus: str, *, negatives: Negatives, descriptions: Mapping[str, str]) -> pa.Table:
+    def function_rows(self, corpus: str, descriptions: Mapping[str, str]) -> pa.Table:
         """Return the rows of table ``functions``, sorted by family and function.
 
-        Raises
-        ------
-        IngestError
-            If there is no function, or one has no positive or no negative instance.
+        An `IngestError` if there is no function, or one has no positive or no negative instance.
         """
-        if not self._codes:
+        functions, _, function, is_positive = self._sorted
+        if not functions:
             raise IngestError("no instance has a label")
-        n_functions = len(self._codes)
-        _, functions, values = self._columns()
-        n_positive = np.bincount(functions[values], minlength=n_functions)
-        if negatives == "rest":
-            n_negative = len(self._starts) - 1 - n_positive
+        positives = np.bincount(function[is_positive], minlength=len(functions))
+        if self._negatives == "rest":
+            negatives = len(self._starts) - 1 - positives
         else:
-            n_negative = np.bincount(functions[~values], minlength=n_functions)
+            negatives = np.bincount(function[~is_positive], minlength=len(functions))
         rows = []
         faults = []
-        for label, code in sorted(self._codes.items(), key=lambda item: split_label(item[0])):
-            family, function = split_label(label)
-            positive, negative = int(n_positive[code]), int(n_negative[code])
-            if not positive or not negative:
-                faults.append(f"{label} ({positive} positive, {negative} negative)")
+        for (family, name), n_positive, n_negative in zip(
+            functions, positives.tolist(), negatives.tolist(), strict=True
+        ):
+            if not (n_positive and n_negative):
+                faults.append(f"{family}/{name} ({n_positive} positive, {n_negative} negative)")
                 continue
             rows.append(
                 {
                     "corpus": corpus,
                     "family": family,
-                    "function": function,
-                    "n_positive": positive,
-                    "n_negative": negative,
-                    "prevalence": positive / (positive + negative),
-                    "negatives": negatives,
-                    "description": descriptions.get(label),
+                    "function": name,
+                    "n_positive": n_positive,
+                    "n_negative": n_negative,
+                    "prevalence": n_positive / (n_positive + n_negative),
+                    "negatives": self._negatives,
+                    "description": descriptions.get(f"{family}/{name}"),
                 }
             )
         if faults:
@@ -164,33 +181,187 @@ class Labels:
             raise IngestError(f"a function needs positive and negative instances: {shown}")
         return pa.Table.from_pylist(rows, schema=arrow_schema(table("functions")))
 
-    def _sorted(
-        self,
-    ) -> "tuple[list[tuple[str, str]], NDArray[np.int64], NDArray[np.int32], NDArray[np.bool_]]":
-        """Return the sorted names, and of every label, sorted: instance, place of its name, value."""
+    def digest(self) -> bytes:
+        """Return the SHA-256 of all labels, in their order in the table."""
+        functions, instance, function, is_positive = self._sorted
+        digest = hashlib.sha256(json.dumps(functions).encode())
+        for column in (instance.astype("<i8"), function.astype("<i4"), is_positive.astype("u1")):
+            digest.update(column.tobytes())
+        return digest.digest()
+
+    @cached_property
+    def _sorted(self) -> _Sorted:
+        """All labels sorted; asked for when all are read."""
         by_name = sorted((split_label(label), code) for label, code in self._codes.items())
         places = np.empty(len(by_name), np.int32)  # [functions], from code to place
         places[[code for _, code in by_name]] = np.arange(len(by_name), dtype=np.int32)
-        instances, functions, values = self._columns()
-        ranks = places[functions]
-        order = np.lexsort((ranks, instances))
-        return [name for name, _ in by_name], instances[order], ranks[order], values[order]
-
-    def _columns(self) -> "tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.bool_]]":
-        """Return instance, function code and value of every label, those of merged duplicates last."""
         starts: NDArray[np.int64] = np.array(self._starts, np.int64)
         n_labels = starts[1:] - starts[:-1]
-        merged = [(each, code, value) for each, added in self._merged.items() for code, value in added.items()]
-        return (
-            np.concatenate(
-                [np.repeat(np.arange(len(n_labels)), n_labels), np.array([each for each, _, _ in merged], np.int64)]
-            ),
-            np.concatenate([np.array(self._functions, np.int32), np.array([code for _, code, _ in merged], np.int32)]),
-            np.concatenate([np.array(self._values, np.bool_), np.array([value for _, _, value in merged], np.bool_)]),
-        )
+        merged = np.array(
+            [(id_, code, value) for id_, added in self._merged.items() for code, value in added.items()], np.int64
+        ).reshape(-1, 3)
+        instance = np.concatenate([np.repeat(np.arange(len(n_labels)), n_labels), merged[:, 0]])
+        function = places[np.concatenate([np.array(self._functions, np.int32), merged[:, 1].astype(np.int32)])]
+        is_positive = np.concatenate([np.array(self._values, np.bool_), merged[:, 2].astype(np.bool_)])
+        order = np.lexsort((function, instance))
+        return _Sorted([name for name, _ in by_name], instance[order], function[order], is_positive[order])
 
 
 def _encoded(values: Sequence[str], places: pa.Array) -> pa.DictionaryArray:
     """Return ``values[places]``, dictionary-encoded with each value once."""
     encoded = pa.array(values, pa.string()).dictionary_encode()
     return pa.DictionaryArray.from_arrays(encoded.indices.take(places), encoded.dictionary)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCounts:
+    """How many instances are positive and negative for one function: of all, and of halves a and b."""
+
+    n_positive: int
+    n_negative: int
+    n_positive_half: tuple[int, int]
+    n_negative_half: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelIndex:
+    """Sparse labels of instances, compressed by instance, in the order the instances were run.
+
+    Parameters
+    ----------
+    functions
+        ``(family, function)`` of each function index, sorted.
+    is_rest
+        Whether unlabelled instances are the function's negatives. [functions]
+    half
+        0 for half a, 1 for half b. [instances]
+    indptr
+        Instance i's labels are entries ``indptr[i]:indptr[i + 1]``. [instances + 1]
+    function
+        Function index of each entry. [entries]
+    is_positive
+        1 or 0; entries of ``rest`` functions are positive. [entries]
+    """
+
+    functions: tuple[tuple[str, str], ...]
+    is_rest: NDArray[np.bool_]
+    half: NDArray[np.uint8]
+    indptr: NDArray[np.int64]
+    function: NDArray[np.int32]
+    is_positive: NDArray[np.uint8]
+
+    @classmethod
+    def build(
+        cls,
+        functions: Sequence[tuple[str, str]],
+        *,
+        is_rest: NDArray[np.bool_],
+        half: NDArray[np.uint8],
+        instance: NDArray[np.int64],
+        function: NDArray[np.int32],
+        is_positive: NDArray[np.uint8],
+    ) -> "LabelIndex":
+        """Compress labels given as one ``(instance, function, is_positive)`` an entry, in any order.
+
+        Raises
+        ------
+        IngestError
+            If an entry names an instance or function that is not there.
+        """
+        n_instances = len(half)
+        if len(instance) and not (
+            instance.min() >= 0
+            and instance.max() < n_instances
+            and function.min() >= 0
+            and function.max() < len(functions)
+        ):
+            raise IngestError(f"labels name instances or functions beyond {n_instances} and {len(functions)}")
+        # A negative entry of a rest function says nothing that its absence does not.
+        keep = (is_positive == 1) | ~is_rest[function]
+        instance, function, is_positive = instance[keep], function[keep], is_positive[keep]
+        order = np.argsort(instance, kind="stable")
+        indptr = np.zeros(n_instances + 1, dtype=np.int64)
+        np.cumsum(np.bincount(instance, minlength=n_instances), out=indptr[1:])
+        return cls(
+            functions=tuple(functions),
+            is_rest=np.ascontiguousarray(is_rest, dtype=np.bool_),
+            half=np.ascontiguousarray(half, dtype=np.uint8),
+            indptr=indptr,
+            function=np.ascontiguousarray(function[order], dtype=np.int32),
+            is_positive=np.ascontiguousarray(is_positive[order], dtype=np.uint8),
+        )
+
+    @property
+    def n_instances(self) -> int:
+        """Number of instances."""
+        return len(self.half)
+
+    def packed(self) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int32]]:
+        """Return the labels as the kernel reads them.
+
+        The kernel visits instances in the order of their activations, where each look-up may be a cache miss. So an
+        instance is one word, sorted along with its activation, and instances with the same single label share a row
+        of labels, so that the rows visited most stay in the cache.
+
+        Returns
+        -------
+        words
+            Row of labels << 1 | half. [instances]
+        starts
+            Row r's labels are ``entries[starts[r]:starts[r + 1]]``. [rows + 1]
+        entries
+            Function << 1 | is_positive.
+        """
+        n_single = 2 * len(self.functions)
+        n_labels = np.diff(self.indptr)
+        codes = (self.function << 1) | self.is_positive
+        several = n_labels > 1
+        # A row for each single label, then one for no label, then one for each instance with several.
+        row = np.full(self.n_instances, n_single, dtype=np.int64)
+        row[n_labels == 1] = codes[self.indptr[:-1][n_labels == 1]]
+        row[several] = n_single + 1 + np.arange(int(several.sum()))
+        starts = np.concatenate([np.arange(n_single + 1), n_single + np.cumsum([0, *n_labels[several]])])
+        entries = np.concatenate([np.arange(n_single, dtype=np.int32), codes[np.repeat(several, n_labels)]])
+        return ((row << 1) | self.half).astype(np.uint32), starts.astype(np.int64), entries.astype(np.int32)
+
+    def dense(self, instances: NDArray[np.int64]) -> NDArray[np.int8]:
+        """Return the label of each function on the instances at some places, as a matrix.
+
+        Returns
+        -------
+        labels
+            1 positive, 0 negative, -1 not evaluated. [functions, instances]
+        """
+        labels = np.repeat(np.where(self.is_rest, 0, -1).astype(np.int8)[:, None], len(instances), axis=1)
+        counts = np.diff(self.indptr)[instances]
+        column = np.repeat(np.arange(len(instances)), counts)
+        entry = np.repeat(self.indptr[:-1][instances] - (np.cumsum(counts) - counts), counts) + np.arange(len(column))
+        labels[self.function[entry], column] = self.is_positive[entry]
+        return labels
+
+    def counts(self) -> NDArray[np.int64]:
+        """Return how many instances are positive for, and evaluated on, each function: of all, half a, half b.
+
+        Returns
+        -------
+        array
+            ``[functions, 3, 2]``; the last axis is (positive, evaluated).
+        """
+        n_functions = len(self.functions)
+        entry_half = self.half[np.repeat(np.arange(self.n_instances), np.diff(self.indptr))]
+        counts = np.zeros((n_functions, 3, 2), dtype=np.int64)
+        for half in (0, 1):
+            inside = entry_half == half
+            positive = inside & (self.is_positive == 1)
+            counts[:, 1 + half, 0] = np.bincount(self.function[positive], minlength=n_functions)
+            evaluated = np.bincount(self.function[inside], minlength=n_functions)
+            counts[:, 1 + half, 1] = np.where(self.is_rest, int((self.half == half).sum()), evaluated)
+        counts[:, 0] = counts[:, 1] + counts[:, 2]
+        return counts
+
+    def function_counts(self) -> tuple[FunctionCounts, ...]:
+        """Return the counts of each function as a value."""
+        return tuple(
+            FunctionCounts(all_, n_all - all_, (a, b), (n_a - a, n_b - b))
+            for (all_, n_all), (a, n_a), (b, n_b) in self.counts().tolist()
+        )

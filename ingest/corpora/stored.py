@@ -1,17 +1,19 @@
 """A labelled corpus, read back from a store for measuring."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ...errors import IngestError, UnknownNameError
 from ...schema import parquet
 from ...schema.names import corpus_job
 from ...schema.store import Store
-from .label_index import LabelIndex
+from .labels import LabelIndex
 
 __all__ = ["Instances", "StoredCorpus"]
 
@@ -35,7 +37,7 @@ class Instances:
 
 
 class StoredCorpus:
-    """A corpus of a store.
+    """A corpus in a store, whose tables are read when asked for.
 
     Parameters
     ----------
@@ -56,82 +58,99 @@ class StoredCorpus:
         if store.commit(corpus_job(name)) is None:
             names = [commit.job.removeprefix(corpus_job("")) for commit in store.commits() if commit.kind == "corpus"]
             raise UnknownNameError("corpus", name, names, where=store.path)
-        self.sha256: str = self._read("corpora", ("corpus_sha256",))["corpus_sha256"][0]
+        self.sha256: str = self.read("corpora", "corpus_sha256")[0][0].as_py()
+
+    def read(self, table: str, *columns: str) -> pa.Table:
+        """Return columns of the corpus's rows in a table.
+
+        Raises
+        ------
+        StoreError
+            If a file is missing or damaged.
+        """
+        return parquet.read(self._store.files(table, job=corpus_job(self.name)), columns)
+
+    def batches(self, table: str, *columns: str) -> Iterator[pa.Table]:
+        """Yield columns of the corpus's rows in a table, a file at a time, so that one is in memory."""
+        for path in self._store.files(table, job=corpus_job(self.name)):
+            yield parquet.read((path,), columns)
 
     def instances(self) -> Instances:
-        """Read all instances."""
-        found = self._read("instances", ("instance_id", "text_id", "start_char", "end_char"))
-        by_text = np.argsort(found["text_id"], kind="stable")
+        """Return all instances, sorted by text."""
+        columns = self.read("instances", "instance_id", "text_id", "start_char", "end_char").columns
+        instance_id, text, start, end = (column.to_numpy() for column in columns)
+        by_text = np.argsort(text, kind="stable")
         return Instances(
-            instance_id=found["instance_id"][by_text],
-            text=found["text_id"][by_text],
-            start_char=found["start_char"][by_text].astype(np.float64),
-            end_char=found["end_char"][by_text].astype(np.float64),
+            instance_id=instance_id[by_text],
+            text=text[by_text],
+            start_char=start[by_text].astype(np.float64),
+            end_char=end[by_text].astype(np.float64),
         )
 
     def texts(self) -> Iterator[str]:
         """Yield all texts in order, a file of them in memory at a time."""
-        for path in self._store.files("texts", job=corpus_job(self.name)):
-            yield from parquet.read((path,), ("text",)).column("text").to_pylist()
+        for batch in self.batches("texts", "text"):
+            yield from batch.column("text").to_pylist()
 
     def targets(self) -> Iterator[str | None]:
         """Yield the target of each text in order, None where it has none."""
-        for path in self._store.files("texts", job=corpus_job(self.name)):
-            yield from parquet.read((path,), ("target",)).column("target").to_pylist()
+        for batch in self.batches("texts", "target"):
+            yield from batch.column("target").to_pylist()
 
     @cached_property
     def n_without_target(self) -> int:
-        """How many texts have no target; read when first asked for."""
+        """Number of texts without a target; read when first asked for."""
         return sum(not (target and target.strip()) for target in self.targets())
 
+    def functions(self) -> list[dict[str, str | None]]:
+        """Return family, function, negatives and description of each function, sorted by family and function."""
+        rows = self.read("functions", "family", "function", "negatives", "description").to_pylist()
+        return sorted(rows, key=lambda row: (row["family"], row["function"]))
+
+    def labels(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.bool_]]:
+        """Return instance, place of the function in `functions`, and value of every label, sorted by the first two."""
+        places = pa.array([f"{row['family']}/{row['function']}" for row in self.functions()], pa.string())
+        parts = []
+        # A file at a time: the names of functions, repeated for each label, are most of what is read.
+        for batch in self.batches("labels", "instance_id", "family", "function", "is_positive"):
+            label = pc.binary_join_element_wise(batch.column("family"), batch.column("function"), "/")
+            columns = (batch.column("instance_id"), pc.index_in(label, value_set=places), batch.column("is_positive"))
+            parts.append([column.to_numpy() for column in columns])
+        instance, function, is_positive = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return instance, function, is_positive
+
     def label_index(self, instance_id: NDArray[np.int64], text: NDArray[np.int64]) -> LabelIndex:
-        """Lay the labels of some instances out in a given order.
+        """Return the labels of some instances, compressed by instance, in the order given.
 
         Parameters
         ----------
         instance_id, text
-            The instances and their texts, in the order wanted.
+            The instances and their texts, as stored. [instances] each
 
         Raises
         ------
         IngestError
             If a function lacks positives or negatives among them.
         """
-        declared = self._read("functions", ("family", "function", "negatives"))
-        functions = list(zip(declared["family"], declared["function"], strict=True))
-        order = sorted(range(len(functions)), key=functions.__getitem__)
-        functions = [functions[index] for index in order]
-        number = {name: index for index, name in enumerate(functions)}
-        labels = self._read("labels", ("instance_id", "family", "function", "is_positive"))
-        code = np.fromiter(
-            (number[pair] for pair in zip(labels["family"], labels["function"], strict=True)),
-            dtype=np.int32,
-            count=len(labels["family"]),
-        )
-        position = np.full(1 + max(int(labels["instance_id"].max()), int(instance_id.max())), -1)
-        position[instance_id] = np.arange(len(instance_id))
-        instance = position[labels["instance_id"]]
+        functions = self.functions()
+        instance, function, is_positive = self.labels()
+        place = np.full(1 + max(int(instance.max()), int(instance_id.max())), -1)
+        place[instance_id] = np.arange(len(instance_id))
+        instance = place[instance]
         measured = instance >= 0
-        half = (self._read("texts", ("half",))["half"] == "b").astype(np.uint8)
+        half = (self.read("texts", "half").column("half").to_numpy() == "b").astype(np.uint8)
         index = LabelIndex.build(
-            functions,
-            is_rest=declared["negatives"][order] == "rest",
+            [(str(row["family"]), str(row["function"])) for row in functions],
+            is_rest=np.array([row["negatives"] == "rest" for row in functions]),
             half=half[text],
             instance=instance[measured],
-            function=code[measured],
-            is_positive=labels["is_positive"][measured].astype(np.uint8),
+            function=function[measured],
+            is_positive=is_positive[measured].astype(np.uint8),
         )
-        self._check_classes(index, len(instance_id))
-        return index
-
-    def _check_classes(self, index: LabelIndex, n_instances: int) -> None:
-        for (family, function), counts in zip(index.functions, index.function_counts(), strict=True):
+        for (family, name), counts in zip(index.functions, index.function_counts(), strict=True):
             if not (counts.n_positive and counts.n_negative):
                 raise IngestError(
-                    f"corpus {self.name}: of {n_instances} measured instances, {counts.n_positive} are positive and "
-                    f"{counts.n_negative} negative for {family}/{function}; both are needed (texts cut too short?)"
+                    f"corpus {self.name}: of {len(instance_id)} measured instances, {counts.n_positive} are positive "
+                    f"and {counts.n_negative} negative for {family}/{name}; both are needed (texts cut too short?)"
                 )
-
-    def _read(self, table: str, columns: Sequence[str]) -> dict[str, NDArray]:  # type: ignore[type-arg]
-        data = parquet.read(self._store.files(table, job=corpus_job(self.name)), tuple(columns))
-        return {name: data.column(name).to_numpy() for name in columns}
+        return index

@@ -1,18 +1,16 @@
-"""T-REx facts in LAMA's form: a folder of ``P<number>.jsonl`` files, one Wikidata property each."""
+"""T-REx facts in LAMA's form: a folder of files ``P<number>.jsonl``, one for each Wikidata property."""
 
 import itertools
 import os
 import re
 import reprlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ...errors import IngestError
 from .facts import Relation, fact_instances
-from .files import json_objects, visible_files
-from .instance import Defects, Instance, Position, Source
-from .values import is_null
+from .files import is_null, json_objects, visible_files
+from .instance import Instance, Reading, Source
 
 __all__ = ["RELATIONS", "read_trex"]
 
@@ -72,51 +70,45 @@ SURFACE = "subject or object without a label, named as its sentence names it"
 def read_trex(
     path: str | os.PathLike[str], *, cap: int | None = None, seed: int = 0, encoding: str | None = None
 ) -> Source:
-    """Return the facts of a T-REx folder, about to be read: each true, and with a wrong object.
+    """Return a source with two sentences for each fact of a T-REx folder: the fact, and one with a wrong object.
 
-    One function a relation, such as ``knowledge/P36-capital``, with explicit negatives; texts about one subject share
-    a half. See `fact_instances` for how wrong objects are drawn.
+    Each relation is one function with explicit negatives, such as ``knowledge/P36-capital``; sentences about one
+    subject share a half. `fact_instances` says how wrong objects are drawn.
 
     A fact is a line with ``sub_label`` and ``obj_label``, or ``sub_surface`` and ``obj_surface`` where a label is
-    missing (T-REx gives them with each sentence, in ``evidences``). A list of objects, as KAMEL has, is a fact each.
-    A fact without subject or object is left out and counted as a defect.
+    missing (T-REx gives them with each sentence, in ``evidences``). A list of objects, as in KAMEL, is one fact each.
+    A fact without subject or object is excluded and counted as a defect.
 
     Parameters
     ----------
     path
-        The folder, or one above it; files may be compressed (``.jsonl.gz``).
-    cap
-        How many facts of each relation to use, chosen at random; None for all.
-    seed
-        Seed of the choice and of the wrong objects.
+        The folder of the files, or one above it; files may be compressed (``.jsonl.gz``).
+    cap, seed
+        Most facts of each relation, drawn at random; None for all. The seed is that of wrong objects, too.
     encoding
-        Encoding of the files; None to find it out (`read_text`).
+        Encoding of the files; None to detect it (`read_text`).
 
     Raises
     ------
     IngestError
-        Here, if there is no file of a known relation below `path`; while reading, with file and line, if one is not
-        as it should be.
+        Here, if there is no file of a known relation below `path`; while reading, with file and line, if one is
+        malformed.
     """
-    path = Path(path)
-    dropped: Counter[str] = Counter()
-    files = [file for file in visible_files(path, "**/P*", dropped) if re.fullmatch(r"P\d+\.jsonl(\.gz)?", file.name)]
+    path, reading = Path(path), Reading(encoding=encoding)
+    files = [file for file in visible_files(path, "**/P*", reading) if re.fullmatch(r"P\d+\.jsonl(\.gz)?", file.name)]
     files.sort(key=lambda file: (int(_property(file)[1:]), file))
     known = [file for file in files if _property(file) in RELATIONS]
     if not known:
         raise IngestError(f"{path}: no T-REx facts here: no file such as P36.jsonl; relations: {', '.join(RELATIONS)}")
-    position, defects = Position(), Defects()
-    dropped[NO_SENTENCE] += len(files) - len(known)
+    reading.dropped[NO_SENTENCE] += len(files) - len(known)
     return Source(
-        instances=_instances(known, position, dropped, defects, cap=cap, seed=seed, encoding=encoding),
+        instances=_instances(known, reading, cap=cap, seed=seed),
         description="T-REx facts, true against the same subject with a wrong object",
         licence=None,
         origin=f"trex: {path.name}",
         negatives="explicit",
-        dropped=dropped,
         descriptions={relation.label: relation.template for relation in _RELATIONS},
-        position=position,
-        defects=defects,
+        reading=reading,
     )
 
 
@@ -124,36 +116,21 @@ def _property(file: Path) -> str:
     return file.name.split(".")[0]
 
 
-def _instances(
-    files: Sequence[Path],
-    position: Position,
-    dropped: Counter[str],
-    defects: Defects,
-    *,
-    cap: int | None,
-    seed: int,
-    encoding: str | None,
-) -> Iterator[Instance]:
+def _instances(files: Sequence[Path], reading: Reading, *, cap: int | None, seed: int) -> Iterator[Instance]:
     for name, files_of_relation in itertools.groupby(files, _property):
-        facts = []
-        for file in files_of_relation:
-            facts += _facts(file, position, dropped, defects, encoding)
-        position.index = 0
-        yield from fact_instances(RELATIONS[name], facts, cap=cap, seed=seed, dropped=dropped)
+        facts = [fact for file in files_of_relation for fact in _facts(file, reading)]
+        reading.index = 0
+        yield from fact_instances(RELATIONS[name], facts, cap=cap, seed=seed, reading=reading)
 
 
-def _facts(
-    file: Path, position: Position, dropped: Counter[str], defects: Defects, encoding: str | None
-) -> list[tuple[str, str]]:
+def _facts(file: Path, reading: Reading) -> list[tuple[str, str]]:
     facts: list[tuple[str, str]] = []
     row: Mapping[str, object] = {}
-    for row in json_objects(file, position, dropped, encoding=encoding):
-        try:
-            subjects, objects = (_names(row, role, dropped) for role in ("sub", "obj"))
-        except IngestError as error:
-            raise IngestError(f"{position}: {error}") from error
+    for row in json_objects(file, reading):
+        with reading.located():
+            subjects, objects = (_names(row, role, reading) for role in ("sub", "obj"))
         if not (subjects and objects):
-            defects.add(NO_FACT, position)
+            reading.add_defect(NO_FACT)
         facts += itertools.product(subjects, objects)
     if row and not facts:
         raise IngestError(
@@ -162,14 +139,14 @@ def _facts(
     return facts
 
 
-def _names(row: Mapping[str, object], role: str, dropped: Counter[str]) -> list[str]:
+def _names(row: Mapping[str, object], role: str, reading: Reading) -> list[str]:
     """Return the names of the subject (`role` ``sub``) or the objects (``obj``) of a fact; none if it lacks them."""
     names = _texts(row, f"{role}_label")
     if not names:
         evidences = row.get("evidences")
-        sentences = [each for each in evidences if isinstance(each, dict)] if isinstance(evidences, list) else []
-        names = next(filter(None, (_texts(each, f"{role}_surface") for each in (row, *sentences))), [])
-        dropped[SURFACE] += bool(names)
+        sentences = [item for item in evidences if isinstance(item, dict)] if isinstance(evidences, list) else []
+        names = next(filter(None, (_texts(place, f"{role}_surface") for place in (row, *sentences))), [])
+        reading.dropped[SURFACE] += bool(names)
     return names
 
 
@@ -177,7 +154,7 @@ def _texts(row: Mapping[str, object], key: str) -> list[str]:
     """Return what a key holds, a text or a list of texts, without those that are empty or null."""
     value = row.get(key)
     values = value if isinstance(value, list) else [value]
-    for each in values:
-        if not (isinstance(each, str) or is_null(each)):
+    for text in values:
+        if not (isinstance(text, str) or is_null(text)):
             raise IngestError(f"{key!r} is neither a text nor a list of texts: {reprlib.repr(value)}")
-    return [each.strip() for each in values if isinstance(each, str) and each.strip()]
+    return [text.strip() for text in values if isinstance(text, str) and text.strip()]

@@ -14,7 +14,7 @@ from ...schema.store import Store
 from ...schema.vocabulary import Router
 from ..activations.targets import TokenizedTargets, tokenize_targets
 from ..activations.tokens import Batch, TokenizedCorpus, tokenize
-from ..corpora.label_index import LabelIndex
+from ..corpora.labels import LabelIndex
 from ..corpora.stored import StoredCorpus
 from ..models.devices import place
 from ..models.model import Model, decoder_of, first_position, load, start_token

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import IngestError
-from ..corpora.label_index import LabelIndex
+from ..corpora.labels import LabelIndex
 from . import kernel
 from .nulls import p_values
 

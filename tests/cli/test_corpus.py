@@ -140,7 +140,7 @@ def test_labelled_folders_are_built(succeeds):
         for number in range(3):
             (Path("news") / label / f"{number}.txt").write_text(f"{label} text {number}")
     built = succeeds("corpus", "build", "folders", "news", "--name", "news", "--family", "topic", "--cap", "2")
-    assert built.splitlines()[0] == "corpus news: 4 instances of 4 texts, 1 functions"
+    assert built.splitlines()[0] == "corpus news: 4 instances of 4 texts, 1 function"
     assert (
         succeeds("corpus", "show", "news", "--format", "csv")
         .splitlines()[1]
@@ -154,7 +154,7 @@ def test_a_treebank_is_built_from_a_real_file(succeeds, tmp_path):
     built = succeeds(
         "corpus", "build", "conllu", tmp_path / "tree.conllu", "--name", "tree", "--min-count", "1", "--licence", "CC0"
     )
-    assert built.startswith("corpus tree: 2 instances of 1 texts, 4 functions\n")
+    assert built.startswith("corpus tree: 2 instances of 1 text, 4 functions\n")
 
 
 def test_an_encoding_is_said_or_found_out(succeeds, fails):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from neuronlake.errors import IngestError, StoreError
 from neuronlake.ingest.corpora import builder
 from neuronlake.ingest.corpora.builder import build_corpus
-from neuronlake.ingest.corpora.instance import Defects, Instance, Position, Source
+from neuronlake.ingest.corpora.instance import Instance, Reading, Source
 from neuronlake.schema.store import Store
 
 TWO = [
@@ -131,7 +131,7 @@ def test_the_same_text_with_another_target_is_another_row(source, built, store, 
 
 
 def test_an_exact_duplicate_is_dropped_and_counted(source, built, store, rows):
-    report = built(source([*TWO, TWO[0]], dropped=Counter({"too short": 3})))
+    report = built(source([*TWO, TWO[0]], reading=Reading(dropped=Counter({"too short": 3}))))
     assert report.n_instances == 2
     assert report.dropped == {"duplicate": 1, "too short": 3}
     assert json.loads(rows(store, "corpora")[0]["dropped"]) == report.dropped
@@ -192,14 +192,14 @@ def test_a_bad_instance_is_refused_and_the_store_is_unchanged(source, built, sto
 
 
 def test_an_error_names_where_the_reader_stands(source, built):
-    position = Position("mine.csv", unit="line")
+    reading = Reading("mine.csv", unit="line")
 
     def instances():
-        for position.index, label in enumerate(("f/a", "f/b", "f"), start=2):
+        for reading.index, label in enumerate(("f/a", "f/b", "f"), start=2):
             yield Instance("a", {label: True})
 
     with pytest.raises(IngestError, match=r"^mine.csv, line 4: label 'f' is not of the form family/function"):
-        built(source(instances(), position=position))
+        built(source(instances(), reading=reading))
 
 
 def test_empty_texts_are_left_out_and_counted_up_to_one_in_a_hundred(source, built, store, rows):
@@ -223,12 +223,12 @@ def test_one_empty_text_is_forgiven_and_two_of_a_few_are_refused_with_the_first(
 
 
 def test_a_readers_own_defects_count_with_empty_texts(source, built):
-    defects = Defects()
-    defects.add("no subject", "mine.csv, line 2")
+    reading = Reading("mine.csv", unit="line", index=2)
+    reading.add_defect("no subject")
     with pytest.raises(
         IngestError, match=r"2 of 4 .*\(empty text: 1, no subject: 1\); the first at mine.csv, line 2: no"
     ):
-        built(source([*TWO, Instance("", {})], defects=defects))
+        built(source([*TWO, Instance("", {})], reading=reading))
 
 
 def test_functions_of_one_class_are_refused_by_name(source, built, store):
@@ -241,8 +241,8 @@ def test_functions_of_one_class_are_refused_by_name(source, built, store):
 
 
 def test_an_empty_source_is_refused(source, built):
-    with pytest.raises(IngestError, match=r"test: literals: no instances \(2 left out: too long\)"):
-        built(source([], dropped=Counter({"too long": 2})))
+    with pytest.raises(IngestError, match=r"test: literals: no instances \(2 excluded: too long\)"):
+        built(source([], reading=Reading(dropped=Counter({"too long": 2}))))
 
 
 def test_a_source_without_labels_is_refused(source, built):
@@ -256,6 +256,13 @@ def test_a_corpus_name_of_other_characters_is_refused(source, store, name):
         build_corpus(source(TWO), name, store=store.path)
 
 
+def test_a_description_and_a_licence_given_replace_those_of_the_source(source, store, rows):
+    build_corpus(source(TWO), "own", store=store.path)
+    build_corpus(source(TWO), "given", store=store.path, description="mine", licence="CC0")
+    said = sorted((row["description"], row["licence"]) for row in rows(store, "corpora"))
+    assert said == [("a test", None), ("mine", "CC0")]
+
+
 def test_the_same_corpus_again_changes_nothing(source, built, store):
     first = built(source(TWO))
     before = sorted(path.stat().st_mtime_ns for path in store.path.rglob("*") if path.is_file())
@@ -267,7 +274,7 @@ def test_the_same_corpus_again_changes_nothing(source, built, store):
 def test_a_report_describes_what_was_built_and_left_out(source, built):
     built(source([*TWO, TWO[0]]))
     assert built(source([*TWO, TWO[0]])).describe() == (
-        "corpus test: 2 instances of 2 texts, 1 functions; already in the store, nothing done\n        1  duplicate"
+        "corpus test: 2 instances of 2 texts, 1 function; already in the store, nothing done\n        1  duplicate"
     )
 
 

@@ -37,7 +37,7 @@ def test_each_word_has_its_part_of_speech_and_relation_at_its_place_in_the_text(
         word("5", ".", "_", "_"),
         "",
     )
-    source = read_conllu(path, min_count=1, licence="CC0")
+    source = read_conllu(path, min_count=1)
     text = "Go  on, Sam."
     assert list(source.instances) == [
         Instance(text, {"grammar/upos.VERB": True, "grammar/deprel.root": True}, 0, 2, source_id="s-1:1"),
@@ -46,7 +46,7 @@ def test_each_word_has_its_part_of_speech_and_relation_at_its_place_in_the_text(
         Instance(text, {"grammar/upos.PROPN": True, "grammar/deprel.vocative": True}, 8, 11, source_id="s-1:4"),
         Instance(text, {}, 11, 12, source_id="s-1:5"),
     ]
-    assert (source.negatives, source.licence, source.origin) == ("rest", "CC0", "conllu: mine.conllu")
+    assert (source.negatives, source.licence, source.origin) == ("rest", None, "conllu: mine.conllu")
 
 
 def test_words_that_spell_a_contraction_have_their_part_of_it(treebank):
@@ -71,14 +71,14 @@ def test_words_that_do_not_spell_their_contraction_are_left_out_and_counted(tree
     path = treebank("# text = du vin", word("1-2", "du"), word("1", "de"), word("2", "le"), word("3", "vin"))
     source = read_conllu(path, min_count=1)
     assert [form for form, *_ in spans(source)] == ["vin"]
-    assert +source.dropped == {"word of a contraction without characters of its own": 2}
+    assert +source.reading.dropped == {"word of a contraction without characters of its own": 2}
 
 
 def test_empty_nodes_are_left_out_and_counted(treebank):
     path = treebank("# text = a b", word("1", "a"), word("1.1", "ghost"), word("2", "b"))
     source = read_conllu(path, min_count=1)
     assert [form for form, *_ in spans(source)] == ["a", "b"]
-    assert +source.dropped == {"empty node, which stands for no text": 1}
+    assert +source.reading.dropped == {"empty node, which stands for no text": 1}
 
 
 def test_without_a_text_the_words_make_it(treebank):
@@ -90,7 +90,7 @@ def test_a_sentence_whose_text_lacks_its_words_is_left_out_and_counted(treebank)
     path = treebank("# text = a b", word("1", "a"), word("2", "c"), "", "# text = d", word("1", "d"))
     source = read_conllu(path, min_count=1)
     assert [form for form, *_ in spans(source)] == ["d"]
-    assert source.defects.counts == {"word of a sentence whose text does not hold its words": 2}
+    assert source.reading.defects == {"word of a sentence whose text does not hold its words": 2}
 
 
 def test_rare_functions_are_left_out_but_their_words_stay(treebank):
@@ -101,7 +101,15 @@ def test_rare_functions_are_left_out_but_their_words_stay(treebank):
         ("b", "grammar/upos.DET", "grammar/deprel.dep"),
         ("c",),
     ]
-    assert +source.dropped == {"label of a function with too few instances": 1}
+    assert +source.reading.dropped == {"label of a function with too few instances": 1}
+
+
+def test_a_cap_keeps_so_many_words_of_each_part_of_speech(treebank):
+    words = [word(str(index), f"w{index}", "NOUN" if index % 2 else "VERB") for index in range(1, 7)]
+    source = read_conllu(treebank(*words), min_count=1, cap=2)
+    parts = [label for _, label, _ in spans(source)]
+    assert sorted(parts) == ["grammar/upos.NOUN"] * 2 + ["grammar/upos.VERB"] * 2
+    assert +source.reading.dropped == {"word beyond the cap of its part of speech": 2}
 
 
 def test_a_folder_is_read_in_the_order_of_its_files(tmp_path):

@@ -4,15 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuronlake.ingest.corpora.facts import Relation, fact_instances
-from neuronlake.ingest.corpora.instance import Instance
+from neuronlake.ingest.corpora.instance import Instance, Reading
 
 CAPITAL = Relation("capital", "The capital of [X] is [Y].")
 BORDER = Relation("border", "[X] borders [Y].", is_symmetric=True)
 
 
 def read(relation, facts, cap=None, seed=0):
-    dropped = Counter()
-    return list(fact_instances(relation, facts, cap=cap, seed=seed, dropped=dropped)), +dropped
+    reading = Reading()
+    return list(fact_instances(relation, facts, cap=cap, seed=seed, reading=reading)), +reading.dropped
 
 
 def test_a_fact_is_followed_by_the_same_subject_with_a_wrong_object():

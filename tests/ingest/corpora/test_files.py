@@ -2,24 +2,23 @@
 
 import gzip
 import os
-from collections import Counter
 
 import pytest
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest.corpora import files
 from neuronlake.ingest.corpora.files import lines, read_text, visible_files
-from neuronlake.ingest.corpora.instance import Position
+from neuronlake.ingest.corpora.instance import Reading
 
 
 @pytest.fixture
 def read(tmp_path):
     """Return a function from bytes to text and counts."""
 
-    def read(content, **options):
-        dropped = Counter()
+    def read(content, encoding=None):
+        reading = Reading(encoding=encoding)
         (tmp_path / "mine.txt").write_bytes(content)
-        return read_text(tmp_path / "mine.txt", dropped, **options), dropped
+        return read_text(tmp_path / "mine.txt", reading), reading.dropped
 
     return read
 
@@ -27,16 +26,16 @@ def read(tmp_path):
 def test_a_folder_that_may_not_be_read_is_not_an_empty_one(tmp_path, monkeypatch):
     (tmp_path / "sport").mkdir()
     (tmp_path / ".git").mkdir()
-    assert visible_files(tmp_path, "*/*", Counter()) == []
+    assert visible_files(tmp_path, "*/*", Reading()) == []
     monkeypatch.setattr(os, "access", lambda path, mode: path == tmp_path)
     with pytest.raises(IngestError, match=r"cannot read .*sport: permission denied$"):
-        visible_files(tmp_path, "*/*", Counter())
+        visible_files(tmp_path, "*/*", Reading())
 
 
 def test_a_link_that_leads_nowhere_is_refused(tmp_path):
     (tmp_path / "a.txt").symlink_to(tmp_path / "gone.txt")
     with pytest.raises(IngestError, match=r"cannot read .*a.txt: no file, or a link to none$"):
-        visible_files(tmp_path, "*", Counter())
+        visible_files(tmp_path, "*", Reading())
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
@@ -98,7 +97,7 @@ def test_a_character_cut_by_the_end_of_a_chunk_is_read(read, monkeypatch):
 
 
 def test_lines_end_as_any_system_ends_them_and_are_counted(tmp_path):
-    path, position, dropped = tmp_path / "mine.txt.gz", Position(), Counter()
+    path, reading = tmp_path / "mine.txt.gz", Reading()
     path.write_bytes(gzip.compress("\ufeffa\rb\r\nc\x85\u2028\nd".encode()))
-    assert list(lines(path, position, dropped)) == ["a\r", "b\r\n", "c\x85\u2028\n", "d"]
-    assert str(position) == f"{path}, line 4"
+    assert list(lines(path, reading)) == ["a\r", "b\r\n", "c\x85\u2028\n", "d"]
+    assert reading.place == f"{path}, line 4"

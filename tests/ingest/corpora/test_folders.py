@@ -34,15 +34,15 @@ def test_each_of_several_folders_is_a_function(news):
 
 
 def test_two_folders_are_one_function_and_its_complement(news):
-    source = read_folders(news, family="topic", licence="CC0")
+    source = read_folders(news, family="topic")
     assert list(source.instances)[:3] == [
         Instance("A goal.", {"topic/sport-tech": True}, source_id="sport/0.txt"),
         Instance("A \xa35 win.", {"topic/sport-tech": True}, source_id="sport/1.txt"),
         Instance("A chip.", {"topic/sport-tech": False}, source_id="tech/0.txt"),
     ]
-    assert (source.negatives, source.origin, source.licence) == ("explicit", "folders: news", "CC0")
+    assert (source.negatives, source.origin, source.licence) == ("explicit", "folders: news", None)
     assert source.description == "texts labelled sport, tech"
-    assert source.dropped == {
+    assert source.reading.dropped == {
         "file of another kind than the texts": 1,
         "file that is not UTF-8, read as cp1252": 1,
     }
@@ -51,7 +51,7 @@ def test_two_folders_are_one_function_and_its_complement(news):
 def test_a_cap_keeps_so_many_of_each_label_by_seed(news):
     def kept(seed):
         source = read_folders(news, cap=1, seed=seed)
-        assert source.dropped["file beyond the cap of its label"] == 3
+        assert source.reading.dropped["file beyond the cap of its label"] == 3
         return tuple(each.source_id for each in source.instances)
 
     assert [each.split("/")[0] for each in kept(0)] == ["sport", "tech"]
@@ -69,7 +69,7 @@ def test_a_long_text_is_cut_at_a_word_and_counted(tmp_path, max_chars, text):
         (tmp_path / label / "1.txt").write_text("one two\nthree")
     source = read_folders(tmp_path, max_chars=max_chars)
     assert [each.text for each in source.instances] == [text, text]
-    assert source.dropped == ({"text cut to the longest length": 2} if text != "one two\nthree" else {})
+    assert source.reading.dropped == ({"text cut to the longest length": 2} if text != "one two\nthree" else {})
 
 
 def test_empty_files_are_counted_and_refused_by_name_where_they_are_many(built, news):
@@ -87,7 +87,7 @@ def test_hidden_files_and_folders_of_the_system_are_no_texts(news):
         (news / name).write_bytes(b"\0\5\x16\7")
     source = read_folders(news)
     assert len(list(source.instances)) == 5
-    assert source.dropped["hidden file, such as .DS_Store"] == 6
+    assert source.reading.dropped["hidden file, such as .DS_Store"] == 6
 
 
 def test_files_without_a_suffix_are_read_where_no_file_has_one(tmp_path):

@@ -57,7 +57,7 @@ def test_class_names_come_from_the_dataset_and_unlabelled_rows_are_counted(parqu
         Instance("a", {"topic/contradiction-entailment": True}, source_id="0"),
         Instance("d", {"topic/contradiction-entailment": False}, source_id="3"),
     ]
-    assert +source.dropped == {"row without a class": 1, "row with NULL in a column of the template": 1}
+    assert +source.reading.dropped == {"row without a class": 1, "row with NULL in a column of the template": 1}
 
 
 def test_a_pair_is_explicit_and_rows_outside_are_counted(folder):
@@ -65,7 +65,7 @@ def test_a_pair_is_explicit_and_rows_outside_are_counted(folder):
     label = "task/mnli.entailment-contradiction"
     assert [each.labels for each in source.instances] == [{label: True}, {label: False}] * 3
     assert source.negatives == "explicit"
-    assert +source.dropped == {"row of a class in no chosen pair": 3}
+    assert +source.reading.dropped == {"row of a class in no chosen pair": 3}
 
 
 def test_a_row_has_a_label_of_every_pair_its_class_is_in(folder):
@@ -82,7 +82,7 @@ def test_whole_numbers_beside_a_gap_are_classes(tmp_path):
     path.write_text("text,label\na,1\nb,0\nc,\n")
     source = read_huggingface(path)
     assert [each.labels for each in source.instances] == [{"task/0-1": False}, {"task/0-1": True}]
-    assert +source.dropped == {"row without a class": 1}
+    assert +source.reading.dropped == {"row without a class": 1}
 
 
 def test_classes_may_have_hyphens(tmp_path):
@@ -96,7 +96,7 @@ def test_a_cap_keeps_so_many_of_each_class_by_seed(folder):
     def kept(seed):
         source = read_huggingface(folder, template="{premise}", cap=1, seed=seed)
         texts = tuple(each.text for each in source.instances)
-        assert +source.dropped == {"row beyond the cap of its class": 6}
+        assert +source.reading.dropped == {"row beyond the cap of its class": 6}
         return texts
 
     assert len(kept(0)) == 3

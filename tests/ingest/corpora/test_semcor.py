@@ -1,9 +1,11 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance
-from neuronlake.ingest.corpora.semcor import LEXNAMES, read_semcor
+from neuronlake.ingest.corpora.semcor import LEXNAMES, join, read_semcor
 
 
 def sentence(number, *tokens):
@@ -47,7 +49,7 @@ def test_each_tagged_word_has_its_supersense_and_span(semcor):
         Instance(text, {"semantic/verb.motion": True}, 16, 20, source_id="br-a01:7:3"),
         Instance(text, {"semantic/adj.all": True}, 22, 26, source_id="br-a01:7:4"),
     ]
-    assert (source.negatives, source.origin, source.dropped) == (
+    assert (source.negatives, source.origin, source.reading.dropped) == (
         "rest",
         "semcor: semcor3.0",
         {"word without a sense": 1},
@@ -67,7 +69,7 @@ def test_there_are_45_lexnames_in_wordnets_order():
 def test_of_several_senses_the_first_is_taken_and_counted(semcor):
     source = read_semcor(semcor(sentence(1, tagged("plays", "play", "1:04:05::;1:10:04::", "3;4"))))
     assert [list(each.labels) for each in source.instances] == [["semantic/noun.act"]]
-    assert source.dropped == {"word tagged with several senses, of which the first was taken": 1}
+    assert source.reading.dropped == {"word tagged with several senses, of which the first was taken": 1}
 
 
 def uses(lemma, *senses, more=""):
@@ -92,7 +94,7 @@ def test_of_more_senses_the_two_most_frequent_are_taken(semcor):
         "semantic/bank.n:2-3",
         "semantic/pit.n:1-2",
     }
-    assert source.dropped == {"further sense of a word": 4}
+    assert source.reading.dropped == {"further sense of a word": 4}
 
 
 def test_rare_senses_names_and_senses_without_a_number_are_left_out(semcor):
@@ -103,7 +105,7 @@ def test_rare_senses_names_and_senses_without_a_number_are_left_out(semcor):
     )
     source = read_semcor(path, labels="word-senses", min_per_sense=2)
     assert len(list(source.instances)) == 4
-    assert source.dropped == {
+    assert source.reading.dropped == {
         "name tagged with its class": 1,
         "sense that WordNet 3.0 no longer has": 1,
         "word without two senses of enough instances": 3,
@@ -140,12 +142,59 @@ def test_hidden_files_are_no_tagfiles(semcor):
     (path / "brown1" / "tagfiles" / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
     source = read_semcor(path)
     assert len(list(source.instances)) == 1
-    assert source.dropped == {"hidden file, such as .DS_Store": 1}
+    assert source.reading.dropped == {"hidden file, such as .DS_Store": 1}
+
+
+@pytest.mark.parametrize("labels", ["supersenses", "word-senses"])
+def test_a_cap_keeps_so_many_words_of_each_sense_by_seed(semcor, labels):
+    path = semcor(sentence(1, *uses("bank", 1, 1, 1, 1, 2, 2, 2, 2)))
+
+    def kept(seed):
+        source = read_semcor(path, labels=labels, min_per_sense=2, cap=1, seed=seed)
+        found = [(*each.labels.values(), each.start) for each in source.instances]
+        assert source.reading.dropped == {"word beyond the cap of its sense": 8 - len(found)}
+        return tuple(found)
+
+    assert [is_positive for is_positive, _ in kept(0)] == ([True] if labels == "supersenses" else [True, False])
+    assert kept(0) == kept(0)
+    assert len({kept(seed) for seed in range(8)}) > 1
 
 
 def test_a_minimum_below_one_is_refused(semcor):
     with pytest.raises(IngestError, match=r"min_per_sense must be at least 1, not 0"):
         read_semcor(semcor(sentence(1)), labels="word-senses", min_per_sense=0)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text"),
+    [
+        (["He", "said", ",", "``", "No", "!", "''"], 'He said, "No!"'),
+        (["It", "did", "n't", "."], "It didn't."),
+        (["Georgia", "'s", "jury", "(", "of", "six", ")", ";", "I", "'ll", "see"], "Georgia's jury (of six); I'll see"),
+        (["`", "K", "'", ":", "$", "5", "or", "5", "%"], "'K': $5 or 5%"),
+        (["Fulton_County_Grand_Jury", "met"], "Fulton County Grand Jury met"),
+        (["Bob_(_Bevo_)", "ran"], "Bob (Bevo) ran"),
+        (["governor_'s_race"], "governor's race"),
+        (["no", "-", "and"], "no - and"),
+        (["_"], "_"),
+        ([], ""),
+    ],
+)
+def test_tokens_read_as_text(tokens, text):
+    assert join(tokens)[0] == text
+
+
+def test_each_token_has_its_span():
+    text, spans = join(["``", "Mr._Day", "did", "n't", "''"])
+    assert [text[start:end] for start, end in spans] == ['"', "Mr. Day", "did", "n't", '"']
+
+
+@given(st.lists(st.sampled_from(["a", "b_c", "n't", "''", "``", "(", ".", "_x", "'s"]), min_size=1))
+def test_spans_are_in_order_and_leave_only_single_spaces_out(tokens):
+    text, spans = join(tokens)
+    ends = [0, *(end for _, end in spans)]
+    assert all(text[end:start] in ("", " ") and start < stop for end, (start, stop) in zip(ends, spans, strict=False))
+    assert ends[-1] == len(text)
 
 
 @pytest.mark.reference

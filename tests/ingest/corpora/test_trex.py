@@ -40,7 +40,7 @@ def test_relations_come_in_the_order_of_their_numbers_and_subjects_keep_together
     assert instances[1].text == "The country in which Cusco is found is France."
     assert {each.split_group for each in instances} == {"Cusco", "Lyon", "France", "Peru", "Mali"}
     assert (source.negatives, source.origin) == ("explicit", "trex: trex")
-    assert +source.dropped == {"file of a relation without a sentence": 1}
+    assert +source.reading.dropped == {"file of a relation without a sentence": 1}
 
 
 def test_the_seed_decides_the_wrong_objects_and_the_cap(trex):
@@ -90,7 +90,7 @@ def capitals(tmp_path):
         (tmp_path / "P36.jsonl").write_text("\n".join([*lines, *good]))
         source = read_trex(tmp_path)
         texts = [each.text for each in source.instances if each.labels["knowledge/P36-capital"]]
-        return texts[:-3], +(source.dropped + source.defects.counts)
+        return texts[:-3], source.reading.dropped + source.reading.defects
 
     return read
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from neuronlake.ingest.corpora.label_index import LabelIndex
+from neuronlake.ingest.corpora.labels import LabelIndex
 from neuronlake.ingest.scores import nulls
 from neuronlake.ingest.scores.nulls import SMALLEST_P, p_values
 from neuronlake.ingest.scores.scoring import SCORE_NAMES, score

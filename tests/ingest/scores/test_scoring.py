@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from neuronlake.errors import IngestError
-from neuronlake.ingest.corpora.label_index import LabelIndex
+from neuronlake.ingest.corpora.labels import LabelIndex
 from neuronlake.ingest.scores.scoring import SCORE_NAMES, STATISTIC_NAMES, score
 
 

@@ -1,12 +1,11 @@
 """Facts about countries, from the ``countryinfo`` package (extra ``demo``)."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ...errors import IngestError
-from .facts import Relation, fact_instances
-from .instance import Instance, Position, Source
+from ..errors import IngestError
+from ..ingest.corpora.facts import Relation, fact_instances
+from ..ingest.corpora.instance import Instance, Reading, Source
 
 if TYPE_CHECKING:
     from countryinfo import CountryInfo
@@ -50,18 +49,16 @@ UNKNOWN_LANGUAGE = "language code without a name"
 
 
 def read_countries(*, cap: int | None = None, seed: int = 0) -> Source:
-    """Return facts about countries, about to be read: each true, and with a wrong object.
+    """Return a source with two sentences for each fact about a country: the fact, and one with a wrong object.
 
-    Seven functions, such as ``knowledge/capital``, with explicit negatives; texts about one country share a half.
-    See `fact_instances` for how wrong objects are drawn; where a country has several languages, currencies or
-    neighbours, each is a fact, and none of them is a wrong object of that country.
+    There are seven functions with explicit negatives, such as ``knowledge/capital``; sentences about one country
+    share a half. `fact_instances` says how wrong objects are drawn. If a country has several languages, currencies
+    or neighbours, each is a fact, and none of them is a wrong object of that country.
 
     Parameters
     ----------
-    cap
-        How many facts of each relation to use, chosen at random; None for all.
-    seed
-        Seed of the choice and of the wrong objects.
+    cap, seed
+        As in `read_trex`.
 
     Raises
     ------
@@ -74,30 +71,29 @@ def read_countries(*, cap: int | None = None, seed: int = 0) -> Source:
         raise IngestError(
             "country facts come from the package 'countryinfo', which is not installed: pip install 'neuronlake[demo]'"
         ) from error
-    dropped: Counter[str] = Counter()
+    reading = Reading("countryinfo")
     return Source(
-        instances=_instances(all_countries(), dropped, cap=cap, seed=seed),
+        instances=_instances(all_countries(), reading, cap=cap, seed=seed),
         description="facts about countries, true against the same country with a wrong object",
         licence="MIT",
         origin="countries: countryinfo",
         negatives="explicit",
-        dropped=dropped,
         descriptions={relation.label: relation.template for relation in RELATIONS},
-        position=Position("countryinfo"),
+        reading=reading,
     )
 
 
 def _instances(
-    countries: "Sequence[CountryInfo]", dropped: Counter[str], *, cap: int | None, seed: int
+    countries: "Sequence[CountryInfo]", reading: Reading, *, cap: int | None, seed: int
 ) -> Iterator[Instance]:
     with_code = [country for country in countries if country.iso(2)]
-    dropped[NOT_A_COUNTRY] += len(countries) - len(with_code)
+    reading.dropped[NOT_A_COUNTRY] += len(countries) - len(with_code)
     objects: Mapping[str, Callable[[CountryInfo], Sequence[str]]] = {
         "capital": lambda country: _strings(country.capital()),
         "region": lambda country: _strings(country.region()),
         "subregion": lambda country: _strings(country.subregion()),
         "currency": lambda country: _strings(country.currencies()),
-        "language": lambda country: _languages(_strings(country.languages()), dropped),
+        "language": lambda country: _languages(_strings(country.languages()), reading),
         "demonym": lambda country: _strings(country.demonym()),
         "border": lambda country: [neighbour.name() for neighbour in country.neighbors() if neighbour.iso(2)],
     }
@@ -108,15 +104,15 @@ def _instances(
             # A set of languages may name one twice: Norwegian has three codes.
             for object_ in dict.fromkeys(objects[relation.name](country))
         ]
-        yield from fact_instances(relation, facts, cap=cap, seed=seed, dropped=dropped)
+        yield from fact_instances(relation, facts, cap=cap, seed=seed, reading=reading)
 
 
 def _strings(value: object) -> list[str]:
     """Return the non-empty strings of a field that holds one, several or none."""
     values = value if isinstance(value, list) else [value]
-    return [each for each in values if isinstance(each, str) and each.strip()]
+    return [text for text in values if isinstance(text, str) and text.strip()]
 
 
-def _languages(codes: Sequence[str], dropped: Counter[str]) -> list[str]:
-    dropped[UNKNOWN_LANGUAGE] += sum(code not in _LANGUAGES for code in codes)
+def _languages(codes: Sequence[str], reading: Reading) -> list[str]:
+    reading.dropped[UNKNOWN_LANGUAGE] += sum(code not in _LANGUAGES for code in codes)
     return [_LANGUAGES[code] for code in codes if code in _LANGUAGES]

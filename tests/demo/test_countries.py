@@ -2,17 +2,22 @@ import sys
 
 import pytest
 
+from neuronlake.demo.countries import RELATIONS, read_countries
 from neuronlake.errors import IngestError
-from neuronlake.ingest.corpora.countries import RELATIONS, read_countries
+from neuronlake.ingest.corpora.builder import build_corpus
+from neuronlake.ingest.corpora.stored import StoredCorpus
+from neuronlake.schema.store import Store
 
 pytest.importorskip("countryinfo", reason="needs the extra demo")
 
 
-def test_facts_of_seven_relations_are_read_and_balanced(built, store, rows):
-    report = built(read_countries())
-    assert [row["function"] for row in rows(store, "functions")] == sorted(each.name for each in RELATIONS)
-    assert {row["negatives"] for row in rows(store, "functions")} == {"explicit"}
-    assert all(row["n_positive"] == row["n_negative"] for row in rows(store, "functions"))
+def test_facts_of_seven_relations_are_read_and_balanced(tmp_path):
+    report = build_corpus(read_countries(), "test", store=tmp_path / "store")
+    stored = StoredCorpus(Store(tmp_path / "store"), "test")
+    functions = stored.read("functions", "function", "negatives", "n_positive", "n_negative").to_pylist()
+    assert [row["function"] for row in functions] == sorted(each.name for each in RELATIONS)
+    assert {row["negatives"] for row in functions} == {"explicit"}
+    assert all(row["n_positive"] == row["n_negative"] for row in functions)
     assert report.n_functions == 7
     # Nothing is lost to duplicates, so that every true fact keeps its false one.
     assert not [reason for reason in report.dropped if reason.startswith("duplicate")]
@@ -39,7 +44,7 @@ def test_a_cap_keeps_so_many_facts_of_each_relation_by_seed():
     assert len(instances) == 7 * 2 * 10
     assert instances == list(read_countries(cap=10, seed=1).instances)
     assert instances != list(read_countries(cap=10, seed=2).instances)
-    assert source.dropped["fact beyond the cap"] > 1000
+    assert source.reading.dropped["fact beyond the cap"] > 1000
 
 
 def test_a_missing_package_is_named(monkeypatch):

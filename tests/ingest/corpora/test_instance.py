@@ -4,13 +4,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuronlake.ingest.corpora.sampling import capped
+from neuronlake.ingest.corpora.instance import Reading
+from neuronlake.ingest.corpora.instance import capped as capped_stream
 
 WORDS = ["ant", "bee", "ape", "bat", "asp", "auk", "boa"]
 
 
 def first_letter(word):
     return word[0]
+
+
+def capped(items, cap, *, by, seed):
+    return list(capped_stream(items, cap, by=by, seed=seed, reading=Reading(), reason="beyond the cap"))
+
+
+def test_items_that_are_not_drawn_are_counted_and_those_drawn_are_yielded_at_their_place():
+    reading = Reading("words.txt")
+
+    def read():
+        for reading.index, word in enumerate(WORDS, start=1):
+            yield word
+
+    drawn = capped_stream(read(), 1, by=first_letter, seed=0, reading=reading, reason="beyond the cap")
+    places = [(word, reading.place) for word in drawn]
+    assert [WORDS.index(word) + 1 for word, _ in places] == [int(place.split()[-1]) for _, place in places]
+    assert (len(places), reading.dropped) == (2, {"beyond the cap": 5})
 
 
 def test_without_a_cap_all_are_kept():

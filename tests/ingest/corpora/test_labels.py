@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from neuronlake.errors import IngestError
-from neuronlake.ingest.corpora.label_index import FunctionCounts, LabelIndex
+from neuronlake.ingest.corpora.labels import FunctionCounts, LabelIndex
 
 
 def build(entries: list[tuple[int, int, int]], *, is_rest: list[bool], half: list[int]) -> LabelIndex:

@@ -1,0 +1,288 @@
+"""Corpora in a JSONL, CSV or Parquet file with one instance a row.
+
+Columns: ``text``; optionally ``id``, ``start`` and ``end`` (character span, half open), ``target``, ``group``
+(texts of one group share a half); and the labels in one of three forms:
+
+- ``labels`` as a list of ``"family/function"`` names: a function that is not listed is negative (`rest`);
+- ``labels`` as a mapping ``{"family/function": true}``: a function that is not listed, or null, is not evaluated on
+  the row (`explicit`);
+- one boolean column a function, named ``family/function``: NULL is not evaluated (`explicit`).
+
+Booleans are true, false, 1 or 0, or such a number or word (also yes, no) as text; NaN is NULL. In a CSV file, cells
+are separated by commas, semicolons or tabs, as the header shows; ``labels`` is the list or mapping as JSON, a list as
+Python writes it, or names separated by semicolons; an empty cell is NULL, in ``labels`` no label. Other columns are
+ignored. Empty or NULL texts and blank lines are excluded and counted.
+"""
+
+import csv
+import itertools
+import os
+import re
+import reprlib
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...errors import IngestError, one_line
+from .files import BLANK_LINE, boolean, is_null, json_objects, lines, parse_json, string, whole_number
+from .instance import Instance, Reading, Source
+
+__all__ = ["read_table"]
+
+_Row = Mapping[str, object]
+_Form = Literal["list", "mapping", "columns"]
+_FORMS: Mapping[_Form, str] = {
+    "list": "a list in 'labels'",
+    "mapping": "a mapping in 'labels'",
+    "columns": "boolean columns named family/function",
+}
+Parsed = TypeVar("Parsed")
+_BATCH_ROWS = 4096
+_DELIMITERS = ",;\t"
+# Columns of one class a row, which another reader takes.
+_CLASSES = ("label", "class", "category")
+
+
+def read_table(path: str | os.PathLike[str], *, encoding: str | None = None) -> Source:
+    """Return a source with one instance for each row of a JSONL, CSV or Parquet file.
+
+    This module's docstring lists the columns and the forms of labels.
+
+    Parameters
+    ----------
+    path
+        The file. Its suffix decides the format: ``.jsonl``, ``.ndjson``, ``.csv`` (each also with ``.gz``) or
+        ``.parquet``.
+    encoding
+        Encoding of a JSONL or CSV file; None to detect it (`read_text`).
+
+    Raises
+    ------
+    IngestError
+        Here or while reading, with file and line or row, if the file cannot be read, has no ``text`` or no
+        labels, mixes two forms of labels, or holds a value of another type.
+    """
+    path = Path(path)
+    if path.is_fifo():
+        raise IngestError(f"cannot read {path}: a pipe cannot be read twice; write it to a file")
+    trial, reading = Reading(encoding=encoding), Reading(encoding=encoding)
+    with closing(_rows(path, trial)) as rows:
+        form = _find_form(rows, trial)
+    return Source(
+        instances=_instances(_rows(path, reading), reading, form),
+        description=f"labelled texts of {path.name}",
+        licence=None,
+        origin=f"table: {path.name}",
+        negatives="rest" if form == "list" else "explicit",
+        reading=reading,
+    )
+
+
+def _find_form(rows: Iterator[_Row], reading: Reading) -> _Form:
+    """Return the form of the labels in the first row that has labels."""
+    columns: dict[str, None] = {}
+    for row in rows:
+        columns |= dict.fromkeys(row)
+        with reading.located():
+            form, _ = _labels(row)
+        if form:
+            return form
+    if not columns:
+        raise IngestError(f"{reading.file}: no rows")
+    classes = next((name for name in _CLASSES if name in columns), None)
+    raise IngestError(
+        f"{reading.file}: no labels: neither a column 'labels' with values nor a boolean column named family/function; "
+        + (f"classes are read by 'corpus build huggingface FILE --label-column {classes}'; " if classes else "")
+        + f"columns: {', '.join(columns)}"
+    )
+
+
+def _instances(rows: Iterator[_Row], reading: Reading, form: _Form) -> Iterator[Instance]:
+    for row in rows:
+        with reading.located():
+            instance = _instance(row, form)
+        yield instance
+
+
+def _instance(row: _Row, form: _Form) -> Instance:
+    if "text" not in row:
+        raise IngestError(f"no column 'text'; columns: {', '.join(row)}")
+    form_of_row, labels = _labels(row)
+    if form_of_row and form_of_row != form:
+        raise IngestError(f"labels as {_FORMS[form_of_row]}, but as {_FORMS[form]} before; keep one form")
+    if form == "list" and is_null(row.get("labels")):
+        # Negative for every function, or forgotten? Only the writer knows.
+        raise IngestError("column 'labels' is missing or NULL; an instance without labels has an empty list, []")
+    return Instance(
+        text=_parsed("column", "text", row["text"], string) or "",
+        labels=labels,
+        start=_parsed("column", "start", row.get("start"), whole_number),
+        end=_parsed("column", "end", row.get("end"), whole_number),
+        target=_parsed("column", "target", row.get("target"), string),
+        source_id=None if is_null(row.get("id")) else str(row["id"]),
+        split_group=None if is_null(row.get("group")) else str(row["group"]),
+    )
+
+
+def _labels(row: _Row) -> tuple[_Form | None, dict[str, bool]]:
+    """Return the form of a row's labels, None if it has none, and the labels."""
+    columns = {name: value for name, value in row.items() if "/" in name}
+    labels = _parsed_labels(row.get("labels"))
+    if labels is not None and columns:
+        raise IngestError(f"labels twice: in column 'labels' and in column {next(iter(columns))!r}; keep one form")
+    if columns:
+        return "columns", _booleans(columns)
+    if labels is None:
+        return None, {}
+    if isinstance(labels, Mapping):
+        return "mapping", _booleans(labels)
+    for label in labels:
+        if not isinstance(label, str):
+            raise IngestError(f"a label in column 'labels' is not a string: {reprlib.repr(label)}")
+    return "list", dict.fromkeys(map(str, labels), True)
+
+
+def _parsed_labels(value: object) -> list[object] | Mapping[str, object] | None:
+    """Return the value of column ``labels`` as a list, a mapping or None, read from text where it is text."""
+    parsed = value
+    if isinstance(value, str):
+        stripped = value.strip()
+        if stripped.startswith(("[", "{", "(")):
+            # Python, and so pandas, writes a list of names in single quotes.
+            quoted = stripped if '"' in stripped else stripped.replace("'", '"')
+            try:
+                parsed = parse_json(quoted)
+            except IngestError as error:
+                raise IngestError(
+                    f'column \'labels\' is {error}; a list is ["f/a", "f/b"], a mapping {{"f/a": true}}'
+                ) from error
+        else:
+            parsed = [name.strip() for name in stripped.split(";") if name.strip()] or None
+            if re.search(r"/[^;]*[,|][^;]*/", stripped):
+                raise IngestError(f"column 'labels' holds {reprlib.repr(value)}; separate names by semicolons")
+    if is_null(parsed):
+        return None
+    if isinstance(parsed, list | dict):
+        return parsed
+    raise IngestError(f"column 'labels' is neither a list nor a mapping: {reprlib.repr(value)}")
+
+
+def _booleans(values: Mapping[str, object]) -> dict[str, bool]:
+    labels = {name: _parsed("label", name, value, boolean) for name, value in values.items()}
+    return {name: is_positive for name, is_positive in labels.items() if is_positive is not None}
+
+
+def _parsed(what: str, name: str, value: object, parse: Callable[[object], Parsed]) -> Parsed:
+    """Return ``parse(value)``; an error names the column or label."""
+    try:
+        return parse(value)
+    except IngestError as error:
+        raise IngestError(f"{what} {name!r} is {error}") from error
+
+
+def _rows(path: Path, reading: Reading) -> Generator[_Row]:
+    """Return the rows of a file as a stream."""
+    reading.file = str(path)
+    name = path.name.lower()
+    if name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+        return json_objects(path, reading)
+    if name.removesuffix(".gz").endswith(".csv"):
+        return _csv_rows(path, reading)
+    if name.endswith(".parquet"):
+        if reading.encoding:
+            raise IngestError(f"{path}: the text of a Parquet file is UTF-8; leave the encoding out")
+        return _parquet_rows(path, reading)
+    raise IngestError(f"{path}: the suffix tells the format: .jsonl, .ndjson, .csv (each also with .gz) or .parquet")
+
+
+def _csv_rows(path: Path, reading: Reading) -> Generator[_Row]:
+    # The default limit, 128 KiB a cell, is less than a long document.
+    csv.field_size_limit(sys.maxsize)
+    remaining = lines(path, reading)
+    first = next((line for line in remaining if line.strip()), None)
+    if first is None:
+        return
+    with reading.located():
+        delimiter = _delimiter(first)
+    # Where a space follows every delimiter of the header, it is no part of the cells.
+    is_spaced = all(name.startswith(" ") for name in first.split(delimiter)[1:] if name.strip())
+    reader = csv.reader(
+        itertools.chain([first], remaining), strict=True, delimiter=delimiter, skipinitialspace=is_spaced
+    )
+    try:
+        header = [name.strip() for name in next(reader)]
+        while header and not header[-1]:
+            header.pop()
+        with reading.located():
+            _check_names(header)
+        for cells in reader:
+            if not any(map(str.strip, cells)):
+                reading.dropped[BLANK_LINE] += 1
+                continue
+            # Spreadsheets write empty cells beyond the last column.
+            if len(cells) < len(header) or any(map(str.strip, cells[len(header) :])):
+                raise reading.error(f"{len(cells)} cells, the header has {len(header)}")
+            # An empty cell is NULL, but an empty text or list of labels is one all the same.
+            yield {
+                name: cell if cell or name in ("text", "labels") else None
+                for name, cell in zip(header, cells, strict=False)
+                if name
+            }
+    except csv.Error as error:
+        raise reading.error(f"not valid CSV: {one_line(error)}") from error
+
+
+def _delimiter(header: str) -> str:
+    """Return the delimiter of a CSV file: the one that gives its header a column ``text``."""
+    names = {
+        delimiter: [name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True))]
+        for delimiter in _DELIMITERS
+    }
+    fitting = [delimiter for delimiter in _DELIMITERS if "text" in names[delimiter]]
+    if len(fitting) > 1 and len(names[fitting[0]]) > 1:
+        raise IngestError(f"the cells are separated by {' or by '.join(map(repr, fitting))}; keep one")
+    return fitting[0] if fitting else max(_DELIMITERS, key=lambda delimiter: len(names[delimiter]))
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if name and names.count(name) > 1:
+            raise IngestError(f"column {name!r} occurs twice")
+    if "text" not in names:
+        raise IngestError(f"no column 'text'; columns: {', '.join(names)}")
+
+
+def _parquet_rows(path: Path, reading: Reading) -> Generator[_Row]:
+    reading.unit, reading.index = "row", 0
+    with _parquet_errors(path):
+        file = pq.ParquetFile(path)
+    with file:
+        names = list(file.schema_arrow.names)
+        with reading.located():
+            _check_names(names)
+        known = {"text", "labels", "id", "start", "end", "target", "group", *_CLASSES}
+        batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=[n for n in names if n in known or "/" in n])
+        while True:
+            with _parquet_errors(path):
+                batch = next(batches, None)
+                rows = [] if batch is None else batch.to_pylist(maps_as_pydicts="strict")
+            if batch is None:
+                return
+            for row in rows:
+                reading.index += 1
+                yield row
+
+
+@contextmanager
+def _parquet_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise IngestError(f"cannot read {path}: no such file") from error
+    except (pa.ArrowException, OSError, KeyError, ValueError, OverflowError) as error:
+        raise IngestError(f"cannot read {path}: not Parquet, or damaged: {one_line(error)}") from error
