@@ -1,9 +1,16 @@
-"""Strata of like neurons, and permutations that stay within them: the null matched on norm and firing rate."""
+"""How labels are permuted at random: the strata they stay within, and the seed of each layer."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["permute_within", "strata"]
+__all__ = ["layer_seed", "permute_within", "strata"]
+
+_STACKS = ("encoder", "decoder")
+
+
+def layer_seed(seed: int, stack: str, layer: int) -> int:
+    """Return the seed of one layer, 32 bits: what is drawn for a layer does not depend on which others there are."""
+    return int(np.random.SeedSequence([seed, _STACKS.index(stack), layer]).generate_state(1)[0])
 
 
 def strata(norm: NDArray[np.floating], firing_rate: NDArray[np.floating], n_bins: int = 5) -> NDArray[np.int64]:

@@ -23,10 +23,10 @@ from ...queries.database import Database
 from ...schema.conformance import arrow_schema
 from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.tables import table
-from ..dealing import strata
-from ..layer_seed import layer_seed
+from ..dealing import layer_seed, strata
 from ..lookup import find_partition, find_run
-from .layer_test import exact_test, permutation_test
+from .exact import exact_test
+from .permutation import permutation_test
 
 __all__ = ["FAMILY", "AlignmentReport", "align_partition"]
 

@@ -12,7 +12,7 @@ from ...queries.database import Database
 from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.names import check_name
 from ...schema.store import Store
-from ..layer_seed import layer_seed
+from ..dealing import layer_seed
 from .rows import Division, LayerNeurons, write_partition
 from .settings import PartitionSettings
 from .sources import Source, stored_source, weight_source

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from neuronlake.analysis.layer_seed import layer_seed
+from neuronlake.analysis.dealing import layer_seed
 from neuronlake.analysis.lookup import find_partition
 from neuronlake.analysis.partitions.job import partition_model
 from neuronlake.analysis.partitions.kmeans import BalancedKMeans
