@@ -24,7 +24,7 @@ from ...schema.conformance import arrow_schema
 from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.tables import table
 from ..dealing import layer_seed, strata
-from ..lookup import find_partition, find_run
+from ..lookup import Partition, Run, all_runs, find_partition, find_run
 from .exact import exact_test
 from .permutation import permutation_test
 
@@ -129,31 +129,33 @@ def align_partition(
         return tuple(_align(database, found, each, n_permutations, n_bins, seed, progress) for each in runs)
 
 
-def _runs(database: Database, partition: Mapping[str, object], run: str | None) -> list[dict[str, object]]:
+def _runs(database: Database, partition: Partition, run: str | None) -> list[Run]:
+    """Return the run of this id, or all that measured the partition's checkpoint in a layer of the partition."""
     if run is not None:
-        return [find_run(database, run, str(partition["model"]))]
-    covers = "select run_id from layers inner join partition_layers using (stack, layer) where partition_id = ?"
-    query = f"select * from runs where model = ? and revision = ? and run_id in ({covers}) order by run_id"
-    place = [partition[name] for name in ("model", "revision", "partition_id")]
-    found = list(database.sql(query, place))
-    if not found:
+        return [find_run(database, run, partition.model)]
+    query = "select distinct run_id from layers join partition_layers using (stack, layer) where partition_id = ?"
+    covering = {run_id for (run_id,) in database.sql(query, [partition.partition_id]).rows()}
+    checkpoint = (partition.model, partition.revision)
+    runs = [run for run in all_runs(database) if (run.model, run.revision) == checkpoint and run.run_id in covering]
+    if not runs:
         raise AnalysisError(
-            f"the store has no run of {place[0]} {place[1]} that measured a layer of partition {place[2]}"
+            f"the store has no run of {partition.model} {partition.revision} that measured a layer of partition "
+            f"{partition.partition_id}"
         )
-    return found
+    return runs
 
 
 def _align(
     database: Database,
-    partition: Mapping[str, object],
-    run: Mapping[str, object],
+    partition: Partition,
+    run: Run,
     n_permutations: int,
     n_bins: int,
     seed: int,
     progress: Progress,
 ) -> AlignmentReport:
     started = time.monotonic()
-    partition_id, run_id = str(partition["partition_id"]), str(run["run_id"])
+    partition_id, run_id = partition.partition_id, run.run_id
     alignment_id = identifier(
         {
             "schema_version": IDENTITY_VERSION,
@@ -175,7 +177,7 @@ def _align(
         layers = experts.partition_by("stack", "layer", maintain_order=True)
         n_layers = len(layers)
         progress.phase("aligning", total=n_layers, unit="layers")
-        keys = {name: run[name] for name in _RUN_COLUMNS}
+        keys = {name: getattr(run, name) for name in _RUN_COLUMNS}
         constants = {**keys, "alignment_id": alignment_id, "partition_id": partition_id, "seed": seed}
 
         def test(neurons: pl.DataFrame) -> pl.DataFrame:
@@ -191,7 +193,7 @@ def _align(
                 tables.append(_rows(cells, constants))
                 progress.advance(1)
         with database.store.job(alignment_id, kind="alignment") as job:
-            job.write("alignments", pa.concat_tables(tables), model=str(run["model"]), revision=str(run["revision"]))
+            job.write("alignments", pa.concat_tables(tables), model=run.model, revision=run.revision)
             job.commit()
     return AlignmentReport(
         alignment_id=alignment_id,

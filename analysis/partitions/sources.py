@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from ...errors import AnalysisError, UnknownNameError
 from ...queries.database import Database
 from ...queries.quoting import literal
 from ..dealing import permute_within, strata
-from ..lookup import find_partition, find_run
+from ..lookup import Run, find_partition, find_run
 from .chance import RandomPartition
 from .features import features_sha256, read_features
 from .rows import Division, LayerNeurons, Origin
@@ -119,7 +119,7 @@ def stored_source(
     is_any = settings.method == "native" or (settings.method == "random" and settings.matched is None)
     run = find_run(database, settings.run, model, revision=revision, is_any=is_any)
     query = "select stack, layer, n_neurons from layers where run_id = ? order by stack, layer"
-    rows = database.sql(query, [run["run_id"]]).arrow().to_pylist()
+    rows = database.sql(query, [run.run_id]).arrow().to_pylist()
     stored = _StoredRun(database, run, {(row["stack"], row["layer"]): row["n_neurons"] for row in rows}, settings)
     match settings.method:
         case "coactivation":
@@ -139,14 +139,14 @@ class _StoredRun:
     """A run in the store, and what is asked of it."""
 
     database: Database
-    run: Mapping[str, object]
+    run: Run
     n_neurons: Mapping[_Key, int]
     settings: PartitionSettings
 
     @property
     def origin(self) -> Origin:
         run = self.run
-        return Origin(str(run["model"]), str(run["revision"]), cast("int | None", run["step"]), str(run["run_id"]))
+        return Origin(run.model, run.revision, run.step, run.run_id)
 
     def score_query(self) -> str:
         """Return SQL that yields the scores of each neuron for all functions."""
@@ -154,7 +154,7 @@ class _StoredRun:
         score = _SCORES[self.settings.half]
         return (
             f"select stack, layer, neuron, list({score} order by family, function) filter ({score} is not null) as "
-            f"scores from neuron_scores where run_id = {literal(self.run['run_id'])} group by all"
+            f"scores from neuron_scores where run_id = {literal(self.run.run_id)} group by all"
         )
 
     def rows_of(self, query: str, warm_start: StoredPartition | None) -> Source:
@@ -169,7 +169,7 @@ class _StoredRun:
 
     def coactivation(self) -> Source:
         """Return neurons to be divided by the Jaccard index of each with its closest partners."""
-        run_id, model, corpus = (self.run[name] for name in ("run_id", "model", "corpus"))
+        run_id, model, corpus = self.run.run_id, self.run.model, self.run.corpus
         query = "select activity, stack, layer, count(*) as n_pairs from coactivations where run_id = ? group by all"
         counts = self.database.sql(query, [run_id]).arrow().to_pylist()
         activities = sorted({row["activity"] for row in counts})
@@ -204,7 +204,7 @@ class _StoredRun:
         rows = self.database.sql(
             "select neuron, partner, n_both / (n_active + n_active_partner - n_both) as weight from coactivations "
             "where run_id = ? and activity = ? and stack = ? and layer = ?",
-            [self.run["run_id"], activity, each.stack, each.layer],
+            [self.run.run_id, activity, each.stack, each.layer],
         ).arrow()
         neuron, partner, weight = (rows.column(name).to_numpy() for name in ("neuron", "partner", "weight"))
         size = len(each.neurons)
@@ -227,10 +227,10 @@ class _StoredRun:
     def matched(self, prefix: str) -> Source:
         """Return the neurons of a partition, whose experts are to be dealt anew within strata of like neurons."""
         partition = find_partition(self.database, prefix)
-        partition_id, origin = str(partition["partition_id"]), self.origin
-        if (partition["model"], partition["revision"]) != (origin.model, origin.revision):
+        partition_id, origin = partition.partition_id, self.origin
+        if (partition.model, partition.revision) != (origin.model, origin.revision):
             raise AnalysisError(
-                f"partition {partition_id} is of {partition['model']} {partition['revision']}, run {origin.run_id} of "
+                f"partition {partition_id} is of {partition.model} {partition.revision}, run {origin.run_id} of "
                 f"{origin.model} {origin.revision}"
             )
         rows = self.database.sql(
@@ -263,7 +263,7 @@ class _StoredRun:
     def native(self) -> Source:
         """Return neurons in the experts that the model itself has; those that every token passes are left out."""
         query = "select stack, layer, neuron, native_expert from neurons where run_id = ? and native_expert is not null"
-        members = by_layer(self.database.sql(query, [self.run["run_id"]]).arrow())
+        members = by_layer(self.database.sql(query, [self.run.run_id]).arrow())
         chosen = [key for key in _chosen(self.n_neurons, self.settings) if key in members]
         if not chosen:
             origin = self.origin

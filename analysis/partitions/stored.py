@@ -88,7 +88,7 @@ def find_stored_partition(database: Database, prefix: str) -> StoredPartition:
         If no id, or more than one, begins with it; listing partitions.
     """
     row = find_partition(database, prefix)
-    return read_stored_partition(database.store, str(row["partition_id"]), str(row["model"]), str(row["revision"]))
+    return read_stored_partition(database.store, row.partition_id, row.model, row.revision)
 
 
 def read_stored_partition(store: Store, partition_id: str, model: str, revision: str) -> StoredPartition:

@@ -124,7 +124,7 @@ def write_study(
     settings, readout, subject = study.settings, study.readout, study.subject
     seconds = (datetime.datetime.now(datetime.UTC) - started_at).total_seconds()
     described = {
-        "run_id": study.run["run_id"],
+        "run_id": study.run.run_id,
         "weights_sha256": study.model.weights_sha256,
         "corpus": subject.corpus.name,
         "corpus_sha256": subject.corpus.sha256,
@@ -145,7 +145,7 @@ def write_study(
         "n_fitted_texts": readout.n_fitted_texts,
         "max_tokens": study.max_tokens,
         "batch_tokens": subject.batch_tokens,
-        "dtype": study.run["dtype"],
+        "dtype": study.run.dtype,
         "n_bootstrap": settings.n_bootstrap,
         "n_permutations": settings.n_permutations,
         "seed": settings.seed,
@@ -195,7 +195,7 @@ def _cells(study: Study, reading: Reading) -> pl.DataFrame:
         frames.append(pl.DataFrame(targets | {"perturbed": reading.readouts[cell_id]}).with_columns(**_literals(keys)))
     sign = 1.0 if readout.is_loss else -1.0
     constants = {
-        "run_id": study.run["run_id"],
+        "run_id": study.run.run_id,
         "partition_id": study.partition_id,
         "source_query": study.settings.query,
         "kind": study.settings.kind,
