@@ -14,10 +14,9 @@ from ...schema.commits import neuronlake_version
 from ...schema.conformance import arrow_schema
 from ...schema.job import Job
 from ...schema.tables import table
-from ..effects.contrasts import contrast_rows
-from ..effects.dose_effects import CellDamage, dose_effects
-from ..effects.means import mean_rows
+from ..effects.contrast import CellEffect, contrasts
 from ..effects.resampling import Resampling
+from ..effects.rows import contrast_rows, mean_rows
 from ..neuron_rows import KEYS
 from ..readouts.readout import summarize
 from .preparation import Study
@@ -105,7 +104,7 @@ def write_study(
     for part, rows in enumerate(_instances(study, reading)):
         _write(study, job, "perturbed_instances", rows, part=part)
     cells = [
-        CellDamage(
+        CellEffect(
             source_family=cell.ranking.family,
             source_function=cell.ranking.function,
             selection=cell.ranking.selection,
@@ -115,11 +114,9 @@ def write_study(
         )
         for cell, cell_id in zip(study.cells, reading.cell_ids, strict=True)
     ]
-    effects = list(dose_effects(reading.resampling, cells, study.readout.functions))
-    _write(study, job, "perturbation_contrasts", contrast_rows(reading.resampling, effects, study.readout.functions))
-    n_permutations, seed = study.settings.n_permutations, study.settings.seed
-    means = mean_rows(reading.resampling, effects, n_permutations=n_permutations, seed=seed)
-    _write(study, job, "perturbation_means", means)
+    found = list(contrasts(reading.resampling, cells, study.readout.functions))
+    _write(study, job, "perturbation_contrasts", contrast_rows(found))
+    _write(study, job, "perturbation_means", mean_rows(found))
     # Last, as the duration is of all.
     settings, readout, subject = study.settings, study.readout, study.subject
     seconds = (datetime.datetime.now(datetime.UTC) - started_at).total_seconds()
