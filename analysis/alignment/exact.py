@@ -7,12 +7,13 @@ stratum it is the hypergeometric itself.
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["LayerTest", "Listing", "exact_test"]
+__all__ = ["Counts", "LayerTest", "count", "exact_test"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,47 +35,32 @@ class LayerTest:
     p_value: NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Lists of a layer's neurons, counted by expert and by stratum.
+class Counts(NamedTuple):
+    """Lists of a layer's neurons, counted by expert and by stratum."""
 
-    Parameters
-    ----------
-    stratum
-        Stratum of each neuron, numbered from 0 without gaps. [neurons]
-    n_top
-        Entries of each list in each expert. [experts, lists]
-    n_listed
-        Entries of each list in each stratum. [strata, lists]
-    n_members
-        Neurons of each stratum in each expert. [strata, experts]
-    """
-
-    stratum: NDArray[np.int64]
-    n_top: NDArray[np.int32]
-    n_listed: NDArray[np.int64]
-    n_members: NDArray[np.int64]
-
-    @classmethod
-    def count(
-        cls, labels: NDArray[np.int32], membership: NDArray[np.int32], strata: NDArray[np.integer] | None
-    ) -> "Listing":
-        """Count the lists of a layer; arguments as in `exact_test`."""
-        codes = np.zeros(len(labels), dtype=np.int64) if strata is None else strata
-        stratum = np.unique(codes, return_inverse=True)[1].astype(np.int64)
-        n_strata, n_experts, n_lists = int(stratum.max()) + 1, int(labels.max()) + 1, membership.shape[1]
-        n_top = np.zeros((n_experts, n_lists), dtype=np.int32)
-        np.add.at(n_top, labels, membership)
-        n_listed = np.zeros((n_strata, n_lists), dtype=np.int64)
-        np.add.at(n_listed, stratum, membership)
-        n_members = np.zeros((n_strata, n_experts), dtype=np.int64)
-        np.add.at(n_members, (stratum, labels), 1)
-        return cls(stratum, n_top, n_listed, n_members)
+    stratum: NDArray[np.int64]  # of each neuron, numbered from 0 without gaps [neurons]
+    n_top: NDArray[np.int32]  # entries of each list in each expert [experts, lists]
+    n_listed: NDArray[np.int64]  # entries of each list in each stratum [strata, lists]
+    n_members: NDArray[np.int64]  # neurons of each stratum in each expert [strata, experts]
 
     def test(self, p_value: NDArray[np.float64]) -> LayerTest:
-        """Return the test whose p values are known."""
+        """Return the test that has these p values."""
         n_expected = (self.n_members / self.n_members.sum(axis=1, keepdims=True)).T @ self.n_listed
         return LayerTest(self.n_top, n_expected, p_value)
+
+
+def count(labels: NDArray[np.int32], membership: NDArray[np.int32], strata: NDArray[np.integer] | None) -> Counts:
+    """Count the lists of a layer; arguments are as in `exact_test`."""
+    codes = np.zeros(len(labels), dtype=np.int64) if strata is None else strata
+    stratum = np.unique(codes, return_inverse=True)[1].astype(np.int64)
+    n_strata, n_experts, n_lists = int(stratum.max()) + 1, int(labels.max()) + 1, membership.shape[1]
+    n_top = np.zeros((n_experts, n_lists), dtype=np.int32)
+    np.add.at(n_top, labels, membership)
+    n_listed = np.zeros((n_strata, n_lists), dtype=np.int64)
+    np.add.at(n_listed, stratum, membership)
+    n_members = np.zeros((n_strata, n_experts), dtype=np.int64)
+    np.add.at(n_members, (stratum, labels), 1)
+    return Counts(stratum, n_top, n_listed, n_members)
 
 
 def exact_test(
@@ -98,8 +84,8 @@ def exact_test(
     """
     if len(membership) and membership.max() > 1:
         raise ValueError("a list holds a neuron more than once: only a permutation test can tell")
-    listing = Listing.count(labels, membership, strata)
-    return listing.test(_tail(listing.n_members.sum(axis=1), listing.n_listed, listing.n_members, listing.n_top))
+    counts = count(labels, membership, strata)
+    return counts.test(_tail(counts.n_members.sum(axis=1), counts.n_listed, counts.n_members, counts.n_top))
 
 
 @njit(nogil=True, cache=True)

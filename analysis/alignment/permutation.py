@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .exact import LayerTest, Listing
+from .exact import LayerTest, count
 
 __all__ = ["permutation_test"]
 
@@ -38,23 +38,23 @@ def permutation_test(
     seed
         Seed of the permutations.
     """
-    listing = Listing.count(labels, membership, strata)
+    counts = count(labels, membership, strata)
     # Stratum by stratum, the neurons on some list first.
     is_listed = membership.sum(axis=1) > 0
-    order = np.lexsort((~is_listed, listing.stratum))
+    order = np.lexsort((~is_listed, counts.stratum))
     listed = order[is_listed[order]]
     repeats = membership[listed]
     at_least = _count_at_least(
         np.ascontiguousarray(labels[order], dtype=np.int32),
-        np.concatenate([[0], np.cumsum(listing.n_members.sum(axis=1))]),
-        np.bincount(listing.stratum[listed], minlength=len(listing.n_members)),
+        np.concatenate([[0], np.cumsum(counts.n_members.sum(axis=1))]),
+        np.bincount(counts.stratum[listed], minlength=len(counts.n_members)),
         np.concatenate([[0], np.cumsum(repeats.sum(axis=1))]).astype(np.int64),
         np.repeat(np.nonzero(repeats)[1], repeats[np.nonzero(repeats)]).astype(np.int32),
-        listing.n_top,
+        counts.n_top,
         n_permutations,
         seed,
     )
-    return listing.test((1 + at_least) / (1 + n_permutations))
+    return counts.test((1 + at_least) / (1 + n_permutations))
 
 
 @njit(nogil=True, cache=True)
@@ -70,23 +70,10 @@ def _count_at_least(
 ) -> NDArray[np.int64]:
     """Count the permutations in which each expert holds at least as many entries of each list as observed.
 
-    Parameters
-    ----------
-    labels
-        Experts of the neurons, stratum by stratum, within each the listed neurons first. [neurons]
-    stratum_start
-        Stratum s is ``labels[stratum_start[s]:stratum_start[s + 1]]``. [strata + 1]
-    n_listed
-        Listed neurons of each stratum. [strata]
-    entry_start
-        The listed neuron i, in the order of `labels` and counted over strata, is on the lists
-        ``entry_list[entry_start[i]:entry_start[i + 1]]``; a list named twice counts twice. [listed neurons + 1]
-    entry_list
-        List of each entry. [entries]
-    observed
-        Entries each expert holds. [experts, lists]
-    n_permutations, seed
-        Permutations, and the seed of numba's generator.
+    `labels` are the experts of the neurons, stratum by stratum and within each the listed neurons first [neurons].
+    Stratum s begins at ``stratum_start[s]`` [strata + 1] and has ``n_listed[s]`` listed neurons [strata]. The listed
+    neuron i, counted over strata, is on the lists ``entry_list[entry_start[i]:entry_start[i + 1]]``; a list named twice
+    counts twice. `observed` and what is returned are by expert and list. [experts, lists].
     """
     np.random.seed(seed)
     permuted = labels.copy()
