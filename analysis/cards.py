@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import AnalysisError, printable
 from ..queries.database import Database
-from .lookup import find_partition, find_run
+from .lookup import Run, find_partition, find_run
 
 __all__ = ["describe_expert", "describe_neuron"]
 
@@ -48,7 +48,7 @@ def describe_neuron(
     """
     measured = find_run(database, run, model, revision=revision)
     stack = stack or _first_stack(database, measured)
-    place = [measured["run_id"], stack, layer, neuron]
+    place = [measured.run_id, stack, layer, neuron]
     here = "run_id = ? and stack = ? and layer = ? and neuron = ?"
     scores = list(
         database.sql(
@@ -107,7 +107,7 @@ def describe_neuron(
             and method not in ('random', 'matched')
         order by all
         """,
-        [measured["model"], measured["revision"], stack, layer, neuron],
+        [measured.model, measured.revision, stack, layer, neuron],
     )
     if len(experts):
         lines += ["", "experts it is in (random ones left out)"]
@@ -118,8 +118,8 @@ def describe_neuron(
     return "\n".join(map(printable, lines))
 
 
-def _first_stack(database: Database, run: Row) -> str:
-    (stack,) = database.sql("select max(stack) from layers where run_id = ?", [run["run_id"]]).rows()[0]
+def _first_stack(database: Database, run: Run) -> str:
+    (stack,) = database.sql("select max(stack) from layers where run_id = ?", [run.run_id]).rows()[0]
     return str(stack)
 
 
@@ -148,23 +148,23 @@ def describe_expert(
     """
     found = find_partition(database, partition)
     # A run that is named may be of another checkpoint than the partition.
-    revision = str(found["revision"]) if run is None else None
-    measured = find_run(database, run, str(found["model"]), revision=revision)
+    revision = found.revision if run is None else None
+    measured = find_run(database, run, found.model, revision=revision)
     stack = stack or _first_stack(database, measured)
-    place = [measured["run_id"], found["partition_id"], stack, layer, expert]
+    place = [measured.run_id, found.partition_id, stack, layer, expert]
     here = "run_id = ? and partition_id = ? and stack = ? and layer = ? and expert = ?"
     aligned = list(database.sql(f"select * from expert_function_alignment where {here}", place))
     if not aligned:
         query = "select stack, layer, n_experts from partition_layers where partition_id = ? order by all"
-        layers = database.sql(query, [found["partition_id"]])
+        layers = database.sql(query, [found.partition_id])
         known = ", ".join(f"{row['stack']} {row['layer']} ({row['n_experts']} experts)" for row in layers)
         raise AnalysisError(
-            f"partition {found['partition_id']} has no expert {expert} in {stack} layer {layer} that run "
-            f"{measured['run_id']} measured; it has {known}"
+            f"partition {found.partition_id} has no expert {expert} in {stack} layer {layer} that run "
+            f"{measured.run_id} measured; it has {known}"
         )
     first = aligned[0]
     lines = [
-        f"expert {expert} of {stack} layer {layer}, partition {found['partition_id']}: {first['method']}, "
+        f"expert {expert} of {stack} layer {layer}, partition {found.partition_id}: {first['method']}, "
         f"{first['n_experts']} experts a layer",
         f"  {first['n_neurons']} neurons; {_run_line(measured)}",
     ]
@@ -217,11 +217,11 @@ def describe_expert(
     return "\n".join(map(printable, lines))
 
 
-def _run_line(run: Row) -> str:
-    line = f"{run['model']} {run['revision']}, run {run['run_id']}"
-    if run["measurement"] == "imported":
-        return f"{line} (imported from {run['source']})"
-    return f"{line} (corpus {run['corpus']}, {run['site']}, {run['pooling']})"
+def _run_line(run: Run) -> str:
+    line = f"{run.model} {run.revision}, run {run.run_id}"
+    if run.measurement == "imported":
+        return f"{line} (imported from {run.source})"
+    return f"{line} (corpus {run.corpus}, {run.site}, {run.pooling})"
 
 
 def _name(row: Row) -> str:

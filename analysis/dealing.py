@@ -1,13 +1,20 @@
-"""Strata of like neurons, and permutations that stay within them: the null matched on norm and firing rate."""
+"""Permuting labels at random: the strata that labels stay within, and the seed of each layer."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["permute_within", "strata"]
+__all__ = ["layer_seed", "permute_within", "strata"]
+
+_STACKS = ("encoder", "decoder")
+
+
+def layer_seed(seed: int, stack: str, layer: int) -> int:
+    """Return the seed of one layer, 32 bits: what is drawn for a layer does not depend on which others there are."""
+    return int(np.random.SeedSequence([seed, _STACKS.index(stack), layer]).generate_state(1)[0])
 
 
 def strata(norm: NDArray[np.floating], firing_rate: NDArray[np.floating], n_bins: int = 5) -> NDArray[np.int64]:
-    """Return the stratum of each neuron of a layer: its quantile bin of norm, crossed with that of firing rate.
+    """Return the stratum of each neuron of a layer: its quantile bin of norm, crossed with its bin of firing rate.
 
     Equal values share a bin, so that the many neurons that always fire, or never, are one bin of their own.
 
@@ -18,12 +25,12 @@ def strata(norm: NDArray[np.floating], firing_rate: NDArray[np.floating], n_bins
     firing_rate
         Share of instances on which each neuron fires. [neurons]
     n_bins
-        Most bins of each.
+        Bins of norm, and of firing rate, at most.
 
     Returns
     -------
     codes
-        Equal for neurons of one stratum, from 0 to ``n_bins ** 2 - 1``. [neurons]
+        From 0 to ``n_bins ** 2 - 1``, equal for neurons of one stratum. [neurons]
 
     Raises
     ------
@@ -42,21 +49,14 @@ def strata(norm: NDArray[np.floating], firing_rate: NDArray[np.floating], n_bins
 def permute_within(
     labels: NDArray[np.integer], strata: NDArray[np.integer], generator: np.random.Generator
 ) -> NDArray[np.integer]:
-    """Deal the labels of each stratum anew among its neurons; how many have each label does not change.
+    """Return labels permuted among the neurons of each stratum; how many have each label does not change.
 
     Parameters
     ----------
-    labels
-        The expert of each neuron. [neurons]
-    strata
-        The stratum of each neuron. [neurons]
+    labels, strata
+        The expert and the stratum of each neuron. [neurons]
     generator
         Source of randomness.
-
-    Returns
-    -------
-    labels
-        The permuted labels, of the same type. [neurons]
 
     Raises
     ------

@@ -1,20 +1,93 @@
 """Runs and partitions of a store, found by what people type: the beginning of an id, or a model."""
 
-from collections.abc import Mapping
-from typing import cast
+from collections import Counter
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 from ..errors import AnalysisError, UnknownNameError
 from ..queries.database import Database
-from ..queries.quoting import name as quoted
-from ..schema.tables import table
+from ..schema.vocabulary import DType
 
-__all__ = ["find_partition", "find_run"]
+__all__ = ["Partition", "Run", "all_runs", "find_partition", "find_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A row of the table ``runs``: a measurement of a checkpoint, or imported scores.
+
+    Parameters
+    ----------
+    run_id
+        Its id.
+    model, revision, step
+        The checkpoint, as stored.
+    measurement
+        ``measured`` or ``imported``.
+    corpus, site, pooling, max_tokens, dtype, weights_sha256
+        What was measured, and how; None of imported scores.
+    source
+        The file that scores were imported from; None of a measurement.
+    """
+
+    run_id: str
+    model: str
+    revision: str
+    step: int | None
+    measurement: str
+    corpus: str | None
+    site: str | None
+    pooling: str | None
+    max_tokens: int | None
+    dtype: DType | None
+    weights_sha256: str | None
+    source: str | None
+
+    def __str__(self) -> str:
+        """Return the run as an error lists it."""
+        return _listed(self.run_id, self.model, self.revision, self.corpus, self.site, self.pooling)
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A row of the table ``partitions``.
+
+    Parameters
+    ----------
+    partition_id
+        Its id.
+    model, revision
+        The checkpoint, as stored.
+    method, n_experts, seed
+        How its experts were made, and how many a layer has at most.
+    half
+        The instances whose scores made them; None where no scores did.
+    """
+
+    partition_id: str
+    model: str
+    revision: str
+    method: str
+    n_experts: int
+    seed: int | None
+    half: str | None
+
+    def __str__(self) -> str:
+        """Return the partition as an error lists it."""
+        return _listed(self.partition_id, self.model, self.revision, self.method, self.n_experts)
+
+
+_Row = TypeVar("_Row", Run, Partition)
+
+
+def all_runs(database: Database) -> list[Run]:
+    """Return the runs of a store, by id."""
+    return _rows(database, Run)
 
 
 def find_run(
     database: Database, prefix: str | None, model: str, *, revision: str | None = None, is_any: bool = False
-) -> dict[str, object]:
-    """Return the row of ``runs`` whose id begins with `prefix`, or that is the only one of a stored model.
+) -> Run:
+    """Return the run of a stored model whose id begins with `prefix`, or the model's only run.
 
     Parameters
     ----------
@@ -23,10 +96,10 @@ def find_run(
     prefix
         Beginning of the run_id; None for the only run.
     model, revision
-        What the run is of. If no revision is given, a run that is named may be of any; else it is ``main``, or, of a
-        model without, the only one.
+        The checkpoint, as stored. Where `revision` is None, a run that `prefix` names may be of any; without `prefix`
+        it is ``main`` if the model has it, and else the model's only revision.
     is_any
-        Whether, without a prefix, any run of one revision will do: then it is the one of most layers.
+        Whether several runs of one revision are no error where `prefix` is None: the one of most layers is returned.
 
     Raises
     ------
@@ -37,58 +110,58 @@ def find_run(
     """
     if prefix is None:
         return _run_of_model(database, model, revision, is_any=is_any)
-    found = _find(database, "runs", prefix, ("model", "revision", "corpus", "site"))
-    if found["model"] != model or revision not in (None, found["revision"]):
-        asked = model if revision is None else f"{model} {revision}"
-        raise AnalysisError(f"run {found['run_id']} is of {found['model']} {found['revision']}, not of {asked}")
-    return found
+    run = _starting_with(database, Run, prefix)
+    if run.model != model or revision not in (None, run.revision):
+        wanted = model if revision is None else f"{model} {revision}"
+        raise AnalysisError(f"run {run.run_id} is of {run.model} {run.revision}, not of {wanted}")
+    return run
 
 
-def find_partition(database: Database, prefix: str) -> dict[str, object]:
-    """Return the row of ``partitions`` whose id begins with `prefix`.
+def find_partition(database: Database, prefix: str) -> Partition:
+    """Return the partition whose id begins with `prefix`.
 
     Raises
     ------
     UnknownNameError
         If no id, or more than one, begins with it; listing partitions.
     """
-    return _find(database, "partitions", prefix, ("model", "revision", "method", "n_experts"))
+    return _starting_with(database, Partition, prefix)
 
 
-def _run_of_model(database: Database, model: str, revision: str | None, *, is_any: bool) -> dict[str, object]:
-    runs = [row for row in database.sql("select * from runs order by run_id") if row["model"] == model]
+def _run_of_model(database: Database, model: str, revision: str | None, *, is_any: bool) -> Run:
+    where, stored = database.store.path, all_runs(database)
+    runs = [run for run in stored if run.model == model]
     if not runs:
-        models = {str(row["model"]) for row in database.sql("select distinct model from runs")}
-        raise UnknownNameError("model", model, models, where=database.store.path)
-    revisions = {str(row["revision"]) for row in runs}
+        raise UnknownNameError("model", model, {run.model for run in stored}, where=where)
+    revisions = {run.revision for run in runs}
     if revision is None and "main" in revisions:
         revision = "main"
-    found = [row for row in runs if revision in (None, row["revision"])]
-    if not found:
-        where = f"{model} in {database.store.path}"
-        raise UnknownNameError("revision", str(revision), revisions, where=where)
-    if is_any and len({row["revision"] for row in found}) == 1:
-        query = "select run_id, count(*) as n_layers from layers group by all"
-        n_layers = {row["run_id"]: cast("int", row["n_layers"]) for row in database.sql(query)}
-        return max(found, key=lambda row: n_layers.get(row["run_id"], 0))
-    if len(found) > 1:
-        of = model if revision is None else f"{model} {revision}"
-        listed = [_described(row, "run_id", ("revision", "corpus", "site", "pooling")) for row in found]
-        raise UnknownNameError("single run", of, listed, where=f"{database.store.path} (`run` chooses one)")
-    return found[0]
+    if revision is not None and revision not in revisions:
+        raise UnknownNameError("revision", revision, revisions, where=f"{model} in {where}")
+    runs = [run for run in runs if revision in (None, run.revision)]
+    if is_any and len({run.revision for run in runs}) == 1:
+        n_layers = Counter(run_id for (run_id,) in database.sql("select run_id from layers").rows())
+        return max(runs, key=lambda run: n_layers[run.run_id])
+    if len(runs) > 1:
+        wanted = model if revision is None else f"{model} {revision}"
+        raise UnknownNameError("single run", wanted, map(str, runs), where=f"{where} (`run` chooses one)")
+    return runs[0]
 
 
-def _find(database: Database, name: str, prefix: str, shown: tuple[str, ...]) -> dict[str, object]:
-    (key,) = table(name).grain
-    rows = list(database.sql(f"select * from {quoted(name)} order by {quoted(key)}"))
-    found = [row for row in rows if str(row[key]).startswith(prefix)]
-    if len(found) == 1:
-        return found[0]
-    kind = "single " * bool(found) + name.removesuffix("s")
-    raise UnknownNameError(
-        kind, prefix, [_described(row, key, shown) for row in found or rows], where=database.store.path
-    )
+def _starting_with(database: Database, row_type: type[_Row], prefix: str) -> _Row:
+    rows, kind = _rows(database, row_type), row_type.__name__.lower()
+    matches = [row for row in rows if getattr(row, f"{kind}_id").startswith(prefix)]
+    if len(matches) == 1:
+        return matches[0]
+    kind = "single " * bool(matches) + kind
+    raise UnknownNameError(kind, prefix, map(str, matches or rows), where=database.store.path)
 
 
-def _described(row: Mapping[str, object], key: str, shown: tuple[str, ...]) -> str:
-    return f"{row[key]} ({', '.join(str(row[column]) for column in shown if row[column] is not None)})"
+def _rows(database: Database, row_type: type[_Row]) -> list[_Row]:
+    columns = ", ".join(field.name for field in fields(row_type))
+    rows = database.sql(f"select {columns} from {row_type.__name__.lower()}s order by 1").arrow()
+    return [row_type(**row) for row in rows.to_pylist()]
+
+
+def _listed(row_id: str, *values: object) -> str:
+    return f"{row_id} ({', '.join(str(value) for value in values if value is not None)})"

@@ -1,4 +1,7 @@
-"""Rows that name neurons, as queries and people give them, checked column by column."""
+"""Rows that name neurons, as queries and people give them, checked column by column.
+
+In every function `owner` says whose rows they are, as an error names them: ``the query``.
+"""
 
 import numpy as np
 import pyarrow as pa
@@ -13,22 +16,7 @@ KEYS = ("stack", "layer", "neuron")
 
 
 def check_columns(rows: pa.Table, columns: tuple[str, ...], owner: str) -> None:
-    """Refuse rows that lack a column.
-
-    Parameters
-    ----------
-    rows
-        The rows.
-    columns
-        What they must have.
-    owner
-        Whose rows they are, as an error names them: ``the query``.
-
-    Raises
-    ------
-    AnalysisError
-        If a column is missing.
-    """
+    """Raise AnalysisError unless rows have all of some columns."""
     missing = [name for name in columns if name not in rows.column_names]
     if missing:
         has = ", ".join(rows.column_names)
@@ -36,26 +24,17 @@ def check_columns(rows: pa.Table, columns: tuple[str, ...], owner: str) -> None:
 
 
 def key_column(rows: pa.Table, name: str, owner: str) -> NDArray[np.generic]:
-    """Return a column of names or of whole numbers, without NULL.
-
-    Parameters
-    ----------
-    rows
-        The rows.
-    name
-        ``layer`` and ``neuron`` are whole numbers, anything else is text.
-    owner
-        Whose rows they are, as an error names them.
+    """Return a column that names neurons or functions.
 
     Returns
     -------
     values
-        Text as objects of str, numbers as int64. [rows]
+        int64 of ``layer`` and ``neuron``, objects of str of any other column. [rows]
 
     Raises
     ------
     AnalysisError
-        If it is of another type or holds NULL.
+        If the column is of another type or holds NULL.
     """
     column = rows.column(name)
     is_number = name in ("layer", "neuron")
@@ -68,36 +47,18 @@ def key_column(rows: pa.Table, name: str, owner: str) -> NDArray[np.generic]:
 
 
 def check_null(column: pa.Array | pa.ChunkedArray, name: str, owner: str) -> None:
-    """Refuse a column that holds NULL.
-
-    Raises
-    ------
-    AnalysisError
-        If it does.
-    """
+    """Raise AnalysisError if a column holds NULL."""
     if column.null_count:
         raise AnalysisError(f"{owner}: column {name} holds {column.null_count:,} NULL")
 
 
 def numbers(column: pa.Array | pa.ChunkedArray, name: str, owner: str) -> NDArray[np.float64]:
-    """Return a column of finite numbers.
-
-    Parameters
-    ----------
-    column
-        The column.
-    name, owner
-        What it is called, and whose it is, as an error names them.
-
-    Returns
-    -------
-    values
-        [rows]
+    """Return a column of finite numbers. [rows].
 
     Raises
     ------
     AnalysisError
-        If it is of another type, or holds NULL, NaN or infinite values.
+        If the column is of another type, or holds NULL, NaN or infinite values.
     """
     check_null(column, name, owner)
     type_ = column.type

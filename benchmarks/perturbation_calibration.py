@@ -17,9 +17,9 @@ import polars as pl
 from scipy import stats
 from table import print_table
 
-from neuronlake.analysis.effects.contrasts import contrast_rows
-from neuronlake.analysis.effects.dose_effects import CellDamage, dose_effects
+from neuronlake.analysis.effects.contrast import CellEffect, contrasts
 from neuronlake.analysis.effects.resampling import Resampling
+from neuronlake.analysis.effects.rows import contrast_rows
 
 LEVELS = (0.05, 0.01)
 N_INSTANCES_OF_TEXT = 3
@@ -67,15 +67,13 @@ def study(simulated, n_sets, seed):
     cells, truths = [], []
     for family, function in simulated.targets:
         damage, truth = simulated.damage()
-        cells.append(CellDamage(family, function, "functional", 0.1, 0, resampling.reduce(damage)))
+        cells.append(CellEffect(family, function, "functional", 0.1, 0, resampling.reduce(damage)))
         truths.append(truth)
     cells += [
-        CellDamage("*", "*", "random", 0.1, set_seed, resampling.reduce(simulated.damage()[0]))
+        CellEffect("*", "*", "random", 0.1, set_seed, resampling.reduce(simulated.damage()[0]))
         for set_seed in range(n_sets)
     ]
-    rows = contrast_rows(resampling, dose_effects(resampling, cells, simulated.targets), simulated.targets).filter(
-        selection="functional"
-    )
+    rows = contrast_rows(contrasts(resampling, cells, simulated.targets)).filter(selection="functional")
     functions = [function for _, function in simulated.targets]
     truth, mean = np.stack(truths), simulated.mean()
     known = pl.DataFrame(

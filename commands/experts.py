@@ -17,10 +17,7 @@ _LAYER = click.option("--layer", type=click.IntRange(min=0), required=True)
 
 @click.command()
 @click.argument("model")
-@click.option(
-    "--method", type=click.Choice(get_args(Method)), default="kmeans",
-    show_default=True,
-)  # fmt: skip
+@click.option("--method", type=click.Choice(get_args(Method)), default="kmeans", show_default=True)
 @click.option("--experts", "n_experts", type=click.IntRange(min=1), help="Experts in each layer; not for native.")
 @click.option("--revision", help="Branch, tag, commit or subfolder; of a stored model its revision.  [default: main]")
 @click.option("--random-init", type=SEED_RANGE, help="kmeans: seed of a random initialisation to cluster instead.")
@@ -28,25 +25,22 @@ _LAYER = click.option("--layer", type=click.IntRange(min=0), required=True)
 @click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to partition, such as 0,3-5.")
 @click.option(
     "--features", type=click.Choice(get_args(WeightKind)), default="input", show_default=True,
-    help="kmeans: the weights to cluster.",
+    help="kmeans: weights to cluster.",
 )  # fmt: skip
 @click.option(
     "--normalize/--no-normalize", default=True, show_default=True,
     help="kmeans, function: scale rows to unit length first.",
 )  # fmt: skip
 @click.option(
-    "--query", help="kmeans: SQL whose rows to cluster: stack, layer, neuron, and numbers; '-' for standard input."
+    "--query", help="kmeans: SQL whose rows are clustered: stack, layer, neuron, numbers; '-' for standard input."
 )
 @click.option(
     "--half", type=click.Choice(get_args(Half)), default="all", show_default=True,
     help="function: instances whose scores are clustered.",
 )  # fmt: skip
-@click.option("--matched", metavar="PARTITION", help="random: deal this partition anew among neurons like each other.")
-@click.option(
-    "--warm-start", metavar="PARTITION",
-    help="kmeans, function: start from the experts of this partition, as of another revision.",
-)  # fmt: skip
-@click.option("--activity", help="coactivation: which counts, if the run has several.")
+@click.option("--matched", metavar="PARTITION", help="random: permute its experts in bins of norm and firing rate.")
+@click.option("--warm-start", metavar="PARTITION", help="kmeans, function: start from the experts of PARTITION.")
+@click.option("--activity", help="coactivation: counts to use, if the run has several.")
 @_RUN
 @click.option("--seed", type=SEED_RANGE, default=0, show_default=True)
 @click.option(
@@ -64,9 +58,9 @@ def partition(
 ) -> None:
     """Group the neurons of MODEL into experts and store them.
 
-    kmeans loads MODEL and clusters its weights, balanced, as MoEfication does; with --query, the rows of a query. The
-    other methods, and --query, work on what the store holds of MODEL: coactivation on its counts (ingest
-    --coactivation), function on its scores, native on its own experts; random is the control.
+    kmeans loads MODEL and clusters its weights into experts of equal sizes, as MoEfication does; with --query, the
+    rows of a query. All other methods read the store: coactivation the counts of ingest --coactivation, function the
+    scores, native the model's own experts. random is the control.
     """
     from ..analysis.partitions.job import partition_model
     from ..analysis.partitions.settings import PartitionSettings
@@ -84,19 +78,20 @@ def partition(
 @click.option("--run", metavar="RUN_ID", help="Run to test on.  [default: all of the partition's model and revision]")
 @click.option(
     "--permutations", "n_permutations", type=click.IntRange(min=1), default=100_000, show_default=True,
-    help="Of families whose lists overlap; no p of theirs is below 1 / (1 + this).",
+    help="Permutations of families whose lists overlap: no p of theirs is below 1 / (1 + this).",
 )  # fmt: skip
 @click.option(
-    "--bins", "n_bins", type=click.IntRange(min=1), default=5, show_default=True, help="Of norm, and of firing rate."
-)
+    "--bins", "n_bins", type=click.IntRange(min=1), default=5, show_default=True,
+    help="Bins of norm, and of firing rate, that neurons are matched on.",
+)  # fmt: skip
 @click.option("--seed", type=SEED_RANGE, default=0, show_default=True)
 @store_option
 def align(partition_id: str, **options: Any) -> None:  # noqa: ANN401
     """Test which experts of PARTITION are functional, against two nulls.
 
-    Neurons are dealt to experts anew, any of the layer and those of like norm and firing rate: exactly for single
-    functions, by permutation for families. The tests of all instances and of each half go to the table alignments;
-    alignment_tests and held_out_experts read it.
+    The nulls permute experts among all neurons of a layer, and among neurons of similar norm and firing rate. Single
+    functions are tested exactly, families by permutation, on all instances and on each half. The tests go to the
+    table alignments; the views alignment_tests and held_out_experts read it.
     """
     from ..analysis.alignment.job import align_partition
     from ..progress import show_progress

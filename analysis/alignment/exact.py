@@ -1,48 +1,111 @@
-"""The exact tail of counts of neurons dealt to experts within strata, compiled by numba.
+"""Whether an expert of a layer holds more neurons of a list than chance gives it: exact tests, compiled by numba.
 
-In each stratum the listed neurons of an expert are hypergeometric, and strata are dealt independently: their sum
-has the convolution of the strata's distributions. With one stratum it is the hypergeometric itself.
+The null assigns neurons to experts at random within strata. The listed neurons of an expert are then hypergeometric
+in each stratum, and strata are independent: their sum has the convolution of the strata's distributions. With one
+stratum it is the hypergeometric itself.
 """
 
 import math
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["stratified_tail"]
+__all__ = ["Counts", "LayerTest", "count", "exact_test"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTest:
+    """Neurons of lists in the experts of one layer, and what chance would give.
+
+    Parameters
+    ----------
+    n_top
+        Entries of each list in each expert. [experts, lists]
+    n_expected
+        Their mean under the null. [experts, lists]
+    p_value
+        Probability, under the null, of at least as many. [experts, lists]
+    """
+
+    n_top: NDArray[np.int32]
+    n_expected: NDArray[np.float64]
+    p_value: NDArray[np.float64]
+
+
+class Counts(NamedTuple):
+    """Lists of a layer's neurons, counted by expert and by stratum."""
+
+    stratum: NDArray[np.int64]  # of each neuron, numbered from 0 without gaps [neurons]
+    n_top: NDArray[np.int32]  # entries of each list in each expert [experts, lists]
+    n_listed: NDArray[np.int64]  # entries of each list in each stratum [strata, lists]
+    n_members: NDArray[np.int64]  # neurons of each stratum in each expert [strata, experts]
+
+    def test(self, p_value: NDArray[np.float64]) -> LayerTest:
+        """Return the test that has these p values."""
+        n_expected = (self.n_members / self.n_members.sum(axis=1, keepdims=True)).T @ self.n_listed
+        return LayerTest(self.n_top, n_expected, p_value)
+
+
+def count(labels: NDArray[np.int32], membership: NDArray[np.int32], strata: NDArray[np.integer] | None) -> Counts:
+    """Count the lists of a layer; arguments are as in `exact_test`."""
+    codes = np.zeros(len(labels), dtype=np.int64) if strata is None else strata
+    stratum = np.unique(codes, return_inverse=True)[1].astype(np.int64)
+    n_strata, n_experts, n_lists = int(stratum.max()) + 1, int(labels.max()) + 1, membership.shape[1]
+    n_top = np.zeros((n_experts, n_lists), dtype=np.int32)
+    np.add.at(n_top, labels, membership)
+    n_listed = np.zeros((n_strata, n_lists), dtype=np.int64)
+    np.add.at(n_listed, stratum, membership)
+    n_members = np.zeros((n_strata, n_experts), dtype=np.int64)
+    np.add.at(n_members, (stratum, labels), 1)
+    return Counts(stratum, n_top, n_listed, n_members)
+
+
+def exact_test(
+    labels: NDArray[np.int32], membership: NDArray[np.int32], strata: NDArray[np.integer] | None = None
+) -> LayerTest:
+    """Test each expert of a layer for each list of distinct neurons.
+
+    Parameters
+    ----------
+    labels
+        Expert of each neuron, 0 to experts - 1. [neurons]
+    membership
+        Whether each list holds the neuron, 0 or 1. [neurons, lists]
+    strata
+        The null permutes labels among neurons of equal code; None permutes among all. [neurons]
+
+    Raises
+    ------
+    ValueError
+        If a list holds a neuron more than once.
+    """
+    if len(membership) and membership.max() > 1:
+        raise ValueError("a list holds a neuron more than once: only a permutation test can tell")
+    counts = count(labels, membership, strata)
+    return counts.test(_tail(counts.n_members.sum(axis=1), counts.n_listed, counts.n_members, counts.n_top))
 
 
 @njit(nogil=True, cache=True)
-def stratified_tail(
+def _tail(
     n_neurons: NDArray[np.int64],
     n_listed: NDArray[np.int64],
     n_members: NDArray[np.int64],
     observed: NDArray[np.int32],
 ) -> NDArray[np.float64]:
-    """Return the probability that an expert holds at least as many neurons of a list as observed.
-
-    Parameters
-    ----------
-    n_neurons
-        Neurons of each stratum. [strata]
-    n_listed
-        Neurons of each stratum on each list. [strata, lists]
-    n_members
-        Neurons of each stratum in each expert. [strata, experts]
-    observed
-        Neurons of each list that each expert holds. [experts, lists]
-    """
+    """Return the probability of at least `observed` neurons of each list in each expert. [experts, lists]."""
     tails = np.ones(observed.shape)
     n_strata = len(n_neurons)
-    for expert, found in np.ndindex(observed.shape):
-        if observed[expert, found] == 0:
+    for expert, place in np.ndindex(observed.shape):
+        if observed[expert, place] == 0:
             continue
-        distribution = np.zeros(n_listed[:, found].sum() + 1)
+        distribution = np.zeros(n_listed[:, place].sum() + 1)
         distribution[0] = 1.0
         reach = 0
         for stratum in range(n_strata):
-            size, listed, members = n_neurons[stratum], n_listed[stratum, found], n_members[stratum, expert]
+            size, listed, members = n_neurons[stratum], n_listed[stratum, place], n_members[stratum, expert]
             least, most = max(0, listed + members - size), min(listed, members)
             if most == 0:
                 continue
@@ -62,7 +125,7 @@ def stratified_tail(
                     mass += distribution[total - count] * shares[count - least]
                 distribution[total] = mass
             reach += most
-        tails[expert, found] = min(1.0, distribution[observed[expert, found] :].sum())
+        tails[expert, place] = min(1.0, distribution[observed[expert, place] :].sum())
     return tails
 
 

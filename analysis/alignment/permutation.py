@@ -1,22 +1,64 @@
-"""Dealing a layer's neurons to its experts anew, again and again, compiled by numba.
+"""Whether an expert of a layer holds more neurons of lists that overlap than chance gives it, by permutation.
 
 Under the null an expert is any neurons of the layer (or any of the same strata): its labels are permuted among the
 neurons, and a neuron keeps its place in every top list it is on. So lists that overlap stay overlapping, which a
 test that permutes list entries, or takes them as independent draws, does not keep (Zhang et al. 2023 pool them).
 
-Only neurons on some list matter, so each permutation deals labels to those alone: the first steps of a
-Fisher-Yates shuffle of each stratum's labels, which is an exact draw without replacement.
+Only neurons on some list matter, so each permutation draws labels for those alone: the first steps of a
+Fisher-Yates shuffle of each stratum's labels, which is an exact draw without replacement, compiled by numba.
 """
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["count_at_least"]
+from .exact import LayerTest, count
+
+__all__ = ["permutation_test"]
+
+
+def permutation_test(
+    labels: NDArray[np.int32],
+    membership: NDArray[np.int32],
+    strata: NDArray[np.integer] | None = None,
+    *,
+    n_permutations: int = 100_000,
+    seed: int = 0,
+) -> LayerTest:
+    """Test each expert of a layer for each list of neurons, which may be several taken together.
+
+    Parameters
+    ----------
+    labels, strata
+        As in `exact_test`.
+    membership
+        How often each list holds the neuron: 0 or 1, or more in lists taken together. [neurons, lists]
+    n_permutations
+        Permutations; the observed one counts as one more, so that no p value is below 1 / (n_permutations + 1).
+    seed
+        Seed of the permutations.
+    """
+    counts = count(labels, membership, strata)
+    # Stratum by stratum, the neurons on some list first.
+    is_listed = membership.sum(axis=1) > 0
+    order = np.lexsort((~is_listed, counts.stratum))
+    listed = order[is_listed[order]]
+    repeats = membership[listed]
+    at_least = _count_at_least(
+        np.ascontiguousarray(labels[order], dtype=np.int32),
+        np.concatenate([[0], np.cumsum(counts.n_members.sum(axis=1))]),
+        np.bincount(counts.stratum[listed], minlength=len(counts.n_members)),
+        np.concatenate([[0], np.cumsum(repeats.sum(axis=1))]).astype(np.int64),
+        np.repeat(np.nonzero(repeats)[1], repeats[np.nonzero(repeats)]).astype(np.int32),
+        counts.n_top,
+        n_permutations,
+        seed,
+    )
+    return counts.test((1 + at_least) / (1 + n_permutations))
 
 
 @njit(nogil=True, cache=True)
-def count_at_least(
+def _count_at_least(
     labels: NDArray[np.int32],
     stratum_start: NDArray[np.int64],
     n_listed: NDArray[np.int64],
@@ -28,35 +70,13 @@ def count_at_least(
 ) -> NDArray[np.int64]:
     """Count the permutations in which each expert holds at least as many entries of each list as observed.
 
-    Nothing here checks bounds: `alignment` prepares the arrays.
-
-    Parameters
-    ----------
-    labels
-        Experts of the neurons, stratum by stratum, within each the listed neurons first. [neurons]
-    stratum_start
-        Stratum s is ``labels[stratum_start[s]:stratum_start[s + 1]]``. [strata + 1]
-    n_listed
-        Listed neurons of each stratum. [strata]
-    entry_start
-        The listed neuron i, in the order of `labels` and counted over strata, is on the lists
-        ``entry_list[entry_start[i]:entry_start[i + 1]]``; a list named twice counts twice. [listed neurons + 1]
-    entry_list
-        List of each entry. [entries]
-    observed
-        Entries each expert holds. [experts, lists]
-    n_permutations
-        Permutations.
-    seed
-        Seed of numba's generator.
-
-    Returns
-    -------
-    array
-        Permutations with at least as many entries. [experts, lists]
+    `labels` are the experts of the neurons, stratum by stratum and within each the listed neurons first [neurons].
+    Stratum s begins at ``stratum_start[s]`` [strata + 1] and has ``n_listed[s]`` listed neurons [strata]. The listed
+    neuron i, counted over strata, is on the lists ``entry_list[entry_start[i]:entry_start[i + 1]]``; a list named twice
+    counts twice. `observed` and what is returned are by expert and list. [experts, lists].
     """
     np.random.seed(seed)
-    dealt = labels.copy()
+    permuted = labels.copy()
     counts = np.zeros(observed.shape, dtype=np.int32)
     # A count of zero is always reached: only the other cells need a look.
     experts, lists = np.nonzero(observed)
@@ -68,9 +88,9 @@ def count_at_least(
             start, stop = stratum_start[stratum], stratum_start[stratum + 1]
             for place in range(start, start + n_listed[stratum]):
                 other = np.random.randint(place, stop)
-                expert = dealt[other]
-                dealt[other] = dealt[place]
-                dealt[place] = expert
+                expert = permuted[other]
+                permuted[other] = permuted[place]
+                permuted[place] = expert
                 for entry in range(entry_start[listed], entry_start[listed + 1]):
                     counts[expert, entry_list[entry]] += 1
                 listed += 1

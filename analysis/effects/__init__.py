@@ -1,1 +1,1 @@
-"""Effects of perturbations, tested: resampling, set_sample, comparison, dose_effects, contrasts, means."""
+"""Effects of perturbations, tested: resampling, set_sample, comparison, contrast, rows."""

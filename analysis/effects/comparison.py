@@ -1,8 +1,8 @@
 """Comparisons: the sources of a study beside one control, on every target."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,23 +11,23 @@ from ...schema.vocabulary import Control
 from ..perturbation.settings import SHARED
 from .set_sample import finite_mean
 
-__all__ = ["Comparison", "Group", "compare"]
+__all__ = ["Comparison", "Group", "Statistics", "compare"]
 
 _CONTROLS = get_args(Control)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The sets of neurons of one source, chosen in one way, at one dose: they differ in their seeds.
+    """The sets of neurons of one source, selection and dose, which differ in their seeds.
 
     Parameters
     ----------
     selection
-        How they were chosen.
+        How they were selected.
     source
         Family and function.
     effects
-        Damage of each set. [sets, functions]
+        Effect of each set. [sets, functions]
     sums
         Mean over the sets of what `Resampling.reduce` returned. [texts, functions, strata]
     """
@@ -36,6 +36,27 @@ class Group:
     source: tuple[str, str]
     effects: NDArray[np.float64]
     sums: NDArray[np.float32]
+
+
+class Statistics(NamedTuple):
+    """The statistics of a comparison, for each of n versions of the effects: observed, resampled or permuted.
+
+    Parameters
+    ----------
+    differences
+        Effect of each source less its control's. [n, sources, functions]
+    selectivities
+        Difference on the source's own function less its mean over all other functions. NaN of a source that is no
+        target, and where no difference is defined on the own function or on the others. [n, sources]
+    mean_difference, mean_selectivity
+        Means, over the sources that are targets, of the difference on the own function and of the selectivity; NaN
+        where none is defined. [n]
+    """
+
+    differences: NDArray[np.floating]
+    selectivities: NDArray[np.floating]
+    mean_difference: NDArray[np.floating]
+    mean_selectivity: NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +72,7 @@ class Comparison:
     sources
         The group of each source. [sources]
     control_groups
-        The group of each source's control; None of none and other. [sources]
+        The group of each source's control; None where the control is none or other. [sources]
     target
         The target that is the source's function, -1 if none is. [sources]
     n_targets
@@ -67,7 +88,7 @@ class Comparison:
 
     @property
     def selection(self) -> str:
-        """How the sources' neurons were chosen."""
+        """How the sources' neurons were selected."""
         selection: str = self.groups[self.sources[0]].selection
         return selection
 
@@ -77,123 +98,76 @@ class Comparison:
         return self.selection not in _CONTROLS
 
     @property
+    def is_target(self) -> NDArray[np.bool_]:
+        """Whether the source's function is read out. [sources]."""
+        return self.target >= 0
+
+    @property
     def is_on_target(self) -> NDArray[np.bool_]:
         """Whether the target is the source's function. [sources, functions]."""
         is_on_target: NDArray[np.bool_] = self.target[:, None] == np.arange(self.n_targets)
         return is_on_target
 
     def control_effects(self, effects: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Return the control's mean effects.
+        """Return the mean effects of the control of each source.
 
         Parameters
         ----------
         effects
-            Mean effects of all groups. [..., groups, functions]
+            Mean effects of all groups. [n, groups, functions]
 
         Returns
         -------
         control_effects
-            [..., sources, functions]
+            [n, sources, functions]; of the control ``none`` a single 0 that broadcasts to it.
         """
         if self.control_groups is not None:
-            return effects[..., self.control_groups, :]
+            return effects[:, self.control_groups]
         if self.control == "none":
-            return np.zeros((1, 1), dtype=effects.dtype)
-        # What a source does to its own function is no control of another's: it would count damage to a module as
+            return np.zeros((1, 1, 1), dtype=effects.dtype)
+        # What a source does to its own function is no control of another's: it would count the effect on a module as
         # what any neurons do.
         counted = (~self.is_on_target).astype(effects.dtype)
-        theirs = effects[..., self.sources, :] * counted
-        others: NDArray[np.floating] = theirs.sum(axis=-2, keepdims=True) - theirs
+        theirs = effects[:, self.sources] * counted
+        others: NDArray[np.floating] = theirs.sum(axis=1, keepdims=True) - theirs
         others /= counted.sum(axis=0) - counted
         return others
 
-    def differences(self, effects: NDArray[np.floating], sign: int = -1) -> NDArray[np.floating]:
-        """Return effects less the control's, or their sum with sign 1.
+    def statistics(
+        self, effects: NDArray[np.floating], is_defined: NDArray[np.bool_] | None = None, sign: int = -1
+    ) -> Statistics:
+        """Return the statistics of effects.
 
         Parameters
         ----------
         effects
-            Mean effects of all groups. [..., groups, functions]
-        sign
-            -1 or 1.
-
-        Returns
-        -------
-        differences
-            [..., sources, functions]
-        """
-        differences: NDArray[np.floating] = effects[..., self.sources, :] + sign * self.control_effects(effects)
-        return differences
-
-    def selectivities(
-        self, differences: NDArray[np.floating], is_defined: NDArray[np.bool_], sign: int = -1
-    ) -> NDArray[np.floating]:
-        """Return differences on target less their mean over all other targets, or the sum of both with sign 1.
-
-        Parameters
-        ----------
-        differences
-            What `differences` returned, 0 where it is not defined. [n, sources, functions]
+            Mean effects of all groups, 0 where they are not defined. [n, groups, functions]
         is_defined
-            Where it is. [n or 1, functions]
+            Where effects are defined; None for everywhere. [n or 1, functions]
         sign
-            -1 or 1.
-
-        Returns
-        -------
-        selectivities
-            NaN of a source that is no target, and where the difference on target or all others are not defined.
-            [n, sources]
+            -1; with 1 every difference is a sum.
         """
-        on_target = differences[:, np.arange(len(self.target)), self.target]
+        if is_defined is None:
+            is_defined = np.ones((1, self.n_targets), dtype=np.bool_)
+        differences = effects[:, self.sources] + sign * self.control_effects(effects)
+
+        on_target = differences[:, np.arange(len(self.target)), self.target]  # of any function where there is no target
         n_others = (is_defined.sum(axis=1, keepdims=True) - 1).astype(differences.dtype)
-        is_known = is_defined[:, self.target] & (self.target >= 0) & (n_others > 0)
+        is_known = is_defined[:, self.target] & self.is_target & (n_others > 0)
         others = (differences.sum(axis=2) - on_target) / np.maximum(n_others, 1)
         selectivities: NDArray[np.floating] = on_target + sign * others
         selectivities[~np.broadcast_to(is_known, selectivities.shape)] = np.nan
-        return selectivities
 
-    def means(
-        self,
-        differences: NDArray[np.floating],
-        selectivities: NDArray[np.floating],
-        is_defined: NDArray[np.bool_],
-    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Return means over the sources that are targets, of differences on target and of selectivities.
-
-        Parameters
-        ----------
-        differences
-            What `differences` returned. [n, sources, functions]
-        selectivities
-            What `selectivities` returned of them. [n, sources]
-        is_defined
-            Where differences are defined. [n or 1, functions]
-
-        Returns
-        -------
-        mean_difference, mean_selectivity
-            Of what is defined, NaN where nothing is. [n, 1] each
-        """
-        is_target = self.target >= 0
-        target = self.target[is_target]
-        on_target = differences[:, is_target, target].astype(np.float64)
-        on_target[~np.broadcast_to(is_defined[:, target], on_target.shape)] = np.nan
-        chosen = selectivities[:, is_target].astype(np.float64)
-        return finite_mean(on_target, axis=1)[:, None], finite_mean(chosen, axis=1)[:, None]
+        target = self.target[self.is_target]
+        own = differences[:, self.is_target, target].astype(np.float64)
+        own[~np.broadcast_to(is_defined[:, target], own.shape)] = np.nan
+        selective = selectivities[:, self.is_target].astype(np.float64)
+        return Statistics(differences, selectivities, finite_mean(own, axis=1), finite_mean(selective, axis=1))
 
     def control_sets(self, place: int) -> NDArray[np.float64]:
-        """Return the effect of each set of a source's control.
+        """Return the effect of each set of the control of the source at `place`.
 
-        Parameters
-        ----------
-        place
-            Which source.
-
-        Returns
-        -------
-        effects
-            NaN of another source's on its own function. [sets, functions]
+        Another source counts as one set, the mean over its own, and is NaN on its own function. [sets, functions].
         """
         if self.control_groups is not None:
             effects: NDArray[np.float64] = self.groups[self.control_groups[place]].effects
@@ -204,28 +178,6 @@ class Comparison:
             sets[row] = self.groups[self.sources[other]].effects.mean(axis=0)
         sets[self.is_on_target[others]] = np.nan
         return sets
-
-    def set_selectivities(self, place: int) -> NDArray[np.float64]:
-        """Return the selectivity of each set of a source's control, for the target that is the source's function.
-
-        Effects are taken less the control's mean on the target: not every other source has an effect on each target
-        that counts, and targets that are easily damaged would tell them apart.
-
-        Parameters
-        ----------
-        place
-            Which source; it must be a target.
-
-        Returns
-        -------
-        selectivities
-            NaN where there are no other targets. [sets]
-        """
-        sets = self.control_sets(place)
-        rest = sets - finite_mean(sets, axis=0)
-        target = self.target[place]
-        selectivities: NDArray[np.float64] = rest[:, target] - finite_mean(np.delete(rest, target, axis=1), axis=1)
-        return selectivities
 
 
 def compare(groups: Sequence[Group], targets: Sequence[tuple[str, str]]) -> Iterator[Comparison]:
@@ -239,37 +191,25 @@ def compare(groups: Sequence[Group], targets: Sequence[tuple[str, str]]) -> Iter
         Family and function of each function read out.
     """
     index = {(group.selection, group.source): place for place, group in enumerate(groups)}
+    target_index = {target: place for place, target in enumerate(targets)}
     for selection in sorted({group.selection for group in groups}):
         members = [place for place, group in enumerate(groups) if group.selection == selection]
-        controls: dict[str, Mapping[int, int] | None] = {"none": None}
+        controls: dict[str, dict[int, int | None]] = {"none": dict.fromkeys(members)}
         if selection not in _CONTROLS:
             if len(members) > 2:
-                controls["other"] = None
-            controls |= {control: _control_groups(groups, members, index, control) for control in _CONTROLS}
-        for control, found in controls.items():
-            sources = members if found is None else list(found)
-            if sources:
-                target = [
-                    targets.index(each) if each in targets else -1 for each in (groups[m].source for m in sources)
-                ]
+                controls["other"] = dict.fromkeys(members)
+            for control in _CONTROLS:
+                # A control is drawn for a source, or once for all of them.
+                shared = index.get((control, (SHARED, SHARED)))
+                own = {member: index.get((control, groups[member].source), shared) for member in members}
+                controls[control] = {member: group for member, group in own.items() if group is not None}
+        for control, control_groups in controls.items():
+            if control_groups:
                 yield Comparison(
                     control,
                     groups,
-                    np.asarray(sources),
-                    None if found is None else np.asarray(list(found.values())),
-                    np.asarray(target),
+                    np.asarray(list(control_groups)),
+                    None if control in ("none", "other") else np.asarray(list(control_groups.values())),
+                    np.asarray([target_index.get(groups[member].source, -1) for member in control_groups]),
                     len(targets),
                 )
-
-
-def _control_groups(
-    groups: Sequence[Group], members: Sequence[int], index: Mapping[tuple[str, tuple[str, str]], int], control: str
-) -> dict[int, int]:
-    """Return the group of the control of each group that has one: its own, or one that all share."""
-    found = {}
-    for member in members:
-        for source in (groups[member].source, (SHARED, SHARED)):
-            if (control, source) in index:
-                found[member] = index[control, source]
-                break
-    return found

@@ -17,15 +17,15 @@ _BLOCK_SIZE = 1 << 22  # floats of a block of permuted effects: small enough to 
 class Resampling:
     """The texts of a study, their bootstrap resamples and their permutations: the same for all of its cells.
 
-    The effect of a cell on a function is the mean, over the function's strata (positives and negatives), of the mean
-    damage within the stratum. Instances of one text hang together, so it is texts that are resampled.
-
-    A cell is reduced at once to the sums of its damage by text, function and stratum, which is all that is needed.
+    The effect of a cell on an instance is how much worse the instance is read with the cell's neurons perturbed. The
+    effect on a function is the mean, over the function's strata (positives and negatives), of the mean within the
+    stratum. Instances of one text depend on each other, so texts are resampled and not instances. A cell is reduced at
+    once to the sums of its effects by text, function and stratum, which is all that is needed.
 
     Parameters
     ----------
     strata
-        1 positives, 0 negatives, -1: the instance is not of the function. [functions, instances]
+        1 of a positive, 0 of a negative, -1 of an instance that the function does not have. [functions, instances]
     text
         The text of each instance: any numbers. [instances]
     n_bootstrap
@@ -33,7 +33,7 @@ class Resampling:
     n_permutations
         Permutations behind p values.
     seed
-        Of both.
+        Seed of both.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Resampling:
     ValueError
         If the shapes do not fit, or a function has no instance.
     AnalysisError
-        If some function's strata are in no resample together.
+        If no resample holds all strata of some function.
     """
 
     is_defined: NDArray[np.bool_]
@@ -58,17 +58,17 @@ class Resampling:
         if not (strata >= 0).any(axis=1).all():
             raise ValueError("a function has no instance")
         texts, place = np.unique(text, return_inverse=True)
+        self.n_permutations = n_permutations
+        self.seed = seed
         self._shape = (len(texts), len(strata), _N_STRATA)
         self._function, self._instance = np.nonzero(strata >= 0)
         stratum = strata[self._function, self._instance].astype(np.int64)
         self._code = (place[self._instance] * len(strata) + self._function) * _N_STRATA + stratum
-        self._n_permutations = n_permutations
-        self._seed = seed
 
         counts = np.bincount(self._code, minlength=int(np.prod(self._shape))).reshape(self._shape)
         n_instances = counts.sum(axis=0)  # [functions, strata]
         n_strata = (n_instances > 0).sum(axis=1, keepdims=True)
-        # Sums of damage times these, added up, are the mean over strata of the mean within: for the texts as they are,
+        # Sums of effects times these, added up, are the mean over strata of the mean within: for the texts as they are,
         # and for each resample, which has its own counts. A stratum that is nowhere has no part in it.
         self._weight = 1 / (n_strata * np.where(n_instances > 0, n_instances, 1))
         generator = np.random.default_rng((seed, 0))
@@ -84,68 +84,41 @@ class Resampling:
         self._resampled_weight = (1 / (n_strata * np.where(resampled > 0, resampled, 1))).astype(np.float32)
         # Equally spaced probabilities in random order: as good as draws, and a quantile of them is exact.
         self._probability = generator.permutation((np.arange(n_bootstrap) + 0.5) / n_bootstrap)
-        self._student_draws: dict[int, NDArray[np.float64]] = {0: np.zeros(n_bootstrap)}
+        self._student_draws: dict[int, NDArray[np.float64]] = {}
 
-    def reduce(self, damage: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return the sums of a cell's damage by text.
+    def reduce(self, effects: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return the sums of a cell's effects on instances by text.
 
         Parameters
         ----------
-        damage
-            How much worse each instance is read than before, in the readout's unit. [functions, instances], or
-            [1, instances] where all functions read the same of an instance.
+        effects
+            How much worse each instance is read, in the readout's unit. [functions, instances], or [1, instances]
+            where all functions read the same of an instance.
 
         Returns
         -------
         sums
             [texts, functions, strata]
         """
-        row = self._function if len(damage) > 1 else 0
-        sums = np.bincount(self._code, damage[row, self._instance], minlength=int(np.prod(self._shape)))
+        row = self._function if len(effects) > 1 else 0
+        sums = np.bincount(self._code, effects[row, self._instance], minlength=int(np.prod(self._shape)))
         return sums.reshape(self._shape).astype(np.float32)
 
     def effects(self, sums: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the effect on each function.
-
-        Parameters
-        ----------
-        sums
-            What `reduce` returned. [texts, functions, strata]
-
-        Returns
-        -------
-        effects
-            [functions]
-        """
+        """Return the effect on each function [functions], from what `reduce` returned."""
         effects: NDArray[np.float64] = (sums.sum(axis=0, dtype=np.float64) * self._weight).sum(axis=1)
         return effects
 
     def contributions(self, sums: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what each text adds to each effect: the effect is the sum over texts.
-
-        Parameters
-        ----------
-        sums
-            What `reduce` returned. [texts, functions, strata]
-
-        Returns
-        -------
-        contributions
-            [texts, functions]
-        """
+        """Return what each text adds to each effect [texts, functions]: an effect is their sum over texts."""
         contributions: NDArray[np.float32] = (sums * self._weight).sum(axis=2).astype(np.float32)
         return contributions
 
     def bootstrap(self, sums: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the effects in each resample of the texts.
+        """Return the effects in each resample of the texts, from what `reduce` returned.
 
-        Within a resample the means are over the instances it holds, as often as it holds them. Resamples are the same
-        for all cells, so that differences between cells are paired.
-
-        Parameters
-        ----------
-        sums
-            What `reduce` returned. [texts, functions, strata]
+        Means are over the instances that the resample holds, as often as it holds them. Resamples are the same for
+        all cells, so that differences between cells are paired.
 
         Returns
         -------
@@ -158,7 +131,7 @@ class Resampling:
         return effects
 
     def student(self, degrees_of_freedom: int) -> NDArray[np.float64]:
-        """Return a draw from Student's distribution for each resample; zeros for 0 degrees of freedom. [resamples]."""
+        """Return a draw from Student's distribution for each resample. [resamples]."""
         if degrees_of_freedom not in self._student_draws:
             self._student_draws[degrees_of_freedom] = stats.t.ppf(self._probability, degrees_of_freedom)
         return self._student_draws[degrees_of_freedom]
@@ -168,18 +141,19 @@ class Resampling:
         contributions: NDArray[np.float32],
         contrast: Callable[[NDArray[np.floating], int], Sequence[NDArray[np.floating]]],
     ) -> tuple[NDArray[np.float64], ...]:
-        """Test contrasts of effects against the same with before and after swapped at random, text by text.
+        """Test contrasts of effects by swapping what was read before and after the perturbation, text by text.
 
-        Swapped are all instances of a text together, in all cells alike. As contrasts are linear in effects, those of
-        permuted texts are contrasts of permuted effects, and a cell is permuted once however many contrasts it is in.
+        All instances of a text are swapped together, in all cells alike. As contrasts are linear in effects, those of
+        permuted texts are contrasts of permuted effects, and a cell is permuted once however many contrasts use it.
 
         Parameters
         ----------
         contributions
             What each text adds to the effects of each cell, or mean of cells. [texts, cells, functions]
         contrast
-            Returns contrasts, each an array [n, ...], of effects [n, cells, functions]: sums of effects with weights
-            that add up by a sign, -1 as a rule; +1 makes of all a sum, to tell how large rounding errors may be.
+            Takes effects [n, cells, functions] and a sign, and returns contrasts, each an array [n, ...]: sums of
+            effects with weights that add up by the sign. -1 gives the contrasts; +1 makes each a sum of absolute
+            values, which tells how large rounding errors may be.
 
         Returns
         -------
@@ -202,11 +176,11 @@ class Resampling:
             permuted = (signs @ columns).reshape(-1, n_cells, n_functions)
             for count, value, threshold in zip(reached, contrast(permuted, -1), thresholds, strict=True):
                 count += np.count_nonzero(np.abs(value) >= threshold, axis=0)
-        return tuple((1 + count) / (1 + self._n_permutations) for count in reached)
+        return tuple((1 + count) / (1 + self.n_permutations) for count in reached)
 
     def _signs(self, block: int) -> Iterator[NDArray[np.float32]]:
         """Yield -1 or 1 of each text, for `block` permutations at a time. [permutations, texts]."""
-        generator = np.random.default_rng((self._seed, 1))
-        for start in range(0, self._n_permutations, block):
-            size = (min(block, self._n_permutations - start), self._shape[0])
+        generator = np.random.default_rng((self.seed, 1))
+        for start in range(0, self.n_permutations, block):
+            size = (min(block, self.n_permutations - start), self._shape[0])
             yield (2 * generator.integers(0, 2, size, dtype=np.int8) - 1).astype(np.float32)

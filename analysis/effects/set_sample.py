@@ -11,16 +11,16 @@ __all__ = ["SetSample", "finite_mean", "sample"]
 
 @dataclass(frozen=True, slots=True)
 class SetSample:
-    """The effects of control sets, summed up.
+    """Mean and spread of the effects of control sets.
 
     Parameters
     ----------
     n_sets
         Sets with an effect. [...]
     mean
-        Mean effect, NaN of none. [...]
+        Mean effect, NaN of no set. [...]
     deviation
-        Standard deviation, unbiased in its square: 0 of equal effects and of fewer than two. [...]
+        Standard deviation with k - 1 in the denominator; 0 of equal effects and of fewer than two. [...]
     resolution
         Largest difference that may be owed to rounding.
     """
@@ -32,26 +32,17 @@ class SetSample:
 
     @property
     def standard_error(self) -> NDArray[np.float64]:
-        """Standard error of the mean as that of all sets that could have been drawn. [...]."""
+        """Standard error of the mean. [...]."""
         return self.deviation / np.sqrt(np.maximum(self.n_sets, 1))
 
     def p_value(self, own: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the two-sided p value of another effect as one more draw from what the sets are drawn from.
+        """Return the two-sided p value of the effect `own` [...] as one more draw from the distribution of the sets.
 
         By Student's prediction interval for one more normal observation: t = (own - mean) / (s sqrt(1 + 1/k)) with
         k - 1 degrees of freedom, as in Hahn, G. J. and Meeker, W. Q. (1991), Statistical Intervals, section 4.2.
-        If the sets do not differ at all, it is 1 where own is equal to them, and else NaN: nothing tells how far the
-        next set might be.
 
-        Parameters
-        ----------
-        own
-            [...]
-
-        Returns
-        -------
-        p_value
-            NaN also where there are fewer than two sets. [...]
+        It is NaN where there are fewer than two sets. Where all sets have the same effect it is 1 if `own` equals it,
+        and else NaN: nothing tells how far the next set might be. [...]
         """
         distance = np.abs(own - self.mean)
         varies = self.deviation > 0
@@ -62,14 +53,14 @@ class SetSample:
 
 
 def sample(effects: NDArray[np.float64], scale: float | None = None) -> SetSample:
-    """Sum up the effects of control sets.
+    """Return the mean and spread of the effects of control sets.
 
     Parameters
     ----------
     effects
-        NaN where a set has none that counts. [sets, ...]
+        NaN where a set has no effect that counts. [sets, ...]
     scale
-        Largest of the float32 numbers that they were computed from; None for their own.
+        Largest absolute value of the float32 numbers that `effects` were computed from; None for that of `effects`.
     """
     n_sets = np.isfinite(effects).sum(axis=0)
     mean = finite_mean(effects, axis=0)
@@ -77,12 +68,11 @@ def sample(effects: NDArray[np.float64], scale: float | None = None) -> SetSampl
     deviation = np.sqrt(squares / np.maximum(n_sets - 1, 1))
     largest = np.nanmax(np.abs(effects), initial=0) if scale is None else scale
     resolution = float(np.finfo(np.float32).eps * largest)
-    deviation = np.where(deviation > resolution, deviation, 0)
-    return SetSample(n_sets, mean, deviation, resolution)
+    return SetSample(n_sets, mean, np.where(deviation > resolution, deviation, 0), resolution)
 
 
 def finite_mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Return the mean along an axis of what is not NaN, NaN where nothing is."""
+    """Return the mean along an axis without NaN; NaN where all are."""
     n_values = np.isfinite(values).sum(axis=axis)
     mean: NDArray[np.float64] = np.full(n_values.shape, np.nan)
     np.divide(np.nansum(values, axis=axis), n_values, out=mean, where=n_values > 0)

@@ -2,7 +2,7 @@
 
 from ...queries.database import Database
 from ..partitions.rows import Division, LayerNeurons, Origin
-from ..partitions.sources import MATCHED_BINS, Source, deal_anew
+from ..partitions.sources import MATCHED_BINS, Source, permute_matched
 from ..partitions.stored import StoredPartition, by_layer
 from .series import Series
 
@@ -32,7 +32,7 @@ def matched_source(database: Database, series: Series, like: StoredPartition) ->
     def divide(each: LayerNeurons, seed: int) -> Division:
         columns = measured[each.stack, each.layer]
         norm, firing_rate = (columns[name][each.neurons] for name in ("input_norm", "firing_rate"))
-        return deal_anew(like.layers[each.stack, each.layer]["expert"], norm, firing_rate, seed)
+        return permute_matched(like.layers[each.stack, each.layer]["expert"], norm, firing_rate, seed)
 
     return Source(
         Origin(series.model, last.revision, last.step, last.run_id),

@@ -1,7 +1,7 @@
-"""Vectors of features of neurons, from a query."""
+"""Feature vectors of neurons, from a query."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...errors import AnalysisError
 from ...queries.database import Database
 from ..neuron_rows import KEYS, check_columns, check_null, key_column, numbers
+from .stored import by_layer
 
 __all__ = ["features_sha256", "read_features"]
 
@@ -18,18 +19,18 @@ _OWNER = "the query"
 
 
 def features_sha256(vectors: Mapping[tuple[str, int], NDArray[np.float64]]) -> str:
-    """Return the digest of features, given by stack and layer, as `read_features` does."""
+    """Return the digest of what `read_features` returns."""
     digest = hashlib.sha256()
-    for (stack, layer), each in vectors.items():
-        digest.update(f"{stack} {layer} {each.shape}\n".encode())
-        digest.update(np.ascontiguousarray(each).data)
+    for (stack, layer), features in vectors.items():
+        digest.update(f"{stack} {layer} {features.shape}\n".encode())
+        digest.update(np.ascontiguousarray(features).data)
     return digest.hexdigest()
 
 
 def read_features(
     database: Database, query: str, n_neurons: Mapping[tuple[str, int], int]
 ) -> dict[tuple[str, int], NDArray[np.float64]]:
-    """Run a query that yields stack, layer, neuron and features, and check that its rows are whole layers.
+    """Run a query that yields stack, layer, neuron and features of whole layers.
 
     Parameters
     ----------
@@ -57,42 +58,36 @@ def read_features(
     check_columns(rows, KEYS, _OWNER)
     if not rows.num_rows:
         raise AnalysisError("the query yields no rows")
-    stack, layer, neuron = (key_column(rows, name, _OWNER) for name in KEYS)
-    order = np.lexsort((neuron, layer, stack))
-    stack, layer, neuron = stack[order], layer[order], neuron[order]
-    features = _features(rows)[order]
-    is_first = np.append(True, (stack[1:] != stack[:-1]) | (layer[1:] != layer[:-1]))
-    starts = np.flatnonzero(is_first)
-    vectors = {}
-    for start, stop in zip(starts, np.append(starts[1:], len(order)), strict=True):
-        key = str(stack[start]), int(layer[start])
-        _check_neurons(key, neuron[start:stop], n_neurons)
-        vectors[key] = features[start:stop]
-    return vectors
+    keys = {name: pa.array(key_column(rows, name, _OWNER)) for name in KEYS}
+    features = _features(rows)
+    layers = by_layer(pa.table({**keys, "row": np.arange(rows.num_rows)}))
+    for key, columns in layers.items():
+        _check_neurons(key, columns["neuron"], n_neurons)
+    return {key: features[columns["row"]] for key, columns in layers.items()}
 
 
-def _check_neurons(key: tuple[str, int], neuron: NDArray[np.generic], n_neurons: Mapping[tuple[str, int], int]) -> None:
-    """Refuse rows of a layer that are not all its neurons, each once; sorted."""
+def _check_neurons(key: tuple[str, int], neuron: NDArray[np.int64], n_neurons: Mapping[tuple[str, int], int]) -> None:
+    """Refuse ascending neurons that are not all neurons of the layer, each once."""
     where = f"{key[0]} layer {key[1]}"
     if key not in n_neurons:
         known = ", ".join(f"{stack} {layer}" for stack, layer in n_neurons)
         raise AnalysisError(f"the query yields {where}, which the store does not know; it has {known}")
-    every = np.arange(n_neurons[key])
+    n = n_neurons[key]
     repeated = neuron[1:][neuron[1:] == neuron[:-1]]
     if len(repeated):
         raise AnalysisError(f"the query yields {where}, neuron {repeated[0]} more than once")
-    unknown = np.setdiff1d(neuron, every)
+    unknown = neuron[(neuron < 0) | (neuron >= n)]
     if len(unknown):
-        raise AnalysisError(f"the query yields {where}, neuron {unknown[0]}; the layer has {len(every):,} neurons")
-    absent = np.setdiff1d(every, neuron)
+        raise AnalysisError(f"the query yields {where}, neuron {unknown[0]}; the layer has {n:,} neurons")
+    absent = np.setdiff1d(np.arange(n), neuron)
     if len(absent):
         raise AnalysisError(
-            f"the query lacks {len(absent):,} of the {len(every):,} neurons of {where}, neuron {absent[0]} the first"
+            f"the query lacks {len(absent):,} of the {n:,} neurons of {where}, neuron {absent[0]} the first"
         )
 
 
 def _features(rows: pa.Table) -> NDArray[np.float64]:
-    """Return all columns that are no keys side by side, as [rows, features]."""
+    """Return all columns but the keys side by side. [rows, features]."""
     names = [name for name in rows.column_names if name not in KEYS]
     if not names:
         raise AnalysisError("the query yields no features beside stack, layer and neuron")
@@ -103,19 +98,12 @@ def _features(rows: pa.Table) -> NDArray[np.float64]:
 
 
 def _feature(name: str, column: pa.Array) -> NDArray[np.float64]:
-    """Return a column of numbers, or of lists of numbers, as float64 [rows, features]."""
+    """Return a column of numbers, or of lists of as many numbers in each row. [rows, features]."""
     n_rows = len(column)
-    for values in _levels(name, column):
-        check_null(values, name, _OWNER)
-        column = values
-    return numbers(column, name, _OWNER).reshape(n_rows, -1)
-
-
-def _levels(name: str, column: pa.Array) -> Iterator[pa.Array]:
-    """Yield a column, and what is in its lists if it has any, which must be of one length."""
-    yield column
+    check_null(column, name, _OWNER)
     if isinstance(column, pa.ListArray | pa.FixedSizeListArray | pa.LargeListArray):
         lengths = pc.min_max(pc.list_value_length(column)).as_py()
         if lengths["min"] != lengths["max"]:
             raise AnalysisError(f"the query's lists {name} have from {lengths['min']} to {lengths['max']} numbers")
-        yield column.flatten()
+        column = column.flatten()
+    return numbers(column, name, _OWNER).reshape(n_rows, -1)

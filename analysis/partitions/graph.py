@@ -52,7 +52,7 @@ class GraphPartition(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         adjacency
-            Weight of the edge between two vertices, 0 for none; what stands on the diagonal is left out.
+            Weight of the edge between two vertices, 0 for none; the diagonal is ignored.
             Symmetric, not negative. [vertices, vertices]
         y
             Not used; there because scikit-learn's pipelines pass it.
@@ -69,7 +69,7 @@ class GraphPartition(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"n_clusters is {self.n_clusters}; of {n_vertices} vertices it must be 1 to {n_vertices}")
         if self.n_init < 1:
             raise ValueError(f"n_init is {self.n_init}; it must be at least 1")
-        best = np.inf
+        labellings = []
         random_state = check_random_state(self.random_state)
         for _ in range(self.n_init):
             # METIS's own seed changes little; another order of the vertices does.
@@ -78,11 +78,10 @@ class GraphPartition(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             for by_bisection in (True, False):
                 labels = np.empty(n_vertices, dtype=np.int32)
                 labels[order] = _metis(shuffled, self.n_clusters, by_bisection=by_bisection)
-                labels = _even_out(graph, labels, self.n_clusters)
-                found = cut(graph, labels)
-                if found < best:
-                    best, self.labels_ = found, labels
-        self.cut_: float = best
+                labellings.append(_even_out(graph, labels, self.n_clusters))
+        cuts = [cut(graph, labels) for labels in labellings]
+        self.cut_: float = min(cuts)
+        self.labels_: NDArray[np.int32] = labellings[cuts.index(self.cut_)]
         return self
 
 
@@ -118,7 +117,7 @@ def _graph(adjacency: sparse.sparray | sparse.spmatrix) -> sparse.csr_array:
 
 
 def _metis(graph: sparse.csr_array, n_clusters: int, *, by_bisection: bool) -> NDArray[np.int32]:
-    """Return the parts METIS finds."""
+    """Return the part of each vertex, by METIS. [vertices]."""
     if not graph.nnz:
         return np.zeros(graph.shape[0], dtype=np.int32)
     weights = np.rint(graph.data * (_TOTAL_WEIGHT / graph.data.sum())).astype(np.int64)
@@ -133,7 +132,7 @@ def _metis(graph: sparse.csr_array, n_clusters: int, *, by_bisection: bool) -> N
 
 
 def _even_out(graph: sparse.csr_array, labels: NDArray[np.int32], n_clusters: int) -> NDArray[np.int32]:
-    """Move vertices one by one until sizes are equal, each time the one whose move cuts least more."""
+    """Move vertices one by one until sizes are equal, each time the vertex whose move adds least to the cut."""
     n_vertices = len(labels)
     sizes = np.bincount(labels, minlength=n_clusters)
     wanted = np.full(n_clusters, n_vertices // n_clusters)

@@ -3,20 +3,23 @@
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...errors import AnalysisError
 from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
+from ...queries.statements import statement
 from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.names import check_name
 from ...schema.store import Store
-from ..layer_seed import layer_seed
+from ..dealing import layer_seed
+from ..lookup import find_partition
 from .rows import Division, LayerNeurons, write_partition
 from .settings import PartitionSettings
 from .sources import Source, stored_source, weight_source
-from .stored import find_stored_partition
+from .stored import read_stored_partition
 
 __all__ = ["PartitionReport", "partition_model", "store_partition"]
 
@@ -33,16 +36,16 @@ class PartitionReport:
         False if the store already held it, so that nothing was done.
     n_layers, n_neurons
         What it covers.
-    n_left_out
-        Neurons of the layers asked for that are in no expert.
+    n_excluded
+        Neurons of the chosen layers that are in no expert.
     n_experts
         Experts in each layer, the most where layers differ.
     n_smallest, n_largest
         Neurons of the smallest and of the largest expert of all layers.
     objective_name
-        What the method makes small, None if nothing.
+        What the method minimises, None if nothing.
     objective, objective_random
-        Its value, mean over layers, and that of random experts of equal sizes; None likewise.
+        Its mean over layers, and that of random experts of equal sizes; None if it minimises nothing.
     duration_s
         Wall time.
     """
@@ -54,7 +57,7 @@ class PartitionReport:
     is_new: bool
     n_layers: int
     n_neurons: int
-    n_left_out: int
+    n_excluded: int
     n_experts: int
     n_smallest: int
     n_largest: int
@@ -73,8 +76,8 @@ class PartitionReport:
             line += f"of {self.n_largest:,} neurons"
         else:
             line += f"whose sizes differ, {self.n_smallest:,} to {self.n_largest:,} neurons"
-        if self.n_left_out:
-            line += f", {self.n_left_out:,} neurons left out"
+        if self.n_excluded:
+            line += f", {self.n_excluded:,} neurons excluded"
         if self.objective is not None and self.objective_random is not None:
             line += f", {self.objective_name} {self.objective:,.4g} (random experts {self.objective_random:,.4g})"
         return line + (f", {self.duration_s:.1f} s" if self.is_new else "; already in the store, nothing done")
@@ -97,14 +100,14 @@ def partition_model(
     Parameters
     ----------
     model
-        Where weights are clustered, hub id, folder or ``.gguf`` file; of all other methods, the model as stored.
+        Hub id, folder or ``.gguf`` file where weights are clustered; for all other methods, the model as stored.
     store
         The store's folder.
     settings
         What defines the partition.
     revision
-        Where weights are clustered, branch, tag or commit, or subfolder of a folder; else the revision as stored, None
-        for the only one.
+        Branch, tag, commit or subfolder of a folder where weights are clustered; for all other methods, the revision as
+        stored, None for the only one.
     random_init
         Seed of a random initialisation whose weights are clustered in place of the checkpoint's.
     name
@@ -128,7 +131,10 @@ def partition_model(
     started = time.monotonic()
     progress = progress or SilentProgress()
     with Database(store) as database:
-        warm_start = None if settings.warm_start is None else find_stored_partition(database, settings.warm_start)
+        warm_start = None
+        if settings.warm_start is not None:
+            start = find_partition(database, settings.warm_start)
+            warm_start = read_stored_partition(database.store, start.partition_id, start.model, start.revision)
         if settings.reads_weights:
             checkpoint = Checkpoint(model, revision, random_init, name)
             check_name("model", checkpoint.stored_name)
@@ -146,22 +152,32 @@ def partition_model(
         else:
             source = stored_source(database, model, settings, revision=revision, warm_start=warm_start)
         partition_id, is_new = store_partition(database.store, source, settings, progress)
-        return _report(Database(store), partition_id, source, is_new=is_new, started=started)
+    with Database(store) as database:
+        (row,) = database.sql(statement("partition_report"), {"partition": partition_id}).arrow().to_pylist()
+    return PartitionReport(
+        partition_id=partition_id,
+        model=source.origin.model,
+        revision=source.origin.revision,
+        is_new=is_new,
+        n_excluded=source.n_excluded,
+        duration_s=time.monotonic() - started,
+        **row,
+    )
 
 
 def store_partition(
     store: Store, source: Source, settings: PartitionSettings, progress: Progress | None = None
 ) -> tuple[str, bool]:
-    """Divide neurons into experts and store them, unless the store has them.
+    """Divide neurons into experts and store them, unless the store already holds these experts.
 
     Parameters
     ----------
     store
         The store.
     source
-        The neurons.
+        The neurons, and how they are divided.
     settings
-        What defines the partition, beside these.
+        What else defines the partition.
     progress
         Where to report.
 
@@ -180,42 +196,35 @@ def store_partition(
         If the store cannot be written.
     """
     started = time.monotonic()
-    _check_sizes(source)
-    partition_id = identifier(_definition(source, settings))
+    for layer in source.layers:
+        if settings.n_experts is not None and settings.n_experts > len(layer.neurons):
+            raise AnalysisError(
+                f"{settings.n_experts:,} experts of {len(layer.neurons):,} neurons: {layer} of {source.origin.model} "
+                f"{source.origin.revision} has no more"
+            )
+    layers = None if settings.layers is None else list(settings.layers)
+    parameters = {"layers": layers, **settings.parameters(), **source.provenance}
+    partition_id = identifier(_definition(source, settings, parameters))
     if store.commit(partition_id) is not None:
         return partition_id, False
     with store.job(partition_id, kind="partition", resume=False) as job:
-        layers = _divide(source, settings, progress or SilentProgress())
+        divided = _divide(source, settings, progress or SilentProgress())
         described = {
             "method": settings.stored_method,
             "seed": settings.stored_seed,
-            "parameters": json.dumps(_parameters(source, settings)),
+            "parameters": json.dumps(parameters),
             "half": settings.stored_half,
             "source_query": source.source_query,
-            "objective_name": source.objective_name,
+            "objective_name": settings.objective_name,
             "duration_s": time.monotonic() - started,
         }
-        write_partition(job, source.origin, described, layers)
+        write_partition(job, source.origin, described, divided)
         job.commit()
     return partition_id, True
 
 
-def _check_sizes(source: Source) -> None:
-    for each in source.layers:
-        if source.n_experts is not None and source.n_experts > len(each.neurons):
-            raise AnalysisError(
-                f"{source.n_experts:,} experts of {len(each.neurons):,} neurons: {each.stack} layer {each.layer} of "
-                f"{source.origin.model} {source.origin.revision} has no more"
-            )
-
-
-def _parameters(source: Source, settings: PartitionSettings) -> dict[str, object]:
-    layers = None if settings.layers is None else list(settings.layers)
-    return {"layers": layers, **settings.parameters(), **source.provenance}
-
-
-def _definition(source: Source, settings: PartitionSettings) -> dict[str, object]:
-    """Return all that defines a partition: what is divided is in it by digest, and so not by the text of a query."""
+def _definition(source: Source, settings: PartitionSettings, parameters: Mapping[str, object]) -> dict[str, object]:
+    """Return all that defines a partition; the rows of a query are in it by digest, and so not the query's text."""
     origin = source.origin
     return {
         "schema_version": IDENTITY_VERSION,
@@ -223,41 +232,19 @@ def _definition(source: Source, settings: PartitionSettings) -> dict[str, object
         "revision": origin.revision,
         "run_id": origin.run_id,
         "method": settings.stored_method,
-        "n_experts": source.n_experts,
+        "n_experts": settings.n_experts,
         "seed": settings.stored_seed,
         "half": settings.stored_half,
+        **parameters,
         # The layers themselves, so that to name all is to name none.
-        **_parameters(source, settings),
-        "layers": [[each.stack, each.layer, len(each.neurons)] for each in source.layers],
+        "layers": [[*layer.key, len(layer.neurons)] for layer in source.layers],
     }
 
 
 def _divide(source: Source, settings: PartitionSettings, progress: Progress) -> list[tuple[LayerNeurons, Division]]:
     progress.phase("clustering", total=len(source.layers), unit="layers")
     divided = []
-    for each in source.layers:
-        divided.append((each, source.divide(each, layer_seed(settings.seed, each.stack, each.layer))))
+    for layer in source.layers:
+        divided.append((layer, source.divide(layer, layer_seed(settings.seed, *layer.key))))
         progress.advance(1)
     return divided
-
-
-def _report(database: Database, partition_id: str, source: Source, *, is_new: bool, started: float) -> PartitionReport:
-    """Return what the store now holds."""
-    with database:
-        query = (
-            "select any_value(method) as method, count(*) as n_layers, sum(layers.n_neurons)::bigint as n_neurons, "
-            "max(layers.n_experts) as n_experts, min(n_smallest) as n_smallest, max(n_largest) as n_largest, "
-            "any_value(objective_name) as objective_name, avg(layers.objective) as objective, "
-            "avg(objective_random) as objective_random "
-            "from partition_layers as layers join partitions using (partition_id) where partition_id = ?"
-        )
-        (row,) = database.sql(query, [partition_id]).arrow().to_pylist()
-    return PartitionReport(
-        partition_id=partition_id,
-        model=source.origin.model,
-        revision=source.origin.revision,
-        is_new=is_new,
-        n_left_out=source.n_left_out,
-        duration_s=time.monotonic() - started,
-        **row,
-    )

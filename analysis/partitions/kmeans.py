@@ -1,6 +1,6 @@
 """Balanced k-means: clusters of equal sizes around their means."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Literal, Self
 
 import numpy as np
@@ -94,20 +94,19 @@ class BalancedKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         rows = unit_rows(rows) if self.normalize else rows
-        scale, start, n_starts = _Scale.of(rows), self.init, self.n_init
-        spread = scale.apply(rows)
+        scale, start, n_starts = _scale(rows), self.init, self.n_init
         if not isinstance(start, str):
             centres = check_array(start, dtype=rows.dtype)
             if centres.shape != (self.n_clusters, rows.shape[1]):
                 raise ValueError(
                     f"init has the shape {centres.shape}; centres must have {(self.n_clusters, rows.shape[1])}"
                 )
-            start, n_starts = scale.apply(centres), 1
+            start, n_starts = scale(centres), 1
         elif start != "k-means++":
             raise ValueError(f"init is {start!r}; it must be 'k-means++' or an array of centres")
-        seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=n_starts)
-        best = np.inf
-        for seed in seeds:
+        scaled = scale(rows)
+        labellings = []
+        for seed in check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=n_starts):
             solver = KMeansConstrained(
                 self.n_clusters,
                 size_min=len(rows) // self.n_clusters,
@@ -117,15 +116,14 @@ class BalancedKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
                 max_iter=self.max_iter,
                 random_state=int(seed),
             )
-            labels = solver.fit(spread).labels_
-            # The solver's own inertia may be of centres that its last assignment has left behind.
-            found = inertia(rows, labels)
-            if found < best:
-                best, self.labels_ = found, labels
+            labellings.append(solver.fit(scaled).labels_)
+        # The solver's own inertia may be of centres that its last assignment has left behind.
+        inertias = [inertia(rows, labels) for labels in labellings]
+        self.inertia_: float = min(inertias)
+        self.labels_: NDArray[np.int32] = labellings[inertias.index(self.inertia_)]
         self.cluster_centers_: NDArray[np.floating] = np.stack(
-            [rows[self.labels_ == each].mean(axis=0) for each in range(self.n_clusters)]
+            [rows[self.labels_ == cluster].mean(axis=0) for cluster in range(self.n_clusters)]
         )
-        self.inertia_: float = best
         return self
 
 
@@ -139,8 +137,8 @@ def inertia(rows: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
     labels
         [rows]
     """
-    members = (rows[labels == each] for each in np.unique(labels))
-    return float(sum(np.square(each - each.mean(axis=0)).sum(dtype=np.float64) for each in members))
+    clusters = (rows[labels == label] for label in np.unique(labels))
+    return float(sum(np.square(members - members.mean(axis=0)).sum(dtype=np.float64) for members in clusters))
 
 
 def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -149,28 +147,13 @@ def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.floating]:
     return scaled
 
 
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    """What gives rows the spread that the solver is given."""
-
-    mean: NDArray[np.floating]
-    largest: float
-    factor: float
-
-    @classmethod
-    def of(cls, rows: NDArray[np.floating]) -> Self:
-        """Return the scale of rows."""
-        mean: NDArray[np.floating] = rows.mean(axis=0)
-        centred = rows - mean
-        # By the largest value first: squares of very large or small ones would leave the range of their type.
-        largest = float(np.abs(centred).max()) or 1.0
-        centred /= largest
-        root_mean_square = float(np.sqrt(np.square(centred).sum(dtype=np.float64) / len(centred)))
-        return cls(mean, largest, _SPREAD / (root_mean_square or 1.0))
-
-    def apply(self, rows: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Return rows, or centres of theirs, centred and scaled."""
-        centred: NDArray[np.floating] = rows - self.mean
-        centred /= self.largest
-        centred *= self.factor
-        return centred
+def _scale(rows: NDArray[np.floating]) -> Callable[[NDArray[np.floating]], NDArray[np.floating]]:
+    """Return a function that gives rows, or centres of theirs, the mean and spread that the solver needs."""
+    mean: NDArray[np.floating] = rows.mean(axis=0)
+    centred = rows - mean
+    # By the largest value first: squares of very large or small ones would leave the range of their type.
+    largest = float(np.abs(centred).max()) or 1.0
+    centred /= largest
+    root_mean_square = float(np.sqrt(np.square(centred).sum(dtype=np.float64) / len(centred)))
+    factor = _SPREAD / (root_mean_square or 1.0)
+    return lambda values: (values - mean) / largest * factor

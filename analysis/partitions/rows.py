@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -17,7 +18,7 @@ __all__ = ["Division", "LayerNeurons", "Origin", "write_partition"]
 
 @dataclass(frozen=True, slots=True)
 class LayerNeurons:
-    """Neurons of one layer, to be divided.
+    """Neurons of one layer that are divided into experts.
 
     Parameters
     ----------
@@ -31,17 +32,26 @@ class LayerNeurons:
     layer: int
     neurons: NDArray[np.int32]
 
+    def __str__(self) -> str:
+        """Return the layer as an error names it."""
+        return f"{self.stack} layer {self.layer}"
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Stack and layer."""
+        return self.stack, self.layer
+
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """The experts of one layer.
+    """The experts of the neurons of one layer.
 
     Parameters
     ----------
     labels
         The expert of each neuron. [members]
     objective, objective_random
-        What the method makes small, and the same of a random division into equal sizes; None if nothing.
+        What the method minimises, and the same of random experts of equal sizes; None where it minimises nothing.
     """
 
     labels: NDArray[np.integer]
@@ -51,14 +61,14 @@ class Division:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What neurons are of.
+    """The checkpoint that neurons belong to.
 
     Parameters
     ----------
     model, revision, step
         The checkpoint.
     run_id
-        The run whose scores or activations are used, None if none.
+        The run whose scores or activations divide them, None if none does.
     """
 
     model: str
@@ -77,21 +87,20 @@ def write_partition(
     job
         A job named by the partition_id.
     origin
-        What the neurons are of.
+        The checkpoint.
     described
-        The columns of ``partitions`` that only the caller knows; those left out are NULL.
+        Those columns of ``partitions`` that only the caller knows; the rest of them is NULL.
     layers
         Its layers, each with its experts.
     """
-    summaries = []
-    for each, division in layers:
+    summaries, experts = [], []
+    for layer, division in layers:
+        keys = {"partition_id": job.name, "stack": layer.stack, "layer": layer.layer}
         sizes = np.unique(division.labels, return_counts=True)[1]
         summaries.append(
             {
-                "partition_id": job.name,
-                "stack": each.stack,
-                "layer": each.layer,
-                "n_neurons": len(each.neurons),
+                **keys,
+                "n_neurons": len(layer.neurons),
                 "n_experts": len(sizes),
                 "n_smallest": int(sizes.min()),
                 "n_largest": int(sizes.max()),
@@ -99,6 +108,8 @@ def write_partition(
                 "objective_random": division.objective_random,
             }
         )
+        members = pl.DataFrame({"neuron": layer.neurons, "expert": division.labels})
+        experts.append(members.with_columns(**{name: pl.lit(value) for name, value in keys.items()}))
     objectives = [division.objective for _, division in layers if division.objective is not None]
     partition = {
         "partition_id": job.name,
@@ -111,20 +122,11 @@ def write_partition(
         "neuronlake_version": neuronlake_version(),
         **described,
     }
-    for name, rows in (("partitions", [partition]), ("partition_layers", summaries)):
-        data = pa.Table.from_pylist(rows, schema=arrow_schema(table(name)))
-        job.write(name, data, model=origin.model, revision=origin.revision)
-    experts = pa.concat_tables(_expert_rows(job.name, each, division) for each, division in layers)
-    job.write("experts", experts, model=origin.model, revision=origin.revision)
-
-
-def _expert_rows(partition_id: str, each: LayerNeurons, division: Division) -> pa.Table:
-    n = len(each.neurons)
-    columns = {
-        "partition_id": pa.repeat(partition_id, n),
-        "stack": pa.repeat(each.stack, n),
-        "layer": pa.array(np.full(n, each.layer, dtype=np.int16)),
-        "neuron": pa.array(each.neurons),
-        "expert": pa.array(division.labels.astype(np.int32)),
+    schemas = {name: arrow_schema(table(name)) for name in ("partitions", "partition_layers", "experts")}
+    tables = {
+        "partitions": pa.Table.from_pylist([partition], schemas["partitions"]),
+        "partition_layers": pa.Table.from_pylist(summaries, schemas["partition_layers"]),
+        "experts": pl.concat(experts).select(schemas["experts"].names).to_arrow().cast(schemas["experts"]),
     }
-    return pa.table({column: columns[column] for column in table("experts").column_names})
+    for name, data in tables.items():
+        job.write(name, data, model=origin.model, revision=origin.revision)

@@ -9,7 +9,7 @@ from ...schema.vocabulary import Half, Method, WeightKind
 __all__ = ["PartitionSettings"]
 
 _CHOICES = {"method": get_args(Method), "features": get_args(WeightKind), "half": get_args(Half)}
-# What each way to partition takes, beside layers.
+# The settings that each way to partition takes, beside layers.
 _TAKES: dict[str, tuple[str, ...]] = {
     "kmeans": ("n_experts", "features", "query", "warm_start", "n_starts", "normalize", "seed"),
     "kmeans of a query": ("n_experts", "query", "run", "warm_start", "n_starts", "normalize", "seed"),
@@ -33,32 +33,39 @@ class PartitionSettings:
     method
         How neurons are grouped.
     n_experts
-        Experts in each layer; None where they are given, of native experts and of a matched partition.
+        Experts in each layer; None where they are given, by method native and with `matched`.
     layers
         Layers to partition; None for all.
     features
-        Of kmeans, which weights of a neuron are its vector.
+        kmeans: which weights of a neuron are its vector.
     query
-        Of kmeans, SQL to cluster the rows of in place of weights: columns stack, layer, neuron, and features, which
-        are all other columns, numbers or lists of numbers.
+        kmeans: SQL whose rows are clustered in place of weights. Its columns are stack, layer, neuron, and features:
+        all other columns, numbers or lists of numbers.
     run
         Beginning of the id of the run whose scores or activations are used; None for the model's only one.
     half
-        Of function, the instances that scores are of.
+        function: the instances that scores are of.
     matched
-        Of random, beginning of the id of a partition: its experts are dealt anew within strata of like input norm and
-        firing rate.
+        random: beginning of the id of a partition, whose experts are permuted among neurons in the same bins of input
+        norm and firing rate.
     activity
-        Of coactivation, when a neuron counts as active, as stored; None for the only one there is.
+        coactivation: when a neuron counts as active, as stored; None for the only one there is.
     seed
-        Seed. Each layer draws with its own, derived from it, so that a layer's experts do not depend on the others.
+        Seed. Each layer has its own, derived from it, so that a layer's experts do not depend on the other layers.
     warm_start
-        Of kmeans and function, beginning of the id of a partition of the same neurons of this model, at any revision:
-        experts start as the means of its experts, so that expert i goes on where its expert i was.
+        kmeans, function: beginning of the id of a partition of the same neurons of this model, at any revision. Experts
+        start as the means of its experts, so that expert i continues its expert i.
     n_starts
-        Starts of kmeans, function and coactivation, of which the best is kept; a warm start is one.
+        kmeans, function, coactivation: starts, of which the best is kept; a warm start is one.
     normalize
-        Of kmeans and function, whether vectors are scaled to unit length.
+        kmeans, function: whether vectors are scaled to unit length.
+
+    Raises
+    ------
+    UnknownNameError
+        If a choice is none of those there are.
+    AnalysisError
+        If a value is out of range, missing, or means nothing to the method.
     """
 
     method: Method
@@ -76,7 +83,7 @@ class PartitionSettings:
     normalize: bool = True
 
     def __post_init__(self) -> None:
-        """Check values, and refuse what the method has no use for; order and repetition of layers mean nothing."""
+        """Check values; sort the layers and drop repeated ones."""
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UnknownNameError(name, getattr(self, name), choices)
@@ -99,12 +106,12 @@ class PartitionSettings:
 
     @property
     def reads_weights(self) -> bool:
-        """Whether the model's weights are clustered, so that it is loaded; all else comes from the store."""
+        """Whether the model is loaded and its weights are clustered; all other ways read the store."""
         return self._way == "kmeans"
 
     @property
     def stored_method(self) -> str:
-        """The method as stored: experts dealt anew among like neurons are no baseline of plain chance."""
+        """The method as stored: ``matched`` apart from ``random``, as it is no baseline of plain chance."""
         return "matched" if self._way == "matched random" else self.method
 
     @property
@@ -114,11 +121,16 @@ class PartitionSettings:
 
     @property
     def stored_half(self) -> str | None:
-        """The instances whose scores are clustered, None where no scores are."""
+        """The instances whose scores are clustered, None where scores are not."""
         return self.half if self.method == "function" else None
 
+    @property
+    def objective_name(self) -> str | None:
+        """What the method minimises, None if nothing."""
+        return {"kmeans": "inertia", "function": "inertia", "coactivation": "cut"}.get(self.method)
+
     def parameters(self) -> dict[str, object]:
-        """Return what the method takes, beside what a partition has columns for, as JSON values."""
+        """Return those settings of the method that a partition has no columns for, as JSON values."""
         names = [name for name in _TAKES[self._way] if name not in _STORED_ELSEWHERE]
         return {name: getattr(self, name) for name in names if name != "n_starts" or self.warm_start is None}
 

@@ -1,8 +1,8 @@
-"""Where the neurons of a partition come from, and how those of one layer are divided."""
+"""Where the neurons of a partition come from, and how those of one layer are divided into experts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from ...errors import AnalysisError, UnknownNameError
 from ...queries.database import Database
 from ...queries.quoting import literal
+from ...queries.statements import statement
 from ..dealing import permute_within, strata
-from ..lookup import find_partition, find_run
+from ..lookup import Run, find_partition, find_run
 from .chance import RandomPartition
 from .features import features_sha256, read_features
 from .rows import Division, LayerNeurons, Origin
@@ -21,56 +22,45 @@ from .stored import StoredPartition, by_layer
 if TYPE_CHECKING:
     from ...ingest.models.model import Model
 
-__all__ = ["MATCHED_BINS", "Source", "deal_anew", "stored_source", "weight_source"]
-
-_Key = tuple[str, int]  # stack and layer
+__all__ = ["MATCHED_BINS", "Source", "permute_matched", "stored_source", "weight_source"]
 
 MATCHED_BINS = 5
-"""Quantile bins of norm and of firing rate, crossed, that a matched partition is dealt within."""
+"""Quantile bins of norm, and of firing rate, within whose crossings the experts of a matched partition are permuted."""
 
-_SCORES = {
-    "all": "ranking",
-    "a": "ranking_half_a",
-    "b": "ranking_half_b",
-}
+_Key = tuple[str, int]  # stack and layer
+_SCORES = {"all": "ranking", "a": "ranking_half_a", "b": "ranking_half_b"}
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Neurons to be divided, layer by layer.
+    """Neurons that are divided into experts, layer by layer.
 
     Parameters
     ----------
     origin
-        What they are of.
+        The checkpoint they belong to.
     layers
-        Those that are divided.
+        The neurons of each layer.
     divide
-        Divides a layer's, given the seed of the layer.
-    objective_name
-        What the method makes small, None if nothing.
+        Divides the neurons of a layer, given the seed of the layer.
     source_query
-        The SQL whose rows are clustered, None if none.
-    n_experts
-        Experts in each layer, None where these are given.
-    n_left_out
+        The SQL whose rows are clustered, None if none is.
+    n_excluded
         Neurons of the chosen layers that are in no expert.
     provenance
-        What else the result depends on, as JSON values.
+        What else the experts depend on, as JSON values.
     """
 
     origin: Origin
     layers: tuple[LayerNeurons, ...]
     divide: Callable[[LayerNeurons, int], Division]
-    objective_name: str | None = None
     source_query: str | None = None
-    n_experts: int | None = None
-    n_left_out: int = 0
+    n_excluded: int = 0
     provenance: Mapping[str, object] = field(default_factory=dict)
 
 
 def weight_source(loaded: "Model", settings: PartitionSettings, *, warm_start: StoredPartition | None = None) -> Source:
-    """Return the neurons of a model, of all its stacks, to be clustered by their weights.
+    """Return the neurons of all stacks of a model, to be clustered by their weights.
 
     Raises
     ------
@@ -82,17 +72,17 @@ def weight_source(loaded: "Model", settings: PartitionSettings, *, warm_start: S
     from ...ingest.neurons.layers import find_layers
     from ...ingest.neurons.weights import weight_vectors
 
-    found = {
+    layers = {
         (str(layer.stack), layer.layer): layer
         for part in loaded.parts
         for layer in find_layers(loaded.module, part.config, stack=part.stack, name=loaded.name, root=part.path)
     }
-    chosen = _chosen({key: layer.n_neurons for key, layer in found.items()}, settings)
 
-    def vectors(each: LayerNeurons) -> NDArray[np.floating]:
-        return weight_vectors(loaded.module, found[each.stack, each.layer], settings.features)
+    def vectors(layer: LayerNeurons) -> NDArray[np.floating]:
+        return weight_vectors(loaded.module, layers[layer.key], settings.features)
 
     origin = Origin(loaded.name, loaded.revision, loaded.step)
+    chosen = _whole(_chosen({key: layer.n_neurons for key, layer in layers.items()}, settings))
     return _clustered(origin, chosen, vectors, settings, warm_start, {"weights_sha256": loaded.weights_sha256})
 
 
@@ -104,7 +94,7 @@ def stored_source(
     revision: str | None,
     warm_start: StoredPartition | None = None,
 ) -> Source:
-    """Return the neurons of a run in the store, to be divided by what the store holds of them.
+    """Return the neurons of a run, to be divided by what the store holds of them.
 
     Raises
     ------
@@ -115,11 +105,11 @@ def stored_source(
     QueryError
         If the query of the settings is wrong.
     """
-    # Of chance and of native experts all runs of a checkpoint say the same.
+    # All runs of a checkpoint have the same neurons and native experts.
     is_any = settings.method == "native" or (settings.method == "random" and settings.matched is None)
     run = find_run(database, settings.run, model, revision=revision, is_any=is_any)
     query = "select stack, layer, n_neurons from layers where run_id = ? order by stack, layer"
-    rows = database.sql(query, [run["run_id"]]).arrow().to_pylist()
+    rows = database.sql(query, [run.run_id]).arrow().to_pylist()
     stored = _StoredRun(database, run, {(row["stack"], row["layer"]): row["n_neurons"] for row in rows}, settings)
     match settings.method:
         case "coactivation":
@@ -136,17 +126,16 @@ def stored_source(
 
 @dataclass(frozen=True, slots=True)
 class _StoredRun:
-    """A run in the store, and what is asked of it."""
+    """A run in the store whose neurons are divided; each method returns the source of one way to do it."""
 
     database: Database
-    run: Mapping[str, object]
+    run: Run
     n_neurons: Mapping[_Key, int]
     settings: PartitionSettings
 
     @property
     def origin(self) -> Origin:
-        run = self.run
-        return Origin(str(run["model"]), str(run["revision"]), cast("int | None", run["step"]), str(run["run_id"]))
+        return Origin(self.run.model, self.run.revision, self.run.step, self.run.run_id)
 
     def score_query(self) -> str:
         """Return SQL that yields the scores of each neuron for all functions."""
@@ -154,49 +143,42 @@ class _StoredRun:
         score = _SCORES[self.settings.half]
         return (
             f"select stack, layer, neuron, list({score} order by family, function) filter ({score} is not null) as "
-            f"scores from neuron_scores where run_id = {literal(self.run['run_id'])} group by all"
+            f"scores from neuron_scores where run_id = {literal(self.run.run_id)} group by all"
         )
 
     def rows_of(self, query: str, warm_start: StoredPartition | None) -> Source:
-        """Return neurons to be clustered by the rows of a query."""
+        """Cluster the rows of a query."""
         vectors = read_features(self.database, query, self.n_neurons)
-        chosen = _chosen({key: len(each) for key, each in vectors.items()}, self.settings)
-        provenance = {"features_sha256": features_sha256({key: vectors[key] for key in chosen})}
+        layers = _whole(_chosen({key: len(rows) for key, rows in vectors.items()}, self.settings))
+        provenance = {"features_sha256": features_sha256({layer.key: vectors[layer.key] for layer in layers})}
         source = _clustered(
-            self.origin, chosen, lambda each: vectors[each.stack, each.layer], self.settings, warm_start, provenance
+            self.origin, layers, lambda layer: vectors[layer.key], self.settings, warm_start, provenance
         )
         return replace(source, source_query=query)
 
     def coactivation(self) -> Source:
-        """Return neurons to be divided by the Jaccard index of each with its closest partners."""
-        run_id, model, corpus = (self.run[name] for name in ("run_id", "model", "corpus"))
+        """Partition the graph of the Jaccard indices of each neuron with its closest partners."""
+        run = self.run
         query = "select activity, stack, layer, count(*) as n_pairs from coactivations where run_id = ? group by all"
-        counts = self.database.sql(query, [run_id]).arrow().to_pylist()
+        counts = self.database.sql(query, [run.run_id]).arrow().to_pylist()
         activities = sorted({row["activity"] for row in counts})
         if not activities:
             raise AnalysisError(
-                f"run {run_id} has no coactivations in {self.database.store.path}: 'neuronlake ingest {model} "
-                f"--corpus {corpus} --coactivation' makes them"
+                f"run {run.run_id} has no coactivations in {self.database.store.path}: 'neuronlake ingest {run.model} "
+                f"--corpus {run.corpus} --coactivation' makes them"
             )
         if self.settings.activity is None and len(activities) > 1:
-            raise AnalysisError(f"run {run_id} has coactivations of several activities: {', '.join(activities)}")
+            raise AnalysisError(f"run {run.run_id} has coactivations of several activities: {', '.join(activities)}")
         activity = self.settings.activity or activities[0]
         if activity not in activities:
-            raise UnknownNameError("activity", activity, activities, where=f"the coactivations of run {run_id}")
+            raise UnknownNameError("activity", activity, activities, where=f"the coactivations of run {run.run_id}")
         n_pairs = {(row["stack"], row["layer"]): row["n_pairs"] for row in counts if row["activity"] == activity}
-        chosen = _chosen({key: n for key, n in self.n_neurons.items() if key in n_pairs}, self.settings)
-        return Source(
-            self.origin,
-            _whole(chosen),
-            lambda each, seed: self._partition_graph(each, activity, seed),
-            objective_name="cut",
-            n_experts=self.settings.n_experts,
-            n_left_out=self._n_left_out(_whole(chosen)),
-            # A run has one set of coactivations for each activity, with more or fewer partners.
-            provenance={"activity": activity, "n_pairs": [n_pairs[key] for key in chosen]},
-        )
+        layers = _whole(_chosen({key: n for key, n in self.n_neurons.items() if key in n_pairs}, self.settings))
+        # A run has one set of coactivations for each activity, with more or fewer partners.
+        provenance = {"activity": activity, "n_pairs": [n_pairs[layer.key] for layer in layers]}
+        return self._source(layers, lambda layer, seed: self._partition_graph(layer, activity, seed), provenance)
 
-    def _partition_graph(self, each: LayerNeurons, activity: str, seed: int) -> Division:
+    def _partition_graph(self, layer: LayerNeurons, activity: str, seed: int) -> Division:
         from scipy import sparse
 
         from .graph import GraphPartition, cut
@@ -204,10 +186,10 @@ class _StoredRun:
         rows = self.database.sql(
             "select neuron, partner, n_both / (n_active + n_active_partner - n_both) as weight from coactivations "
             "where run_id = ? and activity = ? and stack = ? and layer = ?",
-            [self.run["run_id"], activity, each.stack, each.layer],
+            [self.run.run_id, activity, *layer.key],
         ).arrow()
         neuron, partner, weight = (rows.column(name).to_numpy() for name in ("neuron", "partner", "weight"))
-        size = len(each.neurons)
+        size = len(layer.neurons)
         one_way = sparse.csr_array((weight, (neuron, partner)), shape=(size, size))
         graph = one_way.maximum(one_way.T)  # either may be among the other's closest
         n_experts, n_starts = self.settings.n_experts or 1, self.settings.n_starts
@@ -215,85 +197,80 @@ class _StoredRun:
         return Division(fitted.labels_, fitted.cut_, cut(graph, _random_labels(size, n_experts, seed)))
 
     def random(self) -> Source:
-        """Return neurons to be divided at random."""
+        """Draw experts at random."""
         n_experts = self.settings.n_experts or 1
-        return Source(
-            replace(self.origin, run_id=None),
+        return self._source(
             _whole(_chosen(self.n_neurons, self.settings)),
-            lambda each, seed: Division(_random_labels(len(each.neurons), n_experts, seed)),
-            n_experts=n_experts,
+            lambda layer, seed: Division(_random_labels(len(layer.neurons), n_experts, seed)),
+            {},
+            uses_run=False,
         )
 
     def matched(self, prefix: str) -> Source:
-        """Return the neurons of a partition, whose experts are to be dealt anew within strata of like neurons."""
-        partition = find_partition(self.database, prefix)
-        partition_id, origin = str(partition["partition_id"]), self.origin
-        if (partition["model"], partition["revision"]) != (origin.model, origin.revision):
+        """Permute the experts of a partition among neurons in the same bins of norm and firing rate."""
+        partition, run = find_partition(self.database, prefix), self.run
+        if (partition.model, partition.revision) != (run.model, run.revision):
             raise AnalysisError(
-                f"partition {partition_id} is of {partition['model']} {partition['revision']}, run {origin.run_id} of "
-                f"{origin.model} {origin.revision}"
+                f"partition {partition.partition_id} is of {partition.model} {partition.revision}, run {run.run_id} of "
+                f"{run.model} {run.revision}"
             )
-        rows = self.database.sql(
-            "select stack, layer, neuron, expert, input_norm, firing_rate from experts "
-            "left join (select * from neurons where run_id = ?) using (stack, layer, neuron) where partition_id = ?",
-            [origin.run_id, partition_id],
-        ).arrow()
+        parameters = {"run": run.run_id, "partition": partition.partition_id}
+        rows = self.database.sql(statement("partition_matched_neurons"), parameters).arrow()
         n_unknown = rows.column("input_norm").null_count
         if n_unknown:
             raise AnalysisError(
-                f"run {origin.run_id} holds no norm and firing rate of {n_unknown:,} of the {rows.num_rows:,} neurons "
-                f"of partition {partition_id}"
+                f"run {run.run_id} holds no norm and firing rate of {n_unknown:,} of the {rows.num_rows:,} neurons "
+                f"of partition {partition.partition_id}"
             )
         members = by_layer(rows)
-        chosen = _chosen({key: len(each["neuron"]) for key, each in members.items()}, self.settings)
 
-        def divide(each: LayerNeurons, seed: int) -> Division:
-            columns = members[each.stack, each.layer]
-            return deal_anew(columns["expert"], columns["input_norm"], columns["firing_rate"], seed)
+        def divide(layer: LayerNeurons, seed: int) -> Division:
+            columns = members[layer.key]
+            return permute_matched(columns["expert"], columns["input_norm"], columns["firing_rate"], seed)
 
+        chosen = _chosen({key: len(columns["neuron"]) for key, columns in members.items()}, self.settings)
         layers = tuple(LayerNeurons(*key, members[key]["neuron"]) for key in chosen)
-        return Source(
-            origin,
-            layers,
-            divide,
-            n_left_out=self._n_left_out(layers),
-            provenance={"matched": partition_id, "n_bins": MATCHED_BINS},
-        )
+        return self._source(layers, divide, {"matched": partition.partition_id, "n_bins": MATCHED_BINS})
 
     def native(self) -> Source:
-        """Return neurons in the experts that the model itself has; those that every token passes are left out."""
+        """Take the experts that the model itself has; neurons that every token passes are in none."""
         query = "select stack, layer, neuron, native_expert from neurons where run_id = ? and native_expert is not null"
-        members = by_layer(self.database.sql(query, [self.run["run_id"]]).arrow())
+        members = by_layer(self.database.sql(query, [self.run.run_id]).arrow())
         chosen = [key for key in _chosen(self.n_neurons, self.settings) if key in members]
         if not chosen:
-            origin = self.origin
-            raise AnalysisError(
-                f"run {origin.run_id}: no chosen layer of {origin.model} {origin.revision} has native experts"
-            )
-        layers = tuple(LayerNeurons(*key, members[key]["neuron"]) for key in chosen)
-        return Source(
-            replace(self.origin, run_id=None),
-            layers,
-            lambda each, _: Division(members[each.stack, each.layer]["native_expert"]),
-            n_left_out=self._n_left_out(layers),
-            provenance={"n_native_experts": [len(np.unique(members[key]["native_expert"])) for key in chosen]},
+            run = self.run
+            raise AnalysisError(f"run {run.run_id}: no chosen layer of {run.model} {run.revision} has native experts")
+        return self._source(
+            tuple(LayerNeurons(*key, members[key]["neuron"]) for key in chosen),
+            lambda layer, _: Division(members[layer.key]["native_expert"]),
+            {"n_native_experts": [len(np.unique(members[key]["native_expert"])) for key in chosen]},
+            uses_run=False,
         )
 
-    def _n_left_out(self, layers: tuple[LayerNeurons, ...]) -> int:
+    def _source(
+        self,
+        layers: tuple[LayerNeurons, ...],
+        divide: Callable[[LayerNeurons, int], Division],
+        provenance: Mapping[str, object],
+        *,
+        uses_run: bool = True,
+    ) -> Source:
         asked = self.settings.layers
         n_asked = sum(n for (_, layer), n in self.n_neurons.items() if asked is None or layer in asked)
-        return n_asked - sum(len(each.neurons) for each in layers)
+        n_excluded = n_asked - sum(len(layer.neurons) for layer in layers)
+        origin = self.origin if uses_run else replace(self.origin, run_id=None)
+        return Source(origin, layers, divide, n_excluded=n_excluded, provenance=provenance)
 
 
-def deal_anew(
+def permute_matched(
     experts: NDArray[np.integer], norm: NDArray[np.floating], firing_rate: NDArray[np.floating], seed: int
 ) -> Division:
-    """Deal the experts of a layer anew among neurons of like input norm and firing rate.
+    """Permute the experts of a layer among neurons in the same bins of input norm and firing rate.
 
     Parameters
     ----------
     experts, norm, firing_rate
-        Of each neuron. [neurons]
+        The expert, input norm and firing rate of each neuron. [neurons]
     seed
         Seed of the permutation.
     """
@@ -302,7 +279,7 @@ def deal_anew(
 
 
 def _chosen(n_neurons: Mapping[_Key, int], settings: PartitionSettings) -> dict[_Key, int]:
-    """Return the layers to partition, with their sizes."""
+    """Return the sizes of the layers to partition."""
     if settings.layers is None:
         return dict(n_neurons)
     known = sorted({layer for _, layer in n_neurons})
@@ -318,29 +295,29 @@ def _whole(n_neurons: Mapping[_Key, int]) -> tuple[LayerNeurons, ...]:
 
 def _clustered(
     origin: Origin,
-    chosen: Mapping[_Key, int],
+    layers: tuple[LayerNeurons, ...],
     vectors: Callable[[LayerNeurons], NDArray[np.floating]],
     settings: PartitionSettings,
     warm_start: StoredPartition | None,
     provenance: Mapping[str, object],
 ) -> Source:
-    """Return neurons to be clustered by vectors of a layer's neurons. [members, features]."""
+    """Return neurons to be clustered by the vectors of a layer's neurons. [members, features]."""
     from .kmeans import BalancedKMeans, inertia, unit_rows
 
-    layers, n_experts = _whole(chosen), settings.n_experts or 1
+    n_experts = settings.n_experts or 1
     if warm_start is not None:
         warm_start.check_start(origin, layers, n_experts)
         provenance = {**provenance, "warm_start": warm_start.partition_id}
 
-    def divide(each: LayerNeurons, seed: int) -> Division:
-        rows = vectors(each)
+    def divide(layer: LayerNeurons, seed: int) -> Division:
+        rows = vectors(layer)
         rows = unit_rows(rows) if settings.normalize else rows
-        init = "k-means++" if warm_start is None else warm_start.centres(each, rows)
+        init = "k-means++" if warm_start is None else warm_start.centres(layer, rows)
         estimator = BalancedKMeans(n_experts, normalize=False, init=init, n_init=settings.n_starts, random_state=seed)
         fitted = estimator.fit(rows)
         return Division(fitted.labels_, fitted.inertia_, inertia(rows, _random_labels(len(rows), n_experts, seed)))
 
-    return Source(origin, layers, divide, objective_name="inertia", n_experts=settings.n_experts, provenance=provenance)
+    return Source(origin, layers, divide, provenance=provenance)
 
 
 def _random_labels(n_neurons: int, n_experts: int, seed: int) -> NDArray[np.int32]:

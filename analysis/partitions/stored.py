@@ -1,21 +1,20 @@
-"""A partition of the store, as another starts from it, and as it is held against others."""
+"""A partition of the store: another may start from it, or be compared with it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...errors import AnalysisError
-from ...queries.database import Database
 from ...schema import parquet
 from ...schema.store import Store
-from ..lookup import find_partition
 from .rows import LayerNeurons, Origin
 
-__all__ = ["StoredPartition", "by_layer", "find_stored_partition", "read_stored_partition"]
+__all__ = ["StoredPartition", "by_layer", "read_stored_partition"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +24,9 @@ class StoredPartition:
     Parameters
     ----------
     partition_id, model, revision
-        The partition, and what its neurons are of.
+        The partition, and the checkpoint of its neurons.
     layers
-        Neurons and their experts, columns ``neuron`` and ``expert``, by stack and layer.
+        Columns ``neuron`` and ``expert`` of each layer, by its stack and number. [members]
     """
 
     partition_id: str
@@ -41,71 +40,55 @@ class StoredPartition:
         Raises
         ------
         AnalysisError
-            If the partition is of another model, or places other neurons of a layer, or in more or fewer experts.
+            If this partition is of another model, or has other neurons in a layer, or more or fewer experts.
         """
         if self.model != origin.model:
             raise AnalysisError(f"partition {self.partition_id} is of {self.model}, not of {origin.model}")
-        for each in layers:
-            found = self.layers.get((each.stack, each.layer))
-            place = f"{each.stack} layer {each.layer} of {origin.model} {origin.revision}"
-            if found is None:
-                known = ", ".join(f"{stack} {layer}" for stack, layer in sorted(self.layers))
+        for layer in layers:
+            start = self.layers.get(layer.key)
+            place = f"{layer} of {origin.model} {origin.revision}"
+            if start is None:
+                known = ", ".join(f"{stack} {number}" for stack, number in sorted(self.layers))
                 raise AnalysisError(
                     f"no start for {place}: partition {self.partition_id} of {self.revision} has the layers {known}"
                 )
-            if not np.array_equal(found["neuron"], each.neurons):
+            if not np.array_equal(start["neuron"], layer.neurons):
                 raise AnalysisError(
                     f"no start for {place}: partition {self.partition_id} of {self.revision} places "
-                    f"{len(found['neuron']):,} neurons of this layer, of {len(each.neurons):,} to be divided"
+                    f"{len(start['neuron']):,} neurons of this layer, of {len(layer.neurons):,} to be divided"
                 )
-            n_found = len(np.unique(found["expert"]))
-            if n_found != n_experts:
+            n_start = len(np.unique(start["expert"]))
+            if n_start != n_experts:
                 raise AnalysisError(
                     f"no start for {n_experts:,} experts of {place}: partition {self.partition_id} of {self.revision} "
-                    f"has {n_found:,}"
+                    f"has {n_start:,}"
                 )
 
-    def centres(self, each: LayerNeurons, rows: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Return the means of the rows of each expert, in the order of the experts. [experts, features].
+    def centres(self, layer: LayerNeurons, vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return the mean vector of each expert of a layer, in the order of the experts. [experts, features].
 
         Parameters
         ----------
-        each
-            A layer that `check_start` has let pass.
-        rows
-            Vectors of its neurons. [members, features]
+        layer
+            A layer that `check_start` accepts.
+        vectors
+            The vector of each of its neurons. [members, features]
         """
-        experts = self.layers[each.stack, each.layer]["expert"]
-        return np.stack([rows[experts == expert].mean(axis=0) for expert in np.unique(experts)])
-
-
-def find_stored_partition(database: Database, prefix: str) -> StoredPartition:
-    """Return the partition whose id begins with `prefix`.
-
-    Raises
-    ------
-    UnknownNameError
-        If no id, or more than one, begins with it; listing partitions.
-    """
-    row = find_partition(database, prefix)
-    return read_stored_partition(database.store, str(row["partition_id"]), str(row["model"]), str(row["revision"]))
+        experts = self.layers[layer.key]["expert"]
+        return np.stack([vectors[experts == expert].mean(axis=0) for expert in np.unique(experts)])
 
 
 def read_stored_partition(store: Store, partition_id: str, model: str, revision: str) -> StoredPartition:
-    """Return a committed partition, read from its own files: a database of before it was committed lacks it."""
+    """Return a committed partition, read from its own files: an open database may be older than the commit."""
     rows = parquet.read(store.files("experts", job=partition_id), ("stack", "layer", "neuron", "expert"))
     return StoredPartition(partition_id, model, revision, by_layer(rows))
 
 
 def by_layer(rows: pa.Table) -> dict[tuple[str, int], dict[str, NDArray[Any]]]:
-    """Return the columns of each layer, but stack and layer themselves, its neurons ascending."""
-    if not rows.num_rows:
-        return {}
-    rows = rows.sort_by([(name, "ascending") for name in ("stack", "layer", "neuron")])
-    columns = {name: rows.column(name).to_numpy() for name in rows.column_names if name not in ("stack", "layer")}
-    stack, layer = rows.column("stack").to_numpy(), rows.column("layer").to_numpy()
-    starts = np.flatnonzero(np.append(True, (stack[1:] != stack[:-1]) | (layer[1:] != layer[:-1])))
+    """Return the other columns of each layer, by its stack and number, both sorted; neurons ascend. [members]."""
+    frame = pl.DataFrame(rows).sort("stack", "layer", "neuron")
+    layers = frame.partition_by("stack", "layer", as_dict=True, include_key=False, maintain_order=True)
     return {
-        (str(stack[start]), int(layer[start])): {name: values[start:stop] for name, values in columns.items()}
-        for start, stop in zip(starts, [*starts[1:], len(stack)], strict=True)
+        (str(stack), int(layer)): {name: columns[name].to_numpy() for name in columns.columns}
+        for (stack, layer), columns in layers.items()
     }

@@ -2,9 +2,8 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import polars as pl
@@ -16,7 +15,7 @@ from ...ingest.models.model import Model, body_parts, load
 from ...progress import Progress
 from ...queries.database import Database
 from ...schema.identity import IDENTITY_VERSION, identifier
-from ...schema.vocabulary import DType
+from ..lookup import Run
 from ..neuron_rows import KEYS
 from ..readouts.choice import ChoiceReadout
 from ..readouts.loss import LossReadout
@@ -44,7 +43,7 @@ class Study:
     database
         The store.
     run
-        The row of ``runs`` whose scores choose neurons.
+        The run whose scores choose neurons.
     partition_id
         The partition whose experts are chosen, None if none.
     settings
@@ -63,7 +62,7 @@ class Study:
 
     perturbation_id: str
     database: Database
-    run: Mapping[str, object]
+    run: Run
     partition_id: str | None
     settings: PerturbationSettings
     subject: Subject
@@ -124,18 +123,19 @@ def prepare(database: Database, request: Request, progress: Progress) -> Study:
     found, partition_id, settings, device = request.run, request.partition_id, request.settings, request.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    assert found.dtype is not None  # the run was measured
     loaded = load(
         request.checkpoint,
-        dtype=cast("DType", found["dtype"]),
+        dtype=found.dtype,
         device=device,
         with_decoder=False,
         with_head=settings.readout != "probe",
         tokenizer=settings.tokenizer,
     )
-    if loaded.weights_sha256 != found["weights_sha256"]:
+    if loaded.weights_sha256 != found.weights_sha256:
         raise AnalysisError(
-            f"the weights of {request.checkpoint.model} are not those that run {found['run_id']} measured: "
-            f"their digest is {loaded.weights_sha256[:16]}, not {str(found['weights_sha256'])[:16]}"
+            f"the weights of {request.checkpoint.model} are not those that run {found.run_id} measured: "
+            f"their digest is {loaded.weights_sha256[:16]}, not {str(found.weights_sha256)[:16]}"
         )
     subject = read_subject(
         loaded,
@@ -152,7 +152,7 @@ def prepare(database: Database, request: Request, progress: Progress) -> Study:
     parts = loaded.parts if loaded.head is None else body_parts(loaded.head)[1]
     population = read_population(
         database,
-        str(found["run_id"]),
+        found.run_id,
         stacks=[part.stack for part in parts],
         layers=settings.layers,
         by_native_expert=settings.kind == "route-away",
@@ -188,7 +188,7 @@ def _readout(subject: Subject, settings: PerturbationSettings) -> Readout:
 
 def _sources(
     database: Database,
-    run: Mapping[str, object],
+    run: Run,
     partition_id: str | None,
     population: Population,
     readout: Readout,
@@ -198,7 +198,7 @@ def _sources(
     """Return the sources, and the neurons of no functional expert, None where there are no experts."""
     if settings.query is not None:
         return query_sources(database, settings.query, population, settings.kind), None
-    run_id = str(run["run_id"])
+    run_id = run.run_id
     measured = set(database.sql("select family, function from run_functions where run_id = ?", [run_id]).rows())
     functions = wanted_functions(
         [each for each in readout.functions if each in measured], settings, "the functions read out"
@@ -229,7 +229,7 @@ def _identifier(study: Study) -> str:
         "schema_version": IDENTITY_VERSION,
         "model": study.model.name,
         "revision": study.model.revision,
-        "run": study.run["run_id"],
+        "run": study.run.run_id,
         "partition": study.partition_id,
         "corpus": study.subject.corpus.name,
         "baseline": study.cell_id(None),

@@ -1,6 +1,6 @@
 """What a study is asked, found in the store: what is asked wrongly is told before the model is loaded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,7 +9,7 @@ from ...ingest.corpora.stored import StoredCorpus
 from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress
 from ...queries.database import Database
-from ..lookup import find_partition, find_run
+from ..lookup import Run, find_partition, find_run
 from .population import check_layers
 from .settings import PerturbationSettings
 
@@ -27,7 +27,7 @@ class Request:
     device, settings
         As `study.study_perturbation` takes them.
     run
-        The row of ``runs`` whose scores choose neurons.
+        The run whose scores choose neurons.
     partition_id
         The partition whose experts are chosen, None if none.
     corpus
@@ -39,7 +39,7 @@ class Request:
     checkpoint: Checkpoint
     device: str
     settings: PerturbationSettings
-    run: Mapping[str, object]
+    run: Run
     partition_id: str | None
     corpus: StoredCorpus
     max_tokens: int
@@ -68,9 +68,9 @@ def find_request(
     is_any = checkpoint.revision is None and checkpoint.random_init is None
     revision = None if is_any else checkpoint.stored_revision
     found = find_run(database, run, checkpoint.stored_name, revision=revision)
-    run_id = str(found["run_id"])
-    if found["measurement"] != "measured" or found["site"] != "activation":
-        what = "imported" if found["measurement"] != "measured" else f"of the site {found['site']}"
+    run_id = found.run_id
+    if found.measurement != "measured" or found.site != "activation":
+        what = "imported" if found.measurement != "measured" else f"of the site {found.site}"
         raise AnalysisError(
             f"run {run_id} is {what}; a study needs a run that measured the site activation, which is what is perturbed"
         )
@@ -82,34 +82,30 @@ def find_request(
         functions = database.sql("select family, function from run_functions where run_id = ?", [run_id]).rows()
         where = f"the functions that run {run_id} measured"
         wanted_functions(cast("list[tuple[str, str]]", functions), settings, where)
-    longest = cast("int", found["max_tokens"])
-    max_tokens = settings.max_tokens or longest
-    if max_tokens > longest:
-        raise AnalysisError(f"texts of {max_tokens} tokens: run {run_id} measured texts of up to {longest}")
-    stored = StoredCorpus(database.store, corpus or str(found["corpus"]))
+    assert found.corpus is not None  # a measured run has both
+    assert found.max_tokens is not None
+    max_tokens = settings.max_tokens or found.max_tokens
+    if max_tokens > found.max_tokens:
+        raise AnalysisError(f"texts of {max_tokens} tokens: run {run_id} measured texts of up to {found.max_tokens}")
+    stored = StoredCorpus(database.store, corpus or found.corpus)
     return Request(checkpoint, device, settings, found, partition_id, stored, max_tokens)
 
 
-def _partition(
-    database: Database, settings: PerturbationSettings, run: Mapping[str, object], progress: Progress
-) -> str:
+def _partition(database: Database, settings: PerturbationSettings, run: Run, progress: Progress) -> str:
     """Return the id of the partition of a study; refuse one that does not fit it."""
     partition = find_partition(database, settings.partition or "")
-    partition_id = str(partition["partition_id"])
-    if partition["model"] != run["model"]:
-        raise AnalysisError(
-            f"partition {partition_id} is of {partition['model']}, run {run['run_id']} of {run['model']}"
-        )
-    if partition["revision"] != run["revision"]:
+    partition_id = partition.partition_id
+    if partition.model != run.model:
+        raise AnalysisError(f"partition {partition_id} is of {partition.model}, run {run.run_id} of {run.model}")
+    if partition.revision != run.revision:
         progress.note(
-            f"partition {partition_id} is of the neurons of {partition['revision']}, run {run['run_id']} of "
-            f"{run['revision']}"
+            f"partition {partition_id} is of the neurons of {partition.revision}, run {run.run_id} of {run.revision}"
         )
-    if settings.kind == "route-away" and partition["method"] != "native":
+    if settings.kind == "route-away" and partition.method != "native":
         raise AnalysisError(
-            f"the kind route-away takes whole native experts, and partition {partition_id} is by {partition['method']}"
+            f"the kind route-away takes whole native experts, and partition {partition_id} is by {partition.method}"
         )
-    if partition["half"] in ("all", "b"):
+    if partition.half in ("all", "b"):
         progress.note(
             f"partition {partition_id} was made of scores on the half that is read out: what it shows is not "
             "independent of how its experts were made"

@@ -14,10 +14,9 @@ from ...schema.commits import neuronlake_version
 from ...schema.conformance import arrow_schema
 from ...schema.job import Job
 from ...schema.tables import table
-from ..effects.contrasts import contrast_rows
-from ..effects.dose_effects import CellDamage, dose_effects
-from ..effects.means import mean_rows
+from ..effects.contrast import CellEffect, contrasts
 from ..effects.resampling import Resampling
+from ..effects.rows import contrast_rows, mean_rows
 from ..neuron_rows import KEYS
 from ..readouts.readout import summarize
 from .preparation import Study
@@ -105,7 +104,7 @@ def write_study(
     for part, rows in enumerate(_instances(study, reading)):
         _write(study, job, "perturbed_instances", rows, part=part)
     cells = [
-        CellDamage(
+        CellEffect(
             source_family=cell.ranking.family,
             source_function=cell.ranking.function,
             selection=cell.ranking.selection,
@@ -115,16 +114,14 @@ def write_study(
         )
         for cell, cell_id in zip(study.cells, reading.cell_ids, strict=True)
     ]
-    effects = list(dose_effects(reading.resampling, cells, study.readout.functions))
-    _write(study, job, "perturbation_contrasts", contrast_rows(reading.resampling, effects, study.readout.functions))
-    n_permutations, seed = study.settings.n_permutations, study.settings.seed
-    means = mean_rows(reading.resampling, effects, n_permutations=n_permutations, seed=seed)
-    _write(study, job, "perturbation_means", means)
+    found = list(contrasts(reading.resampling, cells, study.readout.functions))
+    _write(study, job, "perturbation_contrasts", contrast_rows(found))
+    _write(study, job, "perturbation_means", mean_rows(found))
     # Last, as the duration is of all.
     settings, readout, subject = study.settings, study.readout, study.subject
     seconds = (datetime.datetime.now(datetime.UTC) - started_at).total_seconds()
     described = {
-        "run_id": study.run["run_id"],
+        "run_id": study.run.run_id,
         "weights_sha256": study.model.weights_sha256,
         "corpus": subject.corpus.name,
         "corpus_sha256": subject.corpus.sha256,
@@ -145,7 +142,7 @@ def write_study(
         "n_fitted_texts": readout.n_fitted_texts,
         "max_tokens": study.max_tokens,
         "batch_tokens": subject.batch_tokens,
-        "dtype": study.run["dtype"],
+        "dtype": study.run.dtype,
         "n_bootstrap": settings.n_bootstrap,
         "n_permutations": settings.n_permutations,
         "seed": settings.seed,
@@ -195,7 +192,7 @@ def _cells(study: Study, reading: Reading) -> pl.DataFrame:
         frames.append(pl.DataFrame(targets | {"perturbed": reading.readouts[cell_id]}).with_columns(**_literals(keys)))
     sign = 1.0 if readout.is_loss else -1.0
     constants = {
-        "run_id": study.run["run_id"],
+        "run_id": study.run.run_id,
         "partition_id": study.partition_id,
         "source_query": study.settings.query,
         "kind": study.settings.kind,

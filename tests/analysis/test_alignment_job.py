@@ -148,7 +148,7 @@ def test_unknown_partitions_and_runs_are_refused_with_those_there_are(stored, pa
     with pytest.raises(UnknownNameError, match=rf"no partition 'zz'.*{partition_id} \(tiny-bert, main, random, 4\)"):
         align_partition("zz", store=store.path)
     run_id = Database(store).sql("select run_id from runs").rows()[0][0]
-    with pytest.raises(UnknownNameError, match=rf"no run 'zz'.*{run_id} \(tiny-bert, main, test, activation\)"):
+    with pytest.raises(UnknownNameError, match=rf"no run 'zz'.*{run_id} \(tiny-bert, main, test, activation, max\)"):
         align_partition(partition_id, store=store.path, run="zz")
     assert store.files("alignments") == ()
 

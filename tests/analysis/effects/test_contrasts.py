@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from neuronlake.analysis.effects.contrasts import contrast_rows
-from neuronlake.analysis.effects.dose_effects import CellDamage, dose_effects
+from neuronlake.analysis.effects.contrast import CellEffect, contrasts
 from neuronlake.analysis.effects.resampling import Resampling
+from neuronlake.analysis.effects.rows import contrast_rows
 from neuronlake.analysis.effects.set_sample import sample
 from neuronlake.schema.tables import table
 
@@ -28,7 +28,7 @@ def rows():
         strata = np.tile(np.asarray([0, 1], dtype=np.int8), (len(targets), N_TEXTS // 2))
         resampling = Resampling(strata, np.arange(N_TEXTS), n_bootstrap=2000, n_permutations=499, seed=0)
         damages = [
-            CellDamage(
+            CellEffect(
                 *source,
                 selection,
                 dose,
@@ -37,7 +37,7 @@ def rows():
             )
             for source, selection, dose, seed, effects in cells
         ]
-        return contrast_rows(resampling, dose_effects(resampling, damages, targets), targets)
+        return contrast_rows(contrasts(resampling, damages, targets))
 
     return make
 

@@ -6,22 +6,21 @@ import numpy as np
 import polars as pl
 import pytest
 
-from neuronlake.analysis.effects.contrasts import contrast_rows
-from neuronlake.analysis.effects.dose_effects import CellDamage, dose_effects
-from neuronlake.analysis.effects.means import mean_rows
+from neuronlake.analysis.effects.contrast import CellEffect, contrasts
 from neuronlake.analysis.effects.resampling import Resampling
+from neuronlake.analysis.effects.rows import contrast_rows, mean_rows
 
 N_TEXTS = 200
 TARGETS = [("f", name) for name in "abcd"]
 
 
-def resampling() -> Resampling:
+def resampling(n_permutations: int = 1999) -> Resampling:
     """Return texts of one instance each, every other a positive of every function."""
     strata = np.tile(np.arange(N_TEXTS) % 2, (len(TARGETS), 1)).astype(np.int8)
-    return Resampling(strata, np.arange(N_TEXTS), n_bootstrap=300, n_permutations=499, seed=0)
+    return Resampling(strata, np.arange(N_TEXTS), n_bootstrap=300, n_permutations=n_permutations, seed=3)
 
 
-def study(shares: np.ndarray, texts: Resampling, *, noise: int = 0, controls: int = 0) -> list[CellDamage]:
+def study(shares: np.ndarray, texts: Resampling, *, noise: int = 0, controls: int = 0) -> list[CellEffect]:
     """Return cells that damage the first share of the texts, [sources, functions], some texts at random beside."""
     generator = np.random.default_rng(noise)
     cells = []
@@ -32,12 +31,12 @@ def study(shares: np.ndarray, texts: Resampling, *, noise: int = 0, controls: in
             damage = (np.arange(N_TEXTS) < np.round(share[:, None] * N_TEXTS)).astype(np.float32)
             if noise:
                 damage = damage + generator.choice([-1, 0, 0, 0, 1], size=damage.shape)
-            cells.append(CellDamage(source_family, source_function, selection, 0.1, seed, texts.reduce(damage)))
+            cells.append(CellEffect(source_family, source_function, selection, 0.1, seed, texts.reduce(damage)))
     return cells
 
 
-def means(cells: list[CellDamage], texts: Resampling, *, n_permutations: int = 1999) -> pl.DataFrame:
-    return mean_rows(texts, dose_effects(texts, cells, TARGETS), n_permutations=n_permutations, seed=3)
+def means(cells: list[CellEffect], texts: Resampling) -> pl.DataFrame:
+    return mean_rows(contrasts(texts, cells, TARGETS))
 
 
 def test_means_are_those_of_the_contrasts_on_target():
@@ -45,10 +44,8 @@ def test_means_are_those_of_the_contrasts_on_target():
     cells = study(np.random.default_rng(0).random((4, 4)), texts, noise=1, controls=3)
     found = means(cells, texts)
     assert found.select("control", "n_sources").rows() == [("none", 4), ("other", 4), ("matched", 4)]
-    contrasts = contrast_rows(texts, dose_effects(texts, cells, TARGETS), TARGETS).filter(
-        pl.col("is_on_target"), selection="top"
-    )
-    expected = contrasts.group_by("control").agg(pl.col("difference", "selectivity").mean())
+    rows = contrast_rows(contrasts(texts, cells, TARGETS)).filter(pl.col("is_on_target"), selection="top")
+    expected = rows.group_by("control").agg(pl.col("difference", "selectivity").mean())
     joined = found.join(expected, on="control", suffix="_expected")
     assert joined.height == 3
     assert joined["difference"].to_numpy() == pytest.approx(joined["difference_expected"].to_numpy(), abs=1e-6)
@@ -56,9 +53,9 @@ def test_means_are_those_of_the_contrasts_on_target():
 
 
 def test_the_p_over_functions_is_the_share_of_assignments():
-    texts = resampling()
+    texts = resampling(20_000)
     shares = np.round(np.random.default_rng(5).random((4, 4)), 2)
-    found = means(study(shares, texts), texts, n_permutations=20_000).filter(control="none")
+    found = means(study(shares, texts), texts).filter(control="none")
     sums = [sum(shares[row, column] for row, column in enumerate(each)) for each in permutations(range(4))]
     share = np.mean([value >= sums[0] - 1e-9 for value in sums])
     assert 0.1 < share < 0.9
@@ -76,9 +73,7 @@ def test_damage_to_everything_or_of_fragile_functions_is_not_selective():
 def test_damage_too_small_for_each_source_is_seen_in_the_mean():
     texts = resampling()
     cells = study(0.12 * np.eye(4), texts, noise=2)
-    alone = contrast_rows(texts, dose_effects(texts, cells, TARGETS), TARGETS).filter(
-        pl.col("is_on_target"), control="none"
-    )
+    alone = contrast_rows(contrasts(texts, cells, TARGETS)).filter(pl.col("is_on_target"), control="none")
     found = means(cells, texts).filter(control="none")
     assert found["difference_p_texts"].item() < alone["p_texts"].min()
     assert found["difference_low"].item() > 0
@@ -86,12 +81,10 @@ def test_damage_too_small_for_each_source_is_seen_in_the_mean():
 
 
 def test_a_p_over_functions_is_uniform_when_it_does_not_matter_whose_the_neurons_are():
-    texts = resampling()
+    texts = resampling(199)
     generator = np.random.default_rng(9)
     found = [
-        means(study(generator.random((4, 4)), texts), texts, n_permutations=199)
-        .filter(control="none")["selectivity_p_functions"]
-        .item()
+        means(study(generator.random((4, 4)), texts), texts).filter(control="none")["selectivity_p_functions"].item()
         for _ in range(60)
     ]
     assert 0.35 < np.mean(found) < 0.65
@@ -108,5 +101,5 @@ def test_a_single_source_has_no_p_over_functions():
 
 def test_sources_that_are_no_targets_have_no_means():
     texts = resampling()
-    cell = CellDamage("query", "query", "query", 0.1, 0, texts.reduce(np.ones((4, N_TEXTS), dtype=np.float32)))
+    cell = CellEffect("query", "query", "query", 0.1, 0, texts.reduce(np.ones((4, N_TEXTS), dtype=np.float32)))
     assert means([cell], texts).is_empty()

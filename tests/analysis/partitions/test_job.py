@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from neuronlake.analysis.layer_seed import layer_seed
+from neuronlake.analysis.dealing import layer_seed
 from neuronlake.analysis.lookup import find_partition
 from neuronlake.analysis.partitions.job import partition_model
 from neuronlake.analysis.partitions.kmeans import BalancedKMeans
@@ -67,7 +67,7 @@ def test_every_neuron_is_in_one_of_equal_experts(name, with_coactivations, parti
     store = with_coactivations("positive")
     report = partition(store, **METHODS[name])
     assert report.is_new
-    assert (report.n_layers, report.n_experts, report.n_neurons, report.n_left_out) == (2, 4, 128, 0)
+    assert (report.n_layers, report.n_experts, report.n_neurons, report.n_excluded) == (2, 4, 128, 0)
     assert (report.n_smallest, report.n_largest) == (16, 16)
     with Database(store) as database:
         (counts,) = database.sql(
@@ -257,11 +257,11 @@ def test_native_experts_are_the_models_own(stored, partition, read_rows, labels)
     assert read_rows(store, "partitions")[0]["seed"] is None
 
 
-def test_neurons_of_no_native_expert_are_left_out_and_said(stored, partition, read_rows):
+def test_neurons_of_no_native_expert_are_excluded_and_counted(stored, partition, read_rows):
     store = stored("switch")  # of its two layers one is dense
     report = partition(store, "switch", method="native", n_experts=None)
-    assert (report.n_layers, report.n_neurons, report.n_left_out) == (1, 256, 64)
-    assert ", 64 neurons left out" in report.describe()
+    assert (report.n_layers, report.n_neurons, report.n_excluded) == (1, 256, 64)
+    assert ", 64 neurons excluded" in report.describe()
 
 
 def test_a_model_without_native_experts_is_refused(stored, partition):
@@ -290,7 +290,7 @@ def test_a_partition_is_named_by_digits_that_only_it_begins_with(stored, partiti
     store = stored("bert")
     ids = [partition(store, method="random", seed=seed).partition_id for seed in (0, 1)]
     with Database(store) as database:
-        assert find_partition(database, ids[1][:12])["seed"] == 1
+        assert find_partition(database, ids[1][:12]).seed == 1
         with pytest.raises(UnknownNameError, match=r"no single partition '' in .*tiny-bert, main, random, 4") as error:
             find_partition(database, "")
     assert all(each in str(error.value) for each in ids)

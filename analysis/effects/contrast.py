@@ -1,0 +1,134 @@
+"""Contrasts: what the perturbations of a dose did, beside what a control does, observed, resampled and tested."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .comparison import Comparison, Group, Statistics, compare
+from .resampling import Resampling
+
+__all__ = ["CellEffect", "Contrast", "contrasts"]
+
+
+@dataclass(frozen=True, slots=True)
+class CellEffect:
+    """What one perturbation of a study did.
+
+    Parameters
+    ----------
+    source_family, source_function
+        The function whose neurons were perturbed, ``*`` and ``*`` of a control that all sources share.
+    selection
+        How they were selected: functional, top or query; or a control: random, matched or nonfunctional.
+    dose
+        Share of neurons perturbed.
+    seed
+        Seed of the selection and the perturbation.
+    sums
+        The effects on instances, by `Resampling.reduce`. [texts, functions, strata]
+    """
+
+    source_family: str
+    source_function: str
+    selection: str
+    dose: float
+    seed: int
+    sums: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """A comparison at one dose, and the effects it is computed from.
+
+    Parameters
+    ----------
+    dose
+        Share of neurons perturbed.
+    comparison
+        The sources of a selection beside a control.
+    targets
+        Family and function of each function read out.
+    resampling
+        The study's texts.
+    effects
+        Mean effects of each group of sets. [1, groups, functions]
+    resampled_effects
+        The same in each resample of the texts, 0 where they are not defined. [resamples, groups, functions]
+    p_texts
+        Two-sided p values over texts of the statistics, without the first axis.
+    """
+
+    dose: float
+    comparison: Comparison
+    targets: Sequence[tuple[str, str]]
+    resampling: Resampling
+    effects: NDArray[np.float64]
+    resampled_effects: NDArray[np.float32]
+    p_texts: Statistics
+
+    def observed(self) -> Statistics:
+        """Return the statistics of the effects: n is 1."""
+        return self.comparison.statistics(self.effects)
+
+    def resampled(self) -> Statistics:
+        """Return the statistics in each resample of the texts: n is the number of resamples."""
+        return self.comparison.statistics(self.resampled_effects, self.resampling.is_defined)
+
+
+def contrasts(
+    resampling: Resampling, cells: Sequence[CellEffect], targets: Sequence[tuple[str, str]]
+) -> Iterator[Contrast]:
+    """Yield the contrasts of a study, dose by dose.
+
+    Own selections are compared with no perturbation (``none``), with those controls there are, and with the ``other``
+    sources, if there are at least two: each counts as one set, the mean over its seeds, but not on the target that is
+    its own function, where it is expected to have an effect. Control selections are compared with ``none`` only.
+
+    Parameters
+    ----------
+    resampling
+        The study's texts.
+    cells
+        All perturbations of the study. Those that differ in nothing but the seed are the sets of one group.
+    targets
+        Family and function of each function read out.
+    """
+    for dose in sorted({cell.dose for cell in cells}):
+        groups = _groups([cell for cell in cells if cell.dose == dose], resampling)
+        effects = np.stack([group.effects.mean(axis=0) for group in groups])[None]
+        resampled = np.stack([np.nan_to_num(resampling.bootstrap(group.sums)) for group in groups], axis=1)
+        comparisons = list(compare(groups, targets))
+        for comparison, p_texts in zip(comparisons, _p_texts(comparisons, groups, resampling), strict=True):
+            yield Contrast(dose, comparison, targets, resampling, effects, resampled, p_texts)
+
+
+def _groups(cells: Sequence[CellEffect], resampling: Resampling) -> list[Group]:
+    sets: dict[tuple[str, tuple[str, str]], list[CellEffect]] = {}
+    for cell in sorted(cells, key=lambda cell: cell.seed):
+        sets.setdefault((cell.selection, (cell.source_family, cell.source_function)), []).append(cell)
+    return [
+        Group(
+            selection,
+            source,
+            np.stack([resampling.effects(cell.sums) for cell in members]),
+            np.mean([cell.sums for cell in members], axis=0),
+        )
+        for (selection, source), members in sets.items()
+    ]
+
+
+def _p_texts(
+    comparisons: Sequence[Comparison], groups: Sequence[Group], resampling: Resampling
+) -> Iterator[Statistics]:
+    """Yield the p values of each comparison; all are tested at once, as permuted effects are the same for all."""
+    contributions = np.stack([resampling.contributions(group.sums) for group in groups], axis=1)
+
+    def statistics(effects: NDArray[np.floating], sign: int) -> list[NDArray[np.floating]]:
+        return [values for comparison in comparisons for values in comparison.statistics(effects, sign=sign)]
+
+    p_values = resampling.permutation_test(contributions, statistics)
+    n_statistics = len(Statistics._fields)
+    for start in range(0, len(p_values), n_statistics):
+        yield Statistics(*p_values[start : start + n_statistics])

@@ -1,0 +1,221 @@
+"""Contrasts as rows of tables: each source on each target, and means over the sources of a study."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ...schema.conformance import arrow_schema
+from ...schema.tables import table
+from .contrast import Contrast
+from .resampling import Resampling
+from .set_sample import SetSample, finite_mean, sample
+
+__all__ = ["contrast_rows", "mean_rows"]
+
+_INTERVAL = (0.025, 0.975)
+_BLOCK = 1 << 20  # permuted effects held at a time
+
+
+def contrast_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
+    """Return what each source of a study did to each target, beside its controls at the same dose.
+
+    Intervals are percentiles of the difference over resamples of the texts. Where there are two control sets or more,
+    each resample also moves the mean of the control by a draw of Student's distribution with k - 1 degrees of freedom
+    times s / sqrt(k), s being the standard deviation of the k sets' effects: sets resampled with replacement are too
+    narrow by sqrt((k - 1) / k), and for the few sets of a study by more, as their spread is itself uncertain.
+
+    Parameters
+    ----------
+    contrasts
+        Those of a study.
+
+    Returns
+    -------
+    rows
+        The columns of table ``perturbation_contrasts`` from ``source_family`` on, sorted by its grain.
+    """
+    schema = _schema("perturbation_contrasts", "source_family")
+    frames = [pl.DataFrame(schema=schema)]
+    for contrast in contrasts:
+        columns = _key_columns(contrast) | _statistic_columns(contrast)
+        frames.append(pl.DataFrame(columns).cast(schema).select(*schema).with_columns(_nan_as_null()))
+    return pl.concat(frames).sort([name for name in table("perturbation_contrasts").grain if name in schema])
+
+
+def mean_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
+    """Return means, over the sources that are targets, of differences on the own function and of selectivities.
+
+    They show effects that are too small to be seen in each source. Intervals are percentiles over resamples of the
+    texts, the same for all sources. The p over texts swaps, text by text, what was read before and after, in all
+    cells alike. The p over functions permutes the functions of the sources and asks how often selectivity is as large
+    as observed, given neurons and texts: it shows whether it matters which neurons belong to which function, as a
+    permutation keeps that some functions are changed by any neurons and some neurons change all functions.
+
+    Parameters
+    ----------
+    contrasts
+        Those of a study.
+
+    Returns
+    -------
+    rows
+        The columns of table ``perturbation_means`` from ``selection`` on; own selections only.
+    """
+    rows: list[dict[str, object]] = []
+    for contrast in contrasts:
+        comparison, p_texts = contrast.comparison, contrast.p_texts
+        if not (comparison.is_own and comparison.is_target.any()):
+            continue
+        row: dict[str, object] = {
+            "selection": comparison.selection,
+            "dose": contrast.dose,
+            "control": comparison.control,
+            "n_sources": int(comparison.is_target.sum()),
+            "difference_p_texts": float(p_texts.mean_difference),
+            "selectivity_p_texts": float(p_texts.mean_selectivity),
+            "selectivity_p_functions": _p_functions(contrast),
+        }
+        observed, resampled = contrast.observed(), contrast.resampled()
+        for name in ("difference", "selectivity"):
+            mean, spread = (getattr(statistics, f"mean_{name}") for statistics in (observed, resampled))
+            low, high = np.nanpercentile(spread, [100 * probability for probability in _INTERVAL])
+            row |= {name: float(mean[0]), f"{name}_low": low, f"{name}_high": high}
+        rows.append(row)
+    return pl.DataFrame(rows, schema=_schema("perturbation_means", "selection")).with_columns(_nan_as_null())
+
+
+def _schema(name: str, first: str) -> pl.Schema:
+    """Return the columns of a table from `first` on, with their types in polars."""
+    schema = pl.Schema(arrow_schema(table(name)))
+    return pl.Schema(list(schema.items())[schema.names().index(first) :])
+
+
+def _nan_as_null() -> pl.Expr:
+    return pl.col(pl.Float64).fill_nan(None)
+
+
+def _key_columns(contrast: Contrast) -> dict[str, object]:
+    """Return what identifies the rows of a contrast, target by target within each source."""
+    comparison, targets = contrast.comparison, contrast.targets
+    groups = [comparison.groups[place] for place in comparison.sources]
+    n_targets, n_rows = len(targets), comparison.is_on_target.size
+    return {
+        "source_family": np.repeat([group.source[0] for group in groups], n_targets),
+        "source_function": np.repeat([group.source[1] for group in groups], n_targets),
+        "selection": np.repeat([group.selection for group in groups], n_targets),
+        "dose": np.full(n_rows, contrast.dose),
+        "control": np.full(n_rows, comparison.control),
+        "target_family": np.tile([family for family, _ in targets], len(groups)),
+        "target_function": np.tile([function for _, function in targets], len(groups)),
+        "is_on_target": comparison.is_on_target.reshape(-1),
+        "n_sets": np.repeat([len(group.effects) for group in groups], n_targets),
+    }
+
+
+def _statistic_columns(contrast: Contrast) -> dict[str, object]:
+    """Return the statistics of a contrast, in the same order; those of selectivity are NaN but on the own function."""
+    comparison, resampling = contrast.comparison, contrast.resampling
+    observed, resampled = contrast.observed(), contrast.resampled()
+    difference, selectivity = observed.differences[0], observed.selectivities[0]
+    effect = contrast.effects[0, comparison.sources]
+
+    sets = [comparison.control_sets(place) for place in range(len(effect))]
+    samples = [sample(effects) for effects in sets]
+    n_sets, error, p_sets = _set_tests(samples, effect)
+    selective_samples = [
+        # With a single set on some target, the mean there would be the set itself.
+        _selectivity_sample(sets[place], target) if is_known and n_sets[place].min() > 1 else sample(np.empty(0))
+        for place, (target, is_known) in enumerate(zip(comparison.target, np.isfinite(selectivity), strict=True))
+    ]
+    n_selective, selective_error, selective_p_sets = _set_tests(selective_samples, selectivity)
+
+    differences = resampled.differences
+    differences[~np.broadcast_to(resampling.is_defined[:, None], differences.shape)] = np.nan
+    low, high = _interval(differences, error, n_sets, resampling)
+    selectivity_low, selectivity_high = _interval(resampled.selectivities, selective_error, n_selective, resampling)
+    of_targets = {
+        "n_control_sets": n_sets,
+        "effect": effect,
+        "control_effect": np.broadcast_to(comparison.control_effects(contrast.effects)[0], effect.shape),
+        "difference": difference,
+        "difference_low": low,
+        "difference_high": high,
+        "p_texts": contrast.p_texts.differences,
+        "p_sets": p_sets,
+    }
+    of_sources = {
+        "selectivity": selectivity,
+        "selectivity_low": selectivity_low,
+        "selectivity_high": selectivity_high,
+        "selectivity_p_texts": np.where(np.isfinite(selectivity), contrast.p_texts.selectivities, np.nan),
+        "selectivity_p_sets": selective_p_sets,
+    }
+    of_targets |= {
+        name: np.where(comparison.is_on_target, values[:, None], np.nan) for name, values in of_sources.items()
+    }
+    return {name: values.reshape(-1) for name, values in of_targets.items()}
+
+
+def _set_tests(
+    samples: Sequence[SetSample], own: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the number of sets, the standard error of their mean, and the p value of each source's own effect."""
+    return (
+        np.stack([sets.n_sets for sets in samples]),
+        np.stack([sets.standard_error for sets in samples]),
+        np.stack([sets.p_value(effect) for sets, effect in zip(samples, own, strict=True)]),
+    )
+
+
+def _selectivity_sample(sets: NDArray[np.float64], target: int) -> SetSample:
+    """Return the sample of the selectivities for a target of control sets. [sets, functions].
+
+    Effects are taken less the mean of the sets on the same function: not every other source has an effect on each
+    function that counts, and functions that are easily changed would tell them apart.
+    """
+    rest = sets - finite_mean(sets, axis=0)
+    selectivities = rest[:, target] - finite_mean(np.delete(rest, target, axis=1), axis=1)
+    return sample(selectivities, scale=np.nanmax(np.abs(sets)))
+
+
+def _interval(
+    values: NDArray[np.floating], error: NDArray[np.float64], n_sets: NDArray[np.int64], resampling: Resampling
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of intervals of resampled values [resamples, ...], whose control sets have errors [...]."""
+    moved = values.astype(np.float64)
+    for count in np.unique(n_sets[n_sets > 1]):
+        is_of = n_sets == count
+        moved[:, is_of] += resampling.student(int(count) - 1)[:, None] * error[is_of]
+    # Linear between order statistics, of the resamples in which the value is defined.
+    ordered = np.sort(moved, axis=0)
+    last = np.maximum(np.isfinite(moved).sum(axis=0) - 1, 0)
+    ends = []
+    for probability in _INTERVAL:
+        below = np.floor(probability * last).astype(np.int64)
+        above = np.minimum(below + 1, last)
+        low, high = (np.take_along_axis(ordered, place[None], axis=0)[0] for place in (below, above))
+        ends.append(low + (probability * last - below) * (high - low))
+    return ends[0], ends[1]
+
+
+def _p_functions(contrast: Contrast) -> float:
+    """Return the share of assignments of functions to sources with as much selectivity; NaN of a single source."""
+    comparison, n_permutations = contrast.comparison, contrast.resampling.n_permutations
+    is_target = comparison.is_target
+    n_sources = int(is_target.sum())
+    if n_sources < 2:
+        return float("nan")
+    # A source's selectivity rises with its difference on target, as the sum over all targets is given.
+    matrix = contrast.observed().differences[0][is_target][:, comparison.target[is_target]]
+    own = float(np.trace(matrix))
+    slack = np.finfo(np.float32).eps * float(np.abs(matrix).sum())
+    generator = np.random.default_rng((contrast.resampling.seed, 2))
+    n_reached = 0
+    block = max(1, _BLOCK // n_sources)
+    for start in range(0, n_permutations, block):
+        size = min(block, n_permutations - start)
+        assigned = generator.permuted(np.tile(np.arange(n_sources), (size, 1)), axis=1)
+        n_reached += int(np.count_nonzero(matrix[np.arange(n_sources), assigned].sum(axis=1) >= own - slack))
+    return (1 + n_reached) / (1 + n_permutations)
