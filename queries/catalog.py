@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import QueryError, UnknownNameError
-from ..schema.tables import Table
-from ..schema.tables import TABLES
+from ..schema.tables import TABLES, Table
 from . import quoting
 
 __all__ = [
