@@ -5,7 +5,6 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from itertools import zip_longest
 from pathlib import Path
 
 from ...errors import IngestError, one_line
@@ -75,16 +74,14 @@ def _json_pairs(text: str) -> Iterable[tuple[str, object]]:
 
 
 def _csv_pairs(text: str) -> Iterable[tuple[str, object]]:
-    lines = csv.reader(text.strip().splitlines(), strict=True)
-    names = [name.strip() for name in next(lines)]
+    rows = csv.DictReader(text.strip().splitlines(), restval="", strict=True)
+    rows.fieldnames = names = [name.strip() for name in rows.fieldnames or ()]
     missing = {"revision", "step"} - set(names)
     if missing:
         raise ValueError(f"it has no column {min(missing)}; there are: {', '.join(names)}")
-    for cells in lines:
-        if cells:
-            row = dict(zip_longest(names, map(str.strip, cells), fillvalue=""))
-            step = row["step"]
-            yield row["revision"], int(step) if step.isdecimal() else step
+    for row in rows:
+        step = row["step"].strip()
+        yield row["revision"].strip(), int(step) if step.isdecimal() else step
 
 
 def missing_steps(steps: Iterable[int]) -> tuple[int, ...]:

@@ -32,23 +32,10 @@ _LATER_TOKENS = re.compile(r"^(.*\.\d+)\.eh_proj\.")
 
 
 def check_unread(unexpected: Iterable[str], whole: PreTrainedModel, text_model: PreTrainedModel, label: str) -> None:
-    """Refuse a checkpoint with tensors that the text model should have read: it would not be the model as trained.
+    """Raise `IngestError` if a tensor that nothing reads lies in the text model, or is not known to lie outside.
 
-    Parameters
-    ----------
-    unexpected
-        Names of the tensors that transformers found no place for.
-    whole
-        The loaded model.
-    text_model
-        The part of it that takes text.
-    label
-        The model's name, for errors.
-
-    Raises
-    ------
-    IngestError
-        If one lies in the text model, or is not known to lie outside.
+    The model would then not be the one that was trained. `unexpected` names the tensors of the checkpoint for which
+    transformers found no place in `whole`, and `text_model` is the part of that which takes text; `label` names it.
     """
     keys = sorted(unexpected)
     further = tuple(f"{match[1]}." for key in keys if (match := _LATER_TOKENS.match(key)))

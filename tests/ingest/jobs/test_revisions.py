@@ -2,7 +2,7 @@
 
 import os
 
-import huggingface_hub
+import huggingface_hub.hf_api
 import pytest
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
