@@ -25,7 +25,6 @@ from .commands.options import (
 )
 from .commands.perturb import perturb
 from .commands.share import share
-from .errors import printable
 
 if TYPE_CHECKING:
     from .schema.vocabulary import Format
@@ -148,21 +147,17 @@ def check(repair: bool) -> None:
     Every file is held against its recorded size and digest, and its rows against the declared table: columns, types,
     NULL and NaN, keys that are there twice. What killed jobs have left is named.
     """
-    from .queries import cache
-    from .schema.store import Store
+    from .queries.check import check_store
 
-    store = Store(chosen_store())
-    store.require()
-    for done in (*store.repair(), *cache.remove_damaged(store)) if repair else ():
-        echo(printable(f"{done.path}: {done.what}"), err=True)
-    problems = (*store.check(), *cache.problems(store))
-    for problem in problems:
-        echo(printable(f"{problem.path}: {problem.what}"))
-    for name, state in store.unfinished().items():
-        echo(printable(f".staging/{name}: {_STATES[state]}"), err=True)
-    n_files = sum(len(commit.files) for commit in store.commits())
-    echo(f"{n_files} committed files, {len(problems)} problems", err=True)
-    if problems:
+    report = check_store(chosen_store(), repair=repair)
+    for done in report.repaired:
+        echo(f"{done.path}: {done.what}", err=True)
+    for problem in report.problems:
+        echo(f"{problem.path}: {problem.what}")
+    for name, state in report.unfinished.items():
+        echo(f".staging/{name}: {_STATES[state]}", err=True)
+    echo(f"{report.n_files:,} committed files, {len(report.problems):,} problems", err=True)
+    if report.problems:
         raise click.exceptions.Exit(1)
 
 

@@ -1,0 +1,60 @@
+"""Whether a store is whole: its commits, files and rows, its kept views, and what killed jobs left."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..schema.leftovers import Problem, State
+from ..schema.store import Store
+from . import cache
+
+__all__ = ["StoreReport", "check_store"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReport:
+    """What a check of a store found.
+
+    Parameters
+    ----------
+    n_files
+        Committed files, all of them read.
+    problems
+        What is wrong, by path.
+    repaired
+        What was removed or renewed before the check.
+    unfinished
+        State of each job that has not committed, by name: running, unfinished (the same command resumes it), or
+        garbage, which the next job removes.
+    """
+
+    n_files: int
+    problems: tuple[Problem, ...]
+    repaired: tuple[Problem, ...]
+    unfinished: Mapping[str, State]
+
+
+def check_store(store: str | os.PathLike[str], *, repair: bool = False) -> StoreReport:
+    """Check a store: commits, every committed file to its last row, kept views and the card.
+
+    Every file is held against its recorded size and digest, and its rows against the declared table: columns, types,
+    NULL and NaN, repeated keys.
+
+    Parameters
+    ----------
+    store
+        The store's folder.
+    repair
+        First remove what killed jobs left and nobody can use, and kept views that are damaged; renew the card.
+
+    Raises
+    ------
+    StoreError
+        If there is no store, or it cannot be read.
+    """
+    target = Store(store)
+    target.require()
+    repaired = (*target.repair(), *cache.remove_damaged(target)) if repair else ()
+    problems = (*target.check(), *cache.problems(target))
+    n_files = sum(len(commit.files) for commit in target.commits())
+    return StoreReport(n_files, problems, repaired, target.unfinished())
