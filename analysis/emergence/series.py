@@ -1,4 +1,4 @@
-"""The series of a study: the checkpoints of a model that were measured alike."""
+"""The series of a study: checkpoints of a model that were measured in the same way."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ _MIN_CHECKPOINTS = 3
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCheckpoint:
-    """One checkpoint of a series.
+    """One checkpoint of a series: its run, its name and training step, and the weights that were measured.
 
     Parameters
     ----------
     run_id
-        Its run.
+        The run.
     revision, step
-        What it is called, and its training step.
+        Name and training step of the checkpoint.
     weights_sha256
-        Digest of the weights that were measured.
+        Digest of the weights.
     dtype
-        Floating-point type in which they were.
+        Floating-point type of the weights.
     """
 
     run_id: str
@@ -41,21 +41,21 @@ class MeasuredCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Checkpoints of a model in the order of their steps, one a step.
+    """Checkpoints of a model that were measured in the same way.
 
     Parameters
     ----------
     model
         The model, as stored.
     corpus
-        What was measured on.
+        Corpus of the measurements.
     checkpoints
-        The checkpoints.
+        The checkpoints in the order of their steps, one a step.
     layers
         Stack and index of each layer that the run of the last checkpoint measured: the decoder of an encoder-decoder
         is measured only on texts with targets.
     has_norms
-        Whether the store has the input norm and firing rate, at the last checkpoint, of each neuron of these.
+        Whether the store has the input norm and firing rate of each neuron of these layers at the last checkpoint.
     """
 
     model: str
@@ -70,18 +70,18 @@ class Series:
         return self.checkpoints[-1]
 
     def twins(self) -> tuple[tuple[MeasuredCheckpoint, ...], ...]:
-        """Return the checkpoints that have one and the same weights, together."""
-        found: dict[str, list[MeasuredCheckpoint]] = {}
-        for each in self.checkpoints:
-            found.setdefault(each.weights_sha256, []).append(each)
-        return tuple(tuple(each) for each in found.values() if len(each) > 1)
+        """Return the groups of checkpoints that have one and the same weights."""
+        by_weights: dict[str, list[MeasuredCheckpoint]] = {}
+        for checkpoint in self.checkpoints:
+            by_weights.setdefault(checkpoint.weights_sha256, []).append(checkpoint)
+        return tuple(tuple(twins) for twins in by_weights.values() if len(twins) > 1)
 
 
 def find_series(database: Database, model: str, *, corpus: str | None = None, run: str | None = None) -> Series:
-    """Return the one series of a stored model.
+    """Return the one series of a stored model that the corpus and run leave.
 
-    A series is, as in the view ``checkpoint_stability``, the measured runs of trained weights whose step is known and
-    that measured the same in the same way; of several revisions of one step and weights it has the first by name.
+    A series is, as in the view ``checkpoint_stability``, the measured runs of trained weights that have a known step
+    and the same corpus and settings. Where several revisions have the same step and weights, it has the first by name.
 
     Parameters
     ----------
@@ -90,9 +90,9 @@ def find_series(database: Database, model: str, *, corpus: str | None = None, ru
     model
         The model, as stored.
     corpus
-        Its corpus, if the model has series on several.
+        Corpus of the series, if the model has series on several.
     run
-        Beginning of the id of any run of it, where that does not tell them apart.
+        Beginning of the id of any run of the series, if the corpus has several series.
 
     Raises
     ------
@@ -110,51 +110,57 @@ def find_series(database: Database, model: str, *, corpus: str | None = None, ru
     if not rows:
         models = [row["model"] for row in database.sql("select distinct model from runs where step is not null")]
         raise UnknownNameError("series of checkpoints of the model", model, map(str, models), where=where)
-    alike: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    groups: dict[tuple[object, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        alike.setdefault(tuple(row[name] for name in _MEASUREMENT), []).append(row)
-    found = list(alike.values())
+        groups.setdefault(tuple(row[name] for name in _MEASUREMENT), []).append(row)
+    candidates = list(groups.values())
     if corpus is not None:
-        found = [each for each in found if each[0]["corpus"] == corpus]
-        if not found:
+        candidates = [runs for runs in candidates if runs[0]["corpus"] == corpus]
+        if not candidates:
             corpora = {str(row["corpus"]) for row in rows}
             raise UnknownNameError("corpus", corpus, corpora, where=f"the series of {model} in {where}")
     if run is not None:
-        of_run = [each for each in found if any(str(row["run_id"]).startswith(run) for row in each)]
-        if len(of_run) != 1:
-            kind = "single series of a run" if of_run else "run of a series"
-            raise UnknownNameError(kind, run, map(_described, of_run or found), where=where)
-        found = of_run
-    if len(found) > 1:
+        with_run = [runs for runs in candidates if any(str(row["run_id"]).startswith(run) for row in runs)]
+        if len(with_run) != 1:
+            kind = "single series of a run" if with_run else "run of a series"
+            raise UnknownNameError(kind, run, map(_described, with_run or candidates), where=where)
+        candidates = with_run
+    if len(candidates) > 1:
         chooses = "`corpus` or `run` chooses one" if corpus is None else "`run` chooses one"
-        raise UnknownNameError("single series of", model, map(_described, found), where=f"{where} ({chooses})")
-    (rows,) = found
-    first_of_step = {row["step"]: row for row in reversed(rows)}
-    for row in rows:
+        raise UnknownNameError("single series of", model, map(_described, candidates), where=f"{where} ({chooses})")
+    checkpoints = _checkpoints(candidates[0])
+    layers, has_norms = _measured(database, checkpoints[-1].run_id)
+    return Series(model, str(candidates[0][0]["corpus"]), checkpoints, layers, has_norms)
+
+
+def _checkpoints(runs: Sequence[dict[str, Any]]) -> tuple[MeasuredCheckpoint, ...]:
+    """Return one checkpoint a step, or refuse runs of too few steps or of other weights at one step."""
+    model, corpus = runs[0]["model"], runs[0]["corpus"]
+    first_of_step = {row["step"]: row for row in reversed(runs)}
+    for row in runs:
         first = first_of_step[row["step"]]
         if row["weights_sha256"] != first["weights_sha256"]:
             raise AnalysisError(
                 f"step {row['step']:,} of {model} is of several revisions, {first['revision']} and {row['revision']}, "
                 "with other weights: measure the series under another --name, with steps of your own (ingest --steps)"
             )
-    checkpoints = [
+    checkpoints = tuple(
         MeasuredCheckpoint(
             row["run_id"], row["revision"], row["step"], row["weights_sha256"], cast("DType", row["dtype"])
         )
         for _, row in sorted(first_of_step.items())
-    ]
+    )
     if len(checkpoints) < _MIN_CHECKPOINTS:
-        names = ", ".join(each.revision for each in checkpoints)
+        names = ", ".join(checkpoint.revision for checkpoint in checkpoints)
         raise AnalysisError(
-            f"the series of {model} on {rows[0]['corpus']} has {len(checkpoints)} checkpoints with a known step "
-            f"({names}); a study needs {_MIN_CHECKPOINTS}"
+            f"the series of {model} on {corpus} has {len(checkpoints)} checkpoints with a known step ({names}); "
+            f"a study needs {_MIN_CHECKPOINTS}"
         )
-    layers, has_norms = _measured(database, checkpoints[-1].run_id)
-    return Series(model, str(rows[0]["corpus"]), tuple(checkpoints), layers, has_norms)
+    return checkpoints
 
 
 def _measured(database: Database, run_id: str) -> tuple[tuple[tuple[str, int], ...], bool]:
-    """Return the layers that a run measured, and whether the store knows norm and firing rate of all their neurons."""
+    """Return the layers that a run measured, and whether the store has norm and firing rate of all their neurons."""
     query = "select stack, layer, n_neurons from layers where run_id = ? order by all"
     layers = database.sql(query, [run_id]).arrow().to_pylist()
     # A store may hold a run without its neurons.
@@ -164,7 +170,7 @@ def _measured(database: Database, run_id: str) -> tuple[tuple[tuple[str, int], .
 
 
 def _described(rows: Sequence[dict[str, Any]]) -> str:
-    """Return a series as one of a list: its last run, how it was measured, and how long it is."""
+    """Return a series as it is listed in an error: its last run, how it was measured, and how long it is."""
     last = rows[-1]
     shown = [str(last[name]) for name in _MEASUREMENT if name != "corpus_sha256" and last[name] is not None]
     n_checkpoints = len({row["step"] for row in rows})

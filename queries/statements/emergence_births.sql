@@ -58,4 +58,4 @@ from lineages
 left join counts using (role, seed)
 left join pooled using (role)
 group by role
-order by array_position(['cold', 'warm', 'native', 'random', 'matched'], role)
+order by array_position(['native', 'random', 'matched'], role)

@@ -236,9 +236,8 @@ def test_a_functional_expert_lists_functions_with_their_tests_families_behind(im
     header, *found = map(cells, section(describe_expert(imported, partition_id, 0, 7), "functional for (p <= .001)"))
     assert header == ["name", "n_top", "n_expected", "enrichment", "p_value", "q_value"]
     query = "from functional_experts where expert = 7 order by level desc"
-    expected = []
-    for row in imported.sql(query).arrow().to_pylist():
-        expected.append([str(row["n_top"]), *shown(*(row[name] for name in header[2:]))])
+    tests = imported.sql(query).arrow().to_pylist()
+    expected = [[str(row["n_top"]), *shown(*(row[name] for name in header[2:]))] for row in tests]
     assert [row[1:] for row in found] == expected
     assert [row[0] for row in found] == ["task/high", "task (all functions)"]
     assert expected[0][:3] == ["4", "0.5000", "8.0000"]
