@@ -5,6 +5,7 @@
 -- listed as all others are: what is born in them is born by chance. But rows of roles cannot be compared by number:
 -- groups that are the same throughout have nearly one look, partitions made anew have one at each checkpoint, so that
 -- by chance alone more of theirs are ever functional. Of pairs with is_functional_at_last each has had one look.
+-- Studies follow native experts alone; those stored by earlier versions followed all.
 --
 -- Grain: emergence_id, role, seed, stack, layer, track, family, function
 -- Source: track_alignment, expert_tracks

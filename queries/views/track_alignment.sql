@@ -4,6 +4,7 @@
 -- view crosses every partition with every run. Native experts, random and matched groups are the same neurons
 -- throughout and are tested at every checkpoint. An expert that holds none of a function's top neurons has no row: its
 -- p is 1. Experts made of scores (method function) are tested on these same scores: that is circular.
+-- Studies follow native experts alone; those stored by earlier versions followed all.
 --
 -- Grain: emergence_id, role, seed, run_id, stack, layer, expert, family, function
 -- Source: expert_tracks, experts, top_neurons
