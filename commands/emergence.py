@@ -28,7 +28,7 @@ __all__ = ["emergence"]
 )  # fmt: skip
 @click.option(
     "--seeds", "n_seeds", type=click.IntRange(min=2), default=2, show_default=True,
-    help="Number of seeds of the partitions of each checkpoint.",
+    help="Number of seeds from which experts are made at each checkpoint.",
 )  # fmt: skip
 @click.option(
     "--random", "n_random", type=click.IntRange(min=0), default=5, show_default=True,
@@ -55,9 +55,9 @@ def emergence(
 ) -> None:
     """Study when experts and neurons of MODEL settle over its checkpoints.
 
-    The store must hold the checkpoints (ingest --revisions). Experts are made anew at every checkpoint, and once more
-    starting from those of the checkpoint before; groups drawn at random and groups matched in input norm and firing
-    rate are the controls. kmeans loads each checkpoint again from MODEL; all else comes from the store.
+    The store must hold the checkpoints (ingest --revisions). Neurons are grouped into experts at every checkpoint, from
+    several seeds and from the experts of the checkpoint before; random groups and groups matched in input norm and
+    firing rate are the controls. kmeans loads each checkpoint again from MODEL; all else comes from the store.
     """
     from ..analysis.emergence.settings import EmergenceSettings
     from ..analysis.emergence.study import study_emergence

@@ -106,9 +106,8 @@ def make_lineages(
     if series.has_norms:
         groups["matched"] = maker.matched(lineages[0].partitions[-1])
     for role, partitions in groups.items():
-        lineages += [
-            maker.repeated(role, seed, each) for seed, each in zip(settings.random_seeds, partitions, strict=True)
-        ]
+        for seed, partition in zip(settings.random_seeds, partitions, strict=True):
+            lineages.append(maker.repeated(role, seed, partition))
     return lineages, maker.n_new
 
 
@@ -208,7 +207,7 @@ class _Maker:
         return replace(partition, layers=layers)
 
     def _store(self, checkpoint: MeasuredCheckpoint, source: Source, settings: PartitionSettings) -> StoredPartition:
-        # The step is the series', which the name of a revision need not tell.
+        # The step is the series'; the name of a revision may not contain it.
         source = replace(source, origin=replace(source.origin, step=checkpoint.step))
         store = self.database.store
         partition_id, is_new = store_partition(store, source, settings)

@@ -13,7 +13,10 @@ __all__ = ["notices"]
 
 
 def notices(database: Database, emergence_id: str, series: Series, settings: EmergenceSettings) -> Iterator[str]:
-    """Yield what to know of a study, a line each.
+    """Yield what to know beside the numbers of a study, a line each.
+
+    Steps that the series lacks, checkpoints with the same weights, what the method cannot do, and layers in which no
+    expert, or hardly one, can be functional.
 
     Parameters
     ----------

@@ -100,12 +100,12 @@ def _change_rows(series: Series, lineages: Sequence[Lineage]) -> Iterator[_Row]:
                         "reference_step": series.checkpoints[place].step,
                         "stack": key[0],
                         "layer": key[1],
-                        **{name: fmean(each[name] for each in agreements) for name in agreements[0]},
+                        **{name: fmean(row[name] for row in agreements) for name in agreements[0]},
                     }
 
 
 def _track_rows(series: Series, lineages: Sequence[Lineage]) -> Iterator[_Row]:
-    """Yield each expert of a native study at each checkpoint: the same neurons throughout, the groups' too."""
+    """Yield the experts and groups of a native study at each checkpoint, which are the same neurons throughout."""
     for lineage in lineages:
         for (stack, layer), columns in lineage.partitions[-1].layers.items():
             sizes = np.bincount(columns["expert"])

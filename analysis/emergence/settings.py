@@ -1,6 +1,6 @@
 """How the experts of a study of emergence are made."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from ...errors import AnalysisError, UnknownNameError
@@ -29,15 +29,15 @@ class EmergenceSettings:
     features
         For kmeans, which weights of a neuron are its vector.
     n_seeds
-        Seeds of the partitions that are made anew at each checkpoint, at least 2: partitions of two checkpoints are
-        compared between different seeds, and so are those of one checkpoint, which shows how much chance keeps apart.
+        Seeds from which the experts of each checkpoint are made, at least 2: partitions of two checkpoints are compared
+        between different seeds, and so are those of one checkpoint, which shows how much differs by chance.
     n_random
-        Number of random partitions of the last checkpoint's neurons, and of matched ones. They show what meaningless
-        groups give, and what groups of similar input norm and firing rate give.
+        Number of random partitions of the last checkpoint's neurons, and of partitions matched on input norm and firing
+        rate: the controls.
     seed
-        The first seed; the warm chain and the native experts have it, and random and matched partitions count from it.
+        The first seed of each kind of partition.
     n_starts
-        Starts of each partition that is made anew, of which the best is kept.
+        Starts of each partition, of which the best is kept.
     """
 
     method: EmergenceMethod = "kmeans"
@@ -97,7 +97,3 @@ class EmergenceSettings:
         if warm_start is None:
             shared["n_starts"] = self.n_starts
         return PartitionSettings(self.method, warm_start=warm_start, **shared)
-
-    def definition(self) -> dict[str, object]:
-        """Return the settings as JSON values."""
-        return {**asdict(self), "layers": None if self.layers is None else list(self.layers)}

@@ -4,7 +4,7 @@ import datetime
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import cast, get_args
 
 from ...ingest.models.source import stored_name
@@ -40,8 +40,7 @@ class EmergenceReport:
     n_partitions, n_partitions_reused
         Partitions of the study, and how many of them the store held.
     notices
-        What else to know, a line each: steps that the series lacks, checkpoints with one and the same weights, what
-        the method cannot do, and where no test can be significant.
+        What else to know, a line each: see `notices`.
     duration_s
         Wall time.
     """
@@ -164,7 +163,7 @@ def _emergence_id(series: Series, settings: EmergenceSettings) -> str:
             "study": "emergence",
             "roles": get_args(Role),
             "runs": [checkpoint.run_id for checkpoint in series.checkpoints],
-            **settings.definition(),
+            **asdict(settings),
         }
     )
 

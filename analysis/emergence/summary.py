@@ -1,4 +1,4 @@
-"""What a study of emergence shows, as a few sections, each with a sentence that says how to read it."""
+"""What a study of emergence shows, in sections: tables, and sentences that say how to read them."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ __all__ = ["summarise"]
 
 
 def summarise(database: Database, report: EmergenceReport, *, thresholds: Sequence[float]) -> list[Section]:
-    """Return the sections that show what a study is about: scores by step, agreement, settled steps, births.
+    """Return the sections of a study: scores by step, agreement of partitions, settled steps, births of native experts.
 
     Parameters
     ----------
@@ -35,22 +35,22 @@ def summarise(database: Database, report: EmergenceReport, *, thresholds: Sequen
     partitions = [row["partition_id"] for row in made]
     by_step = Section(
         "By step. Means over layers and functions: predictivity of the best neuron, and its lift above chance on "
-        "texts that did not choose it; over neurons: lift for the best function, share specialised (q <= .05); "
-        f"over layers, functions and partitions: share of {experts} that are functional for the function and how "
-        "strongly (enrichment), beside random groups and matched ones.",
+        "texts that did not choose it. Means over neurons: lift for the best function, and share specialised "
+        f"(q <= .05). Means over layers, functions and partitions: share of {experts} that are functional for the "
+        "function, and how strongly (enrichment), beside random and matched groups.",
         "emergence_by_step",
         {**study, **last_run, "runs": list(report.run_ids), "partitions": partitions},
     )
     settled = Section(
         "Settled: training step from which on scores stay correlated at the threshold or more with those of the "
-        f"previous or the last checkpoint (corrected: for noise of measurement), of neurons, of {experts}, and of "
-        "random and matched groups. Experts are those of the LAST checkpoint throughout: where they do not exist yet, "
-        "the curve is that of groups of neurons that will become experts. Neurons: step (band of the curve, about "
-        "95%; none with fewer than three functions). All others: median over partitions (least to most; how many "
-        "reach it). '<= N': at N or before, where nothing earlier is known; not reached: below, or without a value, "
-        "at the end, and counted as later than all others; no signal: too noisy to correct at any checkpoint, counted "
-        "apart. Values: checkpoints at which the curve has one, of those compared. Groups matched on input norm and "
-        "firing rate are the control: experts may look stable for these alone.",
+        "previous or the last checkpoint; corrected: for noise of measurement. Experts are those of the LAST "
+        "checkpoint throughout: where they do not exist yet, the curve is that of groups of neurons that will become "
+        "experts. Groups matched on input norm and firing rate are the control: experts may look stable for these "
+        "alone. Neurons: step (band of the curve, about 95%; none with fewer than three functions). All others: "
+        "median over partitions (least to most; how many reach it). '<= N': at N or before, where nothing earlier is "
+        "known. Not reached: below, or without a value, at the end; counted as later than all others. No signal: too "
+        "noisy to correct at any checkpoint; counted apart. Values: checkpoints at which the curve has one, of those "
+        "compared.",
         "emergence_settled",
         {
             **last_run,
@@ -63,20 +63,20 @@ def summarise(database: Database, report: EmergenceReport, *, thresholds: Sequen
     )
     if is_native:
         births = Section(
-            "Births: experts that are functional (p <= .001) at the last checkpoint, and pairs of expert and function, "
-            "means over partitions: one test of each pair, whatever the role, so that random and matched groups show "
-            "what chance gives. Of these pairs, followed back: share functional at the checkpoint before too, median "
-            "step at which first, and from which on without a break.",
+            "Births: native experts that are functional (p <= .001) at the last checkpoint, and pairs of expert and "
+            "function, means over partitions. Each pair has one test there, so that random and matched groups show "
+            "what chance gives. Then of these pairs: share functional at the checkpoint before too, median step at "
+            "which functional first, and from which on without a break.",
             "emergence_births",
             {**study, **last_run, "model": report.model},
         )
         return [by_step, settled, births]
     agreement = Section(
-        "Partitions: adjusted Rand index, mean over layers (0 by chance, 1 if equal). Between seeds: made anew at one "
-        "and the same checkpoint, beside which those to the previous and the last checkpoint are read, cold: made "
-        "anew at each, of different seeds, so that nothing but the checkpoints makes them agree. Expected: about what "
-        "these would be if nothing changed between the two checkpoints, the root of the product of their agreements "
-        "between seeds. Warm: started from the experts of the checkpoint before.",
+        "Partitions: adjusted Rand index, mean over layers (0 by chance, 1 if equal). Between seeds: of partitions of "
+        "one checkpoint, made from different seeds. Cold: of partitions of two checkpoints, made from different seeds, "
+        "so that nothing but the checkpoints makes them agree. Expected: about what cold would be if nothing changed "
+        "between the checkpoints, the root of the product of their agreements between seeds. Warm: of partitions that "
+        "started from the experts of the checkpoint before.",
         "emergence_agreement",
         study,
     )
