@@ -86,13 +86,7 @@ def describe_expert(
 
 
 def neuron_sections(database: Database, run: Row, stack: str, layer: int, neuron: int) -> list[Section]:
-    """Return the sections of a neuron's card, given its run.
-
-    Raises
-    ------
-    AnalysisError
-        If the run has no such neuron.
-    """
+    """Return the sections of a neuron's card, given its run, or refuse a neuron that the run does not have."""
     place = {"run_id": run["run_id"], "stack": stack, "layer": layer, "neuron": neuron}
     best = _best_function(database, place)
     texts = {**place, "family": best["family"], "function": best["function"], "n_texts": _N_TEXTS}
@@ -116,20 +110,8 @@ def neuron_sections(database: Database, run: Row, stack: str, layer: int, neuron
 def expert_sections(
     database: Database, run: Row, partition_id: object, stack: str, layer: int, expert: int
 ) -> list[Section]:
-    """Return the sections of an expert's card, given a run of its model and its partition.
-
-    Raises
-    ------
-    AnalysisError
-        If the partition has no such expert, or the run has not measured it.
-    """
-    place = {
-        "run_id": run["run_id"],
-        "partition_id": partition_id,
-        "stack": stack,
-        "layer": layer,
-        "expert": expert,
-    }
+    """Return the sections of an expert's card, given a run, or refuse an expert that the run has not measured."""
+    place = {"run_id": run["run_id"], "partition_id": partition_id, "stack": stack, "layer": layer, "expert": expert}
     nearest = _nearest_function(database, place)
     return [
         Section(
@@ -161,23 +143,23 @@ def _first_stack(database: Database, run: Row) -> str:
 
 
 def _best_function(database: Database, place: Row) -> Row:
-    """Return the family and function that a neuron detects best, or refuse a neuron that the run does not have."""
+    """Return the family and function that a neuron detects best."""
     query = (
         "select family, function from neuron_scores where run_id = $run_id and stack = $stack and layer = $layer "
         "and neuron = $neuron order by ranking desc, family, function limit 1"
     )
     for best in database.sql(query, place):
         return best
-    layers = database.sql("select stack, layer, n_neurons from layers where run_id = ? order by all", [place["run_id"]])
+    query = "select stack, layer, n_neurons from layers where run_id = ? order by all"
+    layers = database.sql(query, [place["run_id"]])
     known = ", ".join(f"{row['stack']} {row['layer']} ({row['n_neurons']:,} neurons)" for row in layers)
     raise AnalysisError(
-        f"run {place['run_id']} has no neuron {place['neuron']} in {place['stack']} layer {place['layer']}; "
-        f"it has {known}"
+        "run {run_id} has no neuron {neuron} in {stack} layer {layer}; it has {known}".format(**place, known=known)
     )
 
 
 def _nearest_function(database: Database, place: Row) -> Row:
-    """Return the test of an expert that has the smallest p, or refuse an expert that the run did not measure."""
+    """Return the test of an expert that has the smallest p."""
     query = (
         "select * from expert_function_alignment where run_id = $run_id and partition_id = $partition_id "
         "and stack = $stack and layer = $layer and expert = $expert order by p_value, family, function limit 1"
@@ -188,8 +170,8 @@ def _nearest_function(database: Database, place: Row) -> Row:
     layers = database.sql(query, [place["partition_id"]])
     known = ", ".join(f"{row['stack']} {row['layer']} ({row['n_experts']} experts)" for row in layers)
     raise AnalysisError(
-        f"partition {place['partition_id']} has no expert {place['expert']} in {place['stack']} layer "
-        f"{place['layer']} that run {place['run_id']} measured; it has {known}"
+        "partition {partition_id} has no expert {expert} in {stack} layer {layer} that run {run_id} measured; it has "
+        "{known}".format(**place, known=known)
     )
 
 

@@ -1,17 +1,15 @@
 """The series of a study: checkpoints of a model that were measured in the same way."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from ...errors import AnalysisError, UnknownNameError
 from ...queries.database import Database
+from ...queries.statements import statement
 from ...schema.vocabulary import DType
 
 __all__ = ["MeasuredCheckpoint", "Series", "find_series"]
 
-# Runs that agree in these measured the same thing of each checkpoint.
-_MEASUREMENT = ("corpus", "corpus_sha256", "site", "pooling", "router", "dtype", "storage", "max_tokens", "layers")
 # A change between two checkpoints needs a third to be later or earlier than.
 _MIN_CHECKPOINTS = 3
 
@@ -101,26 +99,18 @@ def find_series(database: Database, model: str, *, corpus: str | None = None, ru
     AnalysisError
         If the series has fewer than three checkpoints, or other weights of one step, as of two stages of training.
     """
-    query = (
-        "select * from runs where model = ? and step is not null and measurement = 'measured' and not is_random_init "
-        "order by step, revision, run_id"
-    )
-    rows = database.sql(query, [model]).arrow().to_pylist()
+    candidates = database.sql(statement("emergence_series"), {"model": model}).arrow().to_pylist()
     where = database.store.path
-    if not rows:
+    if not candidates:
         models = [row["model"] for row in database.sql("select distinct model from runs where step is not null")]
         raise UnknownNameError("series of checkpoints of the model", model, map(str, models), where=where)
-    groups: dict[tuple[object, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in _MEASUREMENT), []).append(row)
-    candidates = list(groups.values())
     if corpus is not None:
-        candidates = [runs for runs in candidates if runs[0]["corpus"] == corpus]
+        corpora = {series["corpus"] for series in candidates}
+        candidates = [series for series in candidates if series["corpus"] == corpus]
         if not candidates:
-            corpora = {str(row["corpus"]) for row in rows}
             raise UnknownNameError("corpus", corpus, corpora, where=f"the series of {model} in {where}")
     if run is not None:
-        with_run = [runs for runs in candidates if any(str(row["run_id"]).startswith(run) for row in runs)]
+        with_run = [series for series in candidates if any(row["run_id"].startswith(run) for row in series["runs"])]
         if len(with_run) != 1:
             kind = "single series of a run" if with_run else "run of a series"
             raise UnknownNameError(kind, run, map(_described, with_run or candidates), where=where)
@@ -128,35 +118,28 @@ def find_series(database: Database, model: str, *, corpus: str | None = None, ru
     if len(candidates) > 1:
         chooses = "`corpus` or `run` chooses one" if corpus is None else "`run` chooses one"
         raise UnknownNameError("single series of", model, map(_described, candidates), where=f"{where} ({chooses})")
-    checkpoints = _checkpoints(candidates[0])
+    checkpoints = _checkpoints(model, candidates[0])
     layers, has_norms = _measured(database, checkpoints[-1].run_id)
-    return Series(model, str(candidates[0][0]["corpus"]), checkpoints, layers, has_norms)
+    return Series(model, candidates[0]["corpus"], checkpoints, layers, has_norms)
 
 
-def _checkpoints(runs: Sequence[dict[str, Any]]) -> tuple[MeasuredCheckpoint, ...]:
-    """Return one checkpoint a step, or refuse runs of too few steps or of other weights at one step."""
-    model, corpus = runs[0]["model"], runs[0]["corpus"]
-    first_of_step = {row["step"]: row for row in reversed(runs)}
-    for row in runs:
-        first = first_of_step[row["step"]]
-        if row["weights_sha256"] != first["weights_sha256"]:
+def _checkpoints(model: str, series: dict[str, Any]) -> tuple[MeasuredCheckpoint, ...]:
+    """Return one checkpoint a step, or refuse a series of too few steps or with other weights at one step."""
+    checkpoints: dict[int, MeasuredCheckpoint] = {}
+    for row in series["runs"]:
+        first = checkpoints.setdefault(row["step"], MeasuredCheckpoint(**row, dtype=series["dtype"]))
+        if row["weights_sha256"] != first.weights_sha256:
             raise AnalysisError(
-                f"step {row['step']:,} of {model} is of several revisions, {first['revision']} and {row['revision']}, "
+                f"step {row['step']:,} of {model} is of several revisions, {first.revision} and {row['revision']}, "
                 "with other weights: measure the series under another --name, with steps of your own (ingest --steps)"
             )
-    checkpoints = tuple(
-        MeasuredCheckpoint(
-            row["run_id"], row["revision"], row["step"], row["weights_sha256"], cast("DType", row["dtype"])
-        )
-        for _, row in sorted(first_of_step.items())
-    )
     if len(checkpoints) < _MIN_CHECKPOINTS:
-        names = ", ".join(checkpoint.revision for checkpoint in checkpoints)
+        names = ", ".join(checkpoint.revision for checkpoint in checkpoints.values())
         raise AnalysisError(
-            f"the series of {model} on {corpus} has {len(checkpoints)} checkpoints with a known step ({names}); "
-            f"a study needs {_MIN_CHECKPOINTS}"
+            f"the series of {model} on {series['corpus']} has {len(checkpoints)} checkpoints with a known step "
+            f"({names}); a study needs {_MIN_CHECKPOINTS}"
         )
-    return checkpoints
+    return tuple(checkpoints.values())
 
 
 def _measured(database: Database, run_id: str) -> tuple[tuple[tuple[str, int], ...], bool]:
@@ -169,9 +152,8 @@ def _measured(database: Database, run_id: str) -> tuple[tuple[tuple[str, int], .
     return tuple((row["stack"], row["layer"]) for row in layers), n_known == sum(row["n_neurons"] for row in layers)
 
 
-def _described(rows: Sequence[dict[str, Any]]) -> str:
+def _described(series: dict[str, Any]) -> str:
     """Return a series as it is listed in an error: its last run, how it was measured, and how long it is."""
-    last = rows[-1]
-    shown = [str(last[name]) for name in _MEASUREMENT if name != "corpus_sha256" and last[name] is not None]
-    n_checkpoints = len({row["step"] for row in rows})
-    return f"{last['run_id']} ({', '.join(shown)}: {n_checkpoints} checkpoints)"
+    runs = series["runs"]
+    n_checkpoints = len({row["step"] for row in runs})
+    return f"{runs[-1]['run_id']} ({series['measurement']}: {n_checkpoints} checkpoints)"
