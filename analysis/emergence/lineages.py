@@ -92,9 +92,8 @@ def make_lineages(
     Raises
     ------
     AnalysisError
-        If the last run did not measure a layer of the settings, if a checkpoint cannot be loaded or has other weights
-        than its run measured, if its run does not hold what the method needs, or if checkpoints have other layers or
-        neurons than the first.
+        If a layer was not measured, if a checkpoint cannot be loaded or has changed since, if its run does not hold
+        what the method needs, or if checkpoints have different layers or neurons.
     """
     _check_layers(series, settings)
     maker = _Maker(database, series, settings, progress)

@@ -12,7 +12,6 @@ from ...progress import Progress, SilentProgress
 from ...queries.database import Database
 from ...schema.commits import neuronlake_version
 from ...schema.identity import IDENTITY_VERSION, identifier
-from ...schema.store import Store
 from .lineages import Lineage, Role, make_lineages, n_partitions
 from .notices import notices
 from .series import Series, find_series
@@ -134,7 +133,7 @@ def study_emergence(
                 lineages, n_new = make_lineages(database, model, series, settings, progress)
                 write_study(job, _study_row(settings, lineages, started_at), series, lineages)
                 job.commit()
-    with Database(Store(store)) as database:
+    with Database(store) as database:
         query = "select n_experts from emergence_studies where emergence_id = ?"
         ((n_experts,),) = database.sql(query, [emergence_id]).rows()
         lines = tuple(notices(database, emergence_id, series, settings))
