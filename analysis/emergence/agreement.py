@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-
-from .tracks import overlap
+from sklearn.metrics.cluster import contingency_matrix
 
 __all__ = ["Agreement", "agreement", "variation_of_information"]
 
@@ -18,9 +17,9 @@ class Agreement:
     Parameters
     ----------
     adjusted_rand_index
-        On pairs of neurons (Hubert and Arabie 1985): 0 by chance, 1 if equal.
+        Agreement on pairs of neurons (Hubert and Arabie 1985): 0 by chance, 1 if equal.
     normalized_mutual_information
-        By the mean of both entropies: 0 to 1, not 0 by chance.
+        Mutual information by the mean of both entropies: 0 to 1, not 0 by chance.
     variation_of_information
         In nats: 0 if equal.
     """
@@ -31,13 +30,7 @@ class Agreement:
 
 
 def agreement(a: NDArray[np.integer], b: NDArray[np.integer]) -> Agreement:
-    """Return how much two partitions agree.
-
-    Parameters
-    ----------
-    a, b
-        The expert of each neuron in either. [neurons]
-    """
+    """Return how much two partitions agree, given the expert of each neuron in either. [neurons], [neurons]."""
     return Agreement(
         float(adjusted_rand_score(a, b)),
         float(normalized_mutual_info_score(a, b)),
@@ -46,17 +39,18 @@ def agreement(a: NDArray[np.integer], b: NDArray[np.integer]) -> Agreement:
 
 
 def variation_of_information(a: NDArray[np.integer], b: NDArray[np.integer]) -> float:
-    """Return what either partition tells that the other does not (Meila 2007), in nats.
+    """Return the variation of information of two partitions (Meila 2007), in nats.
 
-    The sum of both conditional entropies: no term of it is negative, so that of equal partitions it is exactly 0.
+    It is the entropy of either partition given the other, summed. No term of the sum is negative, so that equal
+    partitions give exactly 0.
 
     Parameters
     ----------
     a, b
-        The expert of each neuron in either. [neurons]
+        The expert of each neuron in either partition. [neurons]
     """
-    counts = overlap(a, b)
-    of_a, of_b = (counts.sum(axis, keepdims=True) + 0 * counts for axis in (1, 0))
-    both = counts > 0
-    terms = np.log(of_a[both] / counts[both]) + np.log(of_b[both] / counts[both])
-    return float((counts[both] * terms).sum() / len(a))
+    counts = contingency_matrix(a, b)  # [experts of a, experts of b]
+    sizes_a, sizes_b = (counts.sum(axis, keepdims=True) + 0 * counts for axis in (1, 0))
+    shared = counts > 0
+    terms = np.log(sizes_a[shared] / counts[shared]) + np.log(sizes_b[shared] / counts[shared])
+    return float((counts[shared] * terms).sum() / len(a))

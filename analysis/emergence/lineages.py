@@ -1,4 +1,4 @@
-"""The partitions of a study: of each checkpoint anew or started from the one before, native, random and matched."""
+"""The partitions of a study: made anew or warm-started at each checkpoint, native, random and matched."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,10 +10,10 @@ from ...errors import AnalysisError, IngestError, UnknownNameError
 from ...progress import Progress
 from ...queries.database import Database
 from ..partitions.job import store_partition
+from ..partitions.rows import Division, LayerNeurons, Origin
 from ..partitions.settings import PartitionSettings
-from ..partitions.sources import Source, stored_source, weight_source
-from ..partitions.stored import StoredPartition, read_stored_partition
-from .matched import matched_source
+from ..partitions.sources import MATCHED_BINS, Source, permute_matched, stored_source, weight_source
+from ..partitions.stored import StoredPartition, by_layer, read_stored_partition
 from .series import MeasuredCheckpoint, Series
 from .settings import EmergenceSettings
 
@@ -25,20 +25,20 @@ __all__ = ["Lineage", "Role", "make_lineages", "n_partitions"]
 Role = Literal["cold", "warm", "native", "random", "matched"]
 """``cold``: made anew at each checkpoint. ``warm``: started from the experts of the checkpoint before. ``native``: the
 model's own. ``random``: groups drawn at random, as many and as large. ``matched``: the experts of the last checkpoint
-dealt anew among neurons of like input norm and firing rate."""
+permuted among neurons of similar input norm and firing rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """The partitions of one role and seed, checkpoint by checkpoint.
+    """The partitions of one role and seed, one a checkpoint.
 
     Parameters
     ----------
     role, seed
-        What they are.
+        How they were made.
     partitions
-        One a checkpoint, in the layers that the series measured; of native experts, random and matched groups, the
-        same neurons throughout, that of the last, repeated. [checkpoints]
+        Partitions of the layers that the series measured. Native experts, random and matched groups are the same
+        neurons throughout: the partition of the last checkpoint, repeated. [checkpoints]
     """
 
     role: Role
@@ -49,6 +49,11 @@ class Lineage:
     def is_remade(self) -> bool:
         """Whether each checkpoint has a partition of its own."""
         return self.role in ("cold", "warm")
+
+    @property
+    def n_experts(self) -> int:
+        """Experts in each layer at the last checkpoint, the most where layers differ."""
+        return max(int(columns["expert"].max()) + 1 for columns in self.partitions[-1].layers.values())
 
 
 def n_partitions(series: Series, settings: EmergenceSettings) -> int:
@@ -62,18 +67,18 @@ def n_partitions(series: Series, settings: EmergenceSettings) -> int:
 def make_lineages(
     database: Database, model: str, series: Series, settings: EmergenceSettings, progress: Progress
 ) -> tuple[list[Lineage], int]:
-    """Make the partitions of a study, but for those that the store has.
+    """Make and store the partitions of a study, except those that the store has.
 
     Parameters
     ----------
     database
         The store's database.
     model
-        Of kmeans, hub id or folder whose revisions are loaded, each once.
+        Hub id or folder from which kmeans loads each checkpoint, once.
     series
         The checkpoints.
     settings
-        What is made of each.
+        How partitions are made.
     progress
         Where each partition is reported.
 
@@ -82,49 +87,32 @@ def make_lineages(
     lineages
         Cold ones by seed, warm, native, random by seed, matched by seed.
     n_new
-        Partitions that the store did not have.
+        Number of partitions that the store did not have.
 
     Raises
     ------
     AnalysisError
-        If the last run did not measure a layer of the settings, if a checkpoint cannot be loaded or has other weights
-        than its run measured, if its run does not hold what the method needs, or if checkpoints have other layers or
-        neurons than the first.
+        If a layer was not measured, if a checkpoint cannot be loaded or has changed since, if its run does not hold
+        what the method needs, or if checkpoints have different layers or neurons.
     """
     _check_layers(series, settings)
     maker = _Maker(database, series, settings, progress)
-    chains: dict[tuple[Role, int], list[StoredPartition]] = {("cold", seed): [] for seed in settings.seeds}
-    if settings.has_warm_chain:
-        chains["warm", settings.seed] = []
-    for checkpoint in series.checkpoints if chains else ():
-        loaded = _load(model, series, checkpoint) if settings.method == "kmeans" else None
-        for (role, seed), chain in chains.items():
-            if role == "warm" and not chain:
-                chain.append(chains["cold", seed][0])
-            else:
-                chain.append(maker.make(checkpoint, loaded, seed, chain[-1] if role == "warm" else None))
-    n_checkpoints = len(series.checkpoints)
-    lineages = [
-        Lineage(role, seed, tuple(_measured(each, series) for each in chain)) for (role, seed), chain in chains.items()
-    ]
-    for each in lineages:
-        _check_alike(each.partitions)
     if settings.method == "native":
-        lineages.append(Lineage("native", settings.seed, (maker.make(series.last, None),) * n_checkpoints))
-    like = lineages[0].partitions[-1]
-    groups: dict[Role, Iterator[StoredPartition]] = {"random": maker.random(like)}
+        lineages = [maker.repeated("native", settings.seed, maker.make(series.last))]
+    else:
+        lineages = maker.chains(model)
+    groups: dict[Role, Iterator[StoredPartition]] = {"random": maker.random(lineages[0])}
     if series.has_norms:
-        groups["matched"] = maker.matched(like)
-    for role, made in groups.items():
-        lineages += [
-            Lineage(role, seed, (each,) * n_checkpoints) for seed, each in zip(settings.random_seeds, made, strict=True)
-        ]
+        groups["matched"] = maker.matched(lineages[0].partitions[-1])
+    for role, partitions in groups.items():
+        for seed, partition in zip(settings.random_seeds, partitions, strict=True):
+            lineages.append(maker.repeated(role, seed, partition))
     return lineages, maker.n_new
 
 
 @dataclass(slots=True)
 class _Maker:
-    """Makes partitions, and counts those that are new."""
+    """Makes the partitions of a study, and counts those that are new."""
 
     database: Database
     series: Series
@@ -132,14 +120,38 @@ class _Maker:
     progress: Progress
     n_new: int = 0
 
+    def chains(self, model: str) -> list[Lineage]:
+        """Make the cold partitions of each seed and the warm ones, loading each checkpoint once."""
+        seeds = self.settings.seeds
+        chains: dict[tuple[Role, int], list[StoredPartition]] = {("cold", seed): [] for seed in seeds}
+        if self.settings.has_warm_chain:
+            chains["warm", self.settings.seed] = []
+        for checkpoint in self.series.checkpoints:
+            loaded = _load(model, self.series, checkpoint) if self.settings.method == "kmeans" else None
+            for (role, seed), chain in chains.items():
+                if role == "warm" and not chain:
+                    chain.append(chains["cold", seed][0])
+                else:
+                    start = chain[-1] if role == "warm" else None
+                    chain.append(self.make(checkpoint, loaded, seed=seed, warm_start=start))
+        lineages = [Lineage(*key, tuple(map(self._measured, chain))) for key, chain in chains.items()]
+        for lineage in lineages:
+            _check_same_neurons(lineage.partitions)
+        return lineages
+
+    def repeated(self, role: Role, seed: int, partition: StoredPartition) -> Lineage:
+        """Return the lineage of neurons that stay the same."""
+        return Lineage(role, seed, (partition,) * len(self.series.checkpoints))
+
     def make(
         self,
         checkpoint: MeasuredCheckpoint,
-        loaded: "Model | None",
+        loaded: "Model | None" = None,
+        *,
         seed: int | None = None,
         warm_start: StoredPartition | None = None,
     ) -> StoredPartition:
-        """Make one partition of a checkpoint."""
+        """Make one partition of a checkpoint: of its weights, or of what the store holds."""
         settings = self.settings.partition(
             run=checkpoint.run_id, seed=seed, warm_start=None if warm_start is None else warm_start.partition_id
         )
@@ -151,26 +163,50 @@ class _Maker:
             )
         return self._store(checkpoint, source, settings)
 
-    def random(self, like: StoredPartition) -> Iterator[StoredPartition]:
-        """Make the random partitions: of the layers of a partition, with as many experts."""
-        n_experts = max(int(each["expert"].max()) + 1 for each in like.layers.values())
-        layers = tuple(sorted({layer for _, layer in like.layers}))
-        last = self.series.last
+    def random(self, lineage: Lineage) -> Iterator[StoredPartition]:
+        """Make random partitions of the layers of a lineage, with as many experts."""
+        layers = tuple(sorted({layer for _, layer in lineage.partitions[-1].layers}))
+        checkpoint = self.series.last
         for seed in self.settings.random_seeds:
-            settings = PartitionSettings("random", n_experts=n_experts, layers=layers, run=last.run_id, seed=seed)
-            source = stored_source(self.database, self.series.model, settings, revision=last.revision)
-            yield self._store(last, source, settings)
+            settings = PartitionSettings(
+                "random", n_experts=lineage.n_experts, layers=layers, run=checkpoint.run_id, seed=seed
+            )
+            source = stored_source(self.database, self.series.model, settings, revision=checkpoint.revision)
+            yield self._store(checkpoint, source, settings)
 
-    def matched(self, like: StoredPartition) -> Iterator[StoredPartition]:
-        """Make the matched partitions: the experts of a partition, dealt anew among like neurons."""
-        last = self.series.last
-        source = matched_source(self.database, self.series, like)
+    def matched(self, last: StoredPartition) -> Iterator[StoredPartition]:
+        """Make matched partitions: the experts of the last one, permuted among neurons of similar norm and firing rate.
+
+        A score is the better of two directions, so that a neuron without any signal scores its noise, which depends
+        on how often it fires. Experts whose neurons fire equally often look stable for that alone, and random groups
+        do not; these do.
+        """
+        checkpoint = self.series.last
+        query = "select stack, layer, neuron, input_norm, firing_rate from neurons where run_id = ?"
+        measured = by_layer(self.database.sql(query, [checkpoint.run_id]).arrow())
+
+        def divide(neurons: LayerNeurons, seed: int) -> Division:
+            key = neurons.stack, neurons.layer
+            norm, firing_rate = (measured[key][name][neurons.neurons] for name in ("input_norm", "firing_rate"))
+            return permute_matched(last.layers[key]["expert"], norm, firing_rate, seed)
+
+        source = Source(
+            Origin(self.series.model, checkpoint.revision, checkpoint.step, checkpoint.run_id),
+            tuple(LayerNeurons(*key, columns["neuron"]) for key, columns in last.layers.items()),
+            divide,
+            provenance={"matched": last.partition_id, "n_bins": MATCHED_BINS},
+        )
         for seed in self.settings.random_seeds:
-            settings = PartitionSettings("random", matched=like.partition_id, run=last.run_id, seed=seed)
-            yield self._store(last, source, settings)
+            settings = PartitionSettings("random", matched=last.partition_id, run=checkpoint.run_id, seed=seed)
+            yield self._store(checkpoint, source, settings)
+
+    def _measured(self, partition: StoredPartition) -> StoredPartition:
+        """Return a partition without layers that the series did not measure: weights are clustered of all stacks."""
+        layers = {key: columns for key, columns in partition.layers.items() if key in self.series.layers}
+        return replace(partition, layers=layers)
 
     def _store(self, checkpoint: MeasuredCheckpoint, source: Source, settings: PartitionSettings) -> StoredPartition:
-        # The step is the series', which a name need not tell.
+        # The step is the series'; the name of a revision may not contain it.
         source = replace(source, origin=replace(source.origin, step=checkpoint.step))
         store = self.database.store
         partition_id, is_new = store_partition(store, source, settings)
@@ -180,7 +216,7 @@ class _Maker:
 
 
 def _load(model: str, series: Series, checkpoint: MeasuredCheckpoint) -> "Model":
-    """Load one checkpoint as it was measured."""
+    """Load one checkpoint, or refuse it if its weights are not those that were measured."""
     # Only now the libraries of models, which take seconds to load.
     from ...ingest.models.checkpoint import Checkpoint
     from ...ingest.models.model import load
@@ -204,7 +240,7 @@ def _load(model: str, series: Series, checkpoint: MeasuredCheckpoint) -> "Model"
 
 
 def _check_layers(series: Series, settings: EmergenceSettings) -> None:
-    """Refuse layers that the series did not measure, before anything is made of them."""
+    """Refuse layers that the series did not measure, before any partition is made."""
     known = sorted({layer for _, layer in series.layers})
     unknown = [layer for layer in settings.layers or () if layer not in known]
     if unknown:
@@ -214,19 +250,14 @@ def _check_layers(series: Series, settings: EmergenceSettings) -> None:
         )
 
 
-def _measured(partition: StoredPartition, series: Series) -> StoredPartition:
-    """Return the part of a partition that the series measured: weights are clustered of all stacks."""
-    return replace(partition, layers={key: each for key, each in partition.layers.items() if key in series.layers})
-
-
-def _check_alike(partitions: Sequence[StoredPartition]) -> None:
-    """Refuse checkpoints of which one has other layers or neurons than the first."""
+def _check_same_neurons(partitions: Sequence[StoredPartition]) -> None:
+    """Refuse a checkpoint that has other layers or neurons than the first."""
     first = partitions[0]
-    for each in partitions[1:]:
-        if each.layers.keys() != first.layers.keys() or any(
-            not np.array_equal(each.layers[key]["neuron"], first.layers[key]["neuron"]) for key in first.layers
+    for other in partitions[1:]:
+        if other.layers.keys() != first.layers.keys() or any(
+            not np.array_equal(other.layers[key]["neuron"], first.layers[key]["neuron"]) for key in first.layers
         ):
             raise AnalysisError(
-                f"checkpoints {first.revision} and {each.revision} of {each.model} have other layers or neurons: "
+                f"checkpoints {first.revision} and {other.revision} of {other.model} have other layers or neurons: "
                 "their experts cannot be compared"
             )

@@ -1,6 +1,6 @@
-"""What defines a study of emergence, beside the model and its series."""
+"""How the experts of a study of emergence are made."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from ...errors import AnalysisError, UnknownNameError
@@ -16,28 +16,28 @@ _STARTED_WARM = ("kmeans", "function")
 
 @dataclass(frozen=True, slots=True)
 class EmergenceSettings:
-    """What defines a study of emergence, beside the model and its series.
+    """How the experts of a study of emergence are made: with the series, these settings define the study.
 
     Parameters
     ----------
     method
-        How experts are made.
+        How neurons are grouped into experts.
     n_experts
-        Experts in each layer; None of native experts.
+        Experts in each layer; None for native experts.
     layers
         Layers to partition; None for all.
     features
-        Of kmeans, which weights of a neuron are its vector.
+        For kmeans, which weights of a neuron are its vector.
     n_seeds
-        Seeds of the partitions that are made anew at each checkpoint, at least 2: two checkpoints are held against each
-        other by partitions of different seeds, beside which stands how much those of one checkpoint agree.
+        Seeds from which the experts of each checkpoint are made, at least 2: partitions of two checkpoints are compared
+        between different seeds, and so are those of one checkpoint, which shows how much differs by chance.
     n_random
-        Random partitions of the last checkpoint's neurons, and as many matched ones: what groups show that mean
-        nothing, and what groups of neurons of like input norm and firing rate do.
+        Number of random partitions of the last checkpoint's neurons, and of partitions matched on input norm and firing
+        rate: the controls.
     seed
-        The first seed; the warm chain and the native experts have it, and random and matched partitions count from it.
+        The first seed of each kind of partition.
     n_starts
-        Starts of each partition that is made anew, of which the best is kept.
+        Starts of each partition, of which the best is kept.
     """
 
     method: EmergenceMethod = "kmeans"
@@ -83,11 +83,11 @@ class EmergenceSettings:
         Parameters
         ----------
         run
-            The run whose scores or activations are used; kmeans has no use for it.
+            The run whose scores or activations are used; kmeans uses none.
         seed
-            Its seed; the first one if None.
+            Its seed; None for the first.
         warm_start
-            The partition it starts from, if any.
+            The partition that it starts from; None for random starts.
         """
         shared: dict[str, Any] = {"n_experts": self.n_experts, "layers": self.layers, "features": self.features}
         if self.method != "kmeans":
@@ -97,7 +97,3 @@ class EmergenceSettings:
         if warm_start is None:
             shared["n_starts"] = self.n_starts
         return PartitionSettings(self.method, warm_start=warm_start, **shared)
-
-    def definition(self) -> dict[str, object]:
-        """Return the settings as JSON values."""
-        return {**asdict(self), "layers": None if self.layers is None else list(self.layers)}

@@ -1,9 +1,10 @@
-"""The study: partitions of every checkpoint of a series, held against each other, and their experts followed."""
+"""The study: partitions of every checkpoint of a series, and how much they agree, as one job."""
 
 import datetime
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import cast, get_args
 
 from ...ingest.models.source import stored_name
@@ -11,10 +12,9 @@ from ...progress import Progress, SilentProgress
 from ...queries.database import Database
 from ...schema.commits import neuronlake_version
 from ...schema.identity import IDENTITY_VERSION, identifier
-from ...schema.store import Store
 from .lineages import Lineage, Role, make_lineages, n_partitions
 from .notices import notices
-from .series import find_series
+from .series import Series, find_series
 from .settings import EmergenceSettings
 
 __all__ = ["EmergenceReport", "study_emergence"]
@@ -29,18 +29,17 @@ class EmergenceReport:
     emergence_id, model, last_run_id
         Keys of the study and of its series.
     corpus
-        What the series was measured on.
+        Corpus that the series was measured on.
     method, n_experts
-        How experts were made, and how many a layer, the most where layers differ.
+        How experts were made, and how many a layer has, the most where layers differ.
     is_new
-        False if the store already held it, so that nothing was done.
-    steps
-        Training steps of the checkpoints.
+        False if the store already held the study, so that nothing was done.
+    run_ids, steps
+        Runs of the checkpoints and their training steps, in the order of steps.
     n_partitions, n_partitions_reused
         Partitions of the study, and how many of them the store held.
     notices
-        What else to know, a line each: steps that the series lacks, checkpoints with one and the same weights, what
-        the method cannot do, and where the tests can find nothing.
+        What else to know, a line each: see `notices`.
     duration_s
         Wall time.
     """
@@ -52,6 +51,7 @@ class EmergenceReport:
     method: str
     n_experts: int
     is_new: bool
+    run_ids: tuple[str, ...]
     steps: tuple[int, ...]
     n_partitions: int
     n_partitions_reused: int
@@ -83,25 +83,26 @@ def study_emergence(
     name: str | None = None,
     progress: Progress | None = None,
 ) -> EmergenceReport:
-    """Partition every checkpoint of a series, hold the partitions against each other, and follow their experts.
+    """Partition every checkpoint of a series, store the partitions and how much they agree, and report the study.
 
-    At each checkpoint experts are made anew from several seeds, and once more from the experts of the checkpoint
-    before; native experts are what they are. Random partitions of the last checkpoint are made beside, and matched
-    ones: its experts dealt anew among neurons of like input norm and firing rate. Only layers that the run of the
-    last checkpoint measured are studied. A study that was killed goes on with the partitions it has made.
+    At each checkpoint experts are made from several seeds, and once more starting from the experts of the checkpoint
+    before; native experts are the model's own. Two controls are made of the last checkpoint: random groups, and
+    matched groups, which are its experts permuted among neurons of similar input norm and firing rate. Only layers
+    that the run of the last checkpoint measured are studied. A study that was killed goes on with the partitions it
+    has made.
 
     Parameters
     ----------
     model
-        Of kmeans, hub id or folder whose revisions are loaded; of all other methods, the model as stored will do.
+        Hub id or folder whose revisions kmeans loads; for all other methods, the model as stored is enough.
     store
         The store's folder.
     settings
-        What defines the study, beside the series.
+        How experts are made.
     corpus
         Corpus of the series, if the model has series on several.
     run
-        Beginning of the id of any run of the series, where the corpus does not tell.
+        Beginning of the id of any run of the series, if the corpus has several series.
     name
         Name the model is stored under; the hub id or folder name if None.
     progress
@@ -118,44 +119,24 @@ def study_emergence(
         If the store cannot be read or written.
     """
     started_at = datetime.datetime.now(datetime.UTC)
-    progress = progress or SilentProgress()
     with Database(store) as database:
         series = find_series(database, name or stored_name(model), corpus=corpus, run=run)
-        # The runs tell weights and scores by their ids, and so what the partitions are; nothing need be loaded.
-        emergence_id = identifier(
-            {
-                "schema_version": IDENTITY_VERSION,
-                "study": "emergence",
-                "roles": get_args(Role),
-                "runs": [each.run_id for each in series.checkpoints],
-                **settings.definition(),
-            }
-        )
+        emergence_id = _emergence_id(series, settings)
         n_all, n_new = n_partitions(series, settings), 0
         is_new = database.store.commit(emergence_id) is None
         if is_new:
             with database.store.job(emergence_id, kind="emergence", resume=False) as job:
                 from .rows import write_study
 
+                progress = progress or SilentProgress()
                 progress.phase("partitioning checkpoints", total=n_all, unit="partitions")
                 lineages, n_new = make_lineages(database, model, series, settings, progress)
-                described = {
-                    "method": settings.method,
-                    "n_experts": _n_experts(lineages),
-                    "parameters": json.dumps(_parameters(settings)),
-                    "n_seeds": len(settings.seeds),
-                    "n_random": settings.n_random,
-                    "seed": settings.seed,
-                    "neuronlake_version": neuronlake_version(),
-                    "started_at": started_at,
-                    "duration_s": (datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
-                }
-                write_study(job, described, series, lineages)
+                write_study(job, _study_row(settings, lineages, started_at), series, lineages)
                 job.commit()
-    with Database(Store(store)) as database:
+    with Database(store) as database:
         query = "select n_experts from emergence_studies where emergence_id = ?"
         ((n_experts,),) = database.sql(query, [emergence_id]).rows()
-        known = tuple(notices(database, emergence_id, series, settings))
+        lines = tuple(notices(database, emergence_id, series, settings))
     return EmergenceReport(
         emergence_id=emergence_id,
         model=series.model,
@@ -164,18 +145,44 @@ def study_emergence(
         method=settings.method,
         n_experts=cast("int", n_experts),
         is_new=is_new,
-        steps=tuple(each.step for each in series.checkpoints),
+        run_ids=tuple(checkpoint.run_id for checkpoint in series.checkpoints),
+        steps=tuple(checkpoint.step for checkpoint in series.checkpoints),
         n_partitions=n_all,
         n_partitions_reused=n_all - n_new,
-        notices=known,
-        duration_s=(datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
+        notices=lines,
+        duration_s=_seconds_since(started_at),
     )
 
 
-def _n_experts(lineages: list[Lineage]) -> int:
-    return max(int(each["expert"].max()) + 1 for each in lineages[0].partitions[-1].layers.values())
+def _emergence_id(series: Series, settings: EmergenceSettings) -> str:
+    # Weights and scores are determined by the ids of the runs, and so are the partitions; nothing need be loaded.
+    return identifier(
+        {
+            "schema_version": IDENTITY_VERSION,
+            "study": "emergence",
+            "roles": get_args(Role),
+            "runs": [checkpoint.run_id for checkpoint in series.checkpoints],
+            **asdict(settings),
+        }
+    )
 
 
-def _parameters(settings: EmergenceSettings) -> dict[str, object]:
-    layers = None if settings.layers is None else list(settings.layers)
-    return {"layers": layers, **settings.partition().parameters()}
+def _study_row(
+    settings: EmergenceSettings, lineages: Sequence[Lineage], started_at: datetime.datetime
+) -> dict[str, object]:
+    """Return the columns of ``emergence_studies`` that the series does not give."""
+    return {
+        "method": settings.method,
+        "n_experts": lineages[0].n_experts,
+        "parameters": json.dumps({"layers": settings.layers, **settings.partition().parameters()}),
+        "n_seeds": len(settings.seeds),
+        "n_random": settings.n_random,
+        "seed": settings.seed,
+        "neuronlake_version": neuronlake_version(),
+        "started_at": started_at,
+        "duration_s": _seconds_since(started_at),
+    }
+
+
+def _seconds_since(time: datetime.datetime) -> float:
+    return (datetime.datetime.now(datetime.UTC) - time).total_seconds()

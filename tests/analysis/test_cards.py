@@ -83,24 +83,37 @@ def section(card, title):
     return [line.strip() for line in (rest[: rest.index("")] if "" in rest else rest)]
 
 
+def rows(card, title):
+    """Return the cells of each row of the table below the title, without its header."""
+    return [cells(line) for line in section(card, title)[1:]]
+
+
 def cells(line):
     return re.split(r"  +", line)
 
 
+def shown(*values):
+    """Return numbers as tables show them."""
+    return [f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.4g}" for value in values]
+
+
 def test_a_neuron_is_named_with_its_run_and_its_numbers(database):
-    first, second, *_ = describe_neuron(database, "tiny-bert", 1, 5).splitlines()
+    card = describe_neuron(database, "tiny-bert", 1, 5)
     run_id = only(database, "select run_id from runs")
-    assert first == f"neuron 5 of encoder layer 1, tiny-bert main, run {run_id} (corpus spans, activation, max)"
-    (row,) = database.sql("from neurons where layer = 1 and neuron = 5").arrow().to_pylist()
-    assert second == (
-        f"  fires on {row['firing_rate']:.0%} of instances, mean {row['mean']:.3g}, std {row['std']:.3g}, "
-        f"largest {row['max']:.3g}; input norm {row['input_norm']:.3g}, output norm {row['output_norm']:.3g}"
+    assert (
+        card.splitlines()[0]
+        == f"neuron 5 of encoder layer 1, tiny-bert main, run {run_id} (corpus spans, activation, max)"
     )
+    (row,) = database.sql("from neurons where layer = 1 and neuron = 5").arrow().to_pylist()
+    header, numbers = map(cells, section(card, "activation, and norms of its weights"))
+    assert header == ["fires_on", "mean", "std", "largest", "input_norm", "output_norm"]
+    assert numbers == shown(*(row[name] for name in ("firing_rate", "mean", "std", "max", *header[4:])))
 
 
 def test_a_neuron_of_a_native_expert_says_so(measured):
     card = describe_neuron(Database(measured("olmoe")), "tiny-olmoe", 0, 70)  # its only stack is the decoder
-    assert card.splitlines()[1].startswith("  of native expert 1; fires on ")
+    header, numbers = map(cells, section(card, "activation, and norms of its weights"))
+    assert (header[0], numbers[0]) == ("native_expert", "1")
 
 
 def test_a_neurons_functions_are_those_of_sql_the_best_first(measured):
@@ -108,11 +121,10 @@ def test_a_neurons_functions_are_those_of_sql_the_best_first(measured):
     query = "from neuron_scores where layer = 0 and neuron = 9 order by ranking desc"
     expected = []
     for row in database.sql(query).arrow().to_pylist():
-        scores = [f"{row[name]:.3f}" for name in ("ap", "prevalence", "lift")]
-        expected.append([f"{row['family']}/{row['function']}", *scores, row["direction"], f"{row['p_value']:.2g}"])
+        scores = shown(*(row[name] for name in ("ap", "prevalence", "lift")))
+        expected.append([f"{row['family']}/{row['function']}", *scores, row["direction"], *shown(row["p_value"])])
     assert len(expected) == 3
-    found = [cells(line) for line in section(describe_neuron(database, "tiny-bert", 0, 9), "  function")]
-    assert found == expected
+    assert rows(describe_neuron(database, "tiny-bert", 0, 9), "functions that it detects best") == expected
 
 
 @pytest.mark.parametrize(("negatives", "unlabelled"), [("rest", "not of"), ("explicit", "not labelled for")])
@@ -126,7 +138,7 @@ def test_a_neurons_texts_are_told_apart_by_what_they_are_for_its_best_function(
     ingest_model(str(tiny_model("bert")), corpus="few", store=tmp_path, settings=Settings(n_top=11))
     card = describe_neuron(Database(tmp_path), "tiny-bert", 0, 3)
     found = {
-        of: {cells(line)[1].split()[1] for line in section(card, title)}
+        of: {text.split()[1] for _, text in rows(card, title)}
         for of in ("of", "not of", "not labelled for")
         if (title := f"texts that activate it most, {of} task/animal") in card
     }
@@ -139,8 +151,7 @@ def test_a_neurons_texts_are_told_apart_by_what_they_are_for_its_best_function(
 def test_spans_stand_in_brackets_and_long_texts_are_cut_around_them(database, monkeypatch):
     monkeypatch.setattr(cards, "_N_TEXTS", 50)
     card = describe_neuron(database, "tiny-bert", 0, 3)
-    lines = [line for of in ("of", "not of") for line in section(card, f"texts that activate it most, {of}")]
-    texts = {cells(line)[1] for line in lines}
+    texts = {text for of in ("of", "not of") for _, text in rows(card, f"texts that activate it most, {of}")}
     assert texts & {f"a [{word}] sat on the mat" for word in ("cat", "dog", "king", "stone")}
     assert texts & {f"the {word} ran" for word in ("cat", "dog", "king", "stone")}
     long = [text for text in texts if "house [" in text]
@@ -161,17 +172,17 @@ def test_a_long_span_is_cut_itself(tiny_model, tmp_path):
     build_corpus(Source(instances, "a test", None, "test: literals", "rest"), "long", store=tmp_path)
     ingest_model(str(tiny_model("bert")), corpus="long", store=tmp_path)
     cards = [describe_neuron(Database(tmp_path), "tiny-bert", 0, neuron) for neuron in range(4)]
-    (line,) = {cells(line.strip())[1] for card in cards for line in card.splitlines() if "[" in line}
+    (line,) = {cells(line.strip())[-1] for card in cards for line in card.splitlines() if "[" in line}
     assert re.fullmatch(r"…\[cat sat on the mat .*…\]…", line)
     assert len(line) <= WIDTH + 4
 
 
 def test_a_neurons_experts_are_those_of_all_partitions_of_its_revision(database):
-    lines = section(describe_neuron(database, "tiny-bert", 1, 5), "experts it is in")
+    found = rows(describe_neuron(database, "tiny-bert", 1, 5), "experts it is in")
     ((partition_id, expert),) = database.sql(
         "select partition_id, expert from experts where layer = 1 and neuron = 5"
     ).rows()
-    assert lines == [f"expert {expert} of 4, partition {partition_id} (function)"]
+    assert found == [[partition_id, "function", "4", str(expert)]]
 
 
 def test_a_neuron_in_no_expert_has_no_list_of_them(measured):
@@ -180,10 +191,12 @@ def test_a_neuron_in_no_expert_has_no_list_of_them(measured):
 
 def test_an_expert_is_named_with_its_method_size_and_run(database):
     partition_id = only(database, "select partition_id from partitions")
-    first, second, *_ = describe_expert(database, partition_id[:5], 1, 2).splitlines()
+    said = " ".join(describe_expert(database, partition_id[:5], 1, 2).partition("\n\n")[0].splitlines())
     run_id = only(database, "select run_id from runs")
-    assert first == f"expert 2 of encoder layer 1, partition {partition_id}: function, 4 experts a layer"
-    assert second == f"  16 neurons; tiny-bert main, run {run_id} (corpus spans, activation, max)"
+    assert said == (
+        f"expert 2 of encoder layer 1, partition {partition_id}: function, 4 experts a layer, 16 neurons; "
+        f"tiny-bert main, run {run_id} (corpus spans, activation, max)"
+    )
 
 
 def test_an_expert_functional_for_nothing_says_how_near_it_comes(database):
@@ -196,53 +209,52 @@ def test_an_expert_functional_for_nothing_says_how_near_it_comes(database):
 
 def test_an_experts_neurons_are_its_most_specialised(database):
     partition_id = only(database, "select partition_id from partitions")
-    lines = section(describe_expert(database, partition_id, 1, 2), "its most specialised neurons")
+    found = rows(describe_expert(database, partition_id, 1, 2), "its most specialised neurons")
     query = (
         "select neuron, predictivity, lift from specialization join experts using (stack, layer, neuron) "
         "where layer = 1 and expert = 2 order by lift desc, neuron limit 8"
     )
-    expected = [[str(row[0]), "task/animal", f"{row[1]:.3f}", f"{row[2]:.3f}"] for row in database.sql(query).rows()]
-    assert [cells(line)[:4] for line in lines[1:]] == expected
+    expected = [[str(neuron), "task/animal", *shown(*scores)] for neuron, *scores in database.sql(query).rows()]
+    assert [row[:4] for row in found] == expected
     assert len(expected) == 8
 
 
 def test_an_experts_texts_are_those_most_of_its_neurons_share(database):
     partition_id = only(database, "select partition_id from partitions")
-    lines = section(describe_expert(database, partition_id, 0, 1), "texts that most of its neurons")
+    found = rows(describe_expert(database, partition_id, 0, 1), "texts that most of its neurons")
     query = (
         "select count(*) from top_instances join experts using (stack, layer, neuron) "
         "where layer = 0 and expert = 1 group by instance_id order by 1 desc limit 5"
     )
-    expected = [f"{n} neurons" for (n,) in database.sql(query).rows()]
-    assert [cells(line)[0] for line in lines] == expected
+    expected = [str(n) for (n,) in database.sql(query).rows()]
+    assert [n_neurons for n_neurons, _ in found] == expected
     assert len(expected) == 5
 
 
 def test_a_functional_expert_lists_functions_with_their_tests_families_behind(imported):
     partition_id = only(imported, "select partition_id from partitions")
-    lines = section(describe_expert(imported, partition_id, 0, 7), "functional for (p <= .001)")
-    assert lines[0].split() == ["top", "neurons", "expected", "enrichment", "p", "q"]
+    header, *found = map(cells, section(describe_expert(imported, partition_id, 0, 7), "functional for (p <= .001)"))
+    assert header == ["name", "n_top", "n_expected", "enrichment", "p_value", "q_value"]
     query = "from functional_experts where expert = 7 order by level desc"
-    expected = []
-    for row in imported.sql(query).arrow().to_pylist():
-        tests = [f"{row[name]:.2g}" for name in ("p_value", "q_value")]
-        expected.append([f"{row['n_top']}", f"{row['n_expected']:.1f}", f"{row['enrichment']:.1f} x", *tests])
-    assert [cells(line)[1:] for line in lines[1:]] == expected
-    assert [cells(line)[0] for line in lines[1:]] == ["task/high", "task (all functions)"]
-    assert expected[0][:3] == ["4", "0.5", "8.0 x"]
+    tests = imported.sql(query).arrow().to_pylist()
+    expected = [[str(row["n_top"]), *shown(*(row[name] for name in header[2:]))] for row in tests]
+    assert [row[1:] for row in found] == expected
+    assert [row[0] for row in found] == ["task/high", "task (all functions)"]
+    assert expected[0][:3] == ["4", "0.5000", "8.0000"]
 
 
-def test_what_an_imported_run_does_not_know_is_left_out(imported):
+def test_what_an_imported_run_does_not_know_is_not_shown(imported):
     partition_id = only(imported, "select partition_id from partitions")
     neuron = describe_neuron(imported, "theirs", 0, 399)
     expert = describe_expert(imported, partition_id, 0, 3)
     assert neuron.splitlines()[0].endswith("(imported from scores.parquet)")
-    scores = [cells(line) for line in section(neuron, "  function")]
-    assert scores == [["task/high", "0.399"], ["other/low", "-0.399"]]
+    header, *scores = map(cells, section(neuron, "functions that it detects best"))
+    assert header[:2] == ["name", "ap"]
+    assert scores == [["task/high", "0.3990"], ["other/low", "-0.3990"]]
     for card in (neuron, expert):
-        for unknown in ("fires on", "texts", "None", "nan"):
+        for unknown in ("fires_on", "texts", "None", "nan", "prevalence", "p_value"):
             assert unknown not in card
-    assert f"expert 7 of 8, partition {partition_id} (imported)" in neuron
+    assert rows(neuron, "experts it is in") == [[partition_id, "imported", "8", "7"]]
     assert "functional for nothing: its smallest p is 1, for other/low" in expert
 
 

@@ -1,4 +1,4 @@
-"""`neuronlake emergence`: studies made, told in tables and refused on the command line."""
+"""`neuronlake emergence`: studies made, shown in tables and refused on the command line."""
 
 import json
 import random
@@ -67,7 +67,7 @@ def asked(succeeds, store):
     return ask
 
 
-def test_a_study_is_told_in_four_tables_and_the_same_again_prints_them_again(
+def test_a_study_is_shown_in_three_tables_and_the_same_again_prints_them_again(
     neuronlake, store, series, asked, contents
 ):
     arguments = ("--store", store, "emergence", series, *QUICK, "--threshold", "0.6", "--threshold", "0.95")
@@ -78,17 +78,14 @@ def test_a_study_is_told_in_four_tables_and_the_same_again_prints_them_again(
     assert first.startswith(
         f"emergence {emergence_id}: growing on sentences, 3 checkpoints, step 0 to 100, 4 experts a "
     )
-    assert [each.split()[0] for each in tables] == ["By", "Partitions:", "Settled:", "Births:"]
-    by_step, agreement, settled, births = ([line.split() for line in each.splitlines()] for each in tables)
+    assert [each.split()[0] for each in tables] == ["By", "Partitions:", "Settled:"]
+    by_step, agreement, settled = ([line.split() for line in each.splitlines()] for each in tables)
     assert [row[0] for row in by_step[-3:]] == [row[0] for row in agreement[-3:]] == ["0", "10", "100"]
     # To the last and the one before, uncorrected and corrected, of each family and threshold.
     assert [row[:5] for row in settled[-16:]] == [
         [reference, is_corrected, "encoder", family, threshold]
         for reference in ("last", "previous") for is_corrected in ("false", "true")
         for family in ("form", "task") for threshold in ("0.6", "0.95")
-    ]  # fmt: skip
-    assert [row[:3] for row in births[-4:]] == [
-        ["cold", "2", "8"], ["warm", "1", "8"], ["random", "2", "8"], ["matched", "2", "8"]
     ]  # fmt: skip
     assert [each.partition(":")[0] for each in result.stderr.splitlines()] == ["partitioning checkpoints"]
     before = contents(store)
@@ -130,15 +127,19 @@ def test_what_is_asked_for_is_what_is_stored(succeeds, store, series, asked):
     )
     assert (method, n_experts, n_seeds, n_random, seed) == ("kmeans", 4, 2, 2, 7)
     assert json.loads(parameters) == {"layers": [1], "features": "output", "n_starts": 1, "normalize": True}
-    assert asked("select distinct role, seed, layer from expert_tracks order by all") == [
+    layers = "emergence_partitions as made inner join partition_layers using (partition_id)"
+    assert asked(f"select distinct role, made.seed, layer from {layers} order by all") == [
         *((role, seed, 1) for role in ("cold", "matched", "random") for seed in (7, 8)), ("warm", 7, 1)
     ]  # fmt: skip
 
 
-def test_a_study_without_groups_leaves_their_columns_empty(succeeds, store, series):
+def test_a_study_without_groups_has_no_columns_of_them(succeeds, store, series):
     tables = succeeds("--store", store, "emergence", series, "--experts", "4", "--starts", "1", "--random", "0")
-    assert [line.split()[0] for line in tables.split("\n\n")[-1].splitlines()[-3:]] == ["role", "cold", "warm"]
-    assert [len(line.split()) for line in tables.split("\n\n")[1].splitlines()[-3:]] == [7, 7, 7]
+    _, by_step, _, settled = (section.splitlines() for section in tables.split("\n\n"))
+    assert by_step[-4].split()[-2:] == ["functional_experts", "degree"]
+    assert [len(line.split()) for line in by_step[-3:]] == [7, 7, 7]
+    (header,) = (line.split() for line in settled if line.startswith("compared_to"))
+    assert not {"random", "matched"} & {*header}
 
 
 def test_a_partition_starts_from_another(succeeds, store, bert, asked):

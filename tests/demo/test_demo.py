@@ -1,6 +1,7 @@
 """The demo: what it measures, what it finds, and what it prints. One real run for all tests."""
 
 import importlib.util
+import io
 import re
 import shlex
 from pathlib import Path
@@ -8,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from neuronlake.analysis.sections import write_sections
 from neuronlake.cli import main
-from neuronlake.demo.findings import find
-from neuronlake.demo.printing import print_findings
+from neuronlake.demo.findings import findings, try_next
 from neuronlake.demo.run import run_demo
 from neuronlake.progress import SilentProgress
 from neuronlake.queries.database import Database
@@ -33,9 +34,14 @@ def demo(demo_store):
 
 
 @pytest.fixture(scope="session")
-def findings(demo, demo_store):
-    with Database(demo_store) as database:
-        return find(database, demo)
+def database(demo, demo_store):
+    return Database(demo_store)
+
+
+@pytest.fixture(scope="session")
+def sections(demo, database):
+    """Return the sections and their rows: what was measured, families, a neuron of each, and similarity."""
+    return [(section, list(section.rows(database) or ())) for section in findings(database, demo)]
 
 
 @pytest.fixture(autouse=True)
@@ -44,51 +50,54 @@ def active_environment(monkeypatch):
     monkeypatch.setattr("shutil.which", lambda program: f"/somewhere/{program}")
 
 
-@pytest.fixture
-def printed(demo, findings, demo_store, capsys):
-    print_findings(demo, findings, store=demo_store)
-    return capsys.readouterr().out
+@pytest.fixture(scope="session")
+def printed(database, sections):
+    """Return the lines that the demo prints above what to try next."""
+    stream = io.StringIO()
+    write_sections(database, [section for section, _ in sections], stream)
+    return stream.getvalue()
 
 
-def families(findings):
-    return {row["family"]: row for row in findings.families}
+def families(sections):
+    return {row["family"]: row for row in sections[1][1]}
 
 
-def test_all_neurons_of_both_models_are_measured_on_three_families(demo, findings):
+def test_all_neurons_of_both_models_are_measured_on_three_families(demo, sections):
     assert (demo.corpus.is_new, demo.trained.is_new, demo.random.is_new) == (True, True, True)
     assert (demo.trained.n_layers, demo.trained.n_neurons) == (6, 9216)
     assert (demo.random.n_layers, demo.random.n_neurons) == (6, 9216)
     assert (demo.trained.revision, demo.random.revision) == ("main", "random-0")
     assert demo.trained.n_functions == demo.corpus.n_functions
     assert demo.trained.n_dropped == 0
-    assert list(families(findings)) == ["knowledge", "semantic", "task"]
+    assert list(families(sections)) == ["knowledge", "semantic", "task"]
 
 
 @pytest.mark.parametrize("family", ["knowledge", "semantic", "task"])
-def test_trained_neurons_detect_functions_they_were_not_chosen_on_better_than_random_ones(findings, family):
-    row = families(findings)[family]
+def test_trained_neurons_detect_functions_they_were_not_chosen_on_better_than_random_ones(sections, family):
+    row = families(sections)[family]
     assert row["trained_held_out"] >= row["random_held_out"] + 0.08
     assert row["trained"] > row["random"]
 
 
 @pytest.mark.parametrize("family", ["knowledge", "semantic"])
-def test_random_neurons_are_at_chance_where_they_were_not_chosen(findings, family):
+def test_random_neurons_are_at_chance_where_they_were_not_chosen(sections, family):
     # With both classes about equal; a text's topic shows in which words are in it, whatever the weights.
-    row = families(findings)[family]
+    row = families(sections)[family]
     assert row["chance"] == pytest.approx(0.5, abs=0.02)
     assert row["random_held_out"] == pytest.approx(0.5, abs=0.06)
 
 
-def test_the_most_specialised_neuron_of_each_family_has_three_texts(findings):
-    assert [row["family"] for row in findings.neurons] == ["knowledge", "semantic", "task"]
-    for row in findings.neurons:
-        assert row["predictivity"] > 0.8
-        assert len(row["top_texts"]) == 3
+def test_the_most_specialised_neuron_of_each_family_has_three_texts(sections):
+    neurons = sections[2:5]
+    assert [section.parameters["family"] for section, _ in neurons] == ["knowledge", "semantic", "task"]
+    for section, texts in neurons:
+        assert float(re.search(r"predictivity ([\d.]+);", section.sentence)[1]) > 0.8
+        assert len(texts) == 3
 
 
-def test_functions_of_one_family_share_more_neurons_than_functions_of_two(findings):
-    within = [row["trained"] for row in findings.similarity if row["family_a"] == row["family_b"]]
-    between = [row["trained"] for row in findings.similarity if row["family_a"] != row["family_b"]]
+def test_functions_of_one_family_share_more_neurons_than_functions_of_two(sections):
+    within = [row["trained"] for row in sections[5][1] if row["families"].startswith("within ")]
+    between = [row["trained"] for row in sections[5][1] if " – " in row["families"]]
     assert (len(within), len(between)) == (3, 3)
     assert min(within) > max(between)
 
@@ -104,19 +113,19 @@ def test_a_second_run_changes_no_file(demo, demo_store):
     assert (again.trained.run_id, again.random.run_id) == (demo.trained.run_id, demo.random.run_id)
 
 
-def test_the_findings_are_printed_within_100_columns(printed, findings):
-    above, _, _ = printed.partition("Try next")
-    assert max(map(len, above.splitlines())) <= 100
-    for family, row in families(findings).items():
-        assert re.search(rf"^ +{family} .* {row['trained']:.3f} .* {row['trained_held_out']:.3f} ", above, re.MULTILINE)
-    for row in findings.neurons:
-        assert f"neuron {row['neuron']}" in above
-        assert str(row["function"]) in above
+def test_the_findings_are_printed_within_100_columns(printed, sections):
+    assert max(map(len, printed.splitlines())) <= 100
+    for family, row in families(sections).items():
+        assert re.search(rf"^{family} .* {row['trained']:.4f} .* {row['trained_held_out']:.4f} ", printed, re.MULTILINE)
+    for section, texts in sections[2:5]:
+        assert f"neuron {section.parameters['neuron']} of layer {section.parameters['layer']}" in printed
+        assert section.parameters["function"] in printed
+        for row in texts:
+            assert f"\n{row['text']}\n" in printed
 
 
-def test_the_commands_to_try_next_run(printed, demo_store):
-    _, _, below = printed.partition("Try next")
-    commands = [shlex.split(line) for line in below.splitlines() if line.strip()]
+def test_the_commands_to_try_next_run(demo_store):
+    commands = [shlex.split(line) for line in try_next(demo_store).splitlines()[1:]]
     assert [words[0] for words in commands] == ["neuronlake"] * 3
     assert commands[2] == ["neuronlake", "--store", str(demo_store), "shell"]
     for words in commands[:2]:
@@ -125,18 +134,20 @@ def test_the_commands_to_try_next_run(printed, demo_store):
         assert len(result.stdout.splitlines()) > 5
 
 
-def test_the_store_is_left_out_of_the_commands_where_it_is_the_default(demo, findings, capsys):
-    print_findings(demo, findings, store=Path("neuronlake-store"))
-    _, _, below = capsys.readouterr().out.partition("Try next")
-    assert "--store" not in below
-    assert below.count("  neuronlake ") == 3
+def test_the_store_is_not_in_the_commands_where_it_is_the_default():
+    said = try_next(Path("neuronlake-store"))
+    assert "--store" not in said
+    assert said.count("  neuronlake ") == 3
 
 
-def test_outside_an_active_environment_the_commands_name_the_program_as_it_was_started(
-    demo, findings, capsys, monkeypatch, tmp_path
-):
+def test_outside_an_active_environment_the_commands_name_the_program_as_it_was_started(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("shutil.which", lambda program: None)
     monkeypatch.setattr("sys.argv", [str(tmp_path / ".venv" / "bin" / "neuronlake"), "demo"])
-    print_findings(demo, findings, store=Path("neuronlake-store"))
-    assert capsys.readouterr().out.count("  .venv/bin/neuronlake ") == 3
+    assert try_next(Path("neuronlake-store")).count("  .venv/bin/neuronlake ") == 3
+
+
+def test_the_command_prints_the_findings_and_what_to_try_next(printed, demo_store):
+    result = CliRunner().invoke(main, ["--store", str(demo_store), "demo"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{printed}\n{try_next(demo_store)}\n"

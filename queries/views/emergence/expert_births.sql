@@ -5,6 +5,7 @@
 -- born in them is born by chance. Do not compare roles by their number of rows: groups that stay the same are in effect
 -- tested once, partitions made at each checkpoint once a checkpoint, so that chance makes more of the latter functional
 -- at some time. Rows with is_functional_at_last can be compared: each pair was tested once.
+-- Studies follow native experts alone; those stored by earlier versions followed all.
 --
 -- Grain: emergence_id, role, seed, stack, layer, track, family, function
 -- Source: track_alignment, expert_tracks

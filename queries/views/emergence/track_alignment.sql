@@ -4,6 +4,7 @@
 -- that view crosses every partition with every run. Native experts, random and matched groups are the same neurons
 -- throughout and are tested at every checkpoint. An expert without top neurons of a function has no row: its p is 1.
 -- Tests of experts made of scores (method function) on these same scores are circular.
+-- Studies follow native experts alone; those stored by earlier versions followed all.
 --
 -- Grain: emergence_id, role, seed, run_id, stack, layer, expert, family, function
 -- Source: expert_tracks, experts, top_neurons

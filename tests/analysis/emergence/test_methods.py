@@ -2,10 +2,12 @@
 
 import shutil
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
 from neuronlake.analysis.emergence.settings import EmergenceSettings
+from neuronlake.analysis.emergence.summary import summarise
 from neuronlake.errors import AnalysisError, NeuronlakeError, UnknownNameError
 from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.ingest.jobs.settings import Coactivation
@@ -49,21 +51,49 @@ def test_native_experts_are_one_partition_that_is_followed_through_all_checkpoin
     found = database.sql("select role, seed, step from emergence_partitions order by all").rows()
     assert found == [("matched", 0, 20), ("matched", 1, 20), ("native", 0, 20), ("random", 0, 20), ("random", 1, 20)]
     query = (
-        "select role, step, layer, bool_and(expert = track), min(n_shared_last), count(*) from expert_tracks "
-        "where seed = 0 group by all order by all"
+        "select role, step, layer, count(distinct partition_id), bool_and(expert = track), min(n_shared_last), "
+        "min(n_shared_next), count(*) from expert_tracks where seed = 0 group by all order by all"
     )
     # Of its two layers one has experts: four of 64 neurons. Groups are of that layer too.
     assert database.sql(query).rows() == [
-        (role, step, 1, True, 64, 4) for role in ("matched", "native", "random") for step in (0, 10, 20)
+        (role, step, 1, 1, True, 64, None if step == 20 else 64, 4)
+        for role in ("matched", "native", "random")
+        for step in (0, 10, 20)
     ]
     assert database.sql("select count(*) from partition_changes").rows() == [(0,)]
+
+
+def test_births_are_those_of_the_tests_of_each_checkpoint(native):
+    _, database = native(n_random=2)
+    found = database.sql(
+        "select role, seed, step, stack, layer, expert, family, function, n_neurons, n_top, p_value "
+        "from track_alignment order by all"
+    ).rows()
+    expected = database.sql(
+        "select role, seed, tracks.step, stack, layer, expert, family, function, tests.n_neurons, n_top, p_value "
+        "from expert_function_alignment as tests "
+        "inner join expert_tracks as tracks using (run_id, partition_id, stack, layer, expert) "
+        "where n_top > 0 order by all"
+    ).rows()
+    assert len(found) > 50
+    assert [row[:-1] for row in found] == [row[:-1] for row in expected]
+    np.testing.assert_allclose([row[-1] for row in found], [row[-1] for row in expected])
+
+
+def test_a_study_of_native_experts_shows_births_in_place_of_agreement(native):
+    report, database = native(n_random=2)
+    by_step, settled, births = summarise(database, report, thresholds=(0.5,))
+    assert [row["step"] for row in by_step.rows(database)] == [0, 10, 20]
+    assert [each.sentence.partition(":")[0] for each in (settled, births)] == ["Settled", "Births"]
+    found = [(row["role"], row["n_partitions"], row["n_experts"]) for row in births.rows(database)]
+    assert found == [("native", 1, 4), ("random", 2, 4), ("matched", 2, 4)]
 
 
 def test_checkpoints_with_the_same_weights_are_told_and_that_settled_steps_leave_them_out(native):
     report, database = native()
     note = (
         "note: step0 (step 0), step20 (step 20) have one and the same weights: which is mislabelled is not known, "
-        "settled steps leave all out"
+        "settled steps exclude all"
     )
     assert note in report.describe().splitlines()
     # Of three checkpoints each is held against one of the two.

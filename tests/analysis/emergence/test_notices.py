@@ -20,23 +20,24 @@ SERIES = Series(
 
 
 class Tables:
-    """The two tables that tell how many neurons experts and layers have."""
+    """The tables that hold how many neurons experts and layers have."""
 
     def __init__(self, layers):
         self.connection = duckdb.connect()
         self.connection.execute(resources.files("neuronlake.queries").joinpath("macros.sql").read_text())
         self.connection.execute("create table layers (run_id text, stack text, layer int, n_neurons int)")
         self.connection.execute(
-            "create table expert_tracks (emergence_id text, run_id text, role text, seed int, stack text, layer int, "
-            "expert int, n_neurons int)"
+            "create table emergence_partitions as "
+            "select 'e' as emergence_id, 'r2' as run_id, 'cold' as role, 0 as seed, 'p' as partition_id"
+        )
+        self.connection.execute(
+            "create table experts (partition_id text, stack text, layer int, expert int, neuron int)"
         )
         for layer, (n_neurons, sizes) in enumerate(layers):
             self.connection.execute("insert into layers values ('r2', 'encoder', ?, ?)", [layer, n_neurons])
             for expert, size in enumerate(sizes):
-                row = [layer, expert, size]
-                self.connection.execute(
-                    "insert into expert_tracks values ('e', 'r2', 'cold', 0, 'encoder', ?, ?, ?)", row
-                )
+                query = "insert into experts select 'p', 'encoder', ?, ?, unnest(range(?))"
+                self.connection.execute(query, [layer, expert, size])
 
     def sql(self, query, parameters=None):
         return Result(self.connection.sql(query, params=parameters))

@@ -13,6 +13,7 @@ from neuronlake.errors import StoreError
 from neuronlake.queries.database import Database
 
 STEPS = (0, 1, 2, 4, 8)
+N_AWAY = (8, 4, 0, 0, 0)  # neurons of each planted cluster of 16 that are in another one at the step
 
 
 @pytest.fixture
@@ -110,58 +111,28 @@ def test_changes_are_what_the_view_of_agreement_says(asked):
     np.testing.assert_allclose(values[:, ::2], values[:, 1::2], atol=1e-12)
 
 
-@pytest.mark.parametrize(("role", "seed"), [("cold", 0), ("cold", 1), ("warm", 0)])
-def test_a_track_is_the_same_planted_cluster_at_every_checkpoint(asked, role, seed):
+def test_warm_experts_keep_their_labels(asked):
     found = asked(
-        f"""
-        select step, track, n_shared_next, n_shared_last, list(neuron order by neuron)
-        from expert_tracks
-        inner join experts using (partition_id, stack, layer, expert)
-        where role = '{role}' and seed = {seed} and layer = 1
-        group by step, track, n_shared_next, n_shared_last
-        order by step, track
+        """
+        with warm as (
+            select made.step, stack, layer, neuron, expert
+            from emergence_partitions as made
+            inner join experts using (partition_id)
+            where role = 'warm'
+        )
+
+        select warm.step, layer, count(*)
+        from warm
+        inner join (from warm where step = 8) as last using (stack, layer, neuron, expert)
+        group by all
+        order by all
         """
     )
-    final = {track: min(neurons) // 16 for step, track, _, _, neurons in found if step == 8}
-    assert sorted(final.values()) == [0, 1, 2, 3]
-    n_away, n_next = (
-        dict(zip(STEPS, (8, 4, 0, 0, 0), strict=True)),
-        dict(zip(STEPS, (12, 12, 16, 16, None), strict=True)),
-    )
-    assert len(found) == 20
-    for step, track, n_shared_next, n_shared_last, neurons in found:
-        cluster = [n for n in range(64) if (n // 16 + (n % 16 < n_away[step])) % 4 == final[track]]
-        assert neurons == cluster
-        assert (n_shared_next, n_shared_last) == (n_next[step], 16 - n_away[step])
+    assert found == [(step, layer, 64 - 4 * n) for step, n in zip(STEPS, N_AWAY, strict=True) for layer in (0, 1)]
 
 
-def test_warm_experts_keep_their_labels_and_are_their_own_tracks(asked):
-    assert asked("select distinct expert = track from expert_tracks where role = 'warm'") == [(True,)]
-
-
-@pytest.mark.parametrize("role", ["random", "matched"])
-def test_groups_are_followed_as_they_are_through_all_checkpoints(asked, role):
-    found = asked(
-        "select seed, step, count(distinct partition_id), bool_and(expert = track), min(n_shared_last), "
-        f"min(coalesce(n_shared_next, -1)), count(*) from expert_tracks where role = '{role}' group by all order by all"
-    )
-    assert found == [(seed, step, 1, True, 16, -1 if step == 8 else 16, 8) for seed in (0, 1) for step in STEPS]
-
-
-def test_births_are_those_of_the_tests_of_each_checkpoint(asked):
-    found = asked(
-        "select role, seed, step, stack, layer, expert, family, function, n_neurons, n_top, p_value "
-        "from track_alignment order by all"
-    )
-    expected = asked(
-        "select role, seed, tracks.step, stack, layer, expert, family, function, tests.n_neurons, n_top, p_value "
-        "from expert_function_alignment as tests "
-        "inner join expert_tracks as tracks using (run_id, partition_id, stack, layer, expert) "
-        "where n_top > 0 order by all"
-    )
-    assert len(found) > 100
-    assert [row[:-1] for row in found] == [row[:-1] for row in expected]
-    np.testing.assert_allclose([row[-1] for row in found], [row[-1] for row in expected])
+def test_experts_that_are_made_anew_are_not_followed(asked):
+    assert asked("select (select count(*) from expert_tracks), (select count(*) from expert_births)") == [(0, 0)]
 
 
 def test_the_same_again_loads_and_writes_nothing(studied, checkpoints, study, monkeypatch):
@@ -204,9 +175,10 @@ def test_experts_by_function_need_no_model_and_all_that_is_circular_is_said(seri
     report = study(series_store, "moving", method="function", layers=(1,))
     assert (report.method, report.n_partitions) == ("function", 16)
     (note,) = (each for each in report.notices if each.startswith("circular: "))
-    assert "births, functional experts and settled steps" in note
+    assert "functional experts and settled steps" in note
     with Database(series_store) as database:
         query = (
-            "select distinct method, layer from expert_tracks inner join partitions using (partition_id) order by all"
+            "select distinct method, layer from emergence_partitions inner join partition_layers using (partition_id) "
+            "inner join partitions using (partition_id) order by all"
         )
         assert database.sql(query).rows() == [("function", 1), ("matched", 1), ("random", 1)]

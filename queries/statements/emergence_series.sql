@@ -1,0 +1,24 @@
+-- emergence_series: which series of checkpoints does the store hold of a model?
+--
+-- A series is the measured runs of trained weights that have a known step and the same corpus and settings, as in the
+-- view checkpoint_stability.
+--
+-- Parameters:
+--   $model: the model, as stored
+-- Columns:
+--   corpus: corpus of the runs
+--   dtype: floating-point type of the weights
+--   measurement: the settings that the runs share, as text
+--   runs: run_id, revision, step and weights_sha256 of each run, by step and revision
+select
+    corpus,
+    dtype,
+    concat_ws(', ', corpus, site, pooling, router, dtype, storage, max_tokens, layers) as measurement,
+    list(
+        {'run_id': run_id, 'revision': revision, 'step': step, 'weights_sha256': weights_sha256}
+        order by step, revision, run_id
+    ) as runs,
+from runs
+where model = $model and step is not null and measurement = 'measured' and not is_random_init
+group by corpus, corpus_sha256, site, pooling, router, dtype, storage, max_tokens, layers
+order by runs

@@ -1,0 +1,29 @@
+"""Excerpts of texts, on one line of a width."""
+
+import pytest
+
+from neuronlake.queries.database import Database
+
+TEXT = "a cat sat\non  the mat and a dog ran"
+
+
+@pytest.mark.parametrize(
+    ("text", "span", "width", "expected"),
+    [
+        ("a cat sat", None, 20, "a cat sat"),
+        (TEXT, None, 20, "a cat sat on the ma…"),
+        ("a cat sat", (2, 5), 20, "a [cat] sat"),
+        (TEXT, (18, 21), 13, "… the [mat] and …"),
+        # What one side does not need is the other's.
+        (TEXT, (2, 5), 13, "a [cat] sat on …"),
+        (TEXT, (32, 35), 13, "…and a dog [ran]"),
+        # A span that is longer than the line is cut itself.
+        (TEXT, (2, 34), 10, "…[cat sat o…]…"),
+    ],
+)
+def test_the_text_is_cut_around_its_span(
+    empty: Database, text: str, span: tuple[int, int] | None, width: int, expected: str
+) -> None:
+    start, end = span or (None, None)
+    query = "select excerpt(text, first, last, ?) from (select ? as text, ?::int as first, ?::int as last)"
+    assert empty.sql(query, [width, text, start, end]).rows() == [(expected,)]
