@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .analysis.partitions.kmeans import BalancedKMeans
     from .analysis.partitions.settings import PartitionSettings
     from .analysis.perturbation.intervention import perturb
+    from .analysis.perturbation.settings import PerturbationSettings
+    from .analysis.perturbation.study import study_perturbation
     from .analysis.published import import_scores
     from .errors import (
         AnalysisError,
@@ -32,12 +34,21 @@ if TYPE_CHECKING:
         UnknownNameError,
     )
     from .ingest.corpora.builder import build_corpus
+    from .ingest.corpora.conllu import read_conllu
+    from .ingest.corpora.folders import read_folders
+    from .ingest.corpora.huggingface import read_huggingface
     from .ingest.corpora.instance import Instance, Source
+    from .ingest.corpora.semcor import read_semcor
+    from .ingest.corpora.shuffled import read_shuffled
+    from .ingest.corpora.table import read_table
+    from .ingest.corpora.trex import read_trex
     from .ingest.jobs.job import ingest_model
     from .ingest.jobs.plan import plan_ingest
     from .ingest.jobs.series import ingest_series
     from .ingest.jobs.settings import Coactivation, Resources, Settings
+    from .queries.check import check_store
     from .queries.database import Database
+    from .queries.materialize import materialize
     from .schema.store import Store
 
     open = Database  # noqa: A001
@@ -53,6 +64,7 @@ __all__ = [
     "Instance",
     "NeuronlakeError",
     "PartitionSettings",
+    "PerturbationSettings",
     "QueryError",
     "RandomPartition",
     "Resources",
@@ -64,18 +76,29 @@ __all__ = [
     "UnknownNameError",
     "align_partition",
     "build_corpus",
+    "check_store",
     "describe_expert",
     "describe_neuron",
     "import_scores",
     "ingest_model",
     "ingest_series",
+    "materialize",
     "open",
     "partition_model",
     "perturb",
     "plan_ingest",
+    "read_conllu",
+    "read_folders",
+    "read_huggingface",
+    "read_semcor",
+    "read_shuffled",
+    "read_table",
+    "read_trex",
     "study_emergence",
+    "study_perturbation",
 ]
 
+# The module of each public name; errors are in `errors`.
 _HOMES = {
     "BalancedKMeans": "analysis.partitions.kmeans",
     "Coactivation": "ingest.jobs.settings",
@@ -84,6 +107,7 @@ _HOMES = {
     "GraphPartition": "analysis.partitions.graph",
     "Instance": "ingest.corpora.instance",
     "PartitionSettings": "analysis.partitions.settings",
+    "PerturbationSettings": "analysis.perturbation.settings",
     "RandomPartition": "analysis.partitions.chance",
     "Resources": "ingest.jobs.settings",
     "Settings": "ingest.jobs.settings",
@@ -91,15 +115,25 @@ _HOMES = {
     "Store": "schema.store",
     "align_partition": "analysis.alignment.job",
     "build_corpus": "ingest.corpora.builder",
+    "check_store": "queries.check",
     "describe_expert": "analysis.cards",
     "describe_neuron": "analysis.cards",
     "import_scores": "analysis.published",
     "ingest_model": "ingest.jobs.job",
     "ingest_series": "ingest.jobs.series",
+    "materialize": "queries.materialize",
     "partition_model": "analysis.partitions.job",
     "perturb": "analysis.perturbation.intervention",
     "plan_ingest": "ingest.jobs.plan",
+    "read_conllu": "ingest.corpora.conllu",
+    "read_folders": "ingest.corpora.folders",
+    "read_huggingface": "ingest.corpora.huggingface",
+    "read_semcor": "ingest.corpora.semcor",
+    "read_shuffled": "ingest.corpora.shuffled",
+    "read_table": "ingest.corpora.table",
+    "read_trex": "ingest.corpora.trex",
     "study_emergence": "analysis.emergence.study",
+    "study_perturbation": "analysis.perturbation.study",
 }
 
 

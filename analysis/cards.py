@@ -48,6 +48,12 @@ def describe_neuron(
         If the store has no such run, or several and none is named.
     AnalysisError
         If the run is of another model or revision, or has no such neuron.
+
+    Examples
+    --------
+    >>> database = neuronlake.open("neuronlake-store")
+    >>> print(neuronlake.describe_neuron(database, "tiny-bert", 0, 3))
+    neuron 3 of encoder layer 0, tiny-bert main, run ...
     """
     measured = find_run(database, run, model, revision=revision)
     stack = stack or _first_stack(database, measured)
@@ -76,6 +82,13 @@ def describe_expert(
         If the store has no such partition or run, or several runs and none is named.
     AnalysisError
         If the run is of another model, the partition has no such expert, or the run has not measured it.
+
+    Examples
+    --------
+    >>> database = neuronlake.open("neuronlake-store")
+    >>> partition_id = database.sql("from partitions where method = 'function'").rows()[0][0]
+    >>> print(neuronlake.describe_expert(database, partition_id, 0, 1))
+    expert 1 of encoder layer 0, partition ...: function, 4 experts a layer, 16 neurons; tiny-bert main, run ...
     """
     partitioned = find_partition(database, partition)
     # A run that is named may be of another checkpoint than the partition.

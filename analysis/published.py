@@ -112,6 +112,14 @@ def import_scores(
         If a column is not there, or a stack is neither of the two.
     StoreError
         If the store cannot be written.
+
+    Examples
+    --------
+    >>> report = neuronlake.import_scores(
+    ...     "published.csv", store="neuronlake-store", model="theirs", score="score", family="task", function="animal"
+    ... )
+    >>> report.n_neurons
+    4
     """
     check_name("model", model)
     check_name("revision", revision)

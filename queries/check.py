@@ -51,6 +51,11 @@ def check_store(store: str | os.PathLike[str], *, repair: bool = False) -> Store
     ------
     StoreError
         If there is no store, or it cannot be read.
+
+    Examples
+    --------
+    >>> neuronlake.check_store("neuronlake-store").problems
+    ()
     """
     target = Store(store)
     target.require()

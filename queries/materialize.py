@@ -59,6 +59,12 @@ def materialize(database: Database, names: Iterable[str]) -> tuple[Materialized,
         If there is no such view.
     StoreError
         If the store cannot be written, or a committed file is missing or corrupt.
+
+    Examples
+    --------
+    >>> (kept,) = neuronlake.materialize(neuronlake.open("neuronlake-store"), ["specialization"])
+    >>> kept.view, kept.is_new
+    ('specialization', True)
     """
     views = [catalog.view(name) for name in names]
     return tuple(_keep(database, view) for view in views)

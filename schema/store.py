@@ -39,6 +39,11 @@ class Store:
     ----------
     path
         The folder. It need not exist: the first job makes it.
+
+    Examples
+    --------
+    >>> sorted(commit.kind for commit in Store("neuronlake-store").commits())
+    ['corpus', 'partition', 'partition', 'run']
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -121,6 +121,13 @@ def align_partition(
         If there is no run to test on, or a number is out of range.
     StoreError
         If the store cannot be read or written.
+
+    Examples
+    --------
+    >>> partition_id = neuronlake.open("neuronlake-store").sql("from partitions where method = 'function'").rows()[0][0]
+    >>> (report,) = neuronlake.align_partition(partition_id, store="neuronlake-store", n_permutations=99)
+    >>> report.is_new
+    True
     """
     if n_permutations < 1 or n_bins < 1:
         raise AnalysisError(f"{n_permutations} permutations and {n_bins} bins; both must be at least 1")

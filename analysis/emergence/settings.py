@@ -38,6 +38,11 @@ class EmergenceSettings:
         The first seed of each kind of partition.
     n_starts
         Starts of each partition, of which the best is kept.
+
+    Examples
+    --------
+    >>> EmergenceSettings(method="kmeans", n_experts=16).seeds
+    (0, 1)
     """
 
     method: EmergenceMethod = "kmeans"

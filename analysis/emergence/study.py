@@ -117,6 +117,14 @@ def study_emergence(
         cannot be loaded or has changed since it was measured, or if its neurons cannot be divided as asked.
     StoreError
         If the store cannot be read or written.
+
+    Examples
+    --------
+    >>> series = neuronlake.ingest_series("tiny-series", corpus="animals", store="neuronlake-store")
+    >>> settings = neuronlake.EmergenceSettings(n_experts=4, n_random=1)
+    >>> report = neuronlake.study_emergence("tiny-series", store="neuronlake-store", settings=settings)
+    >>> report.model
+    'tiny-series'
     """
     started_at = datetime.datetime.now(datetime.UTC)
     with Database(store) as database:

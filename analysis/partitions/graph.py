@@ -37,6 +37,11 @@ class GraphPartition(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         Part of each vertex. [vertices]
     cut_
         Weight of the edges between parts, as a share of the weight of all edges; 0 in a graph without edges.
+
+    Examples
+    --------
+    >>> GraphPartition(2).fit([[0, 5, 0, 0], [5, 0, 1, 0], [0, 1, 0, 5], [0, 0, 5, 0]]).labels_.tolist()
+    [0, 0, 1, 1]
     """
 
     def __init__(

@@ -127,6 +127,12 @@ def partition_model(
         If the query of the settings is wrong.
     StoreError
         If the store cannot be read or written.
+
+    Examples
+    --------
+    >>> settings = neuronlake.PartitionSettings(method="kmeans", n_experts=4)
+    >>> neuronlake.partition_model("tiny-bert", store="neuronlake-store", settings=settings).n_neurons
+    128
     """
     started = time.monotonic()
     progress = progress or SilentProgress()

@@ -66,6 +66,11 @@ class PartitionSettings:
         If a choice is none of those there are.
     AnalysisError
         If a value is out of range, missing, or means nothing to the method.
+
+    Examples
+    --------
+    >>> PartitionSettings(method="random", n_experts=16, seed=1).method
+    'random'
     """
 
     method: Method

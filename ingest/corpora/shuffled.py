@@ -44,6 +44,12 @@ def read_shuffled(corpus: str, *, store: str | os.PathLike[str], seed: int = 0) 
         If some of its functions have explicit negatives and others have not.
     StoreError
         Here or while reading, if a file of the corpus is missing or damaged.
+
+    Examples
+    --------
+    >>> source = neuronlake.read_shuffled("animals", store="neuronlake-store", seed=1)
+    >>> neuronlake.build_corpus(source, "animals-shuffled", store="neuronlake-store").n_instances
+    48
     """
     stored = StoredCorpus(Store(store), corpus)
     (row,) = stored.read("corpora", "licence", "source", "n_instances").to_pylist()

@@ -66,6 +66,12 @@ def read_table(path: str | os.PathLike[str], *, encoding: str | None = None) -> 
     IngestError
         Here or while reading, with file and line or row, if the file cannot be read, has no ``text`` or no
         labels, mixes two forms of labels, or holds a value of another type.
+
+    Examples
+    --------
+    >>> source = neuronlake.read_table("animals.jsonl")
+    >>> neuronlake.build_corpus(source, "mine", store="neuronlake-store").n_instances
+    48
     """
     path = Path(path)
     if path.is_fifo():
