@@ -3,10 +3,11 @@
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
+from ..ingest.corpora.semcor import SemcorLabels
 from .options import (
     SEED_RANGE,
     Command,
@@ -37,7 +38,7 @@ _FAMILY = click.option("--family", default="task", show_default=True, help="Fami
 _MIN_COUNT = click.option("--min-count", type=_POSITIVE, default=20, show_default=True, help="Skip rarer labels.")
 _MAX_CHARS = click.option("--max-chars", type=_POSITIVE, help="Cut each text at a word boundary.")
 _PATH = click.argument("path", type=click.Path(exists=True))
-_SEMCOR_LABELS = click.Choice(["supersenses", "word-senses"])
+_SEMCOR_LABELS = click.Choice(get_args(SemcorLabels))
 
 
 @click.group()

@@ -200,8 +200,10 @@ class _Build:
             if not instance.text.strip():
                 reading.add_defect(EMPTY)
                 continue
-            with reading.located():
+            try:  # not `located`, which is slow for each of millions
                 self._add(instance)
+            except IngestError as error:
+                raise reading.error(error) from error
             if self.pending_characters >= _PART_CHARACTERS or len(self.pending["texts"]) >= _PART_ROWS:
                 self._flush("texts")
             if len(self.pending["instances"]) >= _PART_ROWS:
