@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     )
     from .ingest.corpora.builder import build_corpus
     from .ingest.corpora.instance import Instance, Source
-    from .ingest.jobs.job import ingest_model
-    from .ingest.jobs.plan import plan_ingest
+    from .ingest.jobs.job import ingest_model, plan_ingest
     from .ingest.jobs.series import ingest_series
     from .ingest.jobs.settings import Coactivation, Resources, Settings
     from .queries.database import Database
@@ -98,7 +97,7 @@ _HOMES = {
     "ingest_series": "ingest.jobs.series",
     "partition_model": "analysis.partitions.job",
     "perturb": "analysis.perturbation.intervention",
-    "plan_ingest": "ingest.jobs.plan",
+    "plan_ingest": "ingest.jobs.job",
     "study_emergence": "analysis.emergence.study",
 }
 

@@ -1,14 +1,17 @@
-"""Pooled activations of all instances on disk, filled by instances, read back neuron by neuron, kept for the next try.
+"""Pooled activations on disk, from the forward pass to scoring, and from one attempt at a job to the next.
 
-Scoring wants each neuron's activations over all instances side by side; a forward pass yields each instance's
-neurons. The spool turns one into the other in sections of instances, each kept in one file as [neurons, instances of
-the section] behind its size and checksum. A section holds a hundredth of the instances at most, so that a process that
-is killed loses no more than that; what a power cut tore or lost fails its checksum, and is run again.
+A forward pass yields the neurons of one instance after another; scoring wants each neuron's activations over all
+instances side by side. The buffer turns one into the other in sections of instances, each kept in one file as
+[neurons, instances of the section] behind its size and checksum. A section holds a hundredth of the instances at most,
+so that a process that is killed loses no more than that; what a power cut tore or lost fails its checksum, and is run
+again.
 """
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,15 +22,17 @@ from numpy.typing import NDArray
 from ...errors import IngestError, StoreError
 from ...schema.vocabulary import Storage
 
-__all__ = ["Spool"]
+__all__ = ["Buffer", "fill"]
 
 # Instances of a section, and the checksum of its values.
 _HEADER = struct.Struct("<QQ")
 _SECTIONS = 100
+# Batches under way at most: one is copied or written while another runs.
+_PENDING = 2
 
 
-class Spool:
-    """A [neurons, instances] matrix that is filled by instances and read by neurons.
+class Buffer:
+    """A matrix [neurons, instances] on disk that is filled by instances and read by neurons.
 
     Parameters
     ----------
@@ -70,14 +75,14 @@ class Spool:
         return sum(n for _, n in self._written) + self._n_filled
 
     def append(self, pooled: Sequence[torch.Tensor], *, first: int) -> None:
-        """Add instances.
+        """Add the activations of some instances.
 
         Parameters
         ----------
         pooled
-            Activations of the same instances, one tensor a layer. [instances, neurons of the layer]
+            One tensor for each layer, all of the same instances. [instances, neurons of the layer]
         first
-            Place of the first of them among all instances; those that are held already are passed over.
+            Place of the first instance among all; instances that are held already are passed over.
 
         Raises
         ------
@@ -128,12 +133,17 @@ class Spool:
         self._n_filled = 0
 
     def block(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return the activations of some neurons over all instances that were written, in the order appended.
+        """Return the activations of neurons `start` to `stop` over all instances written, in the order appended.
 
         Returns
         -------
         array
             float32, C-contiguous. [stop - start, instances]
+
+        Raises
+        ------
+        StoreError
+            If the file cannot be read.
         """
         block = np.empty((stop - start, sum(n for _, n in self._written)), dtype=np.float32)
         column = 0
@@ -163,3 +173,64 @@ class Spool:
             self._written.append((end + _HEADER.size, n_columns))
             end += _HEADER.size + len(values)
         return end
+
+
+def fill(buffers: Sequence[Buffer], batches: Iterable[tuple[int, Sequence[Sequence[torch.Tensor]]]]) -> None:
+    """Append batches to buffers, in order and on a thread of its own, while the next batch is computed.
+
+    On a GPU the copies go to pinned memory and the device is not waited for: the thread waits for the copies, and the
+    forward pass of the next batch runs on.
+
+    Parameters
+    ----------
+    buffers
+        Where the values go.
+    batches
+        Of each batch, the place of its first instance among all, and for each buffer one tensor a layer.
+        [instances, rows]
+
+    Raises
+    ------
+    IngestError, StoreError
+        As `Buffer.append`, at most two batches later; an error of `batches` itself goes before these.
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix="buffer")
+    pending: deque[Future[None]] = deque()
+    try:
+        for first, batch in batches:
+            while len(pending) >= _PENDING:
+                pending.popleft().result()
+            on_host = [[_to_host(tensor) for tensor in tensors] for tensors in batch]
+            events = _copy_events({tensor.device for tensors in batch for tensor in tensors})
+            pending.append(thread.submit(_append, buffers, on_host, first, events))
+        for future in pending:
+            future.result()
+    finally:
+        thread.shutdown(cancel_futures=True)
+
+
+def _append(
+    buffers: Sequence[Buffer], batch: list[list[torch.Tensor]], first: int, events: list[torch.cuda.Event]
+) -> None:
+    for event in events:
+        event.synchronize()
+    for buffer, tensors in zip(buffers, batch, strict=True):
+        buffer.append(tensors, first=first)
+
+
+def _to_host(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.device.type != "cuda":
+        return tensor.cpu()
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)
+
+
+def _copy_events(devices: set[torch.device]) -> list[torch.cuda.Event]:
+    """Return one event for each GPU that happens when its copies are done."""
+    events = []
+    for device in devices:
+        if device.type == "cuda":
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(torch.cuda.current_stream(device))
+            events.append(event)
+    return events

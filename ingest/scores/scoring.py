@@ -4,8 +4,9 @@ The arithmetic is in `kernel`; here are its door and its result.
 """
 
 import itertools
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from ..corpora.label_index import LabelIndex
 from . import kernel
 from .nulls import p_values
 
-__all__ = ["SCORE_NAMES", "STATISTIC_NAMES", "NonFiniteError", "Scores", "score"]
+__all__ = ["SCORE_NAMES", "STATISTIC_NAMES", "NonFiniteError", "Scores", "check_finite", "compile_kernels", "score"]
 
 SCORE_NAMES = (
     "ap",
@@ -71,6 +72,17 @@ class Scores:
     top_instance: NDArray[np.int64]
     top_value: NDArray[np.float32]
 
+    @classmethod
+    def concatenated(cls, blocks: "Sequence[Scores]") -> "Scores":
+        """Return the scores of several blocks of neurons as those of one."""
+        names = [field.name for field in fields(cls)]
+        return cls(*(np.concatenate([getattr(block, name) for block in blocks]) for name in names))
+
+
+def compile_kernels(labels: LabelIndex) -> None:
+    """Compile what `score` runs, which takes seconds the first time on a machine, so that its progress is even."""
+    score(np.zeros((1, labels.n_instances), np.float32), labels, n_top=0)
+
 
 def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 10, n_threads: int = 1) -> Scores:
     """Score every neuron of a block for every function.
@@ -98,7 +110,7 @@ def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 
     n_neurons, n_instances = activations.shape
     if n_instances != labels.n_instances:
         raise ValueError(f"{n_instances} instances of activations, {labels.n_instances} of labels")
-    _check_finite(activations)
+    check_finite(activations)
     counts = labels.counts()
     for index, (positive, evaluated) in enumerate(counts[:, 0].tolist()):
         if not 0 < positive < evaluated:
@@ -145,7 +157,14 @@ def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 
     return found
 
 
-def _check_finite(activations: NDArray[np.float32]) -> None:
+def check_finite(activations: NDArray[np.float32]) -> None:
+    """Refuse activations [neurons, instances] that are NaN or infinite.
+
+    Raises
+    ------
+    NonFiniteError
+        If one is; it says which.
+    """
     # A sum is finite only if every term is (overflow aside, which the exact test then clears): one fast pass.
     with np.errstate(invalid="ignore"):
         if np.isfinite(activations.sum(dtype=np.float64)):
