@@ -1,6 +1,6 @@
 """Pooling: an instance's tokens become one value a neuron."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from ...schema.vocabulary import Pooling
 
-__all__ = ["BankPool", "Layout", "Spans", "SpansOnDevice", "pool"]
+__all__ = ["ExpertPool", "Layout", "Spans", "SpansOnDevice", "pool"]
 
-# Spans of up to so many tokens are gathered together, one indexing operation a length; longer ones are sliced
-# one by one, without a copy.
+# Longest span in tokens that is gathered with others of its length, in one operation; longer ones are sliced one by one,
+# without a copy.
 _GATHER_TOKENS = 8
 
 
@@ -41,10 +41,10 @@ class SpansOnDevice:
     def __init__(self, spans: Spans) -> None:
         self.shape = spans.shape
         self.n_instances = len(spans.row)
-        self._row, self._start, self._stop = (
-            torch.as_tensor(each, dtype=torch.int64) for each in (spans.row, spans.start, spans.stop)
+        self._row, self._start, stop = (
+            torch.as_tensor(array, dtype=torch.int64) for array in (spans.row, spans.start, spans.stop)
         )
-        self._n_tokens = self._stop - self._start
+        self._n_tokens = stop - self._start
         self._made: dict[tuple[object, ...], Any] = {}
 
     def n_tokens(self, device: torch.device) -> torch.Tensor:
@@ -53,11 +53,22 @@ class SpansOnDevice:
 
     def layout(self, tokens_per_text: int, device: torch.device) -> "Layout":
         """Return where spans lie when each text takes so many rows: models may pad further by themselves."""
-        key = ("layout", tokens_per_text, device)
-        return self._once(key, lambda: Layout.make(self._first(tokens_per_text), self._n_tokens, device))  # type: ignore[no-any-return]
+
+        def make() -> Layout:
+            first, gathered = self._first(tokens_per_text), []
+            for size in range(1, _GATHER_TOKENS + 1):
+                instances = torch.nonzero(self._n_tokens == size).flatten()
+                if len(instances):
+                    tokens = first[instances, None] + torch.arange(size)
+                    gathered.append((instances.to(device), tokens.to(device)))
+            long = torch.nonzero(self._n_tokens > _GATHER_TOKENS).flatten().tolist()
+            stop = first + self._n_tokens
+            return Layout(gathered, [(index, int(first[index]), int(stop[index])) for index in long])
+
+        return self._once(("layout", tokens_per_text, device), make)  # type: ignore[no-any-return]
 
     def pairs(self, device: torch.device, *, is_last_only: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return each pair of an instance and a token of it, or of it and its last token.
+        """Return each pair of an instance and one of its tokens, or of an instance and its last token.
 
         Returns
         -------
@@ -102,26 +113,13 @@ class Layout:
     Parameters
     ----------
     gathered
-        Of short spans, those of one length together: instances [k] and their tokens [k, length].
+        Short spans, those of one length together: instances [k] and their tokens [k, length].
     sliced
-        Of longer ones, the instance, its first token and one past its last.
+        Longer ones: the instance, its first token and one past its last.
     """
 
-    gathered: tuple[tuple[torch.Tensor, torch.Tensor], ...]
-    sliced: tuple[tuple[int, int, int], ...]
-
-    @classmethod
-    def make(cls, first: torch.Tensor, n_tokens: torch.Tensor, device: torch.device) -> "Layout":
-        """Lay out spans given their first tokens and their lengths. [instances] each."""
-        gathered = []
-        for size in range(1, _GATHER_TOKENS + 1):
-            instances = torch.nonzero(n_tokens == size).flatten()
-            if len(instances):
-                tokens = first[instances, None] + torch.arange(size)
-                gathered.append((instances.to(device), tokens.to(device)))
-        long = torch.nonzero(n_tokens > _GATHER_TOKENS).flatten().tolist()
-        sliced = [(index, int(first[index]), int(first[index] + n_tokens[index])) for index in long]
-        return cls(tuple(gathered), tuple(sliced))
+    gathered: Sequence[tuple[torch.Tensor, torch.Tensor]]
+    sliced: Sequence[tuple[int, int, int]]
 
 
 def pool(tokens: torch.Tensor, layout: Layout, n_instances: int, pooling: Pooling) -> torch.Tensor:
@@ -147,17 +145,17 @@ def _reduce(tokens: torch.Tensor, pooling: Pooling) -> torch.Tensor:
             return tokens[:, -1]
 
 
-class BankPool:
-    """Pools a bank's rows, one a token and expert; a token that is not sent to an expert leaves its neurons at 0.
+class ExpertPool:
+    """Pools values of experts, one row for each token and expert it is sent to; neurons of other experts count as 0.
 
     Parameters
     ----------
     spans
         The batch's instances.
     n_experts, width
-        The bank's experts and their neurons.
+        How many experts there are, and neurons in each.
     pooling
-        How.
+        How an instance's tokens become one value.
     """
 
     def __init__(self, spans: SpansOnDevice, n_experts: int, width: int, pooling: Pooling) -> None:

@@ -1,6 +1,5 @@
 """The target texts of a corpus, as the decoder of an encoder-decoder reads them."""
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ...errors import IngestError
 from ..corpora.stored import StoredCorpus
-from ..models.tokenizers import encode
-from .tokens import TOKENIZE_TEXTS, arrays_sha256
+from .tokens import arrays_sha256, content_tokens, encodings
 
 __all__ = ["TokenizedTargets", "tokenize_targets"]
 
@@ -67,17 +65,16 @@ def tokenize_targets(
     start: list[int] = []
     stop: list[int] = []
     n_truncated = 0
-    stream = iter(corpus.targets())
-    while some := list(itertools.islice(stream, TOKENIZE_TEXTS)):
-        for encoding in encode(tokenizer, [target or "" for target in some], are_targets=True):
-            content = np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
-            if not len(content) or content[0] + 1 >= max_tokens:
-                raise IngestError(f"corpus {corpus.name}: the target of text {len(start)} has no token to measure")
-            # What stands after the last of the target is only ever predicted, never read.
-            stop.append(min(int(content[-1]) + 2, max_tokens))
-            n_truncated += content[-1] + 2 > max_tokens
-            start.append(int(content[0]) + 1)
-            token_ids.append(np.array([start_token, *encoding.ids], dtype=np.int32)[: stop[-1]])
+    texts = (target or "" for target in corpus.targets())
+    for encoding in encodings(tokenizer, texts, are_targets=True):
+        content = content_tokens(encoding)
+        if not len(content) or content[0] + 1 >= max_tokens:
+            raise IngestError(f"corpus {corpus.name}: the target of text {len(start)} has no token to measure")
+        # What stands after the last of the target is only ever predicted, never read.
+        stop.append(min(int(content[-1]) + 2, max_tokens))
+        n_truncated += content[-1] + 2 > max_tokens
+        start.append(int(content[0]) + 1)
+        token_ids.append(np.array([start_token, *encoding.ids], dtype=np.int32)[: stop[-1]])
     return TokenizedTargets(
         token_ids=np.concatenate(token_ids),
         token_start=np.concatenate([[0], np.cumsum([len(ids) for ids in token_ids])]),

@@ -59,7 +59,7 @@ class ForwardPass:
             raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
         n_neurons = sum(layer.n_neurons for layer in self.layers)
         n_experts = sum(layer.n_native_experts for layer in self.layers)
-        n_instances, storage = measurement.n_instances, measurement.settings.storage
+        n_instances, storage = measurement.tokens.n_instances, measurement.settings.storage
         memory_bytes = measurement.section_bytes * n_neurons // (n_neurons + n_experts)
         file = folder / "activations.bin"
         self._activations = Buffer(file, n_neurons, n_instances, storage=storage, memory_bytes=memory_bytes)

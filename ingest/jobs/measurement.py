@@ -72,18 +72,13 @@ class Measurement:
         """How experts are read; None in a model that has none."""
         return _router(self.settings, self.layers)
 
-    @property
-    def n_instances(self) -> int:
-        """Number of instances to measure."""
-        return len(self.tokens.instance_id)
-
     def extent(self) -> dict[str, int]:
         """Return how much is measured, by the names in `IngestReport`."""
         return {
             "n_layers": len(self.layers),
             "n_neurons": sum(layer.n_neurons for layer in self.layers),
             "n_functions": len(self.labels.functions),
-            "n_instances": self.n_instances,
+            "n_instances": self.tokens.n_instances,
             "n_truncated": self.tokens.n_truncated,
             "n_dropped": self.tokens.n_dropped,
         }
@@ -105,7 +100,7 @@ class Measurement:
     @property
     def block_neurons(self) -> int:
         """Number of neurons scored at a time."""
-        return min(512, max(1, self.resources.memory_bytes // 8 // (4 * self.n_instances)))
+        return min(512, max(1, self.resources.memory_bytes // 8 // (4 * self.tokens.n_instances)))
 
 
 def on_device(resources: Resources, label: str) -> Resources:
@@ -180,7 +175,7 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
     if [part.stack for part in model.parts] == ["decoder"]:
         _note_shared_beginnings(tokens, progress)
     run_id = _run_id(model, layers, corpus, tokens, targets, settings)
-    coactivation, n_instances = ingestion.coactivation, len(tokens.instance_id)
+    coactivation = ingestion.coactivation
     return Measurement(
         ingestion.store,
         model,
@@ -194,7 +189,7 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
         run_id=run_id,
         request_id=request.identifier(corpus_sha256=corpus.sha256, fingerprint=model.fingerprint),
         coactivation=coactivation,
-        adds_coactivations=lacks_coactivations(ingestion.store, run_id, coactivation, n_instances),
+        adds_coactivations=lacks_coactivations(ingestion.store, run_id, coactivation, tokens.n_instances),
     )
 
 

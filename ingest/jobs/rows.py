@@ -138,25 +138,17 @@ def coactivation_rows(keys: RunKeys, layer: Layer, partners: Partners, activity:
 
 def run_tables(measurement: Measurement, started_at: datetime.datetime) -> dict[str, pa.Table]:
     """Return the tables of which a run has few rows, by name: itself, its layers, functions and weights."""
-    model, settings, tokens = measurement.model, measurement.settings, measurement.tokens
+    model, settings, tokens, labels = measurement.model, measurement.settings, measurement.tokens, measurement.labels
     run = {
         "measurement": "measured",
         "weights_sha256": model.weights_sha256,
         "is_random_init": model.seed is not None,
         "corpus": measurement.corpus.name,
         "corpus_sha256": measurement.corpus.sha256,
-        "site": settings.site,
-        "pooling": settings.pooling,
+        **{name: getattr(settings, name) for name in ("site", "pooling", "dtype", "storage", "max_tokens")},
         "router": measurement.router,
-        "dtype": settings.dtype,
-        "storage": settings.storage,
-        "max_tokens": settings.max_tokens,
         "layers": None if settings.layers is None else ",".join(map(str, settings.layers)),
-        "n_texts": tokens.n_texts,
-        "n_instances": measurement.n_instances,
-        "n_tokens": tokens.n_tokens,
-        "n_truncated": tokens.n_truncated,
-        "n_dropped": tokens.n_dropped,
+        **{name: getattr(tokens, name) for name in ("n_texts", "n_instances", "n_tokens", "n_truncated", "n_dropped")},
         "seed": model.seed,
         "device": device_name(model.module),
         "neuronlake_version": neuronlake_version(),
@@ -193,9 +185,7 @@ def run_tables(measurement: Measurement, started_at: datetime.datetime) -> dict[
             "n_positive_half_b": counts.n_positive_half[1],
             "n_negative_half_b": counts.n_negative_half[1],
         }
-        for (family, function), counts in zip(
-            measurement.labels.functions, measurement.labels.function_counts(), strict=True
-        )
+        for (family, function), counts in zip(labels.functions, labels.function_counts(), strict=True)
     ]
     tensors = [
         {"tensor": tensor.name, "sha256": tensor.sha256, "n_values": tensor.n_values} for tensor in model.tensors

@@ -3,9 +3,6 @@
 Each is a *sink*: `run.measure` feeds all of them in one loop over the layers and their blocks of neurons.
 """
 
-from collections.abc import Mapping
-from typing import Protocol
-
 import numpy as np
 import pyarrow as pa
 import torch
@@ -16,8 +13,8 @@ from ..neurons.feed_forwards import Layer
 from ..neurons.weights import weight_norms
 from ..scores.coactivation import active_bits, closest_partners
 from ..scores.scoring import Scores, compile_kernels, score
-from . import rows
 from .measurement import Measurement
+from .rows import coactivation_rows, neuron_function_rows, neuron_rows, routing_rows, top_instance_rows
 from .settings import Coactivation
 
 __all__ = ["CoactivationTables", "RoutingTables", "ScoreTables", "Sink"]
@@ -26,50 +23,25 @@ __all__ = ["CoactivationTables", "RoutingTables", "ScoreTables", "Sink"]
 PART_ROWS = 2_000_000
 
 
-class Sink(Protocol):
-    """What takes the activations of each layer it lacks, one layer after the other."""
+class Sink:
+    """What takes the activations of a run's layers, one layer after the other, and stages tables made of them.
 
-    phase: str
-    """Name of the work, for progress."""
-
-    def lacks(self, layer: Layer) -> bool:
-        """Return whether a layer is still to be measured: no earlier attempt at the job staged it."""
-
-    def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:
-        """Take the activations [neurons, instances] of some neurons of a layer, `start` the first of them.
-
-        Blocks come in order, from neuron 0 on.
-
-        Raises
-        ------
-        NonFiniteError
-            If an activation is NaN or infinite.
-        """
-
-    def finish(self, layer: Layer, shares: NDArray[np.float32] | None) -> None:
-        """End a layer; `shares` are those of each instance's tokens that each expert got [experts, instances].
-
-        Raises
-        ------
-        StoreError
-            If the disk refuses.
-        """
-
-
-class _StagedTables:
-    """Tables of a job, staged in parts of some layers each: what a killed attempt staged is not made again.
+    A layer gets a call of `add` for each block of its neurons, then one of `finish`. Tables are staged in parts of some
+    layers each: a part that a killed attempt staged is not made again.
 
     Parameters
     ----------
     measurement
         What is measured.
     job
-        The job to stage them in.
+        The job to stage tables in.
     tables
         Their names. The last is written last, so that it stands for all of a part.
     n_rows
-        Rows of each layer to measure, of the table that has most.
+        Rows of each layer to measure, in the table that has most.
     """
+
+    phase = "scoring"
 
     def __init__(self, measurement: Measurement, job: Job, tables: tuple[str, ...], n_rows: dict[Layer, int]) -> None:
         self.measurement = measurement
@@ -86,38 +58,40 @@ class _StagedTables:
         self._rows: dict[str, list[pa.Table]] = {name: [] for name in tables}
 
     def lacks(self, layer: Layer) -> bool:
+        """Return whether a layer is to be measured and not staged yet."""
         return any(layer in part for part in self._parts.values())
 
     def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:
-        pass
+        """Take the activations [neurons, instances] of some neurons of a layer, in order; `start` is the first neuron.
 
-    def stage(self, layer: Layer, tables: Mapping[str, pa.Table]) -> None:
-        """Take the rows of a layer; with the last of its part, write the part."""
-        for name, table in tables.items():
-            self._rows[name].append(table)
+        Raises
+        ------
+        NonFiniteError
+            If an activation is NaN or infinite.
+        """
+
+    def finish(self, layer: Layer, shares: NDArray[np.float32] | None) -> None:
+        """Stage the rows of a layer; `shares` [experts, instances] as `ForwardPass.shares` returns them."""
+        for name, rows_of_layer in self.rows(layer, shares).items():
+            self._rows[name].append(rows_of_layer)
         number = next((number for number, part in self._parts.items() if layer == part[-1]), None)
         if number is not None:
             self.write_part(number)
 
+    def rows(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+        """Return the rows of a layer, by table."""
+        raise NotImplementedError
+
     def write_part(self, number: int) -> None:
+        """Stage the rows of a part."""
         keys = self.measurement.keys
         for name, tables in self._rows.items():
             self.job.write(name, pa.concat_tables(tables), part=number, model=keys.model, revision=keys.revision)
             tables.clear()
 
 
-class ScoreTables(_StagedTables):
-    """Scores every neuron for every function: tables ``neurons``, ``top_instances`` and ``neuron_functions``.
-
-    Parameters
-    ----------
-    measurement
-        What is measured.
-    job
-        The run's job.
-    """
-
-    phase = "scoring"
+class ScoreTables(Sink):
+    """Every neuron's scores for every function: tables ``neurons``, ``top_instances`` and ``neuron_functions``."""
 
     def __init__(self, measurement: Measurement, job: Job) -> None:
         n_functions = len(measurement.labels.functions)
@@ -131,60 +105,39 @@ class ScoreTables(_StagedTables):
         """Score a block of neurons."""
         self._scores.append(_score(self.measurement, block, n_top=self.measurement.settings.n_top))
 
-    def finish(self, layer: Layer, shares: NDArray[np.float32] | None) -> None:
-        """Make the rows of a layer."""
+    def rows(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+        """Return the rows of a layer, by table."""
         scores, measurement = Scores.concatenated(self._scores), self.measurement
         self._scores = []
-        keys, norms = measurement.keys, weight_norms(measurement.model.module, layer)
+        keys, functions = measurement.keys, measurement.labels.functions
+        norms = weight_norms(measurement.model.module, layer)
         corpus, instance_id = measurement.corpus.name, measurement.tokens.instance_id
-        self.stage(
-            layer,
-            {
-                "neurons": rows.neuron_rows(keys, layer, scores, norms, shares),
-                "top_instances": rows.top_instance_rows(keys, layer, scores, corpus=corpus, instance_id=instance_id),
-                "neuron_functions": rows.neuron_function_rows(keys, layer, scores, measurement.labels.functions),
-            },
-        )
+        return {
+            "neurons": neuron_rows(keys, layer, scores, norms, shares),
+            "top_instances": top_instance_rows(keys, layer, scores, corpus=corpus, instance_id=instance_id),
+            "neuron_functions": neuron_function_rows(keys, layer, scores, functions),
+        }
 
 
-class RoutingTables(_StagedTables):
-    """Scores the tokens each expert gets as if they were a neuron's activations: table ``routing``.
-
-    Parameters
-    ----------
-    measurement
-        What is measured; in a dense model there is nothing to stage.
-    job
-        The run's job.
-    """
-
-    phase = "scoring"
+class RoutingTables(Sink):
+    """Scores of the share of tokens that each expert gets, as if it were a neuron's activation: table ``routing``."""
 
     def __init__(self, measurement: Measurement, job: Job) -> None:
         n_functions = len(measurement.labels.functions)
         layers = [layer for layer in measurement.layers if layer.n_native_experts]
-        n_rows = {layer: layer.n_native_experts * n_functions for layer in layers}
-        super().__init__(measurement, job, ("routing",), n_rows)
+        super().__init__(
+            measurement, job, ("routing",), {layer: layer.n_native_experts * n_functions for layer in layers}
+        )
 
-    def finish(self, layer: Layer, shares: NDArray[np.float32] | None) -> None:
-        """Score the shares of a layer's experts."""
-        if shares is not None:
-            scores, functions = _score(self.measurement, shares, n_top=0), self.measurement.labels.functions
-            self.stage(layer, {"routing": rows.routing_rows(self.measurement.keys, layer, scores, functions)})
+    def rows(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+        """Return the rows of a layer, by table."""
+        assert shares is not None
+        scores = _score(self.measurement, shares, n_top=0)
+        return {"routing": routing_rows(self.measurement.keys, layer, scores, self.measurement.labels.functions)}
 
 
-class CoactivationTables(_StagedTables):
-    """Finds the neurons that are active together, layer by layer: table ``coactivations``.
-
-    Parameters
-    ----------
-    measurement
-        What is measured.
-    coactivation
-        Which co-activation to measure.
-    job
-        The job to stage them in, beside the run's.
-    """
+class CoactivationTables(Sink):
+    """The neurons that are active together, found layer by layer: table ``coactivations`` of a job beside the run's."""
 
     phase = "pairing"
 
@@ -192,7 +145,7 @@ class CoactivationTables(_StagedTables):
         n_rows = {layer: layer.n_neurons * coactivation.n_partners for layer in measurement.layers}
         super().__init__(measurement, job, ("coactivations",), n_rows)
         self._coactivation = coactivation
-        self._n_highest = coactivation.n_highest(measurement.n_instances)
+        self._n_highest = coactivation.n_highest(measurement.tokens.n_instances)
         self._bits = np.empty((0, 0), dtype=np.uint64)
 
     def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:
@@ -202,11 +155,11 @@ class CoactivationTables(_StagedTables):
             self._bits = np.empty((layer.n_neurons, bits.shape[1]), dtype=np.uint64)
         self._bits[start : start + len(bits)] = bits
 
-    def finish(self, layer: Layer, shares: NDArray[np.float32] | None) -> None:
-        """Find the partners of a layer's neurons."""
+    def rows(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+        """Return the rows of a layer, by table."""
         partners = closest_partners(self._bits, self._coactivation.n_partners, n_threads=torch.get_num_threads())
         activity = self._coactivation.activity
-        self.stage(layer, {"coactivations": rows.coactivation_rows(self.measurement.keys, layer, partners, activity)})
+        return {"coactivations": coactivation_rows(self.measurement.keys, layer, partners, activity)}
 
 
 def _score(measurement: Measurement, activations: NDArray[np.float32], *, n_top: int) -> Scores:
