@@ -72,14 +72,19 @@ def parse_layers(text: str) -> tuple[int, ...]:
 )  # fmt: skip
 @click.option("--max-tokens", type=click.IntRange(min=3), default=512, show_default=True, help="Cut longer texts.")
 @click.option(
-    "--top", "n_top", type=click.IntRange(min=0), default=10, show_default=True, help="Top instances of each neuron."
+    "--top",
+    "n_top",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Top instances kept for each neuron.",
 )
 @click.option("--coactivation", is_flag=True, help="Also store which neurons are active together; may be added later.")
 @click.option(
     "--partners",
     "n_partners",
     type=click.IntRange(min=1),
-    help="Closest partners to keep of each neuron.  [default: 32]",
+    help="Closest partners kept for each neuron.  [default: 32]",
 )
 @click.option(
     "--active-share", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",

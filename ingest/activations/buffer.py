@@ -1,10 +1,9 @@
-"""Pooled activations on disk, from the forward pass to scoring, and from one attempt at a job to the next.
+"""Pooled activations on disk: filled by instances, read by neurons, kept from one attempt at a job to the next.
 
-A forward pass yields the neurons of one instance after another; scoring wants each neuron's activations over all
-instances side by side. The buffer turns one into the other in sections of instances, each kept in one file as
-[neurons, instances of the section] behind its size and checksum. A section holds a hundredth of the instances at most,
-so that a process that is killed loses no more than that; what a power cut tore or lost fails its checksum, and is run
-again.
+A forward pass yields all neurons of one instance after another; scoring needs one neuron's activations over all
+instances. The file holds sections of instances, each as [neurons, instances of the section] behind its size and
+checksum. A section is a hundredth of the instances at most, which is what a killed process loses; a section that a
+power cut tore or lost fails its checksum and is run again.
 """
 
 import struct
@@ -32,20 +31,18 @@ _PENDING = 2
 
 
 class Buffer:
-    """A matrix [neurons, instances] on disk that is filled by instances and read by neurons.
+    """A matrix [neurons, instances] in a file.
 
     Parameters
     ----------
     path
-        Its file; whole sections that an earlier attempt left there are kept, and what follows them is cut off.
-    n_neurons
-        Rows, over all layers.
-    n_instances
-        Columns that it will have.
+        The file; whole sections that an earlier attempt left there are kept, and what follows them is cut off.
+    n_neurons, n_instances
+        Rows, over all layers, and columns in the end.
     storage
-        Type to keep activations in; float16 halves the space and is refused for values beyond its range.
+        Type of the values; float16 halves the space and is refused for values beyond its range.
     memory_bytes
-        Most memory to hold a section in.
+        Most memory for the section that is being filled.
 
     Raises
     ------
@@ -75,21 +72,16 @@ class Buffer:
         return sum(n for _, n in self._written) + self._n_filled
 
     def append(self, pooled: Sequence[torch.Tensor], *, first: int) -> None:
-        """Add the activations of some instances.
+        """Add the activations of some instances: one tensor [instances, neurons of the layer] for each layer.
 
-        Parameters
-        ----------
-        pooled
-            One tensor for each layer, all of the same instances. [instances, neurons of the layer]
-        first
-            Place of the first instance among all; instances that are held already are passed over.
+        `first` is the place of the first instance among all; instances that are held already are skipped.
 
         Raises
         ------
         IngestError
             If a value does not fit the storage type.
         StoreError
-            If the disk refuses.
+            If the file cannot be written.
         """
         done = self.n_instances - first
         while done < len(pooled[0]):
@@ -111,13 +103,7 @@ class Buffer:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what is held in memory, so that all can be read, and is kept.
-
-        Raises
-        ------
-        StoreError
-            If the disk refuses.
-        """
+        """Write what is held in memory; raise StoreError if the file cannot be written."""
         if not self._n_filled:
             return
         values = self._section[:, : self._n_filled].contiguous().numpy()
@@ -133,19 +119,14 @@ class Buffer:
         self._n_filled = 0
 
     def block(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return the activations of neurons `start` to `stop` over all instances written, in the order appended.
-
-        Returns
-        -------
-        array
-            float32, C-contiguous. [stop - start, instances]
+        """Return the activations of neurons `start` to `stop`, C-contiguous, over all instances that were written.
 
         Raises
         ------
         StoreError
             If the file cannot be read.
         """
-        block = np.empty((stop - start, sum(n for _, n in self._written)), dtype=np.float32)
+        block = np.empty((stop - start, sum(n for _, n in self._written)), dtype=np.float32)  # [neurons, instances]
         column = 0
         try:
             with self._path.open("rb") as file:
@@ -176,23 +157,22 @@ class Buffer:
 
 
 def fill(buffers: Sequence[Buffer], batches: Iterable[tuple[int, Sequence[Sequence[torch.Tensor]]]]) -> None:
-    """Append batches to buffers, in order and on a thread of its own, while the next batch is computed.
+    """Append batches to buffers in order, on another thread, while the next batch is computed.
 
-    On a GPU the copies go to pinned memory and the device is not waited for: the thread waits for the copies, and the
-    forward pass of the next batch runs on.
+    From a GPU, values are copied to pinned memory; the other thread waits for the copies, not the next forward pass.
 
     Parameters
     ----------
     buffers
         Where the values go.
     batches
-        Of each batch, the place of its first instance among all, and for each buffer one tensor a layer.
-        [instances, rows]
+        For each batch, the place of its first instance among all, and for each buffer one tensor [instances, neurons]
+        a layer.
 
     Raises
     ------
     IngestError, StoreError
-        As `Buffer.append`, at most two batches later; an error of `batches` itself goes before these.
+        As in `Buffer.append`, at most two batches later; an error of `batches` itself goes before these.
     """
     thread = ThreadPoolExecutor(1, thread_name_prefix="buffer")
     pending: deque[Future[None]] = deque()

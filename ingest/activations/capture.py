@@ -206,7 +206,8 @@ def capture(
         return lambda _, arguments, named, __: reading.leave_experts(module, network, bank_input(arguments, named))
 
     with contextlib.ExitStack() as undo:
-        mixtures = [(each, module.get_submodule(each.path)) for each in networks if each.n_experts is not None]
+        routed = [network for network in networks if network.n_experts is not None]
+        mixtures = [(network, module.get_submodule(network.path)) for network in routed]
         for network, experts in mixtures:
             undo.callback(experts.register_forward_pre_hook(enter(network), with_kwargs=True).remove)
         undo.enter_context(tapped(module, networks, site, reading.visit))

@@ -1,4 +1,4 @@
-"""Pooling: an instance's tokens become one value a neuron."""
+"""Pooling: the values at an instance's tokens become one value for each neuron."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ...schema.vocabulary import Pooling
 
 __all__ = ["ExpertPool", "Layout", "Spans", "SpansOnDevice", "pool"]
 
-# Longest span in tokens that is gathered with others of its length, in one operation; longer ones are sliced one by one,
+# Longest span in tokens that is gathered with others of its length, in one operation; longer ones are sliced singly,
 # without a copy.
 _GATHER_TOKENS = 8
 
@@ -36,7 +36,7 @@ class Spans:
 
 
 class SpansOnDevice:
-    """A batch's spans as indices into values laid out as [texts * tokens, neurons], made once for each device."""
+    """A batch's spans as indices into values [texts * tokens, neurons]; each index is made once for each device."""
 
     def __init__(self, spans: Spans) -> None:
         self.shape = spans.shape
@@ -52,7 +52,7 @@ class SpansOnDevice:
         return self._once(("n_tokens", device), lambda: self._n_tokens.to(device))  # type: ignore[no-any-return]
 
     def layout(self, tokens_per_text: int, device: torch.device) -> "Layout":
-        """Return where spans lie when each text takes so many rows: models may pad further by themselves."""
+        """Return where spans lie if each text takes `tokens_per_text` rows; models may pad further by themselves."""
 
         def make() -> Layout:
             first, gathered = self._first(tokens_per_text), []
@@ -146,16 +146,9 @@ def _reduce(tokens: torch.Tensor, pooling: Pooling) -> torch.Tensor:
 
 
 class ExpertPool:
-    """Pools values of experts, one row for each token and expert it is sent to; neurons of other experts count as 0.
+    """Pools the values of `n_experts` experts of `width` neurons: one row for each token and expert it is sent to.
 
-    Parameters
-    ----------
-    spans
-        The batch's instances.
-    n_experts, width
-        How many experts there are, and neurons in each.
-    pooling
-        How an instance's tokens become one value.
+    Where a token is not sent to an expert, the expert's neurons count as 0.
     """
 
     def __init__(self, spans: SpansOnDevice, n_experts: int, width: int, pooling: Pooling) -> None:
@@ -168,7 +161,7 @@ class ExpertPool:
         self._n_sent: torch.Tensor | None = None
 
     def add(self, values: torch.Tensor, token: torch.Tensor, expert: torch.Tensor) -> None:
-        """Add rows, each the only one of its token and expert: `values` [rows, width], the others [rows]."""
+        """Pool values [rows, width], given each row's token and expert [rows]; no two rows share both."""
         target, row = self.send(token, expert)
         if self._pooling == "last":
             target, row = self._entries(token, expert, is_last_only=True)
@@ -192,7 +185,7 @@ class ExpertPool:
                 self._reduced.scatter_reduce_(0, target[:, None].expand(-1, self._width), values, "amax")
 
     def send(self, token: torch.Tensor, expert: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Count tokens as sent to experts, without values; return each one's place and row, as `_entries` does."""
+        """Count tokens as sent to experts, without values; return what `_entries` does."""
         target, row = self._entries(token, expert, is_last_only=False)
         if self._n_sent is None:
             self._n_sent = torch.zeros(self._spans.n_instances * self._n_experts, device=token.device)
@@ -220,10 +213,9 @@ class ExpertPool:
     def _entries(
         self, token: torch.Tensor, expert: torch.Tensor, *, is_last_only: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return, of each row that is of an instance's token, its place (instance * experts + expert) and the row.
+        """Return a place (instance * experts + expert) for each row and each instance its token lies in, and the row.
 
-        A token lies in any number of instances, and has any number of rows. The rows are None where they are all, each
-        once and in order.
+        The rows are None where they are all rows, each once and in order.
         """
         owner = self._spans.owner(token.device, is_last_only=is_last_only)
         if owner is not None:

@@ -15,7 +15,7 @@ __all__ = ["TokenizedTargets", "tokenize_targets"]
 
 @dataclass(frozen=True, slots=True)
 class TokenizedTargets:
-    """Decoder inputs of a corpus's texts, in stored order: the start token, then the target, as in training.
+    """What the decoder reads for each text of a corpus, in stored order: the start token, then the target.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class TokenizedTargets:
     token_start
         Text t's are ``token_ids[token_start[t]:token_start[t + 1]]``. [texts + 1]
     start, stop
-        The first token of the target itself among them, and one past its last. [texts]
+        First token of the target itself within its text's, and one past its last. [texts] each
     n_truncated
         Targets that were cut.
     """
@@ -36,7 +36,7 @@ class TokenizedTargets:
     n_truncated: int
 
     def sha256(self) -> str:
-        """Return the digest of what is run and read."""
+        """Return the digest of these tokens and spans."""
         return arrays_sha256(self.token_ids, self.token_start, self.start, self.stop)
 
 

@@ -41,7 +41,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedCorpus:
-    """A corpus ready to run. Texts are rows in stored order; instances are in the order they will be run.
+    """The tokens of a corpus: texts as rows in stored order, instances in the order they will be run.
 
     Parameters
     ----------
@@ -89,19 +89,19 @@ class TokenizedCorpus:
         return int(np.diff(self.token_start)[self.order].sum())
 
     def only(self, texts: NDArray[np.int64]) -> "TokenizedCorpus":
-        """Return the corpus with some of its texts alone to run, and their instances."""
+        """Return the corpus with only some of its texts to run, and their instances."""
         kept = np.isin(self.text, texts)
         instances = {name: getattr(self, name)[kept] for name in ("instance_id", "text", "start", "stop")}
         return dataclasses.replace(self, order=self.order[np.isin(self.order, texts)], **instances)
 
     def sha256(self) -> str:
-        """Return the digest of what is run and read: tokens and instances' spans."""
+        """Return the digest of the tokens and of the instances' spans."""
         return arrays_sha256(self.token_ids, self.token_start, self.instance_id, self.text, self.start, self.stop)
 
     def batches(self, batch_tokens: int, *, of_equal_lengths: bool = False) -> Iterator[Batch]:
-        """Cut the texts into batches of at most `batch_tokens` tokens, padding included (one text at least).
+        """Cut the texts into batches of at most `batch_tokens` tokens, padding included, or of one longer text.
 
-        Of equal lengths, no text is padded, for models in which a text's states depend on its padding.
+        With `of_equal_lengths`, no text is padded, for models in which a text's states depend on its padding.
         """
         lengths = np.diff(self.token_start)[self.order]
         # Instances lie in the order of their texts, so each batch's are one range.
@@ -119,7 +119,7 @@ class TokenizedCorpus:
 
 
 def arrays_sha256(*arrays: NDArray[Any]) -> str:
-    """Return the digest of some arrays' values, one after the other."""
+    """Return the SHA-256 of the values of some arrays, one after the other, as hex digits."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)

@@ -29,24 +29,15 @@ __all__ = ["ForwardPass", "estimate_seconds"]
 
 
 class ForwardPass:
-    """The pooled activations of some layers over all instances, and the shares of their tokens that experts get.
+    """One pass of the model over all texts, and the pooled activations of some layers that come of it.
 
-    Parameters
-    ----------
-    measurement
-        What is measured.
-    layers
-        Layers that are needed. A pass that an earlier attempt began over these, or more, is gone on with.
-    folder
-        Where activations are kept. Those of an earlier attempt are used if they are of the same run, batches, device
-        and versions; else they are deleted, and the reason is noted.
-    progress
-        Where to report.
+    An earlier attempt that left activations in `folder` is continued if it was over these layers, or more, and of the
+    same run, batches, device and versions; else they are deleted, and the reason is noted.
 
     Raises
     ------
     StoreError
-        If the disk refuses.
+        If the folder cannot be written.
     """
 
     def __init__(self, measurement: Measurement, layers: Sequence[Layer], folder: Path, progress: Progress) -> None:
@@ -60,13 +51,14 @@ class ForwardPass:
         n_neurons = sum(layer.n_neurons for layer in self.layers)
         n_experts = sum(layer.n_native_experts for layer in self.layers)
         n_instances, storage = measurement.tokens.n_instances, measurement.settings.storage
-        memory_bytes = measurement.section_bytes * n_neurons // (n_neurons + n_experts)
+        section_bytes = max(1, measurement.resources.memory_bytes // 2)  # a section is copied as it is written
+        memory_bytes = section_bytes * n_neurons // (n_neurons + n_experts)
         file = folder / "activations.bin"
         self._activations = Buffer(file, n_neurons, n_instances, storage=storage, memory_bytes=memory_bytes)
         self._buffers = [self._activations]
         if n_experts:
             # Shares of tokens are kept as they are: small beside the activations, and sums of them must come out.
-            rest = measurement.section_bytes - memory_bytes
+            rest = section_bytes - memory_bytes
             file = folder / "routing.bin"
             self._buffers.append(Buffer(file, n_experts, n_instances, storage="float32", memory_bytes=rest))
 
@@ -77,14 +69,14 @@ class ForwardPass:
         return 100 * (n_tokens - _n_tokens(self._measurement, self._missing())) // n_tokens
 
     def run(self, progress: Progress) -> None:
-        """Run every text that no earlier attempt ran.
+        """Run every text that no earlier attempt ran; whatever stops it, the activations up to there are kept.
 
         Raises
         ------
         IngestError
             If a value does not fit the storage type, or the model does not run as it was read.
         StoreError
-            If the disk refuses; what it took is kept.
+            If the folder cannot be written.
         """
         missing = self._missing()
         if len(missing) < len(self._batches):
@@ -104,7 +96,8 @@ class ForwardPass:
     def blocks(self, layer: Layer) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield the activations of a layer in blocks of neurons, each with the index of its first neuron."""
         first = sum(above.n_neurons for above in self.layers[: self.layers.index(layer)])
-        size = self._measurement.block_neurons
+        memory_bytes, n_instances = self._measurement.resources.memory_bytes, self._measurement.tokens.n_instances
+        size = min(512, max(1, memory_bytes // 8 // (4 * n_instances)))
         for start in range(0, layer.n_neurons, size):
             stop = min(start + size, layer.n_neurons)
             yield start, self._activations.block(first + start, first + stop)
@@ -123,7 +116,7 @@ class ForwardPass:
     def _pooled(
         self, reading: Capture, batches: Sequence[Batch], progress: Progress
     ) -> Iterator[tuple[int, list[list[torch.Tensor]]]]:
-        """Run batches; yield the place of each one's first instance, and what goes to each buffer."""
+        """Run batches; yield the place of the first instance of each, and the tensors for each buffer."""
         for batch in batches:
             _run(self._measurement, reading, batch)
             routed = [reading.routed()] if len(self._buffers) > 1 else []
@@ -140,7 +133,7 @@ class ForwardPass:
 
 
 def _begin(measurement: Measurement, layers: Sequence[Layer], folder: Path, progress: Progress) -> tuple[Layer, ...]:
-    """Return the layers of the pass that was begun in a folder; where it cannot go on, begin one over `layers`."""
+    """Return the layers of the pass to continue in a folder; if there is none, begin one over `layers`."""
     record = folder / "pass.json"
     wanted: dict[str, Any] = {
         "run": measurement.run_id,
@@ -195,7 +188,7 @@ def _n_tokens(measurement: Measurement, batches: Sequence[Batch]) -> int:
 
 
 def estimate_seconds(measurement: Measurement) -> float:
-    """Time a few batches spread over the lengths and extrapolate to all tokens: seconds of wall time."""
+    """Return the wall time of the whole pass in seconds, extrapolated from a few batches of different lengths."""
     batches = list(measurement.batches())
     chosen = [batches[int(place)] for place in np.unique(np.linspace(0, len(batches) - 1, 3).round())]
     with torch.inference_mode(), _reader(measurement, measurement.layers) as reading:

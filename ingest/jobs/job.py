@@ -56,8 +56,8 @@ def ingest_model(
 
     Measuring the same again changes nothing and is quick: the run's id is a digest of all that defines it. Where the
     store holds a run of the same files (their names, sizes and times of change), corpus and settings, the model is not
-    even loaded; files altered while they keep size and time go unnoticed. A job that was killed goes on where it was
-    and loses a hundredth of the forward pass at most. Coactivations are no part of the run: asked for later, they are
+    even loaded; files altered while they keep size and time go unnoticed. A job that was killed continues where it
+    was, less a hundredth of the forward pass at most. Coactivations are no part of the run: asked for later, they are
     added to it, and the model runs for them alone.
 
     Parameters

@@ -20,17 +20,12 @@ _COLUMNS = ("run_id", "model", "revision", "step", "request_id", "n_instances", 
 
 
 class KnownRuns:
-    """The runs and the listed checkpoints of a store as they stand now; hundreds are read in a moment.
-
-    Parameters
-    ----------
-    store
-        The store; it need not exist.
+    """The runs and the listed checkpoints of a store, which need not exist, as they are now.
 
     Raises
     ------
     StoreError
-        If a file of it cannot be read.
+        If a file of the store cannot be read.
     """
 
     def __init__(self, store: Store) -> None:
@@ -55,7 +50,7 @@ class KnownRuns:
         return next(known, self._listed_steps.get((model, revision)))
 
     def refusal(self, model: str, revision: str, step: int) -> str | None:
-        """Return why a revision cannot have a training step: a run has it at another, or without one. Else None."""
+        """Return why a revision cannot have a training step, if a run has it at another or without one; else None."""
         for run_id, known in self._run_steps[model, revision].items():
             if known != step:
                 other = "without a step" if known is None else f"at step {known}"
@@ -71,7 +66,7 @@ class KnownRuns:
         Raises
         ------
         IngestError
-            If it has one that its revision cannot have.
+            If its revision cannot have the step (see `refusal`).
         """
         model, revision = request.checkpoint.stored_name, request.checkpoint.stored_revision
         if request.step is None:
@@ -117,13 +112,13 @@ class KnownRuns:
 
 
 def lacks_coactivations(store: Store, run_id: str, coactivation: Coactivation | None, n_instances: int) -> bool:
-    """Return whether a run lacks the coactivations asked for: False if none are, or the store holds them.
+    """Return whether coactivations are asked for that the store does not hold.
 
     Raises
     ------
     IngestError
-        If the share of the instances is less than one of them, or the store holds the run's coactivations with
-        another number of partners, so that the two would overlap.
+        If the active share is less than one instance, or the store holds the run's coactivations with another number of
+        partners, so that the two would overlap.
     StoreError
         If a file cannot be read.
     """

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,9 +73,14 @@ class Measurement:
         """How experts are read; None in a model that has none."""
         return _router(self.settings, self.layers)
 
-    def extent(self) -> dict[str, int]:
-        """Return how much is measured, by the names in `IngestReport`."""
+    def summary(self) -> dict[str, Any]:
+        """Return what reports and plans begin with, under the names of `IngestReport`."""
         return {
+            "run_id": self.run_id,
+            "model": self.model.name,
+            "revision": self.model.revision,
+            "is_new": self.is_new,
+            "adds_coactivations": self.adds_coactivations,
             "n_layers": len(self.layers),
             "n_neurons": sum(layer.n_neurons for layer in self.layers),
             "n_functions": len(self.labels.functions),
@@ -91,16 +97,6 @@ class Measurement:
     def batches(self) -> Iterator[Batch]:
         """Cut the texts into batches."""
         return self.tokens.batches(self.batch_tokens, of_equal_lengths=self.model.sees_padding)
-
-    @property
-    def section_bytes(self) -> int:
-        """Memory for a section of pooled activations, which is copied as it is written."""
-        return max(1, self.resources.memory_bytes // 2)
-
-    @property
-    def block_neurons(self) -> int:
-        """Number of neurons scored at a time."""
-        return min(512, max(1, self.resources.memory_bytes // 8 // (4 * self.tokens.n_instances)))
 
 
 def on_device(resources: Resources, label: str) -> Resources:
@@ -136,18 +132,7 @@ def load_requested(request: Request, ingestion: Ingestion) -> Model:
 
 
 def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Progress) -> Measurement:
-    """Find the neurons of a loaded model and tokenize the corpus for it.
-
-    Parameters
-    ----------
-    request
-        What to measure.
-    model
-        Its checkpoint, from `load_requested`.
-    ingestion
-        What the requests of the job share.
-    progress
-        Gets notes on what the person who asks may not expect.
+    """Find the neurons of a loaded model, tokenize the corpus for it, and note what may surprise whoever asks.
 
     Raises
     ------

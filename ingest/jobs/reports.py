@@ -126,15 +126,7 @@ class IngestPlan(_Extent):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A revision that could not be measured.
-
-    Parameters
-    ----------
-    revision
-        Its name.
-    reason
-        Why, as one line.
-    """
+    """A revision that could not be measured, and the reason as one line."""
 
     revision: str
     reason: str
@@ -145,18 +137,11 @@ class Failure:
 
 
 Outcome = IngestReport | IngestPlan | Failure
-"""What became of one checkpoint, or would become of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesReport:
-    """What a job over several checkpoints did.
-
-    Parameters
-    ----------
-    outcomes
-        What became of each checkpoint, in the order measured.
-    """
+    """What became of each checkpoint of a series, in the order measured."""
 
     outcomes: tuple[Outcome, ...]
 
@@ -166,7 +151,7 @@ class SeriesReport:
         return tuple(outcome for outcome in self.outcomes if isinstance(outcome, Failure))
 
     def describe(self) -> str:
-        """Return how many failed, and which, as one line."""
+        """Return how many revisions failed, and which, as one line."""
         line = f"{len(self.failures)} of {len(self.outcomes)} revisions failed"
         failed = ", ".join(failure.revision for failure in self.failures)
         return f"{line}: {failed}" if failed else line

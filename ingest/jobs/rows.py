@@ -3,6 +3,7 @@
 import datetime
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
@@ -40,8 +41,7 @@ _ROUTING_SCORES = {
 
 def records(name: str, keys: RunKeys, rows: Sequence[Mapping[str, object]]) -> pa.Table:
     """Return the rows of a small table, given as one mapping a row without the run's keys."""
-    shared = {"run_id": keys.run_id, "model": keys.model, "revision": keys.revision, "step": keys.step}
-    return pa.Table.from_pylist([shared | dict(row) for row in rows], schema=arrow_schema(table(name)))
+    return pa.Table.from_pylist([asdict(keys) | dict(row) for row in rows], schema=arrow_schema(table(name)))
 
 
 def neuron_rows(
@@ -51,17 +51,19 @@ def neuron_rows(
     norms: tuple[torch.Tensor, torch.Tensor],
     shares: NDArray[np.float32] | None,
 ) -> pa.Table:
-    """Return one row of ``neurons`` for each neuron of a layer; `shares` as in `sinks.Sink.finish`."""
+    """Return one row of ``neurons`` for each neuron of a layer, given the norms of its input and output weights.
+
+    `shares` are those of each instance's tokens that each expert got. [experts, instances]
+    """
     n = layer.n_neurons
     native_expert, n_routed = pa.nulls(n, pa.int32()), pa.nulls(n, pa.int64())
     if layer.bank is not None and shares is not None:
         expert = np.arange(n) // layer.bank.width
-        is_shared = np.arange(n) >= layer.bank.n_neurons  # what every token passes is of no routed expert
+        is_shared = np.arange(n) >= layer.bank.n_neurons  # neurons that every token passes belong to no routed expert
         n_sent_to = np.append(np.count_nonzero(shares, axis=1), 0)
         native_expert = pa.array(expert.astype(np.int32), mask=is_shared)
         n_routed = pa.array(n_sent_to[np.minimum(expert, len(shares))], mask=is_shared)
     columns: dict[str, pa.Array] = {
-        **_layer_columns(layer, n),
         "neuron": pa.array(np.arange(n, dtype=np.int32)),
         "native_expert": native_expert,
         "n_routed": n_routed,
@@ -70,36 +72,27 @@ def neuron_rows(
     }
     for index, name in enumerate(STATISTIC_NAMES):
         columns[name] = pa.array(np.ascontiguousarray(scores.statistics[:, index]))
-    return _rows("neurons", keys, columns, n)
+    return _rows("neurons", keys, layer, columns)
 
 
 def neuron_function_rows(
     keys: RunKeys, layer: Layer, scores: Scores, functions: tuple[tuple[str, str], ...]
 ) -> pa.Table:
     """Return one row of ``neuron_functions`` for each neuron of a layer and each function, sorted by both."""
-    n = layer.n_neurons * len(functions)
-    columns: dict[str, pa.Array] = {
-        **_layer_columns(layer, n),
-        **_crossed_columns("neuron", layer.n_neurons, functions),
-        "p_value": pa.array(scores.p_value.reshape(-1).astype(np.float32)),
-    }
+    columns = _crossed_columns("neuron", layer.n_neurons, functions)
+    columns["p_value"] = pa.array(scores.p_value.reshape(-1).astype(np.float32))
     for index, name in enumerate(SCORE_NAMES):
         # from_pandas turns the NaN of a half that lacks a class into NULL.
         columns[name] = pa.array(scores.scores[:, :, index].reshape(-1), from_pandas=True)
-    return _rows("neuron_functions", keys, columns, n)
+    return _rows("neuron_functions", keys, layer, columns)
 
 
 def routing_rows(keys: RunKeys, layer: Layer, scores: Scores, functions: tuple[tuple[str, str], ...]) -> pa.Table:
     """Return one row of ``routing`` for each expert of a layer and each function: its share of tokens, scored."""
-    n_experts = len(scores.scores)
-    n = n_experts * len(functions)
-    columns: dict[str, pa.Array] = {
-        **_layer_columns(layer, n),
-        **_crossed_columns("native_expert", n_experts, functions),
-    }
+    columns = _crossed_columns("native_expert", len(scores.scores), functions)
     for column, name in _ROUTING_SCORES.items():
         columns[column] = pa.array(scores.scores[:, :, SCORE_NAMES.index(name)].reshape(-1))
-    return _rows("routing", keys, columns, n)
+    return _rows("routing", keys, layer, columns)
 
 
 def top_instance_rows(
@@ -107,33 +100,29 @@ def top_instance_rows(
 ) -> pa.Table:
     """Return one row of ``top_instances`` for each neuron of a layer and each rank."""
     neuron, position = np.nonzero(scores.top_instance >= 0)
-    n = len(neuron)
     columns: dict[str, pa.Array] = {
-        **_layer_columns(layer, n),
         "neuron": pa.array(neuron.astype(np.int32)),
         "rank": pa.array((position + 1).astype(np.int16)),
-        "corpus": _constant(corpus, n),
+        "corpus": _constant(corpus, len(neuron)),
         "instance_id": pa.array(instance_id[scores.top_instance[neuron, position]]),
         "value": pa.array(scores.top_value[neuron, position]),
     }
-    return _rows("top_instances", keys, columns, n)
+    return _rows("top_instances", keys, layer, columns)
 
 
 def coactivation_rows(keys: RunKeys, layer: Layer, partners: Partners, activity: str) -> pa.Table:
     """Return one row of ``coactivations`` for each neuron of a layer and each of its partners."""
     neuron, place = np.nonzero(partners.partner >= 0)
-    n = len(neuron)
     partner = partners.partner[neuron, place]
     columns: dict[str, pa.Array] = {
-        **_layer_columns(layer, n),
-        "activity": _constant(activity, n),
+        "activity": _constant(activity, len(neuron)),
         "neuron": pa.array(neuron.astype(np.int32)),
         "partner": pa.array(partner),
         "n_both": pa.array(partners.n_both[neuron, place]),
         "n_active": pa.array(partners.n_active[neuron]),
         "n_active_partner": pa.array(partners.n_active[partner]),
     }
-    return _rows("coactivations", keys, columns, n)
+    return _rows("coactivations", keys, layer, columns)
 
 
 def run_tables(measurement: Measurement, started_at: datetime.datetime) -> dict[str, pa.Table]:
@@ -199,24 +188,23 @@ def run_tables(measurement: Measurement, started_at: datetime.datetime) -> dict[
     return {name: records(name, measurement.keys, rows) for name, rows in tables.items()}
 
 
-def _rows(name: str, keys: RunKeys, columns: Mapping[str, pa.Array], n: int) -> pa.Table:
-    """Put the run's keys before the other columns, all in the order declared."""
+def _rows(name: str, keys: RunKeys, layer: Layer, columns: Mapping[str, pa.Array]) -> pa.Table:
+    """Add the keys of the run and the layer to the other columns, and put all in the order declared."""
+    n = len(next(iter(columns.values())))
     columns = {
         "run_id": _constant(keys.run_id, n),
         "model": _constant(keys.model, n),
         "revision": _constant(keys.revision, n),
         "step": pa.repeat(pa.scalar(keys.step, pa.int64()), n),
+        "stack": _constant(layer.stack, n),
+        "layer": pa.repeat(pa.scalar(layer.layer, pa.int16()), n),
         **columns,
     }
     return pa.table({column: columns[column] for column in table(name).column_names})
 
 
-def _layer_columns(layer: Layer, n: int) -> dict[str, pa.Array]:
-    return {"stack": _constant(layer.stack, n), "layer": pa.repeat(pa.scalar(layer.layer, pa.int16()), n)}
-
-
 def _crossed_columns(name: str, size: int, functions: tuple[tuple[str, str], ...]) -> dict[str, pa.Array]:
-    """Return the key columns of one row for each of `size` indices, called `name`, and each function."""
+    """Return the keys of one row for each of `size` indices, called `name`, and each function."""
     which = np.tile(np.arange(len(functions), dtype=np.int32), size)
     return {
         name: pa.array(np.repeat(np.arange(size, dtype=np.int32), len(functions))),

@@ -1,7 +1,7 @@
-"""A run as it is made or planned: the model reads the texts, layers are measured and staged in parts, all is committed.
+"""A run, made or planned: the model reads the texts, layers are measured and staged in parts, all is committed.
 
-What a killed attempt has done stays: the activations of texts that were run, and the parts that were staged.
-Coactivations are a job beside the run, served by the same pass.
+What a killed attempt has done is used by the next: the activations of texts that were run, and the parts that were
+staged. Coactivations are a job beside the run's, served by the same pass.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ def make_run(measurement: Measurement, progress: Progress, started_at: datetime.
     StoreError
         If the store cannot be written.
     """
-    is_new, coactivation = measurement.is_new, measurement.coactivation
+    summary, is_new, coactivation = measurement.summary(), measurement.is_new, measurement.coactivation
     jobs: list[Job] = []
     sinks: list[Sink] = []
     with contextlib.ExitStack() as stack:
@@ -59,37 +59,16 @@ def make_run(measurement: Measurement, progress: Progress, started_at: datetime.
         for job in jobs:
             job.commit()
     return IngestReport(
-        run_id=measurement.run_id,
-        model=measurement.model.name,
-        revision=measurement.model.revision,
-        is_new=is_new,
-        **measurement.extent(),
+        **summary,
         duration_s=(datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
         activity=None if coactivation is None else coactivation.activity,
-        adds_coactivations=measurement.adds_coactivations,
     )
 
 
 def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progress: Progress) -> None:
-    """Run the model once over all layers that a sink lacks, and feed the sinks.
+    """Run the model over the layers that a sink lacks, and feed their activations to the sinks, layer by layer.
 
-    Parameters
-    ----------
-    measurement
-        What to measure.
-    sinks
-        What takes the activations.
-    folder
-        Where activations are kept until they are measured.
-    progress
-        Where to report.
-
-    Raises
-    ------
-    IngestError
-        If an activation is not finite, or memory does not suffice.
-    StoreError
-        If the disk refuses.
+    Activations are kept in `folder` until they are measured. Errors are those of `make_run`.
     """
     lacking = {layer: [sink for sink in sinks if sink.lacks(layer)] for layer in measurement.layers}
     layers = [layer for layer in measurement.layers if lacking[layer]]
@@ -138,8 +117,8 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
 
 def plan_run(measurement: Measurement) -> IngestPlan:
     """Return what `make_run` would write and how long it would take, from a few batches that are timed."""
-    extent, layers, coactivation = measurement.extent(), measurement.layers, measurement.coactivation
-    n_neurons, n_functions, n_instances = (extent[name] for name in ("n_neurons", "n_functions", "n_instances"))
+    summary, layers, coactivation = measurement.summary(), measurement.layers, measurement.coactivation
+    n_neurons, n_functions, n_instances = (summary[name] for name in ("n_neurons", "n_functions", "n_instances"))
     n_rows: dict[str, int] = {}
     if measurement.is_new or not measurement.adds_coactivations:
         n_rows |= {
@@ -154,12 +133,7 @@ def plan_run(measurement: Measurement) -> IngestPlan:
             layer.n_neurons * min(coactivation.n_partners, layer.n_neurons - 1) for layer in layers
         )
     return IngestPlan(
-        run_id=measurement.run_id,
-        model=measurement.model.name,
-        revision=measurement.model.revision,
-        is_new=measurement.is_new,
-        adds_coactivations=measurement.adds_coactivations,
-        **extent,
+        **summary,
         n_texts=measurement.tokens.n_texts,
         n_tokens=measurement.tokens.n_tokens,
         n_rows=n_rows,

@@ -1,7 +1,4 @@
-"""What is measured from a layer's neurons, as their activations come: scores, routing, coactivations.
-
-Each is a *sink*: `run.measure` feeds all of them in one loop over the layers and their blocks of neurons.
-"""
+"""Sinks: what takes the activations of a layer's neurons and makes tables of them (scores, routing, coactivations)."""
 
 import numpy as np
 import pyarrow as pa
@@ -24,10 +21,10 @@ PART_ROWS = 2_000_000
 
 
 class Sink:
-    """What takes the activations of a run's layers, one layer after the other, and stages tables made of them.
+    """Takes the activations of layers, one layer after the other, and stages tables made of them.
 
-    A layer gets a call of `add` for each block of its neurons, then one of `finish`. Tables are staged in parts of some
-    layers each: a part that a killed attempt staged is not made again.
+    For each layer that the sink `lacks`, `run.measure` calls `add` with every block of neurons, then `finish`. Tables
+    are staged in parts of some layers each; a part that a killed attempt staged is not made again.
 
     Parameters
     ----------
@@ -62,7 +59,7 @@ class Sink:
         return any(layer in part for part in self._parts.values())
 
     def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:
-        """Take the activations [neurons, instances] of some neurons of a layer, in order; `start` is the first neuron.
+        """Take a block [neurons, instances] of activations, from neuron `start` on; blocks come in order.
 
         Raises
         ------

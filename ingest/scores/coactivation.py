@@ -1,9 +1,8 @@
 """Which neurons of a layer are active on the same instances: exact counts of pairs, the closest partners kept.
 
-A layer's activity is a matrix of bits, [neurons, instances / 64] words of 64 bits: 8 MB for 3,072 neurons on 20,000
-instances, 8 GB for 65,536 on a million. The instances that two neurons have in common are the bits set in both rows,
-counted word by word. A neuron's counts are dropped once its closest partners are known, so that no table of neurons by
-neurons is ever made.
+A layer's activity is a matrix of bits, one row a neuron: 8 MB for 3,072 neurons on 20,000 instances, 8 GB for 65,536 on
+a million. The instances that two neurons share are the bits set in both rows, counted by words of 64. A neuron's counts
+are dropped once its closest partners are known, so that no table of neurons by neurons is ever made.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -42,20 +41,15 @@ class Partners:
 
 
 def active_bits(activations: NDArray[np.float32], *, n_highest: int | None = None) -> NDArray[np.uint64]:
-    """Return on which instances each neuron is active, one bit an instance; bits beyond the last instance are 0.
+    """Return on which instances each neuron is active: one bit an instance [neurons, instances / 64 rounded up].
 
     Parameters
     ----------
     activations
         Pooled activations. [neurons, instances]
     n_highest
-        Count a neuron as active where its activation is above its (n_highest + 1)-th highest, so on n_highest
-        instances, or fewer where there are ties at the cut; where it is positive if None.
-
-    Returns
-    -------
-    array
-        [neurons, instances / 64 rounded up]
+        Count a neuron as active where its activation is above its (n_highest + 1)-th highest: on n_highest instances,
+        or fewer where there are ties at the cut. None: where it is positive.
 
     Raises
     ------
@@ -75,10 +69,10 @@ def active_bits(activations: NDArray[np.float32], *, n_highest: int | None = Non
 
 
 def closest_partners(bits: NDArray[np.uint64], n_partners: int, *, n_threads: int = 1) -> Partners:
-    """Find each neuron's closest partners among the others that are active with it on some instance.
+    """Return each neuron's closest partners among those that are active with it on some instance.
 
-    Closeness is the Jaccard index, n_both / (n_active + n_active_partner - n_both), compared exactly, as fractions;
-    of two equally close the one with the lower index comes first.
+    Closeness is the Jaccard index, n_both / (n_active + n_active_partner - n_both), compared exactly, as fractions. Of
+    two equally close partners the one with the lower index comes first.
 
     Parameters
     ----------
@@ -115,7 +109,7 @@ def _find_partners(
     partner: NDArray[np.int32],
     n_both: NDArray[np.int64],
 ) -> None:
-    """Fill the last two arrays' rows of some neurons."""
+    """Fill the rows `first` to `last` of the last two arrays."""
     counts = np.empty((_TILE, len(bits)), dtype=np.int64)  # [tile, neurons]
     for start in range(first, last, _TILE):
         _count_both(bits, start, counts)
@@ -148,10 +142,8 @@ def _count_both(bits: NDArray[np.uint64], start: int, counts: NDArray[np.int64])
 
 @njit(nogil=True, cache=True)
 def _count_ones(word: np.uint64) -> np.uint64:
-    """Count the ones of a word in parallel: of pairs, of fours, of bytes; the product adds up the bytes.
-
-    LLVM knows the idiom and takes the processor's own instruction, vectors of them where there are.
-    """
+    """Count the ones of a word in parallel: in pairs, in fours, in bytes; the product adds up the bytes."""
+    # LLVM knows the idiom and takes the processor's own instruction, vectors of them where there are.
     word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
     word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
     word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)

@@ -100,11 +100,9 @@ def _describe(values, statistics):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _sort_above(values, lowest, words, keys, spare):
-    """Sort the instances above the minimum, highest first; return how many there are.
-
-    A key holds the activation's order-preserving bits, inverted, above the instance's word (`LabelIndex.packed`): a
-    stable radix sort of the upper half, least significant digit first, eleven bits at a time.
-    """
+    """Sort the instances above the minimum, highest first, into `keys`; return how many there are."""
+    # A key holds the activation's order-preserving bits, inverted, above the instance's word (`LabelIndex.packed`): a
+    # stable radix sort of the upper half, least significant digit first, eleven bits at a time.
     n_above = 0
     digits = np.zeros((3, 2048), dtype=np.int64)
     bits = values.view(np.uint32)
@@ -149,7 +147,7 @@ def _decode(order, sorted_bits):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _take_top(values, sorted_values, top_instance, top_value):
-    """Fill the instances with the highest activations, those of equal activation in their own order."""
+    """Fill the instances with the highest activations, equal ones in the order of the instances."""
     n_top = min(len(top_instance), len(sorted_values))
     if n_top == 0:
         return
@@ -182,10 +180,8 @@ def _count(sums, side, positive, rest):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _add(sums, side, positive, rest, value, rank, inverse, inverse_half, above, above_half):
-    """Add one label's terms, its whole tie group being counted.
-
-    `inverse` is 1 / T and `above` the sum of 1 / T above the group, over all instances and over the half.
-    """
+    """Add the terms of one label whose tie group has been counted."""
+    # `inverse` is 1 / T and `above` the sum of 1 / T above the group, over all instances and over the half.
     if rest:
         sums[_AP] += sums[_TRUE] * inverse
         sums[_AP + side] += sums[_TRUE + side] * inverse_half
@@ -207,9 +203,9 @@ def _add(sums, side, positive, rest, value, rank, inverse, inverse_half, above, 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _walk(sorted_values, order, is_rest, starts, entries, counts, accumulators, at_rest):
-    """Walk the sorted instances, tie group by tie group, and fill the accumulators and the sums at rest.
+    """Fill the accumulators and the sums at rest; return how many instances were seen, and the sum of 1 / T.
 
-    Returns how many instances were seen and the sum of 1 / T, each over all, half a and half b.
+    Both are over all instances, half a and half b.
     """
     seen = np.zeros(3, dtype=np.int64)
     harmonic = np.zeros(3, dtype=np.float64)
@@ -281,7 +277,7 @@ def _walk(sorted_values, order, is_rest, starts, entries, counts, accumulators, 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _take_at_rest(accumulators, seen, harmonic, is_rest, counts, at_rest):
-    """Fill the instances above rest, and P * AP and Q * AP of the complement less what they are by chance."""
+    """Fill the number of instances above rest, and the excess of P * AP, and of the complement, over chance."""
     n_above, excess = at_rest
     for index in range(len(is_rest)):
         sums = accumulators[index]
@@ -308,16 +304,7 @@ def _labels_of(key, starts):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _finish(
-    accumulators,
-    sums_of_all,
-    lowest,
-    total,
-    n_above,
-    is_rest,
-    counts,
-    scores,
-):
+def _finish(accumulators, sums_of_all, lowest, total, n_above, is_rest, counts, scores):
     """Add the group tied at the minimum in closed form and turn sums into scores."""
     seen, harmonic = sums_of_all
     for index in range(len(is_rest)):
