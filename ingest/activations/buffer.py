@@ -182,6 +182,7 @@ def fill(buffers: Sequence[Buffer], batches: Iterable[tuple[int, Sequence[Sequen
                 pending.popleft().result()
             on_host = [[_to_host(tensor) for tensor in tensors] for tensors in batch]
             events = _copy_events({tensor.device for tensors in batch for tensor in tensors})
+            del batch  # the device needs its memory for the next one
             pending.append(thread.submit(_append, buffers, on_host, first, events))
         for future in pending:
             future.result()

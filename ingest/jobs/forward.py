@@ -119,8 +119,7 @@ class ForwardPass:
         """Run batches; yield the place of the first instance of each, and the tensors for each buffer."""
         for batch in batches:
             _run(self._measurement, reading, batch)
-            routed = [reading.routed()] if len(self._buffers) > 1 else []
-            yield batch.first, [reading.pooled(), *routed]
+            yield batch.first, [reading.pooled(), reading.routed()][: len(self._buffers)]
             progress.advance(_n_tokens(self._measurement, [batch]))
 
     def _flush(self) -> None:

@@ -82,13 +82,10 @@ def ingest_series(
     stored_name = Checkpoint(model, name=name).stored_name
     ingestion.resources.check_device(stored_name)
     known_runs = KnownRuns(target)
-    checkpoints = [
-        # The store's step goes before that of the name.
-        checkpoint
-        if checkpoint.revision in steps or (step := known_runs.step(stored_name, checkpoint.revision)) is None
-        else replace(checkpoint, step=step)
-        for checkpoint in choose_checkpoints(model, [revisions] if isinstance(revisions, str) else revisions, steps)
-    ]
+    checkpoints = []
+    for checkpoint in choose_checkpoints(model, [revisions] if isinstance(revisions, str) else revisions, steps):
+        known = None if checkpoint.revision in steps else known_runs.step(stored_name, checkpoint.revision)
+        checkpoints.append(checkpoint if known is None else replace(checkpoint, step=known))
     checkpoints.sort(key=lambda checkpoint: checkpoint.place)
     with progress() as shown:
         for note in oddities(checkpoints, steps):
