@@ -89,7 +89,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Ingestion:
-    """What all requests of one job share: where from and where to, with which means, and what beside the run."""
+    """What the requests of one job share: the store, its corpus, what may be used, and what is made beside each run."""
 
     store: Store
     corpus: StoredCorpus

@@ -1,4 +1,4 @@
-"""The walk over one neuron's sorted activations that scores it for every function, compiled by numba.
+"""The walk down one neuron's sorted activations that scores it for every function, compiled by numba.
 
 The average precision of activations ``a`` for labels ``y`` with P positives is, ties included,
 ``1/P * sum over positives i of TP_i / T_i`` with ``T_i = #{a >= a_i}`` and ``TP_i`` the positives among them
@@ -8,14 +8,14 @@ once, and one walk down the sorted instances visits only their labels:
 - the positives' terms add up to AP; with ``H_i`` the sum of ``1/T`` over instances above i's tie group and
   ``H`` over all, ``sum over all i of TP_i / T_i = sum over positives j of (H - H_j)``, which gives the
   complement's AP without visiting its positives;
-- the positives' ranks give the AUROC, the first k instances are the top instances;
+- the positives' ranks give the AUROC, and the first k instances are the top instances;
 - the instances tied at the minimum (a ReLU's zeros) are one tie group, added in closed form and never sorted;
-- for p-values (`nulls`), the sums are also taken at rest: the first tie group from the top that holds at least as many
-  instances as are below it, and all that is below it, as one. It is a ReLU's zeros, or those of instances that were not
-  routed to the neuron's expert.
+- for p-values (`nulls`), the sums are also taken down to where the neuron is at rest: the first tie group from the top
+  that holds at least as many instances as are below it, counted as one group with all below it. These are a ReLU's
+  zeros, or the instances that were not routed to the neuron's expert.
 
-A function with explicit negatives counts its own T over its own instances, in the same walk. The halves are
-the same sums with counters of their own: a tie group is one in its half too.
+A function with explicit negatives counts T over its own instances, in the same walk. Each half has counters of its own
+for the same sums, for a tie group is one within a half too.
 
 Nothing here checks bounds or types: `scoring.score` does, before it calls.
 """
