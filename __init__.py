@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from .ingest.corpora.table import read_table
     from .ingest.corpora.trex import read_trex
     from .ingest.jobs.job import ingest_model
-    from .ingest.jobs.plan import plan_ingest
-    from .ingest.jobs.series import ingest_series
+    from .ingest.jobs.series import ingest_checkpoints, ingest_series
     from .ingest.jobs.settings import Coactivation, Resources, Settings
+    from .ingest.models.checkpoint import Checkpoint
     from .queries.check import check_store
     from .queries.database import Database
     from .queries.materialize import materialize
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AnalysisError",
     "BalancedKMeans",
+    "Checkpoint",
     "Coactivation",
     "Database",
     "EmergenceSettings",
@@ -80,13 +81,13 @@ __all__ = [
     "describe_expert",
     "describe_neuron",
     "import_scores",
+    "ingest_checkpoints",
     "ingest_model",
     "ingest_series",
     "materialize",
     "open",
     "partition_model",
     "perturb",
-    "plan_ingest",
     "read_conllu",
     "read_folders",
     "read_huggingface",
@@ -101,6 +102,7 @@ __all__ = [
 # The module of each public name; errors are in `errors`.
 _HOMES = {
     "BalancedKMeans": "analysis.partitions.kmeans",
+    "Checkpoint": "ingest.models.checkpoint",
     "Coactivation": "ingest.jobs.settings",
     "Database": "queries.database",
     "EmergenceSettings": "analysis.emergence.settings",
@@ -119,12 +121,12 @@ _HOMES = {
     "describe_expert": "analysis.cards",
     "describe_neuron": "analysis.cards",
     "import_scores": "analysis.published",
+    "ingest_checkpoints": "ingest.jobs.series",
     "ingest_model": "ingest.jobs.job",
     "ingest_series": "ingest.jobs.series",
     "materialize": "queries.materialize",
     "partition_model": "analysis.partitions.job",
     "perturb": "analysis.perturbation.intervention",
-    "plan_ingest": "ingest.jobs.plan",
     "read_conllu": "ingest.corpora.conllu",
     "read_folders": "ingest.corpora.folders",
     "read_huggingface": "ingest.corpora.huggingface",
@@ -135,6 +137,8 @@ _HOMES = {
     "study_emergence": "analysis.emergence.study",
     "study_perturbation": "analysis.perturbation.study",
 }
+# Names of the version before, which warn.
+_DEPRECATED = {"plan_ingest": "ingest.jobs.job"}
 
 
 def __getattr__(name: str) -> object:
@@ -142,9 +146,9 @@ def __getattr__(name: str) -> object:
         return __getattr__("Database")
     if name == "__version__":
         return importlib.import_module(".schema.commits", __name__).neuronlake_version()
-    if name not in __all__:
+    if name not in __all__ and name not in _DEPRECATED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f".{_HOMES.get(name, 'errors')}", __name__)
+    module = importlib.import_module(f".{(_HOMES | _DEPRECATED).get(name, 'errors')}", __name__)
     return getattr(module, name)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from table import print_table
 from threadpoolctl import threadpool_limits
 
-from neuronlake.ingest.jobs.coactivations import active_bits, closest_partners
+from neuronlake.ingest.scores.coactivation import active_bits, closest_partners
 
 N_PARTNERS = 32
 

@@ -21,10 +21,12 @@ from neuronlake.ingest.activations.tokens import tokenize
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.folders import read_folders
 from neuronlake.ingest.corpora.stored import StoredCorpus
-from neuronlake.ingest.jobs.measurement import prepare
-from neuronlake.ingest.jobs.request import Request
+from neuronlake.ingest.jobs.measurement import load_requested, prepare
+from neuronlake.ingest.jobs.request import Ingestion, Request
 from neuronlake.ingest.jobs.run import measure, write_run
-from neuronlake.ingest.jobs.settings import Settings
+from neuronlake.ingest.jobs.settings import Resources, Settings
+from neuronlake.ingest.jobs.sinks import RoutingTables, ScoreTables
+from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.progress import SilentProgress
 from neuronlake.schema.store import Store
 
@@ -40,26 +42,27 @@ class Phases(SilentProgress):
         self.starts[name] = time.process_time()
 
 
-def run_bare(work):
+def run_bare(measurement):
     """Tokenize and run everything; return CPU seconds."""
     start = time.process_time()
-    tokenize(work.corpus, work.model.tokenizer, max_tokens=work.settings.max_tokens)
+    tokenize(measurement.corpus, measurement.model.tokenizer, max_tokens=measurement.settings.max_tokens)
     with torch.inference_mode():
-        for batch in work.tokens.batches(work.batch_tokens):
-            inputs, _ = collate(work.model, work.tokens, work.targets, batch)
-            work.model.module(**inputs)
+        for batch in measurement.tokens.batches(measurement.batch_tokens):
+            inputs, _ = collate(measurement.model, measurement.tokens, measurement.targets, batch)
+            measurement.model.module(**inputs)
     return time.process_time() - start
 
 
-def run_ours(work):
+def run_ours(measurement):
     """Tokenize, run, score, write and commit; return CPU seconds, and those of scoring and writing."""
     phases = Phases()
     started_at = datetime.datetime.now(datetime.UTC)
     start = time.process_time()
-    tokenize(work.corpus, work.model.tokenizer, max_tokens=work.settings.max_tokens)
-    with work.store.job(f"{work.run_id}-{start}", kind="run") as job:
-        measure(work, job, phases)
-        write_run(work, job, started_at)
+    tokenize(measurement.corpus, measurement.model.tokenizer, max_tokens=measurement.settings.max_tokens)
+    with measurement.store.job(f"{measurement.run_id}-{start}", kind="run") as job:
+        sinks = [ScoreTables(measurement, job), RoutingTables(measurement, job)]
+        measure(measurement, sinks, job.folder("forward"), phases)
+        write_run(measurement, job, started_at)
         job.commit()
     end = time.process_time()
     return end - start, end - phases.starts["scoring"]
@@ -83,17 +86,18 @@ def main():
         build_corpus(read_folders(texts, cap=arguments.per_topic), "bbc", store=store)
         for dtype in ("float32", "bfloat16"):
             settings = Settings(dtype=dtype, max_tokens=256)
-            request = Request(model, "bbc", random_init=0, settings=settings)
-            work = prepare(request, StoredCorpus(Store(store), "bbc"), Store(store), None, SilentProgress())
-            run_bare(work)  # warms up both the allocator and the matrix products
-            run_ours(work)
+            request = Request(Checkpoint(model, random_init=0), "bbc", settings)
+            ingestion = Ingestion(Store(store), StoredCorpus(Store(store), "bbc"), Resources())
+            measurement = prepare(request, load_requested(request, ingestion), ingestion, SilentProgress())
+            run_bare(measurement)  # warms up both the allocator and the matrix products
+            run_ours(measurement)
             for _ in range(arguments.repeats):
-                bare = run_bare(work)
-                ours, scoring = run_ours(work)
+                bare = run_bare(measurement)
+                ours, scoring = run_ours(measurement)
                 rows.append(
                     [
                         dtype,
-                        f"{work.tokens.n_tokens:,}",
+                        f"{measurement.tokens.n_tokens:,}",
                         f"{bare:.1f}",
                         f"{ours:.1f}",
                         f"{ours / bare:.3f}",

@@ -20,8 +20,9 @@ import polars as pl
 import pyarrow as pa
 from table import print_table
 
-from neuronlake.ingest.jobs.measurement import PART_ROWS
-from neuronlake.ingest.jobs.rows import RunKeys, neuron_function_rows, records
+from neuronlake.ingest.jobs.measurement import RunKeys
+from neuronlake.ingest.jobs.rows import neuron_function_rows, records
+from neuronlake.ingest.jobs.sinks import PART_ROWS
 from neuronlake.ingest.neurons.feed_forwards import FeedForward, Layer, Place
 from neuronlake.ingest.scores.scoring import SCORE_NAMES, Scores
 from neuronlake.queries.database import Database

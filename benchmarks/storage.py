@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from table import print_table
 
 from neuronlake.ingest.corpora.labels import LabelIndex
-from neuronlake.ingest.jobs.measurement import PART_ROWS
-from neuronlake.ingest.jobs.rows import RunKeys, neuron_function_rows
+from neuronlake.ingest.jobs.measurement import RunKeys
+from neuronlake.ingest.jobs.rows import neuron_function_rows
+from neuronlake.ingest.jobs.sinks import PART_ROWS
 from neuronlake.ingest.neurons.feed_forwards import FeedForward, Layer, Place
 from neuronlake.ingest.scores.scoring import SCORE_NAMES, score
 from neuronlake.schema import parquet

@@ -1,5 +1,6 @@
 """Activations to Parquet: ``neuronlake ingest``."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -59,7 +60,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
 @click.option("--pooling", type=click.Choice(get_args(Pooling)), default="max", show_default=True)
 @click.option(
     "--router", type=click.Choice(get_args(Router)), default="routed", show_default=True,
-    help="Of experts: those the router chooses, 0 elsewhere; or all on every token.",
+    help="Experts to read: those the router chose for a token, 0 elsewhere; or every expert on every token.",
 )  # fmt: skip
 @click.option(
     "--dtype", type=click.Choice(get_args(DType)), default="float32", show_default=True,
@@ -71,20 +72,23 @@ def parse_layers(text: str) -> tuple[int, ...]:
 )  # fmt: skip
 @click.option("--max-tokens", type=click.IntRange(min=3), default=512, show_default=True, help="Cut longer texts.")
 @click.option(
-    "--top", "n_top", type=click.IntRange(min=0), default=10, show_default=True, help="Top instances of each neuron."
+    "--top",
+    "n_top",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Top instances kept for each neuron.",
 )
-@click.option(
-    "--coactivation", is_flag=True, help="Store as well which neurons are active together; may be added later."
-)
+@click.option("--coactivation", is_flag=True, help="Also store which neurons are active together; may be added later.")
 @click.option(
     "--partners",
     "n_partners",
     type=click.IntRange(min=1),
-    help="Closest partners to keep of each neuron.  [default: 32]",
+    help="Closest partners kept for each neuron.  [default: 32]",
 )
 @click.option(
     "--active-share", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
-    help="Active: among this share of the neuron's instances.  [default: activation above 0]",
+    help="Instances on which a neuron is active: this share, its highest.  [default: those above 0]",
 )  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps, split (all GPUs).")
 @click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens of one batch, padding included.")
@@ -109,18 +113,15 @@ def ingest(
 ) -> None:
     """Measure every feed-forward neuron of MODEL on a corpus.
 
-    MODEL is a hub id, a folder or a .gguf file. Of several revisions, one that fails is told and the others land; what
-    the store holds is not loaded again.
+    MODEL is a hub id, a folder or a .gguf file. Where one of several revisions fails, the others are measured all the
+    same; what the store holds is not loaded again.
     """
     from ..ingest.jobs.job import ingest_model
-    from ..ingest.jobs.plan import plan_ingest
-    from ..ingest.jobs.request import Request
     from ..ingest.jobs.series import Failure, Outcome, ingest_checkpoints, ingest_series
     from ..ingest.jobs.settings import Coactivation, Resources, Settings
     from ..ingest.models.checkpoint import Checkpoint
     from ..ingest.models.steps import read_steps
     from ..progress import LineProgress, show_progress
-    from ..schema.store import Store
 
     if not coactivation and (n_partners or active_share):
         raise click.UsageError("--partners and --active-share are of the counts that --coactivation stores")
@@ -131,36 +132,26 @@ def ingest(
     def tell(outcome: Outcome) -> None:
         echo(outcome.describe(), err=isinstance(outcome, Failure))
 
-    resources = Resources(**{key: options.pop(key) for key in ("device", "batch_tokens", "memory_bytes")})
-    settings = Settings(**options)
     shared: dict[str, Any] = {
-        "resources": resources,
-        "coactivation": Coactivation(n_partners or 32, active_share) if coactivation else None,
-    }
-    whole: dict[str, Any] = shared | {
         "corpus": corpus_name,
         "store": chosen_store(),
-        "name": name,
-        "settings": settings,
+        "resources": Resources(**{key: options.pop(key) for key in ("device", "batch_tokens", "memory_bytes")}),
+        "settings": Settings(**options),
+        "coactivation": Coactivation(n_partners or 32, active_share) if coactivation else None,
+        "dry_run": dry_run,
     }
-    several: dict[str, Any] = {"dry_run": dry_run, "progress": show_progress, "tell": tell}
-    wanted: list[tuple[str | None, int | None]] = [(each, None) for each in names]
-    wanted += [(None, seed) for seed in seeds]
+    checkpoints = [Checkpoint(model, revision, name=name) for revision in names]
+    checkpoints += [Checkpoint(model, random_init=seed, name=name) for seed in seeds]
     if is_series:
         steps = None if steps_file is None else read_steps(steps_file)
-        report = ingest_series(model, revisions=patterns or None, steps=steps, **whole, **several)
-    elif len(wanted) > 1:
-        requests = [Request(Checkpoint(model, *each, name), corpus_name, settings) for each in wanted]
-        report = ingest_checkpoints(requests, store=Store(chosen_store()), **shared, **several)
+        chosen: dict[str, Any] = {"revisions": patterns or None, "steps": steps, "name": name}
+        report = ingest_series(model, **chosen, **shared, progress=show_progress, tell=tell)
+    elif len(checkpoints) > 1:
+        report = ingest_checkpoints(checkpoints, **shared, progress=show_progress, tell=tell)
     else:
-        revision, seed = wanted[0] if wanted else (None, None)
-        if dry_run:
-            plan = plan_ingest(model, revision=revision, random_init=seed, **whole, progress=LineProgress())
-            echo(plan.describe())
-        else:
-            with show_progress() as progress:
-                done = ingest_model(model, revision=revision, random_init=seed, **whole, progress=progress)
-            echo(done.describe())
+        revision, seed = (checkpoints[0].revision, checkpoints[0].random_init) if checkpoints else (None, None)
+        with nullcontext(LineProgress()) if dry_run else show_progress() as progress:
+            tell(ingest_model(model, revision=revision, random_init=seed, name=name, **shared, progress=progress))
         return
     if report.failures:
         raise click.ClickException(report.describe())

@@ -1,4 +1,4 @@
-"""Texts put together as a model reads them: padded batches."""
+"""Batches of texts as a model reads them: padded inputs."""
 
 import inspect
 from typing import Any
@@ -14,26 +14,24 @@ from .pooling import Spans
 from .targets import TokenizedTargets
 from .tokens import Batch, TokenizedCorpus
 
-__all__ = ["collate", "padded"]
+__all__ = ["collate"]
 
 
 def collate(
     model: Model, tokens: TokenizedCorpus, targets: TokenizedTargets | None, batch: Batch
 ) -> tuple[dict[str, Any], dict[Stack, Spans]]:
-    """Return a batch's model inputs, padded, and its instances' spans within them, by stack."""
-    pad = padding_id(model.tokenizer, model.module)
-    inputs, shape = padded(tokens.token_ids, tokens.token_start, batch.texts, pad)
+    """Return the arguments of the model for a batch, and where its instances are within them, by stack."""
+    inputs = _padded(tokens, batch.texts, padding_id(model.tokenizer, model.module))
     row_of_text = {text: row for row, text in enumerate(batch.texts.tolist())}
     instances = slice(batch.first, batch.last)
     text = tokens.text[instances]
-    rows = np.array([row_of_text[each] for each in text.tolist()])
-    start, stop = (each[instances].astype(np.int64) for each in (tokens.start, tokens.stop))
-    spans: dict[Stack, Spans] = {model.parts[0].stack: Spans(rows, start, stop, shape)}
+    rows = np.array([row_of_text[number] for number in text.tolist()])
+    start, stop = tokens.start[instances].astype(np.int64), tokens.stop[instances].astype(np.int64)
+    spans: dict[Stack, Spans] = {model.parts[0].stack: Spans(rows, start, stop, inputs["input_ids"].shape)}
     if targets is not None:
-        pad = padding_id(model.tokenizer, decoder_of(model))
-        more, shape = padded(targets.token_ids, targets.token_start, batch.texts, pad)
-        inputs |= {f"decoder_{name}": values for name, values in more.items()}
-        spans["decoder"] = Spans(rows, targets.start[text], targets.stop[text], shape)
+        decoder_inputs = _padded(targets, batch.texts, padding_id(model.tokenizer, decoder_of(model)))
+        inputs |= {f"decoder_{name}": values for name, values in decoder_inputs.items()}
+        spans["decoder"] = Spans(rows, targets.start[text], targets.stop[text], inputs["decoder_input_ids"].shape)
     accepted = inspect.signature(model.module.forward).parameters
     device = next(model.module.parameters()).device
     arguments: dict[str, Any] = {
@@ -44,15 +42,13 @@ def collate(
     return arguments, spans
 
 
-def padded(
-    token_ids: NDArray[np.int32], token_start: NDArray[np.int64], texts: NDArray[np.int64], pad: int
-) -> tuple[dict[str, NDArray[np.int64]], tuple[int, int]]:
-    """Return some texts' tokens as a model reads them, filled up on the right, and their shape."""
-    begin, end = token_start[texts], token_start[texts + 1]
-    shape = (len(texts), int((end - begin).max()))
-    input_ids = np.full(shape, pad, dtype=np.int64)
-    attention_mask = np.zeros(shape, dtype=np.int64)
-    for row, (first, last) in enumerate(zip(begin.tolist(), end.tolist(), strict=True)):
-        input_ids[row, : last - first] = token_ids[first:last]
-        attention_mask[row, : last - first] = 1
-    return {"input_ids": input_ids, "attention_mask": attention_mask}, shape
+def _padded(
+    tokens: TokenizedCorpus | TokenizedTargets, texts: NDArray[np.int64], pad: int
+) -> dict[str, np.ndarray[tuple[int, int], np.dtype[np.int64]]]:
+    """Return token ids and attention mask of some texts, padded on the right. [texts, tokens] each."""
+    begin, end = tokens.token_start[texts], tokens.token_start[texts + 1]
+    is_token = np.arange((end - begin).max()) < (end - begin)[:, None]
+    input_ids = np.full((len(texts), is_token.shape[1]), pad, dtype=np.int64)
+    pieces = zip(begin.tolist(), end.tolist(), strict=True)
+    input_ids[is_token] = np.concatenate([tokens.token_ids[first:last] for first, last in pieces])
+    return {"input_ids": input_ids, "attention_mask": is_token.astype(np.int64)}

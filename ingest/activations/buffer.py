@@ -1,14 +1,16 @@
-"""Pooled activations of all instances on disk, filled by instances, read back neuron by neuron, kept for the next try.
+"""Pooled activations on disk: filled by instances, read by neurons, kept from one attempt at a job to the next.
 
-Scoring wants each neuron's activations over all instances side by side; a forward pass yields each instance's
-neurons. The spool turns one into the other in sections of instances, each kept in one file as [neurons, instances of
-the section] behind its size and checksum. A section holds a hundredth of the instances at most, so that a process that
-is killed loses no more than that; what a power cut tore or lost fails its checksum, and is run again.
+A forward pass yields all neurons of one instance after another; scoring needs one neuron's activations over all
+instances. The file holds sections of instances, each as [neurons, instances of the section] behind its size and
+checksum. A section is a hundredth of the instances at most, which is what a killed process loses; a section that a
+power cut tore or lost fails its checksum and is run again.
 """
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,28 +21,28 @@ from numpy.typing import NDArray
 from ...errors import IngestError, StoreError
 from ...schema.vocabulary import Storage
 
-__all__ = ["Spool"]
+__all__ = ["Buffer", "fill"]
 
 # Instances of a section, and the checksum of its values.
 _HEADER = struct.Struct("<QQ")
 _SECTIONS = 100
+# Batches under way at most: one is copied or written while another runs.
+_PENDING = 2
 
 
-class Spool:
-    """A [neurons, instances] matrix that is filled by instances and read by neurons.
+class Buffer:
+    """A matrix [neurons, instances] in a file.
 
     Parameters
     ----------
     path
-        Its file; whole sections that an earlier attempt left there are kept, and what follows them is cut off.
-    n_neurons
-        Rows, over all layers.
-    n_instances
-        Columns that it will have.
+        The file; whole sections that an earlier attempt left there are kept, and what follows them is cut off.
+    n_neurons, n_instances
+        Rows, over all layers, and columns in the end.
     storage
-        Type to keep activations in; float16 halves the space and is refused for values beyond its range.
+        Type of the values; float16 halves the space and is refused for values beyond its range.
     memory_bytes
-        Most memory to hold a section in.
+        Most memory for the section that is being filled.
 
     Raises
     ------
@@ -70,21 +72,16 @@ class Spool:
         return sum(n for _, n in self._written) + self._n_filled
 
     def append(self, pooled: Sequence[torch.Tensor], *, first: int) -> None:
-        """Add instances.
+        """Add the activations of some instances: one tensor [instances, neurons of the layer] for each layer.
 
-        Parameters
-        ----------
-        pooled
-            Activations of the same instances, one tensor a layer. [instances, neurons of the layer]
-        first
-            Place of the first of them among all instances; those that are held already are passed over.
+        `first` is the place of the first instance among all; instances that are held already are skipped.
 
         Raises
         ------
         IngestError
             If a value does not fit the storage type.
         StoreError
-            If the disk refuses.
+            If the file cannot be written.
         """
         done = self.n_instances - first
         while done < len(pooled[0]):
@@ -106,13 +103,7 @@ class Spool:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what is held in memory, so that all can be read, and is kept.
-
-        Raises
-        ------
-        StoreError
-            If the disk refuses.
-        """
+        """Write what is held in memory; raise StoreError if the file cannot be written."""
         if not self._n_filled:
             return
         values = self._section[:, : self._n_filled].contiguous().numpy()
@@ -128,14 +119,14 @@ class Spool:
         self._n_filled = 0
 
     def block(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return the activations of some neurons over all instances that were written, in the order appended.
+        """Return the activations of neurons `start` to `stop`, C-contiguous, over all instances that were written.
 
-        Returns
-        -------
-        array
-            float32, C-contiguous. [stop - start, instances]
+        Raises
+        ------
+        StoreError
+            If the file cannot be read.
         """
-        block = np.empty((stop - start, sum(n for _, n in self._written)), dtype=np.float32)
+        block = np.empty((stop - start, sum(n for _, n in self._written)), dtype=np.float32)  # [neurons, instances]
         column = 0
         try:
             with self._path.open("rb") as file:
@@ -163,3 +154,64 @@ class Spool:
             self._written.append((end + _HEADER.size, n_columns))
             end += _HEADER.size + len(values)
         return end
+
+
+def fill(buffers: Sequence[Buffer], batches: Iterable[tuple[int, Sequence[Sequence[torch.Tensor]]]]) -> None:
+    """Append batches to buffers in order, on another thread, while the next batch is computed.
+
+    From a GPU, values are copied to pinned memory; the other thread waits for the copies, not the next forward pass.
+
+    Parameters
+    ----------
+    buffers
+        Where the values go.
+    batches
+        For each batch, the place of its first instance among all, and for each buffer one tensor [instances, neurons]
+        a layer.
+
+    Raises
+    ------
+    IngestError, StoreError
+        As in `Buffer.append`, at most two batches later; an error of `batches` itself goes before these.
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix="buffer")
+    pending: deque[Future[None]] = deque()
+    try:
+        for first, batch in batches:
+            while len(pending) >= _PENDING:
+                pending.popleft().result()
+            on_host = [[_to_host(tensor) for tensor in tensors] for tensors in batch]
+            events = _copy_events({tensor.device for tensors in batch for tensor in tensors})
+            del batch  # the device needs its memory for the next one
+            pending.append(thread.submit(_append, buffers, on_host, first, events))
+        for future in pending:
+            future.result()
+    finally:
+        thread.shutdown(cancel_futures=True)
+
+
+def _append(
+    buffers: Sequence[Buffer], batch: list[list[torch.Tensor]], first: int, events: list[torch.cuda.Event]
+) -> None:
+    for event in events:
+        event.synchronize()
+    for buffer, tensors in zip(buffers, batch, strict=True):
+        buffer.append(tensors, first=first)
+
+
+def _to_host(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.device.type != "cuda":
+        return tensor.cpu()
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)
+
+
+def _copy_events(devices: set[torch.device]) -> list[torch.cuda.Event]:
+    """Return one event for each GPU that happens when its copies are done."""
+    events = []
+    for device in devices:
+        if device.type == "cuda":
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(torch.cuda.current_stream(device))
+            events.append(event)
+    return events

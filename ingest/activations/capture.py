@@ -13,11 +13,11 @@ from ..neurons.experts import every_expert, experts_input
 from ..neurons.feed_forwards import FeedForward, Layer, Place, Stack
 from ..neurons.hooks import hooked
 from ..neurons.sites import NeuronValues
-from .pooling import BankPool, Spans, SpansOnDevice, pool
+from .pooling import ExpertPool, Spans, SpansOnDevice, pool
 
 __all__ = ["Capture", "capture"]
 
-# Experts that are pooled together when they are read blindly: each alone would be too little work.
+# Experts that are pooled together when all run on every token: each alone would be too little work.
 _EXPERTS_TOGETHER = 16
 
 
@@ -26,7 +26,7 @@ class _AllRead(BaseException):
 
 
 class Capture:
-    """Pooled values of the batch that runs; made by `capture`."""
+    """Pooled values of the batch that runs; made by `capture`, whose parameters it takes."""
 
     def __init__(
         self, layers: Sequence[Layer], site: Site, pooling: Pooling, router: Router, *, ends_early: bool
@@ -38,23 +38,17 @@ class Capture:
         self._ends_early = ends_early
         self._stack = {network.down: layer.stack for layer in layers for network in layer.feed_forwards}
         self._spans: dict[Stack, SpansOnDevice] = {}
-        self._dense: dict[Place, torch.Tensor] = {}
-        self._banks: dict[Place, BankPool] = {}
+        self._pooled: dict[Place, torch.Tensor] = {}
+        self._experts: dict[Place, ExpertPool] = {}
         self._is_open = False
         self._unread: set[Place] = set()
         self._has_run = False
 
     @contextlib.contextmanager
     def batch(self, spans: Mapping[Stack, Spans]) -> Iterator[None]:
-        """Pool these spans in the forward pass that runs inside.
-
-        Parameters
-        ----------
-        spans
-            The instances, by the stack whose tokens they are spans of.
-        """
-        self._spans = {stack: SpansOnDevice(each) for stack, each in spans.items()}
-        self._dense, self._banks = {}, {}
+        """Pool the instances of a batch in the forward pass that runs inside; `spans` are theirs in each stack."""
+        self._spans = {stack: SpansOnDevice(of_stack) for stack, of_stack in spans.items()}
+        self._pooled, self._experts = {}, {}
         self._unread = set(self._stack)
         self._is_open = True
         try:
@@ -66,18 +60,18 @@ class Capture:
         self._has_run = True
 
     def pooled(self) -> list[torch.Tensor]:
-        """Return the pooled values of the last batch, one tensor [instances, n_neurons] a layer.
+        """Return the pooled values of the last batch, one tensor [instances, n_neurons] for each layer.
 
         Raises
         ------
         IngestError
             If a network did not run.
         """
-        found = [[self._pooled(each) for each in layer.feed_forwards] for layer in self._layers]
-        return [each[0] if len(each) == 1 else torch.cat(each, 1) for each in found]
+        layers = [[self._pooled_of(network) for network in layer.feed_forwards] for layer in self._layers]
+        return [networks[0] if len(networks) == 1 else torch.cat(networks, 1) for networks in layers]
 
     def routed(self) -> list[torch.Tensor]:
-        """Return the share of each instance's tokens that the router sent to each expert, for layers that have experts.
+        """Return, for each layer with experts, the share of each instance's tokens that the router sent to each.
 
         Returns
         -------
@@ -87,36 +81,40 @@ class Capture:
         shares = []
         for layer in self._layers:
             if layer.experts is not None:
-                n_sent = self._banks[layer.experts.down].n_sent()
+                n_sent = self._experts[layer.experts.down].n_sent()
                 n_tokens = self._spans[layer.stack].n_tokens(n_sent.device)
                 shares.append(n_sent / n_tokens[:, None])
         return shares
 
     def visit(self, network: FeedForward, seen: NeuronValues) -> None:
-        """Pool what a network shows."""
+        """Pool the values of a network that runs."""
         if not self._is_open:
             return
+        values = seen.values.detach()
         if seen.token is None or seen.expert is None:
-            self._visit_dense(network, seen.values)
+            self._refuse_second_run(network, self._pooled)
+            if network.is_time_first:
+                values = values.transpose(0, 1)
+            self._pooled[network.down] = self._pool_tokens(network, values, self._spans[self._stack[network.down]])
+            self._note_read(network)
         elif self._router == "routed":
-            self._banks[network.down].add(seen.values.detach(), seen.token, seen.expert)
+            self._experts[network.down].add(values, seen.token, seen.expert)
         else:
-            self._banks[network.down].send(seen.token, seen.expert)
+            self._experts[network.down].send(seen.token, seen.expert)
 
-    def enter_bank(self, network: FeedForward, hidden: torch.Tensor) -> None:
-        """Start to read a bank that runs, given what entered it."""
+    def enter_experts(self, network: FeedForward, hidden: torch.Tensor) -> None:
+        """Begin to pool experts that are about to run, given what enters them. [tokens, hidden size]."""
         if not self._is_open:
             return
-        if network.down in self._banks:
-            raise IngestError(f"{network.path} ran twice in one forward pass")
+        self._refuse_second_run(network, self._experts)
         spans = self._spans[self._stack[network.down]]
         n_texts, n_tokens = spans.shape
         if len(hidden) != n_texts * n_tokens:
             raise IngestError(f"{network.path} received {len(hidden)} tokens, not {n_texts} texts x {n_tokens} tokens")
-        self._banks[network.down] = BankPool(spans, network.n_experts or 0, network.width, self._pooling)
+        self._experts[network.down] = ExpertPool(spans, network.n_experts or 0, network.width, self._pooling)
 
-    def leave_bank(self, module: nn.Module, network: FeedForward, hidden: torch.Tensor) -> None:
-        """Pool what every expert of a bank makes of every token, if they are read blindly."""
+    def leave_experts(self, module: nn.Module, network: FeedForward, hidden: torch.Tensor) -> None:
+        """End experts that ran; if the router is to be ignored, run every expert on every token and pool that."""
         if not self._is_open:
             return
         if self._router == "blind":
@@ -126,17 +124,12 @@ class Capture:
             pooled = []
             while some := list(itertools.islice(experts, _EXPERTS_TOGETHER)):
                 pooled.append(pool(torch.cat(some, 1), layout, spans.n_instances, self._pooling))
-            self._dense[network.down] = torch.cat(pooled, 1)
+            self._pooled[network.down] = torch.cat(pooled, 1)
         self._note_read(network)
 
-    def _visit_dense(self, network: FeedForward, values: torch.Tensor) -> None:
-        if network.down in self._dense:
+    def _refuse_second_run(self, network: FeedForward, read: Mapping[Place, object]) -> None:
+        if network.down in read:
             raise IngestError(f"{network.path} ran twice in one forward pass")
-        values = values.detach()
-        if network.is_time_first:
-            values = values.transpose(0, 1)
-        self._dense[network.down] = self._pool_tokens(network, values, self._spans[self._stack[network.down]])
-        self._note_read(network)
 
     def _note_read(self, network: FeedForward) -> None:
         self._unread.discard(network.down)
@@ -159,12 +152,10 @@ class Capture:
             )
         return pool(values.reshape(-1, width), spans.layout(per_text, values.device), spans.n_instances, self._pooling)
 
-    def _pooled(self, network: FeedForward) -> torch.Tensor:
-        if network.n_experts is not None and self._router == "routed":
-            bank = self._banks.get(network.down)
-            pooled = None if bank is None else bank.pooled()
-        else:
-            pooled = self._dense.get(network.down)
+    def _pooled_of(self, network: FeedForward) -> torch.Tensor:
+        pooled = self._pooled.get(network.down)
+        if self._router == "routed" and network.down in self._experts:
+            pooled = self._experts[network.down].pooled()
         if pooled is None:
             raise IngestError(f"{network.path} did not run in the forward pass, so its neurons were not read")
         return pooled
@@ -189,12 +180,12 @@ def capture(
     layers
         Its layers to read.
     site
-        What to read of a network.
+        What to read of a network: see `hooks.tapped`.
     pooling
-        Over an instance's tokens: the maximum, the mean, the maximum of absolute values, or the last token.
+        How an instance's tokens become one value: their maximum, mean, maximum of absolute values, or the last.
     router
-        Of a mixture of experts, ``routed`` reads what the network computes, an expert's neurons being 0 for tokens that
-        are not sent to it; ``blind`` runs every expert on every token beside it, untouched by what is written there.
+        In a mixture of experts, ``routed`` reads an expert's neurons as 0 for tokens that are not sent to it; ``blind``
+        also runs every expert on every token, beside what the network computes, and reads that.
     ends_early
         Whether passes but the first end as soon as all layers are read: the module then returns nothing.
 
@@ -209,17 +200,18 @@ def capture(
     networks = [network for layer in layers for network in layer.feed_forwards]
 
     def enter(network: FeedForward) -> Callable[..., None]:
-        return lambda _, arguments, named: reading.enter_bank(network, experts_input(arguments, named))
+        return lambda _, arguments, named: reading.enter_experts(network, experts_input(arguments, named))
 
     def leave(network: FeedForward) -> Callable[..., None]:
-        return lambda _, arguments, named, __: reading.leave_bank(module, network, experts_input(arguments, named))
+        return lambda _, arguments, named, __: reading.leave_experts(module, network, experts_input(arguments, named))
 
     with contextlib.ExitStack() as undo:
-        banks = [(network, module.get_submodule(network.path)) for network in networks if network.n_experts is not None]
-        for network, bank in banks:
-            undo.callback(bank.register_forward_pre_hook(enter(network), with_kwargs=True).remove)
+        routed = [network for network in networks if network.n_experts is not None]
+        mixtures = [(network, module.get_submodule(network.path)) for network in routed]
+        for network, experts in mixtures:
+            undo.callback(experts.register_forward_pre_hook(enter(network), with_kwargs=True).remove)
         undo.enter_context(hooked(module, layers, reading.visit, site=site))
-        # After the hooks' own, which then do not take experts that are run blindly for the router's choice.
-        for network, bank in banks:
-            undo.callback(bank.register_forward_hook(leave(network), with_kwargs=True).remove)
+        # After the hooks above, which then do not take experts that are run blindly for the router's choice.
+        for network, experts in mixtures:
+            undo.callback(experts.register_forward_hook(leave(network), with_kwargs=True).remove)
         yield reading

@@ -1,6 +1,6 @@
-"""Pooling: an instance's tokens become one value a neuron."""
+"""Pooling: the values at an instance's tokens become one value for each neuron."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from ...schema.vocabulary import Pooling
 
-__all__ = ["BankPool", "Layout", "Spans", "SpansOnDevice", "pool"]
+__all__ = ["ExpertPool", "Layout", "Spans", "SpansOnDevice", "pool"]
 
-# Spans of up to so many tokens are gathered together, one indexing operation a length; longer ones are sliced
-# one by one, without a copy.
+# Longest span in tokens that is gathered with others of its length, in one operation; longer ones are sliced singly,
+# without a copy.
 _GATHER_TOKENS = 8
 
 
@@ -36,15 +36,15 @@ class Spans:
 
 
 class SpansOnDevice:
-    """A batch's spans as indices into values laid out as [texts * tokens, neurons], made once for each device."""
+    """A batch's spans as indices into values [texts * tokens, neurons]; each index is made once for each device."""
 
     def __init__(self, spans: Spans) -> None:
         self.shape = spans.shape
         self.n_instances = len(spans.row)
-        self._row, self._start, self._stop = (
-            torch.as_tensor(each, dtype=torch.int64) for each in (spans.row, spans.start, spans.stop)
+        self._row, self._start, stop = (
+            torch.as_tensor(array, dtype=torch.int64) for array in (spans.row, spans.start, spans.stop)
         )
-        self._n_tokens = self._stop - self._start
+        self._n_tokens = stop - self._start
         self._made: dict[tuple[object, ...], Any] = {}
 
     def n_tokens(self, device: torch.device) -> torch.Tensor:
@@ -52,12 +52,23 @@ class SpansOnDevice:
         return self._once(("n_tokens", device), lambda: self._n_tokens.to(device))  # type: ignore[no-any-return]
 
     def layout(self, tokens_per_text: int, device: torch.device) -> "Layout":
-        """Return where spans lie when each text takes so many rows: models may pad further by themselves."""
-        key = ("layout", tokens_per_text, device)
-        return self._once(key, lambda: Layout.make(self._first(tokens_per_text), self._n_tokens, device))  # type: ignore[no-any-return]
+        """Return where spans lie if each text takes `tokens_per_text` rows; models may pad further by themselves."""
+
+        def make() -> Layout:
+            first, gathered = self._first(tokens_per_text), []
+            for size in range(1, _GATHER_TOKENS + 1):
+                instances = torch.nonzero(self._n_tokens == size).flatten()
+                if len(instances):
+                    tokens = first[instances, None] + torch.arange(size)
+                    gathered.append((instances.to(device), tokens.to(device)))
+            long = torch.nonzero(self._n_tokens > _GATHER_TOKENS).flatten().tolist()
+            stop = first + self._n_tokens
+            return Layout(gathered, [(index, int(first[index]), int(stop[index])) for index in long])
+
+        return self._once(("layout", tokens_per_text, device), make)  # type: ignore[no-any-return]
 
     def pairs(self, device: torch.device, *, is_last_only: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return each pair of an instance and a token of it, or of it and its last token.
+        """Return each pair of an instance and one of its tokens, or of an instance and its last token.
 
         Returns
         -------
@@ -102,26 +113,13 @@ class Layout:
     Parameters
     ----------
     gathered
-        Of short spans, those of one length together: instances [k] and their tokens [k, length].
+        Short spans, those of one length together: instances [k] and their tokens [k, length].
     sliced
-        Of longer ones, the instance, its first token and one past its last.
+        Longer ones: the instance, its first token and one past its last.
     """
 
-    gathered: tuple[tuple[torch.Tensor, torch.Tensor], ...]
-    sliced: tuple[tuple[int, int, int], ...]
-
-    @classmethod
-    def make(cls, first: torch.Tensor, n_tokens: torch.Tensor, device: torch.device) -> "Layout":
-        """Lay out spans given their first tokens and their lengths. [instances] each."""
-        gathered = []
-        for size in range(1, _GATHER_TOKENS + 1):
-            instances = torch.nonzero(n_tokens == size).flatten()
-            if len(instances):
-                tokens = first[instances, None] + torch.arange(size)
-                gathered.append((instances.to(device), tokens.to(device)))
-        long = torch.nonzero(n_tokens > _GATHER_TOKENS).flatten().tolist()
-        sliced = [(index, int(first[index]), int(first[index] + n_tokens[index])) for index in long]
-        return cls(tuple(gathered), tuple(sliced))
+    gathered: Sequence[tuple[torch.Tensor, torch.Tensor]]
+    sliced: Sequence[tuple[int, int, int]]
 
 
 def pool(tokens: torch.Tensor, layout: Layout, n_instances: int, pooling: Pooling) -> torch.Tensor:
@@ -147,17 +145,10 @@ def _reduce(tokens: torch.Tensor, pooling: Pooling) -> torch.Tensor:
             return tokens[:, -1]
 
 
-class BankPool:
-    """Pools a bank's rows, one a token and expert; a token that is not sent to an expert leaves its neurons at 0.
+class ExpertPool:
+    """Pools the values of `n_experts` experts of `width` neurons: one row for each token and expert it is sent to.
 
-    Parameters
-    ----------
-    spans
-        The batch's instances.
-    n_experts, width
-        The bank's experts and their neurons.
-    pooling
-        How.
+    Where a token is not sent to an expert, the expert's neurons count as 0.
     """
 
     def __init__(self, spans: SpansOnDevice, n_experts: int, width: int, pooling: Pooling) -> None:
@@ -170,7 +161,7 @@ class BankPool:
         self._n_sent: torch.Tensor | None = None
 
     def add(self, values: torch.Tensor, token: torch.Tensor, expert: torch.Tensor) -> None:
-        """Add rows, each the only one of its token and expert: `values` [rows, width], the others [rows]."""
+        """Pool values [rows, width], given each row's token and expert [rows]; no two rows share both."""
         target, row = self.send(token, expert)
         if self._pooling == "last":
             target, row = self._entries(token, expert, is_last_only=True)
@@ -194,7 +185,7 @@ class BankPool:
                 self._reduced.scatter_reduce_(0, target[:, None].expand(-1, self._width), values, "amax")
 
     def send(self, token: torch.Tensor, expert: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Count tokens as sent to experts, without values; return each one's place and row, as `_entries` does."""
+        """Count tokens as sent to experts, without values; return what `_entries` does."""
         target, row = self._entries(token, expert, is_last_only=False)
         if self._n_sent is None:
             self._n_sent = torch.zeros(self._spans.n_instances * self._n_experts, device=token.device)
@@ -222,10 +213,9 @@ class BankPool:
     def _entries(
         self, token: torch.Tensor, expert: torch.Tensor, *, is_last_only: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return, of each row that is of an instance's token, its place (instance * experts + expert) and the row.
+        """Return a place (instance * experts + expert) for each row and each instance its token lies in, and the row.
 
-        A token lies in any number of instances, and has any number of rows. The rows are None where they are all, each
-        once and in order.
+        The rows are None where they are all rows, each once and in order.
         """
         owner = self._spans.owner(token.device, is_last_only=is_last_only)
         if owner is not None:

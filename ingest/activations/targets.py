@@ -1,6 +1,5 @@
 """The target texts of a corpus, as the decoder of an encoder-decoder reads them."""
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,15 +8,14 @@ from transformers import PreTrainedTokenizerBase
 
 from ...errors import IngestError
 from ..corpora.stored import StoredCorpus
-from ..models.tokenizers import encode
-from .tokens import TOKENIZE_TEXTS, arrays_sha256
+from .tokens import arrays_sha256, content_tokens, encodings
 
 __all__ = ["TokenizedTargets", "tokenize_targets"]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedTargets:
-    """Decoder inputs of a corpus's texts, in stored order: the start token, then the target, as in training.
+    """What the decoder reads for each text of a corpus, in stored order: the start token, then the target.
 
     Parameters
     ----------
@@ -26,7 +24,7 @@ class TokenizedTargets:
     token_start
         Text t's are ``token_ids[token_start[t]:token_start[t + 1]]``. [texts + 1]
     start, stop
-        The first token of the target itself among them, and one past its last. [texts]
+        First token of the target itself within its text's, and one past its last. [texts] each
     n_truncated
         Targets that were cut.
     """
@@ -38,7 +36,7 @@ class TokenizedTargets:
     n_truncated: int
 
     def sha256(self) -> str:
-        """Return the digest of what is run and read."""
+        """Return the digest of these tokens and spans."""
         return arrays_sha256(self.token_ids, self.token_start, self.start, self.stop)
 
 
@@ -67,17 +65,16 @@ def tokenize_targets(
     start: list[int] = []
     stop: list[int] = []
     n_truncated = 0
-    stream = iter(corpus.targets())
-    while some := list(itertools.islice(stream, TOKENIZE_TEXTS)):
-        for encoding in encode(tokenizer, [target or "" for target in some], are_targets=True):
-            content = np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
-            if not len(content) or content[0] + 1 >= max_tokens:
-                raise IngestError(f"corpus {corpus.name}: the target of text {len(start)} has no token to measure")
-            # What stands after the last of the target is only ever predicted, never read.
-            stop.append(min(int(content[-1]) + 2, max_tokens))
-            n_truncated += content[-1] + 2 > max_tokens
-            start.append(int(content[0]) + 1)
-            token_ids.append(np.array([start_token, *encoding.ids], dtype=np.int32)[: stop[-1]])
+    texts = (target or "" for target in corpus.targets())
+    for encoding in encodings(tokenizer, texts, are_targets=True):
+        content = content_tokens(encoding)
+        if not len(content) or content[0] + 1 >= max_tokens:
+            raise IngestError(f"corpus {corpus.name}: the target of text {len(start)} has no token to measure")
+        # What stands after the last of the target is only ever predicted, never read.
+        stop.append(min(int(content[-1]) + 2, max_tokens))
+        n_truncated += content[-1] + 2 > max_tokens
+        start.append(int(content[0]) + 1)
+        token_ids.append(np.array([start_token, *encoding.ids], dtype=np.int32)[: stop[-1]])
     return TokenizedTargets(
         token_ids=np.concatenate(token_ids),
         token_start=np.concatenate([[0], np.cumsum([len(ids) for ids in token_ids])]),

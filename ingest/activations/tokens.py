@@ -3,22 +3,23 @@
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 from ...errors import IngestError
 from ..corpora.stored import StoredCorpus
 from ..models.tokenizers import encode
 
-__all__ = ["TOKENIZE_TEXTS", "Batch", "TokenizedCorpus", "arrays_sha256", "tokenize"]
+__all__ = ["Batch", "TokenizedCorpus", "arrays_sha256", "content_tokens", "encodings", "tokenize"]
 
 # Texts that are tokenized together.
-TOKENIZE_TEXTS = 2048
+_TOGETHER = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedCorpus:
-    """A corpus ready to run. Texts are rows in stored order; instances are in the order they will be run.
+    """The tokens of a corpus: texts as rows in stored order, instances in the order they will be run.
 
     Parameters
     ----------
@@ -73,6 +74,11 @@ class TokenizedCorpus:
     n_dropped: int
 
     @property
+    def n_instances(self) -> int:
+        """Number of instances to measure."""
+        return len(self.instance_id)
+
+    @property
     def n_texts(self) -> int:
         """Number of texts to run."""
         return len(self.order)
@@ -83,19 +89,19 @@ class TokenizedCorpus:
         return int(np.diff(self.token_start)[self.order].sum())
 
     def only(self, texts: NDArray[np.int64]) -> "TokenizedCorpus":
-        """Return the corpus with some of its texts alone to run, and their instances."""
+        """Return the corpus with only some of its texts to run, and their instances."""
         kept = np.isin(self.text, texts)
         instances = {name: getattr(self, name)[kept] for name in ("instance_id", "text", "start", "stop")}
         return dataclasses.replace(self, order=self.order[np.isin(self.order, texts)], **instances)
 
     def sha256(self) -> str:
-        """Return the digest of what is run and read: tokens and instances' spans."""
+        """Return the digest of the tokens and of the instances' spans."""
         return arrays_sha256(self.token_ids, self.token_start, self.instance_id, self.text, self.start, self.stop)
 
     def batches(self, batch_tokens: int, *, of_equal_lengths: bool = False) -> Iterator[Batch]:
-        """Cut the texts into batches of at most `batch_tokens` tokens, padding included (one text at least).
+        """Cut the texts into batches of at most `batch_tokens` tokens, padding included, or of one longer text.
 
-        Of equal lengths, no text is padded, for models in which a text's states depend on its padding.
+        With `of_equal_lengths`, no text is padded, for models in which a text's states depend on its padding.
         """
         lengths = np.diff(self.token_start)[self.order]
         # Instances lie in the order of their texts, so each batch's are one range.
@@ -113,7 +119,7 @@ class TokenizedCorpus:
 
 
 def arrays_sha256(*arrays: NDArray[Any]) -> str:
-    """Return the digest of some arrays' values, one after the other."""
+    """Return the SHA-256 of the values of some arrays, one after the other, as hex digits."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
@@ -141,15 +147,23 @@ def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_to
     if max_tokens <= n_special:
         raise IngestError(f"max_tokens is {max_tokens}; the tokenizer alone adds {n_special} to every text")
     spans = corpus.instances()
-    encoder = _Encoder(tokenizer, max_tokens, with_offsets=not np.isnan(spans.start_char).all())
+    with_offsets = not np.isnan(spans.start_char).all()
     start = np.zeros(len(spans.text), dtype=np.int32)
     stop = np.zeros(len(spans.text), dtype=np.int32)
-    for index, (content, offsets) in enumerate(encoder.encode(corpus.texts())):
+    token_ids: list[NDArray[np.int32]] = []
+    n_truncated = 0
+    for index, encoding in enumerate(encodings(tokenizer, corpus.texts(), max_tokens=max_tokens)):
+        token_ids.append(np.array(encoding.ids, dtype=np.int32))
+        n_truncated += bool(encoding.overflowing)
+        content = content_tokens(encoding)
+        if len(content) and content[-1] - content[0] >= len(content):
+            raise IngestError("the tokenizer puts special tokens inside a text, not around it alone")
+        offsets = np.array(encoding.offsets, dtype=np.int64)[content] if with_offsets and len(content) else None
         instances = slice(*np.searchsorted(spans.text, (index, index + 1)).tolist())
         start[instances], stop[instances] = _token_spans(
             content, offsets, spans.start_char[instances], spans.end_char[instances]
         )
-    lengths = np.array(encoder.lengths, dtype=np.int64)
+    lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
     longest_first = np.argsort(-lengths, kind="stable")
     rank = np.empty_like(longest_first)
     rank[longest_first] = np.arange(len(longest_first))
@@ -159,60 +173,52 @@ def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_to
     if not len(kept):
         raise IngestError(f"corpus {corpus.name}: no instance has a token to measure (cut at {max_tokens} tokens)")
     return TokenizedCorpus(
-        token_ids=np.concatenate(encoder.token_ids),
+        token_ids=np.concatenate(token_ids),
         token_start=np.concatenate([[0], np.cumsum(lengths)]),
         order=order,
         instance_id=spans.instance_id[kept],
         text=spans.text[kept],
         start=start[kept],
         stop=stop[kept],
-        n_truncated=encoder.n_truncated,
+        n_truncated=n_truncated,
         n_dropped=len(start) - len(kept),
     )
 
 
-class _Encoder:
-    """Tokenizes texts batch by batch and keeps their ids."""
+def encodings(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Iterable[str],
+    *,
+    max_tokens: int | None = None,
+    are_targets: bool = False,
+) -> Iterator[Encoding]:
+    """Tokenize texts some thousands at a time; arguments and errors are those of `encode`."""
+    stream = iter(texts)
+    while some := list(itertools.islice(stream, _TOGETHER)):
+        yield from encode(tokenizer, some, max_tokens=max_tokens, are_targets=are_targets)
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int, *, with_offsets: bool) -> None:
-        self._tokenizer = tokenizer
-        self._max_tokens = max_tokens
-        self._with_offsets = with_offsets
-        self.token_ids: list[NDArray[np.int32]] = []
-        self.lengths: list[int] = []
-        self.n_truncated = 0
 
-    def encode(self, texts: Iterable[str]) -> Iterator[tuple[tuple[int, int], Sequence[tuple[int, int]] | None]]:
-        """Tokenize texts; yield each one's span of content tokens and its tokens' character offsets."""
-        stream = iter(texts)
-        while some := list(itertools.islice(stream, TOKENIZE_TEXTS)):
-            for encoding in encode(self._tokenizer, some, max_tokens=self._max_tokens):
-                self.token_ids.append(np.array(encoding.ids, dtype=np.int32))
-                self.lengths.append(len(encoding.ids))
-                self.n_truncated += bool(encoding.overflowing)
-                content = np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
-                if len(content) and content[-1] - content[0] >= len(content):
-                    raise IngestError("the tokenizer puts special tokens inside a text, not around it alone")
-                span = (int(content[0]), int(content[-1]) + 1) if len(content) else (0, 0)
-                yield span, encoding.offsets if self._with_offsets else None
+def content_tokens(encoding: Encoding) -> NDArray[np.int64]:
+    """Return which tokens of a text are its own, not special ones put around it."""
+    return np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
 
 
 def _token_spans(
-    content: tuple[int, int],
-    offsets: Sequence[tuple[int, int]] | None,
+    content: NDArray[np.int64],
+    offsets: NDArray[np.int64] | None,
     start_char: NDArray[np.float64],
     end_char: NDArray[np.float64],
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Turn one text's instances from characters into tokens: those that overlap the span."""
-    start = np.full(len(start_char), content[0], dtype=np.int32)
-    stop = np.full(len(start_char), content[1], dtype=np.int32)
-    if offsets is None or content[0] == content[1]:
+    """Return the first token of each instance of one text and one past its last: those that overlap its characters."""
+    begin, end = (int(content[0]), int(content[-1]) + 1) if len(content) else (0, 0)
+    start = np.full(len(start_char), begin, dtype=np.int32)
+    stop = np.full(len(start_char), end, dtype=np.int32)
+    if offsets is None:
         return start, stop
-    token_start, token_end = np.array(offsets[content[0] : content[1]], dtype=np.int64).T
     # Byte-level tokens of one character may share its offsets; both sequences never decrease.
-    first = np.searchsorted(token_end, start_char, side="right")
-    last = np.searchsorted(token_start, end_char, side="left")
+    first = np.searchsorted(offsets[:, 1], start_char, side="right")
+    last = np.searchsorted(offsets[:, 0], end_char, side="left")
     is_span = ~np.isnan(start_char)
-    start[is_span] = content[0] + first[is_span]
-    stop[is_span] = content[0] + np.maximum(last, first)[is_span]
+    start[is_span] = begin + first[is_span]
+    stop[is_span] = begin + np.maximum(last, first)[is_span]
     return start, stop

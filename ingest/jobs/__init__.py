@@ -1,6 +1,7 @@
 """What a job is asked, does and reports.
 
-In the order of reading: settings, request, known_runs (what the store holds), measurement (what is to be made), forward
-(texts through the model), rows, coactivations, run (scores staged and committed), summary, plan, job (one checkpoint),
-revisions, series (many).
+In the order of reading: settings and request (what is asked), reports (what is answered), known_runs (what the store
+holds already), measurement (a model and a corpus, ready), forward (texts through the model), rows (Arrow tables),
+sinks (what is measured from a layer's neurons), run (all of it made and committed), job (one checkpoint), revisions and
+series (many).
 """

@@ -18,9 +18,8 @@ from ...errors import StoreError
 from ...progress import Progress
 from ...schema.commits import neuronlake_version
 from ..activations.batches import collate
-from ..activations.buffer import Spool
+from ..activations.buffer import Buffer, fill
 from ..activations.capture import Capture, capture
-from ..activations.drain import Drain
 from ..activations.tokens import Batch
 from ..models.devices import device_name
 from ..neurons.feed_forwards import Layer
@@ -30,78 +29,64 @@ __all__ = ["ForwardPass", "estimate_seconds"]
 
 
 class ForwardPass:
-    """The pooled activations of some layers over all instances, and the shares of their tokens that experts get.
+    """One pass of the model over all texts, and the pooled activations of some layers that come of it.
 
-    Parameters
-    ----------
-    work
-        What is measured.
-    layers
-        Layers that are needed. Where an earlier attempt began on these and more, it is gone on with.
-    folder
-        Where activations are kept. What an earlier attempt left there is used where it is of the same run, batches,
-        device and versions; else it is deleted, and `progress` told why.
-    progress
-        Where to report.
+    An earlier attempt that left activations in `folder` is continued if it was over these layers, or more, and of the
+    same run, batches, device and versions; else they are deleted, and the reason is noted.
 
     Raises
     ------
     StoreError
-        If the disk refuses.
+        If the folder cannot be written.
     """
 
-    def __init__(self, work: Measurement, layers: Sequence[Layer], folder: Path, progress: Progress) -> None:
-        self._work = work
+    def __init__(self, measurement: Measurement, layers: Sequence[Layer], folder: Path, progress: Progress) -> None:
+        self._measurement = measurement
         self._folder = folder
-        self._batches = list(work.batches())
-        self._lengths = np.diff(work.tokens.token_start)
+        self._batches = list(measurement.batches())
         try:
-            self.layers = _begun(work, layers, folder, progress)
+            self.layers = _begin(measurement, layers, folder, progress)
         except OSError as error:
             raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
         n_neurons = sum(layer.n_neurons for layer in self.layers)
         n_experts = sum(layer.n_native_experts for layer in self.layers)
-        n_instances = len(work.tokens.instance_id)
-        memory_bytes = work.section_bytes * n_neurons // (n_neurons + n_experts)
-        self._activations = Spool(
-            folder / "activations.bin", n_neurons, n_instances, storage=work.settings.storage, memory_bytes=memory_bytes
-        )
-        self._routing: Spool | None = None
+        n_instances, storage = measurement.tokens.n_instances, measurement.settings.storage
+        section_bytes = max(1, measurement.resources.memory_bytes // 2)  # a section is copied as it is written
+        memory_bytes = section_bytes * n_neurons // (n_neurons + n_experts)
+        file = folder / "activations.bin"
+        self._activations = Buffer(file, n_neurons, n_instances, storage=storage, memory_bytes=memory_bytes)
+        self._buffers = [self._activations]
         if n_experts:
             # Shares of tokens are kept as they are: small beside the activations, and sums of them must come out.
-            rest = work.section_bytes - memory_bytes
-            self._routing = Spool(folder / "routing.bin", n_experts, n_instances, storage="float32", memory_bytes=rest)
+            rest = section_bytes - memory_bytes
+            file = folder / "routing.bin"
+            self._buffers.append(Buffer(file, n_experts, n_instances, storage="float32", memory_bytes=rest))
 
     @property
     def percent(self) -> int:
         """How much of the pass is done, by tokens; 100 is all of it."""
-        n_tokens = self._work.tokens.n_tokens
-        return 100 * (n_tokens - self._n_tokens(self._missing())) // n_tokens
+        n_tokens = self._measurement.tokens.n_tokens
+        return 100 * (n_tokens - _n_tokens(self._measurement, self._missing())) // n_tokens
 
     def run(self, progress: Progress) -> None:
-        """Run every text that no earlier attempt ran.
+        """Run every text that no earlier attempt ran; whatever stops it, the activations up to there are kept.
 
         Raises
         ------
         IngestError
             If a value does not fit the storage type, or the model does not run as it was read.
         StoreError
-            If the disk refuses; what it took is kept.
+            If the folder cannot be written.
         """
-        missing, spools = self._missing(), self._spools()
+        missing = self._missing()
         if len(missing) < len(self._batches):
             progress.note(f"going on at {self.percent}% of the forward pass, kept from an earlier attempt")
         if not missing:
             return
-        progress.phase("forward", total=self._n_tokens(missing), unit="tokens")
-        work = self._work
+        progress.phase("forward", total=_n_tokens(self._measurement, missing), unit="tokens")
         try:
-            with torch.inference_mode(), _reader(work, self.layers) as reading, Drain(*spools) as drain:
-                for batch in missing:
-                    _run(work, reading, batch)
-                    routed = [] if self._routing is None else [reading.routed()]
-                    drain.put(reading.pooled(), *routed, first=batch.first)
-                    progress.advance(self._n_tokens([batch]))
+            with torch.inference_mode(), _reader(self._measurement, self.layers) as reading:
+                fill(self._buffers, self._pooled(reading, missing, progress))
         except BaseException:
             with contextlib.suppress(StoreError):
                 self._flush()
@@ -109,46 +94,50 @@ class ForwardPass:
         self._flush()
 
     def blocks(self, layer: Layer) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield the activations of a layer, some neurons at a time, with the index of the first of them."""
-        first = sum(each.n_neurons for each in self.layers[: self.layers.index(layer)])
-        size = self._work.block_neurons
+        """Yield the activations of a layer in blocks of neurons, each with the index of its first neuron."""
+        first = sum(above.n_neurons for above in self.layers[: self.layers.index(layer)])
+        memory_bytes, n_instances = self._measurement.resources.memory_bytes, self._measurement.tokens.n_instances
+        size = min(512, max(1, memory_bytes // 8 // (4 * n_instances)))
         for start in range(0, layer.n_neurons, size):
             stop = min(start + size, layer.n_neurons)
             yield start, self._activations.block(first + start, first + stop)
 
     def shares(self, layer: Layer) -> NDArray[np.float32] | None:
-        """Return the share of each instance's tokens that each expert of a layer got; None where there are none."""
-        if self._routing is None or not layer.n_native_experts:
+        """Return which share of each instance's tokens each expert got [experts, instances]; None in a dense layer."""
+        if not layer.n_native_experts:
             return None
-        first = sum(each.n_native_experts for each in self.layers[: self.layers.index(layer)])
-        return self._routing.block(first, first + layer.n_native_experts)
+        first = sum(above.n_native_experts for above in self.layers[: self.layers.index(layer)])
+        return self._buffers[1].block(first, first + layer.n_native_experts)
 
     def discard(self) -> None:
         """Delete what is kept."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _spools(self) -> tuple[Spool, ...]:
-        return (self._activations,) if self._routing is None else (self._activations, self._routing)
+    def _pooled(
+        self, reading: Capture, batches: Sequence[Batch], progress: Progress
+    ) -> Iterator[tuple[int, list[list[torch.Tensor]]]]:
+        """Run batches; yield the place of the first instance of each, and the tensors for each buffer."""
+        for batch in batches:
+            _run(self._measurement, reading, batch)
+            yield batch.first, [reading.pooled(), reading.routed()][: len(self._buffers)]
+            progress.advance(_n_tokens(self._measurement, [batch]))
 
     def _flush(self) -> None:
-        for spool in self._spools():
-            spool.flush()
+        for buffer in self._buffers:
+            buffer.flush()
 
     def _missing(self) -> list[Batch]:
-        n_done = min(spool.n_instances for spool in self._spools())
+        n_done = min(buffer.n_instances for buffer in self._buffers)
         return [batch for batch in self._batches if batch.last > n_done]
 
-    def _n_tokens(self, batches: Sequence[Batch]) -> int:
-        return sum(int(self._lengths[batch.texts].sum()) for batch in batches)
 
-
-def _begun(work: Measurement, layers: Sequence[Layer], folder: Path, progress: Progress) -> tuple[Layer, ...]:
-    """Return the layers of the pass that was begun in a folder; where it cannot go on, begin one over `layers`."""
+def _begin(measurement: Measurement, layers: Sequence[Layer], folder: Path, progress: Progress) -> tuple[Layer, ...]:
+    """Return the layers of the pass to continue in a folder; if there is none, begin one over `layers`."""
     record = folder / "pass.json"
     wanted: dict[str, Any] = {
-        "run": work.run_id,
-        "batch tokens": work.batch_tokens,
-        "device": device_name(work.model.module),
+        "run": measurement.run_id,
+        "batch tokens": measurement.batch_tokens,
+        "device": device_name(measurement.model.module),
         "torch": str(torch.__version__),
         "transformers": importlib.metadata.version("transformers"),
         "neuronlake": neuronlake_version(),
@@ -158,11 +147,14 @@ def _begun(work: Measurement, layers: Sequence[Layer], folder: Path, progress: P
     except (FileNotFoundError, TypeError, ValueError):  # none was begun, or was killed before it ran a text
         kept = None
     if kept is not None:
-        changed = [name for name, value in wanted.items() if kept.get(name) != value]
-        begun = () if changed else tuple(each for each in work.layers if [each.stack, each.layer] in kept["layers"])
-        if begun and set(layers) <= set(begun):
-            return begun
-        reason = f"{changed[0]} {kept.get(changed[0])}, not {wanted[changed[0]]}" if changed else "other layers"
+        changed = next((name for name, value in wanted.items() if kept.get(name) != value), None)
+        reason = "other layers"
+        if changed is not None:
+            reason = f"{changed} {kept.get(changed)}, not {wanted[changed]}"
+        else:
+            begun = tuple(layer for layer in measurement.layers if [layer.stack, layer.layer] in kept["layers"])
+            if set(layers) <= set(begun):
+                return begun
         progress.note(f"the forward pass starts over: an earlier attempt was of {reason}")
     for file in folder.iterdir():
         file.unlink()
@@ -170,36 +162,40 @@ def _begun(work: Measurement, layers: Sequence[Layer], folder: Path, progress: P
     return tuple(layers)
 
 
-def _reader(work: Measurement, layers: Sequence[Layer]) -> AbstractContextManager[Capture]:
-    settings = work.settings
+def _reader(measurement: Measurement, layers: Sequence[Layer]) -> AbstractContextManager[Capture]:
+    settings = measurement.settings
     return capture(
-        work.model.module,
+        measurement.model.module,
         layers,
         site=settings.site,
         pooling=settings.pooling,
         router=settings.router,
-        ends_early=settings.layers is not None or len(layers) < len(work.layers),
+        ends_early=settings.layers is not None or len(layers) < len(measurement.layers),
     )
 
 
-def _run(work: Measurement, reading: Capture, batch: Batch) -> None:
+def _run(measurement: Measurement, reading: Capture, batch: Batch) -> None:
     """Run one batch and pool what is read of it."""
-    inputs, spans = collate(work.model, work.tokens, work.targets, batch)
+    inputs, spans = collate(measurement.model, measurement.tokens, measurement.targets, batch)
     with reading.batch(spans):
-        work.model.module(**inputs)
+        measurement.model.module(**inputs)
 
 
-def estimate_seconds(work: Measurement) -> float:
-    """Time a few batches spread over the lengths and extrapolate to all tokens: seconds of wall time."""
-    batches = list(work.batches())
+def _n_tokens(measurement: Measurement, batches: Sequence[Batch]) -> int:
+    start = measurement.tokens.token_start
+    return sum(int((start[batch.texts + 1] - start[batch.texts]).sum()) for batch in batches)
+
+
+def estimate_seconds(measurement: Measurement) -> float:
+    """Return the wall time of the whole pass in seconds, extrapolated from a few batches of different lengths."""
+    batches = list(measurement.batches())
     chosen = [batches[int(place)] for place in np.unique(np.linspace(0, len(batches) - 1, 3).round())]
-    lengths = np.diff(work.tokens.token_start)
-    with torch.inference_mode(), _reader(work, work.layers) as reading:
-        _run(work, reading, chosen[-1])  # the first pass warms up
+    with torch.inference_mode(), _reader(measurement, measurement.layers) as reading:
+        _run(measurement, reading, chosen[-1])  # the first pass warms up
         start = time.perf_counter()
         for batch in chosen:
-            _run(work, reading, batch)
+            _run(measurement, reading, batch)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         seconds = time.perf_counter() - start
-    return seconds * work.tokens.n_tokens / sum(int(lengths[batch.texts].sum()) for batch in chosen)
+    return seconds * measurement.tokens.n_tokens / _n_tokens(measurement, chosen)

@@ -1,23 +1,43 @@
-"""The ingestion of one checkpoint: what the store holds is not made again, and what is asked wrongly is told at once.
+"""The ingestion of one checkpoint: a run that the store holds is not made again.
 
 The libraries of models, which take seconds to load, are imported when there is something to measure.
 """
 
 import datetime
 import os
+import warnings
+from typing import Literal, Required, TypedDict, Unpack, overload
 
 from ...progress import Progress, SilentProgress
 from ...schema.store import Store
 from ..corpora.stored import StoredCorpus
 from ..models.checkpoint import Checkpoint
-from .known_runs import HeldRuns
-from .request import Request
-from .settings import Coactivation, Resources, Settings, checked
-from .summary import IngestReport
+from .known_runs import KnownRuns
+from .reports import IngestPlan, IngestReport
+from .request import Ingestion, Request
+from .settings import Coactivation, Resources, Settings
 
-__all__ = ["IngestReport", "ingest_model"]
+__all__ = ["IngestReport", "ingest_model", "plan_ingest"]
 
 
+class _Options(TypedDict, total=False):
+    """The arguments of `ingest_model` after the first, for type checkers."""
+
+    corpus: Required[str]
+    store: Required[str | os.PathLike[str]]
+    revision: str | None
+    random_init: int | None
+    name: str | None
+    settings: Settings | None
+    resources: Resources | None
+    coactivation: Coactivation | None
+    progress: Progress | None
+
+
+@overload
+def ingest_model(model: str, *, dry_run: Literal[False] = False, **options: Unpack[_Options]) -> IngestReport: ...
+@overload
+def ingest_model(model: str, *, dry_run: Literal[True], **options: Unpack[_Options]) -> IngestPlan: ...
 def ingest_model(
     model: str,
     *,
@@ -29,15 +49,16 @@ def ingest_model(
     settings: Settings | None = None,
     resources: Resources | None = None,
     coactivation: Coactivation | None = None,
+    dry_run: bool = False,
     progress: Progress | None = None,
-) -> IngestReport:
+) -> IngestReport | IngestPlan:
     """Measure every neuron of a model on a corpus and store what it responds to.
 
     Measuring the same again changes nothing and is quick: the run's id is a digest of all that defines it. Where the
-    store holds a run of the same files (their names, sizes and times of change), corpus and settings, nothing is even
-    loaded; files altered while they keep size and time go unnoticed. A job that was killed goes on where it was: a
-    hundredth of the forward pass is lost at most. Coactivations are no part of the run: asked for later, they are added
-    to it, and the model runs for them alone.
+    store holds a run of the same files (their names, sizes and times of change), corpus and settings, the model is not
+    even loaded; files altered while they keep size and time go unnoticed. A job that was killed continues where it
+    was, less a hundredth of the forward pass at most. Coactivations are no part of the run: asked for later, they are
+    added to it, and the model runs for them alone.
 
     Parameters
     ----------
@@ -58,9 +79,17 @@ def ingest_model(
     resources
         What the job may use; defaults of `Resources` if None.
     coactivation
-        What co-activation of neurons to store beside the run; none if None.
+        Which co-activation of neurons to store beside the run; none if None.
+    dry_run
+        Whether to return a plan of what would be done and write nothing. The model is loaded, the corpus tokenized, and
+        a few batches are timed.
     progress
         Where to report.
+
+    Returns
+    -------
+    IngestReport or IngestPlan
+        What was done; in a dry run what would be done.
 
     Raises
     ------
@@ -72,18 +101,24 @@ def ingest_model(
         If the store cannot be written.
     """
     started_at = datetime.datetime.now(datetime.UTC)
-    progress, target = progress or SilentProgress(), Store(store)
-    stored = StoredCorpus(target, corpus)
-    held = HeldRuns(target)
-    request = held.with_step(Request(Checkpoint(model, revision, random_init, name), corpus, settings or Settings()))
-    resources = checked(resources, request.checkpoint.stored_name)
-    report = held.report(request, stored.sha256, coactivation)
+    target, resources = Store(store), resources or Resources()
+    ingestion = Ingestion(target, StoredCorpus(target, corpus), resources, coactivation, dry_run)
+    known_runs = KnownRuns(target)
+    request = Request(Checkpoint(model, revision, random_init, name), corpus, settings or Settings())
+    request = known_runs.with_step(request)
+    resources.check_device(request.checkpoint.stored_name)
+    report = None if dry_run else known_runs.report(request, ingestion)
     if report is not None:
         return report
-    from .coactivations import adds_coactivations
-    from .measurement import prepare
-    from .run import make_run
+    from .measurement import load_requested, prepare
+    from .run import make_run, plan_run
 
-    work = prepare(request, stored, target, resources, progress)
-    adds = adds_coactivations(work, coactivation)
-    return make_run(work, coactivation, progress, adds_coactivations=adds, started_at=started_at)
+    progress = progress or SilentProgress()
+    measurement = prepare(request, load_requested(request, ingestion), ingestion, progress)
+    return plan_run(measurement) if dry_run else make_run(measurement, progress, started_at)
+
+
+def plan_ingest(model: str, **options: Unpack[_Options]) -> IngestPlan:
+    """Return what `ingest_model` would do; deprecated: call it with ``dry_run=True``."""
+    warnings.warn("plan_ingest is now ingest_model(…, dry_run=True)", DeprecationWarning, stacklevel=2)
+    return ingest_model(model, **options, dry_run=True)

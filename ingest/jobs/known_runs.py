@@ -10,27 +10,22 @@ import pyarrow.parquet as pq
 
 from ...errors import IngestError, StoreError, one_line
 from ...schema.store import Store
-from .request import Request
+from .reports import IngestReport
+from .request import Ingestion, Request
 from .settings import Coactivation
-from .summary import IngestReport
 
-__all__ = ["HeldRuns"]
+__all__ = ["KnownRuns", "lacks_coactivations"]
 
 _COLUMNS = ("run_id", "model", "revision", "step", "request_id", "n_instances", "n_truncated", "n_dropped")
 
 
-class HeldRuns:
-    """The runs and the listed checkpoints of a store, as they stood when this was made: hundreds are read in a moment.
-
-    Parameters
-    ----------
-    store
-        The store; it need not exist.
+class KnownRuns:
+    """The runs and the listed checkpoints of a store, which need not exist, as they are now.
 
     Raises
     ------
     StoreError
-        If a file of it cannot be read.
+        If a file of the store cannot be read.
     """
 
     def __init__(self, store: Store) -> None:
@@ -46,32 +41,32 @@ class HeldRuns:
         self._listed_steps = {(row["model"], row["revision"]): row["step"] for row in checkpoints}
 
     def lists(self, model: str, revision: str, step: int | None) -> bool:
-        """Return whether a revision is listed, and at this training step."""
+        """Return whether a revision is listed at this training step."""
         return ((model, revision), step) in self._listed_steps.items()
 
     def step(self, model: str, revision: str) -> int | None:
-        """Return the training step that the store holds of a revision: its runs', else the one last listed."""
+        """Return the training step that the store holds for a revision: that of its runs, else the last one listed."""
         known = (step for step in self._run_steps[model, revision].values() if step is not None)
         return next(known, self._listed_steps.get((model, revision)))
 
     def refusal(self, model: str, revision: str, step: int) -> str | None:
-        """Return why a revision cannot be of a training step: a run has it at another, or without one. Else None."""
-        for run_id, held in self._run_steps[model, revision].items():
-            if held != step:
-                found = "without a step" if held is None else f"at step {held}"
+        """Return why a revision cannot have a training step, if a run has it at another or without one; else None."""
+        for run_id, known in self._run_steps[model, revision].items():
+            if known != step:
+                other = "without a step" if known is None else f"at step {known}"
                 return (
-                    f"it cannot be step {step} of {model}: run {run_id} in {self._store.path} has it {found}; measure "
+                    f"it cannot be step {step} of {model}: run {run_id} in {self._store.path} has it {other}; measure "
                     "the series under another --name"
                 )
         return None
 
     def with_step(self, request: Request) -> Request:
-        """Return a request with the training step that the store holds of its revision, unless it has one.
+        """Return a request with the training step that the store holds for its revision, unless it has one.
 
         Raises
         ------
         IngestError
-            If it has one that its revision cannot be of.
+            If its revision cannot have the step (see `refusal`).
         """
         model, revision = request.checkpoint.stored_name, request.checkpoint.stored_revision
         if request.step is None:
@@ -81,8 +76,8 @@ class HeldRuns:
             raise IngestError(refusal)
         return request
 
-    def report(self, request: Request, corpus_sha256: str, coactivation: Coactivation | None) -> IngestReport | None:
-        """Return the report of a request of which nothing is left to do, None if something may be.
+    def report(self, request: Request, ingestion: Ingestion) -> IngestReport | None:
+        """Return the report on a request that needs no work; None if it may need some.
 
         Raises
         ------
@@ -91,7 +86,8 @@ class HeldRuns:
         StoreError
             If a commit cannot be read.
         """
-        request_id = request.identifier(corpus_sha256=corpus_sha256, fingerprint=request.fingerprint())
+        coactivation = ingestion.coactivation
+        request_id = request.identifier(corpus_sha256=ingestion.corpus.sha256, fingerprint=request.fingerprint())
         run = self._by_request.get(request_id)
         commit = None if run is None else self._store.commit(run["run_id"])
         if run is None or commit is None:
@@ -110,12 +106,41 @@ class HeldRuns:
             n_layers=n_rows["layers"],
             n_neurons=n_rows["neurons"],
             n_functions=n_rows["run_functions"],
-            n_instances=run["n_instances"],
-            n_truncated=run["n_truncated"],
-            n_dropped=run["n_dropped"],
-            duration_s=0.0,
+            **{name: run[name] for name in ("n_instances", "n_truncated", "n_dropped")},
             activity=None if coactivation is None else coactivation.activity,
         )
+
+
+def lacks_coactivations(store: Store, run_id: str, coactivation: Coactivation | None, n_instances: int) -> bool:
+    """Return whether coactivations are asked for that the store does not hold.
+
+    Raises
+    ------
+    IngestError
+        If the active share is less than one instance, or the store holds the run's coactivations with another number of
+        partners, so that the two would overlap.
+    StoreError
+        If a file cannot be read.
+    """
+    if coactivation is None or store.commit(coactivation.job_name(run_id)) is not None:
+        return False
+    coactivation.n_highest(n_instances)
+    files = [str(path) for path in store.files("coactivations")]
+    if not files:
+        return True
+    same = [("run_id", "=", run_id), ("activity", "=", coactivation.activity)]
+    neuron = ["stack", "layer", "neuron"]
+    try:
+        stored = pq.read_table(files, columns=neuron, filters=same, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"cannot read the coactivations of {store.path}: {one_line(error)}") from error
+    if len(stored):
+        n_stored = max(stored.group_by(neuron).aggregate([([], "count_all")])["count_all"].to_pylist())
+        raise IngestError(
+            f"the store holds coactivations ({coactivation.activity}) of run {run_id} already, with up to "
+            f"{n_stored} partners a neuron; {coactivation.n_partners} cannot stand beside them"
+        )
+    return True
 
 
 def _rows(paths: tuple[Path, ...], columns: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -124,8 +149,8 @@ def _rows(paths: tuple[Path, ...], columns: tuple[str, ...]) -> list[dict[str, A
     for path in paths:
         try:
             with pq.ParquetFile(path) as file:
-                held = [name for name in columns if name in file.schema_arrow.names]
-                rows += file.read(columns=held).to_pylist()
+                present = [name for name in columns if name in file.schema_arrow.names]
+                rows += file.read(columns=present).to_pylist()
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise StoreError(f"cannot read {path}: {one_line(error)}") from error
     return rows

@@ -1,8 +1,9 @@
-"""One checkpoint on one corpus with given settings, ready to be measured."""
+"""One checkpoint on one corpus with given settings, loaded, checked and ready to be measured."""
 
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,19 +23,26 @@ from ..models.tokenizers import check_embedded, longest_text
 from ..neurons.feed_forwards import Layer
 from ..neurons.layers import find_layers
 from ..neurons.sites import check_site
-from . import rows
-from .request import Request
-from .settings import Resources, Settings
+from .known_runs import lacks_coactivations
+from .request import Ingestion, Request
+from .settings import Coactivation, Resources, Settings
 
-__all__ = ["Measurement", "load_requested", "on_device", "prepare", "prepare_loaded"]
+__all__ = ["Measurement", "RunKeys", "load_requested", "on_device", "prepare"]
 
-# Rows of neuron_functions a part aims at: large enough for whole row groups, small enough to build in memory.
-PART_ROWS = 2_000_000
+
+@dataclass(frozen=True, slots=True)
+class RunKeys:
+    """The columns that every table of a run begins with."""
+
+    run_id: str
+    model: str
+    revision: str
+    step: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A measurement about to be made: everything it needs, loaded and checked."""
+    """A measurement about to be made, with everything it needs; made by `prepare`."""
 
     store: Store
     model: Model
@@ -47,74 +55,57 @@ class Measurement:
     resources: Resources
     run_id: str
     request_id: str | None
+    coactivation: Coactivation | None
+    adds_coactivations: bool
 
     @property
-    def keys(self) -> rows.RunKeys:
+    def keys(self) -> RunKeys:
         """The columns that every table of the run begins with."""
-        return rows.RunKeys(self.run_id, self.model.name, self.model.revision, self.model.step)
+        return RunKeys(self.run_id, self.model.name, self.model.revision, self.model.step)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the store lacks this run."""
+        return self.store.commit(self.run_id) is None
+
+    @property
+    def router(self) -> Router | None:
+        """How experts are read; None in a model that has none."""
+        return _router(self.settings, self.layers)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what reports and plans begin with, under the names of `IngestReport`."""
+        return {
+            "run_id": self.run_id,
+            "model": self.model.name,
+            "revision": self.model.revision,
+            "is_new": self.is_new,
+            "adds_coactivations": self.adds_coactivations,
+            "n_layers": len(self.layers),
+            "n_neurons": sum(layer.n_neurons for layer in self.layers),
+            "n_functions": len(self.labels.functions),
+            "n_instances": self.tokens.n_instances,
+            "n_truncated": self.tokens.n_truncated,
+            "n_dropped": self.tokens.n_dropped,
+        }
 
     @property
     def batch_tokens(self) -> int:
-        """Tokens in one batch."""
+        """Number of tokens in one batch."""
         return self.resources.batch_tokens or (4096 if self.resources.device == "cpu" else 32768)
 
     def batches(self) -> Iterator[Batch]:
         """Cut the texts into batches."""
         return self.tokens.batches(self.batch_tokens, of_equal_lengths=self.model.sees_padding)
 
-    @property
-    def section_bytes(self) -> int:
-        """Memory for a section of pooled activations, which is copied as it is written."""
-        return max(1, self.resources.memory_bytes // 2)
-
-    @property
-    def block_neurons(self) -> int:
-        """Neurons scored at a time."""
-        return min(512, max(1, self.resources.memory_bytes // 8 // (4 * len(self.tokens.instance_id))))
-
-    def sizes(self) -> dict[str, int]:
-        """Return what is measured, as the reports name it."""
-        return {
-            "n_layers": len(self.layers),
-            "n_neurons": sum(layer.n_neurons for layer in self.layers),
-            "n_functions": len(self.labels.functions),
-            "n_instances": len(self.tokens.instance_id),
-        }
-
-    @property
-    def router(self) -> Router | None:
-        """How experts are read, None in a model that has none."""
-        return _router(self.settings, self.layers)
-
-    def parts(self) -> list[list[Layer]]:
-        """Cut the layers into parts of about `PART_ROWS` rows of neuron_functions."""
-        parts: list[list[Layer]] = [[]]
-        size = 0
-        for layer in self.layers:
-            n_rows = layer.n_neurons * len(self.labels.functions)
-            if parts[-1] and size + n_rows > PART_ROWS:
-                parts.append([])
-                size = 0
-            parts[-1].append(layer)
-            size += n_rows
-        return parts
-
-
-def prepare(
-    request: Request, stored: StoredCorpus, store: Store, resources: Resources | None, progress: Progress
-) -> Measurement:
-    """Load the model, find its neurons and tokenize the corpus (see `job.ingest_model`)."""
-    resources = on_device(resources or Resources(), request.checkpoint.stored_name)
-    return prepare_loaded(request, load_requested(request, stored, resources), stored, store, resources, progress)
-
 
 def on_device(resources: Resources, label: str) -> Resources:
-    """Return resources that name their device.
+    """Return resources whose device is named instead of ``auto``.
 
     Raises
     ------
     IngestError
-        If that is not there; `label` names the model.
+        If the device is not there; `label` names the model.
     """
     if resources.device == "auto":
         resources = dataclasses.replace(resources, device="cuda" if torch.cuda.is_available() else "cpu")
@@ -122,102 +113,128 @@ def on_device(resources: Resources, label: str) -> Resources:
     return resources
 
 
-def load_requested(request: Request, stored: StoredCorpus, resources: Resources) -> Model:
-    """Load the checkpoint of a request.
+def load_requested(request: Request, ingestion: Ingestion) -> Model:
+    """Load the checkpoint of a request; its decoder too if the corpus has targets for it.
 
     Raises
     ------
     IngestError, UnknownNameError
         If the checkpoint is not there or cannot be used.
     """
-    loaded = load(
+    model = load(
         request.checkpoint,
         dtype=request.settings.dtype,
-        device=resources.device,
+        device=on_device(ingestion.resources, request.checkpoint.stored_name).device,
         tokenizer=request.settings.tokenizer,
-        with_decoder=not stored.n_without_target,
+        with_decoder=not ingestion.corpus.n_without_target,
     )
-    return loaded if request.step is None else dataclasses.replace(loaded, step=request.step)
+    return model if request.step is None else dataclasses.replace(model, step=request.step)
 
 
-def prepare_loaded(
-    request: Request,
-    loaded: Model,
-    stored: StoredCorpus,
-    store: Store,
-    resources: Resources,
-    progress: Progress,
-) -> Measurement:
-    """Find the neurons of a loaded checkpoint and tokenize the corpus for it.
+def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Progress) -> Measurement:
+    """Find the neurons of a loaded model, tokenize the corpus for it, and note what may surprise whoever asks.
 
     Raises
     ------
     IngestError
-        If what was asked for serves no such model: a layer or site it has not, a corpus it cannot read.
+        If the request does not fit the model: a layer or site it lacks, a corpus it cannot read.
     """
-    settings, corpus = request.settings, request.corpus
-    if loaded.notice:
-        progress.note(loaded.notice)
-    if loaded.config.is_encoder_decoder and stored.n_without_target:
+    corpus = ingestion.corpus
+    if model.notice:
+        progress.note(model.notice)
+    if model.config.is_encoder_decoder and corpus.n_without_target:
         progress.note(
-            f"{loaded.name} is an encoder-decoder: its encoder alone is measured, for {stored.n_without_target:,} "
-            f"texts of corpus {corpus} have no target for its decoder to read"
+            f"{model.name} is an encoder-decoder: its encoder alone is measured, for {corpus.n_without_target:,} "
+            f"texts of corpus {corpus.name} have no target for its decoder to read"
         )
-    every = tuple(
-        layer
-        for part in loaded.parts
-        for layer in find_layers(loaded.module, part.config, stack=part.stack, name=loaded.name, root=part.path)
+    max_tokens = min(request.settings.max_tokens, _position_limit(model))
+    layers, is_all = _find_layers(model, request.settings)
+    settings = dataclasses.replace(
+        request.settings,
+        max_tokens=max_tokens,
+        layers=None if is_all else request.settings.layers,  # to name all is to name none
     )
-    layers = _select(every, settings.layers)
-    for layer in layers:
-        for network in layer.feed_forwards:
-            check_site(network, settings.site)
-    settings = dataclasses.replace(settings, max_tokens=min(settings.max_tokens, _position_limit(loaded)))
-    tokens = tokenize(stored, loaded.tokenizer, max_tokens=settings.max_tokens)
-    check_embedded(tokens, loaded.tokenizer, loaded.module, f"corpus {corpus}")
-    targets = None
-    if len(loaded.parts) > 1:
-        targets = tokenize_targets(
-            stored, loaded.tokenizer, start_token=start_token(loaded), max_tokens=settings.max_tokens
-        )
-        check_embedded(targets, loaded.tokenizer, decoder_of(loaded), f"targets of corpus {corpus}")
-        if targets.n_truncated:
-            progress.note(f"{targets.n_truncated:,} targets are cut at {settings.max_tokens} tokens")
-    if len(layers) == len(every):  # to name all is to name none
-        settings = dataclasses.replace(settings, layers=None)
-    definition = {
-        "schema_version": IDENTITY_VERSION,
-        "model": loaded.name,
-        "revision": loaded.revision,
-        "weights_sha256": loaded.weights_sha256,
-        "corpus": corpus,
-        "corpus_sha256": stored.sha256,
-        "tokens_sha256": tokens.sha256(),
-        "targets_sha256": None if targets is None else targets.sha256(),
-        **dataclasses.asdict(settings),
-    }
-    definition["router"] = _router(settings, layers)
-    del definition["tokenizer"]  # the digest of tokens stands for it
-    if [part.stack for part in loaded.parts] == ["decoder"]:
+    tokens = tokenize(corpus, model.tokenizer, max_tokens=max_tokens)
+    check_embedded(tokens, model.tokenizer, model.module, f"corpus {corpus.name}")
+    targets = _tokenize_targets(model, corpus, max_tokens, progress) if len(model.parts) > 1 else None
+    if [part.stack for part in model.parts] == ["decoder"]:
         _note_shared_beginnings(tokens, progress)
-    labels = stored.label_index(tokens.instance_id, tokens.text)
+    run_id = _run_id(model, layers, corpus, tokens, targets, settings)
+    coactivation = ingestion.coactivation
     return Measurement(
-        store,
-        loaded,
+        ingestion.store,
+        model,
         layers,
-        stored,
+        corpus,
         tokens,
         targets,
-        labels,
+        corpus.label_index(tokens.instance_id, tokens.text),
         settings,
-        resources,
-        run_id=identifier(definition),
-        request_id=request.identifier(corpus_sha256=stored.sha256, fingerprint=loaded.fingerprint),
+        on_device(ingestion.resources, model.name),
+        run_id=run_id,
+        request_id=request.identifier(corpus_sha256=corpus.sha256, fingerprint=model.fingerprint),
+        coactivation=coactivation,
+        adds_coactivations=lacks_coactivations(ingestion.store, run_id, coactivation, tokens.n_instances),
     )
+
+
+def _find_layers(model: Model, settings: Settings) -> tuple[tuple[Layer, ...], bool]:
+    """Return the layers asked for, each with the site asked for, and whether they are all that the model has."""
+    layers = tuple(
+        layer
+        for part in model.parts
+        for layer in find_layers(model.module, part.config, stack=part.stack, name=model.name, root=part.path)
+    )
+    chosen = layers
+    if settings.layers is not None:
+        numbers = {layer.layer for layer in layers}
+        unknown = sorted(set(settings.layers) - numbers)
+        if unknown or not settings.layers:
+            is_gapless = len(numbers) == max(numbers) + 1
+            known = f"{min(numbers)} to {max(numbers)}" if is_gapless else ", ".join(map(str, sorted(numbers)))
+            raise IngestError(f"no layer {unknown}; the model has feed-forward layers {known}")
+        chosen = tuple(layer for layer in layers if layer.layer in settings.layers)
+    for layer in chosen:
+        for network in layer.feed_forwards:
+            check_site(network, settings.site)
+    return chosen, len(chosen) == len(layers)
+
+
+def _tokenize_targets(model: Model, corpus: StoredCorpus, max_tokens: int, progress: Progress) -> TokenizedTargets:
+    """Tokenize the texts that the decoder of an encoder-decoder reads."""
+    targets = tokenize_targets(corpus, model.tokenizer, start_token=start_token(model), max_tokens=max_tokens)
+    check_embedded(targets, model.tokenizer, decoder_of(model), f"targets of corpus {corpus.name}")
+    if targets.n_truncated:
+        progress.note(f"{targets.n_truncated:,} targets are cut at {max_tokens} tokens")
+    return targets
+
+
+def _run_id(
+    model: Model,
+    layers: tuple[Layer, ...],
+    corpus: StoredCorpus,
+    tokens: TokenizedCorpus,
+    targets: TokenizedTargets | None,
+    settings: Settings,
+) -> str:
+    """Return the digest of all that defines a measurement."""
+    definition = dataclasses.asdict(settings) | {
+        "schema_version": IDENTITY_VERSION,
+        "model": model.name,
+        "revision": model.revision,
+        "weights_sha256": model.weights_sha256,
+        "corpus": corpus.name,
+        "corpus_sha256": corpus.sha256,
+        "tokens_sha256": tokens.sha256(),
+        "targets_sha256": None if targets is None else targets.sha256(),
+        "router": _router(settings, layers),
+    }
+    del definition["tokenizer"]  # the digest of tokens stands for it
+    return identifier(definition)
 
 
 def _note_shared_beginnings(tokens: TokenizedCorpus, progress: Progress) -> None:
-    """Warn where a causal model sees the same in many texts: equal activations, told apart by rounding alone."""
+    """Note where a causal model reads the same in many texts: equal activations, told apart by rounding alone."""
     at_beginning = tokens.start <= 1  # after a beginning-of-text token at most
     first = tokens.token_ids[(tokens.token_start[tokens.text] + tokens.start)[at_beginning]]
     most = int(np.bincount(first).max(initial=0))
@@ -228,20 +245,8 @@ def _note_shared_beginnings(tokens: TokenizedCorpus, progress: Progress) -> None
         )
 
 
-def _select(every: tuple[Layer, ...], chosen: tuple[int, ...] | None) -> tuple[Layer, ...]:
-    if chosen is None:
-        return every
-    known = {layer.layer for layer in every}
-    unknown = sorted(set(chosen) - known)
-    if unknown or not chosen:
-        names = f"{min(known)} to {max(known)}" if len(known) == max(known) + 1 else ", ".join(map(str, sorted(known)))
-        raise IngestError(f"no layer {unknown}; the model has feed-forward layers {names}")
-    return tuple(layer for layer in every if layer.layer in chosen)
-
-
 def _router(settings: Settings, layers: tuple[Layer, ...]) -> Router | None:
-    """Return how experts are read, None where there are none to read: asking means nothing there."""
-    return settings.router if any(layer.experts for layer in layers) else None
+    return settings.router if any(layer.n_native_experts for layer in layers) else None
 
 
 def _position_limit(model: Model) -> int:

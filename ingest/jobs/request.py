@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 
 from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.names import check_name
+from ...schema.store import Store
+from ..corpora.stored import StoredCorpus
 from ..models.checkpoint import Checkpoint
 from ..models.source import locate_tokenizer
-from .settings import Settings
+from .settings import Coactivation, Resources, Settings
 
-__all__ = ["Request"]
+__all__ = ["Ingestion", "Request"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +23,12 @@ class Request:
     ----------
     checkpoint
         The checkpoint.
-    corpus, settings
-        As `job.ingest_model` takes them.
+    corpus
+        Name of the corpus.
+    settings
+        What else defines the measurement.
     step
-        Training step; None: what the revision's name tells.
+        Training step; None: the step in the revision's name.
     commit
         Commit of a hub revision; None if not known before it is loaded.
 
@@ -45,29 +49,29 @@ class Request:
         check_name("revision", self.checkpoint.stored_revision)
 
     def fingerprint(self) -> str | None:
-        """Return what tells that the checkpoint is as it was, None if unknown before it is loaded.
+        """Return what shows that the checkpoint's files are unchanged; None if unknown before they are loaded.
 
         Raises
         ------
         IngestError, UnknownNameError
-            If it is not there.
+            If the checkpoint is not there.
         """
         return self.checkpoint.locate().fingerprint() or self.commit
 
     def identifier(self, *, corpus_sha256: str, fingerprint: str | None) -> str | None:
-        """Return the digest of all that is asked, None where it is not known which files of the checkpoint are meant.
+        """Return the digest of all that is asked; None without a fingerprint of the checkpoint's files.
 
-        The same request makes the same measurement, so that a store which holds it need not load the model. Versions
-        of transformers may read a tokenizer differently. The training step, which the store keeps to one for each
-        revision, and what the job may use make no difference.
+        Requests of one digest make the same measurement, so the model need not be loaded to know that a store holds
+        it. The version of transformers is part of it, for versions may read a tokenizer differently. The training step,
+        of which the store keeps one for each revision, and what the job may use are not.
         """
+        if fingerprint is None:
+            return None
         settings = dataclasses.asdict(self.settings)
         if settings["tokenizer"] is None:
             del settings["tokenizer"]
-        else:  # of a folder what tells that its files changed, of the hub its name
+        else:  # the state of a folder's files; the name of a tokenizer of the hub
             settings["tokenizer"] = locate_tokenizer(settings["tokenizer"]).fingerprint() or settings["tokenizer"]
-        if fingerprint is None:
-            return None
         return identifier(
             {
                 "schema_version": IDENTITY_VERSION,
@@ -81,3 +85,14 @@ class Request:
                 **settings,
             }
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Ingestion:
+    """What the requests of one job share: the store, its corpus, what may be used, and what is made beside each run."""
+
+    store: Store
+    corpus: StoredCorpus
+    resources: Resources
+    coactivation: Coactivation | None = None
+    dry_run: bool = False

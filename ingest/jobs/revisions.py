@@ -1,15 +1,24 @@
-"""Which revisions of a model are a series of checkpoints, and at which training steps."""
+"""Which revisions of a model are a series of checkpoints, at which training steps; the store's list of them."""
 
-from collections.abc import Mapping, Sequence
+import datetime
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from ...errors import IngestError, UnknownNameError
-from ..models.source import list_revisions
-from ..models.steps import parse_step
+import pyarrow as pa
 
-__all__ = ["ListedCheckpoint", "choose_checkpoints"]
+from ...errors import IngestError, UnknownNameError
+from ...schema.conformance import arrow_schema
+from ...schema.identity import identifier
+from ...schema.store import Store
+from ...schema.tables import table
+from ..models.source import list_revisions
+from ..models.steps import gaps, parse_step
+from .known_runs import KnownRuns
+
+__all__ = ["ListedCheckpoint", "choose_checkpoints", "oddities", "record_checkpoints"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +51,7 @@ class ListedCheckpoint:
 def choose_checkpoints(
     model: str, patterns: Sequence[str] | None, steps: Mapping[str, int] | None
 ) -> tuple[ListedCheckpoint, ...]:
-    """Return the revisions of a model that are asked for, in order.
+    """Return the revisions of a model that are asked for, in the order of their steps.
 
     Parameters
     ----------
@@ -51,8 +60,8 @@ def choose_checkpoints(
     patterns
         Shell-style patterns of names, such as ``step*``; None: those that `steps` names, or all.
     steps
-        Training step by revision, which goes before the step that a name tells. A revision that it names is listed
-        whether it is there or not.
+        Training step by revision, in place of the step in a name. A revision that it names is listed whether it is
+        there or not.
 
     Raises
     ------
@@ -87,4 +96,66 @@ def choose_checkpoints(
         )
         for revision in chosen
     ]
-    return tuple(sorted(checkpoints, key=lambda each: each.place))
+    return tuple(sorted(checkpoints, key=lambda checkpoint: checkpoint.place))
+
+
+def oddities(checkpoints: Sequence[ListedCheckpoint], asked: Mapping[str, int]) -> Iterator[str]:
+    """Yield a note on each thing that looks wrong with a series; `asked` are the steps that were given."""
+    by_step: dict[int, list[str]] = defaultdict(list)
+    for checkpoint in checkpoints:
+        if checkpoint.step is not None:
+            by_step[checkpoint.step].append(checkpoint.revision)
+    excluded = asked.keys() - {checkpoint.revision for checkpoint in checkpoints}
+    if excluded:
+        names = sorted(excluded, key=lambda revision: (asked[revision], revision))
+        yield f"not measured, though a step is given: {_joined(names)}; --revisions leaves them out"
+    named = [checkpoint.revision for checkpoint in checkpoints if checkpoint.step is not None]
+    named = [revision for revision in named if revision not in asked]
+    if asked and named:
+        yield f"no step is given of {_joined(named)}: it is the one of the name, or that the store holds"
+    unknown = [checkpoint.revision for checkpoint in checkpoints if checkpoint.step is None]
+    if unknown:
+        yield f"no step is known of {_joined(unknown)}: their names tell none; --steps can, before they are measured"
+    for step, revisions in by_step.items():
+        if len(revisions) > 1:
+            yield f"step {step} is of several revisions: {_joined(revisions)}"
+    for steps, rhythm in gaps(by_step):
+        yield f"no checkpoint at step {_joined(steps)}, where steps are otherwise {rhythm}"
+
+
+def record_checkpoints(
+    checkpoints: Sequence[ListedCheckpoint], model: str, known_runs: KnownRuns, store: Store
+) -> None:
+    """Commit those checkpoints that the store does not list at their step, unless a run holds another.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be written.
+    """
+    new = [
+        checkpoint
+        for checkpoint in checkpoints
+        if not known_runs.lists(model, checkpoint.revision, checkpoint.step)
+        and (checkpoint.step is None or known_runs.refusal(model, checkpoint.revision, checkpoint.step) is None)
+    ]
+    if not new:
+        return
+    # A step may be corrected, and corrected back: which list this is, by number, is part of the name. When is not: the
+    # same command would not find what it was killed in.
+    definition = {
+        "model": model,
+        "checkpoints": [[checkpoint.revision, checkpoint.step, checkpoint.source] for checkpoint in new],
+        "n_lists": sum(commit.kind == "checkpoints" for commit in store.commits()),
+    }
+    shared = {"model": model, "listed_at": datetime.datetime.now(datetime.UTC)}
+    columns = ("revision", "step", "source")
+    rows = [shared | {name: getattr(checkpoint, name) for name in columns} for checkpoint in new]
+    with store.job(f"checkpoints-{identifier(definition)}", kind="checkpoints", resume=False) as job:
+        job.write("checkpoints", pa.Table.from_pylist(rows, schema=arrow_schema(table("checkpoints"))), model=model)
+        job.commit()
+
+
+def _joined(names: Sequence[object], limit: int = 8) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(map(str, names[:limit])) + more

@@ -1,137 +1,94 @@
-"""A run as it is made: the model runs over the texts, layers are scored and staged in parts, then all is committed.
+"""A run, made or planned: the model reads the texts, layers are measured and staged in parts, all is committed.
 
-What a killed attempt has done stays: the activations of texts that were run, and the parts that were staged.
-Coactivations are a job beside the run, served by the same pass.
+What a killed attempt has done is used by the next: the activations of texts that were run, and the parts that were
+staged. Coactivations are a job beside the run's, served by the same pass.
 """
 
 import contextlib
 import datetime
-import platform
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import torch
-import transformers
-from numpy.typing import NDArray
 
 from ...errors import IngestError
 from ...progress import Progress
-from ...schema.commits import neuronlake_version
 from ...schema.job import Job
-from ..models.devices import device_name
 from ..models.memory import explaining_lack_of_memory
 from ..neurons.feed_forwards import Layer
-from ..neurons.weights import weight_norms
-from ..scores.scoring import NonFiniteError, Scores, score
-from . import rows
-from .coactivations import CoactivationTables
-from .forward import ForwardPass
+from ..scores.scoring import NonFiniteError
+from .forward import ForwardPass, estimate_seconds
 from .measurement import Measurement
-from .settings import Coactivation
-from .summary import IngestReport
+from .reports import IngestPlan, IngestReport
+from .rows import run_tables
+from .sinks import CoactivationTables, RoutingTables, ScoreTables, Sink
 
-__all__ = ["make_run", "measure", "write_run"]
+__all__ = ["make_run", "measure", "plan_run", "write_run"]
+
+# Bytes of a row of each table on disk, measured (docs/benchmarks.md).
+_ROW_BYTES = {"neuron_functions": 30, "neurons": 22, "top_instances": 6, "routing": 20, "coactivations": 5}
 
 
-def make_run(
-    work: Measurement,
-    coactivation: Coactivation | None,
-    progress: Progress,
-    *,
-    adds_coactivations: bool,
-    started_at: datetime.datetime,
-) -> IngestReport:
-    """Measure and commit what the store does not hold yet.
+def make_run(measurement: Measurement, progress: Progress, started_at: datetime.datetime) -> IngestReport:
+    """Measure and commit what the store lacks of a run and of the coactivations asked for.
 
-    Parameters
-    ----------
-    work
-        What to measure.
-    coactivation
-        What co-activation was asked for; None if none was.
-    progress
-        Where to report.
-    adds_coactivations
-        Whether it is still to be added.
-    started_at
-        When the job started.
+    Raises
+    ------
+    IngestError
+        If an activation is not finite, or memory does not suffice.
+    StoreError
+        If the store cannot be written.
     """
-    is_new = work.store.commit(work.run_id) is None
+    summary, is_new, coactivation = measurement.summary(), measurement.is_new, measurement.coactivation
+    jobs: list[Job] = []
+    sinks: list[Sink] = []
     with contextlib.ExitStack() as stack:
-        run = coactivations = None
         if is_new:
-            run = stack.enter_context(work.store.job(work.run_id, kind="run"))
-        if coactivation is not None and adds_coactivations:
-            job = stack.enter_context(work.store.job(coactivation.job_name(work.run_id), kind="coactivation"))
-            coactivations = CoactivationTables(work, coactivation, job)
-        measure(work, run, progress, coactivations=coactivations)
-        if run is not None:
-            write_run(work, run, started_at)
-            run.commit()
-        if coactivations is not None:
-            coactivations.job.commit()
+            job = stack.enter_context(measurement.store.job(measurement.run_id, kind="run"))
+            jobs.append(job)
+            sinks += [ScoreTables(measurement, job), RoutingTables(measurement, job)]
+        if coactivation is not None and measurement.adds_coactivations:
+            name = coactivation.job_name(measurement.run_id)
+            job = stack.enter_context(measurement.store.job(name, kind="coactivation"))
+            jobs.append(job)
+            sinks.append(CoactivationTables(measurement, coactivation, job))
+        if jobs:
+            measure(measurement, sinks, jobs[0].folder("forward"), progress)
+        if is_new:
+            write_run(measurement, jobs[0], started_at)
+        for job in jobs:
+            job.commit()
     return IngestReport(
-        run_id=work.run_id,
-        model=work.model.name,
-        revision=work.model.revision,
-        is_new=is_new,
-        **work.sizes(),
-        n_truncated=work.tokens.n_truncated,
-        n_dropped=work.tokens.n_dropped,
-        duration_s=_seconds_since(started_at),
+        **summary,
+        duration_s=(datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
         activity=None if coactivation is None else coactivation.activity,
-        adds_coactivations=adds_coactivations,
     )
 
 
-def measure(
-    work: Measurement, run: Job | None, progress: Progress, *, coactivations: CoactivationTables | None = None
-) -> None:
-    """Run the model once over all layers of which something is not staged yet, and stage it.
+def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progress: Progress) -> None:
+    """Run the model over the layers that a sink lacks, and feed their activations to the sinks, layer by layer.
 
-    Parameters
-    ----------
-    work
-        What to measure.
-    run
-        The job to stage scores in; None if there are none to make.
-    progress
-        Where to report.
-    coactivations
-        What stages coactivations; None if there are none to make.
+    Activations are kept in `folder` until they are measured. Errors are those of `make_run`.
     """
-    job = run or (coactivations.job if coactivations else None)
-    parts = [] if run is None else [(n, part) for n, part in enumerate(work.parts()) if not _is_staged(run, n)]
-    scored = [layer for _, part in parts for layer in part]
-    layers = [layer for layer in work.layers if layer in scored or (coactivations and coactivations.lacks(layer))]
-    if job is None or not layers:
+    lacking = {layer: [sink for sink in sinks if sink.lacks(layer)] for layer in measurement.layers}
+    layers = [layer for layer in measurement.layers if lacking[layer]]
+    if not layers:
         return
-    forward = ForwardPass(work, layers, job.folder("forward"), progress)
-    with explaining_lack_of_memory(work.model.name, "batch_tokens", "memory_bytes"):
+    forward = ForwardPass(measurement, layers, folder, progress)
+    with explaining_lack_of_memory(measurement.model.name, "batch_tokens", "memory_bytes"):
         try:
             forward.run(progress)
-            n_neurons = sum(layer.n_neurons for layer in layers)
-            if scored:  # compiled before the time of a neuron is taken
-                _score(work, np.zeros((1, len(work.tokens.instance_id)), np.float32), n_top=0)
-            progress.phase("scoring" if scored else "pairing", total=n_neurons, unit="neurons")
-            found: list[tuple[Scores, NDArray[np.float32] | None]] = []
+            phase = next(sink.phase for sink in sinks if any(map(sink.lacks, layers)))
+            progress.phase(phase, total=sum(layer.n_neurons for layer in layers), unit="neurons")
             for layer in layers:
-                scores = []
                 for start, block in forward.blocks(layer):
-                    with _naming_what_is_not_finite(work, layer, start):
-                        if layer in scored:
-                            scores.append(_score(work, block, n_top=work.settings.n_top))
-                        if coactivations and coactivations.lacks(layer):
-                            coactivations.add(layer, start, block)
+                    with _naming_what_is_not_finite(measurement, layer, start):
+                        for sink in lacking[layer]:
+                            sink.add(layer, start, block)
                     progress.advance(len(block))
-                if scores:
-                    found.append((_concatenated(scores), forward.shares(layer)))
-                if run is not None and parts and layer is parts[0][1][-1]:
-                    _write_part(work, run, *parts.pop(0), found)
-                    found = []
-                if coactivations and coactivations.lacks(layer):
-                    coactivations.finish(layer)
+                shares = forward.shares(layer)
+                for sink in lacking[layer]:
+                    sink.finish(layer, shares)
         except KeyboardInterrupt as error:
             error.add_note(f"{forward.percent}% of the forward pass is kept; the same command goes on")
             raise
@@ -140,123 +97,47 @@ def measure(
             raise
 
 
-def _is_staged(job: Job, part: int) -> bool:
-    # The last table of a part to be written, so that it stands for all of them.
-    return job.is_staged("neuron_functions", part)
-
-
 @contextlib.contextmanager
-def _naming_what_is_not_finite(work: Measurement, layer: Layer, start: int) -> Iterator[None]:
+def _naming_what_is_not_finite(measurement: Measurement, layer: Layer, start: int) -> Iterator[None]:
     try:
         yield
     except NonFiniteError as error:
         raise IngestError(
-            f"{work.model.name}: {work.settings.site} {error.value} of {layer.stack} layer {layer.layer}, neuron "
-            f"{start + error.neuron}, on instance {work.tokens.instance_id[error.instance]}"
+            f"{measurement.model.name}: {measurement.settings.site} {error.value} of {layer.stack} layer "
+            f"{layer.layer}, neuron {start + error.neuron}, on instance "
+            f"{measurement.tokens.instance_id[error.instance]}"
         ) from error
 
 
-def _concatenated(blocks: Sequence[Scores]) -> Scores:
-    return Scores(*(np.concatenate(arrays) for arrays in zip(*map(_arrays, blocks), strict=True)))
+def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime) -> None:
+    """Stage the small tables of a run; the row of ``runs`` counts its duration up to now."""
+    for name, rows in run_tables(measurement, started_at).items():
+        job.write(name, rows, model=measurement.model.name, revision=measurement.model.revision)
 
 
-def _score(work: Measurement, activations: NDArray[np.float32], *, n_top: int) -> Scores:
-    return score(activations, work.labels, n_top=n_top, n_threads=torch.get_num_threads())
-
-
-def _arrays(scores: Scores) -> tuple[NDArray, ...]:  # type: ignore[type-arg]
-    return scores.scores, scores.p_value, scores.statistics, scores.top_instance, scores.top_value
-
-
-def _write_part(
-    work: Measurement,
-    job: Job,
-    number: int,
-    part: Sequence[Layer],
-    found: Sequence[tuple[Scores, NDArray[np.float32] | None]],
-) -> None:
-    """Write the rows of some layers, from their neurons' scores and the shares of tokens their experts got."""
-    keys, model, functions = work.keys, work.model, work.labels.functions
-    tables: dict[str, list[pa.Table]] = {"routing": [], "neurons": [], "top_instances": [], "neuron_functions": []}
-    for layer, (scores, shares) in zip(part, found, strict=True):
-        if shares is not None:
-            tables["routing"].append(rows.routing_rows(keys, layer, _score(work, shares, n_top=0), functions))
-        tables["neurons"].append(rows.neuron_rows(keys, layer, scores, weight_norms(model.module, layer), shares))
-        tables["top_instances"].append(
-            rows.top_instance_rows(keys, layer, scores, corpus=work.corpus.name, instance_id=work.tokens.instance_id)
+def plan_run(measurement: Measurement) -> IngestPlan:
+    """Return what `make_run` would write and how long it would take, from a few batches that are timed."""
+    summary, layers, coactivation = measurement.summary(), measurement.layers, measurement.coactivation
+    n_neurons, n_functions, n_instances = (summary[name] for name in ("n_neurons", "n_functions", "n_instances"))
+    n_rows: dict[str, int] = {}
+    if measurement.is_new or not measurement.adds_coactivations:
+        n_rows |= {
+            "neuron_functions": n_neurons * n_functions,
+            "neurons": n_neurons,
+            "top_instances": n_neurons * min(measurement.settings.n_top, n_instances - 1),
+        }
+        if measurement.router is not None:
+            n_rows["routing"] = n_functions * sum(layer.n_native_experts for layer in layers)
+    if coactivation is not None and measurement.adds_coactivations:
+        n_rows["coactivations"] = sum(
+            layer.n_neurons * min(coactivation.n_partners, layer.n_neurons - 1) for layer in layers
         )
-        tables["neuron_functions"].append(rows.neuron_function_rows(keys, layer, scores, functions))
-    for name, each in tables.items():
-        if each:
-            job.write(name, pa.concat_tables(each), part=number, model=model.name, revision=model.revision)
-
-
-def write_run(work: Measurement, job: Job, started_at: datetime.datetime) -> None:
-    """Stage the tables of which a run has few rows: itself, its layers, functions and weights."""
-    keys, model, settings = work.keys, work.model, work.settings
-    run: dict[str, object] = {
-        "measurement": "measured",
-        "weights_sha256": model.weights_sha256,
-        "is_random_init": model.seed is not None,
-        "corpus": work.corpus.name,
-        "corpus_sha256": work.corpus.sha256,
-        "site": settings.site,
-        "pooling": settings.pooling,
-        "router": work.router,
-        "dtype": settings.dtype,
-        "storage": settings.storage,
-        "max_tokens": settings.max_tokens,
-        "layers": None if settings.layers is None else ",".join(map(str, settings.layers)),
-        "n_texts": work.tokens.n_texts,
-        "n_instances": len(work.tokens.instance_id),
-        "n_tokens": work.tokens.n_tokens,
-        "n_truncated": work.tokens.n_truncated,
-        "n_dropped": work.tokens.n_dropped,
-        "seed": model.seed,
-        "device": device_name(model.module),
-        "neuronlake_version": neuronlake_version(),
-        "torch_version": str(torch.__version__),
-        "transformers_version": transformers.__version__,
-        "python_version": platform.python_version(),
-        "source": None,
-        "source_sha256": None,
-        "request_id": work.request_id,
-        "started_at": started_at,
-        "duration_s": _seconds_since(started_at),
-    }
-    layers: list[dict[str, object]] = [
-        {
-            "stack": layer.stack,
-            "layer": layer.layer,
-            "n_neurons": layer.n_neurons,
-            "n_native_experts": layer.n_native_experts or None,
-            "activation_function": layer.feed_forwards[0].activation_function,
-            "is_gated": layer.feed_forwards[0].is_gated,
-            "module_path": ", ".join(each.path for each in layer.feed_forwards),
-        }
-        for layer in work.layers
-    ]
-    functions: list[dict[str, object]] = [
-        {
-            "family": family,
-            "function": function,
-            "n_positive": counts.n_positive,
-            "n_negative": counts.n_negative,
-            "prevalence": counts.n_positive / (counts.n_positive + counts.n_negative),
-            "n_positive_half_a": counts.n_positive_half[0],
-            "n_negative_half_a": counts.n_negative_half[0],
-            "n_positive_half_b": counts.n_positive_half[1],
-            "n_negative_half_b": counts.n_negative_half[1],
-        }
-        for (family, function), counts in zip(work.labels.functions, work.labels.function_counts(), strict=True)
-    ]
-    tensors: list[dict[str, object]] = [
-        {"tensor": each.name, "sha256": each.sha256, "n_values": each.n_values} for each in model.tensors
-    ]
-    tables = {"runs": [run], "layers": layers, "run_functions": functions, "weight_tensors": tensors}
-    for name, each in tables.items():
-        job.write(name, rows.records(name, keys, each), model=model.name, revision=model.revision)
-
-
-def _seconds_since(moment: datetime.datetime) -> float:
-    return (datetime.datetime.now(datetime.UTC) - moment).total_seconds()
+    return IngestPlan(
+        **summary,
+        n_texts=measurement.tokens.n_texts,
+        n_tokens=measurement.tokens.n_tokens,
+        n_rows=n_rows,
+        parquet_bytes=sum(_ROW_BYTES[table] * n for table, n in n_rows.items()),
+        activation_bytes=n_neurons * n_instances * np.dtype(measurement.settings.storage).itemsize,
+        forward_s=estimate_seconds(measurement),
+    )

@@ -9,7 +9,9 @@ from ...errors import IngestError, UnknownNameError
 from ...schema.identity import identifier
 from ...schema.vocabulary import DType, Pooling, Router, Site, Storage
 
-__all__ = ["Coactivation", "Resources", "Settings", "checked"]
+__all__ = ["Coactivation", "Resources", "Settings"]
+
+_CHOICES = {"site": Site, "pooling": Pooling, "router": Router, "dtype": DType, "storage": Storage}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +21,12 @@ class Settings:
     Parameters
     ----------
     site
-        What of a neuron is read: its activation, its gate, or what enters the nonlinearity.
+        Which value of a neuron is read: its activation, its gate, or what enters the nonlinearity.
     pooling
-        How an instance's tokens become one activation.
+        How the values at an instance's tokens become one.
     router
-        In a mixture of experts, whether a token not sent to an expert leaves its neurons at 0 (``routed``) or all
-        experts see all tokens (``blind``); without effect in a dense model.
+        In a mixture of experts, ``routed`` reads an expert's neurons as 0 for tokens that are not sent to it; ``blind``
+        runs every expert on every token. No effect in a dense model.
     dtype
         Floating-point type of the weights and the forward pass.
     storage
@@ -34,10 +36,17 @@ class Settings:
     max_tokens
         Longest text in tokens; the model's own limit where that is lower.
     n_top
-        Top instances kept for each neuron.
+        Number of top instances kept for each neuron.
     tokenizer
-        Hub id or folder of the tokenizer to read texts with; the checkpoint's own if None. Not its name, but what it
-        makes of the texts is part of what defines a measurement.
+        Hub id or folder of the tokenizer to use; None for the checkpoint's own. The tokens it produces, not its name,
+        are part of what defines a measurement.
+
+    Raises
+    ------
+    UnknownNameError
+        If a choice is unknown.
+    IngestError
+        If a number is too small.
     """
 
     site: Site = "activation"
@@ -52,11 +61,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check values; order and repetition of layers mean nothing."""
-        _check_choice("site", self.site, get_args(Site))
-        _check_choice("pooling", self.pooling, get_args(Pooling))
-        _check_choice("router", self.router, get_args(Router))
-        _check_choice("dtype", self.dtype, get_args(DType))
-        _check_choice("storage", self.storage, get_args(Storage))
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in get_args(choices):
+                raise UnknownNameError(name, getattr(self, name), get_args(choices))
         _check_least("max_tokens", self.max_tokens, 1)
         _check_least("n_top", self.n_top, 0)
         if self.layers is not None:
@@ -75,6 +82,11 @@ class Resources:
         Tokens in one batch, padding included; None for 4,096 on a CPU and 32,768 on a GPU.
     memory_bytes
         Most memory for activations, beside the model; they are kept on disk until they are scored.
+
+    Raises
+    ------
+    IngestError
+        If a number is below 1.
     """
 
     device: str = "auto"
@@ -82,39 +94,35 @@ class Resources:
     memory_bytes: int = 4 << 30
 
     def __post_init__(self) -> None:
-        """Check values."""
         _check_least("memory_bytes", self.memory_bytes, 1)
         if self.batch_tokens is not None:
             _check_least("batch_tokens", self.batch_tokens, 1)
 
+    def check_device(self, label: str) -> None:
+        """Refuse a device that is not there; `label` names the model in the error.
 
-def checked(resources: Resources | None, label: str) -> Resources:
-    """Return what a job may use, its defaults if nothing is said.
+        Raises
+        ------
+        IngestError
+            If it is not there.
+        """
+        if self.device not in ("auto", "cpu"):  # these are on any machine: no need to import torch to know
+            from .measurement import on_device
 
-    Raises
-    ------
-    IngestError
-        If the device is not there; `label` names the model.
-    """
-    resources = resources or Resources()
-    if resources.device not in ("auto", "cpu"):  # these are on any machine: nothing need be imported to know
-        from .measurement import on_device
-
-        on_device(resources, label)
-    return resources
+            on_device(self, label)
 
 
 @dataclass(frozen=True, slots=True)
 class Coactivation:
-    """What co-activation to measure.
+    """Which co-activation to measure.
 
     Parameters
     ----------
     n_partners
         Partners kept for each neuron, closest first.
     active_share
-        Count a neuron as active on this share of the instances, those where its pooled activation is highest, rather
-        than where it is positive (None). Of instances tied at the cut none counts, so that there may be fewer.
+        Share of the instances on which a neuron counts as active, those where its pooled activation is highest; None:
+        active where it is positive. Instances tied at the cut do not count, so there may be fewer.
 
     Raises
     ------
@@ -126,9 +134,7 @@ class Coactivation:
     active_share: float | None = None
 
     def __post_init__(self) -> None:
-        """Check values."""
-        if self.n_partners < 1:
-            raise IngestError(f"n_partners is {self.n_partners}; it must be at least 1")
+        _check_least("n_partners", self.n_partners, 1)
         if self.active_share is not None and not 0 < self.active_share < 1:
             raise IngestError(f"active_share is {self.active_share}; it must be above 0 and below 1")
 
@@ -138,7 +144,7 @@ class Coactivation:
         return "positive" if self.active_share is None else f"top-{self.active_share}"
 
     def n_highest(self, n_instances: int) -> int | None:
-        """Return on how many instances a neuron is active at most; None if where it is positive.
+        """Return the most instances a neuron can be active on; None where activity means positive.
 
         Raises
         ------
@@ -154,14 +160,9 @@ class Coactivation:
         return n_highest
 
     def job_name(self, run_id: str) -> str:
-        """Return the name of the job that adds this to a run."""
+        """Return the name of the job that adds these coactivations to a run."""
         definition = {"run_id": run_id, "activity": self.activity, "n_partners": self.n_partners}
         return f"coactivation-{identifier(definition)}"
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UnknownNameError(name, value, choices)
 
 
 def _check_least(name: str, value: int, least: int) -> None:

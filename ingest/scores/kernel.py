@@ -1,4 +1,4 @@
-"""The walk over one neuron's sorted activations that scores it for every function, compiled by numba.
+"""The walk down one neuron's sorted activations that scores it for every function, compiled by numba.
 
 The average precision of activations ``a`` for labels ``y`` with P positives is, ties included,
 ``1/P * sum over positives i of TP_i / T_i`` with ``T_i = #{a >= a_i}`` and ``TP_i`` the positives among them
@@ -8,14 +8,14 @@ once, and one walk down the sorted instances visits only their labels:
 - the positives' terms add up to AP; with ``H_i`` the sum of ``1/T`` over instances above i's tie group and
   ``H`` over all, ``sum over all i of TP_i / T_i = sum over positives j of (H - H_j)``, which gives the
   complement's AP without visiting its positives;
-- the positives' ranks give the AUROC, the first k instances are the top instances;
+- the positives' ranks give the AUROC, and the first k instances are the top instances;
 - the instances tied at the minimum (a ReLU's zeros) are one tie group, added in closed form and never sorted;
-- for p-values (`nulls`), the sums are also taken at rest: the first tie group from the top that holds at least as many
-  instances as are below it, and all that is below it, as one. It is a ReLU's zeros, or those of instances that were not
-  routed to the neuron's expert.
+- for p-values (`nulls`), the sums are also taken down to where the neuron is at rest: the first tie group from the top
+  that holds at least as many instances as are below it, counted as one group with all below it. These are a ReLU's
+  zeros, or the instances that were not routed to the neuron's expert.
 
-A function with explicit negatives counts its own T over its own instances, in the same walk. The halves are
-the same sums with counters of their own: a tie group is one in its half too.
+A function with explicit negatives counts T over its own instances, in the same walk. Each half has counters of its own
+for the same sums, for a tie group is one within a half too.
 
 Nothing here checks bounds or types: `scoring.score` does, before it calls.
 """
@@ -100,11 +100,9 @@ def _describe(values, statistics):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _sort_above(values, lowest, words, keys, spare):
-    """Sort the instances above the minimum, highest first; return how many there are.
-
-    A key holds the activation's order-preserving bits, inverted, above the instance's word (`LabelIndex.packed`): a
-    stable radix sort of the upper half, least significant digit first, eleven bits at a time.
-    """
+    """Sort the instances above the minimum, highest first, into `keys`; return how many there are."""
+    # A key holds the activation's order-preserving bits, inverted, above the instance's word (`LabelIndex.packed`): a
+    # stable radix sort of the upper half, least significant digit first, eleven bits at a time.
     n_above = 0
     digits = np.zeros((3, 2048), dtype=np.int64)
     bits = values.view(np.uint32)
@@ -149,7 +147,7 @@ def _decode(order, sorted_bits):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _take_top(values, sorted_values, top_instance, top_value):
-    """Fill the instances with the highest activations, those of equal activation in their own order."""
+    """Fill the instances with the highest activations, equal ones in the order of the instances."""
     n_top = min(len(top_instance), len(sorted_values))
     if n_top == 0:
         return
@@ -182,10 +180,8 @@ def _count(sums, side, positive, rest):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _add(sums, side, positive, rest, value, rank, inverse, inverse_half, above, above_half):
-    """Add one label's terms, its whole tie group being counted.
-
-    `inverse` is 1 / T and `above` the sum of 1 / T above the group, over all instances and over the half.
-    """
+    """Add the terms of one label whose tie group has been counted."""
+    # `inverse` is 1 / T and `above` the sum of 1 / T above the group, over all instances and over the half.
     if rest:
         sums[_AP] += sums[_TRUE] * inverse
         sums[_AP + side] += sums[_TRUE + side] * inverse_half
@@ -207,9 +203,9 @@ def _add(sums, side, positive, rest, value, rank, inverse, inverse_half, above, 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _walk(sorted_values, order, is_rest, starts, entries, counts, accumulators, at_rest):
-    """Walk the sorted instances, tie group by tie group, and fill the accumulators and the sums at rest.
+    """Fill the accumulators and the sums at rest; return how many instances were seen, and the sum of 1 / T.
 
-    Returns how many instances were seen and the sum of 1 / T, each over all, half a and half b.
+    Both are over all instances, half a and half b.
     """
     seen = np.zeros(3, dtype=np.int64)
     harmonic = np.zeros(3, dtype=np.float64)
@@ -281,7 +277,7 @@ def _walk(sorted_values, order, is_rest, starts, entries, counts, accumulators, 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _take_at_rest(accumulators, seen, harmonic, is_rest, counts, at_rest):
-    """Fill the instances above rest, and P * AP and Q * AP of the complement less what they are by chance."""
+    """Fill the number of instances above rest, and the excess of P * AP, and of the complement, over chance."""
     n_above, excess = at_rest
     for index in range(len(is_rest)):
         sums = accumulators[index]
@@ -308,16 +304,7 @@ def _labels_of(key, starts):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _finish(
-    accumulators,
-    sums_of_all,
-    lowest,
-    total,
-    n_above,
-    is_rest,
-    counts,
-    scores,
-):
+def _finish(accumulators, sums_of_all, lowest, total, n_above, is_rest, counts, scores):
     """Add the group tied at the minimum in closed form and turn sums into scores."""
     seen, harmonic = sums_of_all
     for index in range(len(is_rest)):

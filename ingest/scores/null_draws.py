@@ -1,9 +1,9 @@
 """Draws of average precision under permuted labels, compiled by numba.
 
-Where activations are ranked and the labels permuted, the average precisions of a label with P positives and Q negatives
-among N = P + Q depend on the labels only through which of the `n_above` instances above the bottom tie group are
-positive. Here ranks 1 to `n_above` are cut into blocks. A draw is the number of positives in each; of the ranks
-within a block, the sum over its positives is taken at its expectation given those numbers.
+Under permutation, the average precision of a label with P positives and Q negatives among N = P + Q ranked instances
+depends only on which of the `n_above` instances above the bottom tie group are positive. Ranks 1 to `n_above` are cut
+into blocks, and a draw is the number of positives in each block; sums over the positives within a block are taken at
+their expectation given that number.
 
 To see events of one in a million among thousands of draws, positives are drawn from a mixture of distributions: the
 null, and others tilted towards a high average precision of the label or of its complement. Each draw is weighted by the
@@ -34,10 +34,9 @@ def draw_nulls(
     n_negative: int,
     uniforms: NDArray[np.float32],
 ) -> NDArray[np.float64]:
-    """Draw the excess of a label, that of its complement, and the weight of each draw.
+    """Return draws of the excess of a label and of its complement, each draw with its weight. [3, draws].
 
-    The excess is ``P * (AP - P / N)``: what the average precision has above chance, 0 where no positive is above the
-    tie group.
+    The excess is ``P * (AP - P / N)``: average precision above chance, 0 where no positive is above the tie group.
 
     Parameters
     ----------
@@ -46,16 +45,11 @@ def draw_nulls(
     taker
         Index of the block that takes the positives that the others leave: a large one.
     n_above
-        Instances above the bottom tie group.
+        Number of instances above the bottom tie group.
     n_positive, n_negative
         P and Q.
     uniforms
-        Uniform on [0, 1). [blocks, draws]
-
-    Returns
-    -------
-    array
-        [3, draws]
+        Random numbers, uniform on [0, 1). [blocks, draws]
     """
     n_blocks, n_draws = uniforms.shape
     n = n_positive + n_negative
@@ -99,7 +93,7 @@ def draw_nulls(
 def _ranks(
     edges: NDArray[np.int64], n_above: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return sums over each block's ranks r: of 1 / r, of (its ranks before r) / r; and the mean of log n_above / r.
+    """Return by block: sums over its ranks r of 1 / r and of (its ranks before r) / r, the mean of log n_above / r.
 
     They are 0 in the tie group.
     """
@@ -158,10 +152,8 @@ def _weigh(
     counts: NDArray[np.int32],
     weights: NDArray[np.float64],
 ) -> None:
-    """Fill the ratio of each draw's probability under permutation to that under the mixture.
-
-    The ways to choose a block's positives are the same in both, and cancel, but for the taker's.
-    """
+    """Fill the ratio of each draw's probability under permutation to that under the mixture."""
+    # The ways to choose a block's positives are the same in both, and cancel, but for the taker's.
     n_components, n_draws = len(shares), counts.shape[1]
     exponents = np.empty((n_components, n_draws))
     for component in range(n_components):
@@ -207,10 +199,8 @@ def _tilt(
     rate: float,
     shares: NDArray[np.float64],
 ) -> None:
-    """Fill the share of positives of each block: log odds rise with the slopes, at a Kullback-Leibler cost of `rate`.
-
-    Where no event is as rare, the tilt is the largest that is tried.
-    """
+    """Fill each block's share of positives, log odds rising with the slopes at a Kullback-Leibler cost of `rate`."""
+    # Where no event is as rare, the tilt is the largest that is tried.
     n = sizes.sum()
     share = n_positive / n
     low, high = 1e-5, 1e5
@@ -264,8 +254,8 @@ def _shift(
 def _binomial(size: int, share: float) -> tuple[int, NDArray[np.float64], NDArray[np.int64]]:
     """Return a cumulative binomial distribution: its lowest count, the distribution, and a guide into it.
 
-    Counts are within ten standard deviations, and twenty, of the mean. The guide, of the same length, is where to begin
-    looking for a uniform number, by the number times the length.
+    Counts are within ten standard deviations, plus twenty, of the mean. The guide says where to begin the search for a
+    uniform number u: at ``guide[int(u * len(guide))]``.
     """
     reach = 20.0 + 10.0 * math.sqrt(size * share * (1.0 - share))
     lowest = max(0, int(size * share - reach))

@@ -1,11 +1,12 @@
 """Permutation p-values of average precision: how often permuted labels score as high.
 
 Under permutation, the average precision of a label with P positives and Q negatives depends on the activations only
-through their ties. Of these one group matters: that of the neuron at rest, where a ReLU is 0 or no token was routed to
-the expert; what is below rest is counted as at rest. So one table for P, Q and the instances above rest (`n_above`)
-serves every neuron.
-Tables are made for a grid of `n_above`, when they are first needed, and read by interpolation. Their seeds are what
-they are for: p-values do not depend on what was scored before, nor on blocks and threads.
+through their ties. One tie group matters: the instances where the neuron is at rest, as where a ReLU is 0 or no token
+was routed to the expert; those below rest are counted as at rest. So one table for P, Q and the number of instances
+above rest (`n_above`) serves every neuron.
+
+Tables are made for a grid of `n_above`, each when it is first needed, and read by interpolation. Each is seeded by P, Q
+and `n_above`, so p-values do not depend on what was scored before, nor on blocks and threads.
 """
 
 import functools
@@ -39,20 +40,20 @@ _SAME = 0.1
 def p_values(
     excess: NDArray[np.float64], n_above: NDArray[np.int64], n_positive: int, n_negative: int
 ) -> NDArray[np.float64]:
-    """Return the probability that permuted labels score as improbably high as a function's label or its complement.
+    """Return each neuron's p-value: how often permuted labels, or their complement, score as improbably high.
 
-    With p+ the probability of at least this excess of the label under permutation, and p- that of the complement's, it
-    is the probability that min(p+, p-) is at most what it is here. It is never below `SMALLEST_P`.
+    Let p+ be the probability under permutation that the label has at least this excess, and p- that its complement has.
+    The p-value is the probability that min(p+, p-) is no larger than it is here; it is never below `SMALLEST_P`.
 
     Parameters
     ----------
     excess
-        ``P * (AP - P / N)`` of the label, and the same of its complement, all instances at rest or below it being tied.
-        [neurons, 2]
+        ``P * (AP - P / N)`` for the label and, likewise, for its complement, with all instances at rest or below it
+        tied. [neurons, 2]
     n_above
-        Instances of the function above rest. [neurons]
+        Number of the function's instances above rest. [neurons]
     n_positive, n_negative
-        Instances of the function.
+        P and Q, the function's positive and negative instances.
     """
     levels = _levels(n_positive + n_negative)
     lower = np.searchsorted(levels, np.maximum(n_above, 1), side="right") - 1
@@ -63,7 +64,7 @@ def p_values(
     needed = np.unique(np.concatenate([lower, upper]))
     tables = [_table(n_positive, n_negative, int(levels[level])) for level in needed]
     statistic, log_tail = (np.stack(arrays) for arrays in zip(*tables, strict=True))
-    found = np.ones(len(n_above))
+    p = np.ones(len(n_above))
     _look_up(
         excess - _TOLERANCE,
         n_above,
@@ -73,9 +74,9 @@ def p_values(
         n_negative,
         statistic,
         log_tail,
-        found,
+        p,
     )
-    return found
+    return p
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -88,15 +89,13 @@ def _look_up(
     n_negative: int,
     statistic: NDArray[np.float64],
     log_tail: NDArray[np.float64],
-    found: NDArray[np.float64],
+    p: NDArray[np.float64],
 ) -> None:
-    """Fill the p of each neuron with instances above rest, by interpolation between two tables [2, neurons].
-
-    The variance v of an excess goes with ``n_above * (2 N - n_above)``. How the logarithm of a tail probability goes
-    with it differs. For the rarer class, the tail is made by the first ranks whatever is below, or is normal and goes
-    with 1 / v. For the other class, the most there can be is that none of the rarer class is above rest, about as v;
-    the logarithm of the probability of a share of it (a lower tail of a count) goes with v.
-    """
+    """Fill the p-value of each neuron with instances above rest, interpolated between two `tables` [2, neurons]."""
+    # The variance v of an excess grows as n_above * (2 N - n_above). The logarithm of a tail probability varies with it
+    # in two ways. For the rarer class, the tail is made by the first ranks whatever is below, or is normal and varies
+    # as 1 / v. For the other class, the excess is highest where none of the rarer class is above rest, about as v; the
+    # logarithm of the probability of a share of it (a lower tail of a count) varies as v.
     rarer = 0 if n_positive <= n_negative else 1
     twice = 2 * (n_positive + n_negative)
     parts = np.empty(2)  # of the upper table, by side
@@ -128,12 +127,12 @@ def _look_up(
             # That the label or its complement is as improbable is as probable as one of them at least, as both at most.
             either = min(max(either, smaller), smaller + math.log(2.0))
             total += either * (part if end else 1.0 - part)
-        found[neuron] = min(1.0, max(SMALLEST_P, math.exp(total)))
+        p[neuron] = min(1.0, max(SMALLEST_P, math.exp(total)))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _interpolate(value: float, rising: NDArray[np.float64], heights: NDArray[np.float64]) -> float:
-    """Return the height at a value; beyond the ends it is that of the end."""
+    """Return the height at a value; beyond the ends, the height of the end."""
     index = np.searchsorted(rising, value, side="right")
     if index == 0:
         return float(heights[0])
@@ -146,7 +145,7 @@ def _interpolate(value: float, rising: NDArray[np.float64], heights: NDArray[np.
 
 @functools.lru_cache(maxsize=64)
 def _levels(n: int) -> NDArray[np.int64]:
-    """Return the `n_above` that there are tables for, of N instances."""
+    """Return the values of `n_above` that have a table, for N instances, rising."""
     levels = [n]
     while levels[-1] > 1:
         levels.append(levels[-1] - 1 if levels[-1] <= _N_SINGLE else int(levels[-1] / _LEVEL_RATIO))
@@ -154,9 +153,9 @@ def _levels(n: int) -> NDArray[np.int64]:
 
 
 def _blocks(n: int, n_above: int) -> tuple[NDArray[np.int64], int]:
-    """Return the last rank of each block, and which block takes the positives that the others leave.
+    """Return the last rank of each block, and the block that takes the positives that the others leave.
 
-    It is the tie group, or in a ranking without one a block in the middle: at both ends ranks matter.
+    That is the tie group or, in a ranking without one, a block in the middle, for ranks matter at both ends.
     """
     if n_above < n:
         return np.array([*_steps(n_above), n]), len(_steps(n_above))
@@ -174,15 +173,10 @@ def _steps(end: int) -> list[int]:
 
 @functools.lru_cache(maxsize=1 << 14)
 def _table(n_positive: int, n_negative: int, n_above: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the distribution under permutation of what p-values are made of.
+    """Return the distributions under permutation that p-values are read from, each [3, knots].
 
-    Returns
-    -------
-    statistic
-        Excess of the label over chance, that of the complement, and the logarithm of the smaller of their tail
-        probabilities, negative. Rising, then infinite. [3, knots]
-    log_tail
-        Logarithm of the probability of at least as much. [3, knots]
+    First the statistics, rising, then infinite: the excess of the label, that of the complement, and the negative
+    logarithm of the smaller of their tail probabilities. Second the logarithm of the probability of at least as much.
     """
     edges, taker = _blocks(n_positive + n_negative, n_above)
     generator = np.random.default_rng([n_positive, n_negative, n_above])
@@ -208,10 +202,7 @@ def _tabulate(
     *,
     tolerance: float = 0.0,
 ) -> NDArray[np.float64]:
-    """Fill a table's row from draws; return the logarithm of the probability of at least each draw's value.
-
-    What is below a value by no more than the tolerance counts as at least as much.
-    """
+    """Fill one row of a table from draws; return the log probability of at least each draw's value, to a tolerance."""
     # Equal values differ by rounding, for they are summed in another order.
     values = np.round(values, 9)
     order = np.argsort(values)
@@ -228,6 +219,6 @@ def _tabulate(
     knots = knots[(knots >= 0) & (knots < len(falling))]
     statistic[: len(knots)] = rising[knots]
     log_tail[: len(knots)] = falling[knots]
-    found = np.empty(len(values))
-    found[order] = falling[np.cumsum(is_first) - 1]
-    return found
+    log_tail_of_draw = np.empty(len(values))
+    log_tail_of_draw[order] = falling[np.cumsum(is_first) - 1]
+    return log_tail_of_draw

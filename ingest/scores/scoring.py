@@ -1,11 +1,9 @@
-"""Exact scores of every neuron for every function, in one walk over each neuron's sorted activations.
-
-The arithmetic is in `kernel`; here are its door and its result.
-"""
+"""Exact scores of every neuron for every function: the checks before the arithmetic in `kernel`, and its result."""
 
 import itertools
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +13,7 @@ from ..corpora.labels import LabelIndex
 from . import kernel
 from .nulls import p_values
 
-__all__ = ["SCORE_NAMES", "STATISTIC_NAMES", "NonFiniteError", "Scores", "score"]
+__all__ = ["SCORE_NAMES", "STATISTIC_NAMES", "NonFiniteError", "Scores", "check_finite", "compile_kernels", "score"]
 
 SCORE_NAMES = (
     "ap",
@@ -32,15 +30,7 @@ STATISTIC_NAMES = ("mean", "std", "min", "max", "firing_rate")
 
 
 class NonFiniteError(IngestError):
-    """An activation that is NaN or infinite.
-
-    Parameters
-    ----------
-    value
-        The activation.
-    neuron, instance
-        Its row and column.
-    """
+    """An activation that is NaN or infinite: its value, and its neuron and instance within the block."""
 
     def __init__(self, value: float, neuron: int, instance: int) -> None:
         super().__init__(f"activation {value} at neuron {neuron}, instance {instance}")
@@ -49,16 +39,16 @@ class NonFiniteError(IngestError):
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What the kernel finds about a block of neurons.
+    """The scores of a block of neurons.
 
     Parameters
     ----------
     scores
-        One score of `SCORE_NAMES` a last-axis entry; NaN where a half lacks a class. [neurons, functions, 9]
+        The scores of `SCORE_NAMES`; NaN where a half lacks a class. [neurons, functions, 9]
     p_value
-        How often permuted labels score as high, as `nulls.p_values` counts. [neurons, functions]
+        Share of permuted labels that score as high, by `nulls.p_values`. [neurons, functions]
     statistics
-        One of `STATISTIC_NAMES` a last-axis entry. [neurons, 5]
+        The statistics of `STATISTIC_NAMES`. [neurons, 5]
     top_instance
         Indices of the instances with the highest activations, -1 where fewer rise above the minimum. [neurons, k]
     top_value
@@ -70,6 +60,17 @@ class Scores:
     statistics: NDArray[np.float32]
     top_instance: NDArray[np.int64]
     top_value: NDArray[np.float32]
+
+    @classmethod
+    def concatenated(cls, blocks: "Sequence[Scores]") -> "Scores":
+        """Return the scores of several blocks of neurons as those of one."""
+        names = [field.name for field in fields(cls)]
+        return cls(*(np.concatenate([getattr(block, name) for block in blocks]) for name in names))
+
+
+def compile_kernels(labels: LabelIndex) -> None:
+    """Compile what `score` runs: seconds, once on a machine, that would otherwise be taken for those of scoring."""
+    score(np.zeros((1, labels.n_instances), np.float32), labels, n_top=0)
 
 
 def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 10, n_threads: int = 1) -> Scores:
@@ -98,7 +99,7 @@ def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 
     n_neurons, n_instances = activations.shape
     if n_instances != labels.n_instances:
         raise ValueError(f"{n_instances} instances of activations, {labels.n_instances} of labels")
-    _check_finite(activations)
+    check_finite(activations)
     counts = labels.counts()
     for index, (positive, evaluated) in enumerate(counts[:, 0].tolist()):
         if not 0 < positive < evaluated:
@@ -108,11 +109,12 @@ def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 
                 "measured instances; both are needed"
             )
     words, starts, entries = labels.packed()
-    n_above = np.empty((n_neurons, len(labels.functions)), dtype=np.int64)
-    excess = np.empty((n_neurons, len(labels.functions), 2), dtype=np.float64)
-    found = Scores(
-        scores=np.empty((n_neurons, len(labels.functions), len(SCORE_NAMES)), dtype=np.float32),
-        p_value=np.empty((n_neurons, len(labels.functions)), dtype=np.float64),
+    n_functions = len(labels.functions)
+    n_above = np.empty((n_neurons, n_functions), dtype=np.int64)
+    excess = np.empty((n_neurons, n_functions, 2), dtype=np.float64)
+    scores = Scores(
+        scores=np.empty((n_neurons, n_functions, len(SCORE_NAMES)), dtype=np.float32),
+        p_value=np.empty((n_neurons, n_functions), dtype=np.float64),
         statistics=np.empty((n_neurons, len(STATISTIC_NAMES)), dtype=np.float32),
         top_instance=np.full((n_neurons, n_top), -1, dtype=np.int64),
         top_value=np.zeros((n_neurons, n_top), dtype=np.float32),
@@ -126,26 +128,27 @@ def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 
             starts,
             entries,
             counts,
-            found.scores[part],
+            scores.scores[part],
             n_above[part],
             excess[part],
-            found.statistics[part],
-            found.top_instance[part],
-            found.top_value[part],
+            scores.statistics[part],
+            scores.top_instance[part],
+            scores.top_value[part],
         )
 
     def compare(index: int) -> None:
         positive, evaluated = counts[index, 0].tolist()
-        found.p_value[:, index] = p_values(excess[:, index], n_above[:, index], positive, evaluated - positive)
+        scores.p_value[:, index] = p_values(excess[:, index], n_above[:, index], positive, evaluated - positive)
 
     bounds = np.linspace(0, n_neurons, 4 * n_threads + 1).astype(int)
     with ThreadPoolExecutor(n_threads) as pool:
         list(pool.map(run, (slice(a, b) for a, b in itertools.pairwise(bounds) if a < b)))
-        list(pool.map(compare, range(len(labels.functions))))
-    return found
+        list(pool.map(compare, range(n_functions)))
+    return scores
 
 
-def _check_finite(activations: NDArray[np.float32]) -> None:
+def check_finite(activations: NDArray[np.float32]) -> None:
+    """Raise `NonFiniteError` if an activation [neurons, instances] is NaN or infinite."""
     # A sum is finite only if every term is (overflow aside, which the exact test then clears): one fast pass.
     with np.errstate(invalid="ignore"):
         if np.isfinite(activations.sum(dtype=np.float64)):

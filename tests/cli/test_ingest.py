@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from neuronlake.ingest.jobs import measurement
-from neuronlake.ingest.jobs import run as run_module
+from neuronlake.ingest.jobs import sinks
 
 
 def shown(value):
@@ -48,7 +47,7 @@ def test_a_run_is_told_in_one_line_and_its_progress_beside_it(neuronlake, store,
     result = neuronlake("--store", store, "ingest", bert, "--corpus", "words", "--name", "mine", "--layers", "1")
     assert result.exit_code == 0
     (line,) = result.stdout.splitlines()
-    assert "mine main, 64 neurons in 1 layers x 2 functions over 9 instances" in line
+    assert "mine main, 64 neurons in 1 layer x 2 functions over 9 instances" in line
     phases = [line.partition(":")[0] for line in result.stderr.splitlines()]
     assert phases == ["forward", "scoring"]
 
@@ -218,15 +217,15 @@ def test_a_job_that_is_stopped_says_what_is_kept_and_leaves_the_store_as_it_was(
     neuronlake, store, tiny_model, monkeypatch, contents, number, word
 ):
     before = contents(store)
-    write_part = run_module._write_part
+    write_part = sinks.ScoreTables.write_part
 
     def write_one_and_interrupt(*arguments):
         write_part(*arguments)
         signal.raise_signal(number)
 
-    monkeypatch.setattr(measurement, "PART_ROWS", 1)
+    monkeypatch.setattr(sinks, "PART_ROWS", 1)
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(run_module, "_write_part", write_one_and_interrupt)
+        interrupted.setattr(sinks.ScoreTables, "write_part", write_one_and_interrupt)
         result = neuronlake("--store", store, "ingest", tiny_model("gpt2"), "--corpus", "words")
     assert isinstance(result.exception, SystemExit)
     assert (result.exit_code, result.stdout) == (128 + number, "")

@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from neuronlake.ingest.corpora.instance import Instance
-from neuronlake.ingest.jobs import measurement
+from neuronlake.ingest.jobs import sinks
 from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.ingest.jobs.settings import Resources
 from neuronlake.schema.store import Store
@@ -55,7 +55,7 @@ def test_spilling_to_disk_changes_no_table_of_a_mixture(measured, memory_bytes):
 
 def test_cutting_the_job_into_parts_changes_no_table_of_a_mixture(measured, monkeypatch):
     whole = measured("whole")
-    monkeypatch.setattr(measurement, "PART_ROWS", 1)
+    monkeypatch.setattr(sinks, "PART_ROWS", 1)
     assert measured("parted") == whole
     assert len({row["stack"] for row in whole["routing"]}) == 2
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuronlake.ingest.activations.pooling import BankPool, Spans, SpansOnDevice, pool
+from neuronlake.ingest.activations.pooling import ExpertPool, Spans, SpansOnDevice, pool
 
 POOLINGS = ["max", "mean", "abs_max", "last"]
 TYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -80,7 +80,7 @@ def test_rows_of_experts_are_pooled_as_if_unsent_tokens_were_zeros(spans, poolin
     token, expert = torch.nonzero(is_sent).T
     order = torch.randperm(len(token), generator=draw)
     token, expert = token[order], expert[order]
-    bank = BankPool(SpansOnDevice(spans), N_EXPERTS, WIDTH, pooling)
+    bank = ExpertPool(SpansOnDevice(spans), N_EXPERTS, WIDTH, pooling)
     if by_expert:
         for each in range(N_EXPERTS):
             of = expert == each
@@ -103,13 +103,13 @@ def one_text(n_tokens: int, *instances: tuple[int, int]) -> SpansOnDevice:
 
 
 def test_the_maximum_is_negative_only_where_every_token_went_to_the_expert():
-    bank = BankPool(one_text(3, (0, 2), (0, 3), (2, 3)), 2, 1, "max")
+    bank = ExpertPool(one_text(3, (0, 2), (0, 3), (2, 3)), 2, 1, "max")
     bank.add(torch.tensor([[-2.0], [-1.0]]), torch.tensor([1, 0]), torch.tensor([0, 0]))
     assert bank.pooled().tolist() == [[-1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
 
 
 def test_the_mean_counts_unsent_tokens_and_is_summed_in_single_precision():
-    bank = BankPool(one_text(4, (0, 4)), 1, 1, "mean")
+    bank = ExpertPool(one_text(4, (0, 4)), 1, 1, "mean")
     # The sum, 2051, is not a number of float16, whose spacing there is 2.
     values = torch.tensor([[2048.0], [1.0], [2.0]], dtype=torch.float16)
     bank.add(values, torch.tensor([0, 1, 2]), torch.tensor([0, 0, 0]))
@@ -118,21 +118,21 @@ def test_the_mean_counts_unsent_tokens_and_is_summed_in_single_precision():
 
 
 def test_the_last_token_is_zero_where_only_earlier_ones_were_sent():
-    bank = BankPool(one_text(3, (0, 3), (0, 2)), 1, 1, "last")
+    bank = ExpertPool(one_text(3, (0, 3), (0, 2)), 1, 1, "last")
     bank.add(torch.tensor([[5.0], [7.0]]), torch.tensor([0, 1]), torch.tensor([0, 0]))
     assert bank.pooled().tolist() == [[0.0], [7.0]]
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_rows_of_tokens_in_no_instance_leave_no_trace(pooling):
-    bank = BankPool(one_text(3, (0, 1)), 1, 1, pooling)
+    bank = ExpertPool(one_text(3, (0, 1)), 1, 1, pooling)
     bank.add(torch.tensor([[9.0], [-9.0]]), torch.tensor([1, 2]), torch.tensor([0, 0]))
     assert bank.pooled().tolist() == [[0.0]]
     assert bank.n_sent().tolist() == [[0.0]]
 
 
 def test_tokens_sent_without_values_are_counted():
-    bank = BankPool(one_text(3, (0, 3), (1, 2)), 2, 1, "max")
+    bank = ExpertPool(one_text(3, (0, 3), (1, 2)), 2, 1, "max")
     bank.send(torch.tensor([0, 1, 2]), torch.tensor([1, 1, 0]))
     assert bank.n_sent().tolist() == [[1.0, 2.0], [0.0, 1.0]]
     assert bank.pooled() is None
@@ -143,6 +143,6 @@ def test_a_value_that_is_not_a_number_is_never_lost(pooling):
     values = torch.tensor([[1.0], [float("nan")]])
     spans = one_text(2, (0, 2))
     assert pool(values, spans.layout(2, values.device), 1, pooling).isnan().all()
-    bank = BankPool(spans, 1, 1, pooling)
+    bank = ExpertPool(spans, 1, 1, pooling)
     bank.add(values, torch.tensor([0, 1]), torch.tensor([0, 0]))
     assert bank.pooled().isnan().all()

@@ -144,7 +144,7 @@ def test_instances_lie_in_the_order_of_their_texts_longest_first(tokenized):
 def test_tokenizing_in_pieces_changes_nothing(tokenized, monkeypatch):
     spans = [(" ".join(["cat"] * n), (0, 3)) for n in range(1, 9)]
     whole, _ = tokenized("bert", spans)
-    monkeypatch.setattr(tokens_module, "TOKENIZE_TEXTS", 3)
+    monkeypatch.setattr(tokens_module, "_TOGETHER", 3)
     pieces, _ = tokenized("bert", spans)
     for field in dataclasses.fields(TokenizedCorpus):
         assert np.array_equal(getattr(whole, field.name), getattr(pieces, field.name)), field.name

@@ -13,13 +13,11 @@ import pytest
 import torch
 
 from neuronlake.errors import IngestError
-from neuronlake.ingest.jobs import coactivations as coactivation_module
-from neuronlake.ingest.jobs import run as run_module
-from neuronlake.ingest.jobs.coactivations import active_bits, closest_partners
+from neuronlake.ingest.jobs import sinks
 from neuronlake.ingest.jobs.forward import ForwardPass
 from neuronlake.ingest.jobs.job import ingest_model
-from neuronlake.ingest.jobs.plan import plan_ingest
 from neuronlake.ingest.jobs.settings import Coactivation, Resources
+from neuronlake.ingest.scores.coactivation import active_bits, closest_partners
 from neuronlake.ingest.scores.scoring import NonFiniteError
 from neuronlake.schema.conformance import check
 from neuronlake.schema.job import Job
@@ -213,7 +211,7 @@ def test_memory_and_parts_change_nothing(ingest, filled, tmp_path, make_corpus, 
     ingest(coactivation=Coactivation())
     other = Store(tmp_path / "other")
     make_corpus(other, spans)
-    monkeypatch.setattr(coactivation_module, "PART_ROWS", 1)
+    monkeypatch.setattr(sinks, "PART_ROWS", 1)
     ingest(store=other, resources=Resources(memory_bytes=1), coactivation=Coactivation())
     assert len(other.files("coactivations")) == 2
     assert read_rows(other, "coactivations") == read_rows(filled, "coactivations")
@@ -257,7 +255,7 @@ def test_coactivations_are_added_to_a_run_without_scoring_it_again(
     first = ingest("olmoe")
     before = tree(filled)
     layers_run.clear()
-    monkeypatch.setattr(run_module, "score", None)
+    monkeypatch.setattr(sinks, "score", None)
     report = ingest("olmoe", coactivation=Coactivation())
     assert (report.run_id, report.is_new, report.adds_coactivations) == (first.run_id, False, True)
     assert "; already in the store, coactivations (positive) added, " in report.describe()
@@ -329,16 +327,16 @@ def test_a_killed_job_leaves_nothing_visible_and_goes_on_where_it_was(
     lines = f"""
         import os, signal, torch
         torch.set_num_threads(1)
-        from neuronlake.ingest.jobs import coactivations, job, measurement
-        measurement.PART_ROWS = coactivations.PART_ROWS = 1
-        finish = coactivations.CoactivationTables.finish
+        from neuronlake.ingest.jobs import job, sinks
+        sinks.PART_ROWS = 1
+        finish = sinks.CoactivationTables.finish
         def finish_one_and_die(*arguments):
             finish(*arguments)
             os.kill(os.getpid(), signal.SIGKILL)
-        coactivations.CoactivationTables.finish = finish_one_and_die
+        sinks.CoactivationTables.finish = finish_one_and_die
         job.ingest_model(
             {str(tiny_model("bert"))!r}, corpus="test", store={str(killed.path)!r},
-            coactivation=coactivations.Coactivation(),
+            coactivation=sinks.Coactivation(),
         )
         """
     repository = Path(__file__).resolve().parents[3]
@@ -351,8 +349,7 @@ def test_a_killed_job_leaves_nothing_visible_and_goes_on_where_it_was(
     assert process.returncode == -9, process.stderr.decode()[-2000:]
     assert tree(killed) == before
 
-    monkeypatch.setattr("neuronlake.ingest.jobs.measurement.PART_ROWS", 1)
-    monkeypatch.setattr(coactivation_module, "PART_ROWS", 1)
+    monkeypatch.setattr(sinks, "PART_ROWS", 1)
     assert ingest(store=killed, coactivation=Coactivation()).adds_coactivations
     assert layers_run == []
     ingest(coactivation=Coactivation())
@@ -364,24 +361,25 @@ def test_a_killed_job_leaves_nothing_visible_and_goes_on_where_it_was(
 def test_a_run_resumed_with_coactivations_scores_only_what_is_missing(
     ingest, filled, tmp_path, make_corpus, spans, read_rows, contents, layers_run, monkeypatch
 ):
-    monkeypatch.setattr("neuronlake.ingest.jobs.measurement.PART_ROWS", 1)
-    write_part = run_module._write_part
+    monkeypatch.setattr(sinks, "PART_ROWS", 1)
+    write_part = sinks.ScoreTables.write_part
 
     def write_one_and_stop(*arguments):
         write_part(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(run_module, "_write_part", write_one_and_stop)
+        interrupted.setattr(sinks.ScoreTables, "write_part", write_one_and_stop)
         with pytest.raises(KeyboardInterrupt):
             ingest()
     written = []
 
-    def spy(work, job, number, part, found):
-        written.append((number, [layer.layer for layer in part], len(found)))
-        write_part(work, job, number, part, found)
+    def spy(tables, number):
+        layers = [table["layer"].unique().to_pylist() for table in tables._rows["neurons"]]
+        written.append((number, *layers, len(layers)))
+        write_part(tables, number)
 
-    monkeypatch.setattr(run_module, "_write_part", spy)
+    monkeypatch.setattr(sinks.ScoreTables, "write_part", spy)
     ingest(coactivation=Coactivation())
     assert (layers_run, written) == ([[0, 1]], [(1, [1], 1)])
     other = Store(tmp_path / "other")
@@ -414,14 +412,14 @@ def test_a_job_stopped_between_its_commits_adds_the_coactivations_without_anothe
 
 def test_a_plan_says_what_would_be_added(filled, tiny_model):
     arguments = {"corpus": "test", "store": filled.path, "coactivation": Coactivation(n_partners=100)}
-    plan = plan_ingest(str(tiny_model("bert")), **arguments)
+    plan = ingest_model(str(tiny_model("bert")), **arguments, dry_run=True)
     assert (plan.is_new, plan.adds_coactivations, plan.n_rows["coactivations"]) == (True, True, 2 * 64 * 63)
     assert "128 neurons" in plan.describe()
     assert "up to 8,064 coactivations" in plan.describe()
     ingest_model(str(tiny_model("bert")), corpus="test", store=filled.path)
-    plan = plan_ingest(str(tiny_model("bert")), **arguments)
+    plan = ingest_model(str(tiny_model("bert")), **arguments, dry_run=True)
     assert plan.n_rows == {"coactivations": 8064}
     assert "is already in the store: coactivations would be added" in plan.describe()
     ingest_model(str(tiny_model("bert")), **arguments)
-    plan = plan_ingest(str(tiny_model("bert")), **arguments)
+    plan = ingest_model(str(tiny_model("bert")), **arguments, dry_run=True)
     assert "is already in the store: nothing would be done" in plan.describe()

@@ -1,5 +1,6 @@
 """The ingestion job: what it writes, and what it survives."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -15,8 +16,8 @@ import torch
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest.corpora.instance import Instance
-from neuronlake.ingest.jobs import forward, measurement
-from neuronlake.ingest.jobs.job import ingest_model
+from neuronlake.ingest.jobs import forward, sinks
+from neuronlake.ingest.jobs.job import ingest_model, plan_ingest
 from neuronlake.ingest.jobs.settings import Resources, Settings
 from neuronlake.progress import SilentProgress
 from neuronlake.schema.store import Store
@@ -128,7 +129,7 @@ def test_cutting_the_job_into_parts_changes_nothing(
     ingest, tmp_path, make_corpus, spans, contents, filled, monkeypatch
 ):
     ingest()
-    monkeypatch.setattr(measurement, "PART_ROWS", 1)
+    monkeypatch.setattr(sinks, "PART_ROWS", 1)
     parted = Store(tmp_path / "parted")
     make_corpus(parted, spans)
     ingest(store=parted)
@@ -272,19 +273,19 @@ def test_a_job_killed_after_a_part_scores_the_rest_without_another_pass(
     make_corpus(killed, spans)
     process = python(f"""
         import os, signal
-        from neuronlake.ingest.jobs import measurement, run
+        from neuronlake.ingest.jobs import sinks
         from neuronlake.ingest.jobs.job import ingest_model
-        measurement.PART_ROWS = 1
-        write = run._write_part
+        sinks.PART_ROWS = 1
+        write = sinks.ScoreTables.write_part
         def write_one_and_die(*arguments):
             write(*arguments)
             os.kill(os.getpid(), signal.SIGKILL)
-        run._write_part = write_one_and_die
+        sinks.ScoreTables.write_part = write_one_and_die
         ingest_model({str(tiny_model("bert"))!r}, corpus="test", store={str(killed.path)!r})
         """)
     assert process.returncode == -9, process.stderr.decode()[-2000:]
     assert [commit.kind for commit in killed.commits()] == ["corpus"]
-    monkeypatch.setattr(measurement, "PART_ROWS", 1)
+    monkeypatch.setattr(sinks, "PART_ROWS", 1)
     heard = Heard()
     assert ingest(store=killed, progress=heard).is_new
     assert heard.notes == ["going on at 100% of the forward pass, kept from an earlier attempt"]
@@ -299,7 +300,7 @@ def test_a_job_killed_after_a_part_scores_the_rest_without_another_pass(
     [
         ("forward._run", RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")),
         ("forward._run", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has …")),
-        ("run.score", MemoryError("Unable to allocate 9.00 GiB for an array")),
+        ("sinks.score", MemoryError("Unable to allocate 9.00 GiB for an array")),
     ],
 )
 def test_a_lack_of_memory_is_one_line_and_keeps_the_forward_pass(ingest, monkeypatch, place, error):
@@ -317,7 +318,7 @@ def test_a_lack_of_memory_is_one_line_and_keeps_the_forward_pass(ingest, monkeyp
     )
     heard = Heard()
     ingest(progress=heard)
-    assert bool(heard.notes) == (place == "run.score")
+    assert bool(heard.notes) == (place == "sinks.score")
 
 
 def test_activations_that_are_not_finite_are_refused_with_layer_neuron_and_instance(filled, tiny_model, tmp_path, tree):
@@ -396,3 +397,11 @@ def test_progress_is_told_in_full(ingest):
         "tiny-t5 is an encoder-decoder: its encoder alone is measured, for 34 texts of corpus test have no target for "
         "its decoder to read"
     ]
+
+
+def test_a_plan_asked_for_by_its_former_name_is_the_same_and_warns(filled, tiny_model):
+    arguments = {"corpus": "test", "store": filled.path}
+    with pytest.warns(DeprecationWarning, match="plan_ingest is now ingest_model"):
+        plan = plan_ingest(str(tiny_model("bert")), **arguments)
+    again = ingest_model(str(tiny_model("bert")), **arguments, dry_run=True)
+    assert dataclasses.replace(plan, forward_s=0) == dataclasses.replace(again, forward_s=0)

@@ -9,7 +9,6 @@ import pytest
 from neuronlake.errors import IngestError, NeuronlakeError, StoreError, UnknownNameError
 from neuronlake.ingest.corpora.instance import Instance
 from neuronlake.ingest.jobs.job import ingest_model
-from neuronlake.ingest.jobs.plan import plan_ingest
 from neuronlake.ingest.jobs.settings import Resources, Settings
 
 
@@ -39,7 +38,8 @@ def test_no_layers_at_all_are_refused(ingest):
 @pytest.fixture
 def run_id(filled, tiny_model):
     def plan(kind="bert", **arguments):
-        return plan_ingest(str(tiny_model(kind)), corpus="test", store=filled.path, **arguments).run_id
+        arguments |= {"corpus": "test", "store": filled.path, "dry_run": True}
+        return ingest_model(str(tiny_model(kind)), **arguments).run_id
 
     return plan
 
@@ -88,13 +88,13 @@ def test_another_tokenizer_is_another_measurement(run_id, tiny_model, filled, tm
     ids = [vocabulary[word] for word in words]
     vocabulary |= dict(zip(words, ids[1:] + ids[:1], strict=True))
     file.write_text(json.dumps(tokenizer))
-    assert plan_ingest(str(folder), corpus="test", store=filled.path).run_id != run_id()
+    assert ingest_model(str(folder), corpus="test", store=filled.path, dry_run=True).run_id != run_id()
 
 
 @pytest.mark.parametrize("kind", ["bert", "t5"])
 def test_a_plan_writes_nothing_and_says_what_is_then_written(ingest, filled, tiny_model, read_rows, kind, tree):
     before = sorted(filled.path.rglob("*")), tree(filled)
-    plan = plan_ingest(str(tiny_model(kind)), corpus="test", store=filled.path)
+    plan = ingest_model(str(tiny_model(kind)), corpus="test", store=filled.path, dry_run=True)
     assert (sorted(filled.path.rglob("*")), tree(filled)) == before
     report = ingest(kind)
     assert (plan.run_id, plan.is_new) == (report.run_id, True)
@@ -107,20 +107,20 @@ def test_a_plan_writes_nothing_and_says_what_is_then_written(ingest, filled, tin
         assert plan.n_rows[table] == len(read_rows(filled, table)), table
     # How many instances lie above a neuron's minimum is known only afterwards.
     assert plan.n_rows["top_instances"] >= len(read_rows(filled, "top_instances"))
-    assert not plan_ingest(str(tiny_model(kind)), corpus="test", store=filled.path).is_new
+    assert not ingest_model(str(tiny_model(kind)), corpus="test", store=filled.path, dry_run=True).is_new
 
 
 def test_a_plan_of_few_instances_counts_no_more_top_instances_than_there_can_be(store, tiny_model, make_corpus, words):
     make_corpus(store, [Instance(f"the {word}", {"f/g": word == "song"}) for word in words[-4:]])
-    plan = plan_ingest(str(tiny_model("bert")), corpus="test", store=store.path)
+    plan = ingest_model(str(tiny_model("bert")), corpus="test", store=store.path, dry_run=True)
     assert plan.n_rows["top_instances"] <= 128 * 3
 
 
 def test_a_plan_says_what_goes_to_disk(filled, tiny_model, spans):
     arguments = {"corpus": "test", "store": filled.path}
-    plan = plan_ingest(str(tiny_model("bert")), **arguments)
+    plan = ingest_model(str(tiny_model("bert")), **arguments, dry_run=True)
     assert plan.activation_bytes == 128 * len(spans) * 4
-    half = plan_ingest(str(tiny_model("bert")), **arguments, settings=Settings(storage="float16"))
+    half = ingest_model(str(tiny_model("bert")), **arguments, settings=Settings(storage="float16"), dry_run=True)
     assert half.activation_bytes == plan.activation_bytes // 2
 
 

@@ -58,9 +58,9 @@ def loads(monkeypatch):
     """Return the list of revisions that are loaded from now on."""
     loaded, load = [], measurement.load
 
-    def spy(model, *, revision, **arguments):
-        loaded.append(revision)
-        return load(model, revision=revision, **arguments)
+    def spy(checkpoint, **arguments):
+        loaded.append(checkpoint.revision)
+        return load(checkpoint, **arguments)
 
     monkeypatch.setattr(measurement, "load", spy)
     return loaded

@@ -10,9 +10,9 @@ from neuronlake.ingest.activations.batches import collate
 from neuronlake.ingest.corpora.instance import Instance
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs.job import ingest_model
-from neuronlake.ingest.jobs.measurement import prepare
-from neuronlake.ingest.jobs.request import Request
-from neuronlake.ingest.jobs.settings import Settings
+from neuronlake.ingest.jobs.measurement import load_requested, prepare
+from neuronlake.ingest.jobs.request import Ingestion, Request
+from neuronlake.ingest.jobs.settings import Resources, Settings
 from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.ingest.models.loading import quietly
 from neuronlake.ingest.models.model import load, start_token
@@ -45,7 +45,8 @@ def prepared(store, make_corpus):
     def run(folder, *, targets=False, **settings):
         make_corpus(store, [Instance(text, {"f/g": len(text) > 6}, target=text if targets else None) for text in TEXTS])
         request = Request(Checkpoint(str(folder), name="m"), "test", settings=Settings(**settings))
-        return prepare(request, StoredCorpus(store, "test"), store, None, SilentProgress())
+        ingestion = Ingestion(store, StoredCorpus(store, "test"), Resources())
+        return prepare(request, load_requested(request, ingestion), ingestion, SilentProgress())
 
     return run
 

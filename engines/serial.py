@@ -1,0 +1,27 @@
+"""Tasks in this process, one after another."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from .engine import Result, Task
+
+__all__ = ["Serial"]
+
+
+class Serial:
+    """Runs tasks one after another: each begins when the result of the one before was taken."""
+
+    def run(self, tasks: Sequence[Task], work: Callable[[Task], Result], *, unit: str) -> Iterator[Result]:
+        """Do the work for every task (see `Engine.run`).
+
+        Examples
+        --------
+        >>> list(Serial().run([2, 3], lambda task: task**2, unit="squares"))
+        [4, 9]
+        """
+        for n_done, task in enumerate(tasks):
+            try:
+                result = work(task)
+            except KeyboardInterrupt as error:
+                error.add_note(f"{n_done} of {len(tasks)} {unit} are done")
+                raise
+            yield result
