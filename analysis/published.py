@@ -40,7 +40,7 @@ _TYPES: dict[str, pl.DataType] = {
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import added.
+    """What `import_scores` added.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class ImportReport:
     n_layers, n_neurons, n_functions
         What the run holds.
     n_experts
-        Experts in a layer, the most where layers differ; 0 without a partition.
+        Experts in each layer, the most where layers differ; 0 without a partition.
     """
 
     run_id: str
@@ -160,7 +160,7 @@ def import_scores(
 
 
 def _experts(rows: pl.DataFrame) -> list[tuple[LayerNeurons, Division]]:
-    layers = by_layer(rows.select(*_KEYS, "expert").unique().to_arrow())
+    layers = by_layer(rows.select(*_KEYS, "expert").unique())
     return [(LayerNeurons(*key, columns["neuron"]), Division(columns["expert"])) for key, columns in layers.items()]
 
 

@@ -26,7 +26,7 @@ __all__ = ["PartitionReport", "partition_model", "store_partition"]
 
 @dataclass(frozen=True, slots=True)
 class PartitionReport:
-    """What was partitioned.
+    """The partition that `partition_model` made, or found in the store.
 
     Parameters
     ----------
