@@ -19,6 +19,7 @@ from ..schema.identity import IDENTITY_VERSION, file_sha256, identifier
 from ..schema.names import check_name
 from ..schema.store import Store
 from .partitions.rows import Division, LayerNeurons, Origin, write_partition
+from .partitions.stored import by_layer
 
 __all__ = ["ImportReport", "import_scores"]
 
@@ -37,7 +38,7 @@ _TYPES: dict[str, pl.DataType] = {
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import added.
+    """What `import_scores` added.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ class ImportReport:
     n_layers, n_neurons, n_functions
         What the run holds.
     n_experts
-        Experts in a layer, the most where layers differ; 0 without a partition.
+        Experts in each layer, the most where layers differ; 0 without a partition.
     """
 
     run_id: str
@@ -82,9 +83,9 @@ def import_scores(
     function: str | None = None,
     partition: str | None = None,
 ) -> ImportReport:
-    """Add a table of neurons' scores, and of their experts, that was computed elsewhere.
+    """Add neurons' scores that were computed elsewhere, and the experts the neurons are in.
 
-    The file has a row a neuron (and function), with integer columns ``layer`` and ``neuron``. It must hold every
+    The file has one row a neuron (and function), with integer columns ``layer`` and ``neuron``. It must hold every
     neuron of a layer, from 0 on: the top 1% of a part would not be that of the layer.
 
     Parameters
@@ -94,7 +95,7 @@ def import_scores(
     store
         The store's folder.
     model, revision, step
-        What the neurons are of.
+        The checkpoint that the neurons belong to.
     score
         Column of the score. It is stored as `ap` and ranked as it is: no prevalence is known, and so no lift.
     stack
@@ -129,16 +130,9 @@ def import_scores(
     rows = rows.with_columns(**{name: pl.lit(value) for name, value in constants.items() if value is not None})
     rows = _checked(rows, file, score, partition)
     sha256 = file_sha256(file)
-    origin = {
-        "schema_version": IDENTITY_VERSION,
-        "source_sha256": sha256,
-        "model": model,
-        "revision": revision,
-        "step": step,
-        **constants,
-    }
     keys: dict[str, object] = {"model": model, "revision": revision, "step": step}
-    run_id = identifier({**origin, "score": score})
+    origin = {"schema_version": IDENTITY_VERSION, "source_sha256": sha256, **keys}
+    run_id = identifier({**origin, **constants, "score": score})
     target = Store(store)
     is_new = target.commit(run_id) is None
     layers = rows.group_by("stack", "layer").agg(n_neurons=pl.col("neuron").n_unique()).sort("stack", "layer")
@@ -147,10 +141,9 @@ def import_scores(
     partition_id, n_experts = None, 0
     if partition is not None:
         # Of one file and column there is one partition, whichever scores are imported beside it.
-        place = {"source_sha256": sha256, "partition": partition, "stack": stack, **keys}
-        partition_id = identifier({"schema_version": IDENTITY_VERSION, **place})
-        divided = _divided(rows)
-        n_experts = max(len(np.unique(division.labels)) for _, division in divided)
+        partition_id = identifier({**origin, "partition": partition, "stack": stack})
+        experts = _experts(rows)
+        n_experts = max(len(np.unique(division.labels)) for _, division in experts)
         if target.commit(partition_id) is None:
             is_new = True
             described = {
@@ -159,7 +152,7 @@ def import_scores(
                 "duration_s": 0.0,
             }
             with target.job(partition_id, kind="partition", resume=False) as job:
-                write_partition(job, Origin(model, revision, step), described, divided)
+                write_partition(job, Origin(model, revision, step), described, experts)
                 job.commit()
     return ImportReport(
         run_id=run_id,
@@ -172,15 +165,9 @@ def import_scores(
     )
 
 
-def _divided(rows: pl.DataFrame) -> list[tuple[LayerNeurons, Division]]:
-    neurons = rows.select(*_KEYS, "expert").unique().sort(_KEYS)
-    return [
-        (
-            LayerNeurons(each["stack"][0], each["layer"][0], each["neuron"].to_numpy()),
-            Division(each["expert"].to_numpy()),
-        )
-        for each in neurons.partition_by("stack", "layer", maintain_order=True)
-    ]
+def _experts(rows: pl.DataFrame) -> list[tuple[LayerNeurons, Division]]:
+    layers = by_layer(rows.select(*_KEYS, "expert").unique())
+    return [(LayerNeurons(*key, columns["neuron"]), Division(columns["expert"])) for key, columns in layers.items()]
 
 
 def _read(file: Path) -> pl.DataFrame:

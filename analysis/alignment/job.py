@@ -135,7 +135,7 @@ def align_partition(
     with Database(store) as database:
         stored = find_partition(database, partition)
         runs = _runs(database, stored, run)
-        return tuple(_align(database, stored, each, settings, progress or SilentProgress()) for each in runs)
+        return tuple(_align(database, stored, measured, settings, progress or SilentProgress()) for measured in runs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,45 +18,27 @@ _CONTROLS = get_args(Control)
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The sets of neurons of one source, selection and dose, which differ in their seeds.
-
-    Parameters
-    ----------
-    selection
-        How they were selected.
-    source
-        Family and function.
-    effects
-        Effect of each set. [sets, functions]
-    sums
-        Mean over the sets of what `Resampling.reduce` returned. [texts, functions, strata]
-    """
+    """The sets of neurons of one source, selection and dose, which differ in their seeds."""
 
     selection: str
-    source: tuple[str, str]
-    effects: NDArray[np.float64]
-    sums: NDArray[np.float32]
+    source: tuple[str, str]  # family and function
+    effects: NDArray[np.float64]  # of each set [sets, functions]
+    sums: NDArray[np.float32]  # mean over the sets of what `Resampling.reduce` returned [texts, functions, strata]
 
 
 class Statistics(NamedTuple):
     """The statistics of a comparison, for each of n versions of the effects: observed, resampled or permuted.
 
-    Parameters
-    ----------
-    differences
-        Effect of each source less its control's. [n, sources, functions]
-    selectivities
-        Difference on the source's own function less its mean over all other functions. NaN of a source that is no
-        target, and where no difference is defined on the own function or on the others. [n, sources]
-    mean_difference, mean_selectivity
-        Means, over the sources that are targets, of the difference on the own function and of the selectivity; NaN
-        where none is defined. [n]
+    A difference is a source's effect less its control's. A selectivity is the difference on the source's own function
+    less the mean difference on all other functions; it is NaN of a source that is no target, and where no difference
+    is defined on the own function or on the others. Means are over the sources that are targets: of the difference on
+    the own function, and of the selectivity; they are NaN where none is defined.
     """
 
-    differences: NDArray[np.floating]
-    selectivities: NDArray[np.floating]
-    mean_difference: NDArray[np.floating]
-    mean_selectivity: NDArray[np.floating]
+    differences: NDArray[np.floating]  # [n, sources, functions]
+    selectivities: NDArray[np.floating]  # [n, sources]
+    mean_difference: NDArray[np.floating]  # [n]
+    mean_selectivity: NDArray[np.floating]  # [n]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +91,9 @@ class Comparison:
         return is_on_target
 
     def control_effects(self, effects: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Return the mean effects of the control of each source.
+        """Return the mean effects of each source's control [n, sources, functions], from those of all groups.
 
-        Parameters
-        ----------
-        effects
-            Mean effects of all groups. [n, groups, functions]
-
-        Returns
-        -------
-        control_effects
-            [n, sources, functions]; of the control ``none`` a single 0 that broadcasts to it.
+        Of the control ``none`` it is a single 0, which broadcasts to this shape. `effects` is [n, groups, functions].
         """
         if self.control_groups is not None:
             return effects[:, self.control_groups]

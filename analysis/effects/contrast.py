@@ -40,33 +40,15 @@ class CellEffect:
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """A comparison at one dose, and the effects it is computed from.
+    """A comparison at one dose, and the effects it is computed from."""
 
-    Parameters
-    ----------
-    dose
-        Share of neurons perturbed.
-    comparison
-        The sources of a selection beside a control.
-    targets
-        Family and function of each function read out.
-    resampling
-        The study's texts.
-    effects
-        Mean effects of each group of sets. [1, groups, functions]
-    resampled_effects
-        The same in each resample of the texts, 0 where they are not defined. [resamples, groups, functions]
-    p_texts
-        Two-sided p values over texts of the statistics, without the first axis.
-    """
-
-    dose: float
+    dose: float  # share of neurons perturbed
     comparison: Comparison
-    targets: Sequence[tuple[str, str]]
+    targets: Sequence[tuple[str, str]]  # family and function of each function read out
     resampling: Resampling
-    effects: NDArray[np.float64]
-    resampled_effects: NDArray[np.float32]
-    p_texts: Statistics
+    effects: NDArray[np.float64]  # mean of each group of sets [1, groups, functions]
+    resampled_effects: NDArray[np.float32]  # in each resample, 0 where not defined [resamples, groups, functions]
+    p_texts: Statistics  # two-sided p values over texts, without the first axis
 
     def observed(self) -> Statistics:
         """Return the statistics of the effects: n is 1."""

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils import check_random_state
 
-__all__ = ["RandomPartition", "equal_labels"]
+__all__ = ["RandomPartition"]
 
 
 class RandomPartition(ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -41,7 +41,7 @@ class RandomPartition(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         vectors
-            Anything with one row a member; only their number matters.
+            Anything with one row a member; only the number of rows matters.
         y
             Not used; there because scikit-learn's pipelines pass it.
 
@@ -50,24 +50,9 @@ class RandomPartition(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         ValueError
             If there are fewer rows than clusters, or no clusters.
         """
-        labels = equal_labels(np.shape(vectors)[0], self.n_clusters)
+        n_rows = np.shape(vectors)[0]
+        if not 1 <= self.n_clusters <= n_rows:
+            raise ValueError(f"n_clusters is {self.n_clusters}; of {n_rows} rows it must be 1 to {n_rows}")
+        labels = np.sort(np.arange(n_rows, dtype=np.int32) % self.n_clusters)
         self.labels_: NDArray[np.int32] = check_random_state(self.random_state).permutation(labels)
         return self
-
-
-def equal_labels(n_rows: int, n_clusters: int) -> NDArray[np.int32]:
-    """Return the labels of clusters of equal sizes, or of sizes that differ by one, sorted.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer rows than clusters, or no clusters.
-
-    Examples
-    --------
-    >>> equal_labels(7, 3)
-    array([0, 0, 0, 1, 1, 2, 2], dtype=int32)
-    """
-    if not 1 <= n_clusters <= n_rows:
-        raise ValueError(f"n_clusters is {n_clusters}; of {n_rows} rows it must be 1 to {n_rows}")
-    return np.sort(np.arange(n_rows, dtype=np.int32) % n_clusters)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ def read_features(
     database
         The store.
     query
-        The SQL. Features are all its other columns, in order: numbers, or lists of as many numbers in each row.
+        The SQL. All its other columns are features, in order: numbers, or lists of numbers, as long in every row.
     n_neurons
         How many neurons each layer has, by its stack and number.
 
@@ -58,9 +59,9 @@ def read_features(
     check_columns(rows, KEYS, _OWNER)
     if not rows.num_rows:
         raise AnalysisError("the query yields no rows")
-    keys = {name: pa.array(key_column(rows, name, _OWNER)) for name in KEYS}
+    keys = pl.DataFrame({name: key_column(rows, name, _OWNER) for name in KEYS})
     features = _features(rows)
-    layers = by_layer(pa.table({**keys, "row": np.arange(rows.num_rows)}))
+    layers = by_layer(keys.with_row_index("row"))
     for key, columns in layers.items():
         _check_neurons(key, columns["neuron"], n_neurons)
     return {key: features[columns["row"]] for key, columns in layers.items()}
@@ -98,7 +99,7 @@ def _features(rows: pa.Table) -> NDArray[np.float64]:
 
 
 def _feature(name: str, column: pa.Array) -> NDArray[np.float64]:
-    """Return a column of numbers, or of lists of as many numbers in each row. [rows, features]."""
+    """Return a column of numbers, or of lists that are as long in every row. [rows, features]."""
     n_rows = len(column)
     check_null(column, name, _OWNER)
     if isinstance(column, pa.ListArray | pa.FixedSizeListArray | pa.LargeListArray):

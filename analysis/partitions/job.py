@@ -26,7 +26,7 @@ __all__ = ["PartitionReport", "partition_model", "store_partition"]
 
 @dataclass(frozen=True, slots=True)
 class PartitionReport:
-    """What was partitioned.
+    """The partition that `partition_model` made, or found in the store.
 
     Parameters
     ----------
@@ -178,21 +178,17 @@ def store_partition(
 
     Parameters
     ----------
-    store
-        The store.
+    store, progress
+        Where the partition goes, and where to report.
     source
         The neurons, and how they are divided.
     settings
         What else defines the partition.
-    progress
-        Where to report.
 
     Returns
     -------
-    partition_id
-        The partition.
-    is_new
-        False if the store already held it, so that nothing was done.
+    partition_id, is_new
+        The partition, and False if the store already held it, so that nothing was done.
 
     Raises
     ------

@@ -30,10 +30,10 @@ class BalancedKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     normalize
         Whether rows are scaled to unit L2 length first; rows of zeros stay as they are.
     init
-        ``k-means++``, or the centres to start from, of rows as they are clustered: scaled if they are. Label i is then
-        of the cluster that centre i becomes. [clusters, features]
+        ``k-means++``, or the centres to start from, scaled to unit length if the rows are; cluster i is then the one
+        that starts at centre i. [clusters, features]
     n_init
-        Starts of k-means++, of which the one with the least inertia is kept; from given centres there is one start.
+        Starts of k-means++, of which the one with the least inertia is kept; given centres are one start.
     max_iter
         Most iterations of a start.
     random_state
@@ -44,9 +44,9 @@ class BalancedKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     labels_
         Cluster of each row. [rows]
     cluster_centers_
-        Mean of the rows, scaled if they are, of each cluster. [clusters, features]
+        Mean of each cluster's rows, scaled if `normalize`. [clusters, features]
     inertia_
-        Sum over rows, scaled if they are, of the squared distance to the own centre.
+        Sum over the rows, scaled if `normalize`, of the squared distance to the centre of their cluster.
 
     Examples
     --------

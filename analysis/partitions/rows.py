@@ -89,7 +89,7 @@ def write_partition(
     origin
         The checkpoint.
     described
-        Those columns of ``partitions`` that only the caller knows; the rest of them is NULL.
+        The columns of ``partitions`` that only the caller knows; a column that neither knows is NULL.
     layers
         Its layers, each with its experts.
     """

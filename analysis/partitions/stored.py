@@ -84,7 +84,7 @@ def read_stored_partition(store: Store, partition_id: str, model: str, revision:
     return StoredPartition(partition_id, model, revision, by_layer(rows))
 
 
-def by_layer(rows: pa.Table) -> dict[tuple[str, int], dict[str, NDArray[Any]]]:
+def by_layer(rows: pa.Table | pl.DataFrame) -> dict[tuple[str, int], dict[str, NDArray[Any]]]:
     """Return the other columns of each layer, by its stack and number, both sorted; neurons ascend. [members]."""
     frame = pl.DataFrame(rows).sort("stack", "layer", "neuron")
     layers = frame.partition_by("stack", "layer", as_dict=True, include_key=False, maintain_order=True)
