@@ -13,34 +13,22 @@ __all__ = ["Partition", "Run", "all_runs", "find_partition", "find_run"]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A row of the table ``runs``: a measurement of a checkpoint, or imported scores.
+    """A row of the table ``runs``: a measurement of a checkpoint, or imported scores."""
 
-    Parameters
-    ----------
-    run_id
-        Its id.
-    model, revision, step
-        The checkpoint, as stored.
-    measurement
-        ``measured`` or ``imported``.
-    corpus, site, pooling, max_tokens, dtype, weights_sha256
-        What was measured, and how; None of imported scores.
-    source
-        The file that scores were imported from; None of a measurement.
-    """
-
-    run_id: str
+    run_id: str  # its id
+    # The checkpoint, as stored
     model: str
     revision: str
     step: int | None
-    measurement: str
+    measurement: str  # ``measured`` or ``imported``
+    # What was measured, and how; None of imported scores
     corpus: str | None
     site: str | None
     pooling: str | None
     max_tokens: int | None
     dtype: DType | None
     weights_sha256: str | None
-    source: str | None
+    source: str | None  # the file that scores were imported from; None of a measurement
 
     def __str__(self) -> str:
         """Return the run as an error lists it."""
@@ -49,27 +37,17 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A row of the table ``partitions``.
+    """A row of the table ``partitions``."""
 
-    Parameters
-    ----------
-    partition_id
-        Its id.
-    model, revision
-        The checkpoint, as stored.
-    method, n_experts, seed
-        How its experts were made, and how many a layer has at most.
-    half
-        The instances whose scores made them; None where no scores did.
-    """
-
-    partition_id: str
+    partition_id: str  # its id
+    # The checkpoint, as stored
     model: str
     revision: str
+    # How its experts were made, and how many a layer has at most
     method: str
     n_experts: int
     seed: int | None
-    half: str | None
+    half: str | None  # the instances whose scores made them; None where no scores did
 
     def __str__(self) -> str:
         """Return the partition as an error lists it."""

@@ -19,24 +19,12 @@ _WIDTH = 100
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A sentence and the statement whose rows it introduces.
+    """A sentence and the statement whose rows it introduces."""
 
-    Parameters
-    ----------
-    sentence
-        What the rows show and how to read them; without a statement, all there is to say.
-    statement
-        Name of the statement, a file in ``queries/statements``.
-    parameters
-        Values of its ``$name``.
-    otherwise
-        What to say where it has no rows; None if then nothing is said.
-    """
-
-    sentence: str
-    statement: str | None = None
-    parameters: Mapping[str, object] = field(default_factory=dict)
-    otherwise: str | None = None
+    sentence: str  # what the rows show and how to read them; without a statement, all there is to say
+    statement: str | None = None  # name of the statement, a file in ``queries/statements``
+    parameters: Mapping[str, object] = field(default_factory=dict)  # values of its ``$name``
+    otherwise: str | None = None  # what to say where it has no rows; None if then nothing is said
 
     def rows(self, database: Database) -> Result | None:
         """Return the rows, without columns that are NULL in all of them; None if there are no rows."""

@@ -37,39 +37,17 @@ SUBJECTS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One view.
+    """One view."""
 
-    Parameters
-    ----------
-    name
-        Its name, as in SQL.
-    subject
-        The folder of its file, of `SUBJECTS`.
-    answers
-        One line: the question it answers.
-    note
-        What else there is to know, as one paragraph; may be empty.
-    is_intermediate
-        Whether it is a step that other views share, not an answer.
-    grain
-        The columns that together identify a row.
-    source
-        Tables and views it reads.
-    columns
-        What each of its columns means, in order.
-    sql
-        Its query, without the header.
-    """
-
-    name: str
-    subject: str
-    answers: str
-    note: str
-    is_intermediate: bool
-    grain: tuple[str, ...]
-    source: tuple[str, ...]
-    columns: Mapping[str, str]
-    sql: str
+    name: str  # its name, as in SQL
+    subject: str  # the folder of its file, of `SUBJECTS`
+    answers: str  # one line: the question it answers
+    note: str  # what else there is to know, as one paragraph; may be empty
+    is_intermediate: bool  # whether it is a step that other views share, not an answer
+    grain: tuple[str, ...]  # the columns that together identify a row
+    source: tuple[str, ...]  # tables and views it reads
+    columns: Mapping[str, str]  # what each of its columns means, in order
+    sql: str  # its query, without the header
 
 
 def parse(text: str, subject: str = "") -> View:

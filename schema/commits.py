@@ -24,20 +24,11 @@ __all__ = ["Commit", "CommittedFile", "file_name", "neuronlake_version", "read_c
 
 @dataclass(frozen=True, slots=True)
 class CommittedFile:
-    """One Parquet file of a commit.
+    """One Parquet file of a commit."""
 
-    Parameters
-    ----------
-    path
-        Its path relative to the store, with forward slashes.
-    table
-        The table its rows belong to.
-    n_rows, size_bytes, sha256
-        Its number of rows, its size and its digest.
-    """
-
-    path: str
-    table: str
+    path: str  # its path relative to the store, with forward slashes
+    table: str  # the table its rows belong to
+    # Its number of rows, its size and its digest
     n_rows: int
     size_bytes: int
     sha256: str
@@ -45,28 +36,15 @@ class CommittedFile:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One committed job.
+    """One committed job."""
 
-    Parameters
-    ----------
-    job
-        Name of the job: a run_id, or the kind and the name of what was added.
-    kind
-        What the job made: corpus, run, …
-    schema_version, neuronlake_version
-        Version of the declared tables and of the package it was written with.
-    committed_at
-        Time of the commit in UTC, ISO 8601.
-    files
-        Its files, sorted by folder and then by the number of the part.
-    """
-
-    job: str
-    kind: str
+    job: str  # name of the job: a run_id, or the kind and the name of what was added
+    kind: str  # what the job made: corpus, run, …
+    # Version of the declared tables and of the package it was written with
     schema_version: int
     neuronlake_version: str
-    committed_at: str
-    files: tuple[CommittedFile, ...]
+    committed_at: str  # time of the commit in UTC, ISO 8601
+    files: tuple[CommittedFile, ...]  # its files, sorted by folder and then by the number of the part
 
 
 _REPR = reprlib.Repr()

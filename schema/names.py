@@ -24,17 +24,10 @@ _PLACE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What the path of a data file says of it.
+    """What the path of a data file says of it."""
 
-    Parameters
-    ----------
-    folder
-        The parts of its folder's path.
-    table, job, part
-        The table of its rows, the job's name as it stands in paths, and the number of the file within both.
-    """
-
-    folder: tuple[str, ...]
+    folder: tuple[str, ...]  # the parts of its folder's path
+    # The table of its rows, the job's name as it stands in paths, and the number of the file within both
     table: str
     job: str
     part: int

@@ -18,21 +18,11 @@ __all__ = ["Counts", "LayerTest", "count", "exact_test"]
 
 @dataclass(frozen=True, slots=True)
 class LayerTest:
-    """Neurons of lists in the experts of one layer, and what chance would give.
+    """Neurons of lists in the experts of one layer, and what chance would give."""
 
-    Parameters
-    ----------
-    n_top
-        Entries of each list in each expert. [experts, lists]
-    n_expected
-        Their mean under the null. [experts, lists]
-    p_value
-        Probability, under the null, of at least as many. [experts, lists]
-    """
-
-    n_top: NDArray[np.int32]
-    n_expected: NDArray[np.float64]
-    p_value: NDArray[np.float64]
+    n_top: NDArray[np.int32]  # entries of each list in each expert [experts, lists]
+    n_expected: NDArray[np.float64]  # their mean under the null [experts, lists]
+    p_value: NDArray[np.float64]  # probability, under the null, of at least as many [experts, lists]
 
 
 class Counts(NamedTuple):

@@ -43,30 +43,15 @@ class Statistics(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All sources of one selection beside one control, at one dose.
+    """All sources of one selection beside one control, at one dose."""
 
-    Parameters
-    ----------
-    control
-        none, random, matched, nonfunctional or other.
-    groups
-        All groups of the dose.
-    sources
-        The group of each source. [sources]
-    control_groups
-        The group of each source's control; None where the control is none or other. [sources]
-    target
-        The target that is the source's function, -1 if none is. [sources]
-    n_targets
-        Functions read out.
-    """
-
-    control: str
-    groups: Sequence[Group]
-    sources: NDArray[np.int64]
+    control: str  # none, random, matched, nonfunctional or other
+    groups: Sequence[Group]  # all groups of the dose
+    sources: NDArray[np.int64]  # the group of each source [sources]
+    # The group of each source's control; None where the control is none or other [sources]
     control_groups: NDArray[np.int64] | None
-    target: NDArray[np.int64]
-    n_targets: int
+    target: NDArray[np.int64]  # the target that is the source's function, -1 if none is [sources]
+    n_targets: int  # functions read out
 
     @property
     def selection(self) -> str:

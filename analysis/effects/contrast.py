@@ -14,28 +14,15 @@ __all__ = ["CellEffect", "Contrast", "contrasts"]
 
 @dataclass(frozen=True, slots=True)
 class CellEffect:
-    """What one perturbation of a study did.
+    """What one perturbation of a study did."""
 
-    Parameters
-    ----------
-    source_family, source_function
-        The function whose neurons were perturbed, ``*`` and ``*`` of a control that all sources share.
-    selection
-        How they were selected: functional, top or query; or a control: random, matched or nonfunctional.
-    dose
-        Share of neurons perturbed.
-    seed
-        Seed of the selection and the perturbation.
-    sums
-        The effects on instances, by `Resampling.reduce`. [texts, functions, strata]
-    """
-
+    # The function whose neurons were perturbed, ``*`` and ``*`` of a control that all sources share
     source_family: str
     source_function: str
-    selection: str
-    dose: float
-    seed: int
-    sums: NDArray[np.float32]
+    selection: str  # how they were selected: functional, top or query; or a control: random, matched or nonfunctional
+    dose: float  # share of neurons perturbed
+    seed: int  # seed of the selection and the perturbation
+    sums: NDArray[np.float32]  # the effects on instances, by `Resampling.reduce` [texts, functions, strata]
 
 
 @dataclass(frozen=True, slots=True)

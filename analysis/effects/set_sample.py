@@ -11,24 +11,13 @@ __all__ = ["SetSample", "finite_mean", "sample"]
 
 @dataclass(frozen=True, slots=True)
 class SetSample:
-    """Mean and spread of the effects of control sets.
+    """Mean and spread of the effects of control sets."""
 
-    Parameters
-    ----------
-    n_sets
-        Sets with an effect. [...]
-    mean
-        Mean effect, NaN of no set. [...]
-    deviation
-        Standard deviation with k - 1 in the denominator; 0 of equal effects and of fewer than two. [...]
-    resolution
-        Largest difference that may be owed to rounding.
-    """
-
-    n_sets: NDArray[np.int64]
-    mean: NDArray[np.float64]
+    n_sets: NDArray[np.int64]  # sets with an effect [...]
+    mean: NDArray[np.float64]  # mean effect, NaN of no set [...]
+    # Standard deviation with k - 1 in the denominator; 0 of equal effects and of fewer than two [...]
     deviation: NDArray[np.float64]
-    resolution: float
+    resolution: float  # largest difference that may be owed to rounding
 
     @property
     def standard_error(self) -> NDArray[np.float64]:

@@ -12,21 +12,11 @@ __all__ = ["Agreement", "agreement", "variation_of_information"]
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How much two partitions of the same neurons agree.
+    """How much two partitions of the same neurons agree."""
 
-    Parameters
-    ----------
-    adjusted_rand_index
-        Agreement on pairs of neurons (Hubert and Arabie 1985): 0 by chance, 1 if equal.
-    normalized_mutual_information
-        Mutual information by the mean of both entropies: 0 to 1, not 0 by chance.
-    variation_of_information
-        In nats: 0 if equal.
-    """
-
-    adjusted_rand_index: float
-    normalized_mutual_information: float
-    variation_of_information: float
+    adjusted_rand_index: float  # agreement on pairs of neurons (Hubert and Arabie 1985): 0 by chance, 1 if equal
+    normalized_mutual_information: float  # mutual information by the mean of both entropies: 0 to 1, not 0 by chance
+    variation_of_information: float  # in nats: 0 if equal
 
 
 def agreement(a: NDArray[np.integer], b: NDArray[np.integer]) -> Agreement:

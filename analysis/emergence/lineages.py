@@ -30,19 +30,13 @@ permuted among neurons of similar input norm and firing rate."""
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """The partitions of one role and seed, one a checkpoint.
+    """The partitions of one role and seed, one a checkpoint."""
 
-    Parameters
-    ----------
-    role, seed
-        How they were made.
-    partitions
-        Partitions of the layers that the series measured. Native experts, random and matched groups are the same
-        neurons throughout: the partition of the last checkpoint, repeated. [checkpoints]
-    """
-
+    # How they were made
     role: Role
     seed: int
+    # Partitions of the layers that the series measured. Native experts, random and matched groups are the same neurons
+    # throughout: the partition of the last checkpoint, repeated. [checkpoints]
     partitions: tuple[StoredPartition, ...]
 
     @property

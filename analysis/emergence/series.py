@@ -16,50 +16,27 @@ _MIN_CHECKPOINTS = 3
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCheckpoint:
-    """One checkpoint of a series: its run, its name and training step, and the weights that were measured.
+    """One checkpoint of a series: its run, its name and training step, and the weights that were measured."""
 
-    Parameters
-    ----------
-    run_id
-        The run.
-    revision, step
-        Name and training step of the checkpoint.
-    weights_sha256
-        Digest of the weights.
-    dtype
-        Floating-point type of the weights.
-    """
-
-    run_id: str
+    run_id: str  # the run
+    # Name and training step of the checkpoint
     revision: str
     step: int
-    weights_sha256: str
-    dtype: DType
+    weights_sha256: str  # digest of the weights
+    dtype: DType  # floating-point type of the weights
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Checkpoints of a model that were measured in the same way.
+    """Checkpoints of a model that were measured in the same way."""
 
-    Parameters
-    ----------
-    model
-        The model, as stored.
-    corpus
-        Corpus of the measurements.
-    checkpoints
-        The checkpoints in the order of their steps, one a step.
-    layers
-        Stack and index of each layer that the run of the last checkpoint measured: the decoder of an encoder-decoder
-        is measured only on texts with targets.
-    has_norms
-        Whether the store has the input norm and firing rate of each neuron of these layers at the last checkpoint.
-    """
-
-    model: str
-    corpus: str
-    checkpoints: tuple[MeasuredCheckpoint, ...]
+    model: str  # the model, as stored
+    corpus: str  # corpus of the measurements
+    checkpoints: tuple[MeasuredCheckpoint, ...]  # the checkpoints in the order of their steps, one a step
+    # Stack and index of each layer that the run of the last checkpoint measured: the decoder of an encoder-decoder is
+    # measured only on texts with targets
     layers: tuple[tuple[str, int], ...]
+    # Whether the store has the input norm and firing rate of each neuron of these layers at the last checkpoint
     has_norms: bool
 
     @property

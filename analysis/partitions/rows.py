@@ -18,19 +18,12 @@ __all__ = ["Division", "LayerNeurons", "Origin", "write_partition"]
 
 @dataclass(frozen=True, slots=True)
 class LayerNeurons:
-    """Neurons of one layer that are divided into experts.
+    """Neurons of one layer that are divided into experts."""
 
-    Parameters
-    ----------
-    stack, layer
-        The layer.
-    neurons
-        Their indices within the layer, ascending. [members]
-    """
-
+    # The layer
     stack: str
     layer: int
-    neurons: NDArray[np.int32]
+    neurons: NDArray[np.int32]  # their indices within the layer, ascending [members]
 
     def __str__(self) -> str:
         """Return the layer as an error names it."""
@@ -44,37 +37,23 @@ class LayerNeurons:
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """The experts of the neurons of one layer.
+    """The experts of the neurons of one layer."""
 
-    Parameters
-    ----------
-    labels
-        The expert of each neuron. [members]
-    objective, objective_random
-        What the method minimises, and the same of random experts of equal sizes; None where it minimises nothing.
-    """
-
-    labels: NDArray[np.integer]
+    labels: NDArray[np.integer]  # the expert of each neuron [members]
+    # What the method minimises, and the same of random experts of equal sizes; None where it minimises nothing
     objective: float | None = None
     objective_random: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The checkpoint that neurons belong to.
+    """The checkpoint that neurons belong to."""
 
-    Parameters
-    ----------
-    model, revision, step
-        The checkpoint.
-    run_id
-        The run whose scores or activations divide them, None if none does.
-    """
-
+    # The checkpoint
     model: str
     revision: str
     step: int | None
-    run_id: str | None = None
+    run_id: str | None = None  # the run whose scores or activations divide them, None if none does
 
 
 def write_partition(

@@ -19,19 +19,13 @@ __all__ = ["StoredPartition", "by_layer", "read_stored_partition"]
 
 @dataclass(frozen=True, slots=True)
 class StoredPartition:
-    """The experts of a committed partition.
+    """The experts of a committed partition."""
 
-    Parameters
-    ----------
-    partition_id, model, revision
-        The partition, and the checkpoint of its neurons.
-    layers
-        Columns ``neuron`` and ``expert`` of each layer, by its stack and number. [members]
-    """
-
+    # The partition, and the checkpoint of its neurons
     partition_id: str
     model: str
     revision: str
+    # Columns ``neuron`` and ``expert`` of each layer, by its stack and number [members]
     layers: Mapping[tuple[str, int], Mapping[str, NDArray[Any]]]
 
     def check_start(self, origin: Origin, layers: Sequence[LayerNeurons], n_experts: int) -> None:

@@ -19,20 +19,13 @@ _GATHER_TOKENS = 8
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """Token spans of the instances of one batch, half open.
+    """Token spans of the instances of one batch, half open."""
 
-    Parameters
-    ----------
-    row, start, stop
-        The instance's text within the batch, its first token and one past its last. [instances] each
-    shape
-        Texts and padded tokens of the batch.
-    """
-
+    # The instance's text within the batch, its first token and one past its last. [instances] each
     row: NDArray[np.int64]
     start: NDArray[np.int64]
     stop: NDArray[np.int64]
-    shape: tuple[int, int]
+    shape: tuple[int, int]  # texts and padded tokens of the batch
 
 
 class SpansOnDevice:
@@ -108,18 +101,11 @@ class SpansOnDevice:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Spans as indices.
+    """Spans as indices."""
 
-    Parameters
-    ----------
-    gathered
-        Short spans, those of one length together: instances [k] and their tokens [k, length].
-    sliced
-        Longer ones: the instance, its first token and one past its last.
-    """
-
+    # Short spans, those of one length together: instances [k] and their tokens [k, length]
     gathered: Sequence[tuple[torch.Tensor, torch.Tensor]]
-    sliced: Sequence[tuple[int, int, int]]
+    sliced: Sequence[tuple[int, int, int]]  # longer ones: the instance, its first token and one past its last
 
 
 def pool(tokens: torch.Tensor, layout: Layout, n_instances: int, pooling: Pooling) -> torch.Tensor:

@@ -15,25 +15,14 @@ __all__ = ["TokenizedTargets", "tokenize_targets"]
 
 @dataclass(frozen=True, slots=True)
 class TokenizedTargets:
-    """What the decoder reads for each text of a corpus, in stored order: the start token, then the target.
+    """What the decoder reads for each text of a corpus, in stored order: the start token, then the target."""
 
-    Parameters
-    ----------
-    token_ids
-        All texts' decoder inputs, end to end.
-    token_start
-        Text t's are ``token_ids[token_start[t]:token_start[t + 1]]``. [texts + 1]
-    start, stop
-        First token of the target itself within its text's, and one past its last. [texts] each
-    n_truncated
-        Targets that were cut.
-    """
-
-    token_ids: NDArray[np.int32]
-    token_start: NDArray[np.int64]
+    token_ids: NDArray[np.int32]  # all texts' decoder inputs, end to end
+    token_start: NDArray[np.int64]  # text t's are ``token_ids[token_start[t]:token_start[t + 1]]`` [texts + 1]
+    # First token of the target itself within its text's, and one past its last. [texts] each
     start: NDArray[np.int64]
     stop: NDArray[np.int64]
-    n_truncated: int
+    n_truncated: int  # targets that were cut
 
     def sha256(self) -> str:
         """Return the digest of these tokens and spans."""

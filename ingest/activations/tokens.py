@@ -24,54 +24,29 @@ _TOGETHER = 2048
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Texts to run together.
+    """Texts to run together."""
 
-    Parameters
-    ----------
-    texts
-        Their rows in the corpus, longest first.
-    first, last
-        Their instances are ``first:last`` of the order in which instances are run.
-    """
-
-    texts: NDArray[np.int64]
+    texts: NDArray[np.int64]  # their rows in the corpus, longest first
+    # Their instances are ``first:last`` of the order in which instances are run
     first: int
     last: int
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedCorpus:
-    """The tokens of a corpus: texts as rows in stored order, instances in the order they will be run.
+    """The tokens of a corpus: texts as rows in stored order, instances in the order they will be run."""
 
-    Parameters
-    ----------
-    token_ids
-        All texts' tokens, end to end.
-    token_start
-        Text t's tokens are ``token_ids[token_start[t]:token_start[t + 1]]``. [texts + 1]
-    order
-        Texts with an instance to measure, from the longest to the shortest, so that batches hold little padding.
-    instance_id
-        The instance, as stored. [instances]
-    text
-        Its text. [instances]
-    start, stop
-        Its first token within the text and one past its last. [instances]
-    n_truncated
-        Texts that were cut.
-    n_dropped
-        Instances without a token: beyond the cut, or made of characters the tokenizer ignores.
-    """
-
-    token_ids: NDArray[np.int32]
-    token_start: NDArray[np.int64]
+    token_ids: NDArray[np.int32]  # all texts' tokens, end to end
+    token_start: NDArray[np.int64]  # text t's tokens are ``token_ids[token_start[t]:token_start[t + 1]]`` [texts + 1]
+    # Texts with an instance to measure, from the longest to the shortest, so that batches hold little padding
     order: NDArray[np.int64]
-    instance_id: NDArray[np.int64]
-    text: NDArray[np.int64]
+    instance_id: NDArray[np.int64]  # the instance, as stored [instances]
+    text: NDArray[np.int64]  # its text [instances]
+    # Its first token within the text and one past its last [instances]
     start: NDArray[np.int32]
     stop: NDArray[np.int32]
-    n_truncated: int
-    n_dropped: int
+    n_truncated: int  # texts that were cut
+    n_dropped: int  # instances without a token: beyond the cut, or made of characters the tokenizer ignores
 
     @property
     def n_instances(self) -> int:

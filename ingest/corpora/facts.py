@@ -16,21 +16,11 @@ BEYOND_CAP = "fact beyond the cap"
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One relation between a subject and an object.
+    """One relation between a subject and an object."""
 
-    Parameters
-    ----------
-    name
-        Name of the function, such as ``"P36-capital"``.
-    template
-        One sentence with ``[X]`` for the subject and ``[Y]`` for the object.
-    is_symmetric
-        Whether the object stands in the same relation to the subject, as neighbours do.
-    """
-
-    name: str
-    template: str
-    is_symmetric: bool = False
+    name: str  # name of the function, such as ``"P36-capital"``
+    template: str  # one sentence with ``[X]`` for the subject and ``[Y]`` for the object
+    is_symmetric: bool = False  # whether the object stands in the same relation to the subject, as neighbours do
 
     @property
     def label(self) -> str:

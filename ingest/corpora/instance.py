@@ -47,34 +47,17 @@ class Instance:
 
 @dataclass(slots=True)
 class Reading:
-    """Where a reader is in its files, and what was excluded so far; the reader updates it, the builder reports it.
+    """Where a reader is in its files, and what was excluded so far; the reader updates it, the builder reports it."""
 
-    Parameters
-    ----------
-    file
-        File or data set being read, as the user named it.
-    unit
-        What `index` counts: line, row or instance.
-    index
-        Number of the line, row or instance last read, from 1; 0 for the file as a whole.
-    encoding
-        Encoding of the files; None to detect that of each file.
-    dropped
-        What was excluded by design, or altered: count by reason.
-    defects
-        What was excluded because it says nothing, such as an empty text: count by reason. The builder refuses a
-        source with many.
-    first_defect
-        Place and reason of the first defect.
-    """
-
-    file: str = ""
-    unit: str = "instance"
-    index: int = 0
-    encoding: str | None = None
-    dropped: Counter[str] = field(default_factory=Counter)
+    file: str = ""  # file or data set being read, as the user named it
+    unit: str = "instance"  # what `index` counts: line, row or instance
+    index: int = 0  # number of the line, row or instance last read, from 1; 0 for the file as a whole
+    encoding: str | None = None  # encoding of the files; None to detect that of each file
+    dropped: Counter[str] = field(default_factory=Counter)  # what was excluded by design, or altered: count by reason
+    # What was excluded because it says nothing, such as an empty text: count by reason. The builder refuses a source
+    # with many.
     defects: Counter[str] = field(default_factory=Counter)
-    first_defect: str = ""
+    first_defect: str = ""  # place and reason of the first defect
 
     @property
     def place(self) -> str:

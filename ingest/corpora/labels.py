@@ -225,30 +225,14 @@ class FunctionCounts:
 
 @dataclass(frozen=True, slots=True)
 class LabelIndex:
-    """Sparse labels of instances, compressed by instance, in the order the instances were run.
+    """Sparse labels of instances, compressed by instance, in the order the instances were run."""
 
-    Parameters
-    ----------
-    functions
-        ``(family, function)`` of each function index, sorted.
-    is_rest
-        Whether unlabelled instances are the function's negatives. [functions]
-    half
-        0 for half a, 1 for half b. [instances]
-    indptr
-        Instance i's labels are entries ``indptr[i]:indptr[i + 1]``. [instances + 1]
-    function
-        Function index of each entry. [entries]
-    is_positive
-        1 or 0; entries of ``rest`` functions are positive. [entries]
-    """
-
-    functions: tuple[tuple[str, str], ...]
-    is_rest: NDArray[np.bool_]
-    half: NDArray[np.uint8]
-    indptr: NDArray[np.int64]
-    function: NDArray[np.int32]
-    is_positive: NDArray[np.uint8]
+    functions: tuple[tuple[str, str], ...]  # ``(family, function)`` of each function index, sorted
+    is_rest: NDArray[np.bool_]  # whether unlabelled instances are the function's negatives [functions]
+    half: NDArray[np.uint8]  # 0 for half a, 1 for half b [instances]
+    indptr: NDArray[np.int64]  # instance i's labels are entries ``indptr[i]:indptr[i + 1]`` [instances + 1]
+    function: NDArray[np.int32]  # function index of each entry [entries]
+    is_positive: NDArray[np.uint8]  # 1 or 0; entries of ``rest`` functions are positive [entries]
 
     @classmethod
     def build(

@@ -20,18 +20,12 @@ __all__ = ["Instances", "StoredCorpus"]
 
 @dataclass(frozen=True, slots=True)
 class Instances:
-    """All instances of a corpus, sorted by text.
+    """All instances of a corpus, sorted by text."""
 
-    Parameters
-    ----------
-    instance_id, text
-        The instance and its text, both as stored. [instances] each
-    start_char, end_char
-        Its span in characters, NaN for the whole text. [instances] each
-    """
-
+    # The instance and its text, both as stored. [instances] each
     instance_id: NDArray[np.int64]
     text: NDArray[np.int64]
+    # Its span in characters, NaN for the whole text. [instances] each
     start_char: NDArray[np.float64]
     end_char: NDArray[np.float64]
 

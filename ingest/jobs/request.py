@@ -19,30 +19,17 @@ __all__ = ["Ingestion", "Request"]
 class Request:
     """One checkpoint to measure on one corpus.
 
-    Parameters
-    ----------
-    checkpoint
-        The checkpoint.
-    corpus
-        Name of the corpus.
-    settings
-        What else defines the measurement.
-    step
-        Training step; None: the step in the revision's name.
-    commit
-        Commit of a hub revision; None if not known before it is loaded.
-
     Raises
     ------
     StoreError
         If no store can hold model or revision under its name.
     """
 
-    checkpoint: Checkpoint
-    corpus: str
-    settings: Settings = field(default_factory=Settings)
-    step: int | None = None
-    commit: str | None = None
+    checkpoint: Checkpoint  # the checkpoint
+    corpus: str  # name of the corpus
+    settings: Settings = field(default_factory=Settings)  # what else defines the measurement
+    step: int | None = None  # training step; None: the step in the revision's name
+    commit: str | None = None  # commit of a hub revision; None if not known before it is loaded
 
     def __post_init__(self) -> None:
         check_name("model", self.checkpoint.stored_name)

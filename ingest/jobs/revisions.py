@@ -23,24 +23,12 @@ __all__ = ["ListedCheckpoint", "choose_checkpoints", "oddities", "record_checkpo
 
 @dataclass(frozen=True, slots=True)
 class ListedCheckpoint:
-    """One revision of a series.
+    """One revision of a series."""
 
-    Parameters
-    ----------
-    revision
-        Its name.
-    step
-        Training step, None when unknown.
-    source
-        Where it was listed: hub, folder, or the file that names revisions.
-    commit
-        Its commit on the hub, None if not listed there.
-    """
-
-    revision: str
-    step: int | None
-    source: Literal["hub", "folder", "file"]
-    commit: str | None
+    revision: str  # its name
+    step: int | None  # training step, None when unknown
+    source: Literal["hub", "folder", "file"]  # where it was listed: hub, folder, or the file that names revisions
+    commit: str | None  # its commit on the hub, None if not listed there
 
     @property
     def place(self) -> tuple[bool, int, str]:

@@ -19,21 +19,11 @@ OPTIONAL_WEIGHTS = re.compile(r"(^|\.)pooler\.")
 
 @dataclass(frozen=True, slots=True)
 class TensorDigest:
-    """The digest of one tensor of a model.
+    """The digest of one tensor of a model."""
 
-    Parameters
-    ----------
-    name
-        Name of the tensor in the state of the model.
-    sha256
-        Digest of its name, type, shape and bytes.
-    n_values
-        How many numbers it holds.
-    """
-
-    name: str
-    sha256: str
-    n_values: int
+    name: str  # name of the tensor in the state of the model
+    sha256: str  # digest of its name, type, shape and bytes
+    n_values: int  # how many numbers it holds
 
 
 def tensor_digests(body: nn.Module, label: str) -> tuple[TensorDigest, ...]:

@@ -33,69 +33,35 @@ _IS_CAUSAL: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stack of a model.
+    """A stack of a model."""
 
-    Parameters
-    ----------
-    stack
-        ``encoder`` if its blocks attend both ways, ``decoder`` if only to what stands before.
-    path
-        Path of the stack in the module that is run.
-    config
-        Its text configuration.
-    """
-
-    stack: Stack
-    path: str
-    config: PreTrainedConfig
+    stack: Stack  # ``encoder`` if its blocks attend both ways, ``decoder`` if only to what stands before
+    path: str  # path of the stack in the module that is run
+    config: PreTrainedConfig  # its text configuration
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A loaded checkpoint.
+    """A loaded checkpoint."""
 
-    Parameters
-    ----------
-    name, revision
-        The keys its measurements are stored under.
-    step
-        Training step, None when unknown.
-    module
-        The transformer body that is run, in evaluation mode and without a language-model head. For an encoder-decoder
-        the encoder alone unless both were asked for; for a multimodal model its language model.
-    parts
-        The stacks of `module`.
-    config
-        Text configuration.
-    given_tokenizer
-        A fast tokenizer, None if it was loaded without.
-    tensors
-        Digest of each parameter and buffer of the text model, decoder included.
-    fingerprint
-        A digest of the names, sizes and modification times of its files, or the commit of a hub model: unless they
-        change, it stays the same. None if unknown.
-    seed
-        Seed of a random initialisation, None if the weights are the checkpoint's.
-    sees_padding
-        Whether a text's states depend on its padding, so that texts must run unpadded.
-    notice
-        What the user should know of the choice of body and of adjustments; None if nothing.
-    head
-        The whole model with its language-model head, which contains `module`; None if not asked for.
-    """
-
+    # The keys its measurements are stored under
     name: str
     revision: str
-    step: int | None
+    step: int | None  # training step, None when unknown
+    # The transformer body that is run, in evaluation mode and without a language-model head. For an encoder-decoder the
+    # encoder alone unless both were asked for; for a multimodal model its language model.
     module: nn.Module
-    parts: tuple[Part, ...]
-    config: PreTrainedConfig
-    given_tokenizer: PreTrainedTokenizerBase | None
-    tensors: tuple[TensorDigest, ...]
+    parts: tuple[Part, ...]  # the stacks of `module`
+    config: PreTrainedConfig  # text configuration
+    given_tokenizer: PreTrainedTokenizerBase | None  # a fast tokenizer, None if it was loaded without
+    tensors: tuple[TensorDigest, ...]  # digest of each parameter and buffer of the text model, decoder included
+    # A digest of the names, sizes and modification times of its files, or the commit of a hub model: unless they
+    # change, it stays the same. None if unknown.
     fingerprint: str | None
-    seed: int | None
-    sees_padding: bool
-    notice: str | None
+    seed: int | None  # seed of a random initialisation, None if the weights are the checkpoint's
+    sees_padding: bool  # whether a text's states depend on its padding, so that texts must run unpadded
+    notice: str | None  # what the user should know of the choice of body and of adjustments; None if nothing
+    # The whole model with its language-model head, which contains `module`; None if not asked for
     head: PreTrainedModel | None
 
     @property

@@ -122,21 +122,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The revisions of a model.
+    """The revisions of a model."""
 
-    Parameters
-    ----------
-    kind
-        Where they were listed.
-    commits
-        The commit of each revision on the hub; None for a folder.
-    files
-        Names in the folder that are files, and so no revisions.
-    """
-
-    kind: Literal["hub", "folder"]
-    commits: dict[str, str | None]
-    files: tuple[str, ...] = ()
+    kind: Literal["hub", "folder"]  # where they were listed
+    commits: dict[str, str | None]  # the commit of each revision on the hub; None for a folder
+    files: tuple[str, ...] = ()  # names in the folder that are files, and so no revisions
 
 
 def stored_name(model: str) -> str:

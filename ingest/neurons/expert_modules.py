@@ -27,15 +27,9 @@ def is_list_of_experts(module: nn.Module) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class FusedExperts:
-    """Weights and arithmetic of single experts in a module of fused experts, past all hooks on the module.
+    """Weights and arithmetic of single experts in a module of fused experts, past all hooks on the module."""
 
-    Parameters
-    ----------
-    module
-        A module for which `is_fused_experts` holds.
-    """
-
-    module: nn.Module
+    module: nn.Module  # a module for which `is_fused_experts` holds
 
     @property
     def input_name(self) -> str:

@@ -10,61 +10,30 @@ Stack = Literal["encoder", "decoder"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One call of a module in a forward pass: layers may share a module, and each then has a call of its own.
+    """One call of a module in a forward pass: layers may share a module, and each then has a call of its own."""
 
-    Parameters
-    ----------
-    path
-        Path of the module in the model.
-    call
-        Number of the call, 0 the first.
-    n_calls
-        How often the module is called in a forward pass.
-    """
-
-    path: str
-    call: int = 0
-    n_calls: int = 1
+    path: str  # path of the module in the model
+    call: int = 0  # number of the call, 0 the first
+    n_calls: int = 1  # how often the module is called in a forward pass
 
 
 @dataclass(frozen=True, slots=True)
 class FeedForward:
-    """One feed-forward network of a layer, or all routed experts of a layer together.
+    """One feed-forward network of a layer, or all routed experts of a layer together."""
 
-    Parameters
-    ----------
-    down
-        The down projection, whose input is the neurons' activations. For experts, the module that holds them all.
-    n_neurons
-        Number of neurons; for experts, over all of them.
-    activation_function
-        Name of the nonlinearity in the configuration.
-    is_gated
-        Whether the activation is act(gate) * up.
-    n_experts
-        Number of experts; None for a dense network.
-    members
-        The network of each expert, where each is a module of its own. Empty where one tensor holds them all (fused).
-    input_paths
-        Paths of the projections from the hidden state to the neurons; empty for experts.
-    nonlinearity
-        The module that applies the nonlinearity; None where it is a function.
-    is_time_first
-        Whether its tensors are [tokens, texts, ...] instead of [texts, tokens, ...].
-    pads_to
-        The model itself pads texts at their ends to a multiple of this many tokens; 0 if it does not.
-    """
-
+    # The down projection, whose input is the neurons' activations. For experts, the module that holds them all.
     down: Place
-    n_neurons: int
-    activation_function: str
-    is_gated: bool
-    n_experts: int | None = None
+    n_neurons: int  # number of neurons; for experts, over all of them
+    activation_function: str  # name of the nonlinearity in the configuration
+    is_gated: bool  # whether the activation is act(gate) * up
+    n_experts: int | None = None  # number of experts; None for a dense network
+    # The network of each expert, where each is a module of its own. Empty where one tensor holds them all (fused).
     members: tuple["FeedForward", ...] = ()
+    # Paths of the projections from the hidden state to the neurons; empty for experts
     input_paths: tuple[str, ...] = ()
-    nonlinearity: Place | None = None
-    is_time_first: bool = False
-    pads_to: int = 0
+    nonlinearity: Place | None = None  # the module that applies the nonlinearity; None where it is a function
+    is_time_first: bool = False  # whether its tensors are [tokens, texts, ...] instead of [texts, tokens, ...]
+    pads_to: int = 0  # the model itself pads texts at their ends to a multiple of this many tokens; 0 if it does not
 
     @property
     def path(self) -> str:
@@ -84,20 +53,11 @@ class FeedForward:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """The neurons of one block of a model.
+    """The neurons of one block of a model."""
 
-    Parameters
-    ----------
-    stack
-        encoder or decoder.
-    layer
-        Number of the block within its stack, 0 next to the embeddings.
-    feed_forwards
-        Its networks in the order of their neurons: the routed experts first, then networks that every token passes.
-    """
-
-    stack: Stack
-    layer: int
+    stack: Stack  # encoder or decoder
+    layer: int  # number of the block within its stack, 0 next to the embeddings
+    # Its networks in the order of their neurons: the routed experts first, then networks that every token passes
     feed_forwards: tuple[FeedForward, ...]
 
     @property

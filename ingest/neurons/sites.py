@@ -16,22 +16,14 @@ __all__ = ["NeuronValues", "Visitor", "check_site", "checked", "hook_network", "
 
 @dataclass(frozen=True, slots=True)
 class NeuronValues:
-    """Values of one network's neurons for some tokens, as the model computes them.
+    """Values of one network's neurons for some tokens, as the model computes them."""
 
-    Parameters
-    ----------
-    values
-        For a dense network as the model lays them out, [texts, tokens, neurons] or [texts * tokens, neurons]. For
-        experts one row for each token and expert it is sent to. [rows, neurons of an expert]
-    token
-        The token of each row, counted over the batch one text after the other; None for a dense network. [rows]
-    expert
-        The expert of each row; None for a dense network. [rows]
-    """
-
+    # For a dense network as the model lays them out, [texts, tokens, neurons] or [texts * tokens, neurons]. For experts
+    # one row for each token and expert it is sent to. [rows, neurons of an expert]
     values: torch.Tensor
+    # The token of each row, counted over the batch one text after the other; None for a dense network [rows]
     token: torch.Tensor | None = None
-    expert: torch.Tensor | None = None
+    expert: torch.Tensor | None = None  # the expert of each row; None for a dense network [rows]
 
 
 # Given a network and its values, returns the values to go on with, or None to leave them as they are.

@@ -23,21 +23,11 @@ _TILE = 4
 
 @dataclass(frozen=True, slots=True)
 class Partners:
-    """The closest partners of a layer's neurons.
+    """The closest partners of a layer's neurons."""
 
-    Parameters
-    ----------
-    n_active
-        Instances on which each neuron is active. [neurons]
-    partner
-        Its partners, closest first, -1 where there are no more. [neurons, partners]
-    n_both
-        Instances on which both are active, 0 where there is no partner. [neurons, partners]
-    """
-
-    n_active: NDArray[np.int64]
-    partner: NDArray[np.int32]
-    n_both: NDArray[np.int64]
+    n_active: NDArray[np.int64]  # instances on which each neuron is active [neurons]
+    partner: NDArray[np.int32]  # its partners, closest first, -1 where there are no more [neurons, partners]
+    n_both: NDArray[np.int64]  # instances on which both are active, 0 where there is no partner [neurons, partners]
 
 
 def active_bits(activations: NDArray[np.float32], *, n_highest: int | None = None) -> NDArray[np.uint64]:

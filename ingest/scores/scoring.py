@@ -39,27 +39,15 @@ class NonFiniteError(IngestError):
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The scores of a block of neurons.
+    """The scores of a block of neurons."""
 
-    Parameters
-    ----------
-    scores
-        The scores of `SCORE_NAMES`; NaN where a half lacks a class. [neurons, functions, 9]
-    p_value
-        Share of permuted labels that score as high, by `nulls.p_values`. [neurons, functions]
-    statistics
-        The statistics of `STATISTIC_NAMES`. [neurons, 5]
-    top_instance
-        Indices of the instances with the highest activations, -1 where fewer rise above the minimum. [neurons, k]
-    top_value
-        Their activations. [neurons, k]
-    """
-
-    scores: NDArray[np.float32]
+    scores: NDArray[np.float32]  # the scores of `SCORE_NAMES`; NaN where a half lacks a class [neurons, functions, 9]
+    # Share of permuted labels that score as high, by `nulls.p_values` [neurons, functions]
     p_value: NDArray[np.float64]
-    statistics: NDArray[np.float32]
+    statistics: NDArray[np.float32]  # the statistics of `STATISTIC_NAMES` [neurons, 5]
+    # Indices of the instances with the highest activations, -1 where fewer rise above the minimum [neurons, k]
     top_instance: NDArray[np.int64]
-    top_value: NDArray[np.float32]
+    top_value: NDArray[np.float32]  # their activations [neurons, k]
 
     @classmethod
     def concatenated(cls, blocks: "Sequence[Scores]") -> "Scores":

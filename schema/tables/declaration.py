@@ -23,26 +23,13 @@ _DUCKDB_TYPES: Mapping[ColumnType, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table.
+    """One column of a table."""
 
-    Parameters
-    ----------
-    name
-        Words in snake case, units included.
-    type
-        Arrow type name; ``timestamp`` is microseconds in UTC.
-    description
-        One line of meaning, without a full stop.
-    nullable
-        Whether it may hold NULL. No column may hold NaN or infinity.
-    is_late
-        Whether it was declared after files of the current schema version had been written, which lack it.
-    """
-
-    name: str
-    type: ColumnType
-    description: str
-    nullable: bool = False
+    name: str  # words in snake case, units included
+    type: ColumnType  # arrow type name; ``timestamp`` is microseconds in UTC
+    description: str  # one line of meaning, without a full stop
+    nullable: bool = False  # whether it may hold NULL. No column may hold NaN or infinity.
+    # Whether it was declared after files of the current schema version had been written, which lack it
     is_late: bool = False
 
     @property
@@ -53,24 +40,12 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A declared table.
+    """A declared table."""
 
-    Parameters
-    ----------
-    name
-        Table name, plural.
-    grain
-        The columns that together identify a row.
-    description
-        One line: what a row is.
-    columns
-        All columns, keys first.
-    """
-
-    name: str
-    grain: tuple[str, ...]
-    description: str
-    columns: tuple[Column, ...]
+    name: str  # table name, plural
+    grain: tuple[str, ...]  # the columns that together identify a row
+    description: str  # one line: what a row is
+    columns: tuple[Column, ...]  # all columns, keys first
 
     @classmethod
     def of(cls, name: str, grain: tuple[str, ...], description: str, *columns: Column) -> "Table":
