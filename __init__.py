@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .analysis.partitions.job import partition_model
     from .analysis.partitions.kmeans import BalancedKMeans
     from .analysis.partitions.settings import PartitionSettings
-    from .analysis.perturbation.intervention import perturb
+    from .analysis.perturbation.ablation import ablate, perturb
     from .analysis.published import import_scores
     from .errors import (
         AnalysisError,
@@ -62,6 +62,7 @@ __all__ = [
     "Store",
     "StoreError",
     "UnknownNameError",
+    "ablate",
     "align_partition",
     "build_corpus",
     "describe_expert",
@@ -89,6 +90,7 @@ _HOMES = {
     "Settings": "ingest.jobs.settings",
     "Source": "ingest.corpora.instance",
     "Store": "schema.store",
+    "ablate": "analysis.perturbation.ablation",
     "align_partition": "analysis.alignment.job",
     "build_corpus": "ingest.corpora.builder",
     "describe_expert": "analysis.cards",
@@ -97,7 +99,7 @@ _HOMES = {
     "ingest_model": "ingest.jobs.job",
     "ingest_series": "ingest.jobs.series",
     "partition_model": "analysis.partitions.job",
-    "perturb": "analysis.perturbation.intervention",
+    "perturb": "analysis.perturbation.ablation",
     "plan_ingest": "ingest.jobs.plan",
     "study_emergence": "analysis.emergence.study",
 }

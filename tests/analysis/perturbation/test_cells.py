@@ -9,7 +9,7 @@ import pytest
 from neuronlake.analysis.perturbation.cells import plan_cells, rankings
 from neuronlake.analysis.perturbation.population import Population
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
-from neuronlake.analysis.perturbation.sources import Source
+from neuronlake.analysis.perturbation.sources import Ranking
 from neuronlake.errors import AnalysisError, UnknownNameError
 
 ANIMAL, WATER = ("task", "animal"), ("task", "water")
@@ -23,7 +23,7 @@ def make_population(n, *, unit_size=1):
 def plan(n, sources, settings, *, nonfunctional=None, unit_size=1):
     """Return the cells of a study on n neurons, and the notes."""
     population = make_population(n, unit_size=unit_size)
-    sources = [Source(*name, np.array(rows), **options) for name, rows, options in sources]
+    sources = [Ranking(*name, settings.selection, np.array(rows), **options) for name, rows, options in sources]
     pool = None if nonfunctional is None else np.array(nonfunctional)
     notes = []
     cells = plan_cells(population, rankings(population, sources, pool, settings), settings, notes.append)
@@ -113,8 +113,8 @@ def test_what_has_too_few_neurons_for_a_dose_is_left_out_there_and_told():
     # 40 are left to match 60 with, and nothing of water is run where its own neurons are too few.
     assert {key for key in found if key[2] == 0.6} == {("top", "animal", 0.6, 60), ("random", "*", 0.6, 60)}
     assert notes == [
-        "2 matched sets have fewer neurons than a dose of 0.6 takes, and are left out there",
-        "1 top sets have fewer neurons than a dose of 0.6 takes, and are left out there",
+        "2 matched sets have fewer neurons than a dose of 0.6 takes, and are excluded from it",
+        "1 top sets have fewer neurons than a dose of 0.6 takes, and are excluded from it",
     ]
 
 
