@@ -1,8 +1,8 @@
-"""The cells of a study: which neurons are ablated in each pass over the texts."""
+"""The cells of a study: the neurons that are ablated together in one pass over the texts."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,36 +13,7 @@ from .population import Population
 from .settings import SHARED, PerturbationSettings
 from .sources import Ranking
 
-__all__ = ["Cell", "plan_cells", "rankings"]
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """The ablation of one set of neurons.
-
-    Parameters
-    ----------
-    ranking
-        The ranking that the neurons are from.
-    dose
-        Share of the studied neurons.
-    n_neurons
-        Number of neurons, the first of the ranking.
-    """
-
-    ranking: Ranking
-    dose: float
-    n_neurons: int
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """Rows of the population. [n_neurons]."""
-        return self.ranking.rows[: self.n_neurons]
-
-    @property
-    def levels(self) -> NDArray[np.float64] | None:
-        """Each neuron's level; None where the population has it. [n_neurons]."""
-        return None if self.ranking.levels is None else self.ranking.levels[: self.n_neurons]
+__all__ = ["plan_cells", "rankings"]
 
 
 def rankings(
@@ -53,16 +24,7 @@ def rankings(
 ) -> list[Ranking]:
     """Return the rankings of controls that all sources share, then each source's own and its matched controls.
 
-    Parameters
-    ----------
-    population
-        The studied neurons.
-    sources
-        The sources' own rankings.
-    nonfunctional
-        Neurons of experts that are functional for nothing; None without experts. [neurons]
-    settings
-        The settings of the study.
+    The control nonfunctional draws from `nonfunctional`, rows of the population; it is None without experts.
     """
     found = []
     for control, pool in (("random", np.arange(len(population))), ("nonfunctional", nonfunctional)):
@@ -84,33 +46,24 @@ def rankings(
 
 def plan_cells(
     population: Population, found: Sequence[Ranking], settings: PerturbationSettings, note: Callable[[str], None]
-) -> list[Cell]:
-    """Return the cells of a study: own neurons at every dose, then controls at the doses of own cells.
+) -> list[Ranking]:
+    """Return the cells of a study: own rankings cut to every dose, then controls cut to the doses of own cells.
 
-    Parameters
-    ----------
-    population
-        The studied neurons.
-    found
-        What `rankings` returned.
-    settings
-        The settings of the study.
-    note
-        Called with one line for each selection and dose that some rankings are too short for.
+    What some rankings `found` are too short for is reported to `note`, one line for each selection and dose.
 
     Raises
     ------
     AnalysisError
         If no source has enough neurons for a dose.
     """
-    cells = []
+    cells: list[Ranking] = []
     short: Counter[tuple[str, float]] = Counter()
 
     def add(ranking: Ranking, dose: float, n_neurons: int) -> None:
         if n_neurons > len(ranking.rows):
             short[ranking.selection, dose] += 1
         else:
-            cells.append(Cell(ranking, dose, n_neurons))
+            cells.append(ranking.cut(dose, n_neurons))
 
     own = [ranking for ranking in found if ranking.selection == settings.selection]
     for ranking in own:
@@ -124,8 +77,8 @@ def plan_cells(
         raise AnalysisError(
             f"no source has neurons enough for a dose: the most is {most:,} of {len(population):,} neurons"
         )
-    doses = {cell.dose: cell.n_neurons for cell in cells}
-    made = {(cell.ranking.family, cell.ranking.function, cell.dose) for cell in cells}
+    doses = {cell.dose: len(cell.rows) for cell in cells}
+    made = {(cell.family, cell.function, cell.dose) for cell in cells}
     for ranking in found:
         for dose, n_neurons in doses.items():
             is_needed = ranking.family == SHARED or (ranking.family, ranking.function, dose) in made

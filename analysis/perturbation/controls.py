@@ -12,16 +12,9 @@ _NEAREST = 10
 
 
 def draw_random(population: Population, rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Return rows of the population in random order, whole units together; the first n are n neurons at random.
+    """Return some rows of the population, which must be whole units, in random order with each unit together.
 
-    Parameters
-    ----------
-    population
-        The studied neurons.
-    rows
-        The neurons to draw from, whole units. [candidates]
-    seed
-        Seed of the draw.
+    The first n of them are then n neurons at random.
     """
     units, place = np.unique(population.unit[rows], return_inverse=True)
     order = np.random.default_rng((seed, 0)).permutation(len(units))
@@ -32,21 +25,8 @@ def draw_matched(population: Population, ranking: NDArray[np.int64], seed: int) 
     """Return, for each ranked neuron, an unranked neuron of the same layer and of similar energy.
 
     In order of rank, each neuron is matched with one of the ten that are nearest in energy, among the neurons of its
-    layer that are neither ranked nor taken. Whole native experts are matched in the same way, by their energy.
-
-    Parameters
-    ----------
-    population
-        The studied neurons.
-    ranking
-        The source's neurons. [ranked]
-    seed
-        Seed of the draw.
-
-    Returns
-    -------
-    matched
-        Shorter than the ranking if a layer has no neuron left. [up to ranked]
+    layer that are neither ranked nor taken. Whole native experts are matched in the same way, by their energy. The
+    result is shorter than the ranking if a layer has no neuron left.
     """
     generator = np.random.default_rng((seed, 1))
     n_units = int(population.unit[-1]) + 1

@@ -28,13 +28,7 @@ __all__ = ["CellValues", "Reading", "earlier_values", "known_cells", "read_cells
 
 
 class CellValues:
-    """The values read in cells, one file a cell.
-
-    Parameters
-    ----------
-    folder
-        Where the files are.
-    """
+    """The values read in cells, in a folder with one file a cell."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -79,20 +73,7 @@ def value_names(functions: Sequence[tuple[str, str]], values: NDArray[np.float32
 
 
 def known_cells(database: Database, cell_ids: Iterable[str]) -> Mapping[str, str]:
-    """Return which of some cells earlier studies have read, by this version of neuronlake.
-
-    Parameters
-    ----------
-    database
-        The store.
-    cell_ids
-        The cells wanted.
-
-    Returns
-    -------
-    known
-        By cell_id, the perturbation_id of a study that has read the cell.
-    """
+    """Return, for each cell that an earlier study has read by this version of neuronlake, the study's id."""
     parameters = {"version": neuronlake_version(), "cells": list(cell_ids)}
     rows = database.sql(statement("perturbation_known_cells"), parameters).pl()
     return dict(rows.select("cell_id", "perturbation_id").rows())
@@ -105,21 +86,10 @@ def earlier_values(
     functions: Sequence[tuple[str, str]],
     instance_id: NDArray[np.int64],
 ) -> Mapping[str, NDArray[np.float32]]:
-    """Return the values of those cells that earlier studies have read, by this version of neuronlake.
+    """Return the values of `known_cells`, by cell_id. [functions or 1, instances] each.
 
-    Parameters
-    ----------
-    database, cell_ids
-        As in `known_cells`.
-    baseline
-        Values without an ablation; a store holds only what differs from them. [functions or 1, instances]
-    functions, instance_id
-        The functions and the instances of the values.
-
-    Returns
-    -------
-    values
-        By cell_id. [functions or 1, instances] each
+    A store holds only values that differ from the baseline, the values without an ablation of the same functions and
+    instances. [functions or 1, instances]
     """
     known = known_cells(database, cell_ids)
     if not known:
@@ -143,14 +113,10 @@ class Reading:
 
     Parameters
     ----------
-    readout
-        The readout.
-    baseline
-        Values without an ablation. [functions or 1, instances]
-    cell_ids
-        The id of each cell of the study.
-    values
-        The values of all cells, on disk.
+    readout, baseline
+        The readout, and its values without an ablation. [functions or 1, instances]
+    cell_ids, values
+        The id of each cell of the study, and the values of all cells, on disk.
     resampling
         The texts of the study, by which values are reduced.
     damage
@@ -175,26 +141,15 @@ class Reading:
         self.readouts[cell_id] = summarize(values, self.readout.strata)
 
 
-def read_cells(study: Study, job: Job, progress: Progress) -> tuple[Reading, int, float | None]:
-    """Read the model out as it is and in every cell.
-
-    Parameters
-    ----------
-    study
-        The study.
-    job
-        Holds the values of cells from one attempt to the next.
-    progress
-        Where to report.
+def read_cells(study: Study, job: Job, progress: Progress) -> tuple[Reading, int, float]:
+    """Read the model out as it is and in every cell; the job keeps what was read from one attempt to the next.
 
     Returns
     -------
     reading
         What was read.
-    n_known
-        Number of cells that an earlier attempt or study had read.
-    cell_s
-        Seconds of a cell.
+    n_known, cell_s
+        Number of cells that an earlier attempt or study had read, and seconds of a cell.
 
     Raises
     ------
@@ -242,16 +197,16 @@ def _read(study: Study, values: CellValues, progress: Progress) -> tuple[Reading
             progress.advance(study.n_texts)
         else:
             started = time.monotonic()
-            ranking, neurons = cell.ranking, study.neurons(cell)
-            with ablate(readout.model, neurons, kind=settings.kind, scale=settings.factor, seed=ranking.seed):
+            neurons = study.neurons(cell)
+            with ablate(readout.model, neurons, kind=settings.kind, scale=settings.factor, seed=cell.seed):
                 found = readout.read(progress.advance)
             seconds += time.monotonic() - started
             n_made += 1
             n_wrong = int(np.count_nonzero(~np.isfinite(found)))
             if n_wrong:
                 raise AnalysisError(
-                    f"the {readout.kind} of {n_wrong:,} instances is not finite where {cell.n_neurons:,} neurons of "
-                    f"{ranking.family}/{ranking.function} ({ranking.selection}, seed {ranking.seed}) are perturbed; "
+                    f"the {readout.kind} of {n_wrong:,} instances is not finite where {len(cell.rows):,} neurons of "
+                    f"{cell.family}/{cell.function} ({cell.selection}, seed {cell.seed}) are perturbed; "
                     "perturb fewer, or by less"
                 )
         reading.add(cell_id, found)

@@ -52,14 +52,7 @@ class Population:
         return max(1, round(dose * len(self) / self.unit_size)) * self.unit_size
 
     def rows(self, keys: pl.DataFrame, owner: str) -> NDArray[np.int64]:
-        """Return the rows of some neurons, in their order.
-
-        Parameters
-        ----------
-        keys
-            Columns stack, layer and neuron.
-        owner
-            What the neurons come from, for the error message.
+        """Return the rows of neurons given by columns stack, layer and neuron; `owner` is for the error message.
 
         Raises
         ------
@@ -83,18 +76,14 @@ class Population:
 def read_population(
     database: Database, run_id: str, *, stacks: Sequence[str], layers: tuple[int, ...] | None, by_native_expert: bool
 ) -> Population:
-    """Read the neurons of a run.
+    """Read the neurons of a run of the site activation.
 
     Parameters
     ----------
-    database
-        The store.
-    run_id
-        A run of the site activation.
-    stacks
-        Stacks of the model that is run.
-    layers
-        Layers to study; None for all measured layers.
+    database, run_id
+        The store, and the run.
+    stacks, layers
+        Stacks of the model that is run, and layers to study; None for all measured layers.
     by_native_expert
         Whether units are native experts; neurons of no native expert are then excluded.
 

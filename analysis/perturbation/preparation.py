@@ -23,7 +23,7 @@ from ..readouts.loss import LossReadout
 from ..readouts.probe import ProbeReadout
 from ..readouts.readout import Readout
 from ..readouts.texts import Texts, read_texts
-from .cells import Cell, plan_cells, rankings
+from .cells import plan_cells, rankings
 from .population import Population, read_population
 from .request import Request, wanted_functions
 from .settings import LEVEL_COLUMNS, PerturbationSettings
@@ -47,16 +47,12 @@ class Study:
     ----------
     request
         What the study asks for.
-    texts
-        The model and the texts.
-    readout
-        What is read out.
-    population
-        The studied neurons.
-    rankings
-        The neurons of each source and control.
+    texts, readout
+        The loaded model with its texts, and what is read out.
+    population, rankings
+        The studied neurons, and those of each source and control.
     cells
-        The passes over the texts, beside the one without an ablation.
+        The neurons of each pass over the texts, beside the pass without an ablation.
     """
 
     request: Request
@@ -64,7 +60,7 @@ class Study:
     readout: Readout
     population: Population
     rankings: Sequence[Ranking]
-    cells: Sequence[Cell]
+    cells: Sequence[Ranking]
 
     @property
     def settings(self) -> PerturbationSettings:
@@ -84,10 +80,10 @@ class Study:
     @property
     def n_sources(self) -> int:
         """Number of sources."""
-        settings = self.settings
-        return sum((own.selection, own.seed) == (settings.selection, settings.seed) for own in self.rankings)
+        own = (self.settings.selection, self.settings.seed)
+        return sum((ranking.selection, ranking.seed) == own for ranking in self.rankings)
 
-    def neurons(self, cell: Cell) -> pa.Table:
+    def neurons(self, cell: Ranking) -> pa.Table:
         """Return the neurons of a cell as `ablate` reads them: sorted, with the column that the kind needs."""
         neurons = self.population.neurons[cell.rows]
         column = LEVEL_COLUMNS.get(self.settings.kind)
@@ -96,7 +92,7 @@ class Study:
             neurons = neurons.with_columns(levels.cast(pl.Float64).alias(column))
         return neurons.select(*KEYS, *filter(None, [column])).sort(KEYS).to_arrow()
 
-    def cell_id(self, cell: Cell | None) -> str:
+    def cell_id(self, cell: Ranking | None) -> str:
         """Return the digest of everything that defines a pass over the texts; None is the pass without an ablation."""
         definition: dict[str, object] = {
             "schema_version": IDENTITY_VERSION,
@@ -116,7 +112,7 @@ class Study:
             definition |= {
                 "kind": self.settings.kind,
                 "scale": self.settings.factor,
-                "seed": cell.ranking.seed if self.settings.is_drawn else None,
+                "seed": cell.seed if self.settings.is_drawn else None,
                 "neurons_sha256": digest.hexdigest(),
             }
         return identifier(definition)

@@ -22,20 +22,14 @@ class Request:
 
     Parameters
     ----------
-    database
-        The store.
-    checkpoint
-        The checkpoint whose neurons are ablated.
-    settings
-        The settings of the study.
+    database, checkpoint, settings
+        The store, the checkpoint whose neurons are ablated, and the settings of the study.
     run
         The row of ``runs`` whose scores select neurons.
     partition_id
-        The partition whose experts are selected, None if there is none.
-    corpus
-        The corpus that is read out.
-    max_tokens
-        Longest text in tokens.
+        The partition whose experts are selected; None if there is none.
+    corpus, max_tokens
+        The corpus that is read out, and the longest text in tokens.
     """
 
     database: Database
@@ -117,16 +111,7 @@ def _partition(
 def wanted_functions(
     functions: Sequence[tuple[str, str]], settings: PerturbationSettings, where: str
 ) -> list[tuple[str, str]]:
-    """Return the functions that the settings name, or all if they name none.
-
-    Parameters
-    ----------
-    functions
-        ``(family, function)`` of each function there is.
-    settings
-        The settings of the study.
-    where
-        Where these functions are from, for the error message.
+    """Return those functions that the settings name, or all if they name none; `where` is for the error message.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from ..effects.dose_effects import CellDamage, dose_effects
 from ..effects.means import mean_rows
 from ..neuron_rows import KEYS
 from ..readouts.readout import summarize
-from .cells import Cell
 from .passes import Reading, value_names
 from .preparation import Study
 from .settings import SHARED
@@ -38,16 +38,12 @@ def write_study(
 
     Parameters
     ----------
-    study
-        The study.
-    reading
-        What was read.
+    study, reading
+        The study, and what was read in its cells.
     job
         The job, named by the perturbation_id.
-    n_reused
-        Number of cells that an earlier attempt or study had read.
-    cell_s
-        Wall time of a cell, in seconds.
+    n_reused, cell_s
+        Number of cells that were not read again, and seconds of a cell.
     started_at
         When the study started.
     """
@@ -57,7 +53,7 @@ def write_study(
     for part, rows in enumerate(_instances(study, reading)):
         _write(study, job, "perturbed_instances", rows, part=part)
     cells = [
-        CellDamage(**_keys(cell.ranking), dose=cell.dose, sums=reading.damage[cell_id])
+        CellDamage(**_keys(cell), dose=cell.dose, sums=reading.damage[cell_id])
         for cell, cell_id in zip(study.cells, reading.cell_ids, strict=True)
     ]
     effects = list(dose_effects(reading.resampling, cells, functions))
@@ -71,22 +67,17 @@ def write_study(
         "started_at": started_at,
         "duration_s": (datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
     }
-    described = _definition(study) | _description(study) | timing
+    described = _description(study) | _definition(study) | timing
     _write(study, job, "perturbation_studies", pl.DataFrame([described], infer_schema_length=None))
 
 
 def _keys(ranking: Ranking) -> dict[str, Any]:
     """Return the columns that name a ranking."""
-    return {
-        "source_family": ranking.family,
-        "source_function": ranking.function,
-        "selection": ranking.selection,
-        "seed": ranking.seed,
-    }
+    return dict(zip(("source_family", "source_function", "selection", "seed"), ranking.key, strict=True))
 
 
 def _definition(study: Study) -> dict[str, object]:
-    """Return the columns that say, of a study or of each of its cells, what was done and read out."""
+    """Return the columns that say, in the row of a study and of each of its cells, what was done and read out."""
     return {
         "run_id": study.request.run_id,
         "partition_id": study.request.partition_id,
@@ -99,9 +90,9 @@ def _definition(study: Study) -> dict[str, object]:
 
 
 def _description(study: Study) -> dict[str, object]:
-    """Return the other columns that describe a study."""
+    """Return the columns that describe a study; those not listed here have the names of its settings."""
     settings, readout, corpus = study.settings, study.readout, study.texts.corpus
-    return {
+    return asdict(settings) | {
         "weights_sha256": study.model.weights_sha256,
         "corpus": corpus.name,
         "corpus_sha256": corpus.sha256,
@@ -110,16 +101,11 @@ def _description(study: Study) -> dict[str, object]:
         "n_layer_neurons": len(study.population),
         "n_sources": study.n_sources,
         "n_targets": len(readout.functions),
-        "n_seeds": settings.n_seeds,
         "n_texts": study.n_texts,
         "n_instances": len(readout.instance_id),
         "n_fitted_texts": readout.n_fitted_texts,
         "max_tokens": study.request.max_tokens,
-        "batch_tokens": settings.batch_tokens,
         "dtype": study.request.run["dtype"],
-        "n_bootstrap": settings.n_bootstrap,
-        "n_permutations": settings.n_permutations,
-        "seed": settings.seed,
         "n_cells": len(study.cells) + 1,
         "device": next(study.model.module.parameters()).device.type,
         "neuronlake_version": neuronlake_version(),
@@ -141,22 +127,18 @@ def _cells(study: Study, reading: Reading) -> pl.DataFrame:
         }
     )
     none = Ranking(SHARED, SHARED, "none", np.zeros(0, dtype=np.int64))
-    cells = [(Cell(none, 0.0, 0), study.cell_id(None), baseline)]
-    cells += [
-        (cell, cell_id, reading.readouts[cell_id]) for cell, cell_id in zip(study.cells, reading.cell_ids, strict=True)
-    ]
+    readouts = {study.cell_id(None): baseline, **reading.readouts}
     frames = []
-    for cell, cell_id, perturbed in cells:
-        n_functional = cell.ranking.n_functional
+    for cell, cell_id in zip([none, *study.cells], [study.cell_id(None), *reading.cell_ids], strict=True):
         columns = {
             "dose": cell.dose,
             "cell_id": cell_id,
-            "n_neurons": cell.n_neurons,
-            "n_functional": None if n_functional is None else min(n_functional, cell.n_neurons),
+            "n_neurons": len(cell.rows),
+            "n_functional": cell.n_functional,
             "energy_share": float(energy[cell.rows].sum() / energy.sum()),
         }
-        literals = _literals(_keys(cell.ranking) | columns)
-        frames.append(targets.with_columns(perturbed=pl.Series(perturbed), **literals))
+        literals = _literals(_keys(cell) | columns)
+        frames.append(targets.with_columns(perturbed=pl.Series(readouts[cell_id]), **literals))
     sign = 1.0 if readout.is_loss else -1.0
     rows = pl.concat(frames, how="vertical_relaxed").with_columns(**_literals(_definition(study)))
     return rows.with_columns(effect=sign * (pl.col("perturbed") - pl.col("baseline")))
@@ -164,12 +146,12 @@ def _cells(study: Study, reading: Reading) -> pl.DataFrame:
 
 def _neurons(study: Study) -> pl.DataFrame:
     """Return the neurons of each ranking, up to its largest cell."""
-    most: dict[int, int] = {}
+    most: dict[tuple[str, str, str, int], int] = {}
     for cell in study.cells:
-        most[id(cell.ranking)] = max(most.get(id(cell.ranking), 0), cell.n_neurons)
+        most[cell.key] = max(most.get(cell.key, 0), len(cell.rows))
     frames = []
     for ranking in study.rankings:
-        n_neurons = most.get(id(ranking), 0)
+        n_neurons = most.get(ranking.key, 0)
         chosen = study.population.neurons[ranking.rows[:n_neurons]].select(KEYS)
         rank = pl.int_range(1, n_neurons + 1, dtype=pl.Int32)
         frames.append(chosen.with_columns(rank=rank, **_literals(_keys(ranking))))

@@ -1,7 +1,7 @@
 """The sources of a study: functions, each with its neurons ranked in the order in which they are ablated."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -25,7 +25,7 @@ _EXPERT = ("stack", "layer", "expert")
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Neurons in the order in which doses take them: a source's own, or those of a control.
+    """Neurons in the order in which they are ablated: a source's own or a control's, all of them or those of a dose.
 
     Parameters
     ----------
@@ -38,10 +38,11 @@ class Ranking:
     levels
         Each neuron's level (see `LEVEL_COLUMNS`); None where the population has it. [ranked]
     n_functional
-        Number of neurons, the first of the ranking, in experts that are functional for the source; None without
-        experts.
+        Number of neurons, the first ones, in experts that are functional for the source; None without experts.
     seed
         Seed of the draw and of the ablation.
+    dose
+        Share of the population, for a cell; 0 for a ranking that is not cut to a dose.
     """
 
     family: str
@@ -51,6 +52,22 @@ class Ranking:
     levels: NDArray[np.float64] | None = None
     n_functional: int | None = None
     seed: int = 0
+    dose: float = 0.0
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """Family, function, selection and seed."""
+        return self.family, self.function, self.selection, self.seed
+
+    def cut(self, dose: float, n_neurons: int) -> "Ranking":
+        """Return the first `n_neurons`: the cell of a dose."""
+        return replace(
+            self,
+            rows=self.rows[:n_neurons],
+            levels=None if self.levels is None else self.levels[:n_neurons],
+            n_functional=None if self.n_functional is None else min(self.n_functional, n_neurons),
+            dose=dose,
+        )
 
 
 def top_sources(
@@ -60,10 +77,8 @@ def top_sources(
 
     Parameters
     ----------
-    database
-        The store.
-    run_id
-        The run whose scores rank neurons.
+    database, run_id
+        The store, and its run whose scores rank neurons.
     population
         The studied neurons.
     functions

@@ -36,10 +36,8 @@ class PerturbationReport:
         Number of passes over the texts, and of those that an earlier attempt or study had made.
     n_instances, n_texts
         Number of instances and texts read out.
-    cell_s
-        Wall time of a pass, in seconds; None if nothing was done.
-    duration_s
-        Wall time, in seconds.
+    cell_s, duration_s
+        Wall time of a pass and of all, in seconds; `cell_s` is None if nothing was done.
     """
 
     perturbation_id: str
@@ -77,16 +75,12 @@ class PerturbationPlan:
 
     Parameters
     ----------
-    perturbation_id, n_sources, n_targets, n_instances, n_texts
+    perturbation_id, is_new, n_sources, n_targets, n_instances, n_texts
         As in `PerturbationReport`.
-    is_new
-        False if the store already holds the study.
     n_neurons
         Number of neurons in the studied layers.
-    n_cells
-        Number of passes over the texts, by selection.
-    n_cells_known
-        Number of passes that earlier studies have made.
+    n_cells, n_cells_known
+        Number of passes over the texts, by selection, and of those that earlier studies have made.
     cell_s
         Wall time of a pass, in seconds, measured on the model as it is.
     """
@@ -163,10 +157,8 @@ def study_perturbation(
     ----------
     model
         Hub id, folder or ``.gguf`` file.
-    store
-        The store's folder.
-    settings
-        What defines the study.
+    store, settings
+        The store's folder, and the settings of the study.
     run
         Id of the run whose scores select neurons, or its beginning. None: the only run of the model.
     corpus
@@ -254,7 +246,7 @@ def _plan(study: "Study") -> PerturbationPlan:
         n_neurons=len(study.population),
         n_instances=len(study.readout.instance_id),
         n_texts=study.n_texts,
-        n_cells={"none": 1, **Counter(cell.ranking.selection for cell in cells.values())},
+        n_cells={"none": 1, **Counter(cell.selection for cell in cells.values())},
         n_cells_known=len(known_cells(database, cells)),
         cell_s=cell_s,
     )

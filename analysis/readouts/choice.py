@@ -25,21 +25,11 @@ MOST_CANDIDATES = 50
 
 @dataclass(frozen=True, slots=True)
 class _Prompts:
-    """The texts that are read, in the order in which they are run, and where the word of each would begin.
+    """Where the word of each prompt would begin. Prompts are the texts that are read, in the order they are run in."""
 
-    Parameters
-    ----------
-    position
-        Where the logits of the word's first token are. [prompts]
-    token_id
-        The first token of each word, in this prompt. [prompts, words]
-    targets
-        What a decoder reads beside them.
-    """
-
-    position: NDArray[np.int64]
-    token_id: NDArray[np.int64]
-    targets: TokenizedTargets | None = None
+    position: NDArray[np.int64]  # of the logits of the word's first token [prompts]
+    token_id: NDArray[np.int64]  # the first token of each word, in this prompt [prompts, words]
+    targets: TokenizedTargets | None = None  # what a decoder reads beside the prompts
 
 
 class ChoiceReadout:

@@ -28,27 +28,13 @@ _MASK_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class _Predicted:
-    """Tokens to predict, instance by instance in the order in which they are run.
+    """Tokens to predict, instance by instance in the order in which they are run."""
 
-    Parameters
-    ----------
-    tokens
-        The texts that are run, with their instances.
-    targets
-        What a decoder reads beside them.
-    count
-        Number of tokens to predict of each instance. [instances]
-    position
-        Where the logits of each token are, within the text, or the target if there is one. [predicted]
-    token_id
-        The token. [predicted]
-    """
-
-    tokens: TokenizedCorpus
-    targets: TokenizedTargets | None
-    count: NDArray[np.int64]
-    position: NDArray[np.int64]
-    token_id: NDArray[np.int64]
+    tokens: TokenizedCorpus  # the texts that are run
+    targets: TokenizedTargets | None  # what a decoder reads beside them
+    count: NDArray[np.int64]  # tokens to predict of each instance [instances]
+    position: NDArray[np.int64]  # of each token's logits, within the text, or the target if there is one [predicted]
+    token_id: NDArray[np.int64]  # [predicted]
 
 
 class LossReadout:

@@ -17,12 +17,8 @@ class Readout(Protocol):
 
     Parameters
     ----------
-    kind
-        Name of the readout.
-    metric
-        Unit of a function's readout.
-    is_loss
-        Whether higher is worse.
+    kind, metric, is_loss
+        Name of the readout, unit of its values, and whether higher is worse.
     model
         The module that is run: whoever ablates neurons does it here.
     functions
@@ -52,32 +48,16 @@ class Readout(Protocol):
     def read(self, advance: Callable[[int], None] | None = None) -> NDArray[np.float32]:
         """Run the model in its present state and return a value for each instance.
 
-        Parameters
-        ----------
-        advance
-            Called with the number of texts done after each batch.
-
-        Returns
-        -------
-        values
-            [functions, instances], or [1, instances] where the value of an instance is the same for all functions.
+        `advance` is called with the number of texts of each batch when it is done. The values are [functions,
+        instances], or [1, instances] where the value of an instance is the same for all functions.
         """
 
 
 def summarize(values: NDArray[np.float32], strata: NDArray[np.int8]) -> NDArray[np.float64]:
     """Return each function's readout: the mean over its strata of the mean value within the stratum.
 
-    Parameters
-    ----------
-    values
-        What `Readout.read` returned. [functions, instances] or [1, instances]
-    strata
-        As in `Readout`. [functions, instances]
-
-    Returns
-    -------
-    readouts
-        [functions]
+    Values are [functions, instances] or [1, instances], as `Readout.read` returns them; strata [functions, instances]
+    as in `Readout`; readouts [functions].
     """
     values = np.broadcast_to(values, strata.shape).astype(np.float64)
     means = [

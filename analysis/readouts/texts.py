@@ -27,18 +27,13 @@ LEAST_INSTANCES = 10
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """The chosen texts of one half of a corpus.
+    """The chosen texts of one half of a corpus, in the order in which they are run.
 
-    Parameters
-    ----------
-    tokens
-        Their tokens and instances, in the order in which they are run.
-    labels
-        1 where an instance is a positive of the function, 0 for a negative, -1 for neither. [functions, instances]
+    Labels are 1 where an instance is a positive of the function, 0 for a negative, -1 for neither.
     """
 
     tokens: TokenizedCorpus
-    labels: NDArray[np.int8]
+    labels: NDArray[np.int8]  # [functions, instances]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +45,8 @@ class Texts:
 
     Parameters
     ----------
-    model
-        The loaded model.
-    corpus
-        The corpus the texts are from.
+    model, corpus
+        The loaded model, and the corpus that the texts are from.
     functions
         ``(family, function)`` of each function that can be read out, sorted.
     fitted, read
@@ -78,16 +71,10 @@ class Texts:
         targets: TokenizedTargets | None = None,
         advance: Callable[[int], None] | None = None,
     ) -> Iterator[tuple[Batch, dict[str, Any], dict[Stack, Spans]]]:
-        """Yield each batch with the arguments of the model and the spans of its instances, the same every time.
+        """Yield each batch of `tokens` with the arguments of the model and the spans of its instances.
 
-        Parameters
-        ----------
-        tokens
-            What to cut into batches.
-        targets
-            What a decoder reads beside them.
-        advance
-            Called with the number of texts of each batch when it is done.
+        A decoder reads `targets` beside them. `advance` is called with the number of texts of each batch when it is
+        done.
         """
         for batch in tokens.batches(self.batch_tokens, of_equal_lengths=self.of_equal_lengths):
             yield batch, *collate(self.model, tokens, targets, batch)
@@ -109,16 +96,12 @@ def read_texts(
 
     Parameters
     ----------
-    model, corpus
-        The model and the corpus.
-    n_texts
-        Most texts of each half.
+    model, corpus, batch_tokens, of_equal_lengths
+        As in `Texts`. If the model's states depend on padding, texts of a batch always have the same length.
+    n_texts, seed
+        As in `choose_texts`.
     max_tokens
         Longest text in tokens; longer texts are cut.
-    batch_tokens, of_equal_lengths
-        As in `Texts`. Of a model whose states depend on padding, batches are of equal lengths always.
-    seed
-        Seed of the choice of texts.
 
     Raises
     ------
@@ -152,20 +135,16 @@ def choose_texts(
 ) -> NDArray[np.int64]:
     """Choose texts of a half at random, such that rare functions have instances among them.
 
-    Positives and negatives of the functions take turns to choose a text that has one.
+    The positives of each function, and the negatives, take turns to choose a text that holds one of them.
 
     Parameters
     ----------
-    labels
-        Labels of the instances.
-    text
-        The text of each instance. [instances]
+    labels, text
+        Labels of the instances, and the text of each. [instances]
     half
         0 for half a, 1 for half b.
-    n_texts
-        Most texts to choose.
-    seed
-        Seed of the choice.
+    n_texts, seed
+        Most texts to choose, and the seed of the choice.
 
     Returns
     -------
