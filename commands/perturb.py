@@ -68,7 +68,7 @@ def perturb(
     dry_run: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
-    """Ablate neurons of MODEL and measure the damage to every function.
+    """Ablate neurons of MODEL and measure the effect on every function.
 
     Ablated are the experts of each function (--functional), its top neurons (--top), or the neurons that SQL returns
     (--query). For comparison, as many control neurons are ablated: drawn at random, or matched in layer and energy.

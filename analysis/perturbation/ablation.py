@@ -1,6 +1,7 @@
 """Ablating neurons while a model runs: zero, mean, clamp, noise, shuffle, or routing away from experts."""
 
 import contextlib
+import functools
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel
 
 from ...errors import AnalysisError, UnknownNameError
 from ...ingest.models.model import body_parts
-from ...ingest.neurons.feed_forwards import FeedForward, Layer, Place
+from ...ingest.neurons.feed_forwards import FeedForward, Layer, Place, Stack
 from ...ingest.neurons.intervention import intervene
 from ...ingest.neurons.layers import find_layers
 from ...ingest.neurons.routers import exclude_experts
@@ -120,9 +121,12 @@ def ablate(
                     experts = _whole_experts(layer, selection[layer.stack, layer.layer])
                     undo.enter_context(exclude_experts(module, layer, experts))
         else:
-            replacement = _Replacement(kind, scale, seed)
+            ablation = _Ablation(kind, scale, seed)
             for module, layers in stacks:
-                undo.enter_context(intervene(module, layers, change=_Change(replacement, layers, selection)))
+                for layer in layers:
+                    ablation.select(layer, selection[layer.stack, layer.layer])
+                change = functools.partial(ablation.change, layers[0].stack)
+                undo.enter_context(intervene(module, layers, change=change))
         yield
 
 
@@ -139,17 +143,53 @@ def perturb(
     return ablate(model, neurons, kind=kind, scale=scale, seed=seed)
 
 
-class _Replacement:
-    """The activations that one kind of ablation puts in place of others, and its random draws from batch to batch."""
+class _Ablation:
+    """The activations that `intervene` puts in place of those of selected neurons."""
 
     def __init__(self, kind: ActivationKind, scale: float, seed: int) -> None:
         self._kind = kind
         self._scale = scale
         self._seed = seed
-        # Of its own, so that the caller's random state stays as it is.
+        # Its own generators, so that the caller's random state stays as it is.
         self._generators: dict[torch.device, torch.Generator] = {}
+        self._groups: dict[tuple[Stack, Place], _Groups] = {}
 
-    def __call__(self, values: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+    def select(self, layer: Layer, levels: Mapping[int, float]) -> None:
+        """Select the neurons of a layer, with their levels."""
+        first = 0
+        for network in layer.feed_forwards:
+            groups: dict[int | None, list[int]] = {}
+            # In order of neurons, not of rows: SQL promises none, and draws would differ with it.
+            for neuron in sorted(levels):
+                if 0 <= neuron - first < network.n_neurons:
+                    expert = None if network.n_experts is None else (neuron - first) // network.width
+                    groups.setdefault(expert, []).append(neuron)
+            self._groups[layer.stack, network.down] = {
+                expert: (
+                    torch.tensor([(neuron - first) % network.width for neuron in neurons]),
+                    torch.tensor([levels[neuron] for neuron in neurons], dtype=torch.float32),
+                )
+                for expert, neurons in groups.items()
+            }
+            first += network.n_neurons
+
+    def change(self, stack: Stack, network: FeedForward, seen: Seen) -> torch.Tensor:
+        """Return the activations of a network, changed where its neurons are selected."""
+        groups = self._groups[stack, network.down]
+        if not groups:
+            return seen.values
+        changed = seen.values.clone()
+        for expert, rows in _rows(seen):
+            if expert not in groups:
+                continue
+            # Kept where it is used: layers may be on several devices.
+            units, levels = (tensor.to(changed.device) for tensor in groups[expert])
+            groups[expert] = units, levels
+            where = (rows, units)
+            changed[where] = self._replaced(seen.values[where], levels)
+        return changed
+
+    def _replaced(self, values: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
         """Return new activations for `values` [..., neurons], given the neurons' levels in float32 [neurons]."""
         match self._kind:
             case "zero" | "mean" | "clamp":
@@ -165,53 +205,6 @@ class _Replacement:
         if device not in self._generators:
             self._generators[device] = torch.Generator(device).manual_seed(self._seed)
         return self._generators[device]
-
-
-class _Change:
-    """What `intervene` puts in place of the activations of some layers of one stack."""
-
-    def __init__(self, replacement: _Replacement, layers: Sequence[Layer], selection: _Selection) -> None:
-        self._replacement = replacement
-        self._groups: dict[Place, _Groups] = {}
-        for layer in layers:
-            levels = selection[layer.stack, layer.layer]
-            first = 0
-            for network in layer.feed_forwards:
-                inside = {
-                    neuron - first: levels[neuron] for neuron in levels if 0 <= neuron - first < network.n_neurons
-                }
-                self._groups[network.down] = _grouped(network, inside)
-                first += network.n_neurons
-
-    def __call__(self, network: FeedForward, seen: Seen) -> torch.Tensor:
-        groups = self._groups[network.down]
-        if not groups:
-            return seen.values
-        changed = seen.values.clone()
-        for expert, rows in _rows(seen):
-            if expert not in groups:
-                continue
-            # Kept where it is used: layers may be on several devices.
-            units, levels = (tensor.to(changed.device) for tensor in groups[expert])
-            groups[expert] = units, levels
-            where = (rows, units)
-            changed[where] = self._replacement(seen.values[where], levels)
-        return changed
-
-
-def _grouped(network: FeedForward, levels: Mapping[int, float]) -> _Groups:
-    """Group the selected neurons of a network by expert."""
-    members: dict[int | None, list[int]] = {}
-    # In order of neurons, not of rows: SQL promises none, and draws would differ with it.
-    for neuron in sorted(levels):
-        members.setdefault(None if network.n_experts is None else neuron // network.width, []).append(neuron)
-    return {
-        expert: (
-            torch.tensor([neuron % network.width for neuron in neurons]),
-            torch.tensor([levels[neuron] for neuron in neurons], dtype=torch.float32),
-        )
-        for expert, neurons in members.items()
-    }
 
 
 def _whole_experts(layer: Layer, neurons: Collection[int]) -> list[int]:

@@ -26,30 +26,30 @@ def rankings(
 
     The control nonfunctional draws from `nonfunctional`, rows of the population; it is None without experts.
     """
-    found = []
+    ranked = []
     for control, pool in (("random", np.arange(len(population))), ("nonfunctional", nonfunctional)):
         if control in settings.controls_run and pool is not None and len(pool):
-            found += [
+            ranked += [
                 Ranking(SHARED, SHARED, control, draw_random(population, pool, seed), seed=seed)
                 for seed in settings.seeds
             ]
     for source in sources:
-        found += [replace(source, seed=seed) for seed in (settings.seeds if settings.is_drawn else settings.seeds[:1])]
+        ranked += [replace(source, seed=seed) for seed in (settings.seeds if settings.is_drawn else settings.seeds[:1])]
         if "matched" in settings.controls_run:
             # The levels of the kind clamp go with the rank.
             matched = replace(source, selection="matched", n_functional=None)
-            found += [
+            ranked += [
                 replace(matched, rows=draw_matched(population, source.rows, seed), seed=seed) for seed in settings.seeds
             ]
-    return found
+    return ranked
 
 
 def plan_cells(
-    population: Population, found: Sequence[Ranking], settings: PerturbationSettings, note: Callable[[str], None]
+    population: Population, ranked: Sequence[Ranking], settings: PerturbationSettings, note: Callable[[str], None]
 ) -> list[Ranking]:
     """Return the cells of a study: own rankings cut to every dose, then controls cut to the doses of own cells.
 
-    What some rankings `found` are too short for is reported to `note`, one line for each selection and dose.
+    What some of the rankings are too short for is reported to `note`, one line for each selection and dose.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def plan_cells(
         else:
             cells.append(ranking.cut(dose, n_neurons))
 
-    own = [ranking for ranking in found if ranking.selection == settings.selection]
+    own = [ranking for ranking in ranked if ranking.selection == settings.selection]
     for ranking in own:
         n_ranked = len(ranking.rows)
         if settings.doses is None:
@@ -79,7 +79,7 @@ def plan_cells(
         )
     doses = {cell.dose: len(cell.rows) for cell in cells}
     made = {(cell.family, cell.function, cell.dose) for cell in cells}
-    for ranking in found:
+    for ranking in ranked:
         for dose, n_neurons in doses.items():
             is_needed = ranking.family == SHARED or (ranking.family, ranking.function, dose) in made
             if ranking.selection != settings.selection and is_needed:

@@ -119,10 +119,9 @@ class Reading:
         The id of each cell of the study, and the values of all cells, on disk.
     resampling
         The texts of the study, by which values are reduced.
-    damage
-        By cell_id, sums of how much worse instances are read than in the baseline. [texts, functions, strata] each
-    readouts
-        By cell_id. [functions] each
+    sums, readouts
+        By cell_id, how much worse instances are read than in the baseline, summed [texts, functions, strata], and the
+        readouts [functions].
     """
 
     readout: Readout
@@ -130,14 +129,14 @@ class Reading:
     cell_ids: Sequence[str]
     values: CellValues
     resampling: Resampling
-    damage: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    sums: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     readouts: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def add(self, cell_id: str, values: NDArray[np.float32]) -> None:
         """Keep and reduce what was read in a cell. [functions or 1, instances]."""
         self.values.put(cell_id, values)
         worse = values - self.baseline if self.readout.is_loss else self.baseline - values
-        self.damage[cell_id] = self.resampling.reduce(worse)
+        self.sums[cell_id] = self.resampling.reduce(worse)
         self.readouts[cell_id] = summarize(values, self.readout.strata)
 
 
@@ -149,7 +148,7 @@ def read_cells(study: Study, job: Job, progress: Progress) -> tuple[Reading, int
     reading
         What was read.
     n_known, cell_s
-        Number of cells that an earlier attempt or study had read, and seconds of a cell.
+        Number of cells that an earlier attempt or study had read, and seconds a cell takes.
 
     Raises
     ------
@@ -160,16 +159,16 @@ def read_cells(study: Study, job: Job, progress: Progress) -> tuple[Reading, int
     StoreError
         If the disk refuses.
     """
-    values = CellValues(job.folder("cells"))
+    kept = CellValues(job.folder("cells"))
     try:
         with explaining_lack_of_memory(study.model.name, "batch_tokens", "n_texts"):
-            return _read(study, values, progress)
+            return _read(study, kept, progress)
     except KeyboardInterrupt as error:
-        error.add_note(f"{len(values):,} of {len(study.cells):,} cells are kept; the same command goes on")
+        error.add_note(f"{len(kept):,} of {len(study.cells):,} cells are kept; the same command goes on")
         raise
 
 
-def _read(study: Study, values: CellValues, progress: Progress) -> tuple[Reading, int, float]:
+def _read(study: Study, kept: CellValues, progress: Progress) -> tuple[Reading, int, float]:
     readout, settings = study.readout, study.settings
     ids = [study.cell_id(cell) for cell in study.cells]
     progress.phase("perturbing", total=(len(set(ids)) + 1) * study.n_texts, unit="texts")
@@ -184,30 +183,30 @@ def _read(study: Study, values: CellValues, progress: Progress) -> tuple[Reading
         n_permutations=settings.n_permutations,
         seed=settings.seed,
     )
-    reading = Reading(readout, baseline, ids, values, resampling)
+    reading = Reading(readout, baseline, ids, kept, resampling)
     earlier = earlier_values(study.request.database, ids, baseline, readout.functions, readout.instance_id)
     for cell, cell_id in zip(study.cells, ids, strict=True):
-        if cell_id in reading.damage:
+        if cell_id in reading.sums:
             continue  # the same neurons, as where all doses take the same
-        found = values.get(cell_id)
-        if found is None:
-            found = earlier.get(cell_id)
-        if found is not None:
+        values = kept.get(cell_id)
+        if values is None:
+            values = earlier.get(cell_id)
+        if values is not None:
             n_known += 1
             progress.advance(study.n_texts)
         else:
             started = time.monotonic()
             neurons = study.neurons(cell)
             with ablate(readout.model, neurons, kind=settings.kind, scale=settings.factor, seed=cell.seed):
-                found = readout.read(progress.advance)
+                values = readout.read(progress.advance)
             seconds += time.monotonic() - started
             n_made += 1
-            n_wrong = int(np.count_nonzero(~np.isfinite(found)))
+            n_wrong = int(np.count_nonzero(~np.isfinite(values)))
             if n_wrong:
                 raise AnalysisError(
                     f"the {readout.kind} of {n_wrong:,} instances is not finite where {len(cell.rows):,} neurons of "
                     f"{cell.family}/{cell.function} ({cell.selection}, seed {cell.seed}) are perturbed; "
                     "perturb fewer, or by less"
                 )
-        reading.add(cell_id, found)
+        reading.add(cell_id, values)
     return reading, n_known, seconds / n_made

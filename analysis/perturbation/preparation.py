@@ -36,7 +36,7 @@ READOUTS: Mapping[ReadoutKind, Callable[[Texts], Readout]] = {
     "loss": LossReadout,
     "choice": ChoiceReadout,
 }
-"""What each kind of readout is made by."""
+"""The class of each readout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Study:
             "readout_sha256": self.readout.sha256,
             "batch_tokens": self.texts.batch_tokens,
             "of_equal_lengths": self.texts.of_equal_lengths,
-            # Names, as stored values are found by them; and what else may round or draw differently.
+            # Stored values are looked up by these names; devices and versions of torch round and draw differently.
             "functions": self.readout.functions,
             "device": next(self.model.module.parameters()).device.type,
             "torch_version": torch.__version__,
@@ -181,8 +181,8 @@ def prepare(request: Request, device: str, progress: Progress) -> Study:
         by_native_expert=settings.kind == "route-away",
     )
     sources, nonfunctional = _sources(request, population, readout, progress)
-    found = rankings(population, sources, nonfunctional, settings)
-    return Study(request, texts, readout, population, found, plan_cells(population, found, settings, progress.note))
+    ranked = rankings(population, sources, nonfunctional, settings)
+    return Study(request, texts, readout, population, ranked, plan_cells(population, ranked, settings, progress.note))
 
 
 def _sources(

@@ -58,14 +58,14 @@ def find_request(
     """Find in the store what a study asks for; parameters and errors are those of `study.study_perturbation`."""
     # Where no revision is asked for, the run may be of any.
     is_any = checkpoint.revision is None and checkpoint.random_init is None
-    found = find_run(database, run, checkpoint.stored_name, revision=None if is_any else checkpoint.stored_revision)
-    run_id = str(found["run_id"])
-    if found["measurement"] != "measured" or found["site"] != "activation":
-        what = "imported" if found["measurement"] != "measured" else f"of the site {found['site']}"
+    row = find_run(database, run, checkpoint.stored_name, revision=None if is_any else checkpoint.stored_revision)
+    run_id = str(row["run_id"])
+    if row["measurement"] != "measured" or row["site"] != "activation":
+        what = "imported" if row["measurement"] != "measured" else f"of the site {row['site']}"
         raise AnalysisError(
             f"run {run_id} is {what}; a study needs a run that measured the site activation, which is what is perturbed"
         )
-    partition_id = None if settings.partition is None else _partition(database, settings, found, progress)
+    partition_id = None if settings.partition is None else _partition(database, settings, row, progress)
     if settings.layers is not None:
         layers = database.sql("select distinct layer from layers where run_id = ?", [run_id]).rows()
         check_layers(run_id, settings.layers, {cast("int", layer) for (layer,) in layers})
@@ -73,12 +73,12 @@ def find_request(
         functions = database.sql("select family, function from run_functions where run_id = ?", [run_id]).rows()
         where = f"the functions that run {run_id} measured"
         wanted_functions(cast("list[tuple[str, str]]", functions), settings, where)
-    longest = cast("int", found["max_tokens"])
+    longest = cast("int", row["max_tokens"])
     max_tokens = settings.max_tokens or longest
     if max_tokens > longest:
         raise AnalysisError(f"texts of {max_tokens} tokens: run {run_id} measured texts of up to {longest}")
-    stored = StoredCorpus(database.store, corpus or str(found["corpus"]))
-    return Request(database, checkpoint, settings, found, partition_id, stored, max_tokens)
+    stored = StoredCorpus(database.store, corpus or str(row["corpus"]))
+    return Request(database, checkpoint, settings, row, partition_id, stored, max_tokens)
 
 
 def _partition(
@@ -120,19 +120,18 @@ def wanted_functions(
     AnalysisError
         If no function is left.
     """
-    chosen = list(functions)
+    chosen = {f"{family}/{function}": (family, function) for family, function in functions}
     families = sorted({family for family, _ in functions})
     for family in settings.families:
         if family not in families:
             raise UnknownNameError("family", family, families, where=where)
     if settings.families:
-        chosen = [function for function in chosen if function[0] in settings.families]
-    names = ["/".join(function) for function in chosen]
+        chosen = {name: function for name, function in chosen.items() if function[0] in settings.families}
     for name in settings.functions:
-        if name not in names:
-            raise UnknownNameError("function", name, names, where=where)
+        if name not in chosen:
+            raise UnknownNameError("function", name, chosen, where=where)
     if settings.functions:
-        chosen = [function for function in chosen if "/".join(function) in settings.functions]
+        chosen = {name: chosen[name] for name in settings.functions}
     if not chosen:
         raise AnalysisError("no function of the run is of the families and functions asked for and can be read out")
-    return chosen
+    return list(chosen.values())

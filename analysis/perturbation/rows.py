@@ -53,7 +53,7 @@ def write_study(
     for part, rows in enumerate(_instances(study, reading)):
         _write(study, job, "perturbed_instances", rows, part=part)
     cells = [
-        CellDamage(**_keys(cell), dose=cell.dose, sums=reading.damage[cell_id])
+        CellDamage(**_keys(cell), dose=cell.dose, sums=reading.sums[cell_id])
         for cell, cell_id in zip(study.cells, reading.cell_ids, strict=True)
     ]
     effects = list(dose_effects(reading.resampling, cells, functions))

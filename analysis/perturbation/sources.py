@@ -183,14 +183,13 @@ def query_sources(database: Database, query: str, population: Population, kind: 
     check_columns(table, KEYS, owner)
     if not table.num_rows:
         raise AnalysisError("the query yields no rows")
-    columns = {name: key_column(table, name, owner) for name in KEYS}
     named = [name for name in ("family", "function") if name in table.column_names]
     if len(named) == 1:
         raise AnalysisError(f"the query yields a column {named[0]} alone; sources have a family and a function")
-    for name in ("family", "function"):
-        columns[name] = key_column(table, name, owner) if named else np.full(table.num_rows, "query", dtype=object)
-    neurons = pl.DataFrame(columns)
+    neurons = pl.DataFrame({name: key_column(table, name, owner) for name in (*KEYS, *named)})
     neurons = neurons.with_columns(row=population.rows(neurons, owner))
+    if not named:
+        neurons = neurons.with_columns(family=pl.lit("query"), function=pl.lit("query"))
     if kind == "clamp":
         # Means and deviations are the run's, for own neurons and controls alike.
         level = LEVEL_COLUMNS[kind]

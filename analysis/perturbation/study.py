@@ -147,7 +147,7 @@ def study_perturbation(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> PerturbationReport | PerturbationPlan:
-    """Ablate the neurons of each source and of its controls, and store the damage to every function.
+    """Ablate the neurons of each source and of its controls, and store the effect on every function.
 
     Neurons are selected by their scores on half a of the texts, and the readout is fitted there on the model as it is;
     everything is read on half b. A study that was interrupted continues where it stopped. Passes over the texts that an

@@ -100,17 +100,14 @@ class ChoiceReadout:
         instances], or [1, instances] if all functions are of one family.
         """
         tokens, prompts = self._texts.read.tokens, self._prompts
-        device = next(self.model.parameters()).device
-        position, token_id = (torch.from_numpy(values) for values in (prompts.position, prompts.token_id))
-        found = []
+        parts = []
         first = 0
         for batch, inputs, _ in self._texts.batches(tokens, prompts.targets, advance):
             inside = slice(first, first + len(batch.texts))
             first = inside.stop
-            rows = torch.arange(len(batch.texts), device=device)
-            read = _gather(token_id[inside].to(device))
-            found.append(predict(self.model, inputs, rows, position[inside].to(device), read).cpu().numpy())
-        logits = np.concatenate(found)  # [prompts, words]
+            rows = np.arange(len(batch.texts))
+            parts.append(predict(self.model, inputs, rows, prompts.position[inside], _gather(prompts.token_id[inside])))
+        logits = np.concatenate(parts)  # [prompts, words]
         prompt = np.empty(int(tokens.order.max()) + 1, dtype=np.int64)
         prompt[tokens.order] = np.arange(tokens.n_texts)
         values = {}
@@ -140,8 +137,8 @@ class ChoiceReadout:
                 )
 
 
-def _gather(token_id: torch.Tensor) -> Callable[[slice, torch.Tensor], torch.Tensor]:
-    return lambda places, logits: logits.gather(1, token_id[places].to(logits.device))
+def _gather(token_id: NDArray[np.int64]) -> Callable[[slice, torch.Tensor], torch.Tensor]:
+    return lambda places, logits: logits.gather(1, torch.from_numpy(token_id[places]).to(logits.device))
 
 
 def _targets(texts: Texts) -> list[str]:

@@ -128,15 +128,12 @@ class LossReadout:
         """Return the loss of each token of a batch. [predicted]."""
         # A token of several instances is predicted once.
         _, once, back = np.unique(row * (position.max() + 1) + position, return_index=True, return_inverse=True)
-        device = next(self.model.parameters()).device
-        rows, positions, right = (torch.from_numpy(values[once]).to(device) for values in (row, position, token_id))
-        losses: NDArray[np.float32] = (
-            predict(
-                self.model, inputs, rows, positions,
-                lambda places, logits: cross_entropy(logits, right[places].to(logits.device), reduction="none"),
-            ).cpu().numpy()
-        )  # fmt: skip
-        return losses[back]
+        right = torch.from_numpy(token_id[once])
+
+        def losses(places: slice, logits: torch.Tensor) -> torch.Tensor:
+            return cross_entropy(logits, right[places].to(logits.device), reduction="none")
+
+        return predict(self.model, inputs, row[once], position[once], losses)[back]
 
 
 def _ranges(start: NDArray[np.integer], stop: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

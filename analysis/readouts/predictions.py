@@ -74,10 +74,10 @@ def objective(model: Model) -> Objective:
 def predict(
     head: PreTrainedModel,
     inputs: Mapping[str, Any],
-    row: torch.Tensor,
-    position: torch.Tensor,
+    row: NDArray[np.int64],
+    position: NDArray[np.int64],
     reduce: Callable[[slice, torch.Tensor], torch.Tensor],
-) -> torch.Tensor:
+) -> NDArray[np.float32]:
     """Run a model once, compute its logits at some places a slice at a time, and return what `reduce` makes of them.
 
     The logits are the model's own: whatever it does to hidden states before and after its output embeddings is done,
@@ -93,7 +93,7 @@ def predict(
         The places: text within the batch, and token within the text (or, of an encoder-decoder, within its target).
         [places] each
     reduce
-        Takes a slice of the places and their logits, float32 [slice, vocabulary], and returns [slice, ...].
+        Takes a slice of the places and their logits, float32 [slice, vocabulary], and returns float32 [slice, ...].
 
     Returns
     -------
@@ -109,6 +109,8 @@ def predict(
     name = type(head).__name__
     if output is None:
         raise AnalysisError(f"{name} has no output embeddings to read predictions from")
+    device = next(head.parameters()).device
+    rows, positions = (torch.from_numpy(values).to(device) for values in (row, position))
     size = max(1, _SLICE_LOGITS // int(head.config.get_text_config().vocab_size))
     reduced: list[torch.Tensor] = []
     is_chosen = False
@@ -118,7 +120,7 @@ def predict(
         nonlocal is_chosen
         (states,) = arguments
         is_chosen = states.ndim == 3
-        return (states[row[places], position[places]][None] if is_chosen else states,)
+        return (states[rows[places], positions[places]][None] if is_chosen else states,)
 
     with contextlib.ExitStack() as undo:
         # The body, or the stacks, are run for the first slice alone.
@@ -132,7 +134,8 @@ def predict(
             if not is_chosen or logits.shape[:2] != (1, len(row[places])):
                 raise AnalysisError(f"the head of {name} does not predict token by token, so it cannot be read")
             reduced.append(reduce(places, logits[0].float()))
-    return torch.cat(reduced)
+    values: NDArray[np.float32] = torch.cat(reduced).cpu().numpy()
+    return values
 
 
 @contextlib.contextmanager

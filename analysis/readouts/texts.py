@@ -168,8 +168,5 @@ def choose_texts(
                 chosen[following] = None
                 unfinished.append(queue)
         queues = unfinished
-    for place in range(len(shuffled)):
-        if len(chosen) == n_texts:
-            break
-        chosen.setdefault(place, None)
-    return np.sort(shuffled[list(chosen)])
+    others = (place for place in range(len(shuffled)) if place not in chosen)
+    return np.sort(shuffled[[*chosen, *others][:n_texts]])
