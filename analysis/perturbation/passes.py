@@ -44,13 +44,7 @@ class CellValues:
         return values
 
     def put(self, cell_id: str, values: NDArray[np.float32]) -> None:
-        """Keep the values of a cell [functions or 1, instances].
-
-        Raises
-        ------
-        StoreError
-            If the disk refuses.
-        """
+        """Keep the values of a cell [functions or 1, instances]; a `StoreError` says that the disk refuses."""
         path = self._path(cell_id)
         partial = path.with_suffix(".partial")
         try:
@@ -73,7 +67,7 @@ def value_names(functions: Sequence[tuple[str, str]], values: NDArray[np.float32
 
 
 def known_cells(database: Database, cell_ids: Iterable[str]) -> Mapping[str, str]:
-    """Return, for each cell that an earlier study has read by this version of neuronlake, the study's id."""
+    """Return the cells that studies in the store have read with this version of neuronlake, with the id of a study."""
     parameters = {"version": neuronlake_version(), "cells": list(cell_ids)}
     rows = database.sql(statement("perturbation_known_cells"), parameters).pl()
     return dict(rows.select("cell_id", "perturbation_id").rows())
@@ -86,10 +80,10 @@ def earlier_values(
     functions: Sequence[tuple[str, str]],
     instance_id: NDArray[np.int64],
 ) -> Mapping[str, NDArray[np.float32]]:
-    """Return the values of `known_cells`, by cell_id. [functions or 1, instances] each.
+    """Return the values of the `known_cells` by cell_id, each [functions or 1, instances].
 
-    A store holds only values that differ from the baseline, the values without an ablation of the same functions and
-    instances. [functions or 1, instances]
+    The store holds only what differs from the baseline, the values of the same functions and instances without an
+    ablation. [functions or 1, instances]
     """
     known = known_cells(database, cell_ids)
     if not known:

@@ -121,13 +121,7 @@ def read_population(
 
 
 def check_layers(run_id: str, layers: Collection[int], measured: Collection[int]) -> None:
-    """Refuse layers that a run did not measure.
-
-    Raises
-    ------
-    AnalysisError
-        If a layer is not among the measured ones.
-    """
+    """Refuse layers that a run did not measure, with an `AnalysisError`."""
     unknown = sorted(set(layers) - set(measured))
     if unknown:
         raise AnalysisError(f"run {run_id} has no layer {unknown}; it measured {sorted(measured)}")

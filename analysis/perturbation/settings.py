@@ -49,17 +49,21 @@ class PerturbationSettings:
     controls
         Control selections that are ablated for comparison. None: all that are possible. (The comparison with the
         neurons of other functions is always made, and costs nothing.)
-    n_seeds, seed
-        Number of seeds for each control, and for a source's own neurons where the kind draws, at least 2 because
-        control sets differ from each other; and the first seed, also that of the choice of texts and of the statistics.
+    n_seeds
+        Number of seeds of each control, and of a source's own neurons where the kind draws at random. At least 2,
+        because control sets differ from each other.
+    seed
+        First of these seeds; also the seed of the choice of texts and of the statistics.
     layers
         Layers whose neurons may be ablated. None: all measured layers.
     readout
         What is read out.
     families, functions
         The sources, by family or by ``family/function``. Empty: all functions that are read out.
-    n_texts, max_tokens
-        Most texts of each half, and the longest text in tokens. None: as in the run.
+    n_texts
+        Most texts of each half.
+    max_tokens
+        Longest text in tokens. None: as in the run.
     batch_tokens
         Most tokens of a batch, padding included. The kind shuffle permutes within a batch.
     n_bootstrap, n_permutations

@@ -30,13 +30,7 @@ _SLICE_LOGITS = 1 << 26
 
 
 def with_head(texts: Texts, readout: ReadoutKind) -> tuple[Texts, PreTrainedModel]:
-    """Return texts to run through the whole model with its head, and that model.
-
-    Raises
-    ------
-    AnalysisError
-        If the model was loaded without its head.
-    """
+    """Return texts to run through the model with its head, and that model; it must be loaded with its head."""
     head = texts.model.head
     if head is None:
         raise AnalysisError(f"readout {readout} needs a head, which model {texts.model.name} was loaded without")
