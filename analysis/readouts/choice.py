@@ -122,19 +122,18 @@ class ChoiceReadout:
 
     def _check_first_tokens(self, words: Sequence[str]) -> None:
         """Refuse candidates of a family that begin with the same token."""
+        tokenizer = self._texts.model.tokenizer
         for family, members in self._families.items():
-            token_id = self._prompts.token_id[:, members]
-            order = np.argsort(token_id, axis=1, kind="stable")
-            ordered = np.take_along_axis(token_id, order, 1)
-            same = np.argwhere(ordered[:, 1:] == ordered[:, :-1])
-            if len(same):
-                prompt, column = same[0].tolist()
-                one, other = (words[members[order[prompt, place]]] for place in (column, column + 1))
-                token = self._texts.model.tokenizer.convert_ids_to_tokens(int(ordered[prompt, column]))
-                raise AnalysisError(
-                    f"candidates {one!r} and {other!r} of family {family} begin with the same token, {token!r}, so "
-                    f"{self._texts.model.name} cannot choose between them"
-                )
+            for token_id in self._prompts.token_id[:, members].tolist():
+                word_of: dict[int, str] = {}
+                for token, place in zip(token_id, members.tolist(), strict=True):
+                    other = word_of.setdefault(token, words[place])
+                    if other != words[place]:
+                        raise AnalysisError(
+                            f"candidates {other!r} and {words[place]!r} of family {family} begin with the same token, "
+                            f"{tokenizer.convert_ids_to_tokens(token)!r}, so {self._texts.model.name} cannot choose "
+                            "between them"
+                        )
 
 
 def _gather(token_id: NDArray[np.int64]) -> Callable[[slice, torch.Tensor], torch.Tensor]:
