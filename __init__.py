@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .analysis.partitions.job import partition_model
     from .analysis.partitions.kmeans import BalancedKMeans
     from .analysis.partitions.settings import PartitionSettings
-    from .analysis.perturbation.intervention import perturb
+    from .analysis.perturbation.ablation import ablate
     from .analysis.perturbation.settings import PerturbationSettings
     from .analysis.perturbation.study import study_perturbation
     from .analysis.published import import_scores
@@ -75,6 +75,7 @@ __all__ = [
     "Store",
     "StoreError",
     "UnknownNameError",
+    "ablate",
     "align_partition",
     "build_corpus",
     "check_store",
@@ -87,7 +88,6 @@ __all__ = [
     "materialize",
     "open",
     "partition_model",
-    "perturb",
     "read_conllu",
     "read_folders",
     "read_huggingface",
@@ -115,6 +115,7 @@ _HOMES = {
     "Settings": "ingest.jobs.settings",
     "Source": "ingest.corpora.instance",
     "Store": "schema.store",
+    "ablate": "analysis.perturbation.ablation",
     "align_partition": "analysis.alignment.job",
     "build_corpus": "ingest.corpora.builder",
     "check_store": "queries.check",
@@ -126,7 +127,6 @@ _HOMES = {
     "ingest_series": "ingest.jobs.series",
     "materialize": "queries.materialize",
     "partition_model": "analysis.partitions.job",
-    "perturb": "analysis.perturbation.intervention",
     "read_conllu": "ingest.corpora.conllu",
     "read_folders": "ingest.corpora.folders",
     "read_huggingface": "ingest.corpora.huggingface",
@@ -138,7 +138,7 @@ _HOMES = {
     "study_perturbation": "analysis.perturbation.study",
 }
 # Names of the version before, which warn.
-_DEPRECATED = {"plan_ingest": "ingest.jobs.job"}
+_DEPRECATED = {"perturb": "analysis.perturbation.ablation", "plan_ingest": "ingest.jobs.job"}
 
 
 def __getattr__(name: str) -> object:

@@ -13,15 +13,15 @@ import time
 import torch
 from table import print_table
 
-from neuronlake.analysis.perturbation.intervention import perturb
+from neuronlake.analysis.perturbation.ablation import ablate
 from neuronlake.analysis.perturbation.preparation import prepare
 from neuronlake.analysis.perturbation.request import find_request
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
 from neuronlake.demo.corpus import package_folder
-from neuronlake.ingest.activations.batches import collate
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.folders import read_folders
 from neuronlake.ingest.jobs.job import ingest_model
+from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.progress import SilentProgress
 from neuronlake.queries.database import Database
 
@@ -37,17 +37,15 @@ def cpu_seconds(function):
 
 def run_bare(study):
     """Run the texts and keep nothing."""
-    subject = study.subject
     with torch.inference_mode():
-        for batch in subject.batches(subject.read):
-            inputs, _ = collate(subject.model, subject.read.tokens, None, batch)
-            subject.model.module(**inputs)
+        for _, inputs, _ in study.texts.batches(study.texts.read.tokens):
+            study.model.module(**inputs)
 
 
 def run_cell(study, cell):
-    """Perturb the neurons of a cell and read out all functions."""
+    """Ablate the neurons of a cell and read out all functions."""
     settings = study.settings
-    with perturb(study.readout.model, study.neurons(cell), kind=settings.kind, scale=settings.factor):
+    with ablate(study.readout.model, study.neurons(cell), kind=settings.kind, scale=settings.factor):
         study.readout.read()
 
 
@@ -63,13 +61,13 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         build_corpus(read_folders(texts, cap=80, max_chars=400), "bbc", store=folder)
         ingest_model(model, corpus="bbc", store=folder, name="minilm")
-        options = {"run": None, "corpus": None, "revision": None, "random_init": None, "name": "minilm"}
         for kind in KINDS:
             settings = PerturbationSettings(is_top=True, kind=kind, doses=(0.125,), n_seeds=2, n_texts=arguments.texts)
             with Database(folder) as database:
                 silent = SilentProgress()
-                request = find_request(database, model, settings, **options, device="cpu", progress=silent)
-                study = prepare(database, request, silent)
+                checkpoint = Checkpoint(model, name="minilm")
+                request = find_request(database, checkpoint, settings, run=None, corpus=None, progress=silent)
+                study = prepare(request, "cpu", silent)
             run_bare(study)
             for _ in range(arguments.repeats):
                 bare = cpu_seconds(lambda study=study: run_bare(study))

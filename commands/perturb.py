@@ -1,4 +1,4 @@
-"""Damage to neurons and what it does: ``neuronlake perturb``."""
+"""``neuronlake perturb``: ablate the neurons of functions and measure what it does to every function."""
 
 from typing import Any, get_args
 
@@ -10,39 +10,21 @@ from .options import SEED_RANGE, chosen_store, echo, open_database, print_rows, 
 
 __all__ = ["perturb"]
 
-_SUMMARY = """
-    select
-        dose,
-        control,
-        n_sources,
-        round(effect_on_target, 4) as on_target,
-        round(control_effect_on_target, 4) as control_does,
-        round(effect_off_target, 4) as off_target,
-        round(selectivity, 4) as selectivity,
-        selectivity_p_texts as p_texts,
-        selectivity_p_functions as p_functions,
-        n_damaged,
-        n_selective,
-    from perturbation_specificity
-    where perturbation_id = $study
-    order by dose, control
-"""
-
 
 @click.command()
 @click.argument("model")
-@click.option("--functional", "partition", metavar="PARTITION", help="Perturb each function's experts of PARTITION.")
-@click.option("--top", "is_top", is_flag=True, help="Perturb each function's top neurons.")
+@click.option("--functional", "partition", metavar="PARTITION", help="Ablate each function's experts of PARTITION.")
+@click.option("--top", "is_top", is_flag=True, help="Ablate each function's top neurons.")
 @click.option(
     "--query",
-    help="Perturb what SQL yields: stack, layer, neuron in order, and family, function if of several; '-' reads it.",
+    help="Ablate the neurons that SQL returns: stack, layer, neuron, in order; with family and function, several "
+    "sources. '-' reads it.",
 )
-@click.option("--family", "families", multiple=True, help="Sources: functions of this family.  [repeatable]")
-@click.option("--function", "functions", multiple=True, help="Sources: this family/function.  [repeatable]")
+@click.option("--family", "families", multiple=True, help="Source: the functions of this family.  [repeatable]")
+@click.option("--function", "functions", multiple=True, help="Source: this family/function.  [repeatable]")
 @click.option(
-    "--kind", type=click.Choice(get_args(PerturbationKind)), default="zero",
-    show_default=True, help="What is done to the neurons.",
-)  # fmt: skip
+    "--kind", type=click.Choice(get_args(PerturbationKind)), default="zero", show_default=True, help="Kind of ablation."
+)
 @click.option(
     "--scale", type=click.FloatRange(min=0), help="Factor of shuffle and noise.  [default: 4 of shuffle, else 1]"
 )
@@ -50,10 +32,10 @@ _SUMMARY = """
     "--dose", "doses", type=click.FloatRange(0, 1, min_open=True), multiple=True,
     help="Share of the layers' neurons.  [repeatable; default: 0.02 0.06 0.125; of --query all rows]",
 )  # fmt: skip
-@click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to perturb, such as 8-11.  [default: all]")
+@click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to ablate, such as 8-11.  [default: all]")
 @click.option(
     "--control", "controls", type=click.Choice(get_args(Control)), multiple=True,
-    help="Controls to run.  [repeatable; default: all there can be]",
+    help="Control to compare with.  [repeatable; default: all that are possible]",
 )  # fmt: skip
 @click.option("--seeds", "n_seeds", type=click.IntRange(min=2), default=5, show_default=True, help="Of each control.")
 @click.option("--seed", type=SEED_RANGE, default=0, show_default=True, help="First seed.")
@@ -66,9 +48,9 @@ _SUMMARY = """
     "--texts", "n_texts", type=click.IntRange(min=1), default=1000, show_default=True,
     help="Most texts to read out, and to fit on.",
 )  # fmt: skip
-@click.option("--run", metavar="RUN_ID", help="Run whose scores choose neurons.  [default: the only one]")
+@click.option("--run", metavar="RUN_ID", help="Run whose scores select neurons.  [default: the only one]")
 @click.option("--revision", help="Branch, tag, commit or subfolder.")
-@click.option("--random-init", type=SEED_RANGE, help="Seed of a random initialisation to perturb.")
+@click.option("--random-init", type=SEED_RANGE, help="Seed of a random initialisation to ablate.")
 @click.option("--name", help="Name the model is stored under.  [default: MODEL, of a path the last part]")
 @click.option("--tokenizer", help="Hub id or folder of another tokenizer.  [default: the checkpoint's own]")
 @click.option("--max-tokens", type=click.IntRange(min=3), help="Cut longer texts.  [default: as the run]")
@@ -86,14 +68,16 @@ def perturb(
     dry_run: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
-    """Perturb neurons of MODEL and measure the damage to every function.
+    """Ablate neurons of MODEL and measure the effect on every function.
 
-    Whose: experts of each function (--functional), its top neurons (--top), or what SQL yields (--query). Controls,
-    as many neurons drawn at random or among like ones, are run beside; perturbation_effects holds the matrix.
+    Ablated are the experts of each function (--functional), its top neurons (--top), or the neurons that SQL returns
+    (--query). For comparison, as many control neurons are ablated: drawn at random, or matched in layer and energy.
+    View perturbation_effects holds the results.
     """
     from ..analysis.perturbation.settings import PerturbationSettings
-    from ..analysis.perturbation.study import plan_perturbation, study_perturbation
+    from ..analysis.perturbation.study import study_perturbation
     from ..progress import LineProgress, show_progress
+    from ..queries.statements import statement
 
     names = ("run", "corpus", "revision", "random_init", "name", "device")
     arguments: dict[str, Any] = {name: options.pop(name) for name in names}
@@ -102,10 +86,10 @@ def perturb(
     )
     arguments |= {"store": chosen_store(), "settings": settings}
     if dry_run:
-        echo(plan_perturbation(model, **arguments, progress=LineProgress()).describe())
+        echo(study_perturbation(model, dry_run=True, progress=LineProgress(), **arguments).describe())
         return
     with show_progress() as progress:
-        report = study_perturbation(model, **arguments, progress=progress)
+        report = study_perturbation(model, progress=progress, **arguments)
     echo(report.describe())
     with open_database() as database:
-        print_rows(database.sql(_SUMMARY, {"study": report.perturbation_id}), None, None)
+        print_rows(database.sql(statement("perturbation_summary"), {"study": report.perturbation_id}), None, None)

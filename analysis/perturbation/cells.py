@@ -1,7 +1,8 @@
-"""The cells of a study: which neurons are perturbed in each pass over the texts."""
+"""The cells of a study: the neurons that are ablated together in one pass over the texts."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,177 +11,79 @@ from ...errors import AnalysisError
 from .controls import draw_matched, draw_random
 from .population import Population
 from .settings import SHARED, PerturbationSettings
-from .sources import Source
+from .sources import Ranking
 
-__all__ = ["Cell", "Ranking", "plan_cells", "rankings"]
-
-
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """Neurons in the order in which doses take them in: a source's own, or those of a control.
-
-    Parameters
-    ----------
-    family, function
-        The source, `SHARED` of a control that all share.
-    selection
-        How they were chosen: functional, top, query, random, matched or nonfunctional.
-    seed
-        Seed of the draw and of the perturbation.
-    rows
-        Rows of the population. [ranked]
-    levels, n_functional
-        As in `Source`.
-    """
-
-    family: str
-    function: str
-    selection: str
-    seed: int
-    rows: NDArray[np.int64]
-    levels: NDArray[np.float64] | None = None
-    n_functional: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One perturbation of one set of neurons.
-
-    Parameters
-    ----------
-    ranking
-        What it is of.
-    dose
-        Share of the studied neurons.
-    n_neurons
-        How many are perturbed, the first of the ranking.
-    """
-
-    ranking: Ranking
-    dose: float
-    n_neurons: int
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """Rows of the population. [n_neurons]."""
-        return self.ranking.rows[: self.n_neurons]
-
-    @property
-    def levels(self) -> NDArray[np.float64] | None:
-        """What its neurons are held at, None where the population says. [n_neurons]."""
-        return None if self.ranking.levels is None else self.ranking.levels[: self.n_neurons]
+__all__ = ["plan_cells", "rankings"]
 
 
 def rankings(
     population: Population,
-    sources: Sequence[Source],
+    sources: Sequence[Ranking],
     nonfunctional: NDArray[np.int64] | None,
     settings: PerturbationSettings,
 ) -> list[Ranking]:
-    """Return the sources' own neurons and the controls asked for, those all share first.
+    """Return the rankings of controls that all sources share, then each source's own and its matched controls.
 
-    Parameters
-    ----------
-    population
-        The studied neurons.
-    sources
-        The sources.
-    nonfunctional
-        Neurons of experts that are functional for nothing, None where there are no experts. [neurons]
-    settings
-        What defines the study.
+    The control nonfunctional draws from `nonfunctional`, rows of the population; it is None without experts.
     """
-    wanted = settings.controls_run
-    every = np.arange(len(population))
-    found = []
-    pools = {"random": every, "nonfunctional": nonfunctional}
-    for control, pool in pools.items():
-        if control in wanted and pool is not None and len(pool):
-            found += [
-                Ranking(SHARED, SHARED, control, seed, draw_random(population, pool, seed)) for seed in settings.seeds
-            ]
-    for source in sources:
-        own = Ranking(
-            source.family,
-            source.function,
-            settings.selection,
-            settings.seed,
-            source.ranking,
-            source.levels,
-            source.n_functional,
-        )
-        found += [replace(own, seed=seed) for seed in (settings.seeds if settings.is_drawn else settings.seeds[:1])]
-        if "matched" in wanted:
-            # Values to be clamped to go with the place in the ranking.
-            found += [
-                replace(
-                    own,
-                    selection="matched",
-                    seed=seed,
-                    rows=draw_matched(population, source.ranking, seed),
-                    n_functional=None,
-                )
+    ranked = []
+    for control, pool in (("random", np.arange(len(population))), ("nonfunctional", nonfunctional)):
+        if control in settings.controls_run and pool is not None and len(pool):
+            ranked += [
+                Ranking(SHARED, SHARED, control, draw_random(population, pool, seed), seed=seed)
                 for seed in settings.seeds
             ]
-    return found
+    for source in sources:
+        ranked += [replace(source, seed=seed) for seed in (settings.seeds if settings.is_drawn else settings.seeds[:1])]
+        if "matched" in settings.controls_run:
+            # The levels of the kind clamp go with the rank.
+            matched = replace(source, selection="matched", n_functional=None)
+            ranked += [
+                replace(matched, rows=draw_matched(population, source.rows, seed), seed=seed) for seed in settings.seeds
+            ]
+    return ranked
 
 
 def plan_cells(
-    population: Population, found: Sequence[Ranking], settings: PerturbationSettings, note: Callable[[str], None]
-) -> list[Cell]:
-    """Return the cells of a study, control cells at the doses of own cells alone.
+    population: Population, ranked: Sequence[Ranking], settings: PerturbationSettings, note: Callable[[str], None]
+) -> list[Ranking]:
+    """Return the cells of a study: own rankings cut to every dose, then controls cut to the doses of own cells.
 
-    Parameters
-    ----------
-    population
-        The studied neurons.
-    found
-        Own neurons and controls.
-    settings
-        What defines the study.
-    note
-        Told what could not be made, in one line each.
+    What some of the rankings are too short for is reported to `note`, one line for each selection and dose.
 
     Raises
     ------
     AnalysisError
-        If no source has neurons enough for a dose.
+        If no source has enough neurons for a dose.
     """
-    own = [each for each in found if each.selection == settings.selection]
-    cells = []
-    doses: dict[float, int] = {}
-    short: dict[tuple[str, float], int] = {}
-    for each in own:
-        for dose, n in _doses(population, each, settings):
-            if n > len(each.rows):
-                short[settings.selection, dose] = short.get((settings.selection, dose), 0) + 1
-                continue
-            doses[dose] = n
-            cells.append(Cell(each, dose, n))
+    cells: list[Ranking] = []
+    short: Counter[tuple[str, float]] = Counter()
+
+    def add(ranking: Ranking, dose: float, n_neurons: int) -> None:
+        if n_neurons > len(ranking.rows):
+            short[ranking.selection, dose] += 1
+        else:
+            cells.append(ranking.cut(dose, n_neurons))
+
+    own = [ranking for ranking in ranked if ranking.selection == settings.selection]
+    for ranking in own:
+        n_ranked = len(ranking.rows)
+        if settings.doses is None:
+            add(ranking, n_ranked / len(population), n_ranked)
+        for dose in settings.doses or ():
+            add(ranking, dose, population.n_neurons(dose))
     if not cells:
-        most = max((len(each.rows) for each in own), default=0)
+        most = max((len(ranking.rows) for ranking in own), default=0)
         raise AnalysisError(
             f"no source has neurons enough for a dose: the most is {most:,} of {len(population):,} neurons"
         )
-    made = {(cell.ranking.family, cell.ranking.function, cell.dose) for cell in cells}
-    for each in found:
-        if each.selection == settings.selection:
-            continue
-        for dose, n in doses.items():
-            if each.family != SHARED and (each.family, each.function, dose) not in made:
-                continue
-            if n > len(each.rows):
-                short[each.selection, dose] = short.get((each.selection, dose), 0) + 1
-                continue
-            cells.append(Cell(each, dose, n))
+    doses = {cell.dose: len(cell.rows) for cell in cells}
+    made = {(cell.family, cell.function, cell.dose) for cell in cells}
+    for ranking in ranked:
+        for dose, n_neurons in doses.items():
+            is_needed = ranking.family == SHARED or (ranking.family, ranking.function, dose) in made
+            if ranking.selection != settings.selection and is_needed:
+                add(ranking, dose, n_neurons)
     for (selection, dose), n_short in sorted(short.items()):
-        note(f"{n_short:,} {selection} sets have fewer neurons than a dose of {dose:g} takes, and are left out there")
+        note(f"{n_short:,} {selection} sets have fewer neurons than a dose of {dose:g} takes, and are excluded from it")
     return cells
-
-
-def _doses(population: Population, own: Ranking, settings: PerturbationSettings) -> Iterator[tuple[float, int]]:
-    if settings.doses is None:
-        yield len(own.rows) / len(population), len(own.rows)
-        return
-    for dose in settings.doses:
-        yield dose, population.n_neurons(dose)

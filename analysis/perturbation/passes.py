@@ -1,32 +1,148 @@
-"""The passes over the texts: the model as it is, and in every cell of a study."""
+"""The passes over the texts: the model is read out as it is and in every cell, and what was read is kept on disk."""
 
 import time
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
-from ...errors import AnalysisError
+from ...errors import AnalysisError, StoreError
 from ...ingest.models.memory import explaining_lack_of_memory
 from ...progress import Progress
+from ...queries.database import Database
+from ...queries.statements import statement
+from ...schema.commits import neuronlake_version
 from ...schema.job import Job
-from .intervention import perturb
+from ..effects.resampling import Resampling
+from ..readouts.readout import Readout, summarize
+from .ablation import ablate
 from .preparation import Study
-from .rows import Reading
-from .values import CellValues, earlier_values
+from .settings import SHARED
 
-__all__ = ["read_cells"]
+__all__ = ["CellValues", "Reading", "earlier_values", "known_cells", "read_cells", "value_names"]
 
 
-def read_cells(study: Study, job: Job, progress: Progress) -> tuple[Reading, int, float | None]:
-    """Read the model out as it is and in every cell.
+class CellValues:
+    """The values read in cells, in a folder with one file a cell."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(self, cell_id: str) -> NDArray[np.float32] | None:
+        """Return the values of a cell [functions or 1, instances], or None if it was not read yet."""
+        try:
+            # Opened here, as numpy leaves a file open that is no archive.
+            with self._path(cell_id).open("rb") as file, np.load(file) as archive:
+                values: NDArray[np.float32] = archive["values"]
+        except (FileNotFoundError, zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError):
+            return None  # not there, or not written out when the machine went down: it is read again
+        return values
+
+    def put(self, cell_id: str, values: NDArray[np.float32]) -> None:
+        """Keep the values of a cell [functions or 1, instances]; a `StoreError` says that the disk refuses."""
+        path = self._path(cell_id)
+        partial = path.with_suffix(".partial")
+        try:
+            with partial.open("wb") as file:
+                np.savez_compressed(file, values=values)
+            partial.replace(path)
+        except OSError as error:
+            raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._folder.glob("*.npz"))
+
+    def _path(self, cell_id: str) -> Path:
+        return self._folder / f"{cell_id}.npz"
+
+
+def value_names(functions: Sequence[tuple[str, str]], values: NDArray[np.float32]) -> list[tuple[str, str]]:
+    """Return family and function of each row of `values`; one row of values that all functions share is `SHARED`."""
+    return list(functions) if len(values) > 1 else [(SHARED, SHARED)]
+
+
+def known_cells(database: Database, cell_ids: Iterable[str]) -> Mapping[str, str]:
+    """Return the cells that studies in the store have read with this version of neuronlake, with the id of a study."""
+    parameters = {"version": neuronlake_version(), "cells": list(cell_ids)}
+    rows = database.sql(statement("perturbation_known_cells"), parameters).pl()
+    return dict(rows.select("cell_id", "perturbation_id").rows())
+
+
+def earlier_values(
+    database: Database,
+    cell_ids: Iterable[str],
+    baseline: NDArray[np.float32],
+    functions: Sequence[tuple[str, str]],
+    instance_id: NDArray[np.int64],
+) -> Mapping[str, NDArray[np.float32]]:
+    """Return the values of the `known_cells` by cell_id, each [functions or 1, instances].
+
+    The store holds only what differs from the baseline, the values of the same functions and instances without an
+    ablation. [functions or 1, instances]
+    """
+    known = known_cells(database, cell_ids)
+    if not known:
+        return {}
+    keys = [perturbation_id + cell_id for cell_id, perturbation_id in known.items()]
+    stored = database.sql(statement("perturbation_cell_values"), {"keys": keys}).pl()
+    columns = pl.DataFrame({"instance_id": instance_id}).with_row_index("column")
+    names = value_names(functions, baseline)
+    schema = {"target_family": pl.String, "target_function": pl.String}
+    rows = pl.DataFrame(names, schema=schema, orient="row").with_row_index("row")
+    stored = stored.join(columns, on="instance_id").join(rows, on=["target_family", "target_function"])
+    values = {cell_id: baseline.copy() for cell_id in known}
+    for (cell_id,), changed in stored.partition_by("cell_id", as_dict=True).items():
+        values[str(cell_id)][changed["row"].to_numpy(), changed["column"].to_numpy()] = changed["value"].to_numpy()
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read in all cells of a study, reduced to what its statistics need.
+
+    Parameters
+    ----------
+    readout, baseline
+        The readout, and its values without an ablation. [functions or 1, instances]
+    cell_ids, values
+        The id of each cell of the study, and the values of all cells, on disk.
+    resampling
+        The texts of the study, by which values are reduced.
+    sums, readouts
+        By cell_id, how much worse instances are read than in the baseline, summed [texts, functions, strata], and the
+        readouts [functions].
+    """
+
+    readout: Readout
+    baseline: NDArray[np.float32]
+    cell_ids: Sequence[str]
+    values: CellValues
+    resampling: Resampling
+    sums: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    readouts: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def add(self, cell_id: str, values: NDArray[np.float32]) -> None:
+        """Keep and reduce what was read in a cell. [functions or 1, instances]."""
+        self.values.put(cell_id, values)
+        worse = values - self.baseline if self.readout.is_loss else self.baseline - values
+        self.sums[cell_id] = self.resampling.reduce(worse)
+        self.readouts[cell_id] = summarize(values, self.readout.strata)
+
+
+def read_cells(study: Study, job: Job, progress: Progress) -> tuple[Reading, int, float]:
+    """Read the model out as it is and in every cell; the job keeps what was read from one attempt to the next.
 
     Returns
     -------
     reading
         What was read.
-    n_known
-        Cells that an earlier attempt or study had read.
-    cell_s
-        Seconds of a cell, None if none was read.
+    n_known, cell_s
+        Number of cells that an earlier attempt or study had read, and seconds a cell takes.
 
     Raises
     ------
@@ -37,49 +153,54 @@ def read_cells(study: Study, job: Job, progress: Progress) -> tuple[Reading, int
     StoreError
         If the disk refuses.
     """
-    values = CellValues(job.folder("cells"))
+    kept = CellValues(job.folder("cells"))
     try:
         with explaining_lack_of_memory(study.model.name, "batch_tokens", "n_texts"):
-            return _read(study, values, progress)
+            return _read(study, kept, progress)
     except KeyboardInterrupt as error:
-        error.add_note(f"{len(values):,} of {len(study.cells):,} cells are kept; the same command goes on")
+        error.add_note(f"{len(kept):,} of {len(study.cells):,} cells are kept; the same command goes on")
         raise
 
 
-def _read(study: Study, values: CellValues, progress: Progress) -> tuple[Reading, int, float | None]:
-    readout = study.readout
+def _read(study: Study, kept: CellValues, progress: Progress) -> tuple[Reading, int, float]:
+    readout, settings = study.readout, study.settings
     ids = [study.cell_id(cell) for cell in study.cells]
     progress.phase("perturbing", total=(len(set(ids)) + 1) * study.n_texts, unit="texts")
     started = time.monotonic()
     baseline = readout.read(progress.advance)
-    n_made, n_known = 1, 0
     seconds = time.monotonic() - started
-    reading = Reading.start(study, baseline, ids, values)
-    earlier = earlier_values(study.database, ids, baseline, readout.functions, readout.instance_id)
+    n_made, n_known = 1, 0
+    resampling = Resampling(
+        readout.strata,
+        readout.text,
+        n_bootstrap=settings.n_bootstrap,
+        n_permutations=settings.n_permutations,
+        seed=settings.seed,
+    )
+    reading = Reading(readout, baseline, ids, kept, resampling)
+    earlier = earlier_values(study.request.database, ids, baseline, readout.functions, readout.instance_id)
     for cell, cell_id in zip(study.cells, ids, strict=True):
-        if cell_id in reading.damage:
+        if cell_id in reading.sums:
             continue  # the same neurons, as where all doses take the same
-        found = values.get(cell_id)
-        if found is None:
-            found = earlier.get(cell_id)
-        if found is not None:
+        values = kept.get(cell_id)
+        if values is None:
+            values = earlier.get(cell_id)
+        if values is not None:
             n_known += 1
             progress.advance(study.n_texts)
         else:
             started = time.monotonic()
-            kind, scale = study.settings.kind, study.settings.factor
-            with perturb(readout.model, study.neurons(cell), kind=kind, scale=scale, seed=cell.ranking.seed):
-                found = readout.read(progress.advance)
+            neurons = study.neurons(cell)
+            with ablate(readout.model, neurons, kind=settings.kind, scale=settings.factor, seed=cell.seed):
+                values = readout.read(progress.advance)
             seconds += time.monotonic() - started
             n_made += 1
-            n_wrong = int(np.count_nonzero(~np.isfinite(found)))
+            n_wrong = int(np.count_nonzero(~np.isfinite(values)))
             if n_wrong:
-                ranking = cell.ranking
                 raise AnalysisError(
-                    f"the {readout.kind} of {n_wrong:,} instances is not finite where {cell.n_neurons:,} neurons of "
-                    f"{ranking.family}/{ranking.function} ({ranking.selection}, seed {ranking.seed}) are perturbed; "
+                    f"the {readout.kind} of {n_wrong:,} instances is not finite where {len(cell.rows):,} neurons of "
+                    f"{cell.family}/{cell.function} ({cell.selection}, seed {cell.seed}) are perturbed; "
                     "perturb fewer, or by less"
                 )
-        values.put(cell_id, found)
-        reading.add(cell_id, found)
+        reading.add(cell_id, values)
     return reading, n_known, seconds / n_made

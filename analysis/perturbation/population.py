@@ -1,4 +1,4 @@
-"""The neurons that a study draws from: those of the studied layers, and how much passes through each."""
+"""The neurons that a study selects from: those of the studied layers, and how much each of them writes."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ...errors import AnalysisError
 from ...queries.database import Database
+from ...queries.statements import statement
 from ..neuron_rows import KEYS
 
 __all__ = ["Population", "check_layers", "read_population"]
@@ -16,17 +17,18 @@ __all__ = ["Population", "check_layers", "read_population"]
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """Neurons, sorted by stack, layer and neuron; others name them by their row here.
+    """Neurons, sorted by stack, layer and neuron; a row of the population stands for a neuron elsewhere.
 
     Parameters
     ----------
     neurons
         Columns stack, layer, neuron, mean and std.
     layer
-        Which layer each is in, 0 for the first studied. [neurons]
+        Number of each neuron's layer, 0 for the first studied. [neurons]
     unit
-        What is drawn as one: the neuron itself, or its native expert where the router is told to avoid experts.
-        Numbered in the order of rows; a unit's neurons lie together, and all have as many. [neurons]
+        Number of the unit that is drawn as a whole: the neuron itself, or its native expert where whole experts are
+        ablated. Units are numbered in the order of rows; the neurons of a unit lie together, and all units have the
+        same size. [neurons]
     energy
         Mean square of each neuron's pooled activation times the squared norm of its output weights: how much it writes
         to the residual stream. [neurons]
@@ -42,36 +44,25 @@ class Population:
 
     @property
     def unit_size(self) -> int:
-        """Neurons of a unit."""
+        """Number of neurons of a unit."""
         return len(self) // (int(self.unit[-1]) + 1)
 
     def n_neurons(self, dose: float) -> int:
-        """Return how many neurons a share of all is: whole units, one at least."""
+        """Return the number of neurons of a dose, a share of all: whole units, at least one."""
         return max(1, round(dose * len(self) / self.unit_size)) * self.unit_size
 
     def rows(self, keys: pl.DataFrame, owner: str) -> NDArray[np.int64]:
-        """Return the rows of some neurons, in their order.
-
-        Parameters
-        ----------
-        keys
-            Columns stack, layer and neuron.
-        owner
-            Whose neurons they are, as an error names them.
+        """Return the rows of neurons given by columns stack, layer and neuron; `owner` is for the error message.
 
         Raises
         ------
         AnalysisError
-            If a neuron is not among the studied ones.
+            If a neuron is not in the population.
         """
-        keys = keys.select(pl.col("stack").cast(pl.String), pl.col("layer", "neuron").cast(pl.Int64))
-        found = keys.join(
-            self.neurons.select(pl.col("stack"), pl.col("layer", "neuron").cast(pl.Int64)).with_row_index("row"),
-            on=KEYS,
-            how="left",
-            maintain_order="left",
-        )
-        absent = found.filter(pl.col("row").is_null())
+        typed = pl.col("stack").cast(pl.String), pl.col("layer", "neuron").cast(pl.Int64)
+        own = self.neurons.select(*typed).with_row_index("row")
+        joined = keys.select(*typed).join(own, on=KEYS, how="left", maintain_order="left")
+        absent = joined.filter(pl.col("row").is_null())
         if absent.height:
             stack, layer, neuron = absent.select(KEYS).row(0)
             layers = self.neurons.select("stack", "layer").unique(maintain_order=True).rows()
@@ -79,45 +70,30 @@ class Population:
                 f"{owner} yields {stack} layer {layer}, neuron {neuron}, which is not among the neurons studied; these "
                 f"are of {', '.join(f'{stack} {layer}' for stack, layer in layers)}"
             )
-        return found["row"].cast(pl.Int64).to_numpy()
+        return joined["row"].cast(pl.Int64).to_numpy()
 
 
 def read_population(
-    database: Database,
-    run_id: str,
-    *,
-    stacks: Sequence[str],
-    layers: tuple[int, ...] | None,
-    by_native_expert: bool,
+    database: Database, run_id: str, *, stacks: Sequence[str], layers: tuple[int, ...] | None, by_native_expert: bool
 ) -> Population:
-    """Read the neurons of a run.
+    """Read the neurons of a run of the site activation.
 
     Parameters
     ----------
-    database
-        The store.
-    run_id
-        A run of the site activation.
-    stacks
-        Stacks of the model that runs.
-    layers
-        Layers to study; None for all measured.
+    database, run_id
+        The store, and the run.
+    stacks, layers
+        Stacks of the model that is run, and layers to study; None for all measured layers.
     by_native_expert
-        Whether whole native experts are drawn; then neurons outside of any are left out.
+        Whether units are native experts; neurons of no native expert are then excluded.
 
     Raises
     ------
     AnalysisError
-        If the run lacks a layer asked for, has no neurons or no native experts, or experts of several sizes.
+        If the run lacks a layer, has no neurons or no native experts, or experts of several sizes.
     """
-    query = """
-        select stack, layer, neuron, native_expert, mean, std,
-            (mean::double ** 2 + std::double ** 2) * output_norm::double ** 2 as energy,
-        from neurons
-        where run_id = ? and list_contains(?, stack)
-        order by stack, layer, neuron
-    """
-    neurons = database.sql(query, [run_id, list(stacks)]).pl()
+    parameters = {"run": run_id, "stacks": list(stacks)}
+    neurons = database.sql(statement("perturbation_population"), parameters).pl()
     if layers is not None:
         check_layers(run_id, layers, set(neurons["layer"].unique()))
         neurons = neurons.filter(pl.col("layer").is_in(layers))
@@ -129,30 +105,23 @@ def read_population(
     if neurons.is_empty():
         what = "neurons of native experts in these layers" if by_native_expert else "neurons"
         raise AnalysisError(f"run {run_id} has no {what}")
-    parts = pl.struct("stack", "layer", "native_expert" if by_native_expert else "neuron")
-    unit = neurons.select(parts.rle_id().cast(pl.Int64)).to_series().to_numpy()
+
+    def numbered(*columns: str) -> NDArray[np.int64]:
+        return neurons.select(pl.struct(*columns).rle_id().cast(pl.Int64)).to_series().to_numpy()
+
+    unit = numbered("stack", "layer", "native_expert" if by_native_expert else "neuron")
     sizes = np.unique(np.bincount(unit))
     if len(sizes) > 1:
         raise AnalysisError(
             f"the native experts of run {run_id} have {sizes[0]:,} to {sizes[-1]:,} neurons; a study takes layers with "
             "experts of one size"
         )
-    return Population(
-        neurons=neurons.drop("native_expert", "energy"),
-        layer=neurons.select(pl.struct("stack", "layer").rle_id().cast(pl.Int64)).to_series().to_numpy(),
-        unit=unit,
-        energy=neurons["energy"].to_numpy(),
-    )
+    energy = neurons["energy"].to_numpy()
+    return Population(neurons.drop("native_expert", "energy"), numbered("stack", "layer"), unit, energy)
 
 
 def check_layers(run_id: str, layers: Collection[int], measured: Collection[int]) -> None:
-    """Refuse layers that are not among those that a run measured.
-
-    Raises
-    ------
-    AnalysisError
-        If one is not.
-    """
+    """Refuse layers that a run did not measure, with an `AnalysisError`."""
     unknown = sorted(set(layers) - set(measured))
     if unknown:
         raise AnalysisError(f"run {run_id} has no layer {unknown}; it measured {sorted(measured)}")

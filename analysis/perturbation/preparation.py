@@ -1,90 +1,89 @@
-"""A study about to be made: everything it needs, loaded and checked, and all its cells."""
+"""A study that is ready to run: the loaded model, the fitted readout, the neurons, and all cells."""
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from ...errors import AnalysisError
 from ...ingest.models.model import Model, body_parts, load
 from ...progress import Progress
-from ...queries.database import Database
 from ...schema.identity import IDENTITY_VERSION, identifier
-from ..lookup import Run
+from ...schema.vocabulary import ReadoutKind
 from ..neuron_rows import KEYS
 from ..readouts.choice import ChoiceReadout
 from ..readouts.loss import LossReadout
 from ..readouts.probe import ProbeReadout
 from ..readouts.readout import Readout
-from ..readouts.texts import Subject, read_subject
-from .cells import Cell, Ranking, plan_cells, rankings
-from .kinds import LEVEL_COLUMNS
+from ..readouts.texts import Texts, read_texts
+from .cells import plan_cells, rankings
 from .population import Population, read_population
 from .request import Request, wanted_functions
-from .settings import PerturbationSettings
-from .sources import Source, expert_sources, query_sources, top_sources
+from .settings import LEVEL_COLUMNS, PerturbationSettings
+from .sources import Ranking, expert_sources, query_sources, top_sources
 
-__all__ = ["Study", "prepare"]
+__all__ = ["READOUTS", "Study", "prepare"]
+
+READOUTS: Mapping[ReadoutKind, Callable[[Texts], Readout]] = {
+    "probe": ProbeReadout,
+    "loss": LossReadout,
+    "choice": ChoiceReadout,
+}
+"""The class of each readout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A study about to be made.
+    """A study that is ready to run.
 
     Parameters
     ----------
-    perturbation_id
-        Digest of all that defines it.
-    database
-        The store.
-    run
-        The run whose scores choose neurons.
-    partition_id
-        The partition whose experts are chosen, None if none.
-    settings
-        What defines the study.
-    subject
-        The model and the texts.
-    readout
-        What is read out.
-    population, rankings, cells
-        The studied neurons, those of each source and control, and the passes over the texts.
-    n_sources
-        How many sources there are.
-    max_tokens
-        Longest text in tokens.
+    request
+        What the study asks for.
+    texts, readout
+        The loaded model with its texts, and what is read out.
+    population, rankings
+        The studied neurons, and those of each source and control.
+    cells
+        The neurons of each pass over the texts, beside the pass without an ablation.
     """
 
-    perturbation_id: str
-    database: Database
-    run: Run
-    partition_id: str | None
-    settings: PerturbationSettings
-    subject: Subject
+    request: Request
+    texts: Texts
     readout: Readout
     population: Population
     rankings: Sequence[Ranking]
-    cells: Sequence[Cell]
-    n_sources: int
-    max_tokens: int
+    cells: Sequence[Ranking]
 
     @property
-    def n_texts(self) -> int:
-        """Texts run in a pass."""
-        return self.subject.read.tokens.n_texts
+    def settings(self) -> PerturbationSettings:
+        """The settings of the study."""
+        return self.request.settings
 
     @property
     def model(self) -> Model:
-        """The model that is perturbed."""
-        return self.subject.model
+        """The model whose neurons are ablated."""
+        return self.texts.model
 
-    def neurons(self, cell: Cell) -> pa.Table:
-        """Return what a cell perturbs, as `perturb` reads it: sorted, with what the kind holds each neuron at."""
+    @property
+    def n_texts(self) -> int:
+        """Number of texts of a pass."""
+        return self.texts.read.tokens.n_texts
+
+    @property
+    def n_sources(self) -> int:
+        """Number of sources."""
+        own = (self.settings.selection, self.settings.seed)
+        return sum((ranking.selection, ranking.seed) == own for ranking in self.rankings)
+
+    def neurons(self, cell: Ranking) -> pa.Table:
+        """Return the neurons of a cell as `ablate` reads them: sorted, with the column that the kind needs."""
         neurons = self.population.neurons[cell.rows]
         column = LEVEL_COLUMNS.get(self.settings.kind)
         if column is not None:
@@ -92,15 +91,15 @@ class Study:
             neurons = neurons.with_columns(levels.cast(pl.Float64).alias(column))
         return neurons.select(*KEYS, *filter(None, [column])).sort(KEYS).to_arrow()
 
-    def cell_id(self, cell: Cell | None) -> str:
-        """Return the digest of all that defines a pass over the texts; None: without a perturbation."""
+    def cell_id(self, cell: Ranking | None) -> str:
+        """Return the digest of everything that defines a pass over the texts; None is the pass without an ablation."""
         definition: dict[str, object] = {
             "schema_version": IDENTITY_VERSION,
             "weights_sha256": self.model.weights_sha256,
-            "readout_sha256": self.readout.sha256(),
-            "batch_tokens": self.subject.batch_tokens,
-            "of_equal_lengths": self.subject.of_equal_lengths,
-            # Names, as values are found again by them; and what else may round or draw otherwise.
+            "readout_sha256": self.readout.sha256,
+            "batch_tokens": self.texts.batch_tokens,
+            "of_equal_lengths": self.texts.of_equal_lengths,
+            # Stored values are looked up by these names; devices and versions of torch round and draw differently.
             "functions": self.readout.functions,
             "device": next(self.model.module.parameters()).device.type,
             "torch_version": torch.__version__,
@@ -112,33 +111,57 @@ class Study:
             definition |= {
                 "kind": self.settings.kind,
                 "scale": self.settings.factor,
-                "seed": cell.ranking.seed if self.settings.is_drawn else None,
+                "seed": cell.seed if self.settings.is_drawn else None,
                 "neurons_sha256": digest.hexdigest(),
             }
         return identifier(definition)
 
+    def identifier(self) -> str:
+        """Return the digest of everything that defines the study, its perturbation_id."""
+        chosen = hashlib.sha256()
+        for ranking in self.rankings:
+            chosen.update(f"{ranking.family} {ranking.function} {ranking.selection} {ranking.seed}\n".encode())
+            chosen.update(self.population.neurons[ranking.rows].select(KEYS).write_csv().encode())
+            chosen.update(b"" if ranking.levels is None else ranking.levels.tobytes())
+        # As resolved: a default that is spelt out makes no other study.
+        definition = dataclasses.asdict(self.settings) | {
+            "schema_version": IDENTITY_VERSION,
+            "model": self.model.name,
+            "revision": self.model.revision,
+            "run": self.request.run.run_id,
+            "partition": self.request.partition_id,
+            "corpus": self.texts.corpus.name,
+            "baseline": self.cell_id(None),
+            "scale": self.settings.factor,
+            "controls": self.settings.controls_run,
+            "max_tokens": self.request.max_tokens,
+            "neurons_sha256": chosen.hexdigest(),
+        }
+        del definition["tokenizer"]  # the baseline stands for what it makes of the texts
+        return identifier(definition)
 
-def prepare(database: Database, request: Request, progress: Progress) -> Study:
-    """Load the model, choose the neurons, read the corpus and fit the readout (see `study.study_perturbation`)."""
-    found, partition_id, settings, device = request.run, request.partition_id, request.settings, request.device
+
+def prepare(request: Request, device: str, progress: Progress) -> Study:
+    """Load the model, fit the readout, and select the neurons; errors are those of `study.study_perturbation`."""
+    settings = request.settings
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    assert found.dtype is not None  # the run was measured
-    loaded = load(
+    assert request.run.dtype is not None  # the run was measured
+    model = load(
         request.checkpoint,
-        dtype=found.dtype,
+        dtype=request.run.dtype,
         device=device,
         with_decoder=False,
         with_head=settings.readout != "probe",
         tokenizer=settings.tokenizer,
     )
-    if loaded.weights_sha256 != found.weights_sha256:
+    if model.weights_sha256 != request.run.weights_sha256:
         raise AnalysisError(
-            f"the weights of {request.checkpoint.model} are not those that run {found.run_id} measured: "
-            f"their digest is {loaded.weights_sha256[:16]}, not {str(found.weights_sha256)[:16]}"
+            f"the weights of {request.checkpoint.model} are not those that run {request.run.run_id} measured: "
+            f"their digest is {model.weights_sha256[:16]}, not {str(request.run.weights_sha256)[:16]}"
         )
-    subject = read_subject(
-        loaded,
+    texts = read_texts(
+        model,
         request.corpus,
         n_texts=settings.n_texts,
         max_tokens=request.max_tokens,
@@ -147,96 +170,43 @@ def prepare(database: Database, request: Request, progress: Progress) -> Study:
         of_equal_lengths=settings.kind == "shuffle",
         seed=settings.seed,
     )
-    readout = _readout(subject, settings)
+    readout = READOUTS[settings.readout](texts)
     # Without a head the encoder of an encoder-decoder runs alone.
-    parts = loaded.parts if loaded.head is None else body_parts(loaded.head)[1]
+    parts = model.parts if model.head is None else body_parts(model.head)[1]
     population = read_population(
-        database,
-        found.run_id,
+        request.database,
+        request.run.run_id,
         stacks=[part.stack for part in parts],
         layers=settings.layers,
         by_native_expert=settings.kind == "route-away",
     )
-    sources, nonfunctional = _sources(database, found, partition_id, population, readout, settings, progress)
-    every = rankings(population, sources, nonfunctional, settings)
-    study = Study(
-        perturbation_id="",
-        database=database,
-        run=found,
-        partition_id=partition_id,
-        settings=settings,
-        subject=subject,
-        readout=readout,
-        population=population,
-        rankings=every,
-        cells=plan_cells(population, every, settings, progress.note),
-        n_sources=len(sources),
-        max_tokens=request.max_tokens,
-    )
-    return dataclasses.replace(study, perturbation_id=_identifier(study))
-
-
-def _readout(subject: Subject, settings: PerturbationSettings) -> Readout:
-    match settings.readout:
-        case "probe":
-            return ProbeReadout(subject)
-        case "loss":
-            return LossReadout(subject)
-        case "choice":
-            return ChoiceReadout(subject)
+    sources, nonfunctional = _sources(request, population, readout, progress)
+    ranked = rankings(population, sources, nonfunctional, settings)
+    return Study(request, texts, readout, population, ranked, plan_cells(population, ranked, settings, progress.note))
 
 
 def _sources(
-    database: Database,
-    run: Run,
-    partition_id: str | None,
-    population: Population,
-    readout: Readout,
-    settings: PerturbationSettings,
-    progress: Progress,
-) -> tuple[list[Source], np.ndarray | None]:
-    """Return the sources, and the neurons of no functional expert, None where there are no experts."""
+    request: Request, population: Population, readout: Readout, progress: Progress
+) -> tuple[list[Ranking], NDArray[np.int64] | None]:
+    """Return the sources, and the neurons of experts that are functional for nothing, None without experts."""
+    database, settings, run_id = request.database, request.settings, request.run.run_id
     if settings.query is not None:
         return query_sources(database, settings.query, population, settings.kind), None
-    run_id = run.run_id
     measured = set(database.sql("select family, function from run_functions where run_id = ?", [run_id]).rows())
-    functions = wanted_functions(
-        [each for each in readout.functions if each in measured], settings, "the functions read out"
-    )
+    readable = [function for function in readout.functions if function in measured]
+    functions = wanted_functions(readable, settings, "the functions read out")
     n_most = population.n_neurons(max(settings.doses or (1.0,)))
-    if partition_id is None:
+    if request.partition_id is None:
         return top_sources(database, run_id, population, functions, n_most), None
-    sources, nonfunctional = expert_sources(database, run_id, partition_id, population, functions, n_most)
+    sources, nonfunctional = expert_sources(database, run_id, request.partition_id, population, functions, n_most)
     functional = [source for source in sources if source.n_functional]
     if not functional:
-        raise AnalysisError(f"partition {partition_id} has no expert that is functional for a function read out")
+        raise AnalysisError(
+            f"partition {request.partition_id} has no expert that is functional for a function read out"
+        )
     if len(functional) < len(sources):
         progress.note(
             f"{len(sources) - len(functional):,} of {len(sources):,} functions have no functional expert, and are no "
             "sources"
         )
     return functional, nonfunctional
-
-
-def _identifier(study: Study) -> str:
-    chosen = hashlib.sha256()
-    for each in study.rankings:
-        chosen.update(f"{each.family} {each.function} {each.selection} {each.seed}\n".encode())
-        chosen.update(study.population.neurons[each.rows].select(KEYS).write_csv().encode())
-        chosen.update(b"" if each.levels is None else each.levels.tobytes())
-    # As resolved: a default that is spelt out makes no other study.
-    definition = dataclasses.asdict(study.settings) | {
-        "schema_version": IDENTITY_VERSION,
-        "model": study.model.name,
-        "revision": study.model.revision,
-        "run": study.run.run_id,
-        "partition": study.partition_id,
-        "corpus": study.subject.corpus.name,
-        "baseline": study.cell_id(None),
-        "scale": study.settings.factor,
-        "controls": study.settings.controls_run,
-        "max_tokens": study.max_tokens,
-        "neurons_sha256": chosen.hexdigest(),
-    }
-    del definition["tokenizer"]  # the baseline stands for what it makes of the texts
-    return identifier(definition)

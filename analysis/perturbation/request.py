@@ -1,4 +1,4 @@
-"""What a study is asked, found in the store: what is asked wrongly is told before the model is loaded."""
+"""What a study asks for, found in the store and checked before the model is loaded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,26 +18,22 @@ __all__ = ["Request", "find_request", "wanted_functions"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a study is asked.
+    """What a study asks for.
 
     Parameters
     ----------
-    checkpoint
-        The checkpoint that is perturbed.
-    device, settings
-        As `study.study_perturbation` takes them.
+    database, checkpoint, settings
+        The store, the checkpoint whose neurons are ablated, and the settings of the study.
     run
-        The run whose scores choose neurons.
+        The run whose scores select neurons.
     partition_id
-        The partition whose experts are chosen, None if none.
-    corpus
-        What is read out.
-    max_tokens
-        Longest text in tokens.
+        The partition whose experts are selected; None if there is none.
+    corpus, max_tokens
+        The corpus that is read out, and the longest text in tokens.
     """
 
+    database: Database
     checkpoint: Checkpoint
-    device: str
     settings: PerturbationSettings
     run: Run
     partition_id: str | None
@@ -52,22 +48,12 @@ def find_request(
     *,
     run: str | None,
     corpus: str | None,
-    device: str,
     progress: Progress,
 ) -> Request:
-    """Find what `study.study_perturbation` is asked for in the store.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such run, partition, corpus, family or function, or several runs where one was meant.
-    AnalysisError
-        If the run or the partition does not fit the study.
-    """
-    # A run may be of any revision where none is asked for.
+    """Find in the store what a study asks for; parameters and errors are those of `study.study_perturbation`."""
+    # Where no revision is asked for, the run may be of any.
     is_any = checkpoint.revision is None and checkpoint.random_init is None
-    revision = None if is_any else checkpoint.stored_revision
-    found = find_run(database, run, checkpoint.stored_name, revision=revision)
+    found = find_run(database, run, checkpoint.stored_name, revision=None if is_any else checkpoint.stored_revision)
     run_id = found.run_id
     if found.measurement != "measured" or found.site != "activation":
         what = "imported" if found.measurement != "measured" else f"of the site {found.site}"
@@ -88,11 +74,11 @@ def find_request(
     if max_tokens > found.max_tokens:
         raise AnalysisError(f"texts of {max_tokens} tokens: run {run_id} measured texts of up to {found.max_tokens}")
     stored = StoredCorpus(database.store, corpus or found.corpus)
-    return Request(checkpoint, device, settings, found, partition_id, stored, max_tokens)
+    return Request(database, checkpoint, settings, found, partition_id, stored, max_tokens)
 
 
 def _partition(database: Database, settings: PerturbationSettings, run: Run, progress: Progress) -> str:
-    """Return the id of the partition of a study; refuse one that does not fit it."""
+    """Return the id of the partition of a study; refuse one that does not fit the study."""
     partition = find_partition(database, settings.partition or "")
     partition_id = partition.partition_id
     if partition.model != run.model:
@@ -116,28 +102,27 @@ def _partition(database: Database, settings: PerturbationSettings, run: Run, pro
 def wanted_functions(
     functions: Sequence[tuple[str, str]], settings: PerturbationSettings, where: str
 ) -> list[tuple[str, str]]:
-    """Return the functions that the settings name, all if they name none; `where` says which there are to choose from.
+    """Return those functions that the settings name, or all if they name none; `where` is for the error message.
 
     Raises
     ------
     UnknownNameError
         If there is no such family or function.
     AnalysisError
-        If none is of the families and of the functions that are named.
+        If no function is left.
     """
-    found = list(functions)
+    chosen = {f"{family}/{function}": (family, function) for family, function in functions}
     families = sorted({family for family, _ in functions})
     for family in settings.families:
         if family not in families:
             raise UnknownNameError("family", family, families, where=where)
     if settings.families:
-        found = [each for each in found if each[0] in settings.families]
-    names = ["/".join(each) for each in found]
-    for function in settings.functions:
-        if function not in names:
-            raise UnknownNameError("function", function, names, where=where)
+        chosen = {name: function for name, function in chosen.items() if function[0] in settings.families}
+    for name in settings.functions:
+        if name not in chosen:
+            raise UnknownNameError("function", name, chosen, where=where)
     if settings.functions:
-        found = [each for each in found if "/".join(each) in settings.functions]
-    if not found:
+        chosen = {name: chosen[name] for name in settings.functions}
+    if not chosen:
         raise AnalysisError("no function of the run is of the families and functions asked for and can be read out")
-    return found
+    return list(chosen.values())

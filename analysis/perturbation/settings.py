@@ -1,66 +1,82 @@
-"""What defines a study of perturbations, beside the model."""
+"""The settings of a perturbation study, and what each kind of ablation needs."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import get_args
 
 from ...errors import AnalysisError, UnknownNameError
 from ...schema.vocabulary import Control, PerturbationKind, ReadoutKind, Selection
-from .kinds import check_kind
 
-__all__ = ["SHARED", "PerturbationSettings"]
+__all__ = ["LEVEL_COLUMNS", "SHARED", "PerturbationSettings", "check_kind"]
+
+LEVEL_COLUMNS: Mapping[PerturbationKind, str] = MappingProxyType({"mean": "mean", "clamp": "value", "noise": "std"})
+"""By kind, the column with each neuron's level: the value it is held at, or the standard deviation of its noise."""
 
 SHARED = "*"
-"""What stands for the family, and for the function, of a source where all sources share a control."""
+"""Family and function of a control that all sources share."""
 
-_DRAWN = ("shuffle", "noise")
+# Kinds that draw at random; they alone have a scale.
+_DRAWN = ("noise", "shuffle")
 # The paper's: 2 to 12.5% of the neurons of the layers.
 _DOSES = (0.02, 0.06, 0.125)
 
 
 @dataclass(frozen=True, slots=True)
 class PerturbationSettings:
-    """What defines a study of perturbations, beside the model.
+    """What defines a perturbation study, beside the model.
 
-    Exactly one of `partition`, `query` and `is_top` says whose neurons are perturbed.
+    A study ablates the neurons of one source after the other; a source is a function with the neurons selected for it.
+    Exactly one of `partition`, `query` and `is_top` says how they are selected.
 
     Parameters
     ----------
     partition
-        Beginning of the id of a partition: each function's experts, from the one that holds most of its top neurons
-        against chance on.
+        Id of a partition, or its beginning: each function's experts are ablated, beginning with the expert in which its
+        top neurons are most over-represented.
     query
-        SQL that yields stack, layer and neuron, in the order in which doses take them in; with columns family and
-        function one source a function. A column value is what the kind clamp holds them at.
+        SQL that returns stack, layer and neuron, in the order in which neurons are ablated. With columns family and
+        function, each function is a source. The kind clamp needs a column value.
     is_top
-        Each function's top neurons, from the one of the highest lift on.
+        Ablate each function's top neurons, beginning with the one of highest lift.
     kind
-        What is done to them (see `perturb`).
+        Kind of ablation (see `ablate`).
     scale
-        Factor of shuffle and noise; None for the paper's 4 of shuffle, and 1.
+        Factor of the kinds shuffle and noise. None: 4 for shuffle (as in the paper), 1 for noise.
     doses
-        Shares of the layers' neurons to perturb; None for all rows of a query, else 2, 6 and 12.5%.
+        Shares of the neurons of the studied layers to ablate. None: 2, 6 and 12.5%; for a query, all of its rows.
     controls
-        Controls to run; None for all there can be. Other functions' neurons are a control without a run of their own.
+        Control selections that are ablated for comparison. None: all that are possible. (The comparison with the
+        neurons of other functions is always made, and costs nothing.)
     n_seeds
-        Seeds of each control, and of the own neurons where the kind draws; at least 2, as sets differ by themselves.
+        Number of seeds of each control, and of a source's own neurons where the kind draws at random. At least 2,
+        because control sets differ from each other.
     seed
-        The first of them; the choice of texts and the statistics use it as well.
+        First of these seeds; also the seed of the choice of texts and of the statistics.
     layers
-        Layers whose neurons are perturbed; None for all that were measured.
+        Layers whose neurons may be ablated. None: all measured layers.
     readout
         What is read out.
     families, functions
-        Functions whose neurons are perturbed, by family or by name; none: all that can be read out.
+        The sources, by family or by ``family/function``. Empty: all functions that are read out.
     n_texts
-        Most texts to read out, and to fit on.
+        Most texts of each half.
     max_tokens
-        Longest text in tokens; None for the run's.
+        Longest text in tokens. None: as in the run.
     batch_tokens
-        Tokens of a batch, padding included; shuffle permutes within a batch.
+        Most tokens of a batch, padding included. The kind shuffle permutes within a batch.
     n_bootstrap, n_permutations
-        Resamples behind intervals and permutations behind p values.
+        Number of resamples behind intervals, and of permutations behind p values.
     tokenizer
-        Hub id or folder of the tokenizer to read texts with; the checkpoint's own if None.
+        Hub id or folder of a tokenizer. None: the checkpoint's own.
+
+    Raises
+    ------
+    UnknownNameError
+        If a kind, readout or control does not exist.
+    AnalysisError
+        If a value is out of range, or two settings do not go together.
     """
 
     partition: str | None = None
@@ -84,15 +100,17 @@ class PerturbationSettings:
     tokenizer: str | None = None
 
     def __post_init__(self) -> None:
-        """Check values; order and repetition of layers, doses and names mean nothing."""
+        """Check values, and sort doses, layers and names: their order and repetition mean nothing."""
         if sum((self.partition is not None, self.query is not None, self.is_top)) != 1:
             raise AnalysisError("a study perturbs neurons of a partition, of a query, or top neurons: one of the three")
-        for name, choices in (("kind", get_args(PerturbationKind)), ("readout", get_args(ReadoutKind))):
-            if getattr(self, name) not in choices:
-                raise UnknownNameError(name, getattr(self, name), choices)
+        for name, value, choices in (
+            ("kind", self.kind, get_args(PerturbationKind)),
+            ("readout", self.readout, get_args(ReadoutKind)),
+            *(("control", control, get_args(Control)) for control in self.controls or ()),
+        ):
+            if value not in choices:
+                raise UnknownNameError(name, value, choices)
         for control in self.controls or ():
-            if control not in get_args(Control):
-                raise UnknownNameError("control", control, get_args(Control))
             if control in self._impossible:
                 raise AnalysisError(f"the control {control} is not possible: {self._impossible[control]}")
         check_kind(self.kind, scale=self.factor)
@@ -111,22 +129,21 @@ class PerturbationSettings:
             if getattr(self, name) < least:
                 raise AnalysisError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         for name in ("doses", "layers", "families", "functions", "controls"):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, tuple(sorted(set(value))))
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
         if self.doses is None and self.query is None:
             object.__setattr__(self, "doses", _DOSES)
 
     @property
     def factor(self) -> float:
-        """The scale, as given or by default."""
+        """The scale, given or by default."""
         if self.scale is not None:
             return self.scale
         return 4.0 if self.kind == "shuffle" else 1.0
 
     @property
     def selection(self) -> Selection:
-        """How neurons are chosen."""
+        """How a source's own neurons are selected."""
         if self.partition is not None:
             return "functional"
         return "top" if self.is_top else "query"
@@ -136,25 +153,43 @@ class PerturbationSettings:
         """The controls that are run."""
         if self.controls is not None:
             return self.controls
-        return tuple(each for each in get_args(Control) if each not in self._impossible)
+        return tuple(control for control in get_args(Control) if control not in self._impossible)
 
     @property
     def _impossible(self) -> dict[str, str]:
-        """Why some controls cannot be run."""
-        found = {}
+        """Why some controls are not possible, by control."""
+        reasons = {}
         if self.partition is None:
-            found["nonfunctional"] = "it draws from a partition's experts, and this study has none"
+            reasons["nonfunctional"] = "it draws from a partition's experts, and this study has none"
         if self.kind == "clamp":
             shared = "all sources share it, and each has values of its own to be clamped to"
-            found.update(random=shared, nonfunctional=shared)
-        return found
+            reasons.update(random=shared, nonfunctional=shared)
+        return reasons
 
     @property
     def is_drawn(self) -> bool:
-        """Whether the kind draws, so that two seeds perturb the same neurons differently."""
+        """Whether the kind draws at random, so that two seeds ablate the same neurons differently."""
         return self.kind in _DRAWN
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds of the study."""
         return tuple(range(self.seed, self.seed + self.n_seeds))
+
+
+def check_kind(kind: PerturbationKind, *, scale: float) -> None:
+    """Refuse an unknown kind of ablation, and a scale that the kind cannot have.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such kind.
+    AnalysisError
+        If the scale is not a number of at least 0, or is not 1 for a kind without a scale.
+    """
+    if kind not in get_args(PerturbationKind):
+        raise UnknownNameError("kind of perturbation", kind, get_args(PerturbationKind))
+    if not (math.isfinite(scale) and scale >= 0):
+        raise AnalysisError(f"a perturbation of scale {scale} is not possible; scales are numbers of at least 0")
+    if kind not in _DRAWN and scale != 1:
+        raise AnalysisError(f"the kind {kind} has no scale, {scale} was given; {' and '.join(_DRAWN)} have one")

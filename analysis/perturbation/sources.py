@@ -1,7 +1,7 @@
-"""Whose neurons a study perturbs: for each source, neurons in the order in which doses take them in."""
+"""The sources of a study: functions, each with its neurons ranked in the order in which they are ablated."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -9,79 +9,90 @@ from numpy.typing import NDArray
 
 from ...errors import AnalysisError
 from ...queries.database import Database
+from ...queries.statements import statement
 from ...schema.vocabulary import PerturbationKind
 from ..neuron_rows import KEYS, check_columns, key_column, numbers
-from .kinds import LEVEL_COLUMNS
 from .population import Population
+from .settings import LEVEL_COLUMNS
 
-__all__ = ["FUNCTIONAL_P", "Source", "expert_sources", "query_sources", "top_sources"]
+__all__ = ["FUNCTIONAL_P", "Ranking", "expert_sources", "query_sources", "top_sources"]
 
 FUNCTIONAL_P = 0.001
 """An expert is functional where its hypergeometric p is at most this: the paper's criterion."""
 
+_EXPERT = ("stack", "layer", "expert")
+
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Neurons of one function, or of one query.
+class Ranking:
+    """Neurons in the order in which they are ablated: a source's own or a control's, all of them or those of a dose.
 
     Parameters
     ----------
     family, function
-        The function.
-    ranking
-        Rows of the population, in the order in which doses take them in. [ranked]
+        The source; `SHARED` for a control that all sources share.
+    selection
+        How neurons were selected: functional, top or query; or the control: random, matched or nonfunctional.
+    rows
+        Rows of the population. [ranked]
     levels
-        What the kind holds them at or how much they vary, in the same order; None: as the population says. [ranked]
+        Each neuron's level (see `LEVEL_COLUMNS`); None where the population has it. [ranked]
     n_functional
-        How many of the first are in experts that are functional for it; None where there are no experts.
+        Number of neurons, the first ones, in experts that are functional for the source; None without experts.
+    seed
+        Seed of the draw and of the ablation.
+    dose
+        Share of the population, for a cell; 0 for a ranking that is not cut to a dose.
     """
 
     family: str
     function: str
-    ranking: NDArray[np.int64]
+    selection: str
+    rows: NDArray[np.int64]
     levels: NDArray[np.float64] | None = None
     n_functional: int | None = None
+    seed: int = 0
+    dose: float = 0.0
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """Family, function, selection and seed."""
+        return self.family, self.function, self.selection, self.seed
+
+    def cut(self, dose: float, n_neurons: int) -> "Ranking":
+        """Return the first `n_neurons`: the cell of a dose."""
+        return replace(
+            self,
+            rows=self.rows[:n_neurons],
+            levels=None if self.levels is None else self.levels[:n_neurons],
+            n_functional=None if self.n_functional is None else min(self.n_functional, n_neurons),
+            dose=dose,
+        )
 
 
 def top_sources(
     database: Database, run_id: str, population: Population, functions: Sequence[tuple[str, str]], n_most: int
-) -> list[Source]:
-    """Return each function's top neurons of all studied layers, best on half a first.
+) -> list[Ranking]:
+    """Return each function's top neurons over all studied layers, best on half a first.
 
     Parameters
     ----------
-    database
-        The store.
-    run_id
-        The run whose scores choose.
+    database, run_id
+        The store, and its run whose scores rank neurons.
     population
         The studied neurons.
     functions
-        ``(family, function)`` of each source wanted; one without a score on half a is left out.
+        ``(family, function)`` of each source; functions without a score on half a are excluded.
     n_most
-        Neurons to return of each.
+        Most neurons of a source.
     """
-    ranked = database.sql(
-        """
-        select
-            family,
-            function,
-            stack,
-            layer,
-            neuron,
-        from neuron_scores
-        where run_id = $run
-            and list_contains($layers, stack || ' ' || layer)
-            and list_contains($functions, family || '/' || function)
-            and ranking_half_a is not null
-        qualify row_number() over (
-            partition by family, function order by ranking_half_a desc, stack, layer, neuron
-        ) <= $most
-        order by family, function, ranking_half_a desc, stack, layer, neuron
-        """,
-        {"run": run_id, "layers": _layers(population), "functions": _joined(functions), "most": n_most},
-    ).pl()
-    return [Source(*_names(each), population.rows(each, "the top neurons")) for each in _by_function(ranked)]
+    layers = [f"{stack} {layer}" for stack, layer in population.neurons.select("stack", "layer").unique().rows()]
+    parameters = {"run": run_id, "layers": layers, "functions": _joined(functions), "most": n_most}
+    ranked = database.sql(statement("perturbation_top_neurons"), parameters).pl()
+    return [
+        Ranking(family, function, "top", population.rows(neurons, "the top neurons"))
+        for family, function, neurons in _by_function(ranked)
+    ]
 
 
 def expert_sources(
@@ -91,31 +102,23 @@ def expert_sources(
     population: Population,
     functions: Sequence[tuple[str, str]],
     n_most: int,
-) -> tuple[list[Source], NDArray[np.int64]]:
-    """Return each function's experts, neuron by neuron, and the neurons that are of no functional expert.
+) -> tuple[list[Ranking], NDArray[np.int64]]:
+    """Return each function's neurons, ranked expert by expert, and the neurons of experts functional for nothing.
 
-    Experts are in the order of their hypergeometric p for the function's top neurons on half a, and within an
-    expert neurons in the order of their scores there.
+    Experts are in the order of their hypergeometric p for the function's top neurons on half a. Within an expert,
+    neurons are in the order of their scores on half a.
 
     Parameters
     ----------
-    database
-        The store.
-    run_id
-        The run whose scores choose.
+    database, run_id, population, functions, n_most
+        As in `top_sources`.
     partition_id
         The partition.
-    population
-        The studied neurons.
-    functions
-        ``(family, function)`` of each source wanted.
-    n_most
-        Neurons to return of each.
 
     Returns
     -------
     sources
-        One a function.
+        One for each function.
     nonfunctional
         Rows of the population in experts whose p is above `FUNCTIONAL_P` for every function of the run. [neurons]
 
@@ -124,165 +127,101 @@ def expert_sources(
     AnalysisError
         If the partition has no neuron among those studied.
     """
-    members = database.sql(
-        "select stack, layer, neuron, expert from experts where partition_id = ?", [partition_id]
-    ).pl()
+    query = "select stack, layer, neuron, expert from experts where partition_id = ?"
+    members = database.sql(query, [partition_id]).pl()
     members = population.neurons.with_row_index("row").join(members, on=KEYS, maintain_order="left")
     if members.is_empty():
         raise AnalysisError(f"partition {partition_id} has no neuron of the layers that run {run_id} measured")
-    tests = _tests(database, run_id, partition_id).with_columns(is_functional=pl.col("p_value") <= FUNCTIONAL_P)
-    functional = tests.filter("is_functional").select("stack", "layer", "expert").unique()
-    nonfunctional = members.join(functional, on=("stack", "layer", "expert"), how="anti", maintain_order="left")
-    scores = database.sql(
-        """
-        select family, function, stack, layer, neuron, ranking_half_a
-        from neuron_scores
+    tests = database.sql(statement("perturbation_expert_tests"), {"run": run_id, "partition": partition_id}).pl()
+    tests = tests.with_columns(is_functional=pl.col("p_value") <= FUNCTIONAL_P)
+    functional = tests.filter("is_functional").select(_EXPERT).unique()
+    nonfunctional = members.join(functional, on=_EXPERT, how="anti", maintain_order="left")
+    query = """
+        select family, function, stack, layer, neuron, ranking_half_a from neuron_scores
         where run_id = $run and list_contains($functions, family || '/' || function)
-        """,
-        {"run": run_id, "functions": _joined(functions)},
-    ).pl()
+    """
+    scores = database.sql(query, {"run": run_id, "functions": _joined(functions)}).pl()
     sources = []
-    for own_scores in _by_function(scores):
-        family, function = _names(own_scores)
-        own = tests.filter(family=family, function=function)
+    for family, function, own_scores in _by_function(scores):
         ranked = (
-            members.join(own, on=("stack", "layer", "expert"), how="left")
+            members.join(tests.filter(family=family, function=function), on=_EXPERT, how="left")
             .join(own_scores.select(*KEYS, "ranking_half_a"), on=KEYS, how="left")
             .with_columns(pl.col("p_value").fill_null(1.0), pl.col("is_functional").fill_null(value=False))
             .sort(
-                "p_value", "n_top", "stack", "layer", "expert", "ranking_half_a", "neuron",
+                "p_value", "n_top", *_EXPERT, "ranking_half_a", "neuron",
                 descending=[False, True, False, False, False, True, False], nulls_last=True,
             )
         )  # fmt: skip
-        ranking = ranked["row"].cast(pl.Int64).to_numpy()[:n_most]
-        sources.append(Source(family, function, ranking, n_functional=int(ranked["is_functional"].sum())))
+        rows = ranked["row"].cast(pl.Int64).to_numpy()[:n_most]
+        n_functional = int(ranked["is_functional"].sum())
+        sources.append(Ranking(family, function, "functional", rows, n_functional=n_functional))
     return sources, nonfunctional["row"].cast(pl.Int64).to_numpy()
 
 
-def _tests(database: Database, run_id: str, partition_id: str) -> pl.DataFrame:
-    """Return the hypergeometric p of every expert that holds a top neuron of a function, chosen on half a."""
-    return database.sql(
-        """
-        with sizes as (
-            select stack, layer, expert, count(*) as n_neurons
-            from experts
-            where partition_id = $partition
-            group by all
-        ),
-
-        covered as (
-            select stack, layer, sum(n_neurons)::bigint as n_covered
-            from sizes
-            group by all
-        ),
-
-        found as (
-            select family, function, stack, layer, expert, count(*) as n_top
-            from held_out_top_neurons
-            inner join experts using (stack, layer, neuron)
-            where run_id = $run and half = 'a' and partition_id = $partition
-            group by all
-        ),
-
-        drawn as (
-            select family, function, stack, layer, sum(n_top)::bigint as n_drawn
-            from found
-            group by all
-        )
-
-        select
-            family,
-            function,
-            stack,
-            layer,
-            expert,
-            n_top,
-            hypergeometric_tail(n_top, n_neurons, n_drawn, n_covered) as p_value,
-        from found
-        inner join drawn using (family, function, stack, layer)
-        inner join sizes using (stack, layer, expert)
-        inner join covered using (stack, layer)
-        """,
-        {"run": run_id, "partition": partition_id},
-    ).pl()
-
-
-def query_sources(database: Database, query: str, population: Population, kind: PerturbationKind) -> list[Source]:
-    """Return the neurons that SQL yields, in the order of its rows; one source for each function it names.
+def query_sources(database: Database, query: str, population: Population, kind: PerturbationKind) -> list[Ranking]:
+    """Return the neurons that SQL selects, in the order of its rows; one source for each function it names.
 
     Parameters
     ----------
-    database
-        The store.
+    database, population
+        As in `top_sources`.
     query
         The SQL (see `PerturbationSettings`).
-    population
-        The studied neurons.
     kind
-        The kind of perturbation, which may take a column.
+        The kind of ablation; clamp needs a column value.
 
     Raises
     ------
     QueryError
         If the SQL is wrong.
     AnalysisError
-        If it yields no rows, lacks a column, yields a neuron that is not studied, or one of a source twice, or if
-        whole native experts are drawn and it does not yield them one after the other.
+        If it returns no rows, lacks a column, or returns a neuron that is not studied, or twice for a source; or if
+        whole native experts are ablated and it does not return them one after the other.
     """
     owner = "the query"
-    rows = database.sql(query).arrow()
-    check_columns(rows, KEYS, owner)
-    if not rows.num_rows:
+    table = database.sql(query).arrow()
+    check_columns(table, KEYS, owner)
+    if not table.num_rows:
         raise AnalysisError("the query yields no rows")
-    columns = {name: key_column(rows, name, owner) for name in KEYS}
-    has_function = [name for name in ("family", "function") if name in rows.column_names]
-    if len(has_function) == 1:
-        raise AnalysisError(f"the query yields a column {has_function[0]} alone; sources have a family and a function")
-    for name in ("family", "function"):
-        columns[name] = key_column(rows, name, owner) if has_function else np.full(rows.num_rows, "query", dtype=object)
-    found = pl.DataFrame(columns)
-    found = found.with_columns(row=population.rows(found, owner))
+    named = [name for name in ("family", "function") if name in table.column_names]
+    if len(named) == 1:
+        raise AnalysisError(f"the query yields a column {named[0]} alone; sources have a family and a function")
+    neurons = pl.DataFrame({name: key_column(table, name, owner) for name in (*KEYS, *named)})
+    neurons = neurons.with_columns(row=population.rows(neurons, owner))
+    if not named:
+        neurons = neurons.with_columns(family=pl.lit("query"), function=pl.lit("query"))
     if kind == "clamp":
-        # Means and deviations are the run's, of own neurons and of controls alike.
+        # Means and deviations are the run's, for own neurons and controls alike.
         level = LEVEL_COLUMNS[kind]
-        check_columns(rows, (*KEYS, level), owner)
-        found = found.with_columns(level=numbers(rows.column(level), level, owner))
+        check_columns(table, (*KEYS, level), owner)
+        neurons = neurons.with_columns(level=numbers(table.column(level), level, owner))
     sources = []
-    for each in _by_function(found):
-        family, function = _names(each)
-        repeated = each.filter(pl.col("row").is_duplicated())
+    for family, function, own in _by_function(neurons):
+        repeated = own.filter(pl.col("row").is_duplicated())
         if repeated.height:
             stack, layer, neuron = repeated.select(KEYS).row(0)
             raise AnalysisError(
                 f"the query yields {stack} layer {layer}, neuron {neuron} more than once for {family}/{function}; "
                 "is it of several runs?"
             )
-        ranking = each["row"].to_numpy()
-        unit = population.unit[ranking]
-        size = population.unit_size
+        rows = own["row"].to_numpy()
+        unit, size = population.unit[rows], population.unit_size
         if len(unit) % size or (unit.reshape(-1, size) != unit[::size, None]).any():
             raise AnalysisError(
                 f"the query does not yield whole native experts one after the other, {size:,} neurons each, for "
                 f"{family}/{function}; route-away takes whole experts"
             )
-        levels = each["level"].to_numpy() if "level" in each.columns else None
-        sources.append(Source(family, function, ranking, levels))
+        levels = own["level"].to_numpy() if "level" in own.columns else None
+        sources.append(Ranking(family, function, "query", rows, levels))
     return sources
-
-
-def _layers(population: Population) -> list[str]:
-    layers = population.neurons.select("stack", "layer").unique().rows()
-    return [f"{stack} {layer}" for stack, layer in layers]
 
 
 def _joined(functions: Sequence[tuple[str, str]]) -> list[str]:
     return [f"{family}/{function}" for family, function in functions]
 
 
-def _by_function(rows: pl.DataFrame) -> list[pl.DataFrame]:
-    found = rows.partition_by("family", "function", maintain_order=True)
-    return sorted(found, key=_names)
-
-
-def _names(rows: pl.DataFrame) -> tuple[str, str]:
-    return rows["family"][0], rows["function"][0]
+def _by_function(rows: pl.DataFrame) -> Iterator[tuple[str, str, pl.DataFrame]]:
+    """Yield each family and function, sorted, with its rows."""
+    parts = rows.partition_by("family", "function", maintain_order=True, as_dict=True)
+    for (family, function), own in sorted(parts.items(), key=lambda part: part[0]):
+        yield str(family), str(function), own

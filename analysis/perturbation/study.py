@@ -1,19 +1,23 @@
-"""The study: perturb the neurons of one function after the other, and read out all functions."""
+"""The study: ablate the neurons of one source after the other, and read out all functions each time."""
 
 import datetime
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Required, TypedDict, Unpack, overload
 
 from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
 from .request import find_request
 from .settings import PerturbationSettings
-from .values import known_cells
 
-__all__ = ["PerturbationPlan", "PerturbationReport", "plan_perturbation", "study_perturbation"]
+if TYPE_CHECKING:
+    from .preparation import Study
+
+__all__ = ["PerturbationPlan", "PerturbationReport", "study_perturbation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +29,15 @@ class PerturbationReport:
     perturbation_id, model, revision
         Keys of the study.
     is_new
-        False if the store already held it, so that nothing was done.
+        False if the store already held the study, so that nothing was done.
     n_sources, n_targets
-        Functions whose neurons were perturbed, and functions read out.
+        Number of functions whose neurons were ablated, and of functions read out.
     n_cells, n_cells_reused
-        Passes over the texts, and how many of them an earlier attempt or study had made.
+        Number of passes over the texts, and of those that an earlier attempt or study had made.
     n_instances, n_texts
-        What was read out.
-    cell_s
-        Wall time of a pass, in seconds; None if none was made.
-    duration_s
-        Wall time.
+        Number of instances and texts read out.
+    cell_s, duration_s
+        Wall time of a pass and of all, in seconds; `cell_s` is None if nothing was done.
     """
 
     perturbation_id: str
@@ -52,7 +54,7 @@ class PerturbationReport:
     duration_s: float
 
     def describe(self) -> str:
-        """Return what was done as one line."""
+        """Return the report as one line."""
         line = (
             f"perturbation {self.perturbation_id}: {self.model} {self.revision}, {self.n_sources:,} sources x "
             f"{self.n_targets:,} targets over {self.n_instances:,} instances of {self.n_texts:,} texts"
@@ -73,18 +75,14 @@ class PerturbationPlan:
 
     Parameters
     ----------
-    perturbation_id
-        Key the study would have.
-    is_new
-        False if the store already holds it.
-    n_sources, n_targets, n_neurons, n_instances, n_texts
-        What would be perturbed and read out.
-    n_cells
-        Passes over the texts, by selection.
-    n_cells_known
-        How many of them earlier studies have made.
+    perturbation_id, is_new, n_sources, n_targets, n_instances, n_texts
+        As in `PerturbationReport`.
+    n_neurons
+        Number of neurons in the studied layers.
+    n_cells, n_cells_known
+        Number of passes over the texts, by selection, and of those that earlier studies have made.
     cell_s
-        Wall time of a pass, measured on the model as it is.
+        Wall time of a pass, in seconds, measured on the model as it is.
     """
 
     perturbation_id: str
@@ -115,6 +113,26 @@ class PerturbationPlan:
         )
 
 
+class _Arguments(TypedDict, total=False):
+    """What `study_perturbation` takes whether or not the run is dry."""
+
+    store: Required[str | os.PathLike[str]]
+    settings: Required[PerturbationSettings]
+    run: str | None
+    corpus: str | None
+    revision: str | None
+    random_init: int | None
+    name: str | None
+    device: str
+    progress: Progress | None
+
+
+@overload
+def study_perturbation(
+    model: str, *, dry_run: Literal[False] = False, **arguments: Unpack[_Arguments]
+) -> PerturbationReport: ...
+@overload
+def study_perturbation(model: str, *, dry_run: Literal[True], **arguments: Unpack[_Arguments]) -> PerturbationPlan: ...
 def study_perturbation(
     model: str,
     *,
@@ -126,40 +144,47 @@ def study_perturbation(
     random_init: int | None = None,
     name: str | None = None,
     device: str = "auto",
+    dry_run: bool = False,
     progress: Progress | None = None,
-) -> PerturbationReport:
-    """Perturb the neurons of each source, and those of controls, and store the damage to every function.
+) -> PerturbationReport | PerturbationPlan:
+    """Ablate the neurons of each source and of its controls, and store the effect on every function.
 
-    Neurons are chosen by their scores on half a of the texts; what the readout has to learn, it learns there from the
-    model as it is; all is read on half b. A study that was killed goes on where it was; passes that an earlier study
-    of this store has made, by the same version, are not made again.
+    Neurons are selected by their scores on half a of the texts, and the readout is fitted there on the model as it is;
+    everything is read on half b. A study that was interrupted continues where it stopped. Passes over the texts that an
+    earlier study of this store has made, with the same version, are not repeated.
 
     Parameters
     ----------
     model
         Hub id, folder or ``.gguf`` file.
-    store
-        The store's folder.
-    settings
-        What defines the study.
+    store, settings
+        The store's folder, and the settings of the study.
     run
-        Beginning of the id of the run whose scores choose the neurons; None for the only one of the model.
+        Id of the run whose scores select neurons, or its beginning. None: the only run of the model.
     corpus
-        Corpus to read out; the run's if None.
+        Corpus to read out. None: the run's.
     revision, random_init, name
         The checkpoint, as in `ingest_model`.
     device
-        Torch device; ``auto`` takes a GPU where there is one.
+        Torch device; ``auto`` is a GPU where there is one.
+    dry_run
+        Return what would be done, and write nothing. The model is loaded, the readout fitted, and the model read out
+        once as it is.
     progress
         Where to report.
+
+    Returns
+    -------
+    report
+        What was done, or of a dry run what would be done.
 
     Raises
     ------
     UnknownNameError
         If there is no such run, partition, corpus, family or function, or several runs where one was meant.
     AnalysisError
-        If the run does not fit the model or the study, if no source has neurons enough, or if a perturbation leaves
-        losses that are not finite.
+        If the run or the partition does not fit the model or the study, if no source has enough neurons, or if an
+        ablation leaves losses that are not finite.
     IngestError
         If the model cannot be loaded or lacks the head that a readout needs.
     QueryError
@@ -171,22 +196,25 @@ def study_perturbation(
     progress = progress or SilentProgress()
     with Database(store) as database:
         checkpoint = Checkpoint(model, revision, random_init, name)
-        request = find_request(database, checkpoint, settings, run=run, corpus=corpus, device=device, progress=progress)
+        request = find_request(database, checkpoint, settings, run=run, corpus=corpus, progress=progress)
         # Only now the libraries of models, which take seconds to load.
         from .passes import read_cells
         from .preparation import prepare
         from .rows import write_study
 
-        study = prepare(database, request, progress)
-        is_new = database.store.commit(study.perturbation_id) is None
+        study = prepare(request, device, progress)
+        if dry_run:
+            return _plan(study)
+        perturbation_id = study.identifier()
+        is_new = database.store.commit(perturbation_id) is None
         n_reused, cell_s = 0, None
         if is_new:
-            with database.store.job(study.perturbation_id, kind="perturbation") as job:
+            with database.store.job(perturbation_id, kind="perturbation") as job:
                 reading, n_reused, cell_s = read_cells(study, job, progress)
                 write_study(study, reading, job, n_reused=n_reused, cell_s=cell_s, started_at=started_at)
                 job.commit()
     return PerturbationReport(
-        perturbation_id=study.perturbation_id,
+        perturbation_id=perturbation_id,
         model=study.model.name,
         revision=study.model.revision,
         is_new=is_new,
@@ -201,48 +229,24 @@ def study_perturbation(
     )
 
 
-def plan_perturbation(
-    model: str,
-    *,
-    store: str | os.PathLike[str],
-    settings: PerturbationSettings,
-    run: str | None = None,
-    corpus: str | None = None,
-    revision: str | None = None,
-    random_init: int | None = None,
-    name: str | None = None,
-    device: str = "auto",
-    progress: Progress | None = None,
-) -> PerturbationPlan:
-    """Say what `study_perturbation` with the same arguments would do, without writing anything.
+def _plan(study: "Study") -> PerturbationPlan:
+    """Return what a study would do, after reading the model out once as it is."""
+    from .passes import known_cells
 
-    Loads the model, fits the readout and reads the model out once as it is.
-    """
-    progress = progress or SilentProgress()
-    with Database(store) as database:
-        checkpoint = Checkpoint(model, revision, random_init, name)
-        request = find_request(database, checkpoint, settings, run=run, corpus=corpus, device=device, progress=progress)
-        # Only now the libraries of models, which take seconds to load.
-        from .preparation import prepare
-
-        study = prepare(database, request, progress)
-        started = time.monotonic()
-        study.readout.read()
-        cell_s = time.monotonic() - started
-        cells = {study.cell_id(cell): cell for cell in study.cells}
-        n_cells: dict[str, int] = {"none": 1}
-        for cell in cells.values():
-            n_cells[cell.ranking.selection] = n_cells.get(cell.ranking.selection, 0) + 1
-        known = known_cells(database, cells)
-        return PerturbationPlan(
-            perturbation_id=study.perturbation_id,
-            is_new=database.store.commit(study.perturbation_id) is None,
-            n_sources=study.n_sources,
-            n_targets=len(study.readout.functions),
-            n_neurons=len(study.population),
-            n_instances=len(study.readout.instance_id),
-            n_texts=study.n_texts,
-            n_cells=n_cells,
-            n_cells_known=sum(cell_id in known for cell_id in cells),
-            cell_s=cell_s,
-        )
+    started = time.monotonic()
+    study.readout.read()
+    cell_s = time.monotonic() - started
+    cells = {study.cell_id(cell): cell for cell in study.cells}
+    database, perturbation_id = study.request.database, study.identifier()
+    return PerturbationPlan(
+        perturbation_id=perturbation_id,
+        is_new=database.store.commit(perturbation_id) is None,
+        n_sources=study.n_sources,
+        n_targets=len(study.readout.functions),
+        n_neurons=len(study.population),
+        n_instances=len(study.readout.instance_id),
+        n_texts=study.n_texts,
+        n_cells={"none": 1, **Counter(cell.selection for cell in cells.values())},
+        n_cells_known=len(known_cells(database, cells)),
+        cell_s=cell_s,
+    )

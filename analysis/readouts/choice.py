@@ -1,7 +1,7 @@
 """The choice: whether a language model prefers the right label word to the other ones."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import takewhile
 
 import numpy as np
@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from ...errors import AnalysisError
-from ...ingest.activations.batches import collate
 from ...ingest.activations.targets import TokenizedTargets
-from ...ingest.activations.tokens import arrays_sha256
 from ...ingest.models.model import start_token
 from ...ingest.models.tokenizers import encode
 from ...schema.vocabulary import ReadoutKind
-from .predictions import head_of, head_sha256, objective, predict
-from .texts import Subject
+from .predictions import objective, positives, predict, predictions_sha256, with_head
+from .texts import Texts
 
 __all__ = ["MOST_CANDIDATES", "ChoiceReadout"]
 
@@ -27,49 +25,37 @@ MOST_CANDIDATES = 50
 
 @dataclass(frozen=True, slots=True)
 class _Prompts:
-    """The texts that are read, in the order they are run, and where each one's word would begin.
+    """Where the word of each prompt would begin. Prompts are the texts that are read, in the order they are run in."""
 
-    Parameters
-    ----------
-    text
-        Their rows in the corpus. [prompts]
-    position
-        Where the logits of the word's first token are. [prompts]
-    token_id
-        The first token of each word, in this prompt. [prompts, words]
-    targets
-        What a decoder reads beside them.
-    """
-
-    text: NDArray[np.int64]
-    position: NDArray[np.int64]
-    token_id: NDArray[np.int64]
-    targets: TokenizedTargets | None
+    position: NDArray[np.int64]  # of the logits of the word's first token [prompts]
+    token_id: NDArray[np.int64]  # the first token of each word, in this prompt [prompts, words]
+    targets: TokenizedTargets | None = None  # what a decoder reads beside the prompts
 
 
 class ChoiceReadout:
-    """Accuracy of a prompt's label word, its text's target, against the other words of a family.
+    """Accuracy of the model's choice between the label words of a family.
 
-    The candidates of a family are the targets of all texts of the corpus that have an instance labelled in it. The
-    choice is right where the first token of the target alone is the most probable among the candidates' first tokens:
+    The candidates of a family are the targets of all texts of the corpus that have an instance labelled in it. Each
+    text is a prompt, and its own target is the right word. The choice is right where the first token of that word is
+    more probable than the first token of every other candidate:
 
-    - of a causal model what comes after the text, as a word of its own: what the tokenizer makes of text, a space if it
-      ends in none, and word;
-    - of a masked model what stands at the text's one mask;
-    - of an encoder-decoder what its decoder begins with.
+    - for a causal model after the text, as a word of its own: the tokenizer is given the text, a space if the text ends
+      in none, and the word;
+    - for a masked model at the text's one mask;
+    - for an encoder-decoder at the beginning of what the decoder says.
 
-    A function's readout is the accuracy on its positives, each instance counting the same.
+    A function's readout is the accuracy on its positives.
 
     Parameters
     ----------
-    subject
-        The model, loaded with its head, and the texts. Half a is not needed.
+    texts
+        The model, loaded with its head, and the texts. Half a is not used.
 
     Raises
     ------
     AnalysisError
         If the model has no head; if a text has no target, or no place for it; if a family has one candidate, or more
-        than `MOST_CANDIDATES`; or if two of them begin with the same token.
+        than `MOST_CANDIDATES`; or if two candidates begin with the same token.
     """
 
     kind: ReadoutKind = "choice"
@@ -77,54 +63,53 @@ class ChoiceReadout:
     is_loss: bool = False
     n_fitted_texts: int | None = None
 
-    def __init__(self, subject: Subject) -> None:
-        self.model = head_of(subject.model, self.kind)
-        self._loaded = replace(subject.model, module=self.model)
-        self._subject = subject
-        self.functions: tuple[tuple[str, str], ...] = subject.functions
-        self.instance_id: NDArray[np.int64] = subject.read.tokens.instance_id
-        self.text: NDArray[np.int64] = subject.read.tokens.text
-        self.strata: NDArray[np.int8] = np.where(subject.read.labels == 1, 1, -1).astype(np.int8)
-        target = _targets(subject)
-        candidates = _candidates(subject, target)
-        words = sorted({word for some in candidates.values() for word in some})
+    def __init__(self, texts: Texts) -> None:
+        self._texts, self.model = with_head(texts, self.kind)
+        self.functions: tuple[tuple[str, str], ...] = texts.functions
+        self.instance_id: NDArray[np.int64] = texts.read.tokens.instance_id
+        self.text: NDArray[np.int64] = texts.read.tokens.text
+        self.strata: NDArray[np.int8] = positives(texts.read)
+        target = _targets(texts)
+        candidates = _candidates(texts, target)
+        words = sorted({word for members in candidates.values() for word in members})
         place = {word: index for index, word in enumerate(words)}
-        _check_words(subject, words)
-        match objective(subject.model):
+        _check_words(texts, words)
+        match objective(texts.model):
             case "causal":
-                self._prompts = _after_texts(subject, words)
+                self._prompts = _after_texts(texts, words)
             case "masked":
-                self._prompts = _at_masks(subject, words)
+                self._prompts = _at_masks(texts, words)
             case "seq2seq":
-                self._prompts = _of_decoder(subject, words)
+                self._prompts = _of_decoder(texts, words)
         _check_predicted(self.model, self._prompts.token_id, words)
-        # Of each family, its candidates among the words; of each prompt, its target among them.
+        # By family, the places of its candidates among the words; for each prompt, the place of its target.
         self._families = {family: np.array([place[word] for word in some]) for family, some in candidates.items()}
-        self._right = np.array([place.get(target[text], -1) for text in self._prompts.text.tolist()])
+        self._right = np.array([place.get(target[text], -1) for text in texts.read.tokens.order.tolist()])
         self._check_first_tokens(words)
-        self._sha256 = self._digest()
+        self.sha256 = predictions_sha256(
+            self.model, texts.read.tokens, self._prompts.targets,
+            np.frombuffer("\n".join(self._families).encode(), np.uint8), *self._families.values(),
+            self._right, self.strata, self._prompts.position, self._prompts.token_id,
+        )  # fmt: skip
 
-    def sha256(self) -> str:
-        """Return the digest of all that decides what it reads from given states of the body."""
-        return self._sha256
-
+    @torch.inference_mode()
     def read(self, advance: Callable[[int], None] | None = None) -> NDArray[np.float32]:
-        """Run the model as it now is; return 1 where the choice is right, 0 elsewhere.
+        """Return 1 where the choice is right, and 0 elsewhere (see `Readout.read`).
 
-        Parameters
-        ----------
-        advance
-            Told the number of texts after each batch.
-
-        Returns
-        -------
-        values
-            Also 0 where the target is no candidate of the function's family. [functions, instances], or
-            [1, instances] if all are of one family.
+        A choice is not right where the target is no candidate of the function's family. The values are [functions,
+        instances], or [1, instances] if all functions are of one family.
         """
-        logits = self._logits(advance)
-        prompt = np.empty(int(self._prompts.text.max()) + 1, dtype=np.int64)
-        prompt[self._prompts.text] = np.arange(len(self._prompts.text))
+        tokens, prompts = self._texts.read.tokens, self._prompts
+        parts = []
+        first = 0
+        for batch, inputs, _ in self._texts.batches(tokens, prompts.targets, advance):
+            inside = slice(first, first + len(batch.texts))
+            first = inside.stop
+            rows = np.arange(len(batch.texts))
+            parts.append(predict(self.model, inputs, rows, prompts.position[inside], _gather(prompts.token_id[inside])))
+        logits = np.concatenate(parts)  # [prompts, words]
+        prompt = np.empty(int(tokens.order.max()) + 1, dtype=np.int64)
+        prompt[tokens.order] = np.arange(tokens.n_texts)
         values = {}
         for family, words in self._families.items():
             is_right = words == self._right[:, None]  # [prompts, candidates]
@@ -135,92 +120,62 @@ class ChoiceReadout:
             return np.stack(list(values.values()))
         return np.stack([values[family] for family, _ in self.functions])
 
-    def _logits(self, advance: Callable[[int], None] | None) -> NDArray[np.float32]:
-        """Return the logit of each word's first token. [prompts, words]."""
-        prompts, tokens = self._prompts, self._subject.read.tokens
-        device = next(self.model.parameters()).device
-        found = []
-        first = 0
-        with torch.inference_mode():
-            for batch in self._subject.batches(self._subject.read):
-                inputs, _ = collate(self._loaded, tokens, prompts.targets, batch)
-                some = slice(first, first + len(batch.texts))
-                first = some.stop
-                rows = torch.arange(len(batch.texts), device=device)
-                positions, words = (
-                    torch.from_numpy(each[some]).to(device) for each in (prompts.position, prompts.token_id)
-                )
-                logits = predict(self.model, inputs, rows, positions, _gather(words))
-                found.append(logits.cpu().numpy())
-                if advance is not None:
-                    advance(len(batch.texts))
-        return np.concatenate(found)
-
     def _check_first_tokens(self, words: Sequence[str]) -> None:
+        """Refuse candidates of a family that begin with the same token."""
+        tokenizer = self._texts.model.tokenizer
         for family, members in self._families.items():
-            token_id = self._prompts.token_id[:, members]
-            order = np.argsort(token_id, axis=1, kind="stable")
-            ordered = np.take_along_axis(token_id, order, 1)
-            same = np.argwhere(ordered[:, 1:] == ordered[:, :-1])
-            if len(same):
-                prompt, column = same[0].tolist()
-                one, other = (words[members[order[prompt, each]]] for each in (column, column + 1))
-                token = self._subject.model.tokenizer.convert_ids_to_tokens(int(ordered[prompt, column]))
-                raise AnalysisError(
-                    f"candidates {one!r} and {other!r} of family {family} begin with the same token, {token!r}, so "
-                    f"{self._subject.model.name} cannot choose between them"
-                )
-
-    def _digest(self) -> str:
-        tokens, prompts = self._subject.read.tokens, self._prompts
-        targets = "" if prompts.targets is None else prompts.targets.sha256()
-        return arrays_sha256(
-            np.frombuffer(f"{head_sha256(self.model)} {tokens.sha256()} {targets}".encode(), np.uint8),
-            np.frombuffer("\n".join(self._families).encode(), np.uint8),
-            *(*self._families.values(), self._right, self.strata, prompts.position, prompts.token_id),
-        )
+            for token_id in self._prompts.token_id[:, members].tolist():
+                word_of: dict[int, str] = {}
+                for token, place in zip(token_id, members.tolist(), strict=True):
+                    other = word_of.setdefault(token, words[place])
+                    if other != words[place]:
+                        raise AnalysisError(
+                            f"candidates {other!r} and {words[place]!r} of family {family} begin with the same token, "
+                            f"{tokenizer.convert_ids_to_tokens(token)!r}, so {self._texts.model.name} cannot choose "
+                            "between them"
+                        )
 
 
-def _gather(words: torch.Tensor) -> Callable[[slice, torch.Tensor], torch.Tensor]:
-    return lambda places, logits: logits.gather(1, words[places].to(logits.device))
+def _gather(token_id: NDArray[np.int64]) -> Callable[[slice, torch.Tensor], torch.Tensor]:
+    return lambda places, logits: logits.gather(1, torch.from_numpy(token_id[places]).to(logits.device))
 
 
-def _targets(subject: Subject) -> list[str]:
+def _targets(texts: Texts) -> list[str]:
     """Return the target of each text of the corpus."""
-    targets = [(target or "").strip() for target in subject.corpus.targets()]
+    targets = [(target or "").strip() for target in texts.corpus.targets()]
     absent = targets.count("")
     if absent:
         raise AnalysisError(
             f"readout choice needs a label word as the target of every text; {absent:,} of {len(targets):,} texts of "
-            f"corpus {subject.corpus.name} have none"
+            f"corpus {texts.corpus.name} have none"
         )
     return targets
 
 
-def _candidates(subject: Subject, targets: Sequence[str]) -> Mapping[str, Sequence[str]]:
-    """Return the candidates of each family that is read, sorted."""
-    every = subject.corpus.instances()
-    labels = subject.corpus.label_index(every.instance_id, every.text)
-    entry_text = every.text[np.repeat(np.arange(labels.n_instances), np.diff(labels.indptr))]
+def _candidates(texts: Texts, targets: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    """Return the sorted candidates of each family that is read."""
+    instances = texts.corpus.instances()
+    labels = texts.corpus.label_index(instances.instance_id, instances.text)
+    entry_text = instances.text[np.repeat(np.arange(labels.n_instances), np.diff(labels.indptr))]
     entry_family = np.array([family for family, _ in labels.functions])[labels.function]
     candidates = {}
-    for family in sorted({family for family, _ in subject.functions}):
+    for family in sorted({family for family, _ in texts.functions}):
         words = sorted({targets[text] for text in np.unique(entry_text[entry_family == family]).tolist()})
         if not 1 < len(words) <= MOST_CANDIDATES:
             count = f"{len(words):,} distinct targets" if len(words) > 1 else f"one target, {words[0]!r},"
             raise AnalysisError(
-                f"family {family} of corpus {subject.corpus.name} has {count} to choose from; a choice is between 2 to "
+                f"family {family} of corpus {texts.corpus.name} has {count} to choose from; a choice is between 2 to "
                 f"{MOST_CANDIDATES} label words"
             )
         candidates[family] = words
     return candidates
 
 
-def _check_words(subject: Subject, words: Sequence[str]) -> None:
-    encoded = encode(subject.model.tokenizer, words, with_special_tokens=False)
+def _check_words(texts: Texts, words: Sequence[str]) -> None:
+    encoded = encode(texts.model.tokenizer, words, with_special_tokens=False)
     for word, encoding in zip(words, encoded, strict=True):
         if not encoding.ids:
-            raise AnalysisError(f"target {word!r} of corpus {subject.corpus.name} has no token to choose")
+            raise AnalysisError(f"target {word!r} of corpus {texts.corpus.name} has no token to choose")
 
 
 def _check_predicted(head: PreTrainedModel, token_id: NDArray[np.int64], words: Sequence[str]) -> None:
@@ -234,34 +189,32 @@ def _check_predicted(head: PreTrainedModel, token_id: NDArray[np.int64], words: 
             )
 
 
-def _contents(subject: Subject) -> list[str]:
-    """Return the texts that are read, in the order they are run."""
-    order = subject.read.tokens.order.tolist()
+def _contents(texts: Texts) -> list[str]:
+    """Return the content of the texts that are read, in the order in which they are run."""
+    order = texts.read.tokens.order.tolist()
     wanted = set(order)
-    content = {index: text for index, text in enumerate(subject.corpus.texts()) if index in wanted}
+    content = {index: text for index, text in enumerate(texts.corpus.texts()) if index in wanted}
     return [content[index] for index in order]
 
 
-def _token_ids(subject: Subject, texts: Sequence[str]) -> list[list[int]]:
-    return [encoding.ids for encoding in encode(subject.model.tokenizer, texts)]
+def _token_ids(texts: Texts, contents: Sequence[str]) -> list[list[int]]:
+    return [encoding.ids for encoding in encode(texts.model.tokenizer, contents)]
 
 
-def _after_texts(subject: Subject, words: Sequence[str]) -> _Prompts:
-    """Find each word's first token, and the place before it: the end of what text and text with word share."""
-    tokens, contents = subject.read.tokens, _contents(subject)
-    prompts = _token_ids(subject, contents)
-    n_cut = sum(
-        len(ids) > length
-        for ids, length in zip(prompts, np.diff(tokens.token_start)[tokens.order].tolist(), strict=True)
-    )
+def _after_texts(texts: Texts, words: Sequence[str]) -> _Prompts:
+    """Return prompts whose word follows the text: it begins where the text and the text with the word differ."""
+    tokens, contents = texts.read.tokens, _contents(texts)
+    prompts = _token_ids(texts, contents)
+    lengths = np.diff(tokens.token_start)[tokens.order].tolist()
+    n_cut = sum(len(ids) > length for ids, length in zip(prompts, lengths, strict=True))
     if n_cut:
         raise AnalysisError(
             f"readout choice reads what comes after a text, but {n_cut:,} of {tokens.n_texts:,} texts of corpus "
-            f"{subject.corpus.name} are cut; more tokens a text are needed"
+            f"{texts.corpus.name} are cut; more tokens a text are needed"
         )
     positions, token_id = [], []
     for word in words:
-        joined = _token_ids(subject, [f"{text}{'' if text[-1:].isspace() else ' '}{word}" for text in contents])
+        joined = _token_ids(texts, [f"{text}{'' if text[-1:].isspace() else ' '}{word}" for text in contents])
         begin = [_n_shared(prompt, ids) for prompt, ids in zip(prompts, joined, strict=True)]
         positions.append(begin)
         token_id.append([ids[place] for ids, place in zip(joined, begin, strict=True)])
@@ -270,25 +223,25 @@ def _after_texts(subject: Subject, words: Sequence[str]) -> _Prompts:
     if len(apart) or not position.all():
         prompt = int(apart[0, 1]) if len(apart) else int(np.argmin(position[0]))
         raise AnalysisError(
-            f"text {tokens.order[prompt]} of corpus {subject.corpus.name} ends where no word can begin: "
+            f"text {tokens.order[prompt]} of corpus {texts.corpus.name} ends where no word can begin: "
             f"{contents[prompt][-40:]!r}"
         )
-    return _Prompts(tokens.order, position[0] - 1, np.array(token_id).T.copy(), None)
+    return _Prompts(position[0] - 1, np.array(token_id).T.copy())
 
 
 def _n_shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return how many tokens two texts begin with alike."""
+    """Return the number of tokens that two texts have in common at their beginning."""
     if list(other[: len(one)]) == list(one):
         return len(one)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
-def _at_masks(subject: Subject, words: Sequence[str]) -> _Prompts:
-    """Find each text's mask, and the first token that each word would have in its place."""
-    tokens, tokenizer = subject.read.tokens, subject.model.tokenizer
+def _at_masks(texts: Texts, words: Sequence[str]) -> _Prompts:
+    """Return prompts whose word stands in place of the text's mask."""
+    tokens, tokenizer = texts.read.tokens, texts.model.tokenizer
     if tokenizer.mask_token_id is None:
-        raise AnalysisError(f"readout choice needs a mask, which the tokenizer of model {subject.model.name} has not")
-    contents = _contents(subject)
+        raise AnalysisError(f"readout choice needs a mask, which the tokenizer of model {texts.model.name} has not")
+    contents = _contents(texts)
     position = []
     for text in tokens.order.tolist():
         read = tokens.token_ids[tokens.token_start[text] : tokens.token_start[text + 1]]
@@ -296,28 +249,28 @@ def _at_masks(subject: Subject, words: Sequence[str]) -> _Prompts:
         if len(masks) != 1:
             raise AnalysisError(
                 f"readout choice needs one mask {tokenizer.mask_token} in each text; text {text} of corpus "
-                f"{subject.corpus.name} has {len(masks)} within {len(read)} tokens"
+                f"{texts.corpus.name} has {len(masks)} within {len(read)} tokens"
             )
         position.append(int(masks[0]))
-    masked, token_id = _token_ids(subject, contents), []
+    masked, token_id = _token_ids(texts, contents), []
     for word in words:
-        filled = _token_ids(subject, [text.replace(str(tokenizer.mask_token), word) for text in contents])
+        filled = _token_ids(texts, [text.replace(str(tokenizer.mask_token), word) for text in contents])
         for text, before, ids, place in zip(tokens.order.tolist(), masked, filled, position, strict=True):
             if ids[:place] != before[:place]:
                 raise AnalysisError(
-                    f"the mask of text {text} of corpus {subject.corpus.name} stands where no word can begin"
+                    f"the mask of text {text} of corpus {texts.corpus.name} stands where no word can begin"
                 )
         token_id.append([ids[place] for ids, place in zip(filled, position, strict=True)])
-    return _Prompts(tokens.order, np.array(position), np.array(token_id).T.copy(), None)
+    return _Prompts(np.array(position), np.array(token_id).T.copy())
 
 
-def _of_decoder(subject: Subject, words: Sequence[str]) -> _Prompts:
-    """Find each word's first token as a target, and give the decoder what stands before it."""
-    tokens = subject.read.tokens
-    encoded = encode(subject.model.tokenizer, words, are_targets=True)
+def _of_decoder(texts: Texts, words: Sequence[str]) -> _Prompts:
+    """Return prompts whose word the decoder begins with, after what stands before it in a target."""
+    tokens = texts.read.tokens
+    encoded = encode(texts.model.tokenizer, words, are_targets=True)
     begin = [encoding.special_tokens_mask.index(0) for encoding in encoded]
     token_id = [encoding.ids[place] for encoding, place in zip(encoded, begin, strict=True)]
-    before = [start_token(subject.model), *encoded[0].ids[: begin[0]]]
+    before = [start_token(texts.model), *encoded[0].ids[: begin[0]]]
     n_texts = len(tokens.token_start) - 1
     ends = np.full(n_texts, len(before))
     targets = TokenizedTargets(
@@ -327,4 +280,4 @@ def _of_decoder(subject: Subject, words: Sequence[str]) -> _Prompts:
         stop=ends,
         n_truncated=0,
     )
-    return _Prompts(tokens.order, ends[tokens.order] - 1, np.tile(np.array(token_id), (tokens.n_texts, 1)), targets)
+    return _Prompts(ends[tokens.order] - 1, np.tile(np.array(token_id), (tokens.n_texts, 1)), targets)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,70 +11,54 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
 from ...errors import AnalysisError
-from ...ingest.activations.batches import collate
 from ...ingest.activations.targets import TokenizedTargets, tokenize_targets
-from ...ingest.activations.tokens import TokenizedCorpus, arrays_sha256
-from ...ingest.models.model import Model, decoder_of, start_token
+from ...ingest.activations.tokens import TokenizedCorpus
+from ...ingest.models.model import decoder_of, start_token
 from ...ingest.models.tokenizers import check_embedded, n_embedded
 from ...schema.vocabulary import ReadoutKind
-from .predictions import head_of, head_sha256, objective, predict
-from .texts import LEAST_INSTANCES, Subject, Texts
+from .predictions import objective, positives, predict, predictions_sha256, with_head
+from .texts import LEAST_INSTANCES, Texts
 
 __all__ = ["LossReadout"]
 
-# Of an instance that is a whole text, the share of its tokens behind masks, as in BERT's training, and the seed of
-# which.
+# Share of tokens that are masked where an instance is a whole text, as in BERT's training, and the seed of their draw.
 _MASKED_SHARE = 0.15
 _MASK_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Predicted:
-    """Tokens to predict, instance by instance in the order they are run.
+    """Tokens to predict, instance by instance in the order in which they are run."""
 
-    Parameters
-    ----------
-    tokens
-        Texts as they are run, with the instances of each.
-    targets
-        What a decoder reads beside them.
-    count
-        Tokens to predict of each instance. [instances]
-    position
-        Where each token's logits are, within the text, or the target if there are any. [predicted]
-    token_id
-        The token. [predicted]
-    """
-
-    tokens: TokenizedCorpus
-    targets: TokenizedTargets | None
-    count: NDArray[np.int64]
-    position: NDArray[np.int64]
-    token_id: NDArray[np.int64]
+    tokens: TokenizedCorpus  # the texts that are run
+    targets: TokenizedTargets | None  # what a decoder reads beside them
+    count: NDArray[np.int64]  # tokens to predict of each instance [instances]
+    position: NDArray[np.int64]  # of each token's logits, within the text, or the target if there is one [predicted]
+    token_id: NDArray[np.int64]  # [predicted]
 
 
 class LossReadout:
     """Mean loss of the language model on an instance's tokens, in nats a token.
 
-    - A causal model predicts each token from all before it; instances that are the first token of a text, which is
-      predicted from nothing, are left out.
-    - A masked model predicts all of an instance's tokens behind masks at once; of an instance that is a whole text,
-      15% of its tokens, at least one, drawn once for all.
-    - An encoder-decoder predicts the target's own tokens, each from the text and the tokens before it.
+    - A causal model predicts each token from all tokens before it. Instances that are the first token of a text, which
+      is predicted from nothing, are not read.
+    - A masked model predicts all tokens of an instance at once, each behind a mask. Where an instance is a whole text,
+      15% of its tokens are masked, at least one; they are drawn once.
+    - An encoder-decoder predicts the tokens of the target, each from the text and the target's tokens before it.
 
-    A function's readout is the mean over its positives, each instance counting the same. Functions that keep too few
-    are left out.
+    A function's readout is the mean over its positives. Functions with fewer than `LEAST_INSTANCES` positives that have
+    a loss are not read.
 
     Parameters
     ----------
-    subject
-        The model, loaded with its head, and the texts. Half a is not needed.
+    texts
+        The model, loaded with its head, and the texts. Half a is not used.
 
     Raises
     ------
     AnalysisError
         If the model has no head or, if masked, its tokenizer no mask; if a text has no target for an encoder-decoder;
-        or if no function has enough instances left.
+        or if no function has enough positives with a loss.
     IngestError
         If a target has no token.
     """
@@ -83,136 +68,111 @@ class LossReadout:
     is_loss: bool = True
     n_fitted_texts: int | None = None
 
-    def __init__(self, subject: Subject) -> None:
-        self.model = head_of(subject.model, self.kind)
-        self._loaded = replace(subject.model, module=self.model)
-        self._subject = subject
-        match objective(subject.model):
+    def __init__(self, texts: Texts) -> None:
+        self._texts, self.model = with_head(texts, self.kind)
+        match objective(texts.model):
             case "causal":
-                self._predicted = _next_tokens(subject.read.tokens)
+                self._predicted = _next_tokens(texts.read.tokens)
             case "masked":
-                self._predicted = _masked_tokens(subject)
+                self._predicted = _masked_tokens(texts)
             case "seq2seq":
-                self._predicted = _target_tokens(subject)
+                self._predicted = _target_tokens(texts)
         self._kept = self._predicted.count > 0
-        strata = np.where(subject.read.labels[:, self._kept] == 1, 1, -1).astype(np.int8)
+        strata = positives(texts.read)[:, self._kept]
         enough = (strata == 1).sum(1) >= LEAST_INSTANCES
         if not enough.any():
             raise AnalysisError(
-                f"no function of corpus {subject.corpus.name} has {LEAST_INSTANCES} positives with a loss; the first "
+                f"no function of corpus {texts.corpus.name} has {LEAST_INSTANCES} positives with a loss; the first "
                 "token of a text has none"
             )
         self.functions: tuple[tuple[str, str], ...] = tuple(
-            function for function, is_kept in zip(subject.functions, enough.tolist(), strict=True) if is_kept
+            function for function, is_kept in zip(texts.functions, enough.tolist(), strict=True) if is_kept
         )
         self.strata: NDArray[np.int8] = strata[enough]
-        self.instance_id: NDArray[np.int64] = subject.read.tokens.instance_id[self._kept]
-        self.text: NDArray[np.int64] = subject.read.tokens.text[self._kept]
-        self._sha256 = self._digest()
+        self.instance_id: NDArray[np.int64] = texts.read.tokens.instance_id[self._kept]
+        self.text: NDArray[np.int64] = texts.read.tokens.text[self._kept]
+        read = self._predicted
+        decisive = (self.strata, self.instance_id, read.count, read.position, read.token_id)
+        self.sha256 = predictions_sha256(self.model, read.tokens, read.targets, *decisive)
 
-    def sha256(self) -> str:
-        """Return the digest of all that decides what it reads from given states of the body."""
-        return self._sha256
-
+    @torch.inference_mode()
     def read(self, advance: Callable[[int], None] | None = None) -> NDArray[np.float32]:
-        """Run the model as it now is; return the mean loss of each instance's tokens.
-
-        Parameters
-        ----------
-        advance
-            Told the number of texts after each batch.
-
-        Returns
-        -------
-        values
-            [1, instances]
-        """
+        """Return the mean loss of each instance's tokens, [1, instances] (see `Readout.read`)."""
         predicted = self._predicted
         n_instances = len(predicted.count)
         first = np.concatenate([[0], np.cumsum(predicted.count)])
         instance = np.repeat(np.arange(n_instances), predicted.count)
         row = np.empty(len(predicted.tokens.token_start), dtype=np.int64)
-        # An original text is done with its last instance; a masked one is run instance by instance.
-        text = self._subject.read.tokens.text
+        # An original text is done with its last instance; masked texts are run once for each instance.
+        text = self._texts.read.tokens.text
         is_last = np.append(text[1:] != text[:-1], True)
         losses = np.zeros(len(instance), dtype=np.float64)
-        labels = self._subject.read.labels
-        with torch.inference_mode():
-            for batch in self._subject.batches(Texts(predicted.tokens, labels)):
-                row[batch.texts] = np.arange(len(batch.texts))
-                some = slice(first[batch.first], first[batch.last])
-                if some.stop > some.start:
-                    inputs, _ = collate(self._loaded, predicted.tokens, predicted.targets, batch)
-                    rows = row[predicted.tokens.text[instance[some]]]
-                    losses[some] = self._losses(inputs, rows, predicted.position[some], predicted.token_id[some])
-                if advance is not None:
-                    advance(int(is_last[batch.first : batch.last].sum()))
+        for batch, inputs, _ in self._texts.batches(predicted.tokens, predicted.targets):
+            row[batch.texts] = np.arange(len(batch.texts))
+            wanted = slice(first[batch.first], first[batch.last])
+            if wanted.stop > wanted.start:
+                rows = row[predicted.tokens.text[instance[wanted]]]
+                losses[wanted] = self._losses(inputs, rows, predicted.position[wanted], predicted.token_id[wanted])
+            if advance is not None:
+                advance(int(is_last[batch.first : batch.last].sum()))
         sums = np.bincount(instance, losses, minlength=n_instances)
         return (sums[self._kept] / predicted.count[self._kept]).astype(np.float32)[None]
 
     def _losses(
         self,
-        inputs: dict[str, object],
+        inputs: dict[str, Any],
         row: NDArray[np.int64],
         position: NDArray[np.int64],
         token_id: NDArray[np.int64],
     ) -> NDArray[np.float32]:
+        """Return the loss of each token of a batch. [predicted]."""
         # A token of several instances is predicted once.
         _, once, back = np.unique(row * (position.max() + 1) + position, return_index=True, return_inverse=True)
-        device = next(self.model.parameters()).device
-        rows, positions, right = (torch.from_numpy(each[once]).to(device) for each in (row, position, token_id))
-        losses = predict(
-            self.model,
-            inputs,
-            rows,
-            positions,
-            lambda places, logits: cross_entropy(logits, right[places].to(logits.device), reduction="none"),
-        )
-        found: NDArray[np.float32] = losses.cpu().numpy()
-        return found[back]
+        right = torch.from_numpy(token_id[once])
 
-    def _digest(self) -> str:
-        predicted = self._predicted
-        targets = "" if predicted.targets is None else predicted.targets.sha256()
-        return arrays_sha256(
-            np.frombuffer(f"{head_sha256(self.model)} {predicted.tokens.sha256()} {targets}".encode(), np.uint8),
-            *(self.strata, self.instance_id, predicted.count, predicted.position, predicted.token_id),
-        )
+        def losses(places: slice, logits: torch.Tensor) -> torch.Tensor:
+            return cross_entropy(logits, right[places].to(logits.device), reduction="none")
+
+        return predict(self.model, inputs, row[once], position[once], losses)[back]
 
 
-def _spread(start: NDArray[np.integer], stop: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return each range's size, and the ranges' numbers end to end."""
+def _ranges(start: NDArray[np.integer], stop: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the size of each range, and the numbers of all ranges end to end."""
     count = (stop - start).astype(np.int64)
     return count, np.arange(count.sum()) + np.repeat(start - (np.cumsum(count) - count), count)
 
 
-def _next_tokens(tokens: TokenizedCorpus) -> _Predicted:
-    start = np.maximum(tokens.start, 1)
-    count, place = _spread(start, np.maximum(tokens.stop, start))
-    token_id = tokens.token_ids[np.repeat(tokens.token_start[tokens.text], count) + place].astype(np.int64)
-    return _Predicted(tokens, None, count, place - 1, token_id)
+def _next_tokens(tokens: TokenizedCorpus, targets: TokenizedTargets | None = None) -> _Predicted:
+    """Predict the tokens of each instance, or of its target, from the place before them."""
+    if targets is None:
+        start = np.maximum(tokens.start, 1)
+        count, place = _ranges(start, np.maximum(tokens.stop, start))
+    else:
+        count, place = _ranges(targets.start[tokens.text], targets.stop[tokens.text])
+    read = targets or tokens
+    token_id = read.token_ids[np.repeat(read.token_start[tokens.text], count) + place].astype(np.int64)
+    return _Predicted(tokens, targets, count, place - 1, token_id)
 
 
-def _masked_tokens(subject: Subject) -> _Predicted:
-    """Copy the text of each instance, with masks over its tokens."""
-    tokens, mask = subject.read.tokens, subject.model.tokenizer.mask_token_id
-    if mask is None or mask >= n_embedded(subject.model.module):
+def _masked_tokens(texts: Texts) -> _Predicted:
+    """Predict the tokens of each instance behind masks, in a copy of its text."""
+    tokens, mask = texts.read.tokens, texts.model.tokenizer.mask_token_id
+    if mask is None or mask >= n_embedded(texts.model.module):
         raise AnalysisError(
-            f"readout loss needs a mask, which the tokenizer of model {subject.model.name} has not, or the model no "
+            f"readout loss needs a mask, which the tokenizer of model {texts.model.name} has not, or the model no "
             "embedding for"
         )
-    every = subject.corpus.instances()
-    is_whole = np.isin(tokens.instance_id, every.instance_id[np.isnan(every.start_char)])
+    stored = texts.corpus.instances()
+    is_whole = np.isin(tokens.instance_id, stored.instance_id[np.isnan(stored.start_char)])
     chosen = [
         _draw(start, stop, instance_id) if whole else np.arange(start, stop)
         for start, stop, instance_id, whole in zip(
-            *(each.tolist() for each in (tokens.start, tokens.stop, tokens.instance_id, is_whole)), strict=True
+            tokens.start.tolist(), tokens.stop.tolist(), tokens.instance_id.tolist(), is_whole.tolist(), strict=True
         )
     ]
-    count = np.array([len(each) for each in chosen])
+    count = np.array([len(places) for places in chosen])
     position = np.concatenate(chosen)
-    begin, end = tokens.token_start[tokens.text], tokens.token_start[tokens.text + 1]
-    length, place = _spread(begin, end)
+    length, place = _ranges(tokens.token_start[tokens.text], tokens.token_start[tokens.text + 1])
     token_ids = tokens.token_ids[place]
     token_start = np.concatenate([[0], np.cumsum(length)])
     masked = np.repeat(token_start[:-1], count) + position
@@ -231,22 +191,16 @@ def _draw(start: int, stop: int, instance_id: int) -> NDArray[np.int64]:
     return np.sort(drawn) + start
 
 
-def _target_tokens(subject: Subject) -> _Predicted:
-    model, corpus, tokens = subject.model, subject.corpus, subject.read.tokens
+def _target_tokens(texts: Texts) -> _Predicted:
+    """Predict the tokens of each text's target."""
+    model, corpus = texts.model, texts.corpus
     absent = sum(not (target and target.strip()) for target in corpus.targets())
     if absent:
         raise AnalysisError(
             f"readout loss of {model.name}, an encoder-decoder, needs targets; {absent:,} texts of corpus "
             f"{corpus.name} have none"
         )
-    targets = tokenize_targets(
-        corpus, model.tokenizer, start_token=start_token(model), max_tokens=_longest_target(model)
-    )
+    longest = int(getattr(model.config, "max_position_embeddings", None) or sys.maxsize)
+    targets = tokenize_targets(corpus, model.tokenizer, start_token=start_token(model), max_tokens=longest)
     check_embedded(targets, model.tokenizer, decoder_of(model), f"targets of corpus {corpus.name}")
-    count, place = _spread(targets.start[tokens.text], targets.stop[tokens.text])
-    token_id = targets.token_ids[np.repeat(targets.token_start[tokens.text], count) + place].astype(np.int64)
-    return _Predicted(tokens, targets, count, place - 1, token_id)
-
-
-def _longest_target(model: Model) -> int:
-    return int(getattr(model.config, "max_position_embeddings", None) or sys.maxsize)
+    return _next_tokens(texts.read.tokens, targets)

@@ -1,20 +1,26 @@
-"""What a language model predicts, by its own head, at some places of a batch."""
+"""What a language model with its head predicts at chosen places of a batch; `loss` and `choice` are made of it."""
 
 import contextlib
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from ...errors import AnalysisError
+from ...ingest.activations.targets import TokenizedTargets
+from ...ingest.activations.tokens import TokenizedCorpus, arrays_sha256
 from ...ingest.models.model import Model
 from ...ingest.neurons.weights import plain
 from ...schema.vocabulary import ReadoutKind
+from .texts import Half, Texts
 
-__all__ = ["Objective", "head_of", "head_sha256", "objective", "predict"]
+__all__ = ["Objective", "objective", "positives", "predict", "predictions_sha256", "with_head"]
 
 Objective = Literal["causal", "masked", "seq2seq"]
 """``causal``: the next token; ``masked``: tokens behind a mask; ``seq2seq``: the next token of a target."""
@@ -23,21 +29,24 @@ Objective = Literal["causal", "masked", "seq2seq"]
 _SLICE_LOGITS = 1 << 26
 
 
-def head_of(model: Model, readout: ReadoutKind) -> PreTrainedModel:
-    """Return the whole model with its head.
-
-    Raises
-    ------
-    AnalysisError
-        If it was loaded without.
-    """
-    if model.head is None:
-        raise AnalysisError(f"readout {readout} needs a head, which model {model.name} was loaded without")
-    return model.head
+def with_head(texts: Texts, readout: ReadoutKind) -> tuple[Texts, PreTrainedModel]:
+    """Return texts to run through the model with its head, and that model; it must be loaded with its head."""
+    head = texts.model.head
+    if head is None:
+        raise AnalysisError(f"readout {readout} needs a head, which model {texts.model.name} was loaded without")
+    return replace(texts, model=replace(texts.model, module=head)), head
 
 
-def head_sha256(head: PreTrainedModel) -> str:
-    """Return the digest of the weights that only the head has: the digest of a model's weights is of its body."""
+def positives(half: Half) -> NDArray[np.int8]:
+    """Return strata of the positives alone: 1 for a positive, -1 for any other instance. [functions, instances]."""
+    return np.where(half.labels == 1, 1, -1).astype(np.int8)
+
+
+def predictions_sha256(
+    head: PreTrainedModel, tokens: TokenizedCorpus, targets: TokenizedTargets | None, *more: NDArray[Any]
+) -> str:
+    """Return the digest of the head's own weights, of the tokens it reads, and of `more` that decides what is read."""
+    # The digest of a model's weights is of its body; these are the weights that only the head has.
     inner = tuple(f"{name}." for name, part in head.named_children() if isinstance(part, PreTrainedModel))
     digest = hashlib.sha256()
     for name, weights in itertools.chain(head.named_parameters(), head.named_buffers()):
@@ -45,11 +54,12 @@ def head_sha256(head: PreTrainedModel) -> str:
             values = plain(weights).detach().cpu().contiguous()
             digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
             digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    read = f"{digest.hexdigest()} {tokens.sha256()} {'' if targets is None else targets.sha256()}"
+    return arrays_sha256(np.frombuffer(read.encode(), np.uint8), *more)
 
 
 def objective(model: Model) -> Objective:
-    """Return what the head of a model predicts, which follows from how its body attends."""
+    """Return what the head of a model predicts; it follows from how the body attends."""
     if model.config.is_encoder_decoder:
         return "seq2seq"
     return "causal" if model.parts[0].stack == "decoder" else "masked"
@@ -58,25 +68,26 @@ def objective(model: Model) -> Objective:
 def predict(
     head: PreTrainedModel,
     inputs: Mapping[str, Any],
-    row: torch.Tensor,
-    position: torch.Tensor,
+    row: NDArray[np.int64],
+    position: NDArray[np.int64],
     reduce: Callable[[slice, torch.Tensor], torch.Tensor],
-) -> torch.Tensor:
-    """Run a model once; return what is made of its logits at some places, of which not all are held at a time.
+) -> NDArray[np.float32]:
+    """Run a model once, compute its logits at some places a slice at a time, and return what `reduce` makes of them.
 
-    The logits are the model's own: what it does to hidden states before and after its output embeddings is done, but
-    only at these places. Everything before its head runs once, however many slices there are.
+    The logits are the model's own: whatever it does to hidden states before and after its output embeddings is done,
+    but at these places only. Everything before the head runs once, however many slices there are.
 
     Parameters
     ----------
     head
         The model with its head.
     inputs
-        What it is called with.
+        The arguments of its forward pass.
     row, position
-        Places: the text within the batch and the token within the text, of an encoder-decoder's target. [places] each
+        The places: text within the batch, and token within the text (or, of an encoder-decoder, within its target).
+        [places] each
     reduce
-        Given a slice of the places and their logits, float32 [slice, vocabulary], returns [slice, ...].
+        Takes a slice of the places and their logits, float32 [slice, vocabulary], and returns float32 [slice, ...].
 
     Returns
     -------
@@ -86,12 +97,14 @@ def predict(
     Raises
     ------
     AnalysisError
-        If its head is of a kind that cannot be run at some places alone.
+        If the head cannot be run at some places alone.
     """
     output = head.get_output_embeddings()  # type: ignore[no-untyped-call]
     name = type(head).__name__
     if output is None:
         raise AnalysisError(f"{name} has no output embeddings to read predictions from")
+    device = next(head.parameters()).device
+    rows, positions = (torch.from_numpy(values).to(device) for values in (row, position))
     size = max(1, _SLICE_LOGITS // int(head.config.get_text_config().vocab_size))
     reduced: list[torch.Tensor] = []
     is_chosen = False
@@ -101,30 +114,27 @@ def predict(
         nonlocal is_chosen
         (states,) = arguments
         is_chosen = states.ndim == 3
-        return (states[row[places], position[places]][None] if is_chosen else states,)
+        return (states[rows[places], positions[places]][None] if is_chosen else states,)
 
-    with output.register_forward_pre_hook(choose), _run_once(head):
+    with contextlib.ExitStack() as undo:
+        # The body, or the stacks, are run for the first slice alone.
+        for part in head.children():
+            if isinstance(part, PreTrainedModel):
+                undo.enter_context(_run_once(part))
+        undo.enter_context(output.register_forward_pre_hook(choose))
         for begin in range(0, len(row), size):
             places = slice(begin, begin + size)
             logits = head(**inputs).logits
             if not is_chosen or logits.shape[:2] != (1, len(row[places])):
                 raise AnalysisError(f"the head of {name} does not predict token by token, so it cannot be read")
             reduced.append(reduce(places, logits[0].float()))
-    return torch.cat(reduced)
+    values: NDArray[np.float32] = torch.cat(reduced).cpu().numpy()
+    return values
 
 
 @contextlib.contextmanager
-def _run_once(head: PreTrainedModel) -> Iterator[None]:
-    """Keep what the models within a model return, its body or its stacks, and return it again when called again."""
-    with contextlib.ExitStack() as undo:
-        for part in head.children():
-            if isinstance(part, PreTrainedModel):
-                undo.enter_context(_kept(part))
-        yield
-
-
-@contextlib.contextmanager
-def _kept(part: PreTrainedModel) -> Iterator[None]:
+def _run_once(part: PreTrainedModel) -> Iterator[None]:
+    """Keep what a model within the model returns, and return it again whenever it is called again."""
     own = vars(part).get("forward")  # accelerate has put one where it has placed the model
     forward = part.forward
     outputs: list[Any] = []

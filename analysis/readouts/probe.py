@@ -13,11 +13,10 @@ from sklearn.linear_model import LogisticRegression
 from transformers import PreTrainedModel
 
 from ...errors import AnalysisError
-from ...ingest.activations.batches import collate
 from ...ingest.activations.pooling import SpansOnDevice, pool
-from ...ingest.activations.tokens import arrays_sha256
+from ...ingest.activations.tokens import TokenizedCorpus, arrays_sha256
 from ...schema.vocabulary import ReadoutKind
-from .texts import Subject, Texts
+from .texts import Texts
 
 __all__ = ["INVERSE_REGULARISATION", "ProbeReadout"]
 
@@ -25,20 +24,21 @@ INVERSE_REGULARISATION = 0.001
 """C of every probe's L2 penalty, on standardised features. It is strong, as rare functions have fewer instances than
 features: of powers of ten the best on supersenses of SemCor in MiniLM, and within .01 of the best in SmolLM2."""
 
-# Far more than such a penalty needs; what has not converged by then is refused.
+# Far more than such a penalty needs; a probe that has not converged by then is refused.
 _ITERATIONS = 2000
 
 
 class ProbeReadout:
-    """Logistic regression of each function on an instance's final hidden states, averaged over its tokens.
+    """Balanced accuracy of one logistic regression per function on the final hidden states of the model.
 
-    The probes are fitted on half a, under no perturbation, and stay as they are. Features are standardised by their
-    mean and standard deviation there; classes weigh the same. What is read is whether a probe's decision on an instance
-    of half b is right, with the labels as strata: a function's readout is its balanced accuracy, .5 by chance.
+    An instance's features are its hidden states, averaged over its tokens. The probes are fitted on half a with the
+    model as it is, and stay as they are when neurons are ablated. Features are standardised by their mean and standard
+    deviation on half a; positives and negatives weigh the same. The value of an instance of half b is 1 where the probe
+    is right and 0 elsewhere; the strata are the labels, so chance is .5.
 
     Parameters
     ----------
-    subject
+    texts
         The model and the texts. Of an encoder-decoder the encoder is read, and is `model`.
 
     Raises
@@ -51,75 +51,56 @@ class ProbeReadout:
     metric: str = "balanced accuracy"
     is_loss: bool = False
 
-    def __init__(self, subject: Subject) -> None:
-        encoder = subject.model.parts[0]
-        self.model = cast("PreTrainedModel", subject.model.module.get_submodule(encoder.path))
-        self._loaded = replace(subject.model, module=self.model, parts=(replace(encoder, path=""),))
-        self._subject = subject
-        self.functions: tuple[tuple[str, str], ...] = subject.functions
-        self.instance_id: NDArray[np.int64] = subject.read.tokens.instance_id
-        self.text: NDArray[np.int64] = subject.read.tokens.text
-        self.strata: NDArray[np.int8] = subject.read.labels
-        self.n_fitted_texts: int | None = subject.fitted.tokens.n_texts
-        features = self._features(subject.fitted)
+    def __init__(self, texts: Texts) -> None:
+        encoder = texts.model.parts[0]
+        self.model = cast("PreTrainedModel", texts.model.module.get_submodule(encoder.path))
+        self._texts = replace(texts, model=replace(texts.model, module=self.model, parts=(replace(encoder, path=""),)))
+        self.functions: tuple[tuple[str, str], ...] = texts.functions
+        self.instance_id: NDArray[np.int64] = texts.read.tokens.instance_id
+        self.text: NDArray[np.int64] = texts.read.tokens.text
+        self.strata: NDArray[np.int8] = texts.read.labels
+        self.n_fitted_texts: int | None = texts.fitted.tokens.n_texts
+        features = self._features(texts.fitted.tokens)
         if not np.isfinite(features).all():
             raise AnalysisError(
-                f"the final hidden states of model {subject.model.name} on corpus {subject.corpus.name} are not finite "
+                f"the final hidden states of model {texts.model.name} on corpus {texts.corpus.name} are not finite "
                 "everywhere; is its floating-point type too narrow?"
             )
         self._mean = features.mean(0)
         deviation = features.std(0)
         self._deviation = np.where(deviation > 0, deviation, 1.0)
         features = (features - self._mean) / self._deviation
-        self._weights, self._intercepts = _fit(features, subject.fitted.labels, subject.functions)
-        self._sha256 = arrays_sha256(
-            np.frombuffer(subject.read.tokens.sha256().encode(), np.uint8),
+        self._weights, self._intercepts = _fit(features, texts.fitted.labels, texts.functions)
+        self.sha256 = arrays_sha256(
+            np.frombuffer(texts.read.tokens.sha256().encode(), np.uint8),
             *(self.strata, self._mean, self._deviation, self._weights, self._intercepts),
         )
 
-    def sha256(self) -> str:
-        """Return the digest of all that decides what it reads from given states of the model."""
-        return self._sha256
-
     def read(self, advance: Callable[[int], None] | None = None) -> NDArray[np.float32]:
-        """Run the model as it now is; return 1 where a function's probe is right about an instance, 0 elsewhere.
-
-        Parameters
-        ----------
-        advance
-            Told the number of texts after each batch.
-
-        Returns
-        -------
-        values
-            Also 0 where an instance is not of a function. [functions, instances]
-        """
-        # A perturbed model may overflow: what is not a number is no positive.
+        """Return 1 where a function's probe is right about an instance, and 0 elsewhere (see `Readout.read`)."""
+        # An ablated model may overflow: what is not a number is no positive.
         with np.errstate(invalid="ignore", over="ignore"):
-            features = (self._features(self._subject.read, advance) - self._mean) / self._deviation
+            features = (self._features(self._texts.read.tokens, advance) - self._mean) / self._deviation
             decisions = self._weights @ features.T + self._intercepts[:, None] > 0
         is_right: NDArray[np.bool_] = np.where(decisions, self.strata == 1, self.strata == 0)
         return is_right.astype(np.float32)
 
-    def _features(self, texts: Texts, advance: Callable[[int], None] | None = None) -> NDArray[np.float64]:
+    @torch.inference_mode()
+    def _features(self, tokens: TokenizedCorpus, advance: Callable[[int], None] | None = None) -> NDArray[np.float64]:
         """Return the mean of each instance's final hidden states, taken in float32. [instances, hidden]."""
         pooled = []
-        with torch.inference_mode():
-            for batch in self._subject.batches(texts):
-                inputs, spans = collate(self._loaded, texts.tokens, None, batch)
-                states = self.model(**inputs)[0].float()
-                where = SpansOnDevice(spans[self._loaded.parts[0].stack])
-                layout = where.layout(states.shape[1], states.device)
-                pooled.append(pool(states.flatten(0, 1), layout, where.n_instances, "mean").cpu().numpy())
-                if advance is not None:
-                    advance(len(batch.texts))
+        for _, inputs, spans in self._texts.batches(tokens, advance=advance):
+            states = self.model(**inputs)[0].float()
+            where = SpansOnDevice(spans[self._texts.model.parts[0].stack])
+            layout = where.layout(states.shape[1], states.device)
+            pooled.append(pool(states.flatten(0, 1), layout, where.n_instances, "mean").cpu().numpy())
         return np.concatenate(pooled).astype(np.float64)
 
 
 def _fit(
     features: NDArray[np.float64], labels: NDArray[np.int8], functions: Sequence[tuple[str, str]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fit a probe a function; return weights [functions, features] and intercepts [functions]."""
+    """Return the weights [functions, features] and intercepts [functions] of a probe for each function."""
     weights, intercepts = [], []
     for (family, function), label in zip(functions, labels, strict=True):
         inside = label >= 0

@@ -1,4 +1,4 @@
-"""Readouts: what a model can do, instance by instance, perturbed or not."""
+"""What every readout has and does, and how its values become one number for each function."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -13,27 +13,25 @@ __all__ = ["Readout", "summarize"]
 
 
 class Readout(Protocol):
-    """A way to read out functions, ready: what it had to learn, it has learnt from the model as it is.
+    """A measure of what a model can do, fitted already where there is something to fit.
 
     Parameters
     ----------
-    kind
-        Its name.
-    metric
-        Unit of what it says of a function.
-    is_loss
-        Whether more is worse.
+    kind, metric, is_loss
+        Name of the readout, unit of its values, and whether higher is worse.
     model
-        The module that runs, to be perturbed.
+        The module that is run: whoever ablates neurons does it here.
     functions
         ``(family, function)`` of each function read out.
     instance_id, text
         The instances read out, and the text of each. [instances] each
     strata
-        What is meant over: a function's readout is the mean over its strata of the mean of its values within a
-        stratum. 1 positives, 0 negatives, -1: the instance is not of the function. [functions, instances]
+        1 for positives, 0 for negatives, -1 for instances that do not count for the function. A function's readout is
+        the mean over its strata of the mean value within the stratum. [functions, instances]
     n_fitted_texts
-        Texts it was fitted on, None if nothing had to be learnt.
+        Number of texts the readout was fitted on; None if there was nothing to fit.
+    sha256
+        Digest of everything, beside the weights of the body, that decides what is read.
     """
 
     kind: ReadoutKind
@@ -45,39 +43,21 @@ class Readout(Protocol):
     text: NDArray[np.int64]
     strata: NDArray[np.int8]
     n_fitted_texts: int | None
-
-    def sha256(self) -> str:
-        """Return the digest of all that decides what it reads from given states of the model."""
+    sha256: str
 
     def read(self, advance: Callable[[int], None] | None = None) -> NDArray[np.float32]:
-        """Run the model as it now is and return what is read of each instance.
+        """Run the model in its present state and return a value for each instance.
 
-        Parameters
-        ----------
-        advance
-            Told the number of texts after each batch.
-
-        Returns
-        -------
-        values
-            [functions, instances], or [1, instances] where all functions read the same of an instance.
+        `advance` is called with the number of texts of each batch when it is done. The values are [functions,
+        instances], or [1, instances] where the value of an instance is the same for all functions.
         """
 
 
 def summarize(values: NDArray[np.float32], strata: NDArray[np.int8]) -> NDArray[np.float64]:
-    """Return the readout of each function: the mean over its strata of the mean within each.
+    """Return each function's readout: the mean over its strata of the mean value within the stratum.
 
-    Parameters
-    ----------
-    values
-        [functions, instances] or [1, instances]
-    strata
-        As in `Readout`. [functions, instances]
-
-    Returns
-    -------
-    readouts
-        [functions]
+    Values are [functions, instances] or [1, instances], as `Readout.read` returns them; strata [functions, instances]
+    as in `Readout`; readouts [functions].
     """
     values = np.broadcast_to(values, strata.shape).astype(np.float64)
     means = [

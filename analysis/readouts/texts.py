@@ -1,77 +1,88 @@
-"""What a study is made on: a loaded model, and the texts of a corpus that it is read out on."""
+"""The texts of a readout: chosen from a corpus, tokenized, and cut into batches for a model."""
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import AnalysisError
+from ...ingest.activations.batches import collate
+from ...ingest.activations.pooling import Spans
+from ...ingest.activations.targets import TokenizedTargets
 from ...ingest.activations.tokens import Batch, TokenizedCorpus, tokenize
 from ...ingest.corpora.labels import LabelIndex
 from ...ingest.corpora.stored import StoredCorpus
 from ...ingest.models.model import Model
 from ...ingest.models.tokenizers import check_embedded
+from ...ingest.neurons.feed_forwards import Stack
 
-__all__ = ["LEAST_INSTANCES", "Subject", "Texts", "choose_texts", "read_subject"]
+__all__ = ["LEAST_INSTANCES", "Half", "Texts", "choose_texts", "read_texts"]
 
 LEAST_INSTANCES = 10
 """Fewest positives, and negatives, of a function in each half: with fewer a readout says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
-    """Some texts of a corpus as the model reads them.
+class Half:
+    """The chosen texts of one half of a corpus, in the order in which they are run.
 
-    Parameters
-    ----------
-    tokens
-        Tokens and instances, in the order they are run.
-    labels
-        What each function says of each instance: 1 positive, 0 negative, -1 outside. [functions, instances]
+    Labels are 1 where an instance is a positive of the function, 0 for a negative, -1 for neither.
     """
 
     tokens: TokenizedCorpus
-    labels: NDArray[np.int8]
+    labels: NDArray[np.int8]  # [functions, instances]
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """A model and the texts it is read out on.
+class Texts:
+    """The texts on which a model is read out.
 
-    Neurons are chosen by their scores on half a, readouts are fitted on half a, and all is read on half b: nothing of
-    what is read had a part in the choice.
+    Neurons are chosen by their scores on half a, and readouts are fitted on half a. Values are read on half b, which
+    had no part in either.
 
     Parameters
     ----------
-    model
-        The loaded model.
-    corpus
-        The corpus.
+    model, corpus
+        The loaded model, and the corpus that the texts are from.
     functions
         ``(family, function)`` of each function that can be read out, sorted.
     fitted, read
         Texts of half a and of half b.
     batch_tokens
-        Tokens of a batch, padding included.
+        Most tokens of a batch, padding included.
     of_equal_lengths
-        Whether texts of a batch must be of one length, so that there is no padding.
+        Whether all texts of a batch have the same length, so that there is no padding.
     """
 
     model: Model
     corpus: StoredCorpus
     functions: tuple[tuple[str, str], ...]
-    fitted: Texts
-    read: Texts
+    fitted: Half
+    read: Half
     batch_tokens: int
     of_equal_lengths: bool
 
-    def batches(self, texts: Texts) -> Iterator[Batch]:
-        """Cut texts into batches, the same each time."""
-        return texts.tokens.batches(self.batch_tokens, of_equal_lengths=self.of_equal_lengths)
+    def batches(
+        self,
+        tokens: TokenizedCorpus,
+        targets: TokenizedTargets | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> Iterator[tuple[Batch, dict[str, Any], dict[Stack, Spans]]]:
+        """Yield each batch of `tokens` with the arguments of the model and the spans of its instances.
+
+        A decoder reads `targets` beside them. `advance` is called with the number of texts of each batch when it is
+        done.
+        """
+        for batch in tokens.batches(self.batch_tokens, of_equal_lengths=self.of_equal_lengths):
+            yield batch, *collate(self.model, tokens, targets, batch)
+            if advance is not None:
+                advance(len(batch.texts))
 
 
-def read_subject(
+def read_texts(
     model: Model,
     corpus: StoredCorpus,
     *,
@@ -80,21 +91,17 @@ def read_subject(
     batch_tokens: int,
     of_equal_lengths: bool,
     seed: int,
-) -> Subject:
+) -> Texts:
     """Tokenize a corpus and choose the texts to fit on and to read out.
 
     Parameters
     ----------
-    model, corpus
-        The model and the corpus.
-    n_texts
-        Most texts of each half (see `choose_texts`).
+    model, corpus, batch_tokens, of_equal_lengths
+        As in `Texts`. If the model's states depend on padding, texts of a batch always have the same length.
+    n_texts, seed
+        As in `choose_texts`.
     max_tokens
-        Longest text in tokens; what lies beyond is cut.
-    batch_tokens, of_equal_lengths
-        As in `Subject`.
-    seed
-        Of the choice of texts.
+        Longest text in tokens; longer texts are cut.
 
     Raises
     ------
@@ -110,72 +117,56 @@ def read_subject(
     for half in (0, 1):
         chosen = tokens.only(choose_texts(labels, tokens.text, half=half, n_texts=n_texts, seed=seed))
         place = np.flatnonzero(np.isin(tokens.text, chosen.order))
-        halves.append(Texts(chosen, labels.dense(place)))
-    counts = np.stack([np.stack([(each.labels == 1).sum(1), (each.labels == 0).sum(1)]) for each in halves])
-    kept = np.flatnonzero(counts.min(axis=(0, 1)) >= LEAST_INSTANCES)
+        halves.append(Half(chosen, labels.dense(place)))
+    counts = np.stack([(half.labels == label).sum(1) for half in halves for label in (0, 1)])
+    kept = np.flatnonzero(counts.min(axis=0) >= LEAST_INSTANCES)
     if not len(kept):
         raise AnalysisError(
             f"no function of corpus {corpus.name} has {LEAST_INSTANCES} positives and negatives in each half of "
             f"{n_texts:,} texts"
         )
-    fitted, read = (Texts(each.tokens, each.labels[kept]) for each in halves)
+    fitted, read = (dataclasses.replace(half, labels=half.labels[kept]) for half in halves)
     functions = tuple(labels.functions[index] for index in kept)
-    return Subject(model, corpus, functions, fitted, read, batch_tokens, of_equal_lengths or model.sees_padding)
+    return Texts(model, corpus, functions, fitted, read, batch_tokens, of_equal_lengths or model.sees_padding)
 
 
 def choose_texts(
     labels: LabelIndex, text: NDArray[np.int64], *, half: int, n_texts: int, seed: int
 ) -> NDArray[np.int64]:
-    """Choose texts of a half at random, but so that rare functions have instances: each label's turn comes round.
+    """Choose texts of a half at random, such that rare functions have instances among them.
+
+    The positives of each function, and the negatives, take turns to choose a text that holds one of them.
 
     Parameters
     ----------
-    labels
-        Labels of the instances.
-    text
-        The text of each. [instances]
+    labels, text
+        Labels of the instances, and the text of each. [instances]
     half
         0 for half a, 1 for half b.
-    n_texts
-        Most texts to choose.
-    seed
-        Of the choice.
+    n_texts, seed
+        Most texts to choose, and the seed of the choice.
 
     Returns
     -------
     texts
-        Sorted.
+        Sorted. [chosen]
     """
-    inside = labels.half == half
-    every = np.random.default_rng((seed, half)).permutation(np.unique(text[inside]))
-    if len(every) <= n_texts:
-        return np.sort(every)
+    shuffled = np.random.default_rng((seed, half)).permutation(np.unique(text[labels.half == half]))
+    if len(shuffled) <= n_texts:
+        return np.sort(shuffled)
     rank = np.full(int(text.max()) + 1, -1)
-    rank[every] = np.arange(len(every))
-    entry_instance = np.repeat(np.arange(labels.n_instances), np.diff(labels.indptr))
-    entry_rank = rank[text[entry_instance]]
+    rank[shuffled] = np.arange(len(shuffled))
+    entry_rank = rank[text[np.repeat(np.arange(labels.n_instances), np.diff(labels.indptr))]]
     code = np.where(entry_rank >= 0, 2 * labels.function.astype(np.int64) + labels.is_positive, -1)
-    turns = [iter(np.unique(entry_rank[code == each]).tolist()) for each in np.unique(code[code >= 0])]
+    queues = [iter(np.unique(entry_rank[code == wanted]).tolist()) for wanted in np.unique(code[code >= 0])]
     chosen: dict[int, None] = {}
-    for each in _in_turn(turns, chosen):
-        chosen[each] = None
-        if len(chosen) == n_texts:
-            break
-    for each in range(len(every)):
-        if len(chosen) == n_texts:
-            break
-        chosen.setdefault(each, None)
-    return np.sort(every[list(chosen)])
-
-
-def _in_turn(turns: Sequence[Iterator[int]], chosen: dict[int, None]) -> Iterator[int]:
-    """Yield the next text of each in turn that is not chosen yet, until none has any."""
-    left = list(turns)
-    while left:
-        going = []
-        for each in left:
-            following = next((rank for rank in each if rank not in chosen), None)
-            if following is not None:
-                yield following
-                going.append(each)
-        left = going
+    while queues and len(chosen) < n_texts:
+        unfinished = []
+        for queue in queues:
+            following = next((place for place in queue if place not in chosen), None)
+            if following is not None and len(chosen) < n_texts:
+                chosen[following] = None
+                unfinished.append(queue)
+        queues = unfinished
+    others = (place for place in range(len(shuffled)) if place not in chosen)
+    return np.sort(shuffled[[*chosen, *others][:n_texts]])

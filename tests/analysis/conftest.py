@@ -13,7 +13,7 @@ import transformers
 
 from neuronlake.analysis.partitions.job import partition_model
 from neuronlake.analysis.partitions.settings import PartitionSettings
-from neuronlake.analysis.readouts.texts import Subject, read_subject
+from neuronlake.analysis.readouts.texts import Texts, read_texts
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Source
 from neuronlake.ingest.corpora.stored import StoredCorpus
@@ -198,16 +198,16 @@ def headed(tiny_model, tmp_path_factory) -> Callable[[str], Path]:
 
 
 @pytest.fixture
-def subject(tmp_path) -> Callable[..., Subject]:
+def texts_for(tmp_path) -> Callable[..., Texts]:
     """Return a function from a model's folder and instances to what a readout is made from."""
 
     def make(
         folder: Path, instances: Sequence[Instance], *, name: str = "test", with_head: bool = True, **settings
-    ) -> Subject:
+    ) -> Texts:
         store = tmp_path / "store"
         build_corpus(Source(list(instances), "a test", None, "test: literals", "rest"), name, store=store)
         model = load(Checkpoint(str(folder)), with_head=with_head, with_decoder=settings.pop("with_decoder", False))
         defaults = {"n_texts": 1000, "max_tokens": 40, "batch_tokens": 100, "of_equal_lengths": False, "seed": 0}
-        return read_subject(model, StoredCorpus(Store(store), name), **(defaults | settings))
+        return read_texts(model, StoredCorpus(Store(store), name), **(defaults | settings))
 
     return make

@@ -9,7 +9,7 @@ import pytest
 from neuronlake.analysis.perturbation.cells import plan_cells, rankings
 from neuronlake.analysis.perturbation.population import Population
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
-from neuronlake.analysis.perturbation.sources import Source
+from neuronlake.analysis.perturbation.sources import Ranking
 from neuronlake.errors import AnalysisError, UnknownNameError
 
 ANIMAL, WATER = ("task", "animal"), ("task", "water")
@@ -23,7 +23,7 @@ def make_population(n, *, unit_size=1):
 def plan(n, sources, settings, *, nonfunctional=None, unit_size=1):
     """Return the cells of a study on n neurons, and the notes."""
     population = make_population(n, unit_size=unit_size)
-    sources = [Source(*name, np.array(rows), **options) for name, rows, options in sources]
+    sources = [Ranking(*name, settings.selection, np.array(rows), **options) for name, rows, options in sources]
     pool = None if nonfunctional is None else np.array(nonfunctional)
     notes = []
     cells = plan_cells(population, rankings(population, sources, pool, settings), settings, notes.append)
@@ -32,7 +32,7 @@ def plan(n, sources, settings, *, nonfunctional=None, unit_size=1):
 
 def kinds_of(cells):
     """Return how many cells there are by selection, source function, dose and neurons."""
-    return Counter((cell.ranking.selection, cell.ranking.function, cell.dose, cell.n_neurons) for cell in cells)
+    return Counter((cell.selection, cell.function, cell.dose, len(cell.rows)) for cell in cells)
 
 
 def top(**options):
@@ -49,12 +49,12 @@ def test_each_dose_takes_the_first_of_the_ranking_and_of_each_control():
         ("random", "*", 0.02, 2): 3,
         ("random", "*", 0.2, 20): 3,
     }
-    own = {(cell.ranking.function, cell.dose): cell.rows.tolist() for cell in cells if cell.ranking.selection == "top"}
+    own = {(cell.function, cell.dose): cell.rows.tolist() for cell in cells if cell.selection == "top"}
     assert own["animal", 0.02] == [40, 41]
     assert own["water", 0.2] == list(range(10, 30))
     by_ranking = {}
     for cell in cells:
-        key = (cell.ranking.selection, cell.ranking.function, cell.ranking.seed)
+        key = (cell.selection, cell.function, cell.seed)
         by_ranking.setdefault(key, []).append(cell.rows.tolist())
     for small, large in by_ranking.values():
         assert large[:2] == small
@@ -64,13 +64,13 @@ def test_each_dose_takes_the_first_of_the_ranking_and_of_each_control():
 def test_no_dose_of_a_matched_control_has_a_neuron_of_the_largest_dose():
     cells, _ = plan(100, [(ANIMAL, range(40, 60), {})], top(doses=(0.05, 0.2), n_seeds=9))
     for cell in cells:
-        if cell.ranking.selection == "matched":
+        if cell.selection == "matched":
             assert not set(cell.rows.tolist()) & set(range(40, 60))
 
 
 def test_a_dose_is_one_neuron_at_least():
     cells, _ = plan(10, [(ANIMAL, [3, 4], {})], top(doses=(0.001,), n_seeds=2))
-    assert [cell.n_neurons for cell in cells] == [1] * 5
+    assert [len(cell.rows) for cell in cells] == [1] * 5
 
 
 def test_a_kind_that_does_not_draw_perturbs_its_own_neurons_once_and_one_that_does_once_a_seed():
@@ -78,7 +78,7 @@ def test_a_kind_that_does_not_draw_perturbs_its_own_neurons_once_and_one_that_do
         cells, _ = plan(100, [(ANIMAL, range(9), {})], top(kind=kind, doses=(0.05,), n_seeds=4, seed=7))
         seeds = {selection: [] for selection in ("top", "random", "matched")}
         for cell in cells:
-            seeds[cell.ranking.selection].append(cell.ranking.seed)
+            seeds[cell.selection].append(cell.seed)
         assert seeds == {"top": list(range(7, 7 + n)), "random": [7, 8, 9, 10], "matched": [7, 8, 9, 10]}
 
 
@@ -86,23 +86,23 @@ def test_controls_are_those_asked_for():
     options = {"doses": (0.05,), "n_seeds": 2}
     for controls in (("random",), ("matched",), ("matched", "random"), ()):
         cells, _ = plan(100, [(ANIMAL, range(9), {})], top(controls=controls, **options))
-        assert {cell.ranking.selection for cell in cells} == {"top", *controls}
+        assert {cell.selection for cell in cells} == {"top", *controls}
 
 
 def test_nonfunctional_neurons_are_drawn_from_their_pool_alone():
     settings = PerturbationSettings(partition="1", doses=(0.05,), n_seeds=3)
     cells, _ = plan(100, [(ANIMAL, range(9), {"n_functional": 4})], settings, nonfunctional=range(50, 60))
-    drawn = [cell.rows.tolist() for cell in cells if cell.ranking.selection == "nonfunctional"]
+    drawn = [cell.rows.tolist() for cell in cells if cell.selection == "nonfunctional"]
     assert len(drawn) == 3
     assert all(set(rows) <= set(range(50, 60)) for rows in drawn)
-    assert {cell.ranking.n_functional for cell in cells if cell.ranking.selection == "functional"} == {4}
-    assert {cell.ranking.n_functional for cell in cells if cell.ranking.selection != "functional"} == {None}
+    assert {cell.n_functional for cell in cells if cell.selection == "functional"} == {4}
+    assert {cell.n_functional for cell in cells if cell.selection != "functional"} == {None}
 
 
 def test_without_nonfunctional_neurons_that_control_is_not_there():
     settings = PerturbationSettings(partition="1", doses=(0.05,), n_seeds=3)
     cells, _ = plan(100, [(ANIMAL, range(9), {"n_functional": 4})], settings, nonfunctional=[])
-    assert {cell.ranking.selection for cell in cells} == {"functional", "random", "matched"}
+    assert {cell.selection for cell in cells} == {"functional", "random", "matched"}
 
 
 def test_what_has_too_few_neurons_for_a_dose_is_left_out_there_and_told():
@@ -113,8 +113,8 @@ def test_what_has_too_few_neurons_for_a_dose_is_left_out_there_and_told():
     # 40 are left to match 60 with, and nothing of water is run where its own neurons are too few.
     assert {key for key in found if key[2] == 0.6} == {("top", "animal", 0.6, 60), ("random", "*", 0.6, 60)}
     assert notes == [
-        "2 matched sets have fewer neurons than a dose of 0.6 takes, and are left out there",
-        "1 top sets have fewer neurons than a dose of 0.6 takes, and are left out there",
+        "2 matched sets have fewer neurons than a dose of 0.6 takes, and are excluded from it",
+        "1 top sets have fewer neurons than a dose of 0.6 takes, and are excluded from it",
     ]
 
 
@@ -139,7 +139,7 @@ def test_a_query_without_doses_takes_all_its_rows_of_each_source_with_controls_o
 def test_clamped_controls_take_over_the_levels_place_by_place():
     source = (ANIMAL, [5, 3, 9], {"levels": np.array([0.5, 0.3, 0.9])})
     cells, _ = plan(100, [source], PerturbationSettings(query="q", kind="clamp", doses=(0.02,), n_seeds=2))
-    assert [(cell.ranking.selection, cell.levels.tolist()) for cell in cells] == [
+    assert [(cell.selection, cell.levels.tolist()) for cell in cells] == [
         ("query", [0.5, 0.3]), ("matched", [0.5, 0.3]), ("matched", [0.5, 0.3])
     ]  # fmt: skip
 
@@ -148,12 +148,12 @@ def test_native_experts_are_perturbed_whole_at_every_dose():
     settings = PerturbationSettings(partition="1", kind="route-away", doses=(0.01, 0.3, 0.5), n_seeds=2)
     ranking = [*range(24, 32), *range(8), *range(16, 24), *range(8, 16)]
     cells, _ = plan(64, [(ANIMAL, ranking, {"n_functional": 8})], settings, unit_size=8)
-    assert {(cell.dose, cell.n_neurons) for cell in cells} == {(0.01, 8), (0.3, 16), (0.5, 32)}
+    assert {(cell.dose, len(cell.rows)) for cell in cells} == {(0.01, 8), (0.3, 16), (0.5, 32)}
     for cell in cells:
         experts = cell.rows.reshape(-1, 8)
         assert (experts == experts[:, :1] + np.arange(8)).all()
         assert (experts[:, 0] % 8 == 0).all()
-    assert sum(cell.ranking.selection == "matched" for cell in cells) == 6
+    assert sum(cell.selection == "matched" for cell in cells) == 6
 
 
 WRONG = {

@@ -9,7 +9,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from neuronlake.analysis.perturbation.intervention import perturb
+from neuronlake.analysis.perturbation.ablation import ablate
 from neuronlake.errors import AnalysisError, IngestError
 
 WIDTH, N_EXPERTS = 24, 4
@@ -90,24 +90,24 @@ def test_the_model_computes_as_if_it_had_no_such_experts(model, kind):
     before = run(tiny)
     expected = run(without(tiny, SELECTED[kind]))
     assert not torch.allclose(expected, before, atol=1e-3)
-    with perturb(tiny, SELECTED[kind], kind="route-away"):
+    with ablate(tiny, SELECTED[kind], kind="route-away"):
         torch.testing.assert_close(run(tiny), expected, rtol=1e-5, atol=1e-5)
     assert torch.equal(run(tiny), before)
 
 
 def test_rows_come_in_any_order_and_from_any_table(model):
     tiny = model("olmoe")
-    with perturb(tiny, SELECTED["olmoe"], kind="route-away"):
+    with ablate(tiny, SELECTED["olmoe"], kind="route-away"):
         expected = run(tiny)
     table = pl.DataFrame(SELECTED["olmoe"][::-1], schema=["stack", "layer", "neuron"], orient="row")
-    with perturb(tiny, table, kind="route-away"):
+    with ablate(tiny, table, kind="route-away"):
         assert torch.equal(run(tiny), expected)
 
 
 def test_no_neurons_leave_the_same_bits(model):
     tiny = model("olmoe")
     before = run(tiny)
-    with perturb(tiny, [], kind="route-away"):
+    with ablate(tiny, [], kind="route-away"):
         assert torch.equal(run(tiny), before)
 
 
@@ -115,7 +115,7 @@ def test_no_neurons_leave_the_same_bits(model):
 def test_the_model_is_itself_again_after_an_exception(model, kind):
     tiny = model(kind)
     before = run(tiny)
-    with pytest.raises(RuntimeError), perturb(tiny, SELECTED[kind], kind="route-away"):
+    with pytest.raises(RuntimeError), ablate(tiny, SELECTED[kind], kind="route-away"):
         tiny(input_ids=torch.zeros(1, 2))  # no integers
     assert torch.equal(run(tiny), before)
     for each in tiny.modules():
@@ -131,7 +131,7 @@ def test_it_goes_together_with_other_kinds(model):
     with torch.no_grad():
         smaller.model.layers[0].mlp.experts.down_proj[1, :, 5] = 0  # expert 2 is the second of those left
         smaller.model.layers[1].mlp.experts.down_proj[0, :, 7] = 0
-    with perturb(tiny, away, kind="route-away"), perturb(tiny, zeroed, kind="zero"):
+    with ablate(tiny, away, kind="route-away"), ablate(tiny, zeroed, kind="zero"):
         torch.testing.assert_close(run(tiny), run(smaller), rtol=1e-5, atol=1e-5)
 
 
@@ -153,14 +153,14 @@ def test_it_goes_together_with_other_kinds(model):
     ],
 )
 def test_neurons_that_are_no_whole_experts_are_refused(model, kind, neurons, message):
-    with pytest.raises(AnalysisError, match=message), perturb(model(kind), neurons, kind="route-away"):
+    with pytest.raises(AnalysisError, match=message), ablate(model(kind), neurons, kind="route-away"):
         pytest.fail("is refused before anything runs")
 
 
 def test_too_few_experts_left_are_refused(model):
     with (
         pytest.raises(IngestError, match="1 of 4 experts are left, its router sends a token to 2"),
-        perturb(model("olmoe"), rows("decoder", 1, 0, 1, 2), kind="route-away"),
+        ablate(model("olmoe"), rows("decoder", 1, 0, 1, 2), kind="route-away"),
     ):
         pytest.fail("is refused before anything runs")
 
@@ -168,6 +168,6 @@ def test_too_few_experts_left_are_refused(model):
 def test_it_has_no_scale(model):
     with (
         pytest.raises(AnalysisError, match=r"the kind route-away has no scale, 4\.0 was given; noise and shuffle have"),
-        perturb(model("olmoe"), SELECTED["olmoe"], kind="route-away", scale=4.0),
+        ablate(model("olmoe"), SELECTED["olmoe"], kind="route-away", scale=4.0),
     ):
         pytest.fail("is refused before anything runs")

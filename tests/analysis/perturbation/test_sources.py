@@ -34,7 +34,7 @@ class Asked:
         return pl.concat([pl.read_parquet(path) for path in self.store.files(table)])
 
     def names(self, source, n=None):
-        return self.population.neurons[source.ranking[:n]].select(KEYS).rows()
+        return self.population.neurons[source.rows[:n]].select(KEYS).rows()
 
     def query(self, query, kind="zero"):
         return query_sources(self.database, query, self.population, kind)
@@ -94,14 +94,14 @@ def test_top_neurons_are_in_the_order_of_their_lift_on_half_a(asked, layers):
 
 def test_top_neurons_of_functions_not_asked_for_are_not_returned(bert):
     found = top_sources(bert.database, bert.run_id, bert.population, [("task", "water")], 1)
-    assert [(each.family, each.function, len(each.ranking)) for each in found] == [("task", "water", 1)]
+    assert [(each.family, each.function, len(each.rows)) for each in found] == [("task", "water", 1)]
 
 
 def test_top_neurons_are_of_the_stacks_that_run(asked):
     made = asked("t5", stacks=("encoder",))
     assert set(made.rows("neurons")["stack"]) == {"encoder", "decoder"}
     for source in top_sources(made.database, made.run_id, made.population, FUNCTIONS, 1000):
-        assert len(source.ranking) == len(made.population) == 128
+        assert len(source.rows) == len(made.population) == 128
 
 
 def ranked_by_expert(asked, partition_id, name, level):
@@ -162,7 +162,7 @@ def test_planted_experts_are_functional_by_the_papers_criterion(planted):
         functions = [("semantic", "colour"), ("semantic", "water"), ("task", "animal"), ("task", "royal")]
         found, nonfunctional = expert_sources(database, run_id, partition_id, population, functions, 20)
     for place, source in enumerate(found):
-        assert sorted(source.ranking.tolist()) == list(range(400 + 20 * place, 420 + 20 * place))
+        assert sorted(source.rows.tolist()) == list(range(400 + 20 * place, 420 + 20 * place))
         assert source.n_functional >= 20
     assert not set(nonfunctional.tolist()) & set(range(400, 480))
 
@@ -176,7 +176,7 @@ def test_a_partition_that_covers_one_layer_ranks_that_layer_alone(asked, monkeyp
     found, nonfunctional = expert_sources(database, made.run_id, partition_id, made.population, FUNCTIONS, 1000)
     for source in found:
         assert {layer for _, layer, _ in made.names(source)} == {1}
-        assert len(source.ranking) == 64
+        assert len(source.rows) == 64
     assert set(made.population.neurons[nonfunctional]["layer"]) == {1}
 
 

@@ -10,7 +10,7 @@ from neuronlake.analysis.partitions.job import partition_model
 from neuronlake.analysis.partitions.settings import PartitionSettings
 from neuronlake.analysis.perturbation import sources
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
-from neuronlake.analysis.perturbation.study import plan_perturbation
+from neuronlake.analysis.perturbation.study import study_perturbation
 from neuronlake.analysis.readouts.probe import ProbeReadout
 from neuronlake.schema.conformance import arrow_schema, check
 from neuronlake.schema.tables.perturbations import PERTURBATION_TABLES
@@ -128,7 +128,9 @@ def test_a_plan_says_what_will_be_done_and_writes_nothing(studied, headed, pertu
     settings = PerturbationSettings(is_top=True, doses=(0.1,), **QUICK)
 
     def planned():
-        return plan_perturbation(str(headed("bert")), store=store.path, settings=settings, name="tiny-bert")
+        return study_perturbation(
+            str(headed("bert")), store=store.path, settings=settings, name="tiny-bert", dry_run=True
+        )
 
     plan = planned()
     assert len(reads) == 1

@@ -7,8 +7,8 @@ import torch
 import transformers
 from sklearn.linear_model import LogisticRegression
 
-import neuronlake
 from neuronlake.analysis.perturbation import passes
+from neuronlake.analysis.perturbation.ablation import ablate
 from neuronlake.analysis.readouts.probe import INVERSE_REGULARISATION
 from neuronlake.queries.database import Database
 
@@ -96,7 +96,7 @@ def test_every_effect_is_that_of_a_loop_of_ones_own(studied, headed, perturbed, 
     for (*source, n_neurons), cell in cells.items():
         ranked = chosen.filter(**dict(zip(keys, source, strict=True))).filter(pl.col("rank") <= n_neurons)
         assert ranked.height == n_neurons
-        with neuronlake.perturb(by_hand.model, ranked, kind=kind):
+        with ablate(by_hand.model, ranked, kind=kind):
             found = by_hand.read()
         for row in cell.to_dicts():
             name = row["target_family"], row["target_function"]
@@ -165,13 +165,13 @@ def test_instances_reproduce_what_was_read_in_every_cell(studied, perturbed):
 @pytest.mark.parametrize("options", [{"is_top": True, "doses": (0.05, 0.1)}, {"query": CLAMPED}], ids=["top", "query"])
 def test_neurons_up_to_n_neurons_are_those_perturbed(studied, perturbed, monkeypatch, options):
     store, seen = studied("bert"), []
-    enter = passes.perturb
+    enter = passes.ablate
 
     def spying(model, neurons, **arguments):
         seen.append(sorted(pl.from_arrow(neurons).select("stack", "layer", "neuron").rows()))
         return enter(model, neurons, **arguments)
 
-    monkeypatch.setattr(passes, "perturb", spying)
+    monkeypatch.setattr(passes, "ablate", spying)
     report = perturbed(store, **options)
     keys = ["source_family", "source_function", "selection", "seed"]
     cells = rows(store, "perturbations").filter(pl.col("selection") != "none").select(*keys, "n_neurons").unique()

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from neuronlake.analysis.perturbation.intervention import perturb
+from neuronlake.analysis.perturbation.ablation import ablate
 from neuronlake.analysis.readouts.choice import ChoiceReadout
 from neuronlake.errors import AnalysisError
 from neuronlake.ingest.corpora.instance import Instance
@@ -47,8 +47,8 @@ def read_ids(made):
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 @pytest.mark.parametrize("ending", ["", " ", "\n", " is"])
-def test_a_causal_model_chooses_what_comes_after_the_text(headed, subject, kind, ending):
-    made = subject(headed(kind), prompts(ending))
+def test_a_causal_model_chooses_what_comes_after_the_text(headed, texts_for, kind, ending):
+    made = texts_for(headed(kind), prompts(ending))
     readout = ChoiceReadout(made)
     model, tokenizer = own_model(headed(kind), transformers.AutoModelForCausalLM)
     space = "" if ending in (" ", "\n") else " "
@@ -70,8 +70,8 @@ def test_a_causal_model_chooses_what_comes_after_the_text(headed, subject, kind,
 
 
 @pytest.mark.parametrize(("kind", "mask"), [("bert", "[MASK]"), ("roberta", "<mask>")])
-def test_a_masked_model_chooses_what_stands_at_the_mask(headed, subject, kind, mask):
-    made = subject(headed(kind), prompts(f" {mask} tree"))
+def test_a_masked_model_chooses_what_stands_at_the_mask(headed, texts_for, kind, mask):
+    made = texts_for(headed(kind), prompts(f" {mask} tree"))
     readout = ChoiceReadout(made)
     model, tokenizer = own_model(headed(kind), transformers.AutoModelForMaskedLM)
     space = "Ġ" if kind == "roberta" else ""
@@ -91,8 +91,8 @@ def test_a_masked_model_chooses_what_stands_at_the_mask(headed, subject, kind, m
     assert 0 < np.mean(list(found.values())) < 1
 
 
-def test_an_encoder_decoder_chooses_what_its_decoder_begins_with(headed, subject):
-    made = subject(headed("t5"), prompts())
+def test_an_encoder_decoder_chooses_what_its_decoder_begins_with(headed, texts_for):
+    made = texts_for(headed("t5"), prompts())
     readout = ChoiceReadout(made)
     model, tokenizer = own_model(headed("t5"), transformers.AutoModelForSeq2SeqLM)
     first = {word: tokenizer(word).input_ids[0] for word in LABELS}
@@ -108,18 +108,18 @@ def test_an_encoder_decoder_chooses_what_its_decoder_begins_with(headed, subject
     assert 0 < np.mean(list(found.values())) < 1
 
 
-def test_each_family_has_the_targets_of_its_own_texts_as_candidates(headed, subject):
+def test_each_family_has_the_targets_of_its_own_texts_as_candidates(headed, texts_for):
     colours = prompts()
     animals = [
         Instance(f"an {each.text}", {f"animal/{target}": True}, target=target)
         for each, target in zip(colours, ("cat", "dog") * 45, strict=True)
     ]
-    together = ChoiceReadout(subject(headed("llama"), [*colours, *animals]))
+    together = ChoiceReadout(texts_for(headed("llama"), [*colours, *animals]))
     values = together.read()
     assert values.shape == (5, len(together.instance_id))
     # Among two words or three the choice is the same as in a corpus of that family alone.
     for family, instances, first_id in (("animal", animals, 90), ("colour", colours, 0)):
-        alone = ChoiceReadout(subject(headed("llama"), instances, name=family))
+        alone = ChoiceReadout(texts_for(headed("llama"), instances, name=family))
         expected = by_id(alone, alone.read())
         for place, (name, _) in enumerate(together.functions):
             if name == family:
@@ -131,8 +131,8 @@ def test_each_family_has_the_targets_of_its_own_texts_as_candidates(headed, subj
                 assert found == {each: expected[each] for each in found}
 
 
-def test_what_is_meant_over_is_the_positives(headed, subject):
-    made = subject(headed("llama"), prompts())
+def test_what_is_meant_over_is_the_positives(headed, texts_for):
+    made = texts_for(headed("llama"), prompts())
     readout = ChoiceReadout(made)
     assert np.array_equal(readout.strata, np.where(made.read.labels == 1, 1, -1))
     assert (readout.kind, readout.metric, readout.is_loss, readout.n_fitted_texts) == (
@@ -144,57 +144,57 @@ def test_what_is_meant_over_is_the_positives(headed, subject):
 
 
 @pytest.mark.parametrize(("kind", "ending"), [("gpt2", ""), ("roberta", " <mask>"), ("t5", "")])
-def test_reading_twice_gives_the_same_bits(headed, subject, kind, ending):
-    readout = ChoiceReadout(subject(headed(kind), prompts(ending)))
+def test_reading_twice_gives_the_same_bits(headed, texts_for, kind, ending):
+    readout = ChoiceReadout(texts_for(headed(kind), prompts(ending)))
     assert np.array_equal(readout.read(), readout.read())
 
 
-def test_a_perturbation_shows_while_it_lasts(headed, subject):
-    readout = ChoiceReadout(subject(headed("llama"), prompts()))
+def test_a_perturbation_shows_while_it_lasts(headed, texts_for):
+    readout = ChoiceReadout(texts_for(headed("llama"), prompts()))
     before = readout.read()
     neurons = [("decoder", layer, neuron) for layer in (0, 1) for neuron in range(64)]
-    with perturb(readout.model, neurons, kind="shuffle", scale=4.0):
+    with ablate(readout.model, neurons, kind="shuffle", scale=4.0):
         assert not np.array_equal(readout.read(), before)
     assert np.array_equal(readout.read(), before)
 
 
-def test_words_as_probable_as_each_other_are_no_right_choice(headed, subject):
-    made = subject(headed("llama"), prompts())
+def test_words_as_probable_as_each_other_are_no_right_choice(headed, texts_for):
+    made = texts_for(headed("llama"), prompts())
     with torch.no_grad():
         made.model.head.lm_head.weight.zero_()
     assert not ChoiceReadout(made).read().any()
 
 
-def test_progress_counts_each_text_once(headed, subject):
-    made = subject(headed("llama"), prompts())
+def test_progress_counts_each_text_once(headed, texts_for):
+    made = texts_for(headed("llama"), prompts())
     told = []
     ChoiceReadout(made).read(told.append)
     assert sum(told) == made.read.tokens.n_texts
     assert len(told) > 1
 
 
-def test_the_digest_is_of_prompts_candidates_and_targets(headed, subject):
+def test_the_digest_is_of_prompts_candidates_and_targets(headed, texts_for):
     swapped = [
         Instance(each.text, each.labels, target={"red": "blue", "blue": "red"}.get(each.target, each.target))
         for each in prompts()
     ]
     named = [Instance(each.text, each.labels, target=each.target.replace("red", "old")) for each in prompts()]
     digests = [
-        ChoiceReadout(subject(headed("llama"), instances, name=name)).sha256()
+        ChoiceReadout(texts_for(headed("llama"), instances, name=name)).sha256
         for name, instances in {"one": prompts(), "same": prompts(), "swapped": swapped, "named": named}.items()
     ]
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
 
 
-def test_candidates_that_begin_with_the_same_token_are_refused_by_name(headed, subject):
+def test_candidates_that_begin_with_the_same_token_are_refused_by_name(headed, texts_for):
     with pytest.raises(
         AnalysisError, match=r"^candidates 'cat' and 'catfish' of family colour begin with the same token, 'Ġcat', so "
     ):
-        ChoiceReadout(subject(headed("llama"), prompts(labels=("catfish", "cat", "dog"))))
+        ChoiceReadout(texts_for(headed("llama"), prompts(labels=("catfish", "cat", "dog"))))
 
 
-def test_more_words_than_labels_can_be_are_refused_with_their_number(headed, subject):
+def test_more_words_than_labels_can_be_are_refused_with_their_number(headed, texts_for):
     instances = [
         Instance(
             each.text,
@@ -204,53 +204,53 @@ def test_more_words_than_labels_can_be_are_refused_with_their_number(headed, sub
         for index, each in enumerate(prompts())
     ]
     with pytest.raises(AnalysisError, match="family colour of corpus test has 90 distinct targets to choose from"):
-        ChoiceReadout(subject(headed("llama"), instances))
+        ChoiceReadout(texts_for(headed("llama"), instances))
 
 
-def test_a_family_of_one_word_is_refused(headed, subject):
+def test_a_family_of_one_word_is_refused(headed, texts_for):
     instances = [
         Instance(each.text, {"colour/even": index % 2 == 0}, target="red") for index, each in enumerate(prompts())
     ]
     with pytest.raises(AnalysisError, match="family colour of corpus test has one target, 'red', to choose from"):
-        ChoiceReadout(subject(headed("llama"), instances))
+        ChoiceReadout(texts_for(headed("llama"), instances))
 
 
-def test_texts_without_a_target_are_refused(headed, subject):
+def test_texts_without_a_target_are_refused(headed, texts_for):
     instances = prompts()
     instances[3] = Instance(instances[3].text, instances[3].labels)
     with pytest.raises(AnalysisError, match="target of every text; 1 of 90 texts of corpus test have none"):
-        ChoiceReadout(subject(headed("llama"), instances))
+        ChoiceReadout(texts_for(headed("llama"), instances))
 
 
 @pytest.mark.parametrize(("ending", "count"), [("", 0), (" [MASK] or [MASK]", 2)])
-def test_a_masked_model_needs_one_mask_in_each_text(headed, subject, ending, count):
+def test_a_masked_model_needs_one_mask_in_each_text(headed, texts_for, ending, count):
     with pytest.raises(
         AnalysisError, match=rf"one mask \[MASK\] in each text; text \d+ of corpus test has {count} with"
     ):
-        ChoiceReadout(subject(headed("bert"), prompts(ending)))
+        ChoiceReadout(texts_for(headed("bert"), prompts(ending)))
 
 
-def test_a_mask_within_a_word_is_refused(headed, subject):
+def test_a_mask_within_a_word_is_refused(headed, texts_for):
     with pytest.raises(AnalysisError, match=r"the mask of text \d+ of corpus test stands where no word can begin"):
-        ChoiceReadout(subject(headed("roberta"), prompts(" ri<mask>", labels=("ver", "ng"))))
+        ChoiceReadout(texts_for(headed("roberta"), prompts(" ri<mask>", labels=("ver", "ng"))))
 
 
-def test_prompts_that_are_cut_are_refused_by_a_causal_model(headed, subject):
+def test_prompts_that_are_cut_are_refused_by_a_causal_model(headed, texts_for):
     with pytest.raises(
         AnalysisError, match=r"but \d+ of \d+ texts of corpus test are cut; more tokens a text are needed"
     ):
-        ChoiceReadout(subject(headed("llama"), prompts(), max_tokens=10))
+        ChoiceReadout(texts_for(headed("llama"), prompts(), max_tokens=10))
 
 
-def test_a_model_without_its_head_is_refused(headed, subject):
+def test_a_model_without_its_head_is_refused(headed, texts_for):
     with pytest.raises(AnalysisError, match="readout choice needs a head, which model headed-llama was loaded without"):
-        ChoiceReadout(subject(headed("llama"), prompts(), with_head=False))
+        ChoiceReadout(texts_for(headed("llama"), prompts(), with_head=False))
 
 
-def test_a_label_word_that_the_head_cannot_predict_is_refused(headed, subject, tmp_path):
+def test_a_label_word_that_the_head_cannot_predict_is_refused(headed, texts_for, tmp_path):
     transformers.AutoModelForCausalLM.from_pretrained(headed("llama")).save_pretrained(tmp_path / "model")
     tokenizer = transformers.AutoTokenizer.from_pretrained(headed("llama"))
     tokenizer.add_tokens([transformers.AddedToken("blue", lstrip=True)])
     tokenizer.save_pretrained(tmp_path / "model")
     with pytest.raises(AnalysisError, match=r"^target 'blue' begins with token 340 .* predicts 340 tokens alone$"):
-        ChoiceReadout(subject(tmp_path / "model", prompts()))
+        ChoiceReadout(texts_for(tmp_path / "model", prompts()))

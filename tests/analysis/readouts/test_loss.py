@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from neuronlake.analysis.perturbation.intervention import perturb
+from neuronlake.analysis.perturbation.ablation import ablate
 from neuronlake.analysis.readouts import predictions
 from neuronlake.analysis.readouts.loss import LossReadout
 from neuronlake.errors import AnalysisError
@@ -74,8 +74,8 @@ def read_instances(made):
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_a_causal_model_predicts_each_token_from_all_before_it(headed, subject, kind):
-    made = subject(headed(kind), spans())
+def test_a_causal_model_predicts_each_token_from_all_before_it(headed, texts_for, kind):
+    made = texts_for(headed(kind), spans())
     readout = LossReadout(made)
     model, _ = own_model(headed(kind), transformers.AutoModelForCausalLM)
     expected = {}
@@ -86,7 +86,7 @@ def test_a_causal_model_predicts_each_token_from_all_before_it(headed, subject, 
     assert_equal(by_id(readout, readout.read()), expected)
 
 
-def test_an_instance_that_is_the_first_token_of_a_text_has_no_loss(headed, subject, tmp_path):
+def test_an_instance_that_is_the_first_token_of_a_text_has_no_loss(headed, texts_for, tmp_path):
     folder = without_beginning(headed("gpt2"), tmp_path)
     instances = [
         Instance(f"{letter} {text}", {"task/even": index % 2 == 0}, 0, end)
@@ -94,7 +94,7 @@ def test_an_instance_that_is_the_first_token_of_a_text_has_no_loss(headed, subje
         for letter in "ab"
         for end in (1, 3)
     ]
-    made = subject(folder, instances)
+    made = texts_for(folder, instances)
     readout = LossReadout(made)
     model, _ = own_model(folder, transformers.AutoModelForCausalLM)
     expected = {}
@@ -109,7 +109,7 @@ def test_an_instance_that_is_the_first_token_of_a_text_has_no_loss(headed, subje
     assert readout.strata.shape == (len(readout.functions), len(expected))
 
 
-def test_a_function_whose_instances_have_no_loss_is_not_read(headed, subject, tmp_path):
+def test_a_function_whose_instances_have_no_loss_is_not_read(headed, texts_for, tmp_path):
     folder = without_beginning(headed("gpt2"), tmp_path)
     instances = []
     for index, text in enumerate(texts()):
@@ -117,7 +117,7 @@ def test_a_function_whose_instances_have_no_loss_is_not_read(headed, subject, tm
             Instance(f"a {text}", {"part/first": True}, 0, 1),
             Instance(f"a {text}", {"part/even": index % 2 == 0}, 2, len(text)),
         ]
-    made = subject(folder, instances)
+    made = texts_for(folder, instances)
     assert made.functions == (("part", "even"), ("part", "first"))
     assert LossReadout(made).functions == (("part", "even"),)
 
@@ -134,8 +134,8 @@ def without_beginning(folder, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
-def test_a_masked_model_predicts_all_tokens_of_an_instance_at_once(headed, subject, kind):
-    made = subject(headed(kind), spans())
+def test_a_masked_model_predicts_all_tokens_of_an_instance_at_once(headed, texts_for, kind):
+    made = texts_for(headed(kind), spans())
     readout = LossReadout(made)
     model, tokenizer = own_model(headed(kind), transformers.AutoModelForMaskedLM)
     expected = {}
@@ -147,8 +147,8 @@ def test_a_masked_model_predicts_all_tokens_of_an_instance_at_once(headed, subje
     assert_equal(by_id(readout, readout.read()), expected)
 
 
-def test_of_a_whole_text_some_tokens_are_masked_once_for_all(headed, subject):
-    made = subject(headed("bert"), whole())
+def test_of_a_whole_text_some_tokens_are_masked_once_for_all(headed, texts_for):
+    made = texts_for(headed("bert"), whole())
     readout = LossReadout(made)
     model, tokenizer = own_model(headed("bert"), transformers.AutoModelForMaskedLM)
     found = by_id(readout, readout.read())
@@ -166,8 +166,8 @@ def test_of_a_whole_text_some_tokens_are_masked_once_for_all(headed, subject):
             assert np.abs(np.array(losses) - found[instance_id]).min() < 1e-5
 
 
-def test_an_encoder_decoder_predicts_the_tokens_of_the_target(headed, subject):
-    made = subject(headed("t5"), translated())
+def test_an_encoder_decoder_predicts_the_tokens_of_the_target(headed, texts_for):
+    made = texts_for(headed("t5"), translated())
     readout = LossReadout(made)
     model, tokenizer = own_model(headed("t5"), transformers.AutoModelForSeq2SeqLM)
     target = {index: each.target for index, each in enumerate(translated())}
@@ -182,16 +182,16 @@ def test_an_encoder_decoder_predicts_the_tokens_of_the_target(headed, subject):
 
 
 @pytest.mark.parametrize(("kind", "instances"), [("llama", spans), ("bert", spans), ("t5", translated)])
-def test_logits_in_slices_give_the_same_losses(headed, subject, monkeypatch, kind, instances):
-    readout = LossReadout(subject(headed(kind), instances()))
+def test_logits_in_slices_give_the_same_losses(headed, texts_for, monkeypatch, kind, instances):
+    readout = LossReadout(texts_for(headed(kind), instances()))
     at_once = readout.read()
     monkeypatch.setattr(predictions, "_SLICE_LOGITS", 1000)
     assert readout.read() == pytest.approx(at_once, abs=1e-6)
 
 
 @pytest.mark.parametrize(("kind", "instances"), [("gpt2", spans), ("roberta", spans), ("t5", translated)])
-def test_reading_twice_gives_the_same_bits_and_leaves_the_model_as_it_was(headed, subject, kind, instances):
-    readout = LossReadout(subject(headed(kind), instances()))
+def test_reading_twice_gives_the_same_bits_and_leaves_the_model_as_it_was(headed, texts_for, kind, instances):
+    readout = LossReadout(texts_for(headed(kind), instances()))
     before = [(name, vars(module).keys() - {"_forward_pre_hooks"}) for name, module in readout.model.named_modules()]
     assert np.array_equal(readout.read(), readout.read())
     after = [(name, vars(module).keys() - {"_forward_pre_hooks"}) for name, module in readout.model.named_modules()]
@@ -208,30 +208,30 @@ def test_reading_twice_gives_the_same_bits_and_leaves_the_model_as_it_was(headed
         ("t5", "decoder", translated),
     ],
 )
-def test_a_perturbation_shows(headed, subject, kind, stack, instances):
-    readout = LossReadout(subject(headed(kind), instances()))
+def test_a_perturbation_shows(headed, texts_for, kind, stack, instances):
+    readout = LossReadout(texts_for(headed(kind), instances()))
     before = readout.read()
-    with perturb(readout.model, [(stack, 1, neuron) for neuron in range(64)], kind="zero"):
+    with ablate(readout.model, [(stack, 1, neuron) for neuron in range(64)], kind="zero"):
         assert np.abs(readout.read() - before).mean() > 0.01
     assert np.array_equal(readout.read(), before)
 
 
-def test_noise_is_drawn_once_however_many_slices_there_are(headed, subject, monkeypatch):
+def test_noise_is_drawn_once_however_many_slices_there_are(headed, texts_for, monkeypatch):
     import polars as pl
 
-    readout = LossReadout(subject(headed("llama"), spans()))
+    readout = LossReadout(texts_for(headed("llama"), spans()))
     neurons = pl.DataFrame([("decoder", 0, neuron, 1.0) for neuron in range(64)], orient="row",
                            schema=["stack", "layer", "neuron", "std"])  # fmt: skip
     read = []
     for size in (1 << 26, 1000):
         monkeypatch.setattr(predictions, "_SLICE_LOGITS", size)
-        with perturb(readout.model, neurons, kind="noise", seed=4):
+        with ablate(readout.model, neurons, kind="noise", seed=4):
             read.append(readout.read())
     assert read[0] == pytest.approx(read[1], abs=1e-5)
 
 
-def test_what_is_meant_over_is_the_positives(headed, subject):
-    made = subject(headed("llama"), spans())
+def test_what_is_meant_over_is_the_positives(headed, texts_for):
+    made = texts_for(headed("llama"), spans())
     readout = LossReadout(made)
     assert np.array_equal(readout.strata, np.where(made.read.labels == 1, 1, -1))
     assert (readout.kind, readout.metric, readout.is_loss, readout.n_fitted_texts) == (
@@ -243,50 +243,50 @@ def test_what_is_meant_over_is_the_positives(headed, subject):
 
 
 @pytest.mark.parametrize("kind", ["llama", "bert"])
-def test_progress_counts_each_text_once(headed, subject, kind):
-    made = subject(headed(kind), spans())
+def test_progress_counts_each_text_once(headed, texts_for, kind):
+    made = texts_for(headed(kind), spans())
     told = []
     LossReadout(made).read(told.append)
     assert sum(told) == made.read.tokens.n_texts
     assert len(told) > 1
 
 
-def test_the_digest_is_of_what_is_read_and_of_the_head(headed, subject, tmp_path):
+def test_the_digest_is_of_what_is_read_and_of_the_head(headed, texts_for, tmp_path):
     model, tokenizer = own_model(headed("bert"), transformers.AutoModelForMaskedLM)
     model.cls.predictions.bias.data[5] += 1.0
     model.save_pretrained(tmp_path / "other")
     tokenizer.save_pretrained(tmp_path / "other")
-    made, longer = subject(headed("bert"), spans()), subject(headed("bert"), spans(), max_tokens=6)
-    other_head = subject(tmp_path / "other", spans())
+    made, longer = texts_for(headed("bert"), spans()), texts_for(headed("bert"), spans(), max_tokens=6)
+    other_head = texts_for(tmp_path / "other", spans())
     assert made.model.weights_sha256 == other_head.model.weights_sha256
-    digests = [LossReadout(each).sha256() for each in (made, made, longer, other_head)]
+    digests = [LossReadout(each).sha256 for each in (made, made, longer, other_head)]
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
 
 
-def test_a_model_without_its_head_is_refused(headed, subject):
+def test_a_model_without_its_head_is_refused(headed, texts_for):
     with pytest.raises(AnalysisError, match="readout loss needs a head, which model headed-llama was loaded without"):
-        LossReadout(subject(headed("llama"), spans(), with_head=False))
+        LossReadout(texts_for(headed("llama"), spans(), with_head=False))
 
 
-def test_a_masked_model_without_a_mask_is_refused(headed, subject, tmp_path):
+def test_a_masked_model_without_a_mask_is_refused(headed, texts_for, tmp_path):
     transformers.AutoModelForMaskedLM.from_pretrained(headed("bert")).save_pretrained(tmp_path / "bare")
     tokenizer = transformers.AutoTokenizer.from_pretrained(headed("bert"))
     tokenizer.mask_token = None
     tokenizer.save_pretrained(tmp_path / "bare")
     with pytest.raises(AnalysisError, match="needs a mask, which the tokenizer of model bare has not"):
-        LossReadout(subject(tmp_path / "bare", spans()))
+        LossReadout(texts_for(tmp_path / "bare", spans()))
 
 
-def test_a_mask_that_the_model_has_no_embedding_for_is_refused(headed, subject, tmp_path):
+def test_a_mask_that_the_model_has_no_embedding_for_is_refused(headed, texts_for, tmp_path):
     transformers.AutoModelForMaskedLM.from_pretrained(headed("bert")).save_pretrained(tmp_path / "bare")
     tokenizer = transformers.AutoTokenizer.from_pretrained(headed("bert"))
     tokenizer.add_special_tokens({"mask_token": "[NEW]"})
     tokenizer.save_pretrained(tmp_path / "bare")
     with pytest.raises(AnalysisError, match=r"needs a mask.* or the model no embedding for"):
-        LossReadout(subject(tmp_path / "bare", spans()))
+        LossReadout(texts_for(tmp_path / "bare", spans()))
 
 
-def test_an_encoder_decoder_without_targets_is_refused(headed, subject):
+def test_an_encoder_decoder_without_targets_is_refused(headed, texts_for):
     with pytest.raises(AnalysisError, match="needs targets; 60 texts of corpus test have none"):
-        LossReadout(subject(headed("t5"), whole()))
+        LossReadout(texts_for(headed("t5"), whole()))

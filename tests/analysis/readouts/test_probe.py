@@ -10,7 +10,7 @@ import transformers
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
-from neuronlake.analysis.perturbation.intervention import perturb
+from neuronlake.analysis.perturbation.ablation import ablate
 from neuronlake.analysis.readouts import probe
 from neuronlake.analysis.readouts.probe import ProbeReadout
 from neuronlake.analysis.readouts.readout import summarize
@@ -51,8 +51,8 @@ def states(model, texts):
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "llama", "gpt2", "t5"])
-def test_each_function_is_read_by_a_probe_of_the_other_half(tiny_model, subject, kind):
-    made = subject(tiny_model(kind), instances(), with_head=False)
+def test_each_function_is_read_by_a_probe_of_the_other_half(tiny_model, texts_for, kind):
+    made = texts_for(tiny_model(kind), instances(), with_head=False)
     readout = ProbeReadout(made)
     values = readout.read()
     automatic = transformers.T5EncoderModel if kind == "t5" else transformers.AutoModel
@@ -77,9 +77,9 @@ def test_an_instance_outside_a_function_is_neither_fitted_nor_right(tiny_model, 
             if index % 3 else Instance(each.text, {"task/other": index % 2 == 0}, each.start, each.end)
             for index, each in enumerate(instances())]  # fmt: skip
     build_corpus(Source(some, "a test", None, "test: literals", "explicit"), "test", store=tmp_path / "store")
-    from neuronlake.analysis.readouts.texts import read_subject
+    from neuronlake.analysis.readouts.texts import read_texts
 
-    made = read_subject(
+    made = read_texts(
         load(Checkpoint(str(tiny_model("bert")))), StoredCorpus(Store(tmp_path / "store"), "test"),
         n_texts=1000, max_tokens=40, batch_tokens=100, of_equal_lengths=False, seed=0,
     )  # fmt: skip
@@ -100,8 +100,8 @@ def test_an_instance_outside_a_function_is_neither_fitted_nor_right(tiny_model, 
     assert (values[index][tested] == right).mean() > 0.97
 
 
-def test_the_strata_are_the_labels_of_the_half_that_is_read(tiny_model, subject):
-    made = subject(tiny_model("bert"), instances(), with_head=False)
+def test_the_strata_are_the_labels_of_the_half_that_is_read(tiny_model, texts_for):
+    made = texts_for(tiny_model("bert"), instances(), with_head=False)
     readout = ProbeReadout(made)
     assert np.array_equal(readout.strata, made.read.labels)
     assert not set(readout.text.tolist()) & set(made.fitted.tokens.text.tolist())
@@ -110,33 +110,33 @@ def test_the_strata_are_the_labels_of_the_half_that_is_read(tiny_model, subject)
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama", "t5"])
-def test_a_perturbation_damages_a_probe_that_stays_as_it_is(tiny_model, subject, kind):
-    readout = ProbeReadout(subject(tiny_model(kind), instances(), with_head=False))
+def test_a_perturbation_damages_a_probe_that_stays_as_it_is(tiny_model, texts_for, kind):
+    readout = ProbeReadout(texts_for(tiny_model(kind), instances(), with_head=False))
     before = readout.read()
     stack = "decoder" if kind == "llama" else "encoder"
     neurons = [(stack, layer, neuron) for layer in (0, 1) for neuron in range(64)]
-    with perturb(readout.model, neurons, kind="shuffle", scale=4.0, seed=1):
+    with ablate(readout.model, neurons, kind="shuffle", scale=4.0, seed=1):
         damaged = readout.read()
     assert summarize(damaged, readout.strata)[1] < summarize(before, readout.strata)[1] - 0.05
     assert np.array_equal(readout.read(), before)
 
 
-def test_of_an_encoder_decoder_run_whole_the_encoder_is_read(tiny_model, subject):
-    alone = ProbeReadout(subject(tiny_model("t5"), instances(), with_head=False))
-    whole = ProbeReadout(subject(tiny_model("t5"), instances(), with_head=False, with_decoder=True))
+def test_of_an_encoder_decoder_run_whole_the_encoder_is_read(tiny_model, texts_for):
+    alone = ProbeReadout(texts_for(tiny_model("t5"), instances(), with_head=False))
+    whole = ProbeReadout(texts_for(tiny_model("t5"), instances(), with_head=False, with_decoder=True))
     assert np.array_equal(alone.read(), whole.read())
-    assert whole.sha256() == alone.sha256()
+    assert whole.sha256 == alone.sha256
 
 
-def test_a_model_with_its_head_is_read_like_one_without(headed, subject):
+def test_a_model_with_its_head_is_read_like_one_without(headed, texts_for):
     without, with_head = (
-        ProbeReadout(subject(headed("roberta"), instances(), with_head=each)) for each in (False, True)
+        ProbeReadout(texts_for(headed("roberta"), instances(), with_head=each)) for each in (False, True)
     )
     assert np.array_equal(without.read(), with_head.read())
 
 
-def test_states_that_are_the_same_everywhere_do_no_harm(tiny_model, subject):
-    made = subject(tiny_model("bert"), instances(), with_head=False)
+def test_states_that_are_the_same_everywhere_do_no_harm(tiny_model, texts_for):
+    made = texts_for(tiny_model("bert"), instances(), with_head=False)
     norm = made.model.module.encoder.layer[1].output.LayerNorm
     with torch.no_grad():
         norm.weight[3] = 0
@@ -145,40 +145,40 @@ def test_states_that_are_the_same_everywhere_do_no_harm(tiny_model, subject):
         assert np.isfinite(ProbeReadout(made).read()).all()
 
 
-def test_a_perturbed_model_that_overflows_is_read_without_a_warning(tiny_model, subject):
-    made = subject(tiny_model("bert"), instances(), with_head=False)
+def test_a_perturbed_model_that_overflows_is_read_without_a_warning(tiny_model, texts_for):
+    made = texts_for(tiny_model("bert"), instances(), with_head=False)
     readout = ProbeReadout(made)
     with torch.no_grad():
         made.model.module.encoder.layer[1].output.LayerNorm.weight[3] = float("inf")
     assert readout.read().shape == (2, len(readout.instance_id))
 
 
-def test_a_model_that_overflows_by_itself_is_refused(tiny_model, subject):
-    made = subject(tiny_model("bert"), instances(), with_head=False)
+def test_a_model_that_overflows_by_itself_is_refused(tiny_model, texts_for):
+    made = texts_for(tiny_model("bert"), instances(), with_head=False)
     with torch.no_grad():
         made.model.module.encoder.layer[1].output.LayerNorm.weight[3] = float("inf")
     with pytest.raises(AnalysisError, match="final hidden states of model tiny-bert on corpus test are not finite"):
         ProbeReadout(made)
 
 
-def test_a_probe_that_does_not_converge_is_refused_by_name(tiny_model, subject, monkeypatch):
+def test_a_probe_that_does_not_converge_is_refused_by_name(tiny_model, texts_for, monkeypatch):
     monkeypatch.setattr(probe, "_ITERATIONS", 2)
     with pytest.raises(AnalysisError, match="the probe of semantic/drawn does not converge within 2 iterations"):
-        ProbeReadout(subject(tiny_model("bert"), instances(), with_head=False))
+        ProbeReadout(texts_for(tiny_model("bert"), instances(), with_head=False))
 
 
-def test_progress_counts_each_text_once(tiny_model, subject):
-    made = subject(tiny_model("bert"), instances(), with_head=False)
+def test_progress_counts_each_text_once(tiny_model, texts_for):
+    made = texts_for(tiny_model("bert"), instances(), with_head=False)
     told = []
     ProbeReadout(made).read(told.append)
     assert sum(told) == made.read.tokens.n_texts
     assert len(told) > 1
 
 
-def test_the_digest_is_of_the_probes_and_of_what_they_read(tiny_model, subject):
-    made = subject(tiny_model("bert"), instances(), with_head=False)
-    cut = subject(tiny_model("bert"), instances(), with_head=False, max_tokens=8)
-    other_model = subject(tiny_model("roberta"), instances(), with_head=False)
-    digests = [ProbeReadout(each).sha256() for each in (made, made, cut, other_model)]
+def test_the_digest_is_of_the_probes_and_of_what_they_read(tiny_model, texts_for):
+    made = texts_for(tiny_model("bert"), instances(), with_head=False)
+    cut = texts_for(tiny_model("bert"), instances(), with_head=False, max_tokens=8)
+    other_model = texts_for(tiny_model("roberta"), instances(), with_head=False)
+    digests = [ProbeReadout(each).sha256 for each in (made, made, cut, other_model)]
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from neuronlake.analysis.perturbation.passes import CellValues, earlier_values, known_cells
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
 from neuronlake.analysis.perturbation.study import study_perturbation
-from neuronlake.analysis.perturbation.values import CellValues, earlier_values, known_cells
 from neuronlake.queries.database import Database
 
 VALUES = np.array([[0.25, np.float32(1) / 3, -1], [0, 1, np.nan]], dtype=np.float32)
@@ -98,5 +98,5 @@ def test_values_of_another_version_are_not_taken(studied, headed, monkeypatch):
     with Database(store) as database:
         cells = database.sql("select distinct cell_id from perturbations").pl()["cell_id"].to_list()
         assert len(known_cells(database, cells)) == len(cells)
-        monkeypatch.setattr("neuronlake.analysis.perturbation.values.neuronlake_version", lambda: "0.0.0")
+        monkeypatch.setattr("neuronlake.analysis.perturbation.passes.neuronlake_version", lambda: "0.0.0")
         assert known_cells(database, cells) == {}

@@ -11,7 +11,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from neuronlake.analysis.perturbation.intervention import perturb
+from neuronlake.analysis.perturbation.ablation import ablate, perturb
 from neuronlake.errors import AnalysisError, IngestError, UnknownNameError
 from neuronlake.ingest.neurons.hooks import hooked
 from neuronlake.ingest.neurons.layers import find_layers
@@ -133,7 +133,7 @@ ZEROED = {
 def test_zero_is_what_zeroing_the_output_weights_does(model, kind):
     before = run(model(kind))
     expected = run(without(model(kind), ZEROED[kind]))
-    with perturb(model(kind), ZEROED[kind], kind="zero"):
+    with ablate(model(kind), ZEROED[kind], kind="zero"):
         found = run(model(kind))
     assert (expected - before).abs().max() > 0.01 * before.abs().max()
     assert_equal_to_rounding(found, expected)
@@ -145,7 +145,7 @@ def test_zero_is_what_zeroing_the_output_weights_does(model, kind):
 def test_each_stack_of_an_encoder_decoder_is_perturbed_alone(model, kind, stack):
     neurons = [each for each in ZEROED[kind] if each[:2] == (stack, 1)]
     expected = run(without(model(kind), neurons))
-    with perturb(model(kind), neurons):
+    with ablate(model(kind), neurons):
         found = run(model(kind))
     assert not torch.allclose(expected, run(model(kind)), atol=1e-3)
     assert_equal_to_rounding(found, expected)
@@ -164,7 +164,7 @@ def test_a_neuron_held_at_a_level_is_a_bias(model, kind, column):
     with torch.no_grad():
         for neuron, level in ((3, 0.5), (7, -1.0), (20, 4.0)):
             edited.bert.encoder.layer[1].output.dense.bias += level * weights(bert, "encoder", 1, neuron)
-    with perturb(bert, table, kind=kind):
+    with ablate(bert, table, kind=kind):
         found = run(bert)
     assert not torch.allclose(found, run(bert), atol=1e-3)
     assert_equal_to_rounding(found, run(edited))
@@ -191,7 +191,7 @@ def before_and_after(model: nn.Module, layer: int, neurons, **options) -> tuple[
     with looking:
         run(model)
     taken_within, looking = seen_by(model, layer)
-    with perturb(model, neurons, **options), looking:
+    with ablate(model, neurons, **options), looking:
         run(model)
     return taken[0], taken_within[0]
 
@@ -204,7 +204,7 @@ def test_noise_has_the_scale_times_each_neurons_standard_deviation(model):
     with looking:
         run(model("bert"))
     after, looking = seen_by(model("bert"), 1)
-    with perturb(model("bert"), levels("std", [0.5, 2.0, 0.0]), kind="noise", scale=3.0), looking:
+    with ablate(model("bert"), levels("std", [0.5, 2.0, 0.0]), kind="noise", scale=3.0), looking:
         for _ in range(100):
             run(model("bert"))
     added = (torch.stack(after) - before[0]).reshape(-1, 48)  # 2,400 tokens: a deviation is known to 1.4%
@@ -218,10 +218,10 @@ def test_noise_has_the_scale_times_each_neurons_standard_deviation(model):
 def test_noise_of_scale_0_leaves_the_same_bits(model, kind):
     stack, layer, neuron = (list(each) for each in zip(*ZEROED[kind], strict=True))
     table = pl.DataFrame({"stack": stack, "layer": layer, "neuron": neuron, "std": 1.0})
-    with perturb(model(kind), table, kind="noise", scale=0.0):
+    with ablate(model(kind), table, kind="noise", scale=0.0):
         found = run(model(kind))
     assert torch.equal(found, run(model(kind)))
-    with perturb(model(kind), table, kind="noise"):
+    with ablate(model(kind), table, kind="noise"):
         assert not torch.allclose(run(model(kind)), found, atol=1e-3)
 
 
@@ -231,7 +231,7 @@ def test_noise_of_scale_0_leaves_the_same_bits(model, kind):
 @pytest.mark.parametrize("kind", ["zero", "mean", "shuffle"])
 def test_no_neurons_leave_the_same_bits(model, kind, neurons):
     before = run(model("bert"))
-    with perturb(model("bert"), neurons, kind=kind):
+    with ablate(model("bert"), neurons, kind=kind):
         assert torch.equal(run(model("bert")), before)
 
 
@@ -282,7 +282,7 @@ def test_of_one_text_of_one_token_only_the_selected_neurons_trade_values(model):
     for units in ([3, 7, 20], [3]):
         after, looking = seen_by(bert, 1)
         neurons = [("encoder", 1, neuron) for neuron in units]
-        with perturb(bert, neurons, kind="shuffle", scale=2.0), looking, torch.inference_mode():
+        with ablate(bert, neurons, kind="shuffle", scale=2.0), looking, torch.inference_mode():
             bert(input_ids=token)
         assert torch.equal(after[0][..., units].sort().values, 2 * before[0][..., units].sort().values)
         others = [neuron for neuron in range(48) if neuron not in units]
@@ -295,7 +295,7 @@ def test_a_seed_gives_the_same_perturbations_of_the_same_batches(model, kind):
     table = levels("std", [1.0, 1.0, 1.0])
 
     def two_batches(seed: int, neurons: pl.DataFrame = table) -> Tensor:
-        with perturb(bert, neurons, kind=kind, seed=seed):
+        with ablate(bert, neurons, kind=kind, seed=seed):
             return torch.cat([run(bert), run(bert)])
 
     first = two_batches(5)
@@ -308,18 +308,18 @@ def test_a_seed_gives_the_same_perturbations_of_the_same_batches(model, kind):
 @pytest.mark.parametrize("kind", ["noise", "shuffle"])
 def test_the_random_state_of_the_caller_is_not_touched(model, kind):
     before = torch.get_rng_state()
-    with perturb(copy.deepcopy(model("bert")).train(), levels("std", [1.0] * 3), kind=kind):
+    with ablate(copy.deepcopy(model("bert")).train(), levels("std", [1.0] * 3), kind=kind):
         pass  # seen for the first time, with dropout
-    with perturb(model("bert"), levels("std", [1.0] * 3), kind=kind):
+    with ablate(model("bert"), levels("std", [1.0] * 3), kind=kind):
         run(model("bert"))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_perturbations_of_different_neurons_compose(model):
     bert = model("bert")
-    with perturb(bert, THREE[:1]), perturb(bert, THREE[1:]):
+    with ablate(bert, THREE[:1]), ablate(bert, THREE[1:]):
         nested = run(bert)
-    with perturb(bert, THREE):
+    with ablate(bert, THREE):
         assert torch.equal(run(bert), nested)
     assert_clean(bert)
 
@@ -327,7 +327,7 @@ def test_perturbations_of_different_neurons_compose(model):
 def test_a_decoder_that_is_perturbed_is_still_known_for_one(model):
     fresh = copy.deepcopy(model("llama"))
     noise = pl.DataFrame({"stack": ["decoder"], "layer": [0], "neuron": [3], "std": [100.0]})
-    with perturb(fresh, noise, kind="noise"), perturb(fresh, [("decoder", 1, 3)]):
+    with ablate(fresh, noise, kind="noise"), ablate(fresh, [("decoder", 1, 3)]):
         run(fresh)
     assert_clean(fresh)
 
@@ -341,7 +341,7 @@ def test_the_model_is_itself_after_an_exception(model, kind):
         run(model(kind))
         raise KeyError
 
-    with pytest.raises(KeyError), perturb(model(kind), ZEROED[kind], kind="shuffle", scale=4.0):
+    with pytest.raises(KeyError), ablate(model(kind), ZEROED[kind], kind="shuffle", scale=4.0):
         run_and_fail()
     assert_clean(model(kind))
     assert {name: sorted(vars(each)) for name, each in model(kind).named_modules()} == attributes
@@ -353,7 +353,7 @@ def test_modules_that_were_training_are_training_afterwards(model):
     fresh = copy.deepcopy(model("bert")).eval()
     fresh.bert.encoder.layer[1].train()
     before = [each.training for each in fresh.modules()]
-    with perturb(fresh, THREE):
+    with ablate(fresh, THREE):
         assert [each.training for each in fresh.modules()] == before
     assert any(before)
     assert not all(before)
@@ -365,7 +365,7 @@ def test_gradients_flow_through_what_is_not_overwritten(model):
     gate = llama.model.layers[1].mlp.gate_proj.weight
     for kind, is_cut in (("zero", True), ("shuffle", False)):
         llama.zero_grad()
-        with perturb(llama, [("decoder", 1, 3), ("decoder", 1, 7)], kind=kind):
+        with ablate(llama, [("decoder", 1, 3), ("decoder", 1, 7)], kind=kind):
             llama(input_ids=ids).logits.square().sum().backward()
         assert gate.grad[[3, 7]].any() == (not is_cut)
         assert gate.grad[[4, 8]].any()
@@ -378,7 +378,7 @@ def test_generation_step_by_step_is_perturbed_in_both_stacks(model):
                                              decoder_start_token_id=0, eos_token_id=2)  # fmt: skip
     neurons = [(stack, layer, each) for stack in ("encoder", "decoder") for layer in (0, 1) for each in range(40)]
     expected = without(t5, neurons).generate(ids, generation_config=settings)
-    with perturb(t5, neurons):
+    with ablate(t5, neurons):
         found = t5.generate(ids, generation_config=settings)
     assert torch.equal(found, expected)
     assert not torch.equal(t5.generate(ids, generation_config=settings), expected)
@@ -389,9 +389,9 @@ def test_a_querys_result_says_what_is_perturbed(model, stored):
     result = database.sql("select stack, layer, neuron, mean, std from neurons where layer = 1 and neuron in (3, 7)")
     neurons = result.pl()
     assert neurons.height == 2
-    with perturb(model("bert"), result, kind="mean"):
+    with ablate(model("bert"), result, kind="mean"):
         found = run(model("bert"))
-    with perturb(model("bert"), neurons.rename({"mean": "value"}), kind="clamp"):
+    with ablate(model("bert"), neurons.rename({"mean": "value"}), kind="clamp"):
         assert torch.equal(run(model("bert")), found)
     assert not torch.equal(run(model("bert")), found)
 
@@ -409,9 +409,9 @@ def test_a_querys_result_says_what_is_perturbed(model, stored):
     ids=["polars", "pandas", "arrow, in another order", "categories", "tuples", "a generator of numpy numbers"],
 )
 def test_tables_of_any_kind_say_what_is_perturbed(model, give):
-    with perturb(model("bert"), THREE):
+    with ablate(model("bert"), THREE):
         expected = run(model("bert"))
-    with perturb(model("bert"), give(levels("mean", [0.0] * 3))):
+    with ablate(model("bert"), give(levels("mean", [0.0] * 3))):
         assert torch.equal(run(model("bert")), expected)
 
 
@@ -440,14 +440,14 @@ def test_tables_of_any_kind_say_what_is_perturbed(model, give):
     ],
 )  # fmt: skip
 def test_neurons_that_cannot_be_perturbed_as_asked_are_refused(model, neurons, options, message):
-    with pytest.raises(AnalysisError, match=message), perturb(model("bert"), neurons, **options):
+    with pytest.raises(AnalysisError, match=message), ablate(model("bert"), neurons, **options):
         pass
     assert_clean(model("bert"))
 
 
 def test_a_stack_that_the_model_lacks_is_refused_by_name(model):
     wanted = "no stack 'encoder' in model LlamaForCausalLM; did you mean 'decoder'"
-    with pytest.raises(UnknownNameError, match=wanted), perturb(model("llama"), [("encoder", 0, 0)]):
+    with pytest.raises(UnknownNameError, match=wanted), ablate(model("llama"), [("encoder", 0, 0)]):
         pass
 
 
@@ -455,21 +455,21 @@ def test_a_stack_that_the_model_lacks_is_refused_by_name(model):
 def test_one_stack_of_an_encoder_decoder_is_that_stack_alone(model, stack):
     alone = getattr(model("t5"), stack)
     other = {"encoder": "decoder", "decoder": "encoder"}[stack]
-    with pytest.raises(UnknownNameError, match=f"no stack '{other}'"), perturb(alone, [(other, 0, 0)]):
+    with pytest.raises(UnknownNameError, match=f"no stack '{other}'"), ablate(alone, [(other, 0, 0)]):
         pass
-    with perturb(alone, [(stack, 0, 0)]):
+    with ablate(alone, [(stack, 0, 0)]):
         pass
 
 
 def test_a_kind_that_is_not_there_is_refused_by_name(model):
     with pytest.raises(UnknownNameError, match="no kind of perturbation 'zeros'; did you mean 'zero'"), \
-            perturb(model("bert"), THREE, kind="zeros"):  # fmt: skip
+            ablate(model("bert"), THREE, kind="zeros"):  # fmt: skip
         pass
 
 
 def test_the_first_stack_is_itself_when_the_second_is_refused(model):
     with pytest.raises(AnalysisError, match="the decoder of model T5ForConditionalGeneration has no layer 9"), \
-            perturb(model("t5"), [("encoder", 0, 0), ("decoder", 9, 0)]):  # fmt: skip
+            ablate(model("t5"), [("encoder", 0, 0), ("decoder", 9, 0)]):  # fmt: skip
         pass
     assert_clean(model("t5"))
 
@@ -477,20 +477,20 @@ def test_the_first_stack_is_itself_when_the_second_is_refused(model):
 def test_a_compiled_model_is_refused_for_it_would_pass_over_the_perturbation(model):
     compiled = copy.deepcopy(model("llama"))
     compiled.compile(backend="eager")
-    with pytest.raises(AnalysisError, match="LlamaForCausalLM is compiled"), perturb(compiled, [("decoder", 0, 0)]):
+    with pytest.raises(AnalysisError, match="LlamaForCausalLM is compiled"), ablate(compiled, [("decoder", 0, 0)]):
         pass
     with pytest.raises(AnalysisError, match="OptimizedModule is no model of transformers"), \
-            perturb(torch.compile(model("llama"), backend="eager"), [("decoder", 0, 0)]):  # fmt: skip
+            ablate(torch.compile(model("llama"), backend="eager"), [("decoder", 0, 0)]):  # fmt: skip
         pass
 
 
 def test_a_model_whose_attention_a_short_text_would_change_is_refused_and_left_as_it_is(model):
     big_bird = model("big-bird")
-    with pytest.raises(IngestError, match=r"sparse blocks.*on its BigBirdModel"), perturb(big_bird, THREE):
+    with pytest.raises(IngestError, match=r"sparse blocks.*on its BigBirdModel"), ablate(big_bird, THREE):
         pass
     assert big_bird.bert.attention_type == "block_sparse"
     big_bird.bert.set_attention_type("original_full")
-    with perturb(big_bird, THREE):
+    with ablate(big_bird, THREE):
         run(big_bird)
 
 
@@ -498,5 +498,15 @@ def test_a_model_that_takes_no_text_is_refused_by_name():
     config = transformers.ViTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48,
                                     image_size=8, patch_size=4)  # fmt: skip
     with pytest.raises(IngestError, match=r"ViTForImageClassification.*does not take text"), \
-            perturb(transformers.ViTForImageClassification(config), [("encoder", 0, 0)]):  # fmt: skip
+            ablate(transformers.ViTForImageClassification(config), [("encoder", 0, 0)]):  # fmt: skip
         pass
+
+
+def test_the_former_name_ablates_and_warns(model):
+    with ablate(model("llama"), [("decoder", 0, 3)]):
+        expected = run(model("llama"))
+    with (
+        pytest.warns(DeprecationWarning, match=r"^neuronlake\.perturb is now neuronlake\.ablate$"),
+        perturb(model("llama"), [("decoder", 0, 3)]),
+    ):
+        assert torch.equal(run(model("llama")), expected)

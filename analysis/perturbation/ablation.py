@@ -1,0 +1,311 @@
+"""Ablating neurons while a model runs: zero, mean, clamp, noise, shuffle, or routing away from experts."""
+
+import contextlib
+import functools
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import EllipsisType
+from typing import Protocol, cast
+
+import numpy as np
+import pyarrow as pa
+import torch
+from transformers import PreTrainedModel
+
+from ...errors import AnalysisError, UnknownNameError
+from ...ingest.models.model import body_parts
+from ...ingest.neurons.feed_forwards import FeedForward, Layer, Place, Stack
+from ...ingest.neurons.hooks import hooked
+from ...ingest.neurons.layers import find_layers
+from ...ingest.neurons.routers import exclude_experts
+from ...ingest.neurons.sites import NeuronValues
+from ...queries.result import Result
+from ...schema.vocabulary import ActivationKind, PerturbationKind
+from ..neuron_rows import KEYS, check_columns, key_column, numbers
+from .settings import LEVEL_COLUMNS, check_kind
+
+__all__ = ["Neurons", "ablate", "perturb"]
+
+# Each selected neuron's level, by stack and layer, then neuron.
+_Selection = dict[tuple[str, int], dict[int, float]]
+# The selected neurons of a network, by expert, or under None in a dense one: their indices within the expert or
+# network, ascending, and their levels in float32. [selected] each
+_Groups = dict[int | None, tuple[torch.Tensor, torch.Tensor]]
+
+
+class _ArrowTable(Protocol):
+    """A table of any library that speaks Arrow: polars, pandas, pyarrow, DuckDB."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+
+
+Neurons = Result | _ArrowTable | Iterable[tuple[str, int, int]]
+"""Rows of stack, layer, neuron: a query's result, a data frame or Arrow table, or tuples."""
+
+
+@contextlib.contextmanager
+def ablate(
+    model: PreTrainedModel,
+    neurons: Neurons,
+    *,
+    kind: PerturbationKind = "zero",
+    scale: float = 1.0,
+    seed: int = 0,
+) -> Iterator[None]:
+    """Change the activations of some neurons whenever `model` runs inside the ``with`` block.
+
+    The activation is what enters the down projection: act(gate) * up in a gated network. Afterwards the model is as it
+    was, also after an exception. Nothing is copied or moved, and gradients flow through what is not overwritten.
+    Ablations of different neurons may be nested.
+
+    Parameters
+    ----------
+    model
+        A transformers model that takes text, with or without a head. When it is first seen, two texts of four tokens
+        are run to tell an encoder from a decoder.
+    neurons
+        Rows of stack, layer and neuron, named as in the store; each neuron once, in any order. Without rows nothing is
+        ablated. In a mixture of experts, a neuron is ablated for the tokens that are routed to its expert.
+    kind
+        - ``zero``: activations are 0, as if the output weights were 0.
+        - ``mean``: activations are held at column ``mean``.
+        - ``clamp``: activations are held at column ``value``.
+        - ``noise``: Gaussian noise with a standard deviation of `scale` times column ``std`` is added at every token.
+        - ``shuffle``: the activations of a layer's selected neurons are permuted over texts, tokens and neurons, and
+          multiplied by `scale` (Zhang et al. 2023 take 4). Each expert's are permuted among the tokens routed to it.
+        - ``route-away``: the router may not choose the experts whose neurons these are, and sends their tokens to the
+          best other experts, as if the model had been built without them (Zhang et al. 2023, for Switch). All neurons
+          of an expert must be given.
+
+        Columns ``mean`` and ``std`` of table ``neurons`` describe pooled activations: by default each instance's
+        maximum, which lies above the mean over tokens. Take them from a run of the site ``activation``, and of pooling
+        ``mean`` for a neuron's average.
+    scale
+        Factor of ``noise`` and ``shuffle``; must be 1 for the other kinds.
+    seed
+        Seed of ``noise`` and ``shuffle``: with the same seed, the same batches are ablated in the same way. The random
+        state of torch is not touched.
+
+    Raises
+    ------
+    AnalysisError
+        If a column is missing or holds no numbers; if a neuron does not exist or is given twice; if the scale is not
+        possible; if the model is compiled or not of transformers; or if neurons to route away from are not all those of
+        an expert.
+    UnknownNameError
+        If the model has no such stack, or there is no such kind.
+    IngestError
+        If the model's neurons cannot be found or changed, or its router cannot be kept from an expert. The latter may
+        show only when the model runs.
+
+    Notes
+    -----
+    ``shuffle`` permutes padding too, because it cannot be told from text where the neurons are: run texts of one length
+    together, or one text at a time. For a single token, as in generation with a cache, activations are permuted among
+    the selected neurons alone; for a single neuron only `scale` acts.
+
+    Examples
+    --------
+    >>> top = store.sql("select stack, layer, neuron from top_neurons where …")  # doctest: +SKIP
+    >>> with ablate(model, top, kind="zero"):  # doctest: +SKIP
+    ...     logits = model(**inputs).logits
+    """
+    check_kind(kind, scale=scale)
+    selection = _read(neurons, LEVEL_COLUMNS.get(kind), kind)
+    stacks = _find(model, selection)
+    with contextlib.ExitStack() as undo:
+        if kind == "route-away":
+            for module, layers in stacks:
+                for layer in layers:
+                    experts = _whole_experts(layer, selection[layer.stack, layer.layer])
+                    undo.enter_context(exclude_experts(module, layer, experts))
+        else:
+            ablation = _Ablation(kind, scale, seed)
+            for module, layers in stacks:
+                for layer in layers:
+                    ablation.select(layer, selection[layer.stack, layer.layer])
+                change = functools.partial(ablation.change, layers[0].stack)
+                undo.enter_context(hooked(module, layers, change))
+        yield
+
+
+def perturb(
+    model: PreTrainedModel,
+    neurons: Neurons,
+    *,
+    kind: PerturbationKind = "zero",
+    scale: float = 1.0,
+    seed: int = 0,
+) -> contextlib.AbstractContextManager[None]:
+    """Call `ablate`, whose former name this is; it goes with the next release."""
+    warnings.warn("neuronlake.perturb is now neuronlake.ablate", DeprecationWarning, stacklevel=2)
+    return ablate(model, neurons, kind=kind, scale=scale, seed=seed)
+
+
+class _Ablation:
+    """The activations that `hooked` puts in place of those of selected neurons."""
+
+    def __init__(self, kind: ActivationKind, scale: float, seed: int) -> None:
+        self._kind = kind
+        self._scale = scale
+        self._seed = seed
+        # Its own generators, so that the caller's random state stays as it is.
+        self._generators: dict[torch.device, torch.Generator] = {}
+        self._groups: dict[tuple[Stack, Place], _Groups] = {}
+
+    def select(self, layer: Layer, levels: Mapping[int, float]) -> None:
+        """Select the neurons of a layer, with their levels."""
+        first = 0
+        for network in layer.feed_forwards:
+            groups: dict[int | None, list[int]] = {}
+            # In order of neurons, not of rows: SQL promises none, and draws would differ with it.
+            for neuron in sorted(levels):
+                if 0 <= neuron - first < network.n_neurons:
+                    expert = None if network.n_experts is None else (neuron - first) // network.width
+                    groups.setdefault(expert, []).append(neuron)
+            self._groups[layer.stack, network.down] = {
+                expert: (
+                    torch.tensor([(neuron - first) % network.width for neuron in neurons]),
+                    torch.tensor([levels[neuron] for neuron in neurons], dtype=torch.float32),
+                )
+                for expert, neurons in groups.items()
+            }
+            first += network.n_neurons
+
+    def change(self, stack: Stack, network: FeedForward, seen: NeuronValues) -> torch.Tensor:
+        """Return the activations of a network, changed where its neurons are selected."""
+        groups = self._groups[stack, network.down]
+        if not groups:
+            return seen.values
+        changed = seen.values.clone()
+        for expert, rows in _rows(seen):
+            if expert not in groups:
+                continue
+            # Kept where it is used: layers may be on several devices.
+            units, levels = (tensor.to(changed.device) for tensor in groups[expert])
+            groups[expert] = units, levels
+            where = (rows, units)
+            changed[where] = self._replaced(seen.values[where], levels)
+        return changed
+
+    def _replaced(self, values: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+        """Return new activations for `values` [..., neurons], given the neurons' levels in float32 [neurons]."""
+        match self._kind:
+            case "zero" | "mean" | "clamp":
+                return levels.to(values.dtype).expand_as(values)
+            case "noise":
+                drawn = torch.randn(values.shape, generator=self._generator(values.device), device=values.device)
+                return (values + self._scale * levels * drawn).to(values.dtype)
+            case "shuffle":
+                order = torch.randperm(values.numel(), generator=self._generator(values.device), device=values.device)
+                return values.reshape(-1)[order].reshape(values.shape) * self._scale
+
+    def _generator(self, device: torch.device) -> torch.Generator:
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device).manual_seed(self._seed)
+        return self._generators[device]
+
+
+def _whole_experts(layer: Layer, neurons: Collection[int]) -> list[int]:
+    """Return the routed experts that neurons of a layer make up, ascending; refuse any other neurons."""
+    experts = layer.experts
+    outside = [neuron for neuron in neurons if experts is None or neuron >= experts.n_neurons]
+    if experts is None or outside:
+        raise AnalysisError(
+            f"{layer.stack} layer {layer.layer}, neuron {min(outside)} is of no routed expert: every token passes it, "
+            "so that no router can route away from it"
+        )
+    n_selected = Counter(neuron // experts.width for neuron in neurons)
+    for expert in sorted(n_selected):
+        if n_missing := experts.width - n_selected[expert]:
+            raise AnalysisError(
+                f"{layer.stack} layer {layer.layer}, expert {expert}: {n_missing:,} of its {experts.width:,} neurons "
+                "are missing; route-away takes whole experts"
+            )
+    return sorted(n_selected)
+
+
+def _rows(seen: NeuronValues) -> Iterator[tuple[int | None, torch.Tensor | EllipsisType]]:
+    """Yield each expert that has tokens, and an index of its rows; for a dense network None and all rows."""
+    if seen.expert is None:
+        yield None, ...
+        return
+    for expert in torch.unique(seen.expert).tolist():
+        yield expert, torch.nonzero(seen.expert == expert)  # [rows, 1]: beside units it spans [rows, units]
+
+
+def _find(model: PreTrainedModel, selection: _Selection) -> Iterator[tuple[PreTrainedModel, tuple[Layer, ...]]]:
+    """Yield each stack with selected neurons, and the layers that hold them."""
+    if not selection:
+        return
+    if not isinstance(model, PreTrainedModel):
+        raise AnalysisError(f"{type(model).__name__} is no model of transformers, so its neurons cannot be found")
+    name = model.name_or_path or type(model).__name__
+    if any(module._compiled_call_impl is not None for module in model.modules()):
+        raise AnalysisError(f"model {name} is compiled, which would pass over any perturbation; load it anew")
+    body, parts = body_parts(model)
+    stacks = [part.stack for part in parts]
+    for stack, _ in selection:
+        if stack not in stacks:
+            raise UnknownNameError("stack", stack, stacks, where=f"model {name}")
+    for part in parts:
+        wanted = {layer: levels for (stack, layer), levels in selection.items() if stack == part.stack}
+        if wanted:
+            module = cast("PreTrainedModel", body.get_submodule(part.path))
+            layers = find_layers(module, part.config, stack=part.stack, name=name)
+            _check_present(wanted, layers, f"the {part.stack} of model {name}")
+            yield module, tuple(layer for layer in layers if layer.layer in wanted)
+
+
+def _check_present(wanted: Mapping[int, Iterable[int]], layers: Sequence[Layer], where: str) -> None:
+    """Refuse neurons, by layer, that a stack does not have."""
+    n_neurons = {layer.layer: layer.n_neurons for layer in layers}
+    for layer, neurons in wanted.items():
+        if layer not in n_neurons:
+            raise AnalysisError(
+                f"{where} has no layer {layer}; it has {len(n_neurons)} layers of neurons, {min(n_neurons)} to "
+                f"{max(n_neurons)}"
+            )
+        for neuron in neurons:
+            if not 0 <= neuron < n_neurons[layer]:
+                raise AnalysisError(
+                    f"layer {layer} of {where} has no neuron {neuron}; it has {n_neurons[layer]:,}, from 0"
+                )
+
+
+def _read(neurons: Neurons, column: str | None, kind: str) -> _Selection:
+    """Return the selected neurons with their levels, which are 0 if no column holds them."""
+    rows = _table(neurons)
+    selection: _Selection = {}
+    if not rows.num_rows:
+        return selection
+    owner = f"the neurons of a perturbation of kind {kind}"
+    check_columns(rows, KEYS if column is None else (*KEYS, column), owner)
+    levels = np.zeros(rows.num_rows) if column is None else numbers(rows.column(column), column, owner)
+    keys = (key_column(rows, name, owner).tolist() for name in KEYS)
+    for stack, layer, neuron, level in zip(*keys, levels.tolist(), strict=True):
+        chosen = selection.setdefault((stack, layer), {})
+        if neuron in chosen:
+            raise AnalysisError(
+                f"{stack} layer {layer}, neuron {neuron} is among the neurons more than once; are they of several runs?"
+            )
+        chosen[neuron] = level
+    return selection
+
+
+def _table(neurons: Neurons) -> pa.Table:
+    if isinstance(neurons, Result):
+        return neurons.arrow()
+    if hasattr(neurons, "__arrow_c_stream__"):
+        return pa.table(neurons)
+    rows = list(neurons)
+    for row in rows:
+        match row:
+            case (str(), int() | np.integer(), int() | np.integer()):
+                pass
+            case _:
+                raise AnalysisError(f"{row!r} is no neuron; one is (stack, layer, neuron), such as ('encoder', 0, 17)")
+    types = (pa.string(), pa.int64(), pa.int64())
+    columns = [pa.array([row[place] for row in rows], type_) for place, type_ in enumerate(types)]
+    return pa.table(columns, names=KEYS)

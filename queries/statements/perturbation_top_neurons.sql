@@ -1,0 +1,25 @@
+-- perturbation_top_neurons: which neurons are the best of each function on half a, over all studied layers?
+--
+-- Parameters:
+--   $run: the run_id whose scores rank neurons
+--   $layers: studied layers, as 'stack layer'
+--   $functions: functions, as 'family/function'
+--   $most: most neurons of a function
+-- Columns:
+--   family, function: the function
+--   stack, layer, neuron: its neurons, best first
+select
+    family,
+    function,
+    stack,
+    layer,
+    neuron,
+from neuron_scores
+where run_id = $run
+    and list_contains($layers, stack || ' ' || layer)
+    and list_contains($functions, family || '/' || function)
+    and ranking_half_a is not null
+qualify row_number() over (
+    partition by family, function order by ranking_half_a desc, stack, layer, neuron
+) <= $most
+order by family, function, ranking_half_a desc, stack, layer, neuron
