@@ -103,26 +103,17 @@ def earlier_values(
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read in all cells of a study, reduced to what its statistics need.
+    """What was read in all cells of a study, reduced to what its statistics need."""
 
-    Parameters
-    ----------
-    readout, baseline
-        The readout, and its values without an ablation. [functions or 1, instances]
-    cell_ids, values
-        The id of each cell of the study, and the values of all cells, on disk.
-    resampling
-        The texts of the study, by which values are reduced.
-    sums, readouts
-        By cell_id, how much worse instances are read than in the baseline, summed [texts, functions, strata], and the
-        readouts [functions].
-    """
-
+    # The readout, and its values without an ablation [functions or 1, instances]
     readout: Readout
     baseline: NDArray[np.float32]
+    # The id of each cell of the study, and the values of all cells, on disk
     cell_ids: Sequence[str]
     values: CellValues
-    resampling: Resampling
+    resampling: Resampling  # the texts of the study, by which values are reduced
+    # By cell_id, how much worse instances are read than in the baseline, summed [texts, functions, strata], and the
+    # readouts [functions]
     sums: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     readouts: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 

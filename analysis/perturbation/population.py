@@ -17,26 +17,16 @@ __all__ = ["Population", "check_layers", "read_population"]
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """Neurons, sorted by stack, layer and neuron; a row of the population stands for a neuron elsewhere.
+    """Neurons, sorted by stack, layer and neuron; a row of the population stands for a neuron elsewhere."""
 
-    Parameters
-    ----------
-    neurons
-        Columns stack, layer, neuron, mean and std.
-    layer
-        Number of each neuron's layer, 0 for the first studied. [neurons]
-    unit
-        Number of the unit that is drawn as a whole: the neuron itself, or its native expert where whole experts are
-        ablated. Units are numbered in the order of rows; the neurons of a unit lie together, and all units have the
-        same size. [neurons]
-    energy
-        Mean square of each neuron's pooled activation times the squared norm of its output weights: how much it writes
-        to the residual stream. [neurons]
-    """
-
-    neurons: pl.DataFrame
-    layer: NDArray[np.int64]
+    neurons: pl.DataFrame  # columns stack, layer, neuron, mean and std
+    layer: NDArray[np.int64]  # number of each neuron's layer, 0 for the first studied [neurons]
+    # Number of the unit that is drawn as a whole: the neuron itself, or its native expert where whole experts are
+    # ablated. Units are numbered in the order of rows; the neurons of a unit lie together, and all units have the same
+    # size. [neurons]
     unit: NDArray[np.int64]
+    # Mean square of each neuron's pooled activation times the squared norm of its output weights: how much it writes to
+    # the residual stream [neurons]
     energy: NDArray[np.float64]
 
     def __len__(self) -> int:

@@ -40,26 +40,16 @@ READOUTS: Mapping[ReadoutKind, Callable[[Texts], Readout]] = {
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A study that is ready to run.
+    """A study that is ready to run."""
 
-    Parameters
-    ----------
-    request
-        What the study asks for.
-    texts, readout
-        The loaded model with its texts, and what is read out.
-    population, rankings
-        The studied neurons, and those of each source and control.
-    cells
-        The neurons of each pass over the texts, beside the pass without an ablation.
-    """
-
-    request: Request
+    request: Request  # what the study asks for
+    # The loaded model with its texts, and what is read out
     texts: Texts
     readout: Readout
+    # The studied neurons, and those of each source and control
     population: Population
     rankings: Sequence[Ranking]
-    cells: Sequence[Ranking]
+    cells: Sequence[Ranking]  # the neurons of each pass over the texts, beside the pass without an ablation
 
     @property
     def settings(self) -> PerturbationSettings:

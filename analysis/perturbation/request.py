@@ -18,25 +18,15 @@ __all__ = ["Request", "find_request", "wanted_functions"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a study asks for.
+    """What a study asks for."""
 
-    Parameters
-    ----------
-    database, checkpoint, settings
-        The store, the checkpoint whose neurons are ablated, and the settings of the study.
-    run
-        The run whose scores select neurons.
-    partition_id
-        The partition whose experts are selected; None if there is none.
-    corpus, max_tokens
-        The corpus that is read out, and the longest text in tokens.
-    """
-
+    # The store, the checkpoint whose neurons are ablated, and the settings of the study
     database: Database
     checkpoint: Checkpoint
     settings: PerturbationSettings
-    run: Run
-    partition_id: str | None
+    run: Run  # the run whose scores select neurons
+    partition_id: str | None  # the partition whose experts are selected; None if there is none
+    # The corpus that is read out, and the longest text in tokens
     corpus: StoredCorpus
     max_tokens: int
 

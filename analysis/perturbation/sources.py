@@ -25,34 +25,20 @@ _EXPERT = ("stack", "layer", "expert")
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Neurons in the order in which they are ablated: a source's own or a control's, all of them or those of a dose.
+    """Neurons in the order in which they are ablated: a source's own or a control's, all of them or those of a dose."""
 
-    Parameters
-    ----------
-    family, function
-        The source; `SHARED` for a control that all sources share.
-    selection
-        How neurons were selected: functional, top or query; or the control: random, matched or nonfunctional.
-    rows
-        Rows of the population. [ranked]
-    levels
-        Each neuron's level (see `LEVEL_COLUMNS`); None where the population has it. [ranked]
-    n_functional
-        Number of neurons, the first ones, in experts that are functional for the source; None without experts.
-    seed
-        Seed of the draw and of the ablation.
-    dose
-        Share of the population, for a cell; 0 for a ranking that is not cut to a dose.
-    """
-
+    # The source; `SHARED` for a control that all sources share
     family: str
     function: str
+    # How neurons were selected: functional, top or query; or the control: random, matched or nonfunctional
     selection: str
-    rows: NDArray[np.int64]
+    rows: NDArray[np.int64]  # rows of the population [ranked]
+    # Each neuron's level (see `LEVEL_COLUMNS`); None where the population has it [ranked]
     levels: NDArray[np.float64] | None = None
+    # Number of neurons, the first ones, in experts that are functional for the source; None without experts
     n_functional: int | None = None
-    seed: int = 0
-    dose: float = 0.0
+    seed: int = 0  # seed of the draw and of the ablation
+    dose: float = 0.0  # share of the population, for a cell; 0 for a ranking that is not cut to a dose
 
     @property
     def key(self) -> tuple[str, str, str, int]:

@@ -42,28 +42,17 @@ class Texts:
 
     Neurons are chosen by their scores on half a, and readouts are fitted on half a. Values are read on half b, which
     had no part in either.
-
-    Parameters
-    ----------
-    model, corpus
-        The loaded model, and the corpus that the texts are from.
-    functions
-        ``(family, function)`` of each function that can be read out, sorted.
-    fitted, read
-        Texts of half a and of half b.
-    batch_tokens
-        Most tokens of a batch, padding included.
-    of_equal_lengths
-        Whether all texts of a batch have the same length, so that there is no padding.
     """
 
+    # The loaded model, and the corpus that the texts are from
     model: Model
     corpus: StoredCorpus
-    functions: tuple[tuple[str, str], ...]
+    functions: tuple[tuple[str, str], ...]  # ``(family, function)`` of each function that can be read out, sorted
+    # Texts of half a and of half b
     fitted: Half
     read: Half
-    batch_tokens: int
-    of_equal_lengths: bool
+    batch_tokens: int  # most tokens of a batch, padding included
+    of_equal_lengths: bool  # whether all texts of a batch have the same length, so that there is no padding
 
     def batches(
         self,
