@@ -7,11 +7,10 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-import duckdb
-
 from . import quoting
 
 if TYPE_CHECKING:
+    import duckdb
     import pandas as pd  # type: ignore[import-untyped]
     import polars as pl
     import pyarrow as pa
@@ -36,7 +35,7 @@ class Result:
         The rows, in memory, as a DuckDB relation.
     """
 
-    def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:
+    def __init__(self, relation: "duckdb.DuckDBPyRelation") -> None:
         self.relation = relation
 
     @property
@@ -97,7 +96,9 @@ class Result:
 
 
 def run(
-    connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[object] | Mapping[str, object] | None = None
+    connection: "duckdb.DuckDBPyConnection",
+    query: str,
+    parameters: Sequence[object] | Mapping[str, object] | None = None,
 ) -> Result:
     """Run a query and return its rows; Ctrl-C stops it.
 
@@ -142,7 +143,7 @@ def run(
     return results[0]
 
 
-def _collect(relation: duckdb.DuckDBPyRelation) -> Result:
+def _collect(relation: "duckdb.DuckDBPyRelation") -> Result:
     rows = relation.materialize()
     for column, type_name in zip(rows.columns, map(str, rows.types), strict=True):
         if _retyped(type_name, dict.fromkeys(_WIDE_INTEGERS, "")) != type_name:
@@ -150,8 +151,10 @@ def _collect(relation: duckdb.DuckDBPyRelation) -> Result:
     return Result(rows)
 
 
-def _narrowed(rows: duckdb.DuckDBPyRelation, column: str, type_name: str) -> duckdb.DuckDBPyRelation:
-    def cast_to(narrow: str) -> duckdb.DuckDBPyRelation:
+def _narrowed(rows: "duckdb.DuckDBPyRelation", column: str, type_name: str) -> "duckdb.DuckDBPyRelation":
+    import duckdb
+
+    def cast_to(narrow: str) -> "duckdb.DuckDBPyRelation":
         exact = f"cast({column} as {_retyped(type_name, dict.fromkeys(_WIDE_INTEGERS, narrow))})"
         return rows.project(f"* replace ({exact} as {column})").materialize()
 
