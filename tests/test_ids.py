@@ -87,7 +87,10 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[list[o
     do("align", partition, "--run", run, "--permutations", "19")
     imported = ("--stack", "encoder", "--family", "task", "--function", "mean", "--score", "score")
     do("share", "import", published, "--model", "published", *imported, "--partition", "expert")
-    do("perturb", exact, "--run", run, "--top", "--dose", "0.1", *QUICK)
+    with pytest.MonkeyPatch.context() as patch:
+        # A fitted probe is the same to the last bit on one kind of machine alone.
+        patch.setattr("neuronlake.analysis.readouts.probe.arrays_sha256", lambda *_: "0" * 64)
+        do("perturb", exact, "--run", run, "--top", "--dose", "0.1", *QUICK)
     do("emergence", series, "--experts", "4", "--random", "2", "--starts", "1")
     return ask
 
@@ -118,9 +121,9 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[list[o
             ["17e30c71b470345b", "1e5bb8108354ea22", "7d3d81e69c120973"],
         ),
         ("select distinct alignment_id from alignments", ["2ceff0b0952723a6"]),
-        ("select perturbation_id from perturbation_studies", ["39007c3ebe5a2433"]),
-        ("select min(cell_id) from perturbations", ["0743ccf06be8b482"]),
-        ("select max(cell_id) from perturbations", ["bf902ee625239aea"]),
+        ("select perturbation_id from perturbation_studies", ["bf3947a8a7c4604b"]),
+        ("select min(cell_id) from perturbations", ["0839cf9f434bb020"]),
+        ("select max(cell_id) from perturbations", ["c2b854f7cbf4e257"]),
         ("select emergence_id from emergence_studies", ["8b6a5d34fcd1ba06"]),
     ],
 )
