@@ -5,11 +5,18 @@ BIN = $(VENV)/bin
 STORE ?= neuronlake-store
 WORKERS ?= 2
 
-.PHONY: demo test test-all bench docs clean
+.PHONY: demo quick test test-all bench docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
 	$(BIN)/neuronlake demo --store $(STORE)
+
+# While one works: lint, types, and the tests that load no model.
+quick: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m "not slow" --without-models
 
 test: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -18,7 +25,7 @@ test: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
-# And what is slow by nature: every kind of job killed at steps of what it writes.
+# And what is slow by nature: every kind of job killed at steps of what it writes, the base in an environment of its own.
 test-all: test
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m slow
 

@@ -23,6 +23,23 @@ WORDS = (
 HIDDEN, FEED_FORWARD, LAYERS, HEADS = 32, 64, 2, 4
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--without-models", action="store_true", help="run the tests that load no model (make quick)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--without-models"):
+        return
+    config.hook.pytest_deselected(items=[item for item in items if _loads_a_model(item)])
+    items[:] = [item for item in items if not _loads_a_model(item)]
+
+
+def _loads_a_model(item: pytest.Item) -> bool:
+    fixtures = {"tiny_model", "shared"} & set(getattr(item, "fixturenames", ()))
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    return bool(fixtures) or folder in {"architectures", "demo", "examples", "kills"}
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Return the folder of corpora and published results beside the repository; skip where there is none."""
