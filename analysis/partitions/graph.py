@@ -40,8 +40,10 @@ class GraphPartition(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     Examples
     --------
-    >>> GraphPartition(2).fit([[0, 5, 0, 0], [5, 0, 1, 0], [0, 1, 0, 5], [0, 0, 5, 0]]).labels_.tolist()
-    [0, 0, 1, 1]
+    >>> graph = sparse.csr_array([[0, 5, 0, 0], [5, 0, 1, 0], [0, 1, 0, 5], [0, 0, 5, 0]])
+    >>> labels = GraphPartition(2).fit(graph).labels_
+    >>> bool(labels[0] == labels[1] != labels[2] == labels[3])
+    True
     """
 
     def __init__(

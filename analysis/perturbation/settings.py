@@ -77,6 +77,11 @@ class PerturbationSettings:
         If a kind, readout or control does not exist.
     AnalysisError
         If a value is out of range, or two settings do not go together.
+
+    Examples
+    --------
+    >>> PerturbationSettings(is_top=True, doses=(0.02, 0.1)).selection
+    'top'
     """
 
     partition: str | None = None

@@ -191,6 +191,13 @@ def study_perturbation(
         If the query of the settings is wrong.
     StoreError
         If the store cannot be read or written.
+
+    Examples
+    --------
+    >>> settings = neuronlake.PerturbationSettings(is_top=True, doses=(0.1,), n_seeds=2, n_bootstrap=10)
+    >>> report = neuronlake.study_perturbation("tiny-bert", store="neuronlake-store", settings=settings)
+    >>> report.n_sources, report.n_targets
+    (1, 1)
     """
     started_at = datetime.datetime.now(datetime.UTC)
     progress = progress or SilentProgress()

@@ -77,6 +77,12 @@ def read_conllu(
     ------
     IngestError
         Here, if there is no such file; while reading, with file and line, if one is not CoNLL-U.
+
+    Examples
+    --------
+    >>> words = list(neuronlake.read_conllu("treebank.conllu").instances)
+    >>> [word.text[word.start : word.end] for word in words]
+    ['The', 'cat', 'sat']
     """
     path, reading = Path(path), Reading(encoding=encoding)
     files = [path]

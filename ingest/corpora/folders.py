@@ -50,6 +50,11 @@ def read_folders(
     ------
     IngestError
         Here, if there are fewer than two labels; while reading, with the file, if one cannot be read.
+
+    Examples
+    --------
+    >>> [instance.labels for instance in neuronlake.read_folders("news").instances]
+    [{'task/sport-tech': True}, {'task/sport-tech': False}]
     """
     path = Path(path)
     if max_chars is not None and max_chars < 1:

@@ -74,6 +74,11 @@ def read_huggingface(
         column does not hold classes.
     UnknownNameError
         If a column or a class does not exist.
+
+    Examples
+    --------
+    >>> [instance.labels for instance in neuronlake.read_huggingface("reviews.jsonl").instances]
+    [{'task/bad-good': False}, {'task/bad-good': True}]
     """
     pieces = _pieces(template)
     dataset = _load(path, split=split, config=config, revision=revision)

@@ -116,6 +116,11 @@ def read_semcor(
     ------
     IngestError
         Here, if there is no tagfile below `path`; while reading, with file and line, if one is malformed.
+
+    Examples
+    --------
+    >>> [instance.labels for instance in neuronlake.read_semcor("semcor3.0").instances]
+    [{'semantic/noun.animal': True}]
     """
     path, reading = Path(path), Reading(encoding="latin-1")
     files = visible_files(path.parent if path.name == "tagfiles" else path, "**/tagfiles/*", reading)

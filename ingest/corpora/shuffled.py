@@ -49,7 +49,7 @@ def read_shuffled(corpus: str, *, store: str | os.PathLike[str], seed: int = 0) 
     --------
     >>> source = neuronlake.read_shuffled("animals", store="neuronlake-store", seed=1)
     >>> neuronlake.build_corpus(source, "animals-shuffled", store="neuronlake-store").n_instances
-    48
+    80
     """
     stored = StoredCorpus(Store(store), corpus)
     (row,) = stored.read("corpora", "licence", "source", "n_instances").to_pylist()

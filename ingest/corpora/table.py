@@ -71,7 +71,7 @@ def read_table(path: str | os.PathLike[str], *, encoding: str | None = None) -> 
     --------
     >>> source = neuronlake.read_table("animals.jsonl")
     >>> neuronlake.build_corpus(source, "mine", store="neuronlake-store").n_instances
-    48
+    80
     """
     path = Path(path)
     if path.is_fifo():

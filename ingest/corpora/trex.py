@@ -94,6 +94,11 @@ def read_trex(
     IngestError
         Here, if there is no file of a known relation below `path`; while reading, with file and line, if one is
         malformed.
+
+    Examples
+    --------
+    >>> [instance.text for instance in neuronlake.read_trex("trex").instances]
+    ['The capital of France is the city of Paris.', ...]
     """
     path, reading = Path(path), Reading(encoding=encoding)
     files = [file for file in visible_files(path, "**/P*", reading) if re.fullmatch(r"P\d+\.jsonl(\.gz)?", file.name)]

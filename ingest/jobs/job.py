@@ -99,6 +99,17 @@ def ingest_model(
         If the model or the corpus cannot be measured as asked; the store is unchanged.
     StoreError
         If the store cannot be written.
+
+    Examples
+    --------
+    >>> settings = neuronlake.Settings(pooling="mean")
+    >>> plan = neuronlake.ingest_model(
+    ...     "tiny-bert", corpus="animals", store="neuronlake-store", settings=settings, dry_run=True
+    ... )
+    >>> plan.n_neurons, plan.n_rows["neuron_functions"]
+    (128, 128)
+    >>> neuronlake.ingest_model("tiny-bert", corpus="animals", store="neuronlake-store", settings=settings).is_new
+    True
     """
     started_at = datetime.datetime.now(datetime.UTC)
     target, resources = Store(store), resources or Resources()

@@ -76,6 +76,12 @@ def ingest_series(
         fit the model at all; the store then holds the list of checkpoints alone.
     StoreError
         If the store cannot be read or written.
+
+    Examples
+    --------
+    >>> report = neuronlake.ingest_series("tiny-series", corpus="animals", store="neuronlake-store", revisions="step*")
+    >>> [outcome.revision for outcome in report.outcomes]
+    ['step1', 'step2', 'step4']
     """
     target, progress, steps = Store(store), progress or _silently, steps or {}
     ingestion = Ingestion(target, StoredCorpus(target, corpus), resources or Resources(), coactivation, dry_run)
@@ -125,6 +131,13 @@ def ingest_checkpoints(
         At least one; each is attempted whether it is there or not.
     corpus, store, settings, resources, coactivation, dry_run, progress, tell
         As for `ingest_series`, whose errors are raised here too.
+
+    Examples
+    --------
+    >>> checkpoints = [neuronlake.Checkpoint("tiny-bert", random_init=seed) for seed in (0, 1)]
+    >>> report = neuronlake.ingest_checkpoints(checkpoints, corpus="animals", store="neuronlake-store")
+    >>> [outcome.revision for outcome in report.outcomes]
+    ['random-0', 'random-1']
     """
     target = Store(store)
     ingestion = Ingestion(target, StoredCorpus(target, corpus), resources or Resources(), coactivation, dry_run)

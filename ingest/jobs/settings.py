@@ -47,6 +47,11 @@ class Settings:
         If a choice is unknown.
     IngestError
         If a number is too small.
+
+    Examples
+    --------
+    >>> Settings(pooling="mean", layers=(0, 1)).site
+    'activation'
     """
 
     site: Site = "activation"
@@ -87,6 +92,11 @@ class Resources:
     ------
     IngestError
         If a number is below 1.
+
+    Examples
+    --------
+    >>> Resources(device="cpu", memory_bytes=1 << 30).batch_tokens is None
+    True
     """
 
     device: str = "auto"
@@ -128,6 +138,11 @@ class Coactivation:
     ------
     IngestError
         If a value is out of range.
+
+    Examples
+    --------
+    >>> Coactivation(n_partners=16, active_share=0.05).activity
+    'top-0.05'
     """
 
     n_partners: int = 32

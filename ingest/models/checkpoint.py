@@ -22,6 +22,13 @@ class Checkpoint:
         gives the same weights everywhere.
     name
         Name to store the model under; the hub id or folder name if None.
+
+    Examples
+    --------
+    >>> Checkpoint("EleutherAI/pythia-160m", "step1000").stored_revision
+    'step1000'
+    >>> Checkpoint("tiny-bert", random_init=0).stored_revision
+    'random-0'
     """
 
     model: str
