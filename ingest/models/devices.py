@@ -18,10 +18,7 @@ def device_name(module: nn.Module) -> str:
 def place(body: nn.Module, device: str, label: str) -> nn.Module:
     """Return a module moved to a torch device, or, if that is ``split``, its layers spread over all GPUs.
 
-    Raises
-    ------
-    IngestError
-        If there is no such device, or not enough memory; `label` names the model.
+    Raise `IngestError` if there is no such device, or not enough memory; `label` names the model.
     """
     try:
         with explaining_lack_of_memory(label):

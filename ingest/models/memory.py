@@ -20,12 +20,7 @@ def lacks_memory(error: BaseException) -> bool:
 def explaining_lack_of_memory(label: str, *lower: str) -> Iterator[None]:
     """Turn a lack of memory inside the context into an `IngestError` that says what helps.
 
-    Parameters
-    ----------
-    label
-        Name of the model that is loaded, that runs, or whose activations are scored.
-    lower
-        Names of the parameters that take less memory when they are lower.
+    `label` names the model; `lower` are the names of parameters that take less memory when they are lower.
     """
     try:
         yield

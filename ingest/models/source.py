@@ -31,24 +31,12 @@ _OF_TRAINING = ("trainer_state.json", "*_results.json")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where transformers reads a checkpoint or tokenizer from.
+    """Where transformers reads a checkpoint or tokenizer from."""
 
-    Parameters
-    ----------
-    path
-        Folder, or hub id.
-    name
-        The name it was asked for by, for errors.
-    arguments
-        What ``from_pretrained`` takes beside the path.
-    is_local
-        Whether it is a folder or file here, not on the hub.
-    """
-
-    path: str
-    name: str
-    arguments: dict[str, str]
-    is_local: bool
+    path: str  # folder, or hub id
+    name: str  # the name it was asked for by, for errors
+    arguments: dict[str, str]  # what ``from_pretrained`` takes beside the path
+    is_local: bool  # whether it is a folder or file here, not on the hub
 
     def fingerprint(self) -> str | None:
         """Return a digest of the names, sizes and modification times of the files that loading reads; None on the hub.
@@ -146,12 +134,8 @@ def stored_name(model: str) -> str:
 def locate(model: str, revision: str | None, random_init: int | None = None) -> Source:
     """Return where a model is; parameters as in `Checkpoint`.
 
-    Raises
-    ------
-    IngestError
-        If there is no such folder or file, or it is no model.
-    UnknownNameError
-        If a folder has no such revision.
+    Raise `IngestError` if there is no such folder or file, or it is no model, and `UnknownNameError` if a folder has
+    no such revision.
     """
     path = _as_path(model)
     if not model:
@@ -190,11 +174,7 @@ def list_revisions(model: str) -> Listing:
     """Return the revisions of a model: the subfolders of a folder unless hidden, or the hub's branches and tags.
 
     A subfolder without a checkpoint is among them, and a link to what is not there: a series may have broken ones.
-
-    Raises
-    ------
-    IngestError
-        If it is one file, or the hub does not list its branches.
+    Raise `IngestError` if the model is one file, or the hub does not list its branches.
     """
     path = _as_path(model)
     if path.is_file() or path.suffix == ".gguf":

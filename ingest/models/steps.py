@@ -37,11 +37,8 @@ def parse_step(revision: str) -> int | None:
 def read_steps(file: Path) -> dict[str, int]:
     """Read training steps by revision from a CSV file with columns revision and step, or from a JSON object.
 
-    Raises
-    ------
-    IngestError
-        If the file cannot be read, a row names no revision, a step is not a whole number from 0 to 2**63 - 1, or one
-        revision has two steps.
+    Raise `IngestError` if the file cannot be read, a row names no revision, a step is not a whole number from 0 to
+    2**63 - 1, or one revision has two steps.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")

@@ -50,19 +50,9 @@ def hook_experts(module: nn.Module, network: FeedForward, site: Site, visit: Vis
 
 
 def every_expert(module: nn.Module, network: FeedForward, site: Site, hidden: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Run every expert on all tokens, whatever the router chose.
+    """Run every expert on all tokens, whatever the router chose, and yield the values of one expert after the other.
 
-    Parameters
-    ----------
-    module, network, site
-        The module that is run, experts within it, and what to read of them.
-    hidden
-        Hidden states that enter the experts. [tokens, hidden size]
-
-    Yields
-    ------
-    tensor
-        Values of one expert's neurons. [tokens, neurons of an expert]
+    `hidden` are the states [tokens, hidden size] that enter the experts; values are [tokens, neurons of an expert].
     """
     for member in network.members:
         shown: list[torch.Tensor] = []

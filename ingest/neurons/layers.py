@@ -67,29 +67,12 @@ def find_layers(
 ) -> tuple[Layer, ...]:
     """Find every feed-forward network of one stack of a model.
 
-    Parameters
-    ----------
-    module
-        The module that is run; paths are relative to it.
-    config
-        Its text configuration.
-    stack
-        Which stack.
-    name
-        Name of the model, for errors.
-    root
-        Path of the stack in the module.
+    `module` is run, and paths are relative to it; `root` is the path of the stack in it, `config` the text
+    configuration, `name` the model's name for errors. Return the blocks that have neurons, from the embeddings on;
+    numbers of blocks without are skipped.
 
-    Returns
-    -------
-    layers
-        The blocks that have neurons, from the embeddings on; numbers of blocks without are skipped.
-
-    Raises
-    ------
-    IngestError
-        If some weight of the blocks is not known to be inside or outside feed-forward networks, or if the networks are
-        not those that the configuration implies. The message names the model's class and the weight.
+    Raise `IngestError` if a weight of the blocks is not known to be inside or outside feed-forward networks, or if the
+    networks are not those that the configuration implies. The message names the model's class and the weight.
     """
     return _Finder(module, config, f"model {name} ({type(module).__name__})").find(stack, root)
 

@@ -30,25 +30,14 @@ _N_CHOSEN = ("num_experts_per_tok", "moe_topk", "top_k_experts")
 def exclude_experts(module: nn.Module, layer: Layer, excluded: Collection[int]) -> Iterator[None]:
     """Keep a layer's router from choosing some experts whenever `module` runs inside the context.
 
-    The router computes as if the logits of excluded experts, and the corrections that only its choice sees, were the
-    lowest there are: it chooses the best of the others. The weights of those follow by its own rule: a softmax over all
-    experts is one over those not excluded, and what is normalised over the chosen is so still.
+    `layer` is one of the module's layers, `excluded` the experts' numbers, from 0. The router computes as if their
+    logits, and the corrections that only its choice sees, were the lowest there are: it chooses the best of the others.
+    The weights of those follow by its own rule: a softmax over all experts is one over those not excluded, and what is
+    normalised over the chosen is so still. Afterwards the module is as before.
 
-    Parameters
-    ----------
-    module
-        The module that is run, to which paths are relative. Afterwards it is as before.
-    layer
-        One of its layers.
-    excluded
-        Numbers of the experts to exclude, from 0. If empty, nothing is changed.
-
-    Raises
-    ------
-    IngestError
-        If the layer has no such experts, if fewer remain than a token is sent to, or if its router cannot be found.
-        While the model runs: if an excluded expert is chosen nevertheless, as by a table of tokens, or within groups in
-        which too few experts remain.
+    Raise `IngestError` if the layer has no such experts, if fewer remain than a token is sent to, or if its router
+    cannot be identified. While the model runs: if an excluded expert is chosen nevertheless, as by a table of tokens,
+    or within groups in which too few experts remain.
     """
     if not excluded:
         yield
