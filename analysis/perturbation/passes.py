@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from ...errors import AnalysisError
-from ...ingest.models.memory import explaining_lack_of_memory
+from ...ingest.models.devices import explaining_lack_of_memory
 from ...progress import Progress
 from ...schema.job import Job
 from .intervention import perturb

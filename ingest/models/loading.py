@@ -26,9 +26,9 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from ...errors import IngestError, one_line
 from ...schema.vocabulary import DType
 from ..neurons.widths import expert_counts
+from .devices import lacks_memory
 from .digests import OPTIONAL_WEIGHTS
 from .heads import body_class
-from .memory import lacks_memory
 from .source import Source
 from .tokenizers import set_aside
 
@@ -133,8 +133,8 @@ def read_weights(
             f"cannot load the weights of model {source.name!r}: {len(mismatched)} are of other shapes than its "
             f"configuration says, {name} the first: {tuple(shape)} in place of {tuple(configured)}"
         )
-    missing = [key for key in sorted(report["missing_keys"]) if not OPTIONAL_WEIGHTS.search(key)]
-    missing = [key for key in missing if not _is_computed(whole, key)]
+    absent = sorted(report["missing_keys"])
+    missing = [key for key in absent if not OPTIONAL_WEIGHTS.search(key) and not _is_computed(whole, key)]
     if missing:
         without = ":" if kind in (AutoModel, body_class(config)) else " cannot predict tokens:"
         other = next((key for key in sorted(report["unexpected_keys"]) if key.endswith(f".{missing[0]}")), None)

@@ -15,11 +15,10 @@ from ..neurons.feed_forwards import Stack
 from .adjustments import adjust
 from .behaviour import is_causal, sees_padding
 from .checkpoint import Checkpoint
-from .devices import place
+from .devices import explaining_lack_of_memory, place
 from .digests import TensorDigest, tensor_digests
 from .heads import body_class, body_of, check_head, head_class
 from .loading import initialise, quietly, read_config, read_tokenizer, read_weights
-from .memory import explaining_lack_of_memory
 from .source import locate_tokenizer
 from .steps import parse_step
 from .tokenizers import check_vocabulary, n_embedded

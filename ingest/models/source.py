@@ -4,7 +4,6 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +12,11 @@ from ...schema.identity import identifier
 
 __all__ = ["Listing", "Source", "list_revisions", "locate", "locate_tokenizer", "stored_name"]
 
-# What transformers may read of a checkpoint's folder: configuration, code, tokenizer and weights.
-_READ = (
-    *("*.json", "*.py", "*.txt", "*.jinja", "*.model", "*.spm", "*.tiktoken", "*.codes"),
-    *("*.safetensors", "*model*.bin", "*.gguf"),
+# What transformers may read of a checkpoint's folder: configuration, code, tokenizer and weights; not what training
+# writes beside them for itself.
+_READ = re.compile(
+    r"(?s)(?!trainer_state\.json$|.*_results\.json$)"
+    r".*(\.(json|py|txt|jinja|model|spm|tiktoken|codes|safetensors|gguf)|model.*\.bin)"
 )
 _WEIGHTS = (".safetensors", ".bin", ".gguf")
 # What git keeps in place of a large file that was not fetched, and the most bytes that it has.
@@ -25,8 +25,6 @@ _POINTER, _POINTER_BYTES = b"version https://git-lfs.github.com/spec/", 1024
 _GGUF_PART = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.gguf$")
 # What sentence-transformers keeps beside the folder of its transformer.
 _MODULE = re.compile(r"\d+_(Pooling|WeightedLayerPooling|Normalize|Dense|LayerNorm|Dropout|CNN|LSTM)")
-# Written beside them by training, and read by training alone.
-_OF_TRAINING = ("trainer_state.json", "*_results.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +77,8 @@ class Source:
     def _files(self) -> list[tuple[Path, os.stat_result]]:
         folder, gguf_file = Path(self.path), self.arguments.get("gguf_file")
         try:
-            files = [folder / gguf_file] if gguf_file else sorted(filter(_is_read, folder.iterdir()))
-            return [(file, file.stat()) for file in files]
+            read = (file for file in folder.iterdir() if _READ.fullmatch(file.name) and file.is_file())
+            return [(file, file.stat()) for file in ([folder / gguf_file] if gguf_file else sorted(read))]
         except OSError as error:
             raise IngestError(f"cannot read {folder}: {error.strerror or error}") from error
 
@@ -261,12 +259,3 @@ def _list_folder(path: Path) -> Listing:
     entries = sorted(entry for entry in path.iterdir() if entry.name[0] != "." and not _MODULE.fullmatch(entry.name))
     files = tuple(entry.name for entry in entries if entry.exists() and not entry.is_dir())
     return Listing("folder", dict.fromkeys(entry.name for entry in entries if entry.name not in files), files)
-
-
-def _is_read(file: Path) -> bool:
-    """Return whether loading a checkpoint may read a file of its folder."""
-
-    def is_named(patterns: tuple[str, ...]) -> bool:
-        return any(fnmatchcase(file.name, pattern) for pattern in patterns)
-
-    return is_named(_READ) and not is_named(_OF_TRAINING) and file.is_file()

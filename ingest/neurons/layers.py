@@ -31,7 +31,7 @@ _ACTIVATION_KEYS = (
     *("hidden_act", "hidden_activation", "activation_function", "dense_act_fn", "activation", "afn"),
     *("feed_forward_proj", "mlp_hidden_act", "ff_activation", "dense_act"),
 )
-_ACTIVATIONS = tuple(cast("type", each[0] if isinstance(each, tuple) else each) for each in ACT2CLS.values())
+_ACTIVATIONS = tuple(cast("type", kind[0] if isinstance(kind, tuple) else kind) for kind in ACT2CLS.values())
 _ACTIVATION_NAME = re.compile(r"gelu|relu|silu|activation", re.IGNORECASE)
 
 # Modules that mix tokens, by the names of their classes, unless the name also says feed-forward or a whole layer.
@@ -109,24 +109,23 @@ class _Finder:
 
     def _blocks(self, root: str, depths: set[int]) -> list[str]:
         """Return the paths of the blocks in the order they run."""
-        lists: list[tuple[str, nn.ModuleList]] = []  # the outermost
+        n_blocks: dict[str, int] = {}  # of the outermost lists of modules, by path
         for path, module in sorted(self._modules(root), key=lambda item: item[0].count(".")):
-            if isinstance(module, nn.ModuleList) and not _is_within(path, (outer for outer, _ in lists)):
-                lists.append((path, module))
+            if isinstance(module, nn.ModuleList) and not _is_within(path, n_blocks):
+                n_blocks[path] = len(module)
         # Where none holds a feed-forward layer, what its blocks hold will say why.
-        chosen = [item for item in lists if self._holds_feed_forwards(item[0])]
-        chosen = chosen or [item for item in lists if len(item[1]) in depths][:1]
+        chosen = [path for path in n_blocks if self._holds_feed_forwards(path)]
+        chosen = chosen or [path for path in n_blocks if n_blocks[path] in depths][:1]
         if len(chosen) != 1:
-            where = ", ".join(path for path, _ in chosen) or "none"
             raise IngestError(
-                f"{self._label}: its feed-forward layers are not one list of blocks (found: {where}), so that layers "
-                "cannot be numbered"
+                f"{self._label}: its feed-forward layers are not one list of blocks (found: "
+                f"{', '.join(chosen) or 'none'}), so that layers cannot be numbered"
             )
-        path, blocks = chosen[0]
+        (path,) = chosen
         self._check_outside(root, path)
-        order: Sequence[int] = range(len(blocks))
+        order: Sequence[int] = range(n_blocks[path])
         n_groups = getattr(self._config, "num_hidden_groups", None)
-        if n_groups == len(blocks):  # ALBERT: the layers of a group share its weights
+        if n_groups == n_blocks[path]:  # ALBERT: the layers of a group share its weights
             n_layers = self._config.num_hidden_layers
             order = [layer * n_groups // n_layers for layer in range(n_layers)]
         return [f"{path}.{index}" for index in order]
@@ -324,7 +323,7 @@ def _linears(modules: Iterator[tuple[str, Any]]) -> Iterator[_Linear]:
     for path, module in modules:
         if isinstance(module, Conv1D):
             yield _Linear(path, *module.weight.shape)
-        elif isinstance(module, nn.Linear) or (hasattr(module, "in_features") and hasattr(module, "out_features")):
+        elif hasattr(module, "in_features") and hasattr(module, "out_features"):  # also of quantised weights
             yield _Linear(path, int(module.in_features), int(module.out_features))
 
 
@@ -344,7 +343,7 @@ def _folders(path: str, block: str) -> Iterator[str]:
 
 
 def _is_within(path: str, outer: Iterable[str]) -> bool:
-    return any(path.startswith(f"{each}.") for each in outer)
+    return any(path.startswith(f"{module}.") for module in outer)
 
 
 def _is_activation(module: nn.Module) -> bool:

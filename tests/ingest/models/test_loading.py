@@ -12,7 +12,7 @@ import transformers
 from neuronlake.errors import IngestError, UnknownNameError
 from neuronlake.ingest.jobs.revisions import choose_checkpoints
 from neuronlake.ingest.models.checkpoint import Checkpoint
-from neuronlake.ingest.models.memory import explaining_lack_of_memory
+from neuronlake.ingest.models.devices import explaining_lack_of_memory
 from neuronlake.ingest.models.model import load
 from neuronlake.ingest.models.source import locate
 from neuronlake.ingest.neurons.layers import find_layers
