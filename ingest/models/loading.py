@@ -163,11 +163,9 @@ def initialise(config: PreTrainedConfig, seed: int, label: str, dtype: DType) ->
     if dtype == "float32":
         return drawn
     # As a checkpoint would be read in this type: some weights stay float32.
-    state = drawn.state_dict()
-    read: PreTrainedModel = type(drawn).from_pretrained(
-        None, config=drawn.config, state_dict=state, dtype=getattr(torch, dtype), trust_remote_code=False
+    return type(drawn).from_pretrained(
+        None, config=drawn.config, state_dict=drawn.state_dict(), dtype=getattr(torch, dtype), trust_remote_code=False
     )
-    return read
 
 
 def _read(kind: type, source: Source, noun: str, part: str, **more: object) -> Any:  # noqa: ANN401 - untyped factories
@@ -196,13 +194,13 @@ def _explained(what: str, config: PreTrainedConfig | None = None) -> Iterator[No
 def _why(error: BaseException, config: PreTrainedConfig | None) -> str:
     """Return why transformers could not load something, as one line."""
     text = str(error)
-    if "above report" in text:  # transformers prints which: its error does not tell
+    if "above report" in text:  # transformers prints which: its error does not say
         return "weights are missing or of other shapes than its configuration says"
     if "weights_only" in text:  # torch advises to run what the file says
         return "its torch file is damaged, or holds more than tensors"
     if "trust_remote_code" in text:  # transformers advises to run it
         return "it needs Python code of its own, which is never run"
-    if "backend tokenizer" in text:  # transformers tells what it would have needed
+    if "backend tokenizer" in text:  # transformers says what it would have needed
         return "there is none, or not all of its files; name another: --tokenizer"
     if config is not None and isinstance(error, KeyError):
         settings = vars(config.get_text_config())  # it may name an activation function that is none

@@ -1,4 +1,4 @@
-"""Where an architecture's neurons are, found by structure.
+"""Where an architecture's neurons are: a search by structure.
 
 A neuron's activation is the input of the down projection of a feed-forward network: in each block, outside attention
 and state-space mixers, the linear layer from a feed-forward width back to the hidden size. The projections nearest to
@@ -9,6 +9,7 @@ Every other weight in a block must be known to be outside feed-forward networks;
 weight named. A part of a model is never measured in silence.
 """
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -98,8 +99,7 @@ class _Finder:
             )
         if not any(blocks):
             raise IngestError(f"{self._label}: no feed-forward layers in its blocks, so it has no neurons to measure")
-        layers = [Layer(stack, index, networks) for index, networks in enumerate(blocks) if networks]
-        return tuple(self._count_calls(layers))
+        return self._count_calls([Layer(stack, index, networks) for index, networks in enumerate(blocks) if networks])
 
     def _modules(self, path: str, *, remove_duplicate: bool = True) -> Iterator[tuple[str, Any]]:
         yield from self._module.get_submodule(path).named_modules(prefix=path, remove_duplicate=remove_duplicate)
@@ -293,30 +293,22 @@ class _Finder:
                 return Place(paths[0]) if len(paths) == 1 else None
         return None
 
-    def _count_calls(self, layers: list[Layer]) -> Iterator[Layer]:
+    def _count_calls(self, layers: list[Layer]) -> tuple[Layer, ...]:
         """Give the calls of modules that layers share their numbers."""
         networks = [network for layer in layers for network in layer.feed_forwards]
         places = [place for network in networks for place in (network.down, network.nonlinearity) if place is not None]
         n_calls = Counter(self._module.get_submodule(place.path) for place in places)
-        calls: Counter[nn.Module] = Counter()
+        calls = {module: itertools.count() for module in n_calls}
 
         def numbered(place: Place) -> Place:
             module = self._module.get_submodule(place.path)
-            calls[module] += 1
-            return Place(place.path, calls[module] - 1, n_calls[module])
+            return Place(place.path, next(calls[module]), n_calls[module])
 
-        for layer in layers:
-            yield replace(
-                layer,
-                feed_forwards=tuple(
-                    replace(
-                        network,
-                        down=numbered(network.down),
-                        nonlinearity=None if network.nonlinearity is None else numbered(network.nonlinearity),
-                    )
-                    for network in layer.feed_forwards
-                ),
-            )
+        def with_calls(network: FeedForward) -> FeedForward:
+            nonlinearity = network.nonlinearity and numbered(network.nonlinearity)
+            return replace(network, down=numbered(network.down), nonlinearity=nonlinearity)
+
+        return tuple(replace(layer, feed_forwards=tuple(map(with_calls, layer.feed_forwards))) for layer in layers)
 
 
 def _linears(modules: Iterator[tuple[str, Any]]) -> Iterator[_Linear]:

@@ -1,8 +1,8 @@
 """Routers of mixtures of experts, and keeping them from choosing some experts while a model runs.
 
-A router is found by structure: beside the experts in their block, the module with a matrix that has one row an expert.
+A router is known by structure: beside the experts in their block, the module with a matrix that has one row an expert.
 While it runs, the scores of excluded experts are set to the lowest value wherever they arise, so that the router itself
-chooses among the others. Whether it did is checked each time at the experts: some routers choose by other means.
+chooses among the others. Whether it did is checked at the experts whenever it runs: some routers choose by other means.
 """
 
 import contextlib

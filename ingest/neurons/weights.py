@@ -98,7 +98,7 @@ def _fused_weight(experts: FusedExperts, name: str, expert: int) -> torch.Tensor
     weight = experts.weight(name, expert)
     if weight.dtype not in _PLAIN:
         kind = type(experts.module).__name__
-        raise IngestError(f"{kind} holds its experts as {weight.dtype}, whose weights cannot be told")
+        raise IngestError(f"{kind} holds its experts as {weight.dtype}, whose weights cannot be read")
     return weight.detach().to("cpu", torch.float64)
 
 
