@@ -118,8 +118,6 @@ class Listing:
 def stored_name(model: str) -> str:
     """Return the name a model is stored under unless another is given: the last part of a path, or the hub id.
 
-    Examples
-    --------
     >>> stored_name("google-bert/bert-base-uncased"), stored_name("downloads/SmolLM2-135M.gguf")
     ('google-bert/bert-base-uncased', 'SmolLM2-135M')
     """

@@ -24,8 +24,6 @@ _FACTORS = {"": 1, "k": 1000, "m": 1_000_000}
 def parse_step(revision: str) -> int | None:
     """Return the training step in a revision's name; None if there is none, or one larger than a store can hold.
 
-    Examples
-    --------
     >>> parse_step("step3000"), parse_step("iter_0001000"), parse_step("step_5k"), parse_step("main")
     (3000, 1000, 5000, None)
     """
@@ -88,8 +86,6 @@ def missing_steps(steps: Iterable[int]) -> tuple[int, ...]:
     itself is as wide as several of them, the steps that would divide it are missing. The first and the last gap have
     one neighbour, and gaps of a single step come about by rounding: nothing is concluded from these.
 
-    Examples
-    --------
     >>> missing_steps([0, 1000, 2000, 4000, 5000]), missing_steps([1, 2, 4, 16, 32, 64])
     ((3000,), (8,))
     """

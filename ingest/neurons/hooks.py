@@ -40,7 +40,7 @@ def hooked(module: nn.Module, layers: Sequence[Layer], visit: Visitor, *, site: 
     calls: dict[str, int] = defaultdict(int)  # of modules in this forward pass
     sharing: dict[nn.Module, dict[int, FeedForward]] = defaultdict(dict)  # networks by the call of a module
     with contextlib.ExitStack() as undo:
-        undo.callback(module.register_forward_pre_hook(lambda *_: calls.clear()).remove)
+        undo.enter_context(module.register_forward_pre_hook(lambda *_: calls.clear()))
         for network in networks:
             if network.n_experts is not None:
                 hook_experts(module, network, site, visit, undo)
@@ -48,7 +48,7 @@ def hooked(module: nn.Module, layers: Sequence[Layer], visit: Visitor, *, site: 
                 place = site_place(network, site)
                 sharing[module.get_submodule(place.path)][place.call] = network
         for by_call in sharing.values():
-            undo.callback(_hook_dense(module, by_call, site, visit, calls).remove)
+            undo.enter_context(_hook_dense(module, by_call, site, visit, calls))
         yield
 
 

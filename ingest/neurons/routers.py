@@ -7,6 +7,7 @@ chooses among the others. Whether it did is checked at the experts whenever it r
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -60,12 +61,12 @@ def exclude_experts(module: nn.Module, layer: Layer, excluded: Collection[int]) 
         )
     router = module.get_submodule(_router_path(module, layer, experts))
     numbers_excluded = torch.tensor(sorted(set(excluded)))
-    handle = experts_module.register_forward_pre_hook(_checker(experts, numbers_excluded), with_kwargs=True)
-    try:
-        with _run_within(router, _Exclusion(n_experts, numbers_excluded)):
-            yield
-    finally:
-        handle.remove()
+    check = partial(_check_choice, experts, numbers_excluded)
+    with (
+        experts_module.register_forward_pre_hook(check, with_kwargs=True),
+        _run_within(router, _Exclusion(n_experts, numbers_excluded)),
+    ):
+        yield
 
 
 class _Exclusion(TorchFunctionMode):
@@ -113,21 +114,19 @@ def _run_within(module: nn.Module, mode: TorchFunctionMode) -> Iterator[None]:
             module.__dict__["forward"] = before
 
 
-def _checker(experts: FeedForward, excluded: torch.Tensor) -> Callable[..., None]:
-    """Return a hook on the experts that refuses a choice of excluded ones."""
-
-    def check(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        choice = (*arguments, *named.values())[1]
-        if experts.members:  # a mask [..., experts] instead of indices
-            choice = torch.nonzero(choice)[:, -1]
-        chosen = excluded[torch.isin(excluded.to(choice.device), choice).cpu()]
-        if len(chosen):
-            raise IngestError(
-                f"{experts.path}: its router chose expert {int(chosen[0])} although it was to be excluded; it does not "
-                "choose by scores alone, or too few experts are left in the groups it chooses among"
-            )
-
-    return check
+def _check_choice(
+    experts: FeedForward, excluded: torch.Tensor, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]
+) -> None:
+    """Refuse a choice of excluded experts, before these run."""
+    choice = (*arguments, *named.values())[1]
+    if experts.members:  # a mask [..., experts] instead of indices
+        choice = torch.nonzero(choice)[:, -1]
+    chosen = excluded[torch.isin(excluded.to(choice.device), choice).cpu()]
+    if len(chosen):
+        raise IngestError(
+            f"{experts.path}: its router chose expert {int(chosen[0])} although it was to be excluded; it does not "
+            "choose by scores alone, or too few experts are left in the groups it chooses among"
+        )
 
 
 def _router_path(module: nn.Module, layer: Layer, experts: FeedForward) -> str:
