@@ -227,10 +227,10 @@ def _check_files(whole: PreTrainedModel, source: Source) -> None:
         with contextlib.suppress(OSError, SafetensorError), safe_open(file, "pt") as tensors:
             names = set(tensors.keys())
             for name in sorted(names):
-                kind = tensors.get_slice(name).get_dtype()
-                if name.endswith("weight") and re.fullmatch(r"[IU]\d+", kind):
+                dtype = tensors.get_slice(name).get_dtype()
+                if name.endswith("weight") and re.fullmatch(r"[IU]\d+", dtype):
                     raise IngestError(
-                        f"model {source.name!r}: {name} holds whole numbers ({kind}), and its configuration does not "
+                        f"model {source.name!r}: {name} holds whole numbers ({dtype}), and its configuration does not "
                         "say how its weights are quantised"
                     )
                 prefixed = f"{whole.base_model_prefix}.{name}"

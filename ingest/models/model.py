@@ -97,7 +97,7 @@ def load(
     with quietly(), explaining_lack_of_memory(label):
         fingerprint = source.fingerprint()  # before anything is read: what changes meanwhile must be noticed
         config = read_config(source, with_weights=seed is None)
-        words = read_tokenizer(source, config, other) if with_tokenizer else None
+        given_tokenizer = read_tokenizer(source, config, other) if with_tokenizer else None
         if with_head and seed is not None:
             raise IngestError(f"model {label} cannot predict tokens: its weights are random, and so would be its head")
         if seed is None:
@@ -118,8 +118,8 @@ def load(
             parts = (replace(parts[0], stack="decoder" if is_causal(module, label) else "encoder"),)
             if head is not None:
                 check_head(head, parts[0].stack, label)
-        if words is not None:
-            check_vocabulary(words, int(text_model.config.vocab_size), label)
+        if given_tokenizer is not None:
+            check_vocabulary(given_tokenizer, int(text_model.config.vocab_size), label)
         return Model(
             name=label,
             revision=checkpoint.stored_revision,
@@ -127,7 +127,7 @@ def load(
             module=module,
             parts=parts,
             config=text_model.config,
-            given_tokenizer=words,
+            given_tokenizer=given_tokenizer,
             tensors=tensors,
             fingerprint=fingerprint or source.cached_commit(),
             seed=seed,

@@ -47,8 +47,8 @@ def exclude_experts(module: nn.Module, layer: Layer, excluded: Collection[int]) 
     if experts is None:
         raise IngestError(f"{layer.stack} layer {layer.layer} has no experts that a router chooses among")
     n_experts = experts.n_experts or 0
-    if strange := [expert for expert in excluded if not 0 <= expert < n_experts]:
-        raise IngestError(f"{experts.path} has no expert {strange[0]}; it has {n_experts}, from 0")
+    if unknown := [expert for expert in excluded if not 0 <= expert < n_experts]:
+        raise IngestError(f"{experts.path} has no expert {unknown[0]}; it has {n_experts}, from 0")
     experts_module = module.get_submodule(experts.path)
     config = getattr(experts_module, "config", None)
     numbers = (getattr(config, name, None) for name in _N_CHOSEN)
