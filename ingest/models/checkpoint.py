@@ -22,6 +22,11 @@ class Checkpoint:
         gives the same weights everywhere.
     name
         Name to store the model under; the hub id or folder name if None.
+
+    Examples
+    --------
+    >>> neuronlake.Checkpoint("EleutherAI/pythia-70m", random_init=1).stored_revision
+    'random-1'
     """
 
     model: str
