@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ...errors import AnalysisError, StoreError
-from ...ingest.models.memory import explaining_lack_of_memory
+from ...ingest.models.devices import explaining_lack_of_memory
 from ...progress import Progress
 from ...queries.database import Database
 from ...queries.statements import statement

@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import IngestError
 from ...progress import Progress
 from ...schema.job import Job
-from ..models.memory import explaining_lack_of_memory
+from ..models.devices import explaining_lack_of_memory
 from ..neurons.feed_forwards import Layer
 from ..scores.scoring import NonFiniteError
 from .forward import ForwardPass, estimate_seconds

@@ -11,7 +11,7 @@ Files in reading order:
 - heads: the class with a language-model head, and the body within it;
 - model: the loaded model and its stacks;
 - adjustments: BigBird is switched to full attention, experts to an implementation that can be read;
-- behaviour: whether it attends to what follows, and to padding, found by running it;
-- devices, memory: moving it, and what to do where memory does not suffice;
+- behaviour: whether it attends to what follows, and to padding, measured by running it;
+- devices: moving it, and what to do where memory does not suffice;
 - digests: digests of its weights.
 """

@@ -1,7 +1,4 @@
-"""Adjusting a loaded model so that all of it can be read, and no text depends on others.
-
-Here BigBird is switched to full attention, and experts to an implementation that can be read.
-"""
+"""Adjusting a loaded model so that all of it can be read, and no text depends on others."""
 
 from collections.abc import Iterator
 
@@ -14,12 +11,13 @@ __all__ = ["adjust"]
 
 
 def adjust(body: nn.Module, label: str) -> Iterator[str]:
-    """Adjust a model in place, and yield a sentence for the user on each adjustment; `label` names the model."""
+    """Switch BigBird to full attention and experts to an implementation that can be read, in place.
+
+    Yield one sentence for the user per adjustment; `label` names the model.
+    """
     sparse = [module for module in body.modules() if getattr(module, "attention_type", None) == "block_sparse"]
     for module in sparse:  # BigBird's sparse attention is switched off for good by the first short text
-        set_attention_type = getattr(module, "set_attention_type", None)
-        if callable(set_attention_type):
-            set_attention_type("original_full")
+        module.set_attention_type("original_full")  # type: ignore[operator]
     if sparse:
         yield f"{label} attends to texts of any length in full, not by sparse blocks"
     experts = [module for module in body.modules() if is_fused_experts(module)]

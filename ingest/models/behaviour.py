@@ -32,9 +32,8 @@ def sees_padding(body: nn.Module, label: str) -> bool:
 def _states(body: nn.Module, label: str, texts: tuple[list[int], list[int]], mask: list[int]) -> list[torch.Tensor]:
     """Run two texts of one length; where their difference has no influence, states are equal to the bit."""
     device = next(body.parameters()).device
-    inputs = {"attention_mask": torch.tensor([mask], device=device)}
-    accepted = inspect.signature(body.forward).parameters
-    inputs = {name: values for name, values in inputs.items() if name in accepted}
+    takes_mask = "attention_mask" in inspect.signature(body.forward).parameters
+    inputs = {"attention_mask": torch.tensor([mask], device=device)} if takes_mask else {}
     try:
         with torch.inference_mode(), _experts_apart(body):
             return [body(input_ids=torch.tensor([text], device=device), **inputs)[0] for text in texts]

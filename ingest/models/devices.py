@@ -1,12 +1,39 @@
-"""Models on devices: moving them there, or spreading their layers over GPUs."""
+"""Models on devices: moving them there, spreading their layers over GPUs, and what helps where memory is short."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from ...errors import IngestError, one_line
-from .memory import explaining_lack_of_memory
 
-__all__ = ["device_name", "place"]
+__all__ = ["device_name", "explaining_lack_of_memory", "lacks_memory", "place"]
+
+# How torch says that memory does not suffice, on the CPU and on GPUs, by errors that are RuntimeErrors.
+_PHRASES = ("not enough memory", "out of memory", "can't allocate memory")
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory does not suffice."""
+    return isinstance(error, MemoryError) or any(phrase in str(error).lower() for phrase in _PHRASES)
+
+
+@contextmanager
+def explaining_lack_of_memory(label: str, *lower: str) -> Iterator[None]:
+    """Turn a lack of memory inside the context into an `IngestError` that says what helps.
+
+    `label` names the model; `lower` are the names of parameters that take less memory when they are lower.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not lacks_memory(error):
+            raise
+        lowered = " or ".join(f"`{name}`" for name in lower) or "the size of its numbers (`dtype`)"
+        raise IngestError(
+            f"model {label} runs out of memory ({one_line(error, 120)}); lower {lowered}, or choose another `device`"
+        ) from error
 
 
 def device_name(module: nn.Module) -> str:
@@ -18,10 +45,7 @@ def device_name(module: nn.Module) -> str:
 def place(body: nn.Module, device: str, label: str) -> nn.Module:
     """Return a module moved to a torch device, or, if that is ``split``, its layers spread over all GPUs.
 
-    Raises
-    ------
-    IngestError
-        If there is no such device, or not enough memory; `label` names the model.
+    Raise `IngestError` if there is no such device, or not enough memory; `label` names the model.
     """
     try:
         with explaining_lack_of_memory(label):
@@ -39,9 +63,8 @@ def _split(body: nn.Module, label: str) -> nn.Module:
         from accelerate import dispatch_model, infer_auto_device_map  # type: ignore[import-untyped]
     except ImportError as error:
         raise IngestError("device split needs the package accelerate: pip install accelerate") from error
-    device_map = infer_auto_device_map(
-        body, no_split_module_classes=list(getattr(body, "_no_split_modules", None) or [])
-    )
+    whole_classes = list(getattr(body, "_no_split_modules", None) or [])
+    device_map = infer_auto_device_map(body, no_split_module_classes=whole_classes)
     if not torch.cuda.is_available() or {"cpu", "disk"} & set(map(str, device_map.values())):
         raise IngestError(
             f"model {label} does not fit on the {torch.cuda.device_count()} GPUs there are; device split spreads "

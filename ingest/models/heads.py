@@ -4,14 +4,8 @@ from typing import cast
 
 import torch
 import transformers
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    MODEL_FOR_MASKED_LM_MAPPING,
-    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
-    AutoModel,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto import modeling_auto as auto
 
 from ...errors import IngestError
 from ..neurons.feed_forwards import Stack
@@ -36,14 +30,9 @@ def head_class(config: PreTrainedConfig, label: str) -> type[PreTrainedModel]:
     names = [name for name in config.architectures or () if name.endswith(_HEADS) and hasattr(transformers, name)]
     if names:
         return cast("type[PreTrainedModel]", getattr(transformers, names[0]))
-    mappings = (
-        (MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,)
-        if config.is_encoder_decoder
-        else (MODEL_FOR_MASKED_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING)
-    )
-    for mapping in mappings:
-        kind = mapping.get(type(config), None)
-        if kind is not None:
+    mappings = [auto.MODEL_FOR_MASKED_LM_MAPPING, auto.MODEL_FOR_CAUSAL_LM_MAPPING]
+    for mapping in [auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING] if config.is_encoder_decoder else mappings:
+        if (kind := mapping.get(type(config), None)) is not None:
             return cast("type[PreTrainedModel]", kind)
     raise IngestError(
         f"model {label} cannot predict tokens: transformers has no language-model head for {type(config).__name__}"
@@ -69,13 +58,12 @@ def check_head(head: PreTrainedModel, stack: Stack, label: str) -> None:
     sees what stands on both sides. `label` names the model.
     """
     config, kind = type(head.config), cast("object", type(head))
-    masked, causal = MODEL_FOR_MASKED_LM_MAPPING.get(config, None), MODEL_FOR_CAUSAL_LM_MAPPING.get(config, None)
+    masked = auto.MODEL_FOR_MASKED_LM_MAPPING.get(config, None)
+    causal = auto.MODEL_FOR_CAUSAL_LM_MAPPING.get(config, None)
     if masked is causal:
         return
+    problem = f"model {label} cannot predict tokens: its head {type(head).__name__} predicts"
     if stack == "encoder" and kind is causal:
-        why = "predicts the next token, but its body attends both ways"
-    elif stack == "decoder" and kind is masked:
-        why = "predicts masked tokens, but its body attends to the left alone"
-    else:
-        return
-    raise IngestError(f"model {label} cannot predict tokens: its head {type(head).__name__} {why}")
+        raise IngestError(f"{problem} the next token, but its body attends both ways")
+    if stack == "decoder" and kind is masked:
+        raise IngestError(f"{problem} masked tokens, but its body attends to the left alone")

@@ -26,9 +26,9 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from ...errors import IngestError, one_line
 from ...schema.vocabulary import DType
 from ..neurons.widths import expert_counts
+from .devices import lacks_memory
 from .digests import OPTIONAL_WEIGHTS
 from .heads import body_class
-from .memory import lacks_memory
 from .source import Source
 from .tokenizers import set_aside
 
@@ -133,8 +133,8 @@ def read_weights(
             f"cannot load the weights of model {source.name!r}: {len(mismatched)} are of other shapes than its "
             f"configuration says, {name} the first: {tuple(shape)} in place of {tuple(configured)}"
         )
-    missing = [key for key in sorted(report["missing_keys"]) if not OPTIONAL_WEIGHTS.search(key)]
-    missing = [key for key in missing if not _is_computed(whole, key)]
+    absent = sorted(report["missing_keys"])
+    missing = [key for key in absent if not OPTIONAL_WEIGHTS.search(key) and not _is_computed(whole, key)]
     if missing:
         without = ":" if kind in (AutoModel, body_class(config)) else " cannot predict tokens:"
         other = next((key for key in sorted(report["unexpected_keys"]) if key.endswith(f".{missing[0]}")), None)
@@ -163,11 +163,9 @@ def initialise(config: PreTrainedConfig, seed: int, label: str, dtype: DType) ->
     if dtype == "float32":
         return drawn
     # As a checkpoint would be read in this type: some weights stay float32.
-    state = drawn.state_dict()
-    read: PreTrainedModel = type(drawn).from_pretrained(
-        None, config=drawn.config, state_dict=state, dtype=getattr(torch, dtype), trust_remote_code=False
+    return type(drawn).from_pretrained(
+        None, config=drawn.config, state_dict=drawn.state_dict(), dtype=getattr(torch, dtype), trust_remote_code=False
     )
-    return read
 
 
 def _read(kind: type, source: Source, noun: str, part: str, **more: object) -> Any:  # noqa: ANN401 - untyped factories
@@ -196,13 +194,13 @@ def _explained(what: str, config: PreTrainedConfig | None = None) -> Iterator[No
 def _why(error: BaseException, config: PreTrainedConfig | None) -> str:
     """Return why transformers could not load something, as one line."""
     text = str(error)
-    if "above report" in text:  # transformers prints which: its error does not tell
+    if "above report" in text:  # transformers prints which: its error does not say
         return "weights are missing or of other shapes than its configuration says"
     if "weights_only" in text:  # torch advises to run what the file says
         return "its torch file is damaged, or holds more than tensors"
     if "trust_remote_code" in text:  # transformers advises to run it
         return "it needs Python code of its own, which is never run"
-    if "backend tokenizer" in text:  # transformers tells what it would have needed
+    if "backend tokenizer" in text:  # transformers says what it would have needed
         return "there is none, or not all of its files; name another: --tokenizer"
     if config is not None and isinstance(error, KeyError):
         settings = vars(config.get_text_config())  # it may name an activation function that is none
@@ -229,10 +227,10 @@ def _check_files(whole: PreTrainedModel, source: Source) -> None:
         with contextlib.suppress(OSError, SafetensorError), safe_open(file, "pt") as tensors:
             names = set(tensors.keys())
             for name in sorted(names):
-                kind = tensors.get_slice(name).get_dtype()
-                if name.endswith("weight") and re.fullmatch(r"[IU]\d+", kind):
+                dtype = tensors.get_slice(name).get_dtype()
+                if name.endswith("weight") and re.fullmatch(r"[IU]\d+", dtype):
                     raise IngestError(
-                        f"model {source.name!r}: {name} holds whole numbers ({kind}), and its configuration does not "
+                        f"model {source.name!r}: {name} holds whole numbers ({dtype}), and its configuration does not "
                         "say how its weights are quantised"
                     )
                 prefixed = f"{whole.base_model_prefix}.{name}"

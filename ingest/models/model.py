@@ -15,11 +15,10 @@ from ..neurons.feed_forwards import Stack
 from .adjustments import adjust
 from .behaviour import is_causal, sees_padding
 from .checkpoint import Checkpoint
-from .devices import place
+from .devices import explaining_lack_of_memory, place
 from .digests import TensorDigest, tensor_digests
 from .heads import body_class, body_of, check_head, head_class
 from .loading import initialise, quietly, read_config, read_tokenizer, read_weights
-from .memory import explaining_lack_of_memory
 from .source import locate_tokenizer
 from .steps import parse_step
 from .tokenizers import check_vocabulary, n_embedded
@@ -71,13 +70,7 @@ class Model:
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer.
-
-        Raises
-        ------
-        IngestError
-            If the model was loaded for its weights alone.
-        """
+        """The tokenizer; `IngestError` if the model was loaded for its weights alone."""
         if self.given_tokenizer is None:
             raise IngestError(f"model {self.name} was loaded without a tokenizer")
         return self.given_tokenizer
@@ -87,43 +80,24 @@ def load(
     checkpoint: Checkpoint,
     *,
     dtype: DType = "float32",
-    device: str = "cpu",
-    with_decoder: bool = False,
-    with_head: bool = False,
-    tokenizer: str | None = None,
+    device: str = "cpu",  # torch device, or ``split`` for all GPUs
+    with_decoder: bool = False,  # whether an encoder-decoder runs whole, and takes decoder inputs, or its encoder alone
+    with_head: bool = False,  # whether to load the language-model head too; all else stays, also `weights_sha256`
+    tokenizer: str | None = None,  # hub id or folder of the tokenizer; the checkpoint's own if None
     with_tokenizer: bool = True,
 ) -> Model:
     """Load a checkpoint, ready to be measured.
 
-    Parameters
-    ----------
-    checkpoint
-        Which checkpoint.
-    dtype
-        Floating-point type of the weights.
-    device
-        Torch device, or ``split`` for all GPUs.
-    with_decoder
-        Whether an encoder-decoder runs whole, which takes decoder inputs, or its encoder alone.
-    with_head
-        Whether to load the language-model head too; all else stays as without it, also the digest of the weights.
-    tokenizer
-        Hub id or folder of the tokenizer to read texts with; the checkpoint's own if None.
-    with_tokenizer
-        Whether to load a tokenizer at all.
-
-    Raises
-    ------
-    IngestError
-        If it is not there, is no text model, needs code of its own, lacks weights or holds some that are not read, or
-        holds NaN or infinite weights; if there is no memory for it; if a head is asked for that is not its own.
+    Raise `IngestError` if it is not there, is no text model, needs code of its own, lacks weights or holds some that
+    are not read, or holds NaN or infinite weights; if there is no memory for it; if a head is asked for that is not
+    its own.
     """
     source, label, seed = checkpoint.locate(), checkpoint.stored_name, checkpoint.random_init
     other = None if tokenizer is None else locate_tokenizer(tokenizer)
     with quietly(), explaining_lack_of_memory(label):
         fingerprint = source.fingerprint()  # before anything is read: what changes meanwhile must be noticed
         config = read_config(source, with_weights=seed is None)
-        words = read_tokenizer(source, config, other) if with_tokenizer else None
+        given_tokenizer = read_tokenizer(source, config, other) if with_tokenizer else None
         if with_head and seed is not None:
             raise IngestError(f"model {label} cannot predict tokens: its weights are random, and so would be its head")
         if seed is None:
@@ -144,8 +118,8 @@ def load(
             parts = (replace(parts[0], stack="decoder" if is_causal(module, label) else "encoder"),)
             if head is not None:
                 check_head(head, parts[0].stack, label)
-        if words is not None:
-            check_vocabulary(words, int(text_model.config.vocab_size), label)
+        if given_tokenizer is not None:
+            check_vocabulary(given_tokenizer, int(text_model.config.vocab_size), label)
         return Model(
             name=label,
             revision=checkpoint.stored_revision,
@@ -153,7 +127,7 @@ def load(
             module=module,
             parts=parts,
             config=text_model.config,
-            given_tokenizer=words,
+            given_tokenizer=given_tokenizer,
             tensors=tensors,
             fingerprint=fingerprint or source.cached_commit(),
             seed=seed,
@@ -175,10 +149,7 @@ def first_position(module: nn.Module) -> int:
 def start_token(model: Model) -> int:
     """Return the token with which the decoder of an encoder-decoder starts.
 
-    Raises
-    ------
-    IngestError
-        If its configuration names none, or one that the decoder has no embedding for.
+    Raise `IngestError` if its configuration names none, or one that the decoder has no embedding for.
     """
     for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id"):
         token = getattr(model.config, name, None)
@@ -215,11 +186,7 @@ def body_parts(model: PreTrainedModel) -> tuple[PreTrainedModel, tuple[Part, ...
     """Return the body of a model that was not loaded here, and its stacks as `load` would name them.
 
     The first time, two texts of four tokens are run to distinguish an encoder from a decoder. The model stays as it is.
-
-    Raises
-    ------
-    IngestError
-        If it does not take text, does not run on it, or would be another after a short text.
+    Raise `IngestError` if it does not take text, does not run on it, or would be another after a short text.
     """
     label = model.name_or_path or type(model).__name__
     body, _ = _text_model(cast("PreTrainedModel", model.base_model), label)

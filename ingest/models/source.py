@@ -4,7 +4,6 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +12,11 @@ from ...schema.identity import identifier
 
 __all__ = ["Listing", "Source", "list_revisions", "locate", "locate_tokenizer", "stored_name"]
 
-# What transformers may read of a checkpoint's folder: configuration, code, tokenizer and weights.
-_READ = (
-    *("*.json", "*.py", "*.txt", "*.jinja", "*.model", "*.spm", "*.tiktoken", "*.codes"),
-    *("*.safetensors", "*model*.bin", "*.gguf"),
+# What transformers may read of a checkpoint's folder: configuration, code, tokenizer and weights; not what training
+# writes beside them for itself.
+_READ = re.compile(
+    r"(?s)(?!trainer_state\.json$|.*_results\.json$)"
+    r".*(\.(json|py|txt|jinja|model|spm|tiktoken|codes|safetensors|gguf)|model.*\.bin)"
 )
 _WEIGHTS = (".safetensors", ".bin", ".gguf")
 # What git keeps in place of a large file that was not fetched, and the most bytes that it has.
@@ -25,30 +25,16 @@ _POINTER, _POINTER_BYTES = b"version https://git-lfs.github.com/spec/", 1024
 _GGUF_PART = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.gguf$")
 # What sentence-transformers keeps beside the folder of its transformer.
 _MODULE = re.compile(r"\d+_(Pooling|WeightedLayerPooling|Normalize|Dense|LayerNorm|Dropout|CNN|LSTM)")
-# Written beside them by training, and read by training alone.
-_OF_TRAINING = ("trainer_state.json", "*_results.json")
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where transformers reads a checkpoint or tokenizer from.
+    """Where transformers reads a checkpoint or tokenizer from."""
 
-    Parameters
-    ----------
-    path
-        Folder, or hub id.
-    name
-        The name it was asked for by, for errors.
-    arguments
-        What ``from_pretrained`` takes beside the path.
-    is_local
-        Whether it is a folder or file here, not on the hub.
-    """
-
-    path: str
-    name: str
-    arguments: dict[str, str]
-    is_local: bool
+    path: str  # folder, or hub id
+    name: str  # the name it was asked for by, for errors
+    arguments: dict[str, str]  # what ``from_pretrained`` takes beside the path
+    is_local: bool  # whether it is a folder or file here, not on the hub
 
     def fingerprint(self) -> str | None:
         """Return a digest of the names, sizes and modification times of the files that loading reads; None on the hub.
@@ -91,8 +77,8 @@ class Source:
     def _files(self) -> list[tuple[Path, os.stat_result]]:
         folder, gguf_file = Path(self.path), self.arguments.get("gguf_file")
         try:
-            files = [folder / gguf_file] if gguf_file else sorted(filter(_is_read, folder.iterdir()))
-            return [(file, file.stat()) for file in files]
+            read = (file for file in folder.iterdir() if _READ.fullmatch(file.name) and file.is_file())
+            return [(file, file.stat()) for file in ([folder / gguf_file] if gguf_file else sorted(read))]
         except OSError as error:
             raise IngestError(f"cannot read {folder}: {error.strerror or error}") from error
 
@@ -132,8 +118,6 @@ class Listing:
 def stored_name(model: str) -> str:
     """Return the name a model is stored under unless another is given: the last part of a path, or the hub id.
 
-    Examples
-    --------
     >>> stored_name("google-bert/bert-base-uncased"), stored_name("downloads/SmolLM2-135M.gguf")
     ('google-bert/bert-base-uncased', 'SmolLM2-135M')
     """
@@ -146,12 +130,8 @@ def stored_name(model: str) -> str:
 def locate(model: str, revision: str | None, random_init: int | None = None) -> Source:
     """Return where a model is; parameters as in `Checkpoint`.
 
-    Raises
-    ------
-    IngestError
-        If there is no such folder or file, or it is no model.
-    UnknownNameError
-        If a folder has no such revision.
+    Raise `IngestError` if there is no such folder or file, or it is no model, and `UnknownNameError` if a folder has
+    no such revision.
     """
     path = _as_path(model)
     if not model:
@@ -190,11 +170,7 @@ def list_revisions(model: str) -> Listing:
     """Return the revisions of a model: the subfolders of a folder unless hidden, or the hub's branches and tags.
 
     A subfolder without a checkpoint is among them, and a link to what is not there: a series may have broken ones.
-
-    Raises
-    ------
-    IngestError
-        If it is one file, or the hub does not list its branches.
+    Raise `IngestError` if the model is one file, or the hub does not list its branches.
     """
     path = _as_path(model)
     if path.is_file() or path.suffix == ".gguf":
@@ -281,12 +257,3 @@ def _list_folder(path: Path) -> Listing:
     entries = sorted(entry for entry in path.iterdir() if entry.name[0] != "." and not _MODULE.fullmatch(entry.name))
     files = tuple(entry.name for entry in entries if entry.exists() and not entry.is_dir())
     return Listing("folder", dict.fromkeys(entry.name for entry in entries if entry.name not in files), files)
-
-
-def _is_read(file: Path) -> bool:
-    """Return whether loading a checkpoint may read a file of its folder."""
-
-    def is_named(patterns: tuple[str, ...]) -> bool:
-        return any(fnmatchcase(file.name, pattern) for pattern in patterns)
-
-    return is_named(_READ) and not is_named(_OF_TRAINING) and file.is_file()

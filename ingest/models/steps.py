@@ -24,8 +24,6 @@ _FACTORS = {"": 1, "k": 1000, "m": 1_000_000}
 def parse_step(revision: str) -> int | None:
     """Return the training step in a revision's name; None if there is none, or one larger than a store can hold.
 
-    Examples
-    --------
     >>> parse_step("step3000"), parse_step("iter_0001000"), parse_step("step_5k"), parse_step("main")
     (3000, 1000, 5000, None)
     """
@@ -37,11 +35,8 @@ def parse_step(revision: str) -> int | None:
 def read_steps(file: Path) -> dict[str, int]:
     """Read training steps by revision from a CSV file with columns revision and step, or from a JSON object.
 
-    Raises
-    ------
-    IngestError
-        If the file cannot be read, a row names no revision, a step is not a whole number from 0 to 2**63 - 1, or one
-        revision has two steps.
+    Raise `IngestError` if the file cannot be read, a row names no revision, a step is not a whole number from 0 to
+    2**63 - 1, or one revision has two steps.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -91,8 +86,6 @@ def missing_steps(steps: Iterable[int]) -> tuple[int, ...]:
     itself is as wide as several of them, the steps that would divide it are missing. The first and the last gap have
     one neighbour, and gaps of a single step come about by rounding: nothing is concluded from these.
 
-    Examples
-    --------
     >>> missing_steps([0, 1000, 2000, 4000, 5000]), missing_steps([1, 2, 4, 16, 32, 64])
     ((3000,), (8,))
     """

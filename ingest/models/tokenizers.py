@@ -40,34 +40,13 @@ def encode(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     *,
-    max_tokens: int | None = None,
-    are_targets: bool = False,
+    max_tokens: int | None = None,  # length at which texts are cut, special tokens included; None to cut none
+    are_targets: bool = False,  # whether the texts are what a decoder is to say, which some tokenizers mark otherwise
     with_special_tokens: bool = True,
 ) -> list[Encoding]:
-    """Tokenize texts.
+    """Return the tokens of texts: for each text its ids, the characters of each token, and which tokens were added.
 
-    Parameters
-    ----------
-    tokenizer
-        A fast tokenizer.
-    texts
-        The texts.
-    max_tokens
-        Number of tokens, special ones included, after which a text is cut; None to cut none.
-    are_targets
-        Whether the texts are what a decoder is to say, which some tokenizers mark otherwise.
-    with_special_tokens
-        Whether to put special tokens around them.
-
-    Returns
-    -------
-    encodings
-        One for each text: its ids, the characters of each token, and which tokens were added.
-
-    Raises
-    ------
-    IngestError
-        If a text cannot be tokenized.
+    The tokenizer must be a fast one. Raise `IngestError` if a text cannot be tokenized.
     """
     try:
         encoded = tokenizer(

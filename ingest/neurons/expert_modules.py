@@ -5,6 +5,7 @@ layout (`has_gate`, `has_bias`, `is_transposed`, `is_concatenated`), which `Fuse
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -51,40 +52,38 @@ class FusedExperts:
         """Return what one expert's input projection makes of hidden states [tokens, hidden]: gate and up, or up."""
         weight = self.weight(self.input_name, expert)
         projected = hidden.to(weight.dtype) @ weight.T
-        return (
-            projected + getattr(self.module, f"{self.input_name}_bias")[expert] if self.module.has_bias else projected
-        )
+        if self.module.has_bias:
+            projected = projected + getattr(self.module, f"{self.input_name}_bias")[expert]
+        return projected
 
     def at_site(self, projected: torch.Tensor, site: Site) -> torch.Tensor:
         """Return the neurons' values at a site, given the output of the input projection. [rows, neurons]."""
-        result: torch.Tensor
         if site == "preactivation":
             return self.halves(projected)[0]
-        if not self.module.has_gate:
-            # forward, not the call: hooks on the nonlinearity are for the rows of the network itself.
-            result = self.module.get_submodule("act_fn").forward(projected)
-            return result
-        apply_gate = type(self.module)._apply_gate  # type: ignore[attr-defined]
         if site == "activation":
-            result = apply_gate(self.module, projected)
-            return result
+            return self._activation(projected)
         # The activation is linear in up: up * act(gate), or (up + 1) * act(gate) in GPT-OSS and its kin. Its slope is
         # act(gate), to the bit, without knowing which.
-        at_one, at_zero = (apply_gate(self.module, self._with_up(projected, up)) for up in (1.0, 0.0))
-        result = at_one - at_zero
-        return result
+        return self._at_up(projected, 1.0) - self._at_up(projected, 0.0)
 
     def check_gate(self, width: int) -> None:
         """Raise `IngestError` if the activation of experts, of `width` neurons each, is not linear in up."""
-        apply_gate = type(self.module)._apply_gate  # type: ignore[attr-defined]
         gates = torch.linspace(-4, 4, 2 * width, device=next(self.module.parameters()).device)[None]
-        at_zero, at_half, at_one = (apply_gate(self.module, self._with_up(gates, up)) for up in (0.0, 0.5, 1.0))
+        at_zero, at_half, at_one = (self._at_up(gates, up) for up in (0.0, 0.5, 1.0))
         if float((at_zero + at_one - 2 * at_half).abs().max()) > 1e-5 * float((at_one - at_zero).abs().max()):
             raise IngestError(
                 f"{type(self.module).__name__}: its activation is not act(gate) times up, so it has no site gate"
             )
 
-    def _with_up(self, projected: torch.Tensor, up: float) -> torch.Tensor:
+    def _activation(self, projected: torch.Tensor) -> torch.Tensor:
+        if self.module.has_gate:
+            result = type(self.module)._apply_gate(self.module, projected)  # type: ignore[attr-defined]
+        else:  # forward, not the call: hooks on the nonlinearity are for the rows of the network itself
+            result = self.module.get_submodule("act_fn").forward(projected)
+        return cast("torch.Tensor", result)
+
+    def _at_up(self, projected: torch.Tensor, up: float) -> torch.Tensor:
+        """Return the activation where all values of up are `up`."""
         changed = projected.clone()
         self.halves(changed)[1].fill_(up)
-        return changed
+        return self._activation(changed)

@@ -5,13 +5,13 @@ gating function, which the interface calls with the rows of all experts. Which r
 implementation of the interface, and is checked against the weights when a module of experts first runs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from ...errors import IngestError
 from ...schema.vocabulary import Site
@@ -50,27 +50,14 @@ def hook_experts(module: nn.Module, network: FeedForward, site: Site, visit: Vis
 
 
 def every_expert(module: nn.Module, network: FeedForward, site: Site, hidden: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Run every expert on all tokens, whatever the router chose.
+    """Run every expert on all tokens, whatever the router chose, and yield the values of one expert after the other.
 
-    Parameters
-    ----------
-    module, network, site
-        The module that is run, experts within it, and what to read of them.
-    hidden
-        Hidden states that enter the experts. [tokens, hidden size]
-
-    Yields
-    ------
-    tensor
-        Values of one expert's neurons. [tokens, neurons of an expert]
+    `hidden` are the states [tokens, hidden size] that enter the experts; values are [tokens, neurons of an expert].
     """
     for member in network.members:
         shown: list[torch.Tensor] = []
-        handle = hook_network(module, member, site, shown.append)
-        try:
+        with hook_network(module, member, site, shown.append):
             module.get_submodule(member.path.rpartition(".")[0])(hidden)
-        finally:
-            handle.remove()
         yield shown[0]
     if network.is_fused:
         experts = FusedExperts(module.get_submodule(network.path))
@@ -86,7 +73,7 @@ class _FusedHook:
         self._experts = FusedExperts(module)
         self._network = network
         self._visitors: list[tuple[Site, Visitor]] = []
-        self._handles: list[RemovableHandle] = []
+        self._undo = ExitStack()  # of what is on the module
         self._hidden: torch.Tensor | None = None  # kept until rows are checked, no longer
         self._is_checked = False
 
@@ -96,22 +83,19 @@ class _FusedHook:
         if len(self._visitors) > 1:
             return
         self._module.__dict__[_HOOK] = self
-        self._handles.append(self._module.register_forward_pre_hook(self._before, with_kwargs=True))
+        self._undo.enter_context(self._module.register_forward_pre_hook(self._before, with_kwargs=True))
         if self._module.has_gate:
             self._module.__dict__["_apply_gate"] = self._apply_gate
         else:
             nonlinearity = self._module.get_submodule("act_fn")
-            self._handles.append(nonlinearity.register_forward_pre_hook(self._before_nonlinearity))
-            self._handles.append(
-                nonlinearity.register_forward_hook(lambda _, __, output: self._visit("activation", output))
-            )
+            self._undo.enter_context(nonlinearity.register_forward_pre_hook(self._before_nonlinearity))
+            self._undo.enter_context(nonlinearity.register_forward_hook(self._after_nonlinearity))
 
     def remove(self, site: Site, visit: Visitor) -> None:
         """Remove a visitor; the last takes the hook off the module."""
         self._visitors.remove((site, visit))
         if not self._visitors:
-            for handle in self._handles:
-                handle.remove()
+            self._undo.close()
             for name in ("_apply_gate", _HOOK):
                 self._module.__dict__.pop(name, None)
 
@@ -150,6 +134,9 @@ class _FusedHook:
     def _before_nonlinearity(self, _: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         self._check_order(inputs[0])
         return (self._visit("preactivation", inputs[0]),)
+
+    def _after_nonlinearity(self, _: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
+        return self._visit("activation", output)
 
     def _visit(self, at: Site, values: torch.Tensor) -> torch.Tensor:
         """Call the visitors of a site; return the values, a copy where a visitor wrote."""
@@ -192,22 +179,19 @@ def _hook_members(module: nn.Module, network: FeedForward, site: Site, visit: Vi
         mask = (*arguments, *named.values())[1]
         chosen[:] = [torch.nonzero(tokens).flatten() for tokens in mask.reshape(-1, mask.shape[-1]).T]
 
-    def visit_member(expert: int) -> Callable[[torch.Tensor], torch.Tensor | None]:
-        def visit_rows(values: torch.Tensor) -> torch.Tensor | None:
-            if not chosen:  # run alone, by `every_expert`
-                return None
-            token = chosen[expert]
-            if len(values) != len(token):
-                raise IngestError(
-                    f"{network.path} runs expert {expert} on {len(values)} rows where its router chose {len(token)} "
-                    "tokens: what it computes is not what its router chose"
-                )
-            return visit(network, NeuronValues(values, token, torch.full_like(token, expert)))
-
-        return visit_rows
+    def visit_rows(expert: int, values: torch.Tensor) -> torch.Tensor | None:
+        if not chosen:  # run alone, by `every_expert`
+            return None
+        token = chosen[expert]
+        if len(values) != len(token):
+            raise IngestError(
+                f"{network.path} runs expert {expert} on {len(values)} rows where its router chose {len(token)} "
+                "tokens: what it computes is not what its router chose"
+            )
+        return visit(network, NeuronValues(values, token, torch.full_like(token, expert)))
 
     experts = module.get_submodule(network.path)
-    undo.callback(experts.register_forward_pre_hook(before, with_kwargs=True).remove)
-    undo.callback(experts.register_forward_hook(lambda *_: chosen.clear(), always_call=True).remove)
+    undo.enter_context(experts.register_forward_pre_hook(before, with_kwargs=True))
+    undo.enter_context(experts.register_forward_hook(lambda *_: chosen.clear(), always_call=True))
     for expert, member in enumerate(network.members):
-        undo.callback(hook_network(module, member, site, visit_member(expert)).remove)
+        undo.enter_context(hook_network(module, member, site, partial(visit_rows, expert)))

@@ -19,33 +19,18 @@ __all__ = ["hooked"]
 
 @contextlib.contextmanager
 def hooked(module: nn.Module, layers: Sequence[Layer], visit: Visitor, *, site: Site = "activation") -> Iterator[None]:
-    """Call `visit` with the neurons of `layers` whenever `module` runs inside the context.
+    """Call `visit` with the neurons of `layers` whenever `module`, to which their paths are relative, runs inside.
 
-    Contexts may be nested: each is given the values that those entered before it return. Afterwards the module is as
+    `visit` is called with a network and its values, in the order in which the model computes them; where experts are
+    modules, once per expert. The model goes on with what it returns, of the same shape. If it returns None, nothing is
+    written, and the model computes the same bits as without the hook. The gate of fused experts can be read, not
+    written. Contexts may be nested: the inner is given the values that the outer returned. Afterwards the module is as
     before, also after an exception.
 
-    Parameters
-    ----------
-    module
-        The module that is run, to which the layers' paths are relative.
-    layers
-        The layers to read or write.
-    visit
-        Called with each network and its values, in the order in which the model computes them; where each expert is a
-        module, once for each expert. The model goes on with what it returns, of the same shape. If it returns None,
-        nothing is written, and the model computes the same bits as without the hook.
-    site
-        ``activation``: the input of the down projection. ``preactivation``: the input of the nonlinearity.
-        ``gate``: the output of the nonlinearity in a gated network; of fused experts it can be read, not written.
+    Raise `IngestError` if a network has no such site. While the model runs: if a module runs more often than layers
+    share it, if experts are not run as the router chose, or if what is written is not of the shape and type of what
+    was read.
 
-    Raises
-    ------
-    IngestError
-        If a network has no such site. While the model runs: if a module runs more often than layers share it, if
-        experts are not run as the router chose, or if what is written is not of the shape and type of what was read.
-
-    Examples
-    --------
     >>> with hooked(module, layers, lambda network, shown: shown.values * 0):  # doctest: +SKIP
     ...     logits = module(input_ids)
     """
@@ -55,7 +40,7 @@ def hooked(module: nn.Module, layers: Sequence[Layer], visit: Visitor, *, site: 
     calls: dict[str, int] = defaultdict(int)  # of modules in this forward pass
     sharing: dict[nn.Module, dict[int, FeedForward]] = defaultdict(dict)  # networks by the call of a module
     with contextlib.ExitStack() as undo:
-        undo.callback(module.register_forward_pre_hook(lambda *_: calls.clear()).remove)
+        undo.enter_context(module.register_forward_pre_hook(lambda *_: calls.clear()))
         for network in networks:
             if network.n_experts is not None:
                 hook_experts(module, network, site, visit, undo)
@@ -63,7 +48,7 @@ def hooked(module: nn.Module, layers: Sequence[Layer], visit: Visitor, *, site: 
                 place = site_place(network, site)
                 sharing[module.get_submodule(place.path)][place.call] = network
         for by_call in sharing.values():
-            undo.callback(_hook_dense(module, by_call, site, visit, calls).remove)
+            undo.enter_context(_hook_dense(module, by_call, site, visit, calls))
         yield
 
 

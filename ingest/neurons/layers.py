@@ -1,4 +1,4 @@
-"""Where an architecture's neurons are, found by structure.
+"""Where an architecture's neurons are: a search by structure.
 
 A neuron's activation is the input of the down projection of a feed-forward network: in each block, outside attention
 and state-space mixers, the linear layer from a feed-forward width back to the hidden size. The projections nearest to
@@ -9,6 +9,7 @@ Every other weight in a block must be known to be outside feed-forward networks;
 weight named. A part of a model is never measured in silence.
 """
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +32,7 @@ _ACTIVATION_KEYS = (
     *("hidden_act", "hidden_activation", "activation_function", "dense_act_fn", "activation", "afn"),
     *("feed_forward_proj", "mlp_hidden_act", "ff_activation", "dense_act"),
 )
-_ACTIVATIONS = tuple(cast("type", each[0] if isinstance(each, tuple) else each) for each in ACT2CLS.values())
+_ACTIVATIONS = tuple(cast("type", kind[0] if isinstance(kind, tuple) else kind) for kind in ACT2CLS.values())
 _ACTIVATION_NAME = re.compile(r"gelu|relu|silu|activation", re.IGNORECASE)
 
 # Modules that mix tokens, by the names of their classes, unless the name also says feed-forward or a whole layer.
@@ -67,29 +68,12 @@ def find_layers(
 ) -> tuple[Layer, ...]:
     """Find every feed-forward network of one stack of a model.
 
-    Parameters
-    ----------
-    module
-        The module that is run; paths are relative to it.
-    config
-        Its text configuration.
-    stack
-        Which stack.
-    name
-        Name of the model, for errors.
-    root
-        Path of the stack in the module.
+    `module` is run, and paths are relative to it; `root` is the path of the stack in it, `config` the text
+    configuration, `name` the model's name for errors. Return the blocks that have neurons, from the embeddings on;
+    numbers of blocks without are skipped.
 
-    Returns
-    -------
-    layers
-        The blocks that have neurons, from the embeddings on; numbers of blocks without are skipped.
-
-    Raises
-    ------
-    IngestError
-        If some weight of the blocks is not known to be inside or outside feed-forward networks, or if the networks are
-        not those that the configuration implies. The message names the model's class and the weight.
+    Raise `IngestError` if a weight of the blocks is not known to be inside or outside feed-forward networks, or if the
+    networks are not those that the configuration implies. The message names the model's class and the weight.
     """
     return _Finder(module, config, f"model {name} ({type(module).__name__})").find(stack, root)
 
@@ -115,8 +99,7 @@ class _Finder:
             )
         if not any(blocks):
             raise IngestError(f"{self._label}: no feed-forward layers in its blocks, so it has no neurons to measure")
-        layers = [Layer(stack, index, networks) for index, networks in enumerate(blocks) if networks]
-        return tuple(self._count_calls(layers))
+        return self._count_calls([Layer(stack, index, networks) for index, networks in enumerate(blocks) if networks])
 
     def _modules(self, path: str, *, remove_duplicate: bool = True) -> Iterator[tuple[str, Any]]:
         yield from self._module.get_submodule(path).named_modules(prefix=path, remove_duplicate=remove_duplicate)
@@ -126,24 +109,23 @@ class _Finder:
 
     def _blocks(self, root: str, depths: set[int]) -> list[str]:
         """Return the paths of the blocks in the order they run."""
-        lists: list[tuple[str, nn.ModuleList]] = []  # the outermost
+        n_blocks: dict[str, int] = {}  # of the outermost lists of modules, by path
         for path, module in sorted(self._modules(root), key=lambda item: item[0].count(".")):
-            if isinstance(module, nn.ModuleList) and not _is_within(path, (outer for outer, _ in lists)):
-                lists.append((path, module))
+            if isinstance(module, nn.ModuleList) and not _is_within(path, n_blocks):
+                n_blocks[path] = len(module)
         # Where none holds a feed-forward layer, what its blocks hold will say why.
-        chosen = [item for item in lists if self._holds_feed_forwards(item[0])]
-        chosen = chosen or [item for item in lists if len(item[1]) in depths][:1]
+        chosen = [path for path in n_blocks if self._holds_feed_forwards(path)]
+        chosen = chosen or [path for path in n_blocks if n_blocks[path] in depths][:1]
         if len(chosen) != 1:
-            where = ", ".join(path for path, _ in chosen) or "none"
             raise IngestError(
-                f"{self._label}: its feed-forward layers are not one list of blocks (found: {where}), so that layers "
-                "cannot be numbered"
+                f"{self._label}: its feed-forward layers are not one list of blocks (found: "
+                f"{', '.join(chosen) or 'none'}), so that layers cannot be numbered"
             )
-        path, blocks = chosen[0]
+        (path,) = chosen
         self._check_outside(root, path)
-        order: Sequence[int] = range(len(blocks))
+        order: Sequence[int] = range(n_blocks[path])
         n_groups = getattr(self._config, "num_hidden_groups", None)
-        if n_groups == len(blocks):  # ALBERT: the layers of a group share its weights
+        if n_groups == n_blocks[path]:  # ALBERT: the layers of a group share its weights
             n_layers = self._config.num_hidden_layers
             order = [layer * n_groups // n_layers for layer in range(n_layers)]
         return [f"{path}.{index}" for index in order]
@@ -311,37 +293,29 @@ class _Finder:
                 return Place(paths[0]) if len(paths) == 1 else None
         return None
 
-    def _count_calls(self, layers: list[Layer]) -> Iterator[Layer]:
+    def _count_calls(self, layers: list[Layer]) -> tuple[Layer, ...]:
         """Give the calls of modules that layers share their numbers."""
         networks = [network for layer in layers for network in layer.feed_forwards]
         places = [place for network in networks for place in (network.down, network.nonlinearity) if place is not None]
         n_calls = Counter(self._module.get_submodule(place.path) for place in places)
-        calls: Counter[nn.Module] = Counter()
+        calls = {module: itertools.count() for module in n_calls}
 
         def numbered(place: Place) -> Place:
             module = self._module.get_submodule(place.path)
-            calls[module] += 1
-            return Place(place.path, calls[module] - 1, n_calls[module])
+            return Place(place.path, next(calls[module]), n_calls[module])
 
-        for layer in layers:
-            yield replace(
-                layer,
-                feed_forwards=tuple(
-                    replace(
-                        network,
-                        down=numbered(network.down),
-                        nonlinearity=None if network.nonlinearity is None else numbered(network.nonlinearity),
-                    )
-                    for network in layer.feed_forwards
-                ),
-            )
+        def with_calls(network: FeedForward) -> FeedForward:
+            nonlinearity = network.nonlinearity and numbered(network.nonlinearity)
+            return replace(network, down=numbered(network.down), nonlinearity=nonlinearity)
+
+        return tuple(replace(layer, feed_forwards=tuple(map(with_calls, layer.feed_forwards))) for layer in layers)
 
 
 def _linears(modules: Iterator[tuple[str, Any]]) -> Iterator[_Linear]:
     for path, module in modules:
         if isinstance(module, Conv1D):
             yield _Linear(path, *module.weight.shape)
-        elif isinstance(module, nn.Linear) or (hasattr(module, "in_features") and hasattr(module, "out_features")):
+        elif hasattr(module, "in_features") and hasattr(module, "out_features"):  # also of quantised weights
             yield _Linear(path, int(module.in_features), int(module.out_features))
 
 
@@ -361,7 +335,7 @@ def _folders(path: str, block: str) -> Iterator[str]:
 
 
 def _is_within(path: str, outer: Iterable[str]) -> bool:
-    return any(path.startswith(f"{each}.") for each in outer)
+    return any(path.startswith(f"{module}.") for module in outer)
 
 
 def _is_activation(module: nn.Module) -> bool:

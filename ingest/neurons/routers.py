@@ -1,12 +1,13 @@
 """Routers of mixtures of experts, and keeping them from choosing some experts while a model runs.
 
-A router is found by structure: beside the experts in their block, the module with a matrix that has one row an expert.
+A router is known by structure: beside the experts in their block, the module with a matrix that has one row an expert.
 While it runs, the scores of excluded experts are set to the lowest value wherever they arise, so that the router itself
-chooses among the others. Whether it did is checked each time at the experts: some routers choose by other means.
+chooses among the others. Whether it did is checked at the experts whenever it runs: some routers choose by other means.
 """
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,25 +31,14 @@ _N_CHOSEN = ("num_experts_per_tok", "moe_topk", "top_k_experts")
 def exclude_experts(module: nn.Module, layer: Layer, excluded: Collection[int]) -> Iterator[None]:
     """Keep a layer's router from choosing some experts whenever `module` runs inside the context.
 
-    The router computes as if the logits of excluded experts, and the corrections that only its choice sees, were the
-    lowest there are: it chooses the best of the others. The weights of those follow by its own rule: a softmax over all
-    experts is one over those not excluded, and what is normalised over the chosen is so still.
+    `layer` is one of the module's layers, `excluded` the experts' numbers, from 0. The router computes as if their
+    logits, and the corrections that only its choice sees, were the lowest there are: it chooses the best of the others.
+    The weights of those follow by its own rule: a softmax over all experts is one over those not excluded, and what is
+    normalised over the chosen is so still. Afterwards the module is as before.
 
-    Parameters
-    ----------
-    module
-        The module that is run, to which paths are relative. Afterwards it is as before.
-    layer
-        One of its layers.
-    excluded
-        Numbers of the experts to exclude, from 0. If empty, nothing is changed.
-
-    Raises
-    ------
-    IngestError
-        If the layer has no such experts, if fewer remain than a token is sent to, or if its router cannot be found.
-        While the model runs: if an excluded expert is chosen nevertheless, as by a table of tokens, or within groups in
-        which too few experts remain.
+    Raise `IngestError` if the layer has no such experts, if fewer remain than a token is sent to, or if its router
+    cannot be identified. While the model runs: if an excluded expert is chosen nevertheless, as by a table of tokens,
+    or within groups in which too few experts remain.
     """
     if not excluded:
         yield
@@ -57,8 +47,8 @@ def exclude_experts(module: nn.Module, layer: Layer, excluded: Collection[int]) 
     if experts is None:
         raise IngestError(f"{layer.stack} layer {layer.layer} has no experts that a router chooses among")
     n_experts = experts.n_experts or 0
-    if strange := [expert for expert in excluded if not 0 <= expert < n_experts]:
-        raise IngestError(f"{experts.path} has no expert {strange[0]}; it has {n_experts}, from 0")
+    if unknown := [expert for expert in excluded if not 0 <= expert < n_experts]:
+        raise IngestError(f"{experts.path} has no expert {unknown[0]}; it has {n_experts}, from 0")
     experts_module = module.get_submodule(experts.path)
     config = getattr(experts_module, "config", None)
     numbers = (getattr(config, name, None) for name in _N_CHOSEN)
@@ -71,12 +61,12 @@ def exclude_experts(module: nn.Module, layer: Layer, excluded: Collection[int]) 
         )
     router = module.get_submodule(_router_path(module, layer, experts))
     numbers_excluded = torch.tensor(sorted(set(excluded)))
-    handle = experts_module.register_forward_pre_hook(_checker(experts, numbers_excluded), with_kwargs=True)
-    try:
-        with _run_within(router, _Exclusion(n_experts, numbers_excluded)):
-            yield
-    finally:
-        handle.remove()
+    check = partial(_check_choice, experts, numbers_excluded)
+    with (
+        experts_module.register_forward_pre_hook(check, with_kwargs=True),
+        _run_within(router, _Exclusion(n_experts, numbers_excluded)),
+    ):
+        yield
 
 
 class _Exclusion(TorchFunctionMode):
@@ -124,21 +114,19 @@ def _run_within(module: nn.Module, mode: TorchFunctionMode) -> Iterator[None]:
             module.__dict__["forward"] = before
 
 
-def _checker(experts: FeedForward, excluded: torch.Tensor) -> Callable[..., None]:
-    """Return a hook on the experts that refuses a choice of excluded ones."""
-
-    def check(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        choice = (*arguments, *named.values())[1]
-        if experts.members:  # a mask [..., experts] instead of indices
-            choice = torch.nonzero(choice)[:, -1]
-        chosen = excluded[torch.isin(excluded.to(choice.device), choice).cpu()]
-        if len(chosen):
-            raise IngestError(
-                f"{experts.path}: its router chose expert {int(chosen[0])} although it was to be excluded; it does not "
-                "choose by scores alone, or too few experts are left in the groups it chooses among"
-            )
-
-    return check
+def _check_choice(
+    experts: FeedForward, excluded: torch.Tensor, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]
+) -> None:
+    """Refuse a choice of excluded experts, before these run."""
+    choice = (*arguments, *named.values())[1]
+    if experts.members:  # a mask [..., experts] instead of indices
+        choice = torch.nonzero(choice)[:, -1]
+    chosen = excluded[torch.isin(excluded.to(choice.device), choice).cpu()]
+    if len(chosen):
+        raise IngestError(
+            f"{experts.path}: its router chose expert {int(chosen[0])} although it was to be excluded; it does not "
+            "choose by scores alone, or too few experts are left in the groups it chooses among"
+        )
 
 
 def _router_path(module: nn.Module, layer: Layer, experts: FeedForward) -> str:

@@ -1,4 +1,4 @@
-"""The weights of neurons: the vectors that lead to and from each, and their norms."""
+"""The weights of neurons: the vectors that lead to and from a neuron, and their norms."""
 
 from collections.abc import Iterator
 from typing import get_args
@@ -23,12 +23,9 @@ _PROBED_ROWS = 1024
 
 
 def weight_norms(module: nn.Module, layer: Layer) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the L2 norms of the input weights (gate and up together) and output weights of each neuron of a layer.
+    """Return the L2 norms of the input weights (gate and up together) and of the output weights of a layer's neurons.
 
-    Returns
-    -------
-    input_norms, output_norms
-        float32, on the CPU. [n_neurons] each
+    Both are float32, on the CPU. [neurons]
     """
     inputs, outputs = [], []
     for network, expert in _networks(layer):
@@ -40,30 +37,11 @@ def weight_norms(module: nn.Module, layer: Layer) -> tuple[torch.Tensor, torch.T
 
 
 def weight_vectors(module: nn.Module, layer: Layer, kind: WeightKind) -> NDArray[np.float32]:
-    """Return the weights of each neuron of a layer.
+    """Return one kind of weights of a layer's neurons, in their order. [neurons, features].
 
-    Parameters
-    ----------
-    module
-        The module that is run.
-    layer
-        One of its layers.
-    kind
-        Which weights. ``input`` is gate and up side by side where gated. The gate is the projection that says so in its
-        name, else the first, as in transformers' text models (``wi_0`` of T5, the first half of ModernBERT's ``Wi``).
-
-    Returns
-    -------
-    vectors
-        In the order of the layer's neurons. [neurons, features]
-
-    Raises
-    ------
-    IngestError
-        If gate or up is asked for and a network of the layer is not gated, or if its networks' weights differ in
-        length.
-    UnknownNameError
-        If there is no such kind of weights.
+    The gate is the projection that says so in its name, else the first, as in transformers' text models (``wi_0`` of
+    T5, the first half of ModernBERT's ``Wi``). Raise `IngestError` if gate or up is asked for and a network of the
+    layer is not gated, or if its networks' weights differ in length; `UnknownNameError` if there is no such kind.
     """
     if kind not in get_args(WeightKind):
         raise UnknownNameError("kind of weights", kind, get_args(WeightKind))
@@ -120,7 +98,7 @@ def _fused_weight(experts: FusedExperts, name: str, expert: int) -> torch.Tensor
     weight = experts.weight(name, expert)
     if weight.dtype not in _PLAIN:
         kind = type(experts.module).__name__
-        raise IngestError(f"{kind} holds its experts as {weight.dtype}, whose weights cannot be told")
+        raise IngestError(f"{kind} holds its experts as {weight.dtype}, whose weights cannot be read")
     return weight.detach().to("cpu", torch.float64)
 
 

@@ -12,7 +12,7 @@ import transformers
 from neuronlake.errors import IngestError, UnknownNameError
 from neuronlake.ingest.jobs.revisions import choose_checkpoints
 from neuronlake.ingest.models.checkpoint import Checkpoint
-from neuronlake.ingest.models.memory import explaining_lack_of_memory
+from neuronlake.ingest.models.devices import explaining_lack_of_memory
 from neuronlake.ingest.models.model import load
 from neuronlake.ingest.models.source import locate
 from neuronlake.ingest.neurons.layers import find_layers
@@ -24,8 +24,8 @@ def copied(tiny_model, tmp_path):
 
     def copy(**config):
         folder = shutil.copytree(tiny_model("llama"), tmp_path / "copy", dirs_exist_ok=True)
-        held = json.loads((tiny_model("llama") / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(held | config))
+        content = json.loads((tiny_model("llama") / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(content | config))
         return folder
 
     return copy
@@ -40,8 +40,8 @@ def own_code(copied, tmp_path, monkeypatch):
     def add(name, **more):
         folder = copied()
         maps = {"AutoConfig": "own.Own", "AutoModel": "own.Own", "AutoTokenizer": ["own.Own", "own.Own"]}
-        held = json.loads((folder / name).read_text())
-        (folder / name).write_text(json.dumps(held | {"auto_map": maps} | more))
+        content = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(content | {"auto_map": maps} | more))
         (folder / "own.py").write_text(f"import pathlib\npathlib.Path({str(ran)!r}).touch()\nclass Own: pass\n")
         return str(folder)
 

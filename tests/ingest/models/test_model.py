@@ -222,7 +222,7 @@ def clear(error) -> bool:
     return "\n" not in text and len(text) < 500
 
 
-DAMAGES = {
+FAULTS = {
     "no config": lambda folder: (folder / "config.json").unlink(),
     "config is no JSON": lambda folder: (folder / "config.json").write_text("{"),
     "config is a list": lambda folder: (folder / "config.json").write_text("[]"),
@@ -266,17 +266,17 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:-1000])
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_folder_is_one_clear_line(tiny_model, tmp_path, damage):
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_folder_is_one_clear_line(tiny_model, tmp_path, fault):
     folder = copy(tiny_model("bert"), tmp_path)
-    DAMAGES[damage](folder)
+    FAULTS[fault](folder)
     with pytest.raises(IngestError, match=r"copy") as caught:
         load(Checkpoint(str(folder)))
     assert clear(caught), caught.value
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("fault", "message"),
     [
         ("config of the wrong type of value", r"configuration cannot be read: .*'hidden_size': TypeError: .*'wide'"),
         ("tokenizer is an empty object", r"tokenizer cannot be read: KeyError: 'added_tokens'"),
@@ -286,9 +286,9 @@ def test_a_damaged_folder_is_one_clear_line(tiny_model, tmp_path, damage):
         ),
     ],
 )
-def test_what_is_damaged_is_named(tiny_model, tmp_path, damage, message):
+def test_the_fault_of_a_folder_is_named(tiny_model, tmp_path, fault, message):
     folder = copy(tiny_model("bert"), tmp_path)
-    DAMAGES[damage](folder)
+    FAULTS[fault](folder)
     with pytest.raises(IngestError, match=message):
         load(Checkpoint(str(folder)))
 
@@ -422,7 +422,7 @@ def test_layers_are_split_over_gpus_only(tiny_model):
         load(Checkpoint(str(tiny_model("llama"))), device="split")
 
 
-def test_a_model_that_accelerate_has_placed_is_read_like_any_other(tiny_model):
+def test_a_model_that_accelerate_has_placed_is_read_as_any_other(tiny_model):
     from accelerate import dispatch_model
 
     from neuronlake.ingest.activations.capture import capture

@@ -29,10 +29,10 @@ def changed(tiny_model, tmp_path):
     def change(kind="llama", *, backend=lambda _: None, **config):
         folder = tmp_path / "changed"
         shutil.copytree(tiny_model(kind), folder, dirs_exist_ok=True)
-        for name, edit in (("tokenizer.json", backend), ("tokenizer_config.json", lambda held: held.update(config))):
-            held = json.loads((folder / name).read_text())
-            edit(held)
-            (folder / name).write_text(json.dumps(held))
+        for name, edit in (("tokenizer.json", backend), ("tokenizer_config.json", lambda file: file.update(config))):
+            content = json.loads((folder / name).read_text())
+            edit(content)
+            (folder / name).write_text(json.dumps(content))
         return folder
 
     return change
@@ -63,10 +63,10 @@ def padding(side):
 
 
 STATES = {
-    "truncation": {"backend": lambda held: held.update(truncation=truncation("Right"))},
-    "truncation on the left": {"backend": lambda held: held.update(truncation=truncation("Left"))},
-    "padding": {"backend": lambda held: held.update(padding=padding("Left"))},
-    "merges dropped at random": {"backend": lambda held: held["model"].update(dropout=0.9)},
+    "truncation": {"backend": lambda content: content.update(truncation=truncation("Right"))},
+    "truncation on the left": {"backend": lambda content: content.update(truncation=truncation("Left"))},
+    "padding": {"backend": lambda content: content.update(padding=padding("Left"))},
+    "merges dropped at random": {"backend": lambda content: content["model"].update(dropout=0.9)},
     "sides": {"truncation_side": "left", "padding_side": "left"},
     "special tokens split": {"split_special_tokens": True},
     "no longest text": {"model_max_length": 0},
@@ -92,9 +92,9 @@ def test_a_longest_text_of_a_tokenizer_s_files_is_kept(changed, prepared):
 
 
 def test_padding_without_an_embedding_is_filled_with_a_token_that_has_one(changed, prepared):
-    work = prepared(changed(pad_token="[PAD]"))
-    assert work.model.tokenizer.pad_token_id == 340
-    inputs, _ = collate(work.model, work.tokens, work.targets, next(work.batches()))
+    measurement = prepared(changed(pad_token="[PAD]"))
+    assert measurement.model.tokenizer.pad_token_id == 340
+    inputs, _ = collate(measurement.model, measurement.tokens, measurement.targets, next(measurement.batches()))
     assert inputs["input_ids"][0, -1] > 0
     assert inputs["input_ids"][-1, -1] == 0
 
@@ -108,7 +108,7 @@ def test_the_name_of_a_special_token_in_a_text_is_that_token_and_of_the_content(
 
 def test_a_token_of_a_text_that_the_model_has_no_embedding_for_is_named(changed, prepared):
     added = {"id": 340, "content": "cat", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    folder = changed(backend=lambda held: held["added_tokens"].append(added | {"special": False}))
+    folder = changed(backend=lambda content: content["added_tokens"].append(added | {"special": False}))
     message = (
         "corpus test: text 0 holds the token 'cat', number 340 of the tokenizer, but LlamaModel has embeddings for 340 "
         "tokens alone"
@@ -126,9 +126,9 @@ def test_a_start_token_that_the_decoder_has_no_embedding_for_is_named(tiny_model
 
 
 def test_a_character_that_a_tokenizer_does_not_know_is_one_clear_line(changed, prepared):
-    def forget(held):
-        vocabulary = {name: index for name, index in held["model"]["vocab"].items() if name != "Ġcat"}
-        held["model"] = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "absent"}
+    def forget(content):
+        vocabulary = {name: index for name, index in content["model"]["vocab"].items() if name != "Ġcat"}
+        content["model"] = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "absent"}
 
     with pytest.raises(IngestError, match=r"cannot read one of the texts: WordLevel error: Missing \[UNK\]"):
         prepared(changed(backend=forget))
@@ -163,9 +163,9 @@ def test_a_changed_tokenizer_is_measured_anew(tiny_model, bare, tmp_path, filled
     words = shutil.copytree(tiny_model("llama"), tmp_path / "words")
     settings = Settings(tokenizer=str(words))
     runs = [ingest_model(str(bare), corpus="test", store=filled.path, settings=settings) for _ in range(2)]
-    held = json.loads((words / "tokenizer.json").read_text())
-    held["post_processor"] = None
-    (words / "tokenizer.json").write_text(json.dumps(held))
+    content = json.loads((words / "tokenizer.json").read_text())
+    content["post_processor"] = None
+    (words / "tokenizer.json").write_text(json.dumps(content))
     runs.append(ingest_model(str(bare), corpus="test", store=filled.path, settings=settings))
     assert [run.is_new for run in runs] == [True, False, True]
 
@@ -192,9 +192,9 @@ def test_transformers_is_quiet_where_it_was_quiet():
 
 
 def test_special_tokens_inside_a_text_are_refused(changed, prepared):
-    def twice(held):
+    def twice(content):
         text = {"Sequence": {"id": "A", "type_id": 0}}
-        held["post_processor"]["single"] = [text, {"SpecialToken": {"id": "<s>", "type_id": 0}}, text]
+        content["post_processor"]["single"] = [text, {"SpecialToken": {"id": "<s>", "type_id": 0}}, text]
 
     with pytest.raises(IngestError, match=r"^the tokenizer puts special tokens inside a text"):
         prepared(changed(backend=twice))

@@ -13,14 +13,14 @@ from neuronlake.ingest.models.model import load
 
 
 @pytest.fixture
-def holding(tiny_model, tmp_path):
+def changed(tiny_model, tmp_path):
     """Return a function that copies a tiny model and changes the names of its tensors, or adds others."""
 
     def make(kind, *added, rename=lambda name: name):
         folder = shutil.copytree(tiny_model(kind), tmp_path / "copy", dirs_exist_ok=True)
-        held = {rename(name): tensor for name, tensor in load_file(tiny_model(kind) / "model.safetensors").items()}
-        held |= {name: torch.ones(2) for name in added}
-        save_file(held, folder / "model.safetensors", metadata={"format": "pt"})
+        tensors = {rename(name): tensor for name, tensor in load_file(tiny_model(kind) / "model.safetensors").items()}
+        tensors |= {name: torch.ones(2) for name in added}
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         return str(folder)
 
     return make
@@ -43,9 +43,9 @@ def holding(tiny_model, tmp_path):
         ("olmoe", "layers.0.mlp.shared_expert.up_proj.weight"),
     ],
 )
-def test_a_tensor_of_the_body_is_refused_by_name(holding, kind, name):
+def test_a_tensor_of_the_body_is_refused_by_name(changed, kind, name):
     with pytest.raises(IngestError, match=rf"model copy: {re.escape(name)} is not read, the first of 1 such tensors"):
-        load(Checkpoint(holding(kind, name)), with_tokenizer=False)
+        load(Checkpoint(changed(kind, name)), with_tokenizer=False)
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_a_tensor_of_the_body_is_refused_by_name(holding, kind, name):
         ("t5", ("lm_head.weight", "classification_head.dense.weight", "final_logits_bias")),
     ],
 )  # fmt: skip
-def test_heads_and_buffers_are_left(holding, tiny_model, kind, names):
+def test_heads_and_buffers_are_left(changed, tiny_model, kind, names):
     plain = load(Checkpoint(str(tiny_model(kind))), with_tokenizer=False)
-    assert load(Checkpoint(holding(kind, *names)), with_tokenizer=False).weights_sha256 == plain.weights_sha256
+    assert load(Checkpoint(changed(kind, *names)), with_tokenizer=False).weights_sha256 == plain.weights_sha256
 
 
 def test_of_a_head_that_is_read_too_nothing_is_left(tiny_model, tmp_path):
@@ -73,30 +73,30 @@ def test_of_a_head_that_is_read_too_nothing_is_left(tiny_model, tmp_path):
     config = transformers.AutoConfig.from_pretrained(tiny_model("llama"))
     folder = tmp_path / "copy"
     transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    held = load_file(folder / "model.safetensors") | {
+    tensors = load_file(folder / "model.safetensors") | {
         "lm_head.weight_scale": torch.ones(1),
         "v_head.bias": torch.ones(1),
     }
-    save_file(held, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     load(Checkpoint(str(folder)), with_tokenizer=False)
     with pytest.raises(IngestError, match=r"model copy: lm_head.weight_scale is not read, the first of 1 such"):
         load(Checkpoint(str(folder)), with_head=True, with_tokenizer=False)
 
 
-def test_a_prefix_that_the_class_does_not_have_is_named(holding):
-    folder = holding("llama", rename=lambda name: f"module.{name}")
+def test_a_prefix_that_the_class_does_not_have_is_named(changed):
+    folder = changed("llama", rename=lambda name: f"module.{name}")
     with pytest.raises(
         IngestError, match=r"they would have been random; it holds module\.\S*embed_tokens.weight, under"
     ):
         load(Checkpoint(folder), with_tokenizer=False)
 
 
-def test_names_of_older_checkpoints_are_read(holding, tiny_model):
+def test_names_of_older_checkpoints_are_read(changed, tiny_model):
     def older(name):
         return "bert." + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
 
     plain = load(Checkpoint(str(tiny_model("bert"))), with_tokenizer=False)
-    assert load(Checkpoint(holding("bert", rename=older)), with_tokenizer=False).weights_sha256 == plain.weights_sha256
+    assert load(Checkpoint(changed("bert", rename=older)), with_tokenizer=False).weights_sha256 == plain.weights_sha256
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_of_a_multimodal_checkpoint_the_language_model_is_read_whole(tiny_model,
     config = transformers.LlavaConfig(text_config=text, vision_config=vision, image_token_index=5)
     folder = tmp_path / "llava"
     transformers.LlavaForConditionalGeneration(config).save_pretrained(folder)
-    held = load_file(folder / "model.safetensors")
-    save_file(held | {name: held.get(name, torch.ones(2))}, folder / "model.safetensors", metadata={"format": "pt"})
+    tensors = {name: torch.ones(2)} | load_file(folder / "model.safetensors")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     if is_refused:
         with pytest.raises(IngestError, match=f"model llava: {re.escape(name)} is not read"):
             load(Checkpoint(str(folder)), with_tokenizer=False)
@@ -127,21 +127,21 @@ def test_of_a_multimodal_checkpoint_the_language_model_is_read_whole(tiny_model,
         assert type(load(Checkpoint(str(folder)), with_tokenizer=False).module).__name__ == "LlamaModel"
 
 
-def test_weights_that_are_whole_numbers_are_refused_unless_the_configuration_says_how_to_read_them(holding):
-    folder = holding("llama")
-    held = load_file(f"{folder}/model.safetensors")
-    held["layers.0.mlp.up_proj.weight"] = (held["layers.0.mlp.up_proj.weight"] * 100).to(torch.int8)
-    save_file(held, f"{folder}/model.safetensors", metadata={"format": "pt"})
+def test_weights_that_are_whole_numbers_are_refused_unless_the_configuration_says_how_to_read_them(changed):
+    folder = changed("llama")
+    tensors = load_file(f"{folder}/model.safetensors")
+    tensors["layers.0.mlp.up_proj.weight"] = (tensors["layers.0.mlp.up_proj.weight"] * 100).to(torch.int8)
+    save_file(tensors, f"{folder}/model.safetensors", metadata={"format": "pt"})
     with pytest.raises(IngestError, match=r"layers\.0\.mlp\.up_proj\.weight holds whole numbers \(I8\)"):
         load(Checkpoint(folder))
 
 
 @pytest.mark.parametrize("is_changed", [False, True])
-def test_a_weight_that_is_held_twice_with_different_values_is_refused(holding, is_changed):
-    folder = holding("llama")
-    held = load_file(f"{folder}/model.safetensors")
-    held["model.norm.weight"] = held["norm.weight"] + is_changed
-    save_file(held, f"{folder}/model.safetensors", metadata={"format": "pt"})
+def test_a_weight_that_is_stored_twice_with_different_values_is_refused(changed, is_changed):
+    folder = changed("llama")
+    tensors = load_file(f"{folder}/model.safetensors")
+    tensors["model.norm.weight"] = tensors["norm.weight"] + is_changed
+    save_file(tensors, f"{folder}/model.safetensors", metadata={"format": "pt"})
     if not is_changed:
         load(Checkpoint(folder), with_tokenizer=False)
         return

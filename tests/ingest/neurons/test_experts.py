@@ -362,18 +362,18 @@ def test_half_precision_holds_what_its_own_routers_choice_implies(model, name, d
     half = type(module)(module.config).to(dtype).eval()
     half.load_state_dict(module.state_dict())
     rows: list[tuple[Tensor, Tensor]] = []
-    bank = layers[-1].experts or layers[0].experts
-    handle = half.get_submodule(bank.path).register_forward_pre_hook(
+    network = layers[-1].experts or layers[0].experts
+    handle = half.get_submodule(network.path).register_forward_pre_hook(
         lambda _, arguments: rows.append((arguments[0].clone(), arguments[1].clone()))
     )
-    found, _ = read(half, [layer for layer in layers if layer.experts is bank], pooling="last")
+    found, _ = read(half, [layer for layer in layers if layer.experts is network], pooling="last")
     handle.remove()
     kind, (hidden, chosen) = KINDS[name], rows[0]
     if name == "switch":
         is_chosen = chosen.reshape(24, 4).bool()
     else:
         is_chosen = torch.zeros((24, kind.n_experts), dtype=torch.bool).scatter_(1, chosen, value=True)
-    experts = half.get_submodule(bank.path)
+    experts = half.get_submodule(network.path)
     with torch.no_grad():
         each = [at_site(kind, "activation", *kind.project(experts, e, hidden)) for e in range(kind.n_experts)]
     values = torch.stack(each, 1) * is_chosen[..., None]

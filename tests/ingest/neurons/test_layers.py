@@ -84,7 +84,7 @@ def test_every_layer_of_a_tiny_model_is_found(tiny_model, kind, stack, path, inp
         (transformers.GPTNeoXConfig(**SIZE), "decoder", "layers.{}.mlp.dense_4h_to_h", False),
         (transformers.Gemma2Config(**GROUPED, head_dim=8), "decoder", "layers.{}.mlp.down_proj", True),
         (transformers.Phi3Config(**SIZE), "decoder", "layers.{}.mlp.down_proj", True),
-        # Attention as wide as the feed-forward network: told apart by where it is.
+        # Attention as wide as the feed-forward network: distinguished by where it is.
         (transformers.Qwen3Config(**GROUPED, head_dim=16), "decoder", "layers.{}.mlp.down_proj", True),
         (transformers.PhiConfig(**SIZE), "decoder", "layers.{}.mlp.fc2", False),
         (transformers.OPTConfig(vocab_size=50, hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4,
@@ -188,7 +188,7 @@ def test_blocks_without_a_feed_forward_network_keep_their_number():
     assert not any(network.is_gated for layer in layers for network in layer.feed_forwards)
 
 
-def test_layers_that_share_weights_are_told_apart_by_their_calls():
+def test_layers_that_share_weights_are_distinguished_by_their_calls():
     _, layers = layers_of(transformers.AlbertConfig(**{**SIZE, "num_hidden_layers": 3}, embedding_size=16))
     path = "encoder.albert_layer_groups.0.albert_layers.0.ffn_output"
     assert [layer.feed_forwards[0].down for layer in layers] == [Place(path, call, 3) for call in range(3)]

@@ -19,7 +19,7 @@ from neuronlake.ingest.neurons.feed_forwards import Layer
 from neuronlake.ingest.neurons.layers import find_layers
 from neuronlake.ingest.neurons.routers import exclude_experts
 
-# Whose experts cannot be told apart, whatever is done with them.
+# Whose experts cannot be distinguished, whatever is done with them.
 UNREAD = {"dbrx", "inkling_text", "jetmoe", "llama4_text", "longcat_flash"}
 # Whose routers cannot be kept from an expert, and what is said of it.
 REFUSED = {
@@ -59,7 +59,7 @@ def excluding(module: nn.Module, layers: tuple[Layer, ...], *experts: int) -> It
 
 @contextlib.contextmanager
 def watching(module: nn.Module, layers: tuple[Layer, ...]) -> Iterator[dict[str, set[int]]]:
-    """Note which experts each bank is told to run."""
+    """Note which experts of a layer are run, by path."""
     chosen: dict[str, set[int]] = defaultdict(set)
 
     def look(path: str, *, is_mask: bool) -> Callable[..., None]:
@@ -71,10 +71,9 @@ def watching(module: nn.Module, layers: tuple[Layer, ...]) -> Iterator[dict[str,
 
     with contextlib.ExitStack() as undo:
         for layer in layers:
-            bank = module.get_submodule(layer.experts.path)
-            undo.callback(
-                bank.register_forward_pre_hook(look(layer.experts.path, is_mask=isinstance(bank, nn.ModuleDict))).remove
-            )
+            experts = module.get_submodule(layer.experts.path)
+            hook = look(layer.experts.path, is_mask=isinstance(experts, nn.ModuleDict))
+            undo.callback(experts.register_forward_pre_hook(hook).remove)
         yield chosen
 
 

@@ -121,7 +121,7 @@ def test_norms_of_experts_that_are_modules():
     check(module, layers[1], [[each.wi.weight] for each in experts], [each.wo.weight.T for each in experts])
 
 
-def test_a_gate_that_stands_second_is_told_by_its_name():
+def test_a_gate_that_stands_second_is_known_by_its_name():
     module = nn.ModuleDict({"up": nn.Linear(6, 9), "gate": nn.Linear(6, 9), "down": nn.Linear(9, 6)})
     network = FeedForward(
         down=Place("down"), n_neurons=9, n_experts=None, members=(), input_paths=("up", "gate"), nonlinearity=None,
