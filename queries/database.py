@@ -222,14 +222,14 @@ class Database:
             }
         )
 
-    def hold(self, view: str) -> IO[bytes] | None:
+    def open_kept(self, view: str) -> IO[bytes] | None:
         """Return the open file of a view's kept rows, locked against removal until it is closed; or None."""
-        return cache.hold(cache.folder(self.store, view), self.fingerprint(view))
+        return cache.open_kept(cache.folder(self.store, view), self.fingerprint(view))
 
     def kept_file(self, name: str) -> Path | None:
         """Return the file of a view's kept rows, locked against removal while this database is open; or None."""
         if name not in self._kept:
-            self._kept[name] = self.hold(name)
+            self._kept[name] = self.open_kept(name)
         held = self._kept[name]
         return Path(held.name) if held else None
 

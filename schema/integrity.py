@@ -1,6 +1,6 @@
 """Is a store what its commits and declarations say? Every committed file is opened and read to the end.
 
-What goes unseen is a value altered to another valid one, by whoever writes its digest anew as well.
+A value altered to another valid one, with a new digest in the commit, goes unseen.
 """
 
 import contextlib
@@ -80,7 +80,7 @@ def _read(store: Path, commit: Commit, file: CommittedFile, database: duckdb.Duc
     declared = table(file.table)
     texts = [name for name in declared.grain if declared.column(name).type == "string"]
     late = [column.name for column in declared.columns if column.is_late or commit.schema_version < SCHEMA_VERSION]
-    try:
+    with disk.store_errors("cannot be read", pa.ArrowException, duckdb.Error, UnicodeDecodeError):
         metadata = pq.read_metadata(path)
         _check_described(commit, file, metadata)
         may_lack = [name for name in late if name not in declared.grain]
@@ -92,11 +92,9 @@ def _read(store: Path, commit: Commit, file: CommittedFile, database: duckdb.Duc
                 rows.validate(full=True)
                 conformance.check_values(declared, rows)
             keys = parquet.read(columns=list(declared.grain))
-        # What answers queries is stricter in places. A hash needs every value; escaped, a path is no pattern.
+        # DuckDB, which answers queries, is stricter in places. A hash needs every value; escaped, a path is no pattern.
         query = "select bit_xor(hash(columns(*))) from read_parquet(?, hive_partitioning = false)"
         database.execute(query, [glob.escape(str(path))]).fetchall()
-    except (pa.ArrowException, duckdb.Error, OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"cannot be read: {one_line(error)}") from error
     conformance.check_grain(declared, keys)
     bounds = [_bounds(keys.column(name)) for name in declared.grain] if keys.num_rows else []
     return [_Keys(path, *zip(*bounds, strict=True))] if bounds else []

@@ -45,29 +45,14 @@ class Job:
         name: str,
         data: "pa.Table",
         *,
-        part: int = 0,
-        model: str | None = None,
+        part: int = 0,  # number of the file within the job and table
+        model: str | None = None,  # folders to put the file in, where the table has a model
         revision: str | None = None,
     ) -> None:
-        """Check rows against the declaration of their table, and stage them as one file.
+        """Stage rows of the table called `name`, as `conformance.conform` makes them, as one file.
 
-        Parameters
-        ----------
-        name
-            Name of the table.
-        data
-            The rows, as `conformance.conform` makes them; strings may be dictionary-encoded.
-        part
-            Number of the file within the job and table.
-        model, revision
-            Folders to put the file in, where the table has a model.
-
-        Raises
-        ------
-        SchemaError
-            If the rows do not conform; nothing is written.
-        StoreError
-            If a name cannot be part of a path, or the disk refuses.
+        Rows that do not conform raise `SchemaError`; a name that cannot be part of a path, or the disk, `StoreError`.
+        Then nothing is written.
         """
         from . import conformance, parquet
 
@@ -87,13 +72,7 @@ class Job:
             partial.replace(path)
 
     def commit(self) -> Commit:
-        """Make everything staged visible at once and return the commit.
-
-        Raises
-        ------
-        StoreError
-            If the disk refuses; nothing becomes visible.
-        """
+        """Make everything staged visible at once and return the commit; nothing if the disk refuses (`StoreError`)."""
         store, staging = self._store, self._staging
         with disk.store_errors(f"cannot write the store {store}"):
             files = self._described()
