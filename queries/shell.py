@@ -134,7 +134,7 @@ def complete(text: str) -> Sequence[str]:
     After ``from`` and ``join`` come tables and views; elsewhere the columns of those that the statement names come
     before keywords and all else.
     """
-    columns = {name: list(meanings) for name, (_, meanings) in catalog.describe().items()}
+    columns = {name: set(meanings) for name, (_, meanings) in catalog.describe().items()}
     if text.lstrip().startswith("."):
         command, _, rest = text.lstrip().partition(" ")
         if command == ".schema" and text[-1:] != command[-1:]:
@@ -146,10 +146,9 @@ def complete(text: str) -> Sequence[str]:
         return _starting(word, sorted(columns))
     if not word:
         return ()
-    named = [name for name in before if name in columns]
-    of_named = sorted({column for name in named for column in columns[name]})
-    others = [] if named else sorted({column for of_one in columns.values() for column in of_one})
-    return _starting(word, [*of_named, *_KEYWORDS, *sorted(columns), *others])
+    named = set[str]().union(*(columns[name] for name in before if name in columns))
+    others = set() if named else set[str]().union(*columns.values())
+    return _starting(word, [*sorted(named), *_KEYWORDS, *sorted(columns), *sorted(others)])
 
 
 def _starting(word: str, names: Iterable[str]) -> list[str]:

@@ -18,32 +18,14 @@ def text_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[object]],
     *,
-    numeric: Sequence[bool] | None = None,
+    numeric: Sequence[bool] | None = None,  # the columns aligned to the right; by default all but the first
     indent: str = "",
-    cut_at: int | None = None,
+    cut_at: int | None = None,  # in characters, the length of the longest cell
 ) -> str:
-    """Return rows as a table of plain text: a line of names, then a line a row.
+    """Return rows as a table of plain text: a line of names, then a line a row, without a line break at the end.
 
-    Parameters
-    ----------
-    columns
-        Names of the columns.
-    rows
-        Their values: a text as it is, a float with four digits, None as an empty cell.
-    numeric
-        Which columns are aligned to the right; by default all but the first.
-    indent
-        What every line begins with.
-    cut_at
-        Where longer cells are cut, in characters; by default nowhere.
+    Texts stay, floats have four digits, None is an empty cell.
 
-    Returns
-    -------
-    str
-        The lines, without a line break at the end.
-
-    Examples
-    --------
     >>> print(text_table(["function", "lift"], [["task/sport", 0.5], ["semantic/bank", None]]))
     function         lift
     task/sport     0.5000
@@ -67,15 +49,7 @@ def text_table(
 def draw_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], numeric: Sequence[bool], stream: IO[str]
 ) -> None:
-    """Draw a table on a terminal, its long cells cut; one column a line where it is too wide.
-
-    Parameters
-    ----------
-    columns, rows, numeric
-        As in `text_table`.
-    stream
-        The terminal.
-    """
+    """Draw a table, given as in `text_table`, on a terminal, long cells cut; one column a line where it is too wide."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
