@@ -21,16 +21,9 @@ import re
 from collections.abc import Iterable
 
 __all__ = [
-    "AnalysisError",
-    "IngestError",
-    "NeuronlakeError",
-    "QueryError",
-    "SchemaError",
-    "StoreError",
-    "UnknownNameError",
-    "one_line",
-    "printable",
-]
+    "AnalysisError", "IngestError", "NeuronlakeError", "QueryError", "SchemaError", "StoreError", "UnknownNameError",
+    "one_line", "printable",
+]  # fmt: skip
 
 
 class NeuronlakeError(Exception):

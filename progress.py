@@ -14,7 +14,7 @@ _LINE_EVERY_S = 30.0
 
 
 class Progress(Protocol):
-    """What a job reports to; a class that inherits from it does nothing where it defines nothing."""
+    """What a job reports to; a method that a subclass does not define does nothing."""
 
     def phase(self, name: str, *, total: int, unit: str) -> None:
         """Start a phase of `total` units."""

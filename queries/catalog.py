@@ -32,7 +32,7 @@ SUBJECTS: Mapping[str, str] = {
     "perturbation": "Perturbation",
     "emergence": "Emergence in training",
 }
-"""The folders of views in reading order, and what each is about."""
+"""The folders of views in reading order, and their titles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ class View:
     name: str  # its name, as in SQL
     subject: str  # the folder of its file, of `SUBJECTS`
     answers: str  # one line: the question it answers
-    note: str  # what else there is to know, as one paragraph; may be empty
+    note: str  # one more paragraph, or empty
     is_intermediate: bool  # whether it is a step that other views share, not an answer
     grain: tuple[str, ...]  # the columns that together identify a row
     source: tuple[str, ...]  # tables and views it reads
-    columns: Mapping[str, str]  # what each of its columns means, in order
+    columns: Mapping[str, str]  # its columns in order, and their meanings
     sql: str  # its query, without the header
 
 

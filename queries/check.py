@@ -45,7 +45,7 @@ def check_store(store: str | os.PathLike[str], *, repair: bool = False) -> Store
     store
         The store's folder.
     repair
-        First remove what killed jobs left and nobody can use, and kept views that are damaged; renew the card.
+        First remove what killed jobs left and nobody can use, and kept views that are corrupt; renew the card.
 
     Raises
     ------

@@ -255,7 +255,7 @@ class Database:
                 self.make(source)
             query = self._views[name].sql
         else:
-            # Nearly always some file has each column; to look first would read every footer once more.
+            # Nearly always the files have all columns; to look first would read every footer once more.
             columns = frozenset(TABLES[name].column_names if self.committed[name] else ())
             query = catalog.table_query(TABLES[name], self._file_list(name), columns)
         with self._explained(name):

@@ -16,7 +16,7 @@ from ..schema.identity import file_sha256
 __all__ = ["ENGINE_ERRORS", "check_files", "explain", "missing_table"]
 
 ENGINE_ERRORS = (duckdb.Error, UnicodeDecodeError)
-"""What a query raises: messages with the bytes of a corrupt file in them are no text."""
+"""Errors of a query; a message that quotes bytes of a corrupt file raises the second."""
 
 # DuckDB's own suggestion is of names that the views of this store never have.
 _NO_TABLE = re.compile(r"Table with name (?P<name>.*) does not exist!")

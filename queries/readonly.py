@@ -1,6 +1,6 @@
 """What ad-hoc SQL may do: read the store and the local files it names, and change nothing.
 
-Three checks, each of what the others cannot see:
+Three checks see what the others cannot:
 
 - the statement's type: only queries, EXPLAIN of a query, and PIVOT;
 - its words: DuckDB takes ``with x as (copy … to …) select …`` for a query, calls everything with a PIVOT in it

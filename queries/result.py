@@ -26,9 +26,9 @@ _ZONED = {"TIMESTAMP WITH TIME ZONE": "TIMESTAMP", "TIMESTAMPTZ_NS": "TIMESTAMP_
 
 
 class Result:
-    """The rows of a query that has run, as whatever the reader works with.
+    """The rows of a query that has run, as tuples, data frames or an Arrow table.
 
-    Iterating gives each row as a dictionary; printed, or in a notebook, it shows its first rows.
+    Iterating gives the rows as dictionaries; printed, or in a notebook, it shows its first rows.
 
     Parameters
     ----------

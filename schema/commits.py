@@ -1,6 +1,6 @@
 """Commits: the files ``commits/<job>.json`` that say what a store holds, and the one place that reads them.
 
-Nothing in them is believed: a commit may have been copied, cut, edited or made to harm.
+All of them is checked: a commit may have been copied, cut, edited or made to harm.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ class Commit:
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = 120
-# What the JSON of a field of these classes is; all others are lists.
+# The JSON types of fields, and their names in messages; all other fields are lists.
 _JSON_TYPES: Mapping[object, tuple[type, str]] = {str: (str, "text"), int: (int, "whole number")}
 
 
@@ -112,7 +112,7 @@ def _read(store: Path, name: str) -> Commit:
         with store_errors(f"cannot read the commit {file}"):
             fields = json.loads(file.read_text(encoding="utf-8"))
         version = fields.get("schema_version") if isinstance(fields, dict) else None
-        # Before anything else of it is looked at: a newer version may have more to say.
+        # Checked before all else: a newer version may have fields that this one does not know.
         if type(version) is int and version > SCHEMA_VERSION:
             raise StoreError(
                 f"{file} was written with schema version {_shown(version)}, this neuronlake ({neuronlake_version()}) "
@@ -144,12 +144,11 @@ def _commit(fields: dict[str, Any]) -> Commit:
         if place in places:
             raise ValueError(f"{_shown(file.path)} is named twice")
         places[place] = file
-    by_part = sorted(places, key=lambda place: (place.folder, place.part))
-    return Commit(**{**fields, "files": tuple(places[place] for place in by_part)})
+    return Commit(**{**fields, "files": tuple(places[place] for place in sorted(places))})
 
 
 def _fields(value: object, of: type, what: str) -> dict[str, Any]:
-    """Return a JSON object that has exactly the fields of a dataclass, each of its type."""
+    """Return `value` if it is a JSON object with exactly the fields of a dataclass, of their types; else raise."""
     if type(value) is not dict:
         raise ValueError(f"{what} is {_shown(value)}, not an object")
     types = {field.name: field.type for field in dataclasses.fields(of)}

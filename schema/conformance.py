@@ -123,7 +123,7 @@ def check_grain(declared: Table, data: pa.Table) -> None:
     if data.num_rows < 2:
         return
     data = _decode_irregular(data)
-    # One integer a row that stands for the whole key: mixed radix over per-column codes. Rows usually come
+    # An integer for each row stands for its whole key: mixed radix over per-column codes. Rows usually come
     # sorted, so that strictly increasing codes prove uniqueness without a sort.
     key = np.zeros(data.num_rows, dtype=np.int64)
     radix = 1
@@ -169,7 +169,7 @@ def _repeated(value: object, type_: pa.DataType, n_rows: int) -> pa.Array:
 
 
 def _decode_irregular(data: pa.Table) -> pa.Table:
-    """Decode dictionaries that hold NULL or a value twice: their codes do not tell which values are equal."""
+    """Decode dictionaries that hold NULL or a value twice: equal codes are not equal values there."""
     for index, field in enumerate(data.schema):
         if pa.types.is_dictionary(field.type):
             column = data.column(index)

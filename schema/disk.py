@@ -1,4 +1,4 @@
-"""What a store asks of a disk: writes that survive a loss of power, locks, no symbolic links, errors of one line."""
+"""The disk under a store: writes that survive a loss of power, locks, no symbolic links, errors of one line."""
 
 import contextlib
 import fcntl
@@ -46,7 +46,7 @@ def fault(root: Path, relative: str) -> str | None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and the missing ones above it, each written to disk before anything is put in it."""
+    """Make a folder and the missing ones above it, and write them to disk before anything is put in them."""
     missing = []
     while not folder.exists():
         missing.append(folder)

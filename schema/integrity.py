@@ -29,7 +29,7 @@ __all__ = ["problems"]
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """Smallest and largest value of each column of the grain in one file."""
+    """Smallest and largest values of the grain's columns in one file."""
 
     path: Path
     low: tuple[Any, ...]
@@ -43,7 +43,7 @@ class _Keys:
 
 def problems(store: Path) -> Iterator[Problem]:
     """Yield what is wrong with the store in a folder: see `Store.check`."""
-    # In this order: what a job moves to data meanwhile is in a commit by the time they are read, or its job runs.
+    # In this order, so that what a job moves to data meanwhile is in a commit by now, or its job is running.
     data_files = list(leftovers.data_files(store))
     states = leftovers.states(store)
     commits, ignored = read_commits(store)
@@ -101,7 +101,7 @@ def _read(store: Path, commit: Commit, file: CommittedFile, database: duckdb.Duc
 
 
 def _check_described(commit: Commit, file: CommittedFile, metadata: pq.FileMetaData) -> None:
-    """Raise unless a file says of itself what its commit says of it."""
+    """Raise unless a file's metadata agree with its commit."""
     if metadata.num_rows != file.n_rows:
         raise StoreError(f"holds {metadata.num_rows:,} rows where {file.n_rows:,} were committed")
     described = metadata.metadata or {}
@@ -151,8 +151,7 @@ def _overlapping(files: Sequence[_Keys]) -> Iterator[list[_Keys]]:
 def _card(store: Path) -> Iterator[Problem]:
     """Yield that the card is missing, or of other commits, as after files of two stores were copied together."""
     fault = disk.fault(store, "README.md")
-    # A job writes the card and then its commit while it holds this lock, and may have done so since the reading of the
-    # files above began.
+    # Under this lock a job writes the card and then its commit, maybe since the files above were read.
     lock = disk.locked(store / STAGING) if (store / STAGING).is_dir() else contextlib.nullcontext()
     try:
         with lock:

@@ -101,10 +101,9 @@ class Job:
         return commit
 
     def _described(self) -> dict[Path, CommittedFile]:
-        """Return what the commit says of each staged file, by folder and part."""
+        """Return the commit's entry of every staged file, by folder and part."""
         from . import parquet
 
-        by_part = sorted(self._staged(*TABLES).items(), key=lambda staged: (staged[0].folder, staged[0].part))
         return {
             staged: CommittedFile(
                 path=f"data/{staged.relative_to(self._staging).as_posix()}",
@@ -113,14 +112,11 @@ class Job:
                 size_bytes=staged.stat().st_size,
                 sha256=file_sha256(staged),
             )
-            for place, staged in by_part
+            for place, staged in sorted(self._staged(*TABLES).items())
         }
 
     def _staged(self, *tables: str) -> dict[Place, Path]:
         """Return the files of some tables staged so far, by the places they will have."""
-        files = {}
-        for path in (path for name in tables for path in (self._staging / name).rglob("*.parquet")):
-            place = Place.of(f"data/{path.relative_to(self._staging).as_posix()}")
-            if place is not None and path.is_file():
-                files[place] = path
-        return files
+        paths = (path for name in tables for path in (self._staging / name).rglob("*.parquet") if path.is_file())
+        places = ((Place.of(f"data/{path.relative_to(self._staging).as_posix()}"), path) for path in paths)
+        return {place: path for place, path in places if place is not None}

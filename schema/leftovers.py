@@ -1,4 +1,4 @@
-"""What killed jobs leave in a store: what the same job goes on with, and what is proven to be of no use to anyone.
+"""What killed jobs leave in a store: parts that the same job goes on with, and what is proven to be of no use.
 
 A killed job leaves its folder in ``.staging``, which no process has locked, and, if it was committing, files under
 ``data`` that are in no commit. While that is looked at, ``.staging`` is locked, so that no job starts.
@@ -29,7 +29,7 @@ _OWN = frozenset(("lock", "writer.json", "writer.partial", "card.md", "commit.js
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A path of a store, and what is wrong there, or was done about it."""
+    """A path of a store, and what is wrong with it or was done about it."""
 
     path: str
     what: str
@@ -53,7 +53,7 @@ def begin(staging: Path, *, resume: bool) -> None:
 
 
 def states(store: Path) -> Mapping[str, State]:
-    """Lock ``.staging`` if it exists, and return the state of each folder in it by its name."""
+    """Return the state of every folder in ``.staging`` by its name, which is that of its job in paths."""
     staging = store / STAGING
     if not staging.is_dir():
         return {}
@@ -82,10 +82,7 @@ def remove(store: Path, *, everywhere: bool = False) -> list[Problem]:
 
 
 def data_files(store: Path) -> Iterator[tuple[str, OSError | None]]:
-    """Yield the paths below ``data`` that are not folders, relative to the store, each with None.
-
-    A folder that cannot be looked into comes with the error.
-    """
+    """Yield the files and links below ``data``, relative to the store, with None; then unreadable folders, with why."""
     errors: list[OSError] = []
     for folder, folders, names in os.walk(store / "data", onerror=errors.append):
         links = [name for name in folders if Path(folder, name).is_symlink()]  # which are not walked into
@@ -113,7 +110,7 @@ def _discard(path: Path, *, move_to: Path | None = None) -> str:
 
 
 def _find(store: Path, *, everywhere: bool) -> tuple[dict[str, State], list[tuple[str, Place]]]:
-    """Return the state of each folder in ``.staging``, and the files under ``data`` that no job runs or commits."""
+    """Return the states of the folders in ``.staging``, and the files under ``data`` that no job runs or commits."""
     folders = [folder for folder in sorted((store / STAGING).iterdir()) if folder.is_dir()]
     idle = [folder for folder in folders if not disk.is_locked(folder / "lock")]
     by_job: dict[str, State] = {folder.name: "running" for folder in folders if folder not in idle}

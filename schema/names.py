@@ -22,9 +22,9 @@ _PLACE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """What the path of a data file says of it."""
+    """The parts of a data file's path; files of one job sort by folder, then by number."""
 
     folder: tuple[str, ...]  # the parts of its folder's path
     table: str

@@ -180,7 +180,7 @@ class Store:
         return tuple(problems(self.path))
 
     def unfinished(self) -> Mapping[str, leftovers.State]:
-        """Return the state of each folder of work in progress, by its name."""
+        """Return the state of the folders of jobs that have not committed, by name: see `leftovers.State`."""
         return leftovers.states(self.path)
 
     def repair(self) -> tuple[Problem, ...]:
