@@ -90,26 +90,22 @@ def _names(text: str) -> tuple[str, ...]:
 @functools.cache
 def views() -> tuple[View, ...]:
     """Return all views: by subject and name, the intermediate ones after all others."""
-    parsed = {
-        view.name: view
-        for subject in SUBJECTS
-        for file in sorted((_FOLDER / "views" / subject).glob("*.sql"))
-        for view in [parse(file.read_text(encoding="utf-8"), subject)]
-    }
-
+    files = ((subject, file) for subject in SUBJECTS for file in sorted((_FOLDER / "views" / subject).glob("*.sql")))
+    parsed = {file.stem: parse(file.read_text(encoding="utf-8"), subject) for subject, file in files}
     meanings = {**_TABLE_COLUMNS, **{name: view.columns for name, view in parsed.items()}}
 
     def described(relation: str, column: str) -> str:
-        if meanings[relation].get(column) or relation in TABLES:
-            return meanings[relation].get(column, "")
+        meaning = meanings[relation].get(column, "")
+        if meaning or relation in TABLES:
+            return meaning
         sources = parsed[relation].source
         holders = [source for source in sources if column in meanings[source]]
         return next(filter(None, (described(source, column) for source in holders or sources)), "")
 
-    resolved = [
+    resolved = (
         replace(view, columns={column: described(view.name, column) for column in view.columns})
         for view in parsed.values()
-    ]
+    )
     return tuple(sorted(resolved, key=lambda view: view.is_intermediate))
 
 

@@ -9,7 +9,7 @@ from typing import IO
 
 from ..errors import printable
 
-__all__ = ["CELL_WIDTH", "cells", "draw_table", "json_text", "json_value", "plain_text", "text_table"]
+__all__ = ["CELL_WIDTH", "cells", "draw_table", "json_text", "plain_text", "text_table"]
 
 CELL_WIDTH = 100
 
@@ -95,16 +95,16 @@ def plain_text(value: object) -> str:
     if isinstance(value, list | tuple | dict):
         return json_text(value)
     if isinstance(value, datetime.datetime) and value.tzinfo:
-        return str(json_value(value))
+        return str(_json_value(value))
     return str(value)
 
 
 def json_text(value: object) -> str:
     """Return a value as JSON, control characters escaped."""
-    return printable(json.dumps(json_value(value), ensure_ascii=False))
+    return printable(json.dumps(_json_value(value), ensure_ascii=False))
 
 
-def json_value(value: object) -> object:
+def _json_value(value: object) -> object:
     """Return the value that JSON has for one of Python: null for NaN and infinity, a text for what is no number."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -114,7 +114,7 @@ def json_value(value: object) -> object:
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, Mapping):
-        return {str(key): json_value(item) for key, item in value.items()}
+        return {str(key): _json_value(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [json_value(item) for item in value]
+        return [_json_value(item) for item in value]
     return value if value is None or isinstance(value, bool | int | str) else str(value)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from ..errors import StoreError, one_line
+from ..errors import StoreError
 from .disk import fault, store_errors
 from .names import Place, folder_name
 from .tables import SCHEMA_VERSION, TABLES
@@ -106,11 +106,10 @@ def read_commit(store: Path, job: str) -> Commit | None:
 def _read(store: Path, name: str) -> Commit:
     """Read one file of the folder ``commits``."""
     file = store / "commits" / name
-    try:
+    with store_errors(f"cannot read the commit {file}", ValueError, RecursionError):
         if problem := fault(store, f"commits/{name}"):
             raise ValueError(problem)
-        with store_errors(f"cannot read the commit {file}"):
-            fields = json.loads(file.read_text(encoding="utf-8"))
+        fields = json.loads(file.read_text(encoding="utf-8"))
         version = fields.get("schema_version") if isinstance(fields, dict) else None
         # Checked before all else: a newer version may have fields that this one does not know.
         if type(version) is int and version > SCHEMA_VERSION:
@@ -119,8 +118,6 @@ def _read(store: Path, name: str) -> Commit:
                 f"reads up to {SCHEMA_VERSION}; please upgrade neuronlake"
             )
         return _commit(_fields(fields, Commit, "it"))
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"cannot read the commit {file}: {one_line(error)}") from error
 
 
 def _commit(fields: dict[str, Any]) -> Commit:

@@ -146,7 +146,6 @@ def check_grain(declared: Table, data: pa.Table) -> None:
 
 
 def _check_names(declared: Table, names: Sequence[str], *, may_lack: Container[str]) -> None:
-    """Raise if a column is missing or not declared."""
     missing = [name for name in declared.column_names if name not in names and name not in may_lack]
     extra = [name for name in names if name not in declared.column_names]
     if missing or extra:

@@ -113,7 +113,6 @@ def _check_described(commit: Commit, file: CommittedFile, metadata: pq.FileMetaD
 
 
 def _bounds(column: pa.ChunkedArray) -> tuple[Any, Any]:
-    """Return the smallest and the largest value of a column."""
     if pa.types.is_dictionary(column.type):
         values = {value for chunk in column.chunks for value in chunk.dictionary.to_pylist()}
         return min(values), max(values)
