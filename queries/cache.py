@@ -38,7 +38,7 @@ def folder(store: Store, view: str) -> Path:
 def open_kept(folder: Path, fingerprint: str) -> IO[bytes] | None:
     """Return the open file of a view's rows, locked against removal until it is closed; None if there is none.
 
-    The rows are those in the view's folder whose fingerprint, a digest of everything they come from, is this one.
+    `fingerprint` is the digest of everything that the rows come from, and the start of the file's name in `folder`.
     """
     for path in _current(folder, fingerprint):
         if _problem(path) is None:

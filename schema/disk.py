@@ -14,10 +14,7 @@ __all__ = ["exclusive", "fault", "is_locked", "locked", "make_folder", "replace_
 
 @contextlib.contextmanager
 def store_errors(doing: str, *others: type[Exception]) -> Iterator[None]:
-    """Turn an `OSError`, or one of `others`, into a `StoreError` such as ``cannot write FILE: No space left``.
-
-    `doing` is what comes before the colon.
-    """
+    """Turn an `OSError`, or one of `others`, into a `StoreError` of the form ``{doing}: {reason}``."""
     expected: tuple[type[Exception], ...] = (OSError, *others)
     try:
         yield
@@ -75,7 +72,10 @@ def replace_text(path: Path, text: str, temporary: Path) -> None:
 
 @contextlib.contextmanager
 def exclusive(path: Path, *, waits: bool = True) -> Iterator[int | None]:
-    """Lock a file or folder against other processes and yield its descriptor; None if another has it locked."""
+    """Lock a file or folder against other processes and yield its descriptor.
+
+    If another process has it locked, wait, or else yield None.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         is_free = True
