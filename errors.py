@@ -11,11 +11,9 @@
         UnknownNameError       (LookupError)  a name that is not there, with the names that are
         QueryError             (ValueError)   SQL that is wrong, or that would change something
 
-Every message says what, where, and what is available. Third-party exceptions are wrapped once, at the
-border where they enter, and chained (``raise ... from error``), so that a traceback keeps the cause.
-
-What is printed may come from a store that somebody else made: `printable` is what every text passes on its way to a
-terminal.
+Every message says what, where, and what is available. Third-party exceptions are wrapped once, where they enter, and
+chained (``raise ... from error``), so that a traceback keeps the cause. Texts may come from a store that somebody else
+made: all pass `printable` on their way to a terminal.
 """
 
 import difflib
@@ -23,16 +21,9 @@ import re
 from collections.abc import Iterable
 
 __all__ = [
-    "AnalysisError",
-    "IngestError",
-    "NeuronlakeError",
-    "QueryError",
-    "SchemaError",
-    "StoreError",
-    "UnknownNameError",
-    "one_line",
-    "printable",
-]
+    "AnalysisError", "IngestError", "NeuronlakeError", "QueryError", "SchemaError", "StoreError", "UnknownNameError",
+    "one_line", "printable",
+]  # fmt: skip
 
 
 class NeuronlakeError(Exception):
@@ -82,13 +73,11 @@ class UnknownNameError(NeuronlakeError, LookupError):
         self.name = name
         self.available = tuple(sorted(available))
         message = f"no {kind} {name!r}" + (f" in {where}" if where is not None else "")
-        close = difflib.get_close_matches(name, self.available, n=1)
-        if close:
+        if close := difflib.get_close_matches(name, self.available, n=1):
             message += f"; did you mean {close[0]!r}?"
         elif self.available:
-            shown = ", ".join(self.available[:12])
             more = len(self.available) - 12
-            message += f"; available: {shown}" + (f" and {more} more" if more > 0 else "")
+            message += f"; available: {', '.join(self.available[:12])}" + (f" and {more} more" if more > 0 else "")
         else:
             message += "; there are none"
         super().__init__(message)
@@ -99,16 +88,9 @@ _TERSE_ERRORS = (KeyError, AttributeError, TypeError)
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """Return the first meaningful line of another library's message, and the next where the first ends in a colon.
+    """Return the first line of another library's message in at most `limit` characters; after a colon, the next too.
 
-    Errors whose message tells little without it, such as a `KeyError`, are quoted with their type.
-
-    Parameters
-    ----------
-    error
-        The exception to quote.
-    limit
-        Longest result, in characters.
+    A message that says little alone, such as that of a `KeyError`, comes with the type of the error.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
@@ -125,20 +107,13 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    r"""Return a text as it can be shown on one line of a terminal: control characters as escapes such as ``\x1b``.
+    r"""Return a text from anywhere as one line for a terminal: control characters become escapes such as ``\x1b``.
 
-    JSON stays the same JSON.
-
-    Parameters
-    ----------
-    text
-        The text, from anywhere.
-    keep
-        Control characters to leave as they are: ``"\n"`` for a text of several lines of our own.
+    Those in `keep` stay, such as ``"\n"`` in several lines of our own. JSON stays the same JSON.
     """
 
-    def escaped(found: "re.Match[str]") -> str:
-        character = found[0]
+    def escaped(match: "re.Match[str]") -> str:
+        character = match[0]
         if character in keep:
             return character
         return repr(character)[1:-1] if character < " " else f"\\u{ord(character):04x}"

@@ -14,32 +14,26 @@ _LINE_EVERY_S = 30.0
 
 
 class Progress(Protocol):
-    """What a job reports to."""
+    """What a job reports to; a method that a subclass does not define does nothing."""
 
     def phase(self, name: str, *, total: int, unit: str) -> None:
         """Start a phase of `total` units."""
+        return
 
     def advance(self, amount: int) -> None:
-        """Say that so many more units of the phase are done."""
+        """Report that so many more units of the phase are done."""
+        return
 
     def note(self, text: str) -> None:
-        """Tell the person one line."""
+        """Show the person one line."""
+        return
 
 
-class SilentProgress:
+class SilentProgress(Progress):
     """Reports nothing."""
 
-    def phase(self, name: str, *, total: int, unit: str) -> None:
-        """Do nothing."""
 
-    def advance(self, amount: int) -> None:
-        """Do nothing."""
-
-    def note(self, text: str) -> None:
-        """Do nothing."""
-
-
-class LineProgress:
+class LineProgress(Progress):
     """Prints a line to standard error when a phase ends, and every half minute before that."""
 
     def __init__(self) -> None:
@@ -70,12 +64,13 @@ class LineProgress:
         print(printable(text), file=sys.stderr, flush=True)
 
 
-class TerminalProgress:
+class TerminalProgress(Progress):
     """A rich progress bar with rate and time left; made by `show_progress`."""
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
         from rich.text import Text
 
         class Rate(ProgressColumn):
@@ -84,7 +79,7 @@ class TerminalProgress:
                 speed = task.speed or task.completed / max(task.elapsed or 0, 1e-3)
                 return Text(f"{_per_second(speed)} {task.fields['unit']}/s", style="cyan")
 
-        self.bar = Progress(
+        self.bar = Bar(
             TextColumn("{task.description:>9}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%"),

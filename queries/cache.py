@@ -11,14 +11,14 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from ..errors import StoreError
-from ..schema.store import Problem, Store
+from ..schema.disk import exclusive, store_errors
+from ..schema.leftovers import Problem
+from ..schema.store import Store
 
-__all__ = ["folder", "hold", "locked", "problems", "reason", "remove_damaged", "remove_others"]
+__all__ = ["folder", "open_kept", "problems", "reason", "remove_others", "remove_useless"]
 
 _KEPT = re.compile(r"[0-9a-f]{16}(-(?P<sha256>[0-9a-f]{64}))?\.parquet")
 _PARTIAL = re.compile(r"\.[0-9a-f]{16}\.\d+")
@@ -35,15 +35,10 @@ def folder(store: Store, view: str) -> Path:
     return store.path.absolute() / "derived" / view
 
 
-def hold(folder: Path, fingerprint: str) -> IO[bytes] | None:
+def open_kept(folder: Path, fingerprint: str) -> IO[bytes] | None:
     """Return the open file of a view's rows, locked against removal until it is closed; None if there is none.
 
-    Parameters
-    ----------
-    folder
-        The view's, as from `folder`.
-    fingerprint
-        The digest of everything that the rows come from.
+    `fingerprint` is the digest of everything that the rows come from, and the start of the file's name in `folder`.
     """
     for path in _current(folder, fingerprint):
         if _problem(path) is None:
@@ -58,13 +53,7 @@ def hold(folder: Path, fingerprint: str) -> IO[bytes] | None:
 
 
 def reason(folder: Path, fingerprint: str) -> str | None:
-    """Return why the kept files of a view are not read; None if there are none, or one is right.
-
-    Parameters
-    ----------
-    folder, fingerprint
-        As in `hold`.
-    """
+    """Return why the kept files of a view, as in `open_kept`, are not read; None if there are none, or one is right."""
     kept = [path for path in _files(folder) if _KEPT.fullmatch(path.name)]
     faults = [_problem(path) for path in _current(folder, fingerprint)]
     return None if None in faults or not kept else faults[0] if faults else "out of date"
@@ -83,14 +72,8 @@ def problems(store: Store) -> tuple[Problem, ...]:
     return tuple(Problem(path.relative_to(store.path).as_posix(), what) for path, what in faults if what)
 
 
-def remove_damaged(store: Store) -> tuple[Problem, ...]:
-    """Remove the files that `problems` reports, except foreign and unreadable ones; return what was removed and why.
-
-    Raises
-    ------
-    StoreError
-        If a file cannot be removed.
-    """
+def remove_useless(store: Store) -> tuple[Problem, ...]:
+    """Remove the files that `problems` reports, except foreign and unreadable ones; return what was removed and why."""
     garbage = (problem for problem in problems(store) if problem.what in _GARBAGE)
     return tuple(
         Problem(problem.path, f"removed: {problem.what}") for problem in garbage if _remove(store.path / problem.path)
@@ -98,31 +81,10 @@ def remove_damaged(store: Store) -> tuple[Problem, ...]:
 
 
 def remove_others(kept: Path) -> None:
-    """Remove the other files of a view that neuronlake wrote, unless somebody reads them; the folder must be locked.
-
-    Raises
-    ------
-    StoreError
-        If a file cannot be removed.
-    """
+    """Remove the other files of a view that neuronlake wrote, unless somebody reads them; the folder must be locked."""
     for path in _files(kept.parent):
         if path != kept and (_KEPT.fullmatch(path.name) or _PARTIAL.fullmatch(path.name)):
             _remove(path)
-
-
-@contextlib.contextmanager
-def locked(path: Path, *, waits: bool = True) -> Iterator[bool]:
-    """Lock a file or folder for one process alone, and yield whether that was possible."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        is_held = True
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
-        except BlockingIOError:
-            is_held = False
-        yield is_held
-    finally:
-        os.close(descriptor)
 
 
 def _problem(path: Path) -> str | None:
@@ -132,8 +94,8 @@ def _problem(path: Path) -> str | None:
         if not stat.S_ISREG(path.lstat().st_mode) or not (named or _PARTIAL.fullmatch(path.name)):
             return _FOREIGN
         if named is None:
-            with locked(path.parent, waits=False) as is_free:
-                return _UNFINISHED if is_free else None
+            with exclusive(path.parent, waits=False) as lock:
+                return None if lock is None else _UNFINISHED
         if named["sha256"] is None:
             return _UNSIGNED
         with path.open("rb") as file:
@@ -146,13 +108,10 @@ def _problem(path: Path) -> str | None:
 
 def _remove(path: Path) -> bool:
     """Remove a file unless somebody reads it, and return whether it is gone."""
-    try:
-        with locked(path, waits=False) as is_free:
-            if is_free:
-                path.unlink()
-            return is_free
-    except OSError as error:
-        raise StoreError(f"cannot remove {path}: {error.strerror or error}") from error
+    with store_errors(f"cannot remove {path}"), exclusive(path, waits=False) as lock:
+        if lock is not None:
+            path.unlink()
+        return lock is not None
 
 
 def _current(folder: Path, fingerprint: str) -> list[Path]:

@@ -1,9 +1,9 @@
 """What the tables and views are, and the SQL that defines them.
 
 Tables are declared in `schema`; the views are files, ``views/<subject>/*.sql``. A view's file opens with a comment, its
-header: the name and the question it answers, maybe a note, then its grain, what it reads and its columns. Columns that
-a line only names mean what they mean in the first source that has them, else in what the sources read. A line
-``-- Intermediate`` marks a view that only other views are meant to read.
+header: the name and the question it answers, maybe a note, then its grain, what it reads and its columns. Columns
+without a meaning have that of the first source that has them, else of what the sources read. A line ``-- Intermediate``
+marks a view that only other views are meant to read.
 """
 
 import functools
@@ -32,7 +32,7 @@ SUBJECTS: Mapping[str, str] = {
     "perturbation": "Perturbation",
     "emergence": "Emergence in training",
 }
-"""The folders of views in reading order, and what each is about."""
+"""The folders of views in reading order, and their titles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +42,18 @@ class View:
     name: str  # its name, as in SQL
     subject: str  # the folder of its file, of `SUBJECTS`
     answers: str  # one line: the question it answers
-    note: str  # what else there is to know, as one paragraph; may be empty
+    note: str  # one more paragraph, or empty
     is_intermediate: bool  # whether it is a step that other views share, not an answer
     grain: tuple[str, ...]  # the columns that together identify a row
     source: tuple[str, ...]  # tables and views it reads
-    columns: Mapping[str, str]  # what each of its columns means, in order
+    columns: Mapping[str, str]  # its columns in order, and their meanings
     sql: str  # its query, without the header
 
 
 def parse(text: str, subject: str = "") -> View:
     """Return the view that the text of a file defines; columns that it only names have an empty description.
 
-    Raises
-    ------
-    QueryError
-        If the header lacks its grain, source or columns.
+    A header without its grain, source or columns raises `QueryError`.
     """
     lines = text.splitlines()
     n_header = next((i for i, line in enumerate(lines) if not line.startswith("--")), len(lines))
@@ -93,37 +90,27 @@ def _names(text: str) -> tuple[str, ...]:
 @functools.cache
 def views() -> tuple[View, ...]:
     """Return all views: by subject and name, the intermediate ones after all others."""
-    parsed = {
-        view.name: view
-        for subject in SUBJECTS
-        for file in sorted((_FOLDER / "views" / subject).glob("*.sql"))
-        for view in [parse(file.read_text(encoding="utf-8"), subject)]
-    }
-
+    files = ((subject, file) for subject in SUBJECTS for file in sorted((_FOLDER / "views" / subject).glob("*.sql")))
+    parsed = {file.stem: parse(file.read_text(encoding="utf-8"), subject) for subject, file in files}
     meanings = {**_TABLE_COLUMNS, **{name: view.columns for name, view in parsed.items()}}
 
     def described(relation: str, column: str) -> str:
-        if meanings[relation].get(column) or relation in TABLES:
-            return meanings[relation].get(column, "")
+        meaning = meanings[relation].get(column, "")
+        if meaning or relation in TABLES:
+            return meaning
         sources = parsed[relation].source
         holders = [source for source in sources if column in meanings[source]]
         return next(filter(None, (described(source, column) for source in holders or sources)), "")
 
-    resolved = [
+    resolved = (
         replace(view, columns={column: described(view.name, column) for column in view.columns})
         for view in parsed.values()
-    ]
+    )
     return tuple(sorted(resolved, key=lambda view: view.is_intermediate))
 
 
 def view(name: str) -> View:
-    """Return the view called `name`.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is none.
-    """
+    """Return the view called `name`; raise an `UnknownNameError` if there is none."""
     by_name = {view.name: view for view in views()}
     if name not in by_name:
         raise UnknownNameError("view", name, by_name)
@@ -132,9 +119,9 @@ def view(name: str) -> View:
 
 @functools.cache
 def reads(name: str) -> tuple[str, ...]:
-    """Return all tables and views that a view reads, directly or not, in an order to create them; itself last."""
+    """Return all tables and views that a view reads, directly or not, in an order to create them, and then itself."""
     sources = () if name in TABLES else sorted(view(name).source)
-    return tuple(dict.fromkeys([*(each for source in sources for each in reads(source)), name]))
+    return tuple(dict.fromkeys([*(read for source in sources for read in reads(source)), name]))
 
 
 @functools.cache
@@ -151,16 +138,9 @@ def macros() -> str:
 
 
 def table_query(table: Table, files: str, columns: frozenset[str]) -> str:
-    """Return SQL that reads a table: exactly the declared columns, NULL where no file has them yet.
+    """Return SQL that reads a table's declared columns from `files`, the SQL of a list of Parquet files.
 
-    Parameters
-    ----------
-    table
-        The declaration.
-    files
-        SQL of the list of its files.
-    columns
-        The columns that at least one of them has; none if there are no files.
+    `columns` are those that at least one file has, none without files; the others are NULL.
     """
     selected = ", ".join(
         quoting.name(column.name)

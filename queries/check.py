@@ -13,7 +13,7 @@ __all__ = ["StoreReport", "check_store"]
 
 @dataclass(frozen=True, slots=True)
 class StoreReport:
-    """What a check of a store found.
+    """The state of a store.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class StoreReport:
 def check_store(store: str | os.PathLike[str], *, repair: bool = False) -> StoreReport:
     """Check a store: commits, every committed file to its last row, kept views and the card.
 
-    Every file is held against its recorded size and digest, and its rows against the declared table: columns, types,
+    Every file is compared with its recorded size and digest, and its rows with the declared table: columns, types,
     NULL and NaN, repeated keys.
 
     Parameters
@@ -45,7 +45,7 @@ def check_store(store: str | os.PathLike[str], *, repair: bool = False) -> Store
     store
         The store's folder.
     repair
-        First remove what killed jobs left and nobody can use, and kept views that are damaged; renew the card.
+        First remove what killed jobs left and nobody can use, and kept views that are corrupt; renew the card.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def check_store(store: str | os.PathLike[str], *, repair: bool = False) -> Store
     """
     target = Store(store)
     target.require()
-    repaired = (*target.repair(), *cache.remove_damaged(target)) if repair else ()
+    repaired = (*target.repair(), *cache.remove_useless(target)) if repair else ()
     problems = (*target.check(), *cache.problems(target))
     n_files = sum(len(commit.files) for commit in target.commits())
     return StoreReport(n_files, problems, repaired, target.unfinished())

@@ -6,7 +6,6 @@ import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 
 import duckdb
@@ -32,8 +31,8 @@ set variable store = {store};"""
 class Database:
     """A store as it stood when first read, or when `refresh` was last called, open for SQL that reads.
 
-    The view of a table, or of a file in ``views/``, is made when a statement first names it: DuckDB reads the
-    footer of every file to make a view, which a statement about one table need not pay for all of them.
+    The view of a table, or of a file in ``views/``, is made when a statement first names it: to make a view, DuckDB
+    reads the footers of all its files, which a statement about one table need not pay for the others.
 
     Parameters
     ----------
@@ -70,7 +69,7 @@ class Database:
         self._views = {view.name: view for view in catalog.views()}
         self._known = {*TABLES, *self._views}
         self._made: set[str] = set()
-        # The kept file of each view, open and so locked against removal; None where there is none.
+        # The kept file of a view, open and so locked against removal; None where there is none.
         self._kept: dict[str, IO[bytes] | None] = {}
         weakref.finalize(self, _close, self._kept)
 
@@ -101,7 +100,7 @@ class Database:
             self._make_missing(error)
         except failures.ENGINE_ERRORS as error:
             if not self._remake_lost():
-                failures.find_damage(error, self._files_behind(names))
+                failures.check_files(error, self._files_behind(names))
                 raise QueryError(failures.explain(error)) from error
         return self.sql(query, parameters)
 
@@ -175,9 +174,7 @@ class Database:
         StoreError
             If a file of the store is missing or corrupt.
         """
-        names = dict.fromkeys(TABLES)
-        for view in self._views:
-            names.update(dict.fromkeys(catalog.reads(view)))
+        names = dict.fromkeys([*TABLES, *(name for view in self._views for name in catalog.reads(view))])
         head = _SCRIPT_HEAD.format(store=quoting.path(self.store.path.absolute()))
         definitions = [
             f"create or replace view {name} as\n{query};\n{catalog.comments(name)}"
@@ -194,20 +191,18 @@ class Database:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @cached_property
-    def committed(self) -> Mapping[str, tuple[CommittedFile, ...]]:
+    def committed(self) -> Mapping[str, Sequence[CommittedFile]]:
         """The committed files by table, as of the first use or the last `refresh`."""
         self.store.require()
         files: dict[str, list[CommittedFile]] = {name: [] for name in TABLES}
         for commit in self.store.commits():
             for file in commit.files:
-                files.setdefault(file.table, []).append(file)
-        return {name: tuple(of_table) for name, of_table in files.items()}
+                files[file.table].append(file)
+        return files
 
     def fingerprint(self, view: str) -> str:
         """Return the digest of everything that the rows of a view come from: macros, views, tables and files."""
@@ -222,31 +217,18 @@ class Database:
             }
         )
 
-    def hold(self, view: str) -> IO[bytes] | None:
-        """Return the open file of a view's kept rows, locked against removal until it is closed; or None."""
-        return cache.hold(cache.folder(self.store, view), self.fingerprint(view))
-
     def kept_file(self, name: str) -> Path | None:
         """Return the file of a view's kept rows, locked against removal while this database is open; or None."""
         if name not in self._kept:
-            self._kept[name] = self.hold(name)
-        held = self._kept[name]
-        return Path(held.name) if held else None
+            self._kept[name] = cache.open_kept(cache.folder(self.store, name), self.fingerprint(name))
+        file = self._kept[name]
+        return Path(file.name) if file else None
 
     def query_of(self, name: str, *, root: str | None = None) -> str:
-        """Return the SQL that defines the view of a table, or a view; kept rows play no part.
+        """Return the SQL that defines the view of a table, or a view, without regard to kept rows.
 
-        Parameters
-        ----------
-        name
-            The table or view.
-        root
-            SQL expression for the store's folder; by default its path.
-
-        Raises
-        ------
-        StoreError
-            If a committed file of the table is missing or corrupt.
+        `root` is an SQL expression for the store's folder, by default its path. A committed file of the table that is
+        missing or corrupt raises `StoreError`.
         """
         if name in self._views:
             return self._views[name].sql
@@ -261,12 +243,7 @@ class Database:
     def make(self, name: str) -> None:
         """Create the view of a table, or a view and all it reads, unless they exist.
 
-        Raises
-        ------
-        QueryError
-            If the SQL of a view does not fit the tables.
-        StoreError
-            If a committed file is missing or corrupt.
+        SQL that does not fit the tables raises `QueryError`, a committed file that is missing or corrupt `StoreError`.
         """
         if name in self._made:
             return
@@ -278,7 +255,7 @@ class Database:
                 self.make(source)
             query = self._views[name].sql
         else:
-            # Nearly always some file has each column; to look first would read every footer once more.
+            # Nearly always the files have all columns; to look first would read every footer once more.
             columns = frozenset(TABLES[name].column_names if self.committed[name] else ())
             query = catalog.table_query(TABLES[name], self._file_list(name), columns)
         with self._explained(name):
@@ -297,7 +274,7 @@ class Database:
         try:
             yield
         except failures.ENGINE_ERRORS as error:
-            failures.find_damage(error, self._files_behind([name]))
+            failures.check_files(error, self._files_behind([name]))
             kind = "table" if name in TABLES else "view"
             raise QueryError(f"{kind} {name}: {failures.explain(error)}") from error
 
@@ -318,7 +295,7 @@ class Database:
 
     def _remake_lost(self) -> bool:
         """Compute the views whose kept file was deleted in spite of its lock; return whether there were any."""
-        lost = {name: held for name, held in self._kept.items() if held and not Path(held.name).exists()}
+        lost = {name: file for name, file in self._kept.items() if file and not Path(file.name).exists()}
         _close(lost)
         self._kept.update(dict.fromkeys(lost))
         self._remake(lost)
@@ -342,5 +319,5 @@ class Database:
 
 
 def _close(kept: Mapping[str, IO[bytes] | None]) -> None:
-    for held in filter(None, kept.values()):
-        held.close()
+    for file in filter(None, kept.values()):
+        file.close()

@@ -1,4 +1,4 @@
-"""Errors of DuckDB: what they say in one line, and whether a damaged file of the store is behind one."""
+"""Errors of DuckDB: what they say in one line, and whether a corrupt file of the store is the cause."""
 
 import errno
 import os
@@ -13,10 +13,10 @@ from ..errors import QueryError, StoreError, one_line
 from ..schema.commits import CommittedFile
 from ..schema.identity import file_sha256
 
-__all__ = ["ENGINE_ERRORS", "explain", "find_damage", "missing_table"]
+__all__ = ["ENGINE_ERRORS", "check_files", "explain", "missing_table"]
 
 ENGINE_ERRORS = (duckdb.Error, UnicodeDecodeError)
-"""What a query raises: messages with the bytes of a corrupt file in them are no text."""
+"""Errors of a query; a message that quotes bytes of a corrupt file raises the second."""
 
 # DuckDB's own suggestion is of names that the views of this store never have.
 _NO_TABLE = re.compile(r"Table with name (?P<name>.*) does not exist!")
@@ -37,20 +37,10 @@ def missing_table(error: duckdb.CatalogException) -> str | None:
     return missing["name"] if missing else None
 
 
-def find_damage(error: BaseException, files: Iterable[tuple[Path, CommittedFile]]) -> None:
-    """Raise if a committed file that is missing, unreadable or corrupt explains an error.
+def check_files(error: BaseException, files: Iterable[tuple[Path, CommittedFile]]) -> None:
+    """Raise a `StoreError` that names the file if one that is missing, unreadable or corrupt explains DuckDB's error.
 
-    Parameters
-    ----------
-    error
-        What DuckDB raised.
-    files
-        The files that the query read, with their entries in the commits.
-
-    Raises
-    ------
-    StoreError
-        Naming the file.
+    `files` are those that the query read, with their entries in the commits.
     """
     message = str(error)
     # DuckDB has no class of its own for broken Parquet structures: they come as the base class.

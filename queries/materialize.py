@@ -8,7 +8,8 @@ from pathlib import Path
 
 import duckdb
 
-from ..errors import QueryError, StoreError, one_line
+from ..errors import QueryError, one_line
+from ..schema.disk import exclusive, store_errors
 from ..schema.identity import file_sha256
 from . import cache, catalog, quoting
 from .database import Database
@@ -72,18 +73,16 @@ def materialize(database: Database, names: Iterable[str]) -> tuple[Materialized,
 
 def _keep(database: Database, view: catalog.View) -> Materialized:
     folder = cache.folder(database.store, view.name)
-    try:
+    with store_errors(f"cannot write {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         # Of several processes that compute the same, one does, and the others find it done.
-        with cache.locked(folder):
-            held = database.hold(view.name)
-            path = Path(held.name) if held else _write(database, view, folder)
+        with exclusive(folder):
+            kept = cache.open_kept(folder, database.fingerprint(view.name))
+            path = Path(kept.name) if kept else _write(database, view, folder)
             cache.remove_others(path)
-            if held:
-                held.close()
-            return Materialized(view.name, path, path.stat().st_size, is_new=held is None)
-    except OSError as error:
-        raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
+            if kept:
+                kept.close()
+            return Materialized(view.name, path, path.stat().st_size, is_new=kept is None)
 
 
 def _write(database: Database, view: catalog.View, folder: Path) -> Path:

@@ -14,7 +14,8 @@ from typing import IO, cast, get_args
 
 import duckdb
 
-from ..errors import QueryError, StoreError, one_line, printable
+from ..errors import QueryError, printable
+from ..schema.disk import store_errors
 from ..schema.vocabulary import Format
 from . import quoting
 from .result import Result
@@ -33,32 +34,15 @@ _NEEDS_QUOTES = re.compile('[,"\r\n]')
 def save(result: Result, path: Path, *, format: Format | None = None, store: Path | None = None) -> None:  # noqa: A002
     """Write a result to a file, which appears complete or not at all.
 
-    A file that exists is replaced and keeps its mode; of a link, the file it leads to is. Pipes and devices are written
-    to.
-
-    Parameters
-    ----------
-    result
-        The rows.
-    path
-        The file.
-    format
-        By default what the suffix says.
-    store
-        A store, whose own files must not be overwritten.
-
-    Raises
-    ------
-    QueryError
-        If the suffix names no format, or the file is the store's own.
-    StoreError
-        If the file cannot be written.
+    A file that exists, or the target of a link, is replaced and keeps its mode. Pipes and devices are written to. The
+    format is by default that of the suffix; a suffix that names none raises `QueryError`, and so does a file that the
+    `store` itself writes.
     """
     suffix = path.suffix.lower().removeprefix(".")
     if format is None and suffix not in ("csv", "json", "parquet"):
         raise QueryError(f"cannot tell a format from {path.name!r}; name it .csv, .json or .parquet, or use --format")
     chosen = format or cast("Format", suffix)
-    try:
+    with store_errors(f"cannot write {path}", duckdb.Error):
         target = Path(os.path.realpath(path))
         if store is not None and _is_own(target, store):
             raise QueryError(f"{path} would be a file of the store {store} itself; name one outside")
@@ -78,10 +62,6 @@ def save(result: Result, path: Path, *, format: Format | None = None, store: Pat
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink()
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
-    except duckdb.Error as error:
-        raise StoreError(f"cannot write {path}: {one_line(error)}") from error
 
 
 def _is_own(target: Path, store: Path) -> bool:
@@ -107,25 +87,11 @@ def _write_file(result: Result, path: Path, format: Format) -> None:  # noqa: A0
 
 
 def write(result: Result, stream: IO[str], *, format: Format = "table") -> None:  # noqa: A002
-    """Write a result as text.
+    """Write a result as text; a format that is none raises `QueryError`.
 
     CSV spells NULL as an empty field and an empty text as ``""``; JSON is a list of records. NaN and infinity, which
-    SQL can compute, are written as NULL. Control characters are escaped in tables, in JSON, and on a terminal.
-
-    Parameters
-    ----------
-    result
-        The rows.
-    stream
-        Where to. On a terminal a table is drawn, cut after 100 rows and in long cells; elsewhere it is plain text,
-        uncut.
-    format
-        The format.
-
-    Raises
-    ------
-    QueryError
-        If the format is not text.
+    SQL can compute, are written as NULL. A table is drawn on a terminal, cut after 100 rows and in long cells;
+    elsewhere it is plain text, uncut. Control characters are escaped in tables, in JSON, and on a terminal.
     """
     if format == "csv":
         for row in [result.columns, *_portable_rows(result)]:

@@ -14,16 +14,9 @@ _CATALOG = ("duckdb_", "information_schema", "pg_", "sqlite_")
 
 
 def named(connection: duckdb.DuckDBPyConnection, query: str, known: Iterable[str]) -> frozenset[str]:
-    """Return the tables and views that a statement names; all of them if it lists the catalog.
+    """Return which tables and views of `known`, in lower case, a statement names; all of them if it lists the catalog.
 
-    Parameters
-    ----------
-    connection
-        Any connection.
-    query
-        One statement. In a PIVOT, of which DuckDB gives no tree, every word counts as a name.
-    known
-        Names of tables and views, in lower case.
+    In a PIVOT, of which DuckDB gives no tree, every word counts as a name.
     """
     has_no_tree, shows_tables, names = connection.execute(statement("statement_names"), {"query": query}).fetchall()[0]
     if has_no_tree:

@@ -16,5 +16,5 @@ def name(value: str) -> str:
 
 
 def path(value: object) -> str:
-    """Return a path as an SQL string that means this file alone, whatever pattern its characters would make."""
+    """Return a path as an SQL string that means this file alone, even if its characters make a pattern."""
     return literal(glob.escape(str(value)))

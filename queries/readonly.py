@@ -1,6 +1,6 @@
 """What ad-hoc SQL may do: read the store and the local files it names, and change nothing.
 
-Three checks, each of what the others cannot see:
+Three checks see what the others cannot:
 
 - the statement's type: only queries, EXPLAIN of a query, and PIVOT;
 - its words: DuckDB takes ``with x as (copy … to …) select …`` for a query, calls everything with a PIVOT in it
@@ -65,13 +65,7 @@ def settings() -> Mapping[str, Any]:
 
 
 def check(connection: duckdb.DuckDBPyConnection, query: str) -> str:
-    """Return the statement of a query, without EXPLAIN before it; raise unless it is a single one and only reads.
-
-    Raises
-    ------
-    QueryError
-        If something in it is refused, or DuckDB's parser does not understand it.
-    """
+    """Return the one statement of a query, without EXPLAIN; raise a `QueryError` unless it only reads."""
     _check_size(query)
     try:
         statements = connection.extract_statements(query)
@@ -92,8 +86,7 @@ def check(connection: duckdb.DuckDBPyConnection, query: str) -> str:
     if kind not in (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI):
         raise QueryError(f"{kind.name.lower().replace('_', ' ')} is refused: {_WAY_OUT}")
     for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
-        is_cte_body = word == "(" and before in _BEFORE_A_CTE_BODY and after in _WRITING_WORDS
-        if is_cte_body:
+        if word == "(" and before in _BEFORE_A_CTE_BODY and after in _WRITING_WORDS:  # the body of a CTE
             raise QueryError(f"{after} is refused: {_WAY_OUT}")
         if kind == duckdb.StatementType.MULTI and word in _WRITING_WORDS:
             raise QueryError(f'{word} is refused: {_WAY_OUT} (where it is a name beside a PIVOT, write "{word}")')

@@ -25,9 +25,9 @@ _ZONED = {"TIMESTAMP WITH TIME ZONE": "TIMESTAMP", "TIMESTAMPTZ_NS": "TIMESTAMP_
 
 
 class Result:
-    """The rows of a query that has run, as whatever the reader works with.
+    """The rows of a query that has run, as tuples, data frames or an Arrow table.
 
-    Iterating gives each row as a dictionary; printed, or in a notebook, it shows its first rows.
+    Iterating gives the rows as dictionaries; printed, or in a notebook, it shows its first rows.
 
     Parameters
     ----------
@@ -100,24 +100,17 @@ def run(
     query: str,
     parameters: Sequence[object] | Mapping[str, object] | None = None,
 ) -> Result:
-    """Run a query and return its rows; Ctrl-C stops it.
+    """Run a query, with parameters as in `Database.sql`, and return its rows; Ctrl-C stops it.
 
     Sums of integers come in a type that every format holds exactly: BIGINT where all values of the column fit, else
     DECIMAL, else text.
-
-    Parameters
-    ----------
-    connection
-        Where to run it.
-    query, parameters
-        As in `Database.sql`.
     """
     # In a thread of its own: inside DuckDB, Python would not notice Ctrl-C until the query ends.
     done = threading.Event()
     results: list[Result] = []
     errors: list[BaseException] = []
 
-    def work() -> None:
+    def collect() -> None:
         try:
             results.append(_collect(connection.sql(query, params=parameters)))
         except BaseException as error:  # raised again below
@@ -125,7 +118,7 @@ def run(
         finally:
             done.set()
 
-    threading.Thread(target=work, name="neuronlake-query", daemon=True).start()
+    threading.Thread(target=collect, name="neuronlake-query", daemon=True).start()
     try:
         # In short waits: with polars loaded, a signal does not wake the main thread out of a long one.
         while not done.wait(_WAIT_S):
@@ -168,7 +161,7 @@ def _retyped(type_name: str, types: Mapping[str, str]) -> str:
     """Return the name of a type with some types in it replaced, at any depth; fields and values keep their names."""
     quoted = r""""(?:[^"]|"")*"|'(?:[^']|'')*'"""
     # After the name of a field comes its type.
-    return re.sub(rf"{quoted}|\b(?:{'|'.join(types)})\b(?! )", lambda found: types.get(found[0], found[0]), type_name)
+    return re.sub(rf"{quoted}|\b(?:{'|'.join(types)})\b(?! )", lambda match: types.get(match[0], match[0]), type_name)
 
 
 def _in_utc(value: object) -> object:

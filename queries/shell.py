@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from ..errors import NeuronlakeError, QueryError, StoreError, UnknownNameError
+from ..errors import NeuronlakeError, QueryError, UnknownNameError
+from ..schema.disk import store_errors
 from ..schema.tables import TABLES
 from . import catalog, output
 from .database import Database
@@ -36,13 +37,6 @@ def run_shell(database: Database) -> None:
 
     A statement ends with ``;`` and may take several lines. Ctrl-C drops what is typed, or stops what runs;
     Ctrl-D leaves. What is piped in is answered without a prompt.
-
-    Raises
-    ------
-    StoreError
-        If the folder of the history cannot be made.
-    QueryError
-        If what is piped in is not UTF-8 text.
     """
     if not sys.stdin.isatty():
         try:
@@ -67,10 +61,8 @@ def run_shell(database: Database) -> None:
             return (Completion(name, -len(word)) for name in complete(text))
 
     file = history_file()
-    try:
+    with store_errors(f"cannot write {file.parent}"):
         file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot write {file.parent}: {error.strerror or error}") from error
     session: PromptSession[str] = PromptSession(
         "neuronlake> ",
         history=FileHistory(str(file)),
@@ -137,17 +129,12 @@ def _listed(descriptions: Mapping[str, str]) -> str:
 
 
 def complete(text: str) -> Sequence[str]:
-    """Return what the word at the end of a text may become, the likeliest first.
+    """Return what the word at the end of a text, the statement up to the cursor, may become, the likeliest first.
 
     After ``from`` and ``join`` come tables and views; elsewhere the columns of those that the statement names come
     before keywords and all else.
-
-    Parameters
-    ----------
-    text
-        The statement up to the cursor.
     """
-    columns = {name: list(meanings) for name, (_, meanings) in catalog.describe().items()}
+    columns = {name: set(meanings) for name, (_, meanings) in catalog.describe().items()}
     if text.lstrip().startswith("."):
         command, _, rest = text.lstrip().partition(" ")
         if command == ".schema" and text[-1:] != command[-1:]:
@@ -159,10 +146,9 @@ def complete(text: str) -> Sequence[str]:
         return _starting(word, sorted(columns))
     if not word:
         return ()
-    named = [name for name in before if name in columns]
-    of_named = sorted({column for name in named for column in columns[name]})
-    others = [] if named else sorted({column for of_one in columns.values() for column in of_one})
-    return _starting(word, [*of_named, *_KEYWORDS, *sorted(columns), *others])
+    named = set[str]().union(*(columns[name] for name in before if name in columns))
+    others = set() if named else set[str]().union(*columns.values())
+    return _starting(word, [*sorted(named), *_KEYWORDS, *sorted(columns), *sorted(others)])
 
 
 def _starting(word: str, names: Iterable[str]) -> list[str]:

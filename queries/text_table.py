@@ -9,7 +9,7 @@ from typing import IO
 
 from ..errors import printable
 
-__all__ = ["CELL_WIDTH", "cells", "draw_table", "json_text", "json_value", "plain_text", "text_table"]
+__all__ = ["CELL_WIDTH", "cells", "draw_table", "json_text", "plain_text", "text_table"]
 
 CELL_WIDTH = 100
 
@@ -18,32 +18,14 @@ def text_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[object]],
     *,
-    numeric: Sequence[bool] | None = None,
+    numeric: Sequence[bool] | None = None,  # the columns aligned to the right; by default all but the first
     indent: str = "",
-    cut_at: int | None = None,
+    cut_at: int | None = None,  # in characters, the length of the longest cell
 ) -> str:
-    """Return rows as a table of plain text: a line of names, then a line a row.
+    """Return rows as a table of plain text: a line of names, then a line a row, without a line break at the end.
 
-    Parameters
-    ----------
-    columns
-        Names of the columns.
-    rows
-        Their values: a text as it is, a float with four digits, None as an empty cell.
-    numeric
-        Which columns are aligned to the right; by default all but the first.
-    indent
-        What every line begins with.
-    cut_at
-        Where longer cells are cut, in characters; by default nowhere.
+    Texts stay, floats have four digits, None is an empty cell.
 
-    Returns
-    -------
-    str
-        The lines, without a line break at the end.
-
-    Examples
-    --------
     >>> print(text_table(["function", "lift"], [["task/sport", 0.5], ["semantic/bank", None]]))
     function         lift
     task/sport     0.5000
@@ -67,15 +49,7 @@ def text_table(
 def draw_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], numeric: Sequence[bool], stream: IO[str]
 ) -> None:
-    """Draw a table on a terminal, its long cells cut; one column a line where it is too wide.
-
-    Parameters
-    ----------
-    columns, rows, numeric
-        As in `text_table`.
-    stream
-        The terminal.
-    """
+    """Draw a table, given as in `text_table`, on a terminal, long cells cut; one column a line where it is too wide."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -121,16 +95,16 @@ def plain_text(value: object) -> str:
     if isinstance(value, list | tuple | dict):
         return json_text(value)
     if isinstance(value, datetime.datetime) and value.tzinfo:
-        return str(json_value(value))
+        return str(_json_value(value))
     return str(value)
 
 
 def json_text(value: object) -> str:
     """Return a value as JSON, control characters escaped."""
-    return printable(json.dumps(json_value(value), ensure_ascii=False))
+    return printable(json.dumps(_json_value(value), ensure_ascii=False))
 
 
-def json_value(value: object) -> object:
+def _json_value(value: object) -> object:
     """Return the value that JSON has for one of Python: null for NaN and infinity, a text for what is no number."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -140,7 +114,7 @@ def json_value(value: object) -> object:
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, Mapping):
-        return {str(key): json_value(item) for key, item in value.items()}
+        return {str(key): _json_value(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [json_value(item) for item in value]
+        return [_json_value(item) for item in value]
     return value if value is None or isinstance(value, bool | int | str) else str(value)

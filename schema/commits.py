@@ -1,6 +1,6 @@
 """Commits: the files ``commits/<job>.json`` that say what a store holds, and the one place that reads them.
 
-Nothing in them is believed: a commit may have been copied, cut, edited or made to harm.
+All of them is checked: a commit may have been copied, cut, edited or made to harm.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from ..errors import StoreError, one_line
+from ..errors import StoreError
 from .disk import fault, store_errors
 from .names import Place, folder_name
 from .tables import SCHEMA_VERSION, TABLES
@@ -28,7 +28,6 @@ class CommittedFile:
 
     path: str  # its path relative to the store, with forward slashes
     table: str  # the table its rows belong to
-    # Its number of rows, its size and its digest
     n_rows: int
     size_bytes: int
     sha256: str
@@ -40,8 +39,7 @@ class Commit:
 
     job: str  # name of the job: a run_id, or the kind and the name of what was added
     kind: str  # what the job made: corpus, run, …
-    # Version of the declared tables and of the package it was written with
-    schema_version: int
+    schema_version: int  # version of the declared tables it was written with
     neuronlake_version: str
     committed_at: str  # time of the commit in UTC, ISO 8601
     files: tuple[CommittedFile, ...]  # its files, sorted by folder and then by the number of the part
@@ -49,12 +47,12 @@ class Commit:
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = 120
-# What the JSON of a field of these classes is; all others are lists.
+# The JSON types of fields, and their names in messages; all other fields are lists.
 _JSON_TYPES: Mapping[object, tuple[type, str]] = {str: (str, "text"), int: (int, "whole number")}
 
 
 def neuronlake_version() -> str:
-    """Return the installed version of neuronlake."""
+    """Return the version of neuronlake that is installed."""
     return importlib.metadata.version("neuronlake")
 
 
@@ -64,26 +62,10 @@ def file_name(job: str) -> str:
 
 
 def read_commits(store: Path) -> tuple[tuple[Commit, ...], Mapping[str, str]]:
-    """Read all commits of a store.
+    """Return the commits of a store's folder, oldest first, and the other files in ``commits``: name to why ignored.
 
-    Hidden files are ignored, and so is a copy of a commit beside it, as programs that synchronise folders make.
-
-    Parameters
-    ----------
-    store
-        The store's folder, which need not exist.
-
-    Returns
-    -------
-    commits
-        All commits, oldest first.
-    ignored
-        Names of the files in ``commits`` that are not one of them, each with the reason.
-
-    Raises
-    ------
-    StoreError
-        If the folder is not a store, a commit cannot be read, or it was written by a newer neuronlake.
+    A folder that does not exist has none. Hidden files are ignored, and so is a copy of a commit beside it, as programs
+    that synchronise folders make. A commit that cannot be read, or of a newer neuronlake, raises `StoreError`.
     """
     folder = store / "commits"
     with store_errors(f"cannot read {folder}"):
@@ -110,10 +92,7 @@ def read_commits(store: Path) -> tuple[tuple[Commit, ...], Mapping[str, str]]:
 def read_commit(store: Path, job: str) -> Commit | None:
     """Return the commit of a job in the store's folder, or None if there is none.
 
-    Raises
-    ------
-    StoreError
-        If it cannot be read, is the commit of another job, or was written by a newer neuronlake.
+    One that cannot be read, is of another job or of a newer neuronlake raises `StoreError`.
     """
     name = file_name(job)
     if len(name) > 255 or fault(store, f"commits/{name}") == "missing":
@@ -127,22 +106,18 @@ def read_commit(store: Path, job: str) -> Commit | None:
 def _read(store: Path, name: str) -> Commit:
     """Read one file of the folder ``commits``."""
     file = store / "commits" / name
-    try:
-        problem = fault(store, f"commits/{name}")
-        if problem is not None:
+    with store_errors(f"cannot read the commit {file}", ValueError, RecursionError):
+        if problem := fault(store, f"commits/{name}"):
             raise ValueError(problem)
-        with store_errors(f"cannot read the commit {file}"):
-            fields = json.loads(file.read_text(encoding="utf-8"))
+        fields = json.loads(file.read_text(encoding="utf-8"))
         version = fields.get("schema_version") if isinstance(fields, dict) else None
-        # Before anything else of it is looked at: a newer version may have more to say.
+        # Checked before all else: a newer version may have fields that this one does not know.
         if type(version) is int and version > SCHEMA_VERSION:
             raise StoreError(
                 f"{file} was written with schema version {_shown(version)}, this neuronlake ({neuronlake_version()}) "
                 f"reads up to {SCHEMA_VERSION}; please upgrade neuronlake"
             )
         return _commit(_fields(fields, Commit, "it"))
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"cannot read the commit {file}: {one_line(error)}") from error
 
 
 def _commit(fields: dict[str, Any]) -> Commit:
@@ -166,12 +141,11 @@ def _commit(fields: dict[str, Any]) -> Commit:
         if place in places:
             raise ValueError(f"{_shown(file.path)} is named twice")
         places[place] = file
-    by_part = sorted(places, key=lambda place: (place.folder, place.part))
-    return Commit(**{**fields, "files": tuple(places[place] for place in by_part)})
+    return Commit(**{**fields, "files": tuple(places[place] for place in sorted(places))})
 
 
 def _fields(value: object, of: type, what: str) -> dict[str, Any]:
-    """Return a JSON object that has exactly the fields of a dataclass, each of its type."""
+    """Return `value` if it is a JSON object with exactly the fields of a dataclass, of their types; else raise."""
     if type(value) is not dict:
         raise ValueError(f"{what} is {_shown(value)}, not an object")
     types = {field.name: field.type for field in dataclasses.fields(of)}

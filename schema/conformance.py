@@ -44,28 +44,13 @@ def conform(
     /,
     **constants: object,
 ) -> pa.Table:
-    """Return rows as a declared table has them: its columns, in its order, of its types.
+    """Return rows as the table called `name` declares them: its columns, in its order, of its types.
 
-    A nullable column that is missing is filled with NULL. The grain, NULLs and NaN are left to `check`.
+    `data` is a data frame, a mapping from columns to their values, or a list with a mapping for each row, where a
+    missing name is NULL. `constants` are columns of one value, dictionary-encoded where they are strings; they replace
+    those in `data`. Missing nullable columns become NULL. Other missing columns, undeclared ones and values that do not
+    fit the type raise `SchemaError`; NULLs, NaN and the grain are for `check`.
 
-    Parameters
-    ----------
-    name
-        Name of the table.
-    data
-        The rows: a data frame, a mapping from a column's name to its values, or a list with one mapping a row, in
-        which a missing name is NULL. Dictionary-encoded strings stay so.
-    **constants
-        Columns that have one value in all rows; strings are dictionary-encoded, which keeps long columns small. They
-        replace columns of the same name in `data`.
-
-    Raises
-    ------
-    SchemaError
-        If a column is not declared, is missing without being nullable, or does not fit its type.
-
-    Examples
-    --------
     >>> neurons = {"neuron": [0, 1], "expert": [1, 0]}
     >>> conform("experts", neurons, partition_id="p", stack="encoder", layer=0).column_names
     ['partition_id', 'stack', 'layer', 'neuron', 'expert']
@@ -96,10 +81,7 @@ def conform(
 
 
 def check(declared: Table, data: pa.Table) -> None:
-    """Raise a `SchemaError` that names table, column and first row at fault, unless rows conform to their declaration.
-
-    Strings may be dictionary-encoded.
-    """
+    """Raise a `SchemaError` that names table, column and first row at fault, unless rows conform to their table."""
     check_columns(declared, data.schema)
     data = _decode_irregular(data)
     check_values(declared, data)
@@ -109,12 +91,12 @@ def check(declared: Table, data: pa.Table) -> None:
 def check_columns(declared: Table, schema: pa.Schema, *, may_lack: Container[str] = ()) -> None:
     """Raise a `SchemaError` unless a schema has the declared columns, in order and of their types.
 
-    Those in `may_lack` may be missing.
+    Strings may be dictionary-encoded, and columns in `may_lack` missing.
     """
     _check_names(declared, schema.names, may_lack=may_lack)
     if schema.names != [name for name in declared.column_names if name in schema.names]:
-        columns = ", ".join(declared.column_names)
-        raise SchemaError(f"table {declared.name}: columns in another order; declared: {columns}")
+        order = ", ".join(declared.column_names)
+        raise SchemaError(f"table {declared.name}: columns in another order; declared: {order}")
     for field in schema:
         given = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         expected = _ARROW_TYPES[declared.column(field.name).type]
@@ -127,11 +109,12 @@ def check_values(declared: Table, data: pa.Table) -> None:
     for name, values in zip(data.column_names, data.columns, strict=True):
         where = f"table {declared.name}, column {name}"
         if values.null_count and not declared.column(name).nullable:
-            raise SchemaError(f"{where}: NULL at row {_first(values.is_null())}, declared not null")
+            row = pc.index(values.is_null(), True).as_py()
+            raise SchemaError(f"{where}: NULL at row {row}, declared not null")
         if pa.types.is_floating(values.type):
             is_finite = pc.is_finite(values)
             if not pc.all(is_finite, min_count=0).as_py():
-                row = _first(pc.invert(is_finite))
+                row = pc.index(is_finite, False).as_py()
                 raise SchemaError(f"{where}: {values[row]} at row {row}")
 
 
@@ -140,7 +123,7 @@ def check_grain(declared: Table, data: pa.Table) -> None:
     if data.num_rows < 2:
         return
     data = _decode_irregular(data)
-    # One integer a row that stands for the whole key: mixed radix over per-column codes. Rows usually come
+    # An integer for each row stands for its whole key: mixed radix over per-column codes. Rows usually come
     # sorted, so that strictly increasing codes prove uniqueness without a sort.
     key = np.zeros(data.num_rows, dtype=np.int64)
     radix = 1
@@ -163,13 +146,11 @@ def check_grain(declared: Table, data: pa.Table) -> None:
 
 
 def _check_names(declared: Table, names: Sequence[str], *, may_lack: Container[str]) -> None:
-    """Raise if a column is missing or not declared."""
     missing = [name for name in declared.column_names if name not in names and name not in may_lack]
     extra = [name for name in names if name not in declared.column_names]
     if missing or extra:
-        columns = ", ".join(declared.column_names)
         problem = f"columns missing {missing}, not declared {extra}"
-        raise SchemaError(f"table {declared.name}: {problem}; declared: {columns}")
+        raise SchemaError(f"table {declared.name}: {problem}; declared: {', '.join(declared.column_names)}")
 
 
 def _cast(values: object, type_: pa.DataType) -> pa.Array | pa.ChunkedArray:
@@ -187,7 +168,7 @@ def _repeated(value: object, type_: pa.DataType, n_rows: int) -> pa.Array:
 
 
 def _decode_irregular(data: pa.Table) -> pa.Table:
-    """Decode dictionaries that hold NULL or a value twice: their codes do not tell which values are equal."""
+    """Decode dictionaries that hold NULL or a value twice: equal codes are not equal values there."""
     for index, field in enumerate(data.schema):
         if pa.types.is_dictionary(field.type):
             column = data.column(index)
@@ -195,11 +176,6 @@ def _decode_irregular(data: pa.Table) -> pa.Table:
             if any(values.null_count or len(values.unique()) < len(values) for values in dictionaries):
                 data = data.set_column(index, field.name, column.cast(field.type.value_type))
     return data
-
-
-def _first(mask: pa.ChunkedArray) -> int:
-    """Return the index of the first true value."""
-    return cast("int", pc.index(mask, True).as_py())
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], int]:

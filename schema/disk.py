@@ -1,4 +1,4 @@
-"""What a store asks of a disk: writes that survive a loss of power, locks, no symbolic links, errors of one line."""
+"""The disk under a store: writes that survive a loss of power, locks, no symbolic links, errors of one line."""
 
 import contextlib
 import fcntl
@@ -7,37 +7,25 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import StoreError
+from ..errors import StoreError, one_line
 
-__all__ = ["fault", "is_held", "locked", "make_folder", "replace_text", "store_errors", "sync"]
+__all__ = ["exclusive", "fault", "is_locked", "locked", "make_folder", "replace_text", "store_errors", "sync"]
 
 
 @contextlib.contextmanager
-def store_errors(doing: str) -> Iterator[None]:
-    """Turn an `OSError` into a `StoreError` that says what could not be done: ``cannot write FILE: No space left``.
-
-    Parameters
-    ----------
-    doing
-        The beginning of the message, such as ``cannot write FILE``.
-    """
+def store_errors(doing: str, *others: type[Exception]) -> Iterator[None]:
+    """Turn an `OSError`, or one of `others`, into a `StoreError` of the form ``{doing}: {reason}``."""
+    expected: tuple[type[Exception], ...] = (OSError, *others)
     try:
         yield
-    except OSError as error:
-        raise StoreError(f"{doing}: {error.strerror or error}") from error
+    except expected as error:
+        raise StoreError(f"{doing}: {getattr(error, 'strerror', None) or one_line(error)}") from error
 
 
 def fault(root: Path, relative: str) -> str | None:
-    """Return why a file below `root` must not be opened, or None if it may be.
+    """Return why the file at a `relative` path below `root`, itself maybe a link, must not be opened; None if it may.
 
     A symbolic link would show another place as part of the store, and a pipe would keep its reader waiting for ever.
-
-    Parameters
-    ----------
-    root
-        The store's folder, which may be a link itself.
-    relative
-        Path of the file below it, with forward slashes.
     """
     path = os.fspath(root)
     mode = 0
@@ -55,7 +43,7 @@ def fault(root: Path, relative: str) -> str | None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and the missing ones above it, each written to disk before anything is put in it."""
+    """Make a folder and the missing ones above it, and write them to disk before anything is put in them."""
     missing = []
     while not folder.exists():
         missing.append(folder)
@@ -83,28 +71,41 @@ def replace_text(path: Path, text: str, temporary: Path) -> None:
 
 
 @contextlib.contextmanager
+def exclusive(path: Path, *, waits: bool = True) -> Iterator[int | None]:
+    """Lock a file or folder against other processes and yield its descriptor.
+
+    If another process has it locked, wait, or else yield None.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        is_free = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        except BlockingIOError:
+            is_free = False
+        yield descriptor if is_free else None
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, which is made if it is missing; wait while another process holds it."""
+    """Lock a folder, which is made if it is missing; wait while another process has it locked."""
     while True:
         make_folder(folder)
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # Whoever held it before may have removed it.
-            if folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat()):
+        with exclusive(folder) as descriptor:
+            # Whoever had it locked before may have removed it.
+            if descriptor is not None and folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat()):
                 yield
                 return
-        finally:
-            os.close(descriptor)
 
 
-def is_held(lock: Path) -> bool:
-    """Return whether a process may hold the lock of a file."""
+def is_locked(path: Path) -> bool:
+    """Return whether a process may have a file locked."""
     try:
-        with lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with exclusive(path, waits=False) as descriptor:
+            return descriptor is None
     except FileNotFoundError:
         return False
     except OSError:
         return True
-    return False

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import StoreError
+from .disk import store_errors
 
 __all__ = ["IDENTITY_VERSION", "file_sha256", "identifier"]
 
@@ -15,15 +15,10 @@ stores hold is not measured again. tests/test_ids.py pins ids of every kind."""
 
 
 def identifier(definition: Mapping[str, object]) -> str:
-    """Return the id of a measurement or of something made: 16 hex digits of the digest of its definition.
+    """Return the id of a measurement or of something made: 16 hex digits of the digest of all that defines it.
 
-    Parameters
-    ----------
-    definition
-        Everything that defines it, as JSON values; the order of keys does not matter.
+    The definition is of JSON values, in any order of keys.
 
-    Examples
-    --------
     >>> identifier({"corpus": "semcor", "pooling": "max"})
     '62f82c1f3590ecd3'
     """
@@ -32,15 +27,6 @@ def identifier(definition: Mapping[str, object]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, as hex digits.
-
-    Raises
-    ------
-    StoreError
-        If the file cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
+    """Return the SHA-256 of a file, as hex digits; raise a `StoreError` if it cannot be read."""
+    with store_errors(f"cannot read {path}"), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,6 @@
 """Is a store what its commits and declarations say? Every committed file is opened and read to the end.
 
-What goes unseen is a value altered to another valid one, by whoever writes its digest anew as well.
+A value altered to another valid one, with a new digest in the commit, goes unseen.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ __all__ = ["problems"]
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """Smallest and largest value of each column of the grain in one file."""
+    """Smallest and largest values of the grain's columns in one file."""
 
     path: Path
     low: tuple[Any, ...]
@@ -43,7 +43,7 @@ class _Keys:
 
 def problems(store: Path) -> Iterator[Problem]:
     """Yield what is wrong with the store in a folder: see `Store.check`."""
-    # In this order: what a job moves to data meanwhile is in a commit by the time they are read, or its job runs.
+    # In this order, so that what a job moves to data meanwhile is in a commit by now, or its job is running.
     data_files = list(leftovers.data_files(store))
     states = leftovers.states(store)
     commits, ignored = read_commits(store)
@@ -80,7 +80,7 @@ def _read(store: Path, commit: Commit, file: CommittedFile, database: duckdb.Duc
     declared = table(file.table)
     texts = [name for name in declared.grain if declared.column(name).type == "string"]
     late = [column.name for column in declared.columns if column.is_late or commit.schema_version < SCHEMA_VERSION]
-    try:
+    with disk.store_errors("cannot be read", pa.ArrowException, duckdb.Error, UnicodeDecodeError):
         metadata = pq.read_metadata(path)
         _check_described(commit, file, metadata)
         may_lack = [name for name in late if name not in declared.grain]
@@ -92,18 +92,16 @@ def _read(store: Path, commit: Commit, file: CommittedFile, database: duckdb.Duc
                 rows.validate(full=True)
                 conformance.check_values(declared, rows)
             keys = parquet.read(columns=list(declared.grain))
-        # What answers queries is stricter in places. A hash needs every value; escaped, a path is no pattern.
+        # DuckDB, which answers queries, is stricter in places. A hash needs every value; escaped, a path is no pattern.
         query = "select bit_xor(hash(columns(*))) from read_parquet(?, hive_partitioning = false)"
         database.execute(query, [glob.escape(str(path))]).fetchall()
-    except (pa.ArrowException, duckdb.Error, OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"cannot be read: {one_line(error)}") from error
     conformance.check_grain(declared, keys)
     bounds = [_bounds(keys.column(name)) for name in declared.grain] if keys.num_rows else []
     return [_Keys(path, *zip(*bounds, strict=True))] if bounds else []
 
 
 def _check_described(commit: Commit, file: CommittedFile, metadata: pq.FileMetaData) -> None:
-    """Raise unless a file says of itself what its commit says of it."""
+    """Raise unless a file's metadata agree with its commit."""
     if metadata.num_rows != file.n_rows:
         raise StoreError(f"holds {metadata.num_rows:,} rows where {file.n_rows:,} were committed")
     described = metadata.metadata or {}
@@ -115,7 +113,6 @@ def _check_described(commit: Commit, file: CommittedFile, metadata: pq.FileMetaD
 
 
 def _bounds(column: pa.ChunkedArray) -> tuple[Any, Any]:
-    """Return the smallest and the largest value of a column."""
     if pa.types.is_dictionary(column.type):
         values = {value for chunk in column.chunks for value in chunk.dictionary.to_pylist()}
         return min(values), max(values)
@@ -153,8 +150,7 @@ def _overlapping(files: Sequence[_Keys]) -> Iterator[list[_Keys]]:
 def _card(store: Path) -> Iterator[Problem]:
     """Yield that the card is missing, or of other commits, as after files of two stores were copied together."""
     fault = disk.fault(store, "README.md")
-    # A job writes the card and then its commit while it holds this lock, and may have done so since the reading of the
-    # files above began.
+    # Under this lock a job writes the card and then its commit, maybe since the files above were read.
     lock = disk.locked(store / STAGING) if (store / STAGING).is_dir() else contextlib.nullcontext()
     try:
         with lock:

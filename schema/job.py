@@ -45,29 +45,14 @@ class Job:
         name: str,
         data: "pa.Table",
         *,
-        part: int = 0,
-        model: str | None = None,
+        part: int = 0,  # number of the file within the job and table
+        model: str | None = None,  # folders to put the file in, where the table has a model
         revision: str | None = None,
     ) -> None:
-        """Check rows against the declaration of their table, and stage them as one file.
+        """Stage rows of the table called `name`, as `conformance.conform` makes them, as one file.
 
-        Parameters
-        ----------
-        name
-            Name of the table.
-        data
-            The rows, as `conformance.conform` makes them; strings may be dictionary-encoded.
-        part
-            Number of the file within the job and table.
-        model, revision
-            Folders to put the file in, where the table has a model.
-
-        Raises
-        ------
-        SchemaError
-            If the rows do not conform; nothing is written.
-        StoreError
-            If a name cannot be part of a path, or the disk refuses.
+        Rows that do not conform raise `SchemaError`; a name that cannot be part of a path, or the disk, `StoreError`.
+        Then nothing is written.
         """
         from . import conformance, parquet
 
@@ -87,13 +72,7 @@ class Job:
             partial.replace(path)
 
     def commit(self) -> Commit:
-        """Make everything staged visible at once and return the commit.
-
-        Raises
-        ------
-        StoreError
-            If the disk refuses; nothing becomes visible.
-        """
+        """Make everything staged visible at once and return the commit; nothing if the disk refuses (`StoreError`)."""
         store, staging = self._store, self._staging
         with disk.store_errors(f"cannot write the store {store}"):
             files = self._described()
@@ -122,10 +101,9 @@ class Job:
         return commit
 
     def _described(self) -> dict[Path, CommittedFile]:
-        """Return what the commit says of each staged file, by folder and part."""
+        """Return the commit's entry of every staged file, by folder and part."""
         from . import parquet
 
-        by_part = sorted(self._staged(*TABLES).items(), key=lambda staged: (staged[0].folder, staged[0].part))
         return {
             staged: CommittedFile(
                 path=f"data/{staged.relative_to(self._staging).as_posix()}",
@@ -134,14 +112,11 @@ class Job:
                 size_bytes=staged.stat().st_size,
                 sha256=file_sha256(staged),
             )
-            for place, staged in by_part
+            for place, staged in sorted(self._staged(*TABLES).items())
         }
 
     def _staged(self, *tables: str) -> dict[Place, Path]:
         """Return the files of some tables staged so far, by the places they will have."""
-        files = {}
-        for path in (path for name in tables for path in (self._staging / name).rglob("*.parquet")):
-            place = Place.of(f"data/{path.relative_to(self._staging).as_posix()}")
-            if place is not None and path.is_file():
-                files[place] = path
-        return files
+        paths = (path for name in tables for path in (self._staging / name).rglob("*.parquet") if path.is_file())
+        places = ((Place.of(f"data/{path.relative_to(self._staging).as_posix()}"), path) for path in paths)
+        return {place: path for place, path in places if place is not None}

@@ -1,7 +1,7 @@
-"""What killed jobs leave in a store: what the same job goes on with, and what is proven to be of no use to anyone.
+"""What killed jobs leave in a store: parts that the same job goes on with, and what is proven to be of no use.
 
-A killed job leaves its folder in ``.staging``, whose lock nobody holds then, and, if it was committing, files under
-``data`` that are in no commit. Whoever looks holds the lock of ``.staging``, so that no job starts meanwhile.
+A killed job leaves its folder in ``.staging``, which no process has locked, and, if it was committing, files under
+``data`` that are in no commit. While that is looked at, ``.staging`` is locked, so that no job starts.
 """
 
 import json
@@ -29,22 +29,16 @@ _OWN = frozenset(("lock", "writer.json", "writer.partial", "card.md", "commit.js
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A path of a store, and what is wrong there, or was done about it."""
+    """A path of a store, and what is wrong with it or was done about it."""
 
     path: str
     what: str
 
 
 def begin(staging: Path, *, resume: bool) -> None:
-    """Prepare a job's folder for an attempt: note who writes it, and drop earlier parts that must not be kept.
+    """Prepare a job's folder for an attempt: note the version that writes it, and drop earlier parts unless `resume`.
 
-    Parameters
-    ----------
-    staging
-        The job's folder.
-    resume
-        Whether the parts of an earlier attempt are kept. Those of another version of neuronlake never are: its code
-        may compute something else.
+    Parts of another version of neuronlake are always dropped: its code may compute something else.
     """
     writer = staging / "writer.json"
     version = {"neuronlake_version": neuronlake_version(), "schema_version": SCHEMA_VERSION}
@@ -59,7 +53,7 @@ def begin(staging: Path, *, resume: bool) -> None:
 
 
 def states(store: Path) -> Mapping[str, State]:
-    """Lock ``.staging`` if it exists, and return the state of each folder in it by its name."""
+    """Return the state of every folder in ``.staging`` by its name, which is that of its job in paths."""
     staging = store / STAGING
     if not staging.is_dir():
         return {}
@@ -68,22 +62,11 @@ def states(store: Path) -> Mapping[str, State]:
 
 
 def remove(store: Path, *, everywhere: bool = False) -> list[Problem]:
-    """Remove what is of no use, and give back to unfinished jobs the parts that they had moved to ``data``.
+    """Remove what is of no use, give unfinished jobs back their parts under ``data``, and return what was done.
 
-    A file under ``data`` that is in no commit is only touched where a killed job is proven to have left it: the job's
-    folder is still there, or its commit is and does not name the file.
-
-    Parameters
-    ----------
-    store
-        The store's folder, whose ``.staging`` is locked.
-    everywhere
-        Whether to look under ``data`` even where no folder of work in progress tells that a job was killed.
-
-    Returns
-    -------
-    list of Problem
-        What was done, and what could not be removed.
+    The caller holds the lock of ``.staging``. A file under ``data`` that is in no commit is only touched where a killed
+    job is proven to have left it: the job's folder is still there, or its commit is and does not name the file.
+    ``data`` is searched if a job's folder shows that one was killed, or `everywhere` is true.
     """
     done: list[Problem] = []
     by_job, strays = _find(store, everywhere=everywhere)
@@ -99,10 +82,7 @@ def remove(store: Path, *, everywhere: bool = False) -> list[Problem]:
 
 
 def data_files(store: Path) -> Iterator[tuple[str, OSError | None]]:
-    """Yield the paths below ``data`` that are not folders, relative to the store, each with None.
-
-    A folder that cannot be looked into comes with the error.
-    """
+    """Yield the files and links below ``data``, relative to the store, with None; then unreadable folders, with why."""
     errors: list[OSError] = []
     for folder, folders, names in os.walk(store / "data", onerror=errors.append):
         links = [name for name in folders if Path(folder, name).is_symlink()]  # which are not walked into
@@ -114,7 +94,7 @@ def data_files(store: Path) -> Iterator[tuple[str, OSError | None]]:
 
 
 def _discard(path: Path, *, move_to: Path | None = None) -> str:
-    """Remove a file or folder, or move it; return what was done, or why a user who shares the folder may not do it."""
+    """Remove or move a file or folder; return what was done, or why it cannot be, as in a folder of another user."""
     try:
         if move_to is not None:
             disk.make_folder(move_to.parent)
@@ -130,9 +110,9 @@ def _discard(path: Path, *, move_to: Path | None = None) -> str:
 
 
 def _find(store: Path, *, everywhere: bool) -> tuple[dict[str, State], list[tuple[str, Place]]]:
-    """Return the state of each folder in ``.staging``, and the files under ``data`` that no job runs or commits."""
+    """Return the states of the folders in ``.staging``, and the files under ``data`` that no job runs or commits."""
     folders = [folder for folder in sorted((store / STAGING).iterdir()) if folder.is_dir()]
-    idle = [folder for folder in folders if not disk.is_held(folder / "lock")]
+    idle = [folder for folder in folders if not disk.is_locked(folder / "lock")]
     by_job: dict[str, State] = {folder.name: "running" for folder in folders if folder not in idle}
     strays: list[tuple[str, Place]] = []
     if idle or everywhere:

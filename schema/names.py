@@ -22,15 +22,14 @@ _PLACE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """What the path of a data file says of it."""
+    """The parts of a data file's path; files of one job sort by folder, then by number."""
 
     folder: tuple[str, ...]  # the parts of its folder's path
-    # The table of its rows, the job's name as it stands in paths, and the number of the file within both
     table: str
-    job: str
-    part: int
+    job: str  # the job's name as `folder_name` spells it
+    part: int  # number of the file within its job and table
 
     @classmethod
     def of(cls, path: str) -> "Place | None":
@@ -53,19 +52,10 @@ def folder_name(name: str) -> str:
 
 
 def check_name(what: str, name: str) -> None:
-    """Raise if a store cannot hold something of this name. Ask before hours are spent on a measurement.
+    """Raise a `StoreError` if a store cannot hold a model, revision or corpus (`what`) of this name.
 
-    Parameters
-    ----------
-    what
-        What has the name: model, revision or corpus.
-    name
-        The name.
-
-    Raises
-    ------
-    StoreError
-        If it is empty, too long, not valid Unicode, only dots, ends like a data file or holds control characters.
+    Refused are names that are empty, too long, not valid Unicode or of dots alone, that end like a data file or hold
+    control characters. Call it before hours are spent on a measurement.
     """
     n_bytes = len(folder_name(name))
     if not name.strip(" ."):

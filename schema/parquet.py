@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import StoreError, one_line
+from .disk import store_errors
 from .tables import SCHEMA_VERSION, Table
 
 __all__ = ["n_rows", "read", "write"]
@@ -15,21 +15,10 @@ ROW_GROUP_ROWS = 122_880
 
 
 def write(declared: Table, data: pa.Table, path: Path, *, metadata: Mapping[str, str]) -> None:
-    """Write rows as one Parquet file: zstd, dictionaries on keys, floats split into byte streams.
+    """Write rows that conform to a table as one Parquet file: zstd, dictionaries on keys, floats as byte streams.
 
-    The file's key-value metadata says the schema version, the table, what its columns mean, and the run_id where the
-    table has one and all rows are of one run.
-
-    Parameters
-    ----------
-    declared
-        The declaration of the table.
-    data
-        Rows that conform to it.
-    path
-        File to write.
-    metadata
-        Further key-value metadata.
+    The file's key-value metadata is `metadata` and the schema version, the table, what its columns mean, and the run_id
+    where the table has one and all rows are of one run.
     """
     floats = [column.name for column in declared.columns if column.type.startswith("float")]
     others = [name for name in declared.column_names if name not in floats]
@@ -60,32 +49,19 @@ def write(declared: Table, data: pa.Table, path: Path, *, metadata: Mapping[str,
 
 
 def n_rows(path: Path) -> int:
-    """Return the number of rows of a Parquet file, from its footer.
-
-    Raises
-    ------
-    StoreError
-        If the file is not Parquet, or is cut short.
-    """
-    try:
+    """Return the number of rows of a Parquet file, from its footer; raise a `StoreError` if it is none or cut short."""
+    with store_errors(f"cannot read {path}", pa.ArrowException, UnicodeDecodeError):
         return int(pq.read_metadata(path).num_rows)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"cannot read {path}: {one_line(error)}") from error
 
 
 def read(paths: tuple[Path, ...], columns: tuple[str, ...]) -> pa.Table:
     """Return columns of committed files, in the order of the files.
 
-    Raises
-    ------
-    StoreError
-        If a file is missing, not Parquet, or lacks a column.
+    A file that is missing, not Parquet, or lacks a column raises `StoreError`.
     """
     tables = []
     for path in paths:
-        try:
+        with store_errors(f"cannot read {path}", pa.ArrowException, KeyError, UnicodeDecodeError):
             tables.append(pq.read_table(path, columns=list(columns), partitioning=None))
-            tables[-1].validate(full=True)  # texts that are no UTF-8 would be found only where they are used
-        except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
-            raise StoreError(f"cannot read {path}: {one_line(error)}") from error
+            tables[-1].validate(full=True)  # texts that are no UTF-8 would raise only where they are used
     return pa.concat_tables(tables)

@@ -9,12 +9,11 @@
     STORE/.staging/<job>/…                              work in progress
 
 What is not in a commit does not exist. A job stages its files, syncs them, renames them into place and then
-commits, so that a killed job leaves nothing visible; the same job started again finds its staged parts and
-goes on. Jobs of different names may write one store at once; one job has one writer, held by a lock.
+commits, so that a killed job leaves nothing visible; the same job started again goes on from its staged parts.
+Jobs of different names may write one store at once; a lock keeps a job to one writer.
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -29,7 +28,7 @@ from .names import STAGING, folder_name
 from .tables import table
 from .vocabulary import JobKind
 
-__all__ = ["Problem", "Store"]
+__all__ = ["Store"]
 
 
 class Store:
@@ -77,7 +76,7 @@ class Store:
     def commit(self, job: str) -> Commit | None:
         """Return the commit of `job`, or None if it has not been committed.
 
-        If the job was killed just after its commit, the folder of work that it left is removed.
+        If the job was killed just after its commit, the staging folder that it left is removed.
 
         Raises
         ------
@@ -115,10 +114,10 @@ class Store:
     def locate(self, file: CommittedFile) -> Path:
         """Return the absolute path of a committed file, which may be missing.
 
-        Raise a `StoreError` if there is something else than a regular file, such as a link, or it cannot be looked at.
+        Raise a `StoreError` if anything but a regular file is there, such as a link, or it cannot be looked at.
         """
         fault = disk.fault(self.path, file.path)
-        if fault is not None and fault != "missing":
+        if fault not in (None, "missing"):
             raise StoreError(f"{self.path / file.path}: {fault}")
         return self.path.absolute() / file.path
 
@@ -126,7 +125,7 @@ class Store:
     def job(self, name: str, *, kind: JobKind, resume: bool = True) -> Iterator[Job]:
         """Start the job called `name`, or go on with it.
 
-        First, what other jobs left that were killed and cannot go on is removed.
+        What killed jobs left that cannot go on is removed first.
 
         Parameters
         ----------
@@ -135,8 +134,8 @@ class Store:
         kind
             What the job makes, as its commit will say.
         resume
-            Whether the parts of an attempt that failed or was killed are kept for the next one. Only for
-            jobs whose name tells their content.
+            Whether the next attempt keeps the parts of one that failed or was killed. Only for jobs whose name
+            identifies their content.
 
         Raises
         ------
@@ -151,7 +150,10 @@ class Store:
         with contextlib.ExitStack() as stack:
             with disk.store_errors(f"cannot write the store {self.path}"), disk.locked(self.staging):
                 leftovers.remove(self.path)
-                stack.enter_context(_held(staging, name, self.path))
+                disk.make_folder(staging)
+                (staging / "lock").touch()
+                if stack.enter_context(disk.exclusive(staging / "lock", waits=False)) is None:
+                    raise StoreError(f"another process is writing {name} to {self.path}; wait for it, or stop it")
                 if read_commit(self.path, name) is not None:
                     shutil.rmtree(staging, ignore_errors=True)
                     raise StoreError(f"{name} is already committed in {self.path}")
@@ -170,15 +172,15 @@ class Store:
     def check(self) -> tuple[Problem, ...]:
         """Return what is wrong with committed files, commits and the card, and the files that are in no commit.
 
-        Every committed file is read: its digest, and whether its rows are what was declared and committed. A commit
-        that cannot be read raises a `StoreError`, because then nobody knows what the store holds.
+        Every committed file is read to its end and compared with its digest, its commit and its declared table. A
+        commit that cannot be read raises a `StoreError`, since the store's content is unknown then.
         """
         from .integrity import problems
 
         return tuple(problems(self.path))
 
     def unfinished(self) -> Mapping[str, leftovers.State]:
-        """Return the state of each folder of work in progress, by its name."""
+        """Return the state of the folders of jobs that have not committed, by name: see `leftovers.State`."""
         return leftovers.states(self.path)
 
     def repair(self) -> tuple[Problem, ...]:
@@ -190,15 +192,3 @@ class Store:
                 disk.replace_text(self.path / "README.md", card.text(commits), self.staging / "card.md")
                 done.append(Problem("README.md", "written anew from the commits"))
             return tuple(done)
-
-
-@contextlib.contextmanager
-def _held(staging: Path, job: str, store: Path) -> Iterator[None]:
-    """Hold the lock of a job, in its folder, against other processes that would write it."""
-    disk.make_folder(staging)
-    with (staging / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError(f"another process is writing {job} to {store}; wait for it, or stop it") from error
-        yield

@@ -1,4 +1,4 @@
-"""What a table is: a name, a grain, and columns with one line of meaning each."""
+"""What a table is: a name, a grain, and columns with their meanings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

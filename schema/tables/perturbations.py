@@ -6,10 +6,7 @@ from .declaration import Column, Table
 __all__ = ["PERTURBATION_TABLES"]
 
 # A study of perturbations, and within it a source, as several tables name them.
-_STUDY = (
-    Column("perturbation_id", "string", "the study"),
-    *RUN[1:],
-)
+_STUDY = (Column("perturbation_id", "string", "the study"), *RUN[1:])
 _SOURCE = (
     Column("source_family", "string", "family whose neurons were perturbed; * of a control shared by all sources"),
     Column("source_function", "string", "function whose neurons were perturbed; * likewise"),

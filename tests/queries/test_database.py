@@ -16,7 +16,7 @@ import pytest
 from neuronlake.errors import QueryError, StoreError
 from neuronlake.queries import catalog
 from neuronlake.queries.database import Database
-from neuronlake.queries.failures import find_damage
+from neuronlake.queries.failures import check_files
 from neuronlake.schema.store import Store
 from neuronlake.schema.tables import TABLES
 
@@ -176,13 +176,13 @@ def test_a_whole_file_that_cannot_be_read_is_not_called_corrupt(
     (committed,) = database.committed["runs"]
     monkeypatch.setattr(Path, "open", fail)
     with pytest.raises(StoreError, match=f"^{message}$"):
-        find_damage(duckdb.IOException(f'Cannot open file "{path}"'), [(path, committed)])
+        check_files(duckdb.IOException(f'Cannot open file "{path}"'), [(path, committed)])
 
 
 def test_too_many_open_files_are_said_to_be_that() -> None:
     error = duckdb.IOException('IO Error: Cannot open file "a.parquet": Too many open files')
     with pytest.raises(StoreError, match=r"^too many open files: this process may open \d+ at once \(ulimit -n\)"):
-        find_damage(error, [])
+        check_files(error, [])
 
 
 def test_a_store_in_a_folder_with_a_quote_in_its_name_opens(tmp_path: Path, run: Callable[..., None]) -> None:

@@ -8,6 +8,7 @@ from neuronlake.errors import UnknownNameError
 from neuronlake.queries import cache, catalog
 from neuronlake.queries.database import Database
 from neuronlake.queries.materialize import materialize
+from neuronlake.schema import disk
 from neuronlake.schema.store import Store
 
 
@@ -103,9 +104,9 @@ def test_files_without_a_digest_foreign_and_left_by_a_kill_are_named_and_repaire
     }
     database = Database(store)
     assert database.kept_file("top_neurons") is None
-    with cache.locked(partial.parent):  # as while it is being written
-        assert [Path(each.path).name for each in cache.remove_damaged(store)] == [f"{stem}.parquet"]
-    assert [Path(each.path).name for each in cache.remove_damaged(store)] == [partial.name]
+    with disk.exclusive(partial.parent):  # as while it is being written
+        assert [Path(each.path).name for each in cache.remove_useless(store)] == [f"{stem}.parquet"]
+    assert [Path(each.path).name for each in cache.remove_useless(store)] == [partial.name]
     assert {Path(problem.path).name for problem in cache.problems(store)} == {"notes.txt", kept.path.name}
 
 

@@ -6,8 +6,8 @@ import os
 import pytest
 
 from neuronlake.errors import StoreError
+from neuronlake.schema.leftovers import Problem
 from neuronlake.schema.names import Place
-from neuronlake.schema.store import Problem
 
 
 @pytest.fixture

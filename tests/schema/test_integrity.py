@@ -9,7 +9,8 @@ import pytest
 
 from neuronlake.schema import disk, leftovers
 from neuronlake.schema.identity import file_sha256
-from neuronlake.schema.store import Problem, Store
+from neuronlake.schema.leftovers import Problem
+from neuronlake.schema.store import Store
 
 
 def commit_experts(store, rows, name="j"):

@@ -10,7 +10,8 @@ import pytest
 
 from neuronlake.errors import SchemaError, StoreError, UnknownNameError
 from neuronlake.schema import card, disk, leftovers
-from neuronlake.schema.store import Problem, Store
+from neuronlake.schema.leftovers import Problem
+from neuronlake.schema.store import Store
 from neuronlake.schema.tables import SCHEMA_VERSION
 
 
