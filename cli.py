@@ -45,7 +45,7 @@ _SECTIONS = {
 @click.group(
     cls=Group,
     sections=_SECTIONS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
 )
 @click.version_option(package_name="neuronlake")
 @store_option

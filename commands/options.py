@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from ..queries.result import Result
 
 __all__ = [
+    "POSITIVE",
     "SEED_RANGE",
-    "AdvancedCommand",
     "Command",
     "Group",
+    "choice_of",
     "chosen_store",
     "echo",
     "extra_of",
@@ -38,6 +39,7 @@ __all__ = [
 
 Command = Callable[..., Any]
 SEED_RANGE = click.IntRange(0, 2**63 - 1)
+POSITIVE = click.IntRange(min=1)
 
 # Options that most people never set; a command's help lists them apart.
 _ADVANCED = frozenset(
@@ -142,6 +144,11 @@ def _as_options(message: str, command: click.Command) -> str:
     return re.sub(r"`(?P<quoted>\w+)`|(?<![\w'\"/.-])(?P<plain>[a-z]+(_[a-z]+)+)(?![\w'\"/.-]\S)", option, message)
 
 
+def choice_of(literal: object) -> click.Choice[str]:
+    """Return the type of an option that takes one of the strings of a `Literal`."""
+    return click.Choice(get_args(literal))
+
+
 def store_option(command: Command) -> Command:
     """Take ``--store`` before or after the command's name."""
 
@@ -173,7 +180,7 @@ def rows_options(command: Command) -> Command:
         click.option(
             "--format",
             "format_",
-            type=click.Choice(get_args(Format)),
+            type=choice_of(Format),
             help="How to write rows.  [default: table; with -o, the file's suffix]",
         ),
     ):

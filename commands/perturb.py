@@ -1,32 +1,24 @@
-"""Damage to neurons and what it does: ``neuronlake perturb``."""
+"""Neurons perturbed, and what that does to functions: ``neuronlake perturb``."""
 
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from ..schema.vocabulary import Control, PerturbationKind, ReadoutKind
 from .ingest import parse_layers
-from .options import SEED_RANGE, chosen_store, echo, open_database, print_rows, query_text, store_option
+from .options import (
+    POSITIVE,
+    SEED_RANGE,
+    choice_of,
+    chosen_store,
+    echo,
+    open_database,
+    print_rows,
+    query_text,
+    store_option,
+)
 
 __all__ = ["perturb"]
-
-_SUMMARY = """
-    select
-        dose,
-        control,
-        n_sources,
-        round(effect_on_target, 4) as on_target,
-        round(control_effect_on_target, 4) as control_does,
-        round(effect_off_target, 4) as off_target,
-        round(selectivity, 4) as selectivity,
-        selectivity_p_texts as p_texts,
-        selectivity_p_functions as p_functions,
-        n_damaged,
-        n_selective,
-    from perturbation_specificity
-    where perturbation_id = $study
-    order by dose, control
-"""
 
 
 @click.command()
@@ -39,10 +31,7 @@ _SUMMARY = """
 )
 @click.option("--family", "families", multiple=True, help="Sources: functions of this family.  [repeatable]")
 @click.option("--function", "functions", multiple=True, help="Sources: this family/function.  [repeatable]")
-@click.option(
-    "--kind", type=click.Choice(get_args(PerturbationKind)), default="zero",
-    show_default=True, help="What is done to the neurons.",
-)  # fmt: skip
+@click.option("--kind", type=choice_of(PerturbationKind), default="zero", help="What is done to the neurons.")
 @click.option(
     "--scale", type=click.FloatRange(min=0), help="Factor of shuffle and noise.  [default: 4 of shuffle, else 1]"
 )
@@ -52,30 +41,27 @@ _SUMMARY = """
 )  # fmt: skip
 @click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to perturb, such as 8-11.  [default: all]")
 @click.option(
-    "--control", "controls", type=click.Choice(get_args(Control)), multiple=True,
+    "--control", "controls", type=choice_of(Control), multiple=True,
     help="Controls to run.  [repeatable; default: all there can be]",
 )  # fmt: skip
-@click.option("--seeds", "n_seeds", type=click.IntRange(min=2), default=5, show_default=True, help="Of each control.")
-@click.option("--seed", type=SEED_RANGE, default=0, show_default=True, help="First seed.")
+@click.option("--seeds", "n_seeds", type=click.IntRange(min=2), default=5, help="Of each control.")
+@click.option("--seed", type=SEED_RANGE, default=0, help="First seed.")
 @click.option(
-    "--readout", type=click.Choice(get_args(ReadoutKind)), default="probe", show_default=True,
+    "--readout", type=choice_of(ReadoutKind), default="probe",
     help="Linear probe of final states, language-model loss, or accuracy of label words.",
 )  # fmt: skip
 @click.option("--corpus", help="Corpus to read out.  [default: the run's]")
-@click.option(
-    "--texts", "n_texts", type=click.IntRange(min=1), default=1000, show_default=True,
-    help="Most texts to read out, and to fit on.",
-)  # fmt: skip
+@click.option("--texts", "n_texts", type=POSITIVE, default=1000, help="Most texts to read out, and to fit on.")
 @click.option("--run", metavar="RUN_ID", help="Run whose scores choose neurons.  [default: the only one]")
 @click.option("--revision", help="Branch, tag, commit or subfolder.")
 @click.option("--random-init", type=SEED_RANGE, help="Seed of a random initialisation to perturb.")
 @click.option("--name", help="Name the model is stored under.  [default: MODEL, of a path the last part]")
 @click.option("--tokenizer", help="Hub id or folder of another tokenizer.  [default: the checkpoint's own]")
 @click.option("--max-tokens", type=click.IntRange(min=3), help="Cut longer texts.  [default: as the run]")
-@click.option("--batch-tokens", type=click.IntRange(min=1), default=4096, show_default=True)
-@click.option("--bootstrap", "n_bootstrap", type=click.IntRange(min=1), default=1000, show_default=True)
-@click.option("--permutations", "n_permutations", type=click.IntRange(min=1), default=9999, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--batch-tokens", type=POSITIVE, default=4096)
+@click.option("--bootstrap", "n_bootstrap", type=POSITIVE, default=1000)
+@click.option("--permutations", "n_permutations", type=POSITIVE, default=9999)
+@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and how long it would take; write nothing.")
 @store_option
 def perturb(
@@ -86,14 +72,15 @@ def perturb(
     dry_run: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
-    """Perturb neurons of MODEL and measure the damage to every function.
+    """Perturb neurons of MODEL and measure the effect on every function.
 
     Whose: experts of each function (--functional), its top neurons (--top), or what SQL yields (--query). Controls,
-    as many neurons drawn at random or among like ones, are run beside; perturbation_effects holds the matrix.
+    as many neurons drawn at random or matched to them, are run beside; perturbation_effects holds the matrix.
     """
     from ..analysis.perturbation.settings import PerturbationSettings
     from ..analysis.perturbation.study import plan_perturbation, study_perturbation
     from ..progress import LineProgress, show_progress
+    from ..queries.statements import statement
 
     names = ("run", "corpus", "revision", "random_init", "name", "device")
     arguments: dict[str, Any] = {name: options.pop(name) for name in names}
@@ -108,4 +95,4 @@ def perturb(
         report = study_perturbation(model, **arguments, progress=progress)
     echo(report.describe())
     with open_database() as database:
-        print_rows(database.sql(_SUMMARY, {"study": report.perturbation_id}), None, None)
+        print_rows(database.sql(statement("perturbation_summary"), {"study": report.perturbation_id}), None, None)
