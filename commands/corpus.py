@@ -171,11 +171,11 @@ def corpus_show(name: str, format_: "Format | None", output: Path | None) -> Non
     from ..errors import UnknownNameError
 
     database = open_database()
-    found = list(database.sql("select * from corpora where corpus = $name", {"name": name}))
-    if not found:
+    rows = list(database.sql("select * from corpora where corpus = $name", {"name": name}))
+    if not rows:
         known = [str(row["corpus"]) for row in database.sql("select corpus from corpora")]
         raise UnknownNameError("corpus", name, known, where=chosen_store())
-    for key, value in found[0].items():
+    for key, value in rows[0].items():
         echo(f"{key}: {'unknown' if value is None else value}", err=True)
     query = "select * exclude (corpus) from functions where corpus = $name order by family, function"
     print_rows(database.sql(query, {"name": name}), format_, output)

@@ -279,20 +279,26 @@ class LabelIndex:
         labels[self.function[entry], column] = self.is_positive[entry]
         return labels
 
-    def function_counts(self) -> tuple[FunctionCounts, ...]:
-        """Return how many instances are positive and negative for the functions, in their order."""
+    def counts(self) -> NDArray[np.int64]:
+        """Return how many instances are positive for, and evaluated on, every function: of all, half a, half b.
+
+        [functions, 3, 2]; the last axis is (positive, evaluated).
+        """
         n_functions = len(self.functions)
         entry_half = np.repeat(self.half, np.diff(self.indptr))
-        counts = np.zeros((2, 2, n_functions), dtype=np.int64)  # [positive or negative, half, functions]
+        counts = np.zeros((n_functions, 3, 2), dtype=np.int64)
         for half in (0, 1):
             inside = entry_half == half
-            n_labelled = np.bincount(self.function[inside], minlength=n_functions)
-            n_evaluated = np.where(self.is_rest, np.count_nonzero(self.half == half), n_labelled)
-            counts[0, half] = np.bincount(self.function[inside & (self.is_positive == 1)], minlength=n_functions)
-            counts[1, half] = n_evaluated - counts[0, half]
+            positive = inside & (self.is_positive == 1)
+            counts[:, 1 + half, 0] = np.bincount(self.function[positive], minlength=n_functions)
+            evaluated = np.bincount(self.function[inside], minlength=n_functions)
+            counts[:, 1 + half, 1] = np.where(self.is_rest, int((self.half == half).sum()), evaluated)
+        counts[:, 0] = counts[:, 1] + counts[:, 2]
+        return counts
+
+    def function_counts(self) -> tuple[FunctionCounts, ...]:
+        """Return the counts of every function as a value."""
         return tuple(
-            FunctionCounts(
-                positive_a + positive_b, negative_a + negative_b, (positive_a, positive_b), (negative_a, negative_b)
-            )
-            for (positive_a, positive_b), (negative_a, negative_b) in counts.transpose(2, 0, 1).tolist()
+            FunctionCounts(all_, n_all - all_, (a, b), (n_a - a, n_b - b))
+            for (all_, n_all), (a, n_a), (b, n_b) in self.counts().tolist()
         )

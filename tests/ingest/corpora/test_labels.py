@@ -39,6 +39,7 @@ def test_counts_tell_rest_from_explicit_negatives_and_the_halves():
         FunctionCounts(2, 3, (1, 1), (1, 2)),
         FunctionCounts(1, 2, (1, 0), (0, 2)),
     )
+    assert index.counts()[:, 0].tolist() == [[2, 5], [1, 3]]
 
 
 @pytest.mark.parametrize("entry", [(2, 0, 1), (-1, 0, 1), (0, 1, 1), (0, -1, 1)])
