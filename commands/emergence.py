@@ -6,12 +6,22 @@ import click
 
 from ..schema.vocabulary import EmergenceMethod, WeightKind
 from .ingest import parse_layers
-from .options import POSITIVE, SEED_RANGE, choice_of, chosen_store, echo, open_database, standard_output, store_option
+from .options import (
+    POSITIVE,
+    SEED_RANGE,
+    AdvancedCommand,
+    choice_of,
+    chosen_store,
+    echo,
+    open_database,
+    standard_output,
+    store_option,
+)
 
 __all__ = ["emergence"]
 
 
-@click.command()
+@click.command(cls=AdvancedCommand)
 @click.argument("model")
 @click.option(
     "--method", type=choice_of(EmergenceMethod), default="kmeans", help="How neurons are grouped into experts."

@@ -6,7 +6,17 @@ import click
 
 from ..schema.vocabulary import Half, Method, WeightKind
 from .ingest import parse_layers
-from .options import POSITIVE, SEED_RANGE, choice_of, chosen_store, echo, open_database, query_text, store_option
+from .options import (
+    POSITIVE,
+    SEED_RANGE,
+    AdvancedCommand,
+    choice_of,
+    chosen_store,
+    echo,
+    open_database,
+    query_text,
+    store_option,
+)
 
 __all__ = ["align", "describe", "partition"]
 
@@ -15,7 +25,7 @@ _RUN = click.option("--run", metavar="RUN_ID", help="Run to use, by its first di
 _LAYER = click.option("--layer", type=click.IntRange(min=0), required=True)
 
 
-@click.command()
+@click.command(cls=AdvancedCommand)
 @click.argument("model")
 @click.option("--method", type=choice_of(Method), default="kmeans")
 @click.option("--experts", "n_experts", type=POSITIVE, help="Experts in each layer; not for native.")
@@ -64,7 +74,7 @@ def partition(
     echo(report.describe())
 
 
-@click.command()
+@click.command(cls=AdvancedCommand)
 @click.argument("partition_id", metavar="PARTITION")
 @click.option("--run", metavar="RUN_ID", help="Run to test on.  [default: all of the partition's model and revision]")
 @click.option(

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..schema.vocabulary import DType, Pooling, Router, Site, Storage
-from .options import POSITIVE, SEED_RANGE, choice_of, chosen_store, echo, store_option
+from .options import POSITIVE, SEED_RANGE, AdvancedCommand, choice_of, chosen_store, echo, store_option
 
 __all__ = ["ingest", "parse_layers"]
 
@@ -40,7 +40,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
     return tuple(layers)
 
 
-@click.command()
+@click.command(cls=AdvancedCommand)
 @click.argument("model")
 @click.option("--corpus", "corpus_name", required=True, help="Corpus of the store to measure on.")
 @click.option("--revision", "names", multiple=True, help="Branch, tag, commit or subfolder.  [repeatable]")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "POSITIVE",
     "SEED_RANGE",
+    "AdvancedCommand",
     "Command",
     "Group",
     "choice_of",
@@ -71,7 +72,6 @@ class Group(click.Group):
     """
 
     is_program = False  # whether the process is for a command alone, and ends where that is stopped
-    command_class = AdvancedCommand
 
     def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]] | None = None, **options: Any) -> None:  # noqa: ANN401 - click's own arguments
         super().__init__(*args, **options)

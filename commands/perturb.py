@@ -9,6 +9,7 @@ from .ingest import parse_layers
 from .options import (
     POSITIVE,
     SEED_RANGE,
+    AdvancedCommand,
     choice_of,
     chosen_store,
     echo,
@@ -21,7 +22,7 @@ from .options import (
 __all__ = ["perturb"]
 
 
-@click.command()
+@click.command(cls=AdvancedCommand)
 @click.argument("model")
 @click.option("--functional", "partition", metavar="PARTITION", help="Perturb each function's experts of PARTITION.")
 @click.option("--top", "is_top", is_flag=True, help="Perturb each function's top neurons.")
