@@ -31,12 +31,12 @@ def parse_layers(text: str) -> tuple[int, ...]:
     for part in text.split(","):
         first, dash, last = part.partition("-")
         try:
-            some = range(int(first), int(last if dash else first) + 1)
+            span = range(int(first), int(last if dash else first) + 1)
         except ValueError:
-            some = range(0)
-        if not 0 < len(some) <= 10_000:
+            span = range(0)
+        if not 0 < len(span) <= 10_000:
             raise click.BadParameter(f"{text!r} is not a list of layers such as 0,3-5")
-        layers.extend(some)
+        layers.extend(span)
     return tuple(layers)
 
 
@@ -111,7 +111,7 @@ def ingest(
     if is_series and (names or seeds):
         raise click.UsageError("--revisions and --steps choose revisions; they take no --revision or --random-init")
 
-    def tell(outcome: Outcome) -> None:
+    def show(outcome: Outcome) -> None:
         echo(outcome.describe(), err=isinstance(outcome, Failure))
 
     shared: dict[str, Any] = {
@@ -127,13 +127,13 @@ def ingest(
     if is_series:
         steps = None if steps_file is None else read_steps(steps_file)
         chosen: dict[str, Any] = {"revisions": patterns or None, "steps": steps, "name": name}
-        report = ingest_series(model, **chosen, **shared, progress=show_progress, tell=tell)
+        report = ingest_series(model, **chosen, **shared, progress=show_progress, tell=show)
     elif len(checkpoints) > 1:
-        report = ingest_checkpoints(checkpoints, **shared, progress=show_progress, tell=tell)
+        report = ingest_checkpoints(checkpoints, **shared, progress=show_progress, tell=show)
     else:
         revision, seed = (checkpoints[0].revision, checkpoints[0].random_init) if checkpoints else (None, None)
         with nullcontext(LineProgress()) if dry_run else show_progress() as progress:
-            tell(ingest_model(model, revision=revision, random_init=seed, name=name, **shared, progress=progress))
+            show(ingest_model(model, revision=revision, random_init=seed, name=name, **shared, progress=progress))
         return
     if report.failures:
         raise click.ClickException(report.describe())

@@ -59,10 +59,11 @@ class AdvancedCommand(click.Command):
         """Write the options in two sections."""
         options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
         advanced = [option for option in options if option.name in _ADVANCED]
-        for title, some in (("Options", [o for o in options if o not in advanced]), ("Advanced", advanced)):
-            if some:
+        common = [option for option in options if option not in advanced]
+        for title, section in (("Options", common), ("Advanced", advanced)):
+            if section:
                 with formatter.section(title):
-                    formatter.write_dl([record for option in some if (record := option.get_help_record(ctx))])
+                    formatter.write_dl([record for option in section if (record := option.get_help_record(ctx))])
 
 
 class Group(click.Group):

@@ -77,6 +77,10 @@ def read_conllu(
     ------
     IngestError
         Here, if there is no such file; while reading, with file and line, if one is not CoNLL-U.
+
+    Examples
+    --------
+    >>> source = neuronlake.read_conllu("en_ewt-ud-train.conllu")  # doctest: +SKIP
     """
     path, reading = Path(path), Reading(encoding=encoding)
     files = [path]

@@ -202,7 +202,7 @@ def _fault(file: BufferedIOBase, path: Path, encoding: str) -> str | None:
 
 
 def _is_mostly_utf8(file: BufferedIOBase) -> bool:
-    """Return whether most characters beyond ASCII are valid UTF-8, as in a UTF-8 file with some damage."""
+    """Return whether most characters beyond ASCII are valid UTF-8, as in a UTF-8 file with a few broken bytes."""
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     n_valid = n_broken = 0
     file.seek(0)

@@ -50,6 +50,10 @@ def read_folders(
     ------
     IngestError
         Here, if there are fewer than two labels; while reading, with the file, if one cannot be read.
+
+    Examples
+    --------
+    >>> source = neuronlake.read_folders("bbcnews", max_chars=400)  # doctest: +SKIP
     """
     path = Path(path)
     if max_chars is not None and max_chars < 1:

@@ -74,6 +74,10 @@ def read_huggingface(
         column does not hold classes.
     UnknownNameError
         If a column or a class does not exist.
+
+    Examples
+    --------
+    >>> source = neuronlake.read_huggingface("ag_news", split="test", cap=500)  # doctest: +SKIP
     """
     pieces = _pieces(template)
     dataset = _load(path, split=split, config=config, revision=revision)

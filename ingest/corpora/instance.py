@@ -34,6 +34,12 @@ class Instance:
         The instance's id in its source.
     split_group
         Texts of one group (a subject, a document) fall in the same half; None makes the text a group of its own.
+
+    Examples
+    --------
+    >>> sat = Instance("She sat on the bank.", {"semantic/bank:money-river": False}, start=15, end=19)
+    >>> sat.text[sat.start : sat.end]
+    'bank'
     """
 
     text: str
@@ -104,6 +110,12 @@ class Source:
         `instances` is read.
     reading
         Place in the files, and counts of what is excluded; both change while `instances` is read.
+
+    Examples
+    --------
+    >>> texts = [Instance("A goal.", {"task/sport": True}), Instance("A chip.", {"task/sport": False})]
+    >>> Source(texts, "two texts", licence=None, origin="example", negatives="explicit").negatives
+    'explicit'
     """
 
     instances: Iterable[Instance]

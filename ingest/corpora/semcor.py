@@ -94,6 +94,10 @@ def read_semcor(
     ------
     IngestError
         Here, if there is no tagfile below `path`; while reading, with file and line, if one is malformed.
+
+    Examples
+    --------
+    >>> source = neuronlake.read_semcor("semcor3.0", labels="word-senses")  # doctest: +SKIP
     """
     path, reading = Path(path), Reading(encoding="latin-1")
     files = visible_files(path.parent if path.name == "tagfiles" else path, "**/tagfiles/*", reading)

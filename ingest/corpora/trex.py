@@ -56,6 +56,10 @@ def read_trex(
     IngestError
         Here, if there is no file of a known relation below `path`; while reading, with file and line, if one is
         malformed.
+
+    Examples
+    --------
+    >>> source = neuronlake.read_trex("TREx", cap=500)  # doctest: +SKIP
     """
     path, reading = Path(path), Reading(encoding=encoding)
     files = [file for file in visible_files(path, "**/P*", reading) if re.fullmatch(r"P\d+\.jsonl(\.gz)?", file.name)]
