@@ -45,7 +45,7 @@ _SECTIONS = {
 @click.group(
     cls=Group,
     sections=_SECTIONS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
 )
 @click.version_option(package_name="neuronlake")
 @store_option
@@ -136,9 +136,9 @@ def materialize(names: tuple[str, ...]) -> None:
     """
     from .queries.materialize import materialize as keep
 
-    for each in keep(open_database(), names or ("specialization",)):
-        status = "kept" if each.is_new else "is current"
-        echo(f"{each.view} {status}: {each.path.relative_to(chosen_store().absolute())}, {each.size_bytes:,} bytes")
+    for kept in keep(open_database(), names or ("specialization",)):
+        status = "kept" if kept.is_new else "is current"
+        echo(f"{kept.view} {status}: {kept.path.relative_to(chosen_store().absolute())}, {kept.size_bytes:,} bytes")
 
 
 @main.command()

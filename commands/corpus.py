@@ -3,14 +3,16 @@
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import click
 
 from ..ingest.corpora.semcor import SemcorLabels
 from .options import (
+    POSITIVE,
     SEED_RANGE,
     Command,
+    choice_of,
     chosen_store,
     echo,
     open_database,
@@ -31,14 +33,12 @@ _LICENCE = click.option("--licence", help="Its licence.")
 _ENCODING = click.option(
     "--encoding", help="Encoding of the files.  [default: byte-order mark, else UTF-8, else cp1252]"
 )
-_POSITIVE = click.IntRange(min=1)
-_CAP = click.option("--cap", type=_POSITIVE, help="Most texts, words or facts of each class, drawn at random.")
-_SEED = click.option("--seed", type=SEED_RANGE, default=0, show_default=True, help="Seed of what is drawn at random.")
-_FAMILY = click.option("--family", default="task", show_default=True, help="Family of the functions.")
-_MIN_COUNT = click.option("--min-count", type=_POSITIVE, default=20, show_default=True, help="Skip rarer labels.")
-_MAX_CHARS = click.option("--max-chars", type=_POSITIVE, help="Cut each text at a word boundary.")
+_CAP = click.option("--cap", type=POSITIVE, help="Most texts, words or facts of each class, drawn at random.")
+_SEED = click.option("--seed", type=SEED_RANGE, default=0, help="Seed of what is drawn at random.")
+_FAMILY = click.option("--family", default="task", help="Family of the functions.")
+_MIN_COUNT = click.option("--min-count", type=POSITIVE, default=20, help="Skip rarer labels.")
+_MAX_CHARS = click.option("--max-chars", type=POSITIVE, help="Cut each text at a word boundary.")
 _PATH = click.argument("path", type=click.Path(exists=True))
-_SEMCOR_LABELS = click.Choice(get_args(SemcorLabels))
 
 
 @click.group()
@@ -88,8 +88,8 @@ _add_reader(
     "SemCor 3.0 tagfiles (semantic).\n\nSupersenses of tagged words, or pairs of senses of a word.",
     [
         _PATH,
-        click.option("--labels", type=_SEMCOR_LABELS, default="supersenses", show_default=True),
-        click.option("--min-per-sense", type=_POSITIVE, default=20, show_default=True, help="For word-senses."),
+        click.option("--labels", type=choice_of(SemcorLabels), default="supersenses"),
+        click.option("--min-per-sense", type=POSITIVE, default=20, help="For word-senses."),
         _CAP,
         _SEED,
     ],
@@ -124,9 +124,9 @@ _add_reader(
     "A Hugging Face dataset, local or from the hub.\n\nEach class against the rest, or chosen pairs of classes.",
     [
         click.argument("path"),
-        click.option("--template", default="{text}", show_default=True, help="Text of a row, from its columns."),
-        click.option("--label-column", default="label", show_default=True, help="Column of classes."),
-        click.option("--split", default="train", show_default=True, help="Split of the dataset."),
+        click.option("--template", default="{text}", help="Text of a row, from its columns."),
+        click.option("--label-column", default="label", help="Column of classes."),
+        click.option("--split", default="train", help="Split of the dataset."),
         click.option("--config", help="Configuration of the dataset."),
         click.option("--revision", help="Revision on the hub."),
         click.option("--pair", "pairs", multiple=True, metavar="A-B", help="One class against another.  [repeatable]"),
@@ -141,7 +141,7 @@ _add_reader(
 @corpus.command("shuffle")
 @click.argument("original", metavar="NAME")
 @click.option("--name", required=True, help="Name of the new corpus.")
-@click.option("--seed", type=SEED_RANGE, default=0, show_default=True, help="Seed of the permutation.")
+@click.option("--seed", type=SEED_RANGE, default=0, help="Seed of the permutation.")
 @store_option
 def corpus_shuffle(original: str, name: str, seed: int) -> None:
     """Permute the labels of corpus NAME: the null of its measurements.
@@ -171,11 +171,11 @@ def corpus_show(name: str, format_: "Format | None", output: Path | None) -> Non
     from ..errors import UnknownNameError
 
     database = open_database()
-    found = list(database.sql("select * from corpora where corpus = $name", {"name": name}))
-    if not found:
+    rows = list(database.sql("select * from corpora where corpus = $name", {"name": name}))
+    if not rows:
         known = [str(row["corpus"]) for row in database.sql("select corpus from corpora")]
         raise UnknownNameError("corpus", name, known, where=chosen_store())
-    for key, value in found[0].items():
+    for key, value in rows[0].items():
         echo(f"{key}: {'unknown' if value is None else value}", err=True)
     query = "select * exclude (corpus) from functions where corpus = $name order by family, function"
     print_rows(database.sql(query, {"name": name}), format_, output)

@@ -1,49 +1,57 @@
 """``neuronlake emergence``: when experts and neurons settle."""
 
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from ..schema.vocabulary import EmergenceMethod, WeightKind
 from .ingest import parse_layers
-from .options import SEED_RANGE, chosen_store, echo, open_database, standard_output, store_option
+from .options import (
+    POSITIVE,
+    SEED_RANGE,
+    AdvancedCommand,
+    choice_of,
+    chosen_store,
+    echo,
+    open_database,
+    standard_output,
+    store_option,
+)
 
 __all__ = ["emergence"]
 
 
-@click.command()
+@click.command(cls=AdvancedCommand)
 @click.argument("model")
 @click.option(
-    "--method", type=click.Choice(get_args(EmergenceMethod)), default="kmeans",
-    show_default=True, help="How neurons are grouped into experts.",
-)  # fmt: skip
-@click.option("--experts", "n_experts", type=click.IntRange(min=1), help="Experts in each layer; not for native.")
+    "--method", type=choice_of(EmergenceMethod), default="kmeans", help="How neurons are grouped into experts."
+)
+@click.option("--experts", "n_experts", type=POSITIVE, help="Experts in each layer; not for native.")
 @click.option("--corpus", help="Corpus of the series.  [default: the only one]")
 @click.option("--run", metavar="RUN_ID", help="Any run of the series, by its first digits.  [default: the only series]")
 @click.option("--name", help="Name the model is stored under.  [default: MODEL, of a path the last part]")
 @click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to partition, such as 0,3-5.")
+@click.option("--features", type=choice_of(WeightKind), default="input", help="Weights that kmeans clusters.")
 @click.option(
-    "--features", type=click.Choice(get_args(WeightKind)), default="input", show_default=True,
-    help="Weights that kmeans clusters.",
-)  # fmt: skip
-@click.option(
-    "--seeds", "n_seeds", type=click.IntRange(min=2), default=2, show_default=True,
+    "--seeds", "n_seeds", type=click.IntRange(min=2), default=2,
     help="Number of seeds from which experts are made at each checkpoint.",
 )  # fmt: skip
 @click.option(
-    "--random", "n_random", type=click.IntRange(min=0), default=5, show_default=True,
+    "--random", "n_random", type=click.IntRange(min=0), default=5,
     help="Number of random partitions, and of partitions matched in norm and firing rate.",
 )  # fmt: skip
-@click.option("--seed", type=SEED_RANGE, default=0, show_default=True, help="First seed.")
+@click.option("--seed", type=SEED_RANGE, default=0, help="First seed.")
 @click.option(
-    "--starts", "n_starts", type=click.IntRange(min=1), default=4, show_default=True,
-    help="Starts of each partition, of which the best is kept.",
-)  # fmt: skip
+    "--starts", "n_starts", type=POSITIVE, default=4, help="Starts of each partition, of which the best is kept."
+)
 @click.option(
-    "--threshold", "thresholds", type=click.Choice(["0.5", "0.6", "0.7", "0.8", "0.9", "0.95"]), multiple=True,
-    default=["0.5", "0.7", "0.9"], show_default=True,
+    "--threshold",
+    "thresholds",
+    type=click.Choice(["0.5", "0.6", "0.7", "0.8", "0.9", "0.95"]),
+    multiple=True,
+    default=["0.5", "0.7", "0.9"],
     help="Correlation from which on scores count as settled; repeatable.",
-)  # fmt: skip
+)
 @store_option
 def emergence(
     model: str,

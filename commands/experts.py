@@ -1,12 +1,22 @@
 """Neurons into experts, and what experts do: ``neuronlake partition``, ``align`` and ``describe``."""
 
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from ..schema.vocabulary import Half, Method, WeightKind
 from .ingest import parse_layers
-from .options import SEED_RANGE, chosen_store, echo, open_database, query_text, store_option
+from .options import (
+    POSITIVE,
+    SEED_RANGE,
+    AdvancedCommand,
+    choice_of,
+    chosen_store,
+    echo,
+    open_database,
+    query_text,
+    store_option,
+)
 
 __all__ = ["align", "describe", "partition"]
 
@@ -15,36 +25,27 @@ _RUN = click.option("--run", metavar="RUN_ID", help="Run to use, by its first di
 _LAYER = click.option("--layer", type=click.IntRange(min=0), required=True)
 
 
-@click.command()
+@click.command(cls=AdvancedCommand)
 @click.argument("model")
-@click.option("--method", type=click.Choice(get_args(Method)), default="kmeans", show_default=True)
-@click.option("--experts", "n_experts", type=click.IntRange(min=1), help="Experts in each layer; not for native.")
+@click.option("--method", type=choice_of(Method), default="kmeans")
+@click.option("--experts", "n_experts", type=POSITIVE, help="Experts in each layer; not for native.")
 @click.option("--revision", help="Branch, tag, commit or subfolder; of a stored model its revision.  [default: main]")
 @click.option("--random-init", type=SEED_RANGE, help="kmeans: seed of a random initialisation to cluster instead.")
 @click.option("--name", help="Name the model is stored under.  [default: MODEL, of a path the last part]")
 @click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to partition, such as 0,3-5.")
-@click.option(
-    "--features", type=click.Choice(get_args(WeightKind)), default="input", show_default=True,
-    help="kmeans: weights to cluster.",
-)  # fmt: skip
-@click.option(
-    "--normalize/--no-normalize", default=True, show_default=True,
-    help="kmeans, function: scale rows to unit length first.",
-)  # fmt: skip
+@click.option("--features", type=choice_of(WeightKind), default="input", help="kmeans: weights to cluster.")
+@click.option("--normalize/--no-normalize", default=True, help="kmeans, function: scale rows to unit length first.")
 @click.option(
     "--query", help="kmeans: SQL whose rows are clustered: stack, layer, neuron, numbers; '-' for standard input."
 )
-@click.option(
-    "--half", type=click.Choice(get_args(Half)), default="all", show_default=True,
-    help="function: instances whose scores are clustered.",
-)  # fmt: skip
+@click.option("--half", type=choice_of(Half), default="all", help="function: instances whose scores are clustered.")
 @click.option("--matched", metavar="PARTITION", help="random: permute its experts in bins of norm and firing rate.")
 @click.option("--warm-start", metavar="PARTITION", help="kmeans, function: start from the experts of PARTITION.")
 @click.option("--activity", help="coactivation: counts to use, if the run has several.")
 @_RUN
-@click.option("--seed", type=SEED_RANGE, default=0, show_default=True)
+@click.option("--seed", type=SEED_RANGE, default=0)
 @click.option(
-    "--starts", "n_starts", type=click.IntRange(min=1), default=4, show_default=True,
+    "--starts", "n_starts", type=POSITIVE, default=4,
     help="kmeans, function, coactivation: starts, of which the best is kept; a warm start is one.",
 )  # fmt: skip
 @store_option
@@ -73,18 +74,17 @@ def partition(
     echo(report.describe())
 
 
-@click.command()
+@click.command(cls=AdvancedCommand)
 @click.argument("partition_id", metavar="PARTITION")
 @click.option("--run", metavar="RUN_ID", help="Run to test on.  [default: all of the partition's model and revision]")
 @click.option(
-    "--permutations", "n_permutations", type=click.IntRange(min=1), default=100_000, show_default=True,
+    "--permutations", "n_permutations", type=POSITIVE, default=100_000,
     help="Permutations of families whose lists overlap: no p of theirs is below 1 / (1 + this).",
 )  # fmt: skip
 @click.option(
-    "--bins", "n_bins", type=click.IntRange(min=1), default=5, show_default=True,
-    help="Bins of norm, and of firing rate, that neurons are matched on.",
-)  # fmt: skip
-@click.option("--seed", type=SEED_RANGE, default=0, show_default=True)
+    "--bins", "n_bins", type=POSITIVE, default=5, help="Bins of norm, and of firing rate, that neurons are matched on."
+)
+@click.option("--seed", type=SEED_RANGE, default=0)
 @store_option
 def align(partition_id: str, **options: Any) -> None:  # noqa: ANN401
     """Test which experts of PARTITION are functional, against two nulls.

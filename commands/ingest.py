@@ -2,12 +2,12 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from ..schema.vocabulary import DType, Pooling, Router, Site, Storage
-from .options import SEED_RANGE, chosen_store, echo, store_option
+from .options import POSITIVE, SEED_RANGE, AdvancedCommand, choice_of, chosen_store, echo, store_option
 
 __all__ = ["ingest", "parse_layers"]
 
@@ -31,16 +31,16 @@ def parse_layers(text: str) -> tuple[int, ...]:
     for part in text.split(","):
         first, dash, last = part.partition("-")
         try:
-            some = range(int(first), int(last if dash else first) + 1)
+            span = range(int(first), int(last if dash else first) + 1)
         except ValueError:
-            some = range(0)
-        if not 0 < len(some) <= 10_000:
+            span = range(0)
+        if not 0 < len(span) <= 10_000:
             raise click.BadParameter(f"{text!r} is not a list of layers such as 0,3-5")
-        layers.extend(some)
+        layers.extend(span)
     return tuple(layers)
 
 
-@click.command()
+@click.command(cls=AdvancedCommand)
 @click.argument("model")
 @click.option("--corpus", "corpus_name", required=True, help="Corpus of the store to measure on.")
 @click.option("--revision", "names", multiple=True, help="Branch, tag, commit or subfolder.  [repeatable]")
@@ -56,45 +56,27 @@ def parse_layers(text: str) -> tuple[int, ...]:
 @click.option("--name", help="Name to store the model under.  [default: MODEL, of a path the last part]")
 @click.option("--tokenizer", help="Hub id or folder of another tokenizer.  [default: the checkpoint's own]")
 @click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to measure, such as 0,3-5.  [default: all]")
-@click.option("--site", type=click.Choice(get_args(Site)), default="activation", show_default=True)
-@click.option("--pooling", type=click.Choice(get_args(Pooling)), default="max", show_default=True)
+@click.option("--site", type=choice_of(Site), default="activation")
+@click.option("--pooling", type=choice_of(Pooling), default="max")
 @click.option(
-    "--router", type=click.Choice(get_args(Router)), default="routed", show_default=True,
+    "--router", type=choice_of(Router), default="routed",
     help="Experts to read: those the router chose for a token, 0 elsewhere; or every expert on every token.",
 )  # fmt: skip
+@click.option("--dtype", type=choice_of(DType), default="float32", help="Type of weights and forward pass.")
 @click.option(
-    "--dtype", type=click.Choice(get_args(DType)), default="float32", show_default=True,
-    help="Type of weights and forward pass.",
-)  # fmt: skip
-@click.option(
-    "--storage", type=click.Choice(get_args(Storage)), default="float32", show_default=True,
-    help="Type of pooled activations until they are scored.",
-)  # fmt: skip
-@click.option("--max-tokens", type=click.IntRange(min=3), default=512, show_default=True, help="Cut longer texts.")
-@click.option(
-    "--top",
-    "n_top",
-    type=click.IntRange(min=0),
-    default=10,
-    show_default=True,
-    help="Top instances kept for each neuron.",
+    "--storage", type=choice_of(Storage), default="float32", help="Type of pooled activations until they are scored."
 )
+@click.option("--max-tokens", type=click.IntRange(min=3), default=512, help="Cut longer texts.")
+@click.option("--top", "n_top", type=click.IntRange(min=0), default=10, help="Top instances kept for each neuron.")
 @click.option("--coactivation", is_flag=True, help="Also store which neurons are active together; may be added later.")
-@click.option(
-    "--partners",
-    "n_partners",
-    type=click.IntRange(min=1),
-    help="Closest partners kept for each neuron.  [default: 32]",
-)
+@click.option("--partners", "n_partners", type=POSITIVE, help="Closest partners kept for each neuron.  [default: 32]")
 @click.option(
     "--active-share", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
     help="Instances on which a neuron is active: this share, its highest.  [default: those above 0]",
 )  # fmt: skip
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps, split (all GPUs).")
-@click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens of one batch, padding included.")
-@click.option(
-    "--memory", "memory_bytes", type=_size, metavar="SIZE", default="4GB", show_default=True, help="For activations."
-)
+@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, split (all GPUs).")
+@click.option("--batch-tokens", type=POSITIVE, help="Tokens of one batch, padding included.")
+@click.option("--memory", "memory_bytes", type=_size, metavar="SIZE", default="4GB", help="For activations.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written and how long it would take; write nothing.")
 @store_option
 def ingest(
@@ -129,7 +111,7 @@ def ingest(
     if is_series and (names or seeds):
         raise click.UsageError("--revisions and --steps choose revisions; they take no --revision or --random-init")
 
-    def tell(outcome: Outcome) -> None:
+    def show(outcome: Outcome) -> None:
         echo(outcome.describe(), err=isinstance(outcome, Failure))
 
     shared: dict[str, Any] = {
@@ -145,13 +127,13 @@ def ingest(
     if is_series:
         steps = None if steps_file is None else read_steps(steps_file)
         chosen: dict[str, Any] = {"revisions": patterns or None, "steps": steps, "name": name}
-        report = ingest_series(model, **chosen, **shared, progress=show_progress, tell=tell)
+        report = ingest_series(model, **chosen, **shared, progress=show_progress, tell=show)
     elif len(checkpoints) > 1:
-        report = ingest_checkpoints(checkpoints, **shared, progress=show_progress, tell=tell)
+        report = ingest_checkpoints(checkpoints, **shared, progress=show_progress, tell=show)
     else:
         revision, seed = (checkpoints[0].revision, checkpoints[0].random_init) if checkpoints else (None, None)
         with nullcontext(LineProgress()) if dry_run else show_progress() as progress:
-            tell(ingest_model(model, revision=revision, random_init=seed, name=name, **shared, progress=progress))
+            show(ingest_model(model, revision=revision, random_init=seed, name=name, **shared, progress=progress))
         return
     if report.failures:
         raise click.ClickException(report.describe())

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from ..queries.result import Result
 
 __all__ = [
+    "POSITIVE",
     "SEED_RANGE",
     "AdvancedCommand",
     "Command",
     "Group",
+    "choice_of",
     "chosen_store",
     "echo",
     "extra_of",
@@ -38,6 +40,7 @@ __all__ = [
 
 Command = Callable[..., Any]
 SEED_RANGE = click.IntRange(0, 2**63 - 1)
+POSITIVE = click.IntRange(min=1)
 
 # Options that most people never set; a command's help lists them apart.
 _ADVANCED = frozenset(
@@ -54,29 +57,22 @@ class AdvancedCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options in two sections."""
-        options = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
-        advanced = [each for each in options if each.name in _ADVANCED]
-        for title, some in (("Options", [each for each in options if each not in advanced]), ("Advanced", advanced)):
-            if some:
+        options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
+        advanced = [option for option in options if option.name in _ADVANCED]
+        common = [option for option in options if option not in advanced]
+        for title, section in (("Options", common), ("Advanced", advanced)):
+            if section:
                 with formatter.section(title):
-                    formatter.write_dl([record for each in some if (record := each.get_help_record(ctx))])
+                    formatter.write_dl([record for option in section if (record := option.get_help_record(ctx))])
 
 
 class Group(click.Group):
-    """Commands in sections, whose errors become one line.
+    """Commands whose errors become one line, listed in sections (title to names of commands) or in one.
 
     The package's errors end with exit status 1, what stops a command with 130 or 143.
-
-    Parameters
-    ----------
-    sections
-        Names of commands by the title under which the help lists them; None: one list, by name.
     """
 
-    is_program = False
-    """Whether the process is for a command alone, and ends where that is stopped."""
-
-    command_class = AdvancedCommand
+    is_program = False  # whether the process is for a command alone, and ends where that is stopped
 
     def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]] | None = None, **options: Any) -> None:  # noqa: ANN401 - click's own arguments
         super().__init__(*args, **options)
@@ -112,12 +108,12 @@ class Group(click.Group):
 
 
 def extra_of(module: str) -> str | None:
-    """Return the smallest extra of this package that installs a module, None if none does."""
+    """Return the smallest extra of this package that installs a module; None if no extra does."""
     package = {"sklearn": "scikit-learn"}.get(module.partition(".")[0], module.partition(".")[0].replace("_", "-"))
     packages: dict[str, set[str]] = defaultdict(set)
     for requirement in importlib.metadata.requires("neuronlake") or ():
-        if found := re.fullmatch(r"([\w-]+).*extra == ['\"](\w+)['\"]", requirement):
-            packages[found[2]].add(found[1])
+        if matched := re.fullmatch(r"([\w-]+).*extra == ['\"](\w+)['\"]", requirement):
+            packages[matched[2]].add(matched[1])
     return min(
         (extra for extra in packages if package in packages[extra]),
         key=lambda extra: len(packages[extra]),
@@ -126,20 +122,26 @@ def extra_of(module: str) -> str | None:
 
 
 def _as_options(message: str, command: click.Command) -> str:
-    """Name parameters as the command line does: ``n_experts``, or a word in backticks, is what --experts sets."""
-    every = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+    """Return a message with parameters named as options: ``n_experts``, or a word in backticks, becomes --experts."""
+    commands = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
     options = {
         parameter.name: max(parameter.opts, key=len)
-        for each in every
-        for parameter in each.params
+        for command in commands
+        for parameter in command.params
         if isinstance(parameter, click.Option)
     }
 
     def option(match: re.Match[str]) -> str:
-        return options.get(match["quoted"] or match["plain"], match["quoted"] or match["plain"])
+        name = match["quoted"] or match["plain"]
+        return options.get(name, name)
 
     # Within quotes or a path it is a name of the person's own.
     return re.sub(r"`(?P<quoted>\w+)`|(?<![\w'\"/.-])(?P<plain>[a-z]+(_[a-z]+)+)(?![\w'\"/.-]\S)", option, message)
+
+
+def choice_of(literal: object) -> click.Choice[str]:
+    """Return the type of an option that takes one of the strings of a `Literal`."""
+    return click.Choice(get_args(literal))
 
 
 def store_option(command: Command) -> Command:
@@ -168,26 +170,20 @@ def chosen_store() -> Path:
 
 def rows_options(command: Command) -> Command:
     """Add the options of a command that prints rows."""
-    for option in (
-        click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to FILE instead."),
-        click.option(
-            "--format",
-            "format_",
-            type=click.Choice(get_args(Format)),
-            help="How to write rows.  [default: table; with -o, the file's suffix]",
-        ),
-    ):
-        command = option(command)
-    return command
+    how = "How to write rows.  [default: table; with -o, the file's suffix]"
+    path = click.Path(dir_okay=False, path_type=Path)
+    output = click.option("-o", "--output", type=path, help="Write to FILE instead.")
+    format_ = click.option("--format", "format_", type=choice_of(Format), help=how)
+    return format_(output(command))
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print lines of ours to standard output, or to standard error; what of a store is in them, escaped."""
+    """Print lines to standard output, or to standard error; control characters from a store's names are escaped."""
     click.echo(printable(text, keep="\n"), err=err)
 
 
 def query_text(query: str) -> str:
-    """Return a query, which ``-`` reads from standard input; what is not UTF-8 in it is refused as SQL."""
+    """Return a query, or for ``-`` what standard input holds; bytes that are not UTF-8 are refused as SQL later."""
     return sys.stdin.buffer.read().decode(errors="surrogateescape") if query == "-" else query
 
 
@@ -211,13 +207,7 @@ def print_rows(result: "Result", format_: "Format | None", output: Path | None) 
 
 @contextlib.contextmanager
 def standard_output() -> Iterator[IO[str]]:
-    """Yield standard output, to which rows are written; that it is closed or full becomes one line.
-
-    Raises
-    ------
-    StoreError
-        If it cannot be written to.
-    """
+    """Yield standard output, to which rows are written; where it is closed or full, a `StoreError` says so."""
     if sys.stdout is None:
         raise StoreError("standard output is closed; -o FILE writes to a file")
     try:

@@ -1,17 +1,28 @@
 """``neuronlake perturb``: ablate the neurons of functions and measure what it does to every function."""
 
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from ..schema.vocabulary import Control, PerturbationKind, ReadoutKind
 from .ingest import parse_layers
-from .options import SEED_RANGE, chosen_store, echo, open_database, print_rows, query_text, store_option
+from .options import (
+    POSITIVE,
+    SEED_RANGE,
+    AdvancedCommand,
+    choice_of,
+    chosen_store,
+    echo,
+    open_database,
+    print_rows,
+    query_text,
+    store_option,
+)
 
 __all__ = ["perturb"]
 
 
-@click.command()
+@click.command(cls=AdvancedCommand)
 @click.argument("model")
 @click.option("--functional", "partition", metavar="PARTITION", help="Ablate each function's experts of PARTITION.")
 @click.option("--top", "is_top", is_flag=True, help="Ablate each function's top neurons.")
@@ -22,9 +33,7 @@ __all__ = ["perturb"]
 )
 @click.option("--family", "families", multiple=True, help="Source: the functions of this family.  [repeatable]")
 @click.option("--function", "functions", multiple=True, help="Source: this family/function.  [repeatable]")
-@click.option(
-    "--kind", type=click.Choice(get_args(PerturbationKind)), default="zero", show_default=True, help="Kind of ablation."
-)
+@click.option("--kind", type=choice_of(PerturbationKind), default="zero", help="Kind of ablation.")
 @click.option(
     "--scale", type=click.FloatRange(min=0), help="Factor of shuffle and noise.  [default: 4 of shuffle, else 1]"
 )
@@ -34,18 +43,18 @@ __all__ = ["perturb"]
 )  # fmt: skip
 @click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to ablate, such as 8-11.  [default: all]")
 @click.option(
-    "--control", "controls", type=click.Choice(get_args(Control)), multiple=True,
+    "--control", "controls", type=choice_of(Control), multiple=True,
     help="Control to compare with.  [repeatable; default: all that are possible]",
 )  # fmt: skip
-@click.option("--seeds", "n_seeds", type=click.IntRange(min=2), default=5, show_default=True, help="Of each control.")
-@click.option("--seed", type=SEED_RANGE, default=0, show_default=True, help="First seed.")
+@click.option("--seeds", "n_seeds", type=click.IntRange(min=2), default=5, help="Of each control.")
+@click.option("--seed", type=SEED_RANGE, default=0, help="First seed.")
 @click.option(
-    "--readout", type=click.Choice(get_args(ReadoutKind)), default="probe", show_default=True,
+    "--readout", type=choice_of(ReadoutKind), default="probe",
     help="Linear probe of final states, language-model loss, or accuracy of label words.",
 )  # fmt: skip
 @click.option("--corpus", help="Corpus to read out.  [default: the run's]")
 @click.option(
-    "--texts", "n_texts", type=click.IntRange(min=1), default=1000, show_default=True,
+    "--texts", "n_texts", type=POSITIVE, default=1000,
     help="Most texts to read out, and to fit on.",
 )  # fmt: skip
 @click.option("--run", metavar="RUN_ID", help="Run whose scores select neurons.  [default: the only one]")
@@ -54,10 +63,10 @@ __all__ = ["perturb"]
 @click.option("--name", help="Name the model is stored under.  [default: MODEL, of a path the last part]")
 @click.option("--tokenizer", help="Hub id or folder of another tokenizer.  [default: the checkpoint's own]")
 @click.option("--max-tokens", type=click.IntRange(min=3), help="Cut longer texts.  [default: as the run]")
-@click.option("--batch-tokens", type=click.IntRange(min=1), default=4096, show_default=True)
-@click.option("--bootstrap", "n_bootstrap", type=click.IntRange(min=1), default=1000, show_default=True)
-@click.option("--permutations", "n_permutations", type=click.IntRange(min=1), default=9999, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--batch-tokens", type=POSITIVE, default=4096)
+@click.option("--bootstrap", "n_bootstrap", type=POSITIVE, default=1000)
+@click.option("--permutations", "n_permutations", type=POSITIVE, default=9999)
+@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and how long it would take; write nothing.")
 @store_option
 def perturb(

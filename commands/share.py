@@ -18,7 +18,7 @@ def share() -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @click.option("--model", required=True, help="Name to store the model under.")
 @click.option("--score", required=True, metavar="COLUMN", help="Column of the score.")
-@click.option("--revision", default="main", show_default=True)
+@click.option("--revision", default="main")
 @click.option("--step", type=click.IntRange(0, 2**63 - 1), help="Training step of the revision.")
 @click.option("--stack", type=click.Choice(["encoder", "decoder"]), help="[default: the column stack]")
 @click.option("--family", help="Function family.  [default: the column family]")

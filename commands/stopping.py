@@ -21,15 +21,8 @@ _LINES = {signal.SIGINT: "stopped", signal.SIGTERM: "terminated"}
 def stopping_in_one_line(*, ends_process: bool) -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into a line, with the notes that a job adds of what it keeps, and a status of 130 or 143.
 
-    Parameters
-    ----------
-    ends_process
-        Whether the process ends after the line: where the command is all that it is for.
-
-    Raises
-    ------
-    click.exceptions.Exit
-        If the command was stopped and the process goes on.
+    The process ends after the line (`ends_process`), where the command is all that it is for; or else the stopped
+    command raises `click.exceptions.Exit`.
     """
     heard: list[int] = []
     with contextlib.ExitStack() as undo:
@@ -53,7 +46,7 @@ def stopping_in_one_line(*, ends_process: bool) -> Iterator[None]:
 
 
 def _watch(undo: contextlib.ExitStack, heard: list[int]) -> None:
-    """Note a signal that comes, and raise where Python runs; end the process where that does not happen for a while."""
+    """Add a signal that comes to `heard` and raise in Python; end the process where Python does not run for a while."""
     is_raised = threading.Event()
 
     def stop(number: int, _: FrameType | None) -> None:

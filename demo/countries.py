@@ -1,6 +1,8 @@
 """Facts about countries, from the ``countryinfo`` package (extra ``demo``)."""
 
+import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import IngestError
@@ -23,26 +25,9 @@ RELATIONS = (
 )
 
 # The package gives ISO 639 codes; a sentence needs the name.
-_LANGUAGES: Mapping[str, str] = {
-    "af": "Afrikaans", "am": "Amharic", "ar": "Arabic", "ay": "Aymara", "az": "Azerbaijani", "be": "Belarusian",
-    "bg": "Bulgarian", "bi": "Bislama", "bn": "Bengali", "bs": "Bosnian", "ca": "Catalan", "ch": "Chamorro",
-    "cnr": "Montenegrin", "cs": "Czech", "da": "Danish", "de": "German", "dv": "Maldivian", "dz": "Dzongkha",
-    "el": "Greek", "en": "English", "es": "Spanish", "et": "Estonian", "fa": "Persian", "ff": "Fula", "fi": "Finnish",
-    "fj": "Fijian", "fo": "Faroese", "fr": "French", "ga": "Irish", "gn": "Guarani", "gv": "Manx", "he": "Hebrew",
-    "hi": "Hindi", "hr": "Croatian", "ht": "Haitian Creole", "hu": "Hungarian", "hy": "Armenian", "id": "Indonesian",
-    "is": "Icelandic", "it": "Italian", "ja": "Japanese", "ka": "Georgian", "kg": "Kongo", "kk": "Kazakh",
-    "kl": "Greenlandic", "km": "Khmer", "ko": "Korean", "ku": "Kurdish", "ky": "Kyrgyz", "la": "Latin",
-    "lb": "Luxembourgish", "ln": "Lingala", "lo": "Lao", "lt": "Lithuanian", "lu": "Luba-Katanga", "lv": "Latvian",
-    "mg": "Malagasy", "mh": "Marshallese", "mi": "Maori", "mk": "Macedonian", "mn": "Mongolian", "ms": "Malay",
-    "mt": "Maltese", "my": "Burmese", "na": "Nauruan", "nb": "Norwegian", "nd": "Northern Ndebele", "ne": "Nepali",
-    "nl": "Dutch", "nn": "Norwegian", "no": "Norwegian", "nr": "Southern Ndebele", "ny": "Chichewa", "oc": "Occitan",
-    "pa": "Punjabi", "pl": "Polish", "ps": "Pashto", "pt": "Portuguese", "qu": "Quechua", "rn": "Kirundi",
-    "ro": "Romanian", "ru": "Russian", "rw": "Kinyarwanda", "sg": "Sango", "si": "Sinhala", "sk": "Slovak",
-    "sl": "Slovene", "sm": "Samoan", "sn": "Shona", "so": "Somali", "sq": "Albanian", "sr": "Serbian", "ss": "Swazi",
-    "st": "Sotho", "sv": "Swedish", "sw": "Swahili", "ta": "Tamil", "tg": "Tajik", "th": "Thai", "ti": "Tigrinya",
-    "tk": "Turkmen", "tn": "Tswana", "to": "Tongan", "tr": "Turkish", "ts": "Tsonga", "uk": "Ukrainian", "ur": "Urdu",
-    "uz": "Uzbek", "ve": "Venda", "vi": "Vietnamese", "xh": "Xhosa", "zh": "Chinese", "zu": "Zulu",
-}  # fmt: skip
+_LANGUAGES = dict(
+    csv.reader(Path(__file__).with_name("languages.tsv").read_text(encoding="utf-8").splitlines()[1:], delimiter="\t")
+)
 
 NOT_A_COUNTRY = "territory without an ISO code"
 UNKNOWN_LANGUAGE = "language code without a name"
@@ -52,18 +37,9 @@ def read_countries(*, cap: int | None = None, seed: int = 0) -> Source:
     """Return a source with two sentences for each fact about a country: the fact, and one with a wrong object.
 
     There are seven functions with explicit negatives, such as ``knowledge/capital``; sentences about one country
-    share a half. `fact_instances` says how wrong objects are drawn. If a country has several languages, currencies
-    or neighbours, each is a fact, and none of them is a wrong object of that country.
-
-    Parameters
-    ----------
-    cap, seed
-        As in `read_trex`.
-
-    Raises
-    ------
-    IngestError
-        If the package ``countryinfo`` is not installed.
+    share a half. If a country has several languages, currencies or neighbours, every one is a fact, and none of them
+    is a wrong object of that country (`fact_instances`). `cap` and `seed` are as in `read_trex`. Without the package
+    ``countryinfo`` it is an `IngestError`.
     """
     try:
         from countryinfo import all_countries

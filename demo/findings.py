@@ -1,4 +1,4 @@
-"""What the demo found: the sections that it prints, and what to try next."""
+"""The demo's findings: the sections that it prints, and what to try next."""
 
 import os
 import shutil
@@ -14,15 +14,7 @@ __all__ = ["findings", "try_next"]
 
 
 def findings(database: Database, run: DemoRun) -> list[Section]:
-    """Return what the demo found: predictivity by family, the most specialised neurons, and shared top neurons.
-
-    Parameters
-    ----------
-    database
-        The demo's database.
-    run
-        What the demo measured.
-    """
+    """Return what the demo shows of a run: predictivity by family, the most specialised neurons, shared top neurons."""
     trained = run.trained
     runs = {"trained": trained.run_id, "random": run.random.run_id}
     return [

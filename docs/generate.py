@@ -80,7 +80,7 @@ def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[st
         command,
         info_name=" ".join(path),
         terminal_width=100,
-        help_option_names=main.context_settings["help_option_names"],
+        **main.context_settings,
     )
     yield " ".join(path), command.get_help(context)
     if isinstance(command, click.Group):

@@ -65,7 +65,7 @@ class Plan:
 
 
 def read_texts(files: Sequence[Path]) -> list[str]:
-    """Return the texts of some files, those without a letter left out."""
+    """Return the texts of files, except those without a letter."""
     texts: list[str] = []
     for file in files:
         match file.suffix:
@@ -79,10 +79,10 @@ def read_texts(files: Sequence[Path]) -> list[str]:
                 texts += columns["text"].drop_nulls().to_list()
             case _:
                 raise click.ClickException(f"{file} is not a .txt, .parquet, .csv or .jsonl file")
-    found = [text for text in texts if any(map(str.isalpha, text))]
-    if not found:
+    texts = [text for text in texts if any(map(str.isalpha, text))]
+    if not texts:
         raise click.ClickException(f"no text in {', '.join(map(str, files))}")
-    return found
+    return texts
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -144,7 +144,7 @@ def build(plan: Plan) -> PreTrainedModel:
 def tokenize(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, length: int) -> NDArray[np.int64]:
     """Return all texts one after the other, cut into rows [rows, length]."""
     encoded = tokenizer(list(texts), add_special_tokens=True)["input_ids"]
-    tokens = np.concatenate([np.asarray(each, dtype=np.int64) for each in encoded])
+    tokens = np.concatenate([np.asarray(text, dtype=np.int64) for text in encoded])
     n_rows = len(tokens) // length
     return tokens[: n_rows * length].reshape(n_rows, length)
 
@@ -172,7 +172,7 @@ def _segments(n_items: int, n_segments: int, generator: np.random.Generator) -> 
 
 
 def batches(rows: NDArray[np.int64], plan: Plan, first: int, *, key: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield the batches of the steps from `first` on: each epoch in an order of its own."""
+    """Yield the batches of the steps from `first` on; every epoch has an order of its own."""
     n_batches = max(1, len(rows) // plan.batch)
     sentinel = 3  # behind <pad>, </s> and <unk>
     step = first
@@ -239,8 +239,7 @@ def resume(output: Path, plan: Plan, texts: Sequence[str]) -> int | None:
         f"A small {kind} pre-trained from scratch by neuronlake's examples/pretrain.py, seed {plan.seed}; no published "
         "model. plan.json says how, log.csv how the loss fell.\n"
     )
-    held = [step for step in plan.steps if (output / f"step{step}" / "optimizer.pt").is_file()]
-    return max(held, default=None)
+    return max((step for step in plan.steps if (output / f"step{step}" / "optimizer.pt").is_file()), default=None)
 
 
 @click.command()
@@ -251,9 +250,9 @@ def resume(output: Path, plan: Plan, texts: Sequence[str]) -> int | None:
 @click.option("--steps", "last", type=click.IntRange(min=2), default=4096, show_default=True)
 @click.option("--checkpoints", "count", type=click.IntRange(min=3), default=21, show_default=True)
 @click.option("--width", type=click.IntRange(min=32), default=128, show_default=True)
-@click.option("--neurons", type=click.IntRange(min=1), default=512, show_default=True, help="Of a layer, or an expert.")
-@click.option("--layers", type=click.IntRange(min=2), default=4, show_default=True, help="Of the encoder.")
-@click.option("--experts", type=click.IntRange(min=2), default=8, show_default=True, help="Of a sparse layer; moe.")
+@click.option("--neurons", type=click.IntRange(min=1), default=512, show_default=True, help="In a layer or an expert.")
+@click.option("--layers", type=click.IntRange(min=2), default=4, show_default=True, help="In the encoder.")
+@click.option("--experts", type=click.IntRange(min=2), default=8, show_default=True, help="In a sparse layer; moe.")
 @click.option("--vocabulary", type=click.IntRange(min=300), default=4096, show_default=True)
 @click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Rows of a step.")
 @click.option("--length", type=click.IntRange(min=16), default=128, show_default=True, help="Tokens of a row.")
@@ -265,13 +264,13 @@ def pretrain(texts: tuple[Path, ...], output: Path, last: int, count: int, threa
     torch.set_num_threads(threads)
     logging.disable_progress_bar()
     plan = Plan(steps=log_spaced(last, count), **options)
-    every = read_texts(texts)
-    done = resume(output, plan, every)
-    tokenizer = train_tokenizer(every, plan.vocabulary)
-    order = np.random.default_rng(0).permutation(len(every))
-    n_held_out = max(1, int(len(every) * HELD_OUT_SHARE))
+    read = read_texts(texts)
+    done = resume(output, plan, read)
+    tokenizer = train_tokenizer(read, plan.vocabulary)
+    order = np.random.default_rng(0).permutation(len(read))
+    n_held_out = max(1, int(len(read) * HELD_OUT_SHARE))
     held_out, rows = (
-        tokenize([every[index] for index in part], tokenizer, plan.length)
+        tokenize([read[index] for index in part], tokenizer, plan.length)
         for part in (order[:n_held_out], order[n_held_out:])
     )
     if len(rows) < plan.batch or not len(held_out):
@@ -283,7 +282,7 @@ def pretrain(texts: tuple[Path, ...], output: Path, last: int, count: int, threa
     optimizer = torch.optim.AdamW(model.parameters(), lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.0)
     if done is not None:
         optimizer.load_state_dict(torch.load(output / f"step{done}" / "optimizer.pt"))
-    n_parameters = sum(each.numel() for each in model.parameters())
+    n_parameters = sum(tensor.numel() for tensor in model.parameters())
     click.echo(
         f"{plan.kind}, seed {plan.seed}: {n_parameters:,} parameters, {rows.size:,} tokens of text, "
         f"{plan.steps[-1] * plan.batch * plan.length / rows.size:.1f} epochs, {len(plan.steps)} checkpoints"
@@ -308,7 +307,7 @@ def pretrain(texts: tuple[Path, ...], output: Path, last: int, count: int, threa
             break
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, plan)
-        # Of what the router draws, as of all else: the seed and the step decide.
+        # The seed and the step alone decide what the router draws, too.
         torch.manual_seed(plan.seed * 1_000_003 + step)
         model.train()
         loss = model(**next(stream), **({"output_router_logits": True} if plan.kind == "moe" else {})).loss

@@ -69,8 +69,8 @@ class CorpusReport:
         """Return the report as lines: what the corpus holds, then what was excluded, by reason."""
         counts = ((self.n_instances, "instance"), (self.n_texts, "text"), (self.n_functions, "function"))
         instances, texts, functions = (f"{count:,} {noun}{'s' * (count != 1)}" for count, noun in counts)
-        held = "" if self.is_new else "; already in the store, nothing done"
-        lines = [f"corpus {self.corpus}: {instances} of {texts}, {functions}{held}"]
+        note = "" if self.is_new else "; already in the store, nothing done"
+        lines = [f"corpus {self.corpus}: {instances} of {texts}, {functions}{note}"]
         return "\n".join(lines + [f"{count:>9,}  {reason}" for reason, count in self.dropped.items()])
 
 
@@ -130,10 +130,10 @@ def build_corpus(
             job.commit()
         return report
     report = _Build(source, name, None).report()
-    held = StoredCorpus(folder, name).sha256
-    if held != report.corpus_sha256:
+    stored_sha256 = StoredCorpus(folder, name).sha256
+    if stored_sha256 != report.corpus_sha256:
         raise StoreError(
-            f"corpus {name!r} in {folder.path} holds other content (sha256 {held[:12]}…, this is "
+            f"corpus {name!r} in {folder.path} holds other content (sha256 {stored_sha256[:12]}…, this is "
             f"{report.corpus_sha256[:12]}…); add this one under another name"
         )
     return replace(report, is_new=False)
@@ -244,13 +244,14 @@ class _Build:
         else:
             self.source.reading.dropped[self.labels.merge(earlier, codes)] += 1
         if is_new_text:
-            half = _half(instance.text if instance.split_group is None else instance.split_group)
+            group = instance.text if instance.split_group is None else instance.split_group
+            half = "ab"[_digest(group, 8)[0] & 1]
             self.pending["texts"].append((text_id, instance.text, instance.target, instance.split_group, half))
             self.pending_characters += len(instance.text) + len(instance.target or "")
 
     def _text_row(self, instance: Instance) -> tuple[int, bool]:
         """Return the text's row and whether it is new."""
-        digest = _digest(instance.text)
+        digest = _digest(instance.text, 16)
         target, group = _short_digest(instance.target), _short_digest(instance.split_group)
         new = len(self.groups)
         row = self.rows.setdefault(digest, new)
@@ -319,14 +320,10 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:59] + "…")
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+def _digest(text: str, size_bytes: int) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=size_bytes).digest()
 
 
 def _short_digest(text: str | None) -> int:
     """Return 64 bits that stand for `text`; 0 for None."""
-    return 0 if text is None else int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) | 1
-
-
-def _half(group: str) -> str:
-    return "ab"[hashlib.blake2b(group.encode(), digest_size=8).digest()[0] & 1]
+    return 0 if text is None else int.from_bytes(_digest(text, 8)) | 1

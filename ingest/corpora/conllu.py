@@ -92,17 +92,15 @@ def read_conllu(
         raise IngestError(f"{path}: neither a CoNLL-U file nor a folder of *.conllu files")
     words = _instances(files, reading, min_count=min_count)
     return Source(
-        instances=capped(words, cap, by=_first_label, seed=seed, reading=reading, reason=BEYOND_CAP),
+        instances=capped(
+            words, cap, by=lambda word: next(iter(word.labels), ""), seed=seed, reading=reading, reason=BEYOND_CAP
+        ),
         description=f"part of speech and syntactic relation of each word of {path.stem}",
         licence=None,
         origin=f"conllu: {path.name}",
         negatives="rest",
         reading=reading,
     )
-
-
-def _first_label(word: Instance) -> str:
-    return next(iter(word.labels), "")
 
 
 def _instances(files: Sequence[Path], reading: Reading, *, min_count: int) -> Iterator[Instance]:
@@ -121,7 +119,7 @@ def _instances(files: Sequence[Path], reading: Reading, *, min_count: int) -> It
 
 
 def _located(sentence: _Sentence, reading: Reading) -> Iterator[tuple[str, _Word, int]]:
-    """Yield text, word and start of each word that has characters of its own."""
+    """Yield the words that have characters of their own: the sentence's text, the word and its start in the text."""
     tokens, text = sentence.tokens, sentence.text
     if text is None:
         text = "".join(token.form + " " * token.is_followed_by_space for token in tokens).rstrip()

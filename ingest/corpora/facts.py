@@ -36,22 +36,12 @@ class Relation:
 def fact_instances(
     relation: Relation, facts: Sequence[tuple[str, str]], *, cap: int | None, seed: int, reading: Reading
 ) -> Iterator[Instance]:
-    """Yield each fact as a true sentence, followed by a false one about the same subject.
+    """Yield a true sentence for every fact, a subject and an object, followed by a false one about the same subject.
 
-    The wrong object is drawn from the objects of all facts of the relation, each as often as it occurs, so that
-    an object tells as little as possible about truth by itself. It is never one that the facts state of that
-    subject, nor one drawn for it before. (Facts are incomplete: a sentence counted as false may still be true.)
-
-    Parameters
-    ----------
-    relation
-        The relation.
-    facts
-        Subject and object of each fact, all that are known to be true.
-    cap, seed
-        Most facts to use, drawn at random; None for all. The seed is that of wrong objects, too.
-    reading
-        Counts the facts that are excluded, by reason.
+    The wrong object is drawn, as often as it occurs, from the objects of all `facts` of the relation, so that an
+    object by itself says as little as possible about truth. It is never one that the facts state of that subject,
+    nor one drawn for it before. (Facts are incomplete: a sentence counted as false may still be true.) With a `cap`,
+    only so many facts are used, drawn at random with the seed of the wrong objects.
     """
     distinct: dict[tuple[str, str], None] = {}
     excluded: defaultdict[str, set[str]] = defaultdict(set)  # by subject: itself and the objects that are true of it

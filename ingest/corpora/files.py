@@ -74,11 +74,11 @@ def visible_files(folder: Path, pattern: str, reading: Reading) -> list[Path]:
 
 
 def read_text(file: Path, reading: Reading) -> str:
-    """Return the text of a file, with its line ends unchanged.
+    """Return the text of a file, with its line ends unchanged; a ``.gz`` file is decompressed.
 
     The encoding is the reading's. Where it has none, a byte-order mark decides; without a mark the file is UTF-8, or,
-    if it is not valid UTF-8, cp1252, which is counted. A file whose name ends in ``.gz`` is decompressed.
-    A file that cannot be read, or is not text in its encoding, is an `IngestError`, with line and byte.
+    if it is not valid UTF-8, cp1252, which is counted. A file that cannot be read, or is not text in its encoding, is
+    an `IngestError` with line and byte.
     """
     reading.file = str(file)
     with _opened(file, reading) as text:
@@ -202,7 +202,7 @@ def _fault(file: BufferedIOBase, path: Path, encoding: str) -> str | None:
 
 
 def _is_mostly_utf8(file: BufferedIOBase) -> bool:
-    """Return whether most characters beyond ASCII are valid UTF-8, as in a UTF-8 file with some damage."""
+    """Return whether most characters beyond ASCII are valid UTF-8, as in a UTF-8 file with a few broken bytes."""
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     n_valid = n_broken = 0
     file.seek(0)
@@ -219,26 +219,14 @@ def is_null(value: object) -> bool:
 
 
 def without_gap(value: object) -> object:
-    """Undo what pandas does to a column with gaps: NaN becomes None, and 1.0 becomes 1.
-
-    Examples
-    --------
-    >>> [without_gap(value) for value in (float("nan"), 1.0, 0.5, "1.0")]
-    [None, 1, 0.5, '1.0']
-    """
+    """Undo what pandas does to a column with gaps: NaN becomes None, and 1.0 becomes 1."""
     if is_null(value):
         return None
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def boolean(value: object) -> bool | None:
-    """Return the truth value of a boolean, of 0 or 1, or of one of these, yes or no as text; None for NULL.
-
-    Examples
-    --------
-    >>> [boolean(value) for value in (True, 0.0, "1.0", "No", "", None)]
-    [True, False, True, False, None, None]
-    """
+    """Return the truth value of a boolean, of 0 or 1, or of such a value, yes or no as text; None for NULL."""
     number = _number(_WORDS.get(value.strip().lower(), value) if isinstance(value, str) else value)
     if number is None or isinstance(number, bool):
         return number
@@ -248,13 +236,7 @@ def boolean(value: object) -> bool | None:
 
 
 def whole_number(value: object) -> int | None:
-    """Return the whole number that a number or its text is; None for NULL.
-
-    Examples
-    --------
-    >>> [whole_number(value) for value in (3, "3", 3.0, "3.0", "")]
-    [3, 3, 3, 3, None]
-    """
+    """Return the whole number that 3, 3.0 or either as text is; None for NULL."""
     number = _number(value)
     if number is None or (isinstance(number, int) and not isinstance(number, bool)):
         return number

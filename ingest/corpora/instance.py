@@ -130,25 +130,11 @@ class Source:
 def capped(
     items: Iterable[Item], cap: int | None, *, by: Callable[[Item], str], seed: int, reading: Reading, reason: str
 ) -> Iterator[Item]:
-    """Yield at most `cap` items of each class, drawn at random, in the order they came.
+    """Yield at most `cap` items of every class, drawn at random, in the order they came; without a cap, all.
 
-    Every item of a class is equally likely to be drawn (reservoir sampling), and the draw from one class does not
-    depend on the others. At most `cap` items of each class are in memory.
-
-    Parameters
-    ----------
-    items
-        The items, read once.
-    cap
-        Most items of each class; None for all.
-    by
-        The class of an item.
-    seed
-        Seed of the draws.
-    reading
-        Counts the items that are not drawn, and is back at the place of an item when that is yielded.
-    reason
-        What the items that are not drawn are counted as.
+    `by` gives the class of an item. All items of a class are equally likely to be drawn (reservoir sampling),
+    whatever the other classes hold, and only those drawn are in memory. `reading` counts the others as `reason`, and
+    is back at the place of an item when that is yielded.
     """
     if cap is None:
         yield from items

@@ -13,8 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...errors import IngestError
-from ...schema.conformance import arrow_schema
-from ...schema.tables import table
+from ...schema.conformance import conform
 from .instance import Negatives
 
 __all__ = ["FunctionCounts", "LabelIndex", "Labels", "class_labels", "split_label"]
@@ -25,18 +24,7 @@ MERGED = "duplicate with further labels, merged into the first"
 
 
 def split_label(label: str) -> tuple[str, str]:
-    """Return family and function of a label, which the first slash divides.
-
-    Raises
-    ------
-    IngestError
-        If the label is not of the form family/function, or the function is called ``*``.
-
-    Examples
-    --------
-    >>> split_label("grammar/upos.NOUN")
-    ('grammar', 'upos.NOUN')
-    """
+    """Return family and function of a label, such as ``grammar/upos.NOUN``; a malformed label is an `IngestError`."""
     family, slash, function = label.partition("/")
     if not (slash and family and function and family == family.strip() and function == function.strip()):
         raise IngestError(f"label {label!r} is not of the form family/function, such as 'task/sport'")
@@ -48,17 +36,10 @@ def split_label(label: str) -> tuple[str, str]:
 
 
 def class_labels(name: str, pairs: Sequence[tuple[str, str]], *, prefix: str) -> dict[str, bool]:
-    """Return the labels of a text that is in one of several classes.
+    """Return the labels of a text of class `name`: one for the class, or one for every pair that holds it.
 
-    Without `pairs`, its class `name` is a function. With pairs of classes, each pair that holds the class is a
-    function; the pair's first class is positive, the second negative.
-
-    Examples
-    --------
-    >>> class_labels("sport", [], prefix="task/")
-    {'task/sport': True}
-    >>> class_labels("sport", [("art", "sport"), ("sport", "tech"), ("art", "tech")], prefix="task/")
-    {'task/art-sport': False, 'task/sport-tech': True}
+    A class ``sport`` gives ``{"task/sport": True}``. With the pairs art and sport, sport and tech, it gives
+    ``{"task/art-sport": False, "task/sport-tech": True}``: the first class of a pair is positive.
     """
     if not pairs:
         return {f"{prefix}{name}": True}
@@ -77,12 +58,8 @@ class _Sorted(NamedTuple):
 class Labels:
     """The labels of the instances read so far, in 5 bytes a label and 8 an instance.
 
-    A function is a code, in order of appearance; instances are numbered in the order appended.
-
-    Parameters
-    ----------
-    negatives
-        Whether unlabelled means negative (`Source`); then only positive labels are kept.
+    A function is a code, in order of appearance; instances are numbered in the order appended. Where unlabelled
+    means negative (`negatives` is ``rest``), only positive labels are kept.
     """
 
     def __init__(self, negatives: Negatives) -> None:
@@ -117,13 +94,13 @@ class Labels:
         Where unlabelled means negative, any difference is a contradiction.
         """
         start, end = self._starts[instance_id], self._starts[instance_id + 1]
-        held = dict(zip(self._functions[start:end], map(bool, self._values[start:end]), strict=True))
-        held |= self._merged.get(instance_id, {})
+        known = dict(zip(self._functions[start:end], map(bool, self._values[start:end]), strict=True))
+        known |= self._merged.get(instance_id, {})
         if self._negatives == "rest":
-            return DUPLICATE if held == codes else CONTRADICTING
-        if any(held.get(code, is_positive) != is_positive for code, is_positive in codes.items()):
+            return DUPLICATE if known == codes else CONTRADICTING
+        if any(known.get(code, is_positive) != is_positive for code, is_positive in codes.items()):
             return CONTRADICTING
-        added = {code: is_positive for code, is_positive in codes.items() if code not in held}
+        added = {code: is_positive for code, is_positive in codes.items() if code not in known}
         if not added:
             return DUPLICATE
         self._merged.setdefault(instance_id, {}).update(added)
@@ -133,15 +110,13 @@ class Labels:
         """Return the rows of table ``labels``, sorted by instance, family and function."""
         functions, instance, function, is_positive = self._sorted
         places = pa.array(function, pa.int32())
-        return pa.table(
-            {
-                "corpus": _encoded([corpus], pa.array(np.zeros(len(function), np.int32))),
-                "instance_id": pa.array(instance, pa.int64()),
-                "family": _encoded([family for family, _ in functions], places),
-                "function": _encoded([name for _, name in functions], places),
-                "is_positive": pa.array(is_positive, pa.bool_()),
-            }
-        )
+        columns = {
+            "instance_id": instance,
+            "family": _encoded([family for family, _ in functions], places),
+            "function": _encoded([name for _, name in functions], places),
+            "is_positive": is_positive,
+        }
+        return conform("labels", columns, corpus=corpus)
 
     def function_rows(self, corpus: str, descriptions: Mapping[str, str]) -> pa.Table:
         """Return the rows of table ``functions``, sorted by family and function.
@@ -156,30 +131,23 @@ class Labels:
             negatives = len(self._starts) - 1 - positives
         else:
             negatives = np.bincount(function[~is_positive], minlength=len(functions))
-        rows = []
-        faults = []
-        for (family, name), n_positive, n_negative in zip(
-            functions, positives.tolist(), negatives.tolist(), strict=True
-        ):
-            if not (n_positive and n_negative):
-                faults.append(f"{family}/{name} ({n_positive} positive, {n_negative} negative)")
-                continue
-            rows.append(
-                {
-                    "corpus": corpus,
-                    "family": family,
-                    "function": name,
-                    "n_positive": n_positive,
-                    "n_negative": n_negative,
-                    "prevalence": n_positive / (n_positive + n_negative),
-                    "negatives": self._negatives,
-                    "description": descriptions.get(f"{family}/{name}"),
-                }
-            )
+        faults = [
+            f"{family}/{name} ({n_positive} positive, {n_negative} negative)"
+            for (family, name), n_positive, n_negative in zip(functions, positives, negatives, strict=True)
+            if not (n_positive and n_negative)
+        ]
         if faults:
             shown = ", ".join(faults[:5]) + (f" and {len(faults) - 5} more" if len(faults) > 5 else "")
             raise IngestError(f"a function needs positive and negative instances: {shown}")
-        return pa.Table.from_pylist(rows, schema=arrow_schema(table("functions")))
+        columns = {
+            "family": [family for family, _ in functions],
+            "function": [name for _, name in functions],
+            "n_positive": positives,
+            "n_negative": negatives,
+            "prevalence": positives / (positives + negatives),
+            "description": [descriptions.get("/".join(function)) for function in functions],
+        }
+        return conform("functions", columns, corpus=corpus, negatives=self._negatives)
 
     def digest(self) -> bytes:
         """Return the SHA-256 of all labels, in their order in the table."""
@@ -247,10 +215,7 @@ class LabelIndex:
     ) -> "LabelIndex":
         """Compress labels given as one ``(instance, function, is_positive)`` an entry, in any order.
 
-        Raises
-        ------
-        IngestError
-            If an entry names an instance or function that is not there.
+        An entry of an instance or function that is not there is an `IngestError`.
         """
         n_instances = len(half)
         if len(instance) and not (
@@ -281,20 +246,14 @@ class LabelIndex:
         return len(self.half)
 
     def packed(self) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int32]]:
-        """Return the labels as the kernel reads them.
+        """Return the labels as the kernel reads them: a word for every instance, and rows of labels.
 
-        The kernel visits instances in the order of their activations, where each look-up may be a cache miss. So an
+        A word is ``row << 1 | half`` [instances]; row r's labels are ``entries[starts[r]:starts[r + 1]]``
+        (starts [rows + 1]), and an entry is ``function << 1 | is_positive``.
+
+        The kernel visits instances in the order of their activations, where every look-up may be a cache miss. So an
         instance is one word, sorted along with its activation, and instances with the same single label share a row
         of labels, so that the rows visited most stay in the cache.
-
-        Returns
-        -------
-        words
-            Row of labels << 1 | half. [instances]
-        starts
-            Row r's labels are ``entries[starts[r]:starts[r + 1]]``. [rows + 1]
-        entries
-            Function << 1 | is_positive.
         """
         n_single = 2 * len(self.functions)
         n_labels = np.diff(self.indptr)
@@ -309,12 +268,9 @@ class LabelIndex:
         return ((row << 1) | self.half).astype(np.uint32), starts.astype(np.int64), entries.astype(np.int32)
 
     def dense(self, instances: NDArray[np.int64]) -> NDArray[np.int8]:
-        """Return the label of each function on the instances at some places, as a matrix.
+        """Return the labels of the instances at some places: 1 positive, 0 negative, -1 not evaluated.
 
-        Returns
-        -------
-        labels
-            1 positive, 0 negative, -1 not evaluated. [functions, instances]
+        [functions, instances]
         """
         labels = np.repeat(np.where(self.is_rest, 0, -1).astype(np.int8)[:, None], len(instances), axis=1)
         counts = np.diff(self.indptr)[instances]
@@ -324,15 +280,12 @@ class LabelIndex:
         return labels
 
     def counts(self) -> NDArray[np.int64]:
-        """Return how many instances are positive for, and evaluated on, each function: of all, half a, half b.
+        """Return how many instances are positive for, and evaluated on, every function: of all, half a, half b.
 
-        Returns
-        -------
-        array
-            ``[functions, 3, 2]``; the last axis is (positive, evaluated).
+        [functions, 3, 2]; the last axis is (positive, evaluated).
         """
         n_functions = len(self.functions)
-        entry_half = self.half[np.repeat(np.arange(self.n_instances), np.diff(self.indptr))]
+        entry_half = np.repeat(self.half, np.diff(self.indptr))
         counts = np.zeros((n_functions, 3, 2), dtype=np.int64)
         for half in (0, 1):
             inside = entry_half == half
@@ -344,7 +297,7 @@ class LabelIndex:
         return counts
 
     def function_counts(self) -> tuple[FunctionCounts, ...]:
-        """Return the counts of each function as a value."""
+        """Return the counts of every function as a value."""
         return tuple(
             FunctionCounts(all_, n_all - all_, (a, b), (n_a - a, n_b - b))
             for (all_, n_all), (a, n_a), (b, n_b) in self.counts().tolist()

@@ -7,7 +7,7 @@ token a line. Sentences are put together again as readable text, with the charac
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -54,34 +54,12 @@ _Sense = tuple[int, str]  # number within the word, and key
 
 @dataclass(frozen=True, slots=True)
 class _Tag:
-    """The sense of a word: lemma, WordNet's sense key and the sense's number within the word, 0 if it has none."""
+    """The sense that a word is tagged with."""
 
-    lemma: str
-    sense_key: str
-    sense_number: int
+    word: _Word
+    sense: _Sense  # its number is 0 where WordNet 3.0 no longer has it
+    supersense: str  # one of `LEXNAMES`
     is_name: bool
-
-    @property
-    def word(self) -> _Word:
-        return self.lemma, _PARTS_OF_SPEECH[self.sense_key[0]]
-
-    @property
-    def sense(self) -> _Sense:
-        return self.sense_number, f"{self.lemma}%{self.sense_key}"
-
-
-@dataclass(frozen=True, slots=True)
-class _TaggedWord:
-    """A tagged word in its sentence."""
-
-    sentence: str
-    start: int
-    end: int
-    source_id: str
-    tag: _Tag
-
-    def labelled(self, label: str, is_positive: bool) -> Instance:
-        return Instance(self.sentence, {label: is_positive}, self.start, self.end, source_id=self.source_id)
 
 
 def read_semcor(
@@ -148,17 +126,17 @@ def read_semcor(
 
 
 def _supersenses(files: Sequence[Path], reading: Reading) -> Iterator[Instance]:
-    for word in _tagged_words(files, reading):
-        yield word.labelled(f"semantic/{LEXNAMES[int(word.tag.sense_key[2:4])]}", True)
+    for instance, tag in _tagged_words(files, reading):
+        yield replace(instance, labels={f"semantic/{tag.supersense}": True})
 
 
 def _word_senses(
     files: Sequence[Path], reading: Reading, descriptions: dict[str, str], *, min_per_sense: int
 ) -> Iterator[Instance]:
     frequencies: defaultdict[_Word, Counter[_Sense]] = defaultdict(Counter)
-    for occurrence in _tagged_words(files, Reading(encoding=reading.encoding)):
-        if occurrence.tag.sense_number and not occurrence.tag.is_name:
-            frequencies[occurrence.tag.word][occurrence.tag.sense] += 1
+    for _, tag in _tagged_words(files, Reading(encoding=reading.encoding)):
+        if tag.sense[0] and not tag.is_name:
+            frequencies[tag.word][tag.sense] += 1
     pairs: dict[_Word, list[_Sense]] = {}  # the two senses to compare, the lower number first
     labels: dict[_Word, str] = {}
     for word, counts in sorted(frequencies.items()):
@@ -173,28 +151,27 @@ def _word_senses(
             f"{lemma}, {_PART_OF_SPEECH_NAMES[part_of_speech]}: sense {first} ({first_key}) "
             f"against sense {second} ({second_key})"
         )
-    for occurrence in _tagged_words(files, reading):
-        word, sense = occurrence.tag.word, occurrence.tag.sense
-        reason = _exclusion(occurrence.tag, pairs.get(word, ()))
+    for instance, tag in _tagged_words(files, reading):
+        reason = _exclusion(tag, pairs.get(tag.word, ()))
         if reason:
             reading.dropped[reason] += 1
         else:
-            yield occurrence.labelled(labels[word], sense == pairs[word][0])
+            yield replace(instance, labels={labels[tag.word]: tag.sense == pairs[tag.word][0]})
 
 
 def _exclusion(tag: _Tag, senses: Sequence[_Sense]) -> str | None:
     """Return why an occurrence of a word is not in one of its two `senses`, None if it is."""
     if tag.is_name:
         return NAME
-    if not tag.sense_number:
+    if not tag.sense[0]:
         return NO_NUMBER
     if not senses:
         return NO_PAIR
     return None if tag.sense in senses else FURTHER_SENSE
 
 
-def _tagged_words(files: Sequence[Path], reading: Reading) -> Iterator[_TaggedWord]:
-    """Yield the tagged words of all tagfiles, sentence by sentence."""
+def _tagged_words(files: Sequence[Path], reading: Reading) -> Iterator[tuple[Instance, _Tag]]:
+    """Yield the tagged words of all tagfiles, as instances without labels, and their tags."""
     for file in files:
         snum = ""
         tokens: list[tuple[str, int, _Tag | None]] = []  # what is written, number of the word, sense
@@ -212,19 +189,15 @@ def _tagged_words(files: Sequence[Path], reading: Reading) -> Iterator[_TaggedWo
                 sentence, spans = join([content for content, _, _ in tokens])
                 for (start, end), (_, number, tag) in zip(spans, tokens, strict=True):
                     if tag:
-                        yield _TaggedWord(sentence, start, end, f"{file.name}:{snum}:{number}", tag)
+                        source_id = f"{file.name}:{snum}:{number}"
+                        yield Instance(sentence, {}, start, end, source_id=source_id), tag
 
 
 def join(tokens: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
-    r"""Return tokens as readable text, and the character span of each token.
+    """Return tokens as readable text, and the character span of every token: ``did``, ``n't`` becomes ``didn't``.
 
     Underscores within a token stand for spaces. There is no space before ``,.;:?!)]%/`` and clitics, or after
     ``([$/`` and opening quotes; opening and closing quotes become ``"`` and ``'``.
-
-    Examples
-    --------
-    >>> join(["``", "Mr._Day", "did", "n't", "."])
-    ('"Mr. Day didn\'t.', [(0, 1), (1, 8), (9, 12), (12, 15), (15, 16)])
     """
     written: list[str] = []
     spans = []
@@ -274,4 +247,10 @@ def _tag(attributes: Mapping[str, str], reading: Reading) -> _Tag | None:
     is_known = len(fields) >= 3 and fields[0] in _PARTS_OF_SPEECH and fields[1].isdecimal() and len(fields[1]) == 2
     if not is_known or int(fields[1]) >= len(LEXNAMES) or not number.isdecimal() or "lemma" not in attributes:
         raise reading.error(f"not a sense: lemma={attributes.get('lemma')} wnsn={numbers} lexsn={keys}")
-    return _Tag(attributes["lemma"], key, int(number), is_name="pn" in attributes)
+    lemma = attributes["lemma"]
+    return _Tag(
+        word=(lemma, _PARTS_OF_SPEECH[fields[0]]),
+        sense=(int(number), f"{lemma}%{key}"),
+        supersense=LEXNAMES[int(fields[1])],
+        is_name="pn" in attributes,
+    )

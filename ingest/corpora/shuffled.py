@@ -90,7 +90,7 @@ def _instances(stored: StoredCorpus, labels: Iterator[dict[str, bool]]) -> Itera
 def _labels(
     stored: StoredCorpus, names: list[str], n_instances: int, negatives: Negatives, seed: int
 ) -> Iterator[dict[str, bool]]:
-    """Yield the labels of each instance, permuted."""
+    """Yield the permuted labels, instance by instance."""
     instance, function, is_positive = stored.labels()
     draws = np.random.PCG64(seed)
     if negatives == "rest":
@@ -109,7 +109,7 @@ def _labels(
 def _permuted(
     is_positive: NDArray[np.bool_], instance: NDArray[np.int64], function: NDArray[np.int32], draws: np.random.PCG64
 ) -> NDArray[np.bool_]:
-    """Return the values of labels, those of each function permuted; functions of the same instances alike."""
+    """Return the values of labels, permuted within every function; functions of the same instances share an order."""
     permuted = is_positive.copy()
     permutations: dict[bytes, NDArray[np.int64]] = {}
     by_function = np.argsort(function, kind="stable")  # within a function still by instance

@@ -33,17 +33,8 @@ class Instances:
 class StoredCorpus:
     """A corpus in a store, whose tables are read when asked for.
 
-    Parameters
-    ----------
-    store
-        The store.
-    name
-        Name of the corpus.
-
-    Raises
-    ------
-    UnknownNameError
-        If the store has no such corpus.
+    A name that the store does not have is an `UnknownNameError`, and a file that is missing or damaged, while reading,
+    a `StoreError`.
     """
 
     def __init__(self, store: Store, name: str) -> None:
@@ -55,13 +46,7 @@ class StoredCorpus:
         self.sha256: str = self.read("corpora", "corpus_sha256")[0][0].as_py()
 
     def read(self, table: str, *columns: str) -> pa.Table:
-        """Return columns of the corpus's rows in a table.
-
-        Raises
-        ------
-        StoreError
-            If a file is missing or damaged.
-        """
+        """Return columns of the corpus's rows in a table."""
         return parquet.read(self._store.files(table, job=corpus_job(self.name)), columns)
 
     def batches(self, table: str, *columns: str) -> Iterator[pa.Table]:
@@ -87,7 +72,7 @@ class StoredCorpus:
             yield from batch.column("text").to_pylist()
 
     def targets(self) -> Iterator[str | None]:
-        """Yield the target of each text in order, None where it has none."""
+        """Yield the targets of all texts in order, None where a text has none."""
         for batch in self.batches("texts", "target"):
             yield from batch.column("target").to_pylist()
 
@@ -97,7 +82,7 @@ class StoredCorpus:
         return sum(not (target and target.strip()) for target in self.targets())
 
     def functions(self) -> list[dict[str, str | None]]:
-        """Return family, function, negatives and description of each function, sorted by family and function."""
+        """Return family, function, negatives and description of all functions, sorted by the first two."""
         rows = self.read("functions", "family", "function", "negatives", "description").to_pylist()
         return sorted(rows, key=lambda row: (row["family"], row["function"]))
 
@@ -114,17 +99,9 @@ class StoredCorpus:
         return instance, function, is_positive
 
     def label_index(self, instance_id: NDArray[np.int64], text: NDArray[np.int64]) -> LabelIndex:
-        """Return the labels of some instances, compressed by instance, in the order given.
+        """Return the labels of instances, given by their ids and their texts' as stored [instances], in that order.
 
-        Parameters
-        ----------
-        instance_id, text
-            The instances and their texts, as stored. [instances] each
-
-        Raises
-        ------
-        IngestError
-            If a function lacks positives or negatives among them.
+        A function without positives or without negatives among them is an `IngestError`.
         """
         functions = self.functions()
         instance, function, is_positive = self.labels()

@@ -76,9 +76,9 @@ def read_table(path: str | os.PathLike[str], *, encoding: str | None = None) -> 
     path = Path(path)
     if path.is_fifo():
         raise IngestError(f"cannot read {path}: a pipe cannot be read twice; write it to a file")
-    trial, reading = Reading(encoding=encoding), Reading(encoding=encoding)
-    with closing(_rows(path, trial)) as rows:
-        form = _find_form(rows, trial)
+    first_rows, reading = Reading(encoding=encoding), Reading(encoding=encoding)
+    with closing(_rows(path, first_rows)) as rows:
+        form = _find_form(rows, first_rows)
     return Source(
         instances=_instances(_rows(path, reading), reading, form),
         description=f"labelled texts of {path.name}",

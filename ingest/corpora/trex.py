@@ -1,5 +1,6 @@
 """T-REx facts in LAMA's form: a folder of files ``P<number>.jsonl``, one for each Wikidata property."""
 
+import csv
 import itertools
 import os
 import re
@@ -14,54 +15,15 @@ from .instance import Instance, Reading, Source
 
 __all__ = ["RELATIONS", "read_trex"]
 
-# Sentences are ours, written from what each Wikidata property means.
-RELATIONS: Mapping[str, Relation] = {
-    relation.name.split("-")[0]: relation
-    for relation in (
-        Relation("P17-country", "The country in which [X] is found is [Y]."),
-        Relation("P19-place-of-birth", "The birthplace of [X] is [Y]."),
-        Relation("P20-place-of-death", "The place where [X] died is [Y]."),
-        Relation("P27-citizenship", "[X] holds the citizenship of [Y]."),
-        Relation("P30-continent", "The continent on which [X] lies is [Y]."),
-        Relation("P31-instance-of", "[X] is an example of the class [Y]."),
-        Relation("P36-capital", "The capital of [X] is the city of [Y]."),
-        Relation("P37-official-language", "In [X], the official language is [Y]."),
-        Relation("P39-position-held", "The office held by [X] was that of [Y]."),
-        Relation("P47-shares-border-with", "There is a border between [X] and [Y].", is_symmetric=True),
-        Relation("P101-field-of-work", "[X] is known for work in the field of [Y]."),
-        Relation("P103-native-language", "[X] grew up with [Y] as a first language."),
-        Relation("P106-occupation", "The occupation of [X] is [Y]."),
-        Relation("P108-employer", "The employer of [X] is [Y]."),
-        Relation("P127-owned-by", "The owner of [X] is [Y]."),
-        Relation("P131-administrative-territory", "[X] lies within the administrative area of [Y]."),
-        Relation("P136-genre", "The genre of [X] is [Y]."),
-        Relation("P138-named-after", "The name of [X] comes from [Y]."),
-        Relation("P140-religion", "The religion of [X] is [Y]."),
-        Relation("P159-headquarters", "[X] has its head office in [Y]."),
-        Relation("P176-manufacturer", "The company that makes [X] is [Y]."),
-        Relation("P178-developer", "The developer of [X] is [Y]."),
-        Relation("P190-sister-city", "[X] and [Y] are sister cities.", is_symmetric=True),
-        Relation("P264-record-label", "The record label of [X] is [Y]."),
-        Relation("P276-location", "The location of [X] is [Y]."),
-        Relation("P279-subclass-of", "Every [X] is a kind of [Y]."),
-        Relation("P361-part-of", "[X] forms a part of [Y]."),
-        Relation("P364-original-language", "[X] was first made in the [Y] language."),
-        Relation("P407-language-of-work", "The language used in [X] is [Y]."),
-        Relation("P413-position-on-team", "On the field, the position of [X] is [Y]."),
-        Relation("P449-original-broadcaster", "The first network to broadcast [X] was [Y]."),
-        Relation("P463-member-of", "[X] is one of the members of [Y]."),
-        Relation("P495-country-of-origin", "[X] originally comes from [Y]."),
-        Relation("P527-has-part", "One of the parts of [X] is [Y]."),
-        Relation("P530-diplomatic-relation", "[X] and [Y] maintain diplomatic relations.", is_symmetric=True),
-        Relation("P740-place-of-formation", "The place where [X] was founded is [Y]."),
-        Relation("P937-place-of-work", "The place where [X] worked is [Y]."),
-        Relation("P1001-jurisdiction", "The authority of [X] applies to [Y]."),
-        Relation("P1303-instrument", "The instrument that [X] plays is the [Y]."),
-        Relation("P1376-capital-of", "[X] serves as the capital of [Y]."),
-        Relation("P1412-languages-spoken", "A language that [X] speaks and writes is [Y]."),
-    )
-}
-"""The relations that have a sentence, by Wikidata property."""
+
+def _read_relations() -> Iterator[Relation]:
+    lines = Path(__file__).with_name("trex_relations.tsv").read_text(encoding="utf-8").splitlines()
+    for row in csv.DictReader(lines, delimiter="\t"):
+        yield Relation(row["name"], row["sentence"], is_symmetric=row["is_symmetric"] == "yes")
+
+
+RELATIONS: Mapping[str, Relation] = {relation.name.split("-")[0]: relation for relation in _read_relations()}
+"""The relations that have a sentence, by Wikidata property; the sentences are ours, from what the property means."""
 
 NO_SENTENCE = "file of a relation without a sentence"
 NO_FACT = "fact without a subject or an object"

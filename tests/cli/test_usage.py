@@ -31,6 +31,22 @@ def test_every_command_says_what_it_does(succeeds, names):
     assert re.search(r"\.$", description), description
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("ingest", "--dtype"),
+        ("partition", "--features"),
+        ("align", "--bins"),
+        ("perturb", "--scale"),
+        ("emergence", "--starts"),
+    ],
+)
+def test_options_that_are_rarely_needed_are_listed_apart(succeeds, command, option):
+    common, _, advanced = succeeds(command, "--help").partition("Advanced:")
+    assert option in advanced
+    assert option not in common
+
+
 def test_the_module_is_the_command(python):
     process = python("-m", "neuronlake", "--help")
     assert (process.returncode, process.stderr) == (0, "")

@@ -118,10 +118,10 @@ def test_no_two_sentences_of_a_word_share_half_of_their_content_words(word, firs
     assert not alike
 
 
-def test_every_sentence_is_one_instance_in_the_order_of_the_file():
+def test_every_instance_is_the_word_in_its_sentence_in_the_order_of_the_file():
     instances = list(read_word_senses().instances)
     assert [instance.text for instance in instances] == [sentence for _, _, sentence in ROWS]
-    assert {(instance.start, instance.end) for instance in instances} == {(None, None)}
+    assert [instance.text[instance.start : instance.end] for instance in instances] == [word for word, _, _ in ROWS]
 
 
 def test_the_first_sense_in_the_alphabet_is_positive_and_the_other_negative():
@@ -144,13 +144,6 @@ def test_each_function_is_described_by_its_senses():
     source = read_word_senses()
     assert {label for instance in source.instances for label in instance.labels} == set(source.descriptions)
     assert source.descriptions["semantic/bank:money-river"] == "bank in the sense money, against the sense river"
-
-
-def test_an_instance_may_be_the_word_in_its_sentence():
-    instances = list(read_word_senses(unit="word").instances)
-    assert [instance.text[instance.start : instance.end] for instance in instances] == [word for word, _, _ in ROWS]
-    labels = [instance.labels for instance in read_word_senses().instances]
-    assert [instance.labels for instance in instances] == labels
 
 
 def test_each_instance_has_an_id_of_its_own():
