@@ -25,7 +25,8 @@ def findings(database: Database, run: DemoRun) -> list[Section]:
         Section(
             "Are neurons specialised? Trained against randomly initialised: predictivity of the best of a layer's "
             "neurons, mean over functions and layers. With so many neurons some look good by luck; held out, the "
-            "neuron is chosen on one half of the instances and scored on the other, so that luck is gone.",
+            "neuron is chosen on one half of the instances and scored on the other, where the luck of that choice "
+            "is gone.",
             "demo_families",
             runs,
         ),
