@@ -24,17 +24,9 @@ def check_columns(rows: pa.Table, columns: tuple[str, ...], owner: str) -> None:
 
 
 def key_column(rows: pa.Table, name: str, owner: str) -> NDArray[np.generic]:
-    """Return a column that names neurons or functions.
+    """Return a column that names neurons or functions [rows]: int64 of ``layer`` and ``neuron``, else objects of str.
 
-    Returns
-    -------
-    values
-        int64 of ``layer`` and ``neuron``, objects of str of any other column. [rows]
-
-    Raises
-    ------
-    AnalysisError
-        If the column is of another type or holds NULL.
+    Raises `AnalysisError` if the column is of another type or holds NULL.
     """
     column = rows.column(name)
     is_number = name in ("layer", "neuron")
@@ -53,13 +45,7 @@ def check_null(column: pa.Array | pa.ChunkedArray, name: str, owner: str) -> Non
 
 
 def numbers(column: pa.Array | pa.ChunkedArray, name: str, owner: str) -> NDArray[np.float64]:
-    """Return a column of finite numbers. [rows].
-
-    Raises
-    ------
-    AnalysisError
-        If the column is of another type, or holds NULL, NaN or infinite values.
-    """
+    """Return a column of finite numbers [rows]; `AnalysisError` if it is not that."""
     check_null(column, name, owner)
     type_ = column.type
     if not (pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)):

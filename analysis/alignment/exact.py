@@ -56,21 +56,11 @@ def count(labels: NDArray[np.int32], membership: NDArray[np.int32], strata: NDAr
 def exact_test(
     labels: NDArray[np.int32], membership: NDArray[np.int32], strata: NDArray[np.integer] | None = None
 ) -> LayerTest:
-    """Test each expert of a layer for each list of distinct neurons.
+    """Test every expert of a layer for every list of distinct neurons.
 
-    Parameters
-    ----------
-    labels
-        Expert of each neuron, 0 to experts - 1. [neurons]
-    membership
-        Whether each list holds the neuron, 0 or 1. [neurons, lists]
-    strata
-        The null permutes labels among neurons of equal code; None permutes among all. [neurons]
-
-    Raises
-    ------
-    ValueError
-        If a list holds a neuron more than once.
+    `labels` are the experts of the neurons, from 0 [neurons]; `membership` is 1 where a list holds the neuron, else 0
+    [neurons, lists]; the null permutes labels among neurons of one stratum [neurons], or among all if `strata` is None.
+    Raises `ValueError` if a list holds a neuron more than once.
     """
     if len(membership) and membership.max() > 1:
         raise ValueError("a list holds a neuron more than once: only a permutation test can tell")

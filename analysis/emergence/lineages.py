@@ -10,9 +10,9 @@ from ...errors import AnalysisError, IngestError, UnknownNameError
 from ...progress import Progress
 from ...queries.database import Database
 from ..partitions.job import store_partition
-from ..partitions.rows import Division, LayerNeurons, Origin
+from ..partitions.rows import Origin
 from ..partitions.settings import PartitionSettings
-from ..partitions.sources import MATCHED_BINS, Source, permute_matched, stored_source, weight_source
+from ..partitions.sources import Source, matched_source, stored_source, weight_source
 from ..partitions.stored import StoredPartition, by_layer, read_stored_partition
 from .series import MeasuredCheckpoint, Series
 from .settings import EmergenceSettings
@@ -30,13 +30,12 @@ permuted among neurons of similar input norm and firing rate."""
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """The partitions of one role and seed, one a checkpoint."""
+    """The partitions of one role and seed, one for each checkpoint."""
 
-    # How they were made
     role: Role
     seed: int
-    # Partitions of the layers that the series measured. Native experts, random and matched groups are the same neurons
-    # throughout: the partition of the last checkpoint, repeated. [checkpoints]
+    # Of the layers that the series measured. Native experts, random and matched groups are the same neurons throughout:
+    # the partition of the last checkpoint, repeated. [checkpoints]
     partitions: tuple[StoredPartition, ...]
 
     @property
@@ -61,33 +60,11 @@ def n_partitions(series: Series, settings: EmergenceSettings) -> int:
 def make_lineages(
     database: Database, model: str, series: Series, settings: EmergenceSettings, progress: Progress
 ) -> tuple[list[Lineage], int]:
-    """Make and store the partitions of a study, except those that the store has.
+    """Make the partitions of a study, store those that are new, and return their lineages and how many were new.
 
-    Parameters
-    ----------
-    database
-        The store's database.
-    model
-        Hub id or folder from which kmeans loads each checkpoint, once.
-    series
-        The checkpoints.
-    settings
-        How partitions are made.
-    progress
-        Where each partition is reported.
-
-    Returns
-    -------
-    lineages
-        Cold ones by seed, warm, native, random by seed, matched by seed.
-    n_new
-        Number of partitions that the store did not have.
-
-    Raises
-    ------
-    AnalysisError
-        If a layer was not measured, if a checkpoint cannot be loaded or has changed since, if its run does not hold
-        what the method needs, or if checkpoints have different layers or neurons.
+    Lineages come in the order cold by seed, warm, native, random by seed, matched by seed. kmeans loads each checkpoint
+    of `model`, a hub id or folder, once. Raises `AnalysisError` if a layer was not measured, if a checkpoint cannot be
+    loaded or has changed since, if its run lacks what the method needs, or if checkpoints have other layers or neurons.
     """
     _check_layers(series, settings)
     maker = _Maker(database, series, settings, progress)
@@ -169,7 +146,7 @@ class _Maker:
             yield self._store(checkpoint, source, settings)
 
     def matched(self, last: StoredPartition) -> Iterator[StoredPartition]:
-        """Make matched partitions: the experts of the last one, permuted among neurons of similar norm and firing rate.
+        """Make matched partitions: experts of the last checkpoint, permuted among neurons of similar norm and rate.
 
         A score is the better of two directions, so that a neuron without any signal scores its noise, which depends
         on how often it fires. Experts whose neurons fire equally often look stable for that alone, and random groups
@@ -178,18 +155,15 @@ class _Maker:
         checkpoint = self.series.last
         query = "select stack, layer, neuron, input_norm, firing_rate from neurons where run_id = ?"
         measured = by_layer(self.database.sql(query, [checkpoint.run_id]).arrow())
-
-        def divide(neurons: LayerNeurons, seed: int) -> Division:
-            key = neurons.stack, neurons.layer
-            norm, firing_rate = (measured[key][name][neurons.neurons] for name in ("input_norm", "firing_rate"))
-            return permute_matched(last.layers[key]["expert"], norm, firing_rate, seed)
-
-        source = Source(
-            Origin(self.series.model, checkpoint.revision, checkpoint.step, checkpoint.run_id),
-            tuple(LayerNeurons(*key, columns["neuron"]) for key, columns in last.layers.items()),
-            divide,
-            provenance={"matched": last.partition_id, "n_bins": MATCHED_BINS},
-        )
+        members = {
+            key: {
+                **columns,
+                **{name: measured[key][name][columns["neuron"]] for name in ("input_norm", "firing_rate")},
+            }
+            for key, columns in last.layers.items()
+        }
+        origin = Origin(self.series.model, checkpoint.revision, checkpoint.step, checkpoint.run_id)
+        source = matched_source(origin, last.partition_id, members)
         for seed in self.settings.random_seeds:
             settings = PartitionSettings("random", matched=last.partition_id, run=checkpoint.run_id, seed=seed)
             yield self._store(checkpoint, source, settings)

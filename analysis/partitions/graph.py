@@ -91,14 +91,9 @@ class GraphPartition(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def cut(adjacency: sparse.csr_array, labels: NDArray[np.integer]) -> float:
-    """Return the weight of the edges between labels as a share of the weight of all edges; 0 without edges.
+    """Return the weight of the edges between vertices of different labels, as a share of all; 0 without edges.
 
-    Parameters
-    ----------
-    adjacency
-        Weights, symmetric, without a diagonal. [vertices, vertices]
-    labels
-        [vertices]
+    The adjacency is symmetric and has no diagonal. [vertices, vertices].
     """
     edges = adjacency.tocoo()
     total = float(edges.data.sum())

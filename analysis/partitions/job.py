@@ -174,28 +174,9 @@ def partition_model(
 def store_partition(
     store: Store, source: Source, settings: PartitionSettings, progress: Progress | None = None
 ) -> tuple[str, bool]:
-    """Divide neurons into experts and store them, unless the store already holds these experts.
+    """Divide neurons into experts and store them, unless the store has this partition; return its id and if it is new.
 
-    Parameters
-    ----------
-    store, progress
-        Where the partition goes, and where to report.
-    source
-        The neurons, and how they are divided.
-    settings
-        What else defines the partition.
-
-    Returns
-    -------
-    partition_id, is_new
-        The partition, and False if the store already held it, so that nothing was done.
-
-    Raises
-    ------
-    AnalysisError
-        If a layer has fewer neurons than experts.
-    StoreError
-        If the store cannot be written.
+    Raises `AnalysisError` if a layer has fewer neurons than experts.
     """
     started = time.monotonic()
     for layer in source.layers:

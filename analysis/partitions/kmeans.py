@@ -128,15 +128,7 @@ class BalancedKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def inertia(rows: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Return the sum over rows of the squared distance to the mean of the rows with the same label.
-
-    Parameters
-    ----------
-    rows
-        [rows, features]
-    labels
-        [rows]
-    """
+    """Return the sum, over rows [rows, features], of the squared distance to the mean of the rows with their label."""
     clusters = (rows[labels == label] for label in np.unique(labels))
     return float(sum(np.square(members - members.mean(axis=0)).sum(dtype=np.float64) for members in clusters))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,52 +22,30 @@ from .stored import StoredPartition, by_layer
 if TYPE_CHECKING:
     from ...ingest.models.model import Model
 
-__all__ = ["MATCHED_BINS", "Source", "permute_matched", "stored_source", "weight_source"]
-
-MATCHED_BINS = 5
-"""Quantile bins of norm, and of firing rate, within whose crossings the experts of a matched partition are permuted."""
+__all__ = ["Source", "matched_source", "stored_source", "weight_source"]
 
 _Key = tuple[str, int]  # stack and layer
+_MATCHED_BINS = 5  # quantile bins of norm, and of firing rate, at most
 _SCORES = {"all": "ranking", "a": "ranking_half_a", "b": "ranking_half_b"}
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Neurons that are divided into experts, layer by layer.
-
-    Parameters
-    ----------
-    origin
-        The checkpoint they belong to.
-    layers
-        The neurons of each layer.
-    divide
-        Divides the neurons of a layer, given the seed of the layer.
-    source_query
-        The SQL whose rows are clustered, None if none is.
-    n_excluded
-        Neurons of the chosen layers that are in no expert.
-    provenance
-        What else the experts depend on, as JSON values.
-    """
+    """Neurons that are divided into experts, layer by layer."""
 
     origin: Origin
     layers: tuple[LayerNeurons, ...]
-    divide: Callable[[LayerNeurons, int], Division]
-    source_query: str | None = None
-    n_excluded: int = 0
-    provenance: Mapping[str, object] = field(default_factory=dict)
+    divide: Callable[[LayerNeurons, int], Division]  # takes a layer and its seed
+    source_query: str | None = None  # the SQL whose rows are clustered
+    n_excluded: int = 0  # neurons of the chosen layers that are in no expert
+    provenance: Mapping[str, object] = field(default_factory=dict)  # what else the experts depend on, as JSON values
 
 
 def weight_source(loaded: "Model", settings: PartitionSettings, *, warm_start: StoredPartition | None = None) -> Source:
     """Return the neurons of all stacks of a model, to be clustered by their weights.
 
-    Raises
-    ------
-    IngestError
-        If it has no such weights.
-    AnalysisError
-        If it has no such layer, or not the neurons of the warm start.
+    Raises `IngestError` if the model has no such weights, and `AnalysisError` if it has no such layer, or not the
+    neurons of the warm start.
     """
     from ...ingest.neurons.layers import find_layers
     from ...ingest.neurons.weights import weight_vectors
@@ -96,14 +74,8 @@ def stored_source(
 ) -> Source:
     """Return the neurons of a run, to be divided by what the store holds of them.
 
-    Raises
-    ------
-    UnknownNameError
-        If the store has no such model, revision, run or activity, or several where one was meant.
-    AnalysisError
-        If the run does not hold what the method needs, has no such layer, or not the neurons of the warm start.
-    QueryError
-        If the query of the settings is wrong.
+    Raises `UnknownNameError` if the store has no such model, revision, run or activity, or several, and `AnalysisError`
+    if the run does not hold what the method needs, has no such layer, or not the neurons of the warm start.
     """
     # All runs of a checkpoint have the same neurons and native experts.
     is_any = settings.method == "native" or (settings.method == "random" and settings.matched is None)
@@ -223,14 +195,9 @@ class _StoredRun:
                 f"of partition {partition.partition_id}"
             )
         members = by_layer(rows)
-
-        def divide(layer: LayerNeurons, seed: int) -> Division:
-            columns = members[layer.key]
-            return permute_matched(columns["expert"], columns["input_norm"], columns["firing_rate"], seed)
-
         chosen = _chosen({key: len(columns["neuron"]) for key, columns in members.items()}, self.settings)
-        layers = tuple(LayerNeurons(*key, members[key]["neuron"]) for key in chosen)
-        return self._source(layers, divide, {"matched": partition.partition_id, "n_bins": MATCHED_BINS})
+        source = matched_source(self.origin, partition.partition_id, {key: members[key] for key in chosen})
+        return replace(source, n_excluded=self._n_excluded(source.layers))
 
     def native(self) -> Source:
         """Take the experts that the model itself has; neurons that every token passes are in none."""
@@ -255,27 +222,30 @@ class _StoredRun:
         *,
         uses_run: bool = True,
     ) -> Source:
-        asked = self.settings.layers
-        n_asked = sum(n for (_, layer), n in self.n_neurons.items() if asked is None or layer in asked)
-        n_excluded = n_asked - sum(len(layer.neurons) for layer in layers)
         origin = self.origin if uses_run else replace(self.origin, run_id=None)
-        return Source(origin, layers, divide, n_excluded=n_excluded, provenance=provenance)
+        return Source(origin, layers, divide, n_excluded=self._n_excluded(layers), provenance=provenance)
+
+    def _n_excluded(self, layers: tuple[LayerNeurons, ...]) -> int:
+        """Return how many neurons of the chosen layers are none of these."""
+        chosen = self.settings.layers
+        n_chosen = sum(n for (_, layer), n in self.n_neurons.items() if chosen is None or layer in chosen)
+        return n_chosen - sum(len(layer.neurons) for layer in layers)
 
 
-def permute_matched(
-    experts: NDArray[np.integer], norm: NDArray[np.floating], firing_rate: NDArray[np.floating], seed: int
-) -> Division:
-    """Permute the experts of a layer among neurons in the same bins of input norm and firing rate.
+def matched_source(origin: Origin, partition_id: str, members: Mapping[_Key, Mapping[str, NDArray[Any]]]) -> Source:
+    """Return the neurons of a partition, whose experts are permuted within bins of input norm and firing rate.
 
-    Parameters
-    ----------
-    experts, norm, firing_rate
-        The expert, input norm and firing rate of each neuron. [neurons]
-    seed
-        Seed of the permutation.
+    `members` has the columns ``neuron``, ``expert``, ``input_norm`` and ``firing_rate`` of each layer. [members].
     """
-    codes = strata(norm, firing_rate, n_bins=MATCHED_BINS)
-    return Division(permute_within(experts, codes, np.random.default_rng(seed)))
+
+    def divide(layer: LayerNeurons, seed: int) -> Division:
+        columns = members[layer.key]
+        codes = strata(columns["input_norm"], columns["firing_rate"], n_bins=_MATCHED_BINS)
+        return Division(permute_within(columns["expert"], codes, np.random.default_rng(seed)))
+
+    layers = tuple(LayerNeurons(*key, columns["neuron"]) for key, columns in members.items())
+    provenance = {"matched": partition_id, "n_bins": _MATCHED_BINS}
+    return Source(origin, layers, divide, provenance=provenance)
 
 
 def _chosen(n_neurons: Mapping[_Key, int], settings: PartitionSettings) -> dict[_Key, int]:
@@ -301,7 +271,7 @@ def _clustered(
     warm_start: StoredPartition | None,
     provenance: Mapping[str, object],
 ) -> Source:
-    """Return neurons to be clustered by the vectors of a layer's neurons. [members, features]."""
+    """Return neurons to be clustered by their vectors: `vectors` takes a layer, returns [members, features]."""
     from .kmeans import BalancedKMeans, inertia, unit_rows
 
     n_experts = settings.n_experts or 1
