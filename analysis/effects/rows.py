@@ -19,22 +19,13 @@ _BLOCK = 1 << 20  # permuted effects held at a time
 
 
 def contrast_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
-    """Return what each source of a study did to each target, beside its controls at the same dose.
+    """Return what every source of a study did to every target, beside its controls at the same dose.
 
-    Intervals are percentiles of the difference over resamples of the texts. Where there are two control sets or more,
-    each resample also moves the mean of the control by a draw of Student's distribution with k - 1 degrees of freedom
-    times s / sqrt(k), s being the standard deviation of the k sets' effects: sets resampled with replacement are too
-    narrow by sqrt((k - 1) / k), and for the few sets of a study by more, as their spread is itself uncertain.
-
-    Parameters
-    ----------
-    contrasts
-        Those of a study.
-
-    Returns
-    -------
-    rows
-        The columns of table ``perturbation_contrasts`` from ``source_family`` on, sorted by its grain.
+    Rows have the columns of table ``perturbation_contrasts`` from ``source_family`` on, sorted by its grain. Intervals
+    are percentiles of the difference over resamples of the texts. Where there are two control sets or more, each
+    resample also moves the mean of the control by a draw of Student's distribution with k - 1 degrees of freedom times
+    s / sqrt(k), s being the standard deviation of the k sets' effects: sets resampled with replacement are too narrow
+    by sqrt((k - 1) / k), and for the few sets of a study by more, as their spread is itself uncertain.
     """
     schema = _schema("perturbation_contrasts", "source_family")
     frames = [pl.DataFrame(schema=schema)]
@@ -47,21 +38,12 @@ def contrast_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
 def mean_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
     """Return means, over the sources that are targets, of differences on the own function and of selectivities.
 
-    They show effects that are too small to be seen in each source. Intervals are percentiles over resamples of the
+    Rows have the columns of table ``perturbation_means`` from ``selection`` on, for own selections only. They show
+    effects that are too small to be seen in a single source. Intervals are percentiles over resamples of the
     texts, the same for all sources. The p over texts swaps, text by text, what was read before and after, in all
     cells alike. The p over functions permutes the functions of the sources and asks how often selectivity is as large
     as observed, given neurons and texts: it shows whether it matters which neurons belong to which function, as a
     permutation keeps that some functions are changed by any neurons and some neurons change all functions.
-
-    Parameters
-    ----------
-    contrasts
-        Those of a study.
-
-    Returns
-    -------
-    rows
-        The columns of table ``perturbation_means`` from ``selection`` on; own selections only.
     """
     rows: list[dict[str, object]] = []
     for contrast in contrasts:

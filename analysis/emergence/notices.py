@@ -13,19 +13,10 @@ __all__ = ["notices"]
 
 
 def notices(database: Database, emergence_id: str, series: Series, settings: EmergenceSettings) -> Iterator[str]:
-    """Yield what to know beside the numbers of a study, a line each.
+    """Yield lines on what to know beside the numbers of a study, given a database opened since it was made.
 
-    Steps that the series lacks, checkpoints with the same weights, what the method cannot do, and layers in which no
-    expert, or hardly one, can be functional.
-
-    Parameters
-    ----------
-    database
-        The store's database, opened since the study was made.
-    emergence_id
-        The study.
-    series, settings
-        Its checkpoints, and how its experts were made.
+    They are on steps that the series lacks, checkpoints with the same weights, what the method cannot do, and layers in
+    which no expert, or hardly one, can be functional.
     """
     missing = missing_steps(checkpoint.step for checkpoint in series.checkpoints)
     if missing:
@@ -53,7 +44,7 @@ def notices(database: Database, emergence_id: str, series: Series, settings: Eme
 
 
 def _power(row: dict[str, Any]) -> str:
-    """Return that no expert of some layers can be functional, or hardly one."""
+    """Return the line on layers in which no expert, or hardly one, can be functional, from a row of the statement."""
     layers, n_top, n_needed = row["layers"], row["n_top"], row["n_needed"]
     where = f"{row['stack']} layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}"
     if n_needed is not None:

@@ -18,11 +18,10 @@ _MIN_CHECKPOINTS = 3
 class MeasuredCheckpoint:
     """One checkpoint of a series: its run, its name and training step, and the weights that were measured."""
 
-    run_id: str  # the run
-    # Name and training step of the checkpoint
+    run_id: str
     revision: str
     step: int
-    weights_sha256: str  # digest of the weights
+    weights_sha256: str
     dtype: DType  # floating-point type of the weights
 
 
@@ -32,7 +31,7 @@ class Series:
 
     model: str  # the model, as stored
     corpus: str  # corpus of the measurements
-    checkpoints: tuple[MeasuredCheckpoint, ...]  # the checkpoints in the order of their steps, one a step
+    checkpoints: tuple[MeasuredCheckpoint, ...]  # in the order of their steps, one a step
     # Stack and index of each layer that the run of the last checkpoint measured: the decoder of an encoder-decoder is
     # measured only on texts with targets
     layers: tuple[tuple[str, int], ...]
@@ -52,29 +51,20 @@ class Series:
         return tuple(tuple(twins) for twins in by_weights.values() if len(twins) > 1)
 
 
-def find_series(database: Database, model: str, *, corpus: str | None = None, run: str | None = None) -> Series:
+def find_series(
+    database: Database,
+    model: str,
+    *,
+    corpus: str | None = None,
+    run: str | None = None,  # beginning of the id of any run of the series
+) -> Series:
     """Return the one series of a stored model that the corpus and run leave.
 
     A series is, as in the view ``checkpoint_stability``, the measured runs of trained weights that have a known step
     and the same corpus and settings. Where several revisions have the same step and weights, it has the first by name.
 
-    Parameters
-    ----------
-    database
-        The store's database.
-    model
-        The model, as stored.
-    corpus
-        Corpus of the series, if the model has series on several.
-    run
-        Beginning of the id of any run of the series, if the corpus has several series.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such model, corpus or run, or several series where one was meant; listing them.
-    AnalysisError
-        If the series has fewer than three checkpoints, or other weights of one step, as of two stages of training.
+    Raises `UnknownNameError` if there is no such model, corpus or run, or several series, which it lists, and
+    `AnalysisError` if the series has fewer than three checkpoints, or different weights at one step.
     """
     candidates = database.sql(statement("emergence_series"), {"model": model}).arrow().to_pylist()
     where = database.store.path

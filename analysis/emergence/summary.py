@@ -12,14 +12,8 @@ __all__ = ["summarise"]
 def summarise(database: Database, report: EmergenceReport, *, thresholds: Sequence[float]) -> list[Section]:
     """Return the sections of a study: scores by step, agreement of partitions, settled steps, births of native experts.
 
-    Parameters
-    ----------
-    database
-        The store's database, opened since the study was made.
-    report
-        The study.
-    thresholds
-        Correlations from which on scores count as settled, of those that the view ``stabilization_steps`` has.
+    The database was opened since the study was made. Scores count as settled from the correlations `thresholds` on, of
+    those that the view ``stabilization_steps`` has.
     """
     query = (
         "select role, run_id, partition_id from emergence_partitions where emergence_id = ? and role != 'warm' "
