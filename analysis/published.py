@@ -129,15 +129,27 @@ def import_scores(
     constants = {"stack": stack, "family": family, "function": function}
     rows = rows.with_columns(**{name: pl.lit(value) for name, value in constants.items() if value is not None})
     rows = _checked(rows, file, score, partition)
-    sha256 = file_sha256(file)
-    keys: dict[str, object] = {"model": model, "revision": revision, "step": step}
-    origin = {"schema_version": IDENTITY_VERSION, "source_sha256": sha256, **keys}
+    source = {"source": file.name, "source_sha256": file_sha256(file)}
+    keys = {"model": model, "revision": revision, "step": step}
+    origin = {"schema_version": IDENTITY_VERSION, "source_sha256": source["source_sha256"], **keys}
     run_id = identifier({**origin, **constants, "score": score})
     target = Store(store)
     is_new = target.commit(run_id) is None
     layers = rows.group_by("stack", "layer").agg(n_neurons=pl.col("neuron").n_unique()).sort("stack", "layer")
     if is_new:
-        _write_run(target, run_id, keys, rows, layers, file.name, sha256)
+        run = {
+            "measurement": "imported",
+            "neuronlake_version": neuronlake_version(),
+            "python_version": platform.python_version(),
+            "started_at": datetime.datetime.now(datetime.UTC),
+            "duration_s": 0.0,
+            **source,
+        }
+        scores = rows.select(*_KEYS, *_FUNCTION, "ap")
+        with target.job(run_id, kind="run", resume=False) as job:
+            for table, data in (("runs", [run]), ("layers", layers), ("neuron_functions", scores)):
+                job.write(table, conform(table, data, run_id=run_id, **keys), model=model, revision=revision)
+            job.commit()
     partition_id, n_experts = None, 0
     if partition is not None:
         # Of one file and column there is one partition, whichever scores are imported beside it.
@@ -148,7 +160,7 @@ def import_scores(
             is_new = True
             described = {
                 "method": "imported",
-                "parameters": json.dumps({"source": file.name, "source_sha256": sha256, "column": partition}),
+                "parameters": json.dumps({**source, "column": partition}),
                 "duration_s": 0.0,
             }
             with target.job(partition_id, kind="partition", resume=False) as job:
@@ -249,29 +261,3 @@ def _check_grain(rows: pl.DataFrame, grain: list[str], file: Path, what: str) ->
     if repeated.height:
         values = ", ".join(f"{name} {repeated[name][0]}" for name in grain)
         raise AnalysisError(f"{file}: {what} has several values for {values}")
-
-
-def _write_run(
-    store: Store,
-    run_id: str,
-    keys: dict[str, object],
-    rows: pl.DataFrame,
-    layers: pl.DataFrame,
-    source: str,
-    sha256: str,
-) -> None:
-    keys = {"run_id": run_id, **keys}
-    run = {
-        "measurement": "imported",
-        "neuronlake_version": neuronlake_version(),
-        "python_version": platform.python_version(),
-        "started_at": datetime.datetime.now(datetime.UTC),
-        "duration_s": 0.0,
-        "source": source,
-        "source_sha256": sha256,
-    }
-    with store.job(run_id, kind="run", resume=False) as job:
-        scores = rows.select(*_KEYS, *_FUNCTION, "ap")
-        for name, data in (("runs", [run]), ("layers", layers), ("neuron_functions", scores)):
-            job.write(name, conform(name, data, **keys), model=str(keys["model"]), revision=str(keys["revision"]))
-        job.commit()

@@ -56,8 +56,7 @@ class Comparison:
     @property
     def selection(self) -> str:
         """How the sources' neurons were selected."""
-        selection: str = self.groups[self.sources[0]].selection
-        return selection
+        return self.groups[int(self.sources[0])].selection
 
     @property
     def is_own(self) -> bool:

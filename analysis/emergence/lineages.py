@@ -72,13 +72,10 @@ def make_lineages(
         lineages = [maker.repeated("native", settings.seed, maker.make(series.last))]
     else:
         lineages = maker.chains(model)
-    groups: dict[Role, Iterator[StoredPartition]] = {"random": maker.random(lineages[0])}
+    controls = [*maker.random(lineages[0])]
     if series.has_norms:
-        groups["matched"] = maker.matched(lineages[0].partitions[-1])
-    for role, partitions in groups.items():
-        for seed, partition in zip(settings.random_seeds, partitions, strict=True):
-            lineages.append(maker.repeated(role, seed, partition))
-    return lineages, maker.n_new
+        controls += maker.matched(lineages[0].partitions[-1])
+    return [*lineages, *controls], maker.n_new
 
 
 @dataclass(slots=True)
@@ -134,7 +131,7 @@ class _Maker:
             )
         return self._store(checkpoint, source, settings)
 
-    def random(self, lineage: Lineage) -> Iterator[StoredPartition]:
+    def random(self, lineage: Lineage) -> Iterator[Lineage]:
         """Make random partitions of the layers of a lineage, with as many experts."""
         layers = tuple(sorted({layer for _, layer in lineage.partitions[-1].layers}))
         checkpoint = self.series.last
@@ -143,9 +140,9 @@ class _Maker:
                 "random", n_experts=lineage.n_experts, layers=layers, run=checkpoint.run_id, seed=seed
             )
             source = stored_source(self.database, self.series.model, settings, revision=checkpoint.revision)
-            yield self._store(checkpoint, source, settings)
+            yield self.repeated("random", seed, self._store(checkpoint, source, settings))
 
-    def matched(self, last: StoredPartition) -> Iterator[StoredPartition]:
+    def matched(self, last: StoredPartition) -> Iterator[Lineage]:
         """Make matched partitions: experts of the last checkpoint, permuted among neurons of similar norm and rate.
 
         A score is the better of two directions, so that a neuron without any signal scores its noise, which depends
@@ -166,7 +163,7 @@ class _Maker:
         source = matched_source(origin, last.partition_id, members)
         for seed in self.settings.random_seeds:
             settings = PartitionSettings("random", matched=last.partition_id, run=checkpoint.run_id, seed=seed)
-            yield self._store(checkpoint, source, settings)
+            yield self.repeated("matched", seed, self._store(checkpoint, source, settings))
 
     def _measured(self, partition: StoredPartition) -> StoredPartition:
         """Return a partition without layers that the series did not measure: weights are clustered of all stacks."""

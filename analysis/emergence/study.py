@@ -5,7 +5,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import cast, get_args
 
-from ...ingest.models.source import stored_name
+from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
 from ...schema.identity import IDENTITY_VERSION, identifier
@@ -125,7 +125,7 @@ def study_emergence(
     """
     started_at = datetime.datetime.now(datetime.UTC)
     with Database(store) as database:
-        series = find_series(database, name or stored_name(model), corpus=corpus, run=run)
+        series = find_series(database, Checkpoint(model, name=name).stored_name, corpus=corpus, run=run)
         emergence_id = _emergence_id(series, settings)
         n_all, n_new = n_partitions(series, settings), 0
         is_new = database.store.commit(emergence_id) is None
