@@ -14,10 +14,11 @@ import polars as pl
 from ..errors import AnalysisError, UnknownNameError, one_line
 from ..ingest.neurons.feed_forwards import Stack
 from ..schema.commits import neuronlake_version
-from ..schema.conformance import conform
+from ..schema.conformance import arrow_schema, conform
 from ..schema.identity import IDENTITY_VERSION, file_sha256, identifier
 from ..schema.names import check_name
 from ..schema.store import Store
+from ..schema.tables import table
 from .partitions.rows import Division, LayerNeurons, Origin, write_partition
 from .partitions.stored import by_layer
 
@@ -25,15 +26,7 @@ __all__ = ["ImportReport", "import_scores"]
 
 _KEYS = ["stack", "layer", "neuron"]
 _FUNCTION = ["family", "function"]
-_TYPES: dict[str, pl.DataType] = {
-    "stack": pl.String(),
-    "layer": pl.Int16(),
-    "neuron": pl.Int32(),
-    "family": pl.String(),
-    "function": pl.String(),
-    "ap": pl.Float32(),
-    "expert": pl.Int32(),
-}
+_TYPES = {**pl.Schema(arrow_schema(table("experts"))), **pl.Schema(arrow_schema(table("neuron_functions")))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +140,8 @@ def import_scores(
         }
         scores = rows.select(*_KEYS, *_FUNCTION, "ap")
         with target.job(run_id, kind="run", resume=False) as job:
-            for table, data in (("runs", [run]), ("layers", layers), ("neuron_functions", scores)):
-                job.write(table, conform(table, data, run_id=run_id, **keys), model=model, revision=revision)
+            for name, data in (("runs", [run]), ("layers", layers), ("neuron_functions", scores)):
+                job.write(name, conform(name, data, run_id=run_id, **keys), model=model, revision=revision)
             job.commit()
     partition_id, n_experts = None, 0
     if partition is not None:

@@ -80,9 +80,11 @@ def stored_source(
     # All runs of a checkpoint have the same neurons and native experts.
     is_any = settings.method == "native" or (settings.method == "random" and settings.matched is None)
     run = find_run(database, settings.run, model, revision=revision, is_any=is_any)
+    origin = Origin(run.model, run.revision, run.step, None if is_any else run.run_id)
     query = "select stack, layer, n_neurons from layers where run_id = ? order by stack, layer"
     rows = database.sql(query, [run.run_id]).arrow().to_pylist()
-    stored = _StoredRun(database, run, {(row["stack"], row["layer"]): row["n_neurons"] for row in rows}, settings)
+    n_neurons = {(row["stack"], row["layer"]): row["n_neurons"] for row in rows}
+    stored = _StoredRun(database, run, origin, n_neurons, settings)
     match settings.method:
         case "coactivation":
             return stored.coactivation()
@@ -102,12 +104,9 @@ class _StoredRun:
 
     database: Database
     run: Run
+    origin: Origin
     n_neurons: Mapping[_Key, int]
     settings: PartitionSettings
-
-    @property
-    def origin(self) -> Origin:
-        return Origin(self.run.model, self.run.revision, self.run.step, self.run.run_id)
 
     def score_query(self) -> str:
         """Return SQL that yields the scores of each neuron for all functions."""
@@ -175,7 +174,6 @@ class _StoredRun:
             _whole(_chosen(self.n_neurons, self.settings)),
             lambda layer, seed: Division(_random_labels(len(layer.neurons), n_experts, seed)),
             {},
-            uses_run=False,
         )
 
     def matched(self, prefix: str) -> Source:
@@ -197,7 +195,7 @@ class _StoredRun:
         members = by_layer(rows)
         chosen = _chosen({key: len(columns["neuron"]) for key, columns in members.items()}, self.settings)
         source = matched_source(self.origin, partition.partition_id, {key: members[key] for key in chosen})
-        return replace(source, n_excluded=self._n_excluded(source.layers))
+        return self._source(source.layers, source.divide, source.provenance)
 
     def native(self) -> Source:
         """Take the experts that the model itself has; neurons that every token passes are in none."""
@@ -211,7 +209,6 @@ class _StoredRun:
             tuple(LayerNeurons(*key, members[key]["neuron"]) for key in chosen),
             lambda layer, _: Division(members[layer.key]["native_expert"]),
             {"n_native_experts": [len(np.unique(members[key]["native_expert"])) for key in chosen]},
-            uses_run=False,
         )
 
     def _source(
@@ -219,17 +216,11 @@ class _StoredRun:
         layers: tuple[LayerNeurons, ...],
         divide: Callable[[LayerNeurons, int], Division],
         provenance: Mapping[str, object],
-        *,
-        uses_run: bool = True,
     ) -> Source:
-        origin = self.origin if uses_run else replace(self.origin, run_id=None)
-        return Source(origin, layers, divide, n_excluded=self._n_excluded(layers), provenance=provenance)
-
-    def _n_excluded(self, layers: tuple[LayerNeurons, ...]) -> int:
-        """Return how many neurons of the chosen layers are none of these."""
         chosen = self.settings.layers
         n_chosen = sum(n for (_, layer), n in self.n_neurons.items() if chosen is None or layer in chosen)
-        return n_chosen - sum(len(layer.neurons) for layer in layers)
+        n_excluded = n_chosen - sum(len(layer.neurons) for layer in layers)
+        return Source(self.origin, layers, divide, n_excluded=n_excluded, provenance=provenance)
 
 
 def matched_source(origin: Origin, partition_id: str, members: Mapping[_Key, Mapping[str, NDArray[Any]]]) -> Source:
