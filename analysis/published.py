@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
@@ -19,13 +20,13 @@ from ..schema.identity import IDENTITY_VERSION, file_sha256, identifier
 from ..schema.names import check_name
 from ..schema.store import Store
 from ..schema.tables import table
+from .neuron_rows import KEYS
 from .partitions.rows import Division, LayerNeurons, Origin, write_partition
 from .partitions.stored import by_layer
 
 __all__ = ["ImportReport", "import_scores"]
 
-_KEYS = ["stack", "layer", "neuron"]
-_FUNCTION = ["family", "function"]
+_FUNCTION = ("family", "function")
 _TYPES = {**pl.Schema(arrow_schema(table("experts"))), **pl.Schema(arrow_schema(table("neuron_functions")))}
 
 
@@ -138,7 +139,7 @@ def import_scores(
             "duration_s": 0.0,
             **source,
         }
-        scores = rows.select(*_KEYS, *_FUNCTION, "ap")
+        scores = rows.select(*KEYS, *_FUNCTION, "ap")
         with target.job(run_id, kind="run", resume=False) as job:
             for name, data in (("runs", [run]), ("layers", layers), ("neuron_functions", scores)):
                 job.write(name, conform(name, data, run_id=run_id, **keys), model=model, revision=revision)
@@ -171,7 +172,7 @@ def import_scores(
 
 
 def _experts(rows: pl.DataFrame) -> list[tuple[LayerNeurons, Division]]:
-    layers = by_layer(rows.select(*_KEYS, "expert").unique())
+    layers = by_layer(rows.select(*KEYS, "expert").unique())
     return [(LayerNeurons(*key, columns["neuron"]), Division(columns["expert"])) for key, columns in layers.items()]
 
 
@@ -192,7 +193,7 @@ def _read(file: Path) -> pl.DataFrame:
 
 def _checked(rows: pl.DataFrame, file: Path, score: str, partition: str | None) -> pl.DataFrame:
     """Return the columns an import needs, in the store's names, types and order; raise unless they are whole."""
-    columns = {name: name for name in (*_KEYS, *_FUNCTION)} | {"ap": score}
+    columns = {name: name for name in (*KEYS, *_FUNCTION)} | {"ap": score}
     if partition is not None:
         columns["expert"] = partition
     for column in columns.values():
@@ -208,11 +209,11 @@ def _checked(rows: pl.DataFrame, file: Path, score: str, partition: str | None) 
         raise UnknownNameError("stack", min(unknown), get_args(Stack), where=file)
     if (rows["function"] == "*").any():
         raise AnalysisError(f"{file}: column function holds '*', which stands for all functions of a family")
-    rows = rows.sort(*_KEYS, *_FUNCTION)
-    _check_grain(rows, [*_KEYS, *_FUNCTION], file, f"column {score}")
+    rows = rows.sort(*KEYS, *_FUNCTION)
+    _check_grain(rows, [*KEYS, *_FUNCTION], file, f"column {score}")
     if partition is not None:
-        experts = rows.select(*_KEYS, "expert").unique(maintain_order=True)
-        _check_grain(experts, _KEYS, file, f"column {partition}")
+        experts = rows.select(*KEYS, "expert").unique(maintain_order=True)
+        _check_grain(experts, KEYS, file, f"column {partition}")
     sizes = rows.group_by("stack", "layer", *_FUNCTION).agg(n=pl.len(), last=pl.col("neuron").max())
     # All functions of a layer are of the same neurons.
     whole = sizes.with_columns(expected=1 + pl.col("last").max().over("stack", "layer"))
@@ -249,7 +250,7 @@ def _typed(values: pl.Series, what: str) -> pl.Series:
     return typed
 
 
-def _check_grain(rows: pl.DataFrame, grain: list[str], file: Path, what: str) -> None:
+def _check_grain(rows: pl.DataFrame, grain: Sequence[str], file: Path, what: str) -> None:
     repeated = rows.filter(rows.select(grain).is_duplicated())
     if repeated.height:
         values = ", ".join(f"{name} {repeated[name][0]}" for name in grain)

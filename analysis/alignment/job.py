@@ -22,8 +22,8 @@ from ...queries.database import Database
 from ...queries.statements import statement
 from ...schema.conformance import conform
 from ...schema.identity import IDENTITY_VERSION, identifier
-from ..dealing import layer_seed, strata
 from ..lookup import Partition, Run, all_runs, find_partition, find_run
+from ..permutations import layer_seed, strata
 from .exact import exact_test
 from .permutation import permutation_test
 

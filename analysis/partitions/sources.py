@@ -11,8 +11,8 @@ from ...errors import AnalysisError, UnknownNameError
 from ...queries.database import Database
 from ...queries.quoting import literal
 from ...queries.statements import statement
-from ..dealing import permute_within, strata
 from ..lookup import Run, find_partition, find_run
+from ..permutations import permute_within, strata
 from .chance import RandomPartition
 from .features import features_sha256, read_features
 from .rows import Division, LayerNeurons, Origin

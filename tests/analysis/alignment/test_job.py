@@ -22,7 +22,7 @@ N_NEURONS = 400
 
 @pytest.fixture
 def partition(tiny_model):
-    """Return a function that deals the neurons of a stored tiny model to four experts at random."""
+    """Return a function that divides the neurons of a stored tiny model into four experts at random."""
 
     def run(store, kind="bert", **settings):
         chosen = PartitionSettings("random", n_experts=4, **settings)

@@ -1,4 +1,4 @@
-"""Permuting labels at random: the strata that labels stay within, and the seed of each layer."""
+"""Permutations of labels at random: the strata that labels stay within, and the seed of each layer."""
 
 import numpy as np
 from numpy.typing import NDArray
