@@ -64,8 +64,8 @@ def find_run(
 ) -> Run:
     """Return the run of a stored model whose id begins with `prefix`, or the model's only run if `prefix` is None.
 
-    Without a revision, `prefix` may name a run of any; if it is None too, the revision is ``main`` if the model has it,
-    and else its only one. With `is_any`, several runs of the revision are no error: the one of most layers is returned.
+    Without `revision`, `prefix` may name a run of any revision; without both, the revision is ``main`` if the model has
+    it, and else its only one. With `is_any`, several runs are no error: the one that measured most layers is returned.
 
     Raises `UnknownNameError`, which lists runs, if there is no such run or more than one, and `AnalysisError` if the
     run is of another model or revision.
@@ -80,7 +80,7 @@ def find_run(
 
 
 def find_partition(database: Database, prefix: str) -> Partition:
-    """Return the partition whose id begins with `prefix`; an `UnknownNameError` lists partitions if not one does."""
+    """Return the partition whose id begins with `prefix`; if not exactly one does, raise `UnknownNameError`."""
     return _starting_with(database, Partition, prefix)
 
 

@@ -16,7 +16,7 @@ def layer_seed(seed: int, stack: str, layer: int) -> int:
 def strata(norm: NDArray[np.floating], firing_rate: NDArray[np.floating], n_bins: int = 5) -> NDArray[np.int64]:
     """Return the stratum of each neuron of a layer: its quantile bin of norm, crossed with its bin of firing rate.
 
-    Norms are L2 norms of input weights, rates are shares of instances [neurons]; strata are numbered from 0 to
+    Norms are L2 norms of input weights and rates are shares of instances [neurons]; strata are numbers from 0 to
     ``n_bins ** 2 - 1`` [neurons]. Equal values share a bin, so that the many neurons that always fire, or never, are
     one bin of their own. Raises `ValueError` if lengths differ, a value is not finite, or there are no bins.
     """

@@ -192,7 +192,7 @@ def _read(file: Path) -> pl.DataFrame:
 
 
 def _checked(rows: pl.DataFrame, file: Path, score: str, partition: str | None) -> pl.DataFrame:
-    """Return the columns an import needs, in the store's names, types and order; raise unless they are whole."""
+    """Return the columns an import needs, in the store's names, types and order; raise if a layer is not whole."""
     columns = {name: name for name in (*KEYS, *_FUNCTION)} | {"ap": score}
     if partition is not None:
         columns["expert"] = partition
@@ -228,7 +228,7 @@ def _checked(rows: pl.DataFrame, file: Path, score: str, partition: str | None) 
 
 
 def _typed(values: pl.Series, what: str) -> pl.Series:
-    """Return a column in the type of its name; raise unless each value is one of it."""
+    """Return a column in the type that the store has for its name; raise unless all values fit."""
     expected = _TYPES[values.name]
     is_whole = values.dtype.is_integer() or (values.dtype.is_float() and bool((values == values.round()).all()))
     if expected.is_integer() and not is_whole:

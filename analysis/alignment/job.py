@@ -264,7 +264,7 @@ def _layer_tests(
 
 
 def _membership(neurons: pl.DataFrame, lists: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.int32]]:
-    """Return the lists of a layer, families among them, and how often each holds each neuron. [neurons, lists]."""
+    """Return the lists of a layer, families among them, and how often a list holds a neuron. [neurons, lists]."""
     entries = pl.concat([lists, lists.with_columns(function=pl.lit(_FAMILY))])
     # A list that no neuron of an expert is on counts among the tests, as it does in the views.
     names = entries.select(_LIST).unique().sort(_LIST)

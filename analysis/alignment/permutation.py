@@ -25,10 +25,11 @@ def permutation_test(
     n_permutations: int = 100_000,
     seed: int = 0,
 ) -> LayerTest:
-    """Test every expert of a layer for every list of neurons, which may be several lists taken together.
+    """Test every expert of a layer for every list of neurons by permutation; a list may hold a neuron repeatedly.
 
-    Arguments are as in `exact_test`, but `membership` is how often a list holds the neuron, more than 1 in lists taken
-    together. The observed labels count as one more permutation: no p value is below 1 / (n_permutations + 1).
+    Arguments are as in `exact_test`, but `membership` is how often a list holds the neuron, which may be more than 1
+    where it is several lists taken together. The observed labels count as one more permutation, so that no p value is
+    below 1 / (n_permutations + 1).
     """
     counts = count(labels, membership, strata)
     # Stratum by stratum, the neurons on some list first.

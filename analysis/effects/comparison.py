@@ -30,9 +30,9 @@ class Statistics(NamedTuple):
     """The statistics of a comparison, for each of n versions of the effects: observed, resampled or permuted.
 
     A difference is a source's effect less its control's. A selectivity is the difference on the source's own function
-    less the mean difference on all other functions; it is NaN of a source that is no target, and where no difference
-    is defined on the own function or on the others. Means are over the sources that are targets: of the difference on
-    the own function, and of the selectivity; they are NaN where none is defined.
+    less the mean difference on all other functions. It is NaN for a source whose function is not read out, and where
+    no difference is defined on the own function or on the others. Means are over the sources whose function is read
+    out: of the difference on it, and of the selectivity. They are NaN where no such value is defined.
     """
 
     differences: NDArray[np.floating]  # [n, sources, functions]
@@ -70,7 +70,7 @@ class Comparison:
 
     @property
     def is_on_target(self) -> NDArray[np.bool_]:
-        """Whether the target is the source's function. [sources, functions]."""
+        """Whether the function that is read out is the source's own. [sources, functions]."""
         is_on_target: NDArray[np.bool_] = self.target[:, None] == np.arange(self.n_targets)
         return is_on_target
 
@@ -97,7 +97,7 @@ class Comparison:
         is_defined: NDArray[np.bool_] | None = None,  # None for everywhere [n or 1, functions]
         sign: int = -1,  # with 1 every difference is a sum
     ) -> Statistics:
-        """Return the statistics of effects."""
+        """Return the differences, selectivities and their means, given the effects of all groups."""
         if is_defined is None:
             is_defined = np.ones((1, self.n_targets), dtype=np.bool_)
         differences = effects[:, self.sources] + sign * self.control_effects(effects)
@@ -128,10 +128,13 @@ class Comparison:
         return np.where(self.is_on_target[others], np.nan, np.reshape(sets, (-1, self.n_targets)))
 
 
-def compare(groups: Sequence[Group], targets: Sequence[tuple[str, str]]) -> Iterator[Comparison]:
-    """Yield the comparisons of all groups of a dose, given the family and function of each function read out.
+def compare(
+    groups: Sequence[Group],
+    targets: Sequence[tuple[str, str]],  # family and function of each function read out
+) -> Iterator[Comparison]:
+    """Yield the comparisons of all groups of a dose.
 
-    Own selections are compared with each control there is, control selections with none.
+    Own selections are compared with every control there is, control selections with the control ``none`` alone.
     """
     index = {(group.selection, group.source): place for place, group in enumerate(groups)}
     target_index = {target: place for place, target in enumerate(targets)}

@@ -72,9 +72,9 @@ class Resampling:
         self._student_draws: dict[int, NDArray[np.float64]] = {}
 
     def reduce(self, effects: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return the sums of a cell's effects, by text, function and stratum. [texts, functions, strata].
+        """Return the sums of a cell's effects on instances, by text, function and stratum. [texts, functions, strata].
 
-        `effects` are in the readout's unit [functions, instances], or [1, instances] where all functions read the same.
+        `effects` are in the readout's unit [functions, instances], or [1, instances] where all functions share them.
         """
         row = self._function if len(effects) > 1 else 0
         sums = np.bincount(self._code, effects[row, self._instance], minlength=int(np.prod(self._shape)))
@@ -86,7 +86,7 @@ class Resampling:
         return effects
 
     def contributions(self, sums: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what each text adds to each effect [texts, functions]: an effect is their sum over texts."""
+        """Return the share of each text in the effects [texts, functions], which are the sums of these over texts."""
         contributions: NDArray[np.float32] = (sums * self._weight).sum(axis=2).astype(np.float32)
         return contributions
 
@@ -112,15 +112,15 @@ class Resampling:
         contributions: NDArray[np.float32],  # of texts to effects of cells, or means of cells [texts, cells, functions]
         contrast: Callable[[NDArray[np.floating], int], Sequence[NDArray[np.floating]]],
     ) -> tuple[NDArray[np.float64], ...]:
-        """Return the two-sided p values of contrasts: what was read before and after is swapped at random, by text.
+        """Return the two-sided p values of contrasts of effects, by permutation.
 
-        All instances of a text are swapped together, in all cells alike. As contrasts are linear in effects, those of
-        permuted texts are contrasts of permuted effects, and a cell is permuted once however many contrasts use it.
+        A permutation swaps what was read before and after the perturbation, with probability 1/2 for each text: in all
+        its instances, and in all cells. Contrasts are linear in effects, so that those of permuted texts are
+        contrasts of permuted effects, and a cell is permuted once however many contrasts use it.
 
         `contrast` takes effects [n, cells, functions] and a sign, and returns arrays [n, ...]. The sign -1 gives the
-        contrasts; +1 makes each a sum of absolute values, which tells how large rounding errors may be. p is
-        (1 + permutations as far from 0) / (1 + permutations), 1 where the contrast is exactly 0: an array [...] for
-        each that `contrast` returns.
+        contrasts; with +1 they are sums of absolute values, which bound the rounding errors. For every array there is
+        one of p values [...]: (1 + permutations as far from 0) / (1 + permutations), 1 where the contrast is exactly 0.
         """
         n_texts, n_cells, n_functions = contributions.shape
         columns = contributions.reshape(n_texts, -1)

@@ -40,10 +40,10 @@ def mean_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
 
     Rows have the columns of table ``perturbation_means`` from ``selection`` on, for own selections only. They show
     effects that are too small to be seen in a single source. Intervals are percentiles over resamples of the
-    texts, the same for all sources. The p over texts swaps, text by text, what was read before and after, in all
-    cells alike. The p over functions permutes the functions of the sources and asks how often selectivity is as large
-    as observed, given neurons and texts: it shows whether it matters which neurons belong to which function, as a
-    permutation keeps that some functions are changed by any neurons and some neurons change all functions.
+    texts, the same for all sources. The p over texts is that of `Resampling.permutation_test`. The p over functions
+    permutes the functions of the sources and asks how often selectivity is as large as observed, given neurons and
+    texts. It shows whether it matters which neurons belong to which function: a permutation keeps that some functions
+    are changed by any neurons and that some neurons change all functions.
     """
     rows: list[dict[str, object]] = []
     for contrast in contrasts:
@@ -97,7 +97,7 @@ def _key_columns(contrast: Contrast) -> dict[str, object]:
 
 
 def _statistic_columns(contrast: Contrast) -> dict[str, object]:
-    """Return the statistics of a contrast, in the same order; those of selectivity are NaN but on the own function."""
+    """Return the statistics of a contrast, in the same order; selectivity is NaN on all functions but the own."""
     comparison, resampling = contrast.comparison, contrast.resampling
     observed, resampled = contrast.observed(), contrast.resampled()
     difference, selectivity = observed.differences[0], observed.selectivities[0]
@@ -152,10 +152,10 @@ def _set_tests(
 
 
 def _selectivity_sample(sets: NDArray[np.float64], target: int) -> SetSample:
-    """Return the sample of the selectivities for a target of control sets. [sets, functions].
+    """Return the sample of the selectivities of control sets [sets, functions] for one target.
 
-    Effects are taken less the mean of the sets on the same function: not every other source has an effect on each
-    function that counts, and functions that are easily changed would tell them apart.
+    The mean of the sets on a function is taken from their effects on it: not every other source has an effect on each
+    function that counts, and selectivities would differ just because some functions are more easily changed.
     """
     rest = sets - finite_mean(sets, axis=0)
     selectivities = rest[:, target] - finite_mean(np.delete(rest, target, axis=1), axis=1)
@@ -183,7 +183,7 @@ def _interval(
 
 
 def _p_functions(contrast: Contrast) -> float:
-    """Return the share of assignments of functions to sources with as much selectivity; NaN of a single source."""
+    """Return the share of assignments of functions to sources with as much selectivity; NaN for a single source."""
     comparison, n_permutations = contrast.comparison, contrast.resampling.n_permutations
     is_target = comparison.is_target
     n_sources = int(is_target.sum())

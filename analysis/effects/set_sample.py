@@ -41,7 +41,7 @@ class SetSample:
 
 
 def sample(effects: NDArray[np.float64], scale: float | None = None) -> SetSample:
-    """Return the mean and spread of the effects of control sets [sets, ...], NaN where a set has none that counts.
+    """Return the mean and spread of the effects of control sets [sets, ...], NaN where an effect does not count.
 
     `scale` is the largest absolute value of the float32 numbers that they were computed from; None for their own.
     """
@@ -55,7 +55,7 @@ def sample(effects: NDArray[np.float64], scale: float | None = None) -> SetSampl
 
 
 def finite_mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Return the mean along an axis without NaN; NaN where all are."""
+    """Return the mean of the values along an axis that are not NaN; NaN where all are."""
     n_values = np.isfinite(values).sum(axis=axis)
     mean: NDArray[np.float64] = np.full(n_values.shape, np.nan)
     np.divide(np.nansum(values, axis=axis), n_values, out=mean, where=n_values > 0)

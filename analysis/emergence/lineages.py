@@ -108,7 +108,7 @@ class _Maker:
         return lineages
 
     def repeated(self, role: Role, seed: int, partition: StoredPartition) -> Lineage:
-        """Return the lineage of neurons that stay the same."""
+        """Return the lineage of a partition that holds for every checkpoint."""
         return Lineage(role, seed, (partition,) * len(self.series.checkpoints))
 
     def make(
@@ -119,7 +119,7 @@ class _Maker:
         seed: int | None = None,
         warm_start: StoredPartition | None = None,
     ) -> StoredPartition:
-        """Make one partition of a checkpoint: of its weights, or of what the store holds."""
+        """Make and store one partition of a checkpoint, from the loaded weights or from what the store holds."""
         settings = self.settings.partition(
             run=checkpoint.run_id, seed=seed, warm_start=None if warm_start is None else warm_start.partition_id
         )
@@ -145,9 +145,9 @@ class _Maker:
     def matched(self, last: StoredPartition) -> Iterator[Lineage]:
         """Make matched partitions: experts of the last checkpoint, permuted among neurons of similar norm and rate.
 
-        A score is the better of two directions, so that a neuron without any signal scores its noise, which depends
-        on how often it fires. Experts whose neurons fire equally often look stable for that alone, and random groups
-        do not; these do.
+        They control for stability that has nothing to do with functions. A score is the better of two directions, so
+        that a neuron without any signal scores its noise, which depends on how often it fires. Experts whose neurons
+        fire equally often look stable for that alone; so do matched groups, but random groups do not.
         """
         checkpoint = self.series.last
         query = "select stack, layer, neuron, input_norm, firing_rate from neurons where run_id = ?"
@@ -216,7 +216,7 @@ def _check_layers(series: Series, settings: EmergenceSettings) -> None:
 
 
 def _check_same_neurons(partitions: Sequence[StoredPartition]) -> None:
-    """Refuse a checkpoint that has other layers or neurons than the first."""
+    """Refuse checkpoints whose layers or neurons are not those of the first."""
     first = partitions[0]
     for other in partitions[1:]:
         if other.layers.keys() != first.layers.keys() or any(

@@ -13,10 +13,10 @@ __all__ = ["notices"]
 
 
 def notices(database: Database, emergence_id: str, series: Series, settings: EmergenceSettings) -> Iterator[str]:
-    """Yield lines on what to know beside the numbers of a study, given a database opened since it was made.
+    """Yield what a reader of a study must know beside its numbers, a line each; the database was opened after it.
 
-    They are on steps that the series lacks, checkpoints with the same weights, what the method cannot do, and layers in
-    which no expert, or hardly one, can be functional.
+    The lines name steps that the series lacks, checkpoints with the same weights, what the method cannot do, and layers
+    in which no expert, or hardly one, can be functional.
     """
     missing = missing_steps(checkpoint.step for checkpoint in series.checkpoints)
     if missing:

@@ -44,7 +44,7 @@ class Series:
         return self.checkpoints[-1]
 
     def twins(self) -> tuple[tuple[MeasuredCheckpoint, ...], ...]:
-        """Return the groups of checkpoints that have one and the same weights."""
+        """Return the groups of two or more checkpoints that have the same weights."""
         by_weights: dict[str, list[MeasuredCheckpoint]] = {}
         for checkpoint in self.checkpoints:
             by_weights.setdefault(checkpoint.weights_sha256, []).append(checkpoint)
@@ -58,7 +58,7 @@ def find_series(
     corpus: str | None = None,
     run: str | None = None,  # beginning of the id of any run of the series
 ) -> Series:
-    """Return the one series of a stored model that the corpus and run leave.
+    """Return the only series of a stored model, among those of the corpus and run if these are given.
 
     A series is, as in the view ``checkpoint_stability``, the measured runs of trained weights that have a known step
     and the same corpus and settings. Where several revisions have the same step and weights, it has the first by name.
@@ -91,7 +91,7 @@ def find_series(
 
 
 def _checkpoints(model: str, series: dict[str, Any]) -> tuple[MeasuredCheckpoint, ...]:
-    """Return one checkpoint a step, or refuse a series of too few steps or with other weights at one step."""
+    """Return one checkpoint for each step; refuse a series of too few steps, or with different weights at one step."""
     checkpoints: dict[int, MeasuredCheckpoint] = {}
     for row in series["runs"]:
         first = checkpoints.setdefault(row["step"], MeasuredCheckpoint(**row, dtype=series["dtype"]))

@@ -12,8 +12,8 @@ __all__ = ["summarise"]
 def summarise(database: Database, report: EmergenceReport, *, thresholds: Sequence[float]) -> list[Section]:
     """Return the sections of a study: scores by step, agreement of partitions, settled steps, births of native experts.
 
-    The database was opened since the study was made. Scores count as settled from the correlations `thresholds` on, of
-    those that the view ``stabilization_steps`` has.
+    The database was opened after the study was made. A score counts as settled at the correlations `thresholds`, which
+    are among those of the view ``stabilization_steps``.
     """
     query = (
         "select role, run_id, partition_id from emergence_partitions where emergence_id = ? and role != 'warm' "

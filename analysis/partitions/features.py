@@ -33,11 +33,11 @@ def read_features(
     query: str,
     n_neurons: Mapping[tuple[str, int], int],  # of the layers that the store knows
 ) -> dict[tuple[str, int], NDArray[np.float64]]:
-    """Return the features of all neurons of a layer [neurons, features], by stack and layer, both sorted.
+    """Run a query and return the features of its neurons [neurons, features], by stack and layer, both sorted.
 
-    They are the columns of the query, in order, beside stack, layer and neuron: numbers, or lists of numbers of one
-    length. Raises `AnalysisError` if a column is missing or holds anything but finite numbers, or if the rows of a
-    layer are not all its neurons, once.
+    Features are all columns beside stack, layer and neuron, in order: numbers, or lists of numbers of one length.
+    Raises `AnalysisError` if a column is missing or holds anything but finite numbers, or if the rows of a layer are
+    not all its neurons, each once.
     """
     rows = database.sql(query).arrow()
     check_columns(rows, KEYS, _OWNER)
@@ -52,7 +52,7 @@ def read_features(
 
 
 def _check_neurons(key: tuple[str, int], neuron: NDArray[np.int64], n_neurons: Mapping[tuple[str, int], int]) -> None:
-    """Refuse ascending neurons that are not all neurons of the layer, each once."""
+    """Refuse neurons, which ascend, that are not all neurons of the layer, each once."""
     where = f"{key[0]} layer {key[1]}"
     if key not in n_neurons:
         known = ", ".join(f"{stack} {layer}" for stack, layer in n_neurons)

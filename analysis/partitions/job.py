@@ -173,7 +173,7 @@ def partition_model(
 def store_partition(
     store: Store, source: Source, settings: PartitionSettings, progress: Progress | None = None
 ) -> tuple[str, bool]:
-    """Divide neurons into experts and store them, unless the store has this partition; return its id and if it is new.
+    """Divide neurons into experts, store them unless the store has this partition, and return its id and if it is new.
 
     Raises `AnalysisError` if a layer has fewer neurons than experts.
     """

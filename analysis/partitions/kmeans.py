@@ -140,7 +140,7 @@ def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _scale(rows: NDArray[np.floating]) -> Callable[[NDArray[np.floating]], NDArray[np.floating]]:
-    """Return a function that gives rows, or centres of theirs, the mean and spread that the solver needs."""
+    """Return a function that scales rows, or centres of theirs, to the mean and spread that the solver needs."""
     mean: NDArray[np.floating] = rows.mean(axis=0)
     centred = rows - mean
     # By the largest value first: squares of very large or small ones would leave the range of their type.

@@ -118,7 +118,7 @@ class _StoredRun:
         )
 
     def rows_of(self, query: str, warm_start: StoredPartition | None) -> Source:
-        """Cluster the rows of a query."""
+        """Return the neurons that a query yields, to be clustered by its features."""
         vectors = read_features(self.database, query, self.n_neurons)
         layers = _whole(_chosen({key: len(rows) for key, rows in vectors.items()}, self.settings))
         provenance = {"features_sha256": features_sha256({layer.key: vectors[layer.key] for layer in layers})}
@@ -224,9 +224,9 @@ class _StoredRun:
 
 
 def matched_source(origin: Origin, partition_id: str, members: Mapping[_Key, Mapping[str, NDArray[Any]]]) -> Source:
-    """Return the neurons of a partition, whose experts are permuted within bins of input norm and firing rate.
+    """Return the neurons of a partition, whose experts are to be permuted within bins of input norm and firing rate.
 
-    `members` has the columns ``neuron``, ``expert``, ``input_norm`` and ``firing_rate`` of each layer. [members].
+    `members` has, for each layer, the columns ``neuron``, ``expert``, ``input_norm`` and ``firing_rate`` [members].
     """
 
     def divide(layer: LayerNeurons, seed: int) -> Division:
@@ -240,7 +240,7 @@ def matched_source(origin: Origin, partition_id: str, members: Mapping[_Key, Map
 
 
 def _chosen(n_neurons: Mapping[_Key, int], settings: PartitionSettings) -> dict[_Key, int]:
-    """Return the sizes of the layers to partition."""
+    """Return the number of neurons of each layer that the settings choose; refuse layers that are not there."""
     if settings.layers is None:
         return dict(n_neurons)
     known = sorted({layer for _, layer in n_neurons})

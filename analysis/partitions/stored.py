@@ -28,7 +28,7 @@ class StoredPartition:
     layers: Mapping[tuple[str, int], Mapping[str, NDArray[Any]]]
 
     def check_start(self, origin: Origin, layers: Sequence[LayerNeurons], n_experts: int) -> None:
-        """Raise `AnalysisError` if this partition has another model, neurons or number of experts than one to start."""
+        """Raise `AnalysisError` unless this partition has the same model, neurons and number of experts."""
         if self.model != origin.model:
             raise AnalysisError(f"partition {self.partition_id} is of {self.model}, not of {origin.model}")
         for layer in layers:
