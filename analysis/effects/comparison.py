@@ -86,8 +86,8 @@ class Comparison:
         # What a source does to its own function is no control of another's: it would count the effect on a module as
         # what any neurons do.
         counted = (~self.is_on_target).astype(effects.dtype)
-        theirs = effects[:, self.sources] * counted
-        others: NDArray[np.floating] = theirs.sum(axis=1, keepdims=True) - theirs
+        own = effects[:, self.sources] * counted
+        others: NDArray[np.floating] = own.sum(axis=1, keepdims=True) - own
         others /= counted.sum(axis=0) - counted
         return others
 

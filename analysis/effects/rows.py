@@ -15,7 +15,7 @@ from .set_sample import SetSample, finite_mean, sample
 __all__ = ["contrast_rows", "mean_rows"]
 
 _INTERVAL = (0.025, 0.975)
-_BLOCK = 1 << 20  # permuted effects held at a time
+_BLOCK = 1 << 20  # permuted effects in memory at a time
 
 
 def contrast_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:

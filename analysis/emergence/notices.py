@@ -48,8 +48,8 @@ def _power(row: dict[str, Any]) -> str:
     layers, n_top, n_needed = row["layers"], row["n_top"], row["n_needed"]
     where = f"{row['stack']} layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}"
     if n_needed is not None:
-        held = "all" if n_needed == n_top else f"{n_needed:,}"
-        return f"an expert of {where} is functional only if it holds {held} of a function's {n_top:,} top neurons"
+        needed = "all" if n_needed == n_top else f"{n_needed:,}"
+        return f"an expert of {where} is functional only if it holds {needed} of a function's {n_top:,} top neurons"
     size = " to ".join(f"{size:,}" for size in sorted({row["n_smallest"], row["n_largest"]}))
     return (
         f"no expert of {where} can be functional: the smallest p is {row['least_p_value']:.2g} "
