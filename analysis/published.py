@@ -111,7 +111,13 @@ def import_scores(
     Examples
     --------
     >>> report = neuronlake.import_scores(
-    ...     "published.csv", store="neuronlake-store", model="theirs", score="score", family="task", function="animal"
+    ...     "published.csv",
+    ...     store="neuronlake-store",
+    ...     model="theirs",
+    ...     score="score",
+    ...     stack="encoder",
+    ...     family="task",
+    ...     function="animal",
     ... )
     >>> report.n_neurons
     4

@@ -28,7 +28,7 @@ class RandomPartition(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     Examples
     --------
     >>> RandomPartition(2, random_state=0).fit([[0, 1], [1, 0], [0, 2], [3, 0]]).labels_.tolist()
-    [0, 0, 1, 1]
+    [1, 1, 0, 0]
     """
 
     def __init__(self, n_clusters: int = 16, *, random_state: int | np.random.RandomState | None = 0) -> None:

@@ -40,8 +40,9 @@ class GraphPartition(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     Examples
     --------
-    >>> GraphPartition(2).fit([[0, 5, 0, 0], [5, 0, 1, 0], [0, 1, 0, 5], [0, 0, 5, 0]]).labels_.tolist()
-    [0, 0, 1, 1]
+    >>> weights = sparse.csr_array([[0, 5, 0, 0], [5, 0, 1, 0], [0, 1, 0, 5], [0, 0, 5, 0]])
+    >>> GraphPartition(2).fit(weights).cut_  # 1 of 11
+    0.0909...
     """
 
     def __init__(
