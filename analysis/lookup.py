@@ -15,8 +15,7 @@ __all__ = ["Partition", "Run", "all_runs", "find_partition", "find_run"]
 class Run:
     """A row of the table ``runs``: a measurement of a checkpoint, or imported scores."""
 
-    run_id: str  # its id
-    # The checkpoint, as stored
+    run_id: str
     model: str
     revision: str
     step: int | None
@@ -39,13 +38,11 @@ class Run:
 class Partition:
     """A row of the table ``partitions``."""
 
-    partition_id: str  # its id
-    # The checkpoint, as stored
+    partition_id: str
     model: str
     revision: str
-    # How its experts were made, and how many a layer has at most
-    method: str
-    n_experts: int
+    method: str  # how its experts were made
+    n_experts: int  # in a layer, at most
     seed: int | None
     half: str | None  # the instances whose scores made them; None where no scores did
 
@@ -65,26 +62,13 @@ def all_runs(database: Database) -> list[Run]:
 def find_run(
     database: Database, prefix: str | None, model: str, *, revision: str | None = None, is_any: bool = False
 ) -> Run:
-    """Return the run of a stored model whose id begins with `prefix`, or the model's only run.
+    """Return the run of a stored model whose id begins with `prefix`, or the model's only run if `prefix` is None.
 
-    Parameters
-    ----------
-    database
-        The store's database.
-    prefix
-        Beginning of the run_id; None for the only run.
-    model, revision
-        The checkpoint, as stored. Where `revision` is None, a run that `prefix` names may be of any; without `prefix`
-        it is ``main`` if the model has it, and else the model's only revision.
-    is_any
-        Whether several runs of one revision are no error where `prefix` is None: the one of most layers is returned.
+    Without `revision`, `prefix` may name a run of any revision; without both, the revision is ``main`` if the model has
+    it, and else its only one. With `is_any`, several runs are no error: the one that measured most layers is returned.
 
-    Raises
-    ------
-    UnknownNameError
-        If there is no such run, or more than one; listing runs.
-    AnalysisError
-        If the run of this id is of another model or revision.
+    Raises `UnknownNameError`, which lists runs, if there is no such run or more than one, and `AnalysisError` if the
+    run is of another model or revision.
     """
     if prefix is None:
         return _run_of_model(database, model, revision, is_any=is_any)
@@ -96,13 +80,7 @@ def find_run(
 
 
 def find_partition(database: Database, prefix: str) -> Partition:
-    """Return the partition whose id begins with `prefix`.
-
-    Raises
-    ------
-    UnknownNameError
-        If no id, or more than one, begins with it; listing partitions.
-    """
+    """Return the partition whose id begins with `prefix`; if not exactly one does, raise `UnknownNameError`."""
     return _starting_with(database, Partition, prefix)
 
 

@@ -16,7 +16,7 @@ KEYS = ("stack", "layer", "neuron")
 
 
 def check_columns(rows: pa.Table, columns: tuple[str, ...], owner: str) -> None:
-    """Raise AnalysisError unless rows have all of some columns."""
+    """Raise `AnalysisError` unless rows have all of these columns."""
     missing = [name for name in columns if name not in rows.column_names]
     if missing:
         has = ", ".join(rows.column_names)
@@ -24,17 +24,9 @@ def check_columns(rows: pa.Table, columns: tuple[str, ...], owner: str) -> None:
 
 
 def key_column(rows: pa.Table, name: str, owner: str) -> NDArray[np.generic]:
-    """Return a column that names neurons or functions.
+    """Return a column that names neurons or functions [rows]: int64 of ``layer`` and ``neuron``, else objects of str.
 
-    Returns
-    -------
-    values
-        int64 of ``layer`` and ``neuron``, objects of str of any other column. [rows]
-
-    Raises
-    ------
-    AnalysisError
-        If the column is of another type or holds NULL.
+    Raises `AnalysisError` if the column is of another type or holds NULL.
     """
     column = rows.column(name)
     is_number = name in ("layer", "neuron")
@@ -47,19 +39,13 @@ def key_column(rows: pa.Table, name: str, owner: str) -> NDArray[np.generic]:
 
 
 def check_null(column: pa.Array | pa.ChunkedArray, name: str, owner: str) -> None:
-    """Raise AnalysisError if a column holds NULL."""
+    """Raise `AnalysisError` if a column holds NULL."""
     if column.null_count:
         raise AnalysisError(f"{owner}: column {name} holds {column.null_count:,} NULL")
 
 
 def numbers(column: pa.Array | pa.ChunkedArray, name: str, owner: str) -> NDArray[np.float64]:
-    """Return a column of finite numbers. [rows].
-
-    Raises
-    ------
-    AnalysisError
-        If the column is of another type, or holds NULL, NaN or infinite values.
-    """
+    """Return a column of numbers [rows]; raise `AnalysisError` unless all of it are finite numbers."""
     check_null(column, name, owner)
     type_ = column.type
     if not (pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)):

@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
@@ -14,26 +15,19 @@ import polars as pl
 from ..errors import AnalysisError, UnknownNameError, one_line
 from ..ingest.neurons.feed_forwards import Stack
 from ..schema.commits import neuronlake_version
-from ..schema.conformance import conform
+from ..schema.conformance import arrow_schema, conform
 from ..schema.identity import IDENTITY_VERSION, file_sha256, identifier
 from ..schema.names import check_name
 from ..schema.store import Store
+from ..schema.tables import table
+from .neuron_rows import KEYS
 from .partitions.rows import Division, LayerNeurons, Origin, write_partition
 from .partitions.stored import by_layer
 
 __all__ = ["ImportReport", "import_scores"]
 
-_KEYS = ["stack", "layer", "neuron"]
-_FUNCTION = ["family", "function"]
-_TYPES: dict[str, pl.DataType] = {
-    "stack": pl.String(),
-    "layer": pl.Int16(),
-    "neuron": pl.Int32(),
-    "family": pl.String(),
-    "function": pl.String(),
-    "ap": pl.Float32(),
-    "expert": pl.Int32(),
-}
+_FUNCTION = ("family", "function")
+_TYPES = {**pl.Schema(arrow_schema(table("experts"))), **pl.Schema(arrow_schema(table("neuron_functions")))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +124,27 @@ def import_scores(
     constants = {"stack": stack, "family": family, "function": function}
     rows = rows.with_columns(**{name: pl.lit(value) for name, value in constants.items() if value is not None})
     rows = _checked(rows, file, score, partition)
-    sha256 = file_sha256(file)
-    keys: dict[str, object] = {"model": model, "revision": revision, "step": step}
-    origin = {"schema_version": IDENTITY_VERSION, "source_sha256": sha256, **keys}
+    source = {"source": file.name, "source_sha256": file_sha256(file)}
+    keys = {"model": model, "revision": revision, "step": step}
+    origin = {"schema_version": IDENTITY_VERSION, "source_sha256": source["source_sha256"], **keys}
     run_id = identifier({**origin, **constants, "score": score})
     target = Store(store)
     is_new = target.commit(run_id) is None
     layers = rows.group_by("stack", "layer").agg(n_neurons=pl.col("neuron").n_unique()).sort("stack", "layer")
     if is_new:
-        _write_run(target, run_id, keys, rows, layers, file.name, sha256)
+        run = {
+            "measurement": "imported",
+            "neuronlake_version": neuronlake_version(),
+            "python_version": platform.python_version(),
+            "started_at": datetime.datetime.now(datetime.UTC),
+            "duration_s": 0.0,
+            **source,
+        }
+        scores = rows.select(*KEYS, *_FUNCTION, "ap")
+        with target.job(run_id, kind="run", resume=False) as job:
+            for name, data in (("runs", [run]), ("layers", layers), ("neuron_functions", scores)):
+                job.write(name, conform(name, data, run_id=run_id, **keys), model=model, revision=revision)
+            job.commit()
     partition_id, n_experts = None, 0
     if partition is not None:
         # Of one file and column there is one partition, whichever scores are imported beside it.
@@ -149,7 +155,7 @@ def import_scores(
             is_new = True
             described = {
                 "method": "imported",
-                "parameters": json.dumps({"source": file.name, "source_sha256": sha256, "column": partition}),
+                "parameters": json.dumps({**source, "column": partition}),
                 "duration_s": 0.0,
             }
             with target.job(partition_id, kind="partition", resume=False) as job:
@@ -167,7 +173,7 @@ def import_scores(
 
 
 def _experts(rows: pl.DataFrame) -> list[tuple[LayerNeurons, Division]]:
-    layers = by_layer(rows.select(*_KEYS, "expert").unique())
+    layers = by_layer(rows.select(*KEYS, "expert").unique())
     return [(LayerNeurons(*key, columns["neuron"]), Division(columns["expert"])) for key, columns in layers.items()]
 
 
@@ -187,8 +193,8 @@ def _read(file: Path) -> pl.DataFrame:
 
 
 def _checked(rows: pl.DataFrame, file: Path, score: str, partition: str | None) -> pl.DataFrame:
-    """Return the columns an import needs, in the store's names, types and order; raise unless they are whole."""
-    columns = {name: name for name in (*_KEYS, *_FUNCTION)} | {"ap": score}
+    """Return the columns an import needs, in the store's names, types and order; raise if a layer is not whole."""
+    columns = {name: name for name in (*KEYS, *_FUNCTION)} | {"ap": score}
     if partition is not None:
         columns["expert"] = partition
     for column in columns.values():
@@ -204,11 +210,11 @@ def _checked(rows: pl.DataFrame, file: Path, score: str, partition: str | None) 
         raise UnknownNameError("stack", min(unknown), get_args(Stack), where=file)
     if (rows["function"] == "*").any():
         raise AnalysisError(f"{file}: column function holds '*', which stands for all functions of a family")
-    rows = rows.sort(*_KEYS, *_FUNCTION)
-    _check_grain(rows, [*_KEYS, *_FUNCTION], file, f"column {score}")
+    rows = rows.sort(*KEYS, *_FUNCTION)
+    _check_grain(rows, [*KEYS, *_FUNCTION], file, f"column {score}")
     if partition is not None:
-        experts = rows.select(*_KEYS, "expert").unique(maintain_order=True)
-        _check_grain(experts, _KEYS, file, f"column {partition}")
+        experts = rows.select(*KEYS, "expert").unique(maintain_order=True)
+        _check_grain(experts, KEYS, file, f"column {partition}")
     sizes = rows.group_by("stack", "layer", *_FUNCTION).agg(n=pl.len(), last=pl.col("neuron").max())
     # All functions of a layer are of the same neurons.
     whole = sizes.with_columns(expected=1 + pl.col("last").max().over("stack", "layer"))
@@ -223,7 +229,7 @@ def _checked(rows: pl.DataFrame, file: Path, score: str, partition: str | None) 
 
 
 def _typed(values: pl.Series, what: str) -> pl.Series:
-    """Return a column in the type of its name; raise unless each value is one of it."""
+    """Return a column in the type that the store has for its name; raise unless all values fit."""
     expected = _TYPES[values.name]
     is_whole = values.dtype.is_integer() or (values.dtype.is_float() and bool((values == values.round()).all()))
     if expected.is_integer() and not is_whole:
@@ -245,34 +251,8 @@ def _typed(values: pl.Series, what: str) -> pl.Series:
     return typed
 
 
-def _check_grain(rows: pl.DataFrame, grain: list[str], file: Path, what: str) -> None:
+def _check_grain(rows: pl.DataFrame, grain: Sequence[str], file: Path, what: str) -> None:
     repeated = rows.filter(rows.select(grain).is_duplicated())
     if repeated.height:
         values = ", ".join(f"{name} {repeated[name][0]}" for name in grain)
         raise AnalysisError(f"{file}: {what} has several values for {values}")
-
-
-def _write_run(
-    store: Store,
-    run_id: str,
-    keys: dict[str, object],
-    rows: pl.DataFrame,
-    layers: pl.DataFrame,
-    source: str,
-    sha256: str,
-) -> None:
-    keys = {"run_id": run_id, **keys}
-    run = {
-        "measurement": "imported",
-        "neuronlake_version": neuronlake_version(),
-        "python_version": platform.python_version(),
-        "started_at": datetime.datetime.now(datetime.UTC),
-        "duration_s": 0.0,
-        "source": source,
-        "source_sha256": sha256,
-    }
-    with store.job(run_id, kind="run", resume=False) as job:
-        scores = rows.select(*_KEYS, *_FUNCTION, "ap")
-        for name, data in (("runs", [run]), ("layers", layers), ("neuron_functions", scores)):
-            job.write(name, conform(name, data, **keys), model=str(keys["model"]), revision=str(keys["revision"]))
-        job.commit()

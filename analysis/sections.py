@@ -37,17 +37,7 @@ class Section:
 
 
 def write_sections(database: Database, sections: Iterable[Section], stream: IO[str]) -> None:
-    """Write sections as text: each sentence, wrapped, and its rows as a table, with an empty line between sections.
-
-    Parameters
-    ----------
-    database
-        The store's database.
-    sections
-        What to write.
-    stream
-        Where to.
-    """
+    """Write sections as text: the wrapped sentence, and its rows as a table; an empty line between sections."""
     separator = ""
     for section in sections:
         rows = section.rows(database)

@@ -18,7 +18,7 @@ __all__ = ["Counts", "LayerTest", "count", "exact_test"]
 
 @dataclass(frozen=True, slots=True)
 class LayerTest:
-    """Neurons of lists in the experts of one layer, and what chance would give."""
+    """How many neurons of each list are in each expert of one layer, beside what chance would give."""
 
     n_top: NDArray[np.int32]  # entries of each list in each expert [experts, lists]
     n_expected: NDArray[np.float64]  # their mean under the null [experts, lists]
@@ -34,13 +34,13 @@ class Counts(NamedTuple):
     n_members: NDArray[np.int64]  # neurons of each stratum in each expert [strata, experts]
 
     def test(self, p_value: NDArray[np.float64]) -> LayerTest:
-        """Return the test that has these p values."""
+        """Return the counts as a test with these p values; the expected counts follow from the strata."""
         n_expected = (self.n_members / self.n_members.sum(axis=1, keepdims=True)).T @ self.n_listed
         return LayerTest(self.n_top, n_expected, p_value)
 
 
 def count(labels: NDArray[np.int32], membership: NDArray[np.int32], strata: NDArray[np.integer] | None) -> Counts:
-    """Count the lists of a layer; arguments are as in `exact_test`."""
+    """Count the neurons of lists by expert and by stratum; arguments are as in `exact_test`."""
     codes = np.zeros(len(labels), dtype=np.int64) if strata is None else strata
     stratum = np.unique(codes, return_inverse=True)[1].astype(np.int64)
     n_strata, n_experts, n_lists = int(stratum.max()) + 1, int(labels.max()) + 1, membership.shape[1]
@@ -54,23 +54,14 @@ def count(labels: NDArray[np.int32], membership: NDArray[np.int32], strata: NDAr
 
 
 def exact_test(
-    labels: NDArray[np.int32], membership: NDArray[np.int32], strata: NDArray[np.integer] | None = None
+    labels: NDArray[np.int32],  # expert of each neuron, from 0 [neurons]
+    membership: NDArray[np.int32],  # 1 where a list holds the neuron, else 0 [neurons, lists]
+    strata: NDArray[np.integer] | None = None,  # [neurons]
 ) -> LayerTest:
-    """Test each expert of a layer for each list of distinct neurons.
+    """Test every expert of a layer for every list of distinct neurons.
 
-    Parameters
-    ----------
-    labels
-        Expert of each neuron, 0 to experts - 1. [neurons]
-    membership
-        Whether each list holds the neuron, 0 or 1. [neurons, lists]
-    strata
-        The null permutes labels among neurons of equal code; None permutes among all. [neurons]
-
-    Raises
-    ------
-    ValueError
-        If a list holds a neuron more than once.
+    The null permutes experts among the neurons of one stratum, or among all neurons of the layer if `strata` is None.
+    Raises `ValueError` if a list holds a neuron more than once.
     """
     if len(membership) and membership.max() > 1:
         raise ValueError("a list holds a neuron more than once: only a permutation test can tell")

@@ -20,19 +20,16 @@ from ...errors import AnalysisError
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
 from ...queries.statements import statement
-from ...schema.conformance import arrow_schema
+from ...schema.conformance import conform
 from ...schema.identity import IDENTITY_VERSION, identifier
-from ...schema.tables import table
-from ..dealing import layer_seed, strata
 from ..lookup import Partition, Run, all_runs, find_partition, find_run
+from ..permutations import layer_seed, strata
 from .exact import exact_test
 from .permutation import permutation_test
 
-__all__ = ["FAMILY", "AlignmentReport", "align_partition"]
+__all__ = ["AlignmentReport", "align_partition"]
 
-FAMILY = "*"
-"""What stands for a whole family where a function's name would be."""
-
+_FAMILY = "*"  # stands for all functions of a family
 _LIST = ["half", "family", "function"]
 
 
@@ -190,10 +187,8 @@ def _align(
             "partition_id": partition.partition_id,
             "seed": settings.seed,
         }
-        schema = arrow_schema(table("alignments"))
-        alignments = pl.concat(tests).with_columns(**{name: pl.lit(value) for name, value in constants.items()})
         with database.store.job(alignment_id, kind="alignment") as job:
-            data = alignments.select(schema.names).to_arrow().cast(schema)
+            data = conform("alignments", pl.concat(tests), **constants)
             job.write("alignments", data, model=run.model, revision=run.revision)
             job.commit()
     return AlignmentReport(
@@ -228,7 +223,7 @@ def _inputs(database: Database, keys: dict[str, str]) -> tuple[pl.DataFrame, pl.
 def _layer_tests(
     neurons: pl.DataFrame, lists: pl.DataFrame, null_models: tuple[str, ...], settings: _Settings
 ) -> pl.DataFrame:
-    """Return one row a null, half, expert and function (or family) of the layer of some neurons."""
+    """Return the tests of a layer, given its neurons: a row for each null, half, expert and function (or family)."""
     stack, layer = neurons["stack"][0], neurons["layer"][0]
     seed = layer_seed(settings.seed, stack, layer)
     names, membership = _membership(neurons, lists.filter(stack=stack, layer=layer))
@@ -255,7 +250,7 @@ def _layer_tests(
             "n_top": n_top,
             "n_expected": n_expected,
             "p_value": p_value,
-            "p_nominal": _nominal(n_top, membership, sizes, is_family=(names["function"] == FAMILY).to_numpy()),
+            "p_nominal": _nominal(n_top, membership, sizes, is_family=(names["function"] == _FAMILY).to_numpy()),
         }
         frames.append(
             cells.with_columns(
@@ -269,8 +264,8 @@ def _layer_tests(
 
 
 def _membership(neurons: pl.DataFrame, lists: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.int32]]:
-    """Return the lists of a layer, families among them, and how often each holds each neuron. [neurons, lists]."""
-    entries = pl.concat([lists, lists.with_columns(function=pl.lit(FAMILY))])
+    """Return the lists of a layer, families among them, and how often a list holds a neuron. [neurons, lists]."""
+    entries = pl.concat([lists, lists.with_columns(function=pl.lit(_FAMILY))])
     # A list that no neuron of an expert is on counts among the tests, as it does in the views.
     names = entries.select(_LIST).unique().sort(_LIST)
     entries = entries.join(names.with_row_index("list"), on=_LIST)

@@ -25,18 +25,11 @@ def permutation_test(
     n_permutations: int = 100_000,
     seed: int = 0,
 ) -> LayerTest:
-    """Test each expert of a layer for each list of neurons, which may be several taken together.
+    """Test every expert of a layer for every list of neurons by permutation; a list may hold a neuron repeatedly.
 
-    Parameters
-    ----------
-    labels, strata
-        As in `exact_test`.
-    membership
-        How often each list holds the neuron: 0 or 1, or more in lists taken together. [neurons, lists]
-    n_permutations
-        Permutations; the observed one counts as one more, so that no p value is below 1 / (n_permutations + 1).
-    seed
-        Seed of the permutations.
+    Arguments are as in `exact_test`, but `membership` is how often a list holds the neuron, which may be more than 1
+    where it is several lists taken together. The observed labels count as one more permutation, so that no p value is
+    below 1 / (n_permutations + 1).
     """
     counts = count(labels, membership, strata)
     # Stratum by stratum, the neurons on some list first.
@@ -59,21 +52,19 @@ def permutation_test(
 
 @njit(nogil=True, cache=True)
 def _count_at_least(
-    labels: NDArray[np.int32],
-    stratum_start: NDArray[np.int64],
-    n_listed: NDArray[np.int64],
-    entry_start: NDArray[np.int64],
-    entry_list: NDArray[np.int32],
-    observed: NDArray[np.int32],
+    labels: NDArray[np.int32],  # experts of the neurons, stratum by stratum, listed neurons first [neurons]
+    stratum_start: NDArray[np.int64],  # [strata + 1]
+    n_listed: NDArray[np.int64],  # listed neurons of a stratum [strata]
+    entry_start: NDArray[np.int64],  # [listed neurons + 1]
+    entry_list: NDArray[np.int32],  # [entries]
+    observed: NDArray[np.int32],  # [experts, lists]
     n_permutations: int,
     seed: int,
 ) -> NDArray[np.int64]:
-    """Count the permutations in which each expert holds at least as many entries of each list as observed.
+    """Count the permutations in which an expert holds at least as many entries of a list as observed.
 
-    `labels` are the experts of the neurons, stratum by stratum and within each the listed neurons first [neurons].
-    Stratum s begins at ``stratum_start[s]`` [strata + 1] and has ``n_listed[s]`` listed neurons [strata]. The listed
-    neuron i, counted over strata, is on the lists ``entry_list[entry_start[i]:entry_start[i + 1]]``; a list named twice
-    counts twice. `observed` and what is returned are by expert and list. [experts, lists].
+    The listed neuron i, counted over strata, is on the lists ``entry_list[entry_start[i]:entry_start[i + 1]]``; a list
+    named twice counts twice. Returned by expert and list. [experts, lists].
     """
     np.random.seed(seed)
     permuted = labels.copy()

@@ -30,9 +30,9 @@ class Statistics(NamedTuple):
     """The statistics of a comparison, for each of n versions of the effects: observed, resampled or permuted.
 
     A difference is a source's effect less its control's. A selectivity is the difference on the source's own function
-    less the mean difference on all other functions; it is NaN of a source that is no target, and where no difference
-    is defined on the own function or on the others. Means are over the sources that are targets: of the difference on
-    the own function, and of the selectivity; they are NaN where none is defined.
+    less the mean difference on all other functions. It is NaN for a source whose function is not read out, and where
+    no difference is defined on the own function or on the others. Means are over the sources whose function is read
+    out: of the difference on it, and of the selectivity. They are NaN where no such value is defined.
     """
 
     differences: NDArray[np.floating]  # [n, sources, functions]
@@ -56,8 +56,7 @@ class Comparison:
     @property
     def selection(self) -> str:
         """How the sources' neurons were selected."""
-        selection: str = self.groups[self.sources[0]].selection
-        return selection
+        return self.groups[int(self.sources[0])].selection
 
     @property
     def is_own(self) -> bool:
@@ -71,14 +70,14 @@ class Comparison:
 
     @property
     def is_on_target(self) -> NDArray[np.bool_]:
-        """Whether the target is the source's function. [sources, functions]."""
+        """Whether the function that is read out is the source's own. [sources, functions]."""
         is_on_target: NDArray[np.bool_] = self.target[:, None] == np.arange(self.n_targets)
         return is_on_target
 
     def control_effects(self, effects: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Return the mean effects of each source's control [n, sources, functions], from those of all groups.
+        """Return the mean effects of the sources' controls [n, sources, functions], from [n, groups, functions].
 
-        Of the control ``none`` it is a single 0, which broadcasts to this shape. `effects` is [n, groups, functions].
+        The control ``none`` has a single 0, which broadcasts to this shape.
         """
         if self.control_groups is not None:
             return effects[:, self.control_groups]
@@ -87,25 +86,18 @@ class Comparison:
         # What a source does to its own function is no control of another's: it would count the effect on a module as
         # what any neurons do.
         counted = (~self.is_on_target).astype(effects.dtype)
-        theirs = effects[:, self.sources] * counted
-        others: NDArray[np.floating] = theirs.sum(axis=1, keepdims=True) - theirs
+        own = effects[:, self.sources] * counted
+        others: NDArray[np.floating] = own.sum(axis=1, keepdims=True) - own
         others /= counted.sum(axis=0) - counted
         return others
 
     def statistics(
-        self, effects: NDArray[np.floating], is_defined: NDArray[np.bool_] | None = None, sign: int = -1
+        self,
+        effects: NDArray[np.floating],  # mean effects of all groups, 0 where not defined [n, groups, functions]
+        is_defined: NDArray[np.bool_] | None = None,  # None for everywhere [n or 1, functions]
+        sign: int = -1,  # with 1 every difference is a sum
     ) -> Statistics:
-        """Return the statistics of effects.
-
-        Parameters
-        ----------
-        effects
-            Mean effects of all groups, 0 where they are not defined. [n, groups, functions]
-        is_defined
-            Where effects are defined; None for everywhere. [n or 1, functions]
-        sign
-            -1; with 1 every difference is a sum.
-        """
+        """Return the differences, selectivities and their means, given the effects of all groups."""
         if is_defined is None:
             is_defined = np.ones((1, self.n_targets), dtype=np.bool_)
         differences = effects[:, self.sources] + sign * self.control_effects(effects)
@@ -124,30 +116,25 @@ class Comparison:
         return Statistics(differences, selectivities, finite_mean(own, axis=1), finite_mean(selective, axis=1))
 
     def control_sets(self, place: int) -> NDArray[np.float64]:
-        """Return the effect of each set of the control of the source at `place`.
+        """Return the effects of the control sets of the source at `place`. [sets, functions].
 
-        Another source counts as one set, the mean over its own, and is NaN on its own function. [sets, functions].
+        Another source counts as one set, the mean over its own, and is NaN on its own function.
         """
         if self.control_groups is not None:
             effects: NDArray[np.float64] = self.groups[self.control_groups[place]].effects
             return effects
         others = np.delete(np.arange(len(self.sources)), place) if self.control == "other" else np.arange(0)
-        sets = np.full((len(others), self.n_targets), np.nan)
-        for row, other in enumerate(others):
-            sets[row] = self.groups[self.sources[other]].effects.mean(axis=0)
-        sets[self.is_on_target[others]] = np.nan
-        return sets
+        sets = [self.groups[self.sources[other]].effects.mean(axis=0) for other in others]
+        return np.where(self.is_on_target[others], np.nan, np.reshape(sets, (-1, self.n_targets)))
 
 
-def compare(groups: Sequence[Group], targets: Sequence[tuple[str, str]]) -> Iterator[Comparison]:
-    """Yield the comparisons of a dose: own selections with each control there is, control selections with none.
+def compare(
+    groups: Sequence[Group],
+    targets: Sequence[tuple[str, str]],  # family and function of each function read out
+) -> Iterator[Comparison]:
+    """Yield the comparisons of all groups of a dose.
 
-    Parameters
-    ----------
-    groups
-        All groups of the dose.
-    targets
-        Family and function of each function read out.
+    Own selections are compared with every control there is, control selections with the control ``none`` alone.
     """
     index = {(group.selection, group.source): place for place, group in enumerate(groups)}
     target_index = {target: place for place, target in enumerate(targets)}

@@ -47,22 +47,16 @@ class Contrast:
 
 
 def contrasts(
-    resampling: Resampling, cells: Sequence[CellEffect], targets: Sequence[tuple[str, str]]
+    resampling: Resampling,
+    cells: Sequence[CellEffect],
+    targets: Sequence[tuple[str, str]],  # family and function of each function read out
 ) -> Iterator[Contrast]:
     """Yield the contrasts of a study, dose by dose.
 
+    `cells` are all perturbations of the study; those that differ in nothing but the seed are the sets of one group.
     Own selections are compared with no perturbation (``none``), with those controls there are, and with the ``other``
-    sources, if there are at least two: each counts as one set, the mean over its seeds, but not on the target that is
-    its own function, where it is expected to have an effect. Control selections are compared with ``none`` only.
-
-    Parameters
-    ----------
-    resampling
-        The study's texts.
-    cells
-        All perturbations of the study. Those that differ in nothing but the seed are the sets of one group.
-    targets
-        Family and function of each function read out.
+    sources, if there are at least two: a source counts as one set, the mean over its seeds, but not on the target that
+    is its own function, where it is expected to have an effect. Control selections are compared with ``none`` only.
     """
     for dose in sorted({cell.dose for cell in cells}):
         groups = _groups([cell for cell in cells if cell.dose == dose], resampling)
@@ -91,7 +85,7 @@ def _groups(cells: Sequence[CellEffect], resampling: Resampling) -> list[Group]:
 def _p_texts(
     comparisons: Sequence[Comparison], groups: Sequence[Group], resampling: Resampling
 ) -> Iterator[Statistics]:
-    """Yield the p values of each comparison; all are tested at once, as permuted effects are the same for all."""
+    """Yield the p values of the comparisons; all are tested at once, as permuted effects are the same for all."""
     contributions = np.stack([resampling.contributions(group.sums) for group in groups], axis=1)
 
     def statistics(effects: NDArray[np.floating], sign: int) -> list[NDArray[np.floating]]:

@@ -22,36 +22,21 @@ class Resampling:
     stratum. Instances of one text depend on each other, so texts are resampled and not instances. A cell is reduced at
     once to the sums of its effects by text, function and stratum, which is all that is needed.
 
-    Parameters
-    ----------
-    strata
-        1 of a positive, 0 of a negative, -1 of an instance that the function does not have. [functions, instances]
-    text
-        The text of each instance: any numbers. [instances]
-    n_bootstrap
-        Resamples of the texts, with replacement, behind intervals.
-    n_permutations
-        Permutations behind p values.
-    seed
-        Seed of both.
-
-    Attributes
-    ----------
-    is_defined
-        Whether a resample holds instances of each stratum that the function has. [resamples, functions]
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit, or a function has no instance.
-    AnalysisError
-        If no resample holds all strata of some function.
+    Raises `ValueError` if the shapes do not fit or a function has no instance, and `AnalysisError` if no resample holds
+    all strata of some function.
     """
 
+    # Whether a resample holds instances of each stratum that the function has [resamples, functions]
     is_defined: NDArray[np.bool_]
 
     def __init__(
-        self, strata: NDArray[np.int8], text: NDArray[np.integer], *, n_bootstrap: int, n_permutations: int, seed: int
+        self,
+        strata: NDArray[np.int8],  # 1 positive, 0 negative, -1 no instance of the function [functions, instances]
+        text: NDArray[np.integer],  # the text of each instance: any numbers [instances]
+        *,
+        n_bootstrap: int,
+        n_permutations: int,
+        seed: int,
     ) -> None:
         if strata.ndim != 2 or text.shape != strata.shape[1:]:
             raise ValueError(f"strata of shape {strata.shape} and texts of shape {text.shape}")
@@ -87,18 +72,9 @@ class Resampling:
         self._student_draws: dict[int, NDArray[np.float64]] = {}
 
     def reduce(self, effects: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return the sums of a cell's effects on instances by text.
+        """Return the sums of a cell's effects on instances, by text, function and stratum. [texts, functions, strata].
 
-        Parameters
-        ----------
-        effects
-            How much worse each instance is read, in the readout's unit. [functions, instances], or [1, instances]
-            where all functions read the same of an instance.
-
-        Returns
-        -------
-        sums
-            [texts, functions, strata]
+        `effects` are in the readout's unit [functions, instances], or [1, instances] where all functions share them.
         """
         row = self._function if len(effects) > 1 else 0
         sums = np.bincount(self._code, effects[row, self._instance], minlength=int(np.prod(self._shape)))
@@ -110,20 +86,15 @@ class Resampling:
         return effects
 
     def contributions(self, sums: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what each text adds to each effect [texts, functions]: an effect is their sum over texts."""
+        """Return the share of each text in the effects [texts, functions], which are the sums of these over texts."""
         contributions: NDArray[np.float32] = (sums * self._weight).sum(axis=2).astype(np.float32)
         return contributions
 
     def bootstrap(self, sums: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the effects in each resample of the texts, from what `reduce` returned.
 
-        Means are over the instances that the resample holds, as often as it holds them. Resamples are the same for
-        all cells, so that differences between cells are paired.
-
-        Returns
-        -------
-        effects
-            NaN where a stratum of the function is empty (see `is_defined`). [resamples, functions]
+        Means are over the instances that the resample holds, as often as it holds them; NaN where not `is_defined`
+        [resamples, functions]. Resamples are the same for all cells, so that differences between cells are paired.
         """
         resampled = (self._drawn @ sums.reshape(len(sums), -1)).reshape(-1, *self._shape[1:])
         effects: NDArray[np.float32] = (resampled * self._resampled_weight).sum(axis=2)
@@ -138,28 +109,18 @@ class Resampling:
 
     def permutation_test(
         self,
-        contributions: NDArray[np.float32],
+        contributions: NDArray[np.float32],  # of texts to effects of cells, or means of cells [texts, cells, functions]
         contrast: Callable[[NDArray[np.floating], int], Sequence[NDArray[np.floating]]],
     ) -> tuple[NDArray[np.float64], ...]:
-        """Test contrasts of effects by swapping what was read before and after the perturbation, text by text.
+        """Return the two-sided p values of contrasts of effects, by permutation.
 
-        All instances of a text are swapped together, in all cells alike. As contrasts are linear in effects, those of
-        permuted texts are contrasts of permuted effects, and a cell is permuted once however many contrasts use it.
+        A permutation swaps what was read before and after the perturbation, with probability 1/2 for each text: in all
+        its instances, and in all cells. Contrasts are linear in effects, so that those of permuted texts are
+        contrasts of permuted effects, and a cell is permuted once however many contrasts use it.
 
-        Parameters
-        ----------
-        contributions
-            What each text adds to the effects of each cell, or mean of cells. [texts, cells, functions]
-        contrast
-            Takes effects [n, cells, functions] and a sign, and returns contrasts, each an array [n, ...]: sums of
-            effects with weights that add up by the sign. -1 gives the contrasts; +1 makes each a sum of absolute
-            values, which tells how large rounding errors may be.
-
-        Returns
-        -------
-        p_values
-            Two-sided, (1 + permutations as far from 0) / (1 + permutations), 1 where the contrast is exactly 0; an
-            array [...] for each that `contrast` returns.
+        `contrast` takes effects [n, cells, functions] and a sign, and returns arrays [n, ...]. The sign -1 gives the
+        contrasts; with +1 they are sums of absolute values, which bound the rounding errors. For every array there is
+        one of p values [...]: (1 + permutations as far from 0) / (1 + permutations), 1 where the contrast is exactly 0.
         """
         n_texts, n_cells, n_functions = contributions.shape
         columns = contributions.reshape(n_texts, -1)

@@ -15,26 +15,17 @@ from .set_sample import SetSample, finite_mean, sample
 __all__ = ["contrast_rows", "mean_rows"]
 
 _INTERVAL = (0.025, 0.975)
-_BLOCK = 1 << 20  # permuted effects held at a time
+_BLOCK = 1 << 20  # permuted effects in memory at a time
 
 
 def contrast_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
-    """Return what each source of a study did to each target, beside its controls at the same dose.
+    """Return what every source of a study did to every target, beside its controls at the same dose.
 
-    Intervals are percentiles of the difference over resamples of the texts. Where there are two control sets or more,
-    each resample also moves the mean of the control by a draw of Student's distribution with k - 1 degrees of freedom
-    times s / sqrt(k), s being the standard deviation of the k sets' effects: sets resampled with replacement are too
-    narrow by sqrt((k - 1) / k), and for the few sets of a study by more, as their spread is itself uncertain.
-
-    Parameters
-    ----------
-    contrasts
-        Those of a study.
-
-    Returns
-    -------
-    rows
-        The columns of table ``perturbation_contrasts`` from ``source_family`` on, sorted by its grain.
+    Rows have the columns of table ``perturbation_contrasts`` from ``source_family`` on, sorted by its grain. Intervals
+    are percentiles of the difference over resamples of the texts. Where there are two control sets or more, each
+    resample also moves the mean of the control by a draw of Student's distribution with k - 1 degrees of freedom times
+    s / sqrt(k), s being the standard deviation of the k sets' effects: sets resampled with replacement are too narrow
+    by sqrt((k - 1) / k), and for the few sets of a study by more, as their spread is itself uncertain.
     """
     schema = _schema("perturbation_contrasts", "source_family")
     frames = [pl.DataFrame(schema=schema)]
@@ -47,21 +38,12 @@ def contrast_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
 def mean_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
     """Return means, over the sources that are targets, of differences on the own function and of selectivities.
 
-    They show effects that are too small to be seen in each source. Intervals are percentiles over resamples of the
-    texts, the same for all sources. The p over texts swaps, text by text, what was read before and after, in all
-    cells alike. The p over functions permutes the functions of the sources and asks how often selectivity is as large
-    as observed, given neurons and texts: it shows whether it matters which neurons belong to which function, as a
-    permutation keeps that some functions are changed by any neurons and some neurons change all functions.
-
-    Parameters
-    ----------
-    contrasts
-        Those of a study.
-
-    Returns
-    -------
-    rows
-        The columns of table ``perturbation_means`` from ``selection`` on; own selections only.
+    Rows have the columns of table ``perturbation_means`` from ``selection`` on, for own selections only. They show
+    effects that are too small to be seen in a single source. Intervals are percentiles over resamples of the
+    texts, the same for all sources. The p over texts is that of `Resampling.permutation_test`. The p over functions
+    permutes the functions of the sources and asks how often selectivity is as large as observed, given neurons and
+    texts. It shows whether it matters which neurons belong to which function: a permutation keeps that some functions
+    are changed by any neurons and that some neurons change all functions.
     """
     rows: list[dict[str, object]] = []
     for contrast in contrasts:
@@ -80,7 +62,8 @@ def mean_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
         observed, resampled = contrast.observed(), contrast.resampled()
         for name in ("difference", "selectivity"):
             mean, spread = (getattr(statistics, f"mean_{name}") for statistics in (observed, resampled))
-            low, high = np.nanpercentile(spread, [100 * probability for probability in _INTERVAL])
+            known = spread[np.isfinite(spread)]  # without another target there is no selectivity
+            low, high = np.quantile(known, _INTERVAL) if len(known) else (np.nan, np.nan)
             row |= {name: float(mean[0]), f"{name}_low": low, f"{name}_high": high}
         rows.append(row)
     return pl.DataFrame(rows, schema=_schema("perturbation_means", "selection")).with_columns(_nan_as_null())
@@ -115,7 +98,7 @@ def _key_columns(contrast: Contrast) -> dict[str, object]:
 
 
 def _statistic_columns(contrast: Contrast) -> dict[str, object]:
-    """Return the statistics of a contrast, in the same order; those of selectivity are NaN but on the own function."""
+    """Return the statistics of a contrast, in the same order; selectivity is NaN on all functions but the own."""
     comparison, resampling = contrast.comparison, contrast.resampling
     observed, resampled = contrast.observed(), contrast.resampled()
     difference, selectivity = observed.differences[0], observed.selectivities[0]
@@ -170,10 +153,10 @@ def _set_tests(
 
 
 def _selectivity_sample(sets: NDArray[np.float64], target: int) -> SetSample:
-    """Return the sample of the selectivities for a target of control sets. [sets, functions].
+    """Return the sample of the selectivities of control sets [sets, functions] for one target.
 
-    Effects are taken less the mean of the sets on the same function: not every other source has an effect on each
-    function that counts, and functions that are easily changed would tell them apart.
+    The mean of the sets on a function is taken from their effects on it: not every other source has an effect on each
+    function that counts, and selectivities would differ just because some functions are more easily changed.
     """
     rest = sets - finite_mean(sets, axis=0)
     selectivities = rest[:, target] - finite_mean(np.delete(rest, target, axis=1), axis=1)
@@ -201,7 +184,7 @@ def _interval(
 
 
 def _p_functions(contrast: Contrast) -> float:
-    """Return the share of assignments of functions to sources with as much selectivity; NaN of a single source."""
+    """Return the share of assignments of functions to sources with as much selectivity; NaN for a single source."""
     comparison, n_permutations = contrast.comparison, contrast.resampling.n_permutations
     is_target = comparison.is_target
     n_sources = int(is_target.sum())

@@ -27,11 +27,10 @@ class SetSample:
     def p_value(self, own: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the two-sided p value of the effect `own` [...] as one more draw from the distribution of the sets.
 
-        By Student's prediction interval for one more normal observation: t = (own - mean) / (s sqrt(1 + 1/k)) with
-        k - 1 degrees of freedom, as in Hahn, G. J. and Meeker, W. Q. (1991), Statistical Intervals, section 4.2.
-
-        It is NaN where there are fewer than two sets. Where all sets have the same effect it is 1 if `own` equals it,
-        and else NaN: nothing tells how far the next set might be. [...]
+        It comes from Student's prediction interval for one more normal observation, t = (own - mean) /
+        (s sqrt(1 + 1/k)) with k - 1 degrees of freedom (Hahn and Meeker 1991, Statistical Intervals, section 4.2). It
+        is NaN where there are fewer than two sets. Where all sets have the same effect it is 1 if `own` equals it, and
+        else NaN, as nothing shows how far the next set might be. [...].
         """
         distance = np.abs(own - self.mean)
         varies = self.deviation > 0
@@ -42,14 +41,9 @@ class SetSample:
 
 
 def sample(effects: NDArray[np.float64], scale: float | None = None) -> SetSample:
-    """Return the mean and spread of the effects of control sets.
+    """Return the mean and spread of the effects of control sets [sets, ...], NaN where an effect does not count.
 
-    Parameters
-    ----------
-    effects
-        NaN where a set has no effect that counts. [sets, ...]
-    scale
-        Largest absolute value of the float32 numbers that `effects` were computed from; None for that of `effects`.
+    `scale` is the largest absolute value of the float32 numbers that they were computed from; None for their own.
     """
     n_sets = np.isfinite(effects).sum(axis=0)
     mean = finite_mean(effects, axis=0)
@@ -61,7 +55,7 @@ def sample(effects: NDArray[np.float64], scale: float | None = None) -> SetSampl
 
 
 def finite_mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Return the mean along an axis without NaN; NaN where all are."""
+    """Return the mean of the values along an axis that are not NaN; NaN where all are."""
     n_values = np.isfinite(values).sum(axis=axis)
     mean: NDArray[np.float64] = np.full(n_values.shape, np.nan)
     np.divide(np.nansum(values, axis=axis), n_values, out=mean, where=n_values > 0)

@@ -29,15 +29,10 @@ def agreement(a: NDArray[np.integer], b: NDArray[np.integer]) -> Agreement:
 
 
 def variation_of_information(a: NDArray[np.integer], b: NDArray[np.integer]) -> float:
-    """Return the variation of information of two partitions (Meila 2007), in nats.
+    """Return the variation of information of two partitions (Meila 2007), in nats; arguments are as in `agreement`.
 
     It is the entropy of either partition given the other, summed. No term of the sum is negative, so that equal
     partitions give exactly 0.
-
-    Parameters
-    ----------
-    a, b
-        The expert of each neuron in either partition. [neurons]
     """
     counts = contingency_matrix(a, b)  # [experts of a, experts of b]
     sizes_a, sizes_b = (counts.sum(axis, keepdims=True) + 0 * counts for axis in (1, 0))

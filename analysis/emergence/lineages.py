@@ -10,9 +10,9 @@ from ...errors import AnalysisError, IngestError, UnknownNameError
 from ...progress import Progress
 from ...queries.database import Database
 from ..partitions.job import store_partition
-from ..partitions.rows import Division, LayerNeurons, Origin
+from ..partitions.rows import Origin
 from ..partitions.settings import PartitionSettings
-from ..partitions.sources import MATCHED_BINS, Source, permute_matched, stored_source, weight_source
+from ..partitions.sources import Source, matched_source, stored_source, weight_source
 from ..partitions.stored import StoredPartition, by_layer, read_stored_partition
 from .series import MeasuredCheckpoint, Series
 from .settings import EmergenceSettings
@@ -30,13 +30,12 @@ permuted among neurons of similar input norm and firing rate."""
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """The partitions of one role and seed, one a checkpoint."""
+    """The partitions of one role and seed, one for each checkpoint."""
 
-    # How they were made
     role: Role
     seed: int
-    # Partitions of the layers that the series measured. Native experts, random and matched groups are the same neurons
-    # throughout: the partition of the last checkpoint, repeated. [checkpoints]
+    # Of the layers that the series measured. Native experts, random and matched groups are the same neurons throughout:
+    # the partition of the last checkpoint, repeated. [checkpoints]
     partitions: tuple[StoredPartition, ...]
 
     @property
@@ -61,33 +60,11 @@ def n_partitions(series: Series, settings: EmergenceSettings) -> int:
 def make_lineages(
     database: Database, model: str, series: Series, settings: EmergenceSettings, progress: Progress
 ) -> tuple[list[Lineage], int]:
-    """Make and store the partitions of a study, except those that the store has.
+    """Make the partitions of a study, store those that are new, and return their lineages and how many were new.
 
-    Parameters
-    ----------
-    database
-        The store's database.
-    model
-        Hub id or folder from which kmeans loads each checkpoint, once.
-    series
-        The checkpoints.
-    settings
-        How partitions are made.
-    progress
-        Where each partition is reported.
-
-    Returns
-    -------
-    lineages
-        Cold ones by seed, warm, native, random by seed, matched by seed.
-    n_new
-        Number of partitions that the store did not have.
-
-    Raises
-    ------
-    AnalysisError
-        If a layer was not measured, if a checkpoint cannot be loaded or has changed since, if its run does not hold
-        what the method needs, or if checkpoints have different layers or neurons.
+    Lineages come in the order cold by seed, warm, native, random by seed, matched by seed. kmeans loads each checkpoint
+    of `model`, a hub id or folder, once. Raises `AnalysisError` if a layer was not measured, if a checkpoint cannot be
+    loaded or has changed since, if its run lacks what the method needs, or if checkpoints have other layers or neurons.
     """
     _check_layers(series, settings)
     maker = _Maker(database, series, settings, progress)
@@ -95,13 +72,10 @@ def make_lineages(
         lineages = [maker.repeated("native", settings.seed, maker.make(series.last))]
     else:
         lineages = maker.chains(model)
-    groups: dict[Role, Iterator[StoredPartition]] = {"random": maker.random(lineages[0])}
+    controls = [*maker.random(lineages[0])]
     if series.has_norms:
-        groups["matched"] = maker.matched(lineages[0].partitions[-1])
-    for role, partitions in groups.items():
-        for seed, partition in zip(settings.random_seeds, partitions, strict=True):
-            lineages.append(maker.repeated(role, seed, partition))
-    return lineages, maker.n_new
+        controls += maker.matched(lineages[0].partitions[-1])
+    return [*lineages, *controls], maker.n_new
 
 
 @dataclass(slots=True)
@@ -134,7 +108,7 @@ class _Maker:
         return lineages
 
     def repeated(self, role: Role, seed: int, partition: StoredPartition) -> Lineage:
-        """Return the lineage of neurons that stay the same."""
+        """Return the lineage of a partition that holds for every checkpoint."""
         return Lineage(role, seed, (partition,) * len(self.series.checkpoints))
 
     def make(
@@ -145,7 +119,7 @@ class _Maker:
         seed: int | None = None,
         warm_start: StoredPartition | None = None,
     ) -> StoredPartition:
-        """Make one partition of a checkpoint: of its weights, or of what the store holds."""
+        """Make and store one partition of a checkpoint, from the loaded weights or from what the store holds."""
         settings = self.settings.partition(
             run=checkpoint.run_id, seed=seed, warm_start=None if warm_start is None else warm_start.partition_id
         )
@@ -157,7 +131,7 @@ class _Maker:
             )
         return self._store(checkpoint, source, settings)
 
-    def random(self, lineage: Lineage) -> Iterator[StoredPartition]:
+    def random(self, lineage: Lineage) -> Iterator[Lineage]:
         """Make random partitions of the layers of a lineage, with as many experts."""
         layers = tuple(sorted({layer for _, layer in lineage.partitions[-1].layers}))
         checkpoint = self.series.last
@@ -166,33 +140,30 @@ class _Maker:
                 "random", n_experts=lineage.n_experts, layers=layers, run=checkpoint.run_id, seed=seed
             )
             source = stored_source(self.database, self.series.model, settings, revision=checkpoint.revision)
-            yield self._store(checkpoint, source, settings)
+            yield self.repeated("random", seed, self._store(checkpoint, source, settings))
 
-    def matched(self, last: StoredPartition) -> Iterator[StoredPartition]:
-        """Make matched partitions: the experts of the last one, permuted among neurons of similar norm and firing rate.
+    def matched(self, last: StoredPartition) -> Iterator[Lineage]:
+        """Make matched partitions: experts of the last checkpoint, permuted among neurons of similar norm and rate.
 
-        A score is the better of two directions, so that a neuron without any signal scores its noise, which depends
-        on how often it fires. Experts whose neurons fire equally often look stable for that alone, and random groups
-        do not; these do.
+        They control for stability that has nothing to do with functions. A score is the better of two directions, so
+        that a neuron without any signal scores its noise, which depends on how often it fires. Experts whose neurons
+        fire equally often look stable for that alone; so do matched groups, but random groups do not.
         """
         checkpoint = self.series.last
         query = "select stack, layer, neuron, input_norm, firing_rate from neurons where run_id = ?"
         measured = by_layer(self.database.sql(query, [checkpoint.run_id]).arrow())
-
-        def divide(neurons: LayerNeurons, seed: int) -> Division:
-            key = neurons.stack, neurons.layer
-            norm, firing_rate = (measured[key][name][neurons.neurons] for name in ("input_norm", "firing_rate"))
-            return permute_matched(last.layers[key]["expert"], norm, firing_rate, seed)
-
-        source = Source(
-            Origin(self.series.model, checkpoint.revision, checkpoint.step, checkpoint.run_id),
-            tuple(LayerNeurons(*key, columns["neuron"]) for key, columns in last.layers.items()),
-            divide,
-            provenance={"matched": last.partition_id, "n_bins": MATCHED_BINS},
-        )
+        members = {
+            key: {
+                **columns,
+                **{name: measured[key][name][columns["neuron"]] for name in ("input_norm", "firing_rate")},
+            }
+            for key, columns in last.layers.items()
+        }
+        origin = Origin(self.series.model, checkpoint.revision, checkpoint.step, checkpoint.run_id)
+        source = matched_source(origin, last.partition_id, members)
         for seed in self.settings.random_seeds:
             settings = PartitionSettings("random", matched=last.partition_id, run=checkpoint.run_id, seed=seed)
-            yield self._store(checkpoint, source, settings)
+            yield self.repeated("matched", seed, self._store(checkpoint, source, settings))
 
     def _measured(self, partition: StoredPartition) -> StoredPartition:
         """Return a partition without layers that the series did not measure: weights are clustered of all stacks."""
@@ -245,7 +216,7 @@ def _check_layers(series: Series, settings: EmergenceSettings) -> None:
 
 
 def _check_same_neurons(partitions: Sequence[StoredPartition]) -> None:
-    """Refuse a checkpoint that has other layers or neurons than the first."""
+    """Refuse checkpoints whose layers or neurons are not those of the first."""
     first = partitions[0]
     for other in partitions[1:]:
         if other.layers.keys() != first.layers.keys() or any(

@@ -13,19 +13,10 @@ __all__ = ["notices"]
 
 
 def notices(database: Database, emergence_id: str, series: Series, settings: EmergenceSettings) -> Iterator[str]:
-    """Yield what to know beside the numbers of a study, a line each.
+    """Yield what a reader of a study must know beside its numbers, a line each; the database was opened after it.
 
-    Steps that the series lacks, checkpoints with the same weights, what the method cannot do, and layers in which no
-    expert, or hardly one, can be functional.
-
-    Parameters
-    ----------
-    database
-        The store's database, opened since the study was made.
-    emergence_id
-        The study.
-    series, settings
-        Its checkpoints, and how its experts were made.
+    The lines name steps that the series lacks, checkpoints with the same weights, what the method cannot do, and layers
+    in which no expert, or hardly one, can be functional.
     """
     missing = missing_steps(checkpoint.step for checkpoint in series.checkpoints)
     if missing:
@@ -53,12 +44,12 @@ def notices(database: Database, emergence_id: str, series: Series, settings: Eme
 
 
 def _power(row: dict[str, Any]) -> str:
-    """Return that no expert of some layers can be functional, or hardly one."""
+    """Return the line on layers in which no expert, or hardly one, can be functional, from a row of the statement."""
     layers, n_top, n_needed = row["layers"], row["n_top"], row["n_needed"]
     where = f"{row['stack']} layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}"
     if n_needed is not None:
-        held = "all" if n_needed == n_top else f"{n_needed:,}"
-        return f"an expert of {where} is functional only if it holds {held} of a function's {n_top:,} top neurons"
+        needed = "all" if n_needed == n_top else f"{n_needed:,}"
+        return f"an expert of {where} is functional only if it holds {needed} of a function's {n_top:,} top neurons"
     size = " to ".join(f"{size:,}" for size in sorted({row["n_smallest"], row["n_largest"]}))
     return (
         f"no expert of {where} can be functional: the smallest p is {row['least_p_value']:.2g} "

@@ -1,70 +1,69 @@
 """The rows of a study, for each of its tables."""
 
+import datetime
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from ...schema.conformance import arrow_schema
+from ...schema.commits import neuronlake_version
+from ...schema.conformance import conform
 from ...schema.job import Job
 from ...schema.tables import table
 from .agreement import agreement
 from .lineages import Lineage
 from .series import MeasuredCheckpoint, Series
+from .settings import EmergenceSettings
 
 __all__ = ["write_study"]
 
 _Row = dict[str, Any]
 
 
-def write_study(job: Job, study: _Row, series: Series, lineages: Sequence[Lineage]) -> None:
-    """Stage a study: its own row, its partitions, how much they agree, and the native experts at each checkpoint.
-
-    Parameters
-    ----------
-    job
-        A job named by the emergence_id.
-    study
-        The columns of ``emergence_studies`` that the series does not give.
-    series
-        The checkpoints.
-    lineages
-        Their partitions.
-    """
-    last = series.last
+def write_study(
+    job: Job,
+    series: Series,
+    settings: EmergenceSettings,
+    lineages: Sequence[Lineage],
+    started_at: datetime.datetime,
+) -> None:
+    """Stage the rows of a study in a job named by its id: the study, its partitions, how they agree, native experts."""
     study = {
-        "last_run_id": last.run_id,
+        "last_run_id": series.last.run_id,
         "corpus": series.corpus,
         "n_checkpoints": len(series.checkpoints),
         "first_step": series.checkpoints[0].step,
-        "last_step": last.step,
-        **study,
+        "last_step": series.last.step,
+        "method": settings.method,
+        "n_experts": lineages[0].n_experts,
+        "parameters": json.dumps({"layers": settings.layers, **settings.partition().parameters()}),
+        "n_seeds": len(settings.seeds),
+        "n_random": settings.n_random,
+        "seed": settings.seed,
+        "neuronlake_version": neuronlake_version(),
+        "started_at": started_at,
+        "duration_s": (datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
     }
     # Only native experts are followed: k-means of two seeds hardly agrees, so that its experts cannot be.
-    is_native = any(lineage.role == "native" for lineage in lineages)
+    tracks = _track_rows(series, lineages) if settings.method == "native" else ()
     for name, rows in (
         ("emergence_studies", [study]),
         ("emergence_partitions", _partition_rows(series, lineages)),
         ("partition_changes", _change_rows(series, lineages)),
-        ("expert_tracks", _track_rows(series, lineages) if is_native else ()),
+        ("expert_tracks", tracks),
     ):
-        declared = table(name)
-        keyed = [{**row, "emergence_id": job.name, "model": series.model} for row in rows]
-        keyed.sort(key=lambda row: tuple(row[column] for column in declared.grain))
-        if keyed:
-            job.write(name, pa.Table.from_pylist(keyed, schema=arrow_schema(declared)), model=series.model)
+        grain = [column for column in table(name).grain if column != "emergence_id"]
+        ordered = sorted(rows, key=lambda row: [row[column] for column in grain])
+        if ordered:
+            data = conform(name, ordered, emergence_id=job.name, model=series.model)
+            job.write(name, data, model=series.model)
 
 
 def _keys(lineage: Lineage, checkpoint: MeasuredCheckpoint) -> _Row:
-    return {
-        "role": lineage.role,
-        "seed": lineage.seed,
-        "revision": checkpoint.revision,
-        "step": checkpoint.step,
-    }
+    return {"role": lineage.role, "seed": lineage.seed, "revision": checkpoint.revision, "step": checkpoint.step}
 
 
 def _partition_rows(series: Series, lineages: Sequence[Lineage]) -> Iterator[_Row]:

@@ -18,11 +18,10 @@ _MIN_CHECKPOINTS = 3
 class MeasuredCheckpoint:
     """One checkpoint of a series: its run, its name and training step, and the weights that were measured."""
 
-    run_id: str  # the run
-    # Name and training step of the checkpoint
+    run_id: str
     revision: str
     step: int
-    weights_sha256: str  # digest of the weights
+    weights_sha256: str
     dtype: DType  # floating-point type of the weights
 
 
@@ -32,7 +31,7 @@ class Series:
 
     model: str  # the model, as stored
     corpus: str  # corpus of the measurements
-    checkpoints: tuple[MeasuredCheckpoint, ...]  # the checkpoints in the order of their steps, one a step
+    checkpoints: tuple[MeasuredCheckpoint, ...]  # in the order of their steps, one a step
     # Stack and index of each layer that the run of the last checkpoint measured: the decoder of an encoder-decoder is
     # measured only on texts with targets
     layers: tuple[tuple[str, int], ...]
@@ -45,36 +44,27 @@ class Series:
         return self.checkpoints[-1]
 
     def twins(self) -> tuple[tuple[MeasuredCheckpoint, ...], ...]:
-        """Return the groups of checkpoints that have one and the same weights."""
+        """Return the groups of two or more checkpoints that have the same weights."""
         by_weights: dict[str, list[MeasuredCheckpoint]] = {}
         for checkpoint in self.checkpoints:
             by_weights.setdefault(checkpoint.weights_sha256, []).append(checkpoint)
         return tuple(tuple(twins) for twins in by_weights.values() if len(twins) > 1)
 
 
-def find_series(database: Database, model: str, *, corpus: str | None = None, run: str | None = None) -> Series:
-    """Return the one series of a stored model that the corpus and run leave.
+def find_series(
+    database: Database,
+    model: str,
+    *,
+    corpus: str | None = None,
+    run: str | None = None,  # beginning of the id of any run of the series
+) -> Series:
+    """Return the only series of a stored model, among those of the corpus and run if these are given.
 
     A series is, as in the view ``checkpoint_stability``, the measured runs of trained weights that have a known step
     and the same corpus and settings. Where several revisions have the same step and weights, it has the first by name.
 
-    Parameters
-    ----------
-    database
-        The store's database.
-    model
-        The model, as stored.
-    corpus
-        Corpus of the series, if the model has series on several.
-    run
-        Beginning of the id of any run of the series, if the corpus has several series.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such model, corpus or run, or several series where one was meant; listing them.
-    AnalysisError
-        If the series has fewer than three checkpoints, or other weights of one step, as of two stages of training.
+    Raises `UnknownNameError` if there is no such model, corpus or run, or several series, which it lists, and
+    `AnalysisError` if the series has fewer than three checkpoints, or different weights at one step.
     """
     candidates = database.sql(statement("emergence_series"), {"model": model}).arrow().to_pylist()
     where = database.store.path
@@ -101,7 +91,7 @@ def find_series(database: Database, model: str, *, corpus: str | None = None, ru
 
 
 def _checkpoints(model: str, series: dict[str, Any]) -> tuple[MeasuredCheckpoint, ...]:
-    """Return one checkpoint a step, or refuse a series of too few steps or with other weights at one step."""
+    """Return one checkpoint for each step; refuse a series of too few steps, or with different weights at one step."""
     checkpoints: dict[int, MeasuredCheckpoint] = {}
     for row in series["runs"]:
         first = checkpoints.setdefault(row["step"], MeasuredCheckpoint(**row, dtype=series["dtype"]))

@@ -1,18 +1,15 @@
 """The study: partitions of every checkpoint of a series, and how much they agree, as one job."""
 
 import datetime
-import json
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import cast, get_args
 
-from ...ingest.models.source import stored_name
+from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
-from ...schema.commits import neuronlake_version
 from ...schema.identity import IDENTITY_VERSION, identifier
-from .lineages import Lineage, Role, make_lineages, n_partitions
+from .lineages import Role, make_lineages, n_partitions
 from .notices import notices
 from .series import Series, find_series
 from .settings import EmergenceSettings
@@ -128,7 +125,7 @@ def study_emergence(
     """
     started_at = datetime.datetime.now(datetime.UTC)
     with Database(store) as database:
-        series = find_series(database, name or stored_name(model), corpus=corpus, run=run)
+        series = find_series(database, Checkpoint(model, name=name).stored_name, corpus=corpus, run=run)
         emergence_id = _emergence_id(series, settings)
         n_all, n_new = n_partitions(series, settings), 0
         is_new = database.store.commit(emergence_id) is None
@@ -139,7 +136,7 @@ def study_emergence(
                 progress = progress or SilentProgress()
                 progress.phase("partitioning checkpoints", total=n_all, unit="partitions")
                 lineages, n_new = make_lineages(database, model, series, settings, progress)
-                write_study(job, _study_row(settings, lineages, started_at), series, lineages)
+                write_study(job, series, settings, lineages, started_at)
                 job.commit()
     with Database(store) as database:
         query = "select n_experts from emergence_studies where emergence_id = ?"
@@ -158,7 +155,7 @@ def study_emergence(
         n_partitions=n_all,
         n_partitions_reused=n_all - n_new,
         notices=lines,
-        duration_s=_seconds_since(started_at),
+        duration_s=(datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
     )
 
 
@@ -173,24 +170,3 @@ def _emergence_id(series: Series, settings: EmergenceSettings) -> str:
             **asdict(settings),
         }
     )
-
-
-def _study_row(
-    settings: EmergenceSettings, lineages: Sequence[Lineage], started_at: datetime.datetime
-) -> dict[str, object]:
-    """Return the columns of ``emergence_studies`` that the series does not give."""
-    return {
-        "method": settings.method,
-        "n_experts": lineages[0].n_experts,
-        "parameters": json.dumps({"layers": settings.layers, **settings.partition().parameters()}),
-        "n_seeds": len(settings.seeds),
-        "n_random": settings.n_random,
-        "seed": settings.seed,
-        "neuronlake_version": neuronlake_version(),
-        "started_at": started_at,
-        "duration_s": _seconds_since(started_at),
-    }
-
-
-def _seconds_since(time: datetime.datetime) -> float:
-    return (datetime.datetime.now(datetime.UTC) - time).total_seconds()

@@ -12,27 +12,21 @@ __all__ = ["summarise"]
 def summarise(database: Database, report: EmergenceReport, *, thresholds: Sequence[float]) -> list[Section]:
     """Return the sections of a study: scores by step, agreement of partitions, settled steps, births of native experts.
 
-    Parameters
-    ----------
-    database
-        The store's database, opened since the study was made.
-    report
-        The study.
-    thresholds
-        Correlations from which on scores count as settled, of those that the view ``stabilization_steps`` has.
+    The database was opened after the study was made. A score counts as settled at the correlations `thresholds`, which
+    are among those of the view ``stabilization_steps``.
     """
     query = (
         "select role, run_id, partition_id from emergence_partitions where emergence_id = ? and role != 'warm' "
         "order by role, seed, run_id"
     )
-    made = list(database.sql(query, [report.emergence_id]))
-    last = [row for row in made if row["run_id"] == report.last_run_id]
+    stored = list(database.sql(query, [report.emergence_id]))
+    last = [row for row in stored if row["run_id"] == report.last_run_id]
     # Neurons of the layers of any partition are the same: those of the cold one of the first seed, or of the native.
     own = next(row["partition_id"] for row in last if row["role"] in ("cold", "native"))
     study, last_run = {"study": report.emergence_id}, {"last_run": report.last_run_id}
     is_native = report.method == "native"
     experts = "native experts" if is_native else "experts made anew"
-    partitions = [row["partition_id"] for row in made]
+    partitions = [row["partition_id"] for row in stored]
     by_step = Section(
         "By step. Means over layers and functions: predictivity of the best neuron, and its lift above chance on "
         "texts that did not choose it. Means over neurons: lift for the best function, and share specialised "

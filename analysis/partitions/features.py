@@ -29,31 +29,15 @@ def features_sha256(vectors: Mapping[tuple[str, int], NDArray[np.float64]]) -> s
 
 
 def read_features(
-    database: Database, query: str, n_neurons: Mapping[tuple[str, int], int]
+    database: Database,
+    query: str,
+    n_neurons: Mapping[tuple[str, int], int],  # of the layers that the store knows
 ) -> dict[tuple[str, int], NDArray[np.float64]]:
-    """Run a query that yields stack, layer, neuron and features of whole layers.
+    """Run a query and return the features of its neurons [neurons, features], by stack and layer, both sorted.
 
-    Parameters
-    ----------
-    database
-        The store.
-    query
-        The SQL. All its other columns are features, in order: numbers, or lists of numbers, as long in every row.
-    n_neurons
-        How many neurons each layer has, by its stack and number.
-
-    Returns
-    -------
-    vectors
-        Features of all neurons of each layer, by its stack and number, sorted by both. [neurons, features]
-
-    Raises
-    ------
-    QueryError
-        If the SQL is wrong.
-    AnalysisError
-        If a column is missing or holds no numbers, if a feature is NULL, NaN or infinite, if lists differ in length,
-        or if the rows of a layer are not all its neurons, each once.
+    Features are all columns beside stack, layer and neuron, in order: numbers, or lists of numbers of one length.
+    Raises `AnalysisError` if a column is missing or holds anything but finite numbers, or if the rows of a layer are
+    not all its neurons, each once.
     """
     rows = database.sql(query).arrow()
     check_columns(rows, KEYS, _OWNER)
@@ -68,7 +52,7 @@ def read_features(
 
 
 def _check_neurons(key: tuple[str, int], neuron: NDArray[np.int64], n_neurons: Mapping[tuple[str, int], int]) -> None:
-    """Refuse ascending neurons that are not all neurons of the layer, each once."""
+    """Refuse neurons, which ascend, that are not all neurons of the layer, each once."""
     where = f"{key[0]} layer {key[1]}"
     if key not in n_neurons:
         known = ", ".join(f"{stack} {layer}" for stack, layer in n_neurons)

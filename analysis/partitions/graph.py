@@ -40,10 +40,9 @@ class GraphPartition(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     Examples
     --------
-    >>> graph = sparse.csr_array([[0, 5, 0, 0], [5, 0, 1, 0], [0, 1, 0, 5], [0, 0, 5, 0]])
-    >>> labels = GraphPartition(2).fit(graph).labels_
-    >>> bool(labels[0] == labels[1] != labels[2] == labels[3])
-    True
+    >>> weights = sparse.csr_array([[0, 5, 0, 0], [5, 0, 1, 0], [0, 1, 0, 5], [0, 0, 5, 0]])
+    >>> GraphPartition(2).fit(weights).cut_  # 1 of 11
+    0.0909...
     """
 
     def __init__(
@@ -93,14 +92,9 @@ class GraphPartition(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def cut(adjacency: sparse.csr_array, labels: NDArray[np.integer]) -> float:
-    """Return the weight of the edges between labels as a share of the weight of all edges; 0 without edges.
+    """Return the weight of the edges between vertices of different labels, as a share of all; 0 without edges.
 
-    Parameters
-    ----------
-    adjacency
-        Weights, symmetric, without a diagonal. [vertices, vertices]
-    labels
-        [vertices]
+    The adjacency is symmetric and has no diagonal. [vertices, vertices].
     """
     edges = adjacency.tocoo()
     total = float(edges.data.sum())

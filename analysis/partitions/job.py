@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...errors import AnalysisError
@@ -14,8 +13,8 @@ from ...queries.statements import statement
 from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.names import check_name
 from ...schema.store import Store
-from ..dealing import layer_seed
 from ..lookup import find_partition
+from ..permutations import layer_seed
 from .rows import Division, LayerNeurons, write_partition
 from .settings import PartitionSettings
 from .sources import Source, stored_source, weight_source
@@ -174,28 +173,9 @@ def partition_model(
 def store_partition(
     store: Store, source: Source, settings: PartitionSettings, progress: Progress | None = None
 ) -> tuple[str, bool]:
-    """Divide neurons into experts and store them, unless the store already holds these experts.
+    """Divide neurons into experts, store them unless the store has this partition, and return its id and if it is new.
 
-    Parameters
-    ----------
-    store, progress
-        Where the partition goes, and where to report.
-    source
-        The neurons, and how they are divided.
-    settings
-        What else defines the partition.
-
-    Returns
-    -------
-    partition_id, is_new
-        The partition, and False if the store already held it, so that nothing was done.
-
-    Raises
-    ------
-    AnalysisError
-        If a layer has fewer neurons than experts.
-    StoreError
-        If the store cannot be written.
+    Raises `AnalysisError` if a layer has fewer neurons than experts.
     """
     started = time.monotonic()
     for layer in source.layers:
@@ -204,43 +184,39 @@ def store_partition(
                 f"{settings.n_experts:,} experts of {len(layer.neurons):,} neurons: {layer} of {source.origin.model} "
                 f"{source.origin.revision} has no more"
             )
+    origin = source.origin
+    described: dict[str, object] = {
+        "method": settings.stored_method,
+        "seed": settings.stored_seed,
+        "half": settings.stored_half,
+    }
     layers = None if settings.layers is None else list(settings.layers)
     parameters = {"layers": layers, **settings.parameters(), **source.provenance}
-    partition_id = identifier(_definition(source, settings, parameters))
-    if store.commit(partition_id) is not None:
-        return partition_id, False
-    with store.job(partition_id, kind="partition", resume=False) as job:
-        divided = _divide(source, settings, progress or SilentProgress())
-        described = {
-            "method": settings.stored_method,
-            "seed": settings.stored_seed,
-            "parameters": json.dumps(parameters),
-            "half": settings.stored_half,
-            "source_query": source.source_query,
-            "objective_name": settings.objective_name,
-            "duration_s": time.monotonic() - started,
-        }
-        write_partition(job, source.origin, described, divided)
-        job.commit()
-    return partition_id, True
-
-
-def _definition(source: Source, settings: PartitionSettings, parameters: Mapping[str, object]) -> dict[str, object]:
-    """Return all that defines a partition; the rows of a query are in it by digest, and so not the query's text."""
-    origin = source.origin
-    return {
+    definition = {
         "schema_version": IDENTITY_VERSION,
         "model": origin.model,
         "revision": origin.revision,
         "run_id": origin.run_id,
-        "method": settings.stored_method,
         "n_experts": settings.n_experts,
-        "seed": settings.stored_seed,
-        "half": settings.stored_half,
-        **parameters,
+        **described,
+        **parameters,  # with the digest of the rows of a query in place of its text
         # The layers themselves, so that to name all is to name none.
         "layers": [[*layer.key, len(layer.neurons)] for layer in source.layers],
     }
+    partition_id = identifier(definition)
+    if store.commit(partition_id) is not None:
+        return partition_id, False
+    with store.job(partition_id, kind="partition", resume=False) as job:
+        divided = _divide(source, settings, progress or SilentProgress())
+        described |= {
+            "parameters": json.dumps(parameters),
+            "source_query": source.source_query,
+            "objective_name": settings.objective_name,
+            "duration_s": time.monotonic() - started,
+        }
+        write_partition(job, origin, described, divided)
+        job.commit()
+    return partition_id, True
 
 
 def _divide(source: Source, settings: PartitionSettings, progress: Progress) -> list[tuple[LayerNeurons, Division]]:

@@ -128,15 +128,7 @@ class BalancedKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def inertia(rows: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Return the sum over rows of the squared distance to the mean of the rows with the same label.
-
-    Parameters
-    ----------
-    rows
-        [rows, features]
-    labels
-        [rows]
-    """
+    """Return the sum, over rows [rows, features], of the squared distance to the mean of the rows with their label."""
     clusters = (rows[labels == label] for label in np.unique(labels))
     return float(sum(np.square(members - members.mean(axis=0)).sum(dtype=np.float64) for members in clusters))
 
@@ -148,7 +140,7 @@ def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _scale(rows: NDArray[np.floating]) -> Callable[[NDArray[np.floating]], NDArray[np.floating]]:
-    """Return a function that gives rows, or centres of theirs, the mean and spread that the solver needs."""
+    """Return a function that scales rows, or centres of theirs, to the mean and spread that the solver needs."""
     mean: NDArray[np.floating] = rows.mean(axis=0)
     centred = rows - mean
     # By the largest value first: squares of very large or small ones would leave the range of their type.

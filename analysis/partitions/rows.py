@@ -5,13 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...schema.commits import neuronlake_version
-from ...schema.conformance import arrow_schema
+from ...schema.conformance import conform
 from ...schema.job import Job
-from ...schema.tables import table
 
 __all__ = ["Division", "LayerNeurons", "Origin", "write_partition"]
 
@@ -20,7 +18,6 @@ __all__ = ["Division", "LayerNeurons", "Origin", "write_partition"]
 class LayerNeurons:
     """Neurons of one layer that are divided into experts."""
 
-    # The layer
     stack: str
     layer: int
     neurons: NDArray[np.int32]  # their indices within the layer, ascending [members]
@@ -49,7 +46,6 @@ class Division:
 class Origin:
     """The checkpoint that neurons belong to."""
 
-    # The checkpoint
     model: str
     revision: str
     step: int | None
@@ -59,22 +55,13 @@ class Origin:
 def write_partition(
     job: Job, origin: Origin, described: Mapping[str, object], layers: Sequence[tuple[LayerNeurons, Division]]
 ) -> None:
-    """Stage a partition: its own row, one a layer and one a neuron.
+    """Stage the rows of a partition in a job named by its id: its own, one for each layer and one for each neuron.
 
-    Parameters
-    ----------
-    job
-        A job named by the partition_id.
-    origin
-        The checkpoint.
-    described
-        The columns of ``partitions`` that only the caller knows; a column that neither knows is NULL.
-    layers
-        Its layers, each with its experts.
+    `described` has the columns of ``partitions`` that only the caller knows; a column that neither knows is NULL.
     """
     summaries, experts = [], []
     for layer, division in layers:
-        keys = {"partition_id": job.name, "stack": layer.stack, "layer": layer.layer}
+        keys = {"stack": layer.stack, "layer": layer.layer}
         sizes = np.unique(division.labels, return_counts=True)[1]
         summaries.append(
             {
@@ -91,7 +78,6 @@ def write_partition(
         experts.append(members.with_columns(**{name: pl.lit(value) for name, value in keys.items()}))
     objectives = [division.objective for _, division in layers if division.objective is not None]
     partition = {
-        "partition_id": job.name,
         "model": origin.model,
         "revision": origin.revision,
         "step": origin.step,
@@ -101,11 +87,6 @@ def write_partition(
         "neuronlake_version": neuronlake_version(),
         **described,
     }
-    schemas = {name: arrow_schema(table(name)) for name in ("partitions", "partition_layers", "experts")}
-    tables = {
-        "partitions": pa.Table.from_pylist([partition], schemas["partitions"]),
-        "partition_layers": pa.Table.from_pylist(summaries, schemas["partition_layers"]),
-        "experts": pl.concat(experts).select(schemas["experts"].names).to_arrow().cast(schemas["experts"]),
-    }
-    for name, data in tables.items():
+    for name, rows in (("partitions", [partition]), ("partition_layers", summaries), ("experts", pl.concat(experts))):
+        data = conform(name, rows, partition_id=job.name)
         job.write(name, data, model=origin.model, revision=origin.revision)

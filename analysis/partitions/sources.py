@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,8 @@ from ...errors import AnalysisError, UnknownNameError
 from ...queries.database import Database
 from ...queries.quoting import literal
 from ...queries.statements import statement
-from ..dealing import permute_within, strata
 from ..lookup import Run, find_partition, find_run
+from ..permutations import permute_within, strata
 from .chance import RandomPartition
 from .features import features_sha256, read_features
 from .rows import Division, LayerNeurons, Origin
@@ -22,52 +22,30 @@ from .stored import StoredPartition, by_layer
 if TYPE_CHECKING:
     from ...ingest.models.model import Model
 
-__all__ = ["MATCHED_BINS", "Source", "permute_matched", "stored_source", "weight_source"]
-
-MATCHED_BINS = 5
-"""Quantile bins of norm, and of firing rate, within whose crossings the experts of a matched partition are permuted."""
+__all__ = ["Source", "matched_source", "stored_source", "weight_source"]
 
 _Key = tuple[str, int]  # stack and layer
+_MATCHED_BINS = 5  # quantile bins of norm, and of firing rate, at most
 _SCORES = {"all": "ranking", "a": "ranking_half_a", "b": "ranking_half_b"}
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Neurons that are divided into experts, layer by layer.
-
-    Parameters
-    ----------
-    origin
-        The checkpoint they belong to.
-    layers
-        The neurons of each layer.
-    divide
-        Divides the neurons of a layer, given the seed of the layer.
-    source_query
-        The SQL whose rows are clustered, None if none is.
-    n_excluded
-        Neurons of the chosen layers that are in no expert.
-    provenance
-        What else the experts depend on, as JSON values.
-    """
+    """Neurons that are divided into experts, layer by layer."""
 
     origin: Origin
     layers: tuple[LayerNeurons, ...]
-    divide: Callable[[LayerNeurons, int], Division]
-    source_query: str | None = None
-    n_excluded: int = 0
-    provenance: Mapping[str, object] = field(default_factory=dict)
+    divide: Callable[[LayerNeurons, int], Division]  # takes a layer and its seed
+    source_query: str | None = None  # the SQL whose rows are clustered
+    n_excluded: int = 0  # neurons of the chosen layers that are in no expert
+    provenance: Mapping[str, object] = field(default_factory=dict)  # what else the experts depend on, as JSON values
 
 
 def weight_source(loaded: "Model", settings: PartitionSettings, *, warm_start: StoredPartition | None = None) -> Source:
     """Return the neurons of all stacks of a model, to be clustered by their weights.
 
-    Raises
-    ------
-    IngestError
-        If it has no such weights.
-    AnalysisError
-        If it has no such layer, or not the neurons of the warm start.
+    Raises `IngestError` if the model has no such weights, and `AnalysisError` if it has no such layer, or not the
+    neurons of the warm start.
     """
     from ...ingest.neurons.layers import find_layers
     from ...ingest.neurons.weights import weight_vectors
@@ -96,21 +74,17 @@ def stored_source(
 ) -> Source:
     """Return the neurons of a run, to be divided by what the store holds of them.
 
-    Raises
-    ------
-    UnknownNameError
-        If the store has no such model, revision, run or activity, or several where one was meant.
-    AnalysisError
-        If the run does not hold what the method needs, has no such layer, or not the neurons of the warm start.
-    QueryError
-        If the query of the settings is wrong.
+    Raises `UnknownNameError` if the store has no such model, revision, run or activity, or several, and `AnalysisError`
+    if the run does not hold what the method needs, has no such layer, or not the neurons of the warm start.
     """
     # All runs of a checkpoint have the same neurons and native experts.
     is_any = settings.method == "native" or (settings.method == "random" and settings.matched is None)
     run = find_run(database, settings.run, model, revision=revision, is_any=is_any)
+    origin = Origin(run.model, run.revision, run.step, None if is_any else run.run_id)
     query = "select stack, layer, n_neurons from layers where run_id = ? order by stack, layer"
     rows = database.sql(query, [run.run_id]).arrow().to_pylist()
-    stored = _StoredRun(database, run, {(row["stack"], row["layer"]): row["n_neurons"] for row in rows}, settings)
+    n_neurons = {(row["stack"], row["layer"]): row["n_neurons"] for row in rows}
+    stored = _StoredRun(database, run, origin, n_neurons, settings)
     match settings.method:
         case "coactivation":
             return stored.coactivation()
@@ -130,12 +104,9 @@ class _StoredRun:
 
     database: Database
     run: Run
+    origin: Origin
     n_neurons: Mapping[_Key, int]
     settings: PartitionSettings
-
-    @property
-    def origin(self) -> Origin:
-        return Origin(self.run.model, self.run.revision, self.run.step, self.run.run_id)
 
     def score_query(self) -> str:
         """Return SQL that yields the scores of each neuron for all functions."""
@@ -147,7 +118,7 @@ class _StoredRun:
         )
 
     def rows_of(self, query: str, warm_start: StoredPartition | None) -> Source:
-        """Cluster the rows of a query."""
+        """Return the neurons that a query yields, to be clustered by its features."""
         vectors = read_features(self.database, query, self.n_neurons)
         layers = _whole(_chosen({key: len(rows) for key, rows in vectors.items()}, self.settings))
         provenance = {"features_sha256": features_sha256({layer.key: vectors[layer.key] for layer in layers})}
@@ -203,7 +174,6 @@ class _StoredRun:
             _whole(_chosen(self.n_neurons, self.settings)),
             lambda layer, seed: Division(_random_labels(len(layer.neurons), n_experts, seed)),
             {},
-            uses_run=False,
         )
 
     def matched(self, prefix: str) -> Source:
@@ -223,14 +193,9 @@ class _StoredRun:
                 f"of partition {partition.partition_id}"
             )
         members = by_layer(rows)
-
-        def divide(layer: LayerNeurons, seed: int) -> Division:
-            columns = members[layer.key]
-            return permute_matched(columns["expert"], columns["input_norm"], columns["firing_rate"], seed)
-
         chosen = _chosen({key: len(columns["neuron"]) for key, columns in members.items()}, self.settings)
-        layers = tuple(LayerNeurons(*key, members[key]["neuron"]) for key in chosen)
-        return self._source(layers, divide, {"matched": partition.partition_id, "n_bins": MATCHED_BINS})
+        source = matched_source(self.origin, partition.partition_id, {key: members[key] for key in chosen})
+        return self._source(source.layers, source.divide, source.provenance)
 
     def native(self) -> Source:
         """Take the experts that the model itself has; neurons that every token passes are in none."""
@@ -244,7 +209,6 @@ class _StoredRun:
             tuple(LayerNeurons(*key, members[key]["neuron"]) for key in chosen),
             lambda layer, _: Division(members[layer.key]["native_expert"]),
             {"n_native_experts": [len(np.unique(members[key]["native_expert"])) for key in chosen]},
-            uses_run=False,
         )
 
     def _source(
@@ -252,34 +216,31 @@ class _StoredRun:
         layers: tuple[LayerNeurons, ...],
         divide: Callable[[LayerNeurons, int], Division],
         provenance: Mapping[str, object],
-        *,
-        uses_run: bool = True,
     ) -> Source:
-        asked = self.settings.layers
-        n_asked = sum(n for (_, layer), n in self.n_neurons.items() if asked is None or layer in asked)
-        n_excluded = n_asked - sum(len(layer.neurons) for layer in layers)
-        origin = self.origin if uses_run else replace(self.origin, run_id=None)
-        return Source(origin, layers, divide, n_excluded=n_excluded, provenance=provenance)
+        chosen = self.settings.layers
+        n_chosen = sum(n for (_, layer), n in self.n_neurons.items() if chosen is None or layer in chosen)
+        n_excluded = n_chosen - sum(len(layer.neurons) for layer in layers)
+        return Source(self.origin, layers, divide, n_excluded=n_excluded, provenance=provenance)
 
 
-def permute_matched(
-    experts: NDArray[np.integer], norm: NDArray[np.floating], firing_rate: NDArray[np.floating], seed: int
-) -> Division:
-    """Permute the experts of a layer among neurons in the same bins of input norm and firing rate.
+def matched_source(origin: Origin, partition_id: str, members: Mapping[_Key, Mapping[str, NDArray[Any]]]) -> Source:
+    """Return the neurons of a partition, whose experts are to be permuted within bins of input norm and firing rate.
 
-    Parameters
-    ----------
-    experts, norm, firing_rate
-        The expert, input norm and firing rate of each neuron. [neurons]
-    seed
-        Seed of the permutation.
+    `members` has, for each layer, the columns ``neuron``, ``expert``, ``input_norm`` and ``firing_rate`` [members].
     """
-    codes = strata(norm, firing_rate, n_bins=MATCHED_BINS)
-    return Division(permute_within(experts, codes, np.random.default_rng(seed)))
+
+    def divide(layer: LayerNeurons, seed: int) -> Division:
+        columns = members[layer.key]
+        codes = strata(columns["input_norm"], columns["firing_rate"], n_bins=_MATCHED_BINS)
+        return Division(permute_within(columns["expert"], codes, np.random.default_rng(seed)))
+
+    layers = tuple(LayerNeurons(*key, columns["neuron"]) for key, columns in members.items())
+    provenance = {"matched": partition_id, "n_bins": _MATCHED_BINS}
+    return Source(origin, layers, divide, provenance=provenance)
 
 
 def _chosen(n_neurons: Mapping[_Key, int], settings: PartitionSettings) -> dict[_Key, int]:
-    """Return the sizes of the layers to partition."""
+    """Return the number of neurons of each layer that the settings choose; refuse layers that are not there."""
     if settings.layers is None:
         return dict(n_neurons)
     known = sorted({layer for _, layer in n_neurons})
@@ -301,7 +262,7 @@ def _clustered(
     warm_start: StoredPartition | None,
     provenance: Mapping[str, object],
 ) -> Source:
-    """Return neurons to be clustered by the vectors of a layer's neurons. [members, features]."""
+    """Return neurons to be clustered by their vectors: `vectors` takes a layer, returns [members, features]."""
     from .kmeans import BalancedKMeans, inertia, unit_rows
 
     n_experts = settings.n_experts or 1

@@ -21,7 +21,6 @@ __all__ = ["StoredPartition", "by_layer", "read_stored_partition"]
 class StoredPartition:
     """The experts of a committed partition."""
 
-    # The partition, and the checkpoint of its neurons
     partition_id: str
     model: str
     revision: str
@@ -29,13 +28,7 @@ class StoredPartition:
     layers: Mapping[tuple[str, int], Mapping[str, NDArray[Any]]]
 
     def check_start(self, origin: Origin, layers: Sequence[LayerNeurons], n_experts: int) -> None:
-        """Refuse to start a partition of other neurons, or into another number of experts.
-
-        Raises
-        ------
-        AnalysisError
-            If this partition is of another model, or has other neurons in a layer, or more or fewer experts.
-        """
+        """Raise `AnalysisError` unless this partition has the same model, neurons and number of experts."""
         if self.model != origin.model:
             raise AnalysisError(f"partition {self.partition_id} is of {self.model}, not of {origin.model}")
         for layer in layers:
@@ -59,27 +52,22 @@ class StoredPartition:
                 )
 
     def centres(self, layer: LayerNeurons, vectors: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Return the mean vector of each expert of a layer, in the order of the experts. [experts, features].
+        """Return the mean vector of each expert of a layer that `check_start` accepts, in the order of the experts.
 
-        Parameters
-        ----------
-        layer
-            A layer that `check_start` accepts.
-        vectors
-            The vector of each of its neurons. [members, features]
+        `vectors` are those of the layer's neurons [members, features], the means are [experts, features].
         """
         experts = self.layers[layer.key]["expert"]
         return np.stack([vectors[experts == expert].mean(axis=0) for expert in np.unique(experts)])
 
 
 def read_stored_partition(store: Store, partition_id: str, model: str, revision: str) -> StoredPartition:
-    """Return a committed partition, read from its own files: an open database may be older than the commit."""
+    """Return a committed partition, read from its own files, as an open database may be older than the commit."""
     rows = parquet.read(store.files("experts", job=partition_id), ("stack", "layer", "neuron", "expert"))
     return StoredPartition(partition_id, model, revision, by_layer(rows))
 
 
 def by_layer(rows: pa.Table | pl.DataFrame) -> dict[tuple[str, int], dict[str, NDArray[Any]]]:
-    """Return the other columns of each layer, by its stack and number, both sorted; neurons ascend. [members]."""
+    """Return the columns of each layer, by its stack and number, both sorted; the neurons ascend. [members]."""
     frame = pl.DataFrame(rows).sort("stack", "layer", "neuron")
     layers = frame.partition_by("stack", "layer", as_dict=True, include_key=False, maintain_order=True)
     return {

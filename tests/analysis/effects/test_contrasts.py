@@ -20,14 +20,14 @@ N_TEXTS = 30
 def rows():
     """Return a function from cells, each (source, selection, dose, seed, effect on each target), to their rows.
 
-    Damage is the same on each text, so that an effect is what the cell says, unless it is noisy.
+    Effects are the same on every text, so that an effect is what the cell says, unless it is noisy.
     """
 
     def make(*cells, targets=TARGETS, noise=0.0):
         generator = np.random.default_rng(0)
         strata = np.tile(np.asarray([0, 1], dtype=np.int8), (len(targets), N_TEXTS // 2))
         resampling = Resampling(strata, np.arange(N_TEXTS), n_bootstrap=2000, n_permutations=499, seed=0)
-        damages = [
+        cell_effects = [
             CellEffect(
                 *source,
                 selection,
@@ -37,7 +37,7 @@ def rows():
             )
             for source, selection, dose, seed, effects in cells
         ]
-        return contrast_rows(contrasts(resampling, damages, targets))
+        return contrast_rows(contrasts(resampling, cell_effects, targets))
 
     return make
 

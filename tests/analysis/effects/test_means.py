@@ -21,17 +21,17 @@ def resampling(n_permutations: int = 1999) -> Resampling:
 
 
 def study(shares: np.ndarray, texts: Resampling, *, noise: int = 0, controls: int = 0) -> list[CellEffect]:
-    """Return cells that damage the first share of the texts, [sources, functions], some texts at random beside."""
+    """Return cells that change the first share of the texts, [sources, functions], some texts at random beside."""
     generator = np.random.default_rng(noise)
     cells = []
     for row, (family, function) in enumerate(TARGETS[: len(shares)]):
         sets = [("top", family, function, 0, shares[row])]
         sets += [("matched", family, function, seed, np.zeros(len(TARGETS))) for seed in range(controls)]
         for selection, source_family, source_function, seed, share in sets:
-            damage = (np.arange(N_TEXTS) < np.round(share[:, None] * N_TEXTS)).astype(np.float32)
+            effects = (np.arange(N_TEXTS) < np.round(share[:, None] * N_TEXTS)).astype(np.float32)
             if noise:
-                damage = damage + generator.choice([-1, 0, 0, 0, 1], size=damage.shape)
-            cells.append(CellEffect(source_family, source_function, selection, 0.1, seed, texts.reduce(damage)))
+                effects = effects + generator.choice([-1, 0, 0, 0, 1], size=effects.shape)
+            cells.append(CellEffect(source_family, source_function, selection, 0.1, seed, texts.reduce(effects)))
     return cells
 
 

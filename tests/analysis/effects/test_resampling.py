@@ -33,8 +33,8 @@ def p_of(resampling, *cells, contrast=effect_itself):
 
 def test_an_effect_is_the_mean_over_strata_of_the_mean_damage_within():
     resampling = resampling_of([[1, 0, 0, 0, -1], [1, 1, -1, -1, 1]])
-    damage = np.asarray([[4, 1, 2, 3, 50], [1, 2, 50, 50, 6]], dtype=np.float32)
-    sums = resampling.reduce(damage)
+    effects = np.asarray([[4, 1, 2, 3, 50], [1, 2, 50, 50, 6]], dtype=np.float32)
+    sums = resampling.reduce(effects)
     assert resampling.effects(sums).tolist() == [pytest.approx(3), pytest.approx(3)]
     assert resampling.contributions(sums).sum(axis=0).tolist() == [pytest.approx(3), pytest.approx(3)]
 
@@ -64,8 +64,8 @@ def test_means_within_a_resample_are_over_the_instances_it_holds():
     # Texts of very different length, but all positives and all negatives alike: no resample says otherwise.
     strata = [[1, 0, 0, 0, 0, 0, 1, 1, 1, 0, 1, 0]]
     resampling = resampling_of(strata, [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2])
-    damage = np.where(np.asarray(strata) == 1, 1, 3).astype(np.float32)
-    np.testing.assert_allclose(resampling.bootstrap(resampling.reduce(damage)), 2, rtol=1e-6)
+    effects = np.where(np.asarray(strata) == 1, 1, 3).astype(np.float32)
+    np.testing.assert_allclose(resampling.bootstrap(resampling.reduce(effects)), 2, rtol=1e-6)
 
 
 def test_texts_are_resampled_not_instances():
@@ -79,8 +79,8 @@ def test_texts_are_resampled_not_instances():
 
 def test_resamples_are_the_same_for_all_cells():
     resampling = resampling_of(np.ones((1, 50)))
-    damage = np.random.default_rng(0).normal(size=(1, 50)).astype(np.float32)
-    one, other = (resampling.bootstrap(resampling.reduce(each)) for each in (damage, damage + 1))
+    effects = np.random.default_rng(0).normal(size=(1, 50)).astype(np.float32)
+    one, other = (resampling.bootstrap(resampling.reduce(each)) for each in (effects, effects + 1))
     assert one.std() > 0.05
     np.testing.assert_allclose(other - one, 1, atol=1e-5)
 
@@ -95,12 +95,12 @@ def test_a_resample_that_lacks_a_stratum_says_nothing_of_the_function():
     assert (np.isfinite(effects) == resampling.is_defined).all()
 
 
-@pytest.mark.parametrize("damage", [[1, 2, 3, -1, 0.5, 0], [1, 1, 1, 0, 0, 0], [1, 1, -1, 0, 0, 0]])
-def test_p_is_the_share_of_signs_of_texts_that_give_as_much(damage):
-    observed = abs(sum(damage))
-    signs = itertools.product((-1, 1), repeat=len(damage))
-    exact = np.mean([abs(np.dot(each, damage)) >= observed for each in signs])
-    assert p_of(resampling_of(np.ones((1, 6)), n_permutations=19_999), damage) == pytest.approx(exact, abs=0.015)
+@pytest.mark.parametrize("effects", [[1, 2, 3, -1, 0.5, 0], [1, 1, 1, 0, 0, 0], [1, 1, -1, 0, 0, 0]])
+def test_p_is_the_share_of_signs_of_texts_that_give_as_much(effects):
+    observed = abs(sum(effects))
+    signs = itertools.product((-1, 1), repeat=len(effects))
+    exact = np.mean([abs(np.dot(each, effects)) >= observed for each in signs])
+    assert p_of(resampling_of(np.ones((1, 6)), n_permutations=19_999), effects) == pytest.approx(exact, abs=0.015)
 
 
 def test_no_p_is_less_than_one_permutation_in_all():
@@ -117,12 +117,12 @@ def test_no_damage_has_p_1():
 
 
 def test_cells_that_do_the_same_damage_do_not_differ():
-    damage = np.random.default_rng(0).normal(size=300)
-    assert p_of(resampling_of(np.ones((1, 300))), damage, damage, contrast=first_less_second) == 1
+    effects = np.random.default_rng(0).normal(size=300)
+    assert p_of(resampling_of(np.ones((1, 300))), effects, effects, contrast=first_less_second) == 1
 
 
 def test_ties_count_also_where_rounding_tells_them_apart():
-    # Three texts differ, all in one direction, between cells whose large damage is no round number.
+    # Three texts differ, all in one direction, between cells whose large effects are no round number.
     one = np.random.default_rng(0).normal(size=300).astype(np.float32)
     other = one.copy()
     other[:3] -= 0.3
@@ -131,11 +131,11 @@ def test_ties_count_also_where_rounding_tells_them_apart():
 
 
 def test_a_seed_gives_the_same_resamples_and_permutations():
-    damage = np.random.default_rng(0).normal(size=(1, 20)).astype(np.float32)
+    effects = np.random.default_rng(0).normal(size=(1, 20)).astype(np.float32)
 
     def drawn(seed):
         resampling = resampling_of(np.ones((1, 20)), seed=seed)
-        return resampling.bootstrap(resampling.reduce(damage)).tolist(), p_of(resampling, damage)
+        return resampling.bootstrap(resampling.reduce(effects)).tolist(), p_of(resampling, effects)
 
     assert drawn(3) == drawn(3)
     assert drawn(3)[0] != drawn(4)[0]

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from neuronlake.analysis.dealing import layer_seed
 from neuronlake.analysis.lookup import find_partition
 from neuronlake.analysis.partitions.job import partition_model
 from neuronlake.analysis.partitions.kmeans import BalancedKMeans
 from neuronlake.analysis.partitions.settings import PartitionSettings
+from neuronlake.analysis.permutations import layer_seed
 from neuronlake.errors import AnalysisError, NeuronlakeError, StoreError, UnknownNameError
 from neuronlake.queries.database import Database
 from neuronlake.schema.conformance import arrow_schema

@@ -1,4 +1,4 @@
-"""Permuting labels at random: the strata that labels stay within, and the seed of each layer."""
+"""Permutations of labels at random: the strata that labels stay within, and the seed of each layer."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,26 +16,9 @@ def layer_seed(seed: int, stack: str, layer: int) -> int:
 def strata(norm: NDArray[np.floating], firing_rate: NDArray[np.floating], n_bins: int = 5) -> NDArray[np.int64]:
     """Return the stratum of each neuron of a layer: its quantile bin of norm, crossed with its bin of firing rate.
 
-    Equal values share a bin, so that the many neurons that always fire, or never, are one bin of their own.
-
-    Parameters
-    ----------
-    norm
-        L2 norm of each neuron's input weights. [neurons]
-    firing_rate
-        Share of instances on which each neuron fires. [neurons]
-    n_bins
-        Bins of norm, and of firing rate, at most.
-
-    Returns
-    -------
-    codes
-        From 0 to ``n_bins ** 2 - 1``, equal for neurons of one stratum. [neurons]
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ, a value is not finite, or there are no bins.
+    Norms are L2 norms of input weights and rates are shares of instances [neurons]; strata are numbers from 0 to
+    ``n_bins ** 2 - 1`` [neurons]. Equal values share a bin, so that the many neurons that always fire, or never, are
+    one bin of their own. Raises `ValueError` if lengths differ, a value is not finite, or there are no bins.
     """
     if norm.shape != firing_rate.shape or norm.ndim != 1:
         raise ValueError(f"norms of shape {norm.shape} and firing rates of shape {firing_rate.shape}")
@@ -49,20 +32,7 @@ def strata(norm: NDArray[np.floating], firing_rate: NDArray[np.floating], n_bins
 def permute_within(
     labels: NDArray[np.integer], strata: NDArray[np.integer], generator: np.random.Generator
 ) -> NDArray[np.integer]:
-    """Return labels permuted among the neurons of each stratum; how many have each label does not change.
-
-    Parameters
-    ----------
-    labels, strata
-        The expert and the stratum of each neuron. [neurons]
-    generator
-        Source of randomness.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ.
-    """
+    """Return the labels of a layer's neurons, permuted at random among the neurons of each stratum. [neurons]."""
     if labels.shape != strata.shape or labels.ndim != 1:
         raise ValueError(f"labels of shape {labels.shape} and strata of shape {strata.shape}")
     members = np.argsort(strata, kind="stable")

@@ -1,9 +1,9 @@
-"""Strata hold like neurons; permuting within them keeps what they are matched on."""
+"""Strata hold neurons that are matched; permuting within them keeps what they are matched on."""
 
 import numpy as np
 import pytest
 
-from neuronlake.analysis.dealing import permute_within, strata
+from neuronlake.analysis.permutations import permute_within, strata
 
 
 def test_strata_cross_quantile_bins_of_norm_with_those_of_firing_rate():
