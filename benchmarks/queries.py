@@ -13,6 +13,7 @@ import operator
 import statistics
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,13 @@ import pyarrow as pa
 from table import print_table
 
 from neuronlake.ingest.jobs.measurement import RunKeys
-from neuronlake.ingest.jobs.rows import neuron_function_rows, records
+from neuronlake.ingest.jobs.rows import neuron_function_rows
 from neuronlake.ingest.jobs.sinks import PART_ROWS
 from neuronlake.ingest.neurons.feed_forwards import FeedForward, Layer, Place
 from neuronlake.ingest.scores.scoring import SCORE_NAMES, Scores
 from neuronlake.queries.database import Database
 from neuronlake.queries.materialize import materialize
+from neuronlake.schema.conformance import conform
 from neuronlake.schema.store import Store
 
 N_LAYERS = 12
@@ -137,7 +139,7 @@ def generate(store, arguments):
                     )
                 job.write("neuron_functions", pa.concat_tables(tables), part=number, **where)
             for name, rows in (("runs", [run_row()]), ("layers", layers), ("run_functions", functions)):
-                job.write(name, records(name, keys, rows), **where)
+                job.write(name, conform(name, rows, **asdict(keys)), **where)
             job.commit()
 
 

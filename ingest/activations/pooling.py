@@ -61,13 +61,7 @@ class SpansOnDevice:
         return self._once(("layout", tokens_per_text, device), make)  # type: ignore[no-any-return]
 
     def pairs(self, device: torch.device, *, is_last_only: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return each pair of an instance and one of its tokens, or of an instance and its last token.
-
-        Returns
-        -------
-        instance, token
-            [pairs] each
-        """
+        """Return the pairs of an instance and one of its tokens, or of an instance and its last token, [pairs] each."""
 
         def make() -> tuple[torch.Tensor, torch.Tensor]:
             n_tokens = torch.ones_like(self._n_tokens) if is_last_only else self._n_tokens

@@ -32,23 +32,9 @@ class TokenizedTargets:
 def tokenize_targets(
     corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, start_token: int, max_tokens: int
 ) -> TokenizedTargets:
-    """Tokenize the target of every text.
+    """Tokenize the targets of a corpus in which every text has one; what the decoder starts with is `start_token`.
 
-    Parameters
-    ----------
-    corpus
-        A corpus whose texts all have a target.
-    tokenizer
-        A fast tokenizer.
-    start_token
-        What the decoder starts with.
-    max_tokens
-        Longest decoder input in tokens; what lies beyond is cut.
-
-    Raises
-    ------
-    IngestError
-        If a target has no token, or cannot be tokenized.
+    Decoder inputs are cut at `max_tokens`. IngestError if a target has no token, or cannot be tokenized.
     """
     token_ids: list[NDArray[np.int32]] = []
     start: list[int] = []

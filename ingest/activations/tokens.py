@@ -104,19 +104,8 @@ def arrays_sha256(*arrays: NDArray[Any]) -> str:
 def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_tokens: int) -> TokenizedCorpus:
     """Tokenize a corpus and put its texts and instances in the order to run them.
 
-    Parameters
-    ----------
-    corpus
-        The corpus.
-    tokenizer
-        A fast tokenizer.
-    max_tokens
-        Longest text in tokens, special tokens included; what lies beyond is cut.
-
-    Raises
-    ------
-    IngestError
-        If a text cannot be tokenized, or no instance has a token left to measure.
+    Texts are cut at `max_tokens`, special tokens included. IngestError if a text cannot be tokenized, or no instance
+    has a token left to measure.
     """
     n_special = tokenizer.num_special_tokens_to_add()
     if max_tokens <= n_special:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ...errors import StoreError
 from ...progress import Progress
 from ...schema.commits import neuronlake_version
+from ...schema.disk import store_errors
 from ..activations.batches import collate
 from ..activations.buffer import Buffer, fill
 from ..activations.capture import Capture, capture
@@ -33,21 +34,14 @@ class ForwardPass:
 
     An earlier attempt that left activations in `folder` is continued if it was over these layers, or more, and of the
     same run, batches, device and versions; else they are deleted, and the reason is noted.
-
-    Raises
-    ------
-    StoreError
-        If the folder cannot be written.
     """
 
     def __init__(self, measurement: Measurement, layers: Sequence[Layer], folder: Path, progress: Progress) -> None:
         self._measurement = measurement
         self._folder = folder
         self._batches = list(measurement.batches())
-        try:
+        with store_errors(f"cannot write {folder}"):
             self.layers = _begin(measurement, layers, folder, progress)
-        except OSError as error:
-            raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
         n_neurons = sum(layer.n_neurons for layer in self.layers)
         n_experts = sum(layer.n_native_experts for layer in self.layers)
         n_instances, storage = measurement.tokens.n_instances, measurement.settings.storage
@@ -71,12 +65,7 @@ class ForwardPass:
     def run(self, progress: Progress) -> None:
         """Run every text that no earlier attempt ran; whatever stops it, the activations up to there are kept.
 
-        Raises
-        ------
-        IngestError
-            If a value does not fit the storage type, or the model does not run as it was read.
-        StoreError
-            If the folder cannot be written.
+        Raises IngestError if a value does not fit the storage type, or a network runs twice or not at all.
         """
         missing = self._missing()
         if len(missing) < len(self._batches):

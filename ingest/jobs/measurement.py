@@ -100,13 +100,7 @@ class Measurement:
 
 
 def on_device(resources: Resources, label: str) -> Resources:
-    """Return resources whose device is named instead of ``auto``.
-
-    Raises
-    ------
-    IngestError
-        If the device is not there; `label` names the model.
-    """
+    """Return resources whose device is named instead of ``auto``; if it is not there, the error names the `label`."""
     if resources.device == "auto":
         resources = dataclasses.replace(resources, device="cuda" if torch.cuda.is_available() else "cpu")
     place(torch.nn.Linear(1, 1), resources.device, label)
@@ -114,13 +108,7 @@ def on_device(resources: Resources, label: str) -> Resources:
 
 
 def load_requested(request: Request, ingestion: Ingestion) -> Model:
-    """Load the checkpoint of a request; its decoder too if the corpus has targets for it.
-
-    Raises
-    ------
-    IngestError, UnknownNameError
-        If the checkpoint is not there or cannot be used.
-    """
+    """Load the checkpoint of a request; its decoder too if the corpus has targets for it."""
     model = load(
         request.checkpoint,
         dtype=request.settings.dtype,
@@ -134,10 +122,7 @@ def load_requested(request: Request, ingestion: Ingestion) -> Model:
 def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Progress) -> Measurement:
     """Find the neurons of a loaded model, tokenize the corpus for it, and note what may surprise whoever asks.
 
-    Raises
-    ------
-    IngestError
-        If the request does not fit the model: a layer or site it lacks, a corpus it cannot read.
+    Raises IngestError if the request does not fit the model: a layer or site it lacks, a corpus it cannot read.
     """
     corpus = ingestion.corpus
     if model.notice:
@@ -234,7 +219,7 @@ def _run_id(
 
 
 def _note_shared_beginnings(tokens: TokenizedCorpus, progress: Progress) -> None:
-    """Note where a causal model reads the same in many texts: equal activations, told apart by rounding alone."""
+    """Note where a causal model reads the same in many texts: their activations differ by rounding alone."""
     at_beginning = tokens.start <= 1  # after a beginning-of-text token at most
     first = tokens.token_ids[(tokens.token_start[tokens.text] + tokens.start)[at_beginning]]
     most = int(np.bincount(first).max(initial=0))

@@ -25,22 +25,17 @@ class Sink:
 
     For each layer that the sink `lacks`, `run.measure` calls `add` with every block of neurons, then `finish`. Tables
     are staged in parts of some layers each; a part that a killed attempt staged is not made again.
-
-    Parameters
-    ----------
-    measurement
-        What is measured.
-    job
-        The job to stage tables in.
-    tables
-        Their names. The last is written last, so that it stands for all of a part.
-    n_rows
-        Rows of each layer to measure, in the table that has most.
     """
 
     phase = "scoring"
 
-    def __init__(self, measurement: Measurement, job: Job, tables: tuple[str, ...], n_rows: dict[Layer, int]) -> None:
+    def __init__(
+        self,
+        measurement: Measurement,
+        job: Job,
+        tables: tuple[str, ...],  # the last is written last, so that it stands for all tables of a part
+        n_rows: dict[Layer, int],  # rows of each layer to measure, in the table that has most
+    ) -> None:
         self.measurement = measurement
         self.job = job
         parts: list[list[Layer]] = []
@@ -61,10 +56,7 @@ class Sink:
     def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:
         """Take a block [neurons, instances] of activations, from neuron `start` on; blocks come in order.
 
-        Raises
-        ------
-        NonFiniteError
-            If an activation is NaN or infinite.
+        Raises NonFiniteError if an activation is NaN or infinite.
         """
 
     def finish(self, layer: Layer, shares: NDArray[np.float32] | None) -> None:
@@ -134,7 +126,7 @@ class RoutingTables(Sink):
 
 
 class CoactivationTables(Sink):
-    """The neurons that are active together, found layer by layer: table ``coactivations`` of a job beside the run's."""
+    """The neurons that are active together, layer by layer: table ``coactivations`` of a job beside the run's."""
 
     phase = "pairing"
 

@@ -31,20 +31,11 @@ class Partners:
 
 
 def active_bits(activations: NDArray[np.float32], *, n_highest: int | None = None) -> NDArray[np.uint64]:
-    """Return on which instances each neuron is active: one bit an instance [neurons, instances / 64 rounded up].
+    """Return on which instances neurons are active, as one bit an instance [neurons, instances / 64 rounded up].
 
-    Parameters
-    ----------
-    activations
-        Pooled activations. [neurons, instances]
-    n_highest
-        Count a neuron as active where its activation is above its (n_highest + 1)-th highest: on n_highest instances,
-        or fewer where there are ties at the cut. None: where it is positive.
-
-    Raises
-    ------
-    NonFiniteError
-        If an activation is NaN or infinite.
+    Neurons are active where their pooled activation [neurons, instances] is positive or, given `n_highest`, above their
+    (n_highest + 1)-th highest: on n_highest instances, or fewer where there are ties at the cut. NonFiniteError if an
+    activation is NaN or infinite.
     """
     n_neurons, n_instances = activations.shape
     check_finite(activations)
@@ -62,16 +53,7 @@ def closest_partners(bits: NDArray[np.uint64], n_partners: int, *, n_threads: in
     """Return each neuron's closest partners among those that are active with it on some instance.
 
     Closeness is the Jaccard index, n_both / (n_active + n_active_partner - n_both), compared exactly, as fractions. Of
-    two equally close partners the one with the lower index comes first.
-
-    Parameters
-    ----------
-    bits
-        Where each neuron is active, from `active_bits`. [neurons, words]
-    n_partners
-        Partners to keep.
-    n_threads
-        Threads to spread the neurons over; the result does not depend on it.
+    two equally close partners the one with the lower index comes first. `bits` [neurons, words] are from `active_bits`.
     """
     n_neurons = len(bits)
     shape = (n_neurons, min(n_partners, n_neurons))

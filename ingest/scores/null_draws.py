@@ -27,29 +27,16 @@ _LOG_RANK_RATES = (2.5, 6.0)
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def draw_nulls(
-    edges: NDArray[np.int64],
-    taker: int,
+    edges: NDArray[np.int64],  # last rank of each block, rising; that of the last is N, and one is `n_above` [blocks]
+    taker: int,  # index of the block that takes the positives that the others leave: a large one
     n_above: int,
     n_positive: int,
     n_negative: int,
-    uniforms: NDArray[np.float32],
+    uniforms: NDArray[np.float32],  # random numbers, uniform on [0, 1) [blocks, draws]
 ) -> NDArray[np.float64]:
-    """Return draws of the excess of a label and of its complement, each draw with its weight. [3, draws].
+    """Return draws of the excess of a label, those of its complement, and the weights of the draws. [3, draws].
 
     The excess is ``P * (AP - P / N)``: average precision above chance, 0 where no positive is above the tie group.
-
-    Parameters
-    ----------
-    edges
-        Last rank of each block, rising; that of the last block is N, and one is `n_above`. [blocks]
-    taker
-        Index of the block that takes the positives that the others leave: a large one.
-    n_above
-        Number of instances above the bottom tie group.
-    n_positive, n_negative
-        P and Q.
-    uniforms
-        Random numbers, uniform on [0, 1). [blocks, draws]
     """
     n_blocks, n_draws = uniforms.shape
     n = n_positive + n_negative

@@ -42,18 +42,10 @@ def p_values(
 ) -> NDArray[np.float64]:
     """Return each neuron's p-value: how often permuted labels, or their complement, score as improbably high.
 
-    Let p+ be the probability under permutation that the label has at least this excess, and p- that its complement has.
-    The p-value is the probability that min(p+, p-) is no larger than it is here; it is never below `SMALLEST_P`.
-
-    Parameters
-    ----------
-    excess
-        ``P * (AP - P / N)`` for the label and, likewise, for its complement, with all instances at rest or below it
-        tied. [neurons, 2]
-    n_above
-        Number of the function's instances above rest. [neurons]
-    n_positive, n_negative
-        P and Q, the function's positive and negative instances.
+    `excess` [neurons, 2] is ``P * (AP - P / N)`` of the label and of its complement, with all instances at rest or
+    below it tied; `n_above` [neurons] are the function's instances above rest. Let p+ be the probability under
+    permutation that the label has at least this excess, and p- that its complement has. The p-value is the probability
+    that min(p+, p-) is no larger than it is here; it is never below `SMALLEST_P`.
     """
     levels = _levels(n_positive + n_negative)
     lower = np.searchsorted(levels, np.maximum(n_above, 1), side="right") - 1

@@ -62,25 +62,10 @@ def compile_kernels(labels: LabelIndex) -> None:
 
 
 def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 10, n_threads: int = 1) -> Scores:
-    """Score every neuron of a block for every function.
+    """Score every neuron of a block of C-contiguous activations [neurons, instances] for every function.
 
-    Parameters
-    ----------
-    activations
-        Pooled activations, C-contiguous. [neurons, instances]
-    labels
-        Labels of the same instances, in the same order.
-    n_top
-        Top instances to keep for each neuron.
-    n_threads
-        Threads to spread the neurons over; the result does not depend on it.
-
-    Raises
-    ------
-    NonFiniteError
-        If an activation is NaN or infinite.
-    IngestError
-        If a function lacks positives or negatives.
+    The labels are of the same instances, in the same order. NonFiniteError if an activation is NaN or infinite,
+    IngestError if a function lacks positives or negatives.
     """
     if activations.dtype != np.float32 or activations.ndim != 2 or not activations.flags.c_contiguous:
         raise TypeError("activations must be a C-contiguous float32 array [neurons, instances]")
