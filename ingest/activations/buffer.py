@@ -1,7 +1,7 @@
 """Pooled activations on disk: filled by instances, read by neurons, kept from one attempt at a job to the next.
 
 A forward pass yields all neurons of one instance after another; scoring needs one neuron's activations over all
-instances. The file holds sections of instances, each as [neurons, instances of the section] behind its size and
+instances. The file holds sections of instances, as [neurons, instances of the section] behind their size and
 checksum. A section is a hundredth of the instances at most, which is what a killed process loses; a section that a
 power cut tore or lost fails its checksum and is run again.
 """
@@ -64,11 +64,11 @@ class Buffer:
         """
         done = self.n_instances - first
         while done < len(pooled[0]):
-            some = min(len(pooled[0]) - done, self._section.shape[1] - self._n_filled)
+            n = min(len(pooled[0]) - done, self._section.shape[1] - self._n_filled)
             row = 0
             for layer in pooled:
-                part = layer[done : done + some]
-                target = self._section[row : row + part.shape[1], self._n_filled : self._n_filled + some]
+                part = layer[done : done + n]
+                target = self._section[row : row + part.shape[1], self._n_filled : self._n_filled + n]
                 if target.dtype == torch.float16 and float(part.abs().max()) > torch.finfo(torch.float16).max:
                     raise IngestError(
                         f"an activation of {float(part.abs().max()):.4g} is beyond the range of float16; "
@@ -76,8 +76,8 @@ class Buffer:
                     )
                 target.copy_(part.T)
                 row += part.shape[1]
-            self._n_filled += some
-            done += some
+            self._n_filled += n
+            done += n
             if self._n_filled == self._section.shape[1]:
                 self.flush()
 

@@ -17,7 +17,7 @@ from .pooling import ExpertPool, Spans, SpansOnDevice, pool
 
 __all__ = ["Capture", "capture"]
 
-# Experts that are pooled together when all run on every token: each alone would be too little work.
+# Experts that are pooled together when all run on every token: one alone would take too little time.
 _EXPERTS_TOGETHER = 16
 
 
@@ -68,9 +68,9 @@ class Capture:
         return [networks[0] if len(networks) == 1 else torch.cat(networks, 1) for networks in layers]
 
     def routed(self) -> list[torch.Tensor]:
-        """Return the share of each instance's tokens that the router sent to each expert.
+        """Return which share of an instance's tokens the router sent to an expert.
 
-        They are one float32 tensor [instances, experts] for each layer with experts.
+        One float32 tensor [instances, experts] for each layer with experts.
         """
         shares = []
         for layer in self._layers:

@@ -19,7 +19,7 @@ class TokenizedTargets:
 
     token_ids: NDArray[np.int32]  # all texts' decoder inputs, end to end
     token_start: NDArray[np.int64]  # text t's are ``token_ids[token_start[t]:token_start[t + 1]]`` [texts + 1]
-    # First token of the target itself within its text's, and one past its last. [texts] each
+    # First token of the target itself within its text's, and one past its last [texts]
     start: NDArray[np.int64]
     stop: NDArray[np.int64]
     n_truncated: int  # targets that were cut

@@ -164,7 +164,7 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
 
 
 def _find_layers(model: Model, settings: Settings) -> tuple[tuple[Layer, ...], bool]:
-    """Return the layers asked for, each with the site asked for, and whether they are all that the model has."""
+    """Return the layers asked for, checked to have the site asked for, and whether they are all layers of the model."""
     layers = tuple(
         layer
         for part in model.parts

@@ -81,8 +81,7 @@ def oddities(checkpoints: Sequence[ListedCheckpoint], asked: Mapping[str, int]) 
     if excluded:
         names = sorted(excluded, key=lambda revision: (asked[revision], revision))
         yield f"not measured, though a step is given: {_joined(names)}; --revisions leaves them out"
-    named = [checkpoint.revision for checkpoint in checkpoints if checkpoint.step is not None]
-    named = [revision for revision in named if revision not in asked]
+    named = [revision for revisions in by_step.values() for revision in revisions if revision not in asked]
     if asked and named:
         yield f"no step is given of {_joined(named)}: it is the one of the name, or that the store holds"
     unknown = [checkpoint.revision for checkpoint in checkpoints if checkpoint.step is None]

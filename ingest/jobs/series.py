@@ -1,4 +1,4 @@
-"""Many checkpoints as one job: each is measured for itself, and the failure of one does not stop the others."""
+"""Many checkpoints as one job, in which the failure of one checkpoint does not stop the others."""
 
 import datetime
 import os
@@ -140,12 +140,12 @@ def _ingest(
     engine: Engine = Serial()
     known_runs, outcomes, notes = KnownRuns(ingestion.store), list[Outcome](), set[str]()
 
-    def work(request: Request) -> Outcome:
+    def ingest(request: Request) -> Outcome:
         is_first = all(isinstance(outcome, Failure) for outcome in outcomes)
         with progress() as shown:
             return _attempt(request, ingestion, known_runs, _NotingOnce(shown, notes), is_first=is_first)
 
-    for outcome in engine.run(requests, work, unit="checkpoints"):
+    for outcome in engine.run(requests, ingest, unit="checkpoints"):
         outcomes.append(outcome)
         if tell is not None:
             tell(outcome)
@@ -160,8 +160,7 @@ def _attempt(
     may_fail_alone = True
     try:
         request = known_runs.with_step(request)
-        report = known_runs.report(request, ingestion)
-        if report is not None:
+        if report := known_runs.report(request, ingestion):
             return report
         from .measurement import load_requested, prepare
         from .run import make_run, plan_run

@@ -61,22 +61,19 @@ class Sink:
 
     def finish(self, layer: Layer, shares: NDArray[np.float32] | None) -> None:
         """Stage the rows of a layer; `shares` [experts, instances] as `ForwardPass.shares` returns them."""
-        for name, rows_of_layer in self.rows(layer, shares).items():
-            self._rows[name].append(rows_of_layer)
+        for name, rows in self._rows_of(layer, shares).items():
+            self._rows[name].append(rows)
         number = next((number for number, part in self._parts.items() if layer == part[-1]), None)
-        if number is not None:
-            self.write_part(number)
-
-    def rows(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
-        """Return the rows of a layer, by table."""
-        raise NotImplementedError
-
-    def write_part(self, number: int) -> None:
-        """Stage the rows of a part."""
+        if number is None:
+            return
         keys = self.measurement.keys
         for name, tables in self._rows.items():
             self.job.write(name, pa.concat_tables(tables), part=number, model=keys.model, revision=keys.revision)
             tables.clear()
+
+    def _rows_of(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+        """Return the rows of a layer, by table."""
+        raise NotImplementedError
 
 
 class ScoreTables(Sink):
@@ -94,8 +91,7 @@ class ScoreTables(Sink):
         """Score a block of neurons."""
         self._scores.append(_score(self.measurement, block, n_top=self.measurement.settings.n_top))
 
-    def rows(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
-        """Return the rows of a layer, by table."""
+    def _rows_of(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         scores, measurement = Scores.concatenated(self._scores), self.measurement
         self._scores = []
         keys, functions = measurement.keys, measurement.labels.functions
@@ -118,8 +114,7 @@ class RoutingTables(Sink):
             measurement, job, ("routing",), {layer: layer.n_native_experts * n_functions for layer in layers}
         )
 
-    def rows(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
-        """Return the rows of a layer, by table."""
+    def _rows_of(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         assert shares is not None
         scores = _score(self.measurement, shares, n_top=0)
         return {"routing": routing_rows(self.measurement.keys, layer, scores, self.measurement.labels.functions)}
@@ -144,8 +139,7 @@ class CoactivationTables(Sink):
             self._bits = np.empty((layer.n_neurons, bits.shape[1]), dtype=np.uint64)
         self._bits[start : start + len(bits)] = bits
 
-    def rows(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
-        """Return the rows of a layer, by table."""
+    def _rows_of(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         partners = closest_partners(self._bits, self._coactivation.n_partners, n_threads=torch.get_num_threads())
         activity = self._coactivation.activity
         return {"coactivations": coactivation_rows(self.measurement.keys, layer, partners, activity)}

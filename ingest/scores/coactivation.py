@@ -16,6 +16,8 @@ from .scoring import check_finite
 
 __all__ = ["Partners", "active_bits", "closest_partners"]
 
+Bits = NDArray[np.uint64]
+Counts = NDArray[np.int64]
 # Neurons whose counts are taken together, so that each word of another neuron serves them all: `_count_both` writes
 # them out.
 _TILE = 4
@@ -25,12 +27,12 @@ _TILE = 4
 class Partners:
     """The closest partners of a layer's neurons."""
 
-    n_active: NDArray[np.int64]  # instances on which each neuron is active [neurons]
+    n_active: Counts  # instances on which each neuron is active [neurons]
     partner: NDArray[np.int32]  # its partners, closest first, -1 where there are no more [neurons, partners]
-    n_both: NDArray[np.int64]  # instances on which both are active, 0 where there is no partner [neurons, partners]
+    n_both: Counts  # instances on which both are active, 0 where there is no partner [neurons, partners]
 
 
-def active_bits(activations: NDArray[np.float32], *, n_highest: int | None = None) -> NDArray[np.uint64]:
+def active_bits(activations: NDArray[np.float32], *, n_highest: int | None = None) -> Bits:
     """Return on which instances neurons are active, as one bit an instance [neurons, instances / 64 rounded up].
 
     Neurons are active where their pooled activation [neurons, instances] is positive or, given `n_highest`, above their
@@ -49,7 +51,7 @@ def active_bits(activations: NDArray[np.float32], *, n_highest: int | None = Non
     return packed.view(np.uint64)
 
 
-def closest_partners(bits: NDArray[np.uint64], n_partners: int, *, n_threads: int = 1) -> Partners:
+def closest_partners(bits: Bits, n_partners: int, *, n_threads: int = 1) -> Partners:
     """Return each neuron's closest partners among those that are active with it on some instance.
 
     Closeness is the Jaccard index, n_both / (n_active + n_active_partner - n_both), compared exactly, as fractions. Of
@@ -74,12 +76,7 @@ def closest_partners(bits: NDArray[np.uint64], n_partners: int, *, n_threads: in
 
 @njit(nogil=True, cache=True)
 def _find_partners(
-    bits: NDArray[np.uint64],
-    n_active: NDArray[np.int64],
-    first: int,
-    last: int,
-    partner: NDArray[np.int32],
-    n_both: NDArray[np.int64],
+    bits: Bits, n_active: Counts, first: int, last: int, partner: NDArray[np.int32], n_both: Counts
 ) -> None:
     """Fill the rows `first` to `last` of the last two arrays."""
     counts = np.empty((_TILE, len(bits)), dtype=np.int64)  # [tile, neurons]
@@ -90,7 +87,7 @@ def _find_partners(
 
 
 @njit(nogil=True, cache=True)
-def _count_both(bits: NDArray[np.uint64], start: int, counts: NDArray[np.int64]) -> None:
+def _count_both(bits: Bits, start: int, counts: Counts) -> None:
     """Count, for a tile of neurons, the bits that each has in common with every neuron."""
     end = len(bits) - 1  # the last neuron again, where there are no four left
     row_a = bits[start]
@@ -123,13 +120,7 @@ def _count_ones(word: np.uint64) -> np.uint64:
 
 
 @njit(nogil=True, cache=True)
-def _take_closest(
-    neuron: int,
-    counts: NDArray[np.int64],
-    n_active: NDArray[np.int64],
-    partner: NDArray[np.int32],
-    n_both: NDArray[np.int64],
-) -> None:
+def _take_closest(neuron: int, counts: Counts, n_active: Counts, partner: NDArray[np.int32], n_both: Counts) -> None:
     """Insert into a sorted list what is closer than its last; fractions are compared by their cross products."""
     n_kept = 0
     for other in range(len(counts)):

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,21 +94,12 @@ def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 
         top_value=np.zeros((n_neurons, n_top), dtype=np.float32),
     )
 
+    filled: list[NDArray[Any]]
+    filled = [scores.scores, n_above, excess, scores.statistics, scores.top_instance, scores.top_value]
+
     def run(part: slice) -> None:
-        kernel.score_neurons(
-            activations[part],
-            labels.is_rest,
-            words,
-            starts,
-            entries,
-            counts,
-            scores.scores[part],
-            n_above[part],
-            excess[part],
-            scores.statistics[part],
-            scores.top_instance[part],
-            scores.top_value[part],
-        )
+        rows = (array[part] for array in filled)
+        kernel.score_neurons(activations[part], labels.is_rest, words, starts, entries, counts, *rows)
 
     def compare(index: int) -> None:
         positive, evaluated = counts[index, 0].tolist()
