@@ -27,6 +27,7 @@ class Batch:
     """Texts to run together."""
 
     texts: NDArray[np.int64]  # their rows in the corpus, longest first
+    n_tokens: int  # their tokens, without padding
     # Their instances are ``first:last`` of the order in which instances are run
     first: int
     last: int
@@ -89,7 +90,7 @@ class TokenizedCorpus:
             if of_equal_lengths:
                 end = min(end, begin + int(np.count_nonzero(lengths[begin:end] == lengths[begin])))
             first = int(last_instance[begin - 1]) if begin else 0
-            yield Batch(self.order[begin:end], first, int(last_instance[end - 1]))
+            yield Batch(self.order[begin:end], int(lengths[begin:end].sum()), first, int(last_instance[end - 1]))
             begin = end
 
 

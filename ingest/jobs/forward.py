@@ -60,7 +60,7 @@ class ForwardPass:
     def percent(self) -> int:
         """How much of the pass is done, by tokens; 100 is all of it."""
         n_tokens = self._measurement.tokens.n_tokens
-        return 100 * (n_tokens - _n_tokens(self._measurement, self._missing())) // n_tokens
+        return 100 * (n_tokens - sum(batch.n_tokens for batch in self._missing())) // n_tokens
 
     def run(self, progress: Progress) -> None:
         """Run every text that no earlier attempt ran; whatever stops it, the activations up to there are kept.
@@ -72,7 +72,7 @@ class ForwardPass:
             progress.note(f"going on at {self.percent}% of the forward pass, kept from an earlier attempt")
         if not missing:
             return
-        progress.phase("forward", total=_n_tokens(self._measurement, missing), unit="tokens")
+        progress.phase("forward", total=sum(batch.n_tokens for batch in missing), unit="tokens")
         try:
             with torch.inference_mode(), _reader(self._measurement, self.layers) as reading:
                 fill(self._buffers, self._pooled(reading, missing, progress))
@@ -109,7 +109,7 @@ class ForwardPass:
         for batch in batches:
             _run(self._measurement, reading, batch)
             yield batch.first, [reading.pooled(), reading.routed()][: len(self._buffers)]
-            progress.advance(_n_tokens(self._measurement, [batch]))
+            progress.advance(batch.n_tokens)
 
     def _flush(self) -> None:
         for buffer in self._buffers:
@@ -170,11 +170,6 @@ def _run(measurement: Measurement, reading: Capture, batch: Batch) -> None:
         measurement.model.module(**inputs)
 
 
-def _n_tokens(measurement: Measurement, batches: Sequence[Batch]) -> int:
-    start = measurement.tokens.token_start
-    return sum(int((start[batch.texts + 1] - start[batch.texts]).sum()) for batch in batches)
-
-
 def estimate_seconds(measurement: Measurement) -> float:
     """Return the wall time of the whole pass in seconds, extrapolated from a few batches of different lengths."""
     batches = list(measurement.batches())
@@ -187,4 +182,4 @@ def estimate_seconds(measurement: Measurement) -> float:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         seconds = time.perf_counter() - start
-    return seconds * measurement.tokens.n_tokens / _n_tokens(measurement, chosen)
+    return seconds * measurement.tokens.n_tokens / sum(batch.n_tokens for batch in chosen)

@@ -145,7 +145,6 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
     if [part.stack for part in model.parts] == ["decoder"]:
         _note_shared_beginnings(tokens, progress)
     run_id = _run_id(model, layers, corpus, tokens, targets, settings)
-    coactivation = ingestion.coactivation
     return Measurement(
         ingestion.store,
         model,
@@ -158,8 +157,8 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
         on_device(ingestion.resources, model.name),
         run_id=run_id,
         request_id=request.identifier(corpus_sha256=corpus.sha256, fingerprint=model.fingerprint),
-        coactivation=coactivation,
-        adds_coactivations=lacks_coactivations(ingestion.store, run_id, coactivation, tokens.n_instances),
+        coactivation=ingestion.coactivation,
+        adds_coactivations=lacks_coactivations(ingestion.store, run_id, ingestion.coactivation, tokens.n_instances),
     )
 
 

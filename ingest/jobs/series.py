@@ -77,7 +77,7 @@ def ingest_series(
     StoreError
         If the store cannot be read or written.
     """
-    target, progress, steps = Store(store), progress or _silently, steps or {}
+    target, settings, progress, steps = Store(store), settings or Settings(), progress or _silently, steps or {}
     ingestion = Ingestion(target, StoredCorpus(target, corpus), resources or Resources(), coactivation, dry_run)
     stored_name = Checkpoint(model, name=name).stored_name
     ingestion.resources.check_device(stored_name)
@@ -91,14 +91,8 @@ def ingest_series(
         for note in oddities(checkpoints, steps):
             shown.note(note)
     requests = [
-        Request(
-            Checkpoint(model, checkpoint.revision, name=name),
-            corpus,
-            settings or Settings(),
-            steps.get(checkpoint.revision),
-            checkpoint.commit,
-        )
-        for checkpoint in checkpoints
+        Request(Checkpoint(model, entry.revision, name=name), corpus, settings, steps.get(entry.revision), entry.commit)
+        for entry in checkpoints
     ]
     if not dry_run:  # after the requests, which refuse names that no store can hold
         record_checkpoints(checkpoints, stored_name, known_runs, target)
