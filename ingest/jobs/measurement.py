@@ -27,17 +27,7 @@ from .known_runs import lacks_coactivations
 from .request import Ingestion, Request
 from .settings import Coactivation, Resources, Settings
 
-__all__ = ["Measurement", "RunKeys", "load_requested", "on_device", "prepare"]
-
-
-@dataclass(frozen=True, slots=True)
-class RunKeys:
-    """The columns that every table of a run begins with."""
-
-    run_id: str
-    model: str
-    revision: str
-    step: int | None
+__all__ = ["Measurement", "load_requested", "on_device", "prepare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +49,10 @@ class Measurement:
     adds_coactivations: bool
 
     @property
-    def keys(self) -> RunKeys:
-        """The columns that every table of the run begins with."""
-        return RunKeys(self.run_id, self.model.name, self.model.revision, self.model.step)
+    def keys(self) -> dict[str, object]:
+        """The values of the columns that every table of the run begins with."""
+        model = self.model
+        return {"run_id": self.run_id, "model": model.name, "revision": model.revision, "step": model.step}
 
     @property
     def is_new(self) -> bool:

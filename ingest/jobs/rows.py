@@ -3,7 +3,6 @@
 import datetime
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +16,10 @@ from ..models.devices import device_name
 from ..neurons.feed_forwards import Layer
 from ..scores.coactivation import Partners
 from ..scores.scoring import SCORE_NAMES, STATISTIC_NAMES, Scores
-from .measurement import Measurement, RunKeys
+from .measurement import Measurement
 
 __all__ = [
+    "Keys",
     "coactivation_rows",
     "neuron_function_rows",
     "neuron_rows",
@@ -27,6 +27,9 @@ __all__ = [
     "run_tables",
     "top_instance_rows",
 ]
+
+Keys = Mapping[str, object]  # values of the key columns: of the run, stack and layer
+Functions = Sequence[tuple[str, str]]  # family and function
 
 _ROUTING_SCORES = {
     "share_positive": "mean_positive",
@@ -38,17 +41,13 @@ _ROUTING_SCORES = {
 
 
 def neuron_rows(
-    keys: RunKeys,
+    keys: Keys,
     layer: Layer,
     scores: Scores,
-    norms: tuple[torch.Tensor, torch.Tensor],
-    shares: NDArray[np.float32] | None,
+    norms: tuple[torch.Tensor, torch.Tensor],  # of the input and the output weights [neurons]
+    shares: NDArray[np.float32] | None,  # share of an instance's tokens that an expert got [experts, instances]
 ) -> pa.Table:
-    """Return one row of ``neurons`` for each neuron of a layer.
-
-    `norms` are those of its input and its output weights, `shares` the share of each instance's tokens that each expert
-    got [experts, instances].
-    """
+    """Return one row of ``neurons`` for each neuron of a layer."""
     neuron = np.arange(layer.n_neurons, dtype=np.int32)
     columns: dict[str, object] = {
         "neuron": neuron,
@@ -62,32 +61,28 @@ def neuron_rows(
         n_sent_to = np.append(np.count_nonzero(shares, axis=1), 0)
         columns["native_expert"] = pa.array(expert, mask=is_shared)
         columns["n_routed"] = pa.array(n_sent_to[np.minimum(expert, len(shares))], mask=is_shared)
-    return _conform("neurons", columns, keys, layer)
+    return conform("neurons", columns, **keys)
 
 
-def neuron_function_rows(
-    keys: RunKeys, layer: Layer, scores: Scores, functions: tuple[tuple[str, str], ...]
-) -> pa.Table:
+def neuron_function_rows(keys: Keys, scores: Scores, functions: Functions) -> pa.Table:
     """Return one row of ``neuron_functions`` for each neuron of a layer and each function, sorted by both."""
-    columns = _crossed_columns("neuron", layer.n_neurons, functions)
+    columns = _crossed_columns("neuron", len(scores.scores), functions)
     columns["p_value"] = scores.p_value.reshape(-1).astype(np.float32)
     for index, name in enumerate(SCORE_NAMES):
         # from_pandas turns the NaN of a half that lacks a class into NULL.
         columns[name] = pa.array(scores.scores[:, :, index].reshape(-1), from_pandas=True)
-    return _conform("neuron_functions", columns, keys, layer)
+    return conform("neuron_functions", columns, **keys)
 
 
-def routing_rows(keys: RunKeys, layer: Layer, scores: Scores, functions: tuple[tuple[str, str], ...]) -> pa.Table:
+def routing_rows(keys: Keys, scores: Scores, functions: Functions) -> pa.Table:
     """Return one row of ``routing`` for each expert of a layer and each function: its share of tokens, scored."""
     columns = _crossed_columns("native_expert", len(scores.scores), functions)
     for column, name in _ROUTING_SCORES.items():
         columns[column] = scores.scores[:, :, SCORE_NAMES.index(name)].reshape(-1)
-    return _conform("routing", columns, keys, layer)
+    return conform("routing", columns, **keys)
 
 
-def top_instance_rows(
-    keys: RunKeys, layer: Layer, scores: Scores, *, corpus: str, instance_id: NDArray[np.int64]
-) -> pa.Table:
+def top_instance_rows(keys: Keys, scores: Scores, *, corpus: str, instance_id: NDArray[np.int64]) -> pa.Table:
     """Return one row of ``top_instances`` for each neuron of a layer and each rank."""
     neuron, position = np.nonzero(scores.top_instance >= 0)
     columns = {
@@ -96,10 +91,10 @@ def top_instance_rows(
         "instance_id": instance_id[scores.top_instance[neuron, position]],
         "value": scores.top_value[neuron, position],
     }
-    return _conform("top_instances", columns, keys, layer, corpus=corpus)
+    return conform("top_instances", columns, **keys, corpus=corpus)
 
 
-def coactivation_rows(keys: RunKeys, layer: Layer, partners: Partners, activity: str) -> pa.Table:
+def coactivation_rows(keys: Keys, partners: Partners, activity: str) -> pa.Table:
     """Return one row of ``coactivations`` for each neuron of a layer and each of its partners."""
     neuron, place = np.nonzero(partners.partner >= 0)
     partner = partners.partner[neuron, place]
@@ -110,7 +105,7 @@ def coactivation_rows(keys: RunKeys, layer: Layer, partners: Partners, activity:
         "n_active": partners.n_active[neuron],
         "n_active_partner": partners.n_active[partner],
     }
-    return _conform("coactivations", columns, keys, layer, activity=activity)
+    return conform("coactivations", columns, **keys, activity=activity)
 
 
 def run_tables(measurement: Measurement, started_at: datetime.datetime) -> dict[str, pa.Table]:
@@ -171,15 +166,10 @@ def run_tables(measurement: Measurement, started_at: datetime.datetime) -> dict[
         "run_functions": functions,
         "weight_tensors": tensors,
     }
-    return {name: conform(name, rows, **asdict(measurement.keys)) for name, rows in tables.items()}
+    return {name: conform(name, rows, **measurement.keys) for name, rows in tables.items()}
 
 
-def _conform(name: str, columns: Mapping[str, object], keys: RunKeys, layer: Layer, **constants: object) -> pa.Table:
-    """Return the rows of a layer, given the columns beside those that say which run and layer it is."""
-    return conform(name, columns, **asdict(keys), stack=layer.stack, layer=layer.layer, **constants)
-
-
-def _crossed_columns(name: str, size: int, functions: tuple[tuple[str, str], ...]) -> dict[str, object]:
+def _crossed_columns(name: str, size: int, functions: Functions) -> dict[str, object]:
     """Return the keys of one row for each of `size` indices, called `name`, and each function."""
     columns: dict[str, object] = {name: np.repeat(np.arange(size, dtype=np.int32), len(functions))}
     for place, column in enumerate(("family", "function")):

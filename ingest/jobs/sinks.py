@@ -11,7 +11,7 @@ from ..neurons.weights import weight_norms
 from ..scores.coactivation import active_bits, closest_partners
 from ..scores.scoring import Scores, compile_kernels, score
 from .measurement import Measurement
-from .rows import coactivation_rows, neuron_function_rows, neuron_rows, routing_rows, top_instance_rows
+from .rows import Keys, coactivation_rows, neuron_function_rows, neuron_rows, routing_rows, top_instance_rows
 from .settings import Coactivation
 
 __all__ = ["CoactivationTables", "RoutingTables", "ScoreTables", "Sink"]
@@ -61,17 +61,18 @@ class Sink:
 
     def finish(self, layer: Layer, shares: NDArray[np.float32] | None) -> None:
         """Stage the rows of a layer; `shares` [experts, instances] as `ForwardPass.shares` returns them."""
-        for name, rows in self._rows_of(layer, shares).items():
+        keys = self.measurement.keys | {"stack": layer.stack, "layer": layer.layer}
+        for name, rows in self._rows_of(layer, keys, shares).items():
             self._rows[name].append(rows)
         number = next((number for number, part in self._parts.items() if layer == part[-1]), None)
         if number is None:
             return
-        keys = self.measurement.keys
+        model = self.measurement.model
         for name, tables in self._rows.items():
-            self.job.write(name, pa.concat_tables(tables), part=number, model=keys.model, revision=keys.revision)
+            self.job.write(name, pa.concat_tables(tables), part=number, model=model.name, revision=model.revision)
             tables.clear()
 
-    def _rows_of(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+    def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         """Return the rows of a layer, by table."""
         raise NotImplementedError
 
@@ -91,16 +92,15 @@ class ScoreTables(Sink):
         """Score a block of neurons."""
         self._scores.append(_score(self.measurement, block, n_top=self.measurement.settings.n_top))
 
-    def _rows_of(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+    def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         scores, measurement = Scores.concatenated(self._scores), self.measurement
         self._scores = []
-        keys, functions = measurement.keys, measurement.labels.functions
         norms = weight_norms(measurement.model.module, layer)
         corpus, instance_id = measurement.corpus.name, measurement.tokens.instance_id
         return {
             "neurons": neuron_rows(keys, layer, scores, norms, shares),
-            "top_instances": top_instance_rows(keys, layer, scores, corpus=corpus, instance_id=instance_id),
-            "neuron_functions": neuron_function_rows(keys, layer, scores, functions),
+            "top_instances": top_instance_rows(keys, scores, corpus=corpus, instance_id=instance_id),
+            "neuron_functions": neuron_function_rows(keys, scores, measurement.labels.functions),
         }
 
 
@@ -114,10 +114,10 @@ class RoutingTables(Sink):
             measurement, job, ("routing",), {layer: layer.n_native_experts * n_functions for layer in layers}
         )
 
-    def _rows_of(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+    def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         assert shares is not None
         scores = _score(self.measurement, shares, n_top=0)
-        return {"routing": routing_rows(self.measurement.keys, layer, scores, self.measurement.labels.functions)}
+        return {"routing": routing_rows(keys, scores, self.measurement.labels.functions)}
 
 
 class CoactivationTables(Sink):
@@ -139,10 +139,9 @@ class CoactivationTables(Sink):
             self._bits = np.empty((layer.n_neurons, bits.shape[1]), dtype=np.uint64)
         self._bits[start : start + len(bits)] = bits
 
-    def _rows_of(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+    def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         partners = closest_partners(self._bits, self._coactivation.n_partners, n_threads=torch.get_num_threads())
-        activity = self._coactivation.activity
-        return {"coactivations": coactivation_rows(self.measurement.keys, layer, partners, activity)}
+        return {"coactivations": coactivation_rows(keys, partners, self._coactivation.activity)}
 
 
 def _score(measurement: Measurement, activations: NDArray[np.float32], *, n_top: int) -> Scores:
