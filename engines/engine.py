@@ -1,4 +1,4 @@
-"""What runs the tasks of a job: tasks in, results out, whoever runs them and wherever."""
+"""What runs the tasks of a job, in this process or elsewhere: tasks in, results out."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar

@@ -1,7 +1,7 @@
 """What a store holds of a model's checkpoints: asked before anything is loaded."""
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,9 @@ class KnownRuns:
         return None
 
     def with_step(self, request: Request) -> Request:
-        """Return a request with the training step that the store holds for its revision, unless it has one.
+        """Return a request with the training step that the store holds for its revision, unless it names one.
 
-        Raises IngestError if its revision cannot have the step (see `refusal`).
+        Raises IngestError if its revision cannot have the step that it names (see `refusal`).
         """
         model, revision = request.checkpoint.stored_name, request.checkpoint.stored_revision
         if request.step is None:
@@ -77,10 +77,9 @@ class KnownRuns:
             return None
         if coactivation is not None and self._store.commit(coactivation.job_name(commit.job)) is None:
             return None
-        n_rows = dict.fromkeys(("layers", "neurons", "run_functions"), 0)
+        n_rows = Counter[str]()
         for file in commit.files:
-            if file.table in n_rows:
-                n_rows[file.table] += file.n_rows
+            n_rows[file.table] += file.n_rows
         return IngestReport(
             run_id=commit.job,
             model=request.checkpoint.stored_name,

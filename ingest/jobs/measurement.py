@@ -111,7 +111,7 @@ def load_requested(request: Request, ingestion: Ingestion) -> Model:
 
 
 def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Progress) -> Measurement:
-    """Find the neurons of a loaded model, tokenize the corpus for it, and note what may surprise whoever asks.
+    """Find the neurons of a loaded model, tokenize the corpus for it, and note what may surprise the user.
 
     Raises IngestError if the request does not fit the model: a layer or site it lacks, a corpus it cannot read.
     """

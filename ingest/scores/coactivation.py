@@ -88,7 +88,7 @@ def _find_partners(
 
 @njit(nogil=True, cache=True)
 def _count_both(bits: Bits, start: int, counts: Counts) -> None:
-    """Count, for a tile of neurons, the bits that each has in common with every neuron."""
+    """Count the bits that the neurons of a tile have in common with every neuron."""
     end = len(bits) - 1  # the last neuron again, where there are no four left
     row_a = bits[start]
     row_b = bits[min(start + 1, end)]
