@@ -17,7 +17,7 @@ from .pooling import ExpertPool, Spans, SpansOnDevice, pool
 
 __all__ = ["Capture", "capture"]
 
-# Experts that are pooled together when all run on every token: one alone would take too little time.
+# Experts that are pooled together when all run on every token: one alone is too small a computation to be fast.
 _EXPERTS_TOGETHER = 16
 
 

@@ -56,6 +56,7 @@ def closest_partners(bits: Bits, n_partners: int, *, n_threads: int = 1) -> Part
 
     Closeness is the Jaccard index, n_both / (n_active + n_active_partner - n_both), compared exactly, as fractions. Of
     two equally close partners the one with the lower index comes first. `bits` [neurons, words] are from `active_bits`.
+    The result does not depend on `n_threads`.
     """
     n_neurons = len(bits)
     shape = (n_neurons, min(n_partners, n_neurons))
