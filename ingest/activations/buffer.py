@@ -34,8 +34,8 @@ _PENDING = 2
 class Buffer:
     """A matrix [neurons, instances] in a file, the neurons of all layers one after another.
 
-    Whole sections that an earlier attempt left in the file are kept, and what follows them is cut off. At most
-    `memory_bytes` are taken for the section that is being filled. StoreError if the file cannot be read or written.
+    Whole sections that an earlier attempt left in the file are kept, and what follows them is cut off. The
+    section that is being filled takes at most `memory_bytes`. Raises StoreError if the file cannot be read or written.
     """
 
     def __init__(self, path: Path, n_neurons: int, n_instances: int, *, storage: Storage, memory_bytes: int) -> None:
@@ -60,7 +60,7 @@ class Buffer:
         """Add the activations of some instances: one tensor [instances, neurons of the layer] for each layer.
 
         `first` is the place of the first instance among all; instances that the buffer has already are skipped.
-        IngestError if a value is beyond the range of float16.
+        Raises IngestError if a value is beyond the range of float16.
         """
         done = self.n_instances - first
         while done < len(pooled[0]):

@@ -62,7 +62,7 @@ class Capture:
     def pooled(self) -> list[torch.Tensor]:
         """Return the pooled values of the last batch, one tensor [instances, neurons] a layer.
 
-        IngestError if a network did not run.
+        Raises IngestError if a network did not run.
         """
         layers = [[self._pooled_of(network) for network in layer.feed_forwards] for layer in self._layers]
         return [networks[0] if len(networks) == 1 else torch.cat(networks, 1) for networks in layers]

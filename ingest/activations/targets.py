@@ -34,8 +34,8 @@ def tokenize_targets(
 ) -> TokenizedTargets:
     """Tokenize the targets of a corpus in which every text has one; what the decoder starts with is `start_token`.
 
-    The tokenizer must be a fast one. Decoder inputs are cut at `max_tokens`. IngestError if a target has no token, or
-    cannot be tokenized.
+    The tokenizer must be a fast one. Decoder inputs are cut at `max_tokens`. Raises IngestError if a target has no
+    token, or cannot be tokenized.
     """
     token_ids: list[NDArray[np.int32]] = []
     start: list[int] = []

@@ -105,8 +105,8 @@ def arrays_sha256(*arrays: NDArray[Any]) -> str:
 def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_tokens: int) -> TokenizedCorpus:
     """Tokenize a corpus and put its texts and instances in the order to run them.
 
-    The tokenizer must be a fast one. Texts are cut at `max_tokens`, special tokens included. IngestError if a text
-    cannot be tokenized, or no instance has a token left to measure.
+    The tokenizer must be a fast one. Texts are cut at `max_tokens`, special tokens included. Raises IngestError if a
+    text cannot be tokenized, or no instance has a token left to measure.
     """
     n_special = tokenizer.num_special_tokens_to_add()
     if max_tokens <= n_special:

@@ -17,7 +17,10 @@ __all__ = ["Ingestion", "Request"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One checkpoint to measure on one corpus; StoreError if no store can hold model or revision under its name."""
+    """One checkpoint to measure on one corpus.
+
+    Raises StoreError if no store can hold model or revision under its name.
+    """
 
     checkpoint: Checkpoint
     corpus: str

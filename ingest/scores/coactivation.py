@@ -36,8 +36,8 @@ def active_bits(activations: NDArray[np.float32], *, n_highest: int | None = Non
     """Return on which instances neurons are active, as one bit an instance [neurons, instances / 64 rounded up].
 
     Neurons are active where their pooled activation [neurons, instances] is positive or, given `n_highest`, above their
-    (n_highest + 1)-th highest: on n_highest instances, or fewer where there are ties at the cut. NonFiniteError if an
-    activation is NaN or infinite.
+    (n_highest + 1)-th highest: on n_highest instances, or fewer where there are ties at the cut. Raises NonFiniteError
+    if an activation is NaN or infinite.
     """
     n_neurons, n_instances = activations.shape
     check_finite(activations)

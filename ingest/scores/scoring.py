@@ -66,8 +66,8 @@ def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 
     """Score every neuron of a block of C-contiguous activations [neurons, instances] for every function.
 
     The labels are of the same instances, in the same order; `n_top` instances a neuron are kept. The result does not
-    depend on `n_threads`. NonFiniteError if an activation is NaN or infinite, IngestError if a function lacks positives
-    or negatives.
+    depend on `n_threads`. Raises NonFiniteError if an activation is NaN or infinite, IngestError if a function lacks
+    positives or negatives.
     """
     if activations.dtype != np.float32 or activations.ndim != 2 or not activations.flags.c_contiguous:
         raise TypeError("activations must be a C-contiguous float32 array [neurons, instances]")
