@@ -65,8 +65,11 @@ class Sink:
         for name, rows in self._rows_of(layer, keys, shares).items():
             self._rows[name].append(rows)
         number = next((number for number, part in self._parts.items() if layer == part[-1]), None)
-        if number is None:
-            return
+        if number is not None:
+            self.write_part(number)
+
+    def write_part(self, number: int) -> None:
+        """Stage the rows of a part."""
         model = self.measurement.model
         for name, tables in self._rows.items():
             self.job.write(name, pa.concat_tables(tables), part=number, model=model.name, revision=model.revision)
