@@ -20,13 +20,13 @@ import polars as pl
 import pyarrow as pa
 from table import print_table
 
-from neuronlake.ingest.jobs.measurement import RunKeys
-from neuronlake.ingest.jobs.rows import neuron_function_rows, records
+from neuronlake.ingest.jobs.rows import neuron_function_rows
 from neuronlake.ingest.jobs.sinks import PART_ROWS
 from neuronlake.ingest.neurons.feed_forwards import FeedForward, Layer, Place
 from neuronlake.ingest.scores.scoring import SCORE_NAMES, Scores
 from neuronlake.queries.database import Database
 from neuronlake.queries.materialize import materialize
+from neuronlake.schema.conformance import conform
 from neuronlake.schema.store import Store
 
 N_LAYERS = 12
@@ -121,23 +121,22 @@ def generate(store, arguments):
     parts = [every[first : first + per_part] for first in range(0, N_LAYERS, per_part)]
     p_value = np.full((width, len(names)), 0.5, dtype=np.float32)
     for checkpoint in range(arguments.checkpoints):
-        keys = RunKeys(f"{checkpoint:016x}", MODEL, f"step{1000 * checkpoint}", 1000 * checkpoint)
-        if store.commit(keys.run_id):
+        run_id, where = f"{checkpoint:016x}", {"model": MODEL, "revision": f"step{1000 * checkpoint}"}
+        keys = {"run_id": run_id, **where, "step": 1000 * checkpoint}
+        if store.commit(run_id):
             continue
         shift, growth = 977 * checkpoint, np.float32(1 - 0.9 * np.exp(-checkpoint / 5))
-        where = {"model": keys.model, "revision": keys.revision}
-        with store.job(keys.run_id, kind="run") as job:
+        with store.job(run_id, kind="run") as job:
             for number, part in enumerate(parts):
                 tables = []
                 for layer in part:
                     scores = np.take(template, np.arange(width) + layer.layer * width + shift, axis=0, mode="wrap")
                     scores = chance + growth * (scores - chance)
-                    tables.append(
-                        neuron_function_rows(keys, layer, Scores(scores, p_value, None, None, None), tuple(names))
-                    )
+                    layer_keys = keys | {"stack": layer.stack, "layer": layer.layer}
+                    tables.append(neuron_function_rows(layer_keys, Scores(scores, p_value, None, None, None), names))
                 job.write("neuron_functions", pa.concat_tables(tables), part=number, **where)
             for name, rows in (("runs", [run_row()]), ("layers", layers), ("run_functions", functions)):
-                job.write(name, records(name, keys, rows), **where)
+                job.write(name, conform(name, rows, **keys), **where)
             job.commit()
 
 

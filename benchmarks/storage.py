@@ -16,10 +16,8 @@ import pyarrow.parquet as pq
 from table import print_table
 
 from neuronlake.ingest.corpora.labels import LabelIndex
-from neuronlake.ingest.jobs.measurement import RunKeys
 from neuronlake.ingest.jobs.rows import neuron_function_rows
 from neuronlake.ingest.jobs.sinks import PART_ROWS
-from neuronlake.ingest.neurons.feed_forwards import FeedForward, Layer, Place
 from neuronlake.ingest.scores.scoring import SCORE_NAMES, score
 from neuronlake.schema import parquet
 from neuronlake.schema.conformance import check
@@ -61,9 +59,9 @@ def make_layer(generator, layer, labels, dense, *, n_neurons):
     weights = generator.standard_normal((n_neurons, n_functions)) * (generator.random((n_neurons, n_functions)) < 0.02)
     noise = generator.standard_normal((n_neurons, len(dense)), dtype=np.float32)
     activations = np.maximum(weights.astype(np.float32) @ dense.T + noise - 0.5, 0)
-    network = FeedForward(Place(f"layer.{layer}.output"), n_neurons, "relu", False)
-    keys = RunKeys("0123456789abcdef", "model", "step1000", 1000)
-    return neuron_function_rows(keys, Layer("encoder", layer, (network,)), score(activations, labels), labels.functions)
+    keys = {"run_id": "0123456789abcdef", "model": "model", "revision": "step1000", "step": 1000}
+    keys |= {"stack": "encoder", "layer": layer}
+    return neuron_function_rows(keys, score(activations, labels), labels.functions)
 
 
 def make_parts(arguments):

@@ -8,10 +8,10 @@ __all__ = ["Serial"]
 
 
 class Serial:
-    """Runs tasks one after another: each begins when the result of the one before was taken."""
+    """Runs tasks one after another: a task begins when the result before it was taken."""
 
-    def run(self, tasks: Sequence[Task], work: Callable[[Task], Result], *, unit: str) -> Iterator[Result]:
-        """Do the work for every task (see `Engine.run`).
+    def run(self, tasks: Sequence[Task], do: Callable[[Task], Result], *, unit: str) -> Iterator[Result]:
+        """Do every task (see `Engine.run`).
 
         Examples
         --------
@@ -20,7 +20,7 @@ class Serial:
         """
         for n_done, task in enumerate(tasks):
             try:
-                result = work(task)
+                result = do(task)
             except KeyboardInterrupt as error:
                 error.add_note(f"{n_done} of {len(tasks)} {unit} are done")
                 raise

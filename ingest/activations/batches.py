@@ -45,7 +45,7 @@ def collate(
 def _padded(
     tokens: TokenizedCorpus | TokenizedTargets, texts: NDArray[np.int64], pad: int
 ) -> dict[str, np.ndarray[tuple[int, int], np.dtype[np.int64]]]:
-    """Return token ids and attention mask of some texts, padded on the right. [texts, tokens] each."""
+    """Return token ids and attention mask of some texts, padded on the right [texts, tokens]."""
     begin, end = tokens.token_start[texts], tokens.token_start[texts + 1]
     is_token = np.arange((end - begin).max()) < (end - begin)[:, None]
     input_ids = np.full((len(texts), is_token.shape[1]), pad, dtype=np.int64)

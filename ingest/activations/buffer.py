@@ -1,7 +1,7 @@
 """Pooled activations on disk: filled by instances, read by neurons, kept from one attempt at a job to the next.
 
 A forward pass yields all neurons of one instance after another; scoring needs one neuron's activations over all
-instances. The file holds sections of instances, each as [neurons, instances of the section] behind its size and
+instances. The file holds sections of instances, as [neurons, instances of the section] behind their size and
 checksum. A section is a hundredth of the instances at most, which is what a killed process loses; a section that a
 power cut tore or lost fails its checksum and is run again.
 """
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...errors import IngestError, StoreError
+from ...schema.disk import store_errors
 from ...schema.vocabulary import Storage
 
 __all__ = ["Buffer", "fill"]
@@ -31,23 +32,10 @@ _PENDING = 2
 
 
 class Buffer:
-    """A matrix [neurons, instances] in a file.
+    """A matrix [neurons, instances] in a file, the neurons of all layers one after another.
 
-    Parameters
-    ----------
-    path
-        The file; whole sections that an earlier attempt left there are kept, and what follows them is cut off.
-    n_neurons, n_instances
-        Rows, over all layers, and columns in the end.
-    storage
-        Type of the values; float16 halves the space and is refused for values beyond its range.
-    memory_bytes
-        Most memory for the section that is being filled.
-
-    Raises
-    ------
-    StoreError
-        If the file cannot be read or written.
+    Whole sections that an earlier attempt left in the file are kept, and what follows them is cut off. The
+    section that is being filled takes at most `memory_bytes`. Raises StoreError if the file cannot be read or written.
     """
 
     def __init__(self, path: Path, n_neurons: int, n_instances: int, *, storage: Storage, memory_bytes: int) -> None:
@@ -59,37 +47,28 @@ class Buffer:
         self._n_filled = 0
         # Where the values of each section begin, and its instances.
         self._written: list[tuple[int, int]] = []
-        try:
-            with path.open("a+b") as file:
-                self._end = self._read_kept(file, n_instances)
-                file.truncate(self._end)
-        except OSError as error:
-            raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+        with store_errors(f"cannot write {path}"), path.open("a+b") as file:
+            self._end = self._read_kept(file, n_instances)
+            file.truncate(self._end)
 
     @property
     def n_instances(self) -> int:
-        """Instances held so far."""
+        """Number of instances so far."""
         return sum(n for _, n in self._written) + self._n_filled
 
     def append(self, pooled: Sequence[torch.Tensor], *, first: int) -> None:
         """Add the activations of some instances: one tensor [instances, neurons of the layer] for each layer.
 
-        `first` is the place of the first instance among all; instances that are held already are skipped.
-
-        Raises
-        ------
-        IngestError
-            If a value does not fit the storage type.
-        StoreError
-            If the file cannot be written.
+        `first` is the place of the first instance among all; instances that the buffer has already are skipped.
+        Raises IngestError if a value is beyond the range of float16.
         """
         done = self.n_instances - first
         while done < len(pooled[0]):
-            some = min(len(pooled[0]) - done, self._section.shape[1] - self._n_filled)
+            n = min(len(pooled[0]) - done, self._section.shape[1] - self._n_filled)
             row = 0
             for layer in pooled:
-                part = layer[done : done + some]
-                target = self._section[row : row + part.shape[1], self._n_filled : self._n_filled + some]
+                part = layer[done : done + n]
+                target = self._section[row : row + part.shape[1], self._n_filled : self._n_filled + n]
                 if target.dtype == torch.float16 and float(part.abs().max()) > torch.finfo(torch.float16).max:
                     raise IngestError(
                         f"an activation of {float(part.abs().max()):.4g} is beyond the range of float16; "
@@ -97,48 +76,36 @@ class Buffer:
                     )
                 target.copy_(part.T)
                 row += part.shape[1]
-            self._n_filled += some
-            done += some
+            self._n_filled += n
+            done += n
             if self._n_filled == self._section.shape[1]:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what is held in memory; raise StoreError if the file cannot be written."""
+        """Write the section in memory."""
         if not self._n_filled:
             return
         values = self._section[:, : self._n_filled].contiguous().numpy()
-        try:
-            with self._path.open("r+b") as file:
-                file.seek(self._end)
-                file.write(_HEADER.pack(self._n_filled, zlib.crc32(values.data)))
-                file.write(values.data)
-        except OSError as error:
-            raise StoreError(f"cannot write {self._path}: {error.strerror or error}") from error
+        with store_errors(f"cannot write {self._path}"), self._path.open("r+b") as file:
+            file.seek(self._end)
+            file.write(_HEADER.pack(self._n_filled, zlib.crc32(values.data)))
+            file.write(values.data)
         self._written.append((self._end + _HEADER.size, self._n_filled))
         self._end += _HEADER.size + values.nbytes
         self._n_filled = 0
 
     def block(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return the activations of neurons `start` to `stop`, C-contiguous, over all instances that were written.
-
-        Raises
-        ------
-        StoreError
-            If the file cannot be read.
-        """
+        """Return the activations of neurons `start` to `stop`, C-contiguous, over all instances that were written."""
         block = np.empty((stop - start, sum(n for _, n in self._written)), dtype=np.float32)  # [neurons, instances]
         column = 0
-        try:
-            with self._path.open("rb") as file:
-                for begin, n_columns in self._written:
-                    values = np.empty((stop - start, n_columns), dtype=self._dtype)
-                    file.seek(begin + start * n_columns * self._dtype.itemsize)
-                    if file.readinto(values.data) < values.nbytes:
-                        raise StoreError(f"cannot read {self._path}: it is shorter than what was written")
-                    block[:, column : column + n_columns] = values
-                    column += n_columns
-        except OSError as error:
-            raise StoreError(f"cannot read {self._path}: {error.strerror or error}") from error
+        with store_errors(f"cannot read {self._path}"), self._path.open("rb") as file:
+            for begin, n_columns in self._written:
+                values = np.empty((stop - start, n_columns), dtype=self._dtype)
+                file.seek(begin + start * n_columns * self._dtype.itemsize)
+                if file.readinto(values.data) < values.nbytes:
+                    raise StoreError(f"cannot read {self._path}: it is shorter than what was written")
+                block[:, column : column + n_columns] = values
+                column += n_columns
         return block
 
     def _read_kept(self, file: BinaryIO, n_instances: int) -> int:
@@ -159,20 +126,9 @@ class Buffer:
 def fill(buffers: Sequence[Buffer], batches: Iterable[tuple[int, Sequence[Sequence[torch.Tensor]]]]) -> None:
     """Append batches to buffers in order, on another thread, while the next batch is computed.
 
+    A batch is the place of its first instance among all and, for each buffer, one tensor [instances, neurons] a layer.
     From a GPU, values are copied to pinned memory; the other thread waits for the copies, not the next forward pass.
-
-    Parameters
-    ----------
-    buffers
-        Where the values go.
-    batches
-        For each batch, the place of its first instance among all, and for each buffer one tensor [instances, neurons]
-        a layer.
-
-    Raises
-    ------
-    IngestError, StoreError
-        As in `Buffer.append`, at most two batches later; an error of `batches` itself goes before these.
+    Errors of `Buffer.append` come at most two batches later; an error of `batches` itself goes before these.
     """
     thread = ThreadPoolExecutor(1, thread_name_prefix="buffer")
     pending: deque[Future[None]] = deque()

@@ -17,7 +17,7 @@ from .pooling import ExpertPool, Spans, SpansOnDevice, pool
 
 __all__ = ["Capture", "capture"]
 
-# Experts that are pooled together when all run on every token: each alone would be too little work.
+# Experts that are pooled together when all run on every token: one alone is too small a computation to be fast.
 _EXPERTS_TOGETHER = 16
 
 
@@ -26,7 +26,7 @@ class _AllRead(BaseException):
 
 
 class Capture:
-    """Pooled values of the batch that runs; made by `capture`, whose parameters it takes."""
+    """Pooled values of the batch that runs; made by `capture`."""
 
     def __init__(
         self, layers: Sequence[Layer], site: Site, pooling: Pooling, router: Router, *, ends_early: bool
@@ -60,23 +60,17 @@ class Capture:
         self._has_run = True
 
     def pooled(self) -> list[torch.Tensor]:
-        """Return the pooled values of the last batch, one tensor [instances, n_neurons] for each layer.
+        """Return the pooled values of the last batch, one tensor [instances, neurons] a layer.
 
-        Raises
-        ------
-        IngestError
-            If a network did not run.
+        Raises IngestError if a network did not run.
         """
         layers = [[self._pooled_of(network) for network in layer.feed_forwards] for layer in self._layers]
         return [networks[0] if len(networks) == 1 else torch.cat(networks, 1) for networks in layers]
 
     def routed(self) -> list[torch.Tensor]:
-        """Return, for each layer with experts, the share of each instance's tokens that the router sent to each.
+        """Return which share of an instance's tokens the router sent to an expert.
 
-        Returns
-        -------
-        tensors
-            float32. [instances, n_experts] each
+        One float32 tensor [instances, experts] for each layer with experts.
         """
         shares = []
         for layer in self._layers:
@@ -173,21 +167,8 @@ def capture(
 ) -> Iterator[Capture]:
     """Read `layers` whenever `module` runs inside; what it computes stays the same to the bit.
 
-    Parameters
-    ----------
-    module
-        The module that is run.
-    layers
-        Its layers to read.
-    site
-        What to read of a network: see `hooks.tapped`.
-    pooling
-        How an instance's tokens become one value: their maximum, mean, maximum of absolute values, or the last.
-    router
-        In a mixture of experts, ``routed`` reads an expert's neurons as 0 for tokens that are not sent to it; ``blind``
-        also runs every expert on every token, beside what the network computes, and reads that.
-    ends_early
-        Whether passes but the first end as soon as all layers are read: the module then returns nothing.
+    Site, pooling and router are those of `Settings`. With ``blind`` experts run on every token beside what the network
+    computes. If `ends_early`, all passes but the first end as soon as all layers are read: the module returns nothing.
 
     Examples
     --------

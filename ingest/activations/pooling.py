@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...schema.vocabulary import Pooling
 
-__all__ = ["ExpertPool", "Layout", "Spans", "SpansOnDevice", "pool"]
+__all__ = ["ExpertPool", "Spans", "SpansOnDevice", "pool"]
 
 # Longest span in tokens that is gathered with others of its length, in one operation; longer ones are sliced singly,
 # without a copy.
@@ -21,7 +21,7 @@ _GATHER_TOKENS = 8
 class Spans:
     """Token spans of the instances of one batch, half open."""
 
-    # The instance's text within the batch, its first token and one past its last. [instances] each
+    # The instance's text within the batch, its first token and one past its last [instances]
     row: NDArray[np.int64]
     start: NDArray[np.int64]
     stop: NDArray[np.int64]
@@ -29,7 +29,7 @@ class Spans:
 
 
 class SpansOnDevice:
-    """A batch's spans as indices into values [texts * tokens, neurons]; each index is made once for each device."""
+    """A batch's spans as indices into values [texts * tokens, neurons], which are made once for each device."""
 
     def __init__(self, spans: Spans) -> None:
         self.shape = spans.shape
@@ -41,7 +41,7 @@ class SpansOnDevice:
         self._made: dict[tuple[object, ...], Any] = {}
 
     def n_tokens(self, device: torch.device) -> torch.Tensor:
-        """Return how many tokens each instance has. [instances]."""
+        """Return the number of tokens of each instance [instances]."""
         return self._once(("n_tokens", device), lambda: self._n_tokens.to(device))  # type: ignore[no-any-return]
 
     def layout(self, tokens_per_text: int, device: torch.device) -> "Layout":
@@ -61,13 +61,7 @@ class SpansOnDevice:
         return self._once(("layout", tokens_per_text, device), make)  # type: ignore[no-any-return]
 
     def pairs(self, device: torch.device, *, is_last_only: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return each pair of an instance and one of its tokens, or of an instance and its last token.
-
-        Returns
-        -------
-        instance, token
-            [pairs] each
-        """
+        """Return all pairs of an instance and a token of it, or its last token alone: instances and tokens [pairs]."""
 
         def make() -> tuple[torch.Tensor, torch.Tensor]:
             n_tokens = torch.ones_like(self._n_tokens) if is_last_only else self._n_tokens

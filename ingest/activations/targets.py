@@ -19,7 +19,7 @@ class TokenizedTargets:
 
     token_ids: NDArray[np.int32]  # all texts' decoder inputs, end to end
     token_start: NDArray[np.int64]  # text t's are ``token_ids[token_start[t]:token_start[t + 1]]`` [texts + 1]
-    # First token of the target itself within its text's, and one past its last. [texts] each
+    # First token of the target itself within its text's, and one past its last [texts]
     start: NDArray[np.int64]
     stop: NDArray[np.int64]
     n_truncated: int  # targets that were cut
@@ -32,23 +32,10 @@ class TokenizedTargets:
 def tokenize_targets(
     corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, start_token: int, max_tokens: int
 ) -> TokenizedTargets:
-    """Tokenize the target of every text.
+    """Tokenize the targets of a corpus in which every text has one; what the decoder starts with is `start_token`.
 
-    Parameters
-    ----------
-    corpus
-        A corpus whose texts all have a target.
-    tokenizer
-        A fast tokenizer.
-    start_token
-        What the decoder starts with.
-    max_tokens
-        Longest decoder input in tokens; what lies beyond is cut.
-
-    Raises
-    ------
-    IngestError
-        If a target has no token, or cannot be tokenized.
+    The tokenizer must be a fast one. Decoder inputs are cut at `max_tokens`. Raises IngestError if a target has no
+    token, or cannot be tokenized.
     """
     token_ids: list[NDArray[np.int32]] = []
     start: list[int] = []

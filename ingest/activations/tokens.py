@@ -27,6 +27,7 @@ class Batch:
     """Texts to run together."""
 
     texts: NDArray[np.int64]  # their rows in the corpus, longest first
+    n_tokens: int  # their tokens, without padding
     # Their instances are ``first:last`` of the order in which instances are run
     first: int
     last: int
@@ -89,7 +90,7 @@ class TokenizedCorpus:
             if of_equal_lengths:
                 end = min(end, begin + int(np.count_nonzero(lengths[begin:end] == lengths[begin])))
             first = int(last_instance[begin - 1]) if begin else 0
-            yield Batch(self.order[begin:end], first, int(last_instance[end - 1]))
+            yield Batch(self.order[begin:end], int(lengths[begin:end].sum()), first, int(last_instance[end - 1]))
             begin = end
 
 
@@ -104,19 +105,8 @@ def arrays_sha256(*arrays: NDArray[Any]) -> str:
 def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_tokens: int) -> TokenizedCorpus:
     """Tokenize a corpus and put its texts and instances in the order to run them.
 
-    Parameters
-    ----------
-    corpus
-        The corpus.
-    tokenizer
-        A fast tokenizer.
-    max_tokens
-        Longest text in tokens, special tokens included; what lies beyond is cut.
-
-    Raises
-    ------
-    IngestError
-        If a text cannot be tokenized, or no instance has a token left to measure.
+    The tokenizer must be a fast one. Texts are cut at `max_tokens`, special tokens included. Raises IngestError if a
+    text cannot be tokenized, or no instance has a token left to measure.
     """
     n_special = tokenizer.num_special_tokens_to_add()
     if max_tokens <= n_special:

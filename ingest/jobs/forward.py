@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ...errors import StoreError
 from ...progress import Progress
 from ...schema.commits import neuronlake_version
+from ...schema.disk import store_errors
 from ..activations.batches import collate
 from ..activations.buffer import Buffer, fill
 from ..activations.capture import Capture, capture
@@ -33,21 +34,14 @@ class ForwardPass:
 
     An earlier attempt that left activations in `folder` is continued if it was over these layers, or more, and of the
     same run, batches, device and versions; else they are deleted, and the reason is noted.
-
-    Raises
-    ------
-    StoreError
-        If the folder cannot be written.
     """
 
     def __init__(self, measurement: Measurement, layers: Sequence[Layer], folder: Path, progress: Progress) -> None:
         self._measurement = measurement
         self._folder = folder
         self._batches = list(measurement.batches())
-        try:
+        with store_errors(f"cannot write {folder}"):
             self.layers = _begin(measurement, layers, folder, progress)
-        except OSError as error:
-            raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
         n_neurons = sum(layer.n_neurons for layer in self.layers)
         n_experts = sum(layer.n_native_experts for layer in self.layers)
         n_instances, storage = measurement.tokens.n_instances, measurement.settings.storage
@@ -66,24 +60,19 @@ class ForwardPass:
     def percent(self) -> int:
         """How much of the pass is done, by tokens; 100 is all of it."""
         n_tokens = self._measurement.tokens.n_tokens
-        return 100 * (n_tokens - _n_tokens(self._measurement, self._missing())) // n_tokens
+        return 100 * (n_tokens - sum(batch.n_tokens for batch in self._missing())) // n_tokens
 
     def run(self, progress: Progress) -> None:
         """Run every text that no earlier attempt ran; whatever stops it, the activations up to there are kept.
 
-        Raises
-        ------
-        IngestError
-            If a value does not fit the storage type, or the model does not run as it was read.
-        StoreError
-            If the folder cannot be written.
+        Raises IngestError if a value does not fit the storage type, or a network runs twice or not at all.
         """
         missing = self._missing()
         if len(missing) < len(self._batches):
             progress.note(f"going on at {self.percent}% of the forward pass, kept from an earlier attempt")
         if not missing:
             return
-        progress.phase("forward", total=_n_tokens(self._measurement, missing), unit="tokens")
+        progress.phase("forward", total=sum(batch.n_tokens for batch in missing), unit="tokens")
         try:
             with torch.inference_mode(), _reader(self._measurement, self.layers) as reading:
                 fill(self._buffers, self._pooled(reading, missing, progress))
@@ -120,7 +109,7 @@ class ForwardPass:
         for batch in batches:
             _run(self._measurement, reading, batch)
             yield batch.first, [reading.pooled(), reading.routed()][: len(self._buffers)]
-            progress.advance(_n_tokens(self._measurement, [batch]))
+            progress.advance(batch.n_tokens)
 
     def _flush(self) -> None:
         for buffer in self._buffers:
@@ -181,11 +170,6 @@ def _run(measurement: Measurement, reading: Capture, batch: Batch) -> None:
         measurement.model.module(**inputs)
 
 
-def _n_tokens(measurement: Measurement, batches: Sequence[Batch]) -> int:
-    start = measurement.tokens.token_start
-    return sum(int((start[batch.texts + 1] - start[batch.texts]).sum()) for batch in batches)
-
-
 def estimate_seconds(measurement: Measurement) -> float:
     """Return the wall time of the whole pass in seconds, extrapolated from a few batches of different lengths."""
     batches = list(measurement.batches())
@@ -198,4 +182,4 @@ def estimate_seconds(measurement: Measurement) -> float:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         seconds = time.perf_counter() - start
-    return seconds * measurement.tokens.n_tokens / _n_tokens(measurement, chosen)
+    return seconds * measurement.tokens.n_tokens / sum(batch.n_tokens for batch in chosen)

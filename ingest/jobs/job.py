@@ -115,11 +115,10 @@ def ingest_model(
     target, resources = Store(store), resources or Resources()
     ingestion = Ingestion(target, StoredCorpus(target, corpus), resources, coactivation, dry_run)
     known_runs = KnownRuns(target)
-    request = Request(Checkpoint(model, revision, random_init, name), corpus, settings or Settings())
-    request = known_runs.with_step(request)
-    resources.check_device(request.checkpoint.stored_name)
-    report = None if dry_run else known_runs.report(request, ingestion)
-    if report is not None:
+    checkpoint = Checkpoint(model, revision, random_init, name)
+    request = known_runs.with_step(Request(checkpoint, corpus, settings or Settings()))
+    resources.check_device(checkpoint.stored_name)
+    if not dry_run and (report := known_runs.report(request, ingestion)):
         return report
     from .measurement import load_requested, prepare
     from .run import make_run, plan_run

@@ -1,7 +1,7 @@
 """What a store holds of a model's checkpoints: asked before anything is loaded."""
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,7 @@ _COLUMNS = ("run_id", "model", "revision", "step", "request_id", "n_instances", 
 
 
 class KnownRuns:
-    """The runs and the listed checkpoints of a store, which need not exist, as they are now.
-
-    Raises
-    ------
-    StoreError
-        If a file of the store cannot be read.
-    """
+    """The runs and the listed checkpoints of a store, which need not exist, as they are now."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -61,12 +55,9 @@ class KnownRuns:
         return None
 
     def with_step(self, request: Request) -> Request:
-        """Return a request with the training step that the store holds for its revision, unless it has one.
+        """Return a request with the training step that the store holds for its revision, unless it names one.
 
-        Raises
-        ------
-        IngestError
-            If its revision cannot have the step (see `refusal`).
+        Raises IngestError if its revision cannot have the step that it names (see `refusal`).
         """
         model, revision = request.checkpoint.stored_name, request.checkpoint.stored_revision
         if request.step is None:
@@ -77,15 +68,7 @@ class KnownRuns:
         return request
 
     def report(self, request: Request, ingestion: Ingestion) -> IngestReport | None:
-        """Return the report on a request that needs no work; None if it may need some.
-
-        Raises
-        ------
-        IngestError, UnknownNameError
-            If the checkpoint is not there.
-        StoreError
-            If a commit cannot be read.
-        """
+        """Return the report on a request of which the store holds the run and its coactivations; None if it may not."""
         coactivation = ingestion.coactivation
         request_id = request.identifier(corpus_sha256=ingestion.corpus.sha256, fingerprint=request.fingerprint())
         run = self._by_request.get(request_id)
@@ -94,10 +77,9 @@ class KnownRuns:
             return None
         if coactivation is not None and self._store.commit(coactivation.job_name(commit.job)) is None:
             return None
-        n_rows = dict.fromkeys(("layers", "neurons", "run_functions"), 0)
+        n_rows = Counter[str]()
         for file in commit.files:
-            if file.table in n_rows:
-                n_rows[file.table] += file.n_rows
+            n_rows[file.table] += file.n_rows
         return IngestReport(
             run_id=commit.job,
             model=request.checkpoint.stored_name,
@@ -114,13 +96,8 @@ class KnownRuns:
 def lacks_coactivations(store: Store, run_id: str, coactivation: Coactivation | None, n_instances: int) -> bool:
     """Return whether coactivations are asked for that the store does not hold.
 
-    Raises
-    ------
-    IngestError
-        If the active share is less than one instance, or the store holds the run's coactivations with another number of
-        partners, so that the two would overlap.
-    StoreError
-        If a file cannot be read.
+    Raises IngestError if the active share is less than one instance, or if the store holds the run's coactivations with
+    another number of partners, so that the two would overlap.
     """
     if coactivation is None or store.commit(coactivation.job_name(run_id)) is not None:
         return False

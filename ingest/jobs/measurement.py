@@ -27,17 +27,7 @@ from .known_runs import lacks_coactivations
 from .request import Ingestion, Request
 from .settings import Coactivation, Resources, Settings
 
-__all__ = ["Measurement", "RunKeys", "load_requested", "on_device", "prepare"]
-
-
-@dataclass(frozen=True, slots=True)
-class RunKeys:
-    """The columns that every table of a run begins with."""
-
-    run_id: str
-    model: str
-    revision: str
-    step: int | None
+__all__ = ["Measurement", "load_requested", "on_device", "prepare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +49,10 @@ class Measurement:
     adds_coactivations: bool
 
     @property
-    def keys(self) -> RunKeys:
-        """The columns that every table of the run begins with."""
-        return RunKeys(self.run_id, self.model.name, self.model.revision, self.model.step)
+    def keys(self) -> dict[str, object]:
+        """The values of the columns that every table of the run begins with."""
+        model = self.model
+        return {"run_id": self.run_id, "model": model.name, "revision": model.revision, "step": model.step}
 
     @property
     def is_new(self) -> bool:
@@ -100,13 +91,7 @@ class Measurement:
 
 
 def on_device(resources: Resources, label: str) -> Resources:
-    """Return resources whose device is named instead of ``auto``.
-
-    Raises
-    ------
-    IngestError
-        If the device is not there; `label` names the model.
-    """
+    """Return resources whose device is named instead of ``auto``; if it is not there, the error names the `label`."""
     if resources.device == "auto":
         resources = dataclasses.replace(resources, device="cuda" if torch.cuda.is_available() else "cpu")
     place(torch.nn.Linear(1, 1), resources.device, label)
@@ -114,13 +99,7 @@ def on_device(resources: Resources, label: str) -> Resources:
 
 
 def load_requested(request: Request, ingestion: Ingestion) -> Model:
-    """Load the checkpoint of a request; its decoder too if the corpus has targets for it.
-
-    Raises
-    ------
-    IngestError, UnknownNameError
-        If the checkpoint is not there or cannot be used.
-    """
+    """Load the checkpoint of a request; its decoder too if the corpus has targets for it."""
     model = load(
         request.checkpoint,
         dtype=request.settings.dtype,
@@ -132,12 +111,9 @@ def load_requested(request: Request, ingestion: Ingestion) -> Model:
 
 
 def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Progress) -> Measurement:
-    """Find the neurons of a loaded model, tokenize the corpus for it, and note what may surprise whoever asks.
+    """Find the neurons of a loaded model, tokenize the corpus for it, and note what may surprise the user.
 
-    Raises
-    ------
-    IngestError
-        If the request does not fit the model: a layer or site it lacks, a corpus it cannot read.
+    Raises IngestError if the request does not fit the model: a layer or site it lacks, a corpus it cannot read.
     """
     corpus = ingestion.corpus
     if model.notice:
@@ -160,7 +136,6 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
     if [part.stack for part in model.parts] == ["decoder"]:
         _note_shared_beginnings(tokens, progress)
     run_id = _run_id(model, layers, corpus, tokens, targets, settings)
-    coactivation = ingestion.coactivation
     return Measurement(
         ingestion.store,
         model,
@@ -173,13 +148,13 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
         on_device(ingestion.resources, model.name),
         run_id=run_id,
         request_id=request.identifier(corpus_sha256=corpus.sha256, fingerprint=model.fingerprint),
-        coactivation=coactivation,
-        adds_coactivations=lacks_coactivations(ingestion.store, run_id, coactivation, tokens.n_instances),
+        coactivation=ingestion.coactivation,
+        adds_coactivations=lacks_coactivations(ingestion.store, run_id, ingestion.coactivation, tokens.n_instances),
     )
 
 
 def _find_layers(model: Model, settings: Settings) -> tuple[tuple[Layer, ...], bool]:
-    """Return the layers asked for, each with the site asked for, and whether they are all that the model has."""
+    """Return the layers asked for, checked to have the site asked for, and whether they are all layers of the model."""
     layers = tuple(
         layer
         for part in model.parts
@@ -234,7 +209,7 @@ def _run_id(
 
 
 def _note_shared_beginnings(tokens: TokenizedCorpus, progress: Progress) -> None:
-    """Note where a causal model reads the same in many texts: equal activations, told apart by rounding alone."""
+    """Note where a causal model reads the same in many texts: their activations differ by rounding alone."""
     at_beginning = tokens.start <= 1  # after a beginning-of-text token at most
     first = tokens.token_ids[(tokens.token_start[tokens.text] + tokens.start)[at_beginning]]
     most = int(np.bincount(first).max(initial=0))

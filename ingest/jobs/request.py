@@ -19,15 +19,12 @@ __all__ = ["Ingestion", "Request"]
 class Request:
     """One checkpoint to measure on one corpus.
 
-    Raises
-    ------
-    StoreError
-        If no store can hold model or revision under its name.
+    Raises StoreError if no store can hold model or revision under its name.
     """
 
-    checkpoint: Checkpoint  # the checkpoint
-    corpus: str  # name of the corpus
-    settings: Settings = field(default_factory=Settings)  # what else defines the measurement
+    checkpoint: Checkpoint
+    corpus: str
+    settings: Settings = field(default_factory=Settings)
     step: int | None = None  # training step; None: the step in the revision's name
     commit: str | None = None  # commit of a hub revision; None if not known before it is loaded
 
@@ -36,21 +33,15 @@ class Request:
         check_name("revision", self.checkpoint.stored_revision)
 
     def fingerprint(self) -> str | None:
-        """Return what shows that the checkpoint's files are unchanged; None if unknown before they are loaded.
-
-        Raises
-        ------
-        IngestError, UnknownNameError
-            If the checkpoint is not there.
-        """
+        """Return what shows that the checkpoint's files are unchanged; None if unknown before they are loaded."""
         return self.checkpoint.locate().fingerprint() or self.commit
 
     def identifier(self, *, corpus_sha256: str, fingerprint: str | None) -> str | None:
-        """Return the digest of all that is asked; None without a fingerprint of the checkpoint's files.
+        """Return the digest of all that defines the measurement; None without a fingerprint of the checkpoint's files.
 
-        Requests of one digest make the same measurement, so the model need not be loaded to know that a store holds
-        it. The version of transformers is part of it, for versions may read a tokenizer differently. The training step,
-        of which the store keeps one for each revision, and what the job may use are not.
+        Where a store holds a run of the same digest, the model need not be loaded. The version of transformers is part
+        of it, for versions may read a tokenizer differently. The training step, of which the store keeps one for each
+        revision, and what the job may use are not.
         """
         if fingerprint is None:
             return None

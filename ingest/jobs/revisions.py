@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-import pyarrow as pa
-
 from ...errors import IngestError, UnknownNameError
-from ...schema.conformance import arrow_schema
+from ...schema.conformance import conform
 from ...schema.identity import identifier
 from ...schema.store import Store
-from ...schema.tables import table
 from ..models.source import list_revisions
 from ..models.steps import gaps, parse_step
 from .known_runs import KnownRuns
@@ -25,7 +22,7 @@ __all__ = ["ListedCheckpoint", "choose_checkpoints", "oddities", "record_checkpo
 class ListedCheckpoint:
     """One revision of a series."""
 
-    revision: str  # its name
+    revision: str
     step: int | None  # training step, None when unknown
     source: Literal["hub", "folder", "file"]  # where it was listed: hub, folder, or the file that names revisions
     commit: str | None  # its commit on the hub, None if not listed there
@@ -39,24 +36,11 @@ class ListedCheckpoint:
 def choose_checkpoints(
     model: str, patterns: Sequence[str] | None, steps: Mapping[str, int] | None
 ) -> tuple[ListedCheckpoint, ...]:
-    """Return the revisions of a model that are asked for, in the order of their steps.
+    """Return the revisions of a model (hub id or folder) that are asked for, in the order of their steps.
 
-    Parameters
-    ----------
-    model
-        Hub id or folder.
-    patterns
-        Shell-style patterns of names, such as ``step*``; None: those that `steps` names, or all.
-    steps
-        Training step by revision, in place of the step in a name. A revision that it names is listed whether it is
-        there or not.
-
-    Raises
-    ------
-    IngestError
-        If the revisions cannot be listed, or files alone match a pattern.
-    UnknownNameError
-        If nothing matches a pattern.
+    They are those whose names match shell-style patterns; without patterns those that `steps` names, or all. `steps`
+    are training steps by revision, in place of the step in a name; a revision named there is listed whether it is there
+    or not. Raises UnknownNameError if nothing matches a pattern, IngestError if files alone do.
     """
     listing, steps = list_revisions(model), steps or {}
     known = sorted({*listing.commits, *steps})
@@ -88,7 +72,7 @@ def choose_checkpoints(
 
 
 def oddities(checkpoints: Sequence[ListedCheckpoint], asked: Mapping[str, int]) -> Iterator[str]:
-    """Yield a note on each thing that looks wrong with a series; `asked` are the steps that were given."""
+    """Yield a note on everything that looks wrong with a series; `asked` are the steps that were given."""
     by_step: dict[int, list[str]] = defaultdict(list)
     for checkpoint in checkpoints:
         if checkpoint.step is not None:
@@ -97,8 +81,7 @@ def oddities(checkpoints: Sequence[ListedCheckpoint], asked: Mapping[str, int]) 
     if excluded:
         names = sorted(excluded, key=lambda revision: (asked[revision], revision))
         yield f"not measured, though a step is given: {_joined(names)}; --revisions leaves them out"
-    named = [checkpoint.revision for checkpoint in checkpoints if checkpoint.step is not None]
-    named = [revision for revision in named if revision not in asked]
+    named = [revision for revisions in by_step.values() for revision in revisions if revision not in asked]
     if asked and named:
         yield f"no step is given of {_joined(named)}: it is the one of the name, or that the store holds"
     unknown = [checkpoint.revision for checkpoint in checkpoints if checkpoint.step is None]
@@ -114,13 +97,7 @@ def oddities(checkpoints: Sequence[ListedCheckpoint], asked: Mapping[str, int]) 
 def record_checkpoints(
     checkpoints: Sequence[ListedCheckpoint], model: str, known_runs: KnownRuns, store: Store
 ) -> None:
-    """Commit those checkpoints that the store does not list at their step, unless a run holds another.
-
-    Raises
-    ------
-    StoreError
-        If the store cannot be written.
-    """
+    """Commit those checkpoints that the store does not list at their step, unless a run holds another."""
     new = [
         checkpoint
         for checkpoint in checkpoints
@@ -136,11 +113,10 @@ def record_checkpoints(
         "checkpoints": [[checkpoint.revision, checkpoint.step, checkpoint.source] for checkpoint in new],
         "n_lists": sum(commit.kind == "checkpoints" for commit in store.commits()),
     }
-    shared = {"model": model, "listed_at": datetime.datetime.now(datetime.UTC)}
-    columns = ("revision", "step", "source")
-    rows = [shared | {name: getattr(checkpoint, name) for name in columns} for checkpoint in new]
+    rows = [{name: getattr(checkpoint, name) for name in ("revision", "step", "source")} for checkpoint in new]
+    listed_at = datetime.datetime.now(datetime.UTC)
     with store.job(f"checkpoints-{identifier(definition)}", kind="checkpoints", resume=False) as job:
-        job.write("checkpoints", pa.Table.from_pylist(rows, schema=arrow_schema(table("checkpoints"))), model=model)
+        job.write("checkpoints", conform("checkpoints", rows, model=model, listed_at=listed_at), model=model)
         job.commit()
 
 

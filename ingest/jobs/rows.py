@@ -3,7 +3,6 @@
 import datetime
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
@@ -12,23 +11,25 @@ import transformers
 from numpy.typing import NDArray
 
 from ...schema.commits import neuronlake_version
-from ...schema.conformance import arrow_schema
-from ...schema.tables import table
+from ...schema.conformance import conform
 from ..models.devices import device_name
 from ..neurons.feed_forwards import Layer
 from ..scores.coactivation import Partners
 from ..scores.scoring import SCORE_NAMES, STATISTIC_NAMES, Scores
-from .measurement import Measurement, RunKeys
+from .measurement import Measurement
 
 __all__ = [
+    "Keys",
     "coactivation_rows",
     "neuron_function_rows",
     "neuron_rows",
-    "records",
     "routing_rows",
     "run_tables",
     "top_instance_rows",
 ]
+
+Keys = Mapping[str, object]  # values of the key columns: of the run, stack and layer
+Functions = Sequence[tuple[str, str]]  # family and function
 
 _ROUTING_SCORES = {
     "share_positive": "mean_positive",
@@ -39,96 +40,76 @@ _ROUTING_SCORES = {
 }
 
 
-def records(name: str, keys: RunKeys, rows: Sequence[Mapping[str, object]]) -> pa.Table:
-    """Return the rows of a small table, given as one mapping a row without the run's keys."""
-    return pa.Table.from_pylist([asdict(keys) | dict(row) for row in rows], schema=arrow_schema(table(name)))
-
-
 def neuron_rows(
-    keys: RunKeys,
+    keys: Keys,
     layer: Layer,
     scores: Scores,
-    norms: tuple[torch.Tensor, torch.Tensor],
-    shares: NDArray[np.float32] | None,
+    norms: tuple[torch.Tensor, torch.Tensor],  # of the input and the output weights [neurons]
+    shares: NDArray[np.float32] | None,  # share of an instance's tokens that an expert got [experts, instances]
 ) -> pa.Table:
-    """Return one row of ``neurons`` for each neuron of a layer, given the norms of its input and output weights.
-
-    `shares` are those of each instance's tokens that each expert got. [experts, instances]
-    """
-    n = layer.n_neurons
-    native_expert, n_routed = pa.nulls(n, pa.int32()), pa.nulls(n, pa.int64())
-    if layer.experts is not None and shares is not None:
-        expert = np.arange(n) // layer.experts.width
-        is_shared = (
-            np.arange(n) >= layer.experts.n_neurons
-        )  # neurons that every token passes belong to no routed expert
-        n_sent_to = np.append(np.count_nonzero(shares, axis=1), 0)
-        native_expert = pa.array(expert.astype(np.int32), mask=is_shared)
-        n_routed = pa.array(n_sent_to[np.minimum(expert, len(shares))], mask=is_shared)
-    columns: dict[str, pa.Array] = {
-        "neuron": pa.array(np.arange(n, dtype=np.int32)),
-        "native_expert": native_expert,
-        "n_routed": n_routed,
-        "input_norm": pa.array(norms[0].numpy()),
-        "output_norm": pa.array(norms[1].numpy()),
+    """Return one row of ``neurons`` for each neuron of a layer."""
+    neuron = np.arange(layer.n_neurons, dtype=np.int32)
+    columns: dict[str, object] = {
+        "neuron": neuron,
+        "input_norm": norms[0].numpy(),
+        "output_norm": norms[1].numpy(),
+        **dict(zip(STATISTIC_NAMES, scores.statistics.T, strict=True)),
     }
-    for index, name in enumerate(STATISTIC_NAMES):
-        columns[name] = pa.array(np.ascontiguousarray(scores.statistics[:, index]))
-    return _rows("neurons", keys, layer, columns)
+    if layer.experts is not None and shares is not None:
+        expert = neuron // layer.experts.width
+        is_shared = neuron >= layer.experts.n_neurons  # neurons that every token passes belong to no routed expert
+        n_sent_to = np.append(np.count_nonzero(shares, axis=1), 0)
+        columns["native_expert"] = pa.array(expert, mask=is_shared)
+        columns["n_routed"] = pa.array(n_sent_to[np.minimum(expert, len(shares))], mask=is_shared)
+    return conform("neurons", columns, **keys)
 
 
-def neuron_function_rows(
-    keys: RunKeys, layer: Layer, scores: Scores, functions: tuple[tuple[str, str], ...]
-) -> pa.Table:
+def neuron_function_rows(keys: Keys, scores: Scores, functions: Functions) -> pa.Table:
     """Return one row of ``neuron_functions`` for each neuron of a layer and each function, sorted by both."""
-    columns = _crossed_columns("neuron", layer.n_neurons, functions)
-    columns["p_value"] = pa.array(scores.p_value.reshape(-1).astype(np.float32))
+    columns = _crossed_columns("neuron", len(scores.scores), functions)
+    columns["p_value"] = scores.p_value.reshape(-1).astype(np.float32)
     for index, name in enumerate(SCORE_NAMES):
         # from_pandas turns the NaN of a half that lacks a class into NULL.
         columns[name] = pa.array(scores.scores[:, :, index].reshape(-1), from_pandas=True)
-    return _rows("neuron_functions", keys, layer, columns)
+    return conform("neuron_functions", columns, **keys)
 
 
-def routing_rows(keys: RunKeys, layer: Layer, scores: Scores, functions: tuple[tuple[str, str], ...]) -> pa.Table:
+def routing_rows(keys: Keys, scores: Scores, functions: Functions) -> pa.Table:
     """Return one row of ``routing`` for each expert of a layer and each function: its share of tokens, scored."""
     columns = _crossed_columns("native_expert", len(scores.scores), functions)
     for column, name in _ROUTING_SCORES.items():
-        columns[column] = pa.array(scores.scores[:, :, SCORE_NAMES.index(name)].reshape(-1))
-    return _rows("routing", keys, layer, columns)
+        columns[column] = scores.scores[:, :, SCORE_NAMES.index(name)].reshape(-1)
+    return conform("routing", columns, **keys)
 
 
-def top_instance_rows(
-    keys: RunKeys, layer: Layer, scores: Scores, *, corpus: str, instance_id: NDArray[np.int64]
-) -> pa.Table:
+def top_instance_rows(keys: Keys, scores: Scores, *, corpus: str, instance_id: NDArray[np.int64]) -> pa.Table:
     """Return one row of ``top_instances`` for each neuron of a layer and each rank."""
     neuron, position = np.nonzero(scores.top_instance >= 0)
-    columns: dict[str, pa.Array] = {
-        "neuron": pa.array(neuron.astype(np.int32)),
-        "rank": pa.array((position + 1).astype(np.int16)),
-        "corpus": _constant(corpus, len(neuron)),
-        "instance_id": pa.array(instance_id[scores.top_instance[neuron, position]]),
-        "value": pa.array(scores.top_value[neuron, position]),
+    columns = {
+        "neuron": neuron,
+        "rank": position + 1,
+        "instance_id": instance_id[scores.top_instance[neuron, position]],
+        "value": scores.top_value[neuron, position],
     }
-    return _rows("top_instances", keys, layer, columns)
+    return conform("top_instances", columns, **keys, corpus=corpus)
 
 
-def coactivation_rows(keys: RunKeys, layer: Layer, partners: Partners, activity: str) -> pa.Table:
+def coactivation_rows(keys: Keys, partners: Partners, activity: str) -> pa.Table:
     """Return one row of ``coactivations`` for each neuron of a layer and each of its partners."""
     neuron, place = np.nonzero(partners.partner >= 0)
     partner = partners.partner[neuron, place]
-    columns: dict[str, pa.Array] = {
-        "activity": _constant(activity, len(neuron)),
-        "neuron": pa.array(neuron.astype(np.int32)),
-        "partner": pa.array(partner),
-        "n_both": pa.array(partners.n_both[neuron, place]),
-        "n_active": pa.array(partners.n_active[neuron]),
-        "n_active_partner": pa.array(partners.n_active[partner]),
+    columns = {
+        "neuron": neuron,
+        "partner": partner,
+        "n_both": partners.n_both[neuron, place],
+        "n_active": partners.n_active[neuron],
+        "n_active_partner": partners.n_active[partner],
     }
-    return _rows("coactivations", keys, layer, columns)
+    return conform("coactivations", columns, **keys, activity=activity)
 
 
 def run_tables(measurement: Measurement, started_at: datetime.datetime) -> dict[str, pa.Table]:
-    """Return the tables of which a run has few rows, by name: itself, its layers, functions and weights."""
+    """Return the small tables of a run by name: the run itself, its layers, functions and weights."""
     model, settings, tokens, labels = measurement.model, measurement.settings, measurement.tokens, measurement.labels
     run = {
         "measurement": "measured",
@@ -146,8 +127,6 @@ def run_tables(measurement: Measurement, started_at: datetime.datetime) -> dict[
         "torch_version": str(torch.__version__),
         "transformers_version": transformers.__version__,
         "python_version": platform.python_version(),
-        "source": None,
-        "source_sha256": None,
         "request_id": measurement.request_id,
         "started_at": started_at,
         "duration_s": (datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
@@ -187,40 +166,15 @@ def run_tables(measurement: Measurement, started_at: datetime.datetime) -> dict[
         "run_functions": functions,
         "weight_tensors": tensors,
     }
-    return {name: records(name, measurement.keys, rows) for name, rows in tables.items()}
+    return {name: conform(name, rows, **measurement.keys) for name, rows in tables.items()}
 
 
-def _rows(name: str, keys: RunKeys, layer: Layer, columns: Mapping[str, pa.Array]) -> pa.Table:
-    """Add the keys of the run and the layer to the other columns, and put all in the order declared."""
-    n = len(next(iter(columns.values())))
-    columns = {
-        "run_id": _constant(keys.run_id, n),
-        "model": _constant(keys.model, n),
-        "revision": _constant(keys.revision, n),
-        "step": pa.repeat(pa.scalar(keys.step, pa.int64()), n),
-        "stack": _constant(layer.stack, n),
-        "layer": pa.repeat(pa.scalar(layer.layer, pa.int16()), n),
-        **columns,
-    }
-    return pa.table({column: columns[column] for column in table(name).column_names})
-
-
-def _crossed_columns(name: str, size: int, functions: tuple[tuple[str, str], ...]) -> dict[str, pa.Array]:
+def _crossed_columns(name: str, size: int, functions: Functions) -> dict[str, object]:
     """Return the keys of one row for each of `size` indices, called `name`, and each function."""
-    which = np.tile(np.arange(len(functions), dtype=np.int32), size)
-    return {
-        name: pa.array(np.repeat(np.arange(size, dtype=np.int32), len(functions))),
-        "family": _dictionary(which, [family for family, _ in functions]),
-        "function": _dictionary(which, [function for _, function in functions]),
-    }
-
-
-def _constant(value: str, n: int) -> pa.Array:
-    return _dictionary(np.zeros(n, dtype=np.int32), [value])
-
-
-def _dictionary(codes: NDArray[np.int32], values: list[str]) -> pa.Array:
-    """Encode strings by code; equal values get one code, as Parquet readers expect."""
-    distinct = sorted(set(values))
-    recode = np.array([distinct.index(value) for value in values], dtype=np.int32)
-    return pa.DictionaryArray.from_arrays(pa.array(recode[codes]), pa.array(distinct))
+    columns: dict[str, object] = {name: np.repeat(np.arange(size, dtype=np.int32), len(functions))}
+    for place, column in enumerate(("family", "function")):
+        # Equal values get one code, as Parquet readers expect.
+        distinct, codes = np.unique([names[place] for names in functions], return_inverse=True)
+        repeated = pa.array(np.tile(codes.astype(np.int32), size))
+        columns[column] = pa.DictionaryArray.from_arrays(repeated, pa.array(distinct.tolist(), pa.string()))
+    return columns

@@ -32,12 +32,7 @@ _ROW_BYTES = {"neuron_functions": 30, "neurons": 22, "top_instances": 6, "routin
 def make_run(measurement: Measurement, progress: Progress, started_at: datetime.datetime) -> IngestReport:
     """Measure and commit what the store lacks of a run and of the coactivations asked for.
 
-    Raises
-    ------
-    IngestError
-        If an activation is not finite, or memory does not suffice.
-    StoreError
-        If the store cannot be written.
+    Raises IngestError if an activation is not finite or memory does not suffice, StoreError if the disk refuses.
     """
     summary, is_new, coactivation = measurement.summary(), measurement.is_new, measurement.coactivation
     jobs: list[Job] = []

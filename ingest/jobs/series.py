@@ -1,4 +1,4 @@
-"""Many checkpoints as one job: each is measured for itself, and the failure of one does not stop the others."""
+"""Many checkpoints as one job, in which the failure of one checkpoint does not stop the others."""
 
 import datetime
 import os
@@ -83,7 +83,7 @@ def ingest_series(
     >>> [outcome.revision for outcome in report.outcomes]
     ['step1', 'step2', 'step4']
     """
-    target, progress, steps = Store(store), progress or _silently, steps or {}
+    target, settings, progress, steps = Store(store), settings or Settings(), progress or _silently, steps or {}
     ingestion = Ingestion(target, StoredCorpus(target, corpus), resources or Resources(), coactivation, dry_run)
     stored_name = Checkpoint(model, name=name).stored_name
     ingestion.resources.check_device(stored_name)
@@ -97,14 +97,8 @@ def ingest_series(
         for note in oddities(checkpoints, steps):
             shown.note(note)
     requests = [
-        Request(
-            Checkpoint(model, checkpoint.revision, name=name),
-            corpus,
-            settings or Settings(),
-            steps.get(checkpoint.revision),
-            checkpoint.commit,
-        )
-        for checkpoint in checkpoints
+        Request(Checkpoint(model, entry.revision, name=name), corpus, settings, steps.get(entry.revision), entry.commit)
+        for entry in checkpoints
     ]
     if not dry_run:  # after the requests, which refuse names that no store can hold
         record_checkpoints(checkpoints, stored_name, known_runs, target)
@@ -153,12 +147,12 @@ def _ingest(
     engine: Engine = Serial()
     known_runs, outcomes, notes = KnownRuns(ingestion.store), list[Outcome](), set[str]()
 
-    def work(request: Request) -> Outcome:
+    def ingest(request: Request) -> Outcome:
         is_first = all(isinstance(outcome, Failure) for outcome in outcomes)
         with progress() as shown:
             return _attempt(request, ingestion, known_runs, _NotingOnce(shown, notes), is_first=is_first)
 
-    for outcome in engine.run(requests, work, unit="checkpoints"):
+    for outcome in engine.run(requests, ingest, unit="checkpoints"):
         outcomes.append(outcome)
         if tell is not None:
             tell(outcome)
@@ -173,8 +167,7 @@ def _attempt(
     may_fail_alone = True
     try:
         request = known_runs.with_step(request)
-        report = known_runs.report(request, ingestion)
-        if report is not None:
+        if report := known_runs.report(request, ingestion):
             return report
         from .measurement import load_requested, prepare
         from .run import make_run, plan_run

@@ -109,13 +109,7 @@ class Resources:
             _check_least("batch_tokens", self.batch_tokens, 1)
 
     def check_device(self, label: str) -> None:
-        """Refuse a device that is not there; `label` names the model in the error.
-
-        Raises
-        ------
-        IngestError
-            If it is not there.
-        """
+        """Raise an IngestError if the device is not there; `label` names the model in it."""
         if self.device not in ("auto", "cpu"):  # these are on any machine: no need to import torch to know
             from .measurement import on_device
 
@@ -161,10 +155,7 @@ class Coactivation:
     def n_highest(self, n_instances: int) -> int | None:
         """Return the most instances a neuron can be active on; None where activity means positive.
 
-        Raises
-        ------
-        IngestError
-            If the share of the instances is less than one of them.
+        Raises IngestError if the share of the instances is less than one of them.
         """
         if self.active_share is None:
             return None

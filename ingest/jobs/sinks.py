@@ -11,7 +11,7 @@ from ..neurons.weights import weight_norms
 from ..scores.coactivation import active_bits, closest_partners
 from ..scores.scoring import Scores, compile_kernels, score
 from .measurement import Measurement
-from .rows import coactivation_rows, neuron_function_rows, neuron_rows, routing_rows, top_instance_rows
+from .rows import Keys, coactivation_rows, neuron_function_rows, neuron_rows, routing_rows, top_instance_rows
 from .settings import Coactivation
 
 __all__ = ["CoactivationTables", "RoutingTables", "ScoreTables", "Sink"]
@@ -25,22 +25,17 @@ class Sink:
 
     For each layer that the sink `lacks`, `run.measure` calls `add` with every block of neurons, then `finish`. Tables
     are staged in parts of some layers each; a part that a killed attempt staged is not made again.
-
-    Parameters
-    ----------
-    measurement
-        What is measured.
-    job
-        The job to stage tables in.
-    tables
-        Their names. The last is written last, so that it stands for all of a part.
-    n_rows
-        Rows of each layer to measure, in the table that has most.
     """
 
     phase = "scoring"
 
-    def __init__(self, measurement: Measurement, job: Job, tables: tuple[str, ...], n_rows: dict[Layer, int]) -> None:
+    def __init__(
+        self,
+        measurement: Measurement,
+        job: Job,
+        tables: tuple[str, ...],  # the last is written last, so that it stands for all tables of a part
+        n_rows: dict[Layer, int],  # rows of each layer to measure, in the table that has most
+    ) -> None:
         self.measurement = measurement
         self.job = job
         parts: list[list[Layer]] = []
@@ -61,30 +56,28 @@ class Sink:
     def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:
         """Take a block [neurons, instances] of activations, from neuron `start` on; blocks come in order.
 
-        Raises
-        ------
-        NonFiniteError
-            If an activation is NaN or infinite.
+        Raises NonFiniteError if an activation is NaN or infinite.
         """
 
     def finish(self, layer: Layer, shares: NDArray[np.float32] | None) -> None:
         """Stage the rows of a layer; `shares` [experts, instances] as `ForwardPass.shares` returns them."""
-        for name, rows_of_layer in self.rows(layer, shares).items():
-            self._rows[name].append(rows_of_layer)
+        keys = self.measurement.keys | {"stack": layer.stack, "layer": layer.layer}
+        for name, rows in self._rows_of(layer, keys, shares).items():
+            self._rows[name].append(rows)
         number = next((number for number, part in self._parts.items() if layer == part[-1]), None)
         if number is not None:
             self.write_part(number)
 
-    def rows(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
-        """Return the rows of a layer, by table."""
-        raise NotImplementedError
-
     def write_part(self, number: int) -> None:
         """Stage the rows of a part."""
-        keys = self.measurement.keys
+        model = self.measurement.model
         for name, tables in self._rows.items():
-            self.job.write(name, pa.concat_tables(tables), part=number, model=keys.model, revision=keys.revision)
+            self.job.write(name, pa.concat_tables(tables), part=number, model=model.name, revision=model.revision)
             tables.clear()
+
+    def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+        """Return the rows of a layer, by table."""
+        raise NotImplementedError
 
 
 class ScoreTables(Sink):
@@ -102,17 +95,15 @@ class ScoreTables(Sink):
         """Score a block of neurons."""
         self._scores.append(_score(self.measurement, block, n_top=self.measurement.settings.n_top))
 
-    def rows(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
-        """Return the rows of a layer, by table."""
+    def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         scores, measurement = Scores.concatenated(self._scores), self.measurement
         self._scores = []
-        keys, functions = measurement.keys, measurement.labels.functions
         norms = weight_norms(measurement.model.module, layer)
         corpus, instance_id = measurement.corpus.name, measurement.tokens.instance_id
         return {
             "neurons": neuron_rows(keys, layer, scores, norms, shares),
-            "top_instances": top_instance_rows(keys, layer, scores, corpus=corpus, instance_id=instance_id),
-            "neuron_functions": neuron_function_rows(keys, layer, scores, functions),
+            "top_instances": top_instance_rows(keys, scores, corpus=corpus, instance_id=instance_id),
+            "neuron_functions": neuron_function_rows(keys, scores, measurement.labels.functions),
         }
 
 
@@ -126,15 +117,14 @@ class RoutingTables(Sink):
             measurement, job, ("routing",), {layer: layer.n_native_experts * n_functions for layer in layers}
         )
 
-    def rows(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
-        """Return the rows of a layer, by table."""
+    def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         assert shares is not None
         scores = _score(self.measurement, shares, n_top=0)
-        return {"routing": routing_rows(self.measurement.keys, layer, scores, self.measurement.labels.functions)}
+        return {"routing": routing_rows(keys, scores, self.measurement.labels.functions)}
 
 
 class CoactivationTables(Sink):
-    """The neurons that are active together, found layer by layer: table ``coactivations`` of a job beside the run's."""
+    """The neurons that are active together, layer by layer: table ``coactivations`` of a job beside the run's."""
 
     phase = "pairing"
 
@@ -152,11 +142,9 @@ class CoactivationTables(Sink):
             self._bits = np.empty((layer.n_neurons, bits.shape[1]), dtype=np.uint64)
         self._bits[start : start + len(bits)] = bits
 
-    def rows(self, layer: Layer, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
-        """Return the rows of a layer, by table."""
+    def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         partners = closest_partners(self._bits, self._coactivation.n_partners, n_threads=torch.get_num_threads())
-        activity = self._coactivation.activity
-        return {"coactivations": coactivation_rows(self.measurement.keys, layer, partners, activity)}
+        return {"coactivations": coactivation_rows(keys, partners, self._coactivation.activity)}
 
 
 def _score(measurement: Measurement, activations: NDArray[np.float32], *, n_top: int) -> Scores:

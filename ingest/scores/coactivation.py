@@ -16,6 +16,8 @@ from .scoring import check_finite
 
 __all__ = ["Partners", "active_bits", "closest_partners"]
 
+Bits = NDArray[np.uint64]
+Counts = NDArray[np.int64]
 # Neurons whose counts are taken together, so that each word of another neuron serves them all: `_count_both` writes
 # them out.
 _TILE = 4
@@ -25,26 +27,17 @@ _TILE = 4
 class Partners:
     """The closest partners of a layer's neurons."""
 
-    n_active: NDArray[np.int64]  # instances on which each neuron is active [neurons]
+    n_active: Counts  # instances on which each neuron is active [neurons]
     partner: NDArray[np.int32]  # its partners, closest first, -1 where there are no more [neurons, partners]
-    n_both: NDArray[np.int64]  # instances on which both are active, 0 where there is no partner [neurons, partners]
+    n_both: Counts  # instances on which both are active, 0 where there is no partner [neurons, partners]
 
 
-def active_bits(activations: NDArray[np.float32], *, n_highest: int | None = None) -> NDArray[np.uint64]:
-    """Return on which instances each neuron is active: one bit an instance [neurons, instances / 64 rounded up].
+def active_bits(activations: NDArray[np.float32], *, n_highest: int | None = None) -> Bits:
+    """Return on which instances neurons are active, as one bit an instance [neurons, instances / 64 rounded up].
 
-    Parameters
-    ----------
-    activations
-        Pooled activations. [neurons, instances]
-    n_highest
-        Count a neuron as active where its activation is above its (n_highest + 1)-th highest: on n_highest instances,
-        or fewer where there are ties at the cut. None: where it is positive.
-
-    Raises
-    ------
-    NonFiniteError
-        If an activation is NaN or infinite.
+    Neurons are active where their pooled activation [neurons, instances] is positive or, given `n_highest`, above their
+    (n_highest + 1)-th highest: on n_highest instances, or fewer where there are ties at the cut. Raises NonFiniteError
+    if an activation is NaN or infinite.
     """
     n_neurons, n_instances = activations.shape
     check_finite(activations)
@@ -58,20 +51,12 @@ def active_bits(activations: NDArray[np.float32], *, n_highest: int | None = Non
     return packed.view(np.uint64)
 
 
-def closest_partners(bits: NDArray[np.uint64], n_partners: int, *, n_threads: int = 1) -> Partners:
+def closest_partners(bits: Bits, n_partners: int, *, n_threads: int = 1) -> Partners:
     """Return each neuron's closest partners among those that are active with it on some instance.
 
     Closeness is the Jaccard index, n_both / (n_active + n_active_partner - n_both), compared exactly, as fractions. Of
-    two equally close partners the one with the lower index comes first.
-
-    Parameters
-    ----------
-    bits
-        Where each neuron is active, from `active_bits`. [neurons, words]
-    n_partners
-        Partners to keep.
-    n_threads
-        Threads to spread the neurons over; the result does not depend on it.
+    two equally close partners the one with the lower index comes first. `bits` [neurons, words] are from `active_bits`.
+    The result does not depend on `n_threads`.
     """
     n_neurons = len(bits)
     shape = (n_neurons, min(n_partners, n_neurons))
@@ -92,12 +77,7 @@ def closest_partners(bits: NDArray[np.uint64], n_partners: int, *, n_threads: in
 
 @njit(nogil=True, cache=True)
 def _find_partners(
-    bits: NDArray[np.uint64],
-    n_active: NDArray[np.int64],
-    first: int,
-    last: int,
-    partner: NDArray[np.int32],
-    n_both: NDArray[np.int64],
+    bits: Bits, n_active: Counts, first: int, last: int, partner: NDArray[np.int32], n_both: Counts
 ) -> None:
     """Fill the rows `first` to `last` of the last two arrays."""
     counts = np.empty((_TILE, len(bits)), dtype=np.int64)  # [tile, neurons]
@@ -108,8 +88,8 @@ def _find_partners(
 
 
 @njit(nogil=True, cache=True)
-def _count_both(bits: NDArray[np.uint64], start: int, counts: NDArray[np.int64]) -> None:
-    """Count, for a tile of neurons, the bits that each has in common with every neuron."""
+def _count_both(bits: Bits, start: int, counts: Counts) -> None:
+    """Count the bits that the neurons of a tile have in common with every neuron."""
     end = len(bits) - 1  # the last neuron again, where there are no four left
     row_a = bits[start]
     row_b = bits[min(start + 1, end)]
@@ -141,13 +121,7 @@ def _count_ones(word: np.uint64) -> np.uint64:
 
 
 @njit(nogil=True, cache=True)
-def _take_closest(
-    neuron: int,
-    counts: NDArray[np.int64],
-    n_active: NDArray[np.int64],
-    partner: NDArray[np.int32],
-    n_both: NDArray[np.int64],
-) -> None:
+def _take_closest(neuron: int, counts: Counts, n_active: Counts, partner: NDArray[np.int32], n_both: Counts) -> None:
     """Insert into a sorted list what is closer than its last; fractions are compared by their cross products."""
     n_kept = 0
     for other in range(len(counts)):

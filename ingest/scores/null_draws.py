@@ -18,8 +18,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["draw_nulls"]
+__all__ = ["Floats", "Integers", "draw_nulls"]
 
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 # What the tilted distributions cost, in nats: they centre on events of about exp(-rate).
 _RATES = (1.6, 5.0, 11.0)
 _LOG_RANK_RATES = (2.5, 6.0)
@@ -27,29 +29,16 @@ _LOG_RANK_RATES = (2.5, 6.0)
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def draw_nulls(
-    edges: NDArray[np.int64],
-    taker: int,
+    edges: Integers,  # last rank of each block, rising; that of the last is N, and one is `n_above` [blocks]
+    taker: int,  # index of the block that takes the positives that the others leave: a large one
     n_above: int,
     n_positive: int,
     n_negative: int,
-    uniforms: NDArray[np.float32],
-) -> NDArray[np.float64]:
-    """Return draws of the excess of a label and of its complement, each draw with its weight. [3, draws].
+    uniforms: NDArray[np.float32],  # random numbers, uniform on [0, 1) [blocks, draws]
+) -> Floats:
+    """Return draws of the excess of a label, those of its complement, and the weights of the draws [3, draws].
 
     The excess is ``P * (AP - P / N)``: average precision above chance, 0 where no positive is above the tie group.
-
-    Parameters
-    ----------
-    edges
-        Last rank of each block, rising; that of the last block is N, and one is `n_above`. [blocks]
-    taker
-        Index of the block that takes the positives that the others leave: a large one.
-    n_above
-        Number of instances above the bottom tie group.
-    n_positive, n_negative
-        P and Q.
-    uniforms
-        Random numbers, uniform on [0, 1). [blocks, draws]
     """
     n_blocks, n_draws = uniforms.shape
     n = n_positive + n_negative
@@ -90,9 +79,7 @@ def draw_nulls(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _ranks(
-    edges: NDArray[np.int64], n_above: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _ranks(edges: Integers, n_above: int) -> tuple[Floats, Floats, Floats]:
     """Return by block: sums over its ranks r of 1 / r and of (its ranks before r) / r, the mean of log n_above / r.
 
     They are 0 in the tie group.
@@ -114,11 +101,7 @@ def _ranks(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _draw_counts(
-    sizes: NDArray[np.int64],
-    taker: int,
-    n_positive: int,
-    shares: NDArray[np.float64],
-    uniforms: NDArray[np.float32],
+    sizes: Integers, taker: int, n_positive: int, shares: Floats, uniforms: NDArray[np.float32]
 ) -> NDArray[np.int32]:
     """Return the positives of each block in each draw, component by component of the mixture: [blocks, draws]."""
     n_blocks, n_draws = uniforms.shape
@@ -145,12 +128,7 @@ def _draw_counts(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _weigh(
-    sizes: NDArray[np.int64],
-    taker: int,
-    n_positive: int,
-    shares: NDArray[np.float64],
-    counts: NDArray[np.int32],
-    weights: NDArray[np.float64],
+    sizes: Integers, taker: int, n_positive: int, shares: Floats, counts: NDArray[np.int32], weights: Floats
 ) -> None:
     """Fill the ratio of each draw's probability under permutation to that under the mixture."""
     # The ways to choose a block's positives are the same in both, and cancel, but for the taker's.
@@ -179,7 +157,7 @@ def _weigh(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _portions(n_components: int) -> NDArray[np.float64]:
+def _portions(n_components: int) -> Floats:
     """Return the portion of draws of each component; half are from the null itself, which bounds the weights."""
     portions = np.full(n_components, 0.5 / (n_components - 1))
     portions[0] = 0.5
@@ -192,13 +170,7 @@ def _log_binomial(n: int, k: int) -> float:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _tilt(
-    sizes: NDArray[np.int64],
-    slopes: NDArray[np.float64],
-    n_positive: int,
-    rate: float,
-    shares: NDArray[np.float64],
-) -> None:
+def _tilt(sizes: Integers, slopes: Floats, n_positive: int, rate: float, shares: Floats) -> None:
     """Fill each block's share of positives, log odds rising with the slopes at a Kullback-Leibler cost of `rate`."""
     # Where no event is as rare, the tilt is the largest that is tried.
     n = sizes.sum()
@@ -220,13 +192,7 @@ def _tilt(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _shift(
-    sizes: NDArray[np.int64],
-    slopes: NDArray[np.float64],
-    n_positive: int,
-    tilt: float,
-    shares: NDArray[np.float64],
-) -> None:
+def _shift(sizes: Integers, slopes: Floats, n_positive: int, tilt: float, shares: Floats) -> None:
     """Fill the shares for a tilt, shifted so that as many positives are expected as there are."""
     low, high = -50.0 - tilt * slopes.max(), 50.0 - tilt * slopes.min()
     shift = math.log(n_positive / (sizes.sum() - n_positive)) - tilt * (sizes * slopes).sum() / sizes.sum()
@@ -251,7 +217,7 @@ def _shift(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _binomial(size: int, share: float) -> tuple[int, NDArray[np.float64], NDArray[np.int64]]:
+def _binomial(size: int, share: float) -> tuple[int, Floats, Integers]:
     """Return a cumulative binomial distribution: its lowest count, the distribution, and a guide into it.
 
     Counts are within ten standard deviations, plus twenty, of the mean. The guide says where to begin the search for a

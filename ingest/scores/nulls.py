@@ -14,9 +14,8 @@ import math
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from .null_draws import draw_nulls
+from .null_draws import Floats, Integers, draw_nulls
 
 __all__ = ["SMALLEST_P", "p_values"]
 
@@ -37,23 +36,13 @@ _TOLERANCE = 1e-8
 _SAME = 0.1
 
 
-def p_values(
-    excess: NDArray[np.float64], n_above: NDArray[np.int64], n_positive: int, n_negative: int
-) -> NDArray[np.float64]:
+def p_values(excess: Floats, n_above: Integers, n_positive: int, n_negative: int) -> Floats:
     """Return each neuron's p-value: how often permuted labels, or their complement, score as improbably high.
 
-    Let p+ be the probability under permutation that the label has at least this excess, and p- that its complement has.
-    The p-value is the probability that min(p+, p-) is no larger than it is here; it is never below `SMALLEST_P`.
-
-    Parameters
-    ----------
-    excess
-        ``P * (AP - P / N)`` for the label and, likewise, for its complement, with all instances at rest or below it
-        tied. [neurons, 2]
-    n_above
-        Number of the function's instances above rest. [neurons]
-    n_positive, n_negative
-        P and Q, the function's positive and negative instances.
+    `excess` [neurons, 2] is ``P * (AP - P / N)`` of the label and of its complement, with all instances at rest or
+    below it tied; `n_above` [neurons] are the function's instances above rest. Let p+ be the probability under
+    permutation that the label has at least this excess, and p- that its complement has. The p-value is the probability
+    that min(p+, p-) is no larger than it is here; it is never below `SMALLEST_P`.
     """
     levels = _levels(n_positive + n_negative)
     lower = np.searchsorted(levels, np.maximum(n_above, 1), side="right") - 1
@@ -64,32 +53,23 @@ def p_values(
     needed = np.unique(np.concatenate([lower, upper]))
     tables = [_table(n_positive, n_negative, int(levels[level])) for level in needed]
     statistic, log_tail = (np.stack(arrays) for arrays in zip(*tables, strict=True))
+    pair = np.searchsorted(needed, np.stack([lower, upper]))
     p = np.ones(len(n_above))
-    _look_up(
-        excess - _TOLERANCE,
-        n_above,
-        np.searchsorted(needed, np.stack([lower, upper])),
-        levels[needed],
-        n_positive,
-        n_negative,
-        statistic,
-        log_tail,
-        p,
-    )
+    _look_up(excess - _TOLERANCE, n_above, pair, levels[needed], n_positive, n_negative, statistic, log_tail, p)
     return p
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _look_up(
-    excess: NDArray[np.float64],
-    n_above: NDArray[np.int64],
-    tables: NDArray[np.int64],
-    levels: NDArray[np.int64],
+    excess: Floats,
+    n_above: Integers,
+    tables: Integers,
+    levels: Integers,
     n_positive: int,
     n_negative: int,
-    statistic: NDArray[np.float64],
-    log_tail: NDArray[np.float64],
-    p: NDArray[np.float64],
+    statistic: Floats,
+    log_tail: Floats,
+    p: Floats,
 ) -> None:
     """Fill the p-value of each neuron with instances above rest, interpolated between two `tables` [2, neurons]."""
     # The variance v of an excess grows as n_above * (2 N - n_above). The logarithm of a tail probability varies with it
@@ -131,7 +111,7 @@ def _look_up(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _interpolate(value: float, rising: NDArray[np.float64], heights: NDArray[np.float64]) -> float:
+def _interpolate(value: float, rising: Floats, heights: Floats) -> float:
     """Return the height at a value; beyond the ends, the height of the end."""
     index = np.searchsorted(rising, value, side="right")
     if index == 0:
@@ -144,7 +124,7 @@ def _interpolate(value: float, rising: NDArray[np.float64], heights: NDArray[np.
 
 
 @functools.lru_cache(maxsize=64)
-def _levels(n: int) -> NDArray[np.int64]:
+def _levels(n: int) -> Integers:
     """Return the values of `n_above` that have a table, for N instances, rising."""
     levels = [n]
     while levels[-1] > 1:
@@ -152,7 +132,7 @@ def _levels(n: int) -> NDArray[np.int64]:
     return np.array(levels[::-1])
 
 
-def _blocks(n: int, n_above: int) -> tuple[NDArray[np.int64], int]:
+def _blocks(n: int, n_above: int) -> tuple[Integers, int]:
     """Return the last rank of each block, and the block that takes the positives that the others leave.
 
     That is the tie group or, in a ranking without one, a block in the middle, for ranks matter at both ends.
@@ -172,7 +152,7 @@ def _steps(end: int) -> list[int]:
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def _table(n_positive: int, n_negative: int, n_above: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _table(n_positive: int, n_negative: int, n_above: int) -> tuple[Floats, Floats]:
     """Return the distributions under permutation that p-values are read from, each [3, knots].
 
     First the statistics, rising, then infinite: the excess of the label, that of the complement, and the negative
@@ -194,14 +174,7 @@ def _table(n_positive: int, n_negative: int, n_above: int) -> tuple[NDArray[np.f
     return statistic, log_tail
 
 
-def _tabulate(
-    values: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    statistic: NDArray[np.float64],
-    log_tail: NDArray[np.float64],
-    *,
-    tolerance: float = 0.0,
-) -> NDArray[np.float64]:
+def _tabulate(values: Floats, weight: Floats, statistic: Floats, log_tail: Floats, *, tolerance: float = 0.0) -> Floats:
     """Fill one row of a table from draws; return the log probability of at least each draw's value, to a tolerance."""
     # Equal values differ by rounding, for they are summed in another order.
     values = np.round(values, 9)

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,25 +63,11 @@ def compile_kernels(labels: LabelIndex) -> None:
 
 
 def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 10, n_threads: int = 1) -> Scores:
-    """Score every neuron of a block for every function.
+    """Score every neuron of a block of C-contiguous activations [neurons, instances] for every function.
 
-    Parameters
-    ----------
-    activations
-        Pooled activations, C-contiguous. [neurons, instances]
-    labels
-        Labels of the same instances, in the same order.
-    n_top
-        Top instances to keep for each neuron.
-    n_threads
-        Threads to spread the neurons over; the result does not depend on it.
-
-    Raises
-    ------
-    NonFiniteError
-        If an activation is NaN or infinite.
-    IngestError
-        If a function lacks positives or negatives.
+    The labels are of the same instances, in the same order; `n_top` instances a neuron are kept. The result does not
+    depend on `n_threads`. Raises NonFiniteError if an activation is NaN or infinite, IngestError if a function lacks
+    positives or negatives.
     """
     if activations.dtype != np.float32 or activations.ndim != 2 or not activations.flags.c_contiguous:
         raise TypeError("activations must be a C-contiguous float32 array [neurons, instances]")
@@ -108,21 +95,12 @@ def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 
         top_value=np.zeros((n_neurons, n_top), dtype=np.float32),
     )
 
+    filled: list[NDArray[Any]]
+    filled = [scores.scores, n_above, excess, scores.statistics, scores.top_instance, scores.top_value]
+
     def run(part: slice) -> None:
-        kernel.score_neurons(
-            activations[part],
-            labels.is_rest,
-            words,
-            starts,
-            entries,
-            counts,
-            scores.scores[part],
-            n_above[part],
-            excess[part],
-            scores.statistics[part],
-            scores.top_instance[part],
-            scores.top_value[part],
-        )
+        rows = (array[part] for array in filled)
+        kernel.score_neurons(activations[part], labels.is_rest, words, starts, entries, counts, *rows)
 
     def compare(index: int) -> None:
         positive, evaluated = counts[index, 0].tolist()

@@ -20,21 +20,21 @@ def test_a_task_begins_when_the_result_before_was_taken():
 def test_an_error_ends_the_job():
     done = []
 
-    def work(task):
+    def do(task):
         if task == 2:
             raise ValueError("two")
         done.append(task)
 
     with pytest.raises(ValueError, match="two"):
-        list(Serial().run([1, 2, 3], work, unit="numbers"))
+        list(Serial().run([1, 2, 3], do, unit="numbers"))
     assert done == [1]
 
 
 def test_an_interruption_says_how_many_are_done():
-    def work(task):
+    def do(task):
         if task == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt) as stopped:
-        list(Serial().run([1, 2, 3], work, unit="numbers"))
+        list(Serial().run([1, 2, 3], do, unit="numbers"))
     assert stopped.value.__notes__ == ["1 of 3 numbers are done"]

@@ -76,12 +76,12 @@ def test_at_most_two_batches_wait():
     gate, target = threading.Event(), Recorder()
     started = []
 
-    class Held(Recorder):
+    class Waiting(Recorder):
         def append(self, pooled, *, first):
             gate.wait(5)
             target.append(pooled, first=first)
 
-    filling = threading.Thread(target=fill, args=([Held()], batches(range(4), started)))
+    filling = threading.Thread(target=fill, args=([Waiting()], batches(range(4), started)))
     filling.start()
     time.sleep(0.05)
     assert started == [0, 1]

@@ -80,21 +80,21 @@ def test_rows_of_experts_are_pooled_as_if_unsent_tokens_were_zeros(spans, poolin
     token, expert = torch.nonzero(is_sent).T
     order = torch.randperm(len(token), generator=draw)
     token, expert = token[order], expert[order]
-    bank = ExpertPool(SpansOnDevice(spans), N_EXPERTS, WIDTH, pooling)
+    experts = ExpertPool(SpansOnDevice(spans), N_EXPERTS, WIDTH, pooling)
     if by_expert:
         for each in range(N_EXPERTS):
             of = expert == each
-            bank.add(everything[token[of], each], token[of], expert[of])
+            experts.add(everything[token[of], each], token[of], expert[of])
     else:
-        bank.add(everything[token, expert], token, expert)
+        experts.add(everything[token, expert], token, expert)
 
-    held = torch.where(is_sent[..., None], everything, 0).reshape(n_texts, n_tokens, N_EXPERTS * WIDTH)
+    kept = torch.where(is_sent[..., None], everything, 0).reshape(n_texts, n_tokens, N_EXPERTS * WIDTH)
     sent = is_sent.reshape(n_texts, n_tokens, N_EXPERTS)
     instances = list(zip(spans.row, spans.start, spans.stop, strict=True))
-    expected = torch.stack([REDUCTIONS[pooling](held[row, start:stop]) for row, start, stop in instances])
-    check(bank.pooled(), expected, pooling)
+    expected = torch.stack([REDUCTIONS[pooling](kept[row, start:stop]) for row, start, stop in instances])
+    check(experts.pooled(), expected, pooling)
     counts = torch.stack([sent[row, start:stop].sum(0) for row, start, stop in instances])
-    assert torch.equal(bank.n_sent(), counts.float())
+    assert torch.equal(experts.n_sent(), counts.float())
 
 
 def one_text(n_tokens: int, *instances: tuple[int, int]) -> SpansOnDevice:
@@ -103,39 +103,39 @@ def one_text(n_tokens: int, *instances: tuple[int, int]) -> SpansOnDevice:
 
 
 def test_the_maximum_is_negative_only_where_every_token_went_to_the_expert():
-    bank = ExpertPool(one_text(3, (0, 2), (0, 3), (2, 3)), 2, 1, "max")
-    bank.add(torch.tensor([[-2.0], [-1.0]]), torch.tensor([1, 0]), torch.tensor([0, 0]))
-    assert bank.pooled().tolist() == [[-1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+    experts = ExpertPool(one_text(3, (0, 2), (0, 3), (2, 3)), 2, 1, "max")
+    experts.add(torch.tensor([[-2.0], [-1.0]]), torch.tensor([1, 0]), torch.tensor([0, 0]))
+    assert experts.pooled().tolist() == [[-1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
 
 
 def test_the_mean_counts_unsent_tokens_and_is_summed_in_single_precision():
-    bank = ExpertPool(one_text(4, (0, 4)), 1, 1, "mean")
+    experts = ExpertPool(one_text(4, (0, 4)), 1, 1, "mean")
     # The sum, 2051, is not a number of float16, whose spacing there is 2.
     values = torch.tensor([[2048.0], [1.0], [2.0]], dtype=torch.float16)
-    bank.add(values, torch.tensor([0, 1, 2]), torch.tensor([0, 0, 0]))
-    assert bank.pooled().dtype == torch.float16
-    assert bank.pooled().item() == float(torch.tensor(2051 / 4, dtype=torch.float16))
+    experts.add(values, torch.tensor([0, 1, 2]), torch.tensor([0, 0, 0]))
+    assert experts.pooled().dtype == torch.float16
+    assert experts.pooled().item() == float(torch.tensor(2051 / 4, dtype=torch.float16))
 
 
 def test_the_last_token_is_zero_where_only_earlier_ones_were_sent():
-    bank = ExpertPool(one_text(3, (0, 3), (0, 2)), 1, 1, "last")
-    bank.add(torch.tensor([[5.0], [7.0]]), torch.tensor([0, 1]), torch.tensor([0, 0]))
-    assert bank.pooled().tolist() == [[0.0], [7.0]]
+    experts = ExpertPool(one_text(3, (0, 3), (0, 2)), 1, 1, "last")
+    experts.add(torch.tensor([[5.0], [7.0]]), torch.tensor([0, 1]), torch.tensor([0, 0]))
+    assert experts.pooled().tolist() == [[0.0], [7.0]]
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_rows_of_tokens_in_no_instance_leave_no_trace(pooling):
-    bank = ExpertPool(one_text(3, (0, 1)), 1, 1, pooling)
-    bank.add(torch.tensor([[9.0], [-9.0]]), torch.tensor([1, 2]), torch.tensor([0, 0]))
-    assert bank.pooled().tolist() == [[0.0]]
-    assert bank.n_sent().tolist() == [[0.0]]
+    experts = ExpertPool(one_text(3, (0, 1)), 1, 1, pooling)
+    experts.add(torch.tensor([[9.0], [-9.0]]), torch.tensor([1, 2]), torch.tensor([0, 0]))
+    assert experts.pooled().tolist() == [[0.0]]
+    assert experts.n_sent().tolist() == [[0.0]]
 
 
 def test_tokens_sent_without_values_are_counted():
-    bank = ExpertPool(one_text(3, (0, 3), (1, 2)), 2, 1, "max")
-    bank.send(torch.tensor([0, 1, 2]), torch.tensor([1, 1, 0]))
-    assert bank.n_sent().tolist() == [[1.0, 2.0], [0.0, 1.0]]
-    assert bank.pooled() is None
+    experts = ExpertPool(one_text(3, (0, 3), (1, 2)), 2, 1, "max")
+    experts.send(torch.tensor([0, 1, 2]), torch.tensor([1, 1, 0]))
+    assert experts.n_sent().tolist() == [[1.0, 2.0], [0.0, 1.0]]
+    assert experts.pooled() is None
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -143,6 +143,6 @@ def test_a_value_that_is_not_a_number_is_never_lost(pooling):
     values = torch.tensor([[1.0], [float("nan")]])
     spans = one_text(2, (0, 2))
     assert pool(values, spans.layout(2, values.device), 1, pooling).isnan().all()
-    bank = ExpertPool(spans, 1, 1, pooling)
-    bank.add(values, torch.tensor([0, 1]), torch.tensor([0, 0]))
-    assert bank.pooled().isnan().all()
+    experts = ExpertPool(spans, 1, 1, pooling)
+    experts.add(values, torch.tensor([0, 1]), torch.tensor([0, 0]))
+    assert experts.pooled().isnan().all()

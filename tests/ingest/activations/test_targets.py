@@ -93,7 +93,7 @@ def test_the_digest_tells_other_targets_apart(tokenizer, store, make_corpus):
 
 
 class Notes:
-    """Progress that keeps what it is told."""
+    """Progress that keeps the notes."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []

@@ -298,8 +298,8 @@ def test_a_share_of_less_than_one_instance_is_refused_before_anything_is_run(ing
     assert (tree(filled), layers_run) == (before, [])
 
 
-def test_progress_of_a_pass_for_coactivations_alone_is_told_in_full(ingest):
-    class Told:
+def test_progress_of_a_pass_for_coactivations_alone_is_reported_in_full(ingest):
+    class RecordedProgress:
         def __init__(self):
             self.phases = []
 
@@ -313,9 +313,9 @@ def test_progress_of_a_pass_for_coactivations_alone_is_told_in_full(ingest):
             raise AssertionError(text)
 
     ingest()
-    told = Told()
-    ingest(coactivation=Coactivation(), progress=told)
-    assert [(name, total - done) for name, total, _, done in told.phases] == [("forward", 0), ("pairing", 0)]
+    progress = RecordedProgress()
+    ingest(coactivation=Coactivation(), progress=progress)
+    assert [(name, total - done) for name, total, _, done in progress.phases] == [("forward", 0), ("pairing", 0)]
 
 
 def test_a_killed_job_leaves_nothing_visible_and_goes_on_where_it_was(

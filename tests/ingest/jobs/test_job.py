@@ -137,7 +137,7 @@ def test_cutting_the_job_into_parts_changes_nothing(
     assert len(parted.files("neurons")) == 2
 
 
-class Heard(SilentProgress):
+class RecordedProgress(SilentProgress):
     """Remembers phases and notes, and what of each phase was done."""
 
     def __init__(self):
@@ -181,7 +181,7 @@ SMALL = Resources(batch_tokens=32)
 def test_a_job_killed_in_its_forward_pass_runs_the_rest_of_it_and_ends_the_same(
     ingest, tmp_path, make_corpus, spans, contents, filled, tiny_model, tree, parquet
 ):
-    whole, rest = Heard(), Heard()
+    whole, rest = RecordedProgress(), RecordedProgress()
     run_id = ingest("olmoe", resources=SMALL, progress=whole).run_id
     killed = Store(tmp_path / "killed")
     make_corpus(killed, spans)
@@ -230,9 +230,9 @@ def test_a_job_that_is_interrupted_says_what_is_kept_and_runs_no_batch_again(ing
             ingest("switch", resources=SMALL)
     (note,) = stopped.value.__notes__
     assert re.fullmatch(r"\d\d% of the forward pass is kept; the same command goes on", note)
-    heard = Heard()
-    ingest("switch", resources=SMALL, progress=heard)
-    assert f"going on at {note[:3]} of the forward pass, kept from an earlier attempt" in heard.notes
+    progress = RecordedProgress()
+    ingest("switch", resources=SMALL, progress=progress)
+    assert f"going on at {note[:3]} of the forward pass, kept from an earlier attempt" in progress.notes
 
 
 @pytest.mark.parametrize("record", ["", "[1]", "{}"])
@@ -243,9 +243,9 @@ def test_a_forward_pass_without_a_record_of_what_it_was_starts_over(ingest, stor
             ingest(resources=SMALL)
     (kept,) = store.staging.glob("*/forward/pass.json")
     kept.write_text(record)
-    heard = Heard()
-    ingest(resources=SMALL, progress=heard)
-    assert heard.phases[0][0] == "forward"
+    progress = RecordedProgress()
+    ingest(resources=SMALL, progress=progress)
+    assert progress.phases[0][0] == "forward"
 
 
 @pytest.mark.parametrize(
@@ -259,10 +259,10 @@ def test_a_forward_pass_that_was_of_something_else_starts_over_and_says_why(
         with pytest.raises(ZeroDivisionError):
             ingest(resources=SMALL)
     monkeypatch.setattr(forward, "device_name", lambda _: device)
-    heard = Heard()
-    ingest(resources=Resources(batch_tokens=batch_tokens), progress=heard)
-    assert heard.notes == [f"the forward pass starts over: an earlier attempt was of {reason}"]
-    assert heard.phases[0][0] == "forward"
+    progress = RecordedProgress()
+    ingest(resources=Resources(batch_tokens=batch_tokens), progress=progress)
+    assert progress.notes == [f"the forward pass starts over: an earlier attempt was of {reason}"]
+    assert progress.phases[0][0] == "forward"
 
 
 def test_a_job_killed_after_a_part_scores_the_rest_without_another_pass(
@@ -286,10 +286,10 @@ def test_a_job_killed_after_a_part_scores_the_rest_without_another_pass(
     assert process.returncode == -9, process.stderr.decode()[-2000:]
     assert [commit.kind for commit in killed.commits()] == ["corpus"]
     monkeypatch.setattr(sinks, "PART_ROWS", 1)
-    heard = Heard()
-    assert ingest(store=killed, progress=heard).is_new
-    assert heard.notes == ["going on at 100% of the forward pass, kept from an earlier attempt"]
-    assert [phase[:2] for phase in heard.phases] == [["scoring", 64]]
+    progress = RecordedProgress()
+    assert ingest(store=killed, progress=progress).is_new
+    assert progress.notes == ["going on at 100% of the forward pass, kept from an earlier attempt"]
+    assert [phase[:2] for phase in progress.phases] == [["scoring", 64]]
     assert contents(killed) == contents(filled)
     assert killed.check() == ()
     assert list((killed.path / ".staging").iterdir()) == []
@@ -316,9 +316,9 @@ def test_a_lack_of_memory_is_one_line_and_keeps_the_forward_pass(ingest, monkeyp
         f"model tiny-bert runs out of memory ({quoted}); lower `batch_tokens` or `memory_bytes`, or choose another "
         "`device`"
     )
-    heard = Heard()
-    ingest(progress=heard)
-    assert bool(heard.notes) == (place == "sinks.score")
+    progress = RecordedProgress()
+    ingest(progress=progress)
+    assert bool(progress.notes) == (place == "sinks.score")
 
 
 def test_activations_that_are_not_finite_are_refused_with_layer_neuron_and_instance(filled, tiny_model, tmp_path, tree):
@@ -389,11 +389,11 @@ def test_the_files_hold_plain_columns_under_plain_folders(ingest, filled):
 
 
 def test_progress_is_told_in_full(ingest):
-    told = Heard()
-    ingest("t5", progress=told)
-    assert [phase[0] for phase in told.phases] == ["forward", "scoring"]
-    assert all(total == done > 0 for _, total, _, done in told.phases)
-    assert told.notes == [
+    progress = RecordedProgress()
+    ingest("t5", progress=progress)
+    assert [phase[0] for phase in progress.phases] == ["forward", "scoring"]
+    assert all(total == done > 0 for _, total, _, done in progress.phases)
+    assert progress.notes == [
         "tiny-t5 is an encoder-decoder: its encoder alone is measured, for 34 texts of corpus test have no target for "
         "its decoder to read"
     ]

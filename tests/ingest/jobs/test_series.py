@@ -67,7 +67,7 @@ def loads(monkeypatch):
 
 
 class Notes(SilentProgress):
-    """Remembers what it is told, for each checkpoint and before them."""
+    """Remembers the notes, for each checkpoint and before them."""
 
     def __init__(self):
         self.lines = []
@@ -90,13 +90,13 @@ def fails(report):
 
 
 def test_every_matching_subfolder_is_measured_in_order_of_steps(ingest_all, loads, filled, read_rows):
-    told = []
-    report = ingest_all(tell=told.append)
+    reported = []
+    report = ingest_all(tell=reported.append)
     assert loads == ["step0", "step10", "step2000"]
     assert [(each.revision, each.is_new) for each in report.outcomes] == [
         ("step0", True), ("step10", True), ("step2000", True),
     ]  # fmt: skip
-    assert tuple(told) == report.outcomes
+    assert tuple(reported) == report.outcomes
     assert report.describe() == "0 of 3 revisions failed"
     assert [(row["model"], row["revision"], row["step"]) for row in read_rows(filled, "runs")] == [
         ("trained", "step0", 0), ("trained", "step10", 10), ("trained", "step2000", 2000),
@@ -139,9 +139,9 @@ def test_what_differs_in_files_or_settings_is_loaded(ingest_all, loads, series):
 def test_coactivations_that_are_lacking_are_added_and_then_skipped(ingest_all, loads):
     ingest_all(revisions="step0")
     loads.clear()
-    added, held = (ingest_all(revisions="step0", coactivation=Coactivation()).outcomes[0] for _ in range(2))
+    added, again = (ingest_all(revisions="step0", coactivation=Coactivation()).outcomes[0] for _ in range(2))
     assert (added.is_new, added.adds_coactivations) == (False, True)
-    assert (held.is_new, held.adds_coactivations, held.activity) == (False, False, "positive")
+    assert (again.is_new, again.adds_coactivations, again.activity) == (False, False, "positive")
     assert loads == ["step0"]
 
 
