@@ -92,14 +92,9 @@ def _partition(database: Database, settings: PerturbationSettings, run: Run, pro
 def wanted_functions(
     functions: Sequence[tuple[str, str]], settings: PerturbationSettings, where: str
 ) -> list[tuple[str, str]]:
-    """Return those functions that the settings name, or all if they name none; `where` is for the error message.
+    """Return those functions that the settings name, or all if they name none; there must be one.
 
-    Raises
-    ------
-    UnknownNameError
-        If there is no such family or function.
-    AnalysisError
-        If no function is left.
+    `where` says in the message of an `UnknownNameError` which functions there are.
     """
     chosen = {f"{family}/{function}": (family, function) for family, function in functions}
     families = sorted({family for family, _ in functions})

@@ -1,7 +1,7 @@
 """A study as rows of the tables that hold it."""
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +12,7 @@ import transformers
 from numpy.typing import NDArray
 
 from ...schema.commits import neuronlake_version
-from ...schema.conformance import arrow_schema
+from ...schema.conformance import conform
 from ...schema.job import Job
 from ...schema.tables import table
 from ..effects.contrast import CellEffect, contrasts
@@ -30,23 +30,10 @@ __all__ = ["write_study"]
 _PART_ROWS = 4_000_000
 
 
-def write_study(
-    study: Study, reading: Reading, job: Job, *, n_reused: int, cell_s: float | None, started_at: datetime.datetime
-) -> None:
-    """Stage all tables of a study.
-
-    Parameters
-    ----------
-    study, reading
-        The study, and what was read in its cells.
-    job
-        The job, named by the perturbation_id.
-    n_reused, cell_s
-        Number of cells that were not read again, and seconds of a cell.
-    started_at
-        When the study started.
-    """
-    _write(study, job, "perturbations", _cells(study, reading))
+def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetime.datetime) -> None:
+    """Stage all tables of a study in a job that is named by the perturbation_id."""
+    definition = _definition(study)
+    _write(study, job, "perturbations", _cells(study, reading), constants=definition)
     _write(study, job, "perturbed_neurons", _neurons(study))
     for part, rows in enumerate(_instances(study, reading)):
         _write(study, job, "perturbed_instances", rows, part=part)
@@ -59,13 +46,12 @@ def write_study(
     _write(study, job, "perturbation_means", mean_rows(compared))
     # Last, as the duration is of all.
     timing = {
-        "n_cells_reused": n_reused,
-        "cell_s": cell_s,
+        "n_cells_reused": reading.n_known,
+        "cell_s": reading.cell_s,
         "started_at": started_at,
         "duration_s": (datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
     }
-    described = _description(study) | _definition(study) | timing
-    _write(study, job, "perturbation_studies", pl.DataFrame([described], infer_schema_length=None))
+    _write(study, job, "perturbation_studies", [_description(study)], constants=definition | timing)
 
 
 def _keys(ranking: Ranking) -> dict[str, Any]:
@@ -89,7 +75,8 @@ def _definition(study: Study) -> dict[str, object]:
 def _description(study: Study) -> dict[str, object]:
     """Return the columns that describe a study; those not listed here have the names of its settings."""
     settings, readout, corpus = study.settings, study.readout, study.texts.corpus
-    return asdict(settings) | {
+    names = table("perturbation_studies").column_names
+    return {name: value for name, value in asdict(settings).items() if name in names} | {
         "weights_sha256": study.model.weights_sha256,
         "corpus": corpus.name,
         "corpus_sha256": corpus.sha256,
@@ -137,7 +124,7 @@ def _cells(study: Study, reading: Reading) -> pl.DataFrame:
         literals = _literals(_keys(cell) | columns)
         frames.append(targets.with_columns(perturbed=pl.Series(readouts[cell_id]), **literals))
     sign = 1.0 if readout.is_loss else -1.0
-    rows = pl.concat(frames, how="vertical_relaxed").with_columns(**_literals(_definition(study)))
+    rows = pl.concat(frames, how="vertical_relaxed")
     return rows.with_columns(effect=sign * (pl.col("perturbed") - pl.col("baseline")))
 
 
@@ -194,8 +181,16 @@ def _literals(values: Mapping[str, object]) -> dict[str, pl.Expr]:
     return {name: pl.lit(value) for name, value in values.items()}
 
 
-def _write(study: Study, job: Job, name: str, rows: pl.DataFrame, *, part: int = 0) -> None:
-    schema, model = arrow_schema(table(name)), study.model
+def _write(
+    study: Study,
+    job: Job,
+    name: str,
+    rows: pl.DataFrame | Sequence[Mapping[str, object]],
+    *,
+    part: int = 0,
+    constants: Mapping[str, object] | None = None,
+) -> None:
+    model = study.model
     keys = {"perturbation_id": job.name, "model": model.name, "revision": model.revision, "step": model.step}
-    arrow = rows.with_columns(**_literals(keys)).to_arrow().select(schema.names)
-    job.write(name, arrow.cast(schema), part=part, model=model.name, revision=model.revision)
+    data = conform(name, rows, **keys, **(constants or {}))
+    job.write(name, data, part=part, model=model.name, revision=model.revision)

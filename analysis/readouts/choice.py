@@ -46,16 +46,8 @@ class ChoiceReadout:
 
     A function's readout is the accuracy on its positives.
 
-    Parameters
-    ----------
-    texts
-        The model, loaded with its head, and the texts. Half a is not used.
-
-    Raises
-    ------
-    AnalysisError
-        If the model has no head; if a text has no target, or no place for it; if a family has one candidate, or more
-        than `MOST_CANDIDATES`; or if two candidates begin with the same token.
+    The model must be loaded with its head. Each text needs a target and a place for it. A family needs two candidates,
+    at most `MOST_CANDIDATES`, and no two may begin with the same token. Half a of the texts is not used.
     """
 
     kind: ReadoutKind = "choice"

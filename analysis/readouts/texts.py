@@ -62,8 +62,7 @@ class Texts:
     ) -> Iterator[tuple[Batch, dict[str, Any], dict[Stack, Spans]]]:
         """Yield each batch of `tokens` with the arguments of the model and the spans of its instances.
 
-        A decoder reads `targets` beside them. `advance` is called with the number of texts of each batch when it is
-        done.
+        A decoder reads `targets` beside them. `advance` is called with a batch's number of texts when it is done.
         """
         for batch in tokens.batches(self.batch_tokens, of_equal_lengths=self.of_equal_lengths):
             yield batch, *collate(self.model, tokens, targets, batch)
@@ -76,28 +75,16 @@ def read_texts(
     corpus: StoredCorpus,
     *,
     n_texts: int,
-    max_tokens: int,
+    max_tokens: int,  # longer texts are cut
     batch_tokens: int,
     of_equal_lengths: bool,
     seed: int,
 ) -> Texts:
-    """Tokenize a corpus and choose the texts to fit on and to read out.
+    """Tokenize a corpus and choose the texts to fit on and to read out, `n_texts` of each half.
 
-    Parameters
-    ----------
-    model, corpus, batch_tokens, of_equal_lengths
-        As in `Texts`. If the model's states depend on padding, texts of a batch always have the same length.
-    n_texts, seed
-        As in `choose_texts`.
-    max_tokens
-        Longest text in tokens; longer texts are cut.
-
-    Raises
-    ------
-    AnalysisError
-        If no function has `LEAST_INSTANCES` positives and negatives in both halves.
-    IngestError
-        If a text cannot be tokenized, or holds a token that the model has no embedding for.
+    If the model's states depend on padding, texts of a batch always have the same length. Raises an `AnalysisError` if
+    no function has `LEAST_INSTANCES` positives and negatives in both halves, and an `IngestError` if a text cannot be
+    tokenized or holds a token that the model has no embedding for.
     """
     tokens = tokenize(corpus, model.tokenizer, max_tokens=max_tokens)
     check_embedded(tokens, model.tokenizer, model.module, f"corpus {corpus.name}")
@@ -122,23 +109,10 @@ def read_texts(
 def choose_texts(
     labels: LabelIndex, text: NDArray[np.int64], *, half: int, n_texts: int, seed: int
 ) -> NDArray[np.int64]:
-    """Choose texts of a half at random, such that rare functions have instances among them.
+    """Choose up to `n_texts` of half a (0) or b (1) at random, such that rare functions have instances among them.
 
-    The positives of each function, and the negatives, take turns to choose a text that holds one of them.
-
-    Parameters
-    ----------
-    labels, text
-        Labels of the instances, and the text of each. [instances]
-    half
-        0 for half a, 1 for half b.
-    n_texts, seed
-        Most texts to choose, and the seed of the choice.
-
-    Returns
-    -------
-    texts
-        Sorted. [chosen]
+    The positives of each function, and the negatives, take turns to choose a text that holds one of them. The result is
+    sorted. `text` has the text of each instance.
     """
     shuffled = np.random.default_rng((seed, half)).permutation(np.unique(text[labels.half == half]))
     if len(shuffled) <= n_texts:
