@@ -25,7 +25,7 @@ from .ablation import ablate
 from .preparation import Study
 from .settings import SHARED
 
-__all__ = ["CellValues", "Reading", "earlier_values", "known_cells", "read_cells", "value_names"]
+__all__ = ["CellValues", "Reading", "earlier_values", "known_cells", "read_cells", "value_targets"]
 
 
 class CellValues:
@@ -60,9 +60,10 @@ class CellValues:
         return self._folder / f"{cell_id}.npz"
 
 
-def value_names(functions: Sequence[tuple[str, str]], values: NDArray[np.float32]) -> list[tuple[str, str]]:
-    """Return family and function of each row of `values`; one row of values that all functions share is `SHARED`."""
-    return list(functions) if len(values) > 1 else [(SHARED, SHARED)]
+def value_targets(functions: Sequence[tuple[str, str]], values: NDArray[np.float32]) -> pl.DataFrame:
+    """Return the columns target_family and target_function of the rows of `values`; a single row is `SHARED`."""
+    names = functions if len(values) > 1 else [(SHARED, SHARED)]
+    return pl.DataFrame(list(names), schema=["target_family", "target_function"], orient="row")
 
 
 def known_cells(database: Database, cell_ids: Iterable[str]) -> Mapping[str, str]:
@@ -90,9 +91,7 @@ def earlier_values(
     keys = [perturbation_id + cell_id for cell_id, perturbation_id in known.items()]
     stored = database.sql(statement("perturbation_cell_values"), {"keys": keys}).pl()
     columns = pl.DataFrame({"instance_id": instance_id}).with_row_index("column")
-    names = value_names(functions, baseline)
-    schema = {"target_family": pl.String, "target_function": pl.String}
-    rows = pl.DataFrame(names, schema=schema, orient="row").with_row_index("row")
+    rows = value_targets(functions, baseline).with_row_index("row")
     stored = stored.join(columns, on="instance_id").join(rows, on=["target_family", "target_function"])
     values = {cell_id: baseline.copy() for cell_id in known}
     for (cell_id,), changed in stored.partition_by("cell_id", as_dict=True).items():

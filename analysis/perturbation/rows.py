@@ -19,7 +19,7 @@ from ..effects.contrast import CellEffect, contrasts
 from ..effects.rows import contrast_rows, mean_rows
 from ..neuron_rows import KEYS
 from ..readouts.readout import summarize
-from .passes import Reading, value_names
+from .passes import Reading, value_targets
 from .preparation import Study
 from .settings import SHARED
 from .sources import Ranking
@@ -102,27 +102,22 @@ def _cells(study: Study, reading: Reading) -> pl.DataFrame:
     """Return one row for each cell and function, the cell without an ablation first."""
     readout, energy = study.readout, study.population.energy
     baseline = summarize(reading.baseline, readout.strata)
-    targets = pl.DataFrame(
-        {
-            "target_family": [family for family, _ in readout.functions],
-            "target_function": [function for _, function in readout.functions],
-            "baseline": baseline,
-            "n_instances": (readout.strata >= 0).sum(axis=1),
-        }
+    targets = pl.DataFrame(list(readout.functions), schema=["target_family", "target_function"], orient="row")
+    targets = targets.with_columns(
+        baseline=pl.Series(baseline), n_instances=pl.Series((readout.strata >= 0).sum(axis=1))
     )
     none = Ranking(SHARED, SHARED, "none", np.zeros(0, dtype=np.int64))
     readouts = {study.cell_id(None): baseline, **reading.readouts}
     frames = []
     for cell, cell_id in zip([none, *study.cells], [study.cell_id(None), *reading.cell_ids], strict=True):
-        columns = {
+        columns = _keys(cell) | {
             "dose": cell.dose,
             "cell_id": cell_id,
             "n_neurons": len(cell.rows),
             "n_functional": cell.n_functional,
             "energy_share": float(energy[cell.rows].sum() / energy.sum()),
         }
-        literals = _literals(_keys(cell) | columns)
-        frames.append(targets.with_columns(perturbed=pl.Series(readouts[cell_id]), **literals))
+        frames.append(targets.with_columns(perturbed=pl.Series(readouts[cell_id]), **_literals(columns)))
     sign = 1.0 if readout.is_loss else -1.0
     rows = pl.concat(frames, how="vertical_relaxed")
     return rows.with_columns(effect=sign * (pl.col("perturbed") - pl.col("baseline")))
@@ -146,24 +141,18 @@ def _instances(study: Study, reading: Reading) -> Iterator[pl.DataFrame]:
     """Yield, some cells at a time, the values of the baseline, and those values of each cell that differ from it."""
     readout, baseline = study.readout, reading.baseline
     is_shared = len(baseline) == 1
-    names = value_names(readout.functions, baseline)
-    family = pl.Series([family for family, _ in names])
-    function = pl.Series([function for _, function in names])
+    targets = value_targets(readout.functions, baseline)
 
     def rows(cell_id: str, values: NDArray[np.float32], is_listed: NDArray[np.bool_]) -> pl.DataFrame:
         row, column = np.nonzero(is_listed)
-        frame = pl.DataFrame(
-            {
-                "target_family": family[row],
-                "target_function": function[row],
-                "instance_id": readout.instance_id[column],
-                "value": values[row, column],
-            }
+        return targets[row].with_columns(
+            cell_id=pl.lit(cell_id),
+            instance_id=pl.Series(readout.instance_id[column]),
+            is_positive=pl.lit(None, dtype=pl.Boolean) if is_shared else pl.Series(readout.strata[row, column] == 1),
+            value=pl.Series(values[row, column]),
         )
-        is_positive = pl.lit(None, dtype=pl.Boolean) if is_shared else pl.Series(readout.strata[row, column] == 1)
-        return frame.with_columns(cell_id=pl.lit(cell_id), is_positive=is_positive)
 
-    # Shared values are one row; an instance is listed if it is of any function.
+    # Shared values are one row; an instance is listed if it counts for any function.
     is_read = (readout.strata.max(axis=0)[None] if is_shared else readout.strata) >= 0
     frames = [rows(study.cell_id(None), baseline, is_read)]
     for cell_id in dict.fromkeys(reading.cell_ids):

@@ -92,16 +92,13 @@ class ChoiceReadout:
         instances], or [1, instances] if all functions are of one family.
         """
         tokens, prompts = self._texts.read.tokens, self._prompts
-        parts = []
-        first = 0
-        for batch, inputs, _ in self._texts.batches(tokens, prompts.targets, advance):
-            inside = slice(first, first + len(batch.texts))
-            first = inside.stop
-            rows = np.arange(len(batch.texts))
-            parts.append(predict(self.model, inputs, rows, prompts.position[inside], _gather(prompts.token_id[inside])))
-        logits = np.concatenate(parts)  # [prompts, words]
         prompt = np.empty(int(tokens.order.max()) + 1, dtype=np.int64)
         prompt[tokens.order] = np.arange(tokens.n_texts)
+        parts = []
+        for batch, inputs, _ in self._texts.batches(tokens, prompts.targets, advance):
+            chosen, rows = prompt[batch.texts], np.arange(len(batch.texts))
+            parts.append(predict(self.model, inputs, rows, prompts.position[chosen], _gather(prompts.token_id[chosen])))
+        logits = np.concatenate(parts)  # [prompts, words]
         values = {}
         for family, words in self._families.items():
             is_right = words == self._right[:, None]  # [prompts, candidates]

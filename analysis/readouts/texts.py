@@ -1,6 +1,7 @@
 """The texts of a readout: chosen from a corpus, tokenized, and cut into batches for a model."""
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -121,15 +122,14 @@ def choose_texts(
     rank[shuffled] = np.arange(len(shuffled))
     entry_rank = rank[text[np.repeat(np.arange(labels.n_instances), np.diff(labels.indptr))]]
     code = np.where(entry_rank >= 0, 2 * labels.function.astype(np.int64) + labels.is_positive, -1)
-    queues = [iter(np.unique(entry_rank[code == wanted]).tolist()) for wanted in np.unique(code[code >= 0])]
+    queues = deque(iter(np.unique(entry_rank[code == wanted]).tolist()) for wanted in np.unique(code[code >= 0]))
     chosen: dict[int, None] = {}
     while queues and len(chosen) < n_texts:
-        unfinished = []
-        for queue in queues:
-            following = next((place for place in queue if place not in chosen), None)
-            if following is not None and len(chosen) < n_texts:
-                chosen[following] = None
-                unfinished.append(queue)
-        queues = unfinished
+        following = next((place for place in queues[0] if place not in chosen), None)
+        if following is None:
+            queues.popleft()
+        else:
+            chosen[following] = None
+            queues.rotate(-1)
     others = (place for place in range(len(shuffled)) if place not in chosen)
     return np.sort(shuffled[[*chosen, *others][:n_texts]])
