@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import polars as pl
@@ -132,11 +133,11 @@ def read_cells(study: Study, job: Job, progress: Progress) -> Reading:
 def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
     readout, settings = study.readout, study.settings
     ids = [study.cell_id(cell) for cell in study.cells]
-    progress.phase("perturbing", total=(len(set(ids)) + 1) * study.n_texts, unit="texts")
+    cells = dict(zip(ids, study.cells, strict=True))  # cells of the same neurons, as of two small doses, share a pass
+    progress.phase("perturbing", total=(len(cells) + 1) * study.n_texts, unit="texts")
     started = time.monotonic()
     baseline = readout.read(progress.advance)
-    seconds = time.monotonic() - started
-    n_made, n_known = 1, 0
+    durations = [time.monotonic() - started]
     resampling = Resampling(
         readout.strata,
         readout.text,
@@ -147,19 +148,15 @@ def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
     sums: dict[str, NDArray[np.float32]] = {}
     readouts: dict[str, NDArray[np.float64]] = {}
     earlier = earlier_values(study.request.database, ids, baseline, readout.functions, readout.instance_id)
-    for cell, cell_id in zip(study.cells, ids, strict=True):
-        if cell_id in sums:
-            continue  # the neurons of another cell, as where two doses are as many neurons
+    for cell_id, cell in cells.items():
         if (values := kept.get(cell_id)) is not None or (values := earlier.get(cell_id)) is not None:
-            n_known += 1
             progress.advance(study.n_texts)
         else:
             started = time.monotonic()
             neurons = study.neurons(cell)
             with ablate(readout.model, neurons, kind=settings.kind, scale=settings.factor, seed=cell.seed):
                 values = readout.read(progress.advance)
-            seconds += time.monotonic() - started
-            n_made += 1
+            durations.append(time.monotonic() - started)
             n_wrong = int(np.count_nonzero(~np.isfinite(values)))
             if n_wrong:
                 raise AnalysisError(
@@ -170,4 +167,5 @@ def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
         kept.put(cell_id, values)
         sums[cell_id] = resampling.reduce(values - baseline if readout.is_loss else baseline - values)
         readouts[cell_id] = summarize(values, readout.strata)
-    return Reading(baseline, ids, kept, resampling, sums, readouts, n_known, seconds / n_made)
+    n_known = len(cells) + 1 - len(durations)
+    return Reading(baseline, ids, kept, resampling, sums, readouts, n_known, fmean(durations))

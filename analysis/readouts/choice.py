@@ -72,7 +72,7 @@ class ChoiceReadout:
             case "masked":
                 self._prompts = _at_masks(texts, words)
             case "seq2seq":
-                self._prompts = _of_decoder(texts, words)
+                self._prompts = _at_beginnings(texts, words)
         _check_predicted(self.model, self._prompts.token_id, words)
         # By family, the places of its candidates among the words; for each prompt, the place of its target.
         self._families = {family: np.array([place[word] for word in some]) for family, some in candidates.items()}
@@ -253,7 +253,7 @@ def _at_masks(texts: Texts, words: Sequence[str]) -> _Prompts:
     return _Prompts(np.array(position), np.array(token_id).T.copy())
 
 
-def _of_decoder(texts: Texts, words: Sequence[str]) -> _Prompts:
+def _at_beginnings(texts: Texts, words: Sequence[str]) -> _Prompts:
     """Return prompts whose word the decoder begins with, after what stands before it in a target."""
     tokens = texts.read.tokens
     encoded = encode(texts.model.tokenizer, words, are_targets=True)

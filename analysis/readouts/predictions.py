@@ -20,10 +20,7 @@ from ...ingest.neurons.weights import plain
 from ...schema.vocabulary import ReadoutKind
 from .texts import Half, Texts
 
-__all__ = ["Objective", "objective", "positives", "predict", "predictions_sha256", "with_head"]
-
-Objective = Literal["causal", "masked", "seq2seq"]
-"""``causal``: the next token; ``masked``: tokens behind a mask; ``seq2seq``: the next token of a target."""
+__all__ = ["objective", "positives", "predict", "predictions_sha256", "with_head"]
 
 # Logits held at a time: 256 MB of float32.
 _SLICE_LOGITS = 1 << 26
@@ -58,8 +55,11 @@ def predictions_sha256(
     return arrays_sha256(np.frombuffer(read.encode(), np.uint8), *more)
 
 
-def objective(model: Model) -> Objective:
-    """Return what the head of a model predicts; it follows from how the body attends."""
+def objective(model: Model) -> Literal["causal", "masked", "seq2seq"]:
+    """Return what the head predicts: the next token, tokens behind a mask, or the next token of a target.
+
+    It follows from how the body attends.
+    """
     if model.config.is_encoder_decoder:
         return "seq2seq"
     return "causal" if model.parts[0].stack == "decoder" else "masked"
