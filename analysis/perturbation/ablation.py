@@ -5,6 +5,7 @@ import functools
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import EllipsisType
 from typing import Protocol, cast
 
@@ -27,10 +28,10 @@ from .settings import LEVEL_COLUMNS, check_kind
 
 __all__ = ["Neurons", "ablate", "perturb"]
 
-# Each selected neuron's level, by stack and layer, then neuron.
+# The level of each selected neuron, by stack and layer, then neuron.
 _Selection = dict[tuple[str, int], dict[int, float]]
-# The selected neurons of a network, by expert, or under None in a dense one: their indices within the expert or
-# network, ascending, and their levels in float32. [selected] each
+# The selected neurons of a network, by expert, or under None in a dense one: their indices [selected] within the
+# expert or network, ascending, and their levels in float32 [selected].
 _Groups = dict[int | None, tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -143,16 +144,16 @@ def perturb(
     return ablate(model, neurons, kind=kind, scale=scale, seed=seed)
 
 
+@dataclass(slots=True)
 class _Ablation:
     """The activations that `hooked` puts in place of those of selected neurons."""
 
-    def __init__(self, kind: ActivationKind, scale: float, seed: int) -> None:
-        self._kind = kind
-        self._scale = scale
-        self._seed = seed
-        # Its own generators, so that the caller's random state stays as it is.
-        self._generators: dict[torch.device, torch.Generator] = {}
-        self._groups: dict[tuple[Stack, Place], _Groups] = {}
+    kind: ActivationKind
+    scale: float
+    seed: int
+    # Its own generators, so that the caller's random state stays as it is.
+    generators: dict[torch.device, torch.Generator] = field(default_factory=dict)
+    groups: dict[tuple[Stack, Place], _Groups] = field(default_factory=dict)
 
     def select(self, layer: Layer, levels: Mapping[int, float]) -> None:
         """Select the neurons of a layer, with their levels."""
@@ -164,7 +165,7 @@ class _Ablation:
                 if 0 <= neuron - first < network.n_neurons:
                     expert = None if network.n_experts is None else (neuron - first) // network.width
                     groups.setdefault(expert, []).append(neuron)
-            self._groups[layer.stack, network.down] = {
+            self.groups[layer.stack, network.down] = {
                 expert: (
                     torch.tensor([(neuron - first) % network.width for neuron in neurons]),
                     torch.tensor([levels[neuron] for neuron in neurons], dtype=torch.float32),
@@ -175,7 +176,7 @@ class _Ablation:
 
     def change(self, stack: Stack, network: FeedForward, seen: NeuronValues) -> torch.Tensor:
         """Return the activations of a network, changed where its neurons are selected."""
-        groups = self._groups[stack, network.down]
+        groups = self.groups[stack, network.down]
         if not groups:
             return seen.values
         changed = seen.values.clone()
@@ -185,26 +186,25 @@ class _Ablation:
             # Kept where it is used: layers may be on several devices.
             units, levels = (tensor.to(changed.device) for tensor in groups[expert])
             groups[expert] = units, levels
-            where = (rows, units)
-            changed[where] = self._replaced(seen.values[where], levels)
+            changed[rows, units] = self._replaced(seen.values[rows, units], levels)
         return changed
 
     def _replaced(self, values: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
         """Return new activations for `values` [..., neurons], given the neurons' levels in float32 [neurons]."""
-        match self._kind:
+        match self.kind:
             case "zero" | "mean" | "clamp":
                 return levels.to(values.dtype).expand_as(values)
             case "noise":
                 drawn = torch.randn(values.shape, generator=self._generator(values.device), device=values.device)
-                return (values + self._scale * levels * drawn).to(values.dtype)
+                return (values + self.scale * levels * drawn).to(values.dtype)
             case "shuffle":
                 order = torch.randperm(values.numel(), generator=self._generator(values.device), device=values.device)
-                return values.reshape(-1)[order].reshape(values.shape) * self._scale
+                return values.reshape(-1)[order].reshape(values.shape) * self.scale
 
     def _generator(self, device: torch.device) -> torch.Generator:
-        if device not in self._generators:
-            self._generators[device] = torch.Generator(device).manual_seed(self._seed)
-        return self._generators[device]
+        if device not in self.generators:
+            self.generators[device] = torch.Generator(device).manual_seed(self.seed)
+        return self.generators[device]
 
 
 def _whole_experts(layer: Layer, neurons: Collection[int]) -> list[int]:
@@ -306,6 +306,5 @@ def _table(neurons: Neurons) -> pa.Table:
                 pass
             case _:
                 raise AnalysisError(f"{row!r} is no neuron; one is (stack, layer, neuron), such as ('encoder', 0, 17)")
-    types = (pa.string(), pa.int64(), pa.int64())
-    columns = [pa.array([row[place] for row in rows], type_) for place, type_ in enumerate(types)]
-    return pa.table(columns, names=KEYS)
+    schema = pa.schema({"stack": pa.string(), "layer": pa.int64(), "neuron": pa.int64()})
+    return pa.Table.from_pylist([dict(zip(KEYS, row, strict=True)) for row in rows], schema=schema)

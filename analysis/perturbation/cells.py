@@ -49,12 +49,8 @@ def plan_cells(
 ) -> list[Ranking]:
     """Return the cells of a study: own rankings cut to every dose, then controls cut to the doses of own cells.
 
-    What some of the rankings are too short for is reported to `note`, one line for each selection and dose.
-
-    Raises
-    ------
-    AnalysisError
-        If no source has enough neurons for a dose.
+    A ranking that is too short for a dose has no such cell, which is reported to `note`, one line for each selection
+    and dose. An `AnalysisError` says if no source has enough neurons for any dose.
     """
     cells: list[Ranking] = []
     short: Counter[tuple[str, float]] = Counter()

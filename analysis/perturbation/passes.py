@@ -1,40 +1,42 @@
-"""The passes over the texts: the model is read out as it is and in every cell, and what was read is kept on disk."""
+"""The passes over the texts: the model is read out as it is and in every cell, and the values are kept on disk."""
 
 import time
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ...errors import AnalysisError, StoreError
+from ...errors import AnalysisError
 from ...ingest.models.devices import explaining_lack_of_memory
 from ...progress import Progress
 from ...queries.database import Database
 from ...queries.statements import statement
 from ...schema.commits import neuronlake_version
+from ...schema.disk import store_errors
 from ...schema.job import Job
 from ..effects.resampling import Resampling
-from ..readouts.readout import Readout, summarize
+from ..readouts.readout import summarize
 from .ablation import ablate
 from .preparation import Study
 from .settings import SHARED
 
-__all__ = ["CellValues", "Reading", "earlier_values", "known_cells", "read_cells", "value_names"]
+__all__ = ["CellValues", "Reading", "earlier_values", "known_cells", "read_cells", "value_targets"]
 
 
 class CellValues:
-    """The values read in cells, in a folder with one file a cell."""
+    """The values read in cells [functions or 1, instances], in a folder with one file a cell."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def get(self, cell_id: str) -> NDArray[np.float32] | None:
-        """Return the values of a cell [functions or 1, instances], or None if it was not read yet."""
+        """Return the values of a cell, or None if it was not read yet."""
         try:
             # Opened here, as numpy leaves a file open that is no archive.
             with self._path(cell_id).open("rb") as file, np.load(file) as archive:
@@ -44,15 +46,13 @@ class CellValues:
         return values
 
     def put(self, cell_id: str, values: NDArray[np.float32]) -> None:
-        """Keep the values of a cell [functions or 1, instances]; a `StoreError` says that the disk refuses."""
+        """Write the values of a cell."""
         path = self._path(cell_id)
         partial = path.with_suffix(".partial")
-        try:
+        with store_errors(f"cannot write {path}"):
             with partial.open("wb") as file:
                 np.savez_compressed(file, values=values)
             partial.replace(path)
-        except OSError as error:
-            raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
     def __len__(self) -> int:
         return sum(1 for _ in self._folder.glob("*.npz"))
@@ -61,9 +61,10 @@ class CellValues:
         return self._folder / f"{cell_id}.npz"
 
 
-def value_names(functions: Sequence[tuple[str, str]], values: NDArray[np.float32]) -> list[tuple[str, str]]:
-    """Return family and function of each row of `values`; one row of values that all functions share is `SHARED`."""
-    return list(functions) if len(values) > 1 else [(SHARED, SHARED)]
+def value_targets(functions: Sequence[tuple[str, str]], values: NDArray[np.float32]) -> pl.DataFrame:
+    """Return the columns target_family and target_function of the rows of `values`; a single row is `SHARED`."""
+    names = functions if len(values) > 1 else [(SHARED, SHARED)]
+    return pl.DataFrame(list(names), schema=["target_family", "target_function"], orient="row")
 
 
 def known_cells(database: Database, cell_ids: Iterable[str]) -> Mapping[str, str]:
@@ -80,10 +81,10 @@ def earlier_values(
     functions: Sequence[tuple[str, str]],
     instance_id: NDArray[np.int64],
 ) -> Mapping[str, NDArray[np.float32]]:
-    """Return the values of the `known_cells` by cell_id, each [functions or 1, instances].
+    """Return the values [functions or 1, instances] of the `known_cells`, by cell_id.
 
-    The store holds only what differs from the baseline, the values of the same functions and instances without an
-    ablation. [functions or 1, instances]
+    The store holds only what differs from the baseline: the values of the same functions and instances without an
+    ablation.
     """
     known = known_cells(database, cell_ids)
     if not known:
@@ -91,9 +92,7 @@ def earlier_values(
     keys = [perturbation_id + cell_id for cell_id, perturbation_id in known.items()]
     stored = database.sql(statement("perturbation_cell_values"), {"keys": keys}).pl()
     columns = pl.DataFrame({"instance_id": instance_id}).with_row_index("column")
-    names = value_names(functions, baseline)
-    schema = {"target_family": pl.String, "target_function": pl.String}
-    rows = pl.DataFrame(names, schema=schema, orient="row").with_row_index("row")
+    rows = value_targets(functions, baseline).with_row_index("row")
     stored = stored.join(columns, on="instance_id").join(rows, on=["target_family", "target_function"])
     values = {cell_id: baseline.copy() for cell_id in known}
     for (cell_id,), changed in stored.partition_by("cell_id", as_dict=True).items():
@@ -103,46 +102,24 @@ def earlier_values(
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read in all cells of a study, reduced to what its statistics need."""
+    """The values of all cells of a study, and what its statistics need of them."""
 
-    # The readout, and its values without an ablation [functions or 1, instances]
-    readout: Readout
-    baseline: NDArray[np.float32]
-    # The id of each cell of the study, and the values of all cells, on disk
-    cell_ids: Sequence[str]
-    values: CellValues
-    resampling: Resampling  # the texts of the study, by which values are reduced
-    # By cell_id, how much worse instances are read than in the baseline, summed [texts, functions, strata], and the
-    # readouts [functions]
-    sums: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    readouts: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-
-    def add(self, cell_id: str, values: NDArray[np.float32]) -> None:
-        """Keep and reduce what was read in a cell. [functions or 1, instances]."""
-        self.values.put(cell_id, values)
-        worse = values - self.baseline if self.readout.is_loss else self.baseline - values
-        self.sums[cell_id] = self.resampling.reduce(worse)
-        self.readouts[cell_id] = summarize(values, self.readout.strata)
+    baseline: NDArray[np.float32]  # values without an ablation [functions or 1, instances]
+    cell_ids: Sequence[str]  # the id of each cell of the study
+    values: CellValues  # the values of all cells
+    resampling: Resampling  # the texts of the study
+    # By cell_id, how much worse values are than in the baseline, summed [texts, functions, strata], and the readouts
+    # [functions]
+    sums: Mapping[str, NDArray[np.float32]]
+    readouts: Mapping[str, NDArray[np.float64]]
+    n_known: int  # number of cells that an earlier attempt or study had read
+    cell_s: float  # mean wall time of a pass, in seconds
 
 
-def read_cells(study: Study, job: Job, progress: Progress) -> tuple[Reading, int, float]:
-    """Read the model out as it is and in every cell; the job keeps what was read from one attempt to the next.
+def read_cells(study: Study, job: Job, progress: Progress) -> Reading:
+    """Read the model out as it is and in every cell; the job keeps values from one attempt to the next.
 
-    Returns
-    -------
-    reading
-        What was read.
-    n_known, cell_s
-        Number of cells that an earlier attempt or study had read, and seconds a cell takes.
-
-    Raises
-    ------
-    AnalysisError
-        If a cell leaves values that are not finite.
-    IngestError
-        If memory does not suffice.
-    StoreError
-        If the disk refuses.
+    Raises an `AnalysisError` if a cell has values that are not finite, and an `IngestError` if memory does not suffice.
     """
     kept = CellValues(job.folder("cells"))
     try:
@@ -153,14 +130,14 @@ def read_cells(study: Study, job: Job, progress: Progress) -> tuple[Reading, int
         raise
 
 
-def _read(study: Study, kept: CellValues, progress: Progress) -> tuple[Reading, int, float]:
+def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
     readout, settings = study.readout, study.settings
     ids = [study.cell_id(cell) for cell in study.cells]
-    progress.phase("perturbing", total=(len(set(ids)) + 1) * study.n_texts, unit="texts")
+    cells = dict(zip(ids, study.cells, strict=True))  # cells of the same neurons, as of two small doses, share a pass
+    progress.phase("perturbing", total=(len(cells) + 1) * study.n_texts, unit="texts")
     started = time.monotonic()
     baseline = readout.read(progress.advance)
-    seconds = time.monotonic() - started
-    n_made, n_known = 1, 0
+    durations = [time.monotonic() - started]
     resampling = Resampling(
         readout.strata,
         readout.text,
@@ -168,24 +145,18 @@ def _read(study: Study, kept: CellValues, progress: Progress) -> tuple[Reading, 
         n_permutations=settings.n_permutations,
         seed=settings.seed,
     )
-    reading = Reading(readout, baseline, ids, kept, resampling)
+    sums: dict[str, NDArray[np.float32]] = {}
+    readouts: dict[str, NDArray[np.float64]] = {}
     earlier = earlier_values(study.request.database, ids, baseline, readout.functions, readout.instance_id)
-    for cell, cell_id in zip(study.cells, ids, strict=True):
-        if cell_id in reading.sums:
-            continue  # the same neurons, as where all doses take the same
-        values = kept.get(cell_id)
-        if values is None:
-            values = earlier.get(cell_id)
-        if values is not None:
-            n_known += 1
+    for cell_id, cell in cells.items():
+        if (values := kept.get(cell_id)) is not None or (values := earlier.get(cell_id)) is not None:
             progress.advance(study.n_texts)
         else:
             started = time.monotonic()
             neurons = study.neurons(cell)
             with ablate(readout.model, neurons, kind=settings.kind, scale=settings.factor, seed=cell.seed):
                 values = readout.read(progress.advance)
-            seconds += time.monotonic() - started
-            n_made += 1
+            durations.append(time.monotonic() - started)
             n_wrong = int(np.count_nonzero(~np.isfinite(values)))
             if n_wrong:
                 raise AnalysisError(
@@ -193,5 +164,8 @@ def _read(study: Study, kept: CellValues, progress: Progress) -> tuple[Reading, 
                     f"{cell.family}/{cell.function} ({cell.selection}, seed {cell.seed}) are perturbed; "
                     "perturb fewer, or by less"
                 )
-        reading.add(cell_id, values)
-    return reading, n_known, seconds / n_made
+        kept.put(cell_id, values)
+        sums[cell_id] = resampling.reduce(values - baseline if readout.is_loss else baseline - values)
+        readouts[cell_id] = summarize(values, readout.strata)
+    n_known = len(cells) + 1 - len(durations)
+    return Reading(baseline, ids, kept, resampling, sums, readouts, n_known, fmean(durations))

@@ -42,12 +42,9 @@ class Population:
         return max(1, round(dose * len(self) / self.unit_size)) * self.unit_size
 
     def rows(self, keys: pl.DataFrame, owner: str) -> NDArray[np.int64]:
-        """Return the rows of neurons given by columns stack, layer and neuron; `owner` is for the error message.
+        """Return the rows of neurons in columns stack, layer and neuron, all of which must be in the population.
 
-        Raises
-        ------
-        AnalysisError
-            If a neuron is not in the population.
+        `owner` says in the error message whose neurons they are.
         """
         typed = pl.col("stack").cast(pl.String), pl.col("layer", "neuron").cast(pl.Int64)
         own = self.neurons.select(*typed).with_row_index("row")
@@ -66,21 +63,9 @@ class Population:
 def read_population(
     database: Database, run_id: str, *, stacks: Sequence[str], layers: tuple[int, ...] | None, by_native_expert: bool
 ) -> Population:
-    """Read the neurons of a run of the site activation.
+    """Read the neurons of a run in some stacks and layers; None stands for all measured layers.
 
-    Parameters
-    ----------
-    database, run_id
-        The store, and the run.
-    stacks, layers
-        Stacks of the model that is run, and layers to study; None for all measured layers.
-    by_native_expert
-        Whether units are native experts; neurons of no native expert are then excluded.
-
-    Raises
-    ------
-    AnalysisError
-        If the run lacks a layer, has no neurons or no native experts, or experts of several sizes.
+    With `by_native_expert`, units are native experts, which must have one size, and all other neurons are excluded.
     """
     parameters = {"run": run_id, "stacks": list(stacks)}
     neurons = database.sql(statement("perturbation_population"), parameters).pl()

@@ -92,27 +92,19 @@ def _partition(database: Database, settings: PerturbationSettings, run: Run, pro
 def wanted_functions(
     functions: Sequence[tuple[str, str]], settings: PerturbationSettings, where: str
 ) -> list[tuple[str, str]]:
-    """Return those functions that the settings name, or all if they name none; `where` is for the error message.
+    """Return those functions that the settings name, or all if they name none; there must be one.
 
-    Raises
-    ------
-    UnknownNameError
-        If there is no such family or function.
-    AnalysisError
-        If no function is left.
+    `where` says in the message of an `UnknownNameError` which functions there are.
     """
-    chosen = {f"{family}/{function}": (family, function) for family, function in functions}
     families = sorted({family for family, _ in functions})
     for family in settings.families:
         if family not in families:
             raise UnknownNameError("family", family, families, where=where)
-    if settings.families:
-        chosen = {name: function for name, function in chosen.items() if function[0] in settings.families}
+    allowed = settings.families or families
+    chosen = {f"{family}/{function}": (family, function) for family, function in functions if family in allowed}
     for name in settings.functions:
         if name not in chosen:
             raise UnknownNameError("function", name, chosen, where=where)
-    if settings.functions:
-        chosen = {name: chosen[name] for name in settings.functions}
     if not chosen:
         raise AnalysisError("no function of the run is of the families and functions asked for and can be read out")
-    return list(chosen.values())
+    return [chosen[name] for name in settings.functions or chosen]

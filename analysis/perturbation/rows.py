@@ -1,7 +1,7 @@
 """A study as rows of the tables that hold it."""
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,14 +12,14 @@ import transformers
 from numpy.typing import NDArray
 
 from ...schema.commits import neuronlake_version
-from ...schema.conformance import arrow_schema
+from ...schema.conformance import conform
 from ...schema.job import Job
 from ...schema.tables import table
 from ..effects.contrast import CellEffect, contrasts
 from ..effects.rows import contrast_rows, mean_rows
 from ..neuron_rows import KEYS
 from ..readouts.readout import summarize
-from .passes import Reading, value_names
+from .passes import Reading, value_targets
 from .preparation import Study
 from .settings import SHARED
 from .sources import Ranking
@@ -30,23 +30,10 @@ __all__ = ["write_study"]
 _PART_ROWS = 4_000_000
 
 
-def write_study(
-    study: Study, reading: Reading, job: Job, *, n_reused: int, cell_s: float | None, started_at: datetime.datetime
-) -> None:
-    """Stage all tables of a study.
-
-    Parameters
-    ----------
-    study, reading
-        The study, and what was read in its cells.
-    job
-        The job, named by the perturbation_id.
-    n_reused, cell_s
-        Number of cells that were not read again, and seconds of a cell.
-    started_at
-        When the study started.
-    """
-    _write(study, job, "perturbations", _cells(study, reading))
+def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetime.datetime) -> None:
+    """Stage all tables of a study in a job that is named by the perturbation_id."""
+    definition = _definition(study)
+    _write(study, job, "perturbations", _cells(study, reading), constants=definition)
     _write(study, job, "perturbed_neurons", _neurons(study))
     for part, rows in enumerate(_instances(study, reading)):
         _write(study, job, "perturbed_instances", rows, part=part)
@@ -59,13 +46,12 @@ def write_study(
     _write(study, job, "perturbation_means", mean_rows(compared))
     # Last, as the duration is of all.
     timing = {
-        "n_cells_reused": n_reused,
-        "cell_s": cell_s,
+        "n_cells_reused": reading.n_known,
+        "cell_s": reading.cell_s,
         "started_at": started_at,
         "duration_s": (datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
     }
-    described = _description(study) | _definition(study) | timing
-    _write(study, job, "perturbation_studies", pl.DataFrame([described], infer_schema_length=None))
+    _write(study, job, "perturbation_studies", [_description(study)], constants=definition | timing)
 
 
 def _keys(ranking: Ranking) -> dict[str, Any]:
@@ -89,7 +75,8 @@ def _definition(study: Study) -> dict[str, object]:
 def _description(study: Study) -> dict[str, object]:
     """Return the columns that describe a study; those not listed here have the names of its settings."""
     settings, readout, corpus = study.settings, study.readout, study.texts.corpus
-    return asdict(settings) | {
+    names = table("perturbation_studies").column_names
+    return {name: value for name, value in asdict(settings).items() if name in names} | {
         "weights_sha256": study.model.weights_sha256,
         "corpus": corpus.name,
         "corpus_sha256": corpus.sha256,
@@ -115,29 +102,24 @@ def _cells(study: Study, reading: Reading) -> pl.DataFrame:
     """Return one row for each cell and function, the cell without an ablation first."""
     readout, energy = study.readout, study.population.energy
     baseline = summarize(reading.baseline, readout.strata)
-    targets = pl.DataFrame(
-        {
-            "target_family": [family for family, _ in readout.functions],
-            "target_function": [function for _, function in readout.functions],
-            "baseline": baseline,
-            "n_instances": (readout.strata >= 0).sum(axis=1),
-        }
+    targets = pl.DataFrame(list(readout.functions), schema=["target_family", "target_function"], orient="row")
+    targets = targets.with_columns(
+        baseline=pl.Series(baseline), n_instances=pl.Series((readout.strata >= 0).sum(axis=1))
     )
     none = Ranking(SHARED, SHARED, "none", np.zeros(0, dtype=np.int64))
     readouts = {study.cell_id(None): baseline, **reading.readouts}
     frames = []
     for cell, cell_id in zip([none, *study.cells], [study.cell_id(None), *reading.cell_ids], strict=True):
-        columns = {
+        columns = _keys(cell) | {
             "dose": cell.dose,
             "cell_id": cell_id,
             "n_neurons": len(cell.rows),
             "n_functional": cell.n_functional,
             "energy_share": float(energy[cell.rows].sum() / energy.sum()),
         }
-        literals = _literals(_keys(cell) | columns)
-        frames.append(targets.with_columns(perturbed=pl.Series(readouts[cell_id]), **literals))
+        frames.append(targets.with_columns(perturbed=pl.Series(readouts[cell_id]), **_literals(columns)))
     sign = 1.0 if readout.is_loss else -1.0
-    rows = pl.concat(frames, how="vertical_relaxed").with_columns(**_literals(_definition(study)))
+    rows = pl.concat(frames, how="vertical_relaxed")
     return rows.with_columns(effect=sign * (pl.col("perturbed") - pl.col("baseline")))
 
 
@@ -159,24 +141,18 @@ def _instances(study: Study, reading: Reading) -> Iterator[pl.DataFrame]:
     """Yield, some cells at a time, the values of the baseline, and those values of each cell that differ from it."""
     readout, baseline = study.readout, reading.baseline
     is_shared = len(baseline) == 1
-    names = value_names(readout.functions, baseline)
-    family = pl.Series([family for family, _ in names])
-    function = pl.Series([function for _, function in names])
+    targets = value_targets(readout.functions, baseline)
 
     def rows(cell_id: str, values: NDArray[np.float32], is_listed: NDArray[np.bool_]) -> pl.DataFrame:
         row, column = np.nonzero(is_listed)
-        frame = pl.DataFrame(
-            {
-                "target_family": family[row],
-                "target_function": function[row],
-                "instance_id": readout.instance_id[column],
-                "value": values[row, column],
-            }
+        return targets[row].with_columns(
+            cell_id=pl.lit(cell_id),
+            instance_id=pl.Series(readout.instance_id[column]),
+            is_positive=pl.lit(None, dtype=pl.Boolean) if is_shared else pl.Series(readout.strata[row, column] == 1),
+            value=pl.Series(values[row, column]),
         )
-        is_positive = pl.lit(None, dtype=pl.Boolean) if is_shared else pl.Series(readout.strata[row, column] == 1)
-        return frame.with_columns(cell_id=pl.lit(cell_id), is_positive=is_positive)
 
-    # Shared values are one row; an instance is listed if it is of any function.
+    # Shared values are one row; an instance is listed if it counts for any function.
     is_read = (readout.strata.max(axis=0)[None] if is_shared else readout.strata) >= 0
     frames = [rows(study.cell_id(None), baseline, is_read)]
     for cell_id in dict.fromkeys(reading.cell_ids):
@@ -194,8 +170,16 @@ def _literals(values: Mapping[str, object]) -> dict[str, pl.Expr]:
     return {name: pl.lit(value) for name, value in values.items()}
 
 
-def _write(study: Study, job: Job, name: str, rows: pl.DataFrame, *, part: int = 0) -> None:
-    schema, model = arrow_schema(table(name)), study.model
+def _write(
+    study: Study,
+    job: Job,
+    name: str,
+    rows: pl.DataFrame | Sequence[Mapping[str, object]],
+    *,
+    part: int = 0,
+    constants: Mapping[str, object] | None = None,
+) -> None:
+    model = study.model
     keys = {"perturbation_id": job.name, "model": model.name, "revision": model.revision, "step": model.step}
-    arrow = rows.with_columns(**_literals(keys)).to_arrow().select(schema.names)
-    job.write(name, arrow.cast(schema), part=part, model=model.name, revision=model.revision)
+    data = conform(name, rows, **keys, **(constants or {}))
+    job.write(name, data, part=part, model=model.name, revision=model.revision)

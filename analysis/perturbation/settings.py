@@ -183,15 +183,7 @@ class PerturbationSettings:
 
 
 def check_kind(kind: PerturbationKind, *, scale: float) -> None:
-    """Refuse an unknown kind of ablation, and a scale that the kind cannot have.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such kind.
-    AnalysisError
-        If the scale is not a number of at least 0, or is not 1 for a kind without a scale.
-    """
+    """Refuse an unknown kind of ablation, and a scale that is negative, not finite, or not 1 for a kind without one."""
     if kind not in get_args(PerturbationKind):
         raise UnknownNameError("kind of perturbation", kind, get_args(PerturbationKind))
     if not (math.isfinite(scale) and scale >= 0):

@@ -30,13 +30,11 @@ class Ranking:
     # The source; `SHARED` for a control that all sources share
     family: str
     function: str
-    # How neurons were selected: functional, top or query; or the control: random, matched or nonfunctional
-    selection: str
+    selection: str  # functional, top or query; or the control: random, matched or nonfunctional
     rows: NDArray[np.int64]  # rows of the population [ranked]
     # Each neuron's level (see `LEVEL_COLUMNS`); None where the population has it [ranked]
     levels: NDArray[np.float64] | None = None
-    # Number of neurons, the first ones, in experts that are functional for the source; None without experts
-    n_functional: int | None = None
+    n_functional: int | None = None  # how many, the first, are in experts functional for the source; None without any
     seed: int = 0  # seed of the draw and of the ablation
     dose: float = 0.0  # share of the population, for a cell; 0 for a ranking that is not cut to a dose
 
@@ -59,18 +57,9 @@ class Ranking:
 def top_sources(
     database: Database, run_id: str, population: Population, functions: Sequence[tuple[str, str]], n_most: int
 ) -> list[Ranking]:
-    """Return each function's top neurons over all studied layers, best on half a first.
+    """Return each function's `n_most` top neurons over all studied layers, best on half a first.
 
-    Parameters
-    ----------
-    database, run_id
-        The store, and its run whose scores rank neurons.
-    population
-        The studied neurons.
-    functions
-        ``(family, function)`` of each source; functions without a score on half a are excluded.
-    n_most
-        Most neurons of a source.
+    Functions without a score on half a are excluded.
     """
     layers = [f"{stack} {layer}" for stack, layer in population.neurons.select("stack", "layer").unique().rows()]
     parameters = {"run": run_id, "layers": layers, "functions": _joined(functions), "most": n_most}
@@ -89,29 +78,11 @@ def expert_sources(
     functions: Sequence[tuple[str, str]],
     n_most: int,
 ) -> tuple[list[Ranking], NDArray[np.int64]]:
-    """Return each function's neurons, ranked expert by expert, and the neurons of experts functional for nothing.
+    """Return each function's `n_most` first neurons, expert by expert, and the neurons of nonfunctional experts.
 
-    Experts are in the order of their hypergeometric p for the function's top neurons on half a. Within an expert,
-    neurons are in the order of their scores on half a.
-
-    Parameters
-    ----------
-    database, run_id, population, functions, n_most
-        As in `top_sources`.
-    partition_id
-        The partition.
-
-    Returns
-    -------
-    sources
-        One for each function.
-    nonfunctional
-        Rows of the population in experts whose p is above `FUNCTIONAL_P` for every function of the run. [neurons]
-
-    Raises
-    ------
-    AnalysisError
-        If the partition has no neuron among those studied.
+    Experts are in the order of their hypergeometric p for the function's top neurons on half a, their neurons in the
+    order of scores on half a. The second result is the rows of the population in experts whose p is above
+    `FUNCTIONAL_P` for every function of the run. The partition must have a neuron of the population.
     """
     query = "select stack, layer, neuron, expert from experts where partition_id = ?"
     members = database.sql(query, [partition_id]).pl()
@@ -147,22 +118,8 @@ def expert_sources(
 def query_sources(database: Database, query: str, population: Population, kind: PerturbationKind) -> list[Ranking]:
     """Return the neurons that SQL selects, in the order of its rows; one source for each function it names.
 
-    Parameters
-    ----------
-    database, population
-        As in `top_sources`.
-    query
-        The SQL (see `PerturbationSettings`).
-    kind
-        The kind of ablation; clamp needs a column value.
-
-    Raises
-    ------
-    QueryError
-        If the SQL is wrong.
-    AnalysisError
-        If it returns no rows, lacks a column, or returns a neuron that is not studied, or twice for a source; or if
-        whole native experts are ablated and it does not return them one after the other.
+    Raises a `QueryError` if the SQL is wrong. An `AnalysisError` says if it returns no rows, lacks a column, or returns
+    a neuron that is not studied, or twice for a source; or if units are native experts and it returns them in parts.
     """
     owner = "the query"
     table = database.sql(query).arrow()

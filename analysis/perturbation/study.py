@@ -214,11 +214,11 @@ def study_perturbation(
             return _plan(study)
         perturbation_id = study.identifier()
         is_new = database.store.commit(perturbation_id) is None
-        n_reused, cell_s = 0, None
+        reading = None
         if is_new:
             with database.store.job(perturbation_id, kind="perturbation") as job:
-                reading, n_reused, cell_s = read_cells(study, job, progress)
-                write_study(study, reading, job, n_reused=n_reused, cell_s=cell_s, started_at=started_at)
+                reading = read_cells(study, job, progress)
+                write_study(study, reading, job, started_at=started_at)
                 job.commit()
     return PerturbationReport(
         perturbation_id=perturbation_id,
@@ -228,10 +228,10 @@ def study_perturbation(
         n_sources=study.n_sources,
         n_targets=len(study.readout.functions),
         n_cells=len(study.cells) + 1,
-        n_cells_reused=n_reused,
+        n_cells_reused=0 if reading is None else reading.n_known,
         n_instances=len(study.readout.instance_id),
         n_texts=study.n_texts,
-        cell_s=cell_s,
+        cell_s=None if reading is None else reading.cell_s,
         duration_s=(datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
     )
 

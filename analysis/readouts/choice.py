@@ -46,16 +46,8 @@ class ChoiceReadout:
 
     A function's readout is the accuracy on its positives.
 
-    Parameters
-    ----------
-    texts
-        The model, loaded with its head, and the texts. Half a is not used.
-
-    Raises
-    ------
-    AnalysisError
-        If the model has no head; if a text has no target, or no place for it; if a family has one candidate, or more
-        than `MOST_CANDIDATES`; or if two candidates begin with the same token.
+    The model must be loaded with its head. Each text needs a target and a place for it. A family needs two candidates,
+    at most `MOST_CANDIDATES`, and no two may begin with the same token. Half a of the texts is not used.
     """
 
     kind: ReadoutKind = "choice"
@@ -80,7 +72,7 @@ class ChoiceReadout:
             case "masked":
                 self._prompts = _at_masks(texts, words)
             case "seq2seq":
-                self._prompts = _of_decoder(texts, words)
+                self._prompts = _at_beginnings(texts, words)
         _check_predicted(self.model, self._prompts.token_id, words)
         # By family, the places of its candidates among the words; for each prompt, the place of its target.
         self._families = {family: np.array([place[word] for word in some]) for family, some in candidates.items()}
@@ -100,16 +92,13 @@ class ChoiceReadout:
         instances], or [1, instances] if all functions are of one family.
         """
         tokens, prompts = self._texts.read.tokens, self._prompts
-        parts = []
-        first = 0
-        for batch, inputs, _ in self._texts.batches(tokens, prompts.targets, advance):
-            inside = slice(first, first + len(batch.texts))
-            first = inside.stop
-            rows = np.arange(len(batch.texts))
-            parts.append(predict(self.model, inputs, rows, prompts.position[inside], _gather(prompts.token_id[inside])))
-        logits = np.concatenate(parts)  # [prompts, words]
         prompt = np.empty(int(tokens.order.max()) + 1, dtype=np.int64)
         prompt[tokens.order] = np.arange(tokens.n_texts)
+        parts = []
+        for batch, inputs, _ in self._texts.batches(tokens, prompts.targets, advance):
+            chosen, rows = prompt[batch.texts], np.arange(len(batch.texts))
+            parts.append(predict(self.model, inputs, rows, prompts.position[chosen], _gather(prompts.token_id[chosen])))
+        logits = np.concatenate(parts)  # [prompts, words]
         values = {}
         for family, words in self._families.items():
             is_right = words == self._right[:, None]  # [prompts, candidates]
@@ -264,7 +253,7 @@ def _at_masks(texts: Texts, words: Sequence[str]) -> _Prompts:
     return _Prompts(np.array(position), np.array(token_id).T.copy())
 
 
-def _of_decoder(texts: Texts, words: Sequence[str]) -> _Prompts:
+def _at_beginnings(texts: Texts, words: Sequence[str]) -> _Prompts:
     """Return prompts whose word the decoder begins with, after what stands before it in a target."""
     tokens = texts.read.tokens
     encoded = encode(texts.model.tokenizer, words, are_targets=True)

@@ -47,20 +47,8 @@ class LossReadout:
     - An encoder-decoder predicts the tokens of the target, each from the text and the target's tokens before it.
 
     A function's readout is the mean over its positives. Functions with fewer than `LEAST_INSTANCES` positives that have
-    a loss are not read.
-
-    Parameters
-    ----------
-    texts
-        The model, loaded with its head, and the texts. Half a is not used.
-
-    Raises
-    ------
-    AnalysisError
-        If the model has no head or, if masked, its tokenizer no mask; if a text has no target for an encoder-decoder;
-        or if no function has enough positives with a loss.
-    IngestError
-        If a target has no token.
+    a loss are not read; one must remain. The model must be loaded with its head; a masked model needs a mask, and an
+    encoder-decoder a target of each text. Half a of the texts is not used.
     """
 
     kind: ReadoutKind = "loss"

@@ -1,4 +1,4 @@
-"""What a language model with its head predicts at chosen places of a batch; `loss` and `choice` are made of it."""
+"""What a language model with its head predicts at chosen places of a batch, for `loss` and `choice`."""
 
 import contextlib
 import hashlib
@@ -20,10 +20,7 @@ from ...ingest.neurons.weights import plain
 from ...schema.vocabulary import ReadoutKind
 from .texts import Half, Texts
 
-__all__ = ["Objective", "objective", "positives", "predict", "predictions_sha256", "with_head"]
-
-Objective = Literal["causal", "masked", "seq2seq"]
-"""``causal``: the next token; ``masked``: tokens behind a mask; ``seq2seq``: the next token of a target."""
+__all__ = ["objective", "positives", "predict", "predictions_sha256", "with_head"]
 
 # Logits held at a time: 256 MB of float32.
 _SLICE_LOGITS = 1 << 26
@@ -45,7 +42,7 @@ def positives(half: Half) -> NDArray[np.int8]:
 def predictions_sha256(
     head: PreTrainedModel, tokens: TokenizedCorpus, targets: TokenizedTargets | None, *more: NDArray[Any]
 ) -> str:
-    """Return the digest of the head's own weights, of the tokens it reads, and of `more` that decides what is read."""
+    """Return the digest of the head's own weights, of the tokens it reads, and of `more` that decides the values."""
     # The digest of a model's weights is of its body; these are the weights that only the head has.
     inner = tuple(f"{name}." for name, part in head.named_children() if isinstance(part, PreTrainedModel))
     digest = hashlib.sha256()
@@ -58,8 +55,11 @@ def predictions_sha256(
     return arrays_sha256(np.frombuffer(read.encode(), np.uint8), *more)
 
 
-def objective(model: Model) -> Objective:
-    """Return what the head of a model predicts; it follows from how the body attends."""
+def objective(model: Model) -> Literal["causal", "masked", "seq2seq"]:
+    """Return what the head predicts: the next token, tokens behind a mask, or the next token of a target.
+
+    It follows from how the body attends.
+    """
     if model.config.is_encoder_decoder:
         return "seq2seq"
     return "causal" if model.parts[0].stack == "decoder" else "masked"
@@ -67,37 +67,17 @@ def objective(model: Model) -> Objective:
 
 def predict(
     head: PreTrainedModel,
-    inputs: Mapping[str, Any],
-    row: NDArray[np.int64],
-    position: NDArray[np.int64],
+    inputs: Mapping[str, Any],  # the arguments of its forward pass
+    row: NDArray[np.int64],  # text within the batch [places]
+    position: NDArray[np.int64],  # token within the text, or within the target of an encoder-decoder [places]
+    # Takes a slice of the places and their logits, float32 [slice, vocabulary], and returns float32 [slice, ...]
     reduce: Callable[[slice, torch.Tensor], torch.Tensor],
-) -> NDArray[np.float32]:
-    """Run a model once, compute its logits at some places a slice at a time, and return what `reduce` makes of them.
+) -> NDArray[np.float32]:  # [places, ...]
+    """Run a model once, compute its logits at some places, a slice at a time, and return the results of `reduce`.
 
     The logits are the model's own: whatever it does to hidden states before and after its output embeddings is done,
-    but at these places only. Everything before the head runs once, however many slices there are.
-
-    Parameters
-    ----------
-    head
-        The model with its head.
-    inputs
-        The arguments of its forward pass.
-    row, position
-        The places: text within the batch, and token within the text (or, of an encoder-decoder, within its target).
-        [places] each
-    reduce
-        Takes a slice of the places and their logits, float32 [slice, vocabulary], and returns float32 [slice, ...].
-
-    Returns
-    -------
-    reduced
-        [places, ...]
-
-    Raises
-    ------
-    AnalysisError
-        If the head cannot be run at some places alone.
+    but at these places only. Everything before the head runs once, however many slices there are. A head that cannot be
+    run at some places alone is refused.
     """
     output = head.get_output_embeddings()  # type: ignore[no-untyped-call]
     name = type(head).__name__

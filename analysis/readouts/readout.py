@@ -13,37 +13,19 @@ __all__ = ["Readout", "summarize"]
 
 
 class Readout(Protocol):
-    """A measure of what a model can do, fitted already where there is something to fit.
-
-    Parameters
-    ----------
-    kind, metric, is_loss
-        Name of the readout, unit of its values, and whether higher is worse.
-    model
-        The module that is run: whoever ablates neurons does it here.
-    functions
-        ``(family, function)`` of each function read out.
-    instance_id, text
-        The instances read out, and the text of each. [instances] each
-    strata
-        1 for positives, 0 for negatives, -1 for instances that do not count for the function. A function's readout is
-        the mean over its strata of the mean value within the stratum. [functions, instances]
-    n_fitted_texts
-        Number of texts the readout was fitted on; None if there was nothing to fit.
-    sha256
-        Digest of everything, beside the weights of the body, that decides what is read.
-    """
+    """A measure of what a model can do, fitted already where there is something to fit."""
 
     kind: ReadoutKind
-    metric: str
-    is_loss: bool
-    model: PreTrainedModel
-    functions: tuple[tuple[str, str], ...]
-    instance_id: NDArray[np.int64]
-    text: NDArray[np.int64]
+    metric: str  # unit of its values
+    is_loss: bool  # whether higher values are worse
+    model: PreTrainedModel  # the module that is run, in which neurons are ablated
+    functions: tuple[tuple[str, str], ...]  # ``(family, function)`` of each function read out
+    instance_id: NDArray[np.int64]  # the instances read out [instances]
+    text: NDArray[np.int64]  # the text of each instance [instances]
+    # 1 for positives, 0 for negatives, -1 for instances that do not count for the function [functions, instances]
     strata: NDArray[np.int8]
-    n_fitted_texts: int | None
-    sha256: str
+    n_fitted_texts: int | None  # number of texts the readout was fitted on; None if there was nothing to fit
+    sha256: str  # digest of everything, beside the weights of the body, that decides the values
 
     def read(self, advance: Callable[[int], None] | None = None) -> NDArray[np.float32]:
         """Run the model in its present state and return a value for each instance.
@@ -54,10 +36,9 @@ class Readout(Protocol):
 
 
 def summarize(values: NDArray[np.float32], strata: NDArray[np.int8]) -> NDArray[np.float64]:
-    """Return each function's readout: the mean over its strata of the mean value within the stratum.
+    """Return each function's readout: the mean over its strata of the mean value within the stratum. [functions].
 
-    Values are [functions, instances] or [1, instances], as `Readout.read` returns them; strata [functions, instances]
-    as in `Readout`; readouts [functions].
+    Values are [functions or 1, instances], as `Readout.read` returns them, and strata those of the `Readout`.
     """
     values = np.broadcast_to(values, strata.shape).astype(np.float64)
     means = [

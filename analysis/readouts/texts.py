@@ -1,6 +1,7 @@
 """The texts of a readout: chosen from a corpus, tokenized, and cut into batches for a model."""
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -62,8 +63,7 @@ class Texts:
     ) -> Iterator[tuple[Batch, dict[str, Any], dict[Stack, Spans]]]:
         """Yield each batch of `tokens` with the arguments of the model and the spans of its instances.
 
-        A decoder reads `targets` beside them. `advance` is called with the number of texts of each batch when it is
-        done.
+        A decoder reads `targets` beside them. `advance` is called with a batch's number of texts when it is done.
         """
         for batch in tokens.batches(self.batch_tokens, of_equal_lengths=self.of_equal_lengths):
             yield batch, *collate(self.model, tokens, targets, batch)
@@ -76,28 +76,16 @@ def read_texts(
     corpus: StoredCorpus,
     *,
     n_texts: int,
-    max_tokens: int,
+    max_tokens: int,  # longer texts are cut
     batch_tokens: int,
     of_equal_lengths: bool,
     seed: int,
 ) -> Texts:
-    """Tokenize a corpus and choose the texts to fit on and to read out.
+    """Tokenize a corpus and choose the texts to fit on and to read out, `n_texts` of each half.
 
-    Parameters
-    ----------
-    model, corpus, batch_tokens, of_equal_lengths
-        As in `Texts`. If the model's states depend on padding, texts of a batch always have the same length.
-    n_texts, seed
-        As in `choose_texts`.
-    max_tokens
-        Longest text in tokens; longer texts are cut.
-
-    Raises
-    ------
-    AnalysisError
-        If no function has `LEAST_INSTANCES` positives and negatives in both halves.
-    IngestError
-        If a text cannot be tokenized, or holds a token that the model has no embedding for.
+    If the model's states depend on padding, texts of a batch always have the same length. Raises an `AnalysisError` if
+    no function has `LEAST_INSTANCES` positives and negatives in both halves, and an `IngestError` if a text cannot be
+    tokenized or holds a token that the model has no embedding for.
     """
     tokens = tokenize(corpus, model.tokenizer, max_tokens=max_tokens)
     check_embedded(tokens, model.tokenizer, model.module, f"corpus {corpus.name}")
@@ -122,23 +110,10 @@ def read_texts(
 def choose_texts(
     labels: LabelIndex, text: NDArray[np.int64], *, half: int, n_texts: int, seed: int
 ) -> NDArray[np.int64]:
-    """Choose texts of a half at random, such that rare functions have instances among them.
+    """Choose up to `n_texts` of half a (0) or b (1) at random, such that rare functions have instances among them.
 
-    The positives of each function, and the negatives, take turns to choose a text that holds one of them.
-
-    Parameters
-    ----------
-    labels, text
-        Labels of the instances, and the text of each. [instances]
-    half
-        0 for half a, 1 for half b.
-    n_texts, seed
-        Most texts to choose, and the seed of the choice.
-
-    Returns
-    -------
-    texts
-        Sorted. [chosen]
+    The positives of each function, and the negatives, take turns to choose a text that holds one of them. The result is
+    sorted. `text` has the text of each instance.
     """
     shuffled = np.random.default_rng((seed, half)).permutation(np.unique(text[labels.half == half]))
     if len(shuffled) <= n_texts:
@@ -147,15 +122,14 @@ def choose_texts(
     rank[shuffled] = np.arange(len(shuffled))
     entry_rank = rank[text[np.repeat(np.arange(labels.n_instances), np.diff(labels.indptr))]]
     code = np.where(entry_rank >= 0, 2 * labels.function.astype(np.int64) + labels.is_positive, -1)
-    queues = [iter(np.unique(entry_rank[code == wanted]).tolist()) for wanted in np.unique(code[code >= 0])]
+    queues = deque(iter(np.unique(entry_rank[code == wanted]).tolist()) for wanted in np.unique(code[code >= 0]))
     chosen: dict[int, None] = {}
     while queues and len(chosen) < n_texts:
-        unfinished = []
-        for queue in queues:
-            following = next((place for place in queue if place not in chosen), None)
-            if following is not None and len(chosen) < n_texts:
-                chosen[following] = None
-                unfinished.append(queue)
-        queues = unfinished
+        following = next((place for place in queues[0] if place not in chosen), None)
+        if following is None:
+            queues.popleft()
+        else:
+            chosen[following] = None
+            queues.rotate(-1)
     others = (place for place in range(len(shuffled)) if place not in chosen)
     return np.sort(shuffled[[*chosen, *others][:n_texts]])

@@ -157,7 +157,7 @@ def levels(column: str, values: list[float]) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize(("kind", "column"), [("mean", "mean"), ("clamp", "value")])
-def test_a_neuron_held_at_a_level_is_a_bias(model, kind, column):
+def test_a_neuron_at_a_fixed_level_is_a_bias(model, kind, column):
     bert = model("bert")
     table = levels(column, [0.5, -1.0, 4.0])
     edited = without(bert, [("encoder", 1, neuron) for neuron in (3, 7, 20)])
@@ -266,9 +266,9 @@ def test_shuffle_permutes_each_expert_among_the_tokens_routed_to_it(model):
     of = {expert: experts[0] == expert for expert in range(4)}
     assert all(int(each.sum()) > 1 for each in of.values())
     for expert, units in ((1, [5, 6]), (3, [0])):
-        found, held = after[of[expert]][:, units].flatten(), before[of[expert]][:, units].flatten()
-        assert not torch.equal(found, held)
-        assert torch.equal(found.sort().values, held.sort().values)
+        changed, unchanged = after[of[expert]][:, units].flatten(), before[of[expert]][:, units].flatten()
+        assert not torch.equal(changed, unchanged)
+        assert torch.equal(changed.sort().values, unchanged.sort().values)
     untouched = torch.ones_like(before, dtype=torch.bool)
     untouched[of[1], 5] = untouched[of[1], 6] = untouched[of[3], 0] = False
     assert torch.equal(after[untouched], before[untouched])

@@ -105,7 +105,7 @@ def test_without_nonfunctional_neurons_that_control_is_not_there():
     assert {cell.selection for cell in cells} == {"functional", "random", "matched"}
 
 
-def test_what_has_too_few_neurons_for_a_dose_is_left_out_there_and_told():
+def test_what_has_too_few_neurons_for_a_dose_is_excluded_from_it_and_reported():
     sources = [(ANIMAL, range(60), {}), (WATER, range(5), {})]
     cells, notes = plan(100, sources, top(doses=(0.05, 0.6), n_seeds=2))
     found = kinds_of(cells)

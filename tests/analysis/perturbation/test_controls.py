@@ -1,4 +1,4 @@
-"""What is perturbed in place of a source's neurons: as many, of the same layers, of like energy, never its own."""
+"""What is perturbed in place of a source's neurons: as many, of the same layers, of similar energy, never its own."""
 
 import numpy as np
 import polars as pl

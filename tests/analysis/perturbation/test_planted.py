@@ -70,7 +70,7 @@ def test_neurons_of_functional_experts_are_counted_up_to_the_dose(asked, chosen)
     assert rows == [(dose, n, n if "partition" in chosen else None) for dose, n in ((DOSE / 2, 10), (DOSE, 20))]
 
 
-def test_damage_to_a_planted_module_is_found_on_target(asked, chosen):
+def test_ablation_of_a_planted_module_is_found_on_target(asked, chosen):
     rows = asked(
         "select * from {effects} where is_on_target and selection in ('top', 'functional')", doses=(DOSE,), **chosen
     )
@@ -89,7 +89,7 @@ def test_damage_to_a_planted_module_is_found_on_target(asked, chosen):
         assert row["is_selective"]
 
 
-def test_damage_to_a_planted_module_is_not_found_off_target(asked, chosen):
+def test_ablation_of_a_planted_module_is_not_found_off_target(asked, chosen):
     rows = asked(
         "select * from {effects} where not is_on_target and selection in ('top', 'functional')", doses=(DOSE,), **chosen
     )
@@ -110,7 +110,7 @@ def test_half_a_module_does_little_as_the_other_half_carries_on(asked, chosen):
     assert by_dose[DOSE] > 0.4
 
 
-def test_drawn_neurons_are_found_to_do_damage_but_hardly_ever_more_than_other_drawn_neurons(asked):
+def test_drawn_neurons_have_effects_but_hardly_ever_larger_ones_than_other_drawn_neurons(asked):
     draw = random.Random(0)
     rows = [
         f"({place}, {neuron // 400}, {neuron % 400}, '{drawn}')"

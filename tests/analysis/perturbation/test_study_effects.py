@@ -149,7 +149,7 @@ def test_instances_reproduce_what_was_read_in_every_cell(studied, perturbed):
     with Database(store) as database:
         found = database.sql(query).pl()
         assert found.height == database.sql("select count(*) from perturbations").pl().item() > 30
-        # Of a perturbed cell only what differs is listed, with the label as the corpus has it.
+        # Only values that a perturbed cell changes are listed, with the label that the corpus has.
         listed = database.sql(
             "select count(*), count(*) filter (where listed.is_positive = labels.is_positive) "
             "from perturbed_instances as listed inner join labels on labels.instance_id = listed.instance_id "

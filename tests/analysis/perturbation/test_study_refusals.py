@@ -1,4 +1,4 @@
-"""A study that cannot be made as asked is refused in one line before anything is written; what is left out is told."""
+"""A study that cannot be made is refused in one line before anything is written; what is excluded is reported."""
 
 import pytest
 import torch
@@ -152,17 +152,17 @@ def test_a_partition_of_another_model_is_refused(store, perturbed, tiny_model):
         perturbed(partition=made.partition_id)
 
 
-@pytest.mark.parametrize(("half", "is_told"), [("a", False), ("b", True), ("all", True)])
-def test_experts_made_of_scores_on_what_is_read_out_are_told(store, perturbed, monkeypatch, half, is_told):
+@pytest.mark.parametrize(("half", "is_reported"), [("a", False), ("b", True), ("all", True)])
+def test_experts_made_of_scores_on_what_is_read_out_are_reported(store, perturbed, monkeypatch, half, is_reported):
     monkeypatch.setattr(sources, "FUNCTIONAL_P", 0.5)
     made = partition(store, "function", half=half)
     progress = Notes()
     perturbed(partition=made.partition_id, progress=progress)
     note = f"partition {made.partition_id} was made of scores on the half that is read out: "
-    assert any(each.startswith(note) for each in progress.notes) == is_told
+    assert any(each.startswith(note) for each in progress.notes) == is_reported
 
 
-def test_functions_without_functional_experts_are_no_sources_and_told(store, perturbed, monkeypatch):
+def test_functions_without_functional_experts_are_no_sources_which_is_reported(store, perturbed, monkeypatch):
     # Four experts of a layer have 13 neurons and one has 12, which alone is functional if a top neuron is in it.
     made = partition_model("tiny-bert", store=store.path, settings=PartitionSettings("random", n_experts=5, seed=1))
     monkeypatch.setattr(sources, "FUNCTIONAL_P", 12 / 64)
@@ -220,7 +220,7 @@ def test_a_function_that_the_run_did_not_score_on_half_a_is_no_source(store, hea
 
 
 @pytest.mark.parametrize("kind", ["clamp", "noise"])
-def test_a_perturbation_that_overflows_is_read_as_damage(perturbed, store, kind):
+def test_a_perturbation_that_overflows_is_read_as_an_effect(perturbed, store, kind):
     query = "select stack, layer, neuron, 1e38 as value from neurons where layer = 1 order by neuron limit 30"
     perturbed(query=query, kind=kind, scale=1e38 if kind == "noise" else 1.0, doses=None)
     with Database(store) as database:

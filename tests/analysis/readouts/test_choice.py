@@ -167,10 +167,10 @@ def test_words_as_probable_as_each_other_are_no_right_choice(headed, texts_for):
 
 def test_progress_counts_each_text_once(headed, texts_for):
     made = texts_for(headed("llama"), prompts())
-    told = []
-    ChoiceReadout(made).read(told.append)
-    assert sum(told) == made.read.tokens.n_texts
-    assert len(told) > 1
+    advanced = []
+    ChoiceReadout(made).read(advanced.append)
+    assert sum(advanced) == made.read.tokens.n_texts
+    assert len(advanced) > 1
 
 
 def test_the_digest_is_of_prompts_candidates_and_targets(headed, texts_for):

@@ -22,7 +22,7 @@ def texts(n=60):
 
 
 def spans():
-    """Of each text its first word and, after that, two words, the first of which overlaps it or not; labels drawn."""
+    """Return the first word of each text and two later words, the first of which may overlap it; labels are drawn."""
     draw = random.Random(6)
     instances = []
     for text in texts():
@@ -245,10 +245,10 @@ def test_what_is_meant_over_is_the_positives(headed, texts_for):
 @pytest.mark.parametrize("kind", ["llama", "bert"])
 def test_progress_counts_each_text_once(headed, texts_for, kind):
     made = texts_for(headed(kind), spans())
-    told = []
-    LossReadout(made).read(told.append)
-    assert sum(told) == made.read.tokens.n_texts
-    assert len(told) > 1
+    advanced = []
+    LossReadout(made).read(advanced.append)
+    assert sum(advanced) == made.read.tokens.n_texts
+    assert len(advanced) > 1
 
 
 def test_the_digest_is_of_what_is_read_and_of_the_head(headed, texts_for, tmp_path):

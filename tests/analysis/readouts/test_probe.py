@@ -110,14 +110,14 @@ def test_the_strata_are_the_labels_of_the_half_that_is_read(tiny_model, texts_fo
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama", "t5"])
-def test_a_perturbation_damages_a_probe_that_stays_as_it_is(tiny_model, texts_for, kind):
+def test_a_perturbation_misleads_a_probe_that_stays_as_it_is(tiny_model, texts_for, kind):
     readout = ProbeReadout(texts_for(tiny_model(kind), instances(), with_head=False))
     before = readout.read()
     stack = "decoder" if kind == "llama" else "encoder"
     neurons = [(stack, layer, neuron) for layer in (0, 1) for neuron in range(64)]
     with ablate(readout.model, neurons, kind="shuffle", scale=4.0, seed=1):
-        damaged = readout.read()
-    assert summarize(damaged, readout.strata)[1] < summarize(before, readout.strata)[1] - 0.05
+        ablated = readout.read()
+    assert summarize(ablated, readout.strata)[1] < summarize(before, readout.strata)[1] - 0.05
     assert np.array_equal(readout.read(), before)
 
 
@@ -169,10 +169,10 @@ def test_a_probe_that_does_not_converge_is_refused_by_name(tiny_model, texts_for
 
 def test_progress_counts_each_text_once(tiny_model, texts_for):
     made = texts_for(tiny_model("bert"), instances(), with_head=False)
-    told = []
-    ProbeReadout(made).read(told.append)
-    assert sum(told) == made.read.tokens.n_texts
-    assert len(told) > 1
+    advanced = []
+    ProbeReadout(made).read(advanced.append)
+    assert sum(advanced) == made.read.tokens.n_texts
+    assert len(advanced) > 1
 
 
 def test_the_digest_is_of_the_probes_and_of_what_they_read(tiny_model, texts_for):
