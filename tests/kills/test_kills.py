@@ -2,8 +2,8 @@
 
 import pytest
 
-QUICK = ("corpus", "ingest")
-SLOW = ("shuffle", "materialize", "chance", "align", "import", "series", "partition", "perturb", "emergence")
+QUICK = ("corpus",)
+SLOW = ("ingest", "shuffle", "materialize", "chance", "align", "import", "series", "partition", "perturb", "emergence")
 
 
 @pytest.mark.parametrize("kind", [*QUICK, *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW)])

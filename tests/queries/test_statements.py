@@ -28,7 +28,8 @@ def test_a_statement_is_one_query_and_its_header_names_parameters_and_columns(fi
     ).fetchall()[0]
     assert not fails, tree
     (parsed,) = duckdb.extract_statements(sql)
-    described = set(re.findall(r"^--   \$?(\w+): .", header, re.MULTILINE))
+    lines = re.findall(r"^--   (\$?\w+(?:, \w+)*): .", header, re.MULTILINE)
+    described = {name.removeprefix("$") for line in lines for name in line.split(", ")}
     assert set(parsed.named_parameters) <= described
     assert "-- Columns:" in header
     columns = duckdb.execute(
