@@ -107,14 +107,17 @@ def test_the_base_answers_in_an_environment_of_its_own(store: Path, bert: Path, 
     subprocess.run(install, check=True, cwd=tmp_path)
     environment = {**os.environ, "NEURONLAKE_STORE": str(store)}
 
-    def run(*arguments: str) -> Process:
+    def run(*arguments: str, typed: str = "") -> Process:
         command = [binaries / "neuronlake", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+        return subprocess.run(
+            command, input=typed, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+        )
 
     assert not list((tmp_path / "venv").glob("lib/*/site-packages/torch"))
     for arguments in COMMANDS:
         done = run(*arguments)
         assert done.returncode == 0, (arguments, done.stderr)
+    assert "42" in run("shell", typed="select 40 + 2 as answer;\n").stdout
     done = run("ingest", str(bert), "--corpus", "words", "--random-init", "1")
     assert done.returncode == 1
     assert done.stderr.endswith("pip install 'neuronlake[ingest]'\n")
