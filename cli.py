@@ -26,6 +26,7 @@ from .commands.options import (
 )
 from .commands.perturb import perturb
 from .commands.share import share
+from .errors import printable
 
 if TYPE_CHECKING:
     from .schema.vocabulary import Format
@@ -154,11 +155,11 @@ def check(repair: bool) -> None:
 
     report = check_store(chosen_store(), repair=repair)
     for done in report.repaired:
-        echo(f"{done.path}: {done.what}", err=True)
+        echo(printable(f"{done.path}: {done.what}"), err=True)
     for problem in report.problems:
-        echo(f"{problem.path}: {problem.what}")
+        echo(printable(f"{problem.path}: {problem.what}"))
     for name, state in report.unfinished.items():
-        echo(f".staging/{name}: {_STATES[state]}", err=True)
+        echo(printable(f".staging/{name}: {_STATES[state]}"), err=True)
     echo(f"{report.n_files:,} committed files, {len(report.problems):,} problems", err=True)
     if report.problems:
         raise click.exceptions.Exit(1)

@@ -8,6 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..errors import AnalysisError
+from ..schema.conformance import is_text
 
 __all__ = ["KEYS", "check_columns", "check_null", "key_column", "numbers"]
 
@@ -31,9 +32,8 @@ def key_column(rows: pa.Table, name: str, owner: str) -> NDArray[np.generic]:
     column = rows.column(name)
     is_number = name in ("layer", "neuron")
     type_ = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    is_text = pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
     check_null(column, name, owner)
-    if not (pa.types.is_integer(type_) if is_number else is_text):
+    if not (pa.types.is_integer(type_) if is_number else is_text(type_)):
         raise AnalysisError(f"{owner}: column {name} is {type_}, not {'whole numbers' if is_number else 'text'}")
     return np.asarray(column.to_pylist(), dtype=np.int64 if is_number else object)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..ingest.corpora.semcor import SemcorLabels
+from ..schema.vocabulary import SemcorLabels
 from .options import (
     POSITIVE,
     SEED_RANGE,

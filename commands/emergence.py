@@ -42,7 +42,11 @@ __all__ = ["emergence"]
 )  # fmt: skip
 @click.option("--seed", type=SEED_RANGE, default=0, help="First seed.")
 @click.option(
-    "--starts", "n_starts", type=POSITIVE, default=4, help="Starts of each partition, of which the best is kept."
+    "--starts",
+    "n_starts",
+    type=POSITIVE,
+    default=4,
+    help="Starts of each partition, of which the best is kept; a warm start is one.",
 )
 @click.option(
     "--threshold",

@@ -133,7 +133,8 @@ def ingest(
     else:
         revision, seed = (checkpoints[0].revision, checkpoints[0].random_init) if checkpoints else (None, None)
         with nullcontext(LineProgress()) if dry_run else show_progress() as progress:
-            show(ingest_model(model, revision=revision, random_init=seed, name=name, **shared, progress=progress))
+            outcome = ingest_model(model, revision=revision, random_init=seed, name=name, **shared, progress=progress)
+        show(outcome)
         return
     if report.failures:
         raise click.ClickException(report.describe())

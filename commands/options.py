@@ -1,7 +1,6 @@
 """What several commands share: the store, ways to print rows, seeds, and the one place where errors become a line."""
 
 import contextlib
-import importlib.metadata
 import os
 import re
 import sys
@@ -101,17 +100,26 @@ class Group(click.Group):
                 extra = extra_of(error.name or "")
                 if extra is None:
                     raise
-                if extra == "ingest" and context.invoked_subcommand in (self.sections or {}).get("Analyse", ()):
-                    extra = "analysis"  # which brings what is of ingest too
+                if extra == "ingest":  # which others bring too
+                    analyse = (self.sections or {}).get("Analyse", ())
+                    extra = {"demo": "demo", **dict.fromkeys(analyse, "analysis")}.get(
+                        context.invoked_subcommand or "", extra
+                    )
                 line = f"this needs the package {error.name}, which is not installed: pip install 'neuronlake[{extra}]'"
                 raise click.ClickException(line) from error
 
 
 def extra_of(module: str) -> str | None:
     """Return the smallest extra of this package that installs a module; None if no extra does."""
+    import importlib.metadata  # which takes a while, and only here
+
     package = {"sklearn": "scikit-learn"}.get(module.partition(".")[0], module.partition(".")[0].replace("_", "-"))
     packages: dict[str, set[str]] = defaultdict(set)
-    for requirement in importlib.metadata.requires("neuronlake") or ():
+    try:
+        requirements = importlib.metadata.requires("neuronlake") or ()
+    except importlib.metadata.PackageNotFoundError:  # run from its files, without being installed
+        return None
+    for requirement in requirements:
         if matched := re.fullmatch(r"([\w-]+).*extra == ['\"](\w+)['\"]", requirement):
             packages[matched[2]].add(matched[1])
     return min(

@@ -67,7 +67,7 @@ create or replace macro jackknife_error(estimates) as
             then sqrt((len(estimates) - 1) * list_var_pop(estimates))
     end;
 
--- Whether a crossing that ends at this place may lie before it, as there is no value there.
+-- Whether a crossing that ends at this place may lie before it, as the place before it has no value.
 create or replace macro crossing_is_censored(points, place) as
     coalesce(place <= len(points) and (place = 1 or points[place - 1].value is null), false);
 
@@ -164,7 +164,7 @@ create or replace macro shortened(text, width) as if(len(text) <= width, text, l
 -- cut at its end. What one side of the span does not need is the other's.
 create or replace macro excerpt(text, start_char, end_char, width) as
     case
-        when start_char is null then shortened(trim(regexp_replace(text, '\s+', ' ', 'g')), width)
+        when start_char is null then shortened(trim(regexp_replace(text, '[\s\pZ\x0b\x1c-\x1f\x{85}]+', ' ', 'g')), width)
         else (
             select
                 trim(regexp_replace(
@@ -175,7 +175,7 @@ create or replace macro excerpt(text, start_char, end_char, width) as
                         substring(text, end_char + 1, room - n_before),
                         if(end_char + room - n_before < len(text), '…', '')
                     ),
-                    '\s+', ' ', 'g'
+                    '[\s\pZ\x0b\x1c-\x1f\x{85}]+', ' ', 'g'
                 )),
             from (
                 select

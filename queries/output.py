@@ -87,7 +87,7 @@ def _write_file(result: Result, path: Path, format: Format) -> None:  # noqa: A0
 
 
 def write(result: Result, stream: IO[str], *, format: Format = "table") -> None:  # noqa: A002
-    """Write a result as text; a format that is none raises `QueryError`.
+    """Write a result as text; a format that is not text raises `QueryError`.
 
     CSV spells NULL as an empty field and an empty text as ``""``; JSON is a list of records. NaN and infinity, which
     SQL can compute, are written as NULL. A table is drawn on a terminal, cut after 100 rows and in long cells;

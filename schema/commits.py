@@ -1,6 +1,6 @@
 """Commits: the files ``commits/<job>.json`` that say what a store holds, and the one place that reads them.
 
-All of them is checked: a commit may have been copied, cut, edited or made to harm.
+All of it is checked: a commit may have been copied, cut, edited or made to harm.
 """
 
 import dataclasses

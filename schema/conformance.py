@@ -18,7 +18,7 @@ from .tables.declaration import ColumnType
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["arrow_schema", "check", "check_columns", "check_grain", "check_values", "conform"]
+__all__ = ["arrow_schema", "check", "check_columns", "check_grain", "check_values", "conform", "is_text"]
 
 _ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "bool": pa.bool_(),
@@ -57,6 +57,8 @@ def conform(
     """
     declared = table(name)
     if isinstance(data, Sequence):
+        if not data:
+            return arrow_schema(declared).empty_table()
         n_rows = len(data)
         names = dict.fromkeys(column for row in data for column in row)
         columns: dict[str, object] = {column: [row.get(column) for row in data] for column in names}
@@ -77,6 +79,8 @@ def conform(
                 arrays.append(_repeated(constants.get(field.name), field.type, n_rows))
         except (pa.ArrowException, OverflowError) as error:
             raise SchemaError(f"table {name}, column {field.name}: {one_line(error)}") from error
+        if len(arrays[-1]) != n_rows:
+            raise SchemaError(f"table {name}, column {field.name}: {len(arrays[-1]):,} values in {n_rows:,} rows")
     return pa.Table.from_arrays(arrays, names=declared.column_names)
 
 
@@ -154,10 +158,17 @@ def _check_names(declared: Table, names: Sequence[str], *, may_lack: Container[s
 
 
 def _cast(values: object, type_: pa.DataType) -> pa.Array | pa.ChunkedArray:
-    """Return values as an Arrow column of a type; strings may be dictionary-encoded."""
+    """Return values as an Arrow column of a type, no text as a number nor the reverse; strings may be encoded."""
     column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
-    is_encoded = pa.types.is_dictionary(column.type) and column.type.value_type == type_
-    return column if is_encoded else column.cast(type_)
+    given = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not pa.types.is_null(given) and any(test(given) != test(type_) for test in (is_text, pa.types.is_boolean)):
+        raise pa.ArrowInvalid(f"type {given}, declared {type_}")
+    return column if given != column.type and given == type_ else column.cast(type_)
+
+
+def is_text(type_: pa.DataType) -> bool:
+    """Return whether a type is one of Arrow's types of text."""
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
 
 
 def _repeated(value: object, type_: pa.DataType, n_rows: int) -> pa.Array:

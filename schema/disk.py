@@ -71,12 +71,12 @@ def replace_text(path: Path, text: str, temporary: Path) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, *, waits: bool = True) -> Iterator[int | None]:
+def exclusive(path: Path, *, waits: bool = True, writable: bool = False) -> Iterator[int | None]:
     """Lock a file or folder against other processes and yield its descriptor.
 
-    If another process has it locked, wait, or else yield None.
+    If another process has it locked, wait, or else yield None. A file on NFS must be opened as `writable` to be locked.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK)
     try:
         is_free = True
         try:
@@ -95,7 +95,7 @@ def locked(folder: Path) -> Iterator[None]:
         make_folder(folder)
         with exclusive(folder) as descriptor:
             # Whoever had it locked before may have removed it.
-            if descriptor is not None and folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat()):
+            if folder.exists() and descriptor is not None and os.path.samestat(os.fstat(descriptor), folder.stat()):
                 yield
                 return
 

@@ -152,7 +152,7 @@ class Store:
                 leftovers.remove(self.path)
                 disk.make_folder(staging)
                 (staging / "lock").touch()
-                if stack.enter_context(disk.exclusive(staging / "lock", waits=False)) is None:
+                if stack.enter_context(disk.exclusive(staging / "lock", waits=False, writable=True)) is None:
                     raise StoreError(f"another process is writing {name} to {self.path}; wait for it, or stop it")
                 if read_commit(self.path, name) is not None:
                     shutil.rmtree(staging, ignore_errors=True)

@@ -4,7 +4,8 @@ from typing import Literal
 
 __all__ = [
     "ActivationKind", "Control", "DType", "EmergenceMethod", "Format", "Half", "JobKind", "Method",
-    "PerturbationKind", "Pooling", "ReadoutKind", "Router", "Selection", "Site", "Storage", "WeightKind",
+    "PerturbationKind", "Pooling", "ReadoutKind", "Router", "Selection", "SemcorLabels",
+    "Site", "Storage", "WeightKind",
 ]  # fmt: skip
 
 JobKind = Literal["corpus", "run", "coactivation", "checkpoints", "partition", "alignment", "perturbation", "emergence"]
@@ -58,6 +59,9 @@ neurons. ``query``: the rows of SQL."""
 Control = Literal["random", "matched", "nonfunctional"]
 """Neurons perturbed for comparison. ``random``: any of the layers. ``matched``: of the same layers, of similar energy.
 ``nonfunctional``: of experts that are functional for no function."""
+
+SemcorLabels = Literal["supersenses", "word-senses"]
+"""Functions of the words of SemCor: their supersense, or one of two senses of a word."""
 
 Format = Literal["table", "csv", "json", "parquet"]
 """How rows are written."""

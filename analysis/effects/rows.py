@@ -55,8 +55,6 @@ def mean_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
             "dose": contrast.dose,
             "control": comparison.control,
             "n_sources": int(comparison.is_target.sum()),
-            "difference_p_texts": float(p_texts.mean_difference),
-            "selectivity_p_texts": float(p_texts.mean_selectivity),
             "selectivity_p_functions": _p_functions(contrast),
         }
         observed, resampled = contrast.observed(), contrast.resampled()
@@ -64,7 +62,8 @@ def mean_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
             mean, spread = (getattr(statistics, f"mean_{name}") for statistics in (observed, resampled))
             known = spread[np.isfinite(spread)]  # without another target there is no selectivity
             low, high = np.quantile(known, _INTERVAL) if len(known) else (np.nan, np.nan)
-            row |= {name: float(mean[0]), f"{name}_low": low, f"{name}_high": high}
+            p = float(getattr(p_texts, f"mean_{name}")) if np.isfinite(mean[0]) else np.nan
+            row |= {name: float(mean[0]), f"{name}_low": low, f"{name}_high": high, f"{name}_p_texts": p}
         rows.append(row)
     return pl.DataFrame(rows, schema=_schema("perturbation_means", "selection")).with_columns(_nan_as_null())
 

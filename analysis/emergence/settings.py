@@ -37,7 +37,7 @@ class EmergenceSettings:
     seed
         The first seed of each kind of partition.
     n_starts
-        Starts of each partition, of which the best is kept.
+        Starts of each partition that is made anew, of which the best is kept; a warm start is one.
 
     Examples
     --------

@@ -100,11 +100,11 @@ def wanted_functions(
     for family in settings.families:
         if family not in families:
             raise UnknownNameError("family", family, families, where=where)
-    allowed = settings.families or families
-    chosen = {f"{family}/{function}": (family, function) for family, function in functions if family in allowed}
+    chosen = [function for function in functions if function[0] in (settings.families or families)]
+    names = ["/".join(function) for function in chosen]
     for name in settings.functions:
-        if name not in chosen:
-            raise UnknownNameError("function", name, chosen, where=where)
+        if name not in names:
+            raise UnknownNameError("function", name, names, where=where)
     if not chosen:
         raise AnalysisError("no function of the run is of the families and functions asked for and can be read out")
-    return [chosen[name] for name in settings.functions or chosen]
+    return [function for function, name in zip(chosen, names, strict=True) if name in (settings.functions or names)]

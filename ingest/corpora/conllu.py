@@ -69,7 +69,8 @@ def read_conllu(
         Functions of fewer words are excluded; their words stay, as negatives of the others. Above 1, the files are
         read twice.
     cap, seed
-        Most words of each part of speech, drawn at random with this seed; None for all.
+        Most words of each class (the part of speech where it is frequent enough), drawn at random with this seed; None
+        for all.
     encoding
         Encoding of the files; None to detect it (`read_text`).
 

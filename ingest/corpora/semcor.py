@@ -9,15 +9,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from ...errors import IngestError
+from ...schema.vocabulary import SemcorLabels
 from .files import lines, visible_files
 from .instance import Instance, Reading, Source, capped
 
-__all__ = ["LEXNAMES", "SemcorLabels", "join", "read_semcor"]
+__all__ = ["LEXNAMES", "join", "read_semcor"]
 
-SemcorLabels = Literal["supersenses", "word-senses"]
 
 LEXNAMES = (
     "adj.all", "adj.pert", "adv.all", "noun.Tops", "noun.act", "noun.animal", "noun.artifact", "noun.attribute",

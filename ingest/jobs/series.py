@@ -21,7 +21,7 @@ from .settings import Coactivation, Resources, Settings
 
 __all__ = ["Failure", "Outcome", "SeriesReport", "ingest_checkpoints", "ingest_series"]
 
-_Shown = Callable[[], AbstractContextManager[Progress]]
+Shown = Callable[[], AbstractContextManager[Progress]]
 
 
 def ingest_series(
@@ -36,7 +36,7 @@ def ingest_series(
     resources: Resources | None = None,
     coactivation: Coactivation | None = None,
     dry_run: bool = False,
-    progress: _Shown | None = None,
+    progress: Shown | None = None,
     tell: Callable[[Outcome], None] | None = None,
 ) -> SeriesReport:
     """Measure many revisions of a model, by training step, and record which there are.
@@ -114,7 +114,7 @@ def ingest_checkpoints(
     resources: Resources | None = None,
     coactivation: Coactivation | None = None,
     dry_run: bool = False,
-    progress: _Shown | None = None,
+    progress: Shown | None = None,
     tell: Callable[[Outcome], None] | None = None,
 ) -> SeriesReport:
     """Measure some checkpoints, such as revisions and random initialisations, one after another.
@@ -133,6 +133,8 @@ def ingest_checkpoints(
     >>> [outcome.revision for outcome in report.outcomes]
     ['random-0', 'random-1']
     """
+    if not checkpoints:
+        raise IngestError("no checkpoint is given; at least one is needed")
     target = Store(store)
     ingestion = Ingestion(target, StoredCorpus(target, corpus), resources or Resources(), coactivation, dry_run)
     ingestion.resources.check_device(checkpoints[0].stored_name)
@@ -141,7 +143,7 @@ def ingest_checkpoints(
 
 
 def _ingest(
-    requests: Sequence[Request], ingestion: Ingestion, progress: _Shown, tell: Callable[[Outcome], None] | None
+    requests: Sequence[Request], ingestion: Ingestion, progress: Shown, tell: Callable[[Outcome], None] | None
 ) -> SeriesReport:
     """Measure requests one after another."""
     engine: Engine = Serial()

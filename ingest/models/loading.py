@@ -92,7 +92,7 @@ def read_tokenizer(source: Source, config: PreTrainedConfig, other: Source | Non
     if other is None:
         tokenizer = _read(AutoTokenizer, source, "model", "tokenizer")
     else:
-        other.check_fetched(with_weights=False)
+        other.check_fetched(with_weights=False, noun="tokenizer")
         tokenizer = _read(AutoTokenizer, other, "tokenizer", "files", config=config)
     if not getattr(tokenizer, "is_fast", False):
         raise IngestError(

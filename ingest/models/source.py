@@ -47,13 +47,13 @@ class Source:
         states = [(file.name, state.st_size, state.st_mtime_ns) for file, state in self._files()]
         return identifier({"files": states})
 
-    def check_fetched(self, *, with_weights: bool) -> None:
+    def check_fetched(self, *, with_weights: bool, noun: str = "model") -> None:
         """Raise `IngestError` if a file is a pointer of Git LFS, or if nothing is cached and the hub cannot be reached.
 
         Files of weights are checked only if they will be read.
         """
         if not self.is_local:
-            self._check_hub()
+            self._check_hub(noun)
         for file, state in self._files() if self.is_local else ():
             if state.st_size > _POINTER_BYTES or (file.suffix in _WEIGHTS and not with_weights):
                 continue
@@ -88,7 +88,7 @@ class Source:
         file = try_to_load_from_cache(self.path, "config.json", revision=self.arguments.get("revision"))
         return Path(file).parent if isinstance(file, str) else None
 
-    def _check_hub(self) -> None:
+    def _check_hub(self, noun: str) -> None:
         """Refuse at once where the hub cannot be reached and nothing is cached: transformers would try for a minute."""
         from huggingface_hub import HfApi, constants
         from huggingface_hub.errors import HfHubHTTPError
@@ -97,11 +97,11 @@ class Source:
             return
         try:
             HfApi().model_info(self.path, timeout=10)
-        except HfHubHTTPError:
-            return  # it was reached; transformers says what is wrong
+        except (HfHubHTTPError, ValueError):
+            return  # it was reached, or the name cannot be one of its; transformers says what is wrong
         except _hub_errors() as error:
             raise IngestError(
-                f"cannot load model {self.name!r} (no such folder here, and the hub cannot be reached; a name in a "
+                f"cannot load {noun} {self.name!r} (no such folder here, and the hub cannot be reached; a name in a "
                 f"store is not enough, name the files): {one_line(error)}"
             ) from error
 

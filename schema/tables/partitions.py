@@ -20,7 +20,11 @@ PARTITION_TABLES = (
         Column("parameters", "string", "JSON object of all other parameters"),
         Column("run_id", "string", "run whose scores or activations were used", nullable=True),
         Column(
-            "half", "string", "instances of the clustered scores: all, a, b; else NULL", nullable=True, is_late=True
+            "half",
+            "string",
+            "instances of the clustered scores: all, a or b; NULL if none were",
+            nullable=True,
+            is_late=True,
         ),
         Column("source_query", "string", "the SQL whose rows were clustered", nullable=True),
         Column("objective_name", "string", "what the method minimises, NULL if nothing", nullable=True),
@@ -66,8 +70,12 @@ PARTITION_TABLES = (
         Column("function", "string", "sub-function; * for the family: all its functions' top lists together"),
         Column("n_neurons", "int32", "neurons of the expert"),
         Column("n_top", "int32", "entries of the top lists that the expert holds"),
-        Column("n_expected", "float64", "its mean when experts are permuted over neurons"),
-        Column("p_value", "float64", "exact chance of at least n_top; of a family, estimated by permutations"),
+        Column("n_expected", "float64", "mean of n_top when experts are permuted over neurons"),
+        Column(
+            "p_value",
+            "float64",
+            "exact chance of at least n_top; of a family the share of permutations, the observed one counted",
+        ),
         Column("p_nominal", "float64", "hypergeometric tail; of a family the binomial of the pooled lists"),
         Column("n_permutations", "int64", "permutations behind p_value, NULL where it is exact", nullable=True),
         Column("seed", "int64", "seed of the permutations"),

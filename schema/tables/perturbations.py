@@ -80,7 +80,12 @@ PERTURBATION_TABLES = (
         Column("kind", "string", "shuffle, noise, zero, mean, clamp or route-away"),
         Column("scale", "float64", "factor of the perturbation"),
         Column("n_neurons", "int64", "neurons perturbed"),
-        Column("n_functional", "int64", "of these, in functional experts; NULL of other selections", nullable=True),
+        Column(
+            "n_functional",
+            "int64",
+            "of these, in experts that are functional for the source; NULL of other selections",
+            nullable=True,
+        ),
         Column(
             "energy_share",
             "float64",

@@ -39,7 +39,7 @@ RUN_TABLES = (
         Column(
             "request_id",
             "string",
-            "digest of the request: checkpoint files or commit, corpus, settings; else NULL",
+            "digest of the request: checkpoint files or commit, corpus, settings; NULL if unknown",
             nullable=True,
             is_late=True,
         ),

@@ -13,6 +13,8 @@ TEXT = "a cat sat\non  the mat and a dog ran"
         ("a cat sat", None, 20, "a cat sat"),
         (TEXT, None, 20, "a cat sat on the ma…"),
         ("a cat sat", (2, 5), 20, "a [cat] sat"),
+        # Whatever separates words or lines is a space.
+        ("a\u2028cat\x85sat\x0bon\xa0a mat", (2, 5), 30, "a [cat] sat on a mat"),
         (TEXT, (18, 21), 13, "… the [mat] and …"),
         # What one side does not need is the other's.
         (TEXT, (2, 5), 13, "a [cat] sat on …"),

@@ -99,6 +99,16 @@ def test_a_single_source_has_no_p_over_functions():
     assert found["selectivity"].item() == pytest.approx(0.5)
 
 
+def test_a_single_target_has_no_selectivity_and_no_p_of_one():
+    strata = (np.arange(N_TEXTS) % 2)[None].astype(np.int8)
+    texts = Resampling(strata, np.arange(N_TEXTS), n_bootstrap=300, n_permutations=99, seed=3)
+    effects = np.ones((1, N_TEXTS), dtype=np.float32)
+    cell = CellEffect("f", "a", "top", 0.1, 0, texts.reduce(effects))
+    found = mean_rows(contrasts(texts, [cell], TARGETS[:1]))
+    assert found["difference"].to_list() == [1]
+    assert [found[name].to_list() for name in found.columns if name.startswith("selectivity")] == [[None]] * 5
+
+
 def test_sources_that_are_no_targets_have_no_means():
     texts = resampling()
     cell = CellEffect("query", "query", "query", 0.1, 0, texts.reduce(np.ones((4, N_TEXTS), dtype=np.float32)))

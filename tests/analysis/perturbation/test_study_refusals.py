@@ -7,6 +7,7 @@ import transformers
 from neuronlake.analysis.partitions.job import partition_model
 from neuronlake.analysis.partitions.settings import PartitionSettings
 from neuronlake.analysis.perturbation import sources
+from neuronlake.analysis.perturbation.request import wanted_functions
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
 from neuronlake.analysis.perturbation.study import study_perturbation
 from neuronlake.errors import AnalysisError, QueryError, UnknownNameError
@@ -199,6 +200,13 @@ def test_functions_without_functional_experts_are_no_sources_which_is_reported(s
 def test_sources_may_be_some_functions_while_all_are_read_out(perturbed):
     assert (lambda report: (report.n_sources, report.n_targets))(perturbed(families=("task",))) == (2, 3)
     assert (lambda report: (report.n_sources, report.n_targets))(perturbed(functions=("word/animal",))) == (1, 3)
+
+
+def test_functions_are_in_the_order_of_the_run_once_whatever_is_asked():
+    functions = [("task", "b"), ("task", "a"), ("a/b", "c"), ("a", "b/c")]
+    asked = PerturbationSettings(is_top=True, functions=("task/a", "task/b", "task/a"))
+    assert wanted_functions(functions, asked, "here") == functions[:2]
+    assert wanted_functions(functions, PerturbationSettings(is_top=True), "here") == functions
 
 
 def test_a_function_that_the_run_did_not_score_on_half_a_is_no_source(store, headed):
