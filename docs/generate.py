@@ -112,7 +112,7 @@ def api_page() -> str:
 
 def _documented(name: str, value: object) -> Iterator[str]:
     """Yield the signature and the docstring of a name, and of the methods of a class that are its own."""
-    yield from ("```python", f"{name}{_signature(value)}", "```", "", "```text", inspect.getdoc(value) or "", "```")
+    yield from ("```text", f"{name}{_signature(value)}", "```", "", "```text", inspect.getdoc(value) or "", "```")
     if not isinstance(value, type) or issubclass(value, Exception):
         return
     for attribute, member in vars(value).items():
