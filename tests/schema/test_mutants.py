@@ -297,6 +297,7 @@ def answer_or_refusal(ask: Callable[[], object]) -> object:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_no_mutant_crashes_and_check_sees_each_that_alters_an_answer(kind, sound, tmp_path):
     expected = answers(sound)

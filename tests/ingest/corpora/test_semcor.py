@@ -197,6 +197,7 @@ def test_spans_are_in_order_and_leave_only_single_spaces_out(tokens):
     assert ends[-1] == len(text)
 
 
+@pytest.mark.slow
 @pytest.mark.reference
 def test_semcor_has_its_known_size(shared, tmp_path):
     source = read_semcor(shared / "corpora" / "semcor3.0")
@@ -207,6 +208,7 @@ def test_semcor_has_its_known_size(shared, tmp_path):
     assert report.dropped["word tagged with several senses, of which the first was taken"] == 666
 
 
+@pytest.mark.slow
 @pytest.mark.reference
 def test_semcor_has_words_in_two_senses(shared, tmp_path):
     source = read_semcor(shared / "corpora" / "semcor3.0", labels="word-senses", min_per_sense=50)
