@@ -1,5 +1,7 @@
 """Sinks: what takes the activations of a layer's neurons and makes tables of them (scores, routing, coactivations)."""
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 import pyarrow as pa
 import torch
@@ -20,7 +22,7 @@ __all__ = ["CoactivationTables", "RoutingTables", "ScoreTables", "Sink"]
 PART_ROWS = 2_000_000
 
 
-class Sink:
+class Sink(ABC):
     """Takes the activations of layers, one layer after the other, and stages tables made of them.
 
     For each layer that the sink `lacks`, `run.measure` calls `add` with every block of neurons, then `finish`. Tables
@@ -53,7 +55,7 @@ class Sink:
         """Return whether a layer is to be measured and not staged yet."""
         return any(layer in part for part in self._parts.values())
 
-    def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:
+    def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:  # noqa: B027 - some need no block
         """Take a block [neurons, instances] of activations, from neuron `start` on; blocks come in order.
 
         Raises NonFiniteError if an activation is NaN or infinite.
@@ -75,9 +77,9 @@ class Sink:
             self.job.write(name, pa.concat_tables(tables), part=number, model=model.name, revision=model.revision)
             tables.clear()
 
+    @abstractmethod
     def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         """Return the rows of a layer, by table."""
-        raise NotImplementedError
 
 
 class ScoreTables(Sink):
