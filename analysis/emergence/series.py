@@ -69,7 +69,11 @@ def find_series(
     candidates = database.sql(statement("emergence_series"), {"model": model}).arrow().to_pylist()
     where = database.store.path
     if not candidates:
-        models = [row["model"] for row in database.sql("select distinct model from runs where step is not null")]
+        query = (
+            "select distinct model from runs "
+            "where step is not null and measurement = 'measured' and not is_random_init order by model"
+        )
+        models = [row["model"] for row in database.sql(query)]
         raise UnknownNameError("series of checkpoints of the model", model, map(str, models), where=where)
     if corpus is not None:
         corpora = {series["corpus"] for series in candidates}

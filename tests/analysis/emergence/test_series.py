@@ -106,5 +106,13 @@ def test_what_is_not_there_is_refused_in_one_line(series_of, chosen, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_model_at_random_initialisation_alone_is_not_offered_as_a_series(series_of, series_store, checkpoints):
+    ingest_model(str(checkpoints / "step0"), random_init=0, name="drawn", corpus="test", store=series_store.path)
+    with pytest.raises(
+        UnknownNameError, match=r"no series of checkpoints of the model 'drawn' in .*; available: moving$"
+    ):
+        series_of(model="drawn")
+
+
 def test_a_corpus_is_one_series(series_of):
     assert len(series_of(corpus="test").checkpoints) == 5
