@@ -47,14 +47,9 @@ def weight_source(loaded: "Model", settings: PartitionSettings, *, warm_start: S
     Raises `IngestError` if the model has no such weights, and `AnalysisError` if it has no such layer, or not the
     neurons of the warm start.
     """
-    from ...ingest.neurons.layers import find_layers
     from ...ingest.neurons.weights import weight_vectors
 
-    layers = {
-        (str(layer.stack), layer.layer): layer
-        for part in loaded.parts
-        for layer in find_layers(loaded.module, part.config, stack=part.stack, name=loaded.name, root=part.path)
-    }
+    layers = {(str(layer.stack), layer.layer): layer for layer in loaded.layers()}
 
     def vectors(layer: LayerNeurons) -> NDArray[np.floating]:
         return weight_vectors(loaded.module, layers[layer.key], settings.features)

@@ -149,7 +149,9 @@ def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
     readouts: dict[str, NDArray[np.float64]] = {}
     earlier = earlier_values(study.request.database, ids, baseline, readout.functions, readout.instance_id)
     for cell_id, cell in cells.items():
-        if (values := kept.get(cell_id)) is not None or (values := earlier.get(cell_id)) is not None:
+        values = kept.get(cell_id)
+        is_kept = values is not None
+        if values is not None or (values := earlier.get(cell_id)) is not None:
             progress.advance(study.n_texts)
         else:
             started = time.monotonic()
@@ -164,7 +166,8 @@ def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
                     f"{cell.family}/{cell.function} ({cell.selection}, seed {cell.seed}) are perturbed; "
                     "perturb fewer, or by less"
                 )
-        kept.put(cell_id, values)
+        if not is_kept:
+            kept.put(cell_id, values)
         sums[cell_id] = resampling.reduce(values - baseline if readout.is_loss else baseline - values)
         readouts[cell_id] = summarize(values, readout.strata)
     n_known = len(cells) + 1 - len(durations)

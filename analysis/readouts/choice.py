@@ -145,7 +145,7 @@ def _candidates(texts: Texts, targets: Sequence[str]) -> Mapping[str, Sequence[s
     """Return the sorted candidates of each family that is read."""
     instances = texts.corpus.instances()
     labels = texts.corpus.label_index(instances.instance_id, instances.text)
-    entry_text = instances.text[np.repeat(np.arange(labels.n_instances), np.diff(labels.indptr))]
+    entry_text = instances.text[labels.instance]
     entry_family = np.array([family for family, _ in labels.functions])[labels.function]
     candidates = {}
     for family in sorted({family for family, _ in texts.functions}):

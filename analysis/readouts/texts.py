@@ -120,7 +120,7 @@ def choose_texts(
         return np.sort(shuffled)
     rank = np.full(int(text.max()) + 1, -1)
     rank[shuffled] = np.arange(len(shuffled))
-    entry_rank = rank[text[np.repeat(np.arange(labels.n_instances), np.diff(labels.indptr))]]
+    entry_rank = rank[text[labels.instance]]
     code = np.where(entry_rank >= 0, 2 * labels.function.astype(np.int64) + labels.is_positive, -1)
     queues = deque(iter(np.unique(entry_rank[code == wanted]).tolist()) for wanted in np.unique(code[code >= 0]))
     chosen: dict[int, None] = {}

@@ -245,6 +245,11 @@ class LabelIndex:
         """Number of instances."""
         return len(self.half)
 
+    @property
+    def instance(self) -> NDArray[np.int64]:
+        """The instance of each label. [labels]."""
+        return np.repeat(np.arange(self.n_instances), np.diff(self.indptr))
+
     def packed(self) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int32]]:
         """Return the labels as the kernel reads them: a word for every instance, and rows of labels.
 

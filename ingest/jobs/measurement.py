@@ -21,7 +21,6 @@ from ..models.devices import place
 from ..models.model import Model, decoder_of, first_position, load, start_token
 from ..models.tokenizers import check_embedded, longest_text
 from ..neurons.feed_forwards import Layer
-from ..neurons.layers import find_layers
 from ..neurons.sites import check_site
 from .known_runs import lacks_coactivations
 from .request import Ingestion, Request
@@ -155,12 +154,7 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
 
 def _find_layers(model: Model, settings: Settings) -> tuple[tuple[Layer, ...], bool]:
     """Return the layers asked for, checked to have the site asked for, and whether they are all layers of the model."""
-    layers = tuple(
-        layer
-        for part in model.parts
-        for layer in find_layers(model.module, part.config, stack=part.stack, name=model.name, root=part.path)
-    )
-    chosen = layers
+    chosen = layers = model.layers()
     if settings.layers is not None:
         numbers = {layer.layer for layer in layers}
         unknown = sorted(set(settings.layers) - numbers)

@@ -11,7 +11,8 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ...errors import IngestError
 from ...schema.vocabulary import DType
-from ..neurons.feed_forwards import Stack
+from ..neurons.feed_forwards import Layer, Stack
+from ..neurons.layers import find_layers
 from .adjustments import adjust
 from .behaviour import is_causal, sees_padding
 from .checkpoint import Checkpoint
@@ -74,6 +75,14 @@ class Model:
         if self.given_tokenizer is None:
             raise IngestError(f"model {self.name} was loaded without a tokenizer")
         return self.given_tokenizer
+
+    def layers(self) -> tuple[Layer, ...]:
+        """Return the layers of all stacks; raise an IngestError if a neuron cannot be found."""
+        return tuple(
+            layer
+            for part in self.parts
+            for layer in find_layers(self.module, part.config, stack=part.stack, name=self.name, root=part.path)
+        )
 
 
 def load(

@@ -51,14 +51,6 @@ def mixtral() -> torch.nn.Module:
     return transformers.AutoModel.from_config(config).eval()
 
 
-def layers_of(model: Model) -> tuple[Layer, ...]:
-    return tuple(
-        layer
-        for part in model.parts
-        for layer in find_layers(model.module, part.config, stack=part.stack, name=model.name, root=part.path)
-    )
-
-
 def spans(kind: str, n_tokens: int = 12, first: int = 5) -> dict[str, Spans]:
     return {STACKS.get(kind, "decoder"): Spans(ROW[:first], START[:first], STOP[:first], (2, n_tokens))}
 
@@ -103,7 +95,7 @@ CASES = [(kind, site, pooling) for kind in KINDS for site, pooling in itertools.
 
 @pytest.mark.parametrize(("kind", "site", "pooling"), CASES)
 def test_outputs_are_the_same_bits_with_and_without_capture(model, kind, site, pooling):
-    module, layers = model(kind).module, layers_of(model(kind))
+    module, layers = model(kind).module, model(kind).layers()
     with torch.inference_mode():
         before = module(**inputs()).last_hidden_state
         with capture(module, layers, site=site, pooling=pooling) as reading:
@@ -118,7 +110,7 @@ def test_outputs_are_the_same_bits_with_and_without_capture(model, kind, site, p
 
 @pytest.mark.parametrize(("kind", "site", "pooling"), CASES)
 def test_spans_are_pooled_as_asked(model, kind, site, pooling):
-    module, layers = model(kind).module, layers_of(model(kind))
+    module, layers = model(kind).module, model(kind).layers()
     with torch.inference_mode(), capture(module, layers, site=site, pooling=pooling) as reading:
         with reading.batch(spans(kind)):
             module(**inputs())
@@ -138,7 +130,7 @@ def test_spans_are_pooled_as_asked(model, kind, site, pooling):
 
 @pytest.mark.parametrize("kind", ["llama", "t5-gated"])
 def test_the_activation_is_the_gate_times_the_up_projection(model, kind):
-    module, layers = model(kind).module, layers_of(model(kind))
+    module, layers = model(kind).module, model(kind).layers()
     (network,) = layers[0].feed_forwards
     one = {STACKS[kind]: Spans(np.array([0]), np.array([3]), np.array([4]), (2, 12))}
     seen = {}
@@ -157,7 +149,7 @@ def test_the_activation_is_the_gate_times_the_up_projection(model, kind):
 
 def test_the_gate_of_a_network_that_is_not_gated_is_not_read(model):
     module = model("bert").module
-    with pytest.raises(IngestError, match="not gated"), capture(module, layers_of(model("bert")), site="gate"):
+    with pytest.raises(IngestError, match="not gated"), capture(module, model("bert").layers(), site="gate"):
         pass
     assert n_hooks(module) == 0
 
@@ -207,7 +199,7 @@ def test_layers_that_share_weights_are_read_one_by_one():
 @pytest.mark.parametrize("kind", ["bert", "t5-gated", "xlnet", "olmoe", "switch"])
 @pytest.mark.parametrize("router", ["routed", "blind"])
 def test_a_pass_but_the_first_ends_with_the_last_layer_that_is_read(model, kind, router):
-    module, (first, last) = model(kind).module, layers_of(model(kind))
+    module, (first, last) = model(kind).module, model(kind).layers()
     spans = {first.stack: Spans(ROW, START, STOP, (2, 12))}
     ran = []
     handle = module.get_submodule(last.feed_forwards[0].path).register_forward_pre_hook(
@@ -233,7 +225,7 @@ def test_a_pass_but_the_first_ends_with_the_last_layer_that_is_read(model, kind,
 
 
 def test_a_module_that_runs_twice_is_refused_though_passes_end_early(model):
-    module, (first, _) = model("bert").module, layers_of(model("bert"))
+    module, (first, _) = model("bert").module, model("bert").layers()
     with torch.inference_mode(), capture(module, (first,), ends_early=True) as reading, reading.batch(spans("bert")):
         module(**inputs())
         with pytest.raises(IngestError, match=r"encoder\.layer\.0\.output\.dense ran twice in one forward pass"):
@@ -244,7 +236,7 @@ def test_hooks_are_gone_after_an_exception(model):
     module = model("bert").module
     with (
         pytest.raises(KeyError),
-        capture(module, layers_of(model("bert"))) as reading,
+        capture(module, model("bert").layers()) as reading,
         reading.batch(spans("bert")),
     ):
         raise KeyError
@@ -255,14 +247,14 @@ def test_hooks_are_gone_after_an_exception(model):
 
 def test_hooks_are_gone_after_layers_of_another_model(model):
     module = model("bert").module
-    with pytest.raises(AttributeError), capture(module, layers_of(model("llama"))):
+    with pytest.raises(AttributeError), capture(module, model("llama").layers()):
         pass
     assert n_hooks(module) == 0
 
 
 def test_a_batch_after_one_that_failed_is_read_afresh(model):
     module = model("bert").module
-    with torch.inference_mode(), capture(module, layers_of(model("bert"))) as reading:
+    with torch.inference_mode(), capture(module, model("bert").layers()) as reading:
         with pytest.raises(IndexError), reading.batch(spans("bert")):
             module(input_ids=torch.tensor([[10_000]]))
         module(**inputs())  # outside any batch: not read
@@ -275,7 +267,7 @@ def test_a_module_that_runs_twice_is_refused(model):
     module = model("bert").module
     with (
         torch.inference_mode(),
-        capture(module, layers_of(model("bert"))) as reading,
+        capture(module, model("bert").layers()) as reading,
         reading.batch(spans("bert")),
     ):
         module(**inputs())
@@ -298,7 +290,7 @@ def test_experts_that_run_twice_are_refused(mixtral, router):
 
 def test_a_module_that_did_not_run_is_refused(model):
     module = model("bert").module
-    with capture(module, layers_of(model("bert"))) as reading:
+    with capture(module, model("bert").layers()) as reading:
         with reading.batch(spans("bert")):
             pass
         with pytest.raises(IngestError, match=r"encoder\.layer\.0\.output\.dense did not run"):
@@ -320,7 +312,7 @@ def test_activations_of_another_shape_are_refused(model, n_tokens):
     module = model("bert").module
     with (
         torch.inference_mode(),
-        capture(module, layers_of(model("bert"))) as reading,
+        capture(module, model("bert").layers()) as reading,
         pytest.raises(IngestError, match=rf"received \(2, 12, 64\), not 2 texts x {n_tokens} tokens x 64 neurons"),
         reading.batch(spans("bert", n_tokens)),
     ):
@@ -344,7 +336,7 @@ def test_rows_of_experts_of_another_number_of_tokens_are_refused(mixtral, n_toke
 @pytest.mark.parametrize("site", ["activation", "preactivation"])
 def test_tokens_before_texts_are_never_taken_for_texts_before_tokens(model, site):
     # XLNet runs [tokens, texts]: as many numbers, in another order.
-    module, layers = model("xlnet").module, layers_of(model("xlnet"))
+    module, layers = model("xlnet").module, model("xlnet").layers()
     stack = layers[0].stack
     seen = seen_by_hooks(module, layers, site)
     with torch.inference_mode(), capture(module, layers, site=site, pooling="last") as reading:
