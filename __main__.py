@@ -2,8 +2,6 @@
 
 from .cli import main
 
-__all__ = ["run"]
-
 
 def run() -> None:
     """Run the command line as what this process is for."""

@@ -31,9 +31,6 @@ from .errors import printable
 if TYPE_CHECKING:
     from .schema.vocabulary import Format
 
-__all__ = ["main"]
-
-
 _SECTIONS = {
     "Measure": ("corpus", "ingest", "demo"),
     "Ask": ("sql", "shell", "tables", "views", "describe"),

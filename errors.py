@@ -20,11 +20,6 @@ import difflib
 import re
 from collections.abc import Iterable
 
-__all__ = [
-    "AnalysisError", "IngestError", "NeuronlakeError", "QueryError", "SchemaError", "StoreError", "UnknownNameError",
-    "one_line", "printable",
-]  # fmt: skip
-
 
 class NeuronlakeError(Exception):
     """Base of every error neuronlake raises on purpose; its message is one line, and safe to print."""

@@ -8,8 +8,6 @@ from typing import Protocol
 
 from .errors import printable
 
-__all__ = ["LineProgress", "Progress", "SilentProgress", "TerminalProgress", "show_progress"]
-
 _LINE_EVERY_S = 30.0
 
 

@@ -8,8 +8,6 @@ from ..queries.database import Database
 from .lookup import Run, find_partition, find_run
 from .sections import Section, write_sections
 
-__all__ = ["describe_expert", "describe_neuron", "expert_sections", "neuron_sections"]
-
 _N_FUNCTIONS = 8
 _N_TEXTS = 5
 _N_NEURONS = 8

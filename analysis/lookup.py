@@ -8,8 +8,6 @@ from ..errors import AnalysisError, UnknownNameError
 from ..queries.database import Database
 from ..schema.vocabulary import DType
 
-__all__ = ["Partition", "Run", "all_runs", "find_partition", "find_run"]
-
 
 @dataclass(frozen=True, slots=True)
 class Run:

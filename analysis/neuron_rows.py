@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from ..errors import AnalysisError
 from ..schema.conformance import is_text
 
-__all__ = ["KEYS", "check_columns", "check_null", "key_column", "numbers"]
-
 KEYS = ("stack", "layer", "neuron")
 """What names a neuron of a model."""
 

@@ -3,8 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["layer_seed", "permute_within", "strata"]
-
 _STACKS = ("encoder", "decoder")
 
 

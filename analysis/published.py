@@ -24,8 +24,6 @@ from .neuron_rows import KEYS
 from .partitions.rows import Division, LayerNeurons, Origin, write_partition
 from .partitions.stored import by_layer
 
-__all__ = ["ImportReport", "import_scores"]
-
 _FUNCTION = ("family", "function")
 _TYPES = {**pl.Schema(arrow_schema(table("experts"))), **pl.Schema(arrow_schema(table("neuron_functions")))}
 

@@ -12,8 +12,6 @@ from ..queries.output import write
 from ..queries.result import Result
 from ..queries.statements import statement
 
-__all__ = ["Section", "write_sections"]
-
 _WIDTH = 100
 
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ..ingest.corpora.instance import Source
     from ..schema.vocabulary import Format
 
-__all__ = ["corpus"]
-
 _NAME = click.option("--name", "corpus_name", required=True, help="Name of the corpus in the store.")
 _DESCRIPTION = click.option("--description", help="What it is.")
 _LICENCE = click.option("--licence", help="Its licence.")

@@ -18,8 +18,6 @@ from .options import (
     store_option,
 )
 
-__all__ = ["emergence"]
-
 
 @click.command(cls=AdvancedCommand)
 @click.argument("model")

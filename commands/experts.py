@@ -18,8 +18,6 @@ from .options import (
     store_option,
 )
 
-__all__ = ["align", "describe", "partition"]
-
 _STACK = click.option("--stack", type=click.Choice(["encoder", "decoder"]), help="[default: encoder if there is one]")
 _RUN = click.option("--run", metavar="RUN_ID", help="Run to use, by its first digits.  [default: the only one]")
 _LAYER = click.option("--layer", type=click.IntRange(min=0), required=True)

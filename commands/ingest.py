@@ -9,8 +9,6 @@ import click
 from ..schema.vocabulary import DType, Pooling, Router, Site, Storage
 from .options import POSITIVE, SEED_RANGE, AdvancedCommand, choice_of, chosen_store, echo, store_option
 
-__all__ = ["ingest", "parse_layers"]
-
 
 def _size(text: str) -> int:
     """Parse a size such as 4GB."""
@@ -99,7 +97,8 @@ def ingest(
     same; what the store holds is not loaded again.
     """
     from ..ingest.jobs.job import ingest_model
-    from ..ingest.jobs.series import Failure, Outcome, ingest_checkpoints, ingest_series
+    from ..ingest.jobs.reports import Failure, Outcome
+    from ..ingest.jobs.series import ingest_checkpoints, ingest_series
     from ..ingest.jobs.settings import Coactivation, Resources, Settings
     from ..ingest.models.checkpoint import Checkpoint
     from ..ingest.models.steps import read_steps

@@ -19,24 +19,6 @@ if TYPE_CHECKING:
     from ..queries.database import Database
     from ..queries.result import Result
 
-__all__ = [
-    "POSITIVE",
-    "SEED_RANGE",
-    "AdvancedCommand",
-    "Command",
-    "Group",
-    "choice_of",
-    "chosen_store",
-    "echo",
-    "extra_of",
-    "open_database",
-    "print_rows",
-    "query_text",
-    "rows_options",
-    "standard_output",
-    "store_option",
-]
-
 Command = Callable[..., Any]
 SEED_RANGE = click.IntRange(0, 2**63 - 1)
 POSITIVE = click.IntRange(min=1)

@@ -19,8 +19,6 @@ from .options import (
     store_option,
 )
 
-__all__ = ["perturb"]
-
 
 @click.command(cls=AdvancedCommand)
 @click.argument("model")

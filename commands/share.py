@@ -6,8 +6,6 @@ import click
 
 from .options import chosen_store, echo, store_option
 
-__all__ = ["share"]
-
 
 @click.group()
 def share() -> None:

@@ -10,8 +10,6 @@ from types import FrameType
 
 import click
 
-__all__ = ["stopping_in_one_line"]
-
 # What is blocked in another library, as in opening a pipe that nobody writes to, never comes to see the signal.
 _GRACE_S = 2.0
 _LINES = {signal.SIGINT: "stopped", signal.SIGTERM: "terminated"}

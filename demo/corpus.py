@@ -18,8 +18,6 @@ from ..ingest.corpora.labels import class_labels, split_label
 from .countries import read_countries
 from .word_senses import read_word_senses
 
-__all__ = ["package_folder", "read_demo_corpus"]
-
 _ARTICLES_PER_TOPIC = 120
 _ARTICLE_CHARACTERS = 400
 _FACTS_PER_RELATION = 150

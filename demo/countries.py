@@ -12,8 +12,6 @@ from ..ingest.corpora.instance import Instance, Reading, Source
 if TYPE_CHECKING:
     from countryinfo import CountryInfo
 
-__all__ = ["RELATIONS", "read_countries"]
-
 RELATIONS = (
     Relation("capital", "The capital of [X] is [Y]."),
     Relation("region", "On the map of the world, [X] is in [Y]."),

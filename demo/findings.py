@@ -10,8 +10,6 @@ from ..queries.database import Database
 from ..queries.statements import statement
 from .run import MODEL, DemoRun
 
-__all__ = ["findings", "try_next"]
-
 
 def findings(database: Database, run: DemoRun) -> list[Section]:
     """Return what the demo shows of a run: predictivity by family, the most specialised neurons, shared top neurons."""

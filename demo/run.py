@@ -4,12 +4,11 @@ import os
 from dataclasses import dataclass
 
 from ..ingest.corpora.builder import CorpusReport, build_corpus
-from ..ingest.jobs.job import IngestReport, ingest_model
+from ..ingest.jobs.job import ingest_model
+from ..ingest.jobs.reports import IngestReport
 from ..ingest.jobs.settings import Settings
 from ..progress import Progress
 from .corpus import package_folder, read_demo_corpus
-
-__all__ = ["DemoRun", "run_demo"]
 
 MODEL = "all-MiniLM-L6-v2"
 CORPUS = "demo"

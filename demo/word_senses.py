@@ -10,8 +10,6 @@ from pathlib import Path
 
 from ..ingest.corpora.instance import Instance, Source
 
-__all__ = ["read_word_senses"]
-
 _FILE = "word_senses.tsv"
 
 

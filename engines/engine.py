@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-__all__ = ["Engine"]
-
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 

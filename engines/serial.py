@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from .engine import Result, Task
 
-__all__ = ["Serial"]
-
 
 class Serial:
     """Runs tasks one after another: a task begins when the result before it was taken."""

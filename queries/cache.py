@@ -18,8 +18,6 @@ from ..schema.disk import exclusive, store_errors
 from ..schema.leftovers import Problem
 from ..schema.store import Store
 
-__all__ = ["folder", "open_kept", "problems", "reason", "remove_others", "remove_useless"]
-
 _KEPT = re.compile(r"[0-9a-f]{16}(-(?P<sha256>[0-9a-f]{64}))?\.parquet")
 _PARTIAL = re.compile(r"\.[0-9a-f]{16}\.\d+")
 

@@ -15,10 +15,6 @@ from ..errors import QueryError, UnknownNameError
 from ..schema.tables import TABLES, Table
 from . import quoting
 
-__all__ = [
-    "SUBJECTS", "View", "comments", "describe", "macros", "parse", "reads", "scan", "table_query", "view", "views",
-]  # fmt: skip
-
 _FOLDER = Path(__file__).parent
 _TABLE_COLUMNS: Mapping[str, Mapping[str, str]] = {
     name: {column.name: column.description for column in table.columns} for name, table in TABLES.items()

@@ -8,8 +8,6 @@ from ..schema.leftovers import Problem, State
 from ..schema.store import Store
 from . import cache
 
-__all__ = ["StoreReport", "check_store"]
-
 
 @dataclass(frozen=True, slots=True)
 class StoreReport:

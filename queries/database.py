@@ -18,8 +18,6 @@ from ..schema.tables import TABLES
 from . import cache, catalog, failures, parse_tree, quoting, readonly
 from .result import Result, run
 
-__all__ = ["Database"]
-
 _SCRIPT_HEAD = """\
 -- Views over a neuronlake store, for any DuckDB client: paste it, or .read it.
 -- The next line says where the store lies, and views ask it each time they are read: where that is elsewhere, or a path

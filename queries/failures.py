@@ -13,8 +13,6 @@ from ..errors import QueryError, StoreError, one_line
 from ..schema.commits import CommittedFile
 from ..schema.identity import file_sha256
 
-__all__ = ["ENGINE_ERRORS", "check_files", "explain", "missing_table"]
-
 ENGINE_ERRORS = (duckdb.Error, UnicodeDecodeError)
 """Errors of a query; a message that quotes bytes of a corrupt file raises the second."""
 

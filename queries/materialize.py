@@ -14,8 +14,6 @@ from ..schema.identity import file_sha256
 from . import cache, catalog, quoting
 from .database import Database
 
-__all__ = ["Materialized", "materialize"]
-
 
 @dataclass(frozen=True, slots=True)
 class Materialized:

@@ -21,8 +21,6 @@ from . import quoting
 from .result import Result
 from .text_table import CELL_WIDTH, cells, draw_table, json_text, plain_text, text_table
 
-__all__ = ["as_html", "as_text", "save", "write"]
-
 _TERMINAL_ROWS = 100
 _SHOWN_ROWS = 20
 _OWN = {".staging", "README.md", "commits", "data", "derived"}

@@ -7,8 +7,6 @@ import duckdb
 
 from .statements import statement
 
-__all__ = ["named"]
-
 # How the names of schemas, views and functions begin that list what the database holds.
 _CATALOG = ("duckdb_", "information_schema", "pg_", "sqlite_")
 

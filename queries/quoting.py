@@ -2,8 +2,6 @@
 
 import glob
 
-__all__ = ["literal", "name", "path"]
-
 
 def literal(value: object) -> str:
     """Return `value` as an SQL string."""

@@ -21,8 +21,6 @@ import duckdb
 
 from ..errors import QueryError, one_line
 
-__all__ = ["REFUSED_FUNCTIONS", "check", "settings"]
-
 REFUSED_FUNCTIONS = frozenset({
     # run SQL that is given as text, which the check of words below cannot see into
     "json_execute_serialized_sql", "query",

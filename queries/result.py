@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-__all__ = ["Result", "run"]
-
 # Sums of integers: what neither Parquet nor data frames hold.
 _WIDE_INTEGERS = ("HUGEINT", "UHUGEINT", "BIGNUM")
 _WAIT_S = 0.05

@@ -13,8 +13,6 @@ from ..schema.tables import TABLES
 from . import catalog, output
 from .database import Database
 
-__all__ = ["answer", "complete", "history_file", "is_complete", "run_shell"]
-
 _COMMANDS = {
     ".tables": "list the tables",
     ".views": "list the views and what they answer",

@@ -4,8 +4,6 @@ import functools
 import itertools
 from pathlib import Path
 
-__all__ = ["statement"]
-
 
 @functools.cache
 def statement(name: str) -> str:

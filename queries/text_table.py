@@ -9,8 +9,6 @@ from typing import IO
 
 from ..errors import printable
 
-__all__ = ["CELL_WIDTH", "cells", "draw_table", "json_text", "plain_text", "text_table"]
-
 CELL_WIDTH = 100
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from .commits import Commit
 from .tables import TABLES, Table
 
-__all__ = ["is_current", "text"]
-
 _COUNT = re.compile(r"^## (\w+)\n\n.*\. ([\d,]+) rows, one for each ", re.MULTILINE)
 _INTRODUCTION = """
 # A neuronlake store

@@ -19,8 +19,6 @@ from .disk import fault, store_errors
 from .names import Place, folder_name
 from .tables import SCHEMA_VERSION, TABLES
 
-__all__ = ["Commit", "CommittedFile", "file_name", "neuronlake_version", "read_commit", "read_commits"]
-
 
 @dataclass(frozen=True, slots=True)
 class CommittedFile:

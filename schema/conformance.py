@@ -18,8 +18,6 @@ from .tables.declaration import ColumnType
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["arrow_schema", "check", "check_columns", "check_grain", "check_values", "conform", "is_text"]
-
 _ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "bool": pa.bool_(),
     "int16": pa.int16(),

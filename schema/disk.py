@@ -9,8 +9,6 @@ from pathlib import Path
 
 from ..errors import StoreError, one_line
 
-__all__ = ["exclusive", "fault", "is_locked", "locked", "make_folder", "replace_text", "store_errors", "sync"]
-
 
 @contextlib.contextmanager
 def store_errors(doing: str, *others: type[Exception]) -> Iterator[None]:

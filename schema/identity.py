@@ -7,8 +7,6 @@ from pathlib import Path
 
 from .disk import store_errors
 
-__all__ = ["IDENTITY_VERSION", "file_sha256", "identifier"]
-
 IDENTITY_VERSION = 2
 """Enters the digest of every id, under its old name ``schema_version``. It stays when tables change, so that what older
 stores hold is not measured again. tests/test_ids.py pins ids of every kind."""

@@ -24,8 +24,6 @@ from .leftovers import Problem
 from .names import STAGING, Place
 from .tables import SCHEMA_VERSION, Table, table
 
-__all__ = ["problems"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Keys:

@@ -17,8 +17,6 @@ from .vocabulary import JobKind
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Job"]
-
 
 class Job:
     """Work in progress, made by `Store.job`: write tables part by part, then commit once."""

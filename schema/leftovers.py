@@ -17,8 +17,6 @@ from .commits import neuronlake_version, read_commits
 from .names import STAGING, Place
 from .tables import SCHEMA_VERSION
 
-__all__ = ["Problem", "State", "begin", "data_files", "remove", "states"]
-
 State = Literal["running", "unfinished", "garbage"]
 """What a folder in ``.staging`` is. ``running``: its job runs. ``unfinished``: its job was killed, and goes on when
 started again. ``garbage``: of no use to any job."""

@@ -7,8 +7,6 @@ from urllib.parse import quote
 
 from ..errors import StoreError
 
-__all__ = ["STAGING", "Place", "check_name", "corpus_job", "folder_name"]
-
 STAGING = ".staging"
 """Folder of a store that holds work in progress."""
 

@@ -9,8 +9,6 @@ import pyarrow.parquet as pq
 from .disk import store_errors
 from .tables import SCHEMA_VERSION, Table
 
-__all__ = ["n_rows", "read", "write"]
-
 ROW_GROUP_ROWS = 122_880
 
 

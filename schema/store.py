@@ -28,8 +28,6 @@ from .names import STAGING, folder_name
 from .tables import table
 from .vocabulary import JobKind
 
-__all__ = ["Store"]
-
 
 class Store:
     """The files of a store.

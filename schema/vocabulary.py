@@ -2,12 +2,6 @@
 
 from typing import Literal
 
-__all__ = [
-    "ActivationKind", "Control", "DType", "EmergenceMethod", "Format", "Half", "JobKind", "Method",
-    "PerturbationKind", "Pooling", "ReadoutKind", "Router", "Selection", "SemcorLabels",
-    "Site", "Storage", "WeightKind",
-]  # fmt: skip
-
 JobKind = Literal["corpus", "run", "coactivation", "checkpoints", "partition", "alignment", "perturbation", "emergence"]
 """What a job makes, as its commit says."""
 

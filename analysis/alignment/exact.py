@@ -13,8 +13,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["Counts", "LayerTest", "count", "exact_test"]
-
 
 @dataclass(frozen=True, slots=True)
 class LayerTest:

@@ -27,8 +27,6 @@ from ..permutations import layer_seed, strata
 from .exact import exact_test
 from .permutation import permutation_test
 
-__all__ = ["AlignmentReport", "align_partition"]
-
 _FAMILY = "*"  # stands for all functions of a family
 _LIST = ["half", "family", "function"]
 

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from .exact import LayerTest, count
 
-__all__ = ["permutation_test"]
-
 
 def permutation_test(
     labels: NDArray[np.int32],

@@ -11,8 +11,6 @@ from ...schema.vocabulary import Control
 from ..perturbation.settings import SHARED
 from .set_sample import finite_mean
 
-__all__ = ["Comparison", "Group", "Statistics", "compare"]
-
 _CONTROLS = get_args(Control)
 
 

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from .comparison import Comparison, Group, Statistics, compare
 from .resampling import Resampling
 
-__all__ = ["CellEffect", "Contrast", "contrasts"]
-
 
 @dataclass(frozen=True, slots=True)
 class CellEffect:

@@ -8,8 +8,6 @@ from scipy import stats
 
 from ...errors import AnalysisError
 
-__all__ = ["Resampling"]
-
 _N_STRATA = 2  # negatives, positives
 _BLOCK_SIZE = 1 << 22  # floats of a block of permuted effects: small enough to stay near the processor
 

@@ -12,8 +12,6 @@ from .contrast import Contrast
 from .resampling import Resampling
 from .set_sample import SetSample, finite_mean, sample
 
-__all__ = ["contrast_rows", "mean_rows"]
-
 _INTERVAL = (0.025, 0.975)
 _BLOCK = 1 << 20  # permuted effects in memory at a time
 

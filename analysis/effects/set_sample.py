@@ -6,8 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["SetSample", "finite_mean", "sample"]
-
 
 @dataclass(frozen=True, slots=True)
 class SetSample:

@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
-__all__ = ["Agreement", "agreement", "variation_of_information"]
-
 
 @dataclass(frozen=True, slots=True)
 class Agreement:

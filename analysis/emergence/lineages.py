@@ -20,8 +20,6 @@ from .settings import EmergenceSettings
 if TYPE_CHECKING:
     from ...ingest.models.model import Model
 
-__all__ = ["Lineage", "Role", "make_lineages", "n_partitions"]
-
 Role = Literal["cold", "warm", "native", "random", "matched"]
 """``cold``: made anew at each checkpoint. ``warm``: started from the experts of the checkpoint before. ``native``: the
 model's own. ``random``: groups drawn at random, as many and as large. ``matched``: the experts of the last checkpoint

@@ -9,8 +9,6 @@ from ...queries.statements import statement
 from .series import Series
 from .settings import EmergenceSettings
 
-__all__ = ["notices"]
-
 
 def notices(database: Database, emergence_id: str, series: Series, settings: EmergenceSettings) -> Iterator[str]:
     """Yield what a reader of a study must know beside its numbers, a line each; the database was opened after it.

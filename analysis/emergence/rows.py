@@ -18,8 +18,6 @@ from .lineages import Lineage
 from .series import MeasuredCheckpoint, Series
 from .settings import EmergenceSettings
 
-__all__ = ["write_study"]
-
 _Row = dict[str, Any]
 
 

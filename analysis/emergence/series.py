@@ -8,8 +8,6 @@ from ...queries.database import Database
 from ...queries.statements import statement
 from ...schema.vocabulary import DType
 
-__all__ = ["MeasuredCheckpoint", "Series", "find_series"]
-
 # A change between two checkpoints needs a third to be later or earlier than.
 _MIN_CHECKPOINTS = 3
 

@@ -7,8 +7,6 @@ from ...errors import AnalysisError, UnknownNameError
 from ...schema.vocabulary import EmergenceMethod, WeightKind
 from ..partitions.settings import PartitionSettings
 
-__all__ = ["EmergenceSettings"]
-
 _N_SEEDS = 2
 # A warm start needs centres, and METIS, which divides graphs, has none.
 _STARTED_WARM = ("kmeans", "function")

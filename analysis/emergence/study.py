@@ -14,8 +14,6 @@ from .notices import notices
 from .series import Series, find_series
 from .settings import EmergenceSettings
 
-__all__ = ["EmergenceReport", "study_emergence"]
-
 
 @dataclass(frozen=True, slots=True)
 class EmergenceReport:

@@ -6,8 +6,6 @@ from ...queries.database import Database
 from ..sections import Section
 from .study import EmergenceReport
 
-__all__ = ["summarise"]
-
 
 def summarise(database: Database, report: EmergenceReport, *, thresholds: Sequence[float]) -> list[Section]:
     """Return the sections of a study: scores by step, agreement of partitions, settled steps, births of native experts.

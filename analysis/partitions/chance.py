@@ -7,8 +7,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils import check_random_state
 
-__all__ = ["RandomPartition"]
-
 
 class RandomPartition(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Clusters of equal sizes drawn at random; where they do not divide evenly, sizes differ by one.

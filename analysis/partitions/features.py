@@ -14,8 +14,6 @@ from ...queries.database import Database
 from ..neuron_rows import KEYS, check_columns, check_null, key_column, numbers
 from .stored import by_layer
 
-__all__ = ["features_sha256", "read_features"]
-
 _OWNER = "the query"
 
 

@@ -9,8 +9,6 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils import check_random_state
 
-__all__ = ["GraphPartition", "cut"]
-
 # METIS takes integers: weights are scaled so that their sum leaves room in 32 bits, the narrowest it is built with.
 _TOTAL_WEIGHT = 2**30
 

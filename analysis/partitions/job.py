@@ -20,8 +20,6 @@ from .settings import PartitionSettings
 from .sources import Source, stored_source, weight_source
 from .stored import read_stored_partition
 
-__all__ = ["PartitionReport", "partition_model", "store_partition"]
-
 
 @dataclass(frozen=True, slots=True)
 class PartitionReport:

@@ -10,8 +10,6 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_array, check_random_state
 
-__all__ = ["BalancedKMeans", "inertia", "unit_rows"]
-
 # The solver rounds distances to thousandths of an integer of 32 bits. Data are given to it with this root mean square
 # distance from their mean: the rounding is then a ten-thousandth of their spread, and no distance can overflow.
 _SPREAD = 10.0

@@ -11,8 +11,6 @@ from ...schema.commits import neuronlake_version
 from ...schema.conformance import conform
 from ...schema.job import Job
 
-__all__ = ["Division", "LayerNeurons", "Origin", "write_partition"]
-
 
 @dataclass(frozen=True, slots=True)
 class LayerNeurons:

@@ -6,8 +6,6 @@ from typing import get_args
 from ...errors import AnalysisError, UnknownNameError
 from ...schema.vocabulary import Half, Method, WeightKind
 
-__all__ = ["PartitionSettings"]
-
 _CHOICES = {"method": get_args(Method), "features": get_args(WeightKind), "half": get_args(Half)}
 # The settings that each way to partition takes, beside layers.
 _TAKES: dict[str, tuple[str, ...]] = {

@@ -22,8 +22,6 @@ from .stored import StoredPartition, by_layer
 if TYPE_CHECKING:
     from ...ingest.models.model import Model
 
-__all__ = ["Source", "matched_source", "stored_source", "weight_source"]
-
 _Key = tuple[str, int]  # stack and layer
 _MATCHED_BINS = 5  # quantile bins of norm, and of firing rate, at most
 _SCORES = {"all": "ranking", "a": "ranking_half_a", "b": "ranking_half_b"}

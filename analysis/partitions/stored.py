@@ -14,8 +14,6 @@ from ...schema import parquet
 from ...schema.store import Store
 from .rows import LayerNeurons, Origin
 
-__all__ = ["StoredPartition", "by_layer", "read_stored_partition"]
-
 
 @dataclass(frozen=True, slots=True)
 class StoredPartition:

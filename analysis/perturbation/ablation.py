@@ -26,8 +26,6 @@ from ...schema.vocabulary import ActivationKind, PerturbationKind
 from ..neuron_rows import KEYS, check_columns, key_column, numbers
 from .settings import LEVEL_COLUMNS, check_kind
 
-__all__ = ["Neurons", "ablate", "perturb"]
-
 # The level of each selected neuron, by stack and layer, then neuron.
 _Selection = dict[tuple[str, int], dict[int, float]]
 # The selected neurons of a network, by expert, or under None in a dense one: their indices [selected] within the

@@ -13,8 +13,6 @@ from .population import Population
 from .settings import SHARED, PerturbationSettings
 from .sources import Ranking
 
-__all__ = ["plan_cells", "rankings"]
-
 
 def rankings(
     population: Population,

@@ -5,8 +5,6 @@ from numpy.typing import NDArray
 
 from .population import Population
 
-__all__ = ["draw_matched", "draw_random"]
-
 # A matched unit is drawn among so many that are nearest in energy.
 _NEAREST = 10
 

@@ -26,8 +26,6 @@ from .ablation import ablate
 from .preparation import Study
 from .settings import SHARED
 
-__all__ = ["CellValues", "Reading", "earlier_values", "known_cells", "read_cells", "value_targets"]
-
 
 class CellValues:
     """The values read in cells [functions or 1, instances], in a folder with one file a cell."""

@@ -12,8 +12,6 @@ from ...queries.database import Database
 from ...queries.statements import statement
 from ..neuron_rows import KEYS
 
-__all__ = ["Population", "check_layers", "read_population"]
-
 
 @dataclass(frozen=True, slots=True)
 class Population:

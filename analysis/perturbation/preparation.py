@@ -28,8 +28,6 @@ from .request import Request, wanted_functions
 from .settings import LEVEL_COLUMNS, PerturbationSettings
 from .sources import Ranking, expert_sources, query_sources, top_sources
 
-__all__ = ["READOUTS", "Study", "prepare"]
-
 READOUTS: Mapping[ReadoutKind, Callable[[Texts], Readout]] = {
     "probe": ProbeReadout,
     "loss": LossReadout,

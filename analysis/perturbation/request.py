@@ -13,8 +13,6 @@ from ..lookup import Run, find_partition, find_run
 from .population import check_layers
 from .settings import PerturbationSettings
 
-__all__ = ["Request", "find_request", "wanted_functions"]
-
 
 @dataclass(frozen=True, slots=True)
 class Request:

@@ -24,8 +24,6 @@ from .preparation import Study
 from .settings import SHARED
 from .sources import Ranking
 
-__all__ = ["write_study"]
-
 # Rows of perturbed_instances in a file.
 _PART_ROWS = 4_000_000
 

@@ -9,8 +9,6 @@ from typing import get_args
 from ...errors import AnalysisError, UnknownNameError
 from ...schema.vocabulary import Control, PerturbationKind, ReadoutKind, Selection
 
-__all__ = ["LEVEL_COLUMNS", "SHARED", "PerturbationSettings", "check_kind"]
-
 LEVEL_COLUMNS: Mapping[PerturbationKind, str] = MappingProxyType({"mean": "mean", "clamp": "value", "noise": "std"})
 """By kind, the column with each neuron's level: the value it is held at, or the standard deviation of its noise."""
 

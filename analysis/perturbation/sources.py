@@ -15,8 +15,6 @@ from ..neuron_rows import KEYS, check_columns, key_column, numbers
 from .population import Population
 from .settings import LEVEL_COLUMNS
 
-__all__ = ["FUNCTIONAL_P", "Ranking", "expert_sources", "query_sources", "top_sources"]
-
 FUNCTIONAL_P = 0.001
 """An expert is functional where its hypergeometric p is at most this: the paper's criterion."""
 

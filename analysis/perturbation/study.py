@@ -17,8 +17,6 @@ from .settings import PerturbationSettings
 if TYPE_CHECKING:
     from .preparation import Study
 
-__all__ = ["PerturbationPlan", "PerturbationReport", "study_perturbation"]
-
 
 @dataclass(frozen=True, slots=True)
 class PerturbationReport:

@@ -17,8 +17,6 @@ from ...schema.vocabulary import ReadoutKind
 from .predictions import objective, positives, predict, predictions_sha256, with_head
 from .texts import Texts
 
-__all__ = ["MOST_CANDIDATES", "ChoiceReadout"]
-
 MOST_CANDIDATES = 50
 """Most label words of a family: with more they are no labels."""
 

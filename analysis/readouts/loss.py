@@ -19,8 +19,6 @@ from ...schema.vocabulary import ReadoutKind
 from .predictions import objective, positives, predict, predictions_sha256, with_head
 from .texts import LEAST_INSTANCES, Texts
 
-__all__ = ["LossReadout"]
-
 # Share of tokens that are masked where an instance is a whole text, as in BERT's training, and the seed of their draw.
 _MASKED_SHARE = 0.15
 _MASK_SEED = 0

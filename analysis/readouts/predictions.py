@@ -20,8 +20,6 @@ from ...ingest.neurons.weights import plain
 from ...schema.vocabulary import ReadoutKind
 from .texts import Half, Texts
 
-__all__ = ["objective", "positives", "predict", "predictions_sha256", "with_head"]
-
 # Logits held at a time: 256 MB of float32.
 _SLICE_LOGITS = 1 << 26
 

@@ -18,8 +18,6 @@ from ...ingest.activations.tokens import TokenizedCorpus, arrays_sha256
 from ...schema.vocabulary import ReadoutKind
 from .texts import Texts
 
-__all__ = ["INVERSE_REGULARISATION", "ProbeReadout"]
-
 INVERSE_REGULARISATION = 0.001
 """C of every probe's L2 penalty, on standardised features. It is strong, as rare functions have fewer instances than
 features: of powers of ten the best on supersenses of SemCor in MiniLM, and within .01 of the best in SmolLM2."""

@@ -9,8 +9,6 @@ from transformers import PreTrainedModel
 
 from ...schema.vocabulary import ReadoutKind
 
-__all__ = ["Readout", "summarize"]
-
 
 class Readout(Protocol):
     """A measure of what a model can do, fitted already where there is something to fit."""

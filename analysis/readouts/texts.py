@@ -20,8 +20,6 @@ from ...ingest.models.model import Model
 from ...ingest.models.tokenizers import check_embedded
 from ...ingest.neurons.feed_forwards import Stack
 
-__all__ = ["LEAST_INSTANCES", "Half", "Texts", "choose_texts", "read_texts"]
-
 LEAST_INSTANCES = 10
 """Fewest positives, and negatives, of a function in each half: with fewer a readout says nothing."""
 

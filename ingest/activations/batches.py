@@ -14,8 +14,6 @@ from .pooling import Spans
 from .targets import TokenizedTargets
 from .tokens import Batch, TokenizedCorpus
 
-__all__ = ["collate"]
-
 
 def collate(
     model: Model, tokens: TokenizedCorpus, targets: TokenizedTargets | None, batch: Batch

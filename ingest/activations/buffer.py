@@ -22,8 +22,6 @@ from ...errors import IngestError, StoreError
 from ...schema.disk import store_errors
 from ...schema.vocabulary import Storage
 
-__all__ = ["Buffer", "fill"]
-
 # Instances of a section, and the checksum of its values.
 _HEADER = struct.Struct("<QQ")
 _SECTIONS = 100

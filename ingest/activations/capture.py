@@ -15,8 +15,6 @@ from ..neurons.hooks import hooked
 from ..neurons.sites import NeuronValues
 from .pooling import ExpertPool, Spans, SpansOnDevice, pool
 
-__all__ = ["Capture", "capture"]
-
 # Experts that are pooled together when all run on every token: one alone is too small a computation to be fast.
 _EXPERTS_TOGETHER = 16
 

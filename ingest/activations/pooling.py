@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from ...schema.vocabulary import Pooling
 
-__all__ = ["ExpertPool", "Spans", "SpansOnDevice", "pool"]
-
 # Longest span in tokens that is gathered with others of its length, in one operation; longer ones are sliced singly,
 # without a copy.
 _GATHER_TOKENS = 8

@@ -10,8 +10,6 @@ from ...errors import IngestError
 from ..corpora.stored import StoredCorpus
 from .tokens import arrays_sha256, content_tokens, encodings
 
-__all__ = ["TokenizedTargets", "tokenize_targets"]
-
 
 @dataclass(frozen=True, slots=True)
 class TokenizedTargets:

@@ -16,8 +16,6 @@ from ...errors import IngestError
 from ..corpora.stored import StoredCorpus
 from ..models.tokenizers import encode
 
-__all__ = ["Batch", "TokenizedCorpus", "arrays_sha256", "content_tokens", "encodings", "tokenize"]
-
 # Texts that are tokenized together.
 _TOGETHER = 2048
 

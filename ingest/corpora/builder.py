@@ -26,8 +26,6 @@ from .instance import Instance, Source
 from .labels import Labels
 from .stored import StoredCorpus
 
-__all__ = ["CorpusReport", "build_corpus"]
-
 _PART_ROWS = 122_880
 _PART_CHARACTERS = 32 * 2**20
 _PART_LABELS = 8 * _PART_ROWS

@@ -12,8 +12,6 @@ from ...errors import IngestError
 from .files import lines, visible_files
 from .instance import Instance, Reading, Source, capped
 
-__all__ = ["read_conllu"]
-
 RARE = "label of a function with too few instances"
 EMPTY_NODE = "empty node, which stands for no text"
 NO_SPAN = "word of a contraction without characters of its own"

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from .instance import Instance, Reading, capped
 
-__all__ = ["Relation", "fact_instances"]
-
 NOT_CORRUPTIBLE = "fact without a wrong object to set against it"
 REPEATED = "fact stated twice"
 BEYOND_CAP = "fact beyond the cap"

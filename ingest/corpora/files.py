@@ -18,19 +18,6 @@ from typing import TextIO
 from ...errors import IngestError, one_line
 from .instance import Reading
 
-__all__ = [
-    "boolean",
-    "is_null",
-    "json_objects",
-    "lines",
-    "parse_json",
-    "read_text",
-    "string",
-    "visible_files",
-    "whole_number",
-    "without_gap",
-]
-
 HIDDEN = "hidden file, such as .DS_Store"
 CP1252 = "file that is not UTF-8, read as cp1252"
 BLANK_LINE = "blank line"

@@ -9,8 +9,6 @@ from .files import read_text, visible_files
 from .instance import Instance, Reading, Source, capped
 from .labels import class_labels
 
-__all__ = ["read_folders"]
-
 BEYOND_CAP = "file beyond the cap of its label"
 OTHER = "file of another kind than the texts"
 CUT = "text cut to the longest length"

@@ -14,8 +14,6 @@ from .labels import class_labels
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["read_huggingface"]
-
 _FILE_FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
 
 UNLABELLED = "row without a class"

@@ -9,8 +9,6 @@ from typing import Literal, TypeVar
 
 from ...errors import IngestError
 
-__all__ = ["Instance", "Negatives", "Reading", "Source", "capped"]
-
 Negatives = Literal["rest", "explicit"]
 Item = TypeVar("Item")
 

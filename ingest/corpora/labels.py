@@ -16,8 +16,6 @@ from ...errors import IngestError
 from ...schema.conformance import conform
 from .instance import Negatives
 
-__all__ = ["FunctionCounts", "LabelIndex", "Labels", "class_labels", "split_label"]
-
 DUPLICATE = "duplicate"
 CONTRADICTING = "duplicate with contradicting labels"
 MERGED = "duplicate with further labels, merged into the first"

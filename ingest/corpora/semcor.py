@@ -15,9 +15,6 @@ from ...schema.vocabulary import SemcorLabels
 from .files import lines, visible_files
 from .instance import Instance, Reading, Source, capped
 
-__all__ = ["LEXNAMES", "join", "read_semcor"]
-
-
 LEXNAMES = (
     "adj.all", "adj.pert", "adv.all", "noun.Tops", "noun.act", "noun.animal", "noun.artifact", "noun.attribute",
     "noun.body", "noun.cognition", "noun.communication", "noun.event", "noun.feeling", "noun.food", "noun.group",

@@ -16,8 +16,6 @@ from ...schema.store import Store
 from .instance import Instance, Negatives, Source
 from .stored import StoredCorpus
 
-__all__ = ["read_shuffled"]
-
 
 def read_shuffled(corpus: str, *, store: str | os.PathLike[str], seed: int = 0) -> Source:
     """Return a source of the instances of a stored corpus, with the labels permuted among them.

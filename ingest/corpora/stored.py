@@ -15,8 +15,6 @@ from ...schema.names import corpus_job
 from ...schema.store import Store
 from .labels import LabelIndex
 
-__all__ = ["Instances", "StoredCorpus"]
-
 
 @dataclass(frozen=True, slots=True)
 class Instances:

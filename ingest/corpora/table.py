@@ -32,8 +32,6 @@ from ...errors import IngestError, one_line
 from .files import BLANK_LINE, boolean, is_null, json_objects, lines, parse_json, string, whole_number
 from .instance import Instance, Reading, Source
 
-__all__ = ["read_table"]
-
 _Row = Mapping[str, object]
 _Form = Literal["list", "mapping", "columns"]
 _FORMS: Mapping[_Form, str] = {

@@ -13,8 +13,6 @@ from .facts import Relation, fact_instances
 from .files import is_null, json_objects, visible_files
 from .instance import Instance, Reading, Source
 
-__all__ = ["RELATIONS", "read_trex"]
-
 
 def _read_relations() -> Iterator[Relation]:
     lines = Path(__file__).with_name("trex_relations.tsv").read_text(encoding="utf-8").splitlines()

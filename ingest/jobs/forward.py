@@ -26,8 +26,6 @@ from ..models.devices import device_name
 from ..neurons.feed_forwards import Layer
 from .measurement import Measurement
 
-__all__ = ["ForwardPass", "estimate_seconds"]
-
 
 class ForwardPass:
     """One pass of the model over all texts, and the pooled activations of some layers that come of it.

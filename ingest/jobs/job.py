@@ -17,8 +17,6 @@ from .reports import IngestPlan, IngestReport
 from .request import Ingestion, Request
 from .settings import Coactivation, Resources, Settings
 
-__all__ = ["IngestReport", "ingest_model", "plan_ingest"]
-
 
 class _Options(TypedDict, total=False):
     """The arguments of `ingest_model` after the first, for type checkers."""

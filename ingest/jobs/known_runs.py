@@ -14,8 +14,6 @@ from .reports import IngestReport
 from .request import Ingestion, Request
 from .settings import Coactivation
 
-__all__ = ["KnownRuns", "lacks_coactivations"]
-
 _COLUMNS = ("run_id", "model", "revision", "step", "request_id", "n_instances", "n_truncated", "n_dropped")
 
 

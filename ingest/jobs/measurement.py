@@ -26,8 +26,6 @@ from .known_runs import lacks_coactivations
 from .request import Ingestion, Request
 from .settings import Coactivation, Resources, Settings
 
-__all__ = ["Measurement", "load_requested", "on_device", "prepare"]
-
 
 @dataclass(frozen=True, slots=True)
 class Measurement:

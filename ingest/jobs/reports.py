@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Failure", "IngestPlan", "IngestReport", "Outcome", "SeriesReport"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Extent:

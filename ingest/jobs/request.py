@@ -12,8 +12,6 @@ from ..models.checkpoint import Checkpoint
 from ..models.source import locate_tokenizer
 from .settings import Coactivation, Resources, Settings
 
-__all__ = ["Ingestion", "Request"]
-
 
 @dataclass(frozen=True, slots=True)
 class Request:

@@ -15,8 +15,6 @@ from ..models.source import list_revisions
 from ..models.steps import gaps, parse_step
 from .known_runs import KnownRuns
 
-__all__ = ["ListedCheckpoint", "choose_checkpoints", "oddities", "record_checkpoints"]
-
 
 @dataclass(frozen=True, slots=True)
 class ListedCheckpoint:

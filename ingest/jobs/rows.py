@@ -18,16 +18,6 @@ from ..scores.coactivation import Partners
 from ..scores.scoring import SCORE_NAMES, STATISTIC_NAMES, Scores
 from .measurement import Measurement
 
-__all__ = [
-    "Keys",
-    "coactivation_rows",
-    "neuron_function_rows",
-    "neuron_rows",
-    "routing_rows",
-    "run_tables",
-    "top_instance_rows",
-]
-
 Keys = Mapping[str, object]  # values of the key columns: of the run, stack and layer
 Functions = Sequence[tuple[str, str]]  # family and function
 

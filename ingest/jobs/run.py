@@ -23,8 +23,6 @@ from .reports import IngestPlan, IngestReport
 from .rows import run_tables
 from .sinks import CoactivationTables, RoutingTables, ScoreTables, Sink
 
-__all__ = ["make_run", "measure", "plan_run", "write_run"]
-
 # Bytes of a row of each table on disk, measured (docs/benchmarks.md).
 _ROW_BYTES = {"neuron_functions": 30, "neurons": 22, "top_instances": 6, "routing": 20, "coactivations": 5}
 

@@ -19,8 +19,6 @@ from .request import Ingestion, Request
 from .revisions import choose_checkpoints, oddities, record_checkpoints
 from .settings import Coactivation, Resources, Settings
 
-__all__ = ["Failure", "Outcome", "SeriesReport", "ingest_checkpoints", "ingest_series"]
-
 Shown = Callable[[], AbstractContextManager[Progress]]
 
 

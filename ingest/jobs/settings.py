@@ -9,8 +9,6 @@ from ...errors import IngestError, UnknownNameError
 from ...schema.identity import identifier
 from ...schema.vocabulary import DType, Pooling, Router, Site, Storage
 
-__all__ = ["Coactivation", "Resources", "Settings"]
-
 _CHOICES = {"site": Site, "pooling": Pooling, "router": Router, "dtype": DType, "storage": Storage}
 
 

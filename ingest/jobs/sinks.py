@@ -16,8 +16,6 @@ from .measurement import Measurement
 from .rows import Keys, coactivation_rows, neuron_function_rows, neuron_rows, routing_rows, top_instance_rows
 from .settings import Coactivation
 
-__all__ = ["CoactivationTables", "RoutingTables", "ScoreTables", "Sink"]
-
 # Rows a part aims at: large enough for whole row groups, small enough to build in memory.
 PART_ROWS = 2_000_000
 

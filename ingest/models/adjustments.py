@@ -7,8 +7,6 @@ from transformers import PreTrainedModel
 
 from ..neurons.expert_modules import is_fused_experts
 
-__all__ = ["adjust"]
-
 
 def adjust(body: nn.Module, label: str) -> Iterator[str]:
     """Switch BigBird to full attention and experts to an implementation that can be read, in place.

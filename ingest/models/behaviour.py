@@ -11,8 +11,6 @@ from transformers import PreTrainedModel
 from ...errors import IngestError, one_line
 from ..neurons.expert_modules import is_fused_experts, is_list_of_experts
 
-__all__ = ["is_causal", "sees_padding"]
-
 
 def is_causal(body: nn.Module, label: str) -> bool:
     """Return whether a token's state ignores the tokens that follow it.

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from .source import Source, locate, stored_name
 
-__all__ = ["Checkpoint"]
-
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:

@@ -8,8 +8,6 @@ from torch import nn
 
 from ...errors import IngestError, one_line
 
-__all__ = ["device_name", "explaining_lack_of_memory", "lacks_memory", "place"]
-
 # How torch says that memory does not suffice, on the CPU and on GPUs, by errors that are RuntimeErrors.
 _PHRASES = ("not enough memory", "out of memory", "can't allocate memory")
 

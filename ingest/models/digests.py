@@ -11,8 +11,6 @@ from torch import nn
 from ...errors import IngestError
 from ..neurons.weights import plain
 
-__all__ = ["OPTIONAL_WEIGHTS", "TensorDigest", "tensor_digests"]
-
 # Weights that a checkpoint may lack without harm: they come after the last feed-forward layer.
 OPTIONAL_WEIGHTS = re.compile(r"(^|\.)pooler\.")
 

@@ -10,8 +10,6 @@ from transformers.models.auto import modeling_auto as auto
 from ...errors import IngestError
 from ..neurons.feed_forwards import Stack
 
-__all__ = ["body_class", "body_of", "check_head", "head_class"]
-
 # How transformers' classes with a head over the vocabulary end; other mappings' classes end otherwise.
 _HEADS = ("ForCausalLM", "ForMaskedLM", "ForConditionalGeneration", "ForSeq2SeqLM", "LMHeadModel")
 

@@ -32,8 +32,6 @@ from .heads import body_class
 from .source import Source
 from .tokenizers import set_aside
 
-__all__ = ["initialise", "quietly", "read_config", "read_tokenizer", "read_weights"]
-
 # What transformers raises for files that are absent, malformed or of another kind.
 _LOADING_ERRORS = (
     *(OSError, ValueError, LookupError, ImportError, AttributeError, TypeError, ArithmeticError, RuntimeError),

@@ -25,8 +25,6 @@ from .steps import parse_step
 from .tokenizers import check_vocabulary, n_embedded
 from .unread import check_unread
 
-__all__ = ["Model", "Part", "body_parts", "decoder_of", "first_position", "load", "stack_parts", "start_token"]
-
 # Whether the bodies of models that were not loaded here are causal, as running them has shown.
 _IS_CAUSAL: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 

@@ -10,8 +10,6 @@ from typing import Literal
 from ...errors import IngestError, UnknownNameError, one_line
 from ...schema.identity import identifier
 
-__all__ = ["Listing", "Source", "list_revisions", "locate", "locate_tokenizer", "stored_name"]
-
 # What transformers may read of a checkpoint's folder: configuration, code, tokenizer and weights; not what training
 # writes beside them for itself.
 _READ = re.compile(

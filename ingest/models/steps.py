@@ -9,8 +9,6 @@ from pathlib import Path
 
 from ...errors import IngestError, one_line
 
-__all__ = ["gaps", "missing_steps", "parse_step", "read_steps"]
-
 # The largest training step that a store can hold.
 _MAX_STEP = 2**63 - 1
 

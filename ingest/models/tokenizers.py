@@ -12,8 +12,6 @@ from transformers import PreTrainedTokenizerBase, TokenizersBackend
 
 from ...errors import IngestError, one_line
 
-__all__ = ["check_embedded", "check_vocabulary", "encode", "longest_text", "n_embedded", "padding_id", "set_aside"]
-
 
 def set_aside(tokenizer: PreTrainedTokenizerBase) -> None:
     """Set aside what a tokenizer's files say beside how text becomes tokens.

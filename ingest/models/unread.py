@@ -9,8 +9,6 @@ from transformers import PreTrainedModel
 from ...errors import IngestError
 from .digests import OPTIONAL_WEIGHTS
 
-__all__ = ["check_unread"]
-
 # What stands on top of a body, by the first part of its name.
 _HEADS = re.compile(
     r"^(\w*head\w*|\w*classifier|\w*predictions|\w*logits?_\w+|\w*projection|cls|score|pooler|lm_loss|pred_layer"

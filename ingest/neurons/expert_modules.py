@@ -13,8 +13,6 @@ from torch import nn
 from ...errors import IngestError
 from ...schema.vocabulary import Site
 
-__all__ = ["FusedExperts", "is_fused_experts", "is_list_of_experts"]
-
 
 def is_fused_experts(module: nn.Module) -> bool:
     """Return whether one tensor holds all experts, which run through transformers' experts interface."""

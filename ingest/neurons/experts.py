@@ -19,8 +19,6 @@ from .expert_modules import FusedExperts
 from .feed_forwards import FeedForward
 from .sites import NeuronValues, Visitor, checked, hook_network
 
-__all__ = ["every_expert", "experts_input", "hook_experts"]
-
 # Rows that are recomputed to check which token they are of.
 _CHECKED_ROWS = 4
 # The attribute in which a module of experts keeps its hook while it has visitors.

@@ -14,8 +14,6 @@ from .experts import hook_experts
 from .feed_forwards import FeedForward, Layer
 from .sites import NeuronValues, Visitor, check_site, hook_network, site_place
 
-__all__ = ["hooked"]
-
 
 @contextlib.contextmanager
 def hooked(module: nn.Module, layers: Sequence[Layer], visit: Visitor, *, site: Site = "activation") -> Iterator[None]:

@@ -26,8 +26,6 @@ from .expert_modules import is_fused_experts, is_list_of_experts
 from .feed_forwards import FeedForward, Layer, Place, Stack
 from .widths import expert_counts, layer_counts, padding_multiple, residual_widths, widths
 
-__all__ = ["find_layers"]
-
 _ACTIVATION_KEYS = (
     *("hidden_act", "hidden_activation", "activation_function", "dense_act_fn", "activation", "afn"),
     *("feed_forward_proj", "mlp_hidden_act", "ff_activation", "dense_act"),

@@ -17,8 +17,6 @@ from torch.overrides import TorchFunctionMode
 from ...errors import IngestError
 from .feed_forwards import FeedForward, Layer
 
-__all__ = ["exclude_experts"]
-
 # What yields scores: logits, and what is added to them, or to their sigmoid, to keep the experts' load even.
 _SCORING = frozenset({"linear", "add"})
 # What takes the best of them. Before it, routers that choose among groups may have raised scores to 0 again.

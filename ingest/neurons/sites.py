@@ -11,8 +11,6 @@ from ...errors import IngestError
 from ...schema.vocabulary import Site
 from .feed_forwards import FeedForward, Place
 
-__all__ = ["NeuronValues", "Visitor", "check_site", "checked", "hook_network", "site_place"]
-
 
 @dataclass(frozen=True, slots=True)
 class NeuronValues:

@@ -14,8 +14,6 @@ from ...schema.vocabulary import WeightKind
 from .expert_modules import FusedExperts
 from .feed_forwards import FeedForward, Layer
 
-__all__ = ["plain", "weight_norms", "weight_vectors"]
-
 # Types that hold weights as they are; others are scaled by something beside them.
 _PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Rows of the identity sent at a time through a layer whose weights are packed.

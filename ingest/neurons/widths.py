@@ -8,8 +8,6 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-__all__ = ["expert_counts", "layer_counts", "padding_multiple", "residual_widths", "widths"]
-
 _WIDTHS = (
     *("intermediate_size", "dense_intermediate_size", "prefix_dense_intermediate_size", "intermediate_size_mlp"),
     *("moe_intermediate_size", "shared_intermediate_size", "shared_expert_intermediate_size"),

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from .scoring import check_finite
 
-__all__ = ["Partners", "active_bits", "closest_partners"]
-
 Bits = NDArray[np.uint64]
 Counts = NDArray[np.int64]
 # Neurons whose counts are taken together, so that each word of another neuron serves them all: `_count_both` writes

@@ -24,8 +24,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["score_neurons"]
-
 # Accumulators of one function in the walk; where there are three, over all instances, half a and half b.
 _TRUE = 0  # positives so far
 _AP = 3  # sum over positives of TP / T

@@ -18,8 +18,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["Floats", "Integers", "draw_nulls"]
-
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 # What the tilted distributions cost, in nats: they centre on events of about exp(-rate).

@@ -17,8 +17,6 @@ from numba import njit
 
 from .null_draws import Floats, Integers, draw_nulls
 
-__all__ = ["SMALLEST_P", "p_values"]
-
 SMALLEST_P = 1e-6
 # Without a tie group one table serves all neurons of a function: it may cost more.
 _N_DRAWS = 5000

@@ -14,8 +14,6 @@ from ..corpora.labels import LabelIndex
 from . import kernel
 from .nulls import p_values
 
-__all__ = ["SCORE_NAMES", "STATISTIC_NAMES", "NonFiniteError", "Scores", "check_finite", "compile_kernels", "score"]
-
 SCORE_NAMES = (
     "ap",
     "ap_complement",

@@ -3,8 +3,6 @@
 from .columns import NEURON, RUN
 from .declaration import Column, Table
 
-__all__ = ["CHECKPOINT_TABLES"]
-
 # A study of a series of checkpoints, and within it one that is made checkpoint by checkpoint.
 _STUDY = (Column("emergence_id", "string", "the study"), *RUN[1:])
 _LINEAGE = (

@@ -2,8 +2,6 @@
 
 from .declaration import Column, ColumnType
 
-__all__ = ["FUNCTION", "NEURON", "RUN", "measured"]
-
 # The keys of a run, repeated in every table of measurements: a constant column costs nothing in Parquet,
 # and lets a query filter on a model or a step without a join, skipping whole files.
 RUN = (

@@ -3,8 +3,6 @@
 from .columns import FUNCTION
 from .declaration import Column, Table
 
-__all__ = ["CORPUS_TABLES"]
-
 CORPUS_TABLES = (
     Table.of(
         "corpora",

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Column", "ColumnType", "Table"]
-
 ColumnType = Literal["bool", "int16", "int32", "int64", "float32", "float64", "string", "timestamp"]
 
 # How DuckDB spells a declared type. Arrow types are built where pyarrow is imported: in ``conformance``.

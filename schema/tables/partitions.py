@@ -3,8 +3,6 @@
 from .columns import NEURON, RUN
 from .declaration import Column, Table
 
-__all__ = ["PARTITION_TABLES"]
-
 PARTITION_TABLES = (
     Table.of(
         "partitions",

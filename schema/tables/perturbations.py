@@ -3,8 +3,6 @@
 from .columns import NEURON, RUN
 from .declaration import Column, Table
 
-__all__ = ["PERTURBATION_TABLES"]
-
 # A study of perturbations, and within it a source, as several tables name them.
 _STUDY = (Column("perturbation_id", "string", "the study"), *RUN[1:])
 _SOURCE = (

@@ -3,8 +3,6 @@
 from .columns import FUNCTION, NEURON, RUN, measured
 from .declaration import Column, Table
 
-__all__ = ["RUN_TABLES"]
-
 RUN_TABLES = (
     Table.of(
         "runs",

@@ -11,7 +11,8 @@ import pytest
 
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Source
-from neuronlake.ingest.jobs.job import IngestReport, ingest_model
+from neuronlake.ingest.jobs.job import ingest_model
+from neuronlake.ingest.jobs.reports import IngestReport
 from neuronlake.schema.store import Store
 
 # The words of the tiny models' tokenizers (tests/conftest.py): each of a causal model's texts begins with another
