@@ -11,12 +11,12 @@ WORKERS ?= 2
 demo: $(VENV)/.demo
 	$(BIN)/neuronlake demo --store $(STORE)
 
-# While one works: lint, types, and the tests that load no model.
+# While one works: lint, types, and the tests that load no model and take no seconds.
 quick: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m "not slow" --without-models
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m "not slow and not long"
 
 test: $(VENV)/.dev
 	$(BIN)/ruff format --check .

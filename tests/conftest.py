@@ -23,21 +23,15 @@ WORDS = (
 HIDDEN, FEED_FORWARD, LAYERS, HEADS = 32, 64, 2, 4
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--without-models", action="store_true", help="run the tests that load no model (make quick)")
+_LONG_FOLDERS = {"architectures", "demo", "examples", "kills"}
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--without-models"):
-        return
-    config.hook.pytest_deselected(items=[item for item in items if _loads_a_model(item)])
-    items[:] = [item for item in items if not _loads_a_model(item)]
-
-
-def _loads_a_model(item: pytest.Item) -> bool:
-    fixtures = {"tiny_model", "shared"} & set(getattr(item, "fixturenames", ()))
-    folder = item.path.relative_to(Path(__file__).parent).parts[0]
-    return bool(fixtures) or folder in {"architectures", "demo", "examples", "kills"}
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as long what loads a model, or lies in a folder whose tests do."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in _LONG_FOLDERS or not {"tiny_model", "shared"}.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("long")
 
 
 @pytest.fixture(scope="session")

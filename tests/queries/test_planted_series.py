@@ -20,6 +20,8 @@ N_NEURONS, EXPERT_SIZE = 1024, 8
 FUNCTIONS = tuple(("family", f"function {index}") for index in range(8))
 EXPERTS, GROUPS, MATCHED = "e" * 16, "f" * 16, "9" * 16
 
+pytestmark = pytest.mark.long
+
 # Half the variance of a neuron lies between experts: between .5 and the .89 of experts' means, whose own components
 # have averaged out.
 THRESHOLD = 0.7

@@ -15,7 +15,7 @@ import pytest
 
 from neuronlake.schema.store import Store
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")]
 
 _STEPS = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "fcntl.flock")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT

@@ -328,6 +328,7 @@ def caches(chance: random.Random) -> Iterator[Callable[[Path], object]]:
     yield lambda path: path.rename(path.with_name("x"))
 
 
+@pytest.mark.long
 def test_no_mutant_of_a_kept_view_is_answered_from_and_check_sees_each(sound, tmp_path):
     kept = shutil.copytree(sound, tmp_path / "kept")
     with Store(kept).job("functions", kind="run") as job:
