@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ...schema.conformance import arrow_schema
 from ...schema.tables import table
-from .contrast import Contrast
+from .contrast import CONTROLS, Contrast
 from .resampling import Resampling
 from .set_sample import SetSample, finite_mean, sample
 
@@ -28,8 +28,8 @@ def contrast_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
     schema = _schema("perturbation_contrasts", "source_family")
     frames = [pl.DataFrame(schema=schema)]
     for contrast in contrasts:
-        columns = _key_columns(contrast) | _statistic_columns(contrast)
-        frames.append(pl.DataFrame(columns).cast(schema).select(*schema).with_columns(_nan_as_null()))
+        rows = _keys(contrast).with_columns(_statistics(contrast))
+        frames.append(rows.cast(schema).select(*schema).with_columns(_nan_as_null()))
     return pl.concat(frames).sort([name for name in table("perturbation_contrasts").grain if name in schema])
 
 
@@ -46,7 +46,7 @@ def mean_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
     rows: list[dict[str, object]] = []
     for contrast in contrasts:
         comparison, p_texts = contrast.comparison, contrast.p_texts
-        if not (comparison.is_own and comparison.is_target.any()):
+        if comparison.selection in CONTROLS or not comparison.is_target.any():
             continue
         row: dict[str, object] = {
             "selection": comparison.selection,
@@ -76,25 +76,21 @@ def _nan_as_null() -> pl.Expr:
     return pl.col(pl.Float64).fill_nan(None)
 
 
-def _key_columns(contrast: Contrast) -> dict[str, object]:
+def _keys(contrast: Contrast) -> pl.DataFrame:
     """Return what identifies the rows of a contrast, target by target within each source."""
-    comparison, targets = contrast.comparison, contrast.targets
+    comparison = contrast.comparison
     groups = [comparison.groups[place] for place in comparison.sources]
-    n_targets, n_rows = len(targets), comparison.is_on_target.size
-    return {
-        "source_family": np.repeat([group.source[0] for group in groups], n_targets),
-        "source_function": np.repeat([group.source[1] for group in groups], n_targets),
-        "selection": np.repeat([group.selection for group in groups], n_targets),
-        "dose": np.full(n_rows, contrast.dose),
-        "control": np.full(n_rows, comparison.control),
-        "target_family": np.tile([family for family, _ in targets], len(groups)),
-        "target_function": np.tile([function for _, function in targets], len(groups)),
-        "is_on_target": comparison.is_on_target.reshape(-1),
-        "n_sets": np.repeat([len(group.effects) for group in groups], n_targets),
-    }
+    sources = pl.DataFrame(
+        [(*group.source, group.selection, len(group.effects)) for group in groups],
+        schema=["source_family", "source_function", "selection", "n_sets"],
+        orient="row",
+    )
+    targets = pl.DataFrame(list(comparison.targets), schema=["target_family", "target_function"], orient="row")
+    columns = {"dose": pl.lit(contrast.dose), "control": pl.lit(comparison.control)}
+    return sources.join(targets, how="cross", maintain_order="left_right").with_columns(**columns)
 
 
-def _statistic_columns(contrast: Contrast) -> dict[str, object]:
+def _statistics(contrast: Contrast) -> pl.DataFrame:
     """Return the statistics of a contrast, in the same order; selectivity is NaN on all functions but the own."""
     comparison, resampling = contrast.comparison, contrast.resampling
     observed, resampled = contrast.observed(), contrast.resampled()
@@ -116,6 +112,7 @@ def _statistic_columns(contrast: Contrast) -> dict[str, object]:
     low, high = _interval(differences, error, n_sets, resampling)
     selectivity_low, selectivity_high = _interval(resampled.selectivities, selective_error, n_selective, resampling)
     of_targets = {
+        "is_on_target": comparison.is_on_target,
         "n_control_sets": n_sets,
         "effect": effect,
         "control_effect": np.broadcast_to(comparison.control_effects(contrast.effects)[0], effect.shape),
@@ -135,7 +132,7 @@ def _statistic_columns(contrast: Contrast) -> dict[str, object]:
     of_targets |= {
         name: np.where(comparison.is_on_target, values[:, None], np.nan) for name, values in of_sources.items()
     }
-    return {name: values.reshape(-1) for name, values in of_targets.items()}
+    return pl.DataFrame({name: values.reshape(-1) for name, values in of_targets.items()})
 
 
 def _set_tests(
