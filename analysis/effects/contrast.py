@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -9,8 +10,8 @@ from numpy.typing import NDArray
 
 from ...schema.vocabulary import Control
 from ..perturbation.settings import SHARED
+from .control_sets import finite_mean
 from .resampling import Resampling
-from .set_sample import finite_mean
 
 CONTROLS = get_args(Control)
 
@@ -227,7 +228,6 @@ def _p_texts(
     def statistics(effects: NDArray[np.floating], sign: int) -> list[NDArray[np.floating]]:
         return [values for comparison in comparisons for values in comparison.statistics(effects, sign=sign)]
 
-    p_values = resampling.permutation_test(contributions, statistics)
-    n_statistics = len(Statistics._fields)
-    for start in range(0, len(p_values), n_statistics):
-        yield Statistics(*p_values[start : start + n_statistics])
+    p_values = iter(resampling.permutation_test(contributions, statistics))
+    for _ in comparisons:
+        yield Statistics(*islice(p_values, len(Statistics._fields)))

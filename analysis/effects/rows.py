@@ -1,6 +1,6 @@
 """Contrasts as rows of tables: each source on each target, and means over the sources of a study."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from ...schema.conformance import arrow_schema
 from ...schema.tables import table
 from .contrast import CONTROLS, Contrast
+from .control_sets import compare_with_sets, finite_mean
 from .resampling import Resampling
-from .set_sample import SetSample, finite_mean, sample
 
 _INTERVAL = (0.025, 0.975)
 _BLOCK = 1 << 20  # permuted effects in memory at a time
@@ -29,7 +29,7 @@ def contrast_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
     frames = [pl.DataFrame(schema=schema)]
     for contrast in contrasts:
         rows = _keys(contrast).with_columns(_statistics(contrast))
-        frames.append(rows.cast(schema).select(*schema).with_columns(_nan_as_null()))
+        frames.append(rows.cast(schema).select(*schema).with_columns(pl.col(pl.Float64).fill_nan(None)))
     return pl.concat(frames).sort([name for name in table("perturbation_contrasts").grain if name in schema])
 
 
@@ -63,17 +63,15 @@ def mean_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
             p = float(getattr(p_texts, f"mean_{name}")) if np.isfinite(mean[0]) else np.nan
             row |= {name: float(mean[0]), f"{name}_low": low, f"{name}_high": high, f"{name}_p_texts": p}
         rows.append(row)
-    return pl.DataFrame(rows, schema=_schema("perturbation_means", "selection")).with_columns(_nan_as_null())
+    return pl.DataFrame(rows, schema=_schema("perturbation_means", "selection")).with_columns(
+        pl.col(pl.Float64).fill_nan(None)
+    )
 
 
 def _schema(name: str, first: str) -> pl.Schema:
     """Return the columns of a table from `first` on, with their types in polars."""
     schema = pl.Schema(arrow_schema(table(name)))
     return pl.Schema(list(schema.items())[schema.names().index(first) :])
-
-
-def _nan_as_null() -> pl.Expr:
-    return pl.col(pl.Float64).fill_nan(None)
 
 
 def _keys(contrast: Contrast) -> pl.DataFrame:
@@ -98,14 +96,15 @@ def _statistics(contrast: Contrast) -> pl.DataFrame:
     effect = contrast.effects[0, comparison.sources]
 
     sets = [comparison.control_sets(place) for place in range(len(effect))]
-    samples = [sample(effects) for effects in sets]
-    n_sets, error, p_sets = _set_tests(samples, effect)
-    selective_samples = [
+    n_sets, error, p_sets = (np.stack(values) for values in zip(*map(compare_with_sets, effect, sets), strict=True))
+    selective_tests = [
         # With a single set on some target, the mean there would be the set itself.
-        _selectivity_sample(sets[place], target) if is_known and n_sets[place].min() > 1 else sample(np.empty(0))
-        for place, (target, is_known) in enumerate(zip(comparison.target, np.isfinite(selectivity), strict=True))
+        _compare_selectivity(own, sets[place], comparison.target[place])
+        if np.isfinite(own) and n_sets[place].min() > 1
+        else compare_with_sets(own, np.empty(0))
+        for place, own in enumerate(selectivity)
     ]
-    n_selective, selective_error, selective_p_sets = _set_tests(selective_samples, selectivity)
+    n_selective, selective_error, selective_p_sets = (np.stack(values) for values in zip(*selective_tests, strict=True))
 
     differences = resampled.differences
     differences[~np.broadcast_to(resampling.is_defined[:, None], differences.shape)] = np.nan
@@ -135,26 +134,17 @@ def _statistics(contrast: Contrast) -> pl.DataFrame:
     return pl.DataFrame({name: values.reshape(-1) for name, values in of_targets.items()})
 
 
-def _set_tests(
-    samples: Sequence[SetSample], own: NDArray[np.float64]
+def _compare_selectivity(
+    own: NDArray[np.float64], sets: NDArray[np.float64], target: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the number of sets, the standard error of their mean, and the p value of each source's own effect."""
-    return (
-        np.stack([sets.n_sets for sets in samples]),
-        np.stack([sets.standard_error for sets in samples]),
-        np.stack([sets.p_value(effect) for sets, effect in zip(samples, own, strict=True)]),
-    )
-
-
-def _selectivity_sample(sets: NDArray[np.float64], target: int) -> SetSample:
-    """Return the sample of the selectivities of control sets [sets, functions] for one target.
+    """Compare a selectivity with those of control sets [sets, functions] for the same target.
 
     The mean of the sets on a function is taken from their effects on it: not every other source has an effect on each
     function that counts, and selectivities would differ just because some functions are more easily changed.
     """
     rest = sets - finite_mean(sets, axis=0)
     selectivities = rest[:, target] - finite_mean(np.delete(rest, target, axis=1), axis=1)
-    return sample(selectivities, scale=np.nanmax(np.abs(sets)))
+    return compare_with_sets(own, selectivities, largest=np.nanmax(np.abs(sets)))
 
 
 def _interval(
