@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from operator import eq
 
 import numpy as np
 import torch
@@ -63,7 +64,9 @@ class ChoiceReadout:
         candidates = _candidates(texts, target)
         words = sorted({word for members in candidates.values() for word in members})
         place = {word: index for index, word in enumerate(words)}
-        _check_words(texts, words)
+        for word, encoding in zip(words, encode(texts.model.tokenizer, words, with_special_tokens=False), strict=True):
+            if not encoding.ids:
+                raise AnalysisError(f"target {word!r} of corpus {texts.corpus.name} has no token to choose")
         match objective(texts.model):
             case "causal":
                 self._prompts = _after_texts(texts, words)
@@ -158,13 +161,6 @@ def _candidates(texts: Texts, targets: Sequence[str]) -> Mapping[str, Sequence[s
     return candidates
 
 
-def _check_words(texts: Texts, words: Sequence[str]) -> None:
-    encoded = encode(texts.model.tokenizer, words, with_special_tokens=False)
-    for word, encoding in zip(words, encoded, strict=True):
-        if not encoding.ids:
-            raise AnalysisError(f"target {word!r} of corpus {texts.corpus.name} has no token to choose")
-
-
 def _check_predicted(head: PreTrainedModel, token_id: NDArray[np.int64], words: Sequence[str]) -> None:
     output = head.get_output_embeddings()  # type: ignore[no-untyped-call]
     n_tokens = None if output is None else len(output.weight)
@@ -178,10 +174,8 @@ def _check_predicted(head: PreTrainedModel, token_id: NDArray[np.int64], words: 
 
 def _contents(texts: Texts) -> list[str]:
     """Return the content of the texts that are read, in the order in which they are run."""
-    order = texts.read.tokens.order.tolist()
-    wanted = set(order)
-    content = {index: text for index, text in enumerate(texts.corpus.texts()) if index in wanted}
-    return [content[index] for index in order]
+    contents = list(texts.corpus.texts())
+    return [contents[text] for text in texts.read.tokens.order.tolist()]
 
 
 def _token_ids(texts: Texts, contents: Sequence[str]) -> list[list[int]]:
@@ -202,7 +196,8 @@ def _after_texts(texts: Texts, words: Sequence[str]) -> _Prompts:
     positions, token_id = [], []
     for word in words:
         joined = _token_ids(texts, [f"{text}{'' if text[-1:].isspace() else ' '}{word}" for text in contents])
-        begin = [_n_shared(prompt, ids) for prompt, ids in zip(prompts, joined, strict=True)]
+        # The number of tokens that they have in common at their beginning.
+        begin = [sum(takewhile(bool, map(eq, prompt, ids))) for prompt, ids in zip(prompts, joined, strict=True)]
         positions.append(begin)
         token_id.append([ids[place] for ids, place in zip(joined, begin, strict=True)])
     position = np.array(positions)  # [words, prompts]
@@ -214,13 +209,6 @@ def _after_texts(texts: Texts, words: Sequence[str]) -> _Prompts:
             f"{contents[prompt][-40:]!r}"
         )
     return _Prompts(position[0] - 1, np.array(token_id).T.copy())
-
-
-def _n_shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return the number of tokens that two texts have in common at their beginning."""
-    if list(other[: len(one)]) == list(one):
-        return len(one)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _at_masks(texts: Texts, words: Sequence[str]) -> _Prompts:

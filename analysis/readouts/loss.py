@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -97,29 +96,22 @@ class LossReadout:
             row[batch.texts] = np.arange(len(batch.texts))
             wanted = slice(first[batch.first], first[batch.last])
             if wanted.stop > wanted.start:
-                rows = row[predicted.tokens.text[instance[wanted]]]
-                losses[wanted] = self._losses(inputs, rows, predicted.position[wanted], predicted.token_id[wanted])
+                rows, positions = row[predicted.tokens.text[instance[wanted]]], predicted.position[wanted]
+                # A token of several instances is predicted once.
+                _, once, back = np.unique(
+                    rows * (positions.max() + 1) + positions, return_index=True, return_inverse=True
+                )
+                loss = _cross_entropy(predicted.token_id[wanted][once])
+                losses[wanted] = predict(self.model, inputs, rows[once], positions[once], loss)[back]
             if advance is not None:
                 advance(int(is_last[batch.first : batch.last].sum()))
         sums = np.bincount(instance, losses, minlength=n_instances)
         return (sums[self._kept] / predicted.count[self._kept]).astype(np.float32)[None]
 
-    def _losses(
-        self,
-        inputs: dict[str, Any],
-        row: NDArray[np.int64],
-        position: NDArray[np.int64],
-        token_id: NDArray[np.int64],
-    ) -> NDArray[np.float32]:
-        """Return the loss of each token of a batch. [predicted]."""
-        # A token of several instances is predicted once.
-        _, once, back = np.unique(row * (position.max() + 1) + position, return_index=True, return_inverse=True)
-        right = torch.from_numpy(token_id[once])
 
-        def losses(places: slice, logits: torch.Tensor) -> torch.Tensor:
-            return cross_entropy(logits, right[places].to(logits.device), reduction="none")
-
-        return predict(self.model, inputs, row[once], position[once], losses)[back]
+def _cross_entropy(token_id: NDArray[np.int64]) -> Callable[[slice, torch.Tensor], torch.Tensor]:
+    right = torch.from_numpy(token_id)
+    return lambda places, logits: cross_entropy(logits, right[places].to(logits.device), reduction="none")
 
 
 def _ranges(start: NDArray[np.integer], stop: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
