@@ -144,12 +144,13 @@ def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
         seed=settings.seed,
     )
     sums: dict[str, NDArray[np.float32]] = {}
-    readouts: dict[str, NDArray[np.float64]] = {}
+    readouts = {study.cell_id(None): summarize(baseline, readout.strata)}
     earlier = earlier_values(study.request.database, ids, baseline, readout.functions, readout.instance_id)
+    for cell_id, stored in earlier.items():
+        kept.put(cell_id, stored)
     for cell_id, cell in cells.items():
         values = kept.get(cell_id)
-        is_kept = values is not None
-        if values is not None or (values := earlier.get(cell_id)) is not None:
+        if values is not None:
             progress.advance(study.n_texts)
         else:
             started = time.monotonic()
@@ -164,7 +165,6 @@ def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
                     f"{cell.family}/{cell.function} ({cell.selection}, seed {cell.seed}) are perturbed; "
                     "perturb fewer, or by less"
                 )
-        if not is_kept:
             kept.put(cell_id, values)
         sums[cell_id] = resampling.reduce(values - baseline if readout.is_loss else baseline - values)
         readouts[cell_id] = summarize(values, readout.strata)

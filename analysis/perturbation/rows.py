@@ -18,7 +18,6 @@ from ...schema.tables import table
 from ..effects.contrast import CellEffect, contrasts
 from ..effects.rows import contrast_rows, mean_rows
 from ..neuron_rows import KEYS
-from ..readouts.readout import summarize
 from .passes import Reading, value_targets
 from .preparation import Study
 from .settings import SHARED
@@ -99,13 +98,12 @@ def _description(study: Study) -> dict[str, object]:
 def _cells(study: Study, reading: Reading) -> pl.DataFrame:
     """Return one row for each cell and function, the cell without an ablation first."""
     readout, energy = study.readout, study.population.energy
-    baseline = summarize(reading.baseline, readout.strata)
+    baseline = reading.readouts[study.cell_id(None)]
     targets = pl.DataFrame(list(readout.functions), schema=["target_family", "target_function"], orient="row")
     targets = targets.with_columns(
         baseline=pl.Series(baseline), n_instances=pl.Series((readout.strata >= 0).sum(axis=1))
     )
     none = Ranking(SHARED, SHARED, "none", np.zeros(0, dtype=np.int64))
-    readouts = {study.cell_id(None): baseline, **reading.readouts}
     frames = []
     for cell, cell_id in zip([none, *study.cells], [study.cell_id(None), *reading.cell_ids], strict=True):
         columns = _keys(cell) | {
@@ -115,7 +113,7 @@ def _cells(study: Study, reading: Reading) -> pl.DataFrame:
             "n_functional": cell.n_functional,
             "energy_share": float(energy[cell.rows].sum() / energy.sum()),
         }
-        frames.append(targets.with_columns(perturbed=pl.Series(readouts[cell_id]), **_literals(columns)))
+        frames.append(targets.with_columns(perturbed=pl.Series(reading.readouts[cell_id]), **_literals(columns)))
     sign = 1.0 if readout.is_loss else -1.0
     rows = pl.concat(frames, how="vertical_relaxed")
     return rows.with_columns(effect=sign * (pl.col("perturbed") - pl.col("baseline")))
@@ -123,9 +121,7 @@ def _cells(study: Study, reading: Reading) -> pl.DataFrame:
 
 def _neurons(study: Study) -> pl.DataFrame:
     """Return the neurons of each ranking, up to its largest cell."""
-    most: dict[tuple[str, str, str, int], int] = {}
-    for cell in study.cells:
-        most[cell.key] = max(most.get(cell.key, 0), len(cell.rows))
+    most = {cell.key: len(cell.rows) for cell in sorted(study.cells, key=lambda cell: cell.dose)}
     frames = []
     for ranking in study.rankings:
         n_neurons = most.get(ranking.key, 0)
