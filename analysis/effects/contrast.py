@@ -110,12 +110,10 @@ class Comparison:
         n_others = (is_defined.sum(axis=1, keepdims=True) - 1).astype(differences.dtype)
         is_known = is_defined[:, self.target] & self.is_target & (n_others > 0)
         others = (differences.sum(axis=2) - on_target) / np.maximum(n_others, 1)
-        selectivities: NDArray[np.floating] = on_target + sign * others
-        selectivities[~np.broadcast_to(is_known, selectivities.shape)] = np.nan
+        selectivities = np.where(is_known, on_target + sign * others, np.nan)
 
         target = self.target[self.is_target]
-        own = differences[:, self.is_target, target].astype(np.float64)
-        own[~np.broadcast_to(is_defined[:, target], own.shape)] = np.nan
+        own = np.where(is_defined[:, target], differences[:, self.is_target, target].astype(np.float64), np.nan)
         selective = selectivities[:, self.is_target].astype(np.float64)
         return Statistics(differences, selectivities, finite_mean(own, axis=1), finite_mean(selective, axis=1))
 
@@ -189,10 +187,7 @@ def _groups(cells: Sequence[CellEffect], resampling: Resampling) -> list[Group]:
 
 
 def _compare(groups: Sequence[Group], targets: Sequence[tuple[str, str]]) -> Iterator[Comparison]:
-    """Yield the comparisons of all groups of a dose.
-
-    Own selections are compared with every control there is, control selections with the control ``none`` alone.
-    """
+    """Yield the comparisons of all groups of a dose."""
     index = {(group.selection, group.source): place for place, group in enumerate(groups)}
     target_index = {target: place for place, target in enumerate(targets)}
     for selection in sorted({group.selection for group in groups}):

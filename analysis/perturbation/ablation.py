@@ -174,8 +174,10 @@ def _changed(
     if not own:
         return seen.values
     changed = seen.values.clone()
-    for expert, rows in _rows(seen):
+    for expert in [None] if seen.expert is None else torch.unique(seen.expert).tolist():
         if expert in own:
+            # In an expert [rows, 1], which spans [rows, units] beside units.
+            rows: torch.Tensor | EllipsisType = ... if expert is None else torch.nonzero(seen.expert == expert)
             # Kept where it is used: layers may be on several devices.
             units, levels = (tensor.to(changed.device) for tensor in own[expert])
             own[expert] = units, levels
@@ -219,15 +221,6 @@ def _whole_experts(layer: Layer, neurons: Collection[int]) -> list[int]:
                 "are missing; route-away takes whole experts"
             )
     return sorted(n_selected)
-
-
-def _rows(seen: NeuronValues) -> Iterator[tuple[int | None, torch.Tensor | EllipsisType]]:
-    """Yield each expert that has tokens, and an index of its rows; for a dense network None and all rows."""
-    if seen.expert is None:
-        yield None, ...
-        return
-    for expert in torch.unique(seen.expert).tolist():
-        yield expert, torch.nonzero(seen.expert == expert)  # [rows, 1]: beside units it spans [rows, units]
 
 
 def _find(model: PreTrainedModel, selection: _Selection) -> Iterator[tuple[PreTrainedModel, tuple[Layer, ...]]]:

@@ -65,10 +65,15 @@ class Study:
         return self.texts.read.tokens.n_texts
 
     @property
-    def n_sources(self) -> int:
-        """Number of sources."""
+    def counts(self) -> dict[str, int]:
+        """Numbers of sources, of functions read out, and of instances and texts, as reports and tables name them."""
         own = (self.settings.selection, self.settings.seed)
-        return sum((ranking.selection, ranking.seed) == own for ranking in self.rankings)
+        return {
+            "n_sources": sum((ranking.selection, ranking.seed) == own for ranking in self.rankings),
+            "n_targets": len(self.readout.functions),
+            "n_instances": len(self.readout.instance_id),
+            "n_texts": self.n_texts,
+        }
 
     def neurons(self, cell: Ranking) -> pa.Table:
         """Return the neurons of a cell as `ablate` reads them: sorted, with the column that the kind needs."""

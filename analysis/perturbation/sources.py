@@ -147,7 +147,8 @@ def query_sources(database: Database, query: str, population: Population, kind: 
                 "is it of several runs?"
             )
         rows = own["row"].to_numpy()
-        unit, size = population.unit[rows], population.unit_size
+        size = population.unit_size
+        unit = rows // size
         if len(unit) % size or (unit.reshape(-1, size) != unit[::size, None]).any():
             raise AnalysisError(
                 f"the query does not yield whole native experts one after the other, {size:,} neurons each, for "
