@@ -32,21 +32,12 @@ class _Prompts:
 
 
 class ChoiceReadout:
-    """Accuracy of the model's choice between the label words of a family.
+    """Accuracy, on a function's positives, of the model's choice between the label words of its family.
 
     The candidates of a family are the targets of all texts of the corpus that have an instance labelled in it. Each
     text is a prompt, and its own target is the right word. The choice is right where the first token of that word is
-    more probable than the first token of every other candidate:
-
-    - for a causal model after the text, as a word of its own: the tokenizer is given the text, a space if the text ends
-      in none, and the word;
-    - for a masked model at the text's one mask;
-    - for an encoder-decoder at the beginning of what the decoder says.
-
-    A function's readout is the accuracy on its positives.
-
-    The model must be loaded with its head. Each text needs a target and a place for it. A family needs two candidates,
-    at most `MOST_CANDIDATES`, and no two may begin with the same token. Half a of the texts is not used.
+    more probable than the first token of every other candidate: after the text, at its one mask, or at the beginning of
+    what the decoder says. The model must be loaded with its head. Half a of the texts is not used.
     """
 
     kind: ReadoutKind = "choice"
@@ -67,13 +58,8 @@ class ChoiceReadout:
         for word, encoding in zip(words, encode(texts.model.tokenizer, words, with_special_tokens=False), strict=True):
             if not encoding.ids:
                 raise AnalysisError(f"target {word!r} of corpus {texts.corpus.name} has no token to choose")
-        match objective(texts.model):
-            case "causal":
-                self._prompts = _after_texts(texts, words)
-            case "masked":
-                self._prompts = _at_masks(texts, words)
-            case "seq2seq":
-                self._prompts = _at_beginnings(texts, words)
+        prompts = {"causal": _after_texts, "masked": _at_masks, "seq2seq": _at_beginnings}
+        self._prompts = prompts[objective(texts.model)](texts, words)
         _check_predicted(self.model, self._prompts.token_id, words)
         # By family, the places of its candidates among the words; for each prompt, the place of its target.
         self._families = {family: np.array([place[word] for word in some]) for family, some in candidates.items()}
@@ -106,9 +92,8 @@ class ChoiceReadout:
             others = np.where(is_right, -np.inf, logits[:, words]).max(1)
             own = np.where(is_right, logits[:, words], -np.inf).max(1)
             values[family] = (own > others)[prompt[self.text]].astype(np.float32)
-        if len(values) == 1:
-            return np.stack(list(values.values()))
-        return np.stack([values[family] for family, _ in self.functions])
+        families = [family for family, _ in self.functions] if len(values) > 1 else values
+        return np.stack([values[family] for family in families])
 
     def _check_first_tokens(self, words: Sequence[str]) -> None:
         """Refuse candidates of a family that begin with the same token."""
@@ -183,7 +168,10 @@ def _token_ids(texts: Texts, contents: Sequence[str]) -> list[list[int]]:
 
 
 def _after_texts(texts: Texts, words: Sequence[str]) -> _Prompts:
-    """Return prompts whose word follows the text: it begins where the text and the text with the word differ."""
+    """Return prompts whose word follows the text: it begins where the text and the text with the word differ.
+
+    The tokenizer is given the text, a space if the text ends in none, and the word.
+    """
     tokens, contents = texts.read.tokens, _contents(texts)
     prompts = _token_ids(texts, contents)
     lengths = np.diff(tokens.token_start)[tokens.order].tolist()

@@ -35,17 +35,12 @@ class _Predicted:
 
 
 class LossReadout:
-    """Mean loss of the language model on an instance's tokens, in nats a token.
+    """Mean loss of the language model on an instance's tokens, in nats a token; of a function, on its positives.
 
-    - A causal model predicts each token from all tokens before it. Instances that are the first token of a text, which
-      is predicted from nothing, are not read.
-    - A masked model predicts all tokens of an instance at once, each behind a mask. Where an instance is a whole text,
-      15% of its tokens are masked, at least one; they are drawn once.
-    - An encoder-decoder predicts the tokens of the target, each from the text and the target's tokens before it.
-
-    A function's readout is the mean over its positives. Functions with fewer than `LEAST_INSTANCES` positives that have
-    a loss are not read; one must remain. The model must be loaded with its head; a masked model needs a mask, and an
-    encoder-decoder a target of each text. Half a of the texts is not used.
+    A causal model predicts each token from all before it, save the first of a text; a masked model all tokens of an
+    instance at once behind masks; an encoder-decoder the tokens of the text's target. Functions with fewer than
+    `LEAST_INSTANCES` positives that have a loss are not read; one must remain. The model must be loaded with its head.
+    Half a of the texts is not used.
     """
 
     kind: ReadoutKind = "loss"
@@ -55,13 +50,8 @@ class LossReadout:
 
     def __init__(self, texts: Texts) -> None:
         self._texts, self.model = with_head(texts, self.kind)
-        match objective(texts.model):
-            case "causal":
-                self._predicted = _next_tokens(texts.read.tokens)
-            case "masked":
-                self._predicted = _masked_tokens(texts)
-            case "seq2seq":
-                self._predicted = _target_tokens(texts)
+        predicted = {"causal": _next_tokens, "masked": _masked_tokens, "seq2seq": _target_tokens}
+        self._predicted = predicted[objective(texts.model)](texts)
         self._kept = self._predicted.count > 0
         strata = positives(texts.read)[:, self._kept]
         enough = (strata == 1).sum(1) >= LEAST_INSTANCES
@@ -120,8 +110,9 @@ def _ranges(start: NDArray[np.integer], stop: NDArray[np.integer]) -> tuple[NDAr
     return count, np.arange(count.sum()) + np.repeat(start - (np.cumsum(count) - count), count)
 
 
-def _next_tokens(tokens: TokenizedCorpus, targets: TokenizedTargets | None = None) -> _Predicted:
+def _next_tokens(texts: Texts, targets: TokenizedTargets | None = None) -> _Predicted:
     """Predict the tokens of each instance, or of its target, from the place before them."""
+    tokens = texts.read.tokens
     if targets is None:
         start = np.maximum(tokens.start, 1)
         count, place = _ranges(start, np.maximum(tokens.stop, start))
@@ -163,7 +154,7 @@ def _masked_tokens(texts: Texts) -> _Predicted:
 
 
 def _draw(start: int, stop: int, instance_id: int) -> NDArray[np.int64]:
-    """Draw the tokens of a whole text that are masked."""
+    """Draw the tokens of a whole text that are masked, the same each time; at least one."""
     size = max(1, round(_MASKED_SHARE * (stop - start)))
     drawn = np.random.default_rng((_MASK_SEED, instance_id)).choice(stop - start, size, replace=False)
     return np.sort(drawn) + start
@@ -181,4 +172,4 @@ def _target_tokens(texts: Texts) -> _Predicted:
     longest = int(getattr(model.config, "max_position_embeddings", None) or sys.maxsize)
     targets = tokenize_targets(corpus, model.tokenizer, start_token=start_token(model), max_tokens=longest)
     check_embedded(targets, model.tokenizer, decoder_of(model), f"targets of corpus {corpus.name}")
-    return _next_tokens(texts.read.tokens, targets)
+    return _next_tokens(texts, targets)

@@ -30,10 +30,8 @@ class ProbeReadout:
     """Balanced accuracy of one logistic regression per function on the final hidden states of the model.
 
     An instance's features are its hidden states, averaged over its tokens. The probes are fitted on half a with the
-    model as it is, and stay as they are when neurons are ablated. Features are standardised by their mean and standard
-    deviation on half a; positives and negatives weigh the same. The value of an instance of half b is 1 where the probe
-    is right and 0 elsewhere; the strata are the labels, so chance is .5. The `model` of an encoder-decoder is its
-    encoder. Hidden states that are not finite, and a probe that does not converge, are refused.
+    model as it is, on standardised features, and stay as they are when neurons are ablated. The strata are the labels,
+    so chance is .5. The `model` of an encoder-decoder is its encoder.
     """
 
     kind: ReadoutKind = "probe"
