@@ -194,8 +194,7 @@ def _compare(groups: Sequence[Group], targets: Sequence[tuple[str, str]]) -> Ite
         members = [place for place, group in enumerate(groups) if group.selection == selection]
         controls: dict[str, dict[int, int | None]] = {"none": dict.fromkeys(members)}
         if selection not in CONTROLS:
-            if len(members) > 2:
-                controls["other"] = dict.fromkeys(members)
+            controls["other"] = dict.fromkeys(members if len(members) > 2 else ())
             for control in CONTROLS:
                 # A control is drawn for a source, or once for all of them.
                 shared = index.get((control, (SHARED, SHARED)))

@@ -37,11 +37,9 @@ def mean_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
     """Return means, over the sources that are targets, of differences on the own function and of selectivities.
 
     Rows have the columns of table ``perturbation_means`` from ``selection`` on, for own selections only. They show
-    effects that are too small to be seen in a single source. Intervals are percentiles over resamples of the
-    texts, the same for all sources. The p over texts is that of `Resampling.permutation_test`. The p over functions
-    permutes the functions of the sources and asks how often selectivity is as large as observed, given neurons and
-    texts. It shows whether it matters which neurons belong to which function: a permutation keeps that some functions
-    are changed by any neurons and that some neurons change all functions.
+    effects that are too small to be seen in a single source. Intervals are percentiles over resamples of the texts. The
+    p over functions permutes the functions of the sources, which keeps that some functions are changed by any neurons
+    and that some neurons change all functions: it shows whether it matters which neurons belong to which function.
     """
     rows: list[dict[str, object]] = []
     for contrast in contrasts:

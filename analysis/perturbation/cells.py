@@ -70,11 +70,10 @@ def plan_cells(
             f"no source has neurons enough for a dose: the most is {most:,} of {len(population):,} neurons"
         )
     doses = dict.fromkeys(cell.dose for cell in cells)
-    made = {(cell.family, cell.function, cell.dose) for cell in cells}
+    needed = {(cell.family, cell.function, cell.dose) for cell in cells} | {(SHARED, SHARED, dose) for dose in doses}
     for ranking in ranked:
         for dose in doses:
-            is_needed = ranking.family == SHARED or (ranking.family, ranking.function, dose) in made
-            if ranking.selection != settings.selection and is_needed:
+            if ranking.selection != settings.selection and (ranking.family, ranking.function, dose) in needed:
                 add(ranking, dose)
     for (selection, dose), n_short in sorted(short.items()):
         note(f"{n_short:,} {selection} sets have fewer neurons than a dose of {dose:g} takes, and are excluded from it")

@@ -129,10 +129,10 @@ def read_cells(study: Study, job: Job, progress: Progress) -> Reading:
 
 
 def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
-    readout, settings = study.readout, study.settings
+    readout, settings, n_texts = study.readout, study.settings, study.texts.read.tokens.n_texts
     ids = [study.cell_id(cell) for cell in study.cells]
     cells = dict(zip(ids, study.cells, strict=True))  # cells of the same neurons, as of two small doses, share a pass
-    progress.phase("perturbing", total=(len(cells) + 1) * study.n_texts, unit="texts")
+    progress.phase("perturbing", total=(len(cells) + 1) * n_texts, unit="texts")
     started = time.monotonic()
     baseline = readout.read(progress.advance)
     durations = [time.monotonic() - started]
@@ -151,7 +151,7 @@ def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
     for cell_id, cell in cells.items():
         values = kept.get(cell_id)
         if values is not None:
-            progress.advance(study.n_texts)
+            progress.advance(n_texts)
         else:
             started = time.monotonic()
             neurons = study.neurons(cell)

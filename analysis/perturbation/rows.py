@@ -29,7 +29,16 @@ _PART_ROWS = 4_000_000
 
 def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetime.datetime) -> None:
     """Stage all tables of a study in a job that is named by the perturbation_id."""
-    definition = _definition(study)
+    # In the row of the study and of each of its cells: what was done and read out.
+    definition = {
+        "run_id": study.request.run.run_id,
+        "partition_id": study.request.partition_id,
+        "source_query": study.settings.query,
+        "kind": study.settings.kind,
+        "scale": study.settings.factor,
+        "readout": study.readout.kind,
+        "metric": study.readout.metric,
+    }
     _write(study, job, "perturbations", _cells(study, reading), constants=definition)
     _write(study, job, "perturbed_neurons", _neurons(study))
     for part, rows in enumerate(_instances(study, reading)):
@@ -54,19 +63,6 @@ def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetim
 def _keys(ranking: Ranking) -> dict[str, Any]:
     """Return the columns that name a ranking."""
     return dict(zip(("source_family", "source_function", "selection", "seed"), ranking.key, strict=True))
-
-
-def _definition(study: Study) -> dict[str, object]:
-    """Return the columns that say, in the row of a study and of each of its cells, what was done and read out."""
-    return {
-        "run_id": study.request.run.run_id,
-        "partition_id": study.request.partition_id,
-        "source_query": study.settings.query,
-        "kind": study.settings.kind,
-        "scale": study.settings.factor,
-        "readout": study.readout.kind,
-        "metric": study.readout.metric,
-    }
 
 
 def _description(study: Study) -> dict[str, object]:
