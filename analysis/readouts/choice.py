@@ -14,8 +14,8 @@ from ...errors import AnalysisError
 from ...ingest.activations.targets import TokenizedTargets
 from ...ingest.models.model import start_token
 from ...ingest.models.tokenizers import encode
-from ...schema.vocabulary import ReadoutKind
 from .predictions import objective, positives, predict, predictions_sha256, with_head
+from .readout import Readout
 from .texts import Texts
 
 MOST_CANDIDATES = 50
@@ -31,7 +31,7 @@ class _Prompts:
     targets: TokenizedTargets | None = None  # what a decoder reads beside the prompts
 
 
-class ChoiceReadout:
+class ChoiceReadout(Readout):
     """Accuracy, on a function's positives, of the model's choice between the label words of its family.
 
     The candidates of a family are the targets of all texts of the corpus that have an instance labelled in it. Each
@@ -40,17 +40,15 @@ class ChoiceReadout:
     what the decoder says. The model must be loaded with its head. Half a of the texts is not used.
     """
 
-    kind: ReadoutKind = "choice"
-    metric: str = "accuracy"
-    is_loss: bool = False
-    n_fitted_texts: int | None = None
+    kind = "choice"
+    metric = "accuracy"
 
     def __init__(self, texts: Texts) -> None:
         self._texts, self.model = with_head(texts, self.kind)
-        self.functions: tuple[tuple[str, str], ...] = texts.functions
-        self.instance_id: NDArray[np.int64] = texts.read.tokens.instance_id
-        self.text: NDArray[np.int64] = texts.read.tokens.text
-        self.strata: NDArray[np.int8] = positives(texts.read)
+        self.functions = texts.functions
+        self.instance_id = texts.read.tokens.instance_id
+        self.text = texts.read.tokens.text
+        self.strata = positives(texts.read)
         target = _targets(texts)
         candidates = _candidates(texts, target)
         words = sorted({word for members in candidates.values() for word in members})

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 import torch
@@ -14,8 +15,8 @@ from ...ingest.activations.targets import TokenizedTargets, tokenize_targets
 from ...ingest.activations.tokens import TokenizedCorpus
 from ...ingest.models.model import decoder_of, start_token
 from ...ingest.models.tokenizers import check_embedded, n_embedded
-from ...schema.vocabulary import ReadoutKind
 from .predictions import objective, positives, predict, predictions_sha256, with_head
+from .readout import Readout
 from .texts import LEAST_INSTANCES, Texts
 
 # Share of tokens that are masked where an instance is a whole text, as in BERT's training, and the seed of their draw.
@@ -34,7 +35,7 @@ class _Predicted:
     token_id: NDArray[np.int64]  # [predicted]
 
 
-class LossReadout:
+class LossReadout(Readout):
     """Mean loss of the language model on an instance's tokens, in nats a token; of a function, on its positives.
 
     A causal model predicts each token from all before it, save the first of a text; a masked model all tokens of an
@@ -43,10 +44,9 @@ class LossReadout:
     Half a of the texts is not used.
     """
 
-    kind: ReadoutKind = "loss"
-    metric: str = "nats a token"
-    is_loss: bool = True
-    n_fitted_texts: int | None = None
+    kind = "loss"
+    metric = "nats a token"
+    is_loss = True
 
     def __init__(self, texts: Texts) -> None:
         self._texts, self.model = with_head(texts, self.kind)
@@ -60,12 +60,10 @@ class LossReadout:
                 f"no function of corpus {texts.corpus.name} has {LEAST_INSTANCES} positives with a loss; the first "
                 "token of a text has none"
             )
-        self.functions: tuple[tuple[str, str], ...] = tuple(
-            function for function, is_kept in zip(texts.functions, enough.tolist(), strict=True) if is_kept
-        )
-        self.strata: NDArray[np.int8] = strata[enough]
-        self.instance_id: NDArray[np.int64] = texts.read.tokens.instance_id[self._kept]
-        self.text: NDArray[np.int64] = texts.read.tokens.text[self._kept]
+        self.functions = tuple(compress(texts.functions, enough))
+        self.strata = strata[enough]
+        self.instance_id = texts.read.tokens.instance_id[self._kept]
+        self.text = texts.read.tokens.text[self._kept]
         read = self._predicted
         decisive = (self.strata, self.instance_id, read.count, read.position, read.token_id)
         self.sha256 = predictions_sha256(self.model, read.tokens, read.targets, *decisive)
