@@ -102,7 +102,6 @@ def expert_sources(
         ranked = (
             members.join(tests.filter(family=family, function=function), on=_EXPERT, how="left")
             .join(own_scores.select(*KEYS, "ranking_half_a"), on=KEYS, how="left")
-            .with_columns(pl.col("p_value").fill_null(1.0), pl.col("is_functional").fill_null(value=False))
             .sort(
                 "p_value", "n_top", *_EXPERT, "ranking_half_a", "neuron",
                 descending=[False, True, False, False, False, True, False], nulls_last=True,
