@@ -31,12 +31,10 @@ def draw_matched(population: Population, ranking: NDArray[np.int64], seed: int) 
     layer = population.layer[::size]
     energy = np.add.reduceat(population.energy, np.arange(0, len(population), size))
     ranked_units = list(dict.fromkeys((ranking // size).tolist()))
-    is_free = np.ones(len(layer), dtype=np.bool_)
-    is_free[ranked_units] = False
     # By layer, its free units sorted by energy; a unit that is taken is cut out.
     free: dict[int, NDArray[np.int64]] = {}
     for number in np.unique(layer[ranked_units]).tolist():
-        units = np.flatnonzero((layer == number) & is_free)
+        units = np.setdiff1d(np.flatnonzero(layer == number), ranked_units)
         free[number] = units[np.argsort(energy[units], kind="stable")]
     matched: list[int] = []
     for unit in ranked_units:
