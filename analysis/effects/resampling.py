@@ -1,6 +1,6 @@
 """Resampling of texts: what the effects of perturbations would have been, had other texts been read."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,6 @@ class Resampling:
         self._resampled_weight = (1 / (n_strata * np.where(resampled > 0, resampled, 1))).astype(np.float32)
         # Equally spaced probabilities in random order: as good as draws, and a quantile of them is exact.
         self._probability = generator.permutation((np.arange(n_bootstrap) + 0.5) / n_bootstrap)
-        self._student_draws: dict[int, NDArray[np.float64]] = {}
 
     def reduce(self, effects: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return the sums of a cell's effects on instances, by text, function and stratum. [texts, functions, strata].
@@ -101,9 +100,8 @@ class Resampling:
 
     def student(self, degrees_of_freedom: int) -> NDArray[np.float64]:
         """Return a draw from Student's distribution for each resample. [resamples]."""
-        if degrees_of_freedom not in self._student_draws:
-            self._student_draws[degrees_of_freedom] = stats.t.ppf(self._probability, degrees_of_freedom)
-        return self._student_draws[degrees_of_freedom]
+        draws: NDArray[np.float64] = stats.t.ppf(self._probability, degrees_of_freedom)
+        return draws
 
     def permutation_test(
         self,
@@ -131,15 +129,12 @@ class Resampling:
             for observed, size in zip(contrast(effects, -1), contrast(sizes, 1), strict=True)
         ]
         reached = [np.zeros(threshold.shape[1:], dtype=np.int64) for threshold in thresholds]
-        for signs in self._signs(max(1, _BLOCK_SIZE // columns.shape[1])):
+        generator = np.random.default_rng((self.seed, 1))
+        block = max(1, _BLOCK_SIZE // columns.shape[1])
+        for start in range(0, self.n_permutations, block):
+            size = (min(block, self.n_permutations - start), n_texts)
+            signs = (2 * generator.integers(0, 2, size, dtype=np.int8) - 1).astype(np.float32)
             permuted = (signs @ columns).reshape(-1, n_cells, n_functions)
             for count, value, threshold in zip(reached, contrast(permuted, -1), thresholds, strict=True):
                 count += np.count_nonzero(np.abs(value) >= threshold, axis=0)
         return tuple((1 + count) / (1 + self.n_permutations) for count in reached)
-
-    def _signs(self, block: int) -> Iterator[NDArray[np.float32]]:
-        """Yield -1 or 1 of each text, for `block` permutations at a time. [permutations, texts]."""
-        generator = np.random.default_rng((self.seed, 1))
-        for start in range(0, self.n_permutations, block):
-            size = (min(block, self.n_permutations - start), self._shape[0])
-            yield (2 * generator.integers(0, 2, size, dtype=np.int8) - 1).astype(np.float32)

@@ -1,6 +1,6 @@
 """Contrasts as rows of tables: each source on each target, and means over the sources of a study."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from ...schema.conformance import arrow_schema
 from ...schema.tables import table
-from .contrast import Contrast
+from .contrast import CONTROLS, Contrast
+from .control_sets import compare_with_sets, finite_mean
 from .resampling import Resampling
-from .set_sample import SetSample, finite_mean, sample
 
 _INTERVAL = (0.025, 0.975)
 _BLOCK = 1 << 20  # permuted effects in memory at a time
@@ -28,8 +28,8 @@ def contrast_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
     schema = _schema("perturbation_contrasts", "source_family")
     frames = [pl.DataFrame(schema=schema)]
     for contrast in contrasts:
-        columns = _key_columns(contrast) | _statistic_columns(contrast)
-        frames.append(pl.DataFrame(columns).cast(schema).select(*schema).with_columns(_nan_as_null()))
+        rows = _keys(contrast).with_columns(_statistics(contrast))
+        frames.append(rows.cast(schema).select(*schema).with_columns(pl.col(pl.Float64).fill_nan(None)))
     return pl.concat(frames).sort([name for name in table("perturbation_contrasts").grain if name in schema])
 
 
@@ -37,16 +37,14 @@ def mean_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
     """Return means, over the sources that are targets, of differences on the own function and of selectivities.
 
     Rows have the columns of table ``perturbation_means`` from ``selection`` on, for own selections only. They show
-    effects that are too small to be seen in a single source. Intervals are percentiles over resamples of the
-    texts, the same for all sources. The p over texts is that of `Resampling.permutation_test`. The p over functions
-    permutes the functions of the sources and asks how often selectivity is as large as observed, given neurons and
-    texts. It shows whether it matters which neurons belong to which function: a permutation keeps that some functions
-    are changed by any neurons and that some neurons change all functions.
+    effects that are too small to be seen in a single source. Intervals are percentiles over resamples of the texts. The
+    p over functions permutes the functions of the sources, which keeps that some functions are changed by any neurons
+    and that some neurons change all functions: it shows whether it matters which neurons belong to which function.
     """
     rows: list[dict[str, object]] = []
     for contrast in contrasts:
         comparison, p_texts = contrast.comparison, contrast.p_texts
-        if not (comparison.is_own and comparison.is_target.any()):
+        if comparison.selection in CONTROLS or not comparison.is_target.any():
             continue
         row: dict[str, object] = {
             "selection": comparison.selection,
@@ -63,7 +61,9 @@ def mean_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
             p = float(getattr(p_texts, f"mean_{name}")) if np.isfinite(mean[0]) else np.nan
             row |= {name: float(mean[0]), f"{name}_low": low, f"{name}_high": high, f"{name}_p_texts": p}
         rows.append(row)
-    return pl.DataFrame(rows, schema=_schema("perturbation_means", "selection")).with_columns(_nan_as_null())
+    return pl.DataFrame(rows, schema=_schema("perturbation_means", "selection")).with_columns(
+        pl.col(pl.Float64).fill_nan(None)
+    )
 
 
 def _schema(name: str, first: str) -> pl.Schema:
@@ -72,29 +72,21 @@ def _schema(name: str, first: str) -> pl.Schema:
     return pl.Schema(list(schema.items())[schema.names().index(first) :])
 
 
-def _nan_as_null() -> pl.Expr:
-    return pl.col(pl.Float64).fill_nan(None)
-
-
-def _key_columns(contrast: Contrast) -> dict[str, object]:
+def _keys(contrast: Contrast) -> pl.DataFrame:
     """Return what identifies the rows of a contrast, target by target within each source."""
-    comparison, targets = contrast.comparison, contrast.targets
+    comparison = contrast.comparison
     groups = [comparison.groups[place] for place in comparison.sources]
-    n_targets, n_rows = len(targets), comparison.is_on_target.size
-    return {
-        "source_family": np.repeat([group.source[0] for group in groups], n_targets),
-        "source_function": np.repeat([group.source[1] for group in groups], n_targets),
-        "selection": np.repeat([group.selection for group in groups], n_targets),
-        "dose": np.full(n_rows, contrast.dose),
-        "control": np.full(n_rows, comparison.control),
-        "target_family": np.tile([family for family, _ in targets], len(groups)),
-        "target_function": np.tile([function for _, function in targets], len(groups)),
-        "is_on_target": comparison.is_on_target.reshape(-1),
-        "n_sets": np.repeat([len(group.effects) for group in groups], n_targets),
-    }
+    sources = pl.DataFrame(
+        [(*group.source, group.selection, len(group.effects)) for group in groups],
+        schema=["source_family", "source_function", "selection", "n_sets"],
+        orient="row",
+    )
+    targets = pl.DataFrame(list(comparison.targets), schema=["target_family", "target_function"], orient="row")
+    columns = {"dose": pl.lit(contrast.dose), "control": pl.lit(comparison.control)}
+    return sources.join(targets, how="cross", maintain_order="left_right").with_columns(**columns)
 
 
-def _statistic_columns(contrast: Contrast) -> dict[str, object]:
+def _statistics(contrast: Contrast) -> pl.DataFrame:
     """Return the statistics of a contrast, in the same order; selectivity is NaN on all functions but the own."""
     comparison, resampling = contrast.comparison, contrast.resampling
     observed, resampled = contrast.observed(), contrast.resampled()
@@ -102,20 +94,22 @@ def _statistic_columns(contrast: Contrast) -> dict[str, object]:
     effect = contrast.effects[0, comparison.sources]
 
     sets = [comparison.control_sets(place) for place in range(len(effect))]
-    samples = [sample(effects) for effects in sets]
-    n_sets, error, p_sets = _set_tests(samples, effect)
-    selective_samples = [
+    n_sets, error, p_sets = (np.stack(values) for values in zip(*map(compare_with_sets, effect, sets), strict=True))
+    selective_tests = [
         # With a single set on some target, the mean there would be the set itself.
-        _selectivity_sample(sets[place], target) if is_known and n_sets[place].min() > 1 else sample(np.empty(0))
-        for place, (target, is_known) in enumerate(zip(comparison.target, np.isfinite(selectivity), strict=True))
+        _compare_selectivity(own, sets[place], comparison.target[place])
+        if np.isfinite(own) and n_sets[place].min() > 1
+        else compare_with_sets(own, np.empty(0))
+        for place, own in enumerate(selectivity)
     ]
-    n_selective, selective_error, selective_p_sets = _set_tests(selective_samples, selectivity)
+    n_selective, selective_error, selective_p_sets = (np.stack(values) for values in zip(*selective_tests, strict=True))
 
     differences = resampled.differences
     differences[~np.broadcast_to(resampling.is_defined[:, None], differences.shape)] = np.nan
     low, high = _interval(differences, error, n_sets, resampling)
     selectivity_low, selectivity_high = _interval(resampled.selectivities, selective_error, n_selective, resampling)
     of_targets = {
+        "is_on_target": comparison.is_on_target,
         "n_control_sets": n_sets,
         "effect": effect,
         "control_effect": np.broadcast_to(comparison.control_effects(contrast.effects)[0], effect.shape),
@@ -135,29 +129,20 @@ def _statistic_columns(contrast: Contrast) -> dict[str, object]:
     of_targets |= {
         name: np.where(comparison.is_on_target, values[:, None], np.nan) for name, values in of_sources.items()
     }
-    return {name: values.reshape(-1) for name, values in of_targets.items()}
+    return pl.DataFrame({name: values.reshape(-1) for name, values in of_targets.items()})
 
 
-def _set_tests(
-    samples: Sequence[SetSample], own: NDArray[np.float64]
+def _compare_selectivity(
+    own: NDArray[np.float64], sets: NDArray[np.float64], target: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the number of sets, the standard error of their mean, and the p value of each source's own effect."""
-    return (
-        np.stack([sets.n_sets for sets in samples]),
-        np.stack([sets.standard_error for sets in samples]),
-        np.stack([sets.p_value(effect) for sets, effect in zip(samples, own, strict=True)]),
-    )
-
-
-def _selectivity_sample(sets: NDArray[np.float64], target: int) -> SetSample:
-    """Return the sample of the selectivities of control sets [sets, functions] for one target.
+    """Compare a selectivity with those of control sets [sets, functions] for the same target.
 
     The mean of the sets on a function is taken from their effects on it: not every other source has an effect on each
     function that counts, and selectivities would differ just because some functions are more easily changed.
     """
     rest = sets - finite_mean(sets, axis=0)
     selectivities = rest[:, target] - finite_mean(np.delete(rest, target, axis=1), axis=1)
-    return sample(selectivities, scale=np.nanmax(np.abs(sets)))
+    return compare_with_sets(own, selectivities, largest=np.nanmax(np.abs(sets)))
 
 
 def _interval(

@@ -4,19 +4,19 @@ import contextlib
 import functools
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import EllipsisType
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import torch
 from transformers import PreTrainedModel
 
 from ...errors import AnalysisError, UnknownNameError
 from ...ingest.models.model import body_parts
-from ...ingest.neurons.feed_forwards import FeedForward, Layer, Place, Stack
+from ...ingest.neurons.feed_forwards import FeedForward, Layer, Place
 from ...ingest.neurons.hooks import hooked
 from ...ingest.neurons.layers import find_layers
 from ...ingest.neurons.routers import exclude_experts
@@ -26,8 +26,8 @@ from ...schema.vocabulary import ActivationKind, PerturbationKind
 from ..neuron_rows import KEYS, check_columns, key_column, numbers
 from .settings import LEVEL_COLUMNS, check_kind
 
-# The level of each selected neuron, by stack and layer, then neuron.
-_Selection = dict[tuple[str, int], dict[int, float]]
+# The selected neurons of each stack and layer: columns neuron and level, the latter in float32.
+_Selection = Mapping[tuple[Any, ...], pl.DataFrame]
 # The selected neurons of a network, by expert, or under None in a dense one: their indices [selected] within the
 # expert or network, ascending, and their levels in float32 [selected].
 _Groups = dict[int | None, tuple[torch.Tensor, torch.Tensor]]
@@ -112,20 +112,24 @@ def ablate(
     """
     check_kind(kind, scale=scale)
     selection = _read(neurons, LEVEL_COLUMNS.get(kind), kind)
-    stacks = _find(model, selection)
+
+    @functools.cache  # the caller's random state stays as it is
+    def generator(device: torch.device) -> torch.Generator:
+        return torch.Generator(device).manual_seed(seed)
+
     with contextlib.ExitStack() as undo:
-        if kind == "route-away":
-            for module, layers in stacks:
-                for layer in layers:
-                    experts = _whole_experts(layer, selection[layer.stack, layer.layer])
+        for module, layers in _find(model, selection):
+            groups: dict[Place, _Groups] = {}
+            for layer in layers:
+                selected = selection[layer.stack, layer.layer]
+                if kind == "route-away":
+                    experts = _whole_experts(layer, selected["neuron"].to_list())
                     undo.enter_context(exclude_experts(module, layer, experts))
-        else:
-            ablation = _Ablation(kind, scale, seed)
-            for module, layers in stacks:
-                for layer in layers:
-                    ablation.select(layer, selection[layer.stack, layer.layer])
-                change = functools.partial(ablation.change, layers[0].stack)
-                undo.enter_context(hooked(module, layers, change))
+                else:
+                    groups |= _groups(layer, selected)
+            if kind != "route-away":
+                replaced = functools.partial(_replaced, kind, scale, generator)
+                undo.enter_context(hooked(module, layers, functools.partial(_changed, groups, replaced)))
         yield
 
 
@@ -142,67 +146,62 @@ def perturb(
     return ablate(model, neurons, kind=kind, scale=scale, seed=seed)
 
 
-@dataclass(slots=True)
-class _Ablation:
-    """The activations that `hooked` puts in place of those of selected neurons."""
+def _groups(layer: Layer, selected: pl.DataFrame) -> dict[Place, _Groups]:
+    """Return the selected neurons of each network of a layer, by the place of its down projection."""
+    groups = {}
+    first = 0
+    for network in layer.feed_forwards:
+        unit = pl.col("neuron") - first
+        # In order of neurons, not of rows: SQL promises none, and draws would differ with it.
+        own = selected.filter(unit.is_between(0, network.n_neurons - 1)).sort("neuron")
+        expert = pl.lit(None) if network.n_experts is None else unit // network.width
+        by_expert = own.select("level", unit=unit % network.width, expert=expert).partition_by("expert", as_dict=True)
+        groups[network.down] = {
+            expert: (part["unit"].to_torch(), part["level"].to_torch()) for (expert,), part in by_expert.items()
+        }
+        first += network.n_neurons
+    return groups
 
-    kind: ActivationKind
-    scale: float
-    seed: int
-    # Its own generators, so that the caller's random state stays as it is.
-    generators: dict[torch.device, torch.Generator] = field(default_factory=dict)
-    groups: dict[tuple[Stack, Place], _Groups] = field(default_factory=dict)
 
-    def select(self, layer: Layer, levels: Mapping[int, float]) -> None:
-        """Select the neurons of a layer, with their levels."""
-        first = 0
-        for network in layer.feed_forwards:
-            groups: dict[int | None, list[int]] = {}
-            # In order of neurons, not of rows: SQL promises none, and draws would differ with it.
-            for neuron in sorted(levels):
-                if 0 <= neuron - first < network.n_neurons:
-                    expert = None if network.n_experts is None else (neuron - first) // network.width
-                    groups.setdefault(expert, []).append(neuron)
-            self.groups[layer.stack, network.down] = {
-                expert: (
-                    torch.tensor([(neuron - first) % network.width for neuron in neurons]),
-                    torch.tensor([levels[neuron] for neuron in neurons], dtype=torch.float32),
-                )
-                for expert, neurons in groups.items()
-            }
-            first += network.n_neurons
-
-    def change(self, stack: Stack, network: FeedForward, seen: NeuronValues) -> torch.Tensor:
-        """Return the activations of a network, changed where its neurons are selected."""
-        groups = self.groups[stack, network.down]
-        if not groups:
-            return seen.values
-        changed = seen.values.clone()
-        for expert, rows in _rows(seen):
-            if expert not in groups:
-                continue
+def _changed(
+    groups: Mapping[Place, _Groups],
+    replaced: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    network: FeedForward,
+    seen: NeuronValues,
+) -> torch.Tensor:
+    """Return the activations of a network, replaced where its neurons are selected."""
+    own = groups[network.down]
+    if not own:
+        return seen.values
+    changed = seen.values.clone()
+    for expert in [None] if seen.expert is None else torch.unique(seen.expert).tolist():
+        if expert in own:
+            # In an expert [rows, 1], which spans [rows, units] beside units.
+            rows: torch.Tensor | EllipsisType = ... if expert is None else torch.nonzero(seen.expert == expert)
             # Kept where it is used: layers may be on several devices.
-            units, levels = (tensor.to(changed.device) for tensor in groups[expert])
-            groups[expert] = units, levels
-            changed[rows, units] = self._replaced(seen.values[rows, units], levels)
-        return changed
+            units, levels = (tensor.to(changed.device) for tensor in own[expert])
+            own[expert] = units, levels
+            changed[rows, units] = replaced(seen.values[rows, units], levels)
+    return changed
 
-    def _replaced(self, values: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-        """Return new activations for `values` [..., neurons], given the neurons' levels in float32 [neurons]."""
-        match self.kind:
-            case "zero" | "mean" | "clamp":
-                return levels.to(values.dtype).expand_as(values)
-            case "noise":
-                drawn = torch.randn(values.shape, generator=self._generator(values.device), device=values.device)
-                return (values + self.scale * levels * drawn).to(values.dtype)
-            case "shuffle":
-                order = torch.randperm(values.numel(), generator=self._generator(values.device), device=values.device)
-                return values.reshape(-1)[order].reshape(values.shape) * self.scale
 
-    def _generator(self, device: torch.device) -> torch.Generator:
-        if device not in self.generators:
-            self.generators[device] = torch.Generator(device).manual_seed(self.seed)
-        return self.generators[device]
+def _replaced(
+    kind: ActivationKind,
+    scale: float,
+    generator: Callable[[torch.device], torch.Generator],
+    values: torch.Tensor,
+    levels: torch.Tensor,
+) -> torch.Tensor:
+    """Return new activations for `values` [..., neurons], given the neurons' levels in float32 [neurons]."""
+    match kind:
+        case "zero" | "mean" | "clamp":
+            return levels.to(values.dtype).expand_as(values)
+        case "noise":
+            drawn = torch.randn(values.shape, generator=generator(values.device), device=values.device)
+            return (values + scale * levels * drawn).to(values.dtype)
+        case "shuffle":
+            order = torch.randperm(values.numel(), generator=generator(values.device), device=values.device)
+            return values.reshape(-1)[order].reshape(values.shape) * scale
 
 
 def _whole_experts(layer: Layer, neurons: Collection[int]) -> list[int]:
@@ -224,15 +223,6 @@ def _whole_experts(layer: Layer, neurons: Collection[int]) -> list[int]:
     return sorted(n_selected)
 
 
-def _rows(seen: NeuronValues) -> Iterator[tuple[int | None, torch.Tensor | EllipsisType]]:
-    """Yield each expert that has tokens, and an index of its rows; for a dense network None and all rows."""
-    if seen.expert is None:
-        yield None, ...
-        return
-    for expert in torch.unique(seen.expert).tolist():
-        yield expert, torch.nonzero(seen.expert == expert)  # [rows, 1]: beside units it spans [rows, units]
-
-
 def _find(model: PreTrainedModel, selection: _Selection) -> Iterator[tuple[PreTrainedModel, tuple[Layer, ...]]]:
     """Yield each stack with selected neurons, and the layers that hold them."""
     if not selection:
@@ -248,48 +238,44 @@ def _find(model: PreTrainedModel, selection: _Selection) -> Iterator[tuple[PreTr
         if stack not in stacks:
             raise UnknownNameError("stack", stack, stacks, where=f"model {name}")
     for part in parts:
-        wanted = {layer: levels for (stack, layer), levels in selection.items() if stack == part.stack}
-        if wanted:
-            module = cast("PreTrainedModel", body.get_submodule(part.path))
-            layers = find_layers(module, part.config, stack=part.stack, name=name)
-            _check_present(wanted, layers, f"the {part.stack} of model {name}")
-            yield module, tuple(layer for layer in layers if layer.layer in wanted)
-
-
-def _check_present(wanted: Mapping[int, Iterable[int]], layers: Sequence[Layer], where: str) -> None:
-    """Refuse neurons, by layer, that a stack does not have."""
-    n_neurons = {layer.layer: layer.n_neurons for layer in layers}
-    for layer, neurons in wanted.items():
-        if layer not in n_neurons:
-            raise AnalysisError(
-                f"{where} has no layer {layer}; it has {len(n_neurons)} layers of neurons, {min(n_neurons)} to "
-                f"{max(n_neurons)}"
-            )
-        for neuron in neurons:
-            if not 0 <= neuron < n_neurons[layer]:
+        wanted = {layer: rows["neuron"] for (stack, layer), rows in selection.items() if stack == part.stack}
+        if not wanted:
+            continue
+        module = cast("PreTrainedModel", body.get_submodule(part.path))
+        layers = find_layers(module, part.config, stack=part.stack, name=name)
+        n_neurons = {layer.layer: layer.n_neurons for layer in layers}
+        for number, neurons in wanted.items():
+            if number not in n_neurons:
                 raise AnalysisError(
-                    f"layer {layer} of {where} has no neuron {neuron}; it has {n_neurons[layer]:,}, from 0"
+                    f"the {part.stack} of model {name} has no layer {number}; it has {len(n_neurons)} layers of "
+                    f"neurons, {min(n_neurons)} to {max(n_neurons)}"
                 )
+            absent = neurons.filter(~neurons.is_between(0, n_neurons[number] - 1))
+            if len(absent):
+                raise AnalysisError(
+                    f"layer {number} of the {part.stack} of model {name} has no neuron {absent[0]}; it has "
+                    f"{n_neurons[number]:,}, from 0"
+                )
+        yield module, tuple(layer for layer in layers if layer.layer in wanted)
 
 
 def _read(neurons: Neurons, column: str | None, kind: str) -> _Selection:
     """Return the selected neurons with their levels, which are 0 if no column holds them."""
     rows = _table(neurons)
-    selection: _Selection = {}
     if not rows.num_rows:
-        return selection
+        return {}
     owner = f"the neurons of a perturbation of kind {kind}"
     check_columns(rows, KEYS if column is None else (*KEYS, column), owner)
     levels = np.zeros(rows.num_rows) if column is None else numbers(rows.column(column), column, owner)
-    keys = (key_column(rows, name, owner).tolist() for name in KEYS)
-    for stack, layer, neuron, level in zip(*keys, levels.tolist(), strict=True):
-        chosen = selection.setdefault((stack, layer), {})
-        if neuron in chosen:
-            raise AnalysisError(
-                f"{stack} layer {layer}, neuron {neuron} is among the neurons more than once; are they of several runs?"
-            )
-        chosen[neuron] = level
-    return selection
+    selected = pl.DataFrame({name: key_column(rows, name, owner) for name in KEYS})
+    repeated = selected.filter(~pl.struct(KEYS).is_first_distinct()).rows()
+    if repeated:
+        stack, layer, neuron = repeated[0]
+        raise AnalysisError(
+            f"{stack} layer {layer}, neuron {neuron} is among the neurons more than once; are they of several runs?"
+        )
+    selected = selected.with_columns(level=pl.Series(levels, dtype=pl.Float32))
+    return selected.partition_by("stack", "layer", maintain_order=True, as_dict=True)
 
 
 def _table(neurons: Neurons) -> pa.Table:

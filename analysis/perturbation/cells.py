@@ -53,7 +53,8 @@ def plan_cells(
     cells: list[Ranking] = []
     short: Counter[tuple[str, float]] = Counter()
 
-    def add(ranking: Ranking, dose: float, n_neurons: int) -> None:
+    def add(ranking: Ranking, dose: float) -> None:
+        n_neurons = population.n_neurons(dose)
         if n_neurons > len(ranking.rows):
             short[ranking.selection, dose] += 1
         else:
@@ -61,23 +62,19 @@ def plan_cells(
 
     own = [ranking for ranking in ranked if ranking.selection == settings.selection]
     for ranking in own:
-        n_ranked = len(ranking.rows)
-        if settings.doses is None:
-            add(ranking, n_ranked / len(population), n_ranked)
-        for dose in settings.doses or ():
-            add(ranking, dose, population.n_neurons(dose))
+        for dose in settings.doses or (len(ranking.rows) / len(population),):
+            add(ranking, dose)
     if not cells:
         most = max((len(ranking.rows) for ranking in own), default=0)
         raise AnalysisError(
             f"no source has neurons enough for a dose: the most is {most:,} of {len(population):,} neurons"
         )
-    doses = {cell.dose: len(cell.rows) for cell in cells}
-    made = {(cell.family, cell.function, cell.dose) for cell in cells}
+    doses = dict.fromkeys(cell.dose for cell in cells)
+    needed = {(cell.family, cell.function, cell.dose) for cell in cells} | {(SHARED, SHARED, dose) for dose in doses}
     for ranking in ranked:
-        for dose, n_neurons in doses.items():
-            is_needed = ranking.family == SHARED or (ranking.family, ranking.function, dose) in made
-            if ranking.selection != settings.selection and is_needed:
-                add(ranking, dose, n_neurons)
+        for dose in doses:
+            if ranking.selection != settings.selection and (ranking.family, ranking.function, dose) in needed:
+                add(ranking, dose)
     for (selection, dose), n_short in sorted(short.items()):
         note(f"{n_short:,} {selection} sets have fewer neurons than a dose of {dose:g} takes, and are excluded from it")
     return cells

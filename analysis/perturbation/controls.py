@@ -14,7 +14,7 @@ def draw_random(population: Population, rows: NDArray[np.int64], seed: int) -> N
 
     The first n of them are then n neurons at random.
     """
-    units, place = np.unique(population.unit[rows], return_inverse=True)
+    units, place = np.unique(rows // population.unit_size, return_inverse=True)
     order = np.random.default_rng((seed, 0)).permutation(len(units))
     return rows[np.argsort(order[place], kind="stable")]
 
@@ -27,19 +27,16 @@ def draw_matched(population: Population, ranking: NDArray[np.int64], seed: int) 
     result is shorter than the ranking if a layer has no neuron left.
     """
     generator = np.random.default_rng((seed, 1))
-    n_units = int(population.unit[-1]) + 1
-    first = np.searchsorted(population.unit, np.arange(n_units + 1))
-    layer = population.layer[first[:-1]]
-    energy = np.add.reduceat(population.energy, first[:-1])
-    ranked_units = list(dict.fromkeys(population.unit[ranking].tolist()))
-    is_free = np.ones(n_units, dtype=np.bool_)
-    is_free[ranked_units] = False
+    size = population.unit_size
+    layer = population.layer[::size]
+    energy = np.add.reduceat(population.energy, np.arange(0, len(population), size))
+    ranked_units = list(dict.fromkeys((ranking // size).tolist()))
     # By layer, its free units sorted by energy; a unit that is taken is cut out.
     free: dict[int, NDArray[np.int64]] = {}
     for number in np.unique(layer[ranked_units]).tolist():
-        units = np.flatnonzero((layer == number) & is_free)
+        units = np.setdiff1d(np.flatnonzero(layer == number), ranked_units)
         free[number] = units[np.argsort(energy[units], kind="stable")]
-    matched = []
+    matched: list[int] = []
     for unit in ranked_units:
         candidates = free[int(layer[unit])]
         if not len(candidates):
@@ -47,6 +44,6 @@ def draw_matched(population: Population, ranking: NDArray[np.int64], seed: int) 
         middle = int(np.searchsorted(energy[candidates], energy[unit]))
         low = max(0, min(middle - _NEAREST // 2, len(candidates) - _NEAREST))
         place = low + int(generator.integers(len(candidates[low : low + _NEAREST])))
-        matched.append(np.arange(first[candidates[place]], first[candidates[place] + 1]))
+        matched.append(int(candidates[place]))
         free[int(layer[unit])] = np.delete(candidates, place)
-    return np.concatenate(matched) if matched else np.zeros(0, dtype=np.int64)
+    return (np.array(matched, dtype=np.int64)[:, None] * size + np.arange(size)).reshape(-1)

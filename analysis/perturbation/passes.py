@@ -129,10 +129,10 @@ def read_cells(study: Study, job: Job, progress: Progress) -> Reading:
 
 
 def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
-    readout, settings = study.readout, study.settings
+    readout, settings, n_texts = study.readout, study.settings, study.texts.read.tokens.n_texts
     ids = [study.cell_id(cell) for cell in study.cells]
     cells = dict(zip(ids, study.cells, strict=True))  # cells of the same neurons, as of two small doses, share a pass
-    progress.phase("perturbing", total=(len(cells) + 1) * study.n_texts, unit="texts")
+    progress.phase("perturbing", total=(len(cells) + 1) * n_texts, unit="texts")
     started = time.monotonic()
     baseline = readout.read(progress.advance)
     durations = [time.monotonic() - started]
@@ -144,13 +144,14 @@ def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
         seed=settings.seed,
     )
     sums: dict[str, NDArray[np.float32]] = {}
-    readouts: dict[str, NDArray[np.float64]] = {}
+    readouts = {study.cell_id(None): summarize(baseline, readout.strata)}
     earlier = earlier_values(study.request.database, ids, baseline, readout.functions, readout.instance_id)
+    for cell_id, stored in earlier.items():
+        kept.put(cell_id, stored)
     for cell_id, cell in cells.items():
         values = kept.get(cell_id)
-        is_kept = values is not None
-        if values is not None or (values := earlier.get(cell_id)) is not None:
-            progress.advance(study.n_texts)
+        if values is not None:
+            progress.advance(n_texts)
         else:
             started = time.monotonic()
             neurons = study.neurons(cell)
@@ -164,7 +165,6 @@ def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
                     f"{cell.family}/{cell.function} ({cell.selection}, seed {cell.seed}) are perturbed; "
                     "perturb fewer, or by less"
                 )
-        if not is_kept:
             kept.put(cell_id, values)
         sums[cell_id] = resampling.reduce(values - baseline if readout.is_loss else baseline - values)
         readouts[cell_id] = summarize(values, readout.strata)

@@ -19,21 +19,15 @@ class Population:
 
     neurons: pl.DataFrame  # columns stack, layer, neuron, mean and std
     layer: NDArray[np.int64]  # number of each neuron's layer, 0 for the first studied [neurons]
-    # Number of the unit that is drawn as a whole: the neuron itself, or its native expert where whole experts are
-    # ablated. Units are numbered in the order of rows; the neurons of a unit lie together, and all units have the same
-    # size. [neurons]
-    unit: NDArray[np.int64]
+    # Number of neurons of a unit, which is drawn as a whole: 1, or the size of all native experts where whole experts
+    # are ablated. The neurons of a unit lie together.
+    unit_size: int
     # Mean square of each neuron's pooled activation times the squared norm of its output weights: how much it writes to
     # the residual stream [neurons]
     energy: NDArray[np.float64]
 
     def __len__(self) -> int:
-        return len(self.unit)
-
-    @property
-    def unit_size(self) -> int:
-        """Number of neurons of a unit."""
-        return len(self) // (int(self.unit[-1]) + 1)
+        return len(self.energy)
 
     def n_neurons(self, dose: float) -> int:
         """Return the number of neurons of a dose, a share of all: whole units, at least one."""
@@ -78,19 +72,15 @@ def read_population(
     if neurons.is_empty():
         what = "neurons of native experts in these layers" if by_native_expert else "neurons"
         raise AnalysisError(f"run {run_id} has no {what}")
-
-    def numbered(*columns: str) -> NDArray[np.int64]:
-        return neurons.select(pl.struct(*columns).rle_id().cast(pl.Int64)).to_series().to_numpy()
-
-    unit = numbered("stack", "layer", "native_expert" if by_native_expert else "neuron")
-    sizes = np.unique(np.bincount(unit))
+    unit = pl.struct("stack", "layer", "native_expert" if by_native_expert else "neuron")
+    sizes = neurons.select(unit.rle().struct.field("len").unique().sort()).to_series()
     if len(sizes) > 1:
         raise AnalysisError(
             f"the native experts of run {run_id} have {sizes[0]:,} to {sizes[-1]:,} neurons; a study takes layers with "
             "experts of one size"
         )
-    energy = neurons["energy"].to_numpy()
-    return Population(neurons.drop("native_expert", "energy"), numbered("stack", "layer"), unit, energy)
+    layer = neurons.select(pl.struct("stack", "layer").rle_id().cast(pl.Int64)).to_series().to_numpy()
+    return Population(neurons.drop("native_expert", "energy"), layer, sizes[0], neurons["energy"].to_numpy())
 
 
 def check_layers(run_id: str, layers: Collection[int], measured: Collection[int]) -> None:

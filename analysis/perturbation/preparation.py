@@ -60,24 +60,24 @@ class Study:
         return self.texts.model
 
     @property
-    def n_texts(self) -> int:
-        """Number of texts of a pass."""
-        return self.texts.read.tokens.n_texts
-
-    @property
-    def n_sources(self) -> int:
-        """Number of sources."""
+    def counts(self) -> dict[str, int]:
+        """Numbers of sources, of functions read out, and of instances and texts, as reports and tables name them."""
         own = (self.settings.selection, self.settings.seed)
-        return sum((ranking.selection, ranking.seed) == own for ranking in self.rankings)
+        return {
+            "n_sources": sum((ranking.selection, ranking.seed) == own for ranking in self.rankings),
+            "n_targets": len(self.readout.functions),
+            "n_instances": len(self.readout.instance_id),
+            "n_texts": self.texts.read.tokens.n_texts,
+        }
 
     def neurons(self, cell: Ranking) -> pa.Table:
         """Return the neurons of a cell as `ablate` reads them: sorted, with the column that the kind needs."""
         neurons = self.population.neurons[cell.rows]
         column = LEVEL_COLUMNS.get(self.settings.kind)
-        if column is not None:
-            levels = neurons[column] if cell.levels is None else pl.Series(cell.levels)
-            neurons = neurons.with_columns(levels.cast(pl.Float64).alias(column))
-        return neurons.select(*KEYS, *filter(None, [column])).sort(KEYS).to_arrow()
+        if column is None:
+            return neurons.select(KEYS).sort(KEYS).to_arrow()
+        levels = neurons[column] if cell.levels is None else pl.Series(cell.levels)
+        return neurons.select(*KEYS, levels.cast(pl.Float64).alias(column)).sort(KEYS).to_arrow()
 
     def cell_id(self, cell: Ranking | None) -> str:
         """Return the digest of everything that defines a pass over the texts; None is the pass without an ablation."""
@@ -93,14 +93,12 @@ class Study:
             "torch_version": torch.__version__,
         }
         if cell is not None:
-            digest = hashlib.sha256()
-            for column in self.neurons(cell).columns:
-                digest.update(str(column.to_pylist()).encode())
+            neurons = "".join(str(column.to_pylist()) for column in self.neurons(cell).columns)
             definition |= {
                 "kind": self.settings.kind,
                 "scale": self.settings.factor,
                 "seed": cell.seed if self.settings.is_drawn else None,
-                "neurons_sha256": digest.hexdigest(),
+                "neurons_sha256": hashlib.sha256(neurons.encode()).hexdigest(),
             }
         return identifier(definition)
 

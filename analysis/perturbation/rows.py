@@ -18,7 +18,6 @@ from ...schema.tables import table
 from ..effects.contrast import CellEffect, contrasts
 from ..effects.rows import contrast_rows, mean_rows
 from ..neuron_rows import KEYS
-from ..readouts.readout import summarize
 from .passes import Reading, value_targets
 from .preparation import Study
 from .settings import SHARED
@@ -30,7 +29,16 @@ _PART_ROWS = 4_000_000
 
 def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetime.datetime) -> None:
     """Stage all tables of a study in a job that is named by the perturbation_id."""
-    definition = _definition(study)
+    # In the row of the study and of each of its cells: what was done and read out.
+    definition = {
+        "run_id": study.request.run.run_id,
+        "partition_id": study.request.partition_id,
+        "source_query": study.settings.query,
+        "kind": study.settings.kind,
+        "scale": study.settings.factor,
+        "readout": study.readout.kind,
+        "metric": study.readout.metric,
+    }
     _write(study, job, "perturbations", _cells(study, reading), constants=definition)
     _write(study, job, "perturbed_neurons", _neurons(study))
     for part, rows in enumerate(_instances(study, reading)):
@@ -49,7 +57,7 @@ def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetim
         "started_at": started_at,
         "duration_s": (datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
     }
-    _write(study, job, "perturbation_studies", [_description(study)], constants=definition | timing)
+    _write(study, job, "perturbation_studies", [_description(study)], constants=definition | study.counts | timing)
 
 
 def _keys(ranking: Ranking) -> dict[str, Any]:
@@ -57,22 +65,9 @@ def _keys(ranking: Ranking) -> dict[str, Any]:
     return dict(zip(("source_family", "source_function", "selection", "seed"), ranking.key, strict=True))
 
 
-def _definition(study: Study) -> dict[str, object]:
-    """Return the columns that say, in the row of a study and of each of its cells, what was done and read out."""
-    return {
-        "run_id": study.request.run.run_id,
-        "partition_id": study.request.partition_id,
-        "source_query": study.settings.query,
-        "kind": study.settings.kind,
-        "scale": study.settings.factor,
-        "readout": study.readout.kind,
-        "metric": study.readout.metric,
-    }
-
-
 def _description(study: Study) -> dict[str, object]:
     """Return the columns that describe a study; those not listed here have the names of its settings."""
-    settings, readout, corpus = study.settings, study.readout, study.texts.corpus
+    settings, corpus = study.settings, study.texts.corpus
     names = table("perturbation_studies").column_names
     return {name: value for name, value in asdict(settings).items() if name in names} | {
         "weights_sha256": study.model.weights_sha256,
@@ -81,11 +76,7 @@ def _description(study: Study) -> dict[str, object]:
         "selection": settings.selection,
         "layers": None if settings.layers is None else ",".join(map(str, settings.layers)),
         "n_layer_neurons": len(study.population),
-        "n_sources": study.n_sources,
-        "n_targets": len(readout.functions),
-        "n_texts": study.n_texts,
-        "n_instances": len(readout.instance_id),
-        "n_fitted_texts": readout.n_fitted_texts,
+        "n_fitted_texts": study.readout.n_fitted_texts,
         "max_tokens": study.request.max_tokens,
         "dtype": study.request.run.dtype,
         "n_cells": len(study.cells) + 1,
@@ -99,39 +90,37 @@ def _description(study: Study) -> dict[str, object]:
 def _cells(study: Study, reading: Reading) -> pl.DataFrame:
     """Return one row for each cell and function, the cell without an ablation first."""
     readout, energy = study.readout, study.population.energy
-    baseline = summarize(reading.baseline, readout.strata)
-    targets = pl.DataFrame(list(readout.functions), schema=["target_family", "target_function"], orient="row")
-    targets = targets.with_columns(
-        baseline=pl.Series(baseline), n_instances=pl.Series((readout.strata >= 0).sum(axis=1))
-    )
     none = Ranking(SHARED, SHARED, "none", np.zeros(0, dtype=np.int64))
-    readouts = {study.cell_id(None): baseline, **reading.readouts}
-    frames = []
-    for cell, cell_id in zip([none, *study.cells], [study.cell_id(None), *reading.cell_ids], strict=True):
-        columns = _keys(cell) | {
+    cell_ids = [study.cell_id(None), *reading.cell_ids]
+    rows = [
+        {
+            **_keys(cell),
             "dose": cell.dose,
             "cell_id": cell_id,
             "n_neurons": len(cell.rows),
             "n_functional": cell.n_functional,
             "energy_share": float(energy[cell.rows].sum() / energy.sum()),
         }
-        frames.append(targets.with_columns(perturbed=pl.Series(readouts[cell_id]), **_literals(columns)))
+        for cell, cell_id in zip([none, *study.cells], cell_ids, strict=True)
+    ]
+    targets = pl.DataFrame(list(readout.functions), schema=["target_family", "target_function"], orient="row")
+    baseline = pl.Series(reading.readouts[cell_ids[0]])
+    targets = targets.with_columns(baseline=baseline, n_instances=pl.Series((readout.strata >= 0).sum(axis=1)))
+    cells = pl.DataFrame(rows, infer_schema_length=None).join(targets, how="cross", maintain_order="left_right")
+    cells = cells.with_columns(perturbed=np.concatenate([reading.readouts[cell_id] for cell_id in cell_ids]))
     sign = 1.0 if readout.is_loss else -1.0
-    rows = pl.concat(frames, how="vertical_relaxed")
-    return rows.with_columns(effect=sign * (pl.col("perturbed") - pl.col("baseline")))
+    return cells.with_columns(effect=sign * (pl.col("perturbed") - pl.col("baseline")))
 
 
 def _neurons(study: Study) -> pl.DataFrame:
     """Return the neurons of each ranking, up to its largest cell."""
-    most: dict[tuple[str, str, str, int], int] = {}
-    for cell in study.cells:
-        most[cell.key] = max(most.get(cell.key, 0), len(cell.rows))
+    most = {cell.key: len(cell.rows) for cell in sorted(study.cells, key=lambda cell: cell.dose)}
     frames = []
     for ranking in study.rankings:
         n_neurons = most.get(ranking.key, 0)
         chosen = study.population.neurons[ranking.rows[:n_neurons]].select(KEYS)
-        rank = pl.int_range(1, n_neurons + 1, dtype=pl.Int32)
-        frames.append(chosen.with_columns(rank=rank, **_literals(_keys(ranking))))
+        names = {name: pl.lit(value) for name, value in _keys(ranking).items()}
+        frames.append(chosen.with_columns(rank=pl.int_range(1, n_neurons + 1, dtype=pl.Int32), **names))
     return pl.concat(frames)
 
 
@@ -162,10 +151,6 @@ def _instances(study: Study, reading: Reading) -> Iterator[pl.DataFrame]:
             frames = []
     if frames:
         yield pl.concat(frames)
-
-
-def _literals(values: Mapping[str, object]) -> dict[str, pl.Expr]:
-    return {name: pl.lit(value) for name, value in values.items()}
 
 
 def _write(

@@ -60,7 +60,8 @@ def top_sources(
     Functions without a score on half a are excluded.
     """
     layers = [f"{stack} {layer}" for stack, layer in population.neurons.select("stack", "layer").unique().rows()]
-    parameters = {"run": run_id, "layers": layers, "functions": _joined(functions), "most": n_most}
+    names = ["/".join(function) for function in functions]
+    parameters = {"run": run_id, "layers": layers, "functions": names, "most": n_most}
     ranked = database.sql(statement("perturbation_top_neurons"), parameters).pl()
     return [
         Ranking(family, function, "top", population.rows(neurons, "the top neurons"))
@@ -95,13 +96,12 @@ def expert_sources(
         select family, function, stack, layer, neuron, ranking_half_a from neuron_scores
         where run_id = $run and list_contains($functions, family || '/' || function)
     """
-    scores = database.sql(query, {"run": run_id, "functions": _joined(functions)}).pl()
+    scores = database.sql(query, {"run": run_id, "functions": ["/".join(function) for function in functions]}).pl()
     sources = []
     for family, function, own_scores in _by_function(scores):
         ranked = (
             members.join(tests.filter(family=family, function=function), on=_EXPERT, how="left")
             .join(own_scores.select(*KEYS, "ranking_half_a"), on=KEYS, how="left")
-            .with_columns(pl.col("p_value").fill_null(1.0), pl.col("is_functional").fill_null(value=False))
             .sort(
                 "p_value", "n_top", *_EXPERT, "ranking_half_a", "neuron",
                 descending=[False, True, False, False, False, True, False], nulls_last=True,
@@ -146,7 +146,8 @@ def query_sources(database: Database, query: str, population: Population, kind: 
                 "is it of several runs?"
             )
         rows = own["row"].to_numpy()
-        unit, size = population.unit[rows], population.unit_size
+        size = population.unit_size
+        unit = rows // size
         if len(unit) % size or (unit.reshape(-1, size) != unit[::size, None]).any():
             raise AnalysisError(
                 f"the query does not yield whole native experts one after the other, {size:,} neurons each, for "
@@ -155,10 +156,6 @@ def query_sources(database: Database, query: str, population: Population, kind: 
         levels = own["level"].to_numpy() if "level" in own.columns else None
         sources.append(Ranking(family, function, "query", rows, levels))
     return sources
-
-
-def _joined(functions: Sequence[tuple[str, str]]) -> list[str]:
-    return [f"{family}/{function}" for family, function in functions]
 
 
 def _by_function(rows: pl.DataFrame) -> Iterator[tuple[str, str, pl.DataFrame]]:

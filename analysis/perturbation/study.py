@@ -223,14 +223,11 @@ def study_perturbation(
         model=study.model.name,
         revision=study.model.revision,
         is_new=is_new,
-        n_sources=study.n_sources,
-        n_targets=len(study.readout.functions),
         n_cells=len(study.cells) + 1,
         n_cells_reused=0 if reading is None else reading.n_known,
-        n_instances=len(study.readout.instance_id),
-        n_texts=study.n_texts,
         cell_s=None if reading is None else reading.cell_s,
         duration_s=(datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
+        **study.counts,
     )
 
 
@@ -246,12 +243,9 @@ def _plan(study: "Study") -> PerturbationPlan:
     return PerturbationPlan(
         perturbation_id=perturbation_id,
         is_new=database.store.commit(perturbation_id) is None,
-        n_sources=study.n_sources,
-        n_targets=len(study.readout.functions),
         n_neurons=len(study.population),
-        n_instances=len(study.readout.instance_id),
-        n_texts=study.n_texts,
         n_cells={"none": 1, **Counter(cell.selection for cell in cells.values())},
         n_cells_known=len(known_cells(database, cells)),
         cell_s=cell_s,
+        **study.counts,
     )

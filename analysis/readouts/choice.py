@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from operator import eq
 
 import numpy as np
 import torch
@@ -13,8 +14,8 @@ from ...errors import AnalysisError
 from ...ingest.activations.targets import TokenizedTargets
 from ...ingest.models.model import start_token
 from ...ingest.models.tokenizers import encode
-from ...schema.vocabulary import ReadoutKind
 from .predictions import objective, positives, predict, predictions_sha256, with_head
+from .readout import Readout
 from .texts import Texts
 
 MOST_CANDIDATES = 50
@@ -30,47 +31,33 @@ class _Prompts:
     targets: TokenizedTargets | None = None  # what a decoder reads beside the prompts
 
 
-class ChoiceReadout:
-    """Accuracy of the model's choice between the label words of a family.
+class ChoiceReadout(Readout):
+    """Accuracy, on a function's positives, of the model's choice between the label words of its family.
 
     The candidates of a family are the targets of all texts of the corpus that have an instance labelled in it. Each
     text is a prompt, and its own target is the right word. The choice is right where the first token of that word is
-    more probable than the first token of every other candidate:
-
-    - for a causal model after the text, as a word of its own: the tokenizer is given the text, a space if the text ends
-      in none, and the word;
-    - for a masked model at the text's one mask;
-    - for an encoder-decoder at the beginning of what the decoder says.
-
-    A function's readout is the accuracy on its positives.
-
-    The model must be loaded with its head. Each text needs a target and a place for it. A family needs two candidates,
-    at most `MOST_CANDIDATES`, and no two may begin with the same token. Half a of the texts is not used.
+    more probable than the first token of every other candidate: after the text, at its one mask, or at the beginning of
+    what the decoder says. The model must be loaded with its head. Half a of the texts is not used.
     """
 
-    kind: ReadoutKind = "choice"
-    metric: str = "accuracy"
-    is_loss: bool = False
-    n_fitted_texts: int | None = None
+    kind = "choice"
+    metric = "accuracy"
 
     def __init__(self, texts: Texts) -> None:
         self._texts, self.model = with_head(texts, self.kind)
-        self.functions: tuple[tuple[str, str], ...] = texts.functions
-        self.instance_id: NDArray[np.int64] = texts.read.tokens.instance_id
-        self.text: NDArray[np.int64] = texts.read.tokens.text
-        self.strata: NDArray[np.int8] = positives(texts.read)
+        self.functions = texts.functions
+        self.instance_id = texts.read.tokens.instance_id
+        self.text = texts.read.tokens.text
+        self.strata = positives(texts.read)
         target = _targets(texts)
         candidates = _candidates(texts, target)
         words = sorted({word for members in candidates.values() for word in members})
         place = {word: index for index, word in enumerate(words)}
-        _check_words(texts, words)
-        match objective(texts.model):
-            case "causal":
-                self._prompts = _after_texts(texts, words)
-            case "masked":
-                self._prompts = _at_masks(texts, words)
-            case "seq2seq":
-                self._prompts = _at_beginnings(texts, words)
+        for word, encoding in zip(words, encode(texts.model.tokenizer, words, with_special_tokens=False), strict=True):
+            if not encoding.ids:
+                raise AnalysisError(f"target {word!r} of corpus {texts.corpus.name} has no token to choose")
+        prompts = {"causal": _after_texts, "masked": _at_masks, "seq2seq": _at_beginnings}
+        self._prompts = prompts[objective(texts.model)](texts, words)
         _check_predicted(self.model, self._prompts.token_id, words)
         # By family, the places of its candidates among the words; for each prompt, the place of its target.
         self._families = {family: np.array([place[word] for word in some]) for family, some in candidates.items()}
@@ -103,9 +90,8 @@ class ChoiceReadout:
             others = np.where(is_right, -np.inf, logits[:, words]).max(1)
             own = np.where(is_right, logits[:, words], -np.inf).max(1)
             values[family] = (own > others)[prompt[self.text]].astype(np.float32)
-        if len(values) == 1:
-            return np.stack(list(values.values()))
-        return np.stack([values[family] for family, _ in self.functions])
+        families = [family for family, _ in self.functions] if len(values) > 1 else values
+        return np.stack([values[family] for family in families])
 
     def _check_first_tokens(self, words: Sequence[str]) -> None:
         """Refuse candidates of a family that begin with the same token."""
@@ -158,13 +144,6 @@ def _candidates(texts: Texts, targets: Sequence[str]) -> Mapping[str, Sequence[s
     return candidates
 
 
-def _check_words(texts: Texts, words: Sequence[str]) -> None:
-    encoded = encode(texts.model.tokenizer, words, with_special_tokens=False)
-    for word, encoding in zip(words, encoded, strict=True):
-        if not encoding.ids:
-            raise AnalysisError(f"target {word!r} of corpus {texts.corpus.name} has no token to choose")
-
-
 def _check_predicted(head: PreTrainedModel, token_id: NDArray[np.int64], words: Sequence[str]) -> None:
     output = head.get_output_embeddings()  # type: ignore[no-untyped-call]
     n_tokens = None if output is None else len(output.weight)
@@ -178,10 +157,8 @@ def _check_predicted(head: PreTrainedModel, token_id: NDArray[np.int64], words: 
 
 def _contents(texts: Texts) -> list[str]:
     """Return the content of the texts that are read, in the order in which they are run."""
-    order = texts.read.tokens.order.tolist()
-    wanted = set(order)
-    content = {index: text for index, text in enumerate(texts.corpus.texts()) if index in wanted}
-    return [content[index] for index in order]
+    contents = list(texts.corpus.texts())
+    return [contents[text] for text in texts.read.tokens.order.tolist()]
 
 
 def _token_ids(texts: Texts, contents: Sequence[str]) -> list[list[int]]:
@@ -189,7 +166,10 @@ def _token_ids(texts: Texts, contents: Sequence[str]) -> list[list[int]]:
 
 
 def _after_texts(texts: Texts, words: Sequence[str]) -> _Prompts:
-    """Return prompts whose word follows the text: it begins where the text and the text with the word differ."""
+    """Return prompts whose word follows the text: it begins where the text and the text with the word differ.
+
+    The tokenizer is given the text, a space if the text ends in none, and the word.
+    """
     tokens, contents = texts.read.tokens, _contents(texts)
     prompts = _token_ids(texts, contents)
     lengths = np.diff(tokens.token_start)[tokens.order].tolist()
@@ -202,7 +182,8 @@ def _after_texts(texts: Texts, words: Sequence[str]) -> _Prompts:
     positions, token_id = [], []
     for word in words:
         joined = _token_ids(texts, [f"{text}{'' if text[-1:].isspace() else ' '}{word}" for text in contents])
-        begin = [_n_shared(prompt, ids) for prompt, ids in zip(prompts, joined, strict=True)]
+        # The number of tokens that they have in common at their beginning.
+        begin = [sum(takewhile(bool, map(eq, prompt, ids))) for prompt, ids in zip(prompts, joined, strict=True)]
         positions.append(begin)
         token_id.append([ids[place] for ids, place in zip(joined, begin, strict=True)])
     position = np.array(positions)  # [words, prompts]
@@ -214,13 +195,6 @@ def _after_texts(texts: Texts, words: Sequence[str]) -> _Prompts:
             f"{contents[prompt][-40:]!r}"
         )
     return _Prompts(position[0] - 1, np.array(token_id).T.copy())
-
-
-def _n_shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return the number of tokens that two texts have in common at their beginning."""
-    if list(other[: len(one)]) == list(one):
-        return len(one)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _at_masks(texts: Texts, words: Sequence[str]) -> _Prompts:

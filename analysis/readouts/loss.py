@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import compress
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from ...ingest.activations.targets import TokenizedTargets, tokenize_targets
 from ...ingest.activations.tokens import TokenizedCorpus
 from ...ingest.models.model import decoder_of, start_token
 from ...ingest.models.tokenizers import check_embedded, n_embedded
-from ...schema.vocabulary import ReadoutKind
 from .predictions import objective, positives, predict, predictions_sha256, with_head
+from .readout import Readout
 from .texts import LEAST_INSTANCES, Texts
 
 # Share of tokens that are masked where an instance is a whole text, as in BERT's training, and the seed of their draw.
@@ -35,34 +35,23 @@ class _Predicted:
     token_id: NDArray[np.int64]  # [predicted]
 
 
-class LossReadout:
-    """Mean loss of the language model on an instance's tokens, in nats a token.
+class LossReadout(Readout):
+    """Mean loss of the language model on an instance's tokens, in nats a token; of a function, on its positives.
 
-    - A causal model predicts each token from all tokens before it. Instances that are the first token of a text, which
-      is predicted from nothing, are not read.
-    - A masked model predicts all tokens of an instance at once, each behind a mask. Where an instance is a whole text,
-      15% of its tokens are masked, at least one; they are drawn once.
-    - An encoder-decoder predicts the tokens of the target, each from the text and the target's tokens before it.
-
-    A function's readout is the mean over its positives. Functions with fewer than `LEAST_INSTANCES` positives that have
-    a loss are not read; one must remain. The model must be loaded with its head; a masked model needs a mask, and an
-    encoder-decoder a target of each text. Half a of the texts is not used.
+    A causal model predicts each token from all before it, save the first of a text; a masked model all tokens of an
+    instance at once behind masks; an encoder-decoder the tokens of the text's target. Functions with fewer than
+    `LEAST_INSTANCES` positives that have a loss are not read; one must remain. The model must be loaded with its head.
+    Half a of the texts is not used.
     """
 
-    kind: ReadoutKind = "loss"
-    metric: str = "nats a token"
-    is_loss: bool = True
-    n_fitted_texts: int | None = None
+    kind = "loss"
+    metric = "nats a token"
+    is_loss = True
 
     def __init__(self, texts: Texts) -> None:
         self._texts, self.model = with_head(texts, self.kind)
-        match objective(texts.model):
-            case "causal":
-                self._predicted = _next_tokens(texts.read.tokens)
-            case "masked":
-                self._predicted = _masked_tokens(texts)
-            case "seq2seq":
-                self._predicted = _target_tokens(texts)
+        predicted = {"causal": _next_tokens, "masked": _masked_tokens, "seq2seq": _target_tokens}
+        self._predicted = predicted[objective(texts.model)](texts)
         self._kept = self._predicted.count > 0
         strata = positives(texts.read)[:, self._kept]
         enough = (strata == 1).sum(1) >= LEAST_INSTANCES
@@ -71,12 +60,10 @@ class LossReadout:
                 f"no function of corpus {texts.corpus.name} has {LEAST_INSTANCES} positives with a loss; the first "
                 "token of a text has none"
             )
-        self.functions: tuple[tuple[str, str], ...] = tuple(
-            function for function, is_kept in zip(texts.functions, enough.tolist(), strict=True) if is_kept
-        )
-        self.strata: NDArray[np.int8] = strata[enough]
-        self.instance_id: NDArray[np.int64] = texts.read.tokens.instance_id[self._kept]
-        self.text: NDArray[np.int64] = texts.read.tokens.text[self._kept]
+        self.functions = tuple(compress(texts.functions, enough))
+        self.strata = strata[enough]
+        self.instance_id = texts.read.tokens.instance_id[self._kept]
+        self.text = texts.read.tokens.text[self._kept]
         read = self._predicted
         decisive = (self.strata, self.instance_id, read.count, read.position, read.token_id)
         self.sha256 = predictions_sha256(self.model, read.tokens, read.targets, *decisive)
@@ -97,29 +84,22 @@ class LossReadout:
             row[batch.texts] = np.arange(len(batch.texts))
             wanted = slice(first[batch.first], first[batch.last])
             if wanted.stop > wanted.start:
-                rows = row[predicted.tokens.text[instance[wanted]]]
-                losses[wanted] = self._losses(inputs, rows, predicted.position[wanted], predicted.token_id[wanted])
+                rows, positions = row[predicted.tokens.text[instance[wanted]]], predicted.position[wanted]
+                # A token of several instances is predicted once.
+                _, once, back = np.unique(
+                    rows * (positions.max() + 1) + positions, return_index=True, return_inverse=True
+                )
+                loss = _cross_entropy(predicted.token_id[wanted][once])
+                losses[wanted] = predict(self.model, inputs, rows[once], positions[once], loss)[back]
             if advance is not None:
                 advance(int(is_last[batch.first : batch.last].sum()))
         sums = np.bincount(instance, losses, minlength=n_instances)
         return (sums[self._kept] / predicted.count[self._kept]).astype(np.float32)[None]
 
-    def _losses(
-        self,
-        inputs: dict[str, Any],
-        row: NDArray[np.int64],
-        position: NDArray[np.int64],
-        token_id: NDArray[np.int64],
-    ) -> NDArray[np.float32]:
-        """Return the loss of each token of a batch. [predicted]."""
-        # A token of several instances is predicted once.
-        _, once, back = np.unique(row * (position.max() + 1) + position, return_index=True, return_inverse=True)
-        right = torch.from_numpy(token_id[once])
 
-        def losses(places: slice, logits: torch.Tensor) -> torch.Tensor:
-            return cross_entropy(logits, right[places].to(logits.device), reduction="none")
-
-        return predict(self.model, inputs, row[once], position[once], losses)[back]
+def _cross_entropy(token_id: NDArray[np.int64]) -> Callable[[slice, torch.Tensor], torch.Tensor]:
+    right = torch.from_numpy(token_id)
+    return lambda places, logits: cross_entropy(logits, right[places].to(logits.device), reduction="none")
 
 
 def _ranges(start: NDArray[np.integer], stop: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -128,8 +108,9 @@ def _ranges(start: NDArray[np.integer], stop: NDArray[np.integer]) -> tuple[NDAr
     return count, np.arange(count.sum()) + np.repeat(start - (np.cumsum(count) - count), count)
 
 
-def _next_tokens(tokens: TokenizedCorpus, targets: TokenizedTargets | None = None) -> _Predicted:
+def _next_tokens(texts: Texts, targets: TokenizedTargets | None = None) -> _Predicted:
     """Predict the tokens of each instance, or of its target, from the place before them."""
+    tokens = texts.read.tokens
     if targets is None:
         start = np.maximum(tokens.start, 1)
         count, place = _ranges(start, np.maximum(tokens.stop, start))
@@ -171,7 +152,7 @@ def _masked_tokens(texts: Texts) -> _Predicted:
 
 
 def _draw(start: int, stop: int, instance_id: int) -> NDArray[np.int64]:
-    """Draw the tokens of a whole text that are masked."""
+    """Draw the tokens of a whole text that are masked, the same each time; at least one."""
     size = max(1, round(_MASKED_SHARE * (stop - start)))
     drawn = np.random.default_rng((_MASK_SEED, instance_id)).choice(stop - start, size, replace=False)
     return np.sort(drawn) + start
@@ -189,4 +170,4 @@ def _target_tokens(texts: Texts) -> _Predicted:
     longest = int(getattr(model.config, "max_position_embeddings", None) or sys.maxsize)
     targets = tokenize_targets(corpus, model.tokenizer, start_token=start_token(model), max_tokens=longest)
     check_embedded(targets, model.tokenizer, decoder_of(model), f"targets of corpus {corpus.name}")
-    return _next_tokens(texts.read.tokens, targets)
+    return _next_tokens(texts, targets)

@@ -54,10 +54,7 @@ def predictions_sha256(
 
 
 def objective(model: Model) -> Literal["causal", "masked", "seq2seq"]:
-    """Return what the head predicts: the next token, tokens behind a mask, or the next token of a target.
-
-    It follows from how the body attends.
-    """
+    """Return what the head predicts, by how the body attends: the next token, tokens behind masks, or a target's."""
     if model.config.is_encoder_decoder:
         return "seq2seq"
     return "causal" if model.parts[0].stack == "decoder" else "masked"

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from ...errors import AnalysisError
 from ...ingest.activations.pooling import SpansOnDevice, pool
 from ...ingest.activations.tokens import TokenizedCorpus, arrays_sha256
-from ...schema.vocabulary import ReadoutKind
+from .readout import Readout
 from .texts import Texts
 
 INVERSE_REGULARISATION = 0.001
@@ -26,29 +26,26 @@ features: of powers of ten the best on supersenses of SemCor in MiniLM, and with
 _ITERATIONS = 2000
 
 
-class ProbeReadout:
+class ProbeReadout(Readout):
     """Balanced accuracy of one logistic regression per function on the final hidden states of the model.
 
     An instance's features are its hidden states, averaged over its tokens. The probes are fitted on half a with the
-    model as it is, and stay as they are when neurons are ablated. Features are standardised by their mean and standard
-    deviation on half a; positives and negatives weigh the same. The value of an instance of half b is 1 where the probe
-    is right and 0 elsewhere; the strata are the labels, so chance is .5. The `model` of an encoder-decoder is its
-    encoder. Hidden states that are not finite, and a probe that does not converge, are refused.
+    model as it is, on standardised features, and stay as they are when neurons are ablated. The strata are the labels,
+    so chance is .5. The `model` of an encoder-decoder is its encoder.
     """
 
-    kind: ReadoutKind = "probe"
-    metric: str = "balanced accuracy"
-    is_loss: bool = False
+    kind = "probe"
+    metric = "balanced accuracy"
 
     def __init__(self, texts: Texts) -> None:
         encoder = texts.model.parts[0]
         self.model = cast("PreTrainedModel", texts.model.module.get_submodule(encoder.path))
         self._texts = replace(texts, model=replace(texts.model, module=self.model, parts=(replace(encoder, path=""),)))
-        self.functions: tuple[tuple[str, str], ...] = texts.functions
-        self.instance_id: NDArray[np.int64] = texts.read.tokens.instance_id
-        self.text: NDArray[np.int64] = texts.read.tokens.text
-        self.strata: NDArray[np.int8] = texts.read.labels
-        self.n_fitted_texts: int | None = texts.fitted.tokens.n_texts
+        self.functions = texts.functions
+        self.instance_id = texts.read.tokens.instance_id
+        self.text = texts.read.tokens.text
+        self.strata = texts.read.labels
+        self.n_fitted_texts = texts.fitted.tokens.n_texts
         features = self._features(texts.fitted.tokens)
         if not np.isfinite(features).all():
             raise AnalysisError(

@@ -15,14 +15,14 @@ class Readout(Protocol):
 
     kind: ReadoutKind
     metric: str  # unit of its values
-    is_loss: bool  # whether higher values are worse
+    is_loss: bool = False  # whether higher values are worse
     model: PreTrainedModel  # the module that is run, in which neurons are ablated
     functions: tuple[tuple[str, str], ...]  # ``(family, function)`` of each function read out
     instance_id: NDArray[np.int64]  # the instances read out [instances]
     text: NDArray[np.int64]  # the text of each instance [instances]
     # 1 for positives, 0 for negatives, -1 for instances that do not count for the function [functions, instances]
     strata: NDArray[np.int8]
-    n_fitted_texts: int | None  # number of texts the readout was fitted on; None if there was nothing to fit
+    n_fitted_texts: int | None = None  # number of texts the readout was fitted on; None if there was nothing to fit
     sha256: str  # digest of everything, beside the weights of the body, that decides the values
 
     def read(self, advance: Callable[[int], None] | None = None) -> NDArray[np.float32]:

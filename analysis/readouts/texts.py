@@ -37,11 +37,7 @@ class Half:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """The texts on which a model is read out.
-
-    Neurons are chosen by their scores on half a, and readouts are fitted on half a. Values are read on half b, which
-    had no part in either.
-    """
+    """The texts of a readout: neurons are chosen and readouts fitted on half a, and values are read on half b."""
 
     # The loaded model, and the corpus that the texts are from
     model: Model

@@ -6,9 +6,9 @@ import pytest
 from scipy import stats
 
 from neuronlake.analysis.effects.contrast import CellEffect, contrasts
+from neuronlake.analysis.effects.control_sets import compare_with_sets
 from neuronlake.analysis.effects.resampling import Resampling
 from neuronlake.analysis.effects.rows import contrast_rows
-from neuronlake.analysis.effects.set_sample import sample
 from neuronlake.schema.tables import table
 
 TARGETS = (("task", "a"), ("task", "b"), ("task", "c"))
@@ -143,9 +143,10 @@ def test_control_sets_that_are_all_alike_say_only_whether_the_own_is_like_them(r
 
 def test_sets_that_differ_by_rounding_only_are_alike():
     sets = np.asarray([0.1, 0.1 + 1e-9, 0.1])
-    assert sample(sets).standard_error == 0
-    assert sample(sets).p_value(np.float64(0.1)) == 1
-    assert np.isnan(sample(sets).p_value(np.float64(0.2)))
+    _, standard_error, p_value = compare_with_sets(np.asarray([0.1, 0.2]), np.stack([sets, sets], axis=1))
+    assert standard_error.tolist() == [0, 0]
+    assert p_value[0] == 1
+    assert np.isnan(p_value[1])
 
 
 @pytest.mark.parametrize("n_sets", [0, 1])

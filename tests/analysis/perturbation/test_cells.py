@@ -17,7 +17,7 @@ ANIMAL, WATER = ("task", "animal"), ("task", "water")
 
 def make_population(n, *, unit_size=1):
     neurons = pl.DataFrame({"stack": "encoder", "layer": 0, "neuron": np.arange(n), "mean": 0.0, "std": 1.0})
-    return Population(neurons, np.zeros(n, dtype=np.int64), np.arange(n) // unit_size, np.arange(n, dtype=float))
+    return Population(neurons, np.zeros(n, dtype=np.int64), unit_size, np.arange(n, dtype=float))
 
 
 def plan(n, sources, settings, *, nonfunctional=None, unit_size=1):

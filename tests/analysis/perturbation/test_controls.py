@@ -17,7 +17,7 @@ def make_population(sizes, *, unit_size=1, seed=0):
     neuron = np.concatenate([np.arange(size * unit_size) for size in sizes])
     energy = 10 ** np.random.default_rng(seed).uniform(-3, 3, len(layer))
     neurons = pl.DataFrame({"stack": "encoder", "layer": layer, "neuron": neuron, "mean": 0.0, "std": 1.0})
-    return Population(neurons, layer, np.arange(len(layer)) // unit_size, energy)
+    return Population(neurons, layer, unit_size, energy)
 
 
 def layers_of(population, rows):
