@@ -7,10 +7,6 @@ from dataclasses import dataclass
 
 from .instance import Instance, Reading, capped
 
-NOT_CORRUPTIBLE = "fact without a wrong object to set against it"
-REPEATED = "fact stated twice"
-BEYOND_CAP = "fact beyond the cap"
-
 
 @dataclass(frozen=True, slots=True)
 class Relation:
@@ -51,14 +47,14 @@ def fact_instances(
         excluded[subject] |= {subject, object_}
         if relation.is_symmetric:
             excluded[object_] |= {subject, object_}
-    reading.dropped[REPEATED] += len(facts) - len(distinct)
+    reading.dropped["fact stated twice"] += len(facts) - len(distinct)
     pool = [object_ for _, object_ in distinct]
     distinct_objects = set(pool)
     generator = random.Random(f"{seed}/{relation.name}/corrupted")
-    drawn = capped(distinct, cap, by=lambda _: relation.name, seed=seed, reading=reading, reason=BEYOND_CAP)
+    drawn = capped(distinct, cap, by=lambda _: relation.name, seed=seed, reading=reading, reason="fact beyond the cap")
     for subject, object_ in drawn:
         if distinct_objects <= excluded[subject]:
-            reading.dropped[NOT_CORRUPTIBLE] += 1
+            reading.dropped["fact without a wrong object to set against it"] += 1
             continue
         wrong = generator.choice(pool)
         while wrong in excluded[subject]:
