@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 
 _FILE_FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
 
-UNLABELLED = "row without a class"
-IN_NO_PAIR = "row of a class in no chosen pair"
-BEYOND_CAP = "row beyond the cap of its class"
-NULL_COLUMN = "row with NULL in a column of the template"
-
 _Pair = tuple[str, str]
 _Piece = tuple[str, str | None]  # text, and the column whose value follows it
 
@@ -82,7 +77,8 @@ def read_huggingface(
     dataset = _load(path, split=split, config=config, revision=revision)
     shown = Path(path).name if Path(path).exists() else str(path)
     title = f"{shown}{f', {config}' if config else ''}, {split}"
-    for column in (label_column, *(column for _, column in pieces if column is not None)):
+    columns = list(dict.fromkeys(column for _, column in pieces if column is not None))
+    for column in (label_column, *columns):
         if column not in dataset.column_names:
             raise UnknownNameError("column", column, dataset.column_names, where=title)
     classes = _classes(dataset, label_column, title)
@@ -95,7 +91,7 @@ def read_huggingface(
     rows = _chosen_rows(classes, chosen_pairs, reading, cap=cap, seed=seed)
     prefix = f"{family}/{f'{task}.' if task else ''}"
     return Source(
-        instances=_instances(dataset, rows, pieces, chosen_pairs, reading, prefix=prefix),
+        instances=_instances(dataset.select_columns(columns), rows, pieces, chosen_pairs, reading, prefix=prefix),
         description=f"{title}: {template}",
         licence=dataset.info.license or None,
         origin=f"huggingface: {title}",
@@ -182,9 +178,10 @@ def _chosen_rows(
     labelled = [(index, name) for index, name in enumerate(classes) if name is not None]
     in_pairs = {name for pair in pairs for name in pair}
     wanted = [row for row in labelled if not pairs or row[1] in in_pairs]
-    reading.dropped[UNLABELLED] += len(classes) - len(labelled)
-    reading.dropped[IN_NO_PAIR] += len(labelled) - len(wanted)
-    return list(capped(wanted, cap, by=lambda row: row[1], seed=seed, reading=reading, reason=BEYOND_CAP))
+    reading.dropped["row without a class"] += len(classes) - len(labelled)
+    reading.dropped["row of a class in no chosen pair"] += len(labelled) - len(wanted)
+    reason = "row beyond the cap of its class"
+    return list(capped(wanted, cap, by=lambda row: row[1], seed=seed, reading=reading, reason=reason))
 
 
 def _instances(
@@ -196,12 +193,10 @@ def _instances(
     *,
     prefix: str,
 ) -> Iterator[Instance]:
-    columns = sorted({column for _, column in pieces if column is not None})
-    selected = dataset.select_columns(columns).select([index for index, _ in rows])
-    for (index, name), row in zip(rows, selected, strict=True):
+    for (index, name), row in zip(rows, dataset.select([index for index, _ in rows]), strict=True):
         reading.index = index + 1
-        if any(row[column] is None for column in columns):
-            reading.dropped[NULL_COLUMN] += 1
+        if None in row.values():
+            reading.dropped["row with NULL in a column of the template"] += 1
             continue
         text = "".join(before if column is None else f"{before}{row[column]}" for before, column in pieces)
         yield Instance(text, class_labels(name, pairs, prefix=prefix), source_id=str(index))

@@ -21,7 +21,7 @@ import re
 import reprlib
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -40,7 +40,6 @@ _FORMS: Mapping[_Form, str] = {
     "columns": "boolean columns named family/function",
 }
 Parsed = TypeVar("Parsed")
-_BATCH_ROWS = 4096
 _DELIMITERS = ",;\t"
 # Columns of one class a row, which another reader takes.
 _CLASSES = ("label", "class", "category")
@@ -263,29 +262,18 @@ def _check_names(names: Sequence[str]) -> None:
 
 def _parquet_rows(path: Path, reading: Reading) -> Generator[_Row]:
     reading.unit, reading.index = "row", 0
-    with _parquet_errors(path):
-        file = pq.ParquetFile(path)
-    with file:
-        names = list(file.schema_arrow.names)
-        with reading.located():
-            _check_names(names)
-        known = {"text", "labels", "id", "start", "end", "target", "group", *_CLASSES}
-        batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=[n for n in names if n in known or "/" in n])
-        while True:
-            with _parquet_errors(path):
-                batch = next(batches, None)
-                rows = [] if batch is None else batch.to_pylist(maps_as_pydicts="strict")
-            if batch is None:
-                return
-            for row in rows:
-                reading.index += 1
-                yield row
-
-
-@contextmanager
-def _parquet_errors(path: Path) -> Iterator[None]:
+    known = {"text", "labels", "id", "start", "end", "target", "group", *_CLASSES}
     try:
-        yield
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            with reading.located():
+                _check_names(names)
+            for batch in file.iter_batches(batch_size=4096, columns=[n for n in names if n in known or "/" in n]):
+                for row in batch.to_pylist(maps_as_pydicts="strict"):
+                    reading.index += 1
+                    yield row
+    except IngestError:  # which is a ValueError, too
+        raise
     except FileNotFoundError as error:
         raise IngestError(f"cannot read {path}: no such file") from error
     except (pa.ArrowException, OSError, KeyError, ValueError, OverflowError) as error:
