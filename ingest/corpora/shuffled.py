@@ -5,6 +5,7 @@ which label is chance. What a view then shows is what chance gives.
 """
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator
 
@@ -73,16 +74,13 @@ def read_shuffled(corpus: str, *, store: str | os.PathLike[str], seed: int = 0) 
 def _instances(stored: StoredCorpus, labels: Iterator[dict[str, bool]]) -> Iterator[Instance]:
     """Yield all instances in the order stored, from which the builder makes the same ids again."""
     texts = stored.read("texts", "text", "target", "split_group").columns
-    text_id = -1
-    text, target, split_group = "", None, None
     for batch in stored.batches("instances", "text_id", "start_char", "end_char", "source_id"):
-        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            # Spans of one text mostly follow each other, and share one copy of it.
-            if row[0] != text_id:
-                text_id = row[0]
-                text, target, split_group = (column[text_id].as_py() for column in texts)
-            _, start, end, source_id = row
-            yield Instance(text, next(labels), start, end, target, source_id, split_group)
+        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        # Spans of one text mostly follow each other, and share one copy of it.
+        for text_id, spans in itertools.groupby(rows, key=lambda row: row[0]):
+            text, target, split_group = (column[text_id].as_py() for column in texts)
+            for _, start, end, source_id in spans:
+                yield Instance(text, next(labels), start, end, target, source_id, split_group)
 
 
 def _labels(
