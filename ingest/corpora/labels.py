@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -42,15 +41,6 @@ def class_labels(name: str, pairs: Sequence[tuple[str, str]], *, prefix: str) ->
     if not pairs:
         return {f"{prefix}{name}": True}
     return {f"{prefix}{first}-{second}": name == first for first, second in pairs if name in (first, second)}
-
-
-class _Sorted(NamedTuple):
-    """All labels, sorted by instance and function."""
-
-    functions: list[tuple[str, str]]  # sorted
-    instance: NDArray[np.int64]  # [labels]
-    function: NDArray[np.int32]  # [labels], index in functions
-    is_positive: NDArray[np.bool_]  # [labels]
 
 
 class Labels:
@@ -106,13 +96,14 @@ class Labels:
 
     def label_rows(self, corpus: str) -> pa.Table:
         """Return the rows of table ``labels``, sorted by instance, family and function."""
-        functions, instance, function, is_positive = self._sorted
-        places = pa.array(function, pa.int32())
+        index = self._index
+        # Equal names get one code, as Parquet readers expect.
+        families, functions = (pa.array(names).dictionary_encode() for names in zip(*index.functions, strict=True))
         columns = {
-            "instance_id": instance,
-            "family": _encoded([family for family, _ in functions], places),
-            "function": _encoded([name for _, name in functions], places),
-            "is_positive": is_positive,
+            "instance_id": index.instance,
+            "family": families.take(pa.array(index.function)),
+            "function": functions.take(pa.array(index.function)),
+            "is_positive": index.is_positive.astype(np.bool_),
         }
         return conform("labels", columns, corpus=corpus)
 
@@ -121,14 +112,11 @@ class Labels:
 
         An `IngestError` if there is no function, or one has no positive or no negative instance.
         """
-        functions, _, function, is_positive = self._sorted
+        functions = self._index.functions
         if not functions:
             raise IngestError("no instance has a label")
-        positives = np.bincount(function[is_positive], minlength=len(functions))
-        if self._negatives == "rest":
-            negatives = len(self._starts) - 1 - positives
-        else:
-            negatives = np.bincount(function[~is_positive], minlength=len(functions))
+        positives, evaluated = self._index.counts()[:, 0].T
+        negatives = evaluated - positives
         faults = [
             f"{family}/{name} ({n_positive} positive, {n_negative} negative)"
             for (family, name), n_positive, n_negative in zip(functions, positives, negatives, strict=True)
@@ -142,51 +130,42 @@ class Labels:
             "function": [name for _, name in functions],
             "n_positive": positives,
             "n_negative": negatives,
-            "prevalence": positives / (positives + negatives),
+            "prevalence": positives / evaluated,
             "description": [descriptions.get("/".join(function)) for function in functions],
         }
         return conform("functions", columns, corpus=corpus, negatives=self._negatives)
 
     def digest(self) -> bytes:
         """Return the SHA-256 of all labels, in their order in the table."""
-        functions, instance, function, is_positive = self._sorted
-        digest = hashlib.sha256(json.dumps(functions).encode())
-        for column in (instance.astype("<i8"), function.astype("<i4"), is_positive.astype("u1")):
+        index = self._index
+        digest = hashlib.sha256(json.dumps(index.functions).encode())
+        for column in (index.instance.astype("<i8"), index.function.astype("<i4"), index.is_positive):
             digest.update(column.tobytes())
         return digest.digest()
 
     @cached_property
-    def _sorted(self) -> _Sorted:
-        """All labels sorted; asked for when all are read."""
+    def _index(self) -> "LabelIndex":
+        """All labels sorted by instance and function, without halves; asked for when all are read."""
         by_name = sorted((split_label(label), code) for label, code in self._codes.items())
         places = np.empty(len(by_name), np.int32)  # [functions], from code to place
         places[[code for _, code in by_name]] = np.arange(len(by_name), dtype=np.int32)
         starts: NDArray[np.int64] = np.array(self._starts, np.int64)
-        n_labels = starts[1:] - starts[:-1]
+        n_labels = np.diff(starts)
         merged = np.array(
             [(id_, code, value) for id_, added in self._merged.items() for code, value in added.items()], np.int64
         ).reshape(-1, 3)
         instance = np.concatenate([np.repeat(np.arange(len(n_labels)), n_labels), merged[:, 0]])
         function = places[np.concatenate([np.array(self._functions, np.int32), merged[:, 1].astype(np.int32)])]
-        is_positive = np.concatenate([np.array(self._values, np.bool_), merged[:, 2].astype(np.bool_)])
-        order = np.lexsort((function, instance))
-        return _Sorted([name for name, _ in by_name], instance[order], function[order], is_positive[order])
-
-
-def _encoded(values: Sequence[str], places: pa.Array) -> pa.DictionaryArray:
-    """Return ``values[places]``, dictionary-encoded with each value once."""
-    encoded = pa.array(values, pa.string()).dictionary_encode()
-    return pa.DictionaryArray.from_arrays(encoded.indices.take(places), encoded.dictionary)
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionCounts:
-    """How many instances are positive and negative for one function: of all, and of halves a and b."""
-
-    n_positive: int
-    n_negative: int
-    n_positive_half: tuple[int, int]
-    n_negative_half: tuple[int, int]
+        is_positive = np.concatenate([np.array(self._values, np.uint8), merged[:, 2].astype(np.uint8)])
+        by_function = np.argsort(function, kind="stable")
+        return LabelIndex.build(
+            [name for name, _ in by_name],
+            is_rest=np.full(len(by_name), self._negatives == "rest"),
+            half=np.zeros(len(n_labels), np.uint8),
+            instance=instance[by_function],
+            function=function[by_function],
+            is_positive=is_positive[by_function],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,10 +277,3 @@ class LabelIndex:
             counts[:, 1 + half, 1] = np.where(self.is_rest, int((self.half == half).sum()), evaluated)
         counts[:, 0] = counts[:, 1] + counts[:, 2]
         return counts
-
-    def function_counts(self) -> tuple[FunctionCounts, ...]:
-        """Return the counts of every function as a value."""
-        return tuple(
-            FunctionCounts(all_, n_all - all_, (a, b), (n_a - a, n_b - b))
-            for (all_, n_all), (a, n_a), (b, n_b) in self.counts().tolist()
-        )
