@@ -27,9 +27,6 @@ _LANGUAGES = dict(
     csv.reader(Path(__file__).with_name("languages.tsv").read_text(encoding="utf-8").splitlines()[1:], delimiter="\t")
 )
 
-NOT_A_COUNTRY = "territory without an ISO code"
-UNKNOWN_LANGUAGE = "language code without a name"
-
 
 def read_countries(*, cap: int | None = None, seed: int = 0) -> Source:
     """Return a source with two sentences for each fact about a country: the fact, and one with a wrong object.
@@ -61,7 +58,7 @@ def _instances(
     countries: "Sequence[CountryInfo]", reading: Reading, *, cap: int | None, seed: int
 ) -> Iterator[Instance]:
     with_code = [country for country in countries if country.iso(2)]
-    reading.dropped[NOT_A_COUNTRY] += len(countries) - len(with_code)
+    reading.dropped["territory without an ISO code"] += len(countries) - len(with_code)
     objects: Mapping[str, Callable[[CountryInfo], Sequence[str]]] = {
         "capital": lambda country: _strings(country.capital()),
         "region": lambda country: _strings(country.region()),
@@ -88,5 +85,5 @@ def _strings(value: object) -> list[str]:
 
 
 def _languages(codes: Sequence[str], reading: Reading) -> list[str]:
-    reading.dropped[UNKNOWN_LANGUAGE] += sum(code not in _LANGUAGES for code in codes)
+    reading.dropped["language code without a name"] += sum(code not in _LANGUAGES for code in codes)
     return [_LANGUAGES[code] for code in codes if code in _LANGUAGES]
