@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...errors import IngestError
@@ -70,7 +69,14 @@ def read_folders(
     drawn = list(capped(files, cap, by=lambda file: file.parent.name, seed=seed, reading=reading, reason=reason))
     pairs = [(labels[0], labels[1])] if len(labels) == 2 else []
     return Source(
-        instances=_instances(drawn, reading, pairs, f"{family}/", max_chars),
+        instances=(
+            Instance(
+                _text(file, reading, max_chars),
+                class_labels(file.parent.name, pairs, prefix=f"{family}/"),
+                source_id=f"{file.parent.name}/{file.name}",
+            )
+            for file in drawn
+        ),
         description=f"texts labelled {', '.join(labels[:6])}{', …' if len(labels) > 6 else ''}",
         licence=None,
         origin=f"folders: {path.name}",
@@ -79,19 +85,11 @@ def read_folders(
     )
 
 
-def _instances(
-    files: Sequence[Path], reading: Reading, pairs: Sequence[tuple[str, str]], prefix: str, max_chars: int | None
-) -> Iterator[Instance]:
-    for file in files:
-        text = read_text(file, reading).strip()
-        if max_chars is not None and len(text) > max_chars:
-            text = _cut(text, max_chars)
-            reading.dropped["text cut to the longest length"] += 1
-        label = file.parent.name
-        yield Instance(text, class_labels(label, pairs, prefix=prefix), source_id=f"{label}/{file.name}")
-
-
-def _cut(text: str, max_chars: int) -> str:
-    """Return the words of `text` that fit; a first word that does not fit is cut itself."""
+def _text(file: Path, reading: Reading, max_chars: int | None) -> str:
+    """Return the words of a file that fit; a first word that does not fit is cut itself."""
+    text = read_text(file, reading).strip()
+    if max_chars is None or len(text) <= max_chars:
+        return text
+    reading.dropped["text cut to the longest length"] += 1
     words = re.match(rf"(?s:.{{1,{max_chars}}})(?!\S)", text)
     return (words[0] if words else text[:max_chars]).rstrip()

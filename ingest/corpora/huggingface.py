@@ -88,7 +88,13 @@ def read_huggingface(
         # One class is the other's complement: one function, not two that say the same.
         chosen_pairs = [(names[0], names[1])]
     reading = Reading(title, unit="row")
-    rows = _chosen_rows(classes, chosen_pairs, reading, cap=cap, seed=seed)
+    labelled = [(index, name) for index, name in enumerate(classes) if name is not None]
+    in_pairs = {name for pair in chosen_pairs for name in pair}
+    wanted = [row for row in labelled if not chosen_pairs or row[1] in in_pairs]
+    reading.dropped["row without a class"] += len(classes) - len(labelled)
+    reading.dropped["row of a class in no chosen pair"] += len(labelled) - len(wanted)
+    reason = "row beyond the cap of its class"
+    rows = list(capped(wanted, cap, by=lambda row: row[1], seed=seed, reading=reading, reason=reason))
     prefix = f"{family}/{f'{task}.' if task else ''}"
     return Source(
         instances=_instances(dataset.select_columns(columns), rows, pieces, chosen_pairs, reading, prefix=prefix),
@@ -169,19 +175,6 @@ def _pair(pair: str, classes: Sequence[str], title: str) -> _Pair:
         unknown = next((name for name in splits[0] if name not in classes), pair)
         raise UnknownNameError("class", unknown, classes, where=f"{title}, for the pair {pair!r}")
     raise IngestError(f"{pair!r} is not a pair of classes, as first-second; classes: {', '.join(classes)}")
-
-
-def _chosen_rows(
-    classes: Sequence[str | None], pairs: Sequence[_Pair], reading: Reading, *, cap: int | None, seed: int
-) -> list[tuple[int, str]]:
-    """Return index and class of the rows to read, in order."""
-    labelled = [(index, name) for index, name in enumerate(classes) if name is not None]
-    in_pairs = {name for pair in pairs for name in pair}
-    wanted = [row for row in labelled if not pairs or row[1] in in_pairs]
-    reading.dropped["row without a class"] += len(classes) - len(labelled)
-    reading.dropped["row of a class in no chosen pair"] += len(labelled) - len(wanted)
-    reason = "row beyond the cap of its class"
-    return list(capped(wanted, cap, by=lambda row: row[1], seed=seed, reading=reading, reason=reason))
 
 
 def _instances(

@@ -94,27 +94,18 @@ def _labels(
         order = np.argsort(instance, kind="stable")
         instance, function, is_positive = instance[order], function[order], is_positive[order]
     else:
-        is_positive = _permuted(is_positive, instance, function, draws)
+        permutations: dict[bytes, NDArray[np.int64]] = {}  # by the instances that a function labels
+        by_function = np.argsort(function, kind="stable")  # within a function still by instance
+        for rows in np.split(by_function, np.cumsum(np.bincount(function))[:-1]):
+            labelled = hashlib.sha256(instance[rows].tobytes()).digest()
+            if labelled not in permutations:
+                permutations[labelled] = _permutation(len(rows), draws)
+            is_positive[rows] = is_positive[rows][permutations[labelled]]
     start = 0
     for end in np.cumsum(np.bincount(instance, minlength=n_instances)).tolist():
         codes, values = function[start:end].tolist(), is_positive[start:end].tolist()
         yield {names[code]: value for code, value in zip(codes, values, strict=True)}
         start = end
-
-
-def _permuted(
-    is_positive: NDArray[np.bool_], instance: NDArray[np.int64], function: NDArray[np.int32], draws: np.random.PCG64
-) -> NDArray[np.bool_]:
-    """Return the values of labels, permuted within every function; functions of the same instances share an order."""
-    permuted = is_positive.copy()
-    permutations: dict[bytes, NDArray[np.int64]] = {}
-    by_function = np.argsort(function, kind="stable")  # within a function still by instance
-    for rows in np.split(by_function, np.cumsum(np.bincount(function))[:-1]):
-        labelled = hashlib.sha256(instance[rows].tobytes()).digest()
-        if labelled not in permutations:
-            permutations[labelled] = _permutation(len(rows), draws)
-        permuted[rows] = is_positive[rows[permutations[labelled]]]
-    return permuted
 
 
 def _permutation(size: int, draws: np.random.PCG64) -> NDArray[np.int64]:
