@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...errors import IngestError
 from ...schema.conformance import conform
-from .instance import Negatives
+from .instance import Negatives, Source
 
 DUPLICATE = "duplicate"
 CONTRADICTING = "duplicate with contradicting labels"
@@ -107,14 +107,14 @@ class Labels:
         }
         return conform("labels", columns, corpus=corpus)
 
-    def function_rows(self, corpus: str, descriptions: Mapping[str, str]) -> pa.Table:
+    def function_rows(self, corpus: str, source: Source) -> pa.Table:
         """Return the rows of table ``functions``, sorted by family and function.
 
         An `IngestError` if there is no function, or one has no positive or no negative instance.
         """
         functions = self._index.functions
         if not functions:
-            raise IngestError("no instance has a label")
+            raise IngestError(f"{source.origin}: no instance has a label")
         positives, evaluated = self._index.counts()[:, 0].T
         negatives = evaluated - positives
         faults = [
@@ -124,14 +124,14 @@ class Labels:
         ]
         if faults:
             shown = ", ".join(faults[:5]) + (f" and {len(faults) - 5} more" if len(faults) > 5 else "")
-            raise IngestError(f"a function needs positive and negative instances: {shown}")
+            raise IngestError(f"{source.origin}: a function needs positive and negative instances: {shown}")
         columns = {
             "family": [family for family, _ in functions],
             "function": [name for _, name in functions],
             "n_positive": positives,
             "n_negative": negatives,
             "prevalence": positives / evaluated,
-            "description": [descriptions.get("/".join(function)) for function in functions],
+            "description": [source.descriptions.get("/".join(function)) for function in functions],
         }
         return conform("functions", columns, corpus=corpus, negatives=self._negatives)
 
