@@ -29,12 +29,6 @@ class _Token:
     words: list[tuple[str, str, Mapping[str, bool]]] = field(default_factory=list)  # id, form and labels
 
 
-@dataclass(frozen=True, slots=True)
-class _Sentence:
-    comments: dict[str, str] = field(default_factory=dict)  # such as ``text`` and ``sent_id``
-    tokens: list[_Token] = field(default_factory=list)
-
-
 def read_conllu(
     path: str | os.PathLike[str],
     *,
@@ -80,14 +74,11 @@ def read_conllu(
         files = [file for file in visible_files(path, "*.conllu*", reading) if file.name.endswith(_SUFFIXES)]
     if not files:
         raise IngestError(f"{path}: neither a CoNLL-U file nor a folder of *.conllu files")
+    words = _instances(files, reading, min_count=min_count)
+    reason = "word beyond the cap of its part of speech"
     return Source(
         instances=capped(
-            _instances(files, reading, min_count=min_count),
-            cap,
-            by=lambda word: next(iter(word.labels), ""),
-            seed=seed,
-            reading=reading,
-            reason="word beyond the cap of its part of speech",
+            words, cap, by=lambda word: next(iter(word.labels), ""), seed=seed, reading=reading, reason=reason
         ),
         description=f"part of speech and syntactic relation of each word of {path.stem}",
         licence=None,
@@ -110,17 +101,18 @@ def _instances(files: Sequence[Path], reading: Reading, *, min_count: int) -> It
 def _words(files: Sequence[Path], reading: Reading) -> Iterator[Instance]:
     """Yield the words of all sentences that have characters of their own, with all their labels."""
     for file in files:
-        sentence = _Sentence()
+        comments: dict[str, str] = {}  # of a sentence, such as its text and its sent_id
+        tokens: list[_Token] = []
         for line in itertools.chain(lines(file, reading), [""]):  # the last sentence may lack the blank line after it
             if line.strip():
-                _read_line(line.rstrip("\r\n"), sentence, reading)
-            elif sentence.tokens:
-                yield from _located(sentence, reading)
-                sentence = _Sentence()
+                _read_line(line.rstrip("\r\n"), comments, tokens, reading)
+            elif tokens:
+                yield from _located(comments, tokens, reading)
+                comments, tokens = {}, []
 
 
-def _located(sentence: _Sentence, reading: Reading) -> Iterator[Instance]:
-    tokens, text = sentence.tokens, sentence.comments.get("text")
+def _located(comments: Mapping[str, str], tokens: Sequence[_Token], reading: Reading) -> Iterator[Instance]:
+    text = comments.get("text")
     if text is None:
         text = "".join(token.form + " " * token.is_followed_by_space for token in tokens).rstrip()
     starts = []
@@ -139,16 +131,16 @@ def _located(sentence: _Sentence, reading: Reading) -> Iterator[Instance]:
             reading.dropped["word of a contraction without characters of its own"] += len(token.words)
             continue
         for word_id, form, labels in token.words:
-            source_id = f"{sentence.comments.get('sent_id', '')}:{word_id}"
+            source_id = f"{comments.get('sent_id', '')}:{word_id}"
             yield Instance(text, labels, start, start + len(form), source_id=source_id)
             start += len(form)
 
 
-def _read_line(line: str, sentence: _Sentence, reading: Reading) -> None:
-    """Add a comment or a token to the sentence."""
+def _read_line(line: str, comments: dict[str, str], tokens: list[_Token], reading: Reading) -> None:
+    """Add a comment or a token to those of the sentence."""
     if line.startswith("#"):
         name, _, value = line[1:].partition("=")
-        sentence.comments[name.strip()] = value.strip()
+        comments[name.strip()] = value.strip()
         return
     columns = line.split("\t")
     if len(columns) != 10:
@@ -160,7 +152,7 @@ def _read_line(line: str, sentence: _Sentence, reading: Reading) -> None:
     ids = _ID.fullmatch(word_id)
     if not ids:
         raise reading.error(f"the id of a word is a number, 1-2 or 1.1, not {reprlib.repr(word_id)}")
-    tokens, last_id = sentence.tokens, int(ids[2] or 0)
+    last_id = int(ids[2] or 0)
     if last_id or not tokens or int(word_id) > tokens[-1].last_id:
         tokens.append(_Token(form, "SpaceAfter=No" not in notes.split("|"), last_id))
     if not last_id:

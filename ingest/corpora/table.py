@@ -33,12 +33,7 @@ from .files import BLANK_LINE, boolean, is_null, json_objects, lines, parse_json
 from .instance import Instance, Reading, Source
 
 _Row = Mapping[str, object]
-_Form = Literal["list", "mapping", "columns"]
-_FORMS: Mapping[_Form, str] = {
-    "list": "a list in 'labels'",
-    "mapping": "a mapping in 'labels'",
-    "columns": "boolean columns named family/function",
-}
+_Form = Literal["a list in 'labels'", "a mapping in 'labels'", "boolean columns named family/function"]
 Parsed = TypeVar("Parsed")
 _DELIMITERS = ",;\t"
 # Columns of one class a row, which another reader takes.
@@ -81,7 +76,7 @@ def read_table(path: str | os.PathLike[str], *, encoding: str | None = None) -> 
         description=f"labelled texts of {path.name}",
         licence=None,
         origin=f"table: {path.name}",
-        negatives="rest" if form == "list" else "explicit",
+        negatives="rest" if form == "a list in 'labels'" else "explicit",
         reading=reading,
     )
 
@@ -117,8 +112,8 @@ def _instance(row: _Row, form: _Form) -> Instance:
         raise IngestError(f"no column 'text'; columns: {', '.join(row)}")
     form_of_row, labels = _labels(row)
     if form_of_row and form_of_row != form:
-        raise IngestError(f"labels as {_FORMS[form_of_row]}, but as {_FORMS[form]} before; keep one form")
-    if form == "list" and is_null(row.get("labels")):
+        raise IngestError(f"labels as {form_of_row}, but as {form} before; keep one form")
+    if form == "a list in 'labels'" and is_null(row.get("labels")):
         # Negative for every function, or forgotten? Only the writer knows.
         raise IngestError("column 'labels' is missing or NULL; an instance without labels has an empty list, []")
     return Instance(
@@ -139,15 +134,15 @@ def _labels(row: _Row) -> tuple[_Form | None, dict[str, bool]]:
     if labels is not None and columns:
         raise IngestError(f"labels twice: in column 'labels' and in column {next(iter(columns))!r}; keep one form")
     if columns:
-        return "columns", _booleans(columns)
+        return "boolean columns named family/function", _booleans(columns)
     if labels is None:
         return None, {}
     if isinstance(labels, Mapping):
-        return "mapping", _booleans(labels)
+        return "a mapping in 'labels'", _booleans(labels)
     for label in labels:
         if not isinstance(label, str):
             raise IngestError(f"a label in column 'labels' is not a string: {reprlib.repr(label)}")
-    return "list", dict.fromkeys(map(str, labels), True)
+    return "a list in 'labels'", dict.fromkeys(map(str, labels), True)
 
 
 def _parsed_labels(value: object) -> list[object] | Mapping[str, object] | None:
