@@ -15,10 +15,6 @@ from ...errors import IngestError
 from ...schema.conformance import conform
 from .instance import Negatives, Source
 
-DUPLICATE = "duplicate"
-CONTRADICTING = "duplicate with contradicting labels"
-MERGED = "duplicate with further labels, merged into the first"
-
 
 def split_label(label: str) -> tuple[str, str]:
     """Return family and function of a label, such as ``grammar/upos.NOUN``; a malformed label is an `IngestError`."""
@@ -77,22 +73,19 @@ class Labels:
         self._starts.append(len(self._functions))
 
     def merge(self, instance_id: int, codes: Mapping[int, bool]) -> str:
-        """Add a duplicate's labels to those of an instance, unless they contradict, and return what the duplicate was.
-
-        Where unlabelled means negative, any difference is a contradiction.
-        """
+        """Add a duplicate's labels to those of an instance unless they contradict; return what the duplicate was."""
         start, end = self._starts[instance_id], self._starts[instance_id + 1]
         known = dict(zip(self._functions[start:end], map(bool, self._values[start:end]), strict=True))
         known |= self._merged.get(instance_id, {})
-        if self._negatives == "rest":
-            return DUPLICATE if known == codes else CONTRADICTING
-        if any(known.get(code, is_positive) != is_positive for code, is_positive in codes.items()):
-            return CONTRADICTING
+        # Where unlabelled means negative, any difference is a contradiction.
+        is_other = self._negatives == "rest" and known != codes
+        if is_other or any(known.get(code, is_positive) != is_positive for code, is_positive in codes.items()):
+            return "duplicate with contradicting labels"
         added = {code: is_positive for code, is_positive in codes.items() if code not in known}
         if not added:
-            return DUPLICATE
+            return "duplicate"
         self._merged.setdefault(instance_id, {}).update(added)
-        return MERGED
+        return "duplicate with further labels, merged into the first"
 
     def label_rows(self, corpus: str) -> pa.Table:
         """Return the rows of table ``labels``, sorted by instance, family and function."""
@@ -250,10 +243,7 @@ class LabelIndex:
         return ((row << 1) | self.half).astype(np.uint32), starts.astype(np.int64), entries.astype(np.int32)
 
     def dense(self, instances: NDArray[np.int64]) -> NDArray[np.int8]:
-        """Return the labels of the instances at some places: 1 positive, 0 negative, -1 not evaluated.
-
-        [functions, instances]
-        """
+        """Return the labels of instances at some places, [functions, instances]: 1, 0, or -1 if it is not evaluated."""
         labels = np.repeat(np.where(self.is_rest, 0, -1).astype(np.int8)[:, None], len(instances), axis=1)
         counts = np.diff(self.indptr)[instances]
         column = np.repeat(np.arange(len(instances)), counts)
@@ -266,14 +256,8 @@ class LabelIndex:
 
         [functions, 3, 2]; the last axis is (positive, evaluated).
         """
-        n_functions = len(self.functions)
-        entry_half = np.repeat(self.half, np.diff(self.indptr))
-        counts = np.zeros((n_functions, 3, 2), dtype=np.int64)
-        for half in (0, 1):
-            inside = entry_half == half
-            positive = inside & (self.is_positive == 1)
-            counts[:, 1 + half, 0] = np.bincount(self.function[positive], minlength=n_functions)
-            evaluated = np.bincount(self.function[inside], minlength=n_functions)
-            counts[:, 1 + half, 1] = np.where(self.is_rest, int((self.half == half).sum()), evaluated)
-        counts[:, 0] = counts[:, 1] + counts[:, 2]
-        return counts
+        key = 2 * self.function + np.repeat(self.half, np.diff(self.indptr))
+        counted = [np.bincount(some, minlength=2 * len(self.functions)) for some in (key[self.is_positive == 1], key)]
+        halves = np.stack(counted, axis=-1).reshape(-1, 2, 2)  # [functions, halves, 2]
+        halves[self.is_rest, :, 1] = np.bincount(self.half, minlength=2)
+        return np.concatenate([halves.sum(axis=1, keepdims=True), halves], axis=1)

@@ -20,12 +20,10 @@ from .labels import LabelIndex
 class Instances:
     """All instances of a corpus, sorted by text."""
 
-    # The instance and its text, both as stored. [instances] each
-    instance_id: NDArray[np.int64]
-    text: NDArray[np.int64]
-    # Its span in characters, NaN for the whole text. [instances] each
-    start_char: NDArray[np.float64]
-    end_char: NDArray[np.float64]
+    instance_id: NDArray[np.int64]  # as stored [instances]
+    text: NDArray[np.int64]  # number of its text, as stored [instances]
+    start_char: NDArray[np.float64]  # NaN for the whole text [instances]
+    end_char: NDArray[np.float64]  # one past the span's last, or NaN [instances]
 
 
 class StoredCorpus:
