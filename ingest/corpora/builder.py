@@ -34,8 +34,6 @@ _PART_LABELS = 8 * _PART_ROWS
 _DEFECTS_FORGIVEN = 1
 _DEFECTS_SHARE = 0.01
 
-EMPTY = "empty text"
-
 
 @dataclass(frozen=True, slots=True)
 class CorpusReport:
@@ -192,13 +190,14 @@ class _Build:
     def _read(self) -> None:
         """Read all instances, and write texts and instances in parts."""
         reading = self.source.reading
-        n_read = 0
-        for n_read, instance in enumerate(self.source.instances, start=1):
+        n_added = 0
+        for number, instance in enumerate(self.source.instances, start=1):
             if not reading.file:
-                reading.index = n_read
+                reading.index = number
             if not instance.text.strip():
-                reading.add_defect(EMPTY)
+                reading.add_defect("empty text")
                 continue
+            n_added += 1
             try:  # not `located`, which is slow for each of millions
                 self._add(instance)
             except IngestError as error:
@@ -207,11 +206,11 @@ class _Build:
                 self._flush("texts")
             if len(self.pending["instances"]) >= _PART_ROWS:
                 self._flush("instances")
-        self._check_defects(n_read)
+        self._check_defects(n_added)
         self._flush("texts")
         self._flush("instances")
 
-    def _check_defects(self, n_read: int) -> None:
+    def _check_defects(self, n_added: int) -> None:
         """Refuse a source without instances, or with too many defects."""
         reading, origin = self.source.reading, self.source.origin
         if not self.instances:
@@ -219,7 +218,7 @@ class _Build:
             reasons = "; ".join(f"{count} excluded: {reason}" for reason, count in excluded)
             raise IngestError(f"{origin}: no instances" + (f" ({reasons})" if reasons else ""))
         n_defects = reading.defects.total()
-        n_rows = n_read - reading.defects[EMPTY] + n_defects  # empty texts are read as others are
+        n_rows = n_added + n_defects
         if n_defects > max(_DEFECTS_FORGIVEN, _DEFECTS_SHARE * n_rows):
             reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(reading.defects.items()))
             raise IngestError(

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 _FILE_FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
 
-_Pair = tuple[str, str]
-_Piece = tuple[str, str | None]  # text, and the column whose value follows it
-
 
 def read_huggingface(
     path: str | os.PathLike[str],
@@ -96,8 +93,19 @@ def read_huggingface(
     reason = "row beyond the cap of its class"
     rows = list(capped(wanted, cap, by=lambda row: row[1], seed=seed, reading=reading, reason=reason))
     prefix = f"{family}/{f'{task}.' if task else ''}"
+
+    def instances() -> Iterator[Instance]:
+        chosen = dataset.select_columns(columns).select([index for index, _ in rows])
+        for (index, name), row in zip(rows, chosen, strict=True):
+            reading.index = index + 1
+            if None in row.values():
+                reading.dropped["row with NULL in a column of the template"] += 1
+                continue
+            text = "".join(before if column is None else f"{before}{row[column]}" for before, column in pieces)
+            yield Instance(text, class_labels(name, chosen_pairs, prefix=prefix), source_id=str(index))
+
     return Source(
-        instances=_instances(dataset.select_columns(columns), rows, pieces, chosen_pairs, reading, prefix=prefix),
+        instances=instances(),
         description=f"{title}: {template}",
         licence=dataset.info.license or None,
         origin=f"huggingface: {title}",
@@ -135,8 +143,8 @@ def _load(name: str | os.PathLike[str], *, split: str, config: str | None, revis
             datasets.enable_progress_bars()
 
 
-def _pieces(template: str) -> list[_Piece]:
-    """Return a template as pieces of text, each followed by a column."""
+def _pieces(template: str) -> list[tuple[str, str | None]]:
+    """Return a template as pieces of text, each with the column whose value follows it."""
     try:
         parsed = list(string.Formatter().parse(template))
     except ValueError as error:
@@ -164,7 +172,7 @@ def _classes(dataset: "Dataset", column: str, title: str) -> list[str | None]:
     return [None if value is None or value < 0 else names[value] for value in values]
 
 
-def _pair(pair: str, classes: Sequence[str], title: str) -> _Pair:
+def _pair(pair: str, classes: Sequence[str], title: str) -> tuple[str, str]:
     """Return the two classes of ``"first-second"``; a class may have a hyphen in its name."""
     parts = pair.split("-")
     splits = [("-".join(parts[:place]), "-".join(parts[place:])) for place in range(1, len(parts))]
@@ -175,21 +183,3 @@ def _pair(pair: str, classes: Sequence[str], title: str) -> _Pair:
         unknown = next((name for name in splits[0] if name not in classes), pair)
         raise UnknownNameError("class", unknown, classes, where=f"{title}, for the pair {pair!r}")
     raise IngestError(f"{pair!r} is not a pair of classes, as first-second; classes: {', '.join(classes)}")
-
-
-def _instances(
-    dataset: "Dataset",
-    rows: Sequence[tuple[int, str]],
-    pieces: Sequence[_Piece],
-    pairs: Sequence[_Pair],
-    reading: Reading,
-    *,
-    prefix: str,
-) -> Iterator[Instance]:
-    for (index, name), row in zip(rows, dataset.select([index for index, _ in rows]), strict=True):
-        reading.index = index + 1
-        if None in row.values():
-            reading.dropped["row with NULL in a column of the template"] += 1
-            continue
-        text = "".join(before if column is None else f"{before}{row[column]}" for before, column in pieces)
-        yield Instance(text, class_labels(name, pairs, prefix=prefix), source_id=str(index))

@@ -6,7 +6,7 @@ import os
 import re
 import reprlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ...errors import IngestError
@@ -64,8 +64,15 @@ def read_trex(
             reading.dropped["file of a relation without a sentence"] += 1
     if not known:
         raise IngestError(f"{path}: no T-REx facts here: no file such as P36.jsonl; relations: {', '.join(RELATIONS)}")
+
+    def instances() -> Iterator[Instance]:
+        for name in sorted(known, key=lambda name: int(name[1:])):
+            facts = [fact for file in known[name] for fact in _facts(file, reading)]
+            reading.index = 0
+            yield from fact_instances(RELATIONS[name], facts, cap=cap, seed=seed, reading=reading)
+
     return Source(
-        instances=_instances(known, reading, cap=cap, seed=seed),
+        instances=instances(),
         description="T-REx facts, true against the same subject with a wrong object",
         licence=None,
         origin=f"trex: {path.name}",
@@ -73,15 +80,6 @@ def read_trex(
         descriptions={relation.label: relation.template for relation in RELATIONS.values()},
         reading=reading,
     )
-
-
-def _instances(
-    files: Mapping[str, Sequence[Path]], reading: Reading, *, cap: int | None, seed: int
-) -> Iterator[Instance]:
-    for name in sorted(files, key=lambda name: int(name[1:])):
-        facts = [fact for file in files[name] for fact in _facts(file, reading)]
-        reading.index = 0
-        yield from fact_instances(RELATIONS[name], facts, cap=cap, seed=seed, reading=reading)
 
 
 def _facts(file: Path, reading: Reading) -> list[tuple[str, str]]:
