@@ -188,12 +188,8 @@ class LabelIndex:
         An entry of an instance or function that is not there is an `IngestError`.
         """
         n_instances = len(half)
-        if len(instance) and not (
-            instance.min() >= 0
-            and instance.max() < n_instances
-            and function.min() >= 0
-            and function.max() < len(functions)
-        ):
+        is_there = (instance >= 0) & (instance < n_instances) & (function >= 0) & (function < len(functions))
+        if not is_there.all():
             raise IngestError(f"labels name instances or functions beyond {n_instances} and {len(functions)}")
         # A negative entry of a rest function says nothing that its absence does not.
         keep = (is_positive == 1) | ~is_rest[function]
@@ -201,14 +197,7 @@ class LabelIndex:
         order = np.argsort(instance, kind="stable")
         indptr = np.zeros(n_instances + 1, dtype=np.int64)
         np.cumsum(np.bincount(instance, minlength=n_instances), out=indptr[1:])
-        return cls(
-            functions=tuple(functions),
-            is_rest=np.ascontiguousarray(is_rest, dtype=np.bool_),
-            half=np.ascontiguousarray(half, dtype=np.uint8),
-            indptr=indptr,
-            function=np.ascontiguousarray(function[order], dtype=np.int32),
-            is_positive=np.ascontiguousarray(is_positive[order], dtype=np.uint8),
-        )
+        return cls(tuple(functions), is_rest, half, indptr, function[order], is_positive[order])
 
     @property
     def n_instances(self) -> int:
