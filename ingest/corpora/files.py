@@ -9,7 +9,7 @@ import re
 import reprlib
 import zlib
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedIOBase, IncrementalNewlineDecoder, TextIOWrapper
 from pathlib import Path
@@ -231,6 +231,16 @@ def string(value: object) -> str | None:
     if isinstance(value, str):
         return value
     raise IngestError(f"not a string: {reprlib.repr(value)}")
+
+
+def texts(row: Mapping[str, object], key: str) -> list[str]:
+    """Return what a key holds, a text or a list of texts, without those that are empty or NULL."""
+    value = row.get(key)
+    values = value if isinstance(value, list) else [value]
+    for text in values:
+        if not (isinstance(text, str) or is_null(text)):
+            raise IngestError(f"{key!r} is neither a text nor a list of texts: {reprlib.repr(value)}")
+    return [text.strip() for text in values if isinstance(text, str) and text.strip()]
 
 
 def _number(value: object) -> object:

@@ -4,14 +4,13 @@ import csv
 import itertools
 import os
 import re
-import reprlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ...errors import IngestError
 from .facts import Relation, fact_instances
-from .files import is_null, json_objects, visible_files
+from .files import json_objects, texts, visible_files
 from .instance import Instance, Reading, Source
 
 _TABLE = Path(__file__).with_name("trex_relations.tsv").read_text(encoding="utf-8").splitlines()
@@ -100,20 +99,10 @@ def _facts(file: Path, reading: Reading) -> list[tuple[str, str]]:
 
 def _names(row: Mapping[str, object], role: str, reading: Reading) -> list[str]:
     """Return the names of the subject (`role` ``sub``) or the objects (``obj``) of a fact; none if it lacks them."""
-    names = _texts(row, f"{role}_label")
+    names = texts(row, f"{role}_label")
     if not names:
         evidences = row.get("evidences")
         sentences = [item for item in evidences if isinstance(item, dict)] if isinstance(evidences, list) else []
-        names = next(filter(None, (_texts(place, f"{role}_surface") for place in (row, *sentences))), [])
+        names = next(filter(None, (texts(place, f"{role}_surface") for place in (row, *sentences))), [])
         reading.dropped["subject or object without a label, named as its sentence names it"] += bool(names)
     return names
-
-
-def _texts(row: Mapping[str, object], key: str) -> list[str]:
-    """Return what a key holds, a text or a list of texts, without those that are empty or null."""
-    value = row.get(key)
-    values = value if isinstance(value, list) else [value]
-    for text in values:
-        if not (isinstance(text, str) or is_null(text)):
-            raise IngestError(f"{key!r} is neither a text nor a list of texts: {reprlib.repr(value)}")
-    return [text.strip() for text in values if isinstance(text, str) and text.strip()]
