@@ -267,9 +267,8 @@ class _Build:
         rows = self.pending[name]
         if not rows:
             return
-        digest = self.digests[name]
         for row in rows:
-            digest.update(json.dumps(row, separators=(",", ":")).encode())
+            self.digests[name].update(json.dumps(row, separators=(",", ":")).encode())
         columns = dict(zip(table(name).column_names[1:], zip(*rows, strict=True), strict=True))
         data = conform(name, columns, corpus=self.corpus)
         rows.clear()

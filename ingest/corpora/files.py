@@ -138,8 +138,7 @@ def _encoding(file: BufferedIOBase, path: Path, reading: Reading) -> str:
         raise IngestError(fault)
     if _is_mostly_utf8(file):
         raise IngestError(f"{fault}; the rest of the file is: fix it, or give another `encoding`")
-    fault = _fault(file, path, "cp1252")
-    if fault is not None:
+    if fault := _fault(file, path, "cp1252"):
         raise IngestError(f"{fault}; the file is not utf-8 either: give its `encoding`")
     reading.dropped["file that is not UTF-8, read as cp1252"] += 1
     return "cp1252"

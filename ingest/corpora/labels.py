@@ -140,8 +140,7 @@ class Labels:
     def _index(self) -> "LabelIndex":
         """All labels sorted by instance and function, without halves; asked for when all are read."""
         by_name = sorted((split_label(label), code) for label, code in self._codes.items())
-        places = np.empty(len(by_name), np.int32)  # [functions], from code to place
-        places[[code for _, code in by_name]] = np.arange(len(by_name), dtype=np.int32)
+        places = np.argsort([code for _, code in by_name]).astype(np.int32)  # [functions], from code to place
         starts: NDArray[np.int64] = np.array(self._starts, np.int64)
         n_labels = np.diff(starts)
         merged = np.array(
@@ -195,8 +194,7 @@ class LabelIndex:
         keep = (is_positive == 1) | ~is_rest[function]
         instance, function, is_positive = instance[keep], function[keep], is_positive[keep]
         order = np.argsort(instance, kind="stable")
-        indptr = np.zeros(n_instances + 1, dtype=np.int64)
-        np.cumsum(np.bincount(instance, minlength=n_instances), out=indptr[1:])
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(instance, minlength=n_instances))])
         return cls(tuple(functions), is_rest, half, indptr, function[order], is_positive[order])
 
     @property
@@ -241,10 +239,7 @@ class LabelIndex:
         return labels
 
     def counts(self) -> NDArray[np.int64]:
-        """Return how many instances are positive for, and evaluated on, every function: of all, half a, half b.
-
-        [functions, 3, 2]; the last axis is (positive, evaluated).
-        """
+        """Return how many instances are (positive, evaluated): of all, half a and half b [functions, 3, 2]."""
         key = 2 * self.function + np.repeat(self.half, np.diff(self.indptr))
         counted = [np.bincount(some, minlength=2 * len(self.functions)) for some in (key[self.is_positive == 1], key)]
         halves = np.stack(counted, axis=-1).reshape(-1, 2, 2)  # [functions, halves, 2]
