@@ -56,25 +56,23 @@ def read_countries(*, cap: int | None = None, seed: int = 0) -> Source:
 
 
 def _instances(countries: "Sequence[CountryInfo]", reading: Reading, cap: int | None, seed: int) -> Iterator[Instance]:
-    rows: list[Mapping[str, object]] = []  # a country each: its name, and the objects of every relation
-    for country in countries:
-        if not country.iso(2):
-            reading.dropped["territory without an ISO code"] += 1
-            continue
-        languages = country.languages()
-        reading.dropped["language code without a name"] += sum(code not in _LANGUAGES for code in languages)
-        rows.append(
-            {
-                "country": country.name(),
-                "capital": country.capital(),
-                "region": country.region(),
-                "subregion": country.subregion(),
-                "currency": country.currencies(),
-                "language": [_LANGUAGES.get(code) for code in languages],
-                "demonym": country.demonym(),
-                "border": [neighbour.name() for neighbour in country.neighbors() if neighbour.iso(2)],
-            }
-        )
+    with_code = [country for country in countries if country.iso(2)]
+    codes = [code for country in with_code for code in country.languages()]
+    reading.dropped["territory without an ISO code"] += len(countries) - len(with_code)
+    reading.dropped["language code without a name"] += sum(code not in _LANGUAGES for code in codes)
+    rows: list[Mapping[str, object]] = [
+        {
+            "country": country.name(),
+            "capital": country.capital(),
+            "region": country.region(),
+            "subregion": country.subregion(),
+            "currency": country.currencies(),
+            "language": [_LANGUAGES.get(code) for code in country.languages()],
+            "demonym": country.demonym(),
+            "border": [neighbour.name() for neighbour in country.neighbors() if neighbour.iso(2)],
+        }
+        for country in with_code
+    ]
     for relation in RELATIONS:
         # A set of languages may name one twice: Norwegian has three codes.
         facts = [(str(row["country"]), object_) for row in rows for object_ in dict.fromkeys(texts(row, relation.name))]

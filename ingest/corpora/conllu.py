@@ -131,8 +131,7 @@ def _located(comments: Mapping[str, str], tokens: Sequence[_Token], reading: Rea
             reading.dropped["word of a contraction without characters of its own"] += len(token.words)
             continue
         for word_id, form, labels in token.words:
-            source_id = f"{comments.get('sent_id', '')}:{word_id}"
-            yield Instance(text, labels, start, start + len(form), source_id=source_id)
+            yield Instance(text, labels, start, start + len(form), source_id=f"{comments.get('sent_id', '')}:{word_id}")
             start += len(form)
 
 

@@ -32,10 +32,9 @@ def fact_instances(
 ) -> Iterator[Instance]:
     """Yield a true sentence for every fact, a subject and an object, followed by a false one about the same subject.
 
-    The wrong object is drawn, as often as it occurs, from the objects of all `facts` of the relation, so that an
-    object by itself says as little as possible about truth. It is never one that the facts state of that subject,
-    nor one drawn for it before. (Facts are incomplete: a sentence counted as false may still be true.) With a `cap`,
-    only so many facts are used, drawn at random with the seed of the wrong objects.
+    The wrong object is drawn, as often as it occurs, from the objects of all `facts`, so that an object by itself says
+    as little as possible about truth; never one that the facts state of that subject or that was drawn for it before.
+    (Facts are incomplete: a sentence counted as false may still be true.) `cap` facts are drawn with the same seed.
     """
     distinct: dict[tuple[str, str], None] = {}
     excluded: defaultdict[str, set[str]] = defaultdict(set)  # by subject: itself and the objects that are true of it

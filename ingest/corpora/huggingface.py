@@ -151,9 +151,8 @@ def _pieces(template: str) -> list[tuple[str, str | None]]:
         raise IngestError(f"template {template!r}: {one_line(error)}") from error
     if not any(column for _, column, _, _ in parsed):
         raise IngestError(f"template {template!r} names no column in braces, such as '{{text}}'")
-    for _, column, form, conversion in parsed:
-        if column == "" or form or conversion:
-            raise IngestError(f"template {template!r}: braces hold the name of a column and nothing else")
+    if any(column == "" or form or conversion for _, column, form, conversion in parsed):
+        raise IngestError(f"template {template!r}: braces hold the name of a column and nothing else")
     return [(text, column) for text, column, _, _ in parsed]
 
 

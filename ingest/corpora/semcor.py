@@ -166,8 +166,7 @@ def _tagged_words(files: Sequence[Path], reading: Reading) -> Iterator[tuple[Ins
                 sentence, spans = join([content for content, _, _ in tokens])
                 for (start, end), (_, number, tag) in zip(spans, tokens, strict=True):
                     if tag:
-                        source_id = f"{file.name}:{snum}:{number}"
-                        yield Instance(sentence, {}, start, end, source_id=source_id), tag
+                        yield Instance(sentence, {}, start, end, source_id=f"{file.name}:{snum}:{number}"), tag
 
 
 def join(tokens: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:

@@ -101,11 +101,10 @@ def _labels(
             if labelled not in permutations:
                 permutations[labelled] = _permutation(len(rows), draws)
             is_positive[rows] = is_positive[rows][permutations[labelled]]
-    start = 0
-    for end in np.cumsum(np.bincount(instance, minlength=n_instances)).tolist():
+    ends = np.cumsum(np.bincount(instance, minlength=n_instances)).tolist()
+    for start, end in itertools.pairwise([0, *ends]):
         codes, values = function[start:end].tolist(), is_positive[start:end].tolist()
         yield {names[code]: value for code, value in zip(codes, values, strict=True)}
-        start = end
 
 
 def _permutation(size: int, draws: np.random.PCG64) -> NDArray[np.int64]:

@@ -71,8 +71,15 @@ def read_table(path: str | os.PathLike[str], *, encoding: str | None = None) -> 
     first_rows, reading = Reading(encoding=encoding), Reading(encoding=encoding)
     with closing(_rows(path, first_rows)) as rows:
         form = _find_form(rows, first_rows)
+
+    def instances() -> Iterator[Instance]:
+        for row in _rows(path, reading):
+            with reading.located():
+                instance = _instance(row, form)
+            yield instance
+
     return Source(
-        instances=_instances(_rows(path, reading), reading, form),
+        instances=instances(),
         description=f"labelled texts of {path.name}",
         licence=None,
         origin=f"table: {path.name}",
@@ -98,13 +105,6 @@ def _find_form(rows: Iterator[_Row], reading: Reading) -> _Form:
         + (f"classes are read by 'corpus build huggingface FILE --label-column {classes}'; " if classes else "")
         + f"columns: {', '.join(columns)}"
     )
-
-
-def _instances(rows: Iterator[_Row], reading: Reading, form: _Form) -> Iterator[Instance]:
-    for row in rows:
-        with reading.located():
-            instance = _instance(row, form)
-        yield instance
 
 
 def _instance(row: _Row, form: _Form) -> Instance:
