@@ -57,12 +57,10 @@ def package_folder(package: str) -> Path:
 
 def _in_pairs(instances: Iterable[Instance]) -> Iterator[Instance]:
     """Label the instances for their topic against every other one: balanced functions, as GLUE's tasks are."""
-    instances = list(instances)
-    topic_of_label = {label: split_label(label)[1] for instance in instances for label in instance.labels}
-    pairs = list(itertools.combinations(sorted(topic_of_label.values()), 2))
-    for instance in instances:
-        (label,) = instance.labels
-        yield dataclasses.replace(instance, labels=class_labels(topic_of_label[label], pairs, prefix="task/"))
+    articles = [(instance, split_label(*instance.labels)[1]) for instance in instances]
+    pairs = list(itertools.combinations(sorted({topic for _, topic in articles}), 2))
+    for instance, topic in articles:
+        yield dataclasses.replace(instance, labels=class_labels(topic, pairs, prefix="task/"))
 
 
 def _chain(parts: Iterable[Source], reading: Reading) -> Iterator[Instance]:

@@ -1,12 +1,13 @@
 """Facts about countries, from the ``countryinfo`` package (extra ``demo``)."""
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import IngestError
 from ..ingest.corpora.facts import Relation, fact_instances
+from ..ingest.corpora.files import texts
 from ..ingest.corpora.instance import Instance, Reading, Source
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ _LANGUAGES = dict(
     csv.reader(Path(__file__).with_name("languages.tsv").read_text(encoding="utf-8").splitlines()[1:], delimiter="\t")
 )
 
-NOT_A_COUNTRY = "territory without an ISO code"
-UNKNOWN_LANGUAGE = "language code without a name"
-
 
 def read_countries(*, cap: int | None = None, seed: int = 0) -> Source:
     """Return a source with two sentences for each fact about a country: the fact, and one with a wrong object.
@@ -47,7 +45,7 @@ def read_countries(*, cap: int | None = None, seed: int = 0) -> Source:
         ) from error
     reading = Reading("countryinfo")
     return Source(
-        instances=_instances(all_countries(), reading, cap=cap, seed=seed),
+        instances=_instances(all_countries(), reading, cap, seed),
         description="facts about countries, true against the same country with a wrong object",
         licence="MIT",
         origin="countries: countryinfo",
@@ -57,36 +55,25 @@ def read_countries(*, cap: int | None = None, seed: int = 0) -> Source:
     )
 
 
-def _instances(
-    countries: "Sequence[CountryInfo]", reading: Reading, *, cap: int | None, seed: int
-) -> Iterator[Instance]:
+def _instances(countries: "Sequence[CountryInfo]", reading: Reading, cap: int | None, seed: int) -> Iterator[Instance]:
     with_code = [country for country in countries if country.iso(2)]
-    reading.dropped[NOT_A_COUNTRY] += len(countries) - len(with_code)
-    objects: Mapping[str, Callable[[CountryInfo], Sequence[str]]] = {
-        "capital": lambda country: _strings(country.capital()),
-        "region": lambda country: _strings(country.region()),
-        "subregion": lambda country: _strings(country.subregion()),
-        "currency": lambda country: _strings(country.currencies()),
-        "language": lambda country: _languages(_strings(country.languages()), reading),
-        "demonym": lambda country: _strings(country.demonym()),
-        "border": lambda country: [neighbour.name() for neighbour in country.neighbors() if neighbour.iso(2)],
-    }
+    codes = [code for country in with_code for code in country.languages()]
+    reading.dropped["territory without an ISO code"] += len(countries) - len(with_code)
+    reading.dropped["language code without a name"] += sum(code not in _LANGUAGES for code in codes)
+    rows: list[Mapping[str, object]] = [
+        {
+            "country": country.name(),
+            "capital": country.capital(),
+            "region": country.region(),
+            "subregion": country.subregion(),
+            "currency": country.currencies(),
+            "language": [_LANGUAGES.get(code) for code in country.languages()],
+            "demonym": country.demonym(),
+            "border": [neighbour.name() for neighbour in country.neighbors() if neighbour.iso(2)],
+        }
+        for country in with_code
+    ]
     for relation in RELATIONS:
-        facts = [
-            (country.name(), object_)
-            for country in with_code
-            # A set of languages may name one twice: Norwegian has three codes.
-            for object_ in dict.fromkeys(objects[relation.name](country))
-        ]
+        # A set of languages may name one twice: Norwegian has three codes.
+        facts = [(str(row["country"]), object_) for row in rows for object_ in dict.fromkeys(texts(row, relation.name))]
         yield from fact_instances(relation, facts, cap=cap, seed=seed, reading=reading)
-
-
-def _strings(value: object) -> list[str]:
-    """Return the non-empty strings of a field that holds one, several or none."""
-    values = value if isinstance(value, list) else [value]
-    return [text for text in values if isinstance(text, str) and text.strip()]
-
-
-def _languages(codes: Sequence[str], reading: Reading) -> list[str]:
-    reading.dropped[UNKNOWN_LANGUAGE] += sum(code not in _LANGUAGES for code in codes)
-    return [_LANGUAGES[code] for code in codes if code in _LANGUAGES]

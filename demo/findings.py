@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..analysis.sections import Section
@@ -51,19 +52,15 @@ where revision = 'main' order by all"
   {program} shell"""
 
 
-def _neurons(database: Database, run_id: str) -> list[Section]:
-    """Return a section for the most specialised neuron of each family: the texts that activate it most."""
-    sections = []
+def _neurons(database: Database, run_id: str) -> Iterator[Section]:
+    """Yield a section for the most specialised neuron of each family: the texts that activate it most."""
     for best in database.sql(statement("demo_neurons"), {"run_id": run_id}):
         is_not = "" if best["direction"] == "positive" else "not "
         place = {name: best[name] for name in ("stack", "layer", "neuron", "family", "function")}
-        sections.append(
-            Section(
-                f"The most specialised neuron of {best['family']}: neuron {best['neuron']} of layer {best['layer']}, "
-                f"for {is_not}{best['function']}, predictivity {best['predictivity']:.3f}; the function's texts that "
-                "activate it most",
-                "demo_texts",
-                {"run_id": run_id, **place},
-            )
+        yield Section(
+            f"The most specialised neuron of {best['family']}: neuron {best['neuron']} of layer {best['layer']}, "
+            f"for {is_not}{best['function']}, predictivity {best['predictivity']:.3f}; the function's texts that "
+            "activate it most",
+            "demo_texts",
+            {"run_id": run_id, **place},
         )
-    return sections

@@ -5,7 +5,7 @@ senses responds to the sense. The position of the noun and the length of the sen
 and no other content word is in more than 4 sentences of a sense; the tests hold the file to that.
 """
 
-from collections import Counter
+import itertools
 from pathlib import Path
 
 from ..ingest.corpora.instance import Instance, Source
@@ -20,26 +20,22 @@ def read_word_senses() -> Source:
     alphabetical order, and sentences with other nouns are not labelled for it.
     """
     rows = [line.split("\t") for line in Path(__file__).with_name(_FILE).read_text("utf-8").splitlines()[1:]]
-    senses: dict[str, set[str]] = {}
-    for word, sense, _ in rows:
-        senses.setdefault(word, set()).add(sense)
-    pairs = {word: (min(both), max(both)) for word, both in senses.items()}
-    labels = {word: f"semantic/{word}:{first}-{second}" for word, (first, second) in pairs.items()}
     instances = []
-    n_rows: Counter[str] = Counter()
-    for word, sense, sentence in rows:
-        n_rows[word] += 1
-        start = sentence.index(word)  # its only occurrence
-        label = {labels[word]: sense == pairs[word][0]}
-        instances.append(Instance(sentence, label, start, start + len(word), source_id=f"{word}/{n_rows[word]}"))
+    descriptions = {}
+    for word, rows_of_word in itertools.groupby(rows, key=lambda row: row[0]):
+        sentences = [(sense, sentence) for _, sense, sentence in rows_of_word]
+        first, second = sorted({sense for sense, _ in sentences})
+        label = f"semantic/{word}:{first}-{second}"
+        descriptions[label] = f"{word} in the sense {first}, against the sense {second}"
+        for number, (sense, sentence) in enumerate(sentences, start=1):
+            start = sentence.index(word)  # its only occurrence
+            is_first = {label: sense == first}
+            instances.append(Instance(sentence, is_first, start, start + len(word), source_id=f"{word}/{number}"))
     return Source(
         instances=instances,
         description="original sentences in which a noun has one of two senses",
         licence="Apache-2.0",
         origin=f"word senses: {_FILE}",
         negatives="explicit",
-        descriptions={
-            labels[word]: f"{word} in the sense {first}, against the sense {second}"
-            for word, (first, second) in pairs.items()
-        },
+        descriptions=descriptions,
     )

@@ -5,13 +5,14 @@ text, however long it is). Nothing is visible in the store before the last row i
 """
 
 import hashlib
+import itertools
 import json
 import os
 import re
 import reprlib
 from array import array
-from collections import Counter
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -32,8 +33,6 @@ _PART_LABELS = 8 * _PART_ROWS
 # A small file may well lack one text; more than a few of a large one are a sign of a wrong column or format.
 _DEFECTS_FORGIVEN = 1
 _DEFECTS_SHARE = 0.01
-
-EMPTY = "empty text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,24 +150,24 @@ class _Build:
         self.instances: dict[int, int] = {}  # by text and span
         self.pending: dict[str, list[tuple[object, ...]]] = {"texts": [], "instances": []}
         self.pending_characters = 0
-        self.parts: Counter[str] = Counter()
+        self.parts: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
         self.digests = {"texts": hashlib.sha256(), "instances": hashlib.sha256()}
 
     def report(self) -> CorpusReport:
         """Read everything, write the tables, and return what the source became."""
         self._read()
         source, reading = self.source, self.source.reading
-        try:
-            functions = self.labels.function_rows(self.corpus, source.descriptions)
-        except IngestError as error:
-            raise IngestError(f"{source.origin}: {error}") from error
+        functions = self.labels.function_rows(self.corpus, source)
         self._write("functions", functions)
         labels = self.labels.label_rows(self.corpus)
         for start in range(0, labels.num_rows, _PART_LABELS):
             self._write("labels", labels.slice(start, _PART_LABELS))
+        digest = hashlib.sha256(f"corpus/{source.negatives}".encode())
+        for part in (self.digests["texts"].digest(), self.digests["instances"].digest(), self.labels.digest()):
+            digest.update(part)
         report = CorpusReport(
             corpus=self.corpus,
-            corpus_sha256=self._digest(),
+            corpus_sha256=digest.hexdigest(),
             n_texts=len(self.groups),
             n_instances=len(self.instances),
             n_functions=functions.num_rows,
@@ -191,13 +190,14 @@ class _Build:
     def _read(self) -> None:
         """Read all instances, and write texts and instances in parts."""
         reading = self.source.reading
-        n_read = 0
-        for n_read, instance in enumerate(self.source.instances, start=1):
+        n_added = 0
+        for number, instance in enumerate(self.source.instances, start=1):
             if not reading.file:
-                reading.index = n_read
+                reading.index = number
             if not instance.text.strip():
-                reading.add_defect(EMPTY)
+                reading.add_defect("empty text")
                 continue
+            n_added += 1
             try:  # not `located`, which is slow for each of millions
                 self._add(instance)
             except IngestError as error:
@@ -206,11 +206,11 @@ class _Build:
                 self._flush("texts")
             if len(self.pending["instances"]) >= _PART_ROWS:
                 self._flush("instances")
-        self._check_defects(n_read)
+        self._check_defects(n_added)
         self._flush("texts")
         self._flush("instances")
 
-    def _check_defects(self, n_read: int) -> None:
+    def _check_defects(self, n_added: int) -> None:
         """Refuse a source without instances, or with too many defects."""
         reading, origin = self.source.reading, self.source.origin
         if not self.instances:
@@ -218,7 +218,7 @@ class _Build:
             reasons = "; ".join(f"{count} excluded: {reason}" for reason, count in excluded)
             raise IngestError(f"{origin}: no instances" + (f" ({reasons})" if reasons else ""))
         n_defects = reading.defects.total()
-        n_rows = n_read - reading.defects[EMPTY] + n_defects  # empty texts are read as others are
+        n_rows = n_added + n_defects
         if n_defects > max(_DEFECTS_FORGIVEN, _DEFECTS_SHARE * n_rows):
             reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(reading.defects.items()))
             raise IngestError(
@@ -229,26 +229,19 @@ class _Build:
     def _add(self, instance: Instance) -> None:
         _check_instance(instance)
         codes = self.labels.encode(instance.labels)
-        text_id, is_new_text = self._text_row(instance)
-        # One integer for text and span: a tuple would take four times the memory.
-        start, end = (-1, -1) if instance.start is None or instance.end is None else (instance.start, instance.end)
-        key = (text_id << 64) | ((start + 1) << 32) | (end + 1)
-        earlier = self.instances.get(key)
-        if earlier is None:
-            instance_id = self.instances[key] = len(self.instances)
+        text_id = self._text_id(instance)
+        # One integer for text and span, of which none ends at 0: a tuple would take four times the memory.
+        key = (text_id << 64) | ((instance.start or 0) << 32) | (instance.end or 0)
+        new = len(self.instances)
+        instance_id = self.instances.setdefault(key, new)
+        if instance_id == new:
             self.labels.append(codes)
-            row = (instance_id, text_id, instance.start, instance.end, instance.source_id)
-            self.pending["instances"].append(row)
+            self.pending["instances"].append((new, text_id, instance.start, instance.end, instance.source_id))
         else:
-            self.source.reading.dropped[self.labels.merge(earlier, codes)] += 1
-        if is_new_text:
-            group = instance.text if instance.split_group is None else instance.split_group
-            half = "ab"[_digest(group, 8)[0] & 1]
-            self.pending["texts"].append((text_id, instance.text, instance.target, instance.split_group, half))
-            self.pending_characters += len(instance.text) + len(instance.target or "")
+            self.source.reading.dropped[self.labels.merge(instance_id, codes)] += 1
 
-    def _text_row(self, instance: Instance) -> tuple[int, bool]:
-        """Return the text's row and whether it is new."""
+    def _text_id(self, instance: Instance) -> int:
+        """Return the number of the instance's text, which is pending where it is new."""
         digest = _digest(instance.text, 16)
         target, group = _short_digest(instance.target), _short_digest(instance.split_group)
         new = len(self.groups)
@@ -264,22 +257,18 @@ class _Build:
         if row == new:
             self.targets.append(target)
             self.groups.append(group)
-        return row, row == new
-
-    def _digest(self) -> str:
-        digest = hashlib.sha256(f"corpus/{self.source.negatives}".encode())
-        for part in (self.digests["texts"].digest(), self.digests["instances"].digest(), self.labels.digest()):
-            digest.update(part)
-        return digest.hexdigest()
+            half = "ab"[_digest(instance.text if instance.split_group is None else instance.split_group, 8)[0] & 1]
+            self.pending["texts"].append((row, instance.text, instance.target, instance.split_group, half))
+            self.pending_characters += len(instance.text) + len(instance.target or "")
+        return row
 
     def _flush(self, name: str) -> None:
         """Digest and write the pending rows of a table, and forget them."""
         rows = self.pending[name]
         if not rows:
             return
-        digest = self.digests[name]
         for row in rows:
-            digest.update(json.dumps(row, separators=(",", ":")).encode())
+            self.digests[name].update(json.dumps(row, separators=(",", ":")).encode())
         columns = dict(zip(table(name).column_names[1:], zip(*rows, strict=True), strict=True))
         data = conform(name, columns, corpus=self.corpus)
         rows.clear()
@@ -289,8 +278,7 @@ class _Build:
 
     def _write(self, name: str, rows: pa.Table) -> None:
         if self.job is not None:
-            self.job.write(name, rows, part=self.parts[name])
-        self.parts[name] += 1
+            self.job.write(name, rows, part=next(self.parts[name]))
 
 
 def _check_instance(instance: Instance) -> None:

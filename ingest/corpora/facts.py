@@ -7,10 +7,6 @@ from dataclasses import dataclass
 
 from .instance import Instance, Reading, capped
 
-NOT_CORRUPTIBLE = "fact without a wrong object to set against it"
-REPEATED = "fact stated twice"
-BEYOND_CAP = "fact beyond the cap"
-
 
 @dataclass(frozen=True, slots=True)
 class Relation:
@@ -36,10 +32,9 @@ def fact_instances(
 ) -> Iterator[Instance]:
     """Yield a true sentence for every fact, a subject and an object, followed by a false one about the same subject.
 
-    The wrong object is drawn, as often as it occurs, from the objects of all `facts` of the relation, so that an
-    object by itself says as little as possible about truth. It is never one that the facts state of that subject,
-    nor one drawn for it before. (Facts are incomplete: a sentence counted as false may still be true.) With a `cap`,
-    only so many facts are used, drawn at random with the seed of the wrong objects.
+    The wrong object is drawn, as often as it occurs, from the objects of all `facts`, so that an object by itself says
+    as little as possible about truth; never one that the facts state of that subject or that was drawn for it before.
+    (Facts are incomplete: a sentence counted as false may still be true.) `cap` facts are drawn with the same seed.
     """
     distinct: dict[tuple[str, str], None] = {}
     excluded: defaultdict[str, set[str]] = defaultdict(set)  # by subject: itself and the objects that are true of it
@@ -51,14 +46,14 @@ def fact_instances(
         excluded[subject] |= {subject, object_}
         if relation.is_symmetric:
             excluded[object_] |= {subject, object_}
-    reading.dropped[REPEATED] += len(facts) - len(distinct)
+    reading.dropped["fact stated twice"] += len(facts) - len(distinct)
     pool = [object_ for _, object_ in distinct]
     distinct_objects = set(pool)
     generator = random.Random(f"{seed}/{relation.name}/corrupted")
-    drawn = capped(distinct, cap, by=lambda _: relation.name, seed=seed, reading=reading, reason=BEYOND_CAP)
+    drawn = capped(distinct, cap, by=lambda _: relation.name, seed=seed, reading=reading, reason="fact beyond the cap")
     for subject, object_ in drawn:
         if distinct_objects <= excluded[subject]:
-            reading.dropped[NOT_CORRUPTIBLE] += 1
+            reading.dropped["fact without a wrong object to set against it"] += 1
             continue
         wrong = generator.choice(pool)
         while wrong in excluded[subject]:

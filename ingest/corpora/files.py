@@ -9,7 +9,7 @@ import re
 import reprlib
 import zlib
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedIOBase, IncrementalNewlineDecoder, TextIOWrapper
 from pathlib import Path
@@ -18,20 +18,16 @@ from typing import TextIO
 from ...errors import IngestError, one_line
 from .instance import Reading
 
-HIDDEN = "hidden file, such as .DS_Store"
-CP1252 = "file that is not UTF-8, read as cp1252"
 BLANK_LINE = "blank line"
 
 # What operating systems leave in folders beside names that begin with a dot; in lower case.
 _HIDDEN_NAMES = frozenset(["__macosx", "desktop.ini", "thumbs.db", "@eadir", "$recycle.bin", "lost+found"])
 # UTF-32's mark begins as UTF-16's does.
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
+_MARKS = {
+    "utf-8-sig": (codecs.BOM_UTF8,),
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
 _CHUNK_BYTES = 2**20
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 _NULLS = frozenset(["", "na", "nan", "none", "null"])
@@ -56,7 +52,7 @@ def visible_files(folder: Path, pattern: str, reading: Reading) -> list[Path]:
         if not path.is_file():
             raise IngestError(f"cannot read {path}: no file, or a link to none")
     if len(visible) < len(matching):
-        reading.dropped[HIDDEN] += len(matching) - len(visible)
+        reading.dropped["hidden file, such as .DS_Store"] += len(matching) - len(visible)
     return visible
 
 
@@ -133,7 +129,7 @@ def _opened(path: Path, reading: Reading) -> Iterator[TextIO]:
 def _encoding(file: BufferedIOBase, path: Path, reading: Reading) -> str:
     """Return the encoding of the whole file: guessing line by line could mix two in one text."""
     start = file.read(4)
-    marked = next((name for mark, name in _MARKS if start.startswith(mark)), None)
+    marked = next((name for name, marks in _MARKS.items() if start.startswith(marks)), None)
     known = marked if reading.encoding is None else _codec(reading.encoding, marked, path)
     fault = _fault(file, path, known or "utf-8")
     if fault is None:
@@ -142,10 +138,9 @@ def _encoding(file: BufferedIOBase, path: Path, reading: Reading) -> str:
         raise IngestError(fault)
     if _is_mostly_utf8(file):
         raise IngestError(f"{fault}; the rest of the file is: fix it, or give another `encoding`")
-    fault = _fault(file, path, "cp1252")
-    if fault is not None:
+    if fault := _fault(file, path, "cp1252"):
         raise IngestError(f"{fault}; the file is not utf-8 either: give its `encoding`")
-    reading.dropped[CP1252] += 1
+    reading.dropped["file that is not UTF-8, read as cp1252"] += 1
     return "cp1252"
 
 
@@ -163,29 +158,27 @@ def _codec(encoding: str, marked: str | None, path: Path) -> str:
 
 def _fault(file: BufferedIOBase, path: Path, encoding: str) -> str | None:
     """Return where and why the bytes of a file are not text in an encoding; None if they are."""
-    decoder = IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), translate=True)
+    newlines = IncrementalNewlineDecoder(None, translate=True)
     line = 1
     file.seek(0)
-    while True:
-        chunk = file.read(_CHUNK_BYTES)
-        try:
-            text = decoder.decode(chunk, final=not chunk)
-        except UnicodeDecodeError as error:
-            before = error.object[: error.start].decode(encoding, "ignore")
-            line += len(re.findall("\r\n|\r|\n", before))
-            byte = error.object[error.start]
-            return f"{path}, line {line}: byte 0x{byte:02x} is not {encoding.removesuffix('-sig')} ({error.reason})"
-        except UnicodeError as error:
-            return f"{path}: {one_line(error)}"
-        if "\0" in text:
-            line += text.partition("\0")[0].count("\n")
-            raise IngestError(
-                f"{path}, line {line}: a NUL character, which no text has; for a file in UTF-16 without a byte-order "
-                "mark, give the `encoding` utf-16-le"
-            )
-        if not chunk:
-            return None
-        line += text.count("\n")
+    try:
+        for chunk in codecs.iterdecode(iter(lambda: file.read(_CHUNK_BYTES), b""), encoding):
+            text = newlines.decode(chunk)
+            if "\0" in text:
+                line += text.partition("\0")[0].count("\n")
+                raise IngestError(
+                    f"{path}, line {line}: a NUL character, which no text has; for a file in UTF-16 without a "
+                    "byte-order mark, give the `encoding` utf-16-le"
+                )
+            line += text.count("\n")
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start].decode(encoding, "ignore")
+        line += len(re.findall("\r\n|\r|\n", before))
+        byte = error.object[error.start]
+        return f"{path}, line {line}: byte 0x{byte:02x} is not {encoding.removesuffix('-sig')} ({error.reason})"
+    except UnicodeError as error:
+        return f"{path}: {one_line(error)}"
+    return None
 
 
 def _is_mostly_utf8(file: BufferedIOBase) -> bool:
@@ -237,6 +230,16 @@ def string(value: object) -> str | None:
     if isinstance(value, str):
         return value
     raise IngestError(f"not a string: {reprlib.repr(value)}")
+
+
+def texts(row: Mapping[str, object], key: str) -> list[str]:
+    """Return what a key holds, a text or a list of texts, without those that are empty or NULL."""
+    value = row.get(key)
+    values = value if isinstance(value, list) else [value]
+    for text in values:
+        if not (isinstance(text, str) or is_null(text)):
+            raise IngestError(f"{key!r} is neither a text nor a list of texts: {reprlib.repr(value)}")
+    return [text.strip() for text in values if isinstance(text, str) and text.strip()]
 
 
 def _number(value: object) -> object:

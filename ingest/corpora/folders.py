@@ -1,17 +1,13 @@
 """Labelled folders of text files: ``FOLDER/<label>/*.txt``, or files without a suffix."""
 
 import os
-from collections.abc import Iterator, Sequence
+import re
 from pathlib import Path
 
 from ...errors import IngestError
 from .files import read_text, visible_files
 from .instance import Instance, Reading, Source, capped
 from .labels import class_labels
-
-BEYOND_CAP = "file beyond the cap of its label"
-OTHER = "file of another kind than the texts"
-CUT = "text cut to the longest length"
 
 
 def read_folders(
@@ -62,17 +58,25 @@ def read_folders(
     suffix = ".txt" if any(file.suffix.lower() == ".txt" for file in visible) else ""
     files = [file for file in visible if file.suffix.lower() == suffix]
     if len(files) < len(visible):
-        reading.dropped[OTHER] += len(visible) - len(files)
+        reading.dropped["file of another kind than the texts"] += len(visible) - len(files)
     labels = sorted({file.parent.name for file in files})
     if len(labels) < 2:
         raise IngestError(
             f"{path}: at least two folders with *.txt files are needed, or files without a suffix, one folder a "
             f"label; found {f'{labels[0]!r} only' if labels else 'none'}"
         )
-    drawn = capped(files, cap, by=lambda file: file.parent.name, seed=seed, reading=reading, reason=BEYOND_CAP)
+    reason = "file beyond the cap of its label"
+    drawn = list(capped(files, cap, by=lambda file: file.parent.name, seed=seed, reading=reading, reason=reason))
     pairs = [(labels[0], labels[1])] if len(labels) == 2 else []
     return Source(
-        instances=_instances(list(drawn), reading, pairs, f"{family}/", max_chars),
+        instances=(
+            Instance(
+                _text(file, reading, max_chars),
+                class_labels(file.parent.name, pairs, prefix=f"{family}/"),
+                source_id=f"{file.parent.name}/{file.name}",
+            )
+            for file in drawn
+        ),
         description=f"texts labelled {', '.join(labels[:6])}{', …' if len(labels) > 6 else ''}",
         licence=None,
         origin=f"folders: {path.name}",
@@ -81,22 +85,11 @@ def read_folders(
     )
 
 
-def _instances(
-    files: Sequence[Path], reading: Reading, pairs: Sequence[tuple[str, str]], prefix: str, max_chars: int | None
-) -> Iterator[Instance]:
-    for file in files:
-        text = read_text(file, reading).strip()
-        if max_chars is not None and len(text) > max_chars:
-            text = _cut(text, max_chars)
-            reading.dropped[CUT] += 1
-        label = file.parent.name
-        yield Instance(text, class_labels(label, pairs, prefix=prefix), source_id=f"{label}/{file.name}")
-
-
-def _cut(text: str, max_chars: int) -> str:
-    """Return the words of `text` that fit; a first word that does not fit is cut itself."""
-    if text[max_chars].isspace():
-        return text[:max_chars].rstrip()
-    kept = text[:max_chars]
-    words = kept.rsplit(None, 1)
-    return words[0] if len(words) == 2 and not kept[-1].isspace() else kept.rstrip()
+def _text(file: Path, reading: Reading, max_chars: int | None) -> str:
+    """Return the words of a file that fit; a first word that does not fit is cut itself."""
+    text = read_text(file, reading).strip()
+    if max_chars is None or len(text) <= max_chars:
+        return text
+    reading.dropped["text cut to the longest length"] += 1
+    words = re.match(rf"(?s:.{{1,{max_chars}}})(?!\S)", text)
+    return (words[0] if words else text[:max_chars]).rstrip()

@@ -16,14 +16,6 @@ if TYPE_CHECKING:
 
 _FILE_FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
 
-UNLABELLED = "row without a class"
-IN_NO_PAIR = "row of a class in no chosen pair"
-BEYOND_CAP = "row beyond the cap of its class"
-NULL_COLUMN = "row with NULL in a column of the template"
-
-_Pair = tuple[str, str]
-_Piece = tuple[str, str | None]  # text, and the column whose value follows it
-
 
 def read_huggingface(
     path: str | os.PathLike[str],
@@ -82,7 +74,8 @@ def read_huggingface(
     dataset = _load(path, split=split, config=config, revision=revision)
     shown = Path(path).name if Path(path).exists() else str(path)
     title = f"{shown}{f', {config}' if config else ''}, {split}"
-    for column in (label_column, *(column for _, column in pieces if column is not None)):
+    columns = list(dict.fromkeys(column for _, column in pieces if column is not None))
+    for column in (label_column, *columns):
         if column not in dataset.column_names:
             raise UnknownNameError("column", column, dataset.column_names, where=title)
     classes = _classes(dataset, label_column, title)
@@ -92,10 +85,27 @@ def read_huggingface(
         # One class is the other's complement: one function, not two that say the same.
         chosen_pairs = [(names[0], names[1])]
     reading = Reading(title, unit="row")
-    rows = _chosen_rows(classes, chosen_pairs, reading, cap=cap, seed=seed)
+    labelled = [(index, name) for index, name in enumerate(classes) if name is not None]
+    in_pairs = {name for pair in chosen_pairs for name in pair}
+    wanted = [row for row in labelled if not chosen_pairs or row[1] in in_pairs]
+    reading.dropped["row without a class"] += len(classes) - len(labelled)
+    reading.dropped["row of a class in no chosen pair"] += len(labelled) - len(wanted)
+    reason = "row beyond the cap of its class"
+    rows = list(capped(wanted, cap, by=lambda row: row[1], seed=seed, reading=reading, reason=reason))
     prefix = f"{family}/{f'{task}.' if task else ''}"
+
+    def instances() -> Iterator[Instance]:
+        chosen = dataset.select_columns(columns).select([index for index, _ in rows])
+        for (index, name), row in zip(rows, chosen, strict=True):
+            reading.index = index + 1
+            if None in row.values():
+                reading.dropped["row with NULL in a column of the template"] += 1
+                continue
+            text = "".join(before if column is None else f"{before}{row[column]}" for before, column in pieces)
+            yield Instance(text, class_labels(name, chosen_pairs, prefix=prefix), source_id=str(index))
+
     return Source(
-        instances=_instances(dataset, rows, pieces, chosen_pairs, reading, prefix=prefix),
+        instances=instances(),
         description=f"{title}: {template}",
         licence=dataset.info.license or None,
         origin=f"huggingface: {title}",
@@ -133,17 +143,16 @@ def _load(name: str | os.PathLike[str], *, split: str, config: str | None, revis
             datasets.enable_progress_bars()
 
 
-def _pieces(template: str) -> list[_Piece]:
-    """Return a template as pieces of text, each followed by a column."""
+def _pieces(template: str) -> list[tuple[str, str | None]]:
+    """Return a template as pieces of text, each with the column whose value follows it."""
     try:
         parsed = list(string.Formatter().parse(template))
     except ValueError as error:
         raise IngestError(f"template {template!r}: {one_line(error)}") from error
     if not any(column for _, column, _, _ in parsed):
         raise IngestError(f"template {template!r} names no column in braces, such as '{{text}}'")
-    for _, column, form, conversion in parsed:
-        if column == "" or form or conversion:
-            raise IngestError(f"template {template!r}: braces hold the name of a column and nothing else")
+    if any(column == "" or form or conversion for _, column, form, conversion in parsed):
+        raise IngestError(f"template {template!r}: braces hold the name of a column and nothing else")
     return [(text, column) for text, column, _, _ in parsed]
 
 
@@ -162,7 +171,7 @@ def _classes(dataset: "Dataset", column: str, title: str) -> list[str | None]:
     return [None if value is None or value < 0 else names[value] for value in values]
 
 
-def _pair(pair: str, classes: Sequence[str], title: str) -> _Pair:
+def _pair(pair: str, classes: Sequence[str], title: str) -> tuple[str, str]:
     """Return the two classes of ``"first-second"``; a class may have a hyphen in its name."""
     parts = pair.split("-")
     splits = [("-".join(parts[:place]), "-".join(parts[place:])) for place in range(1, len(parts))]
@@ -173,35 +182,3 @@ def _pair(pair: str, classes: Sequence[str], title: str) -> _Pair:
         unknown = next((name for name in splits[0] if name not in classes), pair)
         raise UnknownNameError("class", unknown, classes, where=f"{title}, for the pair {pair!r}")
     raise IngestError(f"{pair!r} is not a pair of classes, as first-second; classes: {', '.join(classes)}")
-
-
-def _chosen_rows(
-    classes: Sequence[str | None], pairs: Sequence[_Pair], reading: Reading, *, cap: int | None, seed: int
-) -> list[tuple[int, str]]:
-    """Return index and class of the rows to read, in order."""
-    labelled = [(index, name) for index, name in enumerate(classes) if name is not None]
-    in_pairs = {name for pair in pairs for name in pair}
-    wanted = [row for row in labelled if not pairs or row[1] in in_pairs]
-    reading.dropped[UNLABELLED] += len(classes) - len(labelled)
-    reading.dropped[IN_NO_PAIR] += len(labelled) - len(wanted)
-    return list(capped(wanted, cap, by=lambda row: row[1], seed=seed, reading=reading, reason=BEYOND_CAP))
-
-
-def _instances(
-    dataset: "Dataset",
-    rows: Sequence[tuple[int, str]],
-    pieces: Sequence[_Piece],
-    pairs: Sequence[_Pair],
-    reading: Reading,
-    *,
-    prefix: str,
-) -> Iterator[Instance]:
-    columns = sorted({column for _, column in pieces if column is not None})
-    selected = dataset.select_columns(columns).select([index for index, _ in rows])
-    for (index, name), row in zip(rows, selected, strict=True):
-        reading.index = index + 1
-        if any(row[column] is None for column in columns):
-            reading.dropped[NULL_COLUMN] += 1
-            continue
-        text = "".join(before if column is None else f"{before}{row[column]}" for before, column in pieces)
-        yield Instance(text, class_labels(name, pairs, prefix=prefix), source_id=str(index))

@@ -58,9 +58,7 @@ class Reading:
     index: int = 0  # number of the line, row or instance last read, from 1; 0 for the file as a whole
     encoding: str | None = None  # encoding of the files; None to detect that of each file
     dropped: Counter[str] = field(default_factory=Counter)  # what was excluded by design, or altered: count by reason
-    # What was excluded because it says nothing, such as an empty text: count by reason. The builder refuses a source
-    # with many.
-    defects: Counter[str] = field(default_factory=Counter)
+    defects: Counter[str] = field(default_factory=Counter)  # what says nothing, such as an empty text: few are forgiven
     first_defect: str = ""  # place and reason of the first defect
 
     @property

@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +13,7 @@ from numpy.typing import NDArray
 
 from ...errors import IngestError
 from ...schema.conformance import conform
-from .instance import Negatives
-
-DUPLICATE = "duplicate"
-CONTRADICTING = "duplicate with contradicting labels"
-MERGED = "duplicate with further labels, merged into the first"
+from .instance import Negatives, Source
 
 
 def split_label(label: str) -> tuple[str, str]:
@@ -42,15 +37,6 @@ def class_labels(name: str, pairs: Sequence[tuple[str, str]], *, prefix: str) ->
     if not pairs:
         return {f"{prefix}{name}": True}
     return {f"{prefix}{first}-{second}": name == first for first, second in pairs if name in (first, second)}
-
-
-class _Sorted(NamedTuple):
-    """All labels, sorted by instance and function."""
-
-    functions: list[tuple[str, str]]  # sorted
-    instance: NDArray[np.int64]  # [labels]
-    function: NDArray[np.int32]  # [labels], index in functions
-    is_positive: NDArray[np.bool_]  # [labels]
 
 
 class Labels:
@@ -87,48 +73,43 @@ class Labels:
         self._starts.append(len(self._functions))
 
     def merge(self, instance_id: int, codes: Mapping[int, bool]) -> str:
-        """Add a duplicate's labels to those of an instance, unless they contradict, and return what the duplicate was.
-
-        Where unlabelled means negative, any difference is a contradiction.
-        """
+        """Add a duplicate's labels to those of an instance unless they contradict; return what the duplicate was."""
         start, end = self._starts[instance_id], self._starts[instance_id + 1]
         known = dict(zip(self._functions[start:end], map(bool, self._values[start:end]), strict=True))
         known |= self._merged.get(instance_id, {})
-        if self._negatives == "rest":
-            return DUPLICATE if known == codes else CONTRADICTING
-        if any(known.get(code, is_positive) != is_positive for code, is_positive in codes.items()):
-            return CONTRADICTING
+        # Where unlabelled means negative, any difference is a contradiction.
+        is_other = self._negatives == "rest" and known != codes
+        if is_other or any(known.get(code, is_positive) != is_positive for code, is_positive in codes.items()):
+            return "duplicate with contradicting labels"
         added = {code: is_positive for code, is_positive in codes.items() if code not in known}
         if not added:
-            return DUPLICATE
+            return "duplicate"
         self._merged.setdefault(instance_id, {}).update(added)
-        return MERGED
+        return "duplicate with further labels, merged into the first"
 
     def label_rows(self, corpus: str) -> pa.Table:
         """Return the rows of table ``labels``, sorted by instance, family and function."""
-        functions, instance, function, is_positive = self._sorted
-        places = pa.array(function, pa.int32())
+        index = self._index
+        # Equal names get one code, as Parquet readers expect.
+        families, functions = (pa.array(names).dictionary_encode() for names in zip(*index.functions, strict=True))
         columns = {
-            "instance_id": instance,
-            "family": _encoded([family for family, _ in functions], places),
-            "function": _encoded([name for _, name in functions], places),
-            "is_positive": is_positive,
+            "instance_id": index.instance,
+            "family": families.take(pa.array(index.function)),
+            "function": functions.take(pa.array(index.function)),
+            "is_positive": index.is_positive.astype(np.bool_),
         }
         return conform("labels", columns, corpus=corpus)
 
-    def function_rows(self, corpus: str, descriptions: Mapping[str, str]) -> pa.Table:
+    def function_rows(self, corpus: str, source: Source) -> pa.Table:
         """Return the rows of table ``functions``, sorted by family and function.
 
         An `IngestError` if there is no function, or one has no positive or no negative instance.
         """
-        functions, _, function, is_positive = self._sorted
+        functions = self._index.functions
         if not functions:
-            raise IngestError("no instance has a label")
-        positives = np.bincount(function[is_positive], minlength=len(functions))
-        if self._negatives == "rest":
-            negatives = len(self._starts) - 1 - positives
-        else:
-            negatives = np.bincount(function[~is_positive], minlength=len(functions))
+            raise IngestError(f"{source.origin}: no instance has a label")
+        positives, evaluated = self._index.counts()[:, 0].T
+        negatives = evaluated - positives
         faults = [
             f"{family}/{name} ({n_positive} positive, {n_negative} negative)"
             for (family, name), n_positive, n_negative in zip(functions, positives, negatives, strict=True)
@@ -136,57 +117,47 @@ class Labels:
         ]
         if faults:
             shown = ", ".join(faults[:5]) + (f" and {len(faults) - 5} more" if len(faults) > 5 else "")
-            raise IngestError(f"a function needs positive and negative instances: {shown}")
+            raise IngestError(f"{source.origin}: a function needs positive and negative instances: {shown}")
         columns = {
             "family": [family for family, _ in functions],
             "function": [name for _, name in functions],
             "n_positive": positives,
             "n_negative": negatives,
-            "prevalence": positives / (positives + negatives),
-            "description": [descriptions.get("/".join(function)) for function in functions],
+            "prevalence": positives / evaluated,
+            "description": [source.descriptions.get("/".join(function)) for function in functions],
         }
         return conform("functions", columns, corpus=corpus, negatives=self._negatives)
 
     def digest(self) -> bytes:
         """Return the SHA-256 of all labels, in their order in the table."""
-        functions, instance, function, is_positive = self._sorted
-        digest = hashlib.sha256(json.dumps(functions).encode())
-        for column in (instance.astype("<i8"), function.astype("<i4"), is_positive.astype("u1")):
+        index = self._index
+        digest = hashlib.sha256(json.dumps(index.functions).encode())
+        for column in (index.instance.astype("<i8"), index.function.astype("<i4"), index.is_positive):
             digest.update(column.tobytes())
         return digest.digest()
 
     @cached_property
-    def _sorted(self) -> _Sorted:
-        """All labels sorted; asked for when all are read."""
+    def _index(self) -> "LabelIndex":
+        """All labels sorted by instance and function, without halves; asked for when all are read."""
         by_name = sorted((split_label(label), code) for label, code in self._codes.items())
-        places = np.empty(len(by_name), np.int32)  # [functions], from code to place
-        places[[code for _, code in by_name]] = np.arange(len(by_name), dtype=np.int32)
+        places = np.argsort([code for _, code in by_name]).astype(np.int32)  # [functions], from code to place
         starts: NDArray[np.int64] = np.array(self._starts, np.int64)
-        n_labels = starts[1:] - starts[:-1]
+        n_labels = np.diff(starts)
         merged = np.array(
             [(id_, code, value) for id_, added in self._merged.items() for code, value in added.items()], np.int64
         ).reshape(-1, 3)
         instance = np.concatenate([np.repeat(np.arange(len(n_labels)), n_labels), merged[:, 0]])
         function = places[np.concatenate([np.array(self._functions, np.int32), merged[:, 1].astype(np.int32)])]
-        is_positive = np.concatenate([np.array(self._values, np.bool_), merged[:, 2].astype(np.bool_)])
-        order = np.lexsort((function, instance))
-        return _Sorted([name for name, _ in by_name], instance[order], function[order], is_positive[order])
-
-
-def _encoded(values: Sequence[str], places: pa.Array) -> pa.DictionaryArray:
-    """Return ``values[places]``, dictionary-encoded with each value once."""
-    encoded = pa.array(values, pa.string()).dictionary_encode()
-    return pa.DictionaryArray.from_arrays(encoded.indices.take(places), encoded.dictionary)
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionCounts:
-    """How many instances are positive and negative for one function: of all, and of halves a and b."""
-
-    n_positive: int
-    n_negative: int
-    n_positive_half: tuple[int, int]
-    n_negative_half: tuple[int, int]
+        is_positive = np.concatenate([np.array(self._values, np.uint8), merged[:, 2].astype(np.uint8)])
+        by_function = np.argsort(function, kind="stable")
+        return LabelIndex.build(
+            [name for name, _ in by_name],
+            is_rest=np.full(len(by_name), self._negatives == "rest"),
+            half=np.zeros(len(n_labels), np.uint8),
+            instance=instance[by_function],
+            function=function[by_function],
+            is_positive=is_positive[by_function],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,27 +187,15 @@ class LabelIndex:
         An entry of an instance or function that is not there is an `IngestError`.
         """
         n_instances = len(half)
-        if len(instance) and not (
-            instance.min() >= 0
-            and instance.max() < n_instances
-            and function.min() >= 0
-            and function.max() < len(functions)
-        ):
+        is_there = (instance >= 0) & (instance < n_instances) & (function >= 0) & (function < len(functions))
+        if not is_there.all():
             raise IngestError(f"labels name instances or functions beyond {n_instances} and {len(functions)}")
         # A negative entry of a rest function says nothing that its absence does not.
         keep = (is_positive == 1) | ~is_rest[function]
         instance, function, is_positive = instance[keep], function[keep], is_positive[keep]
         order = np.argsort(instance, kind="stable")
-        indptr = np.zeros(n_instances + 1, dtype=np.int64)
-        np.cumsum(np.bincount(instance, minlength=n_instances), out=indptr[1:])
-        return cls(
-            functions=tuple(functions),
-            is_rest=np.ascontiguousarray(is_rest, dtype=np.bool_),
-            half=np.ascontiguousarray(half, dtype=np.uint8),
-            indptr=indptr,
-            function=np.ascontiguousarray(function[order], dtype=np.int32),
-            is_positive=np.ascontiguousarray(is_positive[order], dtype=np.uint8),
-        )
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(instance, minlength=n_instances))])
+        return cls(tuple(functions), is_rest, half, indptr, function[order], is_positive[order])
 
     @property
     def n_instances(self) -> int:
@@ -271,10 +230,7 @@ class LabelIndex:
         return ((row << 1) | self.half).astype(np.uint32), starts.astype(np.int64), entries.astype(np.int32)
 
     def dense(self, instances: NDArray[np.int64]) -> NDArray[np.int8]:
-        """Return the labels of the instances at some places: 1 positive, 0 negative, -1 not evaluated.
-
-        [functions, instances]
-        """
+        """Return the labels of instances at some places, [functions, instances]: 1, 0, or -1 if it is not evaluated."""
         labels = np.repeat(np.where(self.is_rest, 0, -1).astype(np.int8)[:, None], len(instances), axis=1)
         counts = np.diff(self.indptr)[instances]
         column = np.repeat(np.arange(len(instances)), counts)
@@ -283,25 +239,9 @@ class LabelIndex:
         return labels
 
     def counts(self) -> NDArray[np.int64]:
-        """Return how many instances are positive for, and evaluated on, every function: of all, half a, half b.
-
-        [functions, 3, 2]; the last axis is (positive, evaluated).
-        """
-        n_functions = len(self.functions)
-        entry_half = np.repeat(self.half, np.diff(self.indptr))
-        counts = np.zeros((n_functions, 3, 2), dtype=np.int64)
-        for half in (0, 1):
-            inside = entry_half == half
-            positive = inside & (self.is_positive == 1)
-            counts[:, 1 + half, 0] = np.bincount(self.function[positive], minlength=n_functions)
-            evaluated = np.bincount(self.function[inside], minlength=n_functions)
-            counts[:, 1 + half, 1] = np.where(self.is_rest, int((self.half == half).sum()), evaluated)
-        counts[:, 0] = counts[:, 1] + counts[:, 2]
-        return counts
-
-    def function_counts(self) -> tuple[FunctionCounts, ...]:
-        """Return the counts of every function as a value."""
-        return tuple(
-            FunctionCounts(all_, n_all - all_, (a, b), (n_a - a, n_b - b))
-            for (all_, n_all), (a, n_a), (b, n_b) in self.counts().tolist()
-        )
+        """Return how many instances are (positive, evaluated): of all, half a and half b [functions, 3, 2]."""
+        key = 2 * self.function + np.repeat(self.half, np.diff(self.indptr))
+        counted = [np.bincount(some, minlength=2 * len(self.functions)) for some in (key[self.is_positive == 1], key)]
+        halves = np.stack(counted, axis=-1).reshape(-1, 2, 2)  # [functions, halves, 2]
+        halves[self.is_rest, :, 1] = np.bincount(self.half, minlength=2)
+        return np.concatenate([halves.sum(axis=1, keepdims=True), halves], axis=1)

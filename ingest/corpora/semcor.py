@@ -30,14 +30,6 @@ LEXNAMES = (
 _PARTS_OF_SPEECH = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "a"}
 _PART_OF_SPEECH_NAMES = {"n": "noun", "v": "verb", "a": "adjective", "r": "adverb"}
 
-SEVERAL_SENSES = "word tagged with several senses, of which the first was taken"
-UNTAGGED = "word without a sense"
-NAME = "name tagged with its class"
-NO_NUMBER = "sense that WordNet 3.0 no longer has"
-NO_PAIR = "word without two senses of enough instances"
-FURTHER_SENSE = "further sense of a word"
-BEYOND_CAP = "word beyond the cap of its sense"
-
 # How tokens, which are those of the Penn Treebank, stand in readable text.
 _NO_SPACE_BEFORE = frozenset([",", ".", ";", ":", "?", "!", ")", "]", "%", "''", "'", "/"])
 _NO_SPACE_AFTER = frozenset(["(", "[", "``", "`", "$", "/"])
@@ -103,15 +95,16 @@ def read_semcor(
     if min_per_sense < 1:
         raise IngestError(f"min_per_sense must be at least 1, not {min_per_sense}")
     descriptions: dict[str, str] = {}
-    if labels == "supersenses":
-        instances, meaning = _supersenses(files, reading), "the supersense of each tagged word"
-    else:
+    if labels == "word-senses":
         instances = _word_senses(files, reading, descriptions, min_per_sense=min_per_sense)
         meaning = "polysemous words in one of two senses"
+    else:
+        words = _tagged_words(files, reading)
+        instances = (replace(word, labels={f"semantic/{tag.supersense}": True}) for word, tag in words)
+        meaning = "the supersense of each tagged word"
+    reason = "word beyond the cap of its sense"
     return Source(
-        instances=capped(
-            instances, cap, by=lambda word: str(word.labels), seed=seed, reading=reading, reason=BEYOND_CAP
-        ),
+        instances=capped(instances, cap, by=lambda word: str(word.labels), seed=seed, reading=reading, reason=reason),
         description=f"SemCor 3.0, {meaning}",
         licence="WordNet licence",
         origin=f"semcor: {path.name}",
@@ -121,11 +114,6 @@ def read_semcor(
     )
 
 
-def _supersenses(files: Sequence[Path], reading: Reading) -> Iterator[Instance]:
-    for instance, tag in _tagged_words(files, reading):
-        yield replace(instance, labels={f"semantic/{tag.supersense}": True})
-
-
 def _word_senses(
     files: Sequence[Path], reading: Reading, descriptions: dict[str, str], *, min_per_sense: int
 ) -> Iterator[Instance]:
@@ -133,37 +121,30 @@ def _word_senses(
     for _, tag in _tagged_words(files, Reading(encoding=reading.encoding)):
         if tag.sense[0] and not tag.is_name:
             frequencies[tag.word][tag.sense] += 1
-    pairs: dict[_Word, list[_Sense]] = {}  # the two senses to compare, the lower number first
-    labels: dict[_Word, str] = {}
+    labels: dict[_Word, dict[_Sense, dict[str, bool]]] = {}  # of the two senses to compare
     for word, counts in sorted(frequencies.items()):
         enough = sorted((-count, sense) for sense, count in counts.items() if count >= min_per_sense)
         if len(enough) < 2:
             continue
-        pairs[word] = sorted(sense for _, sense in enough[:2])
-        (first, first_key), (second, second_key) = pairs[word]
+        first, second = sorted(sense for _, sense in enough[:2])
         lemma, part_of_speech = word
-        labels[word] = f"semantic/{lemma}.{part_of_speech}:{first}-{second}"
-        descriptions[labels[word]] = (
-            f"{lemma}, {_PART_OF_SPEECH_NAMES[part_of_speech]}: sense {first} ({first_key}) "
-            f"against sense {second} ({second_key})"
+        label = f"semantic/{lemma}.{part_of_speech}:{first[0]}-{second[0]}"
+        labels[word] = {first: {label: True}, second: {label: False}}
+        descriptions[label] = (
+            f"{lemma}, {_PART_OF_SPEECH_NAMES[part_of_speech]}: sense {first[0]} ({first[1]}) "
+            f"against sense {second[0]} ({second[1]})"
         )
     for instance, tag in _tagged_words(files, reading):
-        reason = _exclusion(tag, pairs.get(tag.word, ()))
-        if reason:
-            reading.dropped[reason] += 1
+        if tag.is_name:
+            reading.dropped["name tagged with its class"] += 1
+        elif not tag.sense[0]:
+            reading.dropped["sense that WordNet 3.0 no longer has"] += 1
+        elif tag.word not in labels:
+            reading.dropped["word without two senses of enough instances"] += 1
+        elif tag.sense not in labels[tag.word]:
+            reading.dropped["further sense of a word"] += 1
         else:
-            yield replace(instance, labels={labels[tag.word]: tag.sense == pairs[tag.word][0]})
-
-
-def _exclusion(tag: _Tag, senses: Sequence[_Sense]) -> str | None:
-    """Return why an occurrence of a word is not in one of its two `senses`, None if it is."""
-    if tag.is_name:
-        return NAME
-    if not tag.sense[0]:
-        return NO_NUMBER
-    if not senses:
-        return NO_PAIR
-    return None if tag.sense in senses else FURTHER_SENSE
+            yield replace(instance, labels=labels[tag.word][tag.sense])
 
 
 def _tagged_words(files: Sequence[Path], reading: Reading) -> Iterator[tuple[Instance, _Tag]]:
@@ -185,8 +166,7 @@ def _tagged_words(files: Sequence[Path], reading: Reading) -> Iterator[tuple[Ins
                 sentence, spans = join([content for content, _, _ in tokens])
                 for (start, end), (_, number, tag) in zip(spans, tokens, strict=True):
                     if tag:
-                        source_id = f"{file.name}:{snum}:{number}"
-                        yield Instance(sentence, {}, start, end, source_id=source_id), tag
+                        yield Instance(sentence, {}, start, end, source_id=f"{file.name}:{snum}:{number}"), tag
 
 
 def join(tokens: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
@@ -195,23 +175,19 @@ def join(tokens: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
     Underscores within a token stand for spaces. There is no space before ``,.;:?!)]%/`` and clitics, or after
     ``([$/`` and opening quotes; opening and closing quotes become ``"`` and ``'``.
     """
-    written: list[str] = []
+    text = previous = ""
     spans = []
-    length = 0
-    previous = ""
     for token in tokens:
         start = -1
         for piece in list(filter(None, token.split("_"))) or [token]:
             is_attached = piece in _NO_SPACE_BEFORE or piece.lower() in _CLITICS or previous in _NO_SPACE_AFTER
-            if written and not is_attached:
-                written.append(" ")
-                length += 1
-            start = length if start < 0 else start
-            written.append(_QUOTES.get(piece, piece))
-            length += len(written[-1])
+            if text and not is_attached:
+                text += " "
+            start = len(text) if start < 0 else start
+            text += _QUOTES.get(piece, piece)
             previous = piece
-        spans.append((start, length))
-    return "".join(written), spans
+        spans.append((start, len(text)))
+    return text, spans
 
 
 def _parse(line: str, reading: Reading) -> tuple[str, dict[str, str], str]:
@@ -234,10 +210,10 @@ def _tag(attributes: Mapping[str, str], reading: Reading) -> _Tag | None:
     """Return the sense that a word is tagged with, the first of several; None if there is none."""
     keys, numbers = attributes.get("lexsn", ""), attributes.get("wnsn", "")
     if not keys:
-        reading.dropped[UNTAGGED] += 1
+        reading.dropped["word without a sense"] += 1
         return None
     if ";" in keys:
-        reading.dropped[SEVERAL_SENSES] += 1
+        reading.dropped["word tagged with several senses, of which the first was taken"] += 1
     key, number = keys.split(";")[0], numbers.split(";")[0]
     fields = key.split(":")
     is_known = len(fields) >= 3 and fields[0] in _PARTS_OF_SPEECH and fields[1].isdecimal() and len(fields[1]) == 2

@@ -5,6 +5,7 @@ which label is chance. What a view then shows is what chance gives.
 """
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator
 
@@ -73,16 +74,13 @@ def read_shuffled(corpus: str, *, store: str | os.PathLike[str], seed: int = 0) 
 def _instances(stored: StoredCorpus, labels: Iterator[dict[str, bool]]) -> Iterator[Instance]:
     """Yield all instances in the order stored, from which the builder makes the same ids again."""
     texts = stored.read("texts", "text", "target", "split_group").columns
-    text_id = -1
-    text, target, split_group = "", None, None
     for batch in stored.batches("instances", "text_id", "start_char", "end_char", "source_id"):
-        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            # Spans of one text mostly follow each other, and share one copy of it.
-            if row[0] != text_id:
-                text_id = row[0]
-                text, target, split_group = (column[text_id].as_py() for column in texts)
-            _, start, end, source_id = row
-            yield Instance(text, next(labels), start, end, target, source_id, split_group)
+        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        # Spans of one text mostly follow each other, and share one copy of it.
+        for text_id, spans in itertools.groupby(rows, key=lambda row: row[0]):
+            text, target, split_group = (column[text_id].as_py() for column in texts)
+            for _, start, end, source_id in spans:
+                yield Instance(text, next(labels), start, end, target, source_id, split_group)
 
 
 def _labels(
@@ -96,27 +94,17 @@ def _labels(
         order = np.argsort(instance, kind="stable")
         instance, function, is_positive = instance[order], function[order], is_positive[order]
     else:
-        is_positive = _permuted(is_positive, instance, function, draws)
-    start = 0
-    for end in np.cumsum(np.bincount(instance, minlength=n_instances)).tolist():
+        permutations: dict[bytes, NDArray[np.int64]] = {}  # by the instances that a function labels
+        by_function = np.argsort(function, kind="stable")  # within a function still by instance
+        for rows in np.split(by_function, np.cumsum(np.bincount(function))[:-1]):
+            labelled = hashlib.sha256(instance[rows].tobytes()).digest()
+            if labelled not in permutations:
+                permutations[labelled] = _permutation(len(rows), draws)
+            is_positive[rows] = is_positive[rows][permutations[labelled]]
+    ends = np.cumsum(np.bincount(instance, minlength=n_instances)).tolist()
+    for start, end in itertools.pairwise([0, *ends]):
         codes, values = function[start:end].tolist(), is_positive[start:end].tolist()
         yield {names[code]: value for code, value in zip(codes, values, strict=True)}
-        start = end
-
-
-def _permuted(
-    is_positive: NDArray[np.bool_], instance: NDArray[np.int64], function: NDArray[np.int32], draws: np.random.PCG64
-) -> NDArray[np.bool_]:
-    """Return the values of labels, permuted within every function; functions of the same instances share an order."""
-    permuted = is_positive.copy()
-    permutations: dict[bytes, NDArray[np.int64]] = {}
-    by_function = np.argsort(function, kind="stable")  # within a function still by instance
-    for rows in np.split(by_function, np.cumsum(np.bincount(function))[:-1]):
-        labelled = hashlib.sha256(instance[rows].tobytes()).digest()
-        if labelled not in permutations:
-            permutations[labelled] = _permutation(len(rows), draws)
-        permuted[rows] = is_positive[rows[permutations[labelled]]]
-    return permuted
 
 
 def _permutation(size: int, draws: np.random.PCG64) -> NDArray[np.int64]:

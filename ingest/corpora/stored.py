@@ -20,12 +20,10 @@ from .labels import LabelIndex
 class Instances:
     """All instances of a corpus, sorted by text."""
 
-    # The instance and its text, both as stored. [instances] each
-    instance_id: NDArray[np.int64]
-    text: NDArray[np.int64]
-    # Its span in characters, NaN for the whole text. [instances] each
-    start_char: NDArray[np.float64]
-    end_char: NDArray[np.float64]
+    instance_id: NDArray[np.int64]  # as stored [instances]
+    text: NDArray[np.int64]  # number of its text, as stored [instances]
+    start_char: NDArray[np.float64]  # NaN for the whole text [instances]
+    end_char: NDArray[np.float64]  # one past the span's last, or NaN [instances]
 
 
 class StoredCorpus:
@@ -55,14 +53,9 @@ class StoredCorpus:
     def instances(self) -> Instances:
         """Return all instances, sorted by text."""
         columns = self.read("instances", "instance_id", "text_id", "start_char", "end_char").columns
-        instance_id, text, start, end = (column.to_numpy() for column in columns)
-        by_text = np.argsort(text, kind="stable")
-        return Instances(
-            instance_id=instance_id[by_text],
-            text=text[by_text],
-            start_char=start[by_text].astype(np.float64),
-            end_char=end[by_text].astype(np.float64),
-        )
+        by_text = np.argsort(columns[1].to_numpy(), kind="stable")
+        instance_id, text, start, end = (column.to_numpy()[by_text] for column in columns)
+        return Instances(instance_id, text, start.astype(np.float64), end.astype(np.float64))
 
     def texts(self) -> Iterator[str]:
         """Yield all texts in order, a file of them in memory at a time."""
@@ -116,10 +109,10 @@ class StoredCorpus:
             function=function[measured],
             is_positive=is_positive[measured].astype(np.uint8),
         )
-        for (family, name), counts in zip(index.functions, index.function_counts(), strict=True):
-            if not (counts.n_positive and counts.n_negative):
+        for (family, name), (positive, evaluated) in zip(index.functions, index.counts()[:, 0].tolist(), strict=True):
+            if not 0 < positive < evaluated:
                 raise IngestError(
-                    f"corpus {self.name}: of {len(instance_id)} measured instances, {counts.n_positive} are positive "
-                    f"and {counts.n_negative} negative for {family}/{name}; both are needed (texts cut too short?)"
+                    f"corpus {self.name}: of {len(instance_id)} measured instances, {positive} are positive and "
+                    f"{evaluated - positive} negative for {family}/{name}; both are needed (texts cut too short?)"
                 )
         return index

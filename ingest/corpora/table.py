@@ -21,7 +21,7 @@ import re
 import reprlib
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -33,14 +33,8 @@ from .files import BLANK_LINE, boolean, is_null, json_objects, lines, parse_json
 from .instance import Instance, Reading, Source
 
 _Row = Mapping[str, object]
-_Form = Literal["list", "mapping", "columns"]
-_FORMS: Mapping[_Form, str] = {
-    "list": "a list in 'labels'",
-    "mapping": "a mapping in 'labels'",
-    "columns": "boolean columns named family/function",
-}
+_Form = Literal["a list in 'labels'", "a mapping in 'labels'", "boolean columns named family/function"]
 Parsed = TypeVar("Parsed")
-_BATCH_ROWS = 4096
 _DELIMITERS = ",;\t"
 # Columns of one class a row, which another reader takes.
 _CLASSES = ("label", "class", "category")
@@ -77,12 +71,19 @@ def read_table(path: str | os.PathLike[str], *, encoding: str | None = None) -> 
     first_rows, reading = Reading(encoding=encoding), Reading(encoding=encoding)
     with closing(_rows(path, first_rows)) as rows:
         form = _find_form(rows, first_rows)
+
+    def instances() -> Iterator[Instance]:
+        for row in _rows(path, reading):
+            with reading.located():
+                instance = _instance(row, form)
+            yield instance
+
     return Source(
-        instances=_instances(_rows(path, reading), reading, form),
+        instances=instances(),
         description=f"labelled texts of {path.name}",
         licence=None,
         origin=f"table: {path.name}",
-        negatives="rest" if form == "list" else "explicit",
+        negatives="rest" if form == "a list in 'labels'" else "explicit",
         reading=reading,
     )
 
@@ -106,20 +107,13 @@ def _find_form(rows: Iterator[_Row], reading: Reading) -> _Form:
     )
 
 
-def _instances(rows: Iterator[_Row], reading: Reading, form: _Form) -> Iterator[Instance]:
-    for row in rows:
-        with reading.located():
-            instance = _instance(row, form)
-        yield instance
-
-
 def _instance(row: _Row, form: _Form) -> Instance:
     if "text" not in row:
         raise IngestError(f"no column 'text'; columns: {', '.join(row)}")
     form_of_row, labels = _labels(row)
     if form_of_row and form_of_row != form:
-        raise IngestError(f"labels as {_FORMS[form_of_row]}, but as {_FORMS[form]} before; keep one form")
-    if form == "list" and is_null(row.get("labels")):
+        raise IngestError(f"labels as {form_of_row}, but as {form} before; keep one form")
+    if form == "a list in 'labels'" and is_null(row.get("labels")):
         # Negative for every function, or forgotten? Only the writer knows.
         raise IngestError("column 'labels' is missing or NULL; an instance without labels has an empty list, []")
     return Instance(
@@ -140,15 +134,15 @@ def _labels(row: _Row) -> tuple[_Form | None, dict[str, bool]]:
     if labels is not None and columns:
         raise IngestError(f"labels twice: in column 'labels' and in column {next(iter(columns))!r}; keep one form")
     if columns:
-        return "columns", _booleans(columns)
+        return "boolean columns named family/function", _booleans(columns)
     if labels is None:
         return None, {}
     if isinstance(labels, Mapping):
-        return "mapping", _booleans(labels)
+        return "a mapping in 'labels'", _booleans(labels)
     for label in labels:
         if not isinstance(label, str):
             raise IngestError(f"a label in column 'labels' is not a string: {reprlib.repr(label)}")
-    return "list", dict.fromkeys(map(str, labels), True)
+    return "a list in 'labels'", dict.fromkeys(map(str, labels), True)
 
 
 def _parsed_labels(value: object) -> list[object] | Mapping[str, object] | None:
@@ -263,29 +257,18 @@ def _check_names(names: Sequence[str]) -> None:
 
 def _parquet_rows(path: Path, reading: Reading) -> Generator[_Row]:
     reading.unit, reading.index = "row", 0
-    with _parquet_errors(path):
-        file = pq.ParquetFile(path)
-    with file:
-        names = list(file.schema_arrow.names)
-        with reading.located():
-            _check_names(names)
-        known = {"text", "labels", "id", "start", "end", "target", "group", *_CLASSES}
-        batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=[n for n in names if n in known or "/" in n])
-        while True:
-            with _parquet_errors(path):
-                batch = next(batches, None)
-                rows = [] if batch is None else batch.to_pylist(maps_as_pydicts="strict")
-            if batch is None:
-                return
-            for row in rows:
-                reading.index += 1
-                yield row
-
-
-@contextmanager
-def _parquet_errors(path: Path) -> Iterator[None]:
+    known = {"text", "labels", "id", "start", "end", "target", "group", *_CLASSES}
     try:
-        yield
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            with reading.located():
+                _check_names(names)
+            for batch in file.iter_batches(batch_size=4096, columns=[n for n in names if n in known or "/" in n]):
+                for row in batch.to_pylist(maps_as_pydicts="strict"):
+                    reading.index += 1
+                    yield row
+    except IngestError:  # which is a ValueError, too
+        raise
     except FileNotFoundError as error:
         raise IngestError(f"cannot read {path}: no such file") from error
     except (pa.ArrowException, OSError, KeyError, ValueError, OverflowError) as error:

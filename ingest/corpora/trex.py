@@ -4,28 +4,21 @@ import csv
 import itertools
 import os
 import re
-import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ...errors import IngestError
 from .facts import Relation, fact_instances
-from .files import is_null, json_objects, visible_files
+from .files import json_objects, texts, visible_files
 from .instance import Instance, Reading, Source
 
-
-def _read_relations() -> Iterator[Relation]:
-    lines = Path(__file__).with_name("trex_relations.tsv").read_text(encoding="utf-8").splitlines()
-    for row in csv.DictReader(lines, delimiter="\t"):
-        yield Relation(row["name"], row["sentence"], is_symmetric=row["is_symmetric"] == "yes")
-
-
-RELATIONS: Mapping[str, Relation] = {relation.name.split("-")[0]: relation for relation in _read_relations()}
+_TABLE = Path(__file__).with_name("trex_relations.tsv").read_text(encoding="utf-8").splitlines()
+RELATIONS: Mapping[str, Relation] = {
+    row["name"].split("-")[0]: Relation(row["name"], row["sentence"], is_symmetric=row["is_symmetric"] == "yes")
+    for row in csv.DictReader(_TABLE, delimiter="\t")
+}
 """The relations that have a sentence, by Wikidata property; the sentences are ours, from what the property means."""
-
-NO_SENTENCE = "file of a relation without a sentence"
-NO_FACT = "fact without a subject or an object"
-SURFACE = "subject or object without a label, named as its sentence names it"
 
 
 def read_trex(
@@ -61,14 +54,24 @@ def read_trex(
     ['The capital of France is the city of Paris.', ...]
     """
     path, reading = Path(path), Reading(encoding=encoding)
-    files = [file for file in visible_files(path, "**/P*", reading) if re.fullmatch(r"P\d+\.jsonl(\.gz)?", file.name)]
-    files.sort(key=lambda file: (int(_property(file)[1:]), file))
-    known = [file for file in files if _property(file) in RELATIONS]
+    known: defaultdict[str, list[Path]] = defaultdict(list)  # files by property
+    for file in visible_files(path, "**/P*", reading):
+        name = re.fullmatch(r"(P\d+)\.jsonl(\.gz)?", file.name)
+        if name and name[1] in RELATIONS:
+            known[name[1]].append(file)
+        elif name:
+            reading.dropped["file of a relation without a sentence"] += 1
     if not known:
         raise IngestError(f"{path}: no T-REx facts here: no file such as P36.jsonl; relations: {', '.join(RELATIONS)}")
-    reading.dropped[NO_SENTENCE] += len(files) - len(known)
+
+    def instances() -> Iterator[Instance]:
+        for name in sorted(known, key=lambda name: int(name[1:])):
+            facts = [fact for file in known[name] for fact in _facts(file, reading)]
+            reading.index = 0
+            yield from fact_instances(RELATIONS[name], facts, cap=cap, seed=seed, reading=reading)
+
     return Source(
-        instances=_instances(known, reading, cap=cap, seed=seed),
+        instances=instances(),
         description="T-REx facts, true against the same subject with a wrong object",
         licence=None,
         origin=f"trex: {path.name}",
@@ -78,17 +81,6 @@ def read_trex(
     )
 
 
-def _property(file: Path) -> str:
-    return file.name.split(".")[0]
-
-
-def _instances(files: Sequence[Path], reading: Reading, *, cap: int | None, seed: int) -> Iterator[Instance]:
-    for name, files_of_relation in itertools.groupby(files, _property):
-        facts = [fact for file in files_of_relation for fact in _facts(file, reading)]
-        reading.index = 0
-        yield from fact_instances(RELATIONS[name], facts, cap=cap, seed=seed, reading=reading)
-
-
 def _facts(file: Path, reading: Reading) -> list[tuple[str, str]]:
     facts: list[tuple[str, str]] = []
     row: Mapping[str, object] = {}
@@ -96,7 +88,7 @@ def _facts(file: Path, reading: Reading) -> list[tuple[str, str]]:
         with reading.located():
             subjects, objects = (_names(row, role, reading) for role in ("sub", "obj"))
         if not (subjects and objects):
-            reading.add_defect(NO_FACT)
+            reading.add_defect("fact without a subject or an object")
         facts += itertools.product(subjects, objects)
     if row and not facts:
         raise IngestError(
@@ -107,20 +99,10 @@ def _facts(file: Path, reading: Reading) -> list[tuple[str, str]]:
 
 def _names(row: Mapping[str, object], role: str, reading: Reading) -> list[str]:
     """Return the names of the subject (`role` ``sub``) or the objects (``obj``) of a fact; none if it lacks them."""
-    names = _texts(row, f"{role}_label")
+    names = texts(row, f"{role}_label")
     if not names:
         evidences = row.get("evidences")
         sentences = [item for item in evidences if isinstance(item, dict)] if isinstance(evidences, list) else []
-        names = next(filter(None, (_texts(place, f"{role}_surface") for place in (row, *sentences))), [])
-        reading.dropped[SURFACE] += bool(names)
+        names = next(filter(None, (texts(place, f"{role}_surface") for place in (row, *sentences))), [])
+        reading.dropped["subject or object without a label, named as its sentence names it"] += bool(names)
     return names
-
-
-def _texts(row: Mapping[str, object], key: str) -> list[str]:
-    """Return what a key holds, a text or a list of texts, without those that are empty or null."""
-    value = row.get(key)
-    values = value if isinstance(value, list) else [value]
-    for text in values:
-        if not (isinstance(text, str) or is_null(text)):
-            raise IngestError(f"{key!r} is neither a text nor a list of texts: {reprlib.repr(value)}")
-    return [text.strip() for text in values if isinstance(text, str) and text.strip()]

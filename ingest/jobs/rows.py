@@ -133,24 +133,23 @@ def run_tables(measurement: Measurement, started_at: datetime.datetime) -> dict[
         }
         for layer in measurement.layers
     ]
-    functions = [
-        {
-            "family": family,
-            "function": function,
-            "n_positive": counts.n_positive,
-            "n_negative": counts.n_negative,
-            "prevalence": counts.n_positive / (counts.n_positive + counts.n_negative),
-            "n_positive_half_a": counts.n_positive_half[0],
-            "n_negative_half_a": counts.n_negative_half[0],
-            "n_positive_half_b": counts.n_positive_half[1],
-            "n_negative_half_b": counts.n_negative_half[1],
-        }
-        for (family, function), counts in zip(labels.functions, labels.function_counts(), strict=True)
-    ]
+    counts = labels.counts()  # [functions, 3, 2]
+    positive, negative = counts[..., 0], counts[..., 1] - counts[..., 0]
+    functions = {
+        "family": [family for family, _ in labels.functions],
+        "function": [function for _, function in labels.functions],
+        "n_positive": positive[:, 0],
+        "n_negative": negative[:, 0],
+        "prevalence": positive[:, 0] / counts[:, 0, 1],
+        "n_positive_half_a": positive[:, 1],
+        "n_negative_half_a": negative[:, 1],
+        "n_positive_half_b": positive[:, 2],
+        "n_negative_half_b": negative[:, 2],
+    }
     tensors = [
         {"tensor": tensor.name, "sha256": tensor.sha256, "n_values": tensor.n_values} for tensor in model.tensors
     ]
-    tables: dict[str, Sequence[Mapping[str, object]]] = {
+    tables: dict[str, Sequence[Mapping[str, object]] | Mapping[str, object]] = {
         "runs": [run],
         "layers": layers,
         "run_functions": functions,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from neuronlake.errors import IngestError
-from neuronlake.ingest.corpora.labels import FunctionCounts, LabelIndex
+from neuronlake.ingest.corpora.labels import LabelIndex
 
 
 def build(entries: list[tuple[int, int, int]], *, is_rest: list[bool], half: list[int]) -> LabelIndex:
@@ -35,11 +35,10 @@ def test_negative_entries_of_a_rest_function_are_left_out():
 def test_counts_tell_rest_from_explicit_negatives_and_the_halves():
     entries = [(0, 0, 1), (3, 0, 1), (0, 1, 1), (1, 1, 0), (2, 1, 0)]
     index = build(entries, is_rest=[True, False], half=[0, 1, 1, 1, 0])
-    assert index.function_counts() == (
-        FunctionCounts(2, 3, (1, 1), (1, 2)),
-        FunctionCounts(1, 2, (1, 0), (0, 2)),
-    )
-    assert index.counts()[:, 0].tolist() == [[2, 5], [1, 3]]
+    assert index.counts().tolist() == [
+        [[2, 2 + 3], [1, 1 + 1], [1, 1 + 2]],
+        [[1, 1 + 2], [1, 1 + 0], [0, 0 + 2]],
+    ]
 
 
 @pytest.mark.parametrize("entry", [(2, 0, 1), (-1, 0, 1), (0, 1, 1), (0, -1, 1)])
