@@ -1,8 +1,8 @@
 """Reading and writing the neurons of experts: for the tokens that the router sends to each, or for all tokens.
 
-Fused experts run through transformers' experts interface. Their own forward stays in place; what is replaced is their
-gating function, which the interface calls with the rows of all experts. Which row is which token's follows from the
-implementation of the interface, and is checked against the weights when a module of experts first runs.
+Fused experts run through transformers' experts interface. Their own forward stays in place; what is replaced is the
+function between their projections, which the interface calls with the rows of all experts. Which row is which token's
+follows from the implementation of the interface, and is checked against the weights when experts first run.
 """
 
 from collections.abc import Iterator
@@ -71,7 +71,8 @@ class _FusedHook:
         self._experts = FusedExperts(module)
         self._network = network
         self._visitors: list[tuple[Site, Visitor]] = []
-        self._undo = ExitStack()  # of what is on the module
+        # What the experts interface calls with the rows of all experts
+        self._function = "_apply_gate" if module.has_gate else "act_fn"
         self._hidden: torch.Tensor | None = None  # kept until rows are checked, no longer
         self._is_checked = False
 
@@ -81,21 +82,15 @@ class _FusedHook:
         if len(self._visitors) > 1:
             return
         self._module.__dict__[_HOOK] = self
-        self._undo.enter_context(self._module.register_forward_pre_hook(self._before, with_kwargs=True))
-        if self._module.has_gate:
-            self._module.__dict__["_apply_gate"] = self._apply_gate
-        else:
-            nonlinearity = self._module.get_submodule("act_fn")
-            self._undo.enter_context(nonlinearity.register_forward_pre_hook(self._before_nonlinearity))
-            self._undo.enter_context(nonlinearity.register_forward_hook(self._after_nonlinearity))
+        self._before_run = self._module.register_forward_pre_hook(self._before, with_kwargs=True)
+        self._module.__dict__[self._function] = self._activate  # an attribute of its own, before its class's or child
 
     def remove(self, site: Site, visit: Visitor) -> None:
         """Remove a visitor; the last takes the hook off the module."""
         self._visitors.remove((site, visit))
         if not self._visitors:
-            self._undo.close()
-            for name in ("_apply_gate", _HOOK):
-                self._module.__dict__.pop(name, None)
+            self._before_run.remove()
+            del self._module.__dict__[self._function], self._module.__dict__[_HOOK]
 
     def _before(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._hidden = None if self._is_checked else experts_input(arguments, named)
@@ -116,8 +111,8 @@ class _FusedHook:
             "cannot be read; grouped_mm and batched_mm can"
         )
 
-    def _apply_gate(self, projected: torch.Tensor) -> torch.Tensor:
-        """Stand in for the module's own function, which makes activations of gate and up."""
+    def _activate(self, projected: torch.Tensor) -> torch.Tensor:
+        """Stand in for the module's own function, which makes activations of gate and up, or of up alone."""
         self._check_order(projected)
         projected = self._visit("preactivation", projected)
         if any(site == "gate" for site, _ in self._visitors):
@@ -128,13 +123,6 @@ class _FusedHook:
                     "activation"
                 )
         return self._visit("activation", self._experts.at_site(projected, "activation"))
-
-    def _before_nonlinearity(self, _: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        self._check_order(inputs[0])
-        return (self._visit("preactivation", inputs[0]),)
-
-    def _after_nonlinearity(self, _: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
-        return self._visit("activation", output)
 
     def _visit(self, at: Site, values: torch.Tensor) -> torch.Tensor:
         """Call the visitors of a site; return the values, a copy where a visitor wrote."""
