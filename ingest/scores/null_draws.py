@@ -54,9 +54,11 @@ def draw_nulls(
     for index in range(len(_LOG_RANK_RATES)):
         # The few positives of a rare function score by the first one's rank, whatever it is: even in its logarithm.
         _tilt(sizes, logarithm, n_positive, _LOG_RANK_RATES[index], shares[1 + 2 * len(_RATES) + index])
-    counts = _draw_counts(sizes, taker, n_positive, shares, uniforms)
+    portions = np.full(len(shares), 0.5 / (len(shares) - 1))  # of the draws, by component
+    portions[0] = 0.5  # from the null itself, which bounds the weights
+    counts = _draw_counts(sizes, taker, n_positive, shares, portions, uniforms)
     draws = np.zeros((3, n_draws))
-    _weigh(sizes, taker, n_positive, shares, counts, draws[2])
+    draws[2] = _weigh(sizes, taker, n_positive, shares, portions, counts)
     above = np.zeros(n_draws, dtype=np.int64)
     start = 0
     for block in range(n_blocks):
@@ -99,13 +101,12 @@ def _ranks(edges: Integers, n_above: int) -> tuple[Floats, Floats, Floats]:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _draw_counts(
-    sizes: Integers, taker: int, n_positive: int, shares: Floats, uniforms: NDArray[np.float32]
+    sizes: Integers, taker: int, n_positive: int, shares: Floats, portions: Floats, uniforms: NDArray[np.float32]
 ) -> NDArray[np.int32]:
     """Return the positives of each block in each draw, component by component of the mixture: [blocks, draws]."""
     n_blocks, n_draws = uniforms.shape
     counts = np.empty((n_blocks, n_draws), dtype=np.int32)
     counts[taker] = n_positive
-    portions = _portions(len(shares))
     stops = np.rint(np.cumsum(portions) * n_draws).astype(np.int64)
     start = 0
     for component in range(len(shares)):
@@ -126,14 +127,15 @@ def _draw_counts(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _weigh(
-    sizes: Integers, taker: int, n_positive: int, shares: Floats, counts: NDArray[np.int32], weights: Floats
-) -> None:
-    """Fill the ratio of each draw's probability under permutation to that under the mixture."""
+    sizes: Integers, taker: int, n_positive: int, shares: Floats, portions: Floats, counts: NDArray[np.int32]
+) -> Floats:
+    """Return the ratio of each draw's probability under permutation to that under the mixture."""
     # The ways to choose a block's positives are the same in both, and cancel, but for the taker's.
     n_components, n_draws = len(shares), counts.shape[1]
     exponents = np.empty((n_components, n_draws))
+    weights = np.zeros(n_draws)
     for component in range(n_components):
-        constant = math.log(_portions(n_components)[component])
+        constant = math.log(portions[component])
         exponents[component] = 0.0
         for block in range(len(sizes)):
             if block != taker:
@@ -152,14 +154,7 @@ def _weigh(
             for component in range(n_components):
                 mixture += math.exp(min(exponents[component, draw] - ways, 700.0))
             weights[draw] = 1.0 / mixture
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _portions(n_components: int) -> Floats:
-    """Return the portion of draws of each component; half are from the null itself, which bounds the weights."""
-    portions = np.full(n_components, 0.5 / (n_components - 1))
-    portions[0] = 0.5
-    return portions
+    return weights
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
