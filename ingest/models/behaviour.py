@@ -1,4 +1,4 @@
-"""How a model treats a text, measured by running it on short ones: configurations are not reliable."""
+"""How a model treats a text: set so that all of it can be read, and tried, for configurations are not reliable."""
 
 import contextlib
 import inspect
@@ -10,6 +10,33 @@ from transformers import PreTrainedModel
 
 from ...errors import IngestError, one_line
 from ..neurons.expert_modules import is_fused_experts, is_list_of_experts
+
+
+def adjust(body: nn.Module, label: str) -> Iterator[str]:
+    """Switch BigBird to full attention and experts to an implementation that can be read, in place.
+
+    Yield one sentence for the user per adjustment; `label` names the model.
+    """
+    sparse = sparse_attention(body)
+    for module in sparse:  # BigBird's sparse attention is switched off for good by the first short text
+        module.set_attention_type("original_full")  # type: ignore[operator]
+    if sparse:
+        yield f"{label} attends to texts of any length in full, not by sparse blocks"
+    experts = [module for module in body.modules() if is_fused_experts(module)]
+    if not experts or not isinstance(body, PreTrainedModel):
+        return
+    default: str = experts[0].config._experts_implementation  # type: ignore[union-attr, assignment]
+    chosen = "grouped_mm" if default == "eager" else default  # eager runs expert by expert, which cannot be read
+    if chosen == "grouped_mm" and not all(map(_is_aligned, experts)):
+        chosen = "batched_mm"
+    if chosen != default:
+        body.set_experts_implementation(chosen)
+        yield f"{label} runs its experts by transformers' {chosen}, not its default, {default}"
+
+
+def sparse_attention(body: nn.Module) -> list[nn.Module]:
+    """Return the modules that attend by sparse blocks."""
+    return [module for module in body.modules() if getattr(module, "attention_type", None) == "block_sparse"]
 
 
 def is_causal(body: nn.Module, label: str) -> bool:
@@ -33,7 +60,7 @@ def _states(body: nn.Module, label: str, texts: tuple[list[int], list[int]], mas
     takes_mask = "attention_mask" in inspect.signature(body.forward).parameters
     inputs = {"attention_mask": torch.tensor([mask], device=device)} if takes_mask else {}
     try:
-        with torch.inference_mode(), _experts_apart(body):
+        with torch.inference_mode(), _tried(body):
             return [body(input_ids=torch.tensor([text], device=device), **inputs)[0] for text in texts]
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise IngestError(f"model {label} ({type(body).__name__}) does not run on text: {one_line(error)}") from error
@@ -48,14 +75,19 @@ def _are_equal(before: torch.Tensor, after: torch.Tensor, body: nn.Module) -> bo
 
 
 @contextlib.contextmanager
-def _experts_apart(body: nn.Module) -> Iterator[None]:
-    """Run experts token by token: in one matrix product, rounding depends on how many tokens an expert gets."""
-    if not (isinstance(body, PreTrainedModel) and any(map(is_fused_experts, body.modules()))):
+def _tried(body: nn.Module) -> Iterator[None]:
+    """Run a model in evaluation mode, and experts token by token: in one product, rounding depends on their number."""
+    with contextlib.ExitStack() as undo:
+        for module in body.modules():
+            undo.callback(setattr, module, "training", module.training)
+        body.eval()
+        if isinstance(body, PreTrainedModel) and any(map(is_fused_experts, body.modules())):
+            undo.callback(body.set_experts_implementation, body.get_experts_implementation())
+            body.set_experts_implementation("batched_mm")
         yield
-        return
-    before = body.get_experts_implementation()
-    body.set_experts_implementation("batched_mm")
-    try:
-        yield
-    finally:
-        body.set_experts_implementation(before)
+
+
+def _is_aligned(experts: nn.Module) -> bool:
+    """Return whether rows of the weights begin at multiples of 16 bytes, as torch's grouped products ask for."""
+    weights = [weight for weight in experts.parameters(recurse=False) if weight.ndim == 3]
+    return all(weight.stride(-2) * weight.element_size() % 16 == 0 for weight in weights)
