@@ -132,7 +132,9 @@ def read_weights(
             f"configuration says, {name} the first: {tuple(shape)} in place of {tuple(configured)}"
         )
     absent = sorted(report["missing_keys"])
-    missing = [key for key in absent if not OPTIONAL_WEIGHTS.search(key) and not _is_computed(whole, key)]
+    holders = {key: type(whole.get_submodule(key.rpartition(".")[0])).__name__ for key in absent}
+    # Sinusoidal positions are computed, and some heads leave them out where they are saved.
+    missing = [key for key in absent if not OPTIONAL_WEIGHTS.search(key) and "Sinusoidal" not in holders[key]]
     if missing:
         without = ":" if kind in (AutoModel, body_class(config)) else " cannot predict tokens:"
         other = next((key for key in sorted(report["unexpected_keys"]) if key.endswith(f".{missing[0]}")), None)
@@ -239,11 +241,6 @@ def _check_files(whole: PreTrainedModel, source: Source) -> None:
                         f"model {source.name!r}: {file.name} holds one weight twice, as {name} and {prefixed}, with "
                         "different values"
                     )
-
-
-def _is_computed(whole: PreTrainedModel, key: str) -> bool:
-    """Return whether a weight is of sinusoidal positions, which some heads leave out where they are saved."""
-    return "Sinusoidal" in type(whole.get_submodule(key.rpartition(".")[0])).__name__
 
 
 def _check_sizes(config: PreTrainedConfig, label: str) -> None:

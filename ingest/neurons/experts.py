@@ -43,7 +43,7 @@ def hook_experts(module: nn.Module, network: FeedForward, site: Site, visit: Vis
     if site == "gate":
         FusedExperts(experts).check_gate(network.width)
     hook: _FusedHook = experts.__dict__.get(_HOOK) or _FusedHook(experts, network)
-    hook.add(site, visit)
+    hook.visitors.append((site, visit))
     undo.callback(hook.remove, site, visit)
 
 
@@ -70,52 +70,44 @@ class _FusedHook:
         self._module = module
         self._experts = FusedExperts(module)
         self._network = network
-        self._visitors: list[tuple[Site, Visitor]] = []
+        self.visitors: list[tuple[Site, Visitor]] = []
         # What the experts interface calls with the rows of all experts
         self._function = "_apply_gate" if module.has_gate else "act_fn"
         self._hidden: torch.Tensor | None = None  # kept until rows are checked, no longer
         self._is_checked = False
-
-    def add(self, site: Site, visit: Visitor) -> None:
-        """Add a visitor; the first puts the hook on the module."""
-        self._visitors.append((site, visit))
-        if len(self._visitors) > 1:
-            return
-        self._module.__dict__[_HOOK] = self
-        self._before_run = self._module.register_forward_pre_hook(self._before, with_kwargs=True)
-        self._module.__dict__[self._function] = self._activate  # an attribute of its own, before its class's or child
+        self._before_run = module.register_forward_pre_hook(self._before, with_kwargs=True)
+        module.__dict__[self._function] = self._activate  # an attribute of its own, before its class's or child
+        module.__dict__[_HOOK] = self
 
     def remove(self, site: Site, visit: Visitor) -> None:
         """Remove a visitor; the last takes the hook off the module."""
-        self._visitors.remove((site, visit))
-        if not self._visitors:
+        self.visitors.remove((site, visit))
+        if not self.visitors:
             self._before_run.remove()
             del self._module.__dict__[self._function], self._module.__dict__[_HOOK]
 
     def _before(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Note the token and the expert of each row, given the router's choice [tokens, experts of a token]."""
         self._hidden = None if self._is_checked else experts_input(arguments, named)
-        self._token, self._expert = self._row_order((*arguments, *named.values())[1])
-
-    def _row_order(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the token and the expert of each row, given the router's choice [tokens, experts of a token]."""
-        implementation = self._module.config._experts_implementation  # type: ignore[union-attr]
-        n_chosen, expert = index.shape[-1], index.reshape(-1)
-        match implementation:
+        index = (*arguments, *named.values())[1]
+        expert, n_chosen = index.reshape(-1), index.shape[-1]
+        match self._module.config._experts_implementation:  # type: ignore[union-attr]
             case "grouped_mm":
-                expert, order = torch.sort(expert)
-                return order // n_chosen, expert
+                self._expert, order = torch.sort(expert)
             case "batched_mm":
-                return torch.arange(len(expert), device=expert.device) // n_chosen, expert
-        raise IngestError(
-            f"{self._network.path} runs its experts by transformers' implementation {implementation!r}, whose rows "
-            "cannot be read; grouped_mm and batched_mm can"
-        )
+                self._expert, order = expert, torch.arange(len(expert), device=expert.device)
+            case implementation:
+                raise IngestError(
+                    f"{self._network.path} runs its experts by transformers' implementation {implementation!r}, whose "
+                    "rows cannot be read; grouped_mm and batched_mm can"
+                )
+        self._token = order // n_chosen
 
     def _activate(self, projected: torch.Tensor) -> torch.Tensor:
         """Stand in for the module's own function, which makes activations of gate and up, or of up alone."""
         self._check_order(projected)
         projected = self._visit("preactivation", projected)
-        if any(site == "gate" for site, _ in self._visitors):
+        if any(site == "gate" for site, _ in self.visitors):
             gate = self._experts.at_site(projected, "gate")
             if self._visit("gate", gate) is not gate:
                 raise IngestError(
@@ -126,7 +118,7 @@ class _FusedHook:
 
     def _visit(self, at: Site, values: torch.Tensor) -> torch.Tensor:
         """Call the visitors of a site; return the values, a copy where a visitor wrote."""
-        for site, visit in self._visitors:
+        for site, visit in self.visitors:
             if site != at:
                 continue
             shown = self._shown(at, values)

@@ -172,20 +172,20 @@ class _Finder:
 
     def _check_outside(self, root: str, blocks: str) -> None:
         """Refuse weights of a stack outside its blocks that are not known to be no feed-forward layer."""
-        apart = [blocks]  # the blocks, and models of other things, such as images
-        for path, module in self._modules(root):
-            if isinstance(module, PreTrainedModel) and path != root and not _is_within(blocks, [path]):
-                apart.append(path)
-            if isinstance(module, nn.Embedding) or _is_within(f"{path}.", apart):
+        models = [path for path, module in self._modules(root) if isinstance(module, PreTrainedModel) and path != root]
+        # The blocks, and models of other things, such as images
+        apart = [blocks, *(path for path in models if not _is_within(blocks, [path]))]
+        for name, weight in self._module.get_submodule(root).named_parameters(prefix=root, remove_duplicate=False):
+            holder = self._module.get_submodule(name.rpartition(".")[0])
+            if weight.ndim < 2 or isinstance(holder, nn.Embedding) or _is_within(name, apart):
                 continue
-            for name, weight in module.named_parameters(prefix=path, recurse=False):
-                relative = name.removeprefix(f"{root}.") if root else name
-                if weight.ndim < 2 or _OUTSIDE.search(relative) or self._is_mixer(f"{root}.{relative}", root):
-                    continue
-                raise IngestError(
-                    f"{self._label}: outside its blocks {blocks} it holds {name} {list(weight.shape)}, which is not "
-                    "known to be no feed-forward layer"
-                )
+            relative = name.removeprefix(f"{root}.") if root else name
+            if _OUTSIDE.search(relative) or self._is_mixer(f"{root}.{relative}", root):
+                continue
+            raise IngestError(
+                f"{self._label}: outside its blocks {blocks} it holds {name} {list(weight.shape)}, which is not "
+                "known to be no feed-forward layer"
+            )
 
     def _experts(self, path: str) -> list[FeedForward]:
         """Return the routed experts of a block."""

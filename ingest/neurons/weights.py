@@ -114,8 +114,6 @@ def _weight(layer: nn.Module) -> torch.Tensor:
     dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
     with torch.inference_mode():
         nothing = layer(torch.zeros(1, n_inputs, dtype=dtype, device=device)).double()
-        rows = [
-            layer(torch.eye(n_inputs, dtype=dtype, device=device)[start : start + _PROBED_ROWS]).double() - nothing
-            for start in range(0, n_inputs, _PROBED_ROWS)
-        ]
+        identity = torch.eye(n_inputs, dtype=dtype, device=device)
+        rows = [layer(some).double() - nothing for some in torch.split(identity, _PROBED_ROWS)]
     return torch.cat(rows).T.cpu()
