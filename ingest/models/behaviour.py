@@ -13,10 +13,7 @@ from ..neurons.expert_modules import is_fused_experts, is_list_of_experts
 
 
 def adjust(body: nn.Module, label: str) -> Iterator[str]:
-    """Switch BigBird to full attention and experts to an implementation that can be read, in place.
-
-    Yield one sentence for the user per adjustment; `label` names the model.
-    """
+    """Switch BigBird to full attention and experts to an implementation that can be read; yield a sentence on each."""
     sparse = sparse_attention(body)
     for module in sparse:  # BigBird's sparse attention is switched off for good by the first short text
         module.set_attention_type("original_full")  # type: ignore[operator]
@@ -40,10 +37,7 @@ def sparse_attention(body: nn.Module) -> list[nn.Module]:
 
 
 def is_causal(body: nn.Module, label: str) -> bool:
-    """Return whether a token's state ignores the tokens that follow it.
-
-    Raise `IngestError` if the model, named by `label`, does not run on text.
-    """
+    """Return whether a token's state ignores those after it; raise `IngestError` if the model cannot run on text."""
     before, after = _states(body, label, ([1, 1, 1, 1], [1, 1, 1, 2]), [1, 1, 1, 1])
     return _are_equal(before[:, :-1], after[:, :-1], body)
 

@@ -83,10 +83,7 @@ def read_config(source: Source, *, with_weights: bool) -> PreTrainedConfig:
 
 
 def read_tokenizer(source: Source, config: PreTrainedConfig, other: Source | None = None) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a checkpoint with this configuration, or the `other` one that is named for it.
-
-    Raise `IngestError` if it cannot be read, or is not a fast tokenizer.
-    """
+    """Return a checkpoint's tokenizer, or the `other` that is named for it; raise `IngestError` unless it is fast."""
     if other is None:
         tokenizer = _read(AutoTokenizer, source, "model", "tokenizer")
     else:
@@ -147,10 +144,7 @@ def read_weights(
 
 
 def initialise(config: PreTrainedConfig, seed: int, label: str, dtype: DType) -> PreTrainedModel:
-    """Draw a model's weights at random, on the CPU in float32, and return the model in type `dtype`.
-
-    Raise `IngestError` if there is no such model, or no memory for it.
-    """
+    """Draw a model's weights on the CPU in float32, and return it as `dtype`; raise `IngestError` if that cannot be."""
     with _explained(f"model {label} cannot be initialised", config):
         with torch.device("meta"):
             outline = AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]

@@ -158,10 +158,7 @@ def first_position(module: nn.Module) -> int:
 
 
 def start_token(model: Model) -> int:
-    """Return the token with which the decoder of an encoder-decoder starts.
-
-    Raise `IngestError` if its configuration names none, or one that the decoder has no embedding for.
-    """
+    """Return the token with which a decoder starts; raise `IngestError` if none is named, or it is not embedded."""
     for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id"):
         token = getattr(model.config, name, None)
         if isinstance(token, int):

@@ -21,10 +21,7 @@ _PROBED_ROWS = 1024
 
 
 def weight_norms(module: nn.Module, layer: Layer) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the L2 norms of the input weights (gate and up together) and of the output weights of a layer's neurons.
-
-    Both are float32, on the CPU. [neurons]
-    """
+    """Return the L2 norms of input weights (gate and up together) and output weights: float32 on the CPU [neurons]."""
     inputs, outputs = [], []
     for network, expert in _networks(layer):
         # As float64, in which squares cannot overflow.

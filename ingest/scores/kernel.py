@@ -197,10 +197,7 @@ def _add(sums, side, positive, rest, value, rank, inverse, inverse_half, above, 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _walk(order, n_instances, is_rest, starts, entries, counts, accumulators, at_rest):
-    """Fill the accumulators and the sums at rest; return how many instances were seen, and the sum of 1 / T.
-
-    Both are over all instances, half a and half b.
-    """
+    """Fill the accumulators and sums at rest; return instances seen and the sum of 1 / T: of all, halves a and b."""
     seen = np.zeros(3, dtype=np.int64)
     harmonic = np.zeros(3, dtype=np.float64)
     group = np.zeros(3, dtype=np.int64)
