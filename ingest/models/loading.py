@@ -47,18 +47,15 @@ _MOST_LAYERS = 10_000
 def quietly() -> Iterator[None]:
     """Keep libraries' progress bars and reports off the terminal: jobs and errors speak for themselves."""
     quantiser = logging.getLogger("bitsandbytes")
-    level = quantiser.level
-    quantiser.setLevel(logging.ERROR)
-    shown, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(quantiser.setLevel, quantiser.level)
+        undo.callback(transformers_logging.set_verbosity, transformers_logging.get_verbosity())
+        if transformers_logging.is_progress_bar_enabled():
+            undo.callback(transformers_logging.enable_progress_bar)
+        quantiser.setLevel(logging.ERROR)
+        transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         yield
-    finally:
-        quantiser.setLevel(level)
-        transformers_logging.set_verbosity(verbosity)
-        if shown:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def read_config(source: Source, *, with_weights: bool) -> PreTrainedConfig:

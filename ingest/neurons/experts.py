@@ -67,7 +67,6 @@ class _FusedHook:
     """The hook on a module of fused experts, shared by all its visitors, who are called in the order they came."""
 
     def __init__(self, module: nn.Module, network: FeedForward) -> None:
-        self._module = module
         self._experts = FusedExperts(module)
         self._network = network
         self.visitors: list[tuple[Site, Visitor]] = []
@@ -84,14 +83,14 @@ class _FusedHook:
         self.visitors.remove((site, visit))
         if not self.visitors:
             self._before_run.remove()
-            del self._module.__dict__[self._function], self._module.__dict__[_HOOK]
+            del self._experts.module.__dict__[self._function], self._experts.module.__dict__[_HOOK]
 
     def _before(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Note the token and the expert of each row, given the router's choice [tokens, experts of a token]."""
         self._hidden = None if self._is_checked else experts_input(arguments, named)
         index = (*arguments, *named.values())[1]
         expert, n_chosen = index.reshape(-1), index.shape[-1]
-        match self._module.config._experts_implementation:  # type: ignore[union-attr]
+        match self._experts.module.config._experts_implementation:  # type: ignore[union-attr]
             case "grouped_mm":
                 self._expert, order = torch.sort(expert)
             case "batched_mm":

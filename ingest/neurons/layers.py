@@ -86,6 +86,11 @@ class _Finder:
         self._widths = widths(config)
         self._residuals = residual_widths(config)
         self._expert_counts = expert_counts(config)
+        self._mixers = {
+            path
+            for path, part in module.named_modules(remove_duplicate=False)
+            if _MIXER.search(type(part).__name__) and not _FEED_FORWARD.search(type(part).__name__)
+        }
 
     def find(self, stack: Stack, root: str) -> tuple[Layer, ...]:
         depths = layer_counts(self._config, stack)
@@ -180,7 +185,7 @@ class _Finder:
             if weight.ndim < 2 or isinstance(holder, nn.Embedding) or _is_within(name, apart):
                 continue
             relative = name.removeprefix(f"{root}.") if root else name
-            if _OUTSIDE.search(relative) or self._is_mixer(f"{root}.{relative}", root):
+            if _OUTSIDE.search(relative) or self._is_mixer(name, root):
                 continue
             raise IngestError(
                 f"{self._label}: outside its blocks {blocks} it holds {name} {list(weight.shape)}, which is not "
@@ -267,17 +272,8 @@ class _Finder:
         )
 
     def _is_mixer(self, path: str, block: str) -> bool:
-        """Return whether a weight or module lies in something that mixes tokens."""
-        module = self._module.get_submodule(block)
-        for part in path.removeprefix(f"{block}.").split("."):
-            child = getattr(module, part, None)
-            if not isinstance(child, nn.Module):
-                return False
-            module = child
-            name = type(module).__name__
-            if _MIXER.search(name) and not _FEED_FORWARD.search(name):
-                return True
-        return False
+        """Return whether a weight or module lies in something that mixes tokens, which lies within the block."""
+        return any(place in self._mixers and place != block for place in (path, *_folders(path, block)))
 
     def _nonlinearity(self, start: str, block: str) -> Place | None:
         """Return the activation module that lies nearest to an input projection, None if there is no single one."""

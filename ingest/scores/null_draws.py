@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-# What the tilted distributions cost, in nats: they centre on events of about exp(-rate).
-_RATES = (1.6, 5.0, 11.0)
-_LOG_RANK_RATES = (2.5, 6.0)
+# The tilted distributions: towards which statistic (0 the label's, 1 the complement's, 2 the logarithm of a rank), and
+# what the tilt costs, in nats: they centre on events of about exp(-rate).
+_TILTS = ((0, 1.6), (1, 1.6), (0, 5.0), (1, 5.0), (0, 11.0), (1, 11.0), (2, 2.5), (2, 6.0))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -43,17 +43,16 @@ def draw_nulls(
     share = n_positive / n
     sizes = np.diff(np.append(0, edges))
     inverse, inner, logarithm = _ranks(edges, n_above)
+    slopes = np.empty((3, n_blocks))
     # What one more positive in the block adds to the excess of the label and, a negative less, of the complement.
-    label_slopes = inverse / sizes + share * logarithm
-    complement_slopes = -(inverse / sizes + (1.0 - share) * logarithm)
-    shares = np.empty((1 + 2 * len(_RATES) + len(_LOG_RANK_RATES), n_blocks))
+    slopes[0] = inverse / sizes + share * logarithm
+    slopes[1] = -(inverse / sizes + (1.0 - share) * logarithm)
+    # The few positives of a rare function score by the first one's rank, whatever it is: even in its logarithm.
+    slopes[2] = logarithm
+    shares = np.empty((1 + len(_TILTS), n_blocks))
     shares[0] = share
-    for index in range(len(_RATES)):
-        _tilt(sizes, label_slopes, n_positive, _RATES[index], shares[1 + 2 * index])
-        _tilt(sizes, complement_slopes, n_positive, _RATES[index], shares[2 + 2 * index])
-    for index in range(len(_LOG_RANK_RATES)):
-        # The few positives of a rare function score by the first one's rank, whatever it is: even in its logarithm.
-        _tilt(sizes, logarithm, n_positive, _LOG_RANK_RATES[index], shares[1 + 2 * len(_RATES) + index])
+    for component, (statistic, rate) in enumerate(_TILTS):
+        _tilt(sizes, slopes[statistic], n_positive, rate, shares[1 + component])
     portions = np.full(len(shares), 0.5 / (len(shares) - 1))  # of the draws, by component
     portions[0] = 0.5  # from the null itself, which bounds the weights
     counts = _draw_counts(sizes, taker, n_positive, shares, portions, uniforms)
