@@ -38,32 +38,28 @@ def sparse_attention(body: nn.Module) -> list[nn.Module]:
 
 def is_causal(body: nn.Module, label: str) -> bool:
     """Return whether a token's state ignores those after it; raise `IngestError` if the model cannot run on text."""
-    before, after = _states(body, label, ([1, 1, 1, 1], [1, 1, 1, 2]), [1, 1, 1, 1])
-    return _are_equal(before[:, :-1], after[:, :-1], body)
+    return _give_equal_states(body, label, ([1, 1, 1, 1], [1, 1, 1, 2]), [1, 1, 1, 1])
 
 
 def sees_padding(body: nn.Module, label: str) -> bool:
     """Return whether a token's state depends on padding tokens, although they are masked; raises as `is_causal`."""
-    before, after = _states(body, label, ([1, 2, 3, 1, 1, 1], [1, 2, 3, 2, 3, 2]), [1, 1, 1, 0, 0, 0])
-    return not _are_equal(before[:, :3], after[:, :3], body)
+    return not _give_equal_states(body, label, ([1, 2, 3, 1, 1, 1], [1, 2, 3, 2, 3, 2]), [1, 1, 1, 0, 0, 0])
 
 
-def _states(body: nn.Module, label: str, texts: tuple[list[int], list[int]], mask: list[int]) -> list[torch.Tensor]:
-    """Run two texts of one length; where their difference has no influence, states are equal to the bit."""
+def _give_equal_states(body: nn.Module, label: str, texts: tuple[list[int], list[int]], mask: list[int]) -> bool:
+    """Run two texts that differ behind their third token, and return whether the states up to that are equal."""
     device = next(body.parameters()).device
     takes_mask = "attention_mask" in inspect.signature(body.forward).parameters
     inputs = {"attention_mask": torch.tensor([mask], device=device)} if takes_mask else {}
     try:
         with torch.inference_mode(), _tried(body):
-            return [body(input_ids=torch.tensor([text], device=device), **inputs)[0] for text in texts]
+            states = [body(input_ids=torch.tensor([text], device=device), **inputs)[0][:, :3] for text in texts]
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise IngestError(f"model {label} ({type(body).__name__}) does not run on text: {one_line(error)}") from error
-
-
-def _are_equal(before: torch.Tensor, after: torch.Tensor, body: nn.Module) -> bool:
-    """Return whether states are equal: to the bit, or to rounding where each expert multiplies its own rows alone."""
+    before, after = states
     if not any(map(is_list_of_experts, body.modules())):
         return torch.equal(before, after)
+    # To rounding, where each expert multiplies its own rows alone
     rounding = torch.finfo(before.dtype).eps ** 0.5
     return bool((before - after).abs().max() <= rounding * before.abs().max())
 

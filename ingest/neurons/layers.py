@@ -12,7 +12,7 @@ weight named. A part of a model is never measured in silence.
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -112,13 +112,15 @@ class _Finder:
 
     def _blocks(self, root: str, depths: set[int]) -> list[str]:
         """Return the paths of the blocks in the order they run."""
-        n_blocks: dict[str, int] = {}  # of the outermost lists of modules, by path
+        blocks: dict[str, list[str]] = {}  # by the path of their list of modules, an outermost one
         for path, module in sorted(self._modules(root), key=lambda item: item[0].count(".")):
-            if isinstance(module, nn.ModuleList) and not _is_within(path, n_blocks):
-                n_blocks[path] = len(module)
+            if isinstance(module, nn.ModuleList) and not _is_within(path, blocks):
+                blocks[path] = [f"{path}.{index}" for index in range(len(module))]
         # Where none holds a feed-forward layer, what its blocks hold will say why.
-        chosen = [path for path in n_blocks if self._holds_feed_forwards(path)]
-        chosen = chosen or [path for path in n_blocks if n_blocks[path] in depths][:1]
+        chosen = [
+            path for path, some in blocks.items() if any(self._experts(one) or self._dense(one, ()) for one in some)
+        ]
+        chosen = chosen or [path for path in blocks if len(blocks[path]) in depths][:1]
         if len(chosen) != 1:
             raise IngestError(
                 f"{self._label}: its feed-forward layers are not one list of blocks (found: "
@@ -126,16 +128,11 @@ class _Finder:
             )
         (path,) = chosen
         self._check_outside(root, path)
-        order: Sequence[int] = range(n_blocks[path])
         n_groups = getattr(self._config, "num_hidden_groups", None)
-        if n_groups == n_blocks[path]:  # ALBERT: the layers of a group share its weights
-            n_layers = self._config.num_hidden_layers
-            order = [layer * n_groups // n_layers for layer in range(n_layers)]
-        return [f"{path}.{index}" for index in order]
-
-    def _holds_feed_forwards(self, path: str) -> bool:
-        blocks = [f"{path}.{key}" for key, _ in self._module.get_submodule(path).named_children()]
-        return any(self._experts(block) or self._dense(block, ()) for block in blocks)
+        if n_groups != len(blocks[path]):
+            return blocks[path]
+        n_layers = self._config.num_hidden_layers  # ALBERT: the layers of a group share its weights
+        return [blocks[path][layer * n_groups // n_layers] for layer in range(n_layers)]
 
     def _block(self, path: str, index: int) -> tuple[FeedForward, ...]:
         """Return the feed-forward networks of one block, all its other weights accounted for."""
