@@ -181,8 +181,7 @@ class _Finder:
             holder = self._module.get_submodule(name.rpartition(".")[0])
             if weight.ndim < 2 or isinstance(holder, nn.Embedding) or _is_within(name, apart):
                 continue
-            relative = name.removeprefix(f"{root}.") if root else name
-            if _OUTSIDE.search(relative) or self._is_mixer(name, root):
+            if _OUTSIDE.search(name.removeprefix(f"{root}.")) or self._is_mixer(name, root):
                 continue
             raise IngestError(
                 f"{self._label}: outside its blocks {blocks} it holds {name} {list(weight.shape)}, which is not "
