@@ -11,7 +11,7 @@ from ...schema.job import Job
 from ..neurons.feed_forwards import Layer
 from ..neurons.weights import weight_norms
 from ..scores.coactivation import active_bits, closest_partners
-from ..scores.scoring import Scores, score
+from ..scores.scoring import Scores, compile_kernels, score
 from .measurement import Measurement
 from .rows import Keys, coactivation_rows, neuron_function_rows, neuron_rows, routing_rows, top_instance_rows
 from .settings import Coactivation
@@ -89,8 +89,7 @@ class ScoreTables(Sink):
         super().__init__(measurement, job, ("neurons", "top_instances", "neuron_functions"), n_rows)
         self._scores: list[Scores] = []
         if self._parts:
-            # Compiles the kernels: seconds, once on a machine, that would otherwise be taken for those of scoring.
-            score(np.zeros((1, measurement.labels.n_instances), np.float32), measurement.labels, n_top=0)
+            compile_kernels(measurement.labels)
 
     def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:
         """Score a block of neurons."""

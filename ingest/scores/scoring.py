@@ -55,6 +55,11 @@ class Scores:
         return cls(*(np.concatenate([getattr(block, name) for block in blocks]) for name in names))
 
 
+def compile_kernels(labels: LabelIndex) -> None:
+    """Compile what `score` runs: seconds, once on a machine, that would otherwise be taken for those of scoring."""
+    score(np.zeros((1, labels.n_instances), np.float32), labels, n_top=0)
+
+
 def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 10, n_threads: int = 1) -> Scores:
     """Score every neuron of a block of C-contiguous activations [neurons, instances] for every function.
 
