@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ...ingest.models.steps import missing_steps
+from ...ingest.models.steps import gaps
 from ...queries.database import Database
 from ...queries.statements import statement
 from .series import Series
@@ -16,7 +16,7 @@ def notices(database: Database, emergence_id: str, series: Series, settings: Eme
     The lines name steps that the series lacks, checkpoints with the same weights, what the method cannot do, and layers
     in which no expert, or hardly one, can be functional.
     """
-    missing = missing_steps(checkpoint.step for checkpoint in series.checkpoints)
+    missing = [step for gap, _ in gaps(checkpoint.step for checkpoint in series.checkpoints) for step in gap]
     if missing:
         steps = ", ".join(f"{step:,}" for step in missing)
         yield f"no checkpoint at step {steps}, where the others are evenly spaced"

@@ -10,8 +10,7 @@ Files in reading order:
 - unread: tensors of the files that the model has no place for;
 - heads: the class with a language-model head, and the body within it;
 - model: the loaded model and its stacks;
-- adjustments: BigBird is switched to full attention, experts to an implementation that can be read;
-- behaviour: whether it attends to what follows, and to padding, measured by running it;
+- behaviour: what is set so that all of it can be read; whether it attends to what follows and to padding, by a trial;
 - devices: moving it, and what to do where memory does not suffice;
 - digests: digests of its weights.
 """

@@ -25,10 +25,7 @@ class TensorDigest:
 
 
 def tensor_digests(body: nn.Module, label: str) -> tuple[TensorDigest, ...]:
-    """Return the digests of a model's parameters and buffers, sorted by name.
-
-    Raise `IngestError` if one holds NaN or infinite values; `label` names the model.
-    """
+    """Return the digests of parameters and buffers by name; raise `IngestError` if one holds NaN or infinite values."""
 
     def digest_one(item: tuple[str, torch.Tensor]) -> TensorDigest:
         name, tensor = item

@@ -21,10 +21,7 @@ def body_class(config: PreTrainedConfig) -> type:
 
 
 def head_class(config: PreTrainedConfig, label: str) -> type[PreTrainedModel]:
-    """Return the class with a language-model head that a configuration names, else that of its kind of model.
-
-    Raise `IngestError` if transformers has none; `label` names the model.
-    """
+    """Return the class with a head that a configuration names, else that of its kind; `IngestError` if none has one."""
     names = [name for name in config.architectures or () if name.endswith(_HEADS) and hasattr(transformers, name)]
     if names:
         return cast("type[PreTrainedModel]", getattr(transformers, names[0]))

@@ -47,18 +47,15 @@ _MOST_LAYERS = 10_000
 def quietly() -> Iterator[None]:
     """Keep libraries' progress bars and reports off the terminal: jobs and errors speak for themselves."""
     quantiser = logging.getLogger("bitsandbytes")
-    level = quantiser.level
-    quantiser.setLevel(logging.ERROR)
-    shown, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(quantiser.setLevel, quantiser.level)
+        undo.callback(transformers_logging.set_verbosity, transformers_logging.get_verbosity())
+        if transformers_logging.is_progress_bar_enabled():
+            undo.callback(transformers_logging.enable_progress_bar)
+        quantiser.setLevel(logging.ERROR)
+        transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         yield
-    finally:
-        quantiser.setLevel(level)
-        transformers_logging.set_verbosity(verbosity)
-        if shown:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def read_config(source: Source, *, with_weights: bool) -> PreTrainedConfig:
@@ -83,10 +80,7 @@ def read_config(source: Source, *, with_weights: bool) -> PreTrainedConfig:
 
 
 def read_tokenizer(source: Source, config: PreTrainedConfig, other: Source | None = None) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a checkpoint with this configuration, or the `other` one that is named for it.
-
-    Raise `IngestError` if it cannot be read, or is not a fast tokenizer.
-    """
+    """Return a checkpoint's tokenizer, or the `other` that is named for it; raise `IngestError` unless it is fast."""
     if other is None:
         tokenizer = _read(AutoTokenizer, source, "model", "tokenizer")
     else:
@@ -132,7 +126,9 @@ def read_weights(
             f"configuration says, {name} the first: {tuple(shape)} in place of {tuple(configured)}"
         )
     absent = sorted(report["missing_keys"])
-    missing = [key for key in absent if not OPTIONAL_WEIGHTS.search(key) and not _is_computed(whole, key)]
+    holders = {key: type(whole.get_submodule(key.rpartition(".")[0])).__name__ for key in absent}
+    # Sinusoidal positions are computed, and some heads leave them out where they are saved.
+    missing = [key for key in absent if not OPTIONAL_WEIGHTS.search(key) and "Sinusoidal" not in holders[key]]
     if missing:
         without = ":" if kind in (AutoModel, body_class(config)) else " cannot predict tokens:"
         other = next((key for key in sorted(report["unexpected_keys"]) if key.endswith(f".{missing[0]}")), None)
@@ -145,10 +141,7 @@ def read_weights(
 
 
 def initialise(config: PreTrainedConfig, seed: int, label: str, dtype: DType) -> PreTrainedModel:
-    """Draw a model's weights at random, on the CPU in float32, and return the model in type `dtype`.
-
-    Raise `IngestError` if there is no such model, or no memory for it.
-    """
+    """Draw a model's weights on the CPU in float32, and return it as `dtype`; raise `IngestError` if that cannot be."""
     with _explained(f"model {label} cannot be initialised", config):
         with torch.device("meta"):
             outline = AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
@@ -239,11 +232,6 @@ def _check_files(whole: PreTrainedModel, source: Source) -> None:
                         f"model {source.name!r}: {file.name} holds one weight twice, as {name} and {prefixed}, with "
                         "different values"
                     )
-
-
-def _is_computed(whole: PreTrainedModel, key: str) -> bool:
-    """Return whether a weight is of sinusoidal positions, which some heads leave out where they are saved."""
-    return "Sinusoidal" in type(whole.get_submodule(key.rpartition(".")[0])).__name__
 
 
 def _check_sizes(config: PreTrainedConfig, label: str) -> None:

@@ -13,8 +13,7 @@ from ...errors import IngestError
 from ...schema.vocabulary import DType
 from ..neurons.feed_forwards import Layer, Stack
 from ..neurons.layers import find_layers
-from .adjustments import adjust
-from .behaviour import is_causal, sees_padding
+from .behaviour import adjust, is_causal, sees_padding, sparse_attention
 from .checkpoint import Checkpoint
 from .devices import explaining_lack_of_memory, place
 from .digests import TensorDigest, tensor_digests
@@ -113,14 +112,19 @@ def load(
         else:
             whole, unexpected = initialise(config, seed, label, dtype), set()
         head = whole if with_head else None
-        text_model, notice = _text_model(whole if head is None else body_of(head), label)
+        body = whole if head is None else body_of(head)
+        text_model = _text_model(body, label)
         check_unread(unexpected, whole, text_model, label)
         tensors = tensor_digests(text_model, label)
         module, parts = stack_parts(text_model, with_decoder=with_decoder)
         module.eval()
         if not getattr(whole, "is_quantized", False):  # else it was placed as it was read
             place(module if head is None else head, device, label)
-        notices = [notice, *adjust(module, label)]
+        notices = list(adjust(module, label))
+        if text_model is not body:
+            notices.insert(
+                0, f"{label} is a multimodal model: its language model {type(text_model).__name__} is measured"
+            )
         if not text_model.config.is_encoder_decoder:
             parts = (replace(parts[0], stack="decoder" if is_causal(module, label) else "encoder"),)
             if head is not None:
@@ -139,7 +143,7 @@ def load(
             fingerprint=fingerprint or source.cached_commit(),
             seed=seed,
             sees_padding=sees_padding(module.get_submodule(parts[0].path), label),
-            notice="; ".join(filter(None, notices)) or None,
+            notice="; ".join(notices) or None,
             head=head,
         )
 
@@ -154,10 +158,7 @@ def first_position(module: nn.Module) -> int:
 
 
 def start_token(model: Model) -> int:
-    """Return the token with which the decoder of an encoder-decoder starts.
-
-    Raise `IngestError` if its configuration names none, or one that the decoder has no embedding for.
-    """
+    """Return the token with which a decoder starts; raise `IngestError` if none is named, or it is not embedded."""
     for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id"):
         token = getattr(model.config, name, None)
         if isinstance(token, int):
@@ -196,34 +197,22 @@ def body_parts(model: PreTrainedModel) -> tuple[PreTrainedModel, tuple[Part, ...
     Raise `IngestError` if it does not take text, does not run on it, or would be another after a short text.
     """
     label = model.name_or_path or type(model).__name__
-    body, _ = _text_model(cast("PreTrainedModel", model.base_model), label)
+    body = _text_model(cast("PreTrainedModel", model.base_model), label)
     _, parts = stack_parts(body, with_decoder=True)
     if len({part.path for part in parts}) > 1:  # one stack of an encoder-decoder says that it is both
         return body, parts
     if body not in _IS_CAUSAL:
-        _IS_CAUSAL[body] = _is_causal_as_it_is(body, label)
+        if sparse_attention(body):
+            raise IngestError(
+                f"model {label} attends by sparse blocks, which any short text would switch off for good; call "
+                f"set_attention_type('original_full') on its {type(body).__name__}, as jobs do"
+            )
+        _IS_CAUSAL[body] = is_causal(body, label)
     return body, (replace(parts[0], stack="decoder" if _IS_CAUSAL[body] else "encoder"),)
 
 
-def _is_causal_as_it_is(body: PreTrainedModel, label: str) -> bool:
-    """Return whether a model is causal, tried in evaluation mode and set back to the mode it was in."""
-    modules = list(body.modules())
-    if any(getattr(module, "attention_type", None) == "block_sparse" for module in modules):
-        raise IngestError(
-            f"model {label} attends by sparse blocks, which any short text would switch off for good; call "
-            f"set_attention_type('original_full') on its {type(body).__name__}, as jobs do"
-        )
-    training = [module for module in modules if module.training]
-    body.eval()  # type: ignore[no-untyped-call]
-    try:
-        return is_causal(body, label)
-    finally:
-        for module in training:
-            module.training = True
-
-
-def _text_model(whole: PreTrainedModel, label: str) -> tuple[PreTrainedModel, str | None]:
-    """Return the part of a model that takes text, and a sentence for the user if it is not all of it."""
+def _text_model(whole: PreTrainedModel, label: str) -> PreTrainedModel:
+    """Return the part of a model that takes text; `label` names the model."""
     config = whole.config
     text_config = config if config.is_encoder_decoder else config.get_text_config()
     # In a multimodal model, the language model is the outermost that has the text configuration.
@@ -231,9 +220,7 @@ def _text_model(whole: PreTrainedModel, label: str) -> tuple[PreTrainedModel, st
         if not isinstance(model, PreTrainedModel) or model.config is not text_config:
             continue
         if "input_ids" in inspect.signature(model.forward).parameters:
-            if model is whole:
-                return whole, None
-            return model, f"{label} is a multimodal model: its language model {type(model).__name__} is measured"
+            return model
     raise IngestError(
         f"model {label} ({type(whole).__name__}) does not take text, so it cannot be measured; models of images, "
         "audio or time series cannot"

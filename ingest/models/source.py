@@ -152,10 +152,7 @@ def locate(model: str, revision: str | None, random_init: int | None = None) -> 
 
 
 def locate_tokenizer(name: str) -> Source:
-    """Return where a tokenizer is: a folder, which need not hold a model, or a hub id.
-
-    Raise `IngestError` if there is no such folder.
-    """
+    """Return where a tokenizer is: a folder, which need not hold a model, or a hub id; `IngestError` if nowhere."""
     path = _as_path(name)
     if name and path.is_dir():
         return Source(name, name, {}, is_local=True)

@@ -77,21 +77,16 @@ def _csv_pairs(text: str) -> Iterable[tuple[str, object]]:
         yield row["revision"].strip(), int(step) if step.isdecimal() else step
 
 
-def missing_steps(steps: Iterable[int]) -> tuple[int, ...]:
-    """Return the training steps at which checkpoints seem to be missing from a series, given those it has.
+def gaps(steps: Iterable[int]) -> Iterator[tuple[list[int], str]]:
+    """Yield the steps at which checkpoints seem to be missing from a series, gap by gap, and how the others are apart.
 
     Where the gaps before and after a gap are equal, in difference or in ratio (rounded to whole steps), and the gap
     itself is as wide as several of them, the steps that would divide it are missing. The first and the last gap have
     one neighbour, and gaps of a single step come about by rounding: nothing is concluded from these.
 
-    >>> missing_steps([0, 1000, 2000, 4000, 5000]), missing_steps([1, 2, 4, 16, 32, 64])
-    ((3000,), (8,))
+    >>> list(gaps([0, 1000, 2000, 4000, 5000])), list(gaps([1, 2, 4, 16, 32, 64]))
+    ([([3000], '1000 apart')], [([8], '2 times the one before')])
     """
-    return tuple(step for missing, _ in gaps(steps) for step in missing)
-
-
-def gaps(steps: Iterable[int]) -> Iterator[tuple[list[int], str]]:
-    """Yield, for each gap that lacks some, the missing steps and a phrase for the distance of the others."""
     known = sorted(set(steps))
     for before, first, last, after in zip(known, known[1:], known[2:], known[3:], strict=False):
         apart, gap = first - before, last - first

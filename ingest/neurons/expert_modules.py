@@ -75,10 +75,8 @@ class FusedExperts:
 
     def _activation(self, projected: torch.Tensor) -> torch.Tensor:
         if self.module.has_gate:
-            result = type(self.module)._apply_gate(self.module, projected)  # type: ignore[attr-defined]
-        else:  # forward, not the call: hooks on the nonlinearity are for the rows of the network itself
-            result = self.module.get_submodule("act_fn").forward(projected)
-        return cast("torch.Tensor", result)
+            return cast("torch.Tensor", type(self.module)._apply_gate(self.module, projected))  # type: ignore[attr-defined]
+        return cast("torch.Tensor", cast("nn.Module", self.module._modules["act_fn"])(projected))
 
     def _at_up(self, projected: torch.Tensor, up: float) -> torch.Tensor:
         """Return the activation where all values of up are `up`."""

@@ -1,8 +1,8 @@
 """Reading and writing the neurons of experts: for the tokens that the router sends to each, or for all tokens.
 
-Fused experts run through transformers' experts interface. Their own forward stays in place; what is replaced is their
-gating function, which the interface calls with the rows of all experts. Which row is which token's follows from the
-implementation of the interface, and is checked against the weights when a module of experts first runs.
+Fused experts run through transformers' experts interface. Their own forward stays in place; what is replaced is the
+function between their projections, which the interface calls with the rows of all experts. Which row is which token's
+follows from the implementation of the interface, and is checked against the weights when experts first run.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def hook_experts(module: nn.Module, network: FeedForward, site: Site, visit: Vis
     if site == "gate":
         FusedExperts(experts).check_gate(network.width)
     hook: _FusedHook = experts.__dict__.get(_HOOK) or _FusedHook(experts, network)
-    hook.add(site, visit)
+    hook.visitors.append((site, visit))
     undo.callback(hook.remove, site, visit)
 
 
@@ -67,60 +67,46 @@ class _FusedHook:
     """The hook on a module of fused experts, shared by all its visitors, who are called in the order they came."""
 
     def __init__(self, module: nn.Module, network: FeedForward) -> None:
-        self._module = module
         self._experts = FusedExperts(module)
         self._network = network
-        self._visitors: list[tuple[Site, Visitor]] = []
-        self._undo = ExitStack()  # of what is on the module
+        self.visitors: list[tuple[Site, Visitor]] = []
+        # What the experts interface calls with the rows of all experts
+        self._function = "_apply_gate" if module.has_gate else "act_fn"
         self._hidden: torch.Tensor | None = None  # kept until rows are checked, no longer
         self._is_checked = False
-
-    def add(self, site: Site, visit: Visitor) -> None:
-        """Add a visitor; the first puts the hook on the module."""
-        self._visitors.append((site, visit))
-        if len(self._visitors) > 1:
-            return
-        self._module.__dict__[_HOOK] = self
-        self._undo.enter_context(self._module.register_forward_pre_hook(self._before, with_kwargs=True))
-        if self._module.has_gate:
-            self._module.__dict__["_apply_gate"] = self._apply_gate
-        else:
-            nonlinearity = self._module.get_submodule("act_fn")
-            self._undo.enter_context(nonlinearity.register_forward_pre_hook(self._before_nonlinearity))
-            self._undo.enter_context(nonlinearity.register_forward_hook(self._after_nonlinearity))
+        self._before_run = module.register_forward_pre_hook(self._before, with_kwargs=True)
+        module.__dict__[self._function] = self._activate  # an attribute of its own, before its class's or child
+        module.__dict__[_HOOK] = self
 
     def remove(self, site: Site, visit: Visitor) -> None:
         """Remove a visitor; the last takes the hook off the module."""
-        self._visitors.remove((site, visit))
-        if not self._visitors:
-            self._undo.close()
-            for name in ("_apply_gate", _HOOK):
-                self._module.__dict__.pop(name, None)
+        self.visitors.remove((site, visit))
+        if not self.visitors:
+            self._before_run.remove()
+            del self._experts.module.__dict__[self._function], self._experts.module.__dict__[_HOOK]
 
     def _before(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Note the token and the expert of each row, given the router's choice [tokens, experts of a token]."""
         self._hidden = None if self._is_checked else experts_input(arguments, named)
-        self._token, self._expert = self._row_order((*arguments, *named.values())[1])
-
-    def _row_order(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the token and the expert of each row, given the router's choice [tokens, experts of a token]."""
-        implementation = self._module.config._experts_implementation  # type: ignore[union-attr]
-        n_chosen, expert = index.shape[-1], index.reshape(-1)
-        match implementation:
+        index = (*arguments, *named.values())[1]
+        expert, n_chosen = index.reshape(-1), index.shape[-1]
+        match self._experts.module.config._experts_implementation:  # type: ignore[union-attr]
             case "grouped_mm":
-                expert, order = torch.sort(expert)
-                return order // n_chosen, expert
+                self._expert, order = torch.sort(expert)
             case "batched_mm":
-                return torch.arange(len(expert), device=expert.device) // n_chosen, expert
-        raise IngestError(
-            f"{self._network.path} runs its experts by transformers' implementation {implementation!r}, whose rows "
-            "cannot be read; grouped_mm and batched_mm can"
-        )
+                self._expert, order = expert, torch.arange(len(expert), device=expert.device)
+            case implementation:
+                raise IngestError(
+                    f"{self._network.path} runs its experts by transformers' implementation {implementation!r}, whose "
+                    "rows cannot be read; grouped_mm and batched_mm can"
+                )
+        self._token = order // n_chosen
 
-    def _apply_gate(self, projected: torch.Tensor) -> torch.Tensor:
-        """Stand in for the module's own function, which makes activations of gate and up."""
+    def _activate(self, projected: torch.Tensor) -> torch.Tensor:
+        """Stand in for the module's own function, which makes activations of gate and up, or of up alone."""
         self._check_order(projected)
         projected = self._visit("preactivation", projected)
-        if any(site == "gate" for site, _ in self._visitors):
+        if any(site == "gate" for site, _ in self.visitors):
             gate = self._experts.at_site(projected, "gate")
             if self._visit("gate", gate) is not gate:
                 raise IngestError(
@@ -129,16 +115,9 @@ class _FusedHook:
                 )
         return self._visit("activation", self._experts.at_site(projected, "activation"))
 
-    def _before_nonlinearity(self, _: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        self._check_order(inputs[0])
-        return (self._visit("preactivation", inputs[0]),)
-
-    def _after_nonlinearity(self, _: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
-        return self._visit("activation", output)
-
     def _visit(self, at: Site, values: torch.Tensor) -> torch.Tensor:
         """Call the visitors of a site; return the values, a copy where a visitor wrote."""
-        for site, visit in self._visitors:
+        for site, visit in self.visitors:
             if site != at:
                 continue
             shown = self._shown(at, values)

@@ -12,7 +12,7 @@ weight named. A part of a model is never measured in silence.
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -86,6 +86,11 @@ class _Finder:
         self._widths = widths(config)
         self._residuals = residual_widths(config)
         self._expert_counts = expert_counts(config)
+        self._mixers = {
+            path
+            for path, part in module.named_modules(remove_duplicate=False)
+            if _MIXER.search(type(part).__name__) and not _FEED_FORWARD.search(type(part).__name__)
+        }
 
     def find(self, stack: Stack, root: str) -> tuple[Layer, ...]:
         depths = layer_counts(self._config, stack)
@@ -107,13 +112,15 @@ class _Finder:
 
     def _blocks(self, root: str, depths: set[int]) -> list[str]:
         """Return the paths of the blocks in the order they run."""
-        n_blocks: dict[str, int] = {}  # of the outermost lists of modules, by path
+        blocks: dict[str, list[str]] = {}  # by the path of their list of modules, an outermost one
         for path, module in sorted(self._modules(root), key=lambda item: item[0].count(".")):
-            if isinstance(module, nn.ModuleList) and not _is_within(path, n_blocks):
-                n_blocks[path] = len(module)
+            if isinstance(module, nn.ModuleList) and not _is_within(path, blocks):
+                blocks[path] = [f"{path}.{index}" for index in range(len(module))]
         # Where none holds a feed-forward layer, what its blocks hold will say why.
-        chosen = [path for path in n_blocks if self._holds_feed_forwards(path)]
-        chosen = chosen or [path for path in n_blocks if n_blocks[path] in depths][:1]
+        chosen = [
+            path for path, some in blocks.items() if any(self._experts(one) or self._dense(one, ()) for one in some)
+        ]
+        chosen = chosen or [path for path in blocks if len(blocks[path]) in depths][:1]
         if len(chosen) != 1:
             raise IngestError(
                 f"{self._label}: its feed-forward layers are not one list of blocks (found: "
@@ -121,16 +128,11 @@ class _Finder:
             )
         (path,) = chosen
         self._check_outside(root, path)
-        order: Sequence[int] = range(n_blocks[path])
         n_groups = getattr(self._config, "num_hidden_groups", None)
-        if n_groups == n_blocks[path]:  # ALBERT: the layers of a group share its weights
-            n_layers = self._config.num_hidden_layers
-            order = [layer * n_groups // n_layers for layer in range(n_layers)]
-        return [f"{path}.{index}" for index in order]
-
-    def _holds_feed_forwards(self, path: str) -> bool:
-        blocks = [f"{path}.{key}" for key, _ in self._module.get_submodule(path).named_children()]
-        return any(self._experts(block) or self._dense(block, ()) for block in blocks)
+        if n_groups != len(blocks[path]):
+            return blocks[path]
+        n_layers = self._config.num_hidden_layers  # ALBERT: the layers of a group share its weights
+        return [blocks[path][layer * n_groups // n_layers] for layer in range(n_layers)]
 
     def _block(self, path: str, index: int) -> tuple[FeedForward, ...]:
         """Return the feed-forward networks of one block, all its other weights accounted for."""
@@ -172,20 +174,19 @@ class _Finder:
 
     def _check_outside(self, root: str, blocks: str) -> None:
         """Refuse weights of a stack outside its blocks that are not known to be no feed-forward layer."""
-        apart = [blocks]  # the blocks, and models of other things, such as images
-        for path, module in self._modules(root):
-            if isinstance(module, PreTrainedModel) and path != root and not _is_within(blocks, [path]):
-                apart.append(path)
-            if isinstance(module, nn.Embedding) or _is_within(f"{path}.", apart):
+        models = [path for path, module in self._modules(root) if isinstance(module, PreTrainedModel) and path != root]
+        # The blocks, and models of other things, such as images
+        apart = [blocks, *(path for path in models if not _is_within(blocks, [path]))]
+        for name, weight in self._module.get_submodule(root).named_parameters(prefix=root, remove_duplicate=False):
+            holder = self._module.get_submodule(name.rpartition(".")[0])
+            if weight.ndim < 2 or isinstance(holder, nn.Embedding) or _is_within(name, apart):
                 continue
-            for name, weight in module.named_parameters(prefix=path, recurse=False):
-                relative = name.removeprefix(f"{root}.") if root else name
-                if weight.ndim < 2 or _OUTSIDE.search(relative) or self._is_mixer(f"{root}.{relative}", root):
-                    continue
-                raise IngestError(
-                    f"{self._label}: outside its blocks {blocks} it holds {name} {list(weight.shape)}, which is not "
-                    "known to be no feed-forward layer"
-                )
+            if _OUTSIDE.search(name.removeprefix(f"{root}.")) or self._is_mixer(name, root):
+                continue
+            raise IngestError(
+                f"{self._label}: outside its blocks {blocks} it holds {name} {list(weight.shape)}, which is not "
+                "known to be no feed-forward layer"
+            )
 
     def _experts(self, path: str) -> list[FeedForward]:
         """Return the routed experts of a block."""
@@ -267,17 +268,8 @@ class _Finder:
         )
 
     def _is_mixer(self, path: str, block: str) -> bool:
-        """Return whether a weight or module lies in something that mixes tokens."""
-        module = self._module.get_submodule(block)
-        for part in path.removeprefix(f"{block}.").split("."):
-            child = getattr(module, part, None)
-            if not isinstance(child, nn.Module):
-                return False
-            module = child
-            name = type(module).__name__
-            if _MIXER.search(name) and not _FEED_FORWARD.search(name):
-                return True
-        return False
+        """Return whether a weight or module lies in something that mixes tokens, which lies within the block."""
+        return any(place in self._mixers and place != block for place in (path, *_folders(path, block)))
 
     def _nonlinearity(self, start: str, block: str) -> Place | None:
         """Return the activation module that lies nearest to an input projection, None if there is no single one."""

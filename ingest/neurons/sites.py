@@ -67,10 +67,7 @@ def site_place(network: FeedForward, site: Site) -> Place:
 def hook_network(
     module: nn.Module, network: FeedForward, site: Site, visit: Callable[[torch.Tensor], torch.Tensor | None]
 ) -> RemovableHandle:
-    """Put a hook on a site of a dense network within `module`.
-
-    `visit` is given the values at the site; what it returns, unless None, replaces them.
-    """
+    """Give `visit` the values at a site of a dense network; what it returns, unless None, replaces them."""
 
     def rewritten(values: torch.Tensor) -> torch.Tensor | None:
         written = visit(values)

@@ -21,10 +21,7 @@ _PROBED_ROWS = 1024
 
 
 def weight_norms(module: nn.Module, layer: Layer) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the L2 norms of the input weights (gate and up together) and of the output weights of a layer's neurons.
-
-    Both are float32, on the CPU. [neurons]
-    """
+    """Return the L2 norms of input weights (gate and up together) and output weights: float32 on the CPU [neurons]."""
     inputs, outputs = [], []
     for network, expert in _networks(layer):
         # As float64, in which squares cannot overflow.
@@ -114,8 +111,6 @@ def _weight(layer: nn.Module) -> torch.Tensor:
     dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
     with torch.inference_mode():
         nothing = layer(torch.zeros(1, n_inputs, dtype=dtype, device=device)).double()
-        rows = [
-            layer(torch.eye(n_inputs, dtype=dtype, device=device)[start : start + _PROBED_ROWS]).double() - nothing
-            for start in range(0, n_inputs, _PROBED_ROWS)
-        ]
+        identity = torch.eye(n_inputs, dtype=dtype, device=device)
+        rows = [layer(some).double() - nothing for some in torch.split(identity, _PROBED_ROWS)]
     return torch.cat(rows).T.cpu()

@@ -56,19 +56,16 @@ def score_neurons(
     n_neurons, n_instances = activations.shape
     keys = np.empty(n_instances, dtype=np.uint64)
     spare = np.empty(n_instances, dtype=np.uint64)
-    sorted_bits = np.empty(n_instances, dtype=np.uint32)
-    sorted_values = sorted_bits.view(np.float32)
     accumulators = np.empty((len(is_rest), _N_ACCUMULATORS), dtype=np.float64)
     for neuron in range(n_neurons):
         values = activations[neuron]
         total, lowest = _describe(values, statistics[neuron])
         n_sorted = _sort_above(values, lowest, words, keys, spare)
         order = keys[:n_sorted]
-        _decode(order, sorted_bits)
-        _take_top(values, sorted_values[:n_sorted], top_instance[neuron], top_value[neuron])
+        _take_top(values, order, top_instance[neuron], top_value[neuron])
         accumulators[:] = 0.0
         at_rest = n_above[neuron], excess[neuron]
-        sums = _walk(sorted_values, order, is_rest, starts, entries, counts, accumulators, at_rest)
+        sums = _walk(order, n_instances, is_rest, starts, entries, counts, accumulators, at_rest)
         _finish(accumulators, sums, lowest, total, n_sorted, is_rest, counts, scores[neuron])
 
 
@@ -135,21 +132,20 @@ def _sort_above(values, lowest, words, keys, spare):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _decode(order, sorted_bits):
-    """Take the sorted activations back out of their keys, so that the walk need not look them up."""
-    for index in range(len(order)):
-        ascending = np.uint32(~(order[index] >> np.uint64(32)))
-        is_negative = ascending >> np.uint32(31) == 0
-        sorted_bits[index] = ~ascending if is_negative else ascending & np.uint32(0x7FFFFFFF)
+def _activation_of(key):
+    """Take an activation back out of its key."""
+    ascending = np.uint32(~(key >> np.uint64(32)))
+    is_negative = ascending >> np.uint32(31) == 0
+    return np.uint32(~ascending if is_negative else ascending & np.uint32(0x7FFFFFFF)).view(np.float32)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _take_top(values, sorted_values, top_instance, top_value):
+def _take_top(values, order, top_instance, top_value):
     """Fill the instances with the highest activations, equal ones in the order of the instances."""
-    n_top = min(len(top_instance), len(sorted_values))
+    n_top = min(len(top_instance), len(order))
     if n_top == 0:
         return
-    least = sorted_values[n_top - 1]
+    least = _activation_of(order[n_top - 1])
     n_found = 0
     for instance in range(len(values)):
         value = values[instance]
@@ -200,22 +196,18 @@ def _add(sums, side, positive, rest, value, rank, inverse, inverse_half, above, 
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _walk(sorted_values, order, is_rest, starts, entries, counts, accumulators, at_rest):
-    """Fill the accumulators and the sums at rest; return how many instances were seen, and the sum of 1 / T.
-
-    Both are over all instances, half a and half b.
-    """
+def _walk(order, n_instances, is_rest, starts, entries, counts, accumulators, at_rest):
+    """Fill the accumulators and sums at rest; return instances seen and the sum of 1 / T: of all, halves a and b."""
     seen = np.zeros(3, dtype=np.int64)
     harmonic = np.zeros(3, dtype=np.float64)
     group = np.zeros(3, dtype=np.int64)
     is_above_rest = True
-    n_instances = len(sorted_values)
     start = 0
     while start < len(order):
         stop = start + 1
         while stop < len(order) and (order[stop] ^ order[start]) >> np.uint64(32) == 0:
             stop += 1
-        value = sorted_values[start]
+        value = _activation_of(order[start])
         rank = 0.5 * (start + 1 + stop)
         inverse = 1.0 / stop
         above = harmonic[0]

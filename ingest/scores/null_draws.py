@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-# What the tilted distributions cost, in nats: they centre on events of about exp(-rate).
-_RATES = (1.6, 5.0, 11.0)
-_LOG_RANK_RATES = (2.5, 6.0)
+# The tilted distributions: towards which statistic (0 the label's, 1 the complement's, 2 the logarithm of a rank), and
+# what the tilt costs, in nats: they centre on events of about exp(-rate).
+_TILTS = ((0, 1.6), (1, 1.6), (0, 5.0), (1, 5.0), (0, 11.0), (1, 11.0), (2, 2.5), (2, 6.0))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -43,20 +43,21 @@ def draw_nulls(
     share = n_positive / n
     sizes = np.diff(np.append(0, edges))
     inverse, inner, logarithm = _ranks(edges, n_above)
+    slopes = np.empty((3, n_blocks))
     # What one more positive in the block adds to the excess of the label and, a negative less, of the complement.
-    label_slopes = inverse / sizes + share * logarithm
-    complement_slopes = -(inverse / sizes + (1.0 - share) * logarithm)
-    shares = np.empty((1 + 2 * len(_RATES) + len(_LOG_RANK_RATES), n_blocks))
+    slopes[0] = inverse / sizes + share * logarithm
+    slopes[1] = -(inverse / sizes + (1.0 - share) * logarithm)
+    # The few positives of a rare function score by the first one's rank, whatever it is: even in its logarithm.
+    slopes[2] = logarithm
+    shares = np.empty((1 + len(_TILTS), n_blocks))
     shares[0] = share
-    for index in range(len(_RATES)):
-        _tilt(sizes, label_slopes, n_positive, _RATES[index], shares[1 + 2 * index])
-        _tilt(sizes, complement_slopes, n_positive, _RATES[index], shares[2 + 2 * index])
-    for index in range(len(_LOG_RANK_RATES)):
-        # The few positives of a rare function score by the first one's rank, whatever it is: even in its logarithm.
-        _tilt(sizes, logarithm, n_positive, _LOG_RANK_RATES[index], shares[1 + 2 * len(_RATES) + index])
-    counts = _draw_counts(sizes, taker, n_positive, shares, uniforms)
+    for component, (statistic, rate) in enumerate(_TILTS):
+        _tilt(sizes, slopes[statistic], n_positive, rate, shares[1 + component])
+    portions = np.full(len(shares), 0.5 / (len(shares) - 1))  # of the draws, by component
+    portions[0] = 0.5  # from the null itself, which bounds the weights
+    counts = _draw_counts(sizes, taker, n_positive, shares, portions, uniforms)
     draws = np.zeros((3, n_draws))
-    _weigh(sizes, taker, n_positive, shares, counts, draws[2])
+    draws[2] = _weigh(sizes, taker, n_positive, shares, portions, counts)
     above = np.zeros(n_draws, dtype=np.int64)
     start = 0
     for block in range(n_blocks):
@@ -99,13 +100,12 @@ def _ranks(edges: Integers, n_above: int) -> tuple[Floats, Floats, Floats]:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _draw_counts(
-    sizes: Integers, taker: int, n_positive: int, shares: Floats, uniforms: NDArray[np.float32]
+    sizes: Integers, taker: int, n_positive: int, shares: Floats, portions: Floats, uniforms: NDArray[np.float32]
 ) -> NDArray[np.int32]:
     """Return the positives of each block in each draw, component by component of the mixture: [blocks, draws]."""
     n_blocks, n_draws = uniforms.shape
     counts = np.empty((n_blocks, n_draws), dtype=np.int32)
     counts[taker] = n_positive
-    portions = _portions(len(shares))
     stops = np.rint(np.cumsum(portions) * n_draws).astype(np.int64)
     start = 0
     for component in range(len(shares)):
@@ -126,14 +126,15 @@ def _draw_counts(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _weigh(
-    sizes: Integers, taker: int, n_positive: int, shares: Floats, counts: NDArray[np.int32], weights: Floats
-) -> None:
-    """Fill the ratio of each draw's probability under permutation to that under the mixture."""
+    sizes: Integers, taker: int, n_positive: int, shares: Floats, portions: Floats, counts: NDArray[np.int32]
+) -> Floats:
+    """Return the ratio of each draw's probability under permutation to that under the mixture."""
     # The ways to choose a block's positives are the same in both, and cancel, but for the taker's.
     n_components, n_draws = len(shares), counts.shape[1]
     exponents = np.empty((n_components, n_draws))
+    weights = np.zeros(n_draws)
     for component in range(n_components):
-        constant = math.log(_portions(n_components)[component])
+        constant = math.log(portions[component])
         exponents[component] = 0.0
         for block in range(len(sizes)):
             if block != taker:
@@ -152,14 +153,7 @@ def _weigh(
             for component in range(n_components):
                 mixture += math.exp(min(exponents[component, draw] - ways, 700.0))
             weights[draw] = 1.0 / mixture
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _portions(n_components: int) -> Floats:
-    """Return the portion of draws of each component; half are from the null itself, which bounds the weights."""
-    portions = np.full(n_components, 0.5 / (n_components - 1))
-    portions[0] = 0.5
-    return portions
+    return weights
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -13,8 +13,7 @@ import torch
 from neuronlake.errors import IngestError
 from neuronlake.ingest.activations.capture import capture
 from neuronlake.ingest.activations.pooling import Spans
-from neuronlake.ingest.models.adjustments import adjust
-from neuronlake.ingest.models.behaviour import is_causal, sees_padding
+from neuronlake.ingest.models.behaviour import adjust, is_causal, sees_padding
 from neuronlake.ingest.models.model import stack_parts
 from neuronlake.ingest.neurons.feed_forwards import Layer, Stack
 from neuronlake.ingest.neurons.layers import find_layers

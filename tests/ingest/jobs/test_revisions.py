@@ -9,7 +9,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from neuronlake.errors import IngestError
 from neuronlake.ingest.jobs.revisions import ListedCheckpoint, choose_checkpoints
 from neuronlake.ingest.models import source
-from neuronlake.ingest.models.steps import missing_steps, read_steps
+from neuronlake.ingest.models.steps import gaps, read_steps
 
 PYTHIA = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, *range(1000, 144_000, 1000)]
 ROOT_OF_TWO = [0, 1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256]
@@ -175,7 +175,7 @@ def test_steps_that_cannot_be_read_are_one_clear_line(tmp_path, name, text, mess
     ],
 )
 def test_a_whole_series_lacks_no_step(steps):
-    assert missing_steps(steps) == ()
+    assert not list(gaps(steps))
 
 
 @pytest.mark.parametrize(
@@ -190,4 +190,4 @@ def test_a_whole_series_lacks_no_step(steps):
     ],
 )
 def test_steps_that_the_rhythm_of_their_neighbours_asks_for_are_missing(steps, missing):
-    assert missing_steps(steps) == missing
+    assert [step for gap, _ in gaps(steps) for step in gap] == list(missing)

@@ -5,7 +5,7 @@ import torch
 import transformers
 from transformers import AutoModel
 
-from neuronlake.ingest.models.adjustments import adjust
+from neuronlake.ingest.models.behaviour import adjust
 
 SIZE = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "pad_token_id": 0}
 
