@@ -11,8 +11,7 @@ from ..models.model import Model, decoder_of
 from ..models.tokenizers import padding_id
 from ..neurons.feed_forwards import Stack
 from .pooling import Spans
-from .targets import TokenizedTargets
-from .tokens import Batch, TokenizedCorpus
+from .tokens import Batch, TokenizedCorpus, TokenizedTargets
 
 
 def collate(

@@ -1,4 +1,4 @@
-"""A corpus as a model reads it: token ids, and each instance as a span of tokens."""
+"""A corpus as a model reads it: token ids, each instance as a span of tokens, and the targets that a decoder reads."""
 
 import dataclasses
 import hashlib
@@ -92,6 +92,22 @@ class TokenizedCorpus:
             begin = end
 
 
+@dataclass(frozen=True, slots=True)
+class TokenizedTargets:
+    """What the decoder reads for each text of a corpus, in stored order: the start token, then the target."""
+
+    token_ids: NDArray[np.int32]  # all texts' decoder inputs, end to end
+    token_start: NDArray[np.int64]  # text t's are ``token_ids[token_start[t]:token_start[t + 1]]`` [texts + 1]
+    # First token of the target itself within its text's, and one past its last [texts]
+    start: NDArray[np.int64]
+    stop: NDArray[np.int64]
+    n_truncated: int  # targets that were cut
+
+    def sha256(self) -> str:
+        """Return the digest of these tokens and spans."""
+        return arrays_sha256(self.token_ids, self.token_start, self.start, self.stop)
+
+
 def arrays_sha256(*arrays: NDArray[Any]) -> str:
     """Return the SHA-256 of the values of some arrays, one after the other, as hex digits."""
     digest = hashlib.sha256()
@@ -115,10 +131,10 @@ def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_to
     stop = np.zeros(len(spans.text), dtype=np.int32)
     token_ids: list[NDArray[np.int32]] = []
     n_truncated = 0
-    for index, encoding in enumerate(encodings(tokenizer, corpus.texts(), max_tokens=max_tokens)):
+    for index, encoding in enumerate(_encodings(tokenizer, corpus.texts(), max_tokens=max_tokens)):
         token_ids.append(np.array(encoding.ids, dtype=np.int32))
         n_truncated += bool(encoding.overflowing)
-        content = content_tokens(encoding)
+        content = _content_tokens(encoding)
         if len(content) and content[-1] - content[0] >= len(content):
             raise IngestError("the tokenizer puts special tokens inside a text, not around it alone")
         offsets = np.array(encoding.offsets, dtype=np.int64)[content] if with_offsets and len(content) else None
@@ -127,11 +143,9 @@ def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_to
             content, offsets, spans.start_char[instances], spans.end_char[instances]
         )
     lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
-    longest_first = np.argsort(-lengths, kind="stable")
-    rank = np.empty_like(longest_first)
-    rank[longest_first] = np.arange(len(longest_first))
     kept = np.flatnonzero(stop > start)
-    kept = kept[np.argsort(rank[spans.text[kept]], kind="stable")]
+    kept = kept[np.argsort(-lengths[spans.text[kept]], kind="stable")]  # one text's, and texts of one length, as stored
+    longest_first = np.argsort(-lengths, kind="stable")
     order = longest_first[np.isin(longest_first, spans.text[kept])]
     if not len(kept):
         raise IngestError(f"corpus {corpus.name}: no instance has a token to measure (cut at {max_tokens} tokens)")
@@ -148,7 +162,38 @@ def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_to
     )
 
 
-def encodings(
+def tokenize_targets(
+    corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, start_token: int, max_tokens: int
+) -> TokenizedTargets:
+    """Tokenize the targets of a corpus in which every text has one; what the decoder starts with is `start_token`.
+
+    The tokenizer must be a fast one. Decoder inputs are cut at `max_tokens`. Raises IngestError if a target has no
+    token, or cannot be tokenized.
+    """
+    token_ids: list[NDArray[np.int32]] = []
+    start: list[int] = []
+    stop: list[int] = []
+    n_truncated = 0
+    texts = (target or "" for target in corpus.targets())
+    for encoding in _encodings(tokenizer, texts, are_targets=True):
+        content = _content_tokens(encoding)
+        if not len(content) or content[0] + 1 >= max_tokens:
+            raise IngestError(f"corpus {corpus.name}: the target of text {len(start)} has no token to measure")
+        # What stands after the last of the target is only ever predicted, never read.
+        stop.append(min(int(content[-1]) + 2, max_tokens))
+        n_truncated += content[-1] + 2 > max_tokens
+        start.append(int(content[0]) + 1)
+        token_ids.append(np.array([start_token, *encoding.ids], dtype=np.int32)[: stop[-1]])
+    return TokenizedTargets(
+        token_ids=np.concatenate(token_ids),
+        token_start=np.concatenate([[0], np.cumsum([len(ids) for ids in token_ids])]),
+        start=np.array(start, dtype=np.int64),
+        stop=np.array(stop, dtype=np.int64),
+        n_truncated=n_truncated,
+    )
+
+
+def _encodings(
     tokenizer: PreTrainedTokenizerBase,
     texts: Iterable[str],
     *,
@@ -161,7 +206,7 @@ def encodings(
         yield from encode(tokenizer, some, max_tokens=max_tokens, are_targets=are_targets)
 
 
-def content_tokens(encoding: Encoding) -> NDArray[np.int64]:
+def _content_tokens(encoding: Encoding) -> NDArray[np.int64]:
     """Return which tokens of a text are its own, not special ones put around it."""
     return np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
 

@@ -13,8 +13,7 @@ from ...progress import Progress
 from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.store import Store
 from ...schema.vocabulary import Router
-from ..activations.targets import TokenizedTargets, tokenize_targets
-from ..activations.tokens import Batch, TokenizedCorpus, tokenize
+from ..activations.tokens import Batch, TokenizedCorpus, TokenizedTargets, tokenize, tokenize_targets
 from ..corpora.labels import LabelIndex
 from ..corpora.stored import StoredCorpus
 from ..models.devices import place
