@@ -6,7 +6,7 @@ staged. Coactivations are a job beside the run's, served by the same pass.
 
 import contextlib
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,6 @@ from ...errors import IngestError
 from ...progress import Progress
 from ...schema.job import Job
 from ..models.devices import explaining_lack_of_memory
-from ..neurons.feed_forwards import Layer
 from ..scores.scoring import NonFiniteError
 from .forward import ForwardPass, estimate_seconds
 from .measurement import Measurement
@@ -75,9 +74,8 @@ def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progr
             progress.phase(phase, total=sum(layer.n_neurons for layer in layers), unit="neurons")
             for layer in layers:
                 for start, block in forward.blocks(layer):
-                    with _naming_what_is_not_finite(measurement, layer, start):
-                        for sink in lacking[layer]:
-                            sink.add(layer, start, block)
+                    for sink in lacking[layer]:
+                        sink.add(layer, start, block)
                     progress.advance(len(block))
                 shares = forward.shares(layer)
                 for sink in lacking[layer]:
@@ -85,21 +83,15 @@ def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progr
         except KeyboardInterrupt as error:
             error.add_note(f"{forward.percent}% of the forward pass is kept; the same command goes on")
             raise
-        except IngestError:  # values that are refused now would be refused again
+        except IngestError as error:  # values that are refused now would be refused again
             forward.discard()
-            raise
-
-
-@contextlib.contextmanager
-def _naming_what_is_not_finite(measurement: Measurement, layer: Layer, start: int) -> Iterator[None]:
-    try:
-        yield
-    except NonFiniteError as error:
-        raise IngestError(
-            f"{measurement.model.name}: {measurement.settings.site} {error.value} of {layer.stack} layer "
-            f"{layer.layer}, neuron {start + error.neuron}, on instance "
-            f"{measurement.tokens.instance_id[error.instance]}"
-        ) from error
+            if not isinstance(error, NonFiniteError):
+                raise
+            raise IngestError(
+                f"{measurement.model.name}: {measurement.settings.site} {error.value} of {layer.stack} layer "
+                f"{layer.layer}, neuron {start + error.neuron}, on instance "
+                f"{measurement.tokens.instance_id[error.instance]}"
+            ) from error
 
 
 def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime) -> None:
