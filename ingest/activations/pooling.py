@@ -63,8 +63,7 @@ class SpansOnDevice:
 
         def make() -> tuple[torch.Tensor, torch.Tensor]:
             n_tokens = torch.ones_like(self._n_tokens) if is_last_only else self._n_tokens
-            begin = self._first(self.shape[1])
-            begin = begin + self._n_tokens - 1 if is_last_only else begin
+            begin = self._first(self.shape[1]) + (self._n_tokens - 1 if is_last_only else 0)
             instance = torch.repeat_interleave(torch.arange(self.n_instances), n_tokens)
             offset = torch.arange(len(instance)) - torch.repeat_interleave(n_tokens.cumsum(0) - n_tokens, n_tokens)
             return instance.to(device), (begin[instance] + offset).to(device)
@@ -187,6 +186,11 @@ class ExpertPool:
         if self._n_sent is None:
             return torch.zeros(self._spans.n_instances, self._n_experts)
         return self._n_sent.reshape(self._spans.n_instances, self._n_experts)
+
+    def shares(self) -> torch.Tensor:
+        """Return which share of each instance's tokens was sent to each expert, as float32 [instances, experts]."""
+        n_sent = self.n_sent()
+        return n_sent / self._spans.n_tokens(n_sent.device)[:, None]
 
     def _entries(
         self, token: torch.Tensor, expert: torch.Tensor, *, is_last_only: bool
