@@ -13,7 +13,7 @@ from ..neurons.experts import every_expert, experts_input
 from ..neurons.feed_forwards import FeedForward, Layer, Place, Stack
 from ..neurons.hooks import hooked
 from ..neurons.sites import NeuronValues
-from .pooling import ExpertPool, Spans, SpansOnDevice, pool
+from .pooling import ExpertPool, Spans, pool
 
 # Experts that are pooled together when all run on every token: one alone is too small a computation to be fast.
 _EXPERTS_TOGETHER = 16
@@ -34,7 +34,7 @@ class Capture:
         self._pooling = pooling
         self._router = router
         self._ends_early = ends_early
-        self._spans: dict[Place, SpansOnDevice] = {}  # of each network's stack; none between batches
+        self._spans: dict[Place, Spans] = {}  # of each network's stack; none between batches
         self._pooled: dict[Place, torch.Tensor] = {}
         self._experts: dict[Place, ExpertPool] = {}
         self._unread: set[Place] = set()
@@ -43,9 +43,7 @@ class Capture:
     @contextlib.contextmanager
     def batch(self, spans: Mapping[Stack, Spans]) -> Iterator[None]:
         """Pool the instances of a batch in the forward pass that runs inside; `spans` are theirs in each stack."""
-        on_device = {stack: SpansOnDevice(of_stack) for stack, of_stack in spans.items()}
-        networks = [(network.down, layer.stack) for layer in self._layers for network in layer.feed_forwards]
-        self._spans = {place: on_device[stack] for place, stack in networks}
+        self._spans = {network.down: spans[layer.stack] for layer in self._layers for network in layer.feed_forwards}
         self._pooled, self._experts = {}, {}
         self._unread = set(self._spans)
         try:
