@@ -70,8 +70,7 @@ class KnownRuns:
         coactivation = ingestion.coactivation
         request_id = request.identifier(corpus_sha256=ingestion.corpus.sha256, fingerprint=request.fingerprint())
         run = self._by_request.get(request_id)
-        commit = None if run is None else self._store.commit(run["run_id"])
-        if run is None or commit is None:
+        if run is None or (commit := self._store.commit(run["run_id"])) is None:
             return None
         if coactivation is not None and self._store.commit(coactivation.job_name(commit.job)) is None:
             return None

@@ -1,4 +1,4 @@
-"""Arrow rows of the tables a run writes."""
+"""The rows of the tables a run writes."""
 
 import datetime
 import platform
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ...schema.commits import neuronlake_version
 from ...schema.conformance import conform
+from ...schema.job import Job
 from ..models.devices import device_name
 from ..neurons.feed_forwards import Layer
 from ..scores.coactivation import Partners
@@ -98,8 +99,8 @@ def coactivation_rows(keys: Keys, partners: Partners, activity: str) -> pa.Table
     return conform("coactivations", columns, **keys, activity=activity)
 
 
-def run_tables(measurement: Measurement, started_at: datetime.datetime) -> dict[str, pa.Table]:
-    """Return the small tables of a run by name: the run itself, its layers, functions and weights."""
+def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime) -> None:
+    """Stage the small tables of a run: its row, with the duration up to now, its layers, functions and weights."""
     model, settings, tokens, labels = measurement.model, measurement.settings, measurement.tokens, measurement.labels
     run = {
         "measurement": "measured",
@@ -156,7 +157,8 @@ def run_tables(measurement: Measurement, started_at: datetime.datetime) -> dict[
         "run_functions": functions,
         "weight_tensors": tensors,
     }
-    return {name: conform(name, rows, **measurement.keys) for name, rows in tables.items()}
+    for name, rows in tables.items():
+        job.write(name, conform(name, rows, **measurement.keys), model=model.name, revision=model.revision)
 
 
 def _crossed_columns(name: str, size: int, functions: Functions) -> dict[str, object]:

@@ -6,6 +6,7 @@ staged. Coactivations are a job beside the run's, served by the same pass.
 
 import contextlib
 import datetime
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ..scores.scoring import NonFiniteError
 from .forward import ForwardPass, estimate_seconds
 from .measurement import Measurement
 from .reports import IngestPlan, IngestReport
-from .rows import run_tables
+from .rows import write_run
 from .sinks import CoactivationTables, RoutingTables, ScoreTables, Sink
 
 # Bytes of a row of each table on disk, measured (docs/benchmarks.md).
@@ -84,7 +85,7 @@ def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progr
             error.add_note(f"{forward.percent}% of the forward pass is kept; the same command goes on")
             raise
         except IngestError as error:  # values that are refused now would be refused again
-            forward.discard()
+            shutil.rmtree(folder, ignore_errors=True)
             if not isinstance(error, NonFiniteError):
                 raise
             raise IngestError(
@@ -92,12 +93,6 @@ def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progr
                 f"{layer.layer}, neuron {start + error.neuron}, on instance "
                 f"{measurement.tokens.instance_id[error.instance]}"
             ) from error
-
-
-def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime) -> None:
-    """Stage the small tables of a run; the row of ``runs`` counts its duration up to now."""
-    for name, rows in run_tables(measurement, started_at).items():
-        job.write(name, rows, model=measurement.model.name, revision=measurement.model.revision)
 
 
 def plan_run(measurement: Measurement) -> IngestPlan:

@@ -64,9 +64,9 @@ class Sink(ABC):
         keys = self.measurement.keys | {"stack": layer.stack, "layer": layer.layer}
         for name, rows in self._rows_of(layer, keys, shares).items():
             self._rows[name].append(rows)
-        number = next((number for number, part in self._parts.items() if layer == part[-1]), None)
-        if number is not None:
-            self.write_part(number)
+        for number, part in self._parts.items():
+            if layer == part[-1]:
+                self.write_part(number)
 
     def write_part(self, number: int) -> None:
         """Stage the rows of a part."""
@@ -112,10 +112,8 @@ class RoutingTables(Sink):
 
     def __init__(self, measurement: Measurement, job: Job) -> None:
         n_functions = len(measurement.labels.functions)
-        layers = [layer for layer in measurement.layers if layer.n_native_experts]
-        super().__init__(
-            measurement, job, ("routing",), {layer: layer.n_native_experts * n_functions for layer in layers}
-        )
+        n_experts = {layer: layer.n_native_experts for layer in measurement.layers if layer.n_native_experts}
+        super().__init__(measurement, job, ("routing",), {layer: n * n_functions for layer, n in n_experts.items()})
 
     def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         assert shares is not None
