@@ -23,8 +23,7 @@ from neuronlake.ingest.corpora.folders import read_folders
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs.measurement import load_requested, prepare
 from neuronlake.ingest.jobs.request import Ingestion, Request
-from neuronlake.ingest.jobs.rows import write_run
-from neuronlake.ingest.jobs.run import measure
+from neuronlake.ingest.jobs.run import measure, write_run
 from neuronlake.ingest.jobs.settings import Resources, Settings
 from neuronlake.ingest.jobs.sinks import RoutingTables, ScoreTables
 from neuronlake.ingest.models.checkpoint import Checkpoint

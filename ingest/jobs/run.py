@@ -6,21 +6,25 @@ staged. Coactivations are a job beside the run's, served by the same pass.
 
 import contextlib
 import datetime
+import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+import transformers
 
 from ...errors import IngestError
 from ...progress import Progress
+from ...schema.commits import neuronlake_version
+from ...schema.conformance import conform
 from ...schema.job import Job
-from ..models.devices import explaining_lack_of_memory
+from ..models.devices import device_name, explaining_lack_of_memory
 from ..scores.scoring import NonFiniteError
 from .forward import ForwardPass, estimate_seconds
 from .measurement import Measurement
 from .reports import IngestPlan, IngestReport
-from .rows import write_run
 from .sinks import CoactivationTables, RoutingTables, ScoreTables, Sink
 
 # Bytes of a row of each table on disk, measured (docs/benchmarks.md).
@@ -93,6 +97,68 @@ def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progr
                 f"{layer.layer}, neuron {start + error.neuron}, on instance "
                 f"{measurement.tokens.instance_id[error.instance]}"
             ) from error
+
+
+def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime) -> None:
+    """Stage the small tables of a run: its row, with the duration up to now, its layers, functions and weights."""
+    model, settings, tokens, labels = measurement.model, measurement.settings, measurement.tokens, measurement.labels
+    run = {
+        "measurement": "measured",
+        "weights_sha256": model.weights_sha256,
+        "is_random_init": model.seed is not None,
+        "corpus": measurement.corpus.name,
+        "corpus_sha256": measurement.corpus.sha256,
+        **{name: getattr(settings, name) for name in ("site", "pooling", "dtype", "storage", "max_tokens")},
+        "router": measurement.router,
+        "layers": None if settings.layers is None else ",".join(map(str, settings.layers)),
+        **{name: getattr(tokens, name) for name in ("n_texts", "n_instances", "n_tokens", "n_truncated", "n_dropped")},
+        "seed": model.seed,
+        "device": device_name(model.module),
+        "neuronlake_version": neuronlake_version(),
+        "torch_version": str(torch.__version__),
+        "transformers_version": transformers.__version__,
+        "python_version": platform.python_version(),
+        "request_id": measurement.request_id,
+        "started_at": started_at,
+        "duration_s": (datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
+    }
+    layers = [
+        {
+            "stack": layer.stack,
+            "layer": layer.layer,
+            "n_neurons": layer.n_neurons,
+            "n_native_experts": layer.n_native_experts or None,
+            "activation_function": layer.feed_forwards[0].activation_function,
+            "is_gated": layer.feed_forwards[0].is_gated,
+            "module_path": ", ".join(network.path for network in layer.feed_forwards),
+        }
+        for layer in measurement.layers
+    ]
+    functions = [
+        {
+            "family": family,
+            "function": function,
+            "n_positive": counts.n_positive,
+            "n_negative": counts.n_negative,
+            "prevalence": counts.n_positive / (counts.n_positive + counts.n_negative),
+            "n_positive_half_a": counts.n_positive_half[0],
+            "n_negative_half_a": counts.n_negative_half[0],
+            "n_positive_half_b": counts.n_positive_half[1],
+            "n_negative_half_b": counts.n_negative_half[1],
+        }
+        for (family, function), counts in zip(labels.functions, labels.function_counts(), strict=True)
+    ]
+    tensors = [
+        {"tensor": tensor.name, "sha256": tensor.sha256, "n_values": tensor.n_values} for tensor in model.tensors
+    ]
+    tables: dict[str, Sequence[Mapping[str, object]]] = {
+        "runs": [run],
+        "layers": layers,
+        "run_functions": functions,
+        "weight_tensors": tensors,
+    }
+    for name, rows in tables.items():
+        job.write(name, conform(name, rows, **measurement.keys), model=model.name, revision=model.revision)
 
 
 def plan_run(measurement: Measurement) -> IngestPlan:
