@@ -131,17 +131,26 @@ def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_to
     stop = np.zeros(len(spans.text), dtype=np.int32)
     token_ids: list[NDArray[np.int32]] = []
     n_truncated = 0
-    for index, encoding in enumerate(_encodings(tokenizer, corpus.texts(), max_tokens=max_tokens)):
+    for text, encoding in enumerate(_encodings(tokenizer, corpus.texts(), max_tokens=max_tokens)):
         token_ids.append(np.array(encoding.ids, dtype=np.int32))
         n_truncated += bool(encoding.overflowing)
         content = _content_tokens(encoding)
-        if len(content) and content[-1] - content[0] >= len(content):
+        if not len(content):
+            continue
+        if content[-1] - content[0] >= len(content):
             raise IngestError("the tokenizer puts special tokens inside a text, not around it alone")
-        offsets = np.array(encoding.offsets, dtype=np.int64)[content] if with_offsets and len(content) else None
-        instances = slice(*np.searchsorted(spans.text, (index, index + 1)).tolist())
-        start[instances], stop[instances] = _token_spans(
-            content, offsets, spans.start_char[instances], spans.end_char[instances]
-        )
+        instances = slice(*np.searchsorted(spans.text, (text, text + 1)).tolist())
+        begin, end = int(content[0]), int(content[-1]) + 1
+        start[instances], stop[instances] = begin, end
+        if with_offsets:  # an instance has the tokens that overlap its characters
+            offsets = np.array(encoding.offsets, dtype=np.int64)[content]
+            start_char, end_char = spans.start_char[instances], spans.end_char[instances]
+            # Byte-level tokens of one character may share its offsets; both sequences never decrease.
+            first = np.searchsorted(offsets[:, 1], start_char, side="right")
+            last = np.searchsorted(offsets[:, 0], end_char, side="left")
+            is_whole = np.isnan(start_char)
+            start[instances] = np.where(is_whole, begin, begin + first)
+            stop[instances] = np.where(is_whole, end, begin + np.maximum(last, first))
     lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
     kept = np.flatnonzero(stop > start)
     kept = kept[np.argsort(-lengths[spans.text[kept]], kind="stable")]  # one text's, and texts of one length, as stored
@@ -209,24 +218,3 @@ def _encodings(
 def _content_tokens(encoding: Encoding) -> NDArray[np.int64]:
     """Return which tokens of a text are its own, not special ones put around it."""
     return np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
-
-
-def _token_spans(
-    content: NDArray[np.int64],
-    offsets: NDArray[np.int64] | None,
-    start_char: NDArray[np.float64],
-    end_char: NDArray[np.float64],
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the first token of each instance of one text and one past its last: those that overlap its characters."""
-    begin, end = (int(content[0]), int(content[-1]) + 1) if len(content) else (0, 0)
-    start = np.full(len(start_char), begin, dtype=np.int32)
-    stop = np.full(len(start_char), end, dtype=np.int32)
-    if offsets is None:
-        return start, stop
-    # Byte-level tokens of one character may share its offsets; both sequences never decrease.
-    first = np.searchsorted(offsets[:, 1], start_char, side="right")
-    last = np.searchsorted(offsets[:, 0], end_char, side="left")
-    is_span = ~np.isnan(start_char)
-    start[is_span] = begin + first[is_span]
-    stop[is_span] = begin + np.maximum(last, first)[is_span]
-    return start, stop
