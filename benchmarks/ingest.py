@@ -16,8 +16,7 @@ from table import print_table
 from transformers import AutoTokenizer, BertConfig
 
 from neuronlake.demo.corpus import package_folder
-from neuronlake.ingest.activations.batches import collate
-from neuronlake.ingest.activations.tokens import tokenize
+from neuronlake.ingest.activations.tokens import collate, tokenize
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.folders import read_folders
 from neuronlake.ingest.corpora.stored import StoredCorpus

@@ -23,9 +23,9 @@ class Spans:
     """
 
     # The instance's text within the batch, its first token and one past its last [instances]
-    row: NDArray[np.int64]
-    start: NDArray[np.int64]
-    stop: NDArray[np.int64]
+    row: NDArray[np.integer]
+    start: NDArray[np.integer]
+    stop: NDArray[np.integer]
     shape: tuple[int, int]  # texts and padded tokens of the batch
     _made: dict[tuple[object, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 

@@ -17,10 +17,9 @@ from ...errors import StoreError
 from ...progress import Progress
 from ...schema.commits import neuronlake_version
 from ...schema.disk import store_errors
-from ..activations.batches import collate
 from ..activations.buffer import Buffer, fill
 from ..activations.capture import Capture, capture
-from ..activations.tokens import Batch
+from ..activations.tokens import Batch, collate
 from ..models.devices import device_name
 from ..neurons.feed_forwards import Layer
 from .measurement import Measurement

@@ -105,21 +105,35 @@ class ScoreTables(Sink):
 
     def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:
         """Score a block of neurons."""
-        self._scores.append(_score(self.measurement, block, n_top=self.measurement.settings.n_top))
+        labels, n_top = self.measurement.labels, self.measurement.settings.n_top
+        self._scores.append(score(block, labels, n_top=n_top, n_threads=torch.get_num_threads()))
 
     def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         scores, measurement = Scores.concatenated(self._scores), self.measurement
         self._scores = []
-        norms = weight_norms(measurement.model.module, layer)
-        neuron, position = np.nonzero(scores.top_instance >= 0)
-        top_instances = {
+        input_norm, output_norm = weight_norms(measurement.model.module, layer)
+        neuron = np.arange(layer.n_neurons, dtype=np.int32)
+        neurons: dict[str, object] = {
             "neuron": neuron,
+            "input_norm": input_norm.numpy(),
+            "output_norm": output_norm.numpy(),
+            **dict(zip(STATISTIC_NAMES, scores.statistics.T, strict=True)),
+        }
+        if layer.experts is not None and shares is not None:
+            expert = neuron // layer.experts.width
+            is_shared = neuron >= layer.experts.n_neurons  # neurons that every token passes belong to no routed expert
+            n_sent_to = np.append(np.count_nonzero(shares, axis=1), 0)
+            neurons["native_expert"] = pa.array(expert, mask=is_shared)
+            neurons["n_routed"] = pa.array(n_sent_to[np.minimum(expert, len(shares))], mask=is_shared)
+        top_neuron, position = np.nonzero(scores.top_instance >= 0)
+        top_instances = {
+            "neuron": top_neuron,
             "rank": position + 1,
-            "instance_id": measurement.tokens.instance_id[scores.top_instance[neuron, position]],
-            "value": scores.top_value[neuron, position],
+            "instance_id": measurement.tokens.instance_id[scores.top_instance[top_neuron, position]],
+            "value": scores.top_value[top_neuron, position],
         }
         return {
-            "neurons": _neuron_rows(keys, layer, scores, norms, shares),
+            "neurons": conform("neurons", neurons, **keys),
             "top_instances": conform("top_instances", top_instances, **keys, corpus=measurement.corpus.name),
             "neuron_functions": neuron_function_rows(keys, scores, measurement.labels.functions),
         }
@@ -135,8 +149,9 @@ class RoutingTables(Sink):
 
     def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         assert shares is not None
-        scores = _score(self.measurement, shares, n_top=0).scores
-        columns = _crossed_columns("native_expert", len(scores), self.measurement.labels.functions)
+        labels = self.measurement.labels
+        scores = score(shares, labels, n_top=0, n_threads=torch.get_num_threads()).scores
+        columns = _crossed_columns("native_expert", len(scores), labels.functions)
         for column, name in _ROUTING_SCORES.items():
             columns[column] = scores[:, :, SCORE_NAMES.index(name)].reshape(-1)
         return {"routing": conform("routing", columns, **keys)}
@@ -173,34 +188,6 @@ class CoactivationTables(Sink):
             "n_active_partner": partners.n_active[partner],
         }
         return {"coactivations": conform("coactivations", columns, **keys, activity=self._coactivation.activity)}
-
-
-def _score(measurement: Measurement, activations: NDArray[np.float32], *, n_top: int) -> Scores:
-    return score(activations, measurement.labels, n_top=n_top, n_threads=torch.get_num_threads())
-
-
-def _neuron_rows(
-    keys: Keys,
-    layer: Layer,
-    scores: Scores,
-    norms: tuple[torch.Tensor, torch.Tensor],  # of the input and the output weights [neurons]
-    shares: NDArray[np.float32] | None,  # share of an instance's tokens that an expert got [experts, instances]
-) -> pa.Table:
-    """Return one row of ``neurons`` for each neuron of a layer."""
-    neuron = np.arange(layer.n_neurons, dtype=np.int32)
-    columns: dict[str, object] = {
-        "neuron": neuron,
-        "input_norm": norms[0].numpy(),
-        "output_norm": norms[1].numpy(),
-        **dict(zip(STATISTIC_NAMES, scores.statistics.T, strict=True)),
-    }
-    if layer.experts is not None and shares is not None:
-        expert = neuron // layer.experts.width
-        is_shared = neuron >= layer.experts.n_neurons  # neurons that every token passes belong to no routed expert
-        n_sent_to = np.append(np.count_nonzero(shares, axis=1), 0)
-        columns["native_expert"] = pa.array(expert, mask=is_shared)
-        columns["n_routed"] = pa.array(n_sent_to[np.minimum(expert, len(shares))], mask=is_shared)
-    return conform("neurons", columns, **keys)
 
 
 def neuron_function_rows(keys: Keys, scores: Scores, functions: Functions) -> pa.Table:
