@@ -136,10 +136,9 @@ def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_to
     stop = np.zeros(len(spans.text), dtype=np.int32)
     token_ids: list[NDArray[np.int32]] = []
     n_truncated = 0
-    for text, encoding in enumerate(_encodings(tokenizer, corpus.texts(), max_tokens=max_tokens)):
+    for text, (encoding, content) in enumerate(_encodings(tokenizer, corpus.texts(), max_tokens=max_tokens)):
         token_ids.append(np.array(encoding.ids, dtype=np.int32))
         n_truncated += bool(encoding.overflowing)
-        content = _content_tokens(encoding)
         if not len(content):
             continue
         if content[-1] - content[0] >= len(content):
@@ -189,8 +188,7 @@ def tokenize_targets(
     stop: list[int] = []
     n_truncated = 0
     texts = (target or "" for target in corpus.targets())
-    for encoding in _encodings(tokenizer, texts, are_targets=True):
-        content = _content_tokens(encoding)
+    for encoding, content in _encodings(tokenizer, texts, are_targets=True):
         if not len(content) or content[0] + 1 >= max_tokens:
             raise IngestError(f"corpus {corpus.name}: the target of text {len(start)} has no token to measure")
         # What stands after the last of the target is only ever predicted, never read.
@@ -237,16 +235,15 @@ def _encodings(
     *,
     max_tokens: int | None = None,
     are_targets: bool = False,
-) -> Iterator[Encoding]:
-    """Tokenize texts some thousands at a time; arguments and errors are those of `encode`."""
+) -> Iterator[tuple[Encoding, NDArray[np.int64]]]:
+    """Tokenize texts some thousands at a time; yield each, and which of its tokens are not special ones put around it.
+
+    Arguments and errors are those of `encode`.
+    """
     stream = iter(texts)
     while some := list(itertools.islice(stream, _TOGETHER)):
-        yield from encode(tokenizer, some, max_tokens=max_tokens, are_targets=are_targets)
-
-
-def _content_tokens(encoding: Encoding) -> NDArray[np.int64]:
-    """Return which tokens of a text are its own, not special ones put around it."""
-    return np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
+        for encoding in encode(tokenizer, some, max_tokens=max_tokens, are_targets=are_targets):
+            yield encoding, np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
 
 
 def _padded(

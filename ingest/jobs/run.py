@@ -8,7 +8,7 @@ import contextlib
 import datetime
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -151,12 +151,7 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
     tensors = [
         {"tensor": tensor.name, "sha256": tensor.sha256, "n_values": tensor.n_values} for tensor in model.tensors
     ]
-    tables: dict[str, Sequence[Mapping[str, object]]] = {
-        "runs": [run],
-        "layers": layers,
-        "run_functions": functions,
-        "weight_tensors": tensors,
-    }
+    tables = {"runs": [run], "layers": layers, "run_functions": functions, "weight_tensors": tensors}
     for name, rows in tables.items():
         job.write(name, conform(name, rows, **measurement.keys), model=model.name, revision=model.revision)
 
