@@ -20,8 +20,8 @@ from .settings import Coactivation
 # Rows a part aims at: large enough for whole row groups, small enough to build in memory.
 PART_ROWS = 2_000_000
 
-Keys = Mapping[str, object]  # values of the key columns: of the run, stack and layer
-Functions = Sequence[tuple[str, str]]  # family and function
+_Keys = Mapping[str, object]  # values of the key columns: of the run, stack and layer
+_Functions = Sequence[tuple[str, str]]  # family and function
 
 _ROUTING_SCORES = {
     "share_positive": "mean_positive",
@@ -88,7 +88,7 @@ class Sink(ABC):
             tables.clear()
 
     @abstractmethod
-    def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+    def _rows_of(self, layer: Layer, keys: _Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         """Return the rows of a layer, by table."""
 
 
@@ -108,7 +108,7 @@ class ScoreTables(Sink):
         labels, n_top = self.measurement.labels, self.measurement.settings.n_top
         self._scores.append(score(block, labels, n_top=n_top, n_threads=torch.get_num_threads()))
 
-    def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+    def _rows_of(self, layer: Layer, keys: _Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         scores, measurement = Scores.concatenated(self._scores), self.measurement
         self._scores = []
         input_norm, output_norm = weight_norms(measurement.model.module, layer)
@@ -147,7 +147,7 @@ class RoutingTables(Sink):
         n_experts = {layer: layer.n_native_experts for layer in measurement.layers if layer.n_native_experts}
         super().__init__(measurement, job, ("routing",), {layer: n * n_functions for layer, n in n_experts.items()})
 
-    def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+    def _rows_of(self, layer: Layer, keys: _Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         assert shares is not None
         labels = self.measurement.labels
         scores = score(shares, labels, n_top=0, n_threads=torch.get_num_threads()).scores
@@ -176,7 +176,7 @@ class CoactivationTables(Sink):
             self._bits = np.empty((layer.n_neurons, bits.shape[1]), dtype=np.uint64)
         self._bits[start : start + len(bits)] = bits
 
-    def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+    def _rows_of(self, layer: Layer, keys: _Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         partners = closest_partners(self._bits, self._coactivation.n_partners, n_threads=torch.get_num_threads())
         neuron, place = np.nonzero(partners.partner >= 0)
         partner = partners.partner[neuron, place]
@@ -190,7 +190,7 @@ class CoactivationTables(Sink):
         return {"coactivations": conform("coactivations", columns, **keys, activity=self._coactivation.activity)}
 
 
-def neuron_function_rows(keys: Keys, scores: Scores, functions: Functions) -> pa.Table:
+def neuron_function_rows(keys: _Keys, scores: Scores, functions: _Functions) -> pa.Table:
     """Return one row of ``neuron_functions`` for each neuron of a layer and each function, sorted by both."""
     columns = _crossed_columns("neuron", len(scores.scores), functions)
     columns["p_value"] = scores.p_value.reshape(-1).astype(np.float32)
@@ -200,7 +200,7 @@ def neuron_function_rows(keys: Keys, scores: Scores, functions: Functions) -> pa
     return conform("neuron_functions", columns, **keys)
 
 
-def _crossed_columns(name: str, size: int, functions: Functions) -> dict[str, object]:
+def _crossed_columns(name: str, size: int, functions: _Functions) -> dict[str, object]:
     """Return the keys of one row for each of `size` indices, called `name`, and each function."""
     columns: dict[str, object] = {name: np.repeat(np.arange(size, dtype=np.int32), len(functions))}
     for place, column in enumerate(("family", "function")):
