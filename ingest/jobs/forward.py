@@ -41,7 +41,7 @@ class ForwardPass:
         n_neurons = sum(layer.n_neurons for layer in self.layers)
         n_experts = sum(layer.n_native_experts for layer in self.layers)
         n_instances, storage = measurement.tokens.n_instances, measurement.settings.storage
-        section_bytes = max(1, measurement.resources.memory_bytes // 2)  # a section is copied as it is written
+        section_bytes = max(1, measurement.ingestion.resources.memory_bytes // 2)  # a section is copied to be written
         memory_bytes = section_bytes * n_neurons // (n_neurons + n_experts)
         file = folder / "activations.bin"
         self._buffers = [Buffer(file, n_neurons, n_instances, storage=storage, memory_bytes=memory_bytes)]
@@ -80,8 +80,8 @@ class ForwardPass:
     def blocks(self, layer: Layer) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield the activations of a layer in blocks of neurons, each with the index of its first neuron."""
         first = sum(above.n_neurons for above in self.layers[: self.layers.index(layer)])
-        memory_bytes, n_instances = self._measurement.resources.memory_bytes, self._measurement.tokens.n_instances
-        size = min(512, max(1, memory_bytes // 8 // (4 * n_instances)))
+        n_instances, resources = self._measurement.tokens.n_instances, self._measurement.ingestion.resources
+        size = min(512, max(1, resources.memory_bytes // 8 // (4 * n_instances)))
         for start in range(0, layer.n_neurons, size):
             stop = min(start + size, layer.n_neurons)
             yield start, self._buffers[0].block(first + start, first + stop)

@@ -11,7 +11,6 @@ import torch
 from ...errors import IngestError
 from ...progress import Progress
 from ...schema.identity import IDENTITY_VERSION, identifier
-from ...schema.store import Store
 from ...schema.vocabulary import Router
 from ..activations.tokens import Batch, TokenizedCorpus, TokenizedTargets, tokenize, tokenize_targets
 from ..corpora.labels import LabelIndex
@@ -22,26 +21,23 @@ from ..neurons.feed_forwards import Layer
 from ..neurons.sites import check_site
 from .known_runs import lacks_coactivations
 from .request import Ingestion, Request
-from .settings import Coactivation, Resources, Settings
+from .settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """A measurement about to be made, with everything it needs; made by `prepare`."""
 
-    store: Store
+    ingestion: Ingestion
     model: Model
     layers: tuple[Layer, ...]
-    corpus: StoredCorpus
     tokens: TokenizedCorpus
     targets: TokenizedTargets | None
     labels: LabelIndex
-    settings: Settings
-    resources: Resources
+    settings: Settings  # those asked for, within what the model has
     router: Router | None  # how experts are read; None in a model that has none
     run_id: str
     request_id: str | None
-    coactivation: Coactivation | None
     adds_coactivations: bool
 
     @property
@@ -53,7 +49,7 @@ class Measurement:
     @property
     def is_new(self) -> bool:
         """Whether the store lacks this run."""
-        return self.store.commit(self.run_id) is None
+        return self.ingestion.store.commit(self.run_id) is None
 
     def summary(self) -> dict[str, Any]:
         """Return what reports and plans begin with, under the names of `IngestReport`."""
@@ -75,7 +71,7 @@ class Measurement:
     def batch_tokens(self) -> int:
         """Number of tokens in one batch."""
         is_on_cpu = next(self.model.module.parameters()).device.type == "cpu"
-        return self.resources.batch_tokens or (4096 if is_on_cpu else 32768)
+        return self.ingestion.resources.batch_tokens or (4096 if is_on_cpu else 32768)
 
     def batches(self) -> Iterator[Batch]:
         """Cut the texts into batches."""
@@ -137,19 +133,16 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
     del definition["tokenizer"]  # the digest of tokens stands for it
     run_id = identifier(definition)
     return Measurement(
-        ingestion.store,
+        ingestion,
         model,
         layers,
-        corpus,
         tokens,
         targets,
         corpus.label_index(tokens.instance_id, tokens.text),
         settings,
-        ingestion.resources,
         router,
         run_id=run_id,
         request_id=request.identifier(corpus_sha256=corpus.sha256, fingerprint=model.fingerprint),
-        coactivation=ingestion.coactivation,
         adds_coactivations=lacks_coactivations(ingestion.store, run_id, ingestion.coactivation, tokens.n_instances),
     )
 

@@ -36,17 +36,17 @@ def make_run(measurement: Measurement, progress: Progress, started_at: datetime.
 
     Raises IngestError if an activation is not finite or memory does not suffice, StoreError if the disk refuses.
     """
-    summary, is_new, coactivation = measurement.summary(), measurement.is_new, measurement.coactivation
+    summary, is_new, coactivation = measurement.summary(), measurement.is_new, measurement.ingestion.coactivation
     jobs: list[Job] = []
     sinks: list[Sink] = []
     with contextlib.ExitStack() as stack:
         if is_new:
-            job = stack.enter_context(measurement.store.job(measurement.run_id, kind="run"))
+            job = stack.enter_context(measurement.ingestion.store.job(measurement.run_id, kind="run"))
             jobs.append(job)
             sinks += [ScoreTables(measurement, job), RoutingTables(measurement, job)]
         if coactivation is not None and measurement.adds_coactivations:
             name = coactivation.job_name(measurement.run_id)
-            job = stack.enter_context(measurement.store.job(name, kind="coactivation"))
+            job = stack.enter_context(measurement.ingestion.store.job(name, kind="coactivation"))
             jobs.append(job)
             sinks.append(CoactivationTables(measurement, coactivation, job))
         if jobs:
@@ -106,8 +106,8 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
         "measurement": "measured",
         "weights_sha256": model.weights_sha256,
         "is_random_init": model.seed is not None,
-        "corpus": measurement.corpus.name,
-        "corpus_sha256": measurement.corpus.sha256,
+        "corpus": measurement.ingestion.corpus.name,
+        "corpus_sha256": measurement.ingestion.corpus.sha256,
         **{name: getattr(settings, name) for name in ("site", "pooling", "dtype", "storage", "max_tokens")},
         "router": measurement.router,
         "layers": None if settings.layers is None else ",".join(map(str, settings.layers)),
@@ -158,7 +158,7 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
 
 def plan_run(measurement: Measurement) -> IngestPlan:
     """Return what `make_run` would write and how long it would take, from a few batches that are timed."""
-    summary, layers, coactivation = measurement.summary(), measurement.layers, measurement.coactivation
+    summary, layers, coactivation = measurement.summary(), measurement.layers, measurement.ingestion.coactivation
     n_neurons, n_functions, n_instances = (summary[name] for name in ("n_neurons", "n_functions", "n_instances"))
     n_rows: dict[str, int] = {}
     if measurement.is_new or not measurement.adds_coactivations:

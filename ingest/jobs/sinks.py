@@ -134,7 +134,7 @@ class ScoreTables(Sink):
         }
         return {
             "neurons": conform("neurons", neurons, **keys),
-            "top_instances": conform("top_instances", top_instances, **keys, corpus=measurement.corpus.name),
+            "top_instances": conform("top_instances", top_instances, **keys, corpus=measurement.ingestion.corpus.name),
             "neuron_functions": neuron_function_rows(keys, scores, measurement.labels.functions),
         }
 
