@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from ...errors import IngestError
 from ...progress import Progress
@@ -80,13 +79,10 @@ class Measurement:
 
 def load_requested(request: Request, ingestion: Ingestion) -> Model:
     """Load the checkpoint of a request; its decoder too if the corpus has targets for it."""
-    device = ingestion.resources.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load(
         request.checkpoint,
         dtype=request.settings.dtype,
-        device=device,
+        device=ingestion.resources.device,
         tokenizer=request.settings.tokenizer,
         with_decoder=not ingestion.corpus.n_without_target,
     )
