@@ -18,7 +18,7 @@ made: all pass `printable` on their way to a terminal.
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class NeuronlakeError(Exception):
@@ -71,11 +71,15 @@ class UnknownNameError(NeuronlakeError, LookupError):
         if close := difflib.get_close_matches(name, self.available, n=1):
             message += f"; did you mean {close[0]!r}?"
         elif self.available:
-            more = len(self.available) - 12
-            message += f"; available: {', '.join(self.available[:12])}" + (f" and {more} more" if more > 0 else "")
+            message += f"; available: {joined(self.available, most=12)}"
         else:
             message += "; there are none"
         super().__init__(message)
+
+
+def joined(names: Sequence[object], *, most: int = 8) -> str:
+    """Return names as one list with commas, and how many there are beyond the first `most`."""
+    return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 # Their messages alone, such as 'added_tokens', do not say that something went wrong.

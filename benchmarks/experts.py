@@ -60,10 +60,9 @@ def main():
     for dtype in (torch.float32, torch.bfloat16):
         model, layers = make(dtype)
         for kind in ("texts", "tokens"):
-            spans = instances(kind)
 
-            def read(router, model=model, layers=layers, spans=spans):
-                with capture(model, layers, router=router) as reading, reading.batch({"decoder": spans}):
+            def read(router, model=model, layers=layers, kind=kind):
+                with capture(model, layers, router=router) as reading, reading.batch({"decoder": instances(kind)}):
                     model(input_ids, use_cache=False)
                 return reading.pooled(), reading.routed()
 
@@ -81,7 +80,7 @@ def main():
             rows.append(
                 [
                     str(dtype).removeprefix("torch."),
-                    f"{len(spans.row):,} {kind}",
+                    f"{instances(kind).n_instances:,} {kind}",
                     f"{best['bare']:.2f}",
                     f"{best['routed']:.2f}",
                     f"{best['routed'] / best['bare']:.3f}",

@@ -16,8 +16,7 @@ from table import print_table
 from transformers import AutoTokenizer, BertConfig
 
 from neuronlake.demo.corpus import package_folder
-from neuronlake.ingest.activations.batches import collate
-from neuronlake.ingest.activations.tokens import tokenize
+from neuronlake.ingest.activations.tokens import collate, tokenize
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.folders import read_folders
 from neuronlake.ingest.corpora.stored import StoredCorpus
@@ -45,7 +44,7 @@ class Phases(SilentProgress):
 def run_bare(measurement):
     """Tokenize and run everything; return CPU seconds."""
     start = time.process_time()
-    tokenize(measurement.corpus, measurement.model.tokenizer, max_tokens=measurement.settings.max_tokens)
+    tokenize(measurement.ingestion.corpus, measurement.model.tokenizer, max_tokens=measurement.settings.max_tokens)
     with torch.inference_mode():
         for batch in measurement.tokens.batches(measurement.batch_tokens):
             inputs, _ = collate(measurement.model, measurement.tokens, measurement.targets, batch)
@@ -58,8 +57,8 @@ def run_ours(measurement):
     phases = Phases()
     started_at = datetime.datetime.now(datetime.UTC)
     start = time.process_time()
-    tokenize(measurement.corpus, measurement.model.tokenizer, max_tokens=measurement.settings.max_tokens)
-    with measurement.store.job(f"{measurement.run_id}-{start}", kind="run") as job:
+    tokenize(measurement.ingestion.corpus, measurement.model.tokenizer, max_tokens=measurement.settings.max_tokens)
+    with measurement.ingestion.store.job(f"{measurement.run_id}-{start}", kind="run") as job:
         sinks = [ScoreTables(measurement, job), RoutingTables(measurement, job)]
         measure(measurement, sinks, job.folder("forward"), phases)
         write_run(measurement, job, started_at)

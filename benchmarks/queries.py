@@ -20,8 +20,7 @@ import polars as pl
 import pyarrow as pa
 from table import print_table
 
-from neuronlake.ingest.jobs.rows import neuron_function_rows
-from neuronlake.ingest.jobs.sinks import PART_ROWS
+from neuronlake.ingest.jobs.sinks import PART_ROWS, neuron_function_rows
 from neuronlake.ingest.neurons.feed_forwards import FeedForward, Layer, Place
 from neuronlake.ingest.scores.scoring import SCORE_NAMES, Scores
 from neuronlake.queries.database import Database

@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 from table import print_table
 
 from neuronlake.ingest.corpora.labels import LabelIndex
-from neuronlake.ingest.jobs.rows import neuron_function_rows
-from neuronlake.ingest.jobs.sinks import PART_ROWS
+from neuronlake.ingest.jobs.sinks import PART_ROWS, neuron_function_rows
 from neuronlake.ingest.scores.scoring import SCORE_NAMES, score
 from neuronlake.schema import parquet
 from neuronlake.schema.conformance import check

@@ -1,1 +1,1 @@
-"""Where tasks run: engine (what every engine does), serial (in this process, one after another)."""
+"""Where tasks run: serial (in this process, one after another)."""

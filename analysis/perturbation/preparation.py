@@ -130,8 +130,6 @@ class Study:
 def prepare(request: Request, device: str, progress: Progress) -> Study:
     """Load the model, fit the readout, and select the neurons; errors are those of `study.study_perturbation`."""
     settings = request.settings
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     assert request.run.dtype is not None  # the run was measured
     model = load(
         request.checkpoint,

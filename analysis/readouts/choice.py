@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from ...errors import AnalysisError
-from ...ingest.activations.targets import TokenizedTargets
+from ...ingest.activations.tokens import TokenizedTargets
 from ...ingest.models.model import start_token
 from ...ingest.models.tokenizers import encode
 from .predictions import objective, positives, predict, predictions_sha256, with_head

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from ...errors import AnalysisError
-from ...ingest.activations.targets import TokenizedTargets
-from ...ingest.activations.tokens import TokenizedCorpus, arrays_sha256
+from ...ingest.activations.tokens import TokenizedCorpus, TokenizedTargets, arrays_sha256
 from ...ingest.models.model import Model
 from ...ingest.neurons.weights import plain
 from ...schema.vocabulary import ReadoutKind

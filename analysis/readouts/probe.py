@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from transformers import PreTrainedModel
 
 from ...errors import AnalysisError
-from ...ingest.activations.pooling import SpansOnDevice, pool
+from ...ingest.activations.pooling import pool
 from ...ingest.activations.tokens import TokenizedCorpus, arrays_sha256
 from .readout import Readout
 from .texts import Texts
@@ -77,7 +77,7 @@ class ProbeReadout(Readout):
         pooled = []
         for _, inputs, spans in self._texts.batches(tokens, advance=advance):
             states = self.model(**inputs)[0].float()
-            where = SpansOnDevice(spans[self._texts.model.parts[0].stack])
+            where = spans[self._texts.model.parts[0].stack]
             layout = where.layout(states.shape[1], states.device)
             pooled.append(pool(states.flatten(0, 1), layout, where.n_instances, "mean").cpu().numpy())
         return np.concatenate(pooled).astype(np.float64)

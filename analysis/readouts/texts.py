@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import AnalysisError
-from ...ingest.activations.batches import collate
 from ...ingest.activations.pooling import Spans
-from ...ingest.activations.targets import TokenizedTargets
-from ...ingest.activations.tokens import Batch, TokenizedCorpus, tokenize
+from ...ingest.activations.tokens import Batch, TokenizedCorpus, TokenizedTargets, collate, tokenize
 from ...ingest.corpora.labels import LabelIndex
 from ...ingest.corpora.stored import StoredCorpus
 from ...ingest.models.model import Model

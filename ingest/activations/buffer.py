@@ -128,6 +128,13 @@ def fill(buffers: Sequence[Buffer], batches: Iterable[tuple[int, Sequence[Sequen
     From a GPU, values are copied to pinned memory; the other thread waits for the copies, not the next forward pass.
     Errors of `Buffer.append` come at most two batches later; an error of `batches` itself goes before these.
     """
+
+    def append(batch: list[list[torch.Tensor]], first: int, copied: list[torch.cuda.Event]) -> None:
+        for event in copied:
+            event.synchronize()
+        for buffer, tensors in zip(buffers, batch, strict=True):
+            buffer.append(tensors, first=first)
+
     thread = ThreadPoolExecutor(1, thread_name_prefix="buffer")
     pending: deque[Future[None]] = deque()
     try:
@@ -135,22 +142,14 @@ def fill(buffers: Sequence[Buffer], batches: Iterable[tuple[int, Sequence[Sequen
             while len(pending) >= _PENDING:
                 pending.popleft().result()
             on_host = [[_to_host(tensor) for tensor in tensors] for tensors in batch]
-            events = _copy_events({tensor.device for tensors in batch for tensor in tensors})
+            devices = {tensor.device for tensors in batch for tensor in tensors if tensor.is_cuda}
+            copied = [torch.cuda.current_stream(device).record_event() for device in devices]
             del batch  # the device needs its memory for the next one
-            pending.append(thread.submit(_append, buffers, on_host, first, events))
+            pending.append(thread.submit(append, on_host, first, copied))
         for future in pending:
             future.result()
     finally:
         thread.shutdown(cancel_futures=True)
-
-
-def _append(
-    buffers: Sequence[Buffer], batch: list[list[torch.Tensor]], first: int, events: list[torch.cuda.Event]
-) -> None:
-    for event in events:
-        event.synchronize()
-    for buffer, tensors in zip(buffers, batch, strict=True):
-        buffer.append(tensors, first=first)
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:
@@ -158,14 +157,3 @@ def _to_host(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.cpu()
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     return host.copy_(tensor, non_blocking=True)
-
-
-def _copy_events(devices: set[torch.device]) -> list[torch.cuda.Event]:
-    """Return one event for each GPU that happens when its copies are done."""
-    events = []
-    for device in devices:
-        if device.type == "cuda":
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record(torch.cuda.current_stream(device))
-            events.append(event)
-    return events

@@ -13,7 +13,7 @@ from ..neurons.experts import every_expert, experts_input
 from ..neurons.feed_forwards import FeedForward, Layer, Place, Stack
 from ..neurons.hooks import hooked
 from ..neurons.sites import NeuronValues
-from .pooling import ExpertPool, Spans, SpansOnDevice, pool
+from .pooling import ExpertPool, Spans, pool
 
 # Experts that are pooled together when all run on every token: one alone is too small a computation to be fast.
 _EXPERTS_TOGETHER = 16
@@ -34,27 +34,24 @@ class Capture:
         self._pooling = pooling
         self._router = router
         self._ends_early = ends_early
-        self._stack = {network.down: layer.stack for layer in layers for network in layer.feed_forwards}
-        self._spans: dict[Stack, SpansOnDevice] = {}
+        self._spans: dict[Place, Spans] = {}  # of each network's stack; none between batches
         self._pooled: dict[Place, torch.Tensor] = {}
         self._experts: dict[Place, ExpertPool] = {}
-        self._is_open = False
         self._unread: set[Place] = set()
         self._has_run = False
 
     @contextlib.contextmanager
     def batch(self, spans: Mapping[Stack, Spans]) -> Iterator[None]:
         """Pool the instances of a batch in the forward pass that runs inside; `spans` are theirs in each stack."""
-        self._spans = {stack: SpansOnDevice(of_stack) for stack, of_stack in spans.items()}
+        self._spans = {network.down: spans[layer.stack] for layer in self._layers for network in layer.feed_forwards}
         self._pooled, self._experts = {}, {}
-        self._unread = set(self._stack)
-        self._is_open = True
+        self._unread = set(self._spans)
         try:
             yield
         except _AllRead:
             pass
         finally:
-            self._is_open = False
+            self._spans = {}
         self._has_run = True
 
     def pooled(self) -> list[torch.Tensor]:
@@ -66,28 +63,19 @@ class Capture:
         return [networks[0] if len(networks) == 1 else torch.cat(networks, 1) for networks in layers]
 
     def routed(self) -> list[torch.Tensor]:
-        """Return which share of an instance's tokens the router sent to an expert.
-
-        One float32 tensor [instances, experts] for each layer with experts.
-        """
-        shares = []
-        for layer in self._layers:
-            if layer.experts is not None:
-                n_sent = self._experts[layer.experts.down].n_sent()
-                n_tokens = self._spans[layer.stack].n_tokens(n_sent.device)
-                shares.append(n_sent / n_tokens[:, None])
-        return shares
+        """Return which share of tokens went to each expert: one tensor [instances, experts] a layer with experts."""
+        return [self._experts[layer.experts.down].shares() for layer in self._layers if layer.experts is not None]
 
     def visit(self, network: FeedForward, seen: NeuronValues) -> None:
         """Pool the values of a network that runs."""
-        if not self._is_open:
+        if not self._spans:
             return
         values = seen.values.detach()
         if seen.token is None or seen.expert is None:
             self._refuse_second_run(network, self._pooled)
             if network.is_time_first:
                 values = values.transpose(0, 1)
-            self._pooled[network.down] = self._pool_tokens(network, values, self._spans[self._stack[network.down]])
+            self._pooled[network.down] = self._pool_tokens(network, values)
             self._note_read(network)
         elif self._router == "routed":
             self._experts[network.down].add(values, seen.token, seen.expert)
@@ -96,10 +84,10 @@ class Capture:
 
     def enter_experts(self, network: FeedForward, hidden: torch.Tensor) -> None:
         """Begin to pool experts that are about to run, given what enters them. [tokens, hidden size]."""
-        if not self._is_open:
+        if not self._spans:
             return
         self._refuse_second_run(network, self._experts)
-        spans = self._spans[self._stack[network.down]]
+        spans = self._spans[network.down]
         n_texts, n_tokens = spans.shape
         if len(hidden) != n_texts * n_tokens:
             raise IngestError(f"{network.path} received {len(hidden)} tokens, not {n_texts} texts x {n_tokens} tokens")
@@ -107,10 +95,10 @@ class Capture:
 
     def leave_experts(self, module: nn.Module, network: FeedForward, hidden: torch.Tensor) -> None:
         """End experts that ran; if the router is to be ignored, run every expert on every token and pool that."""
-        if not self._is_open:
+        if not self._spans:
             return
         if self._router == "blind":
-            spans = self._spans[self._stack[network.down]]
+            spans = self._spans[network.down]
             layout = spans.layout(spans.shape[1], hidden.device)
             experts = every_expert(module, network, self._site, hidden)
             pooled = []
@@ -129,7 +117,8 @@ class Capture:
         if self._ends_early and self._has_run and not self._unread:
             raise _AllRead
 
-    def _pool_tokens(self, network: FeedForward, values: torch.Tensor, spans: SpansOnDevice) -> torch.Tensor:
+    def _pool_tokens(self, network: FeedForward, values: torch.Tensor) -> torch.Tensor:
+        spans = self._spans[network.down]
         n_texts, n_tokens = spans.shape
         width = network.width
         per_text = n_tokens
@@ -167,13 +156,6 @@ def capture(
 
     Site, pooling and router are those of `Settings`. With ``blind`` experts run on every token beside what the network
     computes. If `ends_early`, all passes but the first end as soon as all layers are read: the module returns nothing.
-
-    Examples
-    --------
-    >>> with capture(module, layers, pooling="max") as reading:  # doctest: +SKIP
-    ...     with reading.batch({"encoder": spans}):
-    ...         module(input_ids)
-    ...     activations = reading.pooled()
     """
     reading = Capture(layers, site, pooling, router, ends_early=ends_early)
     networks = [network for layer in layers for network in layer.feed_forwards]

@@ -1,7 +1,7 @@
 """Pooling: the values at an instance's tokens become one value for each neuron."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,43 +17,39 @@ _GATHER_TOKENS = 8
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """Token spans of the instances of one batch, half open."""
+    """Token spans of the instances of one batch, half open.
+
+    As indices into values [texts * tokens, neurons] they are made once for each device.
+    """
 
     # The instance's text within the batch, its first token and one past its last [instances]
-    row: NDArray[np.int64]
-    start: NDArray[np.int64]
-    stop: NDArray[np.int64]
+    row: NDArray[np.integer]
+    start: NDArray[np.integer]
+    stop: NDArray[np.integer]
     shape: tuple[int, int]  # texts and padded tokens of the batch
+    _made: dict[tuple[object, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-
-class SpansOnDevice:
-    """A batch's spans as indices into values [texts * tokens, neurons], which are made once for each device."""
-
-    def __init__(self, spans: Spans) -> None:
-        self.shape = spans.shape
-        self.n_instances = len(spans.row)
-        self._row, self._start, stop = (
-            torch.as_tensor(array, dtype=torch.int64) for array in (spans.row, spans.start, spans.stop)
-        )
-        self._n_tokens = stop - self._start
-        self._made: dict[tuple[object, ...], Any] = {}
+    @property
+    def n_instances(self) -> int:
+        """Number of instances."""
+        return len(self.row)
 
     def n_tokens(self, device: torch.device) -> torch.Tensor:
         """Return the number of tokens of each instance [instances]."""
-        return self._once(("n_tokens", device), lambda: self._n_tokens.to(device))  # type: ignore[no-any-return]
+        return self._once(("n_tokens", device), lambda: self._lengths().to(device))  # type: ignore[no-any-return]
 
     def layout(self, tokens_per_text: int, device: torch.device) -> "Layout":
         """Return where spans lie if each text takes `tokens_per_text` rows; models may pad further by themselves."""
 
         def make() -> Layout:
-            first, gathered = self._first(tokens_per_text), []
+            first, n_tokens, gathered = self._first(tokens_per_text), self._lengths(), []
             for size in range(1, _GATHER_TOKENS + 1):
-                instances = torch.nonzero(self._n_tokens == size).flatten()
+                instances = torch.nonzero(n_tokens == size).flatten()
                 if len(instances):
                     tokens = first[instances, None] + torch.arange(size)
                     gathered.append((instances.to(device), tokens.to(device)))
-            long = torch.nonzero(self._n_tokens > _GATHER_TOKENS).flatten().tolist()
-            stop = first + self._n_tokens
+            long = torch.nonzero(n_tokens > _GATHER_TOKENS).flatten().tolist()
+            stop = first + n_tokens
             return Layout(gathered, [(index, int(first[index]), int(stop[index])) for index in long])
 
         return self._once(("layout", tokens_per_text, device), make)  # type: ignore[no-any-return]
@@ -62,9 +58,9 @@ class SpansOnDevice:
         """Return all pairs of an instance and a token of it, or its last token alone: instances and tokens [pairs]."""
 
         def make() -> tuple[torch.Tensor, torch.Tensor]:
-            n_tokens = torch.ones_like(self._n_tokens) if is_last_only else self._n_tokens
-            begin = self._first(self.shape[1])
-            begin = begin + self._n_tokens - 1 if is_last_only else begin
+            begin, n_tokens = self._first(self.shape[1]), self._lengths()
+            if is_last_only:
+                begin, n_tokens = begin + n_tokens - 1, torch.ones_like(n_tokens)
             instance = torch.repeat_interleave(torch.arange(self.n_instances), n_tokens)
             offset = torch.arange(len(instance)) - torch.repeat_interleave(n_tokens.cumsum(0) - n_tokens, n_tokens)
             return instance.to(device), (begin[instance] + offset).to(device)
@@ -83,7 +79,10 @@ class SpansOnDevice:
         return self._once(("owner", device, is_last_only), make)  # type: ignore[no-any-return]
 
     def _first(self, tokens_per_text: int) -> torch.Tensor:
-        return self._row * tokens_per_text + self._start
+        return torch.as_tensor(self.row * tokens_per_text + self.start, dtype=torch.int64)
+
+    def _lengths(self) -> torch.Tensor:
+        return torch.as_tensor(self.stop - self.start, dtype=torch.int64)
 
     def _once(self, key: tuple[object, ...], make: Callable[[], Any]) -> Any:  # noqa: ANN401
         if key not in self._made:
@@ -129,7 +128,7 @@ class ExpertPool:
     Where a token is not sent to an expert, the expert's neurons count as 0.
     """
 
-    def __init__(self, spans: SpansOnDevice, n_experts: int, width: int, pooling: Pooling) -> None:
+    def __init__(self, spans: Spans, n_experts: int, width: int, pooling: Pooling) -> None:
         self._spans = spans
         self._n_experts = n_experts
         self._width = width
@@ -187,6 +186,11 @@ class ExpertPool:
         if self._n_sent is None:
             return torch.zeros(self._spans.n_instances, self._n_experts)
         return self._n_sent.reshape(self._spans.n_instances, self._n_experts)
+
+    def shares(self) -> torch.Tensor:
+        """Return which share of each instance's tokens was sent to each expert, as float32 [instances, experts]."""
+        n_sent = self.n_sent()
+        return n_sent / self._spans.n_tokens(n_sent.device)[:, None]
 
     def _entries(
         self, token: torch.Tensor, expert: torch.Tensor, *, is_last_only: bool

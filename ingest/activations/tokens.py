@@ -1,20 +1,25 @@
-"""A corpus as a model reads it: token ids, and each instance as a span of tokens."""
+"""A corpus as a model reads it: token ids, each instance as a span of tokens, and padded batches, of targets too."""
 
 import dataclasses
 import hashlib
+import inspect
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 from ...errors import IngestError
 from ..corpora.stored import StoredCorpus
-from ..models.tokenizers import encode
+from ..models.model import Model, decoder_of
+from ..models.tokenizers import encode, padding_id
+from ..neurons.feed_forwards import Stack
+from .pooling import Spans
 
 # Texts that are tokenized together.
 _TOGETHER = 2048
@@ -92,6 +97,22 @@ class TokenizedCorpus:
             begin = end
 
 
+@dataclass(frozen=True, slots=True)
+class TokenizedTargets:
+    """What the decoder reads for each text of a corpus, in stored order: the start token, then the target."""
+
+    token_ids: NDArray[np.int32]  # all texts' decoder inputs, end to end
+    token_start: NDArray[np.int64]  # text t's are ``token_ids[token_start[t]:token_start[t + 1]]`` [texts + 1]
+    # First token of the target itself within its text's, and one past its last [texts]
+    start: NDArray[np.int64]
+    stop: NDArray[np.int64]
+    n_truncated: int  # targets that were cut
+
+    def sha256(self) -> str:
+        """Return the digest of these tokens and spans."""
+        return arrays_sha256(self.token_ids, self.token_start, self.start, self.stop)
+
+
 def arrays_sha256(*arrays: NDArray[Any]) -> str:
     """Return the SHA-256 of the values of some arrays, one after the other, as hex digits."""
     digest = hashlib.sha256()
@@ -115,23 +136,29 @@ def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_to
     stop = np.zeros(len(spans.text), dtype=np.int32)
     token_ids: list[NDArray[np.int32]] = []
     n_truncated = 0
-    for index, encoding in enumerate(encodings(tokenizer, corpus.texts(), max_tokens=max_tokens)):
+    for text, (encoding, content) in enumerate(_encodings(tokenizer, corpus.texts(), max_tokens=max_tokens)):
         token_ids.append(np.array(encoding.ids, dtype=np.int32))
         n_truncated += bool(encoding.overflowing)
-        content = content_tokens(encoding)
-        if len(content) and content[-1] - content[0] >= len(content):
+        if not len(content):
+            continue
+        if content[-1] - content[0] >= len(content):
             raise IngestError("the tokenizer puts special tokens inside a text, not around it alone")
-        offsets = np.array(encoding.offsets, dtype=np.int64)[content] if with_offsets and len(content) else None
-        instances = slice(*np.searchsorted(spans.text, (index, index + 1)).tolist())
-        start[instances], stop[instances] = _token_spans(
-            content, offsets, spans.start_char[instances], spans.end_char[instances]
-        )
+        instances = slice(*np.searchsorted(spans.text, (text, text + 1)).tolist())
+        begin, end = int(content[0]), int(content[-1]) + 1
+        start[instances], stop[instances] = begin, end
+        if with_offsets:  # an instance has the tokens that overlap its characters
+            offsets = np.array(encoding.offsets, dtype=np.int64)[content]
+            start_char, end_char = spans.start_char[instances], spans.end_char[instances]
+            # Byte-level tokens of one character may share its offsets; both sequences never decrease.
+            first = np.searchsorted(offsets[:, 1], start_char, side="right")
+            last = np.searchsorted(offsets[:, 0], end_char, side="left")
+            is_whole = np.isnan(start_char)
+            start[instances] = np.where(is_whole, begin, begin + first)
+            stop[instances] = np.where(is_whole, end, begin + np.maximum(last, first))
     lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
-    longest_first = np.argsort(-lengths, kind="stable")
-    rank = np.empty_like(longest_first)
-    rank[longest_first] = np.arange(len(longest_first))
     kept = np.flatnonzero(stop > start)
-    kept = kept[np.argsort(rank[spans.text[kept]], kind="stable")]
+    kept = kept[np.argsort(-lengths[spans.text[kept]], kind="stable")]  # one text's, and texts of one length, as stored
+    longest_first = np.argsort(-lengths, kind="stable")
     order = longest_first[np.isin(longest_first, spans.text[kept])]
     if not len(kept):
         raise IngestError(f"corpus {corpus.name}: no instance has a token to measure (cut at {max_tokens} tokens)")
@@ -148,40 +175,84 @@ def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_to
     )
 
 
-def encodings(
+def tokenize_targets(
+    corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, start_token: int, max_tokens: int
+) -> TokenizedTargets:
+    """Tokenize the targets of a corpus in which every text has one; what the decoder starts with is `start_token`.
+
+    The tokenizer must be a fast one. Decoder inputs are cut at `max_tokens`. Raises IngestError if a target has no
+    token, or cannot be tokenized.
+    """
+    token_ids: list[NDArray[np.int32]] = []
+    start: list[int] = []
+    stop: list[int] = []
+    n_truncated = 0
+    texts = (target or "" for target in corpus.targets())
+    for encoding, content in _encodings(tokenizer, texts, are_targets=True):
+        if not len(content) or content[0] + 1 >= max_tokens:
+            raise IngestError(f"corpus {corpus.name}: the target of text {len(start)} has no token to measure")
+        # What stands after the last of the target is only ever predicted, never read.
+        stop.append(min(int(content[-1]) + 2, max_tokens))
+        n_truncated += content[-1] + 2 > max_tokens
+        start.append(int(content[0]) + 1)
+        token_ids.append(np.array([start_token, *encoding.ids], dtype=np.int32)[: stop[-1]])
+    return TokenizedTargets(
+        token_ids=np.concatenate(token_ids),
+        token_start=np.concatenate([[0], np.cumsum([len(ids) for ids in token_ids])]),
+        start=np.array(start, dtype=np.int64),
+        stop=np.array(stop, dtype=np.int64),
+        n_truncated=n_truncated,
+    )
+
+
+def collate(
+    model: Model, tokens: TokenizedCorpus, targets: TokenizedTargets | None, batch: Batch
+) -> tuple[dict[str, Any], dict[Stack, Spans]]:
+    """Return the arguments of the model for a batch, and where its instances are within them, by stack."""
+    inputs = _padded(tokens, batch.texts, padding_id(model.tokenizer, model.module))
+    instances = slice(batch.first, batch.last)
+    text = tokens.text[instances]
+    rows = np.cumsum(np.diff(text, prepend=text[0]) != 0)  # instances lie in the order of their texts
+    start, stop = tokens.start[instances], tokens.stop[instances]
+    spans: dict[Stack, Spans] = {model.parts[0].stack: Spans(rows, start, stop, inputs["input_ids"].shape)}
+    if targets is not None:
+        decoder_inputs = _padded(targets, batch.texts, padding_id(model.tokenizer, decoder_of(model)))
+        inputs |= {f"decoder_{name}": values for name, values in decoder_inputs.items()}
+        spans["decoder"] = Spans(rows, targets.start[text], targets.stop[text], inputs["decoder_input_ids"].shape)
+    accepted = inspect.signature(model.module.forward).parameters
+    device = next(model.module.parameters()).device
+    arguments: dict[str, Any] = {
+        name: torch.from_numpy(values).to(device) for name, values in inputs.items() if name in accepted
+    }
+    if "use_cache" in accepted:
+        arguments["use_cache"] = False
+    return arguments, spans
+
+
+def _encodings(
     tokenizer: PreTrainedTokenizerBase,
     texts: Iterable[str],
     *,
     max_tokens: int | None = None,
     are_targets: bool = False,
-) -> Iterator[Encoding]:
-    """Tokenize texts some thousands at a time; arguments and errors are those of `encode`."""
+) -> Iterator[tuple[Encoding, NDArray[np.int64]]]:
+    """Tokenize texts some thousands at a time; yield each, and which of its tokens are not special ones put around it.
+
+    Arguments and errors are those of `encode`.
+    """
     stream = iter(texts)
     while some := list(itertools.islice(stream, _TOGETHER)):
-        yield from encode(tokenizer, some, max_tokens=max_tokens, are_targets=are_targets)
+        for encoding in encode(tokenizer, some, max_tokens=max_tokens, are_targets=are_targets):
+            yield encoding, np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
 
 
-def content_tokens(encoding: Encoding) -> NDArray[np.int64]:
-    """Return which tokens of a text are its own, not special ones put around it."""
-    return np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
-
-
-def _token_spans(
-    content: NDArray[np.int64],
-    offsets: NDArray[np.int64] | None,
-    start_char: NDArray[np.float64],
-    end_char: NDArray[np.float64],
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the first token of each instance of one text and one past its last: those that overlap its characters."""
-    begin, end = (int(content[0]), int(content[-1]) + 1) if len(content) else (0, 0)
-    start = np.full(len(start_char), begin, dtype=np.int32)
-    stop = np.full(len(start_char), end, dtype=np.int32)
-    if offsets is None:
-        return start, stop
-    # Byte-level tokens of one character may share its offsets; both sequences never decrease.
-    first = np.searchsorted(offsets[:, 1], start_char, side="right")
-    last = np.searchsorted(offsets[:, 0], end_char, side="left")
-    is_span = ~np.isnan(start_char)
-    start[is_span] = begin + first[is_span]
-    stop[is_span] = begin + np.maximum(last, first)[is_span]
-    return start, stop
+def _padded(
+    tokens: TokenizedCorpus | TokenizedTargets, texts: NDArray[np.int64], pad: int
+) -> dict[str, np.ndarray[tuple[int, int], np.dtype[np.int64]]]:
+    """Return token ids and attention mask of some texts, padded on the right [texts, tokens]."""
+    begin, end = tokens.token_start[texts], tokens.token_start[texts + 1]
+    is_token = np.arange((end - begin).max()) < (end - begin)[:, None]
+    input_ids = np.full((len(texts), is_token.shape[1]), pad, dtype=np.int64)
+    pieces = zip(begin.tolist(), end.tolist(), strict=True)
+    input_ids[is_token] = np.concatenate([tokens.token_ids[first:last] for first, last in pieces])
+    return {"input_ids": input_ids, "attention_mask": is_token.astype(np.int64)}

@@ -3,7 +3,6 @@
 import contextlib
 import importlib.metadata
 import json
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -18,10 +17,9 @@ from ...errors import StoreError
 from ...progress import Progress
 from ...schema.commits import neuronlake_version
 from ...schema.disk import store_errors
-from ..activations.batches import collate
 from ..activations.buffer import Buffer, fill
 from ..activations.capture import Capture, capture
-from ..activations.tokens import Batch
+from ..activations.tokens import Batch, collate
 from ..models.devices import device_name
 from ..neurons.feed_forwards import Layer
 from .measurement import Measurement
@@ -43,11 +41,10 @@ class ForwardPass:
         n_neurons = sum(layer.n_neurons for layer in self.layers)
         n_experts = sum(layer.n_native_experts for layer in self.layers)
         n_instances, storage = measurement.tokens.n_instances, measurement.settings.storage
-        section_bytes = max(1, measurement.resources.memory_bytes // 2)  # a section is copied as it is written
+        section_bytes = max(1, measurement.ingestion.resources.memory_bytes // 2)  # a section is copied to be written
         memory_bytes = section_bytes * n_neurons // (n_neurons + n_experts)
         file = folder / "activations.bin"
-        self._activations = Buffer(file, n_neurons, n_instances, storage=storage, memory_bytes=memory_bytes)
-        self._buffers = [self._activations]
+        self._buffers = [Buffer(file, n_neurons, n_instances, storage=storage, memory_bytes=memory_bytes)]
         if n_experts:
             # Shares of tokens are kept as they are: small beside the activations, and sums of them must come out.
             rest = section_bytes - memory_bytes
@@ -83,11 +80,11 @@ class ForwardPass:
     def blocks(self, layer: Layer) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield the activations of a layer in blocks of neurons, each with the index of its first neuron."""
         first = sum(above.n_neurons for above in self.layers[: self.layers.index(layer)])
-        memory_bytes, n_instances = self._measurement.resources.memory_bytes, self._measurement.tokens.n_instances
-        size = min(512, max(1, memory_bytes // 8 // (4 * n_instances)))
+        n_instances, resources = self._measurement.tokens.n_instances, self._measurement.ingestion.resources
+        size = min(512, max(1, resources.memory_bytes // 8 // (4 * n_instances)))
         for start in range(0, layer.n_neurons, size):
             stop = min(start + size, layer.n_neurons)
-            yield start, self._activations.block(first + start, first + stop)
+            yield start, self._buffers[0].block(first + start, first + stop)
 
     def shares(self, layer: Layer) -> NDArray[np.float32] | None:
         """Return which share of each instance's tokens each expert got [experts, instances]; None in a dense layer."""
@@ -95,10 +92,6 @@ class ForwardPass:
             return None
         first = sum(above.n_native_experts for above in self.layers[: self.layers.index(layer)])
         return self._buffers[1].block(first, first + layer.n_native_experts)
-
-    def discard(self) -> None:
-        """Delete what is kept."""
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _pooled(
         self, reading: Capture, batches: Sequence[Batch], progress: Progress
@@ -134,14 +127,11 @@ def _begin(measurement: Measurement, layers: Sequence[Layer], folder: Path, prog
     except (FileNotFoundError, TypeError, ValueError):  # none was begun, or was killed before it ran a text
         kept = None
     if kept is not None:
-        changed = next((name for name, value in wanted.items() if kept.get(name) != value), None)
-        reason = "other layers"
-        if changed is not None:
-            reason = f"{changed} {kept.get(changed)}, not {wanted[changed]}"
-        else:
-            begun = tuple(layer for layer in measurement.layers if [layer.stack, layer.layer] in kept["layers"])
-            if set(layers) <= set(begun):
-                return begun
+        begun = tuple(layer for layer in measurement.layers if [layer.stack, layer.layer] in kept.get("layers", ()))
+        changes = [f"{name} {kept.get(name)}, not {value}" for name, value in wanted.items() if kept.get(name) != value]
+        if not changes and set(layers) <= set(begun):
+            return begun
+        reason = changes[0] if changes else "other layers"
         progress.note(f"the forward pass starts over: an earlier attempt was of {reason}")
     for file in folder.iterdir():
         file.unlink()

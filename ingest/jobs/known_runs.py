@@ -68,10 +68,10 @@ class KnownRuns:
     def report(self, request: Request, ingestion: Ingestion) -> IngestReport | None:
         """Return the report on a request of which the store holds the run and its coactivations; None if it may not."""
         coactivation = ingestion.coactivation
-        request_id = request.identifier(corpus_sha256=ingestion.corpus.sha256, fingerprint=request.fingerprint())
+        fingerprint = request.checkpoint.locate().fingerprint() or request.commit
+        request_id = request.identifier(corpus_sha256=ingestion.corpus.sha256, fingerprint=fingerprint)
         run = self._by_request.get(request_id)
-        commit = None if run is None else self._store.commit(run["run_id"])
-        if run is None or commit is None:
+        if run is None or (commit := self._store.commit(run["run_id"])) is None:
             return None
         if coactivation is not None and self._store.commit(coactivation.job_name(commit.job)) is None:
             return None

@@ -6,43 +6,37 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from ...errors import IngestError
 from ...progress import Progress
 from ...schema.identity import IDENTITY_VERSION, identifier
-from ...schema.store import Store
 from ...schema.vocabulary import Router
-from ..activations.targets import TokenizedTargets, tokenize_targets
-from ..activations.tokens import Batch, TokenizedCorpus, tokenize
+from ..activations.tokens import Batch, TokenizedCorpus, TokenizedTargets, tokenize, tokenize_targets
 from ..corpora.labels import LabelIndex
 from ..corpora.stored import StoredCorpus
-from ..models.devices import place
 from ..models.model import Model, decoder_of, first_position, load, start_token
 from ..models.tokenizers import check_embedded, longest_text
 from ..neurons.feed_forwards import Layer
 from ..neurons.sites import check_site
 from .known_runs import lacks_coactivations
 from .request import Ingestion, Request
-from .settings import Coactivation, Resources, Settings
+from .settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """A measurement about to be made, with everything it needs; made by `prepare`."""
 
-    store: Store
+    ingestion: Ingestion
     model: Model
     layers: tuple[Layer, ...]
-    corpus: StoredCorpus
     tokens: TokenizedCorpus
     targets: TokenizedTargets | None
     labels: LabelIndex
-    settings: Settings
-    resources: Resources
+    settings: Settings  # those asked for, within what the model has
+    router: Router | None  # how experts are read; None in a model that has none
     run_id: str
     request_id: str | None
-    coactivation: Coactivation | None
     adds_coactivations: bool
 
     @property
@@ -54,12 +48,7 @@ class Measurement:
     @property
     def is_new(self) -> bool:
         """Whether the store lacks this run."""
-        return self.store.commit(self.run_id) is None
-
-    @property
-    def router(self) -> Router | None:
-        """How experts are read; None in a model that has none."""
-        return _router(self.settings, self.layers)
+        return self.ingestion.store.commit(self.run_id) is None
 
     def summary(self) -> dict[str, Any]:
         """Return what reports and plans begin with, under the names of `IngestReport`."""
@@ -80,19 +69,12 @@ class Measurement:
     @property
     def batch_tokens(self) -> int:
         """Number of tokens in one batch."""
-        return self.resources.batch_tokens or (4096 if self.resources.device == "cpu" else 32768)
+        is_on_cpu = next(self.model.module.parameters()).device.type == "cpu"
+        return self.ingestion.resources.batch_tokens or (4096 if is_on_cpu else 32768)
 
     def batches(self) -> Iterator[Batch]:
         """Cut the texts into batches."""
         return self.tokens.batches(self.batch_tokens, of_equal_lengths=self.model.sees_padding)
-
-
-def on_device(resources: Resources, label: str) -> Resources:
-    """Return resources whose device is named instead of ``auto``; if it is not there, the error names the `label`."""
-    if resources.device == "auto":
-        resources = dataclasses.replace(resources, device="cuda" if torch.cuda.is_available() else "cpu")
-    place(torch.nn.Linear(1, 1), resources.device, label)
-    return resources
 
 
 def load_requested(request: Request, ingestion: Ingestion) -> Model:
@@ -100,7 +82,7 @@ def load_requested(request: Request, ingestion: Ingestion) -> Model:
     model = load(
         request.checkpoint,
         dtype=request.settings.dtype,
-        device=on_device(ingestion.resources, request.checkpoint.stored_name).device,
+        device=ingestion.resources.device,
         tokenizer=request.settings.tokenizer,
         with_decoder=not ingestion.corpus.n_without_target,
     )
@@ -132,20 +114,31 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
     targets = _tokenize_targets(model, corpus, max_tokens, progress) if len(model.parts) > 1 else None
     if [part.stack for part in model.parts] == ["decoder"]:
         _note_shared_beginnings(tokens, progress)
-    run_id = _run_id(model, layers, corpus, tokens, targets, settings)
+    router = settings.router if any(layer.n_native_experts for layer in layers) else None
+    definition = dataclasses.asdict(settings) | {
+        "schema_version": IDENTITY_VERSION,
+        "model": model.name,
+        "revision": model.revision,
+        "weights_sha256": model.weights_sha256,
+        "corpus": corpus.name,
+        "corpus_sha256": corpus.sha256,
+        "tokens_sha256": tokens.sha256(),
+        "targets_sha256": None if targets is None else targets.sha256(),
+        "router": router,
+    }
+    del definition["tokenizer"]  # the digest of tokens stands for it
+    run_id = identifier(definition)
     return Measurement(
-        ingestion.store,
+        ingestion,
         model,
         layers,
-        corpus,
         tokens,
         targets,
         corpus.label_index(tokens.instance_id, tokens.text),
         settings,
-        on_device(ingestion.resources, model.name),
+        router,
         run_id=run_id,
         request_id=request.identifier(corpus_sha256=corpus.sha256, fingerprint=model.fingerprint),
-        coactivation=ingestion.coactivation,
         adds_coactivations=lacks_coactivations(ingestion.store, run_id, ingestion.coactivation, tokens.n_instances),
     )
 
@@ -176,30 +169,6 @@ def _tokenize_targets(model: Model, corpus: StoredCorpus, max_tokens: int, progr
     return targets
 
 
-def _run_id(
-    model: Model,
-    layers: tuple[Layer, ...],
-    corpus: StoredCorpus,
-    tokens: TokenizedCorpus,
-    targets: TokenizedTargets | None,
-    settings: Settings,
-) -> str:
-    """Return the digest of all that defines a measurement."""
-    definition = dataclasses.asdict(settings) | {
-        "schema_version": IDENTITY_VERSION,
-        "model": model.name,
-        "revision": model.revision,
-        "weights_sha256": model.weights_sha256,
-        "corpus": corpus.name,
-        "corpus_sha256": corpus.sha256,
-        "tokens_sha256": tokens.sha256(),
-        "targets_sha256": None if targets is None else targets.sha256(),
-        "router": _router(settings, layers),
-    }
-    del definition["tokenizer"]  # the digest of tokens stands for it
-    return identifier(definition)
-
-
 def _note_shared_beginnings(tokens: TokenizedCorpus, progress: Progress) -> None:
     """Note where a causal model reads the same in many texts: their activations differ by rounding alone."""
     at_beginning = tokens.start <= 1  # after a beginning-of-text token at most
@@ -210,10 +179,6 @@ def _note_shared_beginnings(tokens: TokenizedCorpus, progress: Progress) -> None
             f"{most:,} of {len(tokens.start):,} instances begin with the same token, where a causal model cannot tell "
             "them apart: scores there may rest on rounding; storage float16 makes such activations equal"
         )
-
-
-def _router(settings: Settings, layers: tuple[Layer, ...]) -> Router | None:
-    return settings.router if any(layer.n_native_experts for layer in layers) else None
 
 
 def _position_limit(model: Model) -> int:

@@ -30,10 +30,6 @@ class Request:
         check_name("model", self.checkpoint.stored_name)
         check_name("revision", self.checkpoint.stored_revision)
 
-    def fingerprint(self) -> str | None:
-        """Return what shows that the checkpoint's files are unchanged; None if unknown before they are loaded."""
-        return self.checkpoint.locate().fingerprint() or self.commit
-
     def identifier(self, *, corpus_sha256: str, fingerprint: str | None) -> str | None:
         """Return the digest of all that defines the measurement; None without a fingerprint of the checkpoint's files.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from ...errors import IngestError, UnknownNameError
+from ...errors import IngestError, UnknownNameError, joined
 from ...schema.conformance import conform
 from ...schema.identity import identifier
 from ...schema.store import Store
@@ -78,18 +78,18 @@ def oddities(checkpoints: Sequence[ListedCheckpoint], asked: Mapping[str, int]) 
     excluded = asked.keys() - {checkpoint.revision for checkpoint in checkpoints}
     if excluded:
         names = sorted(excluded, key=lambda revision: (asked[revision], revision))
-        yield f"not measured, though a step is given: {_joined(names)}; --revisions leaves them out"
+        yield f"not measured, though a step is given: {joined(names)}; --revisions leaves them out"
     named = [revision for revisions in by_step.values() for revision in revisions if revision not in asked]
     if asked and named:
-        yield f"no step is given of {_joined(named)}: it is the one of the name, or that the store holds"
+        yield f"no step is given of {joined(named)}: it is the one of the name, or that the store holds"
     unknown = [checkpoint.revision for checkpoint in checkpoints if checkpoint.step is None]
     if unknown:
-        yield f"no step is known of {_joined(unknown)}: their names tell none; --steps can, before they are measured"
+        yield f"no step is known of {joined(unknown)}: their names tell none; --steps can, before they are measured"
     for step, revisions in by_step.items():
         if len(revisions) > 1:
-            yield f"step {step} is of several revisions: {_joined(revisions)}"
+            yield f"step {step} is of several revisions: {joined(revisions)}"
     for steps, rhythm in gaps(by_step):
-        yield f"no checkpoint at step {_joined(steps)}, where steps are otherwise {rhythm}"
+        yield f"no checkpoint at step {joined(steps)}, where steps are otherwise {rhythm}"
 
 
 def record_checkpoints(
@@ -116,8 +116,3 @@ def record_checkpoints(
     with store.job(f"checkpoints-{identifier(definition)}", kind="checkpoints", resume=False) as job:
         job.write("checkpoints", conform("checkpoints", rows, model=model, listed_at=listed_at), model=model)
         job.commit()
-
-
-def _joined(names: Sequence[object], limit: int = 8) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(map(str, names[:limit])) + more

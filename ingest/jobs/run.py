@@ -6,21 +6,25 @@ staged. Coactivations are a job beside the run's, served by the same pass.
 
 import contextlib
 import datetime
-from collections.abc import Iterator, Sequence
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+import transformers
 
 from ...errors import IngestError
 from ...progress import Progress
+from ...schema.commits import neuronlake_version
+from ...schema.conformance import conform
 from ...schema.job import Job
-from ..models.devices import explaining_lack_of_memory
-from ..neurons.feed_forwards import Layer
+from ..models.devices import device_name, explaining_lack_of_memory
 from ..scores.scoring import NonFiniteError
 from .forward import ForwardPass, estimate_seconds
 from .measurement import Measurement
 from .reports import IngestPlan, IngestReport
-from .rows import run_tables
 from .sinks import CoactivationTables, RoutingTables, ScoreTables, Sink
 
 # Bytes of a row of each table on disk, measured (docs/benchmarks.md).
@@ -32,17 +36,17 @@ def make_run(measurement: Measurement, progress: Progress, started_at: datetime.
 
     Raises IngestError if an activation is not finite or memory does not suffice, StoreError if the disk refuses.
     """
-    summary, is_new, coactivation = measurement.summary(), measurement.is_new, measurement.coactivation
+    summary, is_new, coactivation = measurement.summary(), measurement.is_new, measurement.ingestion.coactivation
     jobs: list[Job] = []
     sinks: list[Sink] = []
     with contextlib.ExitStack() as stack:
         if is_new:
-            job = stack.enter_context(measurement.store.job(measurement.run_id, kind="run"))
+            job = stack.enter_context(measurement.ingestion.store.job(measurement.run_id, kind="run"))
             jobs.append(job)
             sinks += [ScoreTables(measurement, job), RoutingTables(measurement, job)]
         if coactivation is not None and measurement.adds_coactivations:
             name = coactivation.job_name(measurement.run_id)
-            job = stack.enter_context(measurement.store.job(name, kind="coactivation"))
+            job = stack.enter_context(measurement.ingestion.store.job(name, kind="coactivation"))
             jobs.append(job)
             sinks.append(CoactivationTables(measurement, coactivation, job))
         if jobs:
@@ -75,9 +79,8 @@ def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progr
             progress.phase(phase, total=sum(layer.n_neurons for layer in layers), unit="neurons")
             for layer in layers:
                 for start, block in forward.blocks(layer):
-                    with _naming_what_is_not_finite(measurement, layer, start):
-                        for sink in lacking[layer]:
-                            sink.add(layer, start, block)
+                    for sink in lacking[layer]:
+                        sink.add(layer, start, block)
                     progress.advance(len(block))
                 shares = forward.shares(layer)
                 for sink in lacking[layer]:
@@ -85,32 +88,77 @@ def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progr
         except KeyboardInterrupt as error:
             error.add_note(f"{forward.percent}% of the forward pass is kept; the same command goes on")
             raise
-        except IngestError:  # values that are refused now would be refused again
-            forward.discard()
-            raise
-
-
-@contextlib.contextmanager
-def _naming_what_is_not_finite(measurement: Measurement, layer: Layer, start: int) -> Iterator[None]:
-    try:
-        yield
-    except NonFiniteError as error:
-        raise IngestError(
-            f"{measurement.model.name}: {measurement.settings.site} {error.value} of {layer.stack} layer "
-            f"{layer.layer}, neuron {start + error.neuron}, on instance "
-            f"{measurement.tokens.instance_id[error.instance]}"
-        ) from error
+        except IngestError as error:  # values that are refused now would be refused again
+            shutil.rmtree(folder, ignore_errors=True)
+            if not isinstance(error, NonFiniteError):
+                raise
+            raise IngestError(
+                f"{measurement.model.name}: {measurement.settings.site} {error.value} of {layer.stack} layer "
+                f"{layer.layer}, neuron {start + error.neuron}, on instance "
+                f"{measurement.tokens.instance_id[error.instance]}"
+            ) from error
 
 
 def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime) -> None:
-    """Stage the small tables of a run; the row of ``runs`` counts its duration up to now."""
-    for name, rows in run_tables(measurement, started_at).items():
-        job.write(name, rows, model=measurement.model.name, revision=measurement.model.revision)
+    """Stage the small tables of a run: its row, with the duration up to now, its layers, functions and weights."""
+    model, settings, tokens, labels = measurement.model, measurement.settings, measurement.tokens, measurement.labels
+    run = {
+        "measurement": "measured",
+        "weights_sha256": model.weights_sha256,
+        "is_random_init": model.seed is not None,
+        "corpus": measurement.ingestion.corpus.name,
+        "corpus_sha256": measurement.ingestion.corpus.sha256,
+        **{name: getattr(settings, name) for name in ("site", "pooling", "dtype", "storage", "max_tokens")},
+        "router": measurement.router,
+        "layers": None if settings.layers is None else ",".join(map(str, settings.layers)),
+        **{name: getattr(tokens, name) for name in ("n_texts", "n_instances", "n_tokens", "n_truncated", "n_dropped")},
+        "seed": model.seed,
+        "device": device_name(model.module),
+        "neuronlake_version": neuronlake_version(),
+        "torch_version": str(torch.__version__),
+        "transformers_version": transformers.__version__,
+        "python_version": platform.python_version(),
+        "request_id": measurement.request_id,
+        "started_at": started_at,
+        "duration_s": (datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
+    }
+    layers = [
+        {
+            "stack": layer.stack,
+            "layer": layer.layer,
+            "n_neurons": layer.n_neurons,
+            "n_native_experts": layer.n_native_experts or None,
+            "activation_function": layer.feed_forwards[0].activation_function,
+            "is_gated": layer.feed_forwards[0].is_gated,
+            "module_path": ", ".join(network.path for network in layer.feed_forwards),
+        }
+        for layer in measurement.layers
+    ]
+    counts = labels.counts()  # [functions, 3, 2]
+    positive, negative = counts[..., 0], counts[..., 1] - counts[..., 0]
+    functions = {
+        "family": [family for family, _ in labels.functions],
+        "function": [function for _, function in labels.functions],
+        "n_positive": positive[:, 0],
+        "n_negative": negative[:, 0],
+        "prevalence": positive[:, 0] / counts[:, 0, 1],
+        "n_positive_half_a": positive[:, 1],
+        "n_negative_half_a": negative[:, 1],
+        "n_positive_half_b": positive[:, 2],
+        "n_negative_half_b": negative[:, 2],
+    }
+    tensors = [
+        {"tensor": tensor.name, "sha256": tensor.sha256, "n_values": tensor.n_values} for tensor in model.tensors
+    ]
+    tables: dict[str, Sequence[Mapping[str, object]] | Mapping[str, object]]
+    tables = {"runs": [run], "layers": layers, "run_functions": functions, "weight_tensors": tensors}
+    for name, rows in tables.items():
+        job.write(name, conform(name, rows, **measurement.keys), model=model.name, revision=model.revision)
 
 
 def plan_run(measurement: Measurement) -> IngestPlan:
     """Return what `make_run` would write and how long it would take, from a few batches that are timed."""
-    summary, layers, coactivation = measurement.summary(), measurement.layers, measurement.coactivation
+    summary, layers, coactivation = measurement.summary(), measurement.layers, measurement.ingestion.coactivation
     n_neurons, n_functions, n_instances = (summary[name] for name in ("n_neurons", "n_functions", "n_instances"))
     n_rows: dict[str, int] = {}
     if measurement.is_new or not measurement.adds_coactivations:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
-from ...engines.engine import Engine
-from ...engines.serial import Serial
+from ...engines.serial import run_serially
 from ...errors import IngestError, UnknownNameError
 from ...progress import Progress, SilentProgress
 from ...schema.store import Store
@@ -144,7 +143,6 @@ def _ingest(
     requests: Sequence[Request], ingestion: Ingestion, progress: Shown, tell: Callable[[Outcome], None] | None
 ) -> SeriesReport:
     """Measure requests one after another."""
-    engine: Engine = Serial()
     known_runs, outcomes, notes = KnownRuns(ingestion.store), list[Outcome](), set[str]()
 
     def ingest(request: Request) -> Outcome:
@@ -152,7 +150,7 @@ def _ingest(
         with progress() as shown:
             return _attempt(request, ingestion, known_runs, _NotingOnce(shown, notes), is_first=is_first)
 
-    for outcome in engine.run(requests, ingest, unit="checkpoints"):
+    for outcome in run_serially(requests, ingest, unit="checkpoints"):
         outcomes.append(outcome)
         if tell is not None:
             tell(outcome)

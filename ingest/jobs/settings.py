@@ -109,9 +109,11 @@ class Resources:
     def check_device(self, label: str) -> None:
         """Raise an IngestError if the device is not there; `label` names the model in it."""
         if self.device not in ("auto", "cpu"):  # these are on any machine: no need to import torch to know
-            from .measurement import on_device
+            import torch
 
-            on_device(self, label)
+            from ..models.devices import place
+
+            place(torch.nn.Linear(1, 1), self.device, label)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,35 @@
-"""Sinks: what takes the activations of a layer's neurons and makes tables of them (scores, routing, coactivations)."""
+"""Sinks: what takes the activations of a layer's neurons and makes rows of them (scores, routing, coactivations)."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from ...schema.conformance import conform
 from ...schema.job import Job
 from ..neurons.feed_forwards import Layer
 from ..neurons.weights import weight_norms
 from ..scores.coactivation import active_bits, closest_partners
-from ..scores.scoring import Scores, compile_kernels, score
+from ..scores.scoring import SCORE_NAMES, STATISTIC_NAMES, Scores, compile_kernels, score
 from .measurement import Measurement
-from .rows import Keys, coactivation_rows, neuron_function_rows, neuron_rows, routing_rows, top_instance_rows
 from .settings import Coactivation
 
 # Rows a part aims at: large enough for whole row groups, small enough to build in memory.
 PART_ROWS = 2_000_000
+
+_Keys = Mapping[str, object]  # values of the key columns: of the run, stack and layer
+_Functions = Sequence[tuple[str, str]]  # family and function
+
+_ROUTING_SCORES = {
+    "share_positive": "mean_positive",
+    "share_negative": "mean_negative",
+    "ap": "ap",
+    "ap_complement": "ap_complement",
+    "auroc": "auroc",
+}
 
 
 class Sink(ABC):
@@ -64,9 +76,9 @@ class Sink(ABC):
         keys = self.measurement.keys | {"stack": layer.stack, "layer": layer.layer}
         for name, rows in self._rows_of(layer, keys, shares).items():
             self._rows[name].append(rows)
-        number = next((number for number, part in self._parts.items() if layer == part[-1]), None)
-        if number is not None:
-            self.write_part(number)
+        for number, part in self._parts.items():
+            if layer == part[-1]:
+                self.write_part(number)
 
     def write_part(self, number: int) -> None:
         """Stage the rows of a part."""
@@ -76,7 +88,7 @@ class Sink(ABC):
             tables.clear()
 
     @abstractmethod
-    def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+    def _rows_of(self, layer: Layer, keys: _Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         """Return the rows of a layer, by table."""
 
 
@@ -93,16 +105,36 @@ class ScoreTables(Sink):
 
     def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:
         """Score a block of neurons."""
-        self._scores.append(_score(self.measurement, block, n_top=self.measurement.settings.n_top))
+        labels, n_top = self.measurement.labels, self.measurement.settings.n_top
+        self._scores.append(score(block, labels, n_top=n_top, n_threads=torch.get_num_threads()))
 
-    def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+    def _rows_of(self, layer: Layer, keys: _Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         scores, measurement = Scores.concatenated(self._scores), self.measurement
         self._scores = []
-        norms = weight_norms(measurement.model.module, layer)
-        corpus, instance_id = measurement.corpus.name, measurement.tokens.instance_id
+        input_norm, output_norm = weight_norms(measurement.model.module, layer)
+        neuron = np.arange(layer.n_neurons, dtype=np.int32)
+        neurons: dict[str, object] = {
+            "neuron": neuron,
+            "input_norm": input_norm.numpy(),
+            "output_norm": output_norm.numpy(),
+            **dict(zip(STATISTIC_NAMES, scores.statistics.T, strict=True)),
+        }
+        if layer.experts is not None and shares is not None:
+            expert = neuron // layer.experts.width
+            is_shared = neuron >= layer.experts.n_neurons  # neurons that every token passes belong to no routed expert
+            n_sent_to = np.append(np.count_nonzero(shares, axis=1), 0)
+            neurons["native_expert"] = pa.array(expert, mask=is_shared)
+            neurons["n_routed"] = pa.array(n_sent_to[np.minimum(expert, len(shares))], mask=is_shared)
+        top_neuron, position = np.nonzero(scores.top_instance >= 0)
+        top_instances = {
+            "neuron": top_neuron,
+            "rank": position + 1,
+            "instance_id": measurement.tokens.instance_id[scores.top_instance[top_neuron, position]],
+            "value": scores.top_value[top_neuron, position],
+        }
         return {
-            "neurons": neuron_rows(keys, layer, scores, norms, shares),
-            "top_instances": top_instance_rows(keys, scores, corpus=corpus, instance_id=instance_id),
+            "neurons": conform("neurons", neurons, **keys),
+            "top_instances": conform("top_instances", top_instances, **keys, corpus=measurement.ingestion.corpus.name),
             "neuron_functions": neuron_function_rows(keys, scores, measurement.labels.functions),
         }
 
@@ -112,15 +144,17 @@ class RoutingTables(Sink):
 
     def __init__(self, measurement: Measurement, job: Job) -> None:
         n_functions = len(measurement.labels.functions)
-        layers = [layer for layer in measurement.layers if layer.n_native_experts]
-        super().__init__(
-            measurement, job, ("routing",), {layer: layer.n_native_experts * n_functions for layer in layers}
-        )
+        n_experts = {layer: layer.n_native_experts for layer in measurement.layers if layer.n_native_experts}
+        super().__init__(measurement, job, ("routing",), {layer: n * n_functions for layer, n in n_experts.items()})
 
-    def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+    def _rows_of(self, layer: Layer, keys: _Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         assert shares is not None
-        scores = _score(self.measurement, shares, n_top=0)
-        return {"routing": routing_rows(keys, scores, self.measurement.labels.functions)}
+        labels = self.measurement.labels
+        scores = score(shares, labels, n_top=0, n_threads=torch.get_num_threads()).scores
+        columns = _crossed_columns("native_expert", len(scores), labels.functions)
+        for column, name in _ROUTING_SCORES.items():
+            columns[column] = scores[:, :, SCORE_NAMES.index(name)].reshape(-1)
+        return {"routing": conform("routing", columns, **keys)}
 
 
 class CoactivationTables(Sink):
@@ -142,10 +176,36 @@ class CoactivationTables(Sink):
             self._bits = np.empty((layer.n_neurons, bits.shape[1]), dtype=np.uint64)
         self._bits[start : start + len(bits)] = bits
 
-    def _rows_of(self, layer: Layer, keys: Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+    def _rows_of(self, layer: Layer, keys: _Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         partners = closest_partners(self._bits, self._coactivation.n_partners, n_threads=torch.get_num_threads())
-        return {"coactivations": coactivation_rows(keys, partners, self._coactivation.activity)}
+        neuron, place = np.nonzero(partners.partner >= 0)
+        partner = partners.partner[neuron, place]
+        columns = {
+            "neuron": neuron,
+            "partner": partner,
+            "n_both": partners.n_both[neuron, place],
+            "n_active": partners.n_active[neuron],
+            "n_active_partner": partners.n_active[partner],
+        }
+        return {"coactivations": conform("coactivations", columns, **keys, activity=self._coactivation.activity)}
 
 
-def _score(measurement: Measurement, activations: NDArray[np.float32], *, n_top: int) -> Scores:
-    return score(activations, measurement.labels, n_top=n_top, n_threads=torch.get_num_threads())
+def neuron_function_rows(keys: _Keys, scores: Scores, functions: _Functions) -> pa.Table:
+    """Return one row of ``neuron_functions`` for each neuron of a layer and each function, sorted by both."""
+    columns = _crossed_columns("neuron", len(scores.scores), functions)
+    columns["p_value"] = scores.p_value.reshape(-1).astype(np.float32)
+    for index, name in enumerate(SCORE_NAMES):
+        # from_pandas turns the NaN of a half that lacks a class into NULL.
+        columns[name] = pa.array(scores.scores[:, :, index].reshape(-1), from_pandas=True)
+    return conform("neuron_functions", columns, **keys)
+
+
+def _crossed_columns(name: str, size: int, functions: _Functions) -> dict[str, object]:
+    """Return the keys of one row for each of `size` indices, called `name`, and each function."""
+    columns: dict[str, object] = {name: np.repeat(np.arange(size, dtype=np.int32), len(functions))}
+    for place, column in enumerate(("family", "function")):
+        # Equal values get one code, as Parquet readers expect.
+        distinct, codes = np.unique([names[place] for names in functions], return_inverse=True)
+        repeated = pa.array(np.tile(codes.astype(np.int32), size))
+        columns[column] = pa.DictionaryArray.from_arrays(repeated, pa.array(distinct.tolist(), pa.string()))
+    return columns

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -86,7 +87,7 @@ def load(
     checkpoint: Checkpoint,
     *,
     dtype: DType = "float32",
-    device: str = "cpu",  # torch device, or ``split`` for all GPUs
+    device: str = "cpu",  # torch device, ``auto`` for a GPU where there is one, or ``split`` for all GPUs
     with_decoder: bool = False,  # whether an encoder-decoder runs whole, and takes decoder inputs, or its encoder alone
     with_head: bool = False,  # whether to load the language-model head too; all else stays, also `weights_sha256`
     tokenizer: str | None = None,  # hub id or folder of the tokenizer; the checkpoint's own if None
@@ -99,6 +100,8 @@ def load(
     its own.
     """
     source, label, seed = checkpoint.locate(), checkpoint.stored_name, checkpoint.random_init
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     other = None if tokenizer is None else locate_tokenizer(tokenizer)
     with quietly(), explaining_lack_of_memory(label):
         fingerprint = source.fingerprint()  # before anything is read: what changes meanwhile must be noticed

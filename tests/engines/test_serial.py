@@ -2,16 +2,16 @@
 
 import pytest
 
-from neuronlake.engines.serial import Serial
+from neuronlake.engines.serial import run_serially
 
 
 def test_results_come_in_the_order_of_the_tasks():
-    assert list(Serial().run(["b", "a", "c"], str.upper, unit="letters")) == ["B", "A", "C"]
+    assert list(run_serially(["b", "a", "c"], str.upper, unit="letters")) == ["B", "A", "C"]
 
 
 def test_a_task_begins_when_the_result_before_was_taken():
     begun = []
-    results = Serial().run([1, 2, 3], begun.append, unit="numbers")
+    results = run_serially([1, 2, 3], begun.append, unit="numbers")
     assert begun == []
     next(results)
     assert begun == [1]
@@ -26,7 +26,7 @@ def test_an_error_ends_the_job():
         done.append(task)
 
     with pytest.raises(ValueError, match="two"):
-        list(Serial().run([1, 2, 3], do, unit="numbers"))
+        list(run_serially([1, 2, 3], do, unit="numbers"))
     assert done == [1]
 
 
@@ -36,5 +36,5 @@ def test_an_interruption_says_how_many_are_done():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt) as stopped:
-        list(Serial().run([1, 2, 3], do, unit="numbers"))
+        list(run_serially([1, 2, 3], do, unit="numbers"))
     assert stopped.value.__notes__ == ["1 of 3 numbers are done"]

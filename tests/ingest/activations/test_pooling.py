@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuronlake.ingest.activations.pooling import ExpertPool, Spans, SpansOnDevice, pool
+from neuronlake.ingest.activations.pooling import ExpertPool, Spans, pool
 
 POOLINGS = ["max", "mean", "abs_max", "last"]
 TYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -54,8 +54,7 @@ def random_values(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> torc
 def test_dense_values_are_pooled_instance_by_instance(spans, pooling, dtype, seed, n_more):
     n_texts, n_tokens = spans.shape
     values = random_values((n_texts, n_tokens + n_more, WIDTH), dtype, seed)  # a model may pad further by itself
-    device = SpansOnDevice(spans)
-    found = pool(values.reshape(-1, WIDTH), device.layout(n_tokens + n_more, values.device), len(spans.row), pooling)
+    found = pool(values.reshape(-1, WIDTH), spans.layout(n_tokens + n_more, values.device), len(spans.row), pooling)
     expected = [
         REDUCTIONS[pooling](values[row, start:stop])
         for row, start, stop in zip(spans.row, spans.start, spans.stop, strict=True)
@@ -80,7 +79,7 @@ def test_rows_of_experts_are_pooled_as_if_unsent_tokens_were_zeros(spans, poolin
     token, expert = torch.nonzero(is_sent).T
     order = torch.randperm(len(token), generator=draw)
     token, expert = token[order], expert[order]
-    experts = ExpertPool(SpansOnDevice(spans), N_EXPERTS, WIDTH, pooling)
+    experts = ExpertPool(spans, N_EXPERTS, WIDTH, pooling)
     if by_expert:
         for each in range(N_EXPERTS):
             of = expert == each
@@ -97,9 +96,9 @@ def test_rows_of_experts_are_pooled_as_if_unsent_tokens_were_zeros(spans, poolin
     assert torch.equal(experts.n_sent(), counts.float())
 
 
-def one_text(n_tokens: int, *instances: tuple[int, int]) -> SpansOnDevice:
+def one_text(n_tokens: int, *instances: tuple[int, int]) -> Spans:
     start, stop = np.array(instances, dtype=np.int64).T
-    return SpansOnDevice(Spans(np.zeros(len(instances), dtype=np.int64), start, stop, (1, n_tokens)))
+    return Spans(np.zeros(len(instances), dtype=np.int64), start, stop, (1, n_tokens))
 
 
 def test_the_maximum_is_negative_only_where_every_token_went_to_the_expert():

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from neuronlake.errors import IngestError
-from neuronlake.ingest.activations.targets import TokenizedTargets, tokenize_targets
+from neuronlake.ingest.activations.tokens import TokenizedTargets, tokenize_targets
 from neuronlake.ingest.corpora.instance import Instance
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs.job import ingest_model

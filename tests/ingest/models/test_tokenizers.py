@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from neuronlake.errors import IngestError
-from neuronlake.ingest.activations.batches import collate
+from neuronlake.ingest.activations.tokens import collate
 from neuronlake.ingest.corpora.instance import Instance
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs.job import ingest_model
