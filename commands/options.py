@@ -1,13 +1,14 @@
 """What several commands share: the store, ways to print rows, seeds, and the one place where errors become a line."""
 
 import contextlib
+import dataclasses
 import os
 import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, get_args
+from typing import IO, TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..queries.result import Result
 
 Command = Callable[..., Any]
+_Settings = TypeVar("_Settings")
 SEED_RANGE = click.IntRange(0, 2**63 - 1)
 POSITIVE = click.IntRange(min=1)
 
@@ -33,7 +35,31 @@ _ADVANCED = frozenset(
 )
 
 
-class AdvancedCommand(click.Command):
+def _remember_store(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value == "":
+        raise click.BadParameter("the name of a folder is empty")
+    if value is not None:
+        context.find_root().obj = Path(value)
+
+
+_STORE = click.Option(
+    ["--store"],
+    metavar="DIR",
+    callback=_remember_store,
+    expose_value=False,
+    help="The store's folder.  [env: NEURONLAKE_STORE; default: ./neuronlake-store]",
+)
+
+
+class StoreCommand(click.Command):
+    """A command that takes ``--store``, as `Group` does before its name."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - click's own arguments
+        super().__init__(*args, **options)
+        self.params.append(_STORE)
+
+
+class AdvancedCommand(StoreCommand):
     """A command whose help lists rarely needed options apart."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -47,7 +73,14 @@ class AdvancedCommand(click.Command):
                     formatter.write_dl([record for option in section if (record := option.get_help_record(ctx))])
 
 
-class Group(click.Group):
+class StoreGroup(click.Group):
+    """Commands that take ``--store``."""
+
+    command_class = StoreCommand
+    group_class = type
+
+
+class Group(StoreGroup):
     """Commands whose errors become one line, listed in sections (title to names of commands) or in one.
 
     The package's errors end with exit status 1, what stops a command with 130 or 143.
@@ -57,6 +90,7 @@ class Group(click.Group):
 
     def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]] | None = None, **options: Any) -> None:  # noqa: ANN401 - click's own arguments
         super().__init__(*args, **options)
+        self.params.append(_STORE)
         self.sections = sections
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -134,22 +168,14 @@ def choice_of(literal: object) -> click.Choice[str]:
     return click.Choice(get_args(literal))
 
 
-def store_option(command: Command) -> Command:
-    """Take ``--store`` before or after the command's name."""
+def taken(settings: type[_Settings], options: dict[str, Any]) -> _Settings:
+    """Take the options that are called as the fields of a dataclass out of `options`, and return them as it.
 
-    def remember(context: click.Context, _: click.Parameter, value: str | None) -> None:
-        if value is not None:
-            if not value:
-                raise click.BadParameter("the name of a folder is empty")
-            context.find_root().obj = Path(value)
-
-    return click.option(
-        "--store",
-        metavar="DIR",
-        callback=remember,
-        expose_value=False,
-        help="The store's folder.  [env: NEURONLAKE_STORE; default: ./neuronlake-store]",
-    )(command)
+    What was not given stays at the default of its field.
+    """
+    fields = dataclasses.fields(settings)  # type: ignore[arg-type]
+    values = {field.name: options.pop(field.name, None) for field in fields}
+    return settings(**{name: value for name, value in values.items() if value not in (None, ())})
 
 
 def chosen_store() -> Path:
