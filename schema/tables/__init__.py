@@ -28,13 +28,7 @@ TABLES: Mapping[str, Table] = MappingProxyType({declared.name: declared for decl
 
 
 def table(name: str) -> Table:
-    """Return the declaration of the table called `name`.
-
-    Raises
-    ------
-    UnknownNameError
-        If no such table is declared.
-    """
+    """Return the declaration of the table called `name`; raise an `UnknownNameError` if there is none."""
     if name not in TABLES:
         raise UnknownNameError("table", name, TABLES)
     return TABLES[name]
