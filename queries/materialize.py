@@ -75,7 +75,7 @@ def _keep(database: Database, view: catalog.View) -> Materialized:
         folder.mkdir(parents=True, exist_ok=True)
         # Of several processes that compute the same, one does, and the others find it done.
         with exclusive(folder):
-            kept = cache.open_kept(folder, database.fingerprint(view.name))
+            kept = cache.open_kept(database.store, view.name, database.fingerprint(view.name))
             path = Path(kept.name) if kept else _write(database, view, folder)
             cache.remove_others(path)
             if kept:
