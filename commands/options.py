@@ -5,7 +5,6 @@ import dataclasses
 import os
 import re
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar, get_args
@@ -81,14 +80,14 @@ class StoreGroup(click.Group):
 
 
 class Group(StoreGroup):
-    """Commands whose errors become one line, listed in sections (title to names of commands) or in one.
+    """Commands whose errors become one line, listed in sections: title to names of commands.
 
     The package's errors end with exit status 1, what stops a command with 130 or 143.
     """
 
     is_program = False  # whether the process is for a command alone, and ends where that is stopped
 
-    def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]] | None = None, **options: Any) -> None:  # noqa: ANN401 - click's own arguments
+    def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]], **options: Any) -> None:  # noqa: ANN401 - click's own arguments
         super().__init__(*args, **options)
         self.params.append(_STORE)
         self.sections = sections
@@ -96,7 +95,7 @@ class Group(StoreGroup):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands section by section."""
         width = formatter.width - 6 - max(map(len, self.commands), default=0)
-        for title, names in (self.sections or {"Commands": sorted(self.commands)}).items():
+        for title, names in self.sections.items():
             with formatter.section(title):
                 formatter.write_dl([(name, self.commands[name].get_short_help_str(width)) for name in names])
 
@@ -117,10 +116,8 @@ class Group(StoreGroup):
                 if extra is None:
                     raise
                 if extra == "ingest":  # which others bring too
-                    analyse = (self.sections or {}).get("Analyse", ())
-                    extra = {"demo": "demo", **dict.fromkeys(analyse, "analysis")}.get(
-                        context.invoked_subcommand or "", extra
-                    )
+                    by_command = {"demo": "demo", **dict.fromkeys(self.sections["Analyse"], "analysis")}
+                    extra = by_command.get(context.invoked_subcommand or "", extra)
                 line = f"this needs the package {error.name}, which is not installed: pip install 'neuronlake[{extra}]'"
                 raise click.ClickException(line) from error
 
@@ -130,19 +127,13 @@ def extra_of(module: str) -> str | None:
     import importlib.metadata  # which takes a while, and only here
 
     package = {"sklearn": "scikit-learn"}.get(module.partition(".")[0], module.partition(".")[0].replace("_", "-"))
-    packages: dict[str, set[str]] = defaultdict(set)
     try:
         requirements = importlib.metadata.requires("neuronlake") or ()
     except importlib.metadata.PackageNotFoundError:  # run from its files, without being installed
         return None
-    for requirement in requirements:
-        if matched := re.fullmatch(r"([\w-]+).*extra == ['\"](\w+)['\"]", requirement):
-            packages[matched[2]].add(matched[1])
-    return min(
-        (extra for extra in packages if package in packages[extra]),
-        key=lambda extra: len(packages[extra]),
-        default=None,
-    )
+    matches = [re.fullmatch(r"([\w-]+).*extra == ['\"](\w+)['\"]", requirement) for requirement in requirements]
+    extras = [match[2] for match in matches if match]
+    return min((match[2] for match in matches if match and match[1] == package), key=extras.count, default=None)
 
 
 def _as_options(message: str, command: click.Command) -> str:

@@ -96,11 +96,9 @@ def write(result: Result, stream: IO[str], *, format: Format = "table") -> None:
             line = ",".join(map(_csv_field, row))
             stream.write((printable(line) if stream.isatty() else line) + "\n")
     elif format == "json":
+        records = (json_text(dict(zip(result.columns, row, strict=True))) for row in _portable_rows(result))
         stream.write("[")
-        separator = "\n"
-        for row in _portable_rows(result):
-            stream.write(separator + json_text(dict(zip(result.columns, row, strict=True))))
-            separator = ",\n"
+        stream.writelines(f"{',' if i else ''}\n{record}" for i, record in enumerate(records))
         stream.write("\n]\n")
     elif format == "table" and (not stream.isatty() or _is_plan(result)):
         stream.write(_table(result, _portable_rows(result)) + "\n")
