@@ -1,7 +1,6 @@
 """The tables of series of checkpoints, and of studies of when experts emerge in them."""
 
-from .columns import NEURON, RUN
-from .declaration import Column, Table
+from .declaration import NEURON, RUN, Column, Table
 
 # A partition of a study of a series of checkpoints: of one checkpoint, in a lineage of its own.
 _PARTITION = (

@@ -1,7 +1,6 @@
 """The tables of perturbation studies: which neurons were perturbed, and the effect on each function."""
 
-from .columns import NEURON, RUN
-from .declaration import Column, Table
+from .declaration import NEURON, RUN, Column, Table
 
 # A study of perturbations, and within it a source, as several tables name them.
 _STUDY = (Column("perturbation_id", "string", "the study"), *RUN[1:])
