@@ -1,6 +1,5 @@
 """Computing views and keeping their rows in the cache, as ``neuronlake materialize`` does."""
 
-import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -99,5 +98,4 @@ def _write(database: Database, view: catalog.View, folder: Path) -> Path:
     except duckdb.Error as error:
         raise QueryError(f"view {view.name}: {one_line(error)}") from error
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        partial.unlink(missing_ok=True)
