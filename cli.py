@@ -11,18 +11,11 @@ import click
 from .commands.corpus import corpus
 from .commands.emergence import emergence
 from .commands.experts import align, describe, partition
+from .commands.groups import Group
 from .commands.ingest import ingest
-from .commands.options import (
-    Group,
-    chosen_store,
-    echo,
-    open_database,
-    print_rows,
-    query_text,
-    rows_options,
-    standard_output,
-)
+from .commands.options import query_text, rows_options
 from .commands.perturb import perturb
+from .commands.printing import chosen_store, echo, open_database, print_rows, standard_output
 from .commands.share import share
 from .errors import printable
 from .schema.vocabulary import Format

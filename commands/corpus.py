@@ -8,18 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ..schema.vocabulary import Format, SemcorLabels
-from .options import (
-    POSITIVE,
-    SEED_RANGE,
-    Command,
-    StoreGroup,
-    choice_of,
-    chosen_store,
-    echo,
-    open_database,
-    print_rows,
-    rows_options,
-)
+from .groups import StoreGroup
+from .options import POSITIVE, SEED_RANGE, Command, choice_of, rows_options
+from .printing import chosen_store, echo, open_database, print_rows
 
 if TYPE_CHECKING:
     from ..ingest.corpora.instance import Source

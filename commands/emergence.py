@@ -5,18 +5,9 @@ from typing import Any
 import click
 
 from ..schema.vocabulary import EmergenceMethod, WeightKind
-from .ingest import parse_layers
-from .options import (
-    POSITIVE,
-    SEED_RANGE,
-    AdvancedCommand,
-    choice_of,
-    chosen_store,
-    echo,
-    open_database,
-    standard_output,
-    taken,
-)
+from .groups import AdvancedCommand
+from .options import POSITIVE, SEED_RANGE, choice_of, parse_layers, taken
+from .printing import chosen_store, echo, open_database, standard_output
 
 
 @click.command(cls=AdvancedCommand)

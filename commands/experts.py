@@ -5,19 +5,9 @@ from typing import Any
 import click
 
 from ..schema.vocabulary import Half, Method, WeightKind
-from .ingest import parse_layers
-from .options import (
-    POSITIVE,
-    SEED_RANGE,
-    AdvancedCommand,
-    StoreGroup,
-    choice_of,
-    chosen_store,
-    echo,
-    open_database,
-    query_text,
-    taken,
-)
+from .groups import AdvancedCommand, StoreGroup
+from .options import POSITIVE, SEED_RANGE, choice_of, parse_layers, query_text, taken
+from .printing import chosen_store, echo, open_database
 
 _STACK = click.option("--stack", type=click.Choice(["encoder", "decoder"]), help="[default: encoder if there is one]")
 _RUN = click.option("--run", metavar="RUN_ID", help="Run to use, by its first digits.  [default: the only one]")

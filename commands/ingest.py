@@ -7,7 +7,9 @@ from typing import Any
 import click
 
 from ..schema.vocabulary import DType, Pooling, Router, Site, Storage
-from .options import POSITIVE, SEED_RANGE, AdvancedCommand, choice_of, chosen_store, echo, taken
+from .groups import AdvancedCommand
+from .options import POSITIVE, SEED_RANGE, choice_of, parse_layers, taken
+from .printing import chosen_store, echo
 
 
 def _size(text: str) -> int:
@@ -21,21 +23,6 @@ def _size(text: str) -> int:
     if size <= 0:
         raise click.BadParameter(f"{text!r} is not a size such as 4GB or 512MB")
     return size
-
-
-def parse_layers(text: str) -> tuple[int, ...]:
-    """Parse a list of layers such as 0,3-5."""
-    layers: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        try:
-            span = range(int(first), int(last if dash else first) + 1)
-        except ValueError:
-            span = range(0)
-        if not 0 < len(span) <= 10_000:
-            raise click.BadParameter(f"{text!r} is not a list of layers such as 0,3-5")
-        layers.extend(span)
-    return tuple(layers)
 
 
 @click.command(cls=AdvancedCommand)

@@ -5,19 +5,9 @@ from typing import Any
 import click
 
 from ..schema.vocabulary import Control, PerturbationKind, ReadoutKind
-from .ingest import parse_layers
-from .options import (
-    POSITIVE,
-    SEED_RANGE,
-    AdvancedCommand,
-    choice_of,
-    chosen_store,
-    echo,
-    open_database,
-    print_rows,
-    query_text,
-    taken,
-)
+from .groups import AdvancedCommand
+from .options import POSITIVE, SEED_RANGE, choice_of, parse_layers, query_text, taken
+from .printing import chosen_store, echo, open_database, print_rows
 
 
 @click.command(cls=AdvancedCommand)

@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from .options import StoreGroup, chosen_store, echo
+from .groups import StoreGroup
+from .printing import chosen_store, echo
 
 
 @click.group(cls=StoreGroup)
