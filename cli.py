@@ -5,31 +5,20 @@ expected failure, 2 for wrong usage. Commands import what they need, so that ``-
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from .commands.corpus import corpus
 from .commands.emergence import emergence
 from .commands.experts import align, describe, partition
+from .commands.groups import Group
 from .commands.ingest import ingest
-from .commands.options import (
-    Group,
-    chosen_store,
-    echo,
-    open_database,
-    print_rows,
-    query_text,
-    rows_options,
-    standard_output,
-    store_option,
-)
+from .commands.options import query_text, rows_options
 from .commands.perturb import perturb
+from .commands.printing import chosen_store, echo, open_database, print_rows, standard_output
 from .commands.share import share
 from .errors import printable
-
-if TYPE_CHECKING:
-    from .schema.vocabulary import Format
+from .schema.vocabulary import Format
 
 _SECTIONS = {
     "Measure": ("corpus", "ingest", "demo"),
@@ -46,13 +35,11 @@ _SECTIONS = {
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
 )
 @click.version_option(package_name="neuronlake")
-@store_option
 def main() -> None:
     """Ask what the neurons of transformers respond to: measure models, query with SQL."""
 
 
 @main.command()
-@store_option
 def demo() -> None:
     """Measure a small pretrained model and print findings.
 
@@ -71,19 +58,17 @@ def demo() -> None:
 
 
 @main.command("sql")
-@click.argument("query")
+@click.argument("query", type=query_text)
 @rows_options
-@store_option
-def run_sql(query: str, format_: "Format | None", output: Path | None) -> None:
+def run_sql(query: str, format_: Format | None, output: Path | None) -> None:
     """Run one SQL QUERY over the store.
 
     It can read files that it names too, and change nothing. '-' reads the query from standard input.
     """
-    print_rows(open_database().sql(query_text(query)), format_, output)
+    print_rows(open_database().sql(query), format_, output)
 
 
 @main.command()
-@store_option
 def shell() -> None:
     """Ask SQL at a prompt with history and completion."""
     from .queries.shell import run_shell
@@ -95,8 +80,7 @@ def shell() -> None:
 @click.argument("name", required=False)
 @click.option("--files", is_flag=True, help="List the committed files of the table NAME, for programs that read them.")
 @rows_options
-@store_option
-def tables(name: str | None, files: bool, format_: "Format | None", output: Path | None) -> None:
+def tables(name: str | None, files: bool, format_: Format | None, output: Path | None) -> None:
     """List the tables, or the columns or files of the table NAME."""
     database = open_database()
     if files:
@@ -112,8 +96,7 @@ def tables(name: str | None, files: bool, format_: "Format | None", output: Path
 @click.argument("name", required=False)
 @click.option("--sql", "as_sql", is_flag=True, help="Print a script that makes the same views in any DuckDB client.")
 @rows_options
-@store_option
-def views(name: str | None, as_sql: bool, format_: "Format | None", output: Path | None) -> None:
+def views(name: str | None, as_sql: bool, format_: Format | None, output: Path | None) -> None:
     """List the views, or the columns of the view NAME."""
     if as_sql:
         if name or format_ or output:
@@ -126,7 +109,6 @@ def views(name: str | None, as_sql: bool, format_: "Format | None", output: Path
 
 @main.command()
 @click.argument("names", nargs=-1, metavar="[VIEW]...")
-@store_option
 def materialize(names: tuple[str, ...]) -> None:
     """Keep the rows of views as Parquet, so that asking is quick.
 
@@ -141,7 +123,6 @@ def materialize(names: tuple[str, ...]) -> None:
 
 @main.command()
 @click.option("--repair", is_flag=True, help="First remove what killed jobs left and nobody can use; renew the card.")
-@store_option
 def check(repair: bool) -> None:
     """Check commits, committed files to their last row, kept views and the card.
 

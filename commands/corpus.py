@@ -7,23 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..schema.vocabulary import SemcorLabels
-from .options import (
-    POSITIVE,
-    SEED_RANGE,
-    Command,
-    choice_of,
-    chosen_store,
-    echo,
-    open_database,
-    print_rows,
-    rows_options,
-    store_option,
-)
+from ..schema.vocabulary import Format, SemcorLabels
+from .groups import StoreGroup
+from .options import POSITIVE, SEED_RANGE, Command, choice_of, rows_options
+from .printing import chosen_store, echo, open_database, print_rows
 
 if TYPE_CHECKING:
     from ..ingest.corpora.instance import Source
-    from ..schema.vocabulary import Format
 
 _NAME = click.option("--name", "corpus_name", required=True, help="Name of the corpus in the store.")
 _DESCRIPTION = click.option("--description", help="What it is.")
@@ -39,7 +29,7 @@ _MAX_CHARS = click.option("--max-chars", type=POSITIVE, help="Cut each text at a
 _PATH = click.argument("path", type=click.Path(exists=True))
 
 
-@click.group()
+@click.group(cls=StoreGroup)
 def corpus() -> None:
     """Labelled corpora: add a file, build one from a known format, shuffle labels, look."""
 
@@ -66,7 +56,7 @@ def _add_reader(
         _build(read(**arguments), corpus_name, description=description, licence=licence)
 
     decorated: Command = command
-    for parameter in (store_option, _LICENCE, _DESCRIPTION, *reversed(parameters), _NAME):
+    for parameter in (_LICENCE, _DESCRIPTION, *reversed(parameters), _NAME):
         decorated = parameter(decorated)
     group.command(command_name, help=summary)(decorated)
 
@@ -140,7 +130,6 @@ _add_reader(
 @click.argument("original", metavar="NAME")
 @click.option("--name", required=True, help="Name of the new corpus.")
 @click.option("--seed", type=SEED_RANGE, default=0, help="Seed of the permutation.")
-@store_option
 def corpus_shuffle(original: str, name: str, seed: int) -> None:
     """Permute the labels of corpus NAME: the null of its measurements.
 
@@ -153,8 +142,7 @@ def corpus_shuffle(original: str, name: str, seed: int) -> None:
 
 @corpus.command("list")
 @rows_options
-@store_option
-def corpus_list(format_: "Format | None", output: Path | None) -> None:
+def corpus_list(format_: Format | None, output: Path | None) -> None:
     """List the corpora of the store."""
     query = "select corpus, description, n_texts, n_instances, licence, source from corpora order by corpus"
     print_rows(open_database().sql(query), format_, output)
@@ -163,8 +151,7 @@ def corpus_list(format_: "Format | None", output: Path | None) -> None:
 @corpus.command("show")
 @click.argument("name")
 @rows_options
-@store_option
-def corpus_show(name: str, format_: "Format | None", output: Path | None) -> None:
+def corpus_show(name: str, format_: Format | None, output: Path | None) -> None:
     """Show the functions of a corpus, and what reading it excluded."""
     from ..errors import UnknownNameError
 

@@ -5,18 +5,9 @@ from typing import Any
 import click
 
 from ..schema.vocabulary import EmergenceMethod, WeightKind
-from .ingest import parse_layers
-from .options import (
-    POSITIVE,
-    SEED_RANGE,
-    AdvancedCommand,
-    choice_of,
-    chosen_store,
-    echo,
-    open_database,
-    standard_output,
-    store_option,
-)
+from .groups import AdvancedCommand
+from .options import POSITIVE, SEED_RANGE, choice_of, parse_layers, taken
+from .printing import chosen_store, echo, open_database, standard_output
 
 
 @click.command(cls=AdvancedCommand)
@@ -40,29 +31,14 @@ from .options import (
 )  # fmt: skip
 @click.option("--seed", type=SEED_RANGE, default=0, help="First seed.")
 @click.option(
-    "--starts",
-    "n_starts",
-    type=POSITIVE,
-    default=4,
+    "--starts", "n_starts", type=POSITIVE, default=4,
     help="Starts of each partition, of which the best is kept; a warm start is one.",
-)
+)  # fmt: skip
 @click.option(
-    "--threshold",
-    "thresholds",
-    type=click.Choice(["0.5", "0.6", "0.7", "0.8", "0.9", "0.95"]),
-    multiple=True,
-    default=["0.5", "0.7", "0.9"],
-    help="Correlation from which on scores count as settled; repeatable.",
-)
-@store_option
-def emergence(
-    model: str,
-    corpus: str | None,
-    run: str | None,
-    name: str | None,
-    thresholds: tuple[str, ...],
-    **options: Any,  # noqa: ANN401
-) -> None:
+    "--threshold", "thresholds", type=click.Choice(["0.5", "0.6", "0.7", "0.8", "0.9", "0.95"]), multiple=True,
+    default=["0.5", "0.7", "0.9"], help="Correlation from which on scores count as settled; repeatable.",
+)  # fmt: skip
+def emergence(model: str, thresholds: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
     """Study when experts and neurons of MODEL settle over its checkpoints.
 
     The store must hold the checkpoints (ingest --revisions). Neurons are grouped into experts at every checkpoint, from
@@ -75,11 +51,9 @@ def emergence(
     from ..analysis.sections import write_sections
     from ..progress import show_progress
 
-    settings = EmergenceSettings(**options)
+    settings = taken(EmergenceSettings, options)
     with show_progress() as progress:
-        report = study_emergence(
-            model, store=chosen_store(), settings=settings, corpus=corpus, run=run, name=name, progress=progress
-        )
+        report = study_emergence(model, store=chosen_store(), settings=settings, progress=progress, **options)
     echo(report.describe() + "\n")
     with open_database() as database, standard_output() as stream:
         write_sections(database, summarise(database, report, thresholds=list(map(float, thresholds))), stream)

@@ -5,18 +5,9 @@ from typing import Any
 import click
 
 from ..schema.vocabulary import Half, Method, WeightKind
-from .ingest import parse_layers
-from .options import (
-    POSITIVE,
-    SEED_RANGE,
-    AdvancedCommand,
-    choice_of,
-    chosen_store,
-    echo,
-    open_database,
-    query_text,
-    store_option,
-)
+from .groups import AdvancedCommand, StoreGroup
+from .options import POSITIVE, SEED_RANGE, choice_of, parse_layers, query_text, taken
+from .printing import chosen_store, echo, open_database
 
 _STACK = click.option("--stack", type=click.Choice(["encoder", "decoder"]), help="[default: encoder if there is one]")
 _RUN = click.option("--run", metavar="RUN_ID", help="Run to use, by its first digits.  [default: the only one]")
@@ -34,8 +25,9 @@ _LAYER = click.option("--layer", type=click.IntRange(min=0), required=True)
 @click.option("--features", type=choice_of(WeightKind), default="input", help="kmeans: weights to cluster.")
 @click.option("--normalize/--no-normalize", default=True, help="kmeans, function: scale rows to unit length first.")
 @click.option(
-    "--query", help="kmeans: SQL whose rows are clustered: stack, layer, neuron, numbers; '-' for standard input."
-)
+    "--query", type=query_text, metavar="TEXT",
+    help="kmeans: SQL whose rows are clustered: stack, layer, neuron, numbers; '-' for standard input.",
+)  # fmt: skip
 @click.option("--half", type=choice_of(Half), default="all", help="function: instances whose scores are clustered.")
 @click.option("--matched", metavar="PARTITION", help="random: permute its experts in bins of norm and firing rate.")
 @click.option("--warm-start", metavar="PARTITION", help="kmeans, function: start from the experts of PARTITION.")
@@ -46,15 +38,7 @@ _LAYER = click.option("--layer", type=click.IntRange(min=0), required=True)
     "--starts", "n_starts", type=POSITIVE, default=4,
     help="kmeans, function, coactivation: starts, of which the best is kept; a warm start is one.",
 )  # fmt: skip
-@store_option
-def partition(
-    model: str,
-    revision: str | None,
-    random_init: int | None,
-    name: str | None,
-    query: str | None,
-    **options: Any,  # noqa: ANN401
-) -> None:
+def partition(model: str, **options: Any) -> None:  # noqa: ANN401
     """Group the neurons of MODEL into experts and store them.
 
     kmeans loads MODEL and clusters its weights into experts of equal sizes, as MoEfication does; with --query, the
@@ -65,10 +49,9 @@ def partition(
     from ..analysis.partitions.settings import PartitionSettings
     from ..progress import show_progress
 
-    settings = PartitionSettings(query=query and query_text(query), **options)
-    arguments: dict[str, Any] = {"revision": revision, "random_init": random_init, "name": name}
+    settings = taken(PartitionSettings, options)
     with show_progress() as progress:
-        report = partition_model(model, store=chosen_store(), settings=settings, progress=progress, **arguments)
+        report = partition_model(model, store=chosen_store(), settings=settings, progress=progress, **options)
     echo(report.describe())
 
 
@@ -83,7 +66,6 @@ def partition(
     "--bins", "n_bins", type=POSITIVE, default=5, help="Bins of norm, and of firing rate, that neurons are matched on."
 )
 @click.option("--seed", type=SEED_RANGE, default=0)
-@store_option
 def align(partition_id: str, **options: Any) -> None:  # noqa: ANN401
     """Test which experts of PARTITION are functional, against two nulls.
 
@@ -100,7 +82,7 @@ def align(partition_id: str, **options: Any) -> None:  # noqa: ANN401
         echo(report.describe())
 
 
-@click.group()
+@click.group(cls=StoreGroup)
 def describe() -> None:
     """Print a readable card of an expert or a neuron."""
 
@@ -111,7 +93,6 @@ def describe() -> None:
 @click.option("--expert", type=click.IntRange(min=0), required=True)
 @_STACK
 @_RUN
-@store_option
 def describe_expert_command(partition_id: str, **options: Any) -> None:  # noqa: ANN401
     """What an expert of PARTITION is functional for, its neurons and their texts."""
     from ..analysis.cards import describe_expert
@@ -126,7 +107,6 @@ def describe_expert_command(partition_id: str, **options: Any) -> None:  # noqa:
 @_STACK
 @click.option("--revision", help="Revision as stored.  [default: main; with --run that run's]")
 @_RUN
-@store_option
 def describe_neuron_command(model: str, **options: Any) -> None:  # noqa: ANN401
     """What a neuron of MODEL detects, the texts that activate it, and the experts it is in."""
     from ..analysis.cards import describe_neuron

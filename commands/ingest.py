@@ -7,7 +7,9 @@ from typing import Any
 import click
 
 from ..schema.vocabulary import DType, Pooling, Router, Site, Storage
-from .options import POSITIVE, SEED_RANGE, AdvancedCommand, choice_of, chosen_store, echo, store_option
+from .groups import AdvancedCommand
+from .options import POSITIVE, SEED_RANGE, choice_of, parse_layers, taken
+from .printing import chosen_store, echo
 
 
 def _size(text: str) -> int:
@@ -23,24 +25,9 @@ def _size(text: str) -> int:
     return size
 
 
-def parse_layers(text: str) -> tuple[int, ...]:
-    """Parse a list of layers such as 0,3-5."""
-    layers: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        try:
-            span = range(int(first), int(last if dash else first) + 1)
-        except ValueError:
-            span = range(0)
-        if not 0 < len(span) <= 10_000:
-            raise click.BadParameter(f"{text!r} is not a list of layers such as 0,3-5")
-        layers.extend(span)
-    return tuple(layers)
-
-
 @click.command(cls=AdvancedCommand)
 @click.argument("model")
-@click.option("--corpus", "corpus_name", required=True, help="Corpus of the store to measure on.")
+@click.option("--corpus", required=True, help="Corpus of the store to measure on.")
 @click.option("--revision", "names", multiple=True, help="Branch, tag, commit or subfolder.  [repeatable]")
 @click.option(
     "--revisions", "patterns", multiple=True, metavar="PATTERN",
@@ -76,19 +63,14 @@ def parse_layers(text: str) -> tuple[int, ...]:
 @click.option("--batch-tokens", type=POSITIVE, help="Tokens of one batch, padding included.")
 @click.option("--memory", "memory_bytes", type=_size, metavar="SIZE", default="4GB", help="For activations.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written and how long it would take; write nothing.")
-@store_option
 def ingest(
     model: str,
-    corpus_name: str,
     names: tuple[str, ...],
     patterns: tuple[str, ...],
     steps_file: Path | None,
     seeds: tuple[int, ...],
     name: str | None,
     coactivation: bool,
-    n_partners: int | None,
-    active_share: float | None,
-    dry_run: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Measure every feed-forward neuron of MODEL on a corpus.
@@ -104,7 +86,7 @@ def ingest(
     from ..ingest.models.steps import read_steps
     from ..progress import LineProgress, show_progress
 
-    if not coactivation and (n_partners or active_share):
+    if not coactivation and (options["n_partners"] or options["active_share"]):
         raise click.UsageError("--partners and --active-share are of the counts that --coactivation stores")
     is_series = bool(patterns) or steps_file is not None
     if is_series and (names or seeds):
@@ -113,26 +95,21 @@ def ingest(
     def show(outcome: Outcome) -> None:
         echo(outcome.describe(), err=isinstance(outcome, Failure))
 
-    shared: dict[str, Any] = {
-        "corpus": corpus_name,
-        "store": chosen_store(),
-        "resources": Resources(**{key: options.pop(key) for key in ("device", "batch_tokens", "memory_bytes")}),
-        "settings": Settings(**options),
-        "coactivation": Coactivation(n_partners or 32, active_share) if coactivation else None,
-        "dry_run": dry_run,
-    }
+    options |= {"settings": taken(Settings, options), "resources": taken(Resources, options), "store": chosen_store()}
+    counts = taken(Coactivation, options)
+    options["coactivation"] = counts if coactivation else None
     checkpoints = [Checkpoint(model, revision, name=name) for revision in names]
     checkpoints += [Checkpoint(model, random_init=seed, name=name) for seed in seeds]
     if is_series:
         steps = None if steps_file is None else read_steps(steps_file)
-        chosen: dict[str, Any] = {"revisions": patterns or None, "steps": steps, "name": name}
-        report = ingest_series(model, **chosen, **shared, progress=show_progress, tell=show)
+        options |= {"revisions": patterns or None, "steps": steps, "name": name}
+        report = ingest_series(model, **options, progress=show_progress, tell=show)
     elif len(checkpoints) > 1:
-        report = ingest_checkpoints(checkpoints, **shared, progress=show_progress, tell=show)
+        report = ingest_checkpoints(checkpoints, **options, progress=show_progress, tell=show)
     else:
         revision, seed = (checkpoints[0].revision, checkpoints[0].random_init) if checkpoints else (None, None)
-        with nullcontext(LineProgress()) if dry_run else show_progress() as progress:
-            outcome = ingest_model(model, revision=revision, random_init=seed, name=name, **shared, progress=progress)
+        with nullcontext(LineProgress()) if options["dry_run"] else show_progress() as progress:
+            outcome = ingest_model(model, revision=revision, random_init=seed, name=name, **options, progress=progress)
         show(outcome)
         return
     if report.failures:

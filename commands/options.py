@@ -1,132 +1,19 @@
-"""What several commands share: the store, ways to print rows, seeds, and the one place where errors become a line."""
+"""What the options of several commands share: their types, and settings made of them."""
 
-import contextlib
-import os
-import re
+import dataclasses
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, get_args
+from typing import Any, TypeVar, get_args
 
 import click
 
-from ..errors import NeuronlakeError, QueryError, StoreError, one_line, printable
 from ..schema.vocabulary import Format
-from .stopping import stopping_in_one_line
-
-if TYPE_CHECKING:
-    from ..queries.database import Database
-    from ..queries.result import Result
 
 Command = Callable[..., Any]
+_Settings = TypeVar("_Settings")
 SEED_RANGE = click.IntRange(0, 2**63 - 1)
 POSITIVE = click.IntRange(min=1)
-
-# Options that most people never set; a command's help lists them apart.
-_ADVANCED = frozenset(
-    {
-        *("activity", "active_share", "batch_tokens", "dtype", "features", "max_tokens", "memory_bytes", "n_bins"),
-        *("n_bootstrap", "n_partners", "n_permutations", "n_random", "n_starts", "n_top", "normalize", "scale", "seed"),
-        *("site", "storage", "tokenizer", "warm_start"),
-    }
-)
-
-
-class AdvancedCommand(click.Command):
-    """A command whose help lists rarely needed options apart."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options in two sections."""
-        options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
-        advanced = [option for option in options if option.name in _ADVANCED]
-        common = [option for option in options if option not in advanced]
-        for title, section in (("Options", common), ("Advanced", advanced)):
-            if section:
-                with formatter.section(title):
-                    formatter.write_dl([record for option in section if (record := option.get_help_record(ctx))])
-
-
-class Group(click.Group):
-    """Commands whose errors become one line, listed in sections (title to names of commands) or in one.
-
-    The package's errors end with exit status 1, what stops a command with 130 or 143.
-    """
-
-    is_program = False  # whether the process is for a command alone, and ends where that is stopped
-
-    def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]] | None = None, **options: Any) -> None:  # noqa: ANN401 - click's own arguments
-        super().__init__(*args, **options)
-        self.sections = sections
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands section by section."""
-        width = formatter.width - 6 - max(map(len, self.commands), default=0)
-        for title, names in (self.sections or {"Commands": sorted(self.commands)}).items():
-            with formatter.section(title):
-                formatter.write_dl([(name, self.commands[name].get_short_help_str(width)) for name in names])
-
-    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - click's own signature
-        """Run the command."""
-        with stopping_in_one_line(ends_process=self.is_program):
-            try:
-                return super().invoke(context)
-            except QueryError as error:  # its names are those of the query
-                raise click.ClickException(str(error)) from error
-            except NeuronlakeError as error:
-                command = self.commands.get(context.invoked_subcommand or "", self)
-                raise click.ClickException(_as_options(str(error), command)) from error
-            except MemoryError as error:
-                raise click.ClickException(f"there is not enough memory: {one_line(error)}") from error
-            except ModuleNotFoundError as error:
-                extra = extra_of(error.name or "")
-                if extra is None:
-                    raise
-                if extra == "ingest":  # which others bring too
-                    analyse = (self.sections or {}).get("Analyse", ())
-                    extra = {"demo": "demo", **dict.fromkeys(analyse, "analysis")}.get(
-                        context.invoked_subcommand or "", extra
-                    )
-                line = f"this needs the package {error.name}, which is not installed: pip install 'neuronlake[{extra}]'"
-                raise click.ClickException(line) from error
-
-
-def extra_of(module: str) -> str | None:
-    """Return the smallest extra of this package that installs a module; None if no extra does."""
-    import importlib.metadata  # which takes a while, and only here
-
-    package = {"sklearn": "scikit-learn"}.get(module.partition(".")[0], module.partition(".")[0].replace("_", "-"))
-    packages: dict[str, set[str]] = defaultdict(set)
-    try:
-        requirements = importlib.metadata.requires("neuronlake") or ()
-    except importlib.metadata.PackageNotFoundError:  # run from its files, without being installed
-        return None
-    for requirement in requirements:
-        if matched := re.fullmatch(r"([\w-]+).*extra == ['\"](\w+)['\"]", requirement):
-            packages[matched[2]].add(matched[1])
-    return min(
-        (extra for extra in packages if package in packages[extra]),
-        key=lambda extra: len(packages[extra]),
-        default=None,
-    )
-
-
-def _as_options(message: str, command: click.Command) -> str:
-    """Return a message with parameters named as options: ``n_experts``, or a word in backticks, becomes --experts."""
-    commands = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
-    options = {
-        parameter.name: max(parameter.opts, key=len)
-        for command in commands
-        for parameter in command.params
-        if isinstance(parameter, click.Option)
-    }
-
-    def option(match: re.Match[str]) -> str:
-        name = match["quoted"] or match["plain"]
-        return options.get(name, name)
-
-    # Within quotes or a path it is a name of the person's own.
-    return re.sub(r"`(?P<quoted>\w+)`|(?<![\w'\"/.-])(?P<plain>[a-z]+(_[a-z]+)+)(?![\w'\"/.-]\S)", option, message)
 
 
 def choice_of(literal: object) -> click.Choice[str]:
@@ -134,28 +21,24 @@ def choice_of(literal: object) -> click.Choice[str]:
     return click.Choice(get_args(literal))
 
 
-def store_option(command: Command) -> Command:
-    """Take ``--store`` before or after the command's name."""
-
-    def remember(context: click.Context, _: click.Parameter, value: str | None) -> None:
-        if value is not None:
-            if not value:
-                raise click.BadParameter("the name of a folder is empty")
-            context.find_root().obj = Path(value)
-
-    return click.option(
-        "--store",
-        metavar="DIR",
-        callback=remember,
-        expose_value=False,
-        help="The store's folder.  [env: NEURONLAKE_STORE; default: ./neuronlake-store]",
-    )(command)
+def parse_layers(text: str) -> tuple[int, ...]:
+    """Parse a list of layers such as 0,3-5."""
+    layers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        try:
+            span = range(int(first), int(last if dash else first) + 1)
+        except ValueError:
+            span = range(0)
+        if not 0 < len(span) <= 10_000:
+            raise click.BadParameter(f"{text!r} is not a list of layers such as 0,3-5")
+        layers.extend(span)
+    return tuple(layers)
 
 
-def chosen_store() -> Path:
-    """Return the folder of the store that was chosen."""
-    chosen = click.get_current_context().find_root().obj
-    return chosen if chosen is not None else Path(os.environ.get("NEURONLAKE_STORE") or "neuronlake-store")
+def query_text(query: str) -> str:
+    """Return a query, or for ``-`` what standard input holds; bytes that are not UTF-8 are refused as SQL later."""
+    return sys.stdin.buffer.read().decode(errors="surrogateescape") if query == "-" else query
 
 
 def rows_options(command: Command) -> Command:
@@ -167,44 +50,11 @@ def rows_options(command: Command) -> Command:
     return format_(output(command))
 
 
-def echo(text: str, *, err: bool = False) -> None:
-    """Print lines to standard output, or to standard error; control characters from a store's names are escaped."""
-    click.echo(printable(text, keep="\n"), err=err)
+def taken(settings: type[_Settings], options: dict[str, Any]) -> _Settings:
+    """Take the options that are called as the fields of a dataclass out of `options`, and return them as it.
 
-
-def query_text(query: str) -> str:
-    """Return a query, or for ``-`` what standard input holds; bytes that are not UTF-8 are refused as SQL later."""
-    return sys.stdin.buffer.read().decode(errors="surrogateescape") if query == "-" else query
-
-
-def open_database() -> "Database":
-    """Return the database over the chosen store."""
-    from ..queries.database import Database
-
-    return Database(chosen_store())
-
-
-def print_rows(result: "Result", format_: "Format | None", output: Path | None) -> None:
-    """Write rows to a file, or to standard output."""
-    from ..queries.output import save, write
-
-    if output is None:
-        with standard_output() as stream:
-            write(result, stream, format=format_ or "table")
-    else:
-        save(result, output, format=format_, store=chosen_store())
-
-
-@contextlib.contextmanager
-def standard_output() -> Iterator[IO[str]]:
-    """Yield standard output, to which rows are written; where it is closed or full, a `StoreError` says so."""
-    if sys.stdout is None:
-        raise StoreError("standard output is closed; -o FILE writes to a file")
-    try:
-        yield sys.stdout
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails once more as it ends
-        raise StoreError(f"cannot write to standard output: {error.strerror}") from error
+    What was not given stays at the default of its field.
+    """
+    fields = dataclasses.fields(settings)  # type: ignore[arg-type]
+    values = {field.name: options.pop(field.name, None) for field in fields}
+    return settings(**{name: value for name, value in values.items() if value not in (None, ())})

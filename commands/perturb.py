@@ -5,19 +5,9 @@ from typing import Any
 import click
 
 from ..schema.vocabulary import Control, PerturbationKind, ReadoutKind
-from .ingest import parse_layers
-from .options import (
-    POSITIVE,
-    SEED_RANGE,
-    AdvancedCommand,
-    choice_of,
-    chosen_store,
-    echo,
-    open_database,
-    print_rows,
-    query_text,
-    store_option,
-)
+from .groups import AdvancedCommand
+from .options import POSITIVE, SEED_RANGE, choice_of, parse_layers, query_text, taken
+from .printing import chosen_store, echo, open_database, print_rows
 
 
 @click.command(cls=AdvancedCommand)
@@ -25,10 +15,10 @@ from .options import (
 @click.option("--functional", "partition", metavar="PARTITION", help="Ablate each function's experts of PARTITION.")
 @click.option("--top", "is_top", is_flag=True, help="Ablate each function's top neurons.")
 @click.option(
-    "--query",
+    "--query", type=query_text, metavar="TEXT",
     help="Ablate the neurons that SQL returns: stack, layer, neuron, in order; with family and function, several "
     "sources. '-' reads it.",
-)
+)  # fmt: skip
 @click.option("--family", "families", multiple=True, help="Source: the functions of this family.  [repeatable]")
 @click.option("--function", "functions", multiple=True, help="Source: this family/function.  [repeatable]")
 @click.option("--kind", type=choice_of(PerturbationKind), default="zero", help="Kind of ablation.")
@@ -66,15 +56,7 @@ from .options import (
 @click.option("--permutations", "n_permutations", type=POSITIVE, default=9999)
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and how long it would take; write nothing.")
-@store_option
-def perturb(
-    model: str,
-    query: str | None,
-    doses: tuple[float, ...],
-    controls: tuple[Any, ...],
-    dry_run: bool,
-    **options: Any,  # noqa: ANN401
-) -> None:
+def perturb(model: str, dry_run: bool, **options: Any) -> None:  # noqa: ANN401
     """Ablate neurons of MODEL and measure the effect on every function.
 
     Ablated are the experts of each function (--functional), its top neurons (--top), or the neurons that SQL returns
@@ -86,17 +68,12 @@ def perturb(
     from ..progress import LineProgress, show_progress
     from ..queries.statements import statement
 
-    names = ("run", "corpus", "revision", "random_init", "name", "device")
-    arguments: dict[str, Any] = {name: options.pop(name) for name in names}
-    settings = PerturbationSettings(
-        query=query and query_text(query), doses=doses or None, controls=controls or None, **options
-    )
-    arguments |= {"store": chosen_store(), "settings": settings}
+    options |= {"settings": taken(PerturbationSettings, options), "store": chosen_store()}
     if dry_run:
-        echo(study_perturbation(model, dry_run=True, progress=LineProgress(), **arguments).describe())
+        echo(study_perturbation(model, dry_run=True, progress=LineProgress(), **options).describe())
         return
     with show_progress() as progress:
-        report = study_perturbation(model, progress=progress, **arguments)
+        report = study_perturbation(model, progress=progress, **options)
     echo(report.describe())
     with open_database() as database:
         print_rows(database.sql(statement("perturbation_summary"), {"study": report.perturbation_id}), None, None)

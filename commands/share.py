@@ -4,10 +4,11 @@ from typing import Any
 
 import click
 
-from .options import chosen_store, echo, store_option
+from .groups import StoreGroup
+from .printing import chosen_store, echo
 
 
-@click.group()
+@click.group(cls=StoreGroup)
 def share() -> None:
     """Exchange results."""
 
@@ -22,7 +23,6 @@ def share() -> None:
 @click.option("--family", help="Function family.  [default: the column family]")
 @click.option("--function", help="Function.  [default: the column function]")
 @click.option("--partition", metavar="COLUMN", help="Column of each neuron's expert.")
-@store_option
 def share_import(file: str, **options: Any) -> None:  # noqa: ANN401
     """Add the scores of neurons that others published.
 

@@ -23,9 +23,8 @@ def stopping_in_one_line(*, ends_process: bool) -> Iterator[None]:
     command raises `click.exceptions.Exit`.
     """
     heard: list[int] = []
-    with contextlib.ExitStack() as undo:
-        if threading.current_thread() is threading.main_thread():
-            _watch(undo, heard)
+    is_main = threading.current_thread() is threading.main_thread()
+    with _watching(heard) if is_main else contextlib.nullcontext():
         try:
             yield
         except BaseException as error:
@@ -43,7 +42,8 @@ def stopping_in_one_line(*, ends_process: bool) -> Iterator[None]:
             raise click.exceptions.Exit(128 + number) from error
 
 
-def _watch(undo: contextlib.ExitStack, heard: list[int]) -> None:
+@contextlib.contextmanager
+def _watching(heard: list[int]) -> Iterator[None]:
     """Add a signal that comes to `heard` and raise in Python; end the process where Python does not run for a while."""
     is_raised = threading.Event()
 
@@ -66,8 +66,9 @@ def _watch(undo: contextlib.ExitStack, heard: list[int]) -> None:
     minded = [number for number in _LINES if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, stop) for number in minded}
     wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-
-    def unwatch() -> None:
+    try:
+        yield
+    finally:
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -75,5 +76,3 @@ def _watch(undo: contextlib.ExitStack, heard: list[int]) -> None:
         watcher.join()
         os.close(reading)
         os.close(writing)
-
-    undo.callback(unwatch)

@@ -33,12 +33,12 @@ def folder(store: Store, view: str) -> Path:
     return store.path.absolute() / "derived" / view
 
 
-def open_kept(folder: Path, fingerprint: str) -> IO[bytes] | None:
+def open_kept(store: Store, view: str, fingerprint: str) -> IO[bytes] | None:
     """Return the open file of a view's rows, locked against removal until it is closed; None if there is none.
 
-    `fingerprint` is the digest of everything that the rows come from, and the start of the file's name in `folder`.
+    `fingerprint` is the digest of everything that the rows come from, and the start of the file's name.
     """
-    for path in _current(folder, fingerprint):
+    for path in _current(store, view, fingerprint):
         if _problem(path) is None:
             with contextlib.suppress(OSError):
                 file = path.open("rb")
@@ -50,10 +50,10 @@ def open_kept(folder: Path, fingerprint: str) -> IO[bytes] | None:
     return None
 
 
-def reason(folder: Path, fingerprint: str) -> str | None:
+def reason(store: Store, view: str, fingerprint: str) -> str | None:
     """Return why the kept files of a view, as in `open_kept`, are not read; None if there are none, or one is right."""
-    kept = [path for path in _files(folder) if _KEPT.fullmatch(path.name)]
-    faults = [_problem(path) for path in _current(folder, fingerprint)]
+    kept = [path for path in _files(folder(store, view)) if _KEPT.fullmatch(path.name)]
+    faults = [_problem(path) for path in _current(store, view, fingerprint)]
     return None if None in faults or not kept else faults[0] if faults else "out of date"
 
 
@@ -112,9 +112,10 @@ def _remove(path: Path) -> bool:
         return lock is not None
 
 
-def _current(folder: Path, fingerprint: str) -> list[Path]:
+def _current(store: Store, view: str, fingerprint: str) -> list[Path]:
     """Return the files that are named as the rows of a view as the store stands."""
-    return [path for path in _files(folder) if path.name.startswith(fingerprint) and path.suffix == ".parquet"]
+    kept = _files(folder(store, view))
+    return [path for path in kept if path.name.startswith(fingerprint) and path.suffix == ".parquet"]
 
 
 def _is_folder(path: Path) -> bool:

@@ -2,8 +2,9 @@
 
 import contextlib
 import os
+import re
 import weakref
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Self
@@ -118,12 +119,14 @@ class Database:
     def describe_tables(self) -> Result:
         """Return the tables, one a row: grain, numbers of rows and files in the store, what a row is."""
         return self._result(
-            ("name", "grain", "n_rows", "n_files", "description"),
-            [
-                (table.name, ", ".join(table.grain), sum(file.n_rows for file in files), len(files), table.description)
-                for table in TABLES.values()
-                for files in [self.committed[table.name]]
-            ],
+            {
+                "name": table.name,
+                "grain": ", ".join(table.grain),
+                "n_rows": sum(file.n_rows for file in self.committed[table.name]),
+                "n_files": len(self.committed[table.name]),
+                "description": table.description,
+            }
+            for table in TABLES.values()
         )
 
     def describe_views(self) -> Result:
@@ -132,19 +135,18 @@ class Database:
         Intermediate views, which only other views are meant to read, come last.
         """
         return self._result(
-            ("name", "subject", "grain", "is_materialized", "not_read_because", "answers"),
-            [
-                (
-                    view.name,
-                    "intermediate" if view.is_intermediate else view.subject,
-                    ", ".join(view.grain),
-                    is_kept,
-                    None if is_kept else cache.reason(cache.folder(self.store, view.name), self.fingerprint(view.name)),
-                    view.answers,
-                )
-                for view in self._views.values()
-                for is_kept in [self.kept_file(view.name) is not None]
-            ],
+            {
+                "name": view.name,
+                "subject": "intermediate" if view.is_intermediate else view.subject,
+                "grain": ", ".join(view.grain),
+                "is_materialized": is_kept,
+                "not_read_because": None
+                if is_kept
+                else cache.reason(self.store, view.name, self.fingerprint(view.name)),
+                "answers": view.answers,
+            }
+            for view in self._views.values()
+            for is_kept in [self.kept_file(view.name) is not None]
         )
 
     def describe_columns(self, name: str) -> Result:
@@ -218,7 +220,7 @@ class Database:
     def kept_file(self, name: str) -> Path | None:
         """Return the file of a view's kept rows, locked against removal while this database is open; or None."""
         if name not in self._kept:
-            self._kept[name] = cache.open_kept(cache.folder(self.store, name), self.fingerprint(name))
+            self._kept[name] = cache.open_kept(self.store, name, self.fingerprint(name))
         file = self._kept[name]
         return Path(file.name) if file else None
 
@@ -278,12 +280,13 @@ class Database:
 
     def _make_missing(self, error: duckdb.CatalogException) -> None:
         """Create the table or view that DuckDB missed, as in query_table('ru' || 'ns'); raise if there is none."""
-        missing = failures.missing_table(error)
+        missing = re.search(r"Table with name (.*) does not exist!", str(error))
         if missing is None:
             raise QueryError(failures.explain(error)) from error
-        if missing.lower() not in self._known - self._made:
-            raise QueryError(str(UnknownNameError("table or view", missing, self._known))) from error
-        self.make(missing.lower())
+        if missing[1].lower() not in self._known - self._made:
+            # DuckDB's own suggestion is of names that the views of this store never have.
+            raise QueryError(str(UnknownNameError("table or view", missing[1], self._known))) from error
+        self.make(missing[1].lower())
 
     def _remake(self, names: Collection[str]) -> None:
         names = sorted(names)
@@ -299,9 +302,8 @@ class Database:
         self._remake(lost)
         return bool(lost)
 
-    def _result(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Result:
-        selected = ", ".join(f"unnest(?) as {column}" for column in columns)
-        return run(self.connection, f"select {selected}", [list(values) for values in zip(*rows, strict=True)])
+    def _result(self, rows: Iterable[Mapping[str, object]]) -> Result:
+        return run(self.connection, "select unnest(?, recursive := true)", [list(rows)])
 
     def _file_list(self, table: str, root: str | None = None) -> str:
         """Return SQL of the list of a table's files, with `root` as in `query_of`."""

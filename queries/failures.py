@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 import resource
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,8 +15,6 @@ from ..schema.identity import file_sha256
 ENGINE_ERRORS = (duckdb.Error, UnicodeDecodeError)
 """Errors of a query; a message that quotes bytes of a corrupt file raises the second."""
 
-# DuckDB's own suggestion is of names that the views of this store never have.
-_NO_TABLE = re.compile(r"Table with name (?P<name>.*) does not exist!")
 _NO_EXTENSION = "requires the extension"
 
 
@@ -27,12 +24,6 @@ def explain(error: BaseException) -> str:
     if _NO_EXTENSION in message:
         return f"{one_line(error)}: only local files can be read"
     return one_line(QueryError(" ".join(message.split())))
-
-
-def missing_table(error: duckdb.CatalogException) -> str | None:
-    """Return the name of the table that DuckDB misses; None if it misses something else."""
-    missing = _NO_TABLE.search(str(error))
-    return missing["name"] if missing else None
 
 
 def check_files(error: BaseException, files: Iterable[tuple[Path, CommittedFile]]) -> None:

@@ -1,6 +1,5 @@
 """Computing views and keeping their rows in the cache, as ``neuronlake materialize`` does."""
 
-import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -75,7 +74,7 @@ def _keep(database: Database, view: catalog.View) -> Materialized:
         folder.mkdir(parents=True, exist_ok=True)
         # Of several processes that compute the same, one does, and the others find it done.
         with exclusive(folder):
-            kept = cache.open_kept(folder, database.fingerprint(view.name))
+            kept = cache.open_kept(database.store, view.name, database.fingerprint(view.name))
             path = Path(kept.name) if kept else _write(database, view, folder)
             cache.remove_others(path)
             if kept:
@@ -99,5 +98,4 @@ def _write(database: Database, view: catalog.View, folder: Path) -> Path:
     except duckdb.Error as error:
         raise QueryError(f"view {view.name}: {one_line(error)}") from error
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        partial.unlink(missing_ok=True)

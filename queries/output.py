@@ -1,6 +1,5 @@
 """A result as text or a file: what `--format` and `-o FILE` of the command line write."""
 
-import contextlib
 import html
 import math
 import os
@@ -58,8 +57,7 @@ def save(result: Result, path: Path, *, format: Format | None = None, store: Pat
                 partial.chmod(stat.S_IMODE(target.stat().st_mode))
             partial.replace(target)
         finally:
-            with contextlib.suppress(OSError):
-                partial.unlink()
+            partial.unlink(missing_ok=True)
 
 
 def _is_own(target: Path, store: Path) -> bool:
@@ -96,11 +94,9 @@ def write(result: Result, stream: IO[str], *, format: Format = "table") -> None:
             line = ",".join(map(_csv_field, row))
             stream.write((printable(line) if stream.isatty() else line) + "\n")
     elif format == "json":
+        records = (json_text(dict(zip(result.columns, row, strict=True))) for row in _portable_rows(result))
         stream.write("[")
-        separator = "\n"
-        for row in _portable_rows(result):
-            stream.write(separator + json_text(dict(zip(result.columns, row, strict=True))))
-            separator = ",\n"
+        stream.writelines(f"{',' if i else ''}\n{record}" for i, record in enumerate(records))
         stream.write("\n]\n")
     elif format == "table" and (not stream.isatty() or _is_plan(result)):
         stream.write(_table(result, _portable_rows(result)) + "\n")
@@ -116,15 +112,15 @@ def write(result: Result, stream: IO[str], *, format: Format = "table") -> None:
         raise QueryError(f"no format {format!r}; available: {', '.join(get_args(Format))}")
 
 
-def as_text(result: Result, n_rows: int = _SHOWN_ROWS) -> str:
+def as_text(result: Result) -> str:
     """Return the first rows as a table of plain text, long cells cut, and how many rows there are."""
-    rows = _portable_rows(result, n_rows)
+    rows = _portable_rows(result, _SHOWN_ROWS)
     return f"{_table(result, rows, CELL_WIDTH)}\n{_count(len(rows), len(result))}"
 
 
-def as_html(result: Result, n_rows: int = _SHOWN_ROWS) -> str:
+def as_html(result: Result) -> str:
     """Return the first rows as an HTML table, long cells cut, and how many rows there are."""
-    rows = _portable_rows(result, n_rows)
+    rows = _portable_rows(result, _SHOWN_ROWS)
     heads = "".join(f"<th>{html.escape(printable(column))}</th>" for column in result.columns)
     lines = "".join(
         f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells(rows, CELL_WIDTH)
@@ -157,7 +153,7 @@ def _csv_field(value: object) -> str:
 def _table(result: Result, rows: Sequence[Sequence[object]], cut_at: int | None = None) -> str:
     if _is_plan(result):
         return "\n".join(printable(str(row[-1]), keep="\n") for row in rows)
-    return text_table(result.columns, rows, numeric=_numeric(result), cut_at=cut_at)
+    return text_table(result.columns, rows, _numeric(result), cut_at)
 
 
 def _is_plan(result: Result) -> bool:

@@ -15,31 +15,23 @@ CELL_WIDTH = 100
 def text_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[object]],
-    *,
-    numeric: Sequence[bool] | None = None,  # the columns aligned to the right; by default all but the first
-    indent: str = "",
+    numeric: Sequence[bool],  # the columns aligned to the right
     cut_at: int | None = None,  # in characters, the length of the longest cell
 ) -> str:
     """Return rows as a table of plain text: a line of names, then a line a row, without a line break at the end.
 
     Texts stay, floats have four digits, None is an empty cell.
 
-    >>> print(text_table(["function", "lift"], [["task/sport", 0.5], ["semantic/bank", None]]))
+    >>> print(text_table(["function", "lift"], [["task/sport", 0.5], ["semantic/bank", None]], [False, True]))
     function         lift
     task/sport     0.5000
     semantic/bank
     """
-    numeric = [i > 0 for i in range(len(columns))] if numeric is None else numeric
     lines = [list(map(printable, columns)), *cells(rows, cut_at)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    aligned = [str.rjust if is_number else str.ljust for is_number in numeric]
     return "\n".join(
-        (
-            indent
-            + "  ".join(
-                cell.rjust(width) if is_number else cell.ljust(width)
-                for cell, width, is_number in zip(line, widths, numeric, strict=True)
-            )
-        ).rstrip()
+        "  ".join(align(cell, width) for cell, width, align in zip(line, widths, aligned, strict=True)).rstrip()
         for line in lines
     )
 

@@ -12,28 +12,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..errors import SchemaError, one_line
-from .tables import Table, table
-from .tables.declaration import ColumnType
+from .tables import Column, Table, table
 
 if TYPE_CHECKING:
     import polars as pl
 
-_ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
-    "bool": pa.bool_(),
-    "int16": pa.int16(),
-    "int32": pa.int32(),
-    "int64": pa.int64(),
-    "float32": pa.float32(),
-    "float64": pa.float64(),
-    "string": pa.string(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-}
+
+def _arrow_type(column: Column) -> pa.DataType:
+    return pa.timestamp("us", tz="UTC") if column.type == "timestamp" else pa.type_for_alias(column.type)
 
 
 def arrow_schema(declared: Table) -> pa.Schema:
     """Return the Arrow schema of a declared table."""
-    fields = ((column.name, _ARROW_TYPES[column.type], column.nullable) for column in declared.columns)
-    return pa.schema([pa.field(*field) for field in fields])
+    return pa.schema([pa.field(column.name, _arrow_type(column), column.nullable) for column in declared.columns])
 
 
 def conform(
@@ -57,22 +48,19 @@ def conform(
     if isinstance(data, Sequence):
         if not data:
             return arrow_schema(declared).empty_table()
-        n_rows = len(data)
         names = dict.fromkeys(column for row in data for column in row)
-        columns: dict[str, object] = {column: [row.get(column) for row in data] for column in names}
-    else:
-        if not isinstance(data, Mapping):
-            arrow = pa.table(data)
-            data = dict(zip(arrow.column_names, arrow.columns, strict=True))
-        columns = {**data}
-        n_rows = len(cast("Sized", next(iter(columns.values()), ())))
+        data = {column: [row.get(column) for row in data] for column in names}
+    elif not isinstance(data, Mapping):
+        arrow = pa.table(data)
+        data = dict(zip(arrow.column_names, arrow.columns, strict=True))
+    n_rows = len(cast("Sized", next(iter(data.values()), ())))
     nullable = [column.name for column in declared.columns if column.nullable]
-    _check_names(declared, [*(columns | constants)], may_lack=nullable)
+    _check_names(declared, list({**data, **constants}), may_lack=nullable)
     arrays = []
     for field in arrow_schema(declared):
         try:
-            if field.name in columns and field.name not in constants:
-                arrays.append(_cast(columns[field.name], field.type))
+            if field.name in data and field.name not in constants:
+                arrays.append(_cast(data[field.name], field.type))
             else:
                 arrays.append(_repeated(constants.get(field.name), field.type, n_rows))
         except (pa.ArrowException, OverflowError) as error:
@@ -85,8 +73,7 @@ def conform(
 def check(declared: Table, data: pa.Table) -> None:
     """Raise a `SchemaError` that names table, column and first row at fault, unless rows conform to their table."""
     check_columns(declared, data.schema)
-    data = _decode_irregular(data)
-    check_values(declared, data)
+    check_values(declared, _decode_irregular(data))
     check_grain(declared, data)
 
 
@@ -101,7 +88,7 @@ def check_columns(declared: Table, schema: pa.Schema, *, may_lack: Container[str
         raise SchemaError(f"table {declared.name}: columns in another order; declared: {order}")
     for field in schema:
         given = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        expected = _ARROW_TYPES[declared.column(field.name).type]
+        expected = _arrow_type(declared.column(field.name))
         if given != expected:
             raise SchemaError(f"table {declared.name}, column {field.name}: type {given}, declared {expected}")
 

@@ -7,9 +7,8 @@ import contextlib
 import glob
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -25,18 +24,12 @@ from .names import STAGING, Place
 from .tables import SCHEMA_VERSION, Table, table
 
 
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    """Smallest and largest values of the grain's columns in one file."""
+class _Keys(NamedTuple):
+    """Smallest and largest values of the grain's columns in one file: all its keys sort between these two."""
 
-    path: Path
     low: tuple[Any, ...]
     high: tuple[Any, ...]
-
-    def may_meet(self, other: "_Keys") -> bool:
-        """Return whether both files may hold a row of the same key."""
-        bounds = zip(self.low, self.high, other.low, other.high, strict=True)
-        return all(low <= other_high and other_low <= high for low, high, other_low, other_high in bounds)
+    path: Path
 
 
 def problems(store: Path) -> Iterator[Problem]:
@@ -95,7 +88,7 @@ def _read(store: Path, commit: Commit, file: CommittedFile, database: duckdb.Duc
         database.execute(query, [glob.escape(str(path))]).fetchall()
     conformance.check_grain(declared, keys)
     bounds = [_bounds(keys.column(name)) for name in declared.grain] if keys.num_rows else []
-    return [_Keys(path, *zip(*bounds, strict=True))] if bounds else []
+    return [_Keys(tuple(low for low, _ in bounds), tuple(high for _, high in bounds), path)] if bounds else []
 
 
 def _check_described(commit: Commit, file: CommittedFile, metadata: pq.FileMetaData) -> None:
@@ -132,17 +125,15 @@ def _repeated(store: Path, declared: Table, files: Sequence[_Keys]) -> Iterator[
             yield Problem(first, f"together with {others[0]}{more}: {error}")
 
 
-def _overlapping(files: Sequence[_Keys]) -> Iterator[list[_Keys]]:
-    """Yield groups of two or more files that may hold the same keys."""
+def _overlapping(files: Sequence[_Keys]) -> list[list[_Keys]]:
+    """Return groups of two or more files that may hold the same keys."""
     groups: list[list[_Keys]] = []
-    for file in sorted(files, key=lambda keys: keys.low):
-        # No file to come can hold a key of a group whose largest keys are behind.
-        near = [group for group in groups if any(file.low[0] <= other.high[0] for other in group)]
-        yield from (group for group in groups if group not in near and len(group) > 1)
-        meeting = [group for group in near if any(file.may_meet(other) for other in group)]
-        groups = [group for group in near if group not in meeting]
-        groups.append([*(other for group in meeting for other in group), file])
-    yield from (group for group in groups if len(group) > 1)
+    for file in sorted(files):
+        if groups and file.low <= max(other.high for other in groups[-1]):
+            groups[-1].append(file)
+        else:
+            groups.append([file])
+    return [group for group in groups if len(group) > 1]
 
 
 def _card(store: Path) -> Iterator[Problem]:

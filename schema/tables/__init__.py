@@ -1,6 +1,6 @@
 """Every table of a store, declared once: its grain, its columns and their meaning.
 
-Read ``declaration`` (what a table is), ``columns`` (those that tables share), then ``runs``, ``corpora``,
+Read ``declaration`` (what a table is, and the columns that tables share), then ``runs``, ``corpora``,
 ``partitions``, ``perturbations`` and ``checkpoints``. The store checks what it writes against the declarations,
 ``neuronlake tables`` prints them, and docs/tables.md is generated from them. Names are a contract: columns and tables
 may be added, never renamed.
@@ -28,13 +28,7 @@ TABLES: Mapping[str, Table] = MappingProxyType({declared.name: declared for decl
 
 
 def table(name: str) -> Table:
-    """Return the declaration of the table called `name`.
-
-    Raises
-    ------
-    UnknownNameError
-        If no such table is declared.
-    """
+    """Return the declaration of the table called `name`; raise an `UnknownNameError` if there is none."""
     if name not in TABLES:
         raise UnknownNameError("table", name, TABLES)
     return TABLES[name]

@@ -1,11 +1,11 @@
 """The tables of series of checkpoints, and of studies of when experts emerge in them."""
 
-from .columns import NEURON, RUN
-from .declaration import Column, Table
+from .declaration import NEURON, RUN, Column, Table
 
-# A study of a series of checkpoints, and within it one that is made checkpoint by checkpoint.
-_STUDY = (Column("emergence_id", "string", "the study"), *RUN[1:])
-_LINEAGE = (
+# A partition of a study of a series of checkpoints: of one checkpoint, in a lineage of its own.
+_PARTITION = (
+    Column("emergence_id", "string", "the study"),
+    *RUN[1:],
     Column(
         "role",
         "string",
@@ -15,7 +15,7 @@ _LINEAGE = (
     ),
     Column("seed", "int64", "seed of the partitions of this role, 0 where nothing is drawn"),
 )
-_LINEAGE_KEYS = ("emergence_id", *(column.name for column in _LINEAGE), "revision")
+_PARTITION_KEYS = ("emergence_id", "role", "seed", "revision")
 
 CHECKPOINT_TABLES = (
     Table.of(
@@ -49,19 +49,17 @@ CHECKPOINT_TABLES = (
     ),
     Table.of(
         "emergence_partitions",
-        _LINEAGE_KEYS,
+        _PARTITION_KEYS,
         "one partition of a study: of each checkpoint by clustering, of the last alone if native, random or matched",
-        *_STUDY,
-        *_LINEAGE,
+        *_PARTITION,
         Column("run_id", "string", "run of the checkpoint in the series"),
         Column("partition_id", "string", "the partition"),
     ),
     Table.of(
         "partition_changes",
-        (*_LINEAGE_KEYS, "reference", "stack", "layer"),
+        (*_PARTITION_KEYS, "reference", "stack", "layer"),
         "how much the partition of a layer at one checkpoint agrees with another of the same study",
-        *_STUDY,
-        *_LINEAGE,
+        *_PARTITION,
         Column(
             "reference",
             "string",
@@ -76,10 +74,9 @@ CHECKPOINT_TABLES = (
     ),
     Table.of(
         "expert_tracks",
-        (*_LINEAGE_KEYS, "stack", "layer", "expert"),
+        (*_PARTITION_KEYS, "stack", "layer", "expert"),
         "one expert of one checkpoint and the expert of the last checkpoint that it becomes",
-        *_STUDY,
-        *_LINEAGE,
+        *_PARTITION,
         Column("run_id", "string", "run of the checkpoint in the series"),
         Column("partition_id", "string", "the partition"),
         *NEURON[:2],

@@ -1,7 +1,6 @@
 """The tables of a labelled corpus."""
 
-from .columns import FUNCTION
-from .declaration import Column, Table
+from .declaration import FUNCTION, Column, Table
 
 CORPUS_TABLES = (
     Table.of(

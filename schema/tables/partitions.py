@@ -1,7 +1,6 @@
 """The tables of partitions of neurons into experts, and of what the experts are functional for."""
 
-from .columns import NEURON, RUN
-from .declaration import Column, Table
+from .declaration import NEURON, RUN, Column, Table
 
 PARTITION_TABLES = (
     Table.of(

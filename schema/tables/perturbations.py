@@ -1,11 +1,11 @@
 """The tables of perturbation studies: which neurons were perturbed, and the effect on each function."""
 
-from .columns import NEURON, RUN
-from .declaration import Column, Table
+from .declaration import NEURON, RUN, Column, Table
 
 # A study of perturbations, and within it a source, as several tables name them.
 _STUDY = (Column("perturbation_id", "string", "the study"), *RUN[1:])
 _SOURCE = (
+    *_STUDY,
     Column("source_family", "string", "family whose neurons were perturbed; * of a control shared by all sources"),
     Column("source_function", "string", "function whose neurons were perturbed; * likewise"),
     Column(
@@ -16,7 +16,7 @@ _SOURCE = (
     ),
     Column("dose", "float64", "share of the studied layers' neurons that were perturbed"),
 )
-_SOURCE_KEYS = ("perturbation_id", *(column.name for column in _SOURCE))
+_SOURCE_KEYS = ("perturbation_id", "source_family", "source_function", "selection", "dose")
 _TARGET = (
     Column("target_family", "string", "family that was read out"),
     Column("target_function", "string", "function that was read out"),
@@ -67,7 +67,6 @@ PERTURBATION_TABLES = (
         "perturbations",
         (*_SOURCE_KEYS, "seed", "target_family", "target_function"),
         "the effect on one target function of perturbing the neurons of one source function, or of a control",
-        *_STUDY,
         *_SOURCE,
         Column("seed", "int64", "seed of the selection and the perturbation"),
         *_TARGET,
@@ -101,7 +100,6 @@ PERTURBATION_TABLES = (
         "perturbed_neurons",
         (*_SOURCE_KEYS[:-1], "seed", "rank"),
         "the neurons of one source or control, in the order in which higher doses add them",
-        *_STUDY,
         *_SOURCE[:-1],
         Column("seed", "int64", "seed of the selection"),
         Column("rank", "int32", "1 for the first; a dose of n neurons perturbs those up to rank n"),
@@ -123,7 +121,6 @@ PERTURBATION_TABLES = (
         "perturbation_contrasts",
         (*_SOURCE_KEYS, "control", "target_family", "target_function"),
         "the effect of one source's neurons on one target, against a control, over all seeds and texts",
-        *_STUDY,
         *_SOURCE,
         Column(
             "control",
@@ -157,7 +154,7 @@ PERTURBATION_TABLES = (
         ("perturbation_id", "selection", "dose", "control"),
         "the effect on the sources' own functions against a control, mean over the sources of a study",
         *_STUDY,
-        *_SOURCE[2:],
+        *_SOURCE[-2:],
         Column("control", "string", "as in perturbation_contrasts"),
         Column("n_sources", "int32", "sources that are read out as targets too"),
         Column("difference", "float64", "effect less the control's on the own function, mean over sources"),

@@ -1,7 +1,6 @@
 """The tables of a run: one checkpoint measured on one corpus."""
 
-from .columns import FUNCTION, NEURON, RUN, measured
-from .declaration import Column, Table
+from .declaration import FUNCTION, NEURON, RUN, Column, Table, measured
 
 RUN_TABLES = (
     Table.of(

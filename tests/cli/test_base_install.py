@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from neuronlake.commands.options import extra_of
+from neuronlake.commands.groups import extra_of
 
 ROOT = Path(__file__).resolve().parents[2]
 # Modules that the base does not install.

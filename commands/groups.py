@@ -1,0 +1,140 @@
+"""The classes of commands: they take ``--store``, list help in sections, and turn errors into one line."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import NeuronlakeError, QueryError, one_line
+from .stopping import stopping_in_one_line
+
+# Options that most people never set; a command's help lists them apart.
+_ADVANCED = frozenset(
+    {
+        *("activity", "active_share", "batch_tokens", "dtype", "features", "max_tokens", "memory_bytes", "n_bins"),
+        *("n_bootstrap", "n_partners", "n_permutations", "n_random", "n_starts", "n_top", "normalize", "scale", "seed"),
+        *("site", "storage", "tokenizer", "warm_start"),
+    }
+)
+
+
+def _remember_store(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value == "":
+        raise click.BadParameter("the name of a folder is empty")
+    if value is not None:
+        context.find_root().obj = Path(value)
+
+
+_STORE = click.Option(
+    ["--store"],
+    metavar="DIR",
+    callback=_remember_store,
+    expose_value=False,
+    help="The store's folder.  [env: NEURONLAKE_STORE; default: ./neuronlake-store]",
+)
+
+
+class StoreCommand(click.Command):
+    """A command that takes ``--store``, as `Group` does before its name."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - click's own arguments
+        super().__init__(*args, **options)
+        self.params.append(_STORE)
+
+
+class AdvancedCommand(StoreCommand):
+    """A command whose help lists rarely needed options apart."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options in two sections."""
+        options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
+        advanced = [option for option in options if option.name in _ADVANCED]
+        common = [option for option in options if option not in advanced]
+        for title, section in (("Options", common), ("Advanced", advanced)):
+            if section:
+                with formatter.section(title):
+                    formatter.write_dl([record for option in section if (record := option.get_help_record(ctx))])
+
+
+class StoreGroup(click.Group):
+    """Commands that take ``--store``."""
+
+    command_class = StoreCommand
+    group_class = type
+
+
+class Group(StoreGroup):
+    """Commands whose errors become one line, listed in sections: title to names of commands.
+
+    The package's errors end with exit status 1, what stops a command with 130 or 143.
+    """
+
+    is_program = False  # whether the process is for a command alone, and ends where that is stopped
+
+    def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]], **options: Any) -> None:  # noqa: ANN401 - click's own arguments
+        super().__init__(*args, **options)
+        self.params.append(_STORE)
+        self.sections = sections
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands section by section."""
+        width = formatter.width - 6 - max(map(len, self.commands), default=0)
+        for title, names in self.sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(width)) for name in names])
+
+    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - click's own signature
+        """Run the command."""
+        with stopping_in_one_line(ends_process=self.is_program):
+            try:
+                return super().invoke(context)
+            except QueryError as error:  # its names are those of the query
+                raise click.ClickException(str(error)) from error
+            except NeuronlakeError as error:
+                command = self.commands.get(context.invoked_subcommand or "", self)
+                raise click.ClickException(_as_options(str(error), command)) from error
+            except MemoryError as error:
+                raise click.ClickException(f"there is not enough memory: {one_line(error)}") from error
+            except ModuleNotFoundError as error:
+                extra = extra_of(error.name or "")
+                if extra is None:
+                    raise
+                if extra == "ingest":  # which others bring too
+                    by_command = {"demo": "demo", **dict.fromkeys(self.sections["Analyse"], "analysis")}
+                    extra = by_command.get(context.invoked_subcommand or "", extra)
+                line = f"this needs the package {error.name}, which is not installed: pip install 'neuronlake[{extra}]'"
+                raise click.ClickException(line) from error
+
+
+def extra_of(module: str) -> str | None:
+    """Return the smallest extra of this package that installs a module; None if no extra does."""
+    import importlib.metadata  # which takes a while, and only here
+
+    package = {"sklearn": "scikit-learn"}.get(module.partition(".")[0], module.partition(".")[0].replace("_", "-"))
+    try:
+        requirements = importlib.metadata.requires("neuronlake") or ()
+    except importlib.metadata.PackageNotFoundError:  # run from its files, without being installed
+        return None
+    matches = [re.fullmatch(r"([\w-]+).*extra == ['\"](\w+)['\"]", requirement) for requirement in requirements]
+    extras = [match[2] for match in matches if match]
+    return min((match[2] for match in matches if match and match[1] == package), key=extras.count, default=None)
+
+
+def _as_options(message: str, command: click.Command) -> str:
+    """Return a message with parameters named as options: ``n_experts``, or a word in backticks, becomes --experts."""
+    commands = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+    options = {
+        parameter.name: max(parameter.opts, key=len)
+        for command in commands
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+    }
+
+    def option(match: re.Match[str]) -> str:
+        name = match["quoted"] or match["plain"]
+        return options.get(name, name)
+
+    # Within quotes or a path it is a name of the person's own.
+    return re.sub(r"`(?P<quoted>\w+)`|(?<![\w'\"/.-])(?P<plain>[a-z]+(_[a-z]+)+)(?![\w'\"/.-]\S)", option, message)
