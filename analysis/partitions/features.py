@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from ...errors import AnalysisError
 from ...queries.database import Database
 from ..neuron_rows import KEYS, check_columns, check_null, key_column, numbers
+from .rows import Key
 from .stored import by_layer
 
 _OWNER = "the query"
 
 
-def features_sha256(vectors: Mapping[tuple[str, int], NDArray[np.float64]]) -> str:
+def features_sha256(vectors: Mapping[Key, NDArray[np.float64]]) -> str:
     """Return the digest of what `read_features` returns."""
     digest = hashlib.sha256()
     for (stack, layer), features in vectors.items():
@@ -29,8 +30,8 @@ def features_sha256(vectors: Mapping[tuple[str, int], NDArray[np.float64]]) -> s
 def read_features(
     database: Database,
     query: str,
-    n_neurons: Mapping[tuple[str, int], int],  # of the layers that the store knows
-) -> dict[tuple[str, int], NDArray[np.float64]]:
+    n_neurons: Mapping[Key, int],  # of the layers that the store knows
+) -> dict[Key, NDArray[np.float64]]:
     """Run a query and return the features of its neurons [neurons, features], by stack and layer, both sorted.
 
     Features are all columns beside stack, layer and neuron, in order: numbers, or lists of numbers of one length.
@@ -49,7 +50,7 @@ def read_features(
     return {key: features[columns["row"]] for key, columns in layers.items()}
 
 
-def _check_neurons(key: tuple[str, int], neuron: NDArray[np.int64], n_neurons: Mapping[tuple[str, int], int]) -> None:
+def _check_neurons(key: Key, neuron: NDArray[np.int64], n_neurons: Mapping[Key, int]) -> None:
     """Refuse neurons, which ascend, that are not all neurons of the layer, each once."""
     where = f"{key[0]} layer {key[1]}"
     if key not in n_neurons:

@@ -1,7 +1,8 @@
 """A partition as rows of the tables that hold it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,30 +12,16 @@ from ...schema.commits import neuronlake_version
 from ...schema.conformance import conform
 from ...schema.job import Job
 
-
-@dataclass(frozen=True, slots=True)
-class LayerNeurons:
-    """Neurons of one layer that are divided into experts."""
-
-    stack: str
-    layer: int
-    neurons: NDArray[np.int32]  # their indices within the layer, ascending [members]
-
-    def __str__(self) -> str:
-        """Return the layer as an error names it."""
-        return f"{self.stack} layer {self.layer}"
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """Stack and layer."""
-        return self.stack, self.layer
+Key = tuple[str, int]
+"""The stack and number of a layer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """The experts of the neurons of one layer."""
+    """Neurons of one layer, divided into experts."""
 
-    labels: NDArray[np.integer]  # the expert of each neuron [members]
+    neurons: NDArray[np.integer]  # their indices within the layer, ascending [members]
+    labels: NDArray[np.integer]  # the expert of each [members]
     # What the method minimises, and the same of random experts of equal sizes; None where it minimises nothing
     objective: float | None = None
     objective_random: float | None = None
@@ -51,20 +38,21 @@ class Origin:
 
 
 def write_partition(
-    job: Job, origin: Origin, described: Mapping[str, object], layers: Sequence[tuple[LayerNeurons, Division]]
+    job: Job, origin: Origin, described: Mapping[str, object], divisions: Mapping[Key, Division]
 ) -> None:
     """Stage the rows of a partition in a job named by its id: its own, one for each layer and one for each neuron.
 
     `described` has the columns of ``partitions`` that only the caller knows; a column that neither knows is NULL.
     """
-    summaries, experts = [], []
-    for layer, division in layers:
-        keys = {"stack": layer.stack, "layer": layer.layer}
+    summaries: list[dict[str, Any]] = []
+    experts = []
+    for (stack, layer), division in divisions.items():
+        keys = {"stack": stack, "layer": layer}
         sizes = np.unique(division.labels, return_counts=True)[1]
         summaries.append(
             {
                 **keys,
-                "n_neurons": len(layer.neurons),
+                "n_neurons": len(division.neurons),
                 "n_experts": len(sizes),
                 "n_smallest": int(sizes.min()),
                 "n_largest": int(sizes.max()),
@@ -72,15 +60,15 @@ def write_partition(
                 "objective_random": division.objective_random,
             }
         )
-        members = pl.DataFrame({"neuron": layer.neurons, "expert": division.labels})
+        members = pl.DataFrame({"neuron": division.neurons, "expert": division.labels})
         experts.append(members.with_columns(**{name: pl.lit(value) for name, value in keys.items()}))
-    objectives = [division.objective for _, division in layers if division.objective is not None]
+    objectives = [division.objective for division in divisions.values() if division.objective is not None]
     partition = {
         "model": origin.model,
         "revision": origin.revision,
         "step": origin.step,
         "run_id": origin.run_id,
-        "n_experts": max(len(np.unique(division.labels)) for _, division in layers),
+        "n_experts": max(summary["n_experts"] for summary in summaries),
         "objective": sum(objectives) / len(objectives) if objectives else None,
         "neuronlake_version": neuronlake_version(),
         **described,

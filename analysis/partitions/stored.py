@@ -1,6 +1,6 @@
 """A partition of the store: another may start from it, or be compared with it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...errors import AnalysisError
 from ...schema import parquet
 from ...schema.store import Store
-from .rows import LayerNeurons, Origin
+from .rows import Key, Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,24 +23,24 @@ class StoredPartition:
     model: str
     revision: str
     # Columns ``neuron`` and ``expert`` of each layer, by its stack and number [members]
-    layers: Mapping[tuple[str, int], Mapping[str, NDArray[Any]]]
+    layers: Mapping[Key, Mapping[str, NDArray[Any]]]
 
-    def check_start(self, origin: Origin, layers: Sequence[LayerNeurons], n_experts: int) -> None:
+    def check_start(self, origin: Origin, neurons: Mapping[Key, NDArray[np.integer]], n_experts: int) -> None:
         """Raise `AnalysisError` unless this partition has the same model, neurons and number of experts."""
         if self.model != origin.model:
             raise AnalysisError(f"partition {self.partition_id} is of {self.model}, not of {origin.model}")
-        for layer in layers:
-            start = self.layers.get(layer.key)
-            place = f"{layer} of {origin.model} {origin.revision}"
+        for key, divided in neurons.items():
+            start = self.layers.get(key)
+            place = f"{key[0]} layer {key[1]} of {origin.model} {origin.revision}"
             if start is None:
                 known = ", ".join(f"{stack} {number}" for stack, number in sorted(self.layers))
                 raise AnalysisError(
                     f"no start for {place}: partition {self.partition_id} of {self.revision} has the layers {known}"
                 )
-            if not np.array_equal(start["neuron"], layer.neurons):
+            if not np.array_equal(start["neuron"], divided):
                 raise AnalysisError(
                     f"no start for {place}: partition {self.partition_id} of {self.revision} places "
-                    f"{len(start['neuron']):,} neurons of this layer, of {len(layer.neurons):,} to be divided"
+                    f"{len(start['neuron']):,} neurons of this layer, of {len(divided):,} to be divided"
                 )
             n_start = len(np.unique(start["expert"]))
             if n_start != n_experts:
@@ -49,12 +49,12 @@ class StoredPartition:
                     f"has {n_start:,}"
                 )
 
-    def centres(self, layer: LayerNeurons, vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+    def centres(self, layer: Key, vectors: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return the mean vector of each expert of a layer that `check_start` accepts, in the order of the experts.
 
         `vectors` are those of the layer's neurons [members, features], the means are [experts, features].
         """
-        experts = self.layers[layer.key]["expert"]
+        experts = self.layers[layer]["expert"]
         return np.stack([vectors[experts == expert].mean(axis=0) for expert in np.unique(experts)])
 
 
@@ -64,7 +64,7 @@ def read_stored_partition(store: Store, partition_id: str, model: str, revision:
     return StoredPartition(partition_id, model, revision, by_layer(rows))
 
 
-def by_layer(rows: pa.Table | pl.DataFrame) -> dict[tuple[str, int], dict[str, NDArray[Any]]]:
+def by_layer(rows: pa.Table | pl.DataFrame) -> dict[Key, dict[str, NDArray[Any]]]:
     """Return the columns of each layer, by its stack and number, both sorted; the neurons ascend. [members]."""
     frame = pl.DataFrame(rows).sort("stack", "layer", "neuron")
     layers = frame.partition_by("stack", "layer", as_dict=True, include_key=False, maintain_order=True)
