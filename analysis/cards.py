@@ -55,7 +55,25 @@ def describe_neuron(
     """
     measured = find_run(database, run, model, revision=revision)
     stack = stack or _first_stack(database, measured)
-    return _text(database, neuron_sections(database, measured, stack, layer, neuron))
+    place = {"run_id": measured.run_id, "stack": stack, "layer": layer, "neuron": neuron}
+    best = _best_function(database, place)
+    texts = {**place, "family": best["family"], "function": best["function"], "n_texts": _N_TEXTS}
+    checkpoint = {"model": model, "revision": measured.revision, "stack": stack, "layer": layer, "neuron": neuron}
+    sections = [
+        Section(f"neuron {neuron} of {stack} layer {layer}, {_run_line(measured)}"),
+        Section("activation, and norms of its weights", "card_neuron_statistics", place),
+        Section("functions that it detects best", "card_neuron_functions", {**place, "n_functions": _N_FUNCTIONS}),
+        *(
+            Section(
+                f"texts that activate it most, {side} {_name(best)}",
+                "card_neuron_texts",
+                {**texts, "is_positive": is_positive},
+            )
+            for is_positive, side in _SIDES.items()
+        ),
+        Section("experts it is in (random ones excluded)", "card_neuron_experts", checkpoint),
+    ]
+    return _text(database, sections)
 
 
 def describe_expert(
@@ -93,41 +111,13 @@ def describe_expert(
     revision = partitioned.revision if run is None else None
     measured = find_run(database, run, partitioned.model, revision=revision)
     stack = stack or _first_stack(database, measured)
-    return _text(database, expert_sections(database, measured, partitioned.partition_id, stack, layer, expert))
-
-
-def neuron_sections(database: Database, run: Run, stack: str, layer: int, neuron: int) -> list[Section]:
-    """Return the sections of a neuron's card, given its run, or refuse a neuron that the run does not have."""
-    place = {"run_id": run.run_id, "stack": stack, "layer": layer, "neuron": neuron}
-    best = _best_function(database, place)
-    texts = {**place, "family": best["family"], "function": best["function"], "n_texts": _N_TEXTS}
-    revision = {"model": run.model, "revision": run.revision, "stack": stack, "layer": layer, "neuron": neuron}
-    return [
-        Section(f"neuron {neuron} of {stack} layer {layer}, {_run_line(run)}"),
-        Section("activation, and norms of its weights", "card_neuron_statistics", place),
-        Section("functions that it detects best", "card_neuron_functions", {**place, "n_functions": _N_FUNCTIONS}),
-        *(
-            Section(
-                f"texts that activate it most, {side} {_name(best)}",
-                "card_neuron_texts",
-                {**texts, "is_positive": is_positive},
-            )
-            for is_positive, side in _SIDES.items()
-        ),
-        Section("experts it is in (random ones excluded)", "card_neuron_experts", revision),
-    ]
-
-
-def expert_sections(
-    database: Database, run: Run, partition_id: str, stack: str, layer: int, expert: int
-) -> list[Section]:
-    """Return the sections of an expert's card, given a run, or refuse an expert that the run has not measured."""
-    place = {"run_id": run.run_id, "partition_id": partition_id, "stack": stack, "layer": layer, "expert": expert}
+    partition_id = partitioned.partition_id
+    place = {"run_id": measured.run_id, "partition_id": partition_id, "stack": stack, "layer": layer, "expert": expert}
     nearest = _nearest_function(database, place)
-    return [
+    sections = [
         Section(
             f"expert {expert} of {stack} layer {layer}, partition {partition_id}: {nearest['method']}, "
-            f"{nearest['n_experts']} experts a layer, {nearest['n_neurons']} neurons; {_run_line(run)}"
+            f"{nearest['n_experts']} experts a layer, {nearest['n_neurons']} neurons; {_run_line(measured)}"
         ),
         Section(
             "functional for (p <= .001)",
@@ -140,6 +130,7 @@ def expert_sections(
             "texts that most of its neurons have among their top", "card_expert_texts", {**place, "n_texts": _N_TEXTS}
         ),
     ]
+    return _text(database, sections)
 
 
 def _text(database: Database, sections: Sequence[Section]) -> str:
