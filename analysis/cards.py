@@ -56,7 +56,12 @@ def describe_neuron(
     measured = find_run(database, run, model, revision=revision)
     stack = stack or _first_stack(database, measured)
     place = {"run_id": measured.run_id, "stack": stack, "layer": layer, "neuron": neuron}
-    best = _best_function(database, place)
+    best = _strongest(database, "neuron_scores", "ranking desc", place)
+    if best is None:
+        query = "select stack, layer, n_neurons from layers where run_id = ? order by all"
+        layers = database.sql(query, [measured.run_id])
+        known = ", ".join(f"{row['stack']} {row['layer']} ({row['n_neurons']:,} neurons)" for row in layers)
+        raise AnalysisError(f"run {measured.run_id} has no neuron {neuron} in {stack} layer {layer}; it has {known}")
     texts = {**place, "family": best["family"], "function": best["function"], "n_texts": _N_TEXTS}
     checkpoint = {"model": model, "revision": measured.revision, "stack": stack, "layer": layer, "neuron": neuron}
     sections = [
@@ -113,7 +118,15 @@ def describe_expert(
     stack = stack or _first_stack(database, measured)
     partition_id = partitioned.partition_id
     place = {"run_id": measured.run_id, "partition_id": partition_id, "stack": stack, "layer": layer, "expert": expert}
-    nearest = _nearest_function(database, place)
+    nearest = _strongest(database, "expert_function_alignment", "p_value", place)
+    if nearest is None:
+        query = "select stack, layer, n_experts from partition_layers where partition_id = ? order by all"
+        layers = database.sql(query, [partition_id])
+        known = ", ".join(f"{row['stack']} {row['layer']} ({row['n_experts']} experts)" for row in layers)
+        raise AnalysisError(
+            f"partition {partition_id} has no expert {expert} in {stack} layer {layer} that run {measured.run_id} "
+            f"measured; it has {known}"
+        )
     sections = [
         Section(
             f"expert {expert} of {stack} layer {layer}, partition {partition_id}: {nearest['method']}, "
@@ -144,37 +157,11 @@ def _first_stack(database: Database, run: Run) -> str:
     return str(stack)
 
 
-def _best_function(database: Database, place: Row) -> Row:
-    """Return the family and function that a neuron detects best."""
-    query = (
-        "select family, function from neuron_scores where run_id = $run_id and stack = $stack and layer = $layer "
-        "and neuron = $neuron order by ranking desc, family, function limit 1"
-    )
-    for best in database.sql(query, place):
-        return best
-    query = "select stack, layer, n_neurons from layers where run_id = ? order by all"
-    layers = database.sql(query, [place["run_id"]])
-    known = ", ".join(f"{row['stack']} {row['layer']} ({row['n_neurons']:,} neurons)" for row in layers)
-    raise AnalysisError(
-        "run {run_id} has no neuron {neuron} in {stack} layer {layer}; it has {known}".format(**place, known=known)
-    )
-
-
-def _nearest_function(database: Database, place: Row) -> Row:
-    """Return the test of an expert that has the smallest p."""
-    query = (
-        "select * from expert_function_alignment where run_id = $run_id and partition_id = $partition_id "
-        "and stack = $stack and layer = $layer and expert = $expert order by p_value, family, function limit 1"
-    )
-    for nearest in database.sql(query, place):
-        return nearest
-    query = "select stack, layer, n_experts from partition_layers where partition_id = ? order by all"
-    layers = database.sql(query, [place["partition_id"]])
-    known = ", ".join(f"{row['stack']} {row['layer']} ({row['n_experts']} experts)" for row in layers)
-    raise AnalysisError(
-        "partition {partition_id} has no expert {expert} in {stack} layer {layer} that run {run_id} measured; it has "
-        "{known}".format(**place, known=known)
-    )
+def _strongest(database: Database, view: str, order: str, place: Row) -> Row | None:
+    """Return the first row of a view about a place, in an order and then by function; None if it has none."""
+    conditions = " and ".join(f"{column} = ${column}" for column in place)
+    query = f"from {view} where {conditions} order by {order}, family, function limit 1"
+    return next(iter(database.sql(query, place)), None)
 
 
 def _run_line(run: Run) -> str:
