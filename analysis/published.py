@@ -7,7 +7,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import get_args
 
 import numpy as np
 import polars as pl
@@ -21,8 +21,7 @@ from ..schema.names import check_name
 from ..schema.store import Store
 from ..schema.tables import table
 from .neuron_rows import KEYS
-from .partitions.rows import Division, Origin, write_partition
-from .partitions.stored import by_layer
+from .partitions.stored import Division, Origin, by_layer, write_partition
 
 _FUNCTION = ("family", "function")
 _TYPES = {**pl.Schema(arrow_schema(table("experts"))), **pl.Schema(arrow_schema(table("neuron_functions")))}
@@ -240,7 +239,7 @@ def _typed(values: pl.Series, what: str) -> pl.Series:
         wrong = typed.is_null() | (typed.cast(pl.String) == "")
     if wrong.any():
         raise AnalysisError(f"{what}: no value at row {wrong.arg_max()}, counted from 0")
-    if expected.is_integer() and int(cast("int", typed.min())) < 0:
+    if expected.is_integer() and (typed < 0).any():
         raise AnalysisError(f"{what} holds negative numbers")
     return typed
 

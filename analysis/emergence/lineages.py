@@ -1,6 +1,6 @@
 """The partitions of a study: made anew or warm-started at each checkpoint, native, random and matched."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -27,18 +27,13 @@ permuted among neurons of similar input norm and firing rate."""
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """The partitions of one role and seed, one for each checkpoint."""
+    """The partitions of one role and seed."""
 
     role: Role
     seed: int
-    # Of the layers that the series measured. Native experts, random and matched groups are the same neurons throughout:
-    # the partition of the last checkpoint, repeated. [checkpoints]
+    # Of the layers that the series measured, one for each checkpoint. Native experts, random and matched groups are the
+    # same neurons throughout: that of the last checkpoint alone. [checkpoints or 1]
     partitions: tuple[StoredPartition, ...]
-
-    @property
-    def is_remade(self) -> bool:
-        """Whether each checkpoint has a partition of its own."""
-        return self.role in ("cold", "warm")
 
     @property
     def n_experts(self) -> int:
@@ -64,61 +59,49 @@ def make_lineages(
     loaded or has changed since, if its run lacks what the method needs, or if checkpoints have other layers or neurons.
     """
     _check_layers(series, settings)
-    maker = _Maker(database, series, progress)
-    run_id, n_checkpoints = series.last.run_id, len(series.checkpoints)
+    n_new = 0
+
+    def make(
+        checkpoint: MeasuredCheckpoint,
+        chosen: PartitionSettings,
+        other: StoredPartition | None = None,  # the one to start from, or whose experts are permuted
+        loaded: "Model | None" = None,  # where weights are clustered
+    ) -> StoredPartition:
+        nonlocal n_new
+        if loaded is not None:
+            source = weight_source(loaded, chosen, other)
+        else:
+            source = stored_source(database, series.model, chosen, other, revision=checkpoint.revision)
+        # The step is the series'; the name of a revision may not contain it.
+        source = replace(source, origin=replace(source.origin, step=checkpoint.step))
+        partition_id, is_new = store_partition(database.store, source, chosen)
+        n_new += is_new
+        progress.advance(1)
+        return read_stored_partition(database.store, partition_id, series.model, checkpoint.revision)
+
+    run_id = series.last.run_id
     if settings.method == "native":
-        native = maker.make(series.last, settings.partition(run=run_id))
-        lineages = [Lineage("native", settings.seed, (native,) * n_checkpoints)]
+        lineages = [Lineage("native", settings.seed, (make(series.last, settings.partition(run=run_id)),))]
     else:
-        lineages = _chains(maker, model, settings)
+        lineages = _chains(make, model, series, settings)
     last, n_experts = lineages[0].partitions[-1], lineages[0].n_experts
     layers = tuple(sorted({layer for _, layer in last.layers}))
     for seed in settings.random_seeds:
         chosen = PartitionSettings("random", n_experts=n_experts, layers=layers, run=run_id, seed=seed)
-        lineages.append(Lineage("random", seed, (maker.make(series.last, chosen),) * n_checkpoints))
+        lineages.append(Lineage("random", seed, (make(series.last, chosen),)))
     # Matched groups control for stability that has nothing to do with functions. A score is the better of two
     # directions, so that a neuron without any signal scores its noise, which depends on how often it fires. Experts
     # whose neurons fire equally often look stable for that alone; so do matched groups, but random groups do not.
     for seed in settings.random_seeds if series.has_norms else ():
         chosen = PartitionSettings("random", matched=last.partition_id, run=run_id, seed=seed)
-        lineages.append(Lineage("matched", seed, (maker.make(series.last, chosen, other=last),) * n_checkpoints))
-    return lineages, maker.n_new
+        lineages.append(Lineage("matched", seed, (make(series.last, chosen, last),)))
+    return lineages, n_new
 
 
-@dataclass(slots=True)
-class _Maker:
-    """Makes the partitions of a study, and counts those that are new."""
-
-    database: Database
-    series: Series
-    progress: Progress
-    n_new: int = 0
-
-    def make(
-        self,
-        checkpoint: MeasuredCheckpoint,
-        settings: PartitionSettings,
-        *,
-        loaded: "Model | None" = None,
-        other: StoredPartition | None = None,  # the one to start from, or whose experts are permuted
-    ) -> StoredPartition:
-        """Make and store one partition of a checkpoint, from the loaded weights or from what the store holds."""
-        store, model, revision = self.database.store, self.series.model, checkpoint.revision
-        if loaded is not None:
-            source = weight_source(loaded, settings, other)
-        else:
-            source = stored_source(self.database, model, settings, other, revision=revision)
-        # The step is the series'; the name of a revision may not contain it.
-        source = replace(source, origin=replace(source.origin, step=checkpoint.step))
-        partition_id, is_new = store_partition(store, source, settings)
-        self.n_new += is_new
-        self.progress.advance(1)
-        return read_stored_partition(store, partition_id, model, revision)
-
-
-def _chains(maker: _Maker, model: str, settings: EmergenceSettings) -> list[Lineage]:
+def _chains(
+    make: Callable[..., StoredPartition], model: str, series: Series, settings: EmergenceSettings
+) -> list[Lineage]:
     """Make the cold partitions of each seed and the warm ones, loading each checkpoint once."""
-    series = maker.series
     chains: dict[tuple[Role, int], list[StoredPartition]] = {("cold", seed): [] for seed in settings.seeds}
     if settings.has_warm_chain:
         chains["warm", settings.seed] = []
@@ -131,7 +114,7 @@ def _chains(maker: _Maker, model: str, settings: EmergenceSettings) -> list[Line
             start = chain[-1] if role == "warm" else None
             start_id = None if start is None else start.partition_id
             chosen = settings.partition(run=checkpoint.run_id, seed=seed, warm_start=start_id)
-            chain.append(maker.make(checkpoint, chosen, loaded=loaded, other=start))
+            chain.append(make(checkpoint, chosen, start, loaded))
     lineages = []
     for (role, seed), chain in chains.items():
         # Weights are clustered of all stacks, also of layers that the series did not measure.

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from ...errors import AnalysisError
 from ...queries.database import Database
 from ..neuron_rows import KEYS, check_columns, check_null, key_column, numbers
-from .rows import Key
-from .stored import by_layer
+from .stored import Key, by_layer
 
 _OWNER = "the query"
 
@@ -43,7 +42,12 @@ def read_features(
     if not rows.num_rows:
         raise AnalysisError("the query yields no rows")
     keys = pl.DataFrame({name: key_column(rows, name, _OWNER) for name in KEYS})
-    features = _features(rows)
+    names = [name for name in rows.column_names if name not in KEYS]
+    if not names:
+        raise AnalysisError("the query yields no features beside stack, layer and neuron")
+    features = np.column_stack([_feature(name, rows.column(name).combine_chunks()) for name in names])
+    if not features.shape[1]:
+        raise AnalysisError(f"the query's lists {', '.join(names)} are empty")
     layers = by_layer(keys.with_row_index("row"))
     for key, columns in layers.items():
         _check_neurons(key, columns["neuron"], n_neurons)
@@ -68,17 +72,6 @@ def _check_neurons(key: Key, neuron: NDArray[np.int64], n_neurons: Mapping[Key, 
         raise AnalysisError(
             f"the query lacks {len(absent):,} of the {n:,} neurons of {where}, neuron {absent[0]} the first"
         )
-
-
-def _features(rows: pa.Table) -> NDArray[np.float64]:
-    """Return all columns but the keys side by side. [rows, features]."""
-    names = [name for name in rows.column_names if name not in KEYS]
-    if not names:
-        raise AnalysisError("the query yields no features beside stack, layer and neuron")
-    features = np.column_stack([_feature(name, rows.column(name).combine_chunks()) for name in names])
-    if not features.shape[1]:
-        raise AnalysisError(f"the query's lists {', '.join(names)} are empty")
-    return features
 
 
 def _feature(name: str, column: pa.Array) -> NDArray[np.float64]:

@@ -15,10 +15,9 @@ from ...schema.names import check_name
 from ...schema.store import Store
 from ..lookup import find_partition
 from ..permutations import layer_seed
-from .rows import write_partition
 from .settings import PartitionSettings
 from .sources import Source, stored_source, weight_source
-from .stored import read_stored_partition
+from .stored import read_stored_partition, write_partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,20 +188,20 @@ def store_partition(
         "seed": settings.stored_seed,
         "half": settings.stored_half,
     }
-    layers = None if settings.layers is None else list(settings.layers)
-    parameters = {"layers": layers, **settings.parameters(), **source.provenance}
-    definition = {
-        "schema_version": IDENTITY_VERSION,
-        "model": origin.model,
-        "revision": origin.revision,
-        "run_id": origin.run_id,
-        "n_experts": settings.n_experts,
-        **described,
-        **parameters,  # with the digest of the rows of a query in place of its text
-        # The layers themselves, so that to name all is to name none.
-        "layers": [[*key, len(neurons)] for key, neurons in source.neurons.items()],
-    }
-    partition_id = identifier(definition)
+    parameters = {**settings.parameters(), **source.provenance}
+    partition_id = identifier(
+        {
+            "schema_version": IDENTITY_VERSION,
+            "model": origin.model,
+            "revision": origin.revision,
+            "run_id": origin.run_id,
+            "n_experts": settings.n_experts,
+            **described,
+            **parameters,  # with the digest of the rows of a query in place of its text
+            # The layers themselves, so that to name all is to name none.
+            "layers": [[*key, len(neurons)] for key, neurons in source.neurons.items()],
+        }
+    )
     if store.commit(partition_id) is not None:
         return partition_id, False
     with store.job(partition_id, kind="partition", resume=False) as job:

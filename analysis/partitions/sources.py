@@ -15,9 +15,8 @@ from ..lookup import Run, find_run
 from ..permutations import permute_within, strata
 from .chance import RandomPartition
 from .features import features_sha256, read_features
-from .rows import Division, Key, Origin
 from .settings import PartitionSettings
-from .stored import StoredPartition, by_layer
+from .stored import Division, Key, Origin, StoredPartition, by_layer
 
 if TYPE_CHECKING:
     from ...ingest.models.model import Model
@@ -89,7 +88,14 @@ def stored_source(
         case "native":
             source = _native(database, run, origin, n_neurons, settings)
         case _:
-            query = _score_query(run, settings) if settings.method == "function" else settings.query or ""
+            query = settings.query or ""
+            if settings.method == "function":
+                # NULL stands where the half lacks a class of the function, so in all neurons alike.
+                score = _SCORES[settings.half]
+                query = (
+                    f"select stack, layer, neuron, list({score} order by family, function) filter ({score} is not null)"
+                    f" as scores from neuron_scores where run_id = {literal(run.run_id)} group by all"
+                )
             vectors = _chosen(read_features(database, query, n_neurons), settings)
             neurons = _whole({key: len(rows) for key, rows in vectors.items()})
             provenance = {"features_sha256": features_sha256(vectors)}
@@ -97,16 +103,6 @@ def stored_source(
             return replace(source, source_query=query)
     n_chosen = sum(_chosen(n_neurons, settings).values())
     return replace(source, n_excluded=n_chosen - sum(map(len, source.neurons.values())))
-
-
-def _score_query(run: Run, settings: PartitionSettings) -> str:
-    """Return SQL that yields the scores of each neuron for all functions."""
-    # NULL stands where the half lacks a class of the function, so in all neurons alike.
-    score = _SCORES[settings.half]
-    return (
-        f"select stack, layer, neuron, list({score} order by family, function) filter ({score} is not null) as "
-        f"scores from neuron_scores where run_id = {literal(run.run_id)} group by all"
-    )
 
 
 def _coactivation(
@@ -227,7 +223,7 @@ def _clustered(
     provenance: Mapping[str, object],
 ) -> Source:
     """Return neurons to be clustered by their vectors: `vectors` takes a layer, returns [members, features]."""
-    from .kmeans import BalancedKMeans, inertia, unit_rows
+    from .kmeans import BalancedKMeans, cluster_means, inertia, unit_rows
 
     n_experts = settings.n_experts or 1
     if warm_start is not None:
@@ -237,7 +233,7 @@ def _clustered(
     def divide(key: Key, seed: int) -> Division:
         rows = vectors(key)
         rows = unit_rows(rows) if settings.normalize else rows
-        init = "k-means++" if warm_start is None else warm_start.centres(key, rows)
+        init = "k-means++" if warm_start is None else cluster_means(rows, warm_start.layers[key]["expert"])
         estimator = BalancedKMeans(n_experts, normalize=False, init=init, n_init=settings.n_starts, random_state=seed)
         fitted = estimator.fit(rows)
         random = _random(neurons[key], settings, seed)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from neuronlake.analysis.partitions.kmeans import BalancedKMeans, unit_rows
-from neuronlake.analysis.partitions.rows import Origin
-from neuronlake.analysis.partitions.stored import StoredPartition
+from neuronlake.analysis.partitions.stored import Origin, StoredPartition
 from neuronlake.errors import AnalysisError, NeuronlakeError
 
 # Neuron 0 to 63 of each layer, in four groups by the remainder of its index.
