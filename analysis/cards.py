@@ -55,7 +55,30 @@ def describe_neuron(
     """
     measured = find_run(database, run, model, revision=revision)
     stack = stack or _first_stack(database, measured)
-    return _text(database, neuron_sections(database, measured, stack, layer, neuron))
+    place = {"run_id": measured.run_id, "stack": stack, "layer": layer, "neuron": neuron}
+    best = _strongest(database, "neuron_scores", "ranking desc", place)
+    if best is None:
+        query = "select stack, layer, n_neurons from layers where run_id = ? order by all"
+        layers = database.sql(query, [measured.run_id])
+        known = ", ".join(f"{row['stack']} {row['layer']} ({row['n_neurons']:,} neurons)" for row in layers)
+        raise AnalysisError(f"run {measured.run_id} has no neuron {neuron} in {stack} layer {layer}; it has {known}")
+    texts = {**place, "family": best["family"], "function": best["function"], "n_texts": _N_TEXTS}
+    checkpoint = {"model": model, "revision": measured.revision, "stack": stack, "layer": layer, "neuron": neuron}
+    sections = [
+        Section(f"neuron {neuron} of {stack} layer {layer}, {_run_line(measured)}"),
+        Section("activation, and norms of its weights", "card_neuron_statistics", place),
+        Section("functions that it detects best", "card_neuron_functions", {**place, "n_functions": _N_FUNCTIONS}),
+        *(
+            Section(
+                f"texts that activate it most, {side} {_name(best)}",
+                "card_neuron_texts",
+                {**texts, "is_positive": is_positive},
+            )
+            for is_positive, side in _SIDES.items()
+        ),
+        Section("experts it is in (random ones excluded)", "card_neuron_experts", checkpoint),
+    ]
+    return _text(database, sections)
 
 
 def describe_expert(
@@ -93,41 +116,21 @@ def describe_expert(
     revision = partitioned.revision if run is None else None
     measured = find_run(database, run, partitioned.model, revision=revision)
     stack = stack or _first_stack(database, measured)
-    return _text(database, expert_sections(database, measured, partitioned.partition_id, stack, layer, expert))
-
-
-def neuron_sections(database: Database, run: Run, stack: str, layer: int, neuron: int) -> list[Section]:
-    """Return the sections of a neuron's card, given its run, or refuse a neuron that the run does not have."""
-    place = {"run_id": run.run_id, "stack": stack, "layer": layer, "neuron": neuron}
-    best = _best_function(database, place)
-    texts = {**place, "family": best["family"], "function": best["function"], "n_texts": _N_TEXTS}
-    revision = {"model": run.model, "revision": run.revision, "stack": stack, "layer": layer, "neuron": neuron}
-    return [
-        Section(f"neuron {neuron} of {stack} layer {layer}, {_run_line(run)}"),
-        Section("activation, and norms of its weights", "card_neuron_statistics", place),
-        Section("functions that it detects best", "card_neuron_functions", {**place, "n_functions": _N_FUNCTIONS}),
-        *(
-            Section(
-                f"texts that activate it most, {side} {_name(best)}",
-                "card_neuron_texts",
-                {**texts, "is_positive": is_positive},
-            )
-            for is_positive, side in _SIDES.items()
-        ),
-        Section("experts it is in (random ones excluded)", "card_neuron_experts", revision),
-    ]
-
-
-def expert_sections(
-    database: Database, run: Run, partition_id: str, stack: str, layer: int, expert: int
-) -> list[Section]:
-    """Return the sections of an expert's card, given a run, or refuse an expert that the run has not measured."""
-    place = {"run_id": run.run_id, "partition_id": partition_id, "stack": stack, "layer": layer, "expert": expert}
-    nearest = _nearest_function(database, place)
-    return [
+    partition_id = partitioned.partition_id
+    place = {"run_id": measured.run_id, "partition_id": partition_id, "stack": stack, "layer": layer, "expert": expert}
+    nearest = _strongest(database, "expert_function_alignment", "p_value", place)
+    if nearest is None:
+        query = "select stack, layer, n_experts from partition_layers where partition_id = ? order by all"
+        layers = database.sql(query, [partition_id])
+        known = ", ".join(f"{row['stack']} {row['layer']} ({row['n_experts']} experts)" for row in layers)
+        raise AnalysisError(
+            f"partition {partition_id} has no expert {expert} in {stack} layer {layer} that run {measured.run_id} "
+            f"measured; it has {known}"
+        )
+    sections = [
         Section(
             f"expert {expert} of {stack} layer {layer}, partition {partition_id}: {nearest['method']}, "
-            f"{nearest['n_experts']} experts a layer, {nearest['n_neurons']} neurons; {_run_line(run)}"
+            f"{nearest['n_experts']} experts a layer, {nearest['n_neurons']} neurons; {_run_line(measured)}"
         ),
         Section(
             "functional for (p <= .001)",
@@ -140,6 +143,7 @@ def expert_sections(
             "texts that most of its neurons have among their top", "card_expert_texts", {**place, "n_texts": _N_TEXTS}
         ),
     ]
+    return _text(database, sections)
 
 
 def _text(database: Database, sections: Sequence[Section]) -> str:
@@ -153,37 +157,11 @@ def _first_stack(database: Database, run: Run) -> str:
     return str(stack)
 
 
-def _best_function(database: Database, place: Row) -> Row:
-    """Return the family and function that a neuron detects best."""
-    query = (
-        "select family, function from neuron_scores where run_id = $run_id and stack = $stack and layer = $layer "
-        "and neuron = $neuron order by ranking desc, family, function limit 1"
-    )
-    for best in database.sql(query, place):
-        return best
-    query = "select stack, layer, n_neurons from layers where run_id = ? order by all"
-    layers = database.sql(query, [place["run_id"]])
-    known = ", ".join(f"{row['stack']} {row['layer']} ({row['n_neurons']:,} neurons)" for row in layers)
-    raise AnalysisError(
-        "run {run_id} has no neuron {neuron} in {stack} layer {layer}; it has {known}".format(**place, known=known)
-    )
-
-
-def _nearest_function(database: Database, place: Row) -> Row:
-    """Return the test of an expert that has the smallest p."""
-    query = (
-        "select * from expert_function_alignment where run_id = $run_id and partition_id = $partition_id "
-        "and stack = $stack and layer = $layer and expert = $expert order by p_value, family, function limit 1"
-    )
-    for nearest in database.sql(query, place):
-        return nearest
-    query = "select stack, layer, n_experts from partition_layers where partition_id = ? order by all"
-    layers = database.sql(query, [place["partition_id"]])
-    known = ", ".join(f"{row['stack']} {row['layer']} ({row['n_experts']} experts)" for row in layers)
-    raise AnalysisError(
-        "partition {partition_id} has no expert {expert} in {stack} layer {layer} that run {run_id} measured; it has "
-        "{known}".format(**place, known=known)
-    )
+def _strongest(database: Database, view: str, order: str, place: Row) -> Row | None:
+    """Return the first row of a view about a place, in an order and then by function; None if it has none."""
+    conditions = " and ".join(f"{column} = ${column}" for column in place)
+    query = f"from {view} where {conditions} order by {order}, family, function limit 1"
+    return next(iter(database.sql(query, place)), None)
 
 
 def _run_line(run: Run) -> str:

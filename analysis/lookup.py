@@ -41,7 +41,6 @@ class Partition:
     revision: str
     method: str  # how its experts were made
     n_experts: int  # in a layer, at most
-    seed: int | None
     half: str | None  # the instances whose scores made them; None where no scores did
 
     def __str__(self) -> str:

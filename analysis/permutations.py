@@ -41,7 +41,5 @@ def permute_within(
 
 
 def _bins(values: NDArray[np.floating], n_bins: int) -> NDArray[np.int64]:
-    if not len(values):
-        return np.zeros(0, dtype=np.int64)
     inner_edges = np.quantile(values, np.arange(1, n_bins) / n_bins)
     return np.searchsorted(inner_edges, values, side="left").astype(np.int64)

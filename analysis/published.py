@@ -7,7 +7,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import get_args
 
 import numpy as np
 import polars as pl
@@ -21,8 +21,7 @@ from ..schema.names import check_name
 from ..schema.store import Store
 from ..schema.tables import table
 from .neuron_rows import KEYS
-from .partitions.rows import Division, LayerNeurons, Origin, write_partition
-from .partitions.stored import by_layer
+from .partitions.stored import Division, Origin, by_layer, write_partition
 
 _FUNCTION = ("family", "function")
 _TYPES = {**pl.Schema(arrow_schema(table("experts"))), **pl.Schema(arrow_schema(table("neuron_functions")))}
@@ -147,8 +146,9 @@ def import_scores(
     if partition is not None:
         # Of one file and column there is one partition, whichever scores are imported beside it.
         partition_id = identifier({**origin, "partition": partition, "stack": stack})
-        experts = _experts(rows)
-        n_experts = max(len(np.unique(division.labels)) for _, division in experts)
+        layers_of_experts = by_layer(rows.select(*KEYS, "expert").unique())
+        divisions = {key: Division(each["neuron"], each["expert"]) for key, each in layers_of_experts.items()}
+        n_experts = max(len(np.unique(division.labels)) for division in divisions.values())
         if target.commit(partition_id) is None:
             is_new = True
             described = {
@@ -157,7 +157,7 @@ def import_scores(
                 "duration_s": 0.0,
             }
             with target.job(partition_id, kind="partition", resume=False) as job:
-                write_partition(job, Origin(model, revision, step), described, experts)
+                write_partition(job, Origin(model, revision, step), described, divisions)
                 job.commit()
     return ImportReport(
         run_id=run_id,
@@ -168,11 +168,6 @@ def import_scores(
         n_functions=rows.select(_FUNCTION).unique().height,
         n_experts=n_experts,
     )
-
-
-def _experts(rows: pl.DataFrame) -> list[tuple[LayerNeurons, Division]]:
-    layers = by_layer(rows.select(*KEYS, "expert").unique())
-    return [(LayerNeurons(*key, columns["neuron"]), Division(columns["expert"])) for key, columns in layers.items()]
 
 
 def _read(file: Path) -> pl.DataFrame:
@@ -244,7 +239,7 @@ def _typed(values: pl.Series, what: str) -> pl.Series:
         wrong = typed.is_null() | (typed.cast(pl.String) == "")
     if wrong.any():
         raise AnalysisError(f"{what}: no value at row {wrong.arg_max()}, counted from 0")
-    if expected.is_integer() and int(cast("int", typed.min())) < 0:
+    if expected.is_integer() and (typed < 0).any():
         raise AnalysisError(f"{what} holds negative numbers")
     return typed
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 from table import print_table
 
-from neuronlake.analysis.alignment.permutation import permutation_test
+from neuronlake.analysis.alignment.layer_tests import permutation_test
 
 N_NEURONS, N_EXPERTS, N_TOP = 3072, 16, 30
 LEVELS = (0.05, 0.01, 0.001)

@@ -1,1 +1,1 @@
-"""Do experts hold more of a function's top neurons than chance allows? exact, permutation, job."""
+"""Do experts hold more of a function's top neurons than chance allows? layer_tests, job."""

@@ -8,8 +8,9 @@ look functional for being that.
 
 import os
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -24,8 +25,7 @@ from ...schema.conformance import conform
 from ...schema.identity import IDENTITY_VERSION, identifier
 from ..lookup import Partition, Run, all_runs, find_partition, find_run
 from ..permutations import layer_seed, strata
-from .exact import exact_test
-from .permutation import permutation_test
+from .layer_tests import exact_test, permutation_test
 
 _FAMILY = "*"  # stands for all functions of a family
 _LIST = ["half", "family", "function"]
@@ -126,20 +126,11 @@ def align_partition(
     """
     if n_permutations < 1 or n_bins < 1:
         raise AnalysisError(f"{n_permutations} permutations and {n_bins} bins; both must be at least 1")
-    settings = _Settings(n_permutations, n_bins, seed)
+    settings = {"permutations": n_permutations, "bins": n_bins, "seed": seed}
     with Database(store) as database:
         stored = find_partition(database, partition)
         runs = _runs(database, stored, run)
         return tuple(_align(database, stored, measured, settings, progress or SilentProgress()) for measured in runs)
-
-
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """What defines the tests of a partition on a run."""
-
-    permutations: int
-    bins: int
-    seed: int
 
 
 def _runs(database: Database, partition: Partition, run: str | None) -> list[Run]:
@@ -159,11 +150,11 @@ def _runs(database: Database, partition: Partition, run: str | None) -> list[Run
 
 
 def _align(
-    database: Database, partition: Partition, run: Run, settings: _Settings, progress: Progress
+    database: Database, partition: Partition, run: Run, settings: Mapping[str, int], progress: Progress
 ) -> AlignmentReport:
     started = time.monotonic()
     keys = {"partition": partition.partition_id, "run": run.run_id}
-    alignment_id = identifier({"schema_version": IDENTITY_VERSION, **keys, **asdict(settings)})
+    alignment_id = identifier({"schema_version": IDENTITY_VERSION, **keys, **settings})
     is_new = database.store.commit(alignment_id) is None
     tests: list[pl.DataFrame] = []
     null_models: tuple[str, ...] = ()
@@ -173,7 +164,7 @@ def _align(
         layers = experts.partition_by("stack", "layer", maintain_order=True)
         progress.phase("aligning", total=len(layers), unit="layers")
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for rows in pool.map(lambda neurons: _layer_tests(neurons, lists, null_models, settings), layers):
+            for rows in pool.map(lambda neurons: _layer_tests(neurons, lists, null_models, **settings), layers):
                 tests.append(rows)
                 progress.advance(1)
         constants = {
@@ -183,7 +174,7 @@ def _align(
             "step": run.step,
             "alignment_id": alignment_id,
             "partition_id": partition.partition_id,
-            "seed": settings.seed,
+            "seed": settings["seed"],
         }
         with database.store.job(alignment_id, kind="alignment") as job:
             data = conform("alignments", pl.concat(tests), **constants)
@@ -197,7 +188,7 @@ def _align(
         null_models=null_models,
         n_layers=len(tests),
         n_tests=sum(rows.filter(null_model="free", half="all").height for rows in tests),
-        n_permutations=settings.permutations,
+        n_permutations=settings["permutations"],
         duration_s=time.monotonic() - started,
     )
 
@@ -219,28 +210,26 @@ def _inputs(database: Database, keys: dict[str, str]) -> tuple[pl.DataFrame, pl.
 
 
 def _layer_tests(
-    neurons: pl.DataFrame, lists: pl.DataFrame, null_models: tuple[str, ...], settings: _Settings
+    neurons: pl.DataFrame, lists: pl.DataFrame, null_models: tuple[str, ...], *, permutations: int, bins: int, seed: int
 ) -> pl.DataFrame:
     """Return the tests of a layer, given its neurons: a row for each null, half, expert and function (or family)."""
     stack, layer = neurons["stack"][0], neurons["layer"][0]
-    seed = layer_seed(settings.seed, stack, layer)
+    seed = layer_seed(seed, stack, layer)
     names, membership = _membership(neurons, lists.filter(stack=stack, layer=layer))
     experts, places, sizes = np.unique(neurons["expert"].to_numpy(), return_inverse=True, return_counts=True)
     labels = places.astype(np.int32)
     # Lists that no neuron is on twice are tested exactly.
     is_pooled = membership.max(axis=0) > 1
-    cells = pl.DataFrame({"expert": experts, "n_neurons": sizes}).join(
-        names.with_columns(n_permutations=pl.when(pl.Series(is_pooled)).then(settings.permutations)), how="cross"
+    cells = pl.DataFrame({"stack": stack, "layer": layer, "expert": experts, "n_neurons": sizes}).join(
+        names.with_columns(n_permutations=pl.when(pl.Series(is_pooled)).then(permutations)), how="cross"
     )
     frames = []
     for null_model in null_models:
         codes = None
         if null_model == "matched":
-            codes = strata(neurons["input_norm"].to_numpy(), neurons["firing_rate"].to_numpy(), n_bins=settings.bins)
+            codes = strata(neurons["input_norm"].to_numpy(), neurons["firing_rate"].to_numpy(), n_bins=bins)
         exact = exact_test(labels, membership[:, ~is_pooled], codes)
-        pooled = permutation_test(
-            labels, membership[:, is_pooled], codes, n_permutations=settings.permutations, seed=seed
-        )
+        pooled = permutation_test(labels, membership[:, is_pooled], codes, n_permutations=permutations, seed=seed)
         n_top, n_expected, p_value = (np.empty((len(experts), names.height)) for _ in range(3))
         for test, tested in ((exact, ~is_pooled), (pooled, is_pooled)):
             n_top[:, tested], n_expected[:, tested], p_value[:, tested] = test.n_top, test.n_expected, test.p_value
@@ -252,8 +241,6 @@ def _layer_tests(
         }
         frames.append(
             cells.with_columns(
-                stack=pl.lit(stack),
-                layer=pl.lit(layer),
                 null_model=pl.lit(null_model),
                 **{name: pl.Series(values.reshape(-1)) for name, values in columns.items()},
             )

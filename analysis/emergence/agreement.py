@@ -1,29 +1,20 @@
 """How much two partitions of the same neurons agree."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """How much two partitions of the same neurons agree."""
-
-    adjusted_rand_index: float  # agreement on pairs of neurons (Hubert and Arabie 1985): 0 by chance, 1 if equal
-    normalized_mutual_information: float  # mutual information by the mean of both entropies: 0 to 1, not 0 by chance
-    variation_of_information: float  # in nats: 0 if equal
-
-
-def agreement(a: NDArray[np.integer], b: NDArray[np.integer]) -> Agreement:
-    """Return how much two partitions agree, given the expert of each neuron in either. [neurons], [neurons]."""
-    return Agreement(
-        float(adjusted_rand_score(a, b)),
-        float(normalized_mutual_info_score(a, b)),
-        variation_of_information(a, b),
-    )
+def agreement(a: NDArray[np.integer], b: NDArray[np.integer]) -> dict[str, float]:
+    """Return the measures of how much two partitions agree, given the expert of each neuron in either. [neurons]."""
+    return {
+        # Of pairs of neurons (Hubert and Arabie 1985): 0 by chance, 1 if equal
+        "adjusted_rand_index": float(adjusted_rand_score(a, b)),
+        # Mutual information by the mean of both entropies: 0 to 1, not 0 by chance
+        "normalized_mutual_information": float(normalized_mutual_info_score(a, b)),
+        "variation_of_information": variation_of_information(a, b),
+    }
 
 
 def variation_of_information(a: NDArray[np.integer], b: NDArray[np.integer]) -> float:

@@ -1,6 +1,6 @@
 """The partitions of a study: made anew or warm-started at each checkpoint, native, random and matched."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -10,10 +10,9 @@ from ...errors import AnalysisError, IngestError, UnknownNameError
 from ...progress import Progress
 from ...queries.database import Database
 from ..partitions.job import store_partition
-from ..partitions.rows import Origin
 from ..partitions.settings import PartitionSettings
-from ..partitions.sources import Source, matched_source, stored_source, weight_source
-from ..partitions.stored import StoredPartition, by_layer, read_stored_partition
+from ..partitions.sources import stored_source, weight_source
+from ..partitions.stored import StoredPartition, read_stored_partition
 from .series import MeasuredCheckpoint, Series
 from .settings import EmergenceSettings
 
@@ -28,18 +27,13 @@ permuted among neurons of similar input norm and firing rate."""
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """The partitions of one role and seed, one for each checkpoint."""
+    """The partitions of one role and seed."""
 
     role: Role
     seed: int
-    # Of the layers that the series measured. Native experts, random and matched groups are the same neurons throughout:
-    # the partition of the last checkpoint, repeated. [checkpoints]
+    # Of the layers that the series measured, one for each checkpoint. Native experts, random and matched groups are the
+    # same neurons throughout: that of the last checkpoint alone. [checkpoints or 1]
     partitions: tuple[StoredPartition, ...]
-
-    @property
-    def is_remade(self) -> bool:
-        """Whether each checkpoint has a partition of its own."""
-        return self.role in ("cold", "warm")
 
     @property
     def n_experts(self) -> int:
@@ -65,117 +59,72 @@ def make_lineages(
     loaded or has changed since, if its run lacks what the method needs, or if checkpoints have other layers or neurons.
     """
     _check_layers(series, settings)
-    maker = _Maker(database, series, settings, progress)
-    if settings.method == "native":
-        lineages = [maker.repeated("native", settings.seed, maker.make(series.last))]
-    else:
-        lineages = maker.chains(model)
-    controls = [*maker.random(lineages[0])]
-    if series.has_norms:
-        controls += maker.matched(lineages[0].partitions[-1])
-    return [*lineages, *controls], maker.n_new
-
-
-@dataclass(slots=True)
-class _Maker:
-    """Makes the partitions of a study, and counts those that are new."""
-
-    database: Database
-    series: Series
-    settings: EmergenceSettings
-    progress: Progress
-    n_new: int = 0
-
-    def chains(self, model: str) -> list[Lineage]:
-        """Make the cold partitions of each seed and the warm ones, loading each checkpoint once."""
-        seeds = self.settings.seeds
-        chains: dict[tuple[Role, int], list[StoredPartition]] = {("cold", seed): [] for seed in seeds}
-        if self.settings.has_warm_chain:
-            chains["warm", self.settings.seed] = []
-        for checkpoint in self.series.checkpoints:
-            loaded = _load(model, self.series, checkpoint) if self.settings.method == "kmeans" else None
-            for (role, seed), chain in chains.items():
-                if role == "warm" and not chain:
-                    chain.append(chains["cold", seed][0])
-                else:
-                    start = chain[-1] if role == "warm" else None
-                    chain.append(self.make(checkpoint, loaded, seed=seed, warm_start=start))
-        lineages = [Lineage(*key, tuple(map(self._measured, chain))) for key, chain in chains.items()]
-        for lineage in lineages:
-            _check_same_neurons(lineage.partitions)
-        return lineages
-
-    def repeated(self, role: Role, seed: int, partition: StoredPartition) -> Lineage:
-        """Return the lineage of a partition that holds for every checkpoint."""
-        return Lineage(role, seed, (partition,) * len(self.series.checkpoints))
+    n_new = 0
 
     def make(
-        self,
         checkpoint: MeasuredCheckpoint,
-        loaded: "Model | None" = None,
-        *,
-        seed: int | None = None,
-        warm_start: StoredPartition | None = None,
+        chosen: PartitionSettings,
+        other: StoredPartition | None = None,  # the one to start from, or whose experts are permuted
+        loaded: "Model | None" = None,  # where weights are clustered
     ) -> StoredPartition:
-        """Make and store one partition of a checkpoint, from the loaded weights or from what the store holds."""
-        settings = self.settings.partition(
-            run=checkpoint.run_id, seed=seed, warm_start=None if warm_start is None else warm_start.partition_id
-        )
+        nonlocal n_new
         if loaded is not None:
-            source = weight_source(loaded, settings, warm_start=warm_start)
+            source = weight_source(loaded, chosen, other)
         else:
-            source = stored_source(
-                self.database, self.series.model, settings, revision=checkpoint.revision, warm_start=warm_start
-            )
-        return self._store(checkpoint, source, settings)
-
-    def random(self, lineage: Lineage) -> Iterator[Lineage]:
-        """Make random partitions of the layers of a lineage, with as many experts."""
-        layers = tuple(sorted({layer for _, layer in lineage.partitions[-1].layers}))
-        checkpoint = self.series.last
-        for seed in self.settings.random_seeds:
-            settings = PartitionSettings(
-                "random", n_experts=lineage.n_experts, layers=layers, run=checkpoint.run_id, seed=seed
-            )
-            source = stored_source(self.database, self.series.model, settings, revision=checkpoint.revision)
-            yield self.repeated("random", seed, self._store(checkpoint, source, settings))
-
-    def matched(self, last: StoredPartition) -> Iterator[Lineage]:
-        """Make matched partitions: experts of the last checkpoint, permuted among neurons of similar norm and rate.
-
-        They control for stability that has nothing to do with functions. A score is the better of two directions, so
-        that a neuron without any signal scores its noise, which depends on how often it fires. Experts whose neurons
-        fire equally often look stable for that alone; so do matched groups, but random groups do not.
-        """
-        checkpoint = self.series.last
-        query = "select stack, layer, neuron, input_norm, firing_rate from neurons where run_id = ?"
-        measured = by_layer(self.database.sql(query, [checkpoint.run_id]).arrow())
-        members = {
-            key: {
-                **columns,
-                **{name: measured[key][name][columns["neuron"]] for name in ("input_norm", "firing_rate")},
-            }
-            for key, columns in last.layers.items()
-        }
-        origin = Origin(self.series.model, checkpoint.revision, checkpoint.step, checkpoint.run_id)
-        source = matched_source(origin, last.partition_id, members)
-        for seed in self.settings.random_seeds:
-            settings = PartitionSettings("random", matched=last.partition_id, run=checkpoint.run_id, seed=seed)
-            yield self.repeated("matched", seed, self._store(checkpoint, source, settings))
-
-    def _measured(self, partition: StoredPartition) -> StoredPartition:
-        """Return a partition without layers that the series did not measure: weights are clustered of all stacks."""
-        layers = {key: columns for key, columns in partition.layers.items() if key in self.series.layers}
-        return replace(partition, layers=layers)
-
-    def _store(self, checkpoint: MeasuredCheckpoint, source: Source, settings: PartitionSettings) -> StoredPartition:
+            source = stored_source(database, series.model, chosen, other, revision=checkpoint.revision)
         # The step is the series'; the name of a revision may not contain it.
         source = replace(source, origin=replace(source.origin, step=checkpoint.step))
-        store = self.database.store
-        partition_id, is_new = store_partition(store, source, settings)
-        self.n_new += is_new
-        self.progress.advance(1)
-        return read_stored_partition(store, partition_id, self.series.model, checkpoint.revision)
+        partition_id, is_new = store_partition(database.store, source, chosen)
+        n_new += is_new
+        progress.advance(1)
+        return read_stored_partition(database.store, partition_id, series.model, checkpoint.revision)
+
+    run_id = series.last.run_id
+    if settings.method == "native":
+        lineages = [Lineage("native", settings.seed, (make(series.last, settings.partition(run=run_id)),))]
+    else:
+        lineages = _chains(make, model, series, settings)
+    last, n_experts = lineages[0].partitions[-1], lineages[0].n_experts
+    layers = tuple(sorted({layer for _, layer in last.layers}))
+    for seed in settings.random_seeds:
+        chosen = PartitionSettings("random", n_experts=n_experts, layers=layers, run=run_id, seed=seed)
+        lineages.append(Lineage("random", seed, (make(series.last, chosen),)))
+    # Matched groups control for stability that has nothing to do with functions. A score is the better of two
+    # directions, so that a neuron without any signal scores its noise, which depends on how often it fires. Experts
+    # whose neurons fire equally often look stable for that alone; so do matched groups, but random groups do not.
+    for seed in settings.random_seeds if series.has_norms else ():
+        chosen = PartitionSettings("random", matched=last.partition_id, run=run_id, seed=seed)
+        lineages.append(Lineage("matched", seed, (make(series.last, chosen, last),)))
+    return lineages, n_new
+
+
+def _chains(
+    make: Callable[..., StoredPartition], model: str, series: Series, settings: EmergenceSettings
+) -> list[Lineage]:
+    """Make the cold partitions of each seed and the warm ones, loading each checkpoint once."""
+    chains: dict[tuple[Role, int], list[StoredPartition]] = {("cold", seed): [] for seed in settings.seeds}
+    if settings.has_warm_chain:
+        chains["warm", settings.seed] = []
+    for checkpoint in series.checkpoints:
+        loaded = _load(model, series, checkpoint) if settings.method == "kmeans" else None
+        for (role, seed), chain in chains.items():
+            if role == "warm" and not chain:
+                chain.append(chains["cold", seed][0])
+                continue
+            start = chain[-1] if role == "warm" else None
+            start_id = None if start is None else start.partition_id
+            chosen = settings.partition(run=checkpoint.run_id, seed=seed, warm_start=start_id)
+            chain.append(make(checkpoint, chosen, start, loaded))
+    lineages = []
+    for (role, seed), chain in chains.items():
+        # Weights are clustered of all stacks, also of layers that the series did not measure.
+        partitions = tuple(
+            replace(each, layers={key: each.layers[key] for key in each.layers if key in series.layers})
+            for each in chain
+        )
+        _check_same_neurons(partitions)
+        lineages.append(Lineage(role, seed, partitions))
+    return lineages
 
 
 def _load(model: str, series: Series, checkpoint: MeasuredCheckpoint) -> "Model":

@@ -2,12 +2,10 @@
 
 import datetime
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from statistics import fmean
 from typing import Any
-
-import numpy as np
 
 from ...schema.commits import neuronlake_version
 from ...schema.conformance import conform
@@ -37,7 +35,7 @@ def write_study(
         "last_step": series.last.step,
         "method": settings.method,
         "n_experts": lineages[0].n_experts,
-        "parameters": json.dumps({"layers": settings.layers, **settings.partition().parameters()}),
+        "parameters": json.dumps(settings.partition().parameters()),
         "n_seeds": len(settings.seeds),
         "n_random": settings.n_random,
         "seed": settings.seed,
@@ -66,10 +64,10 @@ def _keys(lineage: Lineage, checkpoint: MeasuredCheckpoint) -> _Row:
 
 def _partition_rows(series: Series, lineages: Sequence[Lineage]) -> Iterator[_Row]:
     for lineage in lineages:
-        for checkpoint, partition in zip(series.checkpoints, lineage.partitions, strict=True):
-            if lineage.is_remade or checkpoint is series.last:
-                keys = _keys(lineage, checkpoint)
-                yield {**keys, "run_id": checkpoint.run_id, "partition_id": partition.partition_id}
+        checkpoints = series.checkpoints[-len(lineage.partitions) :]
+        for checkpoint, partition in zip(checkpoints, lineage.partitions, strict=True):
+            keys = _keys(lineage, checkpoint)
+            yield {**keys, "run_id": checkpoint.run_id, "partition_id": partition.partition_id}
 
 
 def _change_rows(series: Series, lineages: Sequence[Lineage]) -> Iterator[_Row]:
@@ -77,7 +75,7 @@ def _change_rows(series: Series, lineages: Sequence[Lineage]) -> Iterator[_Row]:
     cold = [lineage for lineage in lineages if lineage.role == "cold"]
     last = len(series.checkpoints) - 1
     for lineage in lineages:
-        if not lineage.is_remade:
+        if lineage.role not in ("cold", "warm"):
             continue
         # Partitions of one seed start from the same draws, so that they agree before anything else makes them.
         others = [other for other in cold if other is not lineage] if lineage.role == "cold" else [lineage]
@@ -88,8 +86,7 @@ def _change_rows(series: Series, lineages: Sequence[Lineage]) -> Iterator[_Row]:
                     continue
                 for key, columns in lineage.partitions[index].layers.items():
                     agreements = [
-                        asdict(agreement(columns["expert"], other.partitions[place].layers[key]["expert"]))
-                        for other in others
+                        agreement(columns["expert"], other.partitions[place].layers[key]["expert"]) for other in others
                     ]
                     yield {
                         **_keys(lineage, checkpoint),
@@ -104,11 +101,10 @@ def _change_rows(series: Series, lineages: Sequence[Lineage]) -> Iterator[_Row]:
 def _track_rows(series: Series, lineages: Sequence[Lineage]) -> Iterator[_Row]:
     """Yield the experts and groups of a native study at each checkpoint, which are the same neurons throughout."""
     for lineage in lineages:
-        for (stack, layer), columns in lineage.partitions[-1].layers.items():
-            sizes = np.bincount(columns["expert"])
-            for checkpoint, partition in zip(series.checkpoints, lineage.partitions, strict=True):
-                for expert in map(int, np.flatnonzero(sizes)):
-                    n_neurons = int(sizes[expert])
+        (partition,) = lineage.partitions
+        for (stack, layer), columns in partition.layers.items():
+            for expert, n_neurons in Counter(columns["expert"].tolist()).items():
+                for checkpoint in series.checkpoints:
                     yield {
                         **_keys(lineage, checkpoint),
                         "run_id": checkpoint.run_id,

@@ -88,8 +88,15 @@ def find_series(
         chooses = "`corpus` or `run` chooses one" if corpus is None else "`run` chooses one"
         raise UnknownNameError("single series of", model, map(_described, candidates), where=f"{where} ({chooses})")
     checkpoints = _checkpoints(model, candidates[0])
-    layers, has_norms = _measured(database, checkpoints[-1].run_id)
-    return Series(model, candidates[0]["corpus"], checkpoints, layers, has_norms)
+    # A store may hold a run without its neurons.
+    query = (
+        "select stack, layer, n_neurons = count(*) filter (isfinite(input_norm) and isfinite(firing_rate)) as has_norms"
+        " from layers left join neurons using (run_id, stack, layer) where run_id = ? group by stack, layer, n_neurons"
+        " order by stack, layer"
+    )
+    layers = database.sql(query, [checkpoints[-1].run_id]).arrow().to_pylist()
+    places = tuple((row["stack"], row["layer"]) for row in layers)
+    return Series(model, candidates[0]["corpus"], checkpoints, places, all(row["has_norms"] for row in layers))
 
 
 def _checkpoints(model: str, series: dict[str, Any]) -> tuple[MeasuredCheckpoint, ...]:
@@ -109,16 +116,6 @@ def _checkpoints(model: str, series: dict[str, Any]) -> tuple[MeasuredCheckpoint
             f"({names}); a study needs {_MIN_CHECKPOINTS}"
         )
     return tuple(checkpoints.values())
-
-
-def _measured(database: Database, run_id: str) -> tuple[tuple[tuple[str, int], ...], bool]:
-    """Return the layers that a run measured, and whether the store has norm and firing rate of all their neurons."""
-    query = "select stack, layer, n_neurons from layers where run_id = ? order by all"
-    layers = database.sql(query, [run_id]).arrow().to_pylist()
-    # A store may hold a run without its neurons.
-    query = "select count(*) from neurons where run_id = ? and isfinite(input_norm) and isfinite(firing_rate)"
-    ((n_known,),) = database.sql(query, [run_id]).rows()
-    return tuple((row["stack"], row["layer"]) for row in layers), n_known == sum(row["n_neurons"] for row in layers)
 
 
 def _described(series: dict[str, Any]) -> str:

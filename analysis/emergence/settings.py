@@ -8,8 +8,6 @@ from ...schema.vocabulary import EmergenceMethod, WeightKind
 from ..partitions.settings import PartitionSettings
 
 _N_SEEDS = 2
-# A warm start needs centres, and METIS, which divides graphs, has none.
-_STARTED_WARM = ("kmeans", "function")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +74,15 @@ class EmergenceSettings:
     @property
     def has_warm_chain(self) -> bool:
         """Whether experts of a checkpoint can start from those of the checkpoint before."""
-        return self.method in _STARTED_WARM
+        # A warm start needs centres, and METIS, which divides graphs, has none.
+        return self.method in ("kmeans", "function")
 
     def partition(
         self, *, run: str | None = None, seed: int | None = None, warm_start: str | None = None
     ) -> PartitionSettings:
         """Return the settings of one partition.
 
-        Parameters
-        ----------
-        run
-            The run whose scores or activations are used; kmeans uses none.
-        seed
-            Its seed; None for the first.
-        warm_start
-            The partition that it starts from; None for random starts.
+        That is of the first seed if none is given; kmeans does not use the run.
         """
         shared: dict[str, Any] = {"n_experts": self.n_experts, "layers": self.layers, "features": self.features}
         if self.method != "kmeans":

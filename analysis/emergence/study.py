@@ -11,7 +11,7 @@ from ...queries.database import Database
 from ...schema.identity import IDENTITY_VERSION, identifier
 from .lineages import Role, make_lineages, n_partitions
 from .notices import notices
-from .series import Series, find_series
+from .series import find_series
 from .settings import EmergenceSettings
 
 
@@ -124,7 +124,12 @@ def study_emergence(
     started_at = datetime.datetime.now(datetime.UTC)
     with Database(store) as database:
         series = find_series(database, Checkpoint(model, name=name).stored_name, corpus=corpus, run=run)
-        emergence_id = _emergence_id(series, settings)
+        # Weights and scores are determined by the ids of the runs, and so are the partitions; nothing need be loaded.
+        runs = [checkpoint.run_id for checkpoint in series.checkpoints]
+        roles = get_args(Role)
+        emergence_id = identifier(
+            {"schema_version": IDENTITY_VERSION, "study": "emergence", "roles": roles, "runs": runs, **asdict(settings)}
+        )
         n_all, n_new = n_partitions(series, settings), 0
         is_new = database.store.commit(emergence_id) is None
         if is_new:
@@ -139,7 +144,7 @@ def study_emergence(
     with Database(store) as database:
         query = "select n_experts from emergence_studies where emergence_id = ?"
         ((n_experts,),) = database.sql(query, [emergence_id]).rows()
-        lines = tuple(notices(database, emergence_id, series, settings))
+        notes = tuple(notices(database, emergence_id, series, settings))
     return EmergenceReport(
         emergence_id=emergence_id,
         model=series.model,
@@ -148,23 +153,10 @@ def study_emergence(
         method=settings.method,
         n_experts=cast("int", n_experts),
         is_new=is_new,
-        run_ids=tuple(checkpoint.run_id for checkpoint in series.checkpoints),
+        run_ids=tuple(runs),
         steps=tuple(checkpoint.step for checkpoint in series.checkpoints),
         n_partitions=n_all,
         n_partitions_reused=n_all - n_new,
-        notices=lines,
+        notices=notes,
         duration_s=(datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
-    )
-
-
-def _emergence_id(series: Series, settings: EmergenceSettings) -> str:
-    # Weights and scores are determined by the ids of the runs, and so are the partitions; nothing need be loaded.
-    return identifier(
-        {
-            "schema_version": IDENTITY_VERSION,
-            "study": "emergence",
-            "roles": get_args(Role),
-            "runs": [checkpoint.run_id for checkpoint in series.checkpoints],
-            **asdict(settings),
-        }
     )

@@ -1,1 +1,1 @@
-"""Neurons into experts: settings, features, kmeans, graph, chance, sources, rows, stored, job."""
+"""Neurons into experts: settings, features, kmeans, graph, chance, stored, sources, job."""

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from ...errors import AnalysisError
 from ...queries.database import Database
 from ..neuron_rows import KEYS, check_columns, check_null, key_column, numbers
-from .stored import by_layer
+from .stored import Key, by_layer
 
 _OWNER = "the query"
 
 
-def features_sha256(vectors: Mapping[tuple[str, int], NDArray[np.float64]]) -> str:
+def features_sha256(vectors: Mapping[Key, NDArray[np.float64]]) -> str:
     """Return the digest of what `read_features` returns."""
     digest = hashlib.sha256()
     for (stack, layer), features in vectors.items():
@@ -29,8 +29,8 @@ def features_sha256(vectors: Mapping[tuple[str, int], NDArray[np.float64]]) -> s
 def read_features(
     database: Database,
     query: str,
-    n_neurons: Mapping[tuple[str, int], int],  # of the layers that the store knows
-) -> dict[tuple[str, int], NDArray[np.float64]]:
+    n_neurons: Mapping[Key, int],  # of the layers that the store knows
+) -> dict[Key, NDArray[np.float64]]:
     """Run a query and return the features of its neurons [neurons, features], by stack and layer, both sorted.
 
     Features are all columns beside stack, layer and neuron, in order: numbers, or lists of numbers of one length.
@@ -42,14 +42,19 @@ def read_features(
     if not rows.num_rows:
         raise AnalysisError("the query yields no rows")
     keys = pl.DataFrame({name: key_column(rows, name, _OWNER) for name in KEYS})
-    features = _features(rows)
+    names = [name for name in rows.column_names if name not in KEYS]
+    if not names:
+        raise AnalysisError("the query yields no features beside stack, layer and neuron")
+    features = np.column_stack([_feature(name, rows.column(name).combine_chunks()) for name in names])
+    if not features.shape[1]:
+        raise AnalysisError(f"the query's lists {', '.join(names)} are empty")
     layers = by_layer(keys.with_row_index("row"))
     for key, columns in layers.items():
         _check_neurons(key, columns["neuron"], n_neurons)
     return {key: features[columns["row"]] for key, columns in layers.items()}
 
 
-def _check_neurons(key: tuple[str, int], neuron: NDArray[np.int64], n_neurons: Mapping[tuple[str, int], int]) -> None:
+def _check_neurons(key: Key, neuron: NDArray[np.int64], n_neurons: Mapping[Key, int]) -> None:
     """Refuse neurons, which ascend, that are not all neurons of the layer, each once."""
     where = f"{key[0]} layer {key[1]}"
     if key not in n_neurons:
@@ -67,17 +72,6 @@ def _check_neurons(key: tuple[str, int], neuron: NDArray[np.int64], n_neurons: M
         raise AnalysisError(
             f"the query lacks {len(absent):,} of the {n:,} neurons of {where}, neuron {absent[0]} the first"
         )
-
-
-def _features(rows: pa.Table) -> NDArray[np.float64]:
-    """Return all columns but the keys side by side. [rows, features]."""
-    names = [name for name in rows.column_names if name not in KEYS]
-    if not names:
-        raise AnalysisError("the query yields no features beside stack, layer and neuron")
-    features = np.column_stack([_feature(name, rows.column(name).combine_chunks()) for name in names])
-    if not features.shape[1]:
-        raise AnalysisError(f"the query's lists {', '.join(names)} are empty")
-    return features
 
 
 def _feature(name: str, column: pa.Array) -> NDArray[np.float64]:

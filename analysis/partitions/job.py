@@ -15,10 +15,9 @@ from ...schema.names import check_name
 from ...schema.store import Store
 from ..lookup import find_partition
 from ..permutations import layer_seed
-from .rows import Division, LayerNeurons, write_partition
 from .settings import PartitionSettings
 from .sources import Source, stored_source, weight_source
-from .stored import read_stored_partition
+from .stored import read_stored_partition, write_partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +133,11 @@ def partition_model(
     started = time.monotonic()
     progress = progress or SilentProgress()
     with Database(store) as database:
-        warm_start = None
-        if settings.warm_start is not None:
-            start = find_partition(database, settings.warm_start)
-            warm_start = read_stored_partition(database.store, start.partition_id, start.model, start.revision)
+        other = None
+        prefix = settings.matched if settings.warm_start is None else settings.warm_start
+        if prefix is not None:
+            row = find_partition(database, prefix)
+            other = read_stored_partition(database.store, row.partition_id, row.model, row.revision)
         if settings.reads_weights:
             checkpoint = Checkpoint(model, revision, random_init, name)
             check_name("model", checkpoint.stored_name)
@@ -146,17 +146,17 @@ def partition_model(
             from ...ingest.models.model import load
 
             loaded = load(checkpoint, with_decoder=True, with_tokenizer=False)
-            source = weight_source(loaded, settings, warm_start=warm_start)
+            source = weight_source(loaded, settings, other)
         elif random_init is not None or name is not None:
             raise AnalysisError(
                 f"method {settings.method} reads the store, in which a model has one name, and a random initialisation "
                 "is the revision random-<seed>; random_init and name are for kmeans of weights"
             )
         else:
-            source = stored_source(database, model, settings, revision=revision, warm_start=warm_start)
+            source = stored_source(database, model, settings, other, revision=revision)
         partition_id, is_new = store_partition(database.store, source, settings, progress)
     with Database(store) as database:
-        (row,) = database.sql(statement("partition_report"), {"partition": partition_id}).arrow().to_pylist()
+        (made,) = database.sql(statement("partition_report"), {"partition": partition_id}).arrow().to_pylist()
     return PartitionReport(
         partition_id=partition_id,
         model=source.origin.model,
@@ -164,7 +164,7 @@ def partition_model(
         is_new=is_new,
         n_excluded=source.n_excluded,
         duration_s=time.monotonic() - started,
-        **row,
+        **made,
     )
 
 
@@ -176,51 +176,47 @@ def store_partition(
     Raises `AnalysisError` if a layer has fewer neurons than experts.
     """
     started = time.monotonic()
-    for layer in source.layers:
-        if settings.n_experts is not None and settings.n_experts > len(layer.neurons):
-            raise AnalysisError(
-                f"{settings.n_experts:,} experts of {len(layer.neurons):,} neurons: {layer} of {source.origin.model} "
-                f"{source.origin.revision} has no more"
-            )
     origin = source.origin
+    for (stack, layer), neurons in source.neurons.items():
+        if settings.n_experts is not None and settings.n_experts > len(neurons):
+            raise AnalysisError(
+                f"{settings.n_experts:,} experts of {len(neurons):,} neurons: {stack} layer {layer} of {origin.model} "
+                f"{origin.revision} has no more"
+            )
     described: dict[str, object] = {
         "method": settings.stored_method,
         "seed": settings.stored_seed,
         "half": settings.stored_half,
     }
-    layers = None if settings.layers is None else list(settings.layers)
-    parameters = {"layers": layers, **settings.parameters(), **source.provenance}
-    definition = {
-        "schema_version": IDENTITY_VERSION,
-        "model": origin.model,
-        "revision": origin.revision,
-        "run_id": origin.run_id,
-        "n_experts": settings.n_experts,
-        **described,
-        **parameters,  # with the digest of the rows of a query in place of its text
-        # The layers themselves, so that to name all is to name none.
-        "layers": [[*layer.key, len(layer.neurons)] for layer in source.layers],
-    }
-    partition_id = identifier(definition)
+    parameters = {**settings.parameters(), **source.provenance}
+    partition_id = identifier(
+        {
+            "schema_version": IDENTITY_VERSION,
+            "model": origin.model,
+            "revision": origin.revision,
+            "run_id": origin.run_id,
+            "n_experts": settings.n_experts,
+            **described,
+            **parameters,  # with the digest of the rows of a query in place of its text
+            # The layers themselves, so that to name all is to name none.
+            "layers": [[*key, len(neurons)] for key, neurons in source.neurons.items()],
+        }
+    )
     if store.commit(partition_id) is not None:
         return partition_id, False
     with store.job(partition_id, kind="partition", resume=False) as job:
-        divided = _divide(source, settings, progress or SilentProgress())
+        progress = progress or SilentProgress()
+        progress.phase("clustering", total=len(source.neurons), unit="layers")
+        divisions = {}
+        for key in source.neurons:
+            divisions[key] = source.divide(key, layer_seed(settings.seed, *key))
+            progress.advance(1)
         described |= {
             "parameters": json.dumps(parameters),
             "source_query": source.source_query,
             "objective_name": settings.objective_name,
             "duration_s": time.monotonic() - started,
         }
-        write_partition(job, origin, described, divided)
+        write_partition(job, origin, described, divisions)
         job.commit()
     return partition_id, True
-
-
-def _divide(source: Source, settings: PartitionSettings, progress: Progress) -> list[tuple[LayerNeurons, Division]]:
-    progress.phase("clustering", total=len(source.layers), unit="layers")
-    divided = []
-    for layer in source.layers:
-        divided.append((layer, source.divide(layer, layer_seed(settings.seed, *layer.key))))
-        progress.advance(1)
-    return divided

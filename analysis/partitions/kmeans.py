@@ -119,10 +119,13 @@ class BalancedKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         inertias = [inertia(rows, labels) for labels in labellings]
         self.inertia_: float = min(inertias)
         self.labels_: NDArray[np.int32] = labellings[inertias.index(self.inertia_)]
-        self.cluster_centers_: NDArray[np.floating] = np.stack(
-            [rows[self.labels_ == cluster].mean(axis=0) for cluster in range(self.n_clusters)]
-        )
+        self.cluster_centers_ = cluster_means(rows, self.labels_)
         return self
+
+
+def cluster_means(rows: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.floating]:
+    """Return the mean of the rows [rows, features] with each label, in the order of the labels. [labels, features]."""
+    return np.stack([rows[labels == label].mean(axis=0) for label in np.unique(labels)])
 
 
 def inertia(rows: NDArray[np.floating], labels: NDArray[np.integer]) -> float:

@@ -134,7 +134,7 @@ class PartitionSettings:
 
     def parameters(self) -> dict[str, object]:
         """Return those settings of the method that a partition has no columns for, as JSON values."""
-        names = [name for name in _TAKES[self._way] if name not in _STORED_ELSEWHERE]
+        names = ["layers", *(name for name in _TAKES[self._way] if name not in _STORED_ELSEWHERE)]
         return {name: getattr(self, name) for name in names if name != "n_starts" or self.warm_start is None}
 
     @property

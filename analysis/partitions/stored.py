@@ -1,6 +1,6 @@
-"""A partition of the store: another may start from it, or be compared with it."""
+"""A partition as the store holds it: what is written, and what is read for another to start from or compare with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,34 @@ from numpy.typing import NDArray
 
 from ...errors import AnalysisError
 from ...schema import parquet
+from ...schema.commits import neuronlake_version
+from ...schema.conformance import conform
+from ...schema.job import Job
 from ...schema.store import Store
-from .rows import LayerNeurons, Origin
+
+Key = tuple[str, int]
+"""The stack and number of a layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """Neurons of one layer, divided into experts."""
+
+    neurons: NDArray[np.integer]  # their indices within the layer, ascending [members]
+    labels: NDArray[np.integer]  # the expert of each [members]
+    # What the method minimises, and the same of random experts of equal sizes; None where it minimises nothing
+    objective: float | None = None
+    objective_random: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The checkpoint that neurons belong to."""
+
+    model: str
+    revision: str
+    step: int | None
+    run_id: str | None = None  # the run whose scores or activations divide them, None if none does
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,40 +48,65 @@ class StoredPartition:
     partition_id: str
     model: str
     revision: str
-    # Columns ``neuron`` and ``expert`` of each layer, by its stack and number [members]
-    layers: Mapping[tuple[str, int], Mapping[str, NDArray[Any]]]
+    # Columns ``neuron`` and ``expert`` of each layer [members]
+    layers: Mapping[Key, Mapping[str, NDArray[Any]]]
 
-    def check_start(self, origin: Origin, layers: Sequence[LayerNeurons], n_experts: int) -> None:
+    def check_start(self, origin: Origin, neurons: Mapping[Key, NDArray[np.integer]], n_experts: int) -> None:
         """Raise `AnalysisError` unless this partition has the same model, neurons and number of experts."""
         if self.model != origin.model:
             raise AnalysisError(f"partition {self.partition_id} is of {self.model}, not of {origin.model}")
-        for layer in layers:
-            start = self.layers.get(layer.key)
-            place = f"{layer} of {origin.model} {origin.revision}"
+        for key, divided in neurons.items():
+            what, start = f"{key[0]} layer {key[1]} of {origin.model} {origin.revision}", self.layers.get(key)
             if start is None:
-                known = ", ".join(f"{stack} {number}" for stack, number in sorted(self.layers))
-                raise AnalysisError(
-                    f"no start for {place}: partition {self.partition_id} of {self.revision} has the layers {known}"
-                )
-            if not np.array_equal(start["neuron"], layer.neurons):
-                raise AnalysisError(
-                    f"no start for {place}: partition {self.partition_id} of {self.revision} places "
-                    f"{len(start['neuron']):,} neurons of this layer, of {len(layer.neurons):,} to be divided"
-                )
-            n_start = len(np.unique(start["expert"]))
-            if n_start != n_experts:
-                raise AnalysisError(
-                    f"no start for {n_experts:,} experts of {place}: partition {self.partition_id} of {self.revision} "
-                    f"has {n_start:,}"
-                )
+                has = f"has the layers {', '.join(f'{stack} {layer}' for stack, layer in sorted(self.layers))}"
+            elif not np.array_equal(start["neuron"], divided):
+                has = f"places {len(start['neuron']):,} neurons of this layer, of {len(divided):,} to be divided"
+            elif (n_start := len(np.unique(start["expert"]))) != n_experts:
+                what, has = f"{n_experts:,} experts of {what}", f"has {n_start:,}"
+            else:
+                continue
+            raise AnalysisError(f"no start for {what}: partition {self.partition_id} of {self.revision} {has}")
 
-    def centres(self, layer: LayerNeurons, vectors: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Return the mean vector of each expert of a layer that `check_start` accepts, in the order of the experts.
 
-        `vectors` are those of the layer's neurons [members, features], the means are [experts, features].
-        """
-        experts = self.layers[layer.key]["expert"]
-        return np.stack([vectors[experts == expert].mean(axis=0) for expert in np.unique(experts)])
+def write_partition(
+    job: Job, origin: Origin, described: Mapping[str, object], divisions: Mapping[Key, Division]
+) -> None:
+    """Stage the rows of a partition in a job named by its id: its own, one for each layer and one for each neuron.
+
+    `described` has the columns of ``partitions`` that only the caller knows; a column that neither knows is NULL.
+    """
+    layers: list[dict[str, Any]] = []
+    experts = []
+    for (stack, layer), division in divisions.items():
+        sizes = np.unique(division.labels, return_counts=True)[1]
+        layers.append(
+            {
+                "stack": stack,
+                "layer": layer,
+                "n_neurons": len(division.neurons),
+                "n_experts": len(sizes),
+                "n_smallest": int(sizes.min()),
+                "n_largest": int(sizes.max()),
+                "objective": division.objective,
+                "objective_random": division.objective_random,
+            }
+        )
+        columns = {"stack": stack, "layer": layer, "neuron": division.neurons, "expert": division.labels}
+        experts.append(pl.DataFrame(columns))
+    objectives = [row["objective"] for row in layers if row["objective"] is not None]
+    partition = {
+        "model": origin.model,
+        "revision": origin.revision,
+        "step": origin.step,
+        "run_id": origin.run_id,
+        "n_experts": max(row["n_experts"] for row in layers),
+        "objective": sum(objectives) / len(objectives) if objectives else None,
+        "neuronlake_version": neuronlake_version(),
+        **described,
+    }
+    for name, rows in (("partitions", [partition]), ("partition_layers", layers), ("experts", pl.concat(experts))):
+        data = conform(name, rows, partition_id=job.name)
+        job.write(name, data, model=origin.model, revision=origin.revision)
 
 
 def read_stored_partition(store: Store, partition_id: str, model: str, revision: str) -> StoredPartition:
@@ -64,8 +115,8 @@ def read_stored_partition(store: Store, partition_id: str, model: str, revision:
     return StoredPartition(partition_id, model, revision, by_layer(rows))
 
 
-def by_layer(rows: pa.Table | pl.DataFrame) -> dict[tuple[str, int], dict[str, NDArray[Any]]]:
-    """Return the columns of each layer, by its stack and number, both sorted; the neurons ascend. [members]."""
+def by_layer(rows: pa.Table | pl.DataFrame) -> dict[Key, dict[str, NDArray[Any]]]:
+    """Return the columns of each layer, sorted by stack and number; the neurons ascend. [members]."""
     frame = pl.DataFrame(rows).sort("stack", "layer", "neuron")
     layers = frame.partition_by("stack", "layer", as_dict=True, include_key=False, maintain_order=True)
     return {

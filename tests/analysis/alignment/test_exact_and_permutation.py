@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neuronlake.analysis.alignment.exact import exact_test
-from neuronlake.analysis.alignment.permutation import permutation_test
+from neuronlake.analysis.alignment.layer_tests import exact_test, permutation_test
 
 N_PERMUTATIONS = 20_000
 # Experts of 3, 7 and 10 neurons; lists of 6, 1, 20 and no neurons.

@@ -30,5 +30,5 @@ def test_the_variation_of_information_is_both_entropies_less_twice_what_they_sha
 
 def test_equal_partitions_agree_whatever_their_labels():
     found = agreement(np.array([0, 0, 1, 1, 2]), np.array([2, 2, 0, 0, 1]))
-    assert (found.adjusted_rand_index, found.normalized_mutual_information) == pytest.approx((1, 1))
-    assert found.variation_of_information == 0
+    assert (found["adjusted_rand_index"], found["normalized_mutual_information"]) == pytest.approx((1, 1))
+    assert found["variation_of_information"] == 0

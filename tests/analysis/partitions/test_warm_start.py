@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from neuronlake.analysis.partitions.kmeans import BalancedKMeans, unit_rows
-from neuronlake.analysis.partitions.rows import LayerNeurons, Origin
-from neuronlake.analysis.partitions.stored import StoredPartition
+from neuronlake.analysis.partitions.stored import Origin, StoredPartition
 from neuronlake.errors import AnalysisError, NeuronlakeError
 
 # Neuron 0 to 63 of each layer, in four groups by the remainder of its index.
@@ -83,12 +82,11 @@ def test_a_start_of_other_neurons_is_refused():
     start = StoredPartition(
         "p", "tiny", "step1", {("encoder", 0): {"neuron": np.arange(40), "expert": np.arange(40) % 4}}
     )
-    layer = LayerNeurons("encoder", 0, np.arange(64, dtype=np.int32))
     message = (
         "no start for encoder layer 0 of tiny main: partition p of step1 places 40 neurons of this layer, of 64 to be"
     )
     with pytest.raises(AnalysisError, match=message):
-        start.check_start(Origin("tiny", "main", None), [layer], 4)
+        start.check_start(Origin("tiny", "main", None), {("encoder", 0): np.arange(64)}, 4)
 
 
 def test_a_start_of_another_model_is_refused(stored, partition):

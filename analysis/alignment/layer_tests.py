@@ -1,8 +1,13 @@
-"""Whether an expert of a layer holds more neurons of a list than chance gives it: exact tests, compiled by numba.
+"""Whether an expert of a layer holds more neurons of a list than chance gives it: two tests, compiled by numba.
 
-The null assigns neurons to experts at random within strata. The listed neurons of an expert are then hypergeometric
-in each stratum, and strata are independent: their sum has the convolution of the strata's distributions. With one
-stratum it is the hypergeometric itself.
+Both permute experts at random among the neurons of a stratum, or of the layer. Exactly: the listed neurons of an expert
+are then hypergeometric in each stratum, and strata are independent: their sum has the convolution of the strata's
+distributions. With one stratum it is the hypergeometric itself.
+
+By permutation, for lists that overlap: a neuron keeps its place in every top list it is on. So lists that overlap stay
+overlapping, which a test that permutes list entries, or takes them as independent draws, does not keep (Zhang et al.
+2023 pool them). Only neurons on some list matter, so each permutation draws labels for those alone: the first steps of
+a Fisher-Yates shuffle of each stratum's labels, which is an exact draw without replacement.
 """
 
 import math
@@ -23,7 +28,7 @@ class LayerTest:
     p_value: NDArray[np.float64]  # probability, under the null, of at least as many [experts, lists]
 
 
-class Counts(NamedTuple):
+class _Counts(NamedTuple):
     """Lists of a layer's neurons, counted by expert and by stratum."""
 
     stratum: NDArray[np.int64]  # of each neuron, numbered from 0 without gaps [neurons]
@@ -37,7 +42,7 @@ class Counts(NamedTuple):
         return LayerTest(self.n_top, n_expected, p_value)
 
 
-def count(labels: NDArray[np.int32], membership: NDArray[np.int32], strata: NDArray[np.integer] | None) -> Counts:
+def _count(labels: NDArray[np.int32], membership: NDArray[np.int32], strata: NDArray[np.integer] | None) -> _Counts:
     """Count the neurons of lists by expert and by stratum; arguments are as in `exact_test`."""
     codes = np.zeros(len(labels), dtype=np.int64) if strata is None else strata
     stratum = np.unique(codes, return_inverse=True)[1].astype(np.int64)
@@ -48,7 +53,7 @@ def count(labels: NDArray[np.int32], membership: NDArray[np.int32], strata: NDAr
     np.add.at(n_listed, stratum, membership)
     n_members = np.zeros((n_strata, n_experts), dtype=np.int64)
     np.add.at(n_members, (stratum, labels), 1)
-    return Counts(stratum, n_top, n_listed, n_members)
+    return _Counts(stratum, n_top, n_listed, n_members)
 
 
 def exact_test(
@@ -63,8 +68,41 @@ def exact_test(
     """
     if len(membership) and membership.max() > 1:
         raise ValueError("a list holds a neuron more than once: only a permutation test can tell")
-    counts = count(labels, membership, strata)
+    counts = _count(labels, membership, strata)
     return counts.test(_tail(counts.n_members.sum(axis=1), counts.n_listed, counts.n_members, counts.n_top))
+
+
+def permutation_test(
+    labels: NDArray[np.int32],
+    membership: NDArray[np.int32],
+    strata: NDArray[np.integer] | None = None,
+    *,
+    n_permutations: int = 100_000,
+    seed: int = 0,
+) -> LayerTest:
+    """Test every expert of a layer for every list of neurons by permutation; a list may hold a neuron repeatedly.
+
+    Arguments are as in `exact_test`, but `membership` is how often a list holds the neuron, which may be more than 1
+    where it is several lists taken together. The observed labels count as one more permutation, so that no p value is
+    below 1 / (n_permutations + 1).
+    """
+    counts = _count(labels, membership, strata)
+    # Stratum by stratum, the neurons on some list first.
+    is_listed = membership.sum(axis=1) > 0
+    order = np.lexsort((~is_listed, counts.stratum))
+    listed = order[is_listed[order]]
+    repeats = membership[listed]
+    at_least = _count_at_least(
+        np.ascontiguousarray(labels[order], dtype=np.int32),
+        np.concatenate([[0], np.cumsum(counts.n_members.sum(axis=1))]),
+        np.bincount(counts.stratum[listed], minlength=len(counts.n_members)),
+        np.concatenate([[0], np.cumsum(repeats.sum(axis=1))]).astype(np.int64),
+        np.repeat(np.nonzero(repeats)[1], repeats[np.nonzero(repeats)]).astype(np.int32),
+        counts.n_top,
+        n_permutations,
+        seed,
+    )
+    return counts.test((1 + at_least) / (1 + n_permutations))
 
 
 @njit(nogil=True, cache=True)
@@ -111,3 +149,46 @@ def _tail(
 @njit(nogil=True, cache=True)
 def _log_binomial(n: int, k: int) -> float:
     return math.lgamma(n + 1.0) - math.lgamma(k + 1.0) - math.lgamma(n - k + 1.0)
+
+
+@njit(nogil=True, cache=True)
+def _count_at_least(
+    labels: NDArray[np.int32],  # experts of the neurons, stratum by stratum, listed neurons first [neurons]
+    stratum_start: NDArray[np.int64],  # [strata + 1]
+    n_listed: NDArray[np.int64],  # listed neurons of a stratum [strata]
+    entry_start: NDArray[np.int64],  # [listed neurons + 1]
+    entry_list: NDArray[np.int32],  # [entries]
+    observed: NDArray[np.int32],  # [experts, lists]
+    n_permutations: int,
+    seed: int,
+) -> NDArray[np.int64]:
+    """Count the permutations in which an expert holds at least as many entries of a list as observed.
+
+    The listed neuron i, counted over strata, is on the lists ``entry_list[entry_start[i]:entry_start[i + 1]]``; a list
+    named twice counts twice. Returned by expert and list. [experts, lists].
+    """
+    np.random.seed(seed)
+    permuted = labels.copy()
+    counts = np.zeros(observed.shape, dtype=np.int32)
+    # A count of zero is always reached: only the other cells need a look.
+    experts, lists = np.nonzero(observed)
+    reached = np.zeros(len(experts), dtype=np.int64)
+    for _ in range(n_permutations):
+        counts[:] = 0
+        listed = 0
+        for stratum in range(len(n_listed)):
+            start, stop = stratum_start[stratum], stratum_start[stratum + 1]
+            for place in range(start, start + n_listed[stratum]):
+                other = np.random.randint(place, stop)
+                expert = permuted[other]
+                permuted[other] = permuted[place]
+                permuted[place] = expert
+                for entry in range(entry_start[listed], entry_start[listed + 1]):
+                    counts[expert, entry_list[entry]] += 1
+                listed += 1
+        for cell in range(len(experts)):
+            reached[cell] += counts[experts[cell], lists[cell]] >= observed[experts[cell], lists[cell]]
+    at_least = np.full(observed.shape, n_permutations, dtype=np.int64)
+    for cell in range(len(experts)):
+        at_least[experts[cell], lists[cell]] = reached[cell]
+    return at_least
