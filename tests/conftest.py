@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 # Read by the Hugging Face libraries when they are first imported: no test may reach for the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
+# A shell starts what it runs in the background with SIGINT ignored, which processes of tests would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WORDS = (
     *("the", "a", "cat", "dog", "bird", "fish", "sat", "ran", "flew", "swam", "on", "under", "over", "near", "mat"),
