@@ -11,6 +11,7 @@ from pathlib import Path
 NAMES = (
     "scoring",
     "nulls",
+    "clustered_labels",
     "ingest",
     "experts",
     "coactivation",

@@ -89,6 +89,35 @@ class StoredCorpus:
         instance, function, is_positive = (np.concatenate(column) for column in zip(*parts, strict=True))
         return instance, function, is_positive
 
+    def clusters(self, instance_id: NDArray[np.int64], text: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+        """Return the cluster of each instance, by text, by group of texts and by word; instances as in `label_index`.
+
+        The word of a span is its characters, casefolded; a whole text has none in common with another.
+        """
+        groups = self.read("texts", "split_group").column(0).combine_chunks().dictionary_encode()
+        group = pc.fill_null(groups.indices, -1).to_numpy()
+        group = np.where(group < 0, len(groups.dictionary) + np.arange(len(group)), group)
+        return {"text": text, "group": group[text], "word": self._words()[instance_id]}
+
+    def _words(self) -> NDArray[np.int64]:
+        """Return a code of the word of every instance, by its id: below 0 for spans, its own id for a whole text."""
+        instances = self.instances()
+        words = np.arange(len(instances.instance_id))
+        codes: dict[str, int] = {}
+        is_span = ~np.isnan(instances.start_char)
+        spans = zip(
+            *(of[is_span].tolist() for of in (instances.text, instances.start_char, instances.end_char)), strict=True
+        )
+        found = []
+        texts = enumerate(self.texts())
+        text_id, text = -1, ""
+        for of_text, start, end in spans:
+            while text_id < of_text:
+                text_id, text = next(texts)
+            found.append(~codes.setdefault(text[int(start) : int(end)].casefold(), len(codes)))
+        words[instances.instance_id[is_span]] = found
+        return words
+
     def label_index(self, instance_id: NDArray[np.int64], text: NDArray[np.int64]) -> LabelIndex:
         """Return the labels of instances, given by their ids and their texts' as stored [instances], in that order.
 

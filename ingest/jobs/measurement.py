@@ -18,6 +18,7 @@ from ..models.model import Model, decoder_of, first_position, load, start_token
 from ..models.tokenizers import check_embedded, longest_text
 from ..neurons.feed_forwards import Layer
 from ..neurons.sites import check_site
+from ..scores.clusters import Clusters
 from .known_runs import lacks_coactivations
 from .request import Ingestion, Request
 from .settings import Settings
@@ -33,6 +34,7 @@ class Measurement:
     tokens: TokenizedCorpus
     targets: TokenizedTargets | None
     labels: LabelIndex
+    clusters: Clusters
     settings: Settings  # those asked for, within what the model has
     router: Router | None  # how experts are read; None in a model that has none
     run_id: str
@@ -128,13 +130,19 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
     }
     del definition["tokenizer"]  # the digest of tokens stands for it
     run_id = identifier(definition)
+    labels = corpus.label_index(tokens.instance_id, tokens.text)
+    clusters = Clusters.build(labels, corpus.clusters(tokens.instance_id, tokens.text))
+    if ingestion.store.commit(run_id) is None:
+        for notice in clusters.notices(labels.functions):
+            progress.note(notice)
     return Measurement(
         ingestion,
         model,
         layers,
         tokens,
         targets,
-        corpus.label_index(tokens.instance_id, tokens.text),
+        labels,
+        clusters,
         settings,
         router,
         run_id=run_id,

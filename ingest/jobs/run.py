@@ -101,7 +101,8 @@ def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progr
 
 def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime) -> None:
     """Stage the small tables of a run: its row, with the duration up to now, its layers, functions and weights."""
-    model, settings, tokens, labels = measurement.model, measurement.settings, measurement.tokens, measurement.labels
+    model, settings, tokens = measurement.model, measurement.settings, measurement.tokens
+    labels, clusters = measurement.labels, measurement.clusters
     run = {
         "measurement": "measured",
         "weights_sha256": model.weights_sha256,
@@ -146,6 +147,8 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
         "n_negative_half_a": negative[:, 1],
         "n_positive_half_b": positive[:, 2],
         "n_negative_half_b": negative[:, 2],
+        **{f"{name}_pairs": pairs for name, pairs in zip(clusters.names, clusters.pairs.T, strict=True)},
+        **{f"n_{name}_clusters": n for name, n in zip(clusters.names, clusters.n_clusters.T, strict=True)},
     }
     tensors = [
         {"tensor": tensor.name, "sha256": tensor.sha256, "n_values": tensor.n_values} for tensor in model.tensors

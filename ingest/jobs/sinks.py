@@ -101,12 +101,12 @@ class ScoreTables(Sink):
         super().__init__(measurement, job, ("neurons", "top_instances", "neuron_functions"), n_rows)
         self._scores: list[Scores] = []
         if self._parts:
-            compile_kernels(measurement.labels)
+            compile_kernels(measurement.labels, measurement.clusters)
 
     def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:
         """Score a block of neurons."""
-        labels, n_top = self.measurement.labels, self.measurement.settings.n_top
-        self._scores.append(score(block, labels, n_top=n_top, n_threads=torch.get_num_threads()))
+        labels, clusters, n_top = self.measurement.labels, self.measurement.clusters, self.measurement.settings.n_top
+        self._scores.append(score(block, labels, clusters, n_top=n_top, n_threads=torch.get_num_threads()))
 
     def _rows_of(self, layer: Layer, keys: _Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         scores, measurement = Scores.concatenated(self._scores), self.measurement
@@ -118,6 +118,10 @@ class ScoreTables(Sink):
             "input_norm": input_norm.numpy(),
             "output_norm": output_norm.numpy(),
             **dict(zip(STATISTIC_NAMES, scores.statistics.T, strict=True)),
+            **{
+                f"{name}_correlation": of
+                for name, of in zip(measurement.clusters.names, scores.correlation.T, strict=True)
+            },
         }
         if layer.experts is not None and shares is not None:
             expert = neuron // layer.experts.width

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...errors import IngestError
 from ..corpora.labels import LabelIndex
 from . import kernel
+from .clusters import Clusters, widen
 from .nulls import p_values
 
 SCORE_NAMES = (
@@ -41,8 +42,9 @@ class Scores:
     """The scores of a block of neurons."""
 
     scores: NDArray[np.float32]  # the scores of `SCORE_NAMES`; NaN where a half lacks a class [neurons, functions, 9]
-    # Share of permuted labels that score as high, by `nulls.p_values` [neurons, functions]
+    # Share of permuted labels that score as high, by `nulls.p_values`, corrected for `clusters` [neurons, functions]
     p_value: NDArray[np.float64]
+    correlation: NDArray[np.float32]  # of a neuron between instances of a cluster [neurons, clusterings]
     statistics: NDArray[np.float32]  # the statistics of `STATISTIC_NAMES` [neurons, 5]
     # Indices of the instances with the highest activations, -1 where fewer rise above the minimum [neurons, k]
     top_instance: NDArray[np.int64]
@@ -55,17 +57,24 @@ class Scores:
         return cls(*(np.concatenate([getattr(block, name) for block in blocks]) for name in names))
 
 
-def compile_kernels(labels: LabelIndex) -> None:
+def compile_kernels(labels: LabelIndex, clusters: Clusters) -> None:
     """Compile what `score` runs: seconds, once on a machine, that would otherwise be taken for those of scoring."""
-    score(np.zeros((1, labels.n_instances), np.float32), labels, n_top=0)
+    score(np.zeros((1, labels.n_instances), np.float32), labels, clusters, n_top=0)
 
 
-def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 10, n_threads: int = 1) -> Scores:
+def score(
+    activations: NDArray[np.float32],
+    labels: LabelIndex,
+    clusters: Clusters | None = None,
+    *,
+    n_top: int = 10,
+    n_threads: int = 1,
+) -> Scores:
     """Score every neuron of a block of C-contiguous activations [neurons, instances] for every function.
 
-    The labels are of the same instances, in the same order; `n_top` instances a neuron are kept. The result does not
-    depend on `n_threads`. Raises NonFiniteError if an activation is NaN or infinite, IngestError if a function lacks
-    positives or negatives.
+    The labels are of the same instances, in the same order, and so are their clusters; without clusters, p-values take
+    instances as independent. `n_top` instances a neuron are kept. The result does not depend on `n_threads`. Raises
+    NonFiniteError if an activation is NaN or infinite, IngestError if a function lacks positives or negatives.
     """
     if activations.dtype != np.float32 or activations.ndim != 2 or not activations.flags.c_contiguous:
         raise TypeError("activations must be a C-contiguous float32 array [neurons, instances]")
@@ -88,6 +97,7 @@ def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 
     scores = Scores(
         scores=np.empty((n_neurons, n_functions, len(SCORE_NAMES)), dtype=np.float32),
         p_value=np.empty((n_neurons, n_functions), dtype=np.float64),
+        correlation=np.empty((n_neurons, len(clusters.names) if clusters else 0), dtype=np.float32),
         statistics=np.empty((n_neurons, len(STATISTIC_NAMES)), dtype=np.float32),
         top_instance=np.full((n_neurons, n_top), -1, dtype=np.int64),
         top_value=np.zeros((n_neurons, n_top), dtype=np.float32),
@@ -99,10 +109,17 @@ def score(activations: NDArray[np.float32], labels: LabelIndex, *, n_top: int = 
     def run(part: slice) -> None:
         rows = (array[part] for array in filled)
         kernel.score_neurons(activations[part], labels.is_rest, words, starts, entries, counts, *rows)
+        if clusters:
+            scores.correlation[part] = clusters.correlations(activations[part])
 
     def compare(index: int) -> None:
         positive, evaluated = counts[index, 0].tolist()
-        scores.p_value[:, index] = p_values(excess[:, index], n_above[:, index], positive, evaluated - positive)
+        of_function = excess[:, index]
+        if clusters:
+            inflation, freedom = clusters.inflation(scores.correlation, index)
+            of_function = of_function / np.sqrt(inflation)[:, None]
+        p = p_values(of_function, n_above[:, index], positive, evaluated - positive)
+        scores.p_value[:, index] = widen(p, freedom) if clusters else p
 
     bounds = np.linspace(0, n_neurons, 4 * n_threads + 1).astype(int)
     with ThreadPoolExecutor(n_threads) as pool:

@@ -82,3 +82,11 @@ FUNCTION = (
 def measured(name: str, type_: ColumnType, description: str) -> Column:
     """Return a nullable column: every measurement of ours fills it, imported results may lack it."""
     return Column(name, type_, f"{description}; NULL if unknown, of imported results", nullable=True)
+
+
+def clustered(name: str, description: str, type_: ColumnType = "float64") -> tuple[Column, ...]:
+    """Return a column for each way in which instances cluster, which takes the place of ``{}``."""
+    return tuple(
+        Column(name.format(of), type_, f"{description.format(of)}; NULL if none holds two, or unknown", nullable=True)
+        for of in ("text", "group", "word")
+    )

@@ -1,6 +1,6 @@
 """The tables of a run: one checkpoint measured on one corpus."""
 
-from .declaration import FUNCTION, NEURON, RUN, Column, Table, measured
+from .declaration import FUNCTION, NEURON, RUN, Column, Table, clustered, measured
 
 RUN_TABLES = (
     Table.of(
@@ -68,6 +68,8 @@ RUN_TABLES = (
         Column("n_negative_half_a", "int64", "negatives in half a"),
         Column("n_positive_half_b", "int64", "positives in half b"),
         Column("n_negative_half_b", "int64", "negatives in half b"),
+        *clustered("{}_pairs", "what a neuron's correlation within {}s inflates the variance of its scores by"),
+        *clustered("n_{}_clusters", "effective number of {}s that carry the labels"),
     ),
     Table.of(
         "neurons",
@@ -84,6 +86,7 @@ RUN_TABLES = (
         Column("n_routed", "int64", "instances with a token routed to its expert; NULL: all", nullable=True),
         Column("input_norm", "float32", "L2 norm of the neuron's input weights (gate and up together when gated)"),
         Column("output_norm", "float32", "L2 norm of the neuron's output weights"),
+        *clustered("{}_correlation", "correlation of the neuron's ranks between instances of one {}", "float32"),
     ),
     Table.of(
         "neuron_functions",
@@ -101,7 +104,7 @@ RUN_TABLES = (
         Column("ap_half_b", "float32", "ap on half b; NULL if the half lacks a class", nullable=True),
         Column("ap_complement_half_a", "float32", "ap_complement on half a; NULL likewise", nullable=True),
         Column("ap_complement_half_b", "float32", "ap_complement on half b; NULL likewise", nullable=True),
-        measured("p_value", "float32", "permutation p, both ways; takes instances as independent; at least 1e-6"),
+        measured("p_value", "float32", "permutation p, both ways, corrected for texts and words; at least 1e-6"),
     ),
     Table.of(
         "routing",

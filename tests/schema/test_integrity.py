@@ -11,6 +11,7 @@ from neuronlake.schema import disk, leftovers
 from neuronlake.schema.identity import file_sha256
 from neuronlake.schema.leftovers import Problem
 from neuronlake.schema.store import Store
+from neuronlake.schema.tables import SCHEMA_VERSION
 
 
 def commit_experts(store, rows, name="j"):
@@ -19,7 +20,7 @@ def commit_experts(store, rows, name="j"):
         job.commit()
 
 
-def rewrite(store, change, name="j", schema_version=2):
+def rewrite(store, change, name="j", schema_version=SCHEMA_VERSION):
     """Write the rows of a job anew, with all that its commit and the file itself say of them."""
     (path,) = store.files("experts", job=name)
     described = pq.read_metadata(path).metadata | {b"schema_version": str(schema_version).encode()}

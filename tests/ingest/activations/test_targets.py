@@ -103,7 +103,8 @@ class Notes:
     def advance(self, amount: int) -> None: ...
 
     def note(self, text: str) -> None:
-        self.notes.append(text)
+        if not text.startswith("labels go by"):  # of which `test_clusters` is
+            self.notes.append(text)
 
 
 @pytest.fixture(scope="module")

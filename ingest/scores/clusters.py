@@ -1,0 +1,223 @@
+"""What instances share: their text, the group of their text, their word; and what that takes from a test.
+
+Spans of one text activate a neuron alike, and so do tokens of one word. Where labels go by text or by word too, a test
+that takes instances as independent finds functions everywhere. Let rho be the correlation of a neuron between two
+instances of one cluster, and x the labels less their mean. Under no association the variance of the sum of activations
+over labels is larger than between independent instances by
+
+    D = 1 + sum over clusterings of rho * pairs,    pairs = sum of x_i * x_j over pairs of a cluster / sum of x_i ** 2
+
+(Moulton 1986, with the pairs as they are in place of a correlation of labels). The excess of a neuron is divided by
+sqrt(D), and the tail is Student's t of D ** 2 / sum of (rho * pairs) ** 2 / (clusters - 1) degrees of freedom
+(Satterthwaite 1946), for `clusters` = (sum of X ** 2) ** 2 / sum of X ** 4 of them carry the labels, X being the sum of
+x over a cluster.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtr
+
+from ..corpora.labels import LabelIndex
+
+# Beyond so many degrees of freedom Student's t is the normal distribution.
+_NORMAL = 10_000
+_MAGNITUDE = np.uint32(0x7FFFFFFF)  # the bits of a float32 but for its sign
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """The clusterings of some instances in which some cluster holds several, and how labels of functions go by them."""
+
+    names: tuple[str, ...]  # of ``text``, ``group`` and ``word`` those that are there
+    cluster: NDArray[np.int32]  # the cluster of each instance [clusterings, instances]
+    size: NDArray[np.int64]  # instances of each cluster, filled up with zeros [clusterings, clusters]
+    # [functions, clusterings] each:
+    pairs: NDArray[np.float64]  # what a neuron's correlation within clusters inflates the variance of its scores by
+    n_clusters: NDArray[np.float64]  # effective number of clusters that carry the labels
+    label_correlation: NDArray[np.float64]  # of labels within clusters: 1 where they are the clusters'
+
+    @classmethod
+    def build(cls, labels: LabelIndex, clusterings: Mapping[str, NDArray[np.int64]]) -> "Clusters":
+        """Return how labelled instances cluster, given by name the cluster of each instance [instances].
+
+        Texts lie within groups: of a group only the pairs of different texts count. A clustering without a pair is
+        left out.
+        """
+        codes = {name: np.unique(of, return_inverse=True)[1] for name, of in clusterings.items()}
+        alone = _Sums.of(labels, np.arange(labels.n_instances))
+        sums = {name: _Sums.of(labels, code) for name, code in codes.items()}
+        within = {name: sums["text"] if name == "group" and "text" in sums else alone for name in codes}
+        names = tuple(name for name in codes if (sums[name].n_pairs > within[name].n_pairs).any())
+        sizes = [np.bincount(codes[name]) for name in names]
+        shape = len(names), max(map(len, sizes), default=0)
+        of_functions = np.zeros((3, len(labels.functions), len(names)))
+        for place, name in enumerate(names):
+            pairs = np.maximum(sums[name].square - within[name].square, 0) / alone.square
+            most = (sums[name].n_pairs - within[name].n_pairs) / alone.n_pairs
+            n_clusters = sums[name].square ** 2 / np.maximum(sums[name].fourth_power, 1e-300)
+            of_functions[:, :, place] = pairs, n_clusters, pairs / np.maximum(most, 1e-9)
+        return cls(
+            names,
+            np.array([codes[name] for name in names], np.int32).reshape(len(names), labels.n_instances),
+            np.array([np.pad(size, (0, shape[1] - len(size))) for size in sizes], np.int64).reshape(shape),
+            *of_functions,
+        )
+
+    def notices(self, functions: Sequence[tuple[str, str]]) -> list[str]:
+        """Return a sentence for each clustering that the labels of functions go by."""
+        notices = []
+        for place, name in enumerate(self.names):
+            going = [
+                f"{family}/{of}"
+                for (family, of), correlation, pairs in zip(
+                    functions, self.label_correlation[:, place], self.pairs[:, place], strict=True
+                )
+                if correlation >= 0.5 and pairs >= 0.5
+            ]
+            if going:
+                shown = ", ".join(going[:3]) + (f" and {len(going) - 3} more" if len(going) > 3 else "")
+                notices.append(
+                    f"labels go by {name} in {len(going):,} of {len(functions):,} functions ({shown}): their p-values "
+                    f"count {name}s, not instances"
+                )
+        return notices
+
+    def correlations(self, activations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the correlation of each neuron's ranks between instances of a cluster [neurons, clusterings].
+
+        Of two estimates, by analysis of variance and over all pairs, which large clusters make, the higher; never
+        below 0, and above 1 where the instances of large clusters lie further out than others.
+        """
+        correlation = np.zeros((len(activations), len(self.names)), np.float32)
+        if self.names:
+            texts = self.names.index("text") if "text" in self.names else -1
+            within = np.array([texts if name == "group" else -1 for name in self.names])
+            _correlate(activations, self.cluster, self.size, within, correlation)
+        return correlation
+
+    def inflation(self, correlation: NDArray[np.float32], function: int) -> tuple[NDArray[np.float64], ...]:
+        """Return D and the degrees of freedom of a function for neurons of some correlations, [neurons] both."""
+        terms = correlation.astype(np.float64) * self.pairs[function]  # [neurons, clusterings]
+        inflation = 1 + terms.sum(1)
+        with np.errstate(divide="ignore"):
+            freedom = inflation**2 / (terms**2 / np.maximum(self.n_clusters[function] - 1, 1)).sum(1)
+        return inflation, freedom
+
+
+def widen(p_value: NDArray[np.float64], freedom: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return p-values of a normal tail as those of Student's t, whose tails are wider."""
+    wide = freedom < _NORMAL
+    widened: NDArray[np.float64] = p_value.copy()
+    widened[wide] = 2 * stdtr(freedom[wide], ndtri(p_value[wide] / 2))
+    return widened
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Sums over the clusters of a function, [functions] each, of labels less their mean."""
+
+    n_pairs: NDArray[np.float64]  # ordered pairs of evaluated instances of one cluster, each with itself too
+    square: NDArray[np.float64]  # of X ** 2, X being the sum over a cluster
+    fourth_power: NDArray[np.float64]  # of X ** 4
+
+    @classmethod
+    def of(cls, labels: LabelIndex, cluster: NDArray[np.int64]) -> "_Sums":
+        n_functions, size = len(labels.functions), np.bincount(cluster).astype(np.float64)
+        positive, evaluated = labels.counts()[:, 0].T.astype(np.float64)
+        mean = positive / evaluated
+        # The clusters that hold a label of the function; of others, all instances are unlabelled.
+        labelled, place = np.unique(labels.function * len(size) + cluster[labels.instance], return_inverse=True)
+        function, of_cluster = np.divmod(labelled, len(size))
+        is_rest = labels.is_rest[function]
+        n_evaluated = np.where(is_rest, size[of_cluster], np.bincount(place))
+        total = np.bincount(place, labels.is_positive) - mean[function] * n_evaluated
+
+        def over_clusters(
+            power: int, of_labelled: NDArray[np.float64], scale: NDArray[np.float64]
+        ) -> NDArray[np.float64]:
+            unlabelled = (size**power).sum() - np.bincount(function, size[of_cluster] ** power, minlength=n_functions)
+            sums = np.bincount(function, of_labelled**power, minlength=n_functions)
+            return np.where(labels.is_rest, sums + scale**power * unlabelled, sums)
+
+        return cls(
+            over_clusters(2, n_evaluated, np.ones(n_functions)),
+            over_clusters(2, total, mean),
+            over_clusters(4, total, mean),
+        )
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _correlate(
+    activations: NDArray[np.float32],
+    cluster: NDArray[np.int32],
+    size: NDArray[np.int64],
+    within: NDArray[np.int64],
+    correlation: NDArray[np.float32],
+) -> None:
+    """Fill the correlation of each neuron in each clustering; `within` is the clustering whose pairs do not count."""
+    # Ranks of activations rounded to eight binary digits, within sixteen doublings below the largest, make a sort
+    # unnecessary: 4,096 classes, each of which has the mean rank of what it holds, as ties have. Where 0 lies outside
+    # of a neuron's activations, they count from the nearest on.
+    n_neurons, n = activations.shape
+    n_clusterings, n_most = size.shape
+    counts = np.empty(4096, np.int64)
+    ranks = np.empty(4096)
+    distance = np.empty(n, np.float32)
+    bits = distance.view(np.uint32)
+    of_instance = np.empty(n, np.int16)
+    sums = np.empty(n_most)
+    squares = np.empty(n_clusterings)
+    for neuron in range(n_neurons):
+        values = activations[neuron]
+        nearest = max(values.min(), np.float32(0)) + min(values.max(), np.float32(0))
+        distance[:] = values - nearest
+        largest = np.uint32(0)
+        for instance in range(n):
+            largest = max(largest, bits[instance] & _MAGNITUDE)
+        least = int(largest >> np.uint32(16)) - 2047
+        counts[:] = 0
+        for instance in range(n):
+            level = int((bits[instance] & _MAGNITUDE) >> np.uint32(16)) - least
+            level = level if level > 0 else 0
+            of_instance[instance] = 2048 - level if bits[instance] > _MAGNITUDE else 2048 + level
+            counts[of_instance[instance]] += 1
+        total = 0.0
+        below = 0
+        for index in range(4096):
+            ranks[index] = below + 0.5 * (counts[index] - n)  # less the mean of all ranks
+            total += counts[index] * ranks[index] ** 2
+            below += counts[index]
+        if total == 0.0:
+            continue
+        variance = total / n
+        for index in range(n_clusterings):
+            sums[:] = 0.0
+            for instance in range(n):
+                sums[cluster[index, instance]] += ranks[of_instance[instance]]
+            n_clusters = 0
+            n_pairs = 0.0
+            between = 0.0
+            squares[index] = 0.0
+            for place in range(n_most):
+                if size[index, place] > 0:
+                    n_clusters += 1
+                    n_pairs += float(size[index, place]) ** 2
+                    squares[index] += sums[place] ** 2
+                    between += sums[place] ** 2 / size[index, place]
+            n_excluded, excluded = float(n), total
+            if within[index] >= 0:
+                excluded = squares[within[index]]
+                n_excluded = (size[within[index]].astype(np.float64) ** 2).sum()
+            inside = (squares[index] - excluded) / (n_pairs - n_excluded) / variance
+            outside = -squares[index] / max(float(n) ** 2 - n_pairs, 1.0) / variance
+            estimate = (inside - outside) / (1.0 - outside)
+            if within[index] < 0 and 1 < n_clusters < n:
+                between /= n_clusters - 1
+                inner = (total - between * (n_clusters - 1)) / (n - n_clusters)
+                mean_size = (n - n_pairs / n) / (n_clusters - 1)
+                estimate = max(estimate, (between - inner) / (between + (mean_size - 1) * inner))
+            correlation[neuron, index] = max(estimate, 0.0)
