@@ -17,6 +17,30 @@ create or replace macro lift(ap, ap_complement, prevalence) as
 create or replace macro in_direction(preference, positive, complement) as
     case when preference >= 0 then positive when preference < 0 then complement end;
 
+-- Harmonic numbers, 1 + 1/2 + ... + 1/n and 1 + 1/4 + ... + 1/n², by their asymptotic series (to 1e-5 from n = 4 on).
+create or replace macro harmonic(n) as ln(n) + 0.5772156649015329 + 1 / (2 * n) - 1 / (12 * n ** 2);
+create or replace macro harmonic_squares(n) as 1.6449340668482264 - 1 / n + 1 / (2 * n ** 2) - 1 / (6 * n ** 3);
+
+-- Mean and standard deviation of average precision under permutation of labels, of which `positive` of n are positive,
+-- for activations without ties. With y the labels by rank, positive * AP is the sum of y_s * y_r / r over s <= r: its
+-- moments are sums of 1 / r and 1 / r² times the chance that two, three or four given labels are positive.
+create or replace macro chance_ap(positive, n) as
+    (harmonic(n) + (positive - 1) / (n - 1) * (n - harmonic(n))) / n;
+create or replace macro pair_moment(h, h2) as 3 * h - 5 * h2 + 2 * h * h;
+create or replace macro triple_moment(n, h, h2) as 2 * h * (n - h) + 5 * n - 9 * h + 7 * h2 - 3 * h * h;
+create or replace macro quadruple_moment(n, h, h2) as (n - h) ** 2 - 5 * n + 6 * h - 3 * h2 + 2 * h * h;
+create or replace macro chance_ap_deviation(positive, n) as
+    sqrt(greatest(0, (
+        harmonic_squares(n)
+        + (positive - 1) / (n - 1) * (
+            pair_moment(harmonic(n), harmonic_squares(n))
+            + (positive - 2) / greatest(n - 2, 1) * (
+                triple_moment(n, harmonic(n), harmonic_squares(n))
+                + (positive - 3) / greatest(n - 3, 1) * quadruple_moment(n, harmonic(n), harmonic_squares(n))
+            )
+        )
+    ) / n / positive - chance_ap(positive, n) ** 2));
+
 -- The ranks of a list of scores, less their mean and doubled: for each score how many are below it less how many are
 -- above. Equal scores share their average rank, and all are whole numbers. Sorted both ways with ties in the order of
 -- the list, equal scores have what precedes them in common, which the difference takes out. NULL if a score is.

@@ -1,7 +1,9 @@
 """The views against an independent computation over the same files, in numpy and plain Python."""
 
 from collections.abc import Callable
+from functools import cache
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -73,14 +75,21 @@ def test_lift_and_predictivity_of_null_are_null(empty: Database) -> None:
     assert empty.sql(query).rows() == [(None, None, None)]
 
 
-def test_specialization_is_the_best_function_by_lift(filled: Store, database: Database) -> None:
+def test_specialization_is_the_best_function_by_lift_where_p_is_unknown(filled: Store, database: Database) -> None:
     found = {(row["layer"], row["neuron"]): row for row in database.sql("from specialization where run_id = ?", [RUN])}
     assert len(found) == 400
+    counts = {row["function"]: row for row in database.sql("from run_functions where run_id = ?", [RUN])}
+
+    def evidence(row: dict[str, Any]) -> float:
+        positive, negative = (counts[row["function"]][f"n_{name}_half_a"] for name in ("positive", "negative"))
+        (mean, deviation), (opposite, spread) = moments(positive, negative), moments(negative, positive)
+        return max((row["ap_half_a"] - mean) / deviation, (row["ap_complement_half_a"] - opposite) / spread)
+
     for key, rows in scores_of(filled).group_by(["layer", "neuron"]):
         ranked = sorted(rows.iter_rows(named=True), key=lambda row: -row["lift"])
         best = ranked[0]
         second = next(row for row in ranked if row["family"] != best["family"])
-        chosen = max(rows.iter_rows(named=True), key=lambda row: row["lift_half_a"])
+        chosen = max(rows.iter_rows(named=True), key=evidence)
         view = found[key]
         assert (view["family"], view["function"]) == (best["family"], best["function"])
         assert view["second_family"] == second["family"]
@@ -99,6 +108,51 @@ def test_specialization_is_the_best_function_by_lift(filled: Store, database: Da
             "held_out_lift": chosen["held_out_lift_b"],
         }.items():
             assert view[name] == pytest.approx(expected, abs=1e-6), name
+
+
+@cache
+def moments(n_positive: int, n_negative: int) -> tuple[float, float]:
+    """Return mean and standard deviation of average precision over random arrangements of labels."""
+    n = n_positive + n_negative
+    # P * AP is the sum of weight[s, r] * y_s * y_r over places s and r of the ranking.
+    rank = np.arange(1, n + 1)
+    weight = np.triu(np.ones((n, n))) / rank
+    draw = np.random.default_rng(0)
+    labels = draw.permuted(np.tile(np.arange(n) < n_positive, (10_000, 1)), axis=1).astype(float)
+    scores = np.einsum("is,sr,ir->i", labels, weight, labels, optimize=True) / n_positive
+    return float(scores.mean()), float(scores.std())
+
+
+@pytest.mark.parametrize("n_positive", [1, 2, 3, 5, 8])
+def test_chance_of_average_precision_is_that_of_all_arrangements_of_labels(empty: Database, n_positive: int) -> None:
+    arrangements = list(combinations(range(1, 10), n_positive))
+    scores = [np.mean([place / rank for place, rank in enumerate(ranks, 1)]) for ranks in arrangements]
+    query = "select chance_ap($positive, 9), chance_ap_deviation($positive, 9)"
+    assert empty.sql(query, {"positive": n_positive}).rows() == [
+        (pytest.approx(np.mean(scores), abs=1e-5), pytest.approx(np.std(scores), abs=1e-5))
+    ]
+
+
+def test_where_labels_mean_nothing_no_family_is_the_best_more_often_than_its_share_of_functions(
+    store: Store, run: Callable[..., None]
+) -> None:
+    # Two functions of 16 instances a class, eight of 150: luck reaches higher scores in the two.
+    draw = np.random.default_rng(0)
+    functions = [*(("small", str(place)) for place in range(2)), *(("large", str(place)) for place in range(8))]
+    n_instances, n_neurons = np.array([32] * 2 + [300] * 8), 400
+    noise = draw.normal(size=(n_neurons, 10)) / np.sqrt(n_instances)
+    scores = {"p_value": 2 * stats.norm.sf(np.abs(noise) * np.sqrt(n_instances)).ravel()}
+    for name, sign in (("ap", 1), ("ap_complement", -1)):
+        scores[name] = np.clip(0.5 + sign * noise.ravel(), 0, 1)
+    run(store, RUN, n_layers=1, n_neurons=n_neurons, functions=functions, prevalence=[0.5] * 10, scores=scores)
+    database = Database(store)
+    lifts = "select arg_max(family, lift) as family from neuron_scores group by neuron"
+    shares = [
+        database.sql(f"select avg((family = 'small')::int) from ({query})").rows()[0][0]
+        for query in ("from specialization", lifts)
+    ]
+    assert shares[0] == pytest.approx(0.2, abs=0.06)
+    assert shares[1] > 0.6
 
 
 def test_best_predictivity_is_the_mean_over_functions_of_the_best_neuron(filled: Store, database: Database) -> None:
@@ -232,13 +286,10 @@ def test_p_values_of_best_functions_are_corrected_for_the_functions_and_the_neur
     store: Store, run: Callable[..., None]
 ) -> None:
     generator = np.random.default_rng(0)
-    p_values = generator.choice([1e-6, 1e-4, 0.001, 0.01, 0.2, 0.9], 5 * 200)
+    p_values = generator.choice([1e-6, 1e-4, 0.001, 0.01, 0.2, 0.9], 5 * 200, p=[0.02, 0.02, 0.03, 0.03, 0.4, 0.5])
     run(store, RUN, n_layers=1, scores={"p_value": p_values})
     run(store, "b" * 16, n_layers=1, scores={"p_value": p_values[::-1].copy()})
-    best = {
-        neuron: max(rows.iter_rows(named=True), key=lambda row: row["lift"])["p_value"]
-        for (neuron,), rows in scores_of(store).group_by("neuron")
-    }
+    best = {neuron: rows["p_value"].min() for (neuron,), rows in scores_of(store).group_by("neuron")}
     expected_p = [min(1, 5 * best[neuron]) for neuron in range(200)]
     expected_q = stats.false_discovery_control(expected_p)
     query = "select p_value, q_value, is_significant from specialization where run_id = ? order by neuron"

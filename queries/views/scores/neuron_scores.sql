@@ -18,6 +18,8 @@
 --   lift_half_b: lift on half b, likewise
 --   ranking_half_a: lift_half_a, or predictivity_half_a where the prevalence is unknown
 --   ranking_half_b: lift_half_b, or predictivity_half_b likewise
+--   evidence_half_a: how many deviations of chance the better direction is above chance on half a; NULL likewise
+--   evidence_half_b: the same on half b
 --   held_out_predictivity_a: average precision on half a in the direction that is better on half b
 --   held_out_predictivity_b: average precision on half b in the direction that is better on half a
 --   held_out_lift_a: lift on half a in the direction whose lift is better on half b
@@ -31,6 +33,14 @@ with prevalences as (
         prevalence,
         n_positive_half_a / nullif(n_positive_half_a + n_negative_half_a, 0) as prevalence_half_a,
         n_positive_half_b / nullif(n_positive_half_b + n_negative_half_b, 0) as prevalence_half_b,
+        chance_ap(n_positive_half_a, n_positive_half_a + n_negative_half_a) as chance_half_a,
+        chance_ap(n_negative_half_a, n_positive_half_a + n_negative_half_a) as chance_complement_half_a,
+        chance_ap_deviation(n_positive_half_a, n_positive_half_a + n_negative_half_a) as deviation_half_a,
+        chance_ap_deviation(n_negative_half_a, n_positive_half_a + n_negative_half_a) as deviation_complement_half_a,
+        chance_ap(n_positive_half_b, n_positive_half_b + n_negative_half_b) as chance_half_b,
+        chance_ap(n_negative_half_b, n_positive_half_b + n_negative_half_b) as chance_complement_half_b,
+        chance_ap_deviation(n_positive_half_b, n_positive_half_b + n_negative_half_b) as deviation_half_b,
+        chance_ap_deviation(n_negative_half_b, n_positive_half_b + n_negative_half_b) as deviation_complement_half_b,
     from run_functions
 )
 
@@ -70,6 +80,14 @@ select
         lift(scores.ap_half_b, scores.ap_complement_half_b, prevalence_half_b),
         predictivity(scores.ap_half_b, scores.ap_complement_half_b)
     ) as ranking_half_b,
+    greatest(
+        (scores.ap_half_a - chance_half_a) / nullif(deviation_half_a, 0),
+        (scores.ap_complement_half_a - chance_complement_half_a) / nullif(deviation_complement_half_a, 0)
+    ) as evidence_half_a,
+    greatest(
+        (scores.ap_half_b - chance_half_b) / nullif(deviation_half_b, 0),
+        (scores.ap_complement_half_b - chance_complement_half_b) / nullif(deviation_complement_half_b, 0)
+    ) as evidence_half_b,
     in_direction(
         scores.ap_half_b - scores.ap_complement_half_b, scores.ap_half_a, scores.ap_complement_half_a
     ) as held_out_predictivity_a,

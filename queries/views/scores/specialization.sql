@@ -1,6 +1,9 @@
 -- specialization: which function does each neuron detect best, and by how much?
 --
--- Ties go to the first family and function by name. min compares the first field of a struct first: so the best
+-- Best is what the evidence is best for: the smallest p value, then the highest lift (p is at least 1e-6). The highest
+-- lift alone would be that of the function with fewest instances, where luck reaches furthest. Half a alone chooses by
+-- how many deviations of chance a score lies above it. Where these are unknown, as of imported results, the ranking
+-- decides. Ties go to the first family and function by name. min compares the first field of a struct first: so the best
 -- function is found in one pass without a sort, and is the same on any number of threads.
 --
 -- Grain: run_id, stack, layer, neuron
@@ -8,20 +11,20 @@
 -- Columns:
 --   run_id, model, revision, step, corpus, stack, layer, neuron
 --   family: family of the best function
---   function: the best function, by lift
+--   function: the best function, by evidence
 --   direction: positive or complement: whether activation marks the function's positives or negatives; NULL if unknown
 --   predictivity: predictivity of the best function
 --   prevalence: share of positives of the best function, NULL when unknown
 --   lift: lift of the best function, NULL when its prevalence is unknown
 --   second_family: the family whose best function comes next, NULL when there is one family
 --   second_family_lift: lift of that family's best function
---   margin: lift - second_family_lift
---   held_out_family: family of the function chosen by lift on half a alone
+--   margin: lift - second_family_lift, below 0 where the second family has more lift and less evidence
+--   held_out_family: family of the function chosen by evidence on half a alone
 --   held_out_function: that function: another than function where the choice rests on luck
 --   held_out_lift: its lift on half b, in the direction chosen on half a
 --   p_value: the best function's, times the functions it is the best of (Bonferroni), at most 1; NULL if unknown
 --   q_value: share of false discoveries among the run's neurons with a p value up to this one; NULL likewise
---   is_significant: whether q_value is at most .05, instances taken as independent; NULL likewise
+--   is_significant: whether q_value is at most .05; NULL likewise
 with best_of_families as (
     select
         run_id,
@@ -33,6 +36,7 @@ with best_of_families as (
         neuron,
         family,
         min({
+            'p_order': p_value,
             'order': -ranking,
             'family': family,
             'function': function,
@@ -43,7 +47,7 @@ with best_of_families as (
             'p_value': p_value
         }) as best,
         min({
-            'order': -ranking_half_a,
+            'order': -coalesce(evidence_half_a, ranking_half_a),
             'family': family,
             'function': function,
             'held_out_lift': held_out_lift_b
