@@ -168,7 +168,7 @@ def _run_line(run: Run) -> str:
     line = f"{run.model} {run.revision}, run {run.run_id}"
     if run.measurement == "imported":
         return f"{line} (imported from {run.source})"
-    return f"{line} (corpus {run.corpus}, {run.site}, {run.pooling})"
+    return f"{line} (corpus {run.settings})"
 
 
 def _name(row: Row) -> str:

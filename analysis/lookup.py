@@ -22,6 +22,8 @@ class Run:
     corpus: str | None
     site: str | None
     pooling: str | None
+    special_tokens: str | None
+    halves: str | None
     max_tokens: int | None
     dtype: DType | None
     weights_sha256: str | None
@@ -29,7 +31,15 @@ class Run:
 
     def __str__(self) -> str:
         """Return the run as an error lists it."""
-        return _listed(self.run_id, self.model, self.revision, self.corpus, self.site, self.pooling)
+        return _listed(self.run_id, self.model, self.revision, self.settings or None)
+
+    @property
+    def settings(self) -> str:
+        """Return corpus and settings as a line; of special tokens and halves what is not the default."""
+        named = [self.corpus, self.site, self.pooling]
+        named += ["special tokens kept"] * (self.special_tokens == "keep")
+        named += ["halves by word"] * (self.halves == "word")
+        return ", ".join(value for value in named if value is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +51,6 @@ class Partition:
     revision: str
     method: str  # how its experts were made
     n_experts: int  # in a layer, at most
-    half: str | None  # the instances whose scores made them; None where no scores did
 
     def __str__(self) -> str:
         """Return the partition as an error lists it."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ..schema.vocabulary import DType, Pooling, Router, Site, Storage
+from ..schema.vocabulary import DType, Halves, Pooling, Router, Site, SpecialTokens, Storage
 from .groups import AdvancedCommand
 from .options import POSITIVE, SEED_RANGE, choice_of, parse_layers, taken
 from .printing import chosen_store, echo
@@ -43,6 +43,14 @@ def _size(text: str) -> int:
 @click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to measure, such as 0,3-5.  [default: all]")
 @click.option("--site", type=choice_of(Site), default="activation")
 @click.option("--pooling", type=choice_of(Pooling), default="max")
+@click.option(
+    "--special-tokens", type=choice_of(SpecialTokens), default="drop",
+    help="Whether tokens that the tokenizer puts around a text are pooled where it is an instance as a whole.",
+)  # fmt: skip
+@click.option(
+    "--halves", type=choice_of(Halves), default="text",
+    help="Halves a and b share no text, or no word: the characters of a span, in any text.",
+)  # fmt: skip
 @click.option(
     "--router", type=choice_of(Router), default="routed",
     help="Experts to read: those the router chose for a token, 0 elsewhere; or every expert on every token.",

@@ -12,6 +12,12 @@ nonlinearity, in a gated network that of the gate. ``gate``: the output of the n
 Pooling = Literal["max", "mean", "abs_max", "last"]
 """How the activations of an instance's tokens are reduced to one."""
 
+SpecialTokens = Literal["drop", "keep"]
+"""Whether the tokens that a tokenizer puts around a whole text are among those that are pooled."""
+
+Halves = Literal["text", "word"]
+"""What halves a and b of the instances have none of in common. ``word``: a span's characters, casefolded."""
+
 Router = Literal["routed", "blind"]
 """How a mixture of experts is measured. ``routed``: a token that is not sent to an expert leaves its neurons at 0, as
 in the network. ``blind``: every expert runs on every token."""

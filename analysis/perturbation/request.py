@@ -48,6 +48,11 @@ def find_request(
         raise AnalysisError(
             f"run {run_id} is {what}; a study needs a run that measured the site activation, which is what is perturbed"
         )
+    if found.halves == "word":
+        raise AnalysisError(
+            f"run {run_id} has halves by word: neurons chosen on half a have seen the texts of half b; a study needs a "
+            "run of --halves text"
+        )
     partition_id = None if settings.partition is None else _partition(database, settings, found, progress)
     if settings.layers is not None:
         layers = database.sql("select distinct layer from layers where run_id = ?", [run_id]).rows()
@@ -79,7 +84,8 @@ def _partition(database: Database, settings: PerturbationSettings, run: Run, pro
         raise AnalysisError(
             f"the kind route-away takes whole native experts, and partition {partition_id} is by {partition.method}"
         )
-    if partition.half in ("all", "b"):
+    made_of = "select max(partition_half) from partitions_of_runs where run_id = ? and partition_id = ?"
+    if database.sql(made_of, [run.run_id, partition_id]).rows() in ([("all",)], [("b",)]):
         progress.note(
             f"partition {partition_id} was made of scores on the half that is read out: what it shows is not "
             "independent of how its experts were made"

@@ -15,6 +15,7 @@ from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 from ...errors import IngestError
+from ...schema.vocabulary import SpecialTokens
 from ..corpora.stored import StoredCorpus
 from ..models.model import Model, decoder_of
 from ..models.tokenizers import encode, padding_id
@@ -51,6 +52,7 @@ class TokenizedCorpus:
     stop: NDArray[np.int32]
     n_truncated: int  # texts that were cut
     n_dropped: int  # instances without a token: beyond the cut, or made of characters the tokenizer ignores
+    n_special: int  # instances with special tokens among theirs
 
     @property
     def n_instances(self) -> int:
@@ -103,7 +105,7 @@ class TokenizedTargets:
 
     token_ids: NDArray[np.int32]  # all texts' decoder inputs, end to end
     token_start: NDArray[np.int64]  # text t's are ``token_ids[token_start[t]:token_start[t + 1]]`` [texts + 1]
-    # First token of the target itself within its text's, and one past its last [texts]
+    # First token of the target within its text's, and one past its last [texts]
     start: NDArray[np.int64]
     stop: NDArray[np.int64]
     n_truncated: int  # targets that were cut
@@ -121,11 +123,18 @@ def arrays_sha256(*arrays: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_tokens: int) -> TokenizedCorpus:
+def tokenize(
+    corpus: StoredCorpus,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_tokens: int,
+    special_tokens: SpecialTokens = "drop",
+) -> TokenizedCorpus:
     """Tokenize a corpus and put its texts and instances in the order to run them.
 
-    The tokenizer must be a fast one. Texts are cut at `max_tokens`, special tokens included. Raises IngestError if a
-    text cannot be tokenized, or no instance has a token left to measure.
+    The tokenizer must be a fast one. Texts are cut at `max_tokens`, special tokens included. Those around a whole text
+    are among its tokens if `special_tokens` is keep; a text without a token of its own is no instance in any case.
+    Raises IngestError if a text cannot be tokenized, or no instance has a token left to measure.
     """
     n_special = tokenizer.num_special_tokens_to_add()
     if max_tokens <= n_special:
@@ -134,6 +143,7 @@ def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_to
     with_offsets = not np.isnan(spans.start_char).all()
     start = np.zeros(len(spans.text), dtype=np.int32)
     stop = np.zeros(len(spans.text), dtype=np.int32)
+    has_special = np.zeros(len(spans.text), dtype=np.bool_)
     token_ids: list[NDArray[np.int32]] = []
     n_truncated = 0
     for text, (encoding, content) in enumerate(_encodings(tokenizer, corpus.texts(), max_tokens=max_tokens)):
@@ -144,8 +154,11 @@ def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_to
         if content[-1] - content[0] >= len(content):
             raise IngestError("the tokenizer puts special tokens inside a text, not around it alone")
         instances = slice(*np.searchsorted(spans.text, (text, text + 1)).tolist())
-        begin, end = int(content[0]), int(content[-1]) + 1
-        start[instances], stop[instances] = begin, end
+        begin, first_of_whole, end_of_whole = int(content[0]), int(content[0]), int(content[-1]) + 1
+        if special_tokens == "keep":
+            first_of_whole, end_of_whole = 0, len(encoding.ids)
+            has_special[instances] = len(encoding.ids) > len(content)
+        start[instances], stop[instances] = first_of_whole, end_of_whole
         if with_offsets:  # an instance has the tokens that overlap its characters
             offsets = np.array(encoding.offsets, dtype=np.int64)[content]
             start_char, end_char = spans.start_char[instances], spans.end_char[instances]
@@ -153,8 +166,9 @@ def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_to
             first = np.searchsorted(offsets[:, 1], start_char, side="right")
             last = np.searchsorted(offsets[:, 0], end_char, side="left")
             is_whole = np.isnan(start_char)
-            start[instances] = np.where(is_whole, begin, begin + first)
-            stop[instances] = np.where(is_whole, end, begin + np.maximum(last, first))
+            start[instances] = np.where(is_whole, first_of_whole, begin + first)
+            stop[instances] = np.where(is_whole, end_of_whole, begin + np.maximum(last, first))
+            has_special[instances] &= is_whole
     lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
     kept = np.flatnonzero(stop > start)
     kept = kept[np.argsort(-lengths[spans.text[kept]], kind="stable")]  # one text's, and texts of one length, as stored
@@ -172,15 +186,22 @@ def tokenize(corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_to
         stop=stop[kept],
         n_truncated=n_truncated,
         n_dropped=len(start) - len(kept),
+        n_special=int(has_special[kept].sum()),
     )
 
 
 def tokenize_targets(
-    corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, start_token: int, max_tokens: int
+    corpus: StoredCorpus,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    start_token: int,
+    max_tokens: int,
+    special_tokens: SpecialTokens = "drop",
 ) -> TokenizedTargets:
     """Tokenize the targets of a corpus in which every text has one; what the decoder starts with is `start_token`.
 
-    The tokenizer must be a fast one. Decoder inputs are cut at `max_tokens`. Raises IngestError if a target has no
+    The tokenizer must be a fast one. Decoder inputs are cut at `max_tokens`. With `special_tokens` keep, the span of a
+    target is all that the decoder reads, from the start token on. Raises IngestError if a target has no
     token, or cannot be tokenized.
     """
     token_ids: list[NDArray[np.int32]] = []
@@ -194,7 +215,7 @@ def tokenize_targets(
         # What stands after the last of the target is only ever predicted, never read.
         stop.append(min(int(content[-1]) + 2, max_tokens))
         n_truncated += content[-1] + 2 > max_tokens
-        start.append(int(content[0]) + 1)
+        start.append(0 if special_tokens == "keep" else int(content[0]) + 1)
         token_ids.append(np.array([start_token, *encoding.ids], dtype=np.int32)[: stop[-1]])
     return TokenizedTargets(
         token_ids=np.concatenate(token_ids),

@@ -23,7 +23,7 @@ from ...schema.job import Job
 from ...schema.names import corpus_job
 from ...schema.store import Store
 from ...schema.tables import table
-from .instance import Instance, Source
+from .instance import Instance, Source, half_of
 from .labels import Labels
 from .stored import StoredCorpus
 
@@ -257,7 +257,7 @@ class _Build:
         if row == new:
             self.targets.append(target)
             self.groups.append(group)
-            half = "ab"[_digest(instance.text if instance.split_group is None else instance.split_group, 8)[0] & 1]
+            half = "ab"[half_of(instance.text if instance.split_group is None else instance.split_group)]
             self.pending["texts"].append((row, instance.text, instance.target, instance.split_group, half))
             self.pending_characters += len(instance.text) + len(instance.target or "")
         return row

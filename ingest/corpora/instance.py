@@ -1,5 +1,6 @@
 """What every reader returns: a source of labelled texts and spans, with an account of how it is read."""
 
+import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -47,6 +48,11 @@ class Instance:
     target: str | None = None
     source_id: str | None = None
     split_group: str | None = None
+
+
+def half_of(shared: str) -> int:
+    """Return the half, 0 for a or 1 for b, of all instances that share a text, a split group or a word."""
+    return hashlib.blake2b(shared.encode(), digest_size=8).digest()[0] & 1
 
 
 @dataclass(slots=True)

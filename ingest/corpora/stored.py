@@ -13,6 +13,8 @@ from ...errors import IngestError, UnknownNameError
 from ...schema import parquet
 from ...schema.names import corpus_job
 from ...schema.store import Store
+from ...schema.vocabulary import Halves
+from .instance import half_of
 from .labels import LabelIndex
 
 
@@ -97,10 +99,14 @@ class StoredCorpus:
         groups = self.read("texts", "split_group").column(0).combine_chunks().dictionary_encode()
         group = pc.fill_null(groups.indices, -1).to_numpy()
         group = np.where(group < 0, len(groups.dictionary) + np.arange(len(group)), group)
-        return {"text": text, "group": group[text], "word": self._words()[instance_id]}
+        return {"text": text, "group": group[text], "word": self._words[0][instance_id]}
 
-    def _words(self) -> NDArray[np.int64]:
-        """Return a code of the word of every instance, by its id: below 0 for spans, its own id for a whole text."""
+    @cached_property
+    def _words(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """A code of the word of every instance, by its id, and the half of every word.
+
+        The code is ``~place`` of the word for spans, below 0, and its own id for a whole text.
+        """
         instances = self.instances()
         words = np.arange(len(instances.instance_id))
         codes: dict[str, int] = {}
@@ -116,12 +122,15 @@ class StoredCorpus:
                 text_id, text = next(texts)
             found.append(~codes.setdefault(text[int(start) : int(end)].casefold(), len(codes)))
         words[instances.instance_id[is_span]] = found
-        return words
+        return words, np.array([half_of(word) for word in codes], np.uint8)
 
-    def label_index(self, instance_id: NDArray[np.int64], text: NDArray[np.int64]) -> LabelIndex:
+    def label_index(
+        self, instance_id: NDArray[np.int64], text: NDArray[np.int64], halves: Halves = "text"
+    ) -> LabelIndex:
         """Return the labels of instances, given by their ids and their texts' as stored [instances], in that order.
 
-        A function without positives or without negatives among them is an `IngestError`.
+        Halves by word put a span where a hash of its word says, a whole text where its text is. A function without
+        positives or without negatives among the instances is an `IngestError`, as are halves by word without a span.
         """
         functions = self.functions()
         instance, function, is_positive = self.labels()
@@ -129,11 +138,17 @@ class StoredCorpus:
         place[instance_id] = np.arange(len(instance_id))
         instance = place[instance]
         measured = instance >= 0
-        half = (self.read("texts", "half").column("half").to_numpy() == "b").astype(np.uint8)
+        half = (self.read("texts", "half").column("half").to_numpy() == "b").astype(np.uint8)[text]
+        if halves == "word":
+            words, half_of_word = self._words
+            is_span = words[instance_id] < 0
+            if not is_span.any():
+                raise IngestError(f"halves by word need spans, and corpus {self.name} has whole texts alone")
+            half[is_span] = half_of_word[~words[instance_id[is_span]]]
         index = LabelIndex.build(
             [(str(row["family"]), str(row["function"])) for row in functions],
             is_rest=np.array([row["negatives"] == "rest" for row in functions]),
-            half=half[text],
+            half=half,
             instance=instance[measured],
             function=function[measured],
             is_positive=is_positive[measured].astype(np.uint8),

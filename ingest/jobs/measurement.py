@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import IngestError
 from ...progress import Progress
@@ -111,13 +112,15 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
         max_tokens=max_tokens,
         layers=None if is_all else request.settings.layers,  # to name all is to name none
     )
-    tokens = tokenize(corpus, model.tokenizer, max_tokens=max_tokens)
+    tokens = tokenize(corpus, model.tokenizer, max_tokens=max_tokens, special_tokens=settings.special_tokens)
     check_embedded(tokens, model.tokenizer, model.module, f"corpus {corpus.name}")
-    targets = _tokenize_targets(model, corpus, max_tokens, progress) if len(model.parts) > 1 else None
+    targets = _tokenize_targets(model, corpus, settings, progress) if len(model.parts) > 1 else None
+    if settings.special_tokens == "keep":
+        _note_special_tokens(model, corpus, tokens, targets, progress)
     if [part.stack for part in model.parts] == ["decoder"]:
         _note_shared_beginnings(tokens, progress)
     router = settings.router if any(layer.n_native_experts for layer in layers) else None
-    definition = dataclasses.asdict(settings) | {
+    definition = settings.definition() | {
         "schema_version": IDENTITY_VERSION,
         "model": model.name,
         "revision": model.revision,
@@ -130,9 +133,12 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
     }
     del definition["tokenizer"]  # the digest of tokens stands for it
     run_id = identifier(definition)
-    labels = corpus.label_index(tokens.instance_id, tokens.text)
-    clusters = Clusters.build(labels, corpus.clusters(tokens.instance_id, tokens.text))
+    labels = corpus.label_index(tokens.instance_id, tokens.text, settings.halves)
+    clusterings = corpus.clusters(tokens.instance_id, tokens.text)
+    clusters = Clusters.build(labels, clusterings)
     if ingestion.store.commit(run_id) is None:
+        if settings.halves == "word":
+            _note_halves(labels, clusterings["word"], progress)
         for notice in clusters.notices(labels.functions):
             progress.note(notice)
     return Measurement(
@@ -168,13 +174,53 @@ def _find_layers(model: Model, settings: Settings) -> tuple[tuple[Layer, ...], b
     return chosen, len(chosen) == len(layers)
 
 
-def _tokenize_targets(model: Model, corpus: StoredCorpus, max_tokens: int, progress: Progress) -> TokenizedTargets:
+def _tokenize_targets(model: Model, corpus: StoredCorpus, settings: Settings, progress: Progress) -> TokenizedTargets:
     """Tokenize the texts that the decoder of an encoder-decoder reads."""
-    targets = tokenize_targets(corpus, model.tokenizer, start_token=start_token(model), max_tokens=max_tokens)
+    targets = tokenize_targets(
+        corpus,
+        model.tokenizer,
+        start_token=start_token(model),
+        max_tokens=settings.max_tokens,
+        special_tokens=settings.special_tokens,
+    )
     check_embedded(targets, model.tokenizer, decoder_of(model), f"targets of corpus {corpus.name}")
     if targets.n_truncated:
-        progress.note(f"{targets.n_truncated:,} targets are cut at {max_tokens} tokens")
+        progress.note(f"{targets.n_truncated:,} targets are cut at {settings.max_tokens} tokens")
     return targets
+
+
+def _note_special_tokens(
+    model: Model,
+    corpus: StoredCorpus,
+    tokens: TokenizedCorpus,
+    targets: TokenizedTargets | None,
+    progress: Progress,
+) -> None:
+    """Note in which instances special tokens count; an IngestError if they do in none, so that to keep is to drop."""
+    if not tokens.n_special and targets is None:
+        has_none = not model.tokenizer.num_special_tokens_to_add()
+        reason = "the tokenizer puts none around a text" if has_none else f"corpus {corpus.name} has spans alone"
+        raise IngestError(f"{model.name}: special_tokens keep measures what drop does, for {reason}")
+    if tokens.n_special < tokens.n_instances:
+        progress.note(
+            f"special tokens count in {tokens.n_special:,} of {tokens.n_instances:,} instances: a span has none"
+        )
+
+
+def _note_halves(labels: LabelIndex, word: NDArray[np.int64], progress: Progress) -> None:
+    """Note what halves by word hold, and of which functions a half lacks a class; spans have words below 0."""
+    holdings = [
+        f"{len(words):,} instances ({len(np.unique(words[words < 0])):,} words) in half {half}"
+        for half, words in (("a", word[labels.half == 0]), ("b", word[labels.half == 1]))
+    ]
+    positive, evaluated = np.moveaxis(labels.counts()[:, 1:], 2, 0)  # [functions, halves]
+    is_scored = ((positive > 0) & (positive < evaluated)).all(1)
+    unscored = ["/".join(name) for name, is_in_both in zip(labels.functions, is_scored, strict=True) if not is_in_both]
+    more = f" and {len(unscored) - 10} more" if len(unscored) > 10 else ""
+    progress.note(
+        f"halves by word: {' and '.join(holdings)}; {int(is_scored.sum()):,} of {len(is_scored):,} functions have both "
+        f"classes in both" + (f", but not {', '.join(unscored[:10])}{more}" if unscored else "")
+    )
 
 
 def _note_shared_beginnings(tokens: TokenizedCorpus, progress: Progress) -> None:

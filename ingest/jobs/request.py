@@ -1,6 +1,5 @@
 """What a job is asked to measure, before anything is loaded."""
 
-import dataclasses
 import importlib.metadata
 from dataclasses import dataclass, field
 
@@ -39,11 +38,11 @@ class Request:
         """
         if fingerprint is None:
             return None
-        settings = dataclasses.asdict(self.settings)
-        if settings["tokenizer"] is None:
+        settings = self.settings.definition()
+        if (name := self.settings.tokenizer) is None:
             del settings["tokenizer"]
         else:  # the state of a folder's files; the name of a tokenizer of the hub
-            settings["tokenizer"] = locate_tokenizer(settings["tokenizer"]).fingerprint() or settings["tokenizer"]
+            settings["tokenizer"] = locate_tokenizer(name).fingerprint() or name
         return identifier(
             {
                 "schema_version": IDENTITY_VERSION,

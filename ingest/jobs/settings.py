@@ -1,5 +1,6 @@
 """What defines a measurement, and what a job may use."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -7,9 +8,19 @@ from typing import get_args
 
 from ...errors import IngestError, UnknownNameError
 from ...schema.identity import identifier
-from ...schema.vocabulary import DType, Pooling, Router, Site, Storage
+from ...schema.vocabulary import DType, Halves, Pooling, Router, Site, SpecialTokens, Storage
 
-_CHOICES = {"site": Site, "pooling": Pooling, "router": Router, "dtype": DType, "storage": Storage}
+_CHOICES = {
+    "site": Site,
+    "pooling": Pooling,
+    "router": Router,
+    "dtype": DType,
+    "storage": Storage,
+    "special_tokens": SpecialTokens,
+    "halves": Halves,
+}
+# Settings that runs made before them have at these values: there they are no part of a digest, so that ids stay.
+_ADDED = {"special_tokens": "drop", "halves": "text"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +49,12 @@ class Settings:
     tokenizer
         Hub id or folder of the tokenizer to use; None for the checkpoint's own. The tokens it produces, not its name,
         are part of what defines a measurement.
+    special_tokens
+        Whether the tokens that the tokenizer puts around a text count. ``keep`` pools over them too where an instance
+        is a whole text, as do the authors of the paper, and over all that a decoder reads of a target; a span has none.
+    halves
+        What halves a and b have none of in common: texts (and groups of texts), or words. A word is a span's
+        characters, casefolded; whole texts among spans stay in the half of their text.
 
     Raises
     ------
@@ -61,6 +78,8 @@ class Settings:
     max_tokens: int = 512
     n_top: int = 10
     tokenizer: str | None = None
+    special_tokens: SpecialTokens = "drop"
+    halves: Halves = "text"
 
     def __post_init__(self) -> None:
         """Check values; order and repetition of layers mean nothing."""
@@ -71,6 +90,10 @@ class Settings:
         _check_least("n_top", self.n_top, 0)
         if self.layers is not None:
             object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
+
+    def definition(self) -> dict[str, object]:
+        """Return the settings that digests are made of, by name."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if (name, value) not in _ADDED.items()}
 
 
 @dataclass(frozen=True, slots=True)

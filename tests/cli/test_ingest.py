@@ -102,11 +102,22 @@ def test_random_initialisations_are_runs_by_seed(succeeds, store, bert, runs):
 def test_settings_are_what_the_run_says(succeeds, store, tiny_model, runs):
     succeeds(
         *("--store", store, "ingest", tiny_model("llama"), "--corpus", "words", "--name", "small"),
-        *("--layers", "0", "--pooling", "abs_max", "--dtype", "bfloat16", "--storage", "float16"),
+        *(
+            "--layers",
+            "0",
+            "--pooling",
+            "abs_max",
+            "--special-tokens",
+            "keep",
+            "--dtype",
+            "bfloat16",
+            "--storage",
+            "float16",
+        ),
         *("--max-tokens", "5", "--top", "2", "--batch-tokens", "16", "--memory", "64KB", "--device", "cpu"),
     )
-    columns = "model, pooling, dtype, storage, max_tokens, layers, device"
-    assert runs(columns)[0] == ("small", "abs_max", "bfloat16", "float16", 5, "0", "cpu")
+    columns = "model, pooling, special_tokens, halves, dtype, storage, max_tokens, layers, device"
+    assert runs(columns)[0] == ("small", "abs_max", "keep", "text", "bfloat16", "float16", 5, "0", "cpu")
     query = "select distinct layer, rank from top_instances where model = 'small' order by all"
     assert succeeds("--store", store, "sql", query, "--format", "csv").splitlines() == ["layer,rank", "0,1", "0,2"]
 
@@ -122,6 +133,8 @@ def test_settings_are_what_the_run_says(succeeds, store, tiny_model, runs):
         (("--memory", "-1GB"), "'-1GB' is not a size"),
         (("--memory", "inf"), "'inf' is not a size"),
         (("--pooling", "median"), "'median' is not one of"),
+        (("--special-tokens", "all"), "'all' is not one of"),
+        (("--halves", "sense"), "'sense' is not one of"),
         (("--random-init", "x"), "'x' is not a valid integer"),
         (("--random-init", str(2**64)), "--random-init"),
         (("--max-tokens", "1"), "1 is not in the range"),
@@ -142,6 +155,7 @@ def test_settings_that_mean_nothing_are_wrong_usage(is_usage_error, made_store, 
         (("--device", "meta"), "device meta"),
         (("--revision", "step1"), "no revision 'step1' in the folder"),
         (("--corpus", "wrds"), "no corpus 'wrds'"),
+        (("--halves", "word"), "halves by word need spans, and corpus words has whole texts alone"),
     ],
     ids=shown,
 )

@@ -58,6 +58,8 @@ def add_run(
             "corpus_sha256": "cc",
             "site": "activation",
             "pooling": "max",
+            "special_tokens": None,
+            "halves": None,
             "router": None,
             "dtype": "float32",
             "storage": "float32",
@@ -122,6 +124,7 @@ def add_partition(
     revision: str = "main",
     method: str = "kmeans",
     half: str | None = None,
+    run_id: str | None = None,
 ) -> None:
     """Commit one partition: the expert of each neuron, [layers, neurons], -1 where it has none."""
     layer, neuron = np.nonzero(experts >= 0)
@@ -131,7 +134,7 @@ def add_partition(
         "method": method,
         "n_experts": int(experts.max()) + 1,
         "parameters": "{}",
-        "run_id": None,
+        "run_id": run_id,
         "half": half,
     }
     rows = {**keys, "stack": "encoder", "layer": layer, "neuron": neuron, "expert": experts[layer, neuron]}

@@ -103,6 +103,22 @@ def test_partitions_made_of_scores_on_half_b_are_not_held_out(aligned, half: str
     assert database.sql("select count(*) from held_out_experts").rows() == [(n_held_out,)]
 
 
+@pytest.mark.parametrize(
+    ("halves_of_run", "halves_of_maker", "seen"),
+    [(None, "text", "a"), ("text", None, "a"), ("word", "word", "a"), ("word", None, "all"), ("text", "word", "all")],
+)
+def test_a_half_of_another_kind_has_instances_of_both(store, run, aligned, halves_of_run, halves_of_maker, seen):
+    small = {"n_layers": 1, "n_neurons": 5}
+    run(store, RUN, halves=halves_of_run, **small)
+    run(store, "b" * 16, revision="other", halves=halves_of_maker, **small)
+    rows = ({"half": "a", "p_value": 0.001}, {"half": "b", "p_value": 0.03})
+    database = aligned(*rows, method="function", half="a", run_id="b" * 16)
+    assert database.sql("select distinct partition_half from alignment_tests").rows() == [(seen,)]
+    assert database.sql("select count(*) from held_out_experts").rows() == [(int(seen == "a"),)]
+    query = "select distinct partition_half from expert_function_alignment where run_id = ?"
+    assert database.sql(query, [RUN]).rows() == [(seen,)]
+
+
 def test_only_what_is_significant_on_half_a_is_held_out(aligned) -> None:
     database = aligned(
         {"half": "all", "expert": 0, "p_value": 0.001},

@@ -2,10 +2,11 @@
 --
 -- The tests of `neuronlake align`, with q values over the experts, layers and functions (or families) tested together.
 -- The null model free permutes all neurons of the layer; matched permutes neurons only among those of similar norm and
--- firing rate, so that these alone cannot make an expert significant.
+-- firing rate, so that these alone cannot make an expert significant. Experts made of scores on a half of another kind
+-- than the run's (by word, by text) are made of instances of both of its halves: their partition_half is all.
 --
 -- Grain: alignment_id, null_model, half, stack, layer, expert, family, function
--- Source: alignments, partitions
+-- Source: alignments, partitions, runs
 -- Columns:
 --   alignment_id, run_id, model, revision, step, partition_id, method
 --   partition_half: instances whose scores made the experts (all, a or b): tests on them are circular; NULL if none did
@@ -32,7 +33,10 @@ select
     tests.step,
     partition_id,
     partitions.method,
-    partitions.half as partition_half,
+    case
+        when partitions.half = 'a' and coalesce(makers.halves, 'text') != coalesce(runs.halves, 'text') then 'all'
+        else partitions.half
+    end as partition_half,
     null_model,
     tests.half,
     stack,
@@ -52,3 +56,5 @@ select
     n_permutations,
 from benjamini_hochberg('tests', p_value, run_id, alignment_id, partition_id, null_model, half, level) as tests
 inner join partitions using (partition_id)
+left join runs on runs.run_id = tests.run_id
+left join runs as makers on makers.run_id = partitions.run_id

@@ -1,4 +1,4 @@
--- held_out_experts: do the experts that are functional on one half of the texts stay so on the other half?
+-- held_out_experts: do the experts that are functional on one half of the instances stay so on the other half?
 --
 -- The tests of `neuronlake align` that are significant on half a, each with the same test on half b. Partitions made of
 -- scores on half b or on all instances are excluded (partition_half of alignment_tests), so that no score on half b had

@@ -1,11 +1,12 @@
 -- partitions_of_runs: in which layers of which runs can the experts of a partition be tested?
 --
 -- In those of any run of the partition's model. A layer that lacks neurons of the partition is another network's, as of
--- an earlier revision of a growing model: it has no row.
+-- an earlier revision of a growing model: it has no row. Experts made of scores on a half of another kind than the
+-- run's (by word, by text) are made of instances of both of its halves: their partition_half is all.
 --
 -- Intermediate
 -- Grain: run_id, partition_id, stack, layer
--- Source: layers, experts, partitions
+-- Source: layers, experts, partitions, runs
 -- Columns:
 --   run_id, model, revision, step, partition_id
 --   partition_revision: revision whose neurons it partitions
@@ -51,7 +52,10 @@ select
     partitions.revision as partition_revision,
     partitions.step as partition_step,
     partitions.method,
-    partitions.half as partition_half,
+    case
+        when partitions.half = 'a' and coalesce(makers.halves, 'text') != coalesce(runs.halves, 'text') then 'all'
+        else partitions.half
+    end as partition_half,
     stack,
     layer,
     sizes_of_layers.n_experts,
@@ -60,4 +64,6 @@ select
 from sizes_of_layers
 inner join partitions using (partition_id)
 inner join layers using (model, stack, layer)
+left join runs on runs.run_id = layers.run_id
+left join runs as makers on makers.run_id = partitions.run_id
 where sizes_of_layers.last_neuron < layers.n_neurons

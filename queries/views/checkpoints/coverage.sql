@@ -4,12 +4,14 @@
 -- was measured or listed as a checkpoint. A row with n_neurons_held = 0 is a checkpoint, layer or function still to be
 -- ingested, or one that failed. A model without any measurement has no rows here: its revisions are in checkpoints.
 --
--- Grain: model, revision, corpus, corpus_sha256, site, pooling, router, dtype, storage, max_tokens, stack, layer, family, function
+-- Grain: model, revision, corpus, corpus_sha256, site, pooling, special_tokens, halves, router, dtype, storage, max_tokens, stack, layer, family, function
 -- Source: runs, checkpoints, layers, run_functions, neuron_functions
 -- Columns:
 --   model, revision, step
 --   run_id: the measurement that holds most of it, NULL when none does
 --   corpus, corpus_sha256, site, pooling
+--   special_tokens: drop or keep: whether special tokens of whole texts are pooled
+--   halves: what halves a and b have none of in common: text or word
 --   router: routed or blind in a mixture of experts, dense elsewhere
 --   dtype, storage, max_tokens, stack, layer, family, function
 --   n_neurons_expected: neurons of the layer
@@ -25,6 +27,8 @@ with measurements as (
         corpus_sha256,
         site,
         pooling,
+        coalesce(special_tokens, 'drop') as special_tokens,
+        coalesce(halves, 'text') as halves,
         coalesce(router, 'dense') as router,
         dtype,
         storage,
@@ -125,6 +129,8 @@ select
     corpus_sha256,
     site,
     pooling,
+    special_tokens,
+    halves,
     router,
     dtype,
     storage,
@@ -138,7 +144,9 @@ select
     n_neurons_held >= n_neurons_expected as is_complete,
 from revisions
 inner join known_layers using (model)
-inner join known_functions using (model, corpus, corpus_sha256, site, pooling, router, dtype, storage, max_tokens)
+inner join known_functions using (
+    model, corpus, corpus_sha256, site, pooling, special_tokens, halves, router, dtype, storage, max_tokens
+)
 left join held_by_measurement using (
     model,
     revision,
@@ -146,6 +154,8 @@ left join held_by_measurement using (
     corpus_sha256,
     site,
     pooling,
+    special_tokens,
+    halves,
     router,
     dtype,
     storage,

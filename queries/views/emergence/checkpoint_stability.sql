@@ -5,8 +5,8 @@
 -- expert's neurons has less noise than one neuron, so the curve of experts is higher even if both change alike. ceiling
 -- is what the correlation would be if nothing changed and each checkpoint had noise of its own. But the checkpoints are
 -- measured on the same instances and share some noise: correlation may exceed ceiling, and their quotient corrects
--- nothing. Halves a and b have no text in common, so half a of one checkpoint and half b of the other share no noise:
--- corrected_correlation is made of these. It is never clipped and may exceed 1 by chance. It is NULL unless both split
+-- nothing. Halves a and b have no instance in common, so half a of one checkpoint and half b of the other share no
+-- noise: corrected_correlation is made of these. It is never clipped and may exceed 1 by chance. It is NULL unless both split
 -- halves correlate at .18 or more, and at two standard errors or more of the correlation of as many units without
 -- signal. The four columns of halves are means over the functions that have all of them.
 --

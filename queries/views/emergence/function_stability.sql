@@ -38,6 +38,8 @@ with measurements as (
         corpus_sha256,
         site,
         pooling,
+        coalesce(special_tokens, 'drop') as special_tokens,
+        coalesce(halves, 'text') as halves,
         router,
         dtype,
         storage,
@@ -47,7 +49,8 @@ with measurements as (
     where measurement = 'measured' and not is_random_init and step is not null
     qualify row_number() over (
         partition by
-            model, corpus, corpus_sha256, site, pooling, router, dtype, storage, max_tokens, layers_asked, step
+            model, corpus, corpus_sha256, site, pooling, special_tokens, halves, router, dtype, storage, max_tokens,
+            layers_asked, step
         order by revision, run_id
     ) = 1
 ),
@@ -62,8 +65,8 @@ checkpoints as (
             'step': step,
             'has_twin': count(weights_sha256) over (
                 partition by
-                    model, corpus, corpus_sha256, site, pooling, router, dtype, storage, max_tokens, layers_asked,
-                    weights_sha256
+                    model, corpus, corpus_sha256, site, pooling, special_tokens, halves, router, dtype, storage,
+                    max_tokens, layers_asked, weights_sha256
             ) > 1
         } as checkpoint,
         corpus,
@@ -73,7 +76,9 @@ checkpoints as (
         ) as last_run_id,
     from measurements
     window series as (
-        partition by model, corpus, corpus_sha256, site, pooling, router, dtype, storage, max_tokens, layers_asked
+        partition by
+            model, corpus, corpus_sha256, site, pooling, special_tokens, halves, router, dtype, storage, max_tokens,
+            layers_asked
         order by step
     )
 ),

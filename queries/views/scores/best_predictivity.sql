@@ -2,7 +2,7 @@
 --
 -- The paper's Figure 1, left: the predictivity of a function's best neuron, mean over functions. That neuron is chosen
 -- among thousands and scored on the same instances, so some luck is in it. The held-out columns choose neuron and
--- direction on one half of the texts and score them on the other, mean of both ways, over the functions that both
+-- direction on one half of the instances and score them on the other, mean of both ways, over the functions that both
 -- halves can score.
 --
 -- Grain: run_id, stack, layer, family

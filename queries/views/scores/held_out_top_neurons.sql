@@ -1,4 +1,4 @@
--- held_out_top_neurons: which 1% of a layer's neurons detect each function best on one half of the texts alone?
+-- held_out_top_neurons: which 1% of a layer's neurons detect each function best on one half of the instances alone?
 --
 -- What is chosen on one half can be tested on the other. Neurons without a score on the half are not listed.
 --
@@ -6,7 +6,7 @@
 -- Source: top_lists
 -- Columns:
 --   run_id, model, revision, step
---   half: the half of the texts they were chosen on, a or b
+--   half: the half of the instances they were chosen on, a or b
 --   stack, layer, family, function
 --   rank: 1 for the neuron that ranks highest on the half; ties go to the lower index
 --   neuron

@@ -1,4 +1,4 @@
--- top_lists: which neurons come first for each function, on all texts and on either half?
+-- top_lists: which neurons come first for each function, on all instances and on either half?
 --
 -- min(…, n) keeps the n least structs of a group in a heap, by their first field and then their second: no sort of all
 -- scores. What a query does not read of the three lists is not made.

@@ -120,14 +120,20 @@ def test_other_weights_than_those_measured_are_refused(store, run_id, perturbed,
     assert len(store.commits()) == 2
 
 
-def test_a_run_of_another_site_is_refused(store, perturbed, headed):
+@pytest.mark.parametrize(
+    ("settings", "reason", "listed"),
+    [
+        ({"site": "preactivation"}, "is of the site preactivation; a study needs a run", "preactivation, max"),
+        ({"halves": "word"}, "has halves by word: neurons chosen on half a have seen", "max, halves by word"),
+    ],
+)
+def test_a_run_that_cannot_be_read_out_is_refused(store, perturbed, headed, settings, reason, listed):
     report = ingest_model(
-        str(headed("bert")), corpus="sentences", store=store.path, name="tiny-bert",
-        settings=Settings(site="preactivation"),
-    )  # fmt: skip
-    with pytest.raises(AnalysisError, match=f"^run {report.run_id} is of the site preactivation; a study needs a run"):
+        str(headed("bert")), corpus="sentences", store=store.path, name="tiny-bert", settings=Settings(**settings)
+    )
+    with pytest.raises(AnalysisError, match=f"^run {report.run_id} {reason}"):
         perturbed(run=report.run_id)
-    with pytest.raises(UnknownNameError, match="no single run 'tiny-bert main'"):
+    with pytest.raises(UnknownNameError, match=rf"no single run 'tiny-bert main'.*{listed}\)"):
         perturbed()
 
 

@@ -27,13 +27,15 @@ def tokenizer(tiny_model: Callable[[str], Path]) -> PreTrainedTokenizerFast:
 def tokenized(store, make_corpus, tokenizer) -> Callable[..., TokenizedTargets]:
     """Return a function that tokenizes targets, each of a text of its own."""
 
-    def run(*targets: str, max_tokens: int = 64, using: PreTrainedTokenizerFast = tokenizer) -> TokenizedTargets:
+    def run(
+        *targets: str, max_tokens: int = 64, using: PreTrainedTokenizerFast = tokenizer, **how: str
+    ) -> TokenizedTargets:
         instances = [
             Instance(f"text {index}", {"task/any": bool(index % 2)}, target=target)
             for index, target in enumerate(targets)
         ]
         make_corpus(store, instances)
-        return tokenize_targets(StoredCorpus(store, "test"), using, start_token=START, max_tokens=max_tokens)
+        return tokenize_targets(StoredCorpus(store, "test"), using, start_token=START, max_tokens=max_tokens, **how)
 
     return run
 
@@ -53,6 +55,11 @@ def test_a_decoder_reads_the_start_token_and_the_target_without_its_end(tokenize
 def test_the_span_of_a_target_is_its_own_tokens(tokenized):
     found = tokenized("the cat sat", "dog")
     assert (found.start.tolist(), found.stop.tolist()) == ([1, 1], [4, 2])
+
+
+def test_with_special_tokens_the_span_is_all_that_is_read(tokenized):
+    found = tokenized("the cat sat", "dog", special_tokens="keep")
+    assert (found.start.tolist(), found.stop.tolist()) == ([0, 0], [4, 2])
 
 
 def test_special_tokens_before_a_target_are_read_but_are_none_of_its_own(tokenized, tiny_model):

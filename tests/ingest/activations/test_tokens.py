@@ -164,6 +164,7 @@ def corpus_of(lengths: list[int], n_instances: list[int]) -> TokenizedCorpus:
         stop=np.ones(len(text), np.int32),
         n_truncated=0,
         n_dropped=0,
+        n_special=0,
     )
 
 
