@@ -10,7 +10,7 @@ over labels is larger than between independent instances by
 (Moulton 1986, with the pairs as they are in place of a correlation of labels). The excess of a neuron is divided by
 sqrt(D), and the tail is Student's t of D ** 2 / sum of (rho * pairs) ** 2 / (clusters - 1) degrees of freedom
 (Satterthwaite 1946), for `clusters` = (sum of X ** 2) ** 2 / sum of X ** 4 of them carry the labels, X being the sum of
-x over a cluster.
+x over a cluster. At least four are taken: ranks are bounded, so tails are light even where one cluster carries most.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtr
+from scipy.special import ndtr, stdtr
 
 from ..corpora.labels import LabelIndex
+from .nulls import SMALLEST_P
 
 # Beyond so many degrees of freedom Student's t is the normal distribution.
 _NORMAL = 10_000
+_LEAST_FREEDOM = 4
 _MAGNITUDE = np.uint32(0x7FFFFFFF)  # the bits of a float32 but for its sign
 
 
@@ -108,12 +110,12 @@ class Clusters:
         return inflation, freedom
 
 
-def widen(p_value: NDArray[np.float64], freedom: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return p-values of a normal tail as those of Student's t, whose tails are wider."""
+def tails(deviate: NDArray[np.float64], freedom: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the two-sided p-values of deviates of Student's t, at least `SMALLEST_P`."""
+    p_value: NDArray[np.float64] = 2 * ndtr(-deviate)
     wide = freedom < _NORMAL
-    widened: NDArray[np.float64] = p_value.copy()
-    widened[wide] = 2 * stdtr(freedom[wide], ndtri(p_value[wide] / 2))
-    return widened
+    p_value[wide] = 2 * stdtr(np.maximum(freedom[wide], _LEAST_FREEDOM), -deviate[wide])
+    return np.clip(p_value, SMALLEST_P, 1)
 
 
 @dataclass(frozen=True, slots=True)

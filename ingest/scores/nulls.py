@@ -14,6 +14,7 @@ import math
 
 import numpy as np
 from numba import njit
+from scipy.special import ndtri
 
 from .null_draws import Floats, Integers, draw_nulls
 
@@ -27,6 +28,8 @@ _BLOCK_RATIO = 1.3
 _LEVEL_RATIO = 1.6
 # Logarithms of the tail probabilities that a table is read at.
 _LOG_TAILS = np.log(np.concatenate([np.linspace(0.96, 0.12, 22), np.geomspace(0.1, 1e-8, 71)[1:]]))
+# The factor by which an excess beyond the tables is made smaller until they hold it.
+_CLOSER = 0.7
 # Sums taken in another order differ by less.
 _TOLERANCE = 1e-8
 # Two tail probabilities that are the same, such as those of the first rank and of the last, are estimated with errors:
@@ -55,6 +58,20 @@ def p_values(excess: Floats, n_above: Integers, n_positive: int, n_negative: int
     p = np.ones(len(n_above))
     _look_up(excess - _TOLERANCE, n_above, pair, levels[needed], n_positive, n_negative, statistic, log_tail, p)
     return p
+
+
+def deviates(excess: Floats, n_above: Integers, n_positive: int, n_negative: int) -> Floats:
+    """Return `p_values` as deviates of a normal distribution, two-sided, and beyond `SMALLEST_P` too.
+
+    There the deviate is taken to grow as the excess does, from where p is just above it on.
+    """
+    deviate = np.zeros(len(excess))
+    beyond, scale = np.arange(len(excess)), 1.0
+    while len(beyond):
+        p = p_values(scale * excess[beyond], n_above[beyond], n_positive, n_negative)
+        deviate[beyond] = -ndtri(p / 2) / scale
+        beyond, scale = beyond[p <= SMALLEST_P], _CLOSER * scale
+    return deviate
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

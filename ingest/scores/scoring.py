@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ...errors import IngestError
 from ..corpora.labels import LabelIndex
 from . import kernel
-from .clusters import Clusters, widen
-from .nulls import p_values
+from .clusters import Clusters, tails
+from .nulls import deviates, p_values
 
 SCORE_NAMES = (
     "ap",
@@ -114,12 +114,13 @@ def score(
 
     def compare(index: int) -> None:
         positive, evaluated = counts[index, 0].tolist()
-        of_function = excess[:, index]
-        if clusters:
+        tables = n_above[:, index], positive, evaluated - positive
+        if clusters and clusters.names:
             inflation, freedom = clusters.inflation(scores.correlation, index)
-            of_function = of_function / np.sqrt(inflation)[:, None]
-        p = p_values(of_function, n_above[:, index], positive, evaluated - positive)
-        scores.p_value[:, index] = widen(p, freedom) if clusters else p
+            deviate = deviates(excess[:, index] / np.sqrt(inflation)[:, None], *tables)
+            scores.p_value[:, index] = tails(deviate, freedom)
+        else:
+            scores.p_value[:, index] = p_values(excess[:, index], *tables)
 
     bounds = np.linspace(0, n_neurons, 4 * n_threads + 1).astype(int)
     with ThreadPoolExecutor(n_threads) as pool:
