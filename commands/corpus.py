@@ -3,11 +3,11 @@
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ..schema.vocabulary import Format, SemcorLabels
+from ..schema.vocabulary import Format, SemcorLabels, ShuffleUnit
 from .groups import StoreGroup
 from .options import POSITIVE, SEED_RANGE, Command, choice_of, rows_options
 from .printing import chosen_store, echo, open_database, print_rows
@@ -129,15 +129,19 @@ _add_reader(
 @corpus.command("shuffle")
 @click.argument("original", metavar="NAME")
 @click.option("--name", required=True, help="Name of the new corpus.")
+@click.option("--by", type=choice_of(ShuffleUnit), default="instance", help="What keeps its labels together.")
+@click.option("--within", type=click.Choice(["stratum"]), help="Keep labels in their stratum (part of speech).")
 @click.option("--seed", type=SEED_RANGE, default=0, help="Seed of the permutation.")
-def corpus_shuffle(original: str, name: str, seed: int) -> None:
+def corpus_shuffle(original: str, name: str, by: ShuffleUnit, within: Literal["stratum"] | None, seed: int) -> None:
     """Permute the labels of corpus NAME: the null of its measurements.
 
     The texts and the count of each label stay, so a run on the new corpus shows in every view what chance gives.
+
+    By word, each word has the labels of another of like frequency: a control task, for functions that go by words.
     """
     from ..ingest.corpora.shuffled import read_shuffled
 
-    _build(read_shuffled(original, store=chosen_store(), seed=seed), name)
+    _build(read_shuffled(original, store=chosen_store(), by=by, within=within, seed=seed), name)
 
 
 @corpus.command("list")
@@ -162,5 +166,10 @@ def corpus_show(name: str, format_: Format | None, output: Path | None) -> None:
         raise UnknownNameError("corpus", name, known, where=chosen_store())
     for key, value in rows[0].items():
         echo(f"{key}: {'unknown' if value is None else value}", err=True)
+    counts = "stratum, count(*) as n, count(distinct lemma) as n_lemmas"
+    query = f"select {counts} from instances where corpus = $name group by stratum order by n desc, stratum"
+    for row in database.sql(query, {"name": name}):
+        if row["stratum"] is not None or row["n_lemmas"]:
+            echo(f"stratum {row['stratum'] or 'none'}: {row['n']:,} instances, {row['n_lemmas']:,} lemmas", err=True)
     query = "select * exclude (corpus) from functions where corpus = $name order by family, function"
     print_rows(database.sql(query, {"name": name}), format_, output)

@@ -1,6 +1,6 @@
 """How a table is laid out in a Parquet file."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -52,14 +52,19 @@ def n_rows(path: Path) -> int:
         return int(pq.read_metadata(path).num_rows)
 
 
-def read(paths: tuple[Path, ...], columns: tuple[str, ...]) -> pa.Table:
-    """Return columns of committed files, in the order of the files.
+def read(paths: tuple[Path, ...], columns: tuple[str, ...], *, may_lack: Collection[str] = ()) -> pa.Table:
+    """Return columns of committed files, in the order of the files; of strings that a file may lack, NULL if it does.
 
-    A file that is missing, not Parquet, or lacks a column raises `StoreError`.
+    A file that is missing, not Parquet, or lacks another column raises `StoreError`.
     """
     tables = []
     for path in paths:
         with store_errors(f"cannot read {path}", pa.ArrowException, KeyError, UnicodeDecodeError):
-            tables.append(pq.read_table(path, columns=list(columns), partitioning=None))
+            late = {*columns} & {*may_lack}
+            lacking = late - {*pq.read_schema(path).names} if late else late
+            found = pq.read_table(path, columns=[name for name in columns if name not in lacking], partitioning=None)
+            for name in lacking:
+                found = found.append_column(name, pa.nulls(found.num_rows, pa.string()))
+            tables.append(found.select(columns))
             tables[-1].validate(full=True)  # texts that are no UTF-8 would raise only where they are used
     return pa.concat_tables(tables)

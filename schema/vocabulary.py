@@ -63,5 +63,8 @@ Control = Literal["random", "matched", "nonfunctional"]
 SemcorLabels = Literal["supersenses", "word-senses"]
 """Functions of the words of SemCor: their supersense, or one of two senses of a word."""
 
+ShuffleUnit = Literal["instance", "text", "group", "word"]
+"""What keeps its labels together when labels are permuted: nothing, or the instances of a text, group or word."""
+
 Format = Literal["table", "csv", "json", "parquet"]
 """How rows are written."""

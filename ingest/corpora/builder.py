@@ -33,6 +33,9 @@ _PART_LABELS = 8 * _PART_ROWS
 # A small file may well lack one text; more than a few of a large one are a sign of a wrong column or format.
 _DEFECTS_FORGIVEN = 1
 _DEFECTS_SHARE = 0.01
+# Columns of a text, and of an instance, that define a measurement. Lemma and stratum, which follow, do not: a corpus
+# that gains them is still the same, and so are the runs on it.
+_DIGESTED_COLUMNS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +129,17 @@ def build_corpus(
             report = _Build(source, name, job).report()
             job.commit()
         return report
-    report = _Build(source, name, None).report()
-    stored_sha256 = StoredCorpus(folder, name).sha256
+    build, stored = _Build(source, name, None), StoredCorpus(folder, name)
+    report, stored_sha256 = build.report(), stored.sha256
     if stored_sha256 != report.corpus_sha256:
         raise StoreError(
             f"corpus {name!r} in {folder.path} holds other content (sha256 {stored_sha256[:12]}…, this is "
             f"{report.corpus_sha256[:12]}…); add this one under another name"
         )
-    return replace(report, is_new=False)
+    alike = stored.read("instances", "lemma", "stratum").columns
+    n_lacking = build.n_alike - sum(len(column) - column.null_count for column in alike)
+    lacking = {"lemma or stratum that is not stored: add it under another name": n_lacking} if n_lacking > 0 else {}
+    return replace(report, is_new=False, dropped={**report.dropped, **lacking})
 
 
 class _Build:
@@ -150,6 +156,7 @@ class _Build:
         self.instances: dict[int, int] = {}  # by text and span
         self.pending: dict[str, list[tuple[object, ...]]] = {"texts": [], "instances": []}
         self.pending_characters = 0
+        self.n_alike = 0  # lemmas and strata
         self.parts: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
         self.digests = {"texts": hashlib.sha256(), "instances": hashlib.sha256()}
 
@@ -236,7 +243,10 @@ class _Build:
         instance_id = self.instances.setdefault(key, new)
         if instance_id == new:
             self.labels.append(codes)
-            self.pending["instances"].append((new, text_id, instance.start, instance.end, instance.source_id))
+            span = (instance.start, instance.end)
+            row = (new, text_id, *span, instance.source_id, instance.lemma or None, instance.stratum or None)
+            self.pending["instances"].append(row)
+            self.n_alike += sum(map(bool, row[_DIGESTED_COLUMNS:]))
         else:
             self.source.reading.dropped[self.labels.merge(instance_id, codes)] += 1
 
@@ -268,7 +278,7 @@ class _Build:
         if not rows:
             return
         for row in rows:
-            self.digests[name].update(json.dumps(row, separators=(",", ":")).encode())
+            self.digests[name].update(json.dumps(row[:_DIGESTED_COLUMNS], separators=(",", ":")).encode())
         columns = dict(zip(table(name).column_names[1:], zip(*rows, strict=True), strict=True))
         data = conform(name, columns, corpus=self.corpus)
         rows.clear()
@@ -283,7 +293,7 @@ class _Build:
 
 def _check_instance(instance: Instance) -> None:
     text, start, end = instance.text, instance.start, instance.end
-    for what in ("text", "target", "source_id", "split_group"):
+    for what in ("text", "target", "source_id", "split_group", "lemma", "stratum"):
         value = getattr(instance, what)
         try:
             (value or "").encode()

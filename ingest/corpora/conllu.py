@@ -26,7 +26,7 @@ class _Token:
     form: str
     is_followed_by_space: bool
     last_id: int  # id of the last word of a contraction; 0 for a word
-    words: list[tuple[str, str, Mapping[str, bool]]] = field(default_factory=list)  # id, form and labels
+    words: list[Instance] = field(default_factory=list)  # texts are their forms, and source ids their ids
 
 
 def read_conllu(
@@ -42,7 +42,7 @@ def read_conllu(
     A word is labelled with its universal part of speech, such as ``grammar/upos.NOUN``, and its universal relation to
     its head, without subtype, such as ``grammar/deprel.nsubj``; it is a negative of all other functions. The words of
     a contraction are instances if together they spell it (``do`` and ``n't``), and are excluded if they do not
-    (French ``de`` and ``le`` for ``du``).
+    (French ``de`` and ``le`` for ``du``). Lemma and stratum of an instance are the word's lemma and part of speech.
 
     Parameters
     ----------
@@ -127,12 +127,13 @@ def _located(comments: Mapping[str, str], tokens: Sequence[_Token], reading: Rea
         starts.append(end)
         end += len(token.form)
     for token, start in zip(tokens, starts, strict=True):
-        if "".join(form for _, form, _ in token.words) != token.form:
+        if "".join(word.text for word in token.words) != token.form:
             reading.dropped["word of a contraction without characters of its own"] += len(token.words)
             continue
-        for word_id, form, labels in token.words:
-            yield Instance(text, labels, start, start + len(form), source_id=f"{comments.get('sent_id', '')}:{word_id}")
-            start += len(form)
+        for word in token.words:
+            source_id = f"{comments.get('sent_id', '')}:{word.source_id}"
+            yield replace(word, text=text, start=start, end=start + len(word.text), source_id=source_id)
+            start += len(word.text)
 
 
 def _read_line(line: str, comments: dict[str, str], tokens: list[_Token], reading: Reading) -> None:
@@ -144,7 +145,8 @@ def _read_line(line: str, comments: dict[str, str], tokens: list[_Token], readin
     columns = line.split("\t")
     if len(columns) != 10:
         raise reading.error(f"{len(columns)} columns, CoNLL-U has 10, separated by tabs")
-    word_id, form, part_of_speech, relation, notes = (columns[index] for index in (0, 1, 3, 7, 9))
+    word_id, form, notes = (columns[index] for index in (0, 1, 9))
+    lemma, part_of_speech, relation = (columns[index].strip("_ ") and columns[index] for index in (2, 3, 7))
     if _EMPTY_ID.fullmatch(word_id):
         reading.dropped["empty node, which stands for no text"] += 1
         return
@@ -155,6 +157,7 @@ def _read_line(line: str, comments: dict[str, str], tokens: list[_Token], readin
     if last_id or not tokens or int(word_id) > tokens[-1].last_id:
         tokens.append(_Token(form, "SpaceAfter=No" not in notes.split("|"), last_id))
     if not last_id:
-        labels = [f"grammar/upos.{part_of_speech}"] if part_of_speech.strip("_ ") else []
-        labels += [f"grammar/deprel.{relation.split(':')[0]}"] if relation.strip("_ ") else []
-        tokens[-1].words.append((word_id, form, dict.fromkeys(labels, True)))
+        labels = [f"grammar/upos.{part_of_speech}"] if part_of_speech else []
+        labels += [f"grammar/deprel.{relation.split(':')[0]}"] if relation else []
+        word = Instance(form, dict.fromkeys(labels, True), source_id=word_id)
+        tokens[-1].words.append(replace(word, lemma=lemma or None, stratum=part_of_speech or None))

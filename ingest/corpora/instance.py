@@ -33,6 +33,11 @@ class Instance:
         The instance's id in its source.
     split_group
         Texts of one group (a subject, a document) fall in the same half; None makes the text a group of its own.
+    lemma
+        Lemma of the word that the span is; None if unknown, and the word is the characters of the span.
+    stratum
+        Class within which `read_shuffled` may be asked to permute labels, mostly the part of speech. Lemma and stratum
+        say which instances are alike, not what is measured: they enter no digest.
 
     Examples
     --------
@@ -48,6 +53,8 @@ class Instance:
     target: str | None = None
     source_id: str | None = None
     split_group: str | None = None
+    lemma: str | None = None
+    stratum: str | None = None
 
 
 def half_of(shared: str) -> int:

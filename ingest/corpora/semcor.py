@@ -49,6 +49,16 @@ class _Tag:
     supersense: str  # one of `LEXNAMES`
     is_name: bool
 
+    @property
+    def lemma(self) -> str | None:
+        """The lemma; None for a name, which is tagged with that of its class: person, location or group."""
+        return None if self.is_name else self.word[0]
+
+    @property
+    def stratum(self) -> str:
+        """The part of speech."""
+        return "proper " * self.is_name + _PART_OF_SPEECH_NAMES[self.word[1]]
+
 
 def read_semcor(
     path: str | os.PathLike[str],
@@ -59,6 +69,9 @@ def read_semcor(
     seed: int = 0,
 ) -> Source:
     """Return a source with one instance for each tagged word of SemCor.
+
+    Its lemma is that of its sense; a name has none, as SemCor tags it with a class of names. Its stratum is noun,
+    proper noun, verb, adjective or adverb.
 
     Parameters
     ----------
@@ -166,7 +179,9 @@ def _tagged_words(files: Sequence[Path], reading: Reading) -> Iterator[tuple[Ins
                 sentence, spans = join([content for content, _, _ in tokens])
                 for (start, end), (_, number, tag) in zip(spans, tokens, strict=True):
                     if tag:
-                        yield Instance(sentence, {}, start, end, source_id=f"{file.name}:{snum}:{number}"), tag
+                        source_id = f"{file.name}:{snum}:{number}"
+                        word = Instance(sentence, {}, start, end, None, source_id, None, tag.lemma, tag.stratum)
+                        yield word, tag
 
 
 def join(tokens: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:

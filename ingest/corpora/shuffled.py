@@ -1,24 +1,36 @@
 """A corpus of the store with its labels permuted: the null of everything that is measured with the corpus.
 
 The same texts run through a model, so its activations and their correlations are the same; only which instance has
-which label is chance. What a view then shows is what chance gives.
+which label is chance. What a view then shows is what chance gives: that of instances, or that of texts or words whose
+labels stay together, which is more where instances of one text or word are alike.
 """
 
 import hashlib
 import itertools
 import os
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ...errors import IngestError
+from ...errors import IngestError, UnknownNameError
 from ...schema.store import Store
-from .instance import Instance, Negatives, Source
+from ...schema.vocabulary import ShuffleUnit
+from .instance import Instance, Negatives, Reading, Source
+from .permutations import Permutations
 from .stored import StoredCorpus
 
 
-def read_shuffled(corpus: str, *, store: str | os.PathLike[str], seed: int = 0) -> Source:
+def read_shuffled(
+    corpus: str,
+    *,
+    store: str | os.PathLike[str],
+    by: ShuffleUnit = "instance",
+    within: Literal["stratum"] | None = None,
+    seed: int = 0,
+) -> Source:
     """Return a source of the instances of a stored corpus, with the labels permuted among them.
 
     Texts, targets, spans, split groups, ids and the counts of each function stay the same. Where unlabelled means
@@ -32,6 +44,15 @@ def read_shuffled(corpus: str, *, store: str | os.PathLike[str], seed: int = 0) 
         Name of the corpus in the store.
     store
         The store's folder.
+    by
+        What keeps its labels together. ``instance``: nothing. ``text``, ``group``: the labels of a text, or of the
+        texts of a split group, move in their order to another with as many instances, or about as many. ``word``:
+        those of a word move to another word of like frequency, at random over its occurrences, so that labels follow
+        words and nothing else: the control task of Hewitt and Liang (2019, "Designing and Interpreting Probes with
+        Control Tasks"). The word is the lemma, or else the characters of the span, casefolded.
+    within
+        ``stratum``: labels stay in their stratum (`Instance`), and what moves together is what a text, group or word
+        has there. Instances without a stratum make one of their own.
     seed
         Seed of the permutations, not negative.
 
@@ -40,9 +61,15 @@ def read_shuffled(corpus: str, *, store: str | os.PathLike[str], seed: int = 0) 
     UnknownNameError
         If the store has no such corpus.
     IngestError
-        If some of its functions have explicit negatives and others have not.
+        If some of its functions have explicit negatives and others have not, or if its instances have no words, groups
+        or strata to go by; while reading, if no label can move.
     StoreError
         Here or while reading, if a file of the corpus is missing or damaged.
+
+    Notes
+    -----
+    A word that is the only one of its stratum, or of the instances of an explicit function, keeps its labels, and one
+    that makes more than half of them keeps some; so for texts and groups. `dropped` counts such instances.
 
     Examples
     --------
@@ -51,7 +78,7 @@ def read_shuffled(corpus: str, *, store: str | os.PathLike[str], seed: int = 0) 
     80
     """
     stored = StoredCorpus(Store(store), corpus)
-    (row,) = stored.read("corpora", "licence", "source", "n_instances").to_pylist()
+    (row,) = stored.read("corpora", "licence", "source").to_pylist()
     functions = stored.functions()
     n_rest = sum(function["negatives"] == "rest" for function in functions)
     if 0 < n_rest < len(functions):
@@ -61,55 +88,86 @@ def read_shuffled(corpus: str, *, store: str | os.PathLike[str], seed: int = 0) 
         )
     negatives: Negatives = "rest" if n_rest else "explicit"
     descriptions = {f"{function['family']}/{function['function']}": function["description"] for function in functions}
+    permutations, reading = _permutations(stored, by, within, seed), Reading()
+    how = "".join((f" by {by}" * (by != "instance"), f" within {within}" * (within is not None)))
     return Source(
-        instances=_instances(stored, _labels(stored, list(descriptions), row["n_instances"], negatives, seed)),
-        description=f"labels of {corpus} permuted, seed {seed}",
+        instances=_instances(stored, _labels(stored, list(descriptions), negatives, permutations, reading)),
+        description=f"labels of {corpus} permuted{how}, seed {seed}",
         licence=row["licence"],
         origin=f"shuffled: {corpus} ({row['source']})",
         negatives=negatives,
         descriptions={name: text for name, text in descriptions.items() if text is not None},
+        reading=reading,
     )
+
+
+def _permutations(stored: StoredCorpus, by: str, within: str | None, seed: int) -> Permutations:
+    """Return what draws permutations, or raise if the corpus lacks what labels are to go by."""
+    for what, name, known in (("by", by, get_args(ShuffleUnit)), ("within", within or "stratum", ("stratum",))):
+        if name not in known:
+            raise UnknownNameError(f"shuffle {what}", name, known)
+    text = stored.read("instances", "text_id").column(0).to_numpy()
+    instance, stratum = np.arange(len(text)), np.zeros(len(text), np.int64)
+    unit = instance if by == "instance" else stored.clusters(instance, text)[by]
+    n_without_word = int((unit >= 0).sum())
+    if by == "word" and n_without_word:
+        raise IngestError(
+            f"corpus {stored.name}: {n_without_word:,} of {len(text):,} instances are no words but whole texts without "
+            "a lemma; shuffle it by instance, text or group"
+        )
+    if by == "group" and stored.read("texts", "split_group").column(0).null_count == len(np.unique(text)):
+        raise IngestError(f"corpus {stored.name}: no text has a split group; shuffle it by instance, text or word")
+    if within:
+        strata = stored.read("instances", "stratum").column(0).combine_chunks().dictionary_encode()
+        if not len(strata.dictionary):
+            raise IngestError(
+                f"corpus {stored.name}: no instance has a stratum; build it anew under another name, from a source "
+                "that has them (a column 'stratum', SemCor, CoNLL-U)"
+            )
+        stratum = pc.fill_null(strata.indices, -1).to_numpy().astype(np.int64)
+    is_plain = by == "instance" and not within
+    return Permutations(np.random.PCG64(seed), unit, stratum, is_plain=is_plain, is_ordered=by != "word")
 
 
 def _instances(stored: StoredCorpus, labels: Iterator[dict[str, bool]]) -> Iterator[Instance]:
     """Yield all instances in the order stored, from which the builder makes the same ids again."""
     texts = stored.read("texts", "text", "target", "split_group").columns
-    for batch in stored.batches("instances", "text_id", "start_char", "end_char", "source_id"):
+    columns = ("text_id", "start_char", "end_char", "source_id", "lemma", "stratum")
+    for batch in stored.batches("instances", *columns):
         rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
         # Spans of one text mostly follow each other, and share one copy of it.
         for text_id, spans in itertools.groupby(rows, key=lambda row: row[0]):
             text, target, split_group = (column[text_id].as_py() for column in texts)
-            for _, start, end, source_id in spans:
-                yield Instance(text, next(labels), start, end, target, source_id, split_group)
+            for _, start, end, source_id, lemma, stratum in spans:
+                yield Instance(text, next(labels), start, end, target, source_id, split_group, lemma, stratum)
 
 
 def _labels(
-    stored: StoredCorpus, names: list[str], n_instances: int, negatives: Negatives, seed: int
+    stored: StoredCorpus, names: list[str], negatives: Negatives, permutations: Permutations, reading: Reading
 ) -> Iterator[dict[str, bool]]:
     """Yield the permuted labels, instance by instance."""
     instance, function, is_positive = stored.labels()
-    draws = np.random.PCG64(seed)
+    n_instances = len(permutations.unit)
     if negatives == "rest":
-        instance = _permutation(n_instances, draws)[instance]
+        instance = permutations.draw(np.arange(n_instances))[instance]
         order = np.argsort(instance, kind="stable")
         instance, function, is_positive = instance[order], function[order], is_positive[order]
     else:
-        permutations: dict[bytes, NDArray[np.int64]] = {}  # by the instances that a function labels
+        drawn: dict[bytes, NDArray[np.int64]] = {}  # by the instances that a function labels
         by_function = np.argsort(function, kind="stable")  # within a function still by instance
         for rows in np.split(by_function, np.cumsum(np.bincount(function))[:-1]):
             labelled = hashlib.sha256(instance[rows].tobytes()).digest()
-            if labelled not in permutations:
-                permutations[labelled] = _permutation(len(rows), draws)
-            is_positive[rows] = is_positive[rows][permutations[labelled]]
+            if labelled not in drawn:
+                drawn[labelled] = permutations.draw(instance[rows])
+            is_positive[rows] = is_positive[rows][drawn[labelled]]
+    if permutations.n_kept:
+        if permutations.n_kept == permutations.n_drawn:
+            raise IngestError(
+                f"corpus {stored.name}: no label can move, as none of its functions (or strata) has instances of two "
+                "such units; shuffle it by instance"
+            )
+        reading.dropped["instance with labels of its own unit, for want of others"] += permutations.n_kept
     ends = np.cumsum(np.bincount(instance, minlength=n_instances)).tolist()
     for start, end in itertools.pairwise([0, *ends]):
         codes, values = function[start:end].tolist(), is_positive[start:end].tolist()
         yield {names[code]: value for code, value in zip(codes, values, strict=True)}
-
-
-def _permutation(size: int, draws: np.random.PCG64) -> NDArray[np.int64]:
-    """Return a random order of ``range(size)``, the same in every version of numpy.
-
-    numpy keeps the bits of a generator between versions, but not what `Generator.permutation` makes of them.
-    """
-    return np.argsort(draws.random_raw(size), kind="stable")

@@ -1,6 +1,6 @@
 """A labelled corpus, read back from a store for measuring."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +16,9 @@ from ...schema.store import Store
 from ...schema.vocabulary import Halves
 from .instance import half_of
 from .labels import LabelIndex
+
+# Columns of instances that corpora stored before schema version 3 lack.
+_ADDED = ("lemma", "stratum")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +48,12 @@ class StoredCorpus:
 
     def read(self, table: str, *columns: str) -> pa.Table:
         """Return columns of the corpus's rows in a table."""
-        return parquet.read(self._store.files(table, job=corpus_job(self.name)), columns)
+        return parquet.read(self._store.files(table, job=corpus_job(self.name)), columns, may_lack=_ADDED)
 
     def batches(self, table: str, *columns: str) -> Iterator[pa.Table]:
         """Yield columns of the corpus's rows in a table, a file at a time, so that one is in memory."""
         for path in self._store.files(table, job=corpus_job(self.name)):
-            yield parquet.read((path,), columns)
+            yield parquet.read((path,), columns, may_lack=_ADDED)
 
     def instances(self) -> Instances:
         """Return all instances, sorted by text."""
@@ -94,35 +97,42 @@ class StoredCorpus:
     def clusters(self, instance_id: NDArray[np.int64], text: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
         """Return the cluster of each instance, by text, by group of texts and by word; instances as in `label_index`.
 
-        The word of a span is its characters, casefolded; a whole text has none in common with another.
+        The word is the lemma, or else the characters of the span, casefolded; a whole text shares none with another.
         """
         groups = self.read("texts", "split_group").column(0).combine_chunks().dictionary_encode()
         group = pc.fill_null(groups.indices, -1).to_numpy()
         group = np.where(group < 0, len(groups.dictionary) + np.arange(len(group)), group)
-        return {"text": text, "group": group[text], "word": self._words[0][instance_id]}
+        return {"text": text, "group": group[text], "word": self._surfaces[0][instance_id]}
 
     @cached_property
-    def _words(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """A code of the word of every instance, by its id, and the half of every word.
+    def _surfaces(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """A code of the characters of every span, as of `words`, and the half of each of these words."""
+        codes, words = self._coded([None] * len(self.instances().instance_id))
+        return codes, np.array([half_of(word) for word in words], np.uint8)
 
-        The code is ``~place`` of the word for spans, below 0, and its own id for a whole text.
+    def words(self) -> NDArray[np.int64]:
+        """Return a code of the word of every instance, by its id: ``~place`` of a word, or the id of a text without.
+
+        The word is the lemma, or the characters of a span where the corpus has none, casefolded.
         """
+        return self._coded(self.read("instances", "lemma").column(0).to_pylist())[0]
+
+    def _coded(self, lemmas: Sequence[str | None]) -> tuple[NDArray[np.int64], list[str]]:
         instances = self.instances()
         words = np.arange(len(instances.instance_id))
         codes: dict[str, int] = {}
-        is_span = ~np.isnan(instances.start_char)
-        spans = zip(
-            *(of[is_span].tolist() for of in (instances.text, instances.start_char, instances.end_char)), strict=True
-        )
-        found = []
         texts = enumerate(self.texts())
         text_id, text = -1, ""
-        for of_text, start, end in spans:
-            while text_id < of_text:
-                text_id, text = next(texts)
-            found.append(~codes.setdefault(text[int(start) : int(end)].casefold(), len(codes)))
-        words[instances.instance_id[is_span]] = found
-        return words, np.array([half_of(word) for word in codes], np.uint8)
+        columns = (instances.instance_id, instances.text, instances.start_char, instances.end_char)
+        for instance, of_text, start, end in zip(*(column.tolist() for column in columns), strict=True):
+            word = lemmas[instance]
+            if word is None and start == start:  # NaN for a whole text
+                while text_id < of_text:
+                    text_id, text = next(texts)
+                word = text[int(start) : int(end)]
+            if word is not None:
+                words[instance] = ~codes.setdefault(word.casefold(), len(codes))
+        return words, list(codes)
 
     def label_index(
         self, instance_id: NDArray[np.int64], text: NDArray[np.int64], halves: Halves = "text"
@@ -140,7 +150,7 @@ class StoredCorpus:
         measured = instance >= 0
         half = (self.read("texts", "half").column("half").to_numpy() == "b").astype(np.uint8)[text]
         if halves == "word":
-            words, half_of_word = self._words
+            words, half_of_word = self._surfaces
             is_span = words[instance_id] < 0
             if not is_span.any():
                 raise IngestError(f"halves by word need spans, and corpus {self.name} has whole texts alone")

@@ -1,7 +1,7 @@
 """Corpora in a JSONL, CSV or Parquet file with one instance a row.
 
 Columns: ``text``; optionally ``id``, ``start`` and ``end`` (character span, half open), ``target``, ``group``
-(texts of one group share a half); and the labels in one of three forms:
+(texts of one group share a half), ``lemma`` and ``stratum`` (`Instance`); and the labels in one of three forms:
 
 - ``labels`` as a list of ``"family/function"`` names: a function that is not listed is negative (`rest`);
 - ``labels`` as a mapping ``{"family/function": true}``: a function that is not listed, or null, is not evaluated on
@@ -36,6 +36,8 @@ _Row = Mapping[str, object]
 _Form = Literal["a list in 'labels'", "a mapping in 'labels'", "boolean columns named family/function"]
 Parsed = TypeVar("Parsed")
 _DELIMITERS = ",;\t"
+# Fields of an instance that are names, and the columns that hold them.
+_NAMES = {"source_id": "id", "split_group": "group", "lemma": "lemma", "stratum": "stratum"}
 # Columns of one class a row, which another reader takes.
 _CLASSES = ("label", "class", "category")
 
@@ -122,8 +124,7 @@ def _instance(row: _Row, form: _Form) -> Instance:
         start=_parsed("column", "start", row.get("start"), whole_number),
         end=_parsed("column", "end", row.get("end"), whole_number),
         target=_parsed("column", "target", row.get("target"), string),
-        source_id=None if is_null(row.get("id")) else str(row["id"]),
-        split_group=None if is_null(row.get("group")) else str(row["group"]),
+        **{field: None if is_null(row.get(name)) else str(row[name]) for field, name in _NAMES.items()},
     )
 
 
@@ -257,7 +258,7 @@ def _check_names(names: Sequence[str]) -> None:
 
 def _parquet_rows(path: Path, reading: Reading) -> Generator[_Row]:
     reading.unit, reading.index = "row", 0
-    known = {"text", "labels", "id", "start", "end", "target", "group", *_CLASSES}
+    known = {"text", "labels", "start", "end", "target", *_NAMES.values(), *_CLASSES}
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names

@@ -37,6 +37,8 @@ CORPUS_TABLES = (
         Column("start_char", "int32", "first character of the span, NULL for the whole text", nullable=True),
         Column("end_char", "int32", "one past the last character of the span, NULL likewise", nullable=True),
         Column("source_id", "string", "the instance's id in the source", nullable=True),
+        Column("lemma", "string", "lemma of the word, NULL if unknown; no part of corpus_sha256", nullable=True),
+        Column("stratum", "string", "its part of speech, or other class that controls keep; likewise", nullable=True),
     ),
     Table.of(
         "labels",

@@ -65,6 +65,32 @@ def test_labels_are_shuffled_by_seed_0_unless_another_is_given(succeeds, store):
     assert "already in the store, nothing done" in said
 
 
+def test_labels_are_shuffled_by_word_within_strata_and_both_are_shown(succeeds, neuronlake, tmp_path, write_jsonl):
+    words = [("cats", "cat", "noun"), ("dogs", "dog", "noun"), ("ran", "run", "verb"), ("sat", "sit", "verb")]
+    rows = [
+        {"text": f"{word} {index}", "labels": [f"c/{lemma}"], "start": 0, "end": 3, "lemma": lemma, "stratum": stratum}
+        for index in range(2)
+        for word, lemma, stratum in words
+    ]
+    succeeds("corpus", "add", write_jsonl(tmp_path / "strata.jsonl", rows), "--name", "strata")
+    shown = neuronlake("corpus", "show", "strata").stderr.splitlines()
+    assert shown[-2:] == ["stratum noun: 4 instances, 2 lemmas", "stratum verb: 4 instances, 2 lemmas"]
+    said = succeeds("corpus", "shuffle", "strata", "--name", "task", "--by", "word", "--within", "stratum")
+    assert said == "corpus task: 8 instances of 8 texts, 4 functions\n"
+    moved = "select lemma, function from instances natural join labels where corpus = 'task' group by all order by all"
+    assert [tuple(row.values()) for row in json.loads(succeeds("sql", moved, "--format", "json"))] == [
+        ("cat", "dog"), ("dog", "cat"), ("run", "sit"), ("sit", "run"),
+    ]  # fmt: skip
+
+
+def test_a_corpus_without_words_or_strata_is_not_shuffled_by_them(fails, store, contents):
+    before = contents(store)
+    shuffle = ("--store", store, "corpus", "shuffle", "words", "--name", "null")
+    assert fails(*shuffle, "--by", "word").startswith("corpus words: 9 of 9 instances are no words but whole texts")
+    assert fails(*shuffle, "--within", "stratum").startswith("corpus words: no instance has a stratum; build it anew")
+    assert contents(store) == before
+
+
 def test_a_corpus_to_shuffle_that_is_not_there_is_one_clear_line(fails, store, contents):
     before = contents(store)
     line = fails("--store", store, "corpus", "shuffle", "wrds", "--name", "null")

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 from collections import Counter
@@ -24,8 +25,10 @@ def test_texts_instances_labels_and_functions_are_written_as_read(source, built,
         source(
             [
                 Instance("the cat sat", {"grammar/noun": True, "grammar/word": True}, start=4, end=7, source_id="7"),
-                Instance("the cat sat", {"grammar/verb": True, "grammar/word": True}, start=8, end=11),
-                Instance("ah!", {}, target="oh!"),
+                Instance(
+                    "the cat sat", {"grammar/verb": True, "grammar/word": True}, 8, 11, lemma="sit", stratum="verb"
+                ),
+                Instance("ah!", {}, target="oh!", lemma=""),
             ],
             descriptions={"grammar/noun": "names a thing"},
         )
@@ -34,10 +37,11 @@ def test_texts_instances_labels_and_functions_are_written_as_read(source, built,
         (0, "the cat sat", None),
         (1, "ah!", "oh!"),
     ]
+    columns = ("instance_id", "text_id", "start_char", "end_char", "source_id", "lemma", "stratum")
     assert rows(store, "instances") == [
-        {"instance_id": 0, "text_id": 0, "start_char": 4, "end_char": 7, "source_id": "7"},
-        {"instance_id": 1, "text_id": 0, "start_char": 8, "end_char": 11, "source_id": None},
-        {"instance_id": 2, "text_id": 1, "start_char": None, "end_char": None, "source_id": None},
+        dict(zip(columns, (0, 0, 4, 7, "7", None, None), strict=True)),
+        dict(zip(columns, (1, 0, 8, 11, None, "sit", "verb"), strict=True)),
+        dict(zip(columns, (2, 1, None, None, None, None, None), strict=True)),
     ]
     assert [tuple(row.values()) for row in rows(store, "labels")] == [
         (0, "grammar", "noun", True),
@@ -365,3 +369,16 @@ def test_what_was_built_reads_back_as_it_was_given(tmp_path_factory, instances):
     assert list(found.items()) == list(expected.items())
     assert texts == list(dict.fromkeys(each.text for each in given_instances))
     assert report.n_instances + sum(report.dropped.values()) == len(given_instances)
+
+
+def test_a_corpus_that_gains_lemmas_and_strata_is_the_same_and_is_told_to_take_another_name(source, built, store):
+    plain = built(source(TWO, "explicit"))
+    assert (
+        plain.corpus_sha256 == "205905513bf903c2b734f5db201725e1a28c1705dd5e983d77ac0fca5ffe7594"
+    )  # as before there were any
+    richer = [dataclasses.replace(instance, lemma="it", stratum="noun") for instance in TWO]
+    again = built(source(richer, "explicit"))
+    assert (again.corpus_sha256, again.is_new) == (plain.corpus_sha256, False)
+    assert again.dropped == {"lemma or stratum that is not stored: add it under another name": 4}
+    new = build_corpus(source(richer, "explicit"), "richer", store=store.path)
+    assert (new.corpus_sha256, new.dropped) == (plain.corpus_sha256, {})

@@ -8,8 +8,8 @@ from neuronlake.ingest.corpora.conllu import read_conllu
 from neuronlake.ingest.corpora.instance import Instance
 
 
-def word(id_, form, upos="X", relation="dep", misc="_"):
-    return "\t".join([id_, form, "_", upos, "_", "_", "0", relation, "_", misc])
+def word(id_, form, upos="X", relation="dep", misc="_", lemma="_"):
+    return "\t".join([id_, form, lemma, upos, "_", "_", "0", relation, "_", misc])
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_each_word_has_its_part_of_speech_and_relation_at_its_place_in_the_text(
     path = treebank(
         "# sent_id = s-1",
         "# text = Go  on, Sam.",
-        word("1", "Go", "VERB", "root"),
+        word("1", "Go", "VERB", "root", lemma="go"),
         word("2", "on", "ADP", "compound:prt", "SpaceAfter=No"),
         word("3", ",", "PUNCT", "punct"),
         word("4", "Sam", "PROPN", "vocative", "SpaceAfter=No"),
@@ -40,10 +40,16 @@ def test_each_word_has_its_part_of_speech_and_relation_at_its_place_in_the_text(
     source = read_conllu(path, min_count=1)
     text = "Go  on, Sam."
     assert list(source.instances) == [
-        Instance(text, {"grammar/upos.VERB": True, "grammar/deprel.root": True}, 0, 2, source_id="s-1:1"),
-        Instance(text, {"grammar/upos.ADP": True, "grammar/deprel.compound": True}, 4, 6, source_id="s-1:2"),
-        Instance(text, {"grammar/upos.PUNCT": True, "grammar/deprel.punct": True}, 6, 7, source_id="s-1:3"),
-        Instance(text, {"grammar/upos.PROPN": True, "grammar/deprel.vocative": True}, 8, 11, source_id="s-1:4"),
+        Instance(
+            text, {"grammar/upos.VERB": True, "grammar/deprel.root": True}, 0, 2, None, "s-1:1", None, "go", "VERB"
+        ),
+        Instance(text, {"grammar/upos.ADP": True, "grammar/deprel.compound": True}, 4, 6, None, "s-1:2", stratum="ADP"),
+        Instance(
+            text, {"grammar/upos.PUNCT": True, "grammar/deprel.punct": True}, 6, 7, None, "s-1:3", stratum="PUNCT"
+        ),
+        Instance(
+            text, {"grammar/upos.PROPN": True, "grammar/deprel.vocative": True}, 8, 11, None, "s-1:4", stratum="PROPN"
+        ),
         Instance(text, {}, 11, 12, source_id="s-1:5"),
     ]
     assert (source.negatives, source.licence, source.origin) == ("rest", None, "conllu: mine.conllu")

@@ -45,15 +45,22 @@ def test_each_tagged_word_has_its_supersense_and_span(semcor):
     source = read_semcor(path)
     text = '"The Caf\xe9 owner left" late.'
     assert list(source.instances) == [
-        Instance(text, {"semantic/noun.person": True}, 5, 15, source_id="br-a01:7:2"),
-        Instance(text, {"semantic/verb.motion": True}, 16, 20, source_id="br-a01:7:3"),
-        Instance(text, {"semantic/adj.all": True}, 22, 26, source_id="br-a01:7:4"),
+        Instance(text, {"semantic/noun.person": True}, 5, 15, None, "br-a01:7:2", None, "caf\xe9_owner", "noun"),
+        Instance(text, {"semantic/verb.motion": True}, 16, 20, None, "br-a01:7:3", None, "leave", "verb"),
+        Instance(text, {"semantic/adj.all": True}, 22, 26, None, "br-a01:7:4", None, "recent", "adjective"),
     ]
     assert (source.negatives, source.origin, source.reading.dropped) == (
         "rest",
         "semcor: semcor3.0",
         {"word without a sense": 1},
     )
+
+
+def test_a_name_has_no_lemma_and_is_a_proper_noun(semcor):
+    source = read_semcor(
+        semcor(sentence(1, tagged("Fulton", "location", "1:15:00::", more="rdf=location pn=location")))
+    )
+    assert [(each.lemma, each.stratum) for each in source.instances] == [(None, "proper noun")]
 
 
 def test_there_are_45_lexnames_in_wordnets_order():

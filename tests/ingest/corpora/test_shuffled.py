@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import random
 from collections import Counter
 
@@ -35,8 +36,8 @@ def original(source, store):
 @pytest.fixture
 def shuffle(store):
     """Return a function that writes the original shuffled, under a name for each seed."""
-    return lambda seed=0: build_corpus(
-        read_shuffled("original", store=store.path, seed=seed), f"s{seed}", store=store.path
+    return lambda seed=0, **how: build_corpus(
+        read_shuffled("original", store=store.path, seed=seed, **how), f"s{seed}", store=store.path
     )
 
 
@@ -221,3 +222,168 @@ def test_a_corpus_of_both_kinds_of_negatives_is_refused(original, store):
     parquet.write(declared, pa.Table.from_pylist(rows, schema=arrow_schema(declared)), path, metadata={})
     with pytest.raises(IngestError, match="corpus original: negatives are the rest in 1 of 2 functions and explicit"):
         read_shuffled("original", store=store.path)
+
+
+def of_texts(n_texts, n_spans):
+    """Spans of texts, each text with a label of its own; two texts in a row share a group."""
+    return [
+        Instance(
+            f"{text:03} abcdefgh",
+            {f"s/{span}": True, f"t/text{text}": True},
+            span,
+            span + 3,
+            split_group=f"{text // 2}",
+        )
+        for text in range(n_texts)
+        for span in range(n_spans)
+    ]
+
+
+def test_by_text_the_labels_of_a_text_move_together_in_their_order(original, shuffle, label_sets):
+    original(of_texts(12, 4))
+    shuffle(by="text")
+    moved = [list(label_sets("s0")[instance]) for instance in range(48)]
+    assert [span for span, _ in moved] == [str(index % 4) for index in range(48)]
+    texts = [{text for _, text in moved[4 * place : 4 * place + 4]} for place in range(12)]
+    assert {text for (text,) in texts} == {f"text{place}" for place in range(12)}
+    assert all(text != {f"text{place}"} for place, text in enumerate(texts))
+
+
+def test_by_group_those_of_all_its_texts_do(original, shuffle, label_sets):
+    original(of_texts(24, 4))
+    shuffle(by="group")
+    moved = [list(label_sets("s0")[instance]) for instance in range(96)]
+    groups = [[int(text[4:]) // 2 for _, text in moved[start : start + 8]] for start in range(0, 96, 8)]
+    assert all(len({*group}) == 1 and group[0] != place for place, group in enumerate(groups))
+
+
+def words(n_words=40, lemma=None, stratum=None):
+    """Occurrences of words, of which each has a label of its own: 1 to 8 times, by tens."""
+    return [
+        Instance(
+            f"{word:02} {index}",
+            {f"w/{word}": True},
+            0,
+            2,
+            lemma=lemma and lemma(word),
+            stratum=stratum and stratum(word),
+        )
+        for index in range(8)
+        for word in range(n_words)
+        if index < 2 ** (word // 10)
+    ]
+
+
+def donors(label_sets, instances):
+    """Return by word, which its text begins with, the words whose labels it has."""
+    found = {}
+    for place, labels in label_sets("s0").items():
+        found.setdefault(int(instances[place].text[:2]), []).append(int(next(iter(labels))))
+    return found
+
+
+def test_by_word_a_word_takes_the_labels_of_one_other_as_frequent(original, shuffle, label_sets):
+    original(instances := words())
+    shuffle(by="word")
+    found = donors(label_sets, instances)
+    for word, donor in found.items():
+        assert len({*donor}) == 1
+        assert donor[0] != word
+        assert donor[0] // 10 == word // 10
+    assert len({donor[0] for donor in found.values()}) == 40
+
+
+def test_within_a_stratum_of_the_same_stratum(original, shuffle, label_sets, read):
+    original(instances := words(stratum=lambda word: None if word % 2 else "even"))
+    shuffle(by="word", within="stratum")
+    found = donors(label_sets, instances)
+    assert all(donor % 2 == word % 2 and donor != word for word, donors in found.items() for donor in donors)
+    assert read("functions", "s0") == read("functions", "original")
+    (row,) = read("corpora", "s0")
+    assert row["description"] == "labels of original permuted by word within stratum, seed 0"
+
+
+def test_instances_too_stay_within_their_stratum_and_lose_their_labels(original, shuffle, label_sets):
+    original([Instance(f"{index}", {f"a/{index}": True}, stratum=f"{index % 3}") for index in range(30)])
+    shuffle(within="stratum")
+    found = {place: int(next(iter(labels))) for place, labels in label_sets("s0").items()}
+    assert all(label % 3 == place % 3 and label != place for place, label in found.items())
+
+
+def test_the_word_is_the_lemma_where_there_is_one(original, shuffle, label_sets, read):
+    original(instances := words(lemma=lambda word: f"Lemma {word // 2}"))
+    shuffle(by="word")
+    assert all(donor // 2 != word // 2 for word, donors in donors(label_sets, instances).items() for donor in donors)
+    assert read("instances", "s0") == read("instances", "original")
+    assert read("instances", "s0")[1]["lemma"] == "Lemma 0"
+
+
+@pytest.mark.parametrize("by", ["text", "word"])
+def test_explicit_functions_keep_their_counts_and_move_by_unit(original, shuffle, read, by):
+    original(
+        [
+            Instance(
+                f"{unit % 25:02} abcdef", {"task/one": unit % 3 == 0, f"task/{unit % 2}": unit % 5 == 0}, span, span + 2
+            )
+            for unit in range(50)
+            for span in (range(3) if by == "text" else (0,))
+        ],
+        "explicit",
+    )
+    shuffle(by=by)
+    assert read("functions", "s0") == read("functions", "original")
+    keys = ("instance_id", "family", "function")
+    before, after = ([tuple(row[key] for key in keys) for row in read("labels", name)] for name in ("original", "s0"))
+    assert after == before
+
+
+def test_a_word_of_more_than_half_a_stratum_keeps_some_labels_which_is_counted(original, shuffle, read):
+    original(
+        [
+            Instance(f"{'the' if index < 8 else 'a b c'} {index}", {"a/b": index < 5}, 0, 1 + index // 8)
+            for index in range(12)
+        ],
+        "explicit",
+    )
+    report = shuffle(by="word")
+    assert report.dropped == {"instance with labels of its own unit, for want of others": 4}
+    assert json.loads(read("corpora", "s0")[0]["dropped"]) == report.dropped
+
+
+@pytest.mark.parametrize(
+    ("instances", "how", "message"),
+    [
+        (SPANS, {"by": "word"}, "corpus original: 2 of 5 instances are no words but whole texts without a lemma"),
+        (words(), {"by": "group"}, "corpus original: no text has a split group; shuffle it by instance, text or word"),
+        (SPANS, {"within": "stratum"}, "corpus original: no instance has a stratum; build it anew under another name"),
+        (
+            words(1) + words(2)[1:],
+            {"by": "sentence"},
+            "no shuffle by 'sentence'; did you mean 'instance'?",
+        ),
+        (SPANS, {"within": "half"}, "no shuffle within 'half'; available: stratum"),
+    ],
+)
+def test_what_a_corpus_cannot_be_shuffled_by_is_one_line(original, shuffle, instances, how, message):
+    original(instances)
+    with pytest.raises((IngestError, UnknownNameError), match=message):
+        shuffle(**how)
+
+
+def test_a_corpus_in_which_no_label_can_move_is_refused(original, shuffle):
+    original([Instance(f"bank {index}", {"sense/bank": index < 3}, 0, 4) for index in range(6)], "explicit")
+    with pytest.raises(IngestError, match="corpus original: no label can move"):
+        shuffle(by="word")
+
+
+def test_a_corpus_stored_before_there_were_lemmas_and_strata_is_shuffled_by_its_words(
+    original, shuffle, store, label_sets
+):
+    original(instances := words())
+    for path in store.files("instances"):
+        rows = pq.read_table(path, partitioning=None)
+        pq.write_table(rows.drop_columns(["lemma", "stratum"]), path)
+    shuffle(by="word")
+    assert all(word not in donors for word, donors in donors(label_sets, instances).items())
+    with pytest.raises(IngestError, match="no instance has a stratum"):
+        shuffle(1, within="stratum")

@@ -216,6 +216,17 @@ def test_a_span_is_whole_numbers_however_they_are_written(csv, jsonl, parquet):
     assert rows_of(jsonl(*(dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)))) == spans
 
 
+def test_lemma_and_stratum_are_read_from_csv_json_and_parquet(csv, jsonl, parquet):
+    rows = [
+        {"text": "it ran", "labels": ["a/b"], "start": 3, "end": 6, "lemma": "run", "stratum": 2},
+        {"text": "it", "labels": ["a/b"], "start": None, "end": None, "lemma": None, "stratum": None},
+    ]
+    lines = ["text,labels,start,end,lemma,stratum", "it ran,a/b,3,6,run,2", "it,a/b,,,,"]
+    for path in (jsonl(*rows), csv("\n".join(lines)), parquet(rows)):
+        found = [(each.lemma, each.stratum) for each in read_table(path).instances]
+        assert found == [("run", "2"), (None, None)]
+
+
 def test_an_id_or_group_of_nan_is_none(jsonl):
     row = {"text": "a", "labels": ["f/g"], "id": float("nan"), "group": float("nan"), "target": float("nan")}
     assert list(read_table(jsonl(row)).instances) == [Instance("a", {"f/g": True})]

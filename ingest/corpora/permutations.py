@@ -1,0 +1,78 @@
+"""Permutations of labelled instances, under which what shares a text, a group or a word keeps its labels together.
+
+The labels of every instance are given away once, so that all counts stay. Units (texts, groups, words) of like size
+make a class: in descending order of size, at least ten, and so many that none holds more than half of the class. Its
+units stand in random order, and labels move on by as many instances as the largest of them has. So a unit among others
+of its size gives all it has to one of them; where sizes differ, to two or three; and one that is far more frequent than
+all others (*be*) gives to many, and takes from them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FEWEST_UNITS = 10  # of a class: fewer would leave little to chance
+
+
+@dataclass(slots=True)
+class Permutations:
+    """Permutations that are drawn one after the other, and how many instances they left with labels of their unit."""
+
+    draws: np.random.PCG64
+    unit: NDArray[np.int64]  # code of what keeps its labels together [instances]
+    stratum: NDArray[np.int64]  # code of what labels do not leave [instances]
+    is_plain: bool = False  # whether each instance is a unit, and all are of one stratum
+    is_ordered: bool = True  # whether labels of a unit keep their order
+    n_drawn: int = 0
+    n_kept: int = 0
+
+    def draw(self, instance: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return for each of some instances the place among them that its labels move to [instances]."""
+        if self.is_plain:
+            return _random_order(len(instance), self.draws)
+        stratum = self.stratum[instance]
+        pairs = np.stack([stratum, self.unit[instance]])
+        (of_unit, _), unit, size = np.unique(pairs, axis=1, return_inverse=True, return_counts=True)
+        class_of_unit = _classes(of_unit, size)
+        largest = np.zeros(class_of_unit.max() + 1, np.int64)
+        np.maximum.at(largest, class_of_unit, size)
+        within = np.arange(len(unit)) if self.is_ordered else _random_order(len(unit), self.draws)
+        # Instances by class, then by unit in random order: their labels move on within the class.
+        order = np.lexsort((within, _random_order(len(size), self.draws)[unit], class_of_unit[unit]))
+        in_class = class_of_unit[unit[order]]
+        n_in_class = np.bincount(in_class)
+        start = (np.cumsum(n_in_class) - n_in_class)[in_class]
+        moved = np.empty_like(order)
+        moved[order] = order[start + (np.arange(len(order)) - start + largest[in_class]) % n_in_class[in_class]]
+        self.n_drawn += len(moved)
+        self.n_kept += int((unit == unit[moved]).sum())
+        return moved
+
+
+def _classes(stratum: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the class of each unit, given its stratum, in which they are sorted, and its number of instances."""
+    order = np.lexsort((-size, stratum))
+    stratum, size = stratum[order], size[order]
+    before = np.concatenate([[0], np.cumsum(size)])
+    starts, first_of_stratum = [0], 0
+    for end in [*np.flatnonzero(np.diff(stratum) | np.diff(size)) + 1, len(size)]:
+        start = starts[-1]
+        is_whole = end - start >= _FEWEST_UNITS and before[end] - before[start] >= 2 * size[start]
+        if end == len(size) or stratum[end] != stratum[start]:
+            if not is_whole and start > first_of_stratum:
+                starts.pop()  # too few are left: they go to the class before
+            first_of_stratum = end
+        if is_whole or first_of_stratum == end:
+            starts.append(end)
+    classes = np.empty_like(size)
+    classes[order] = np.searchsorted(starts[:-1], np.arange(len(size)), side="right") - 1
+    return classes
+
+
+def _random_order(size: int, draws: np.random.PCG64) -> NDArray[np.int64]:
+    """Return a random order of ``range(size)``, the same in every version of numpy.
+
+    numpy keeps the bits of a generator between versions, but not what `Generator.permutation` makes of them.
+    """
+    return np.argsort(draws.random_raw(size), kind="stable")
