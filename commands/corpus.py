@@ -65,7 +65,7 @@ _add_reader(
     "add",
     "ingest.corpora.table.read_table",
     "Add a JSONL, CSV or Parquet FILE of labelled texts.\n\n"
-    "One instance a row: text; optionally id, start, end, target, group; and labels.\n\n"
+    "One instance a row: text; optionally id, start, end, target, group, lemma, stratum; and labels.\n\n"
     'Labels are a list of "family/function" names, a mapping of them to true or false, or one boolean column each.',
     [click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False)), _ENCODING],
     group=corpus,

@@ -23,7 +23,7 @@ class Permutations:
     unit: NDArray[np.int64]  # code of what keeps its labels together [instances]
     stratum: NDArray[np.int64]  # code of what labels do not leave [instances]
     is_plain: bool = False  # whether each instance is a unit, and all are of one stratum
-    is_ordered: bool = True  # whether labels of a unit keep their order
+    is_ordered: bool = True  # whether labels of a unit keep their order, the last followed by the first
     n_drawn: int = 0
     n_kept: int = 0
 
@@ -37,7 +37,12 @@ class Permutations:
         class_of_unit = _classes(of_unit, size)
         largest = np.zeros(class_of_unit.max() + 1, np.int64)
         np.maximum.at(largest, class_of_unit, size)
-        within = np.arange(len(unit)) if self.is_ordered else _random_order(len(unit), self.draws)
+        within = _random_order(len(unit), self.draws)
+        if self.is_ordered:  # but begins anywhere: labels kept in their places would go by what neurons make of places
+            by_unit = np.argsort(unit, kind="stable")
+            within[by_unit] = np.arange(len(unit)) - (np.cumsum(size) - size)[unit[by_unit]]
+            turn = self.draws.random_raw(len(size)).astype(np.int64) % size
+            within = (within + turn[unit]) % size[unit]
         # Instances by class, then by unit in random order: their labels move on within the class.
         order = np.lexsort((within, _random_order(len(size), self.draws)[unit], class_of_unit[unit]))
         in_class = class_of_unit[unit[order]]

@@ -46,10 +46,11 @@ def read_shuffled(
         The store's folder.
     by
         What keeps its labels together. ``instance``: nothing. ``text``, ``group``: the labels of a text, or of the
-        texts of a split group, move in their order to another with as many instances, or about as many. ``word``:
-        those of a word move to another word of like frequency, at random over its occurrences, so that labels follow
-        words and nothing else: the control task of Hewitt and Liang (2019, "Designing and Interpreting Probes with
-        Control Tasks"). The word is the lemma, or else the characters of the span, casefolded.
+        texts of a split group, move to another with as many instances, or about as many, in their order, which begins
+        anywhere and goes round: labels by their place in a text are chance too. ``word``: those of a word move to
+        another word of like frequency, at random over its occurrences, so that labels follow words and nothing else:
+        the control task of Hewitt and Liang (2019, "Designing and Interpreting Probes with Control Tasks"). The word
+        is the lemma, or else the characters of the span, casefolded.
     within
         ``stratum``: labels stay in their stratum (`Instance`), and what moves together is what a text, group or word
         has there. Instances without a stratum make one of their own.
