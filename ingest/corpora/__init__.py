@@ -2,5 +2,5 @@
 
 In reading order: `instance` (what a reader returns); `files` (bytes to lines, objects and values); the readers `table`,
 `folders`, `semcor`, `conllu`, `facts` with `trex`, `huggingface`; `labels` and `builder`, which write; `stored`, which
-reads back; `shuffled`, the null of a corpus.
+reads back; `shuffled` with `permutations`, the null of a corpus.
 """
