@@ -109,7 +109,10 @@ def _permutations(stored: StoredCorpus, by: str, within: str | None, seed: int) 
             raise UnknownNameError(f"shuffle {what}", name, known)
     text = stored.read("instances", "text_id").column(0).to_numpy()
     instance, stratum = np.arange(len(text)), np.zeros(len(text), np.int64)
-    unit = instance if by == "instance" else stored.clusters(instance, text)[by]
+    if by == "instance":
+        unit = instance
+    else:
+        unit = stored.words()[instance] if by == "word" else stored.clusters(instance, text)[by]
     n_without_word = int((unit >= 0).sum())
     if by == "word" and n_without_word:
         raise IngestError(

@@ -97,8 +97,8 @@ class StoredCorpus:
     def clusters(self, instance_id: NDArray[np.int64], text: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
         """Return the cluster of each instance, by text, by group of texts and by word; instances as in `label_index`.
 
-        The word is the characters of the span, casefolded: no lemma, which is outside the digests of corpus and run. A whole
-        text shares none with another.
+        The word is the characters of the span, casefolded: no lemma, which is outside the digests of corpus and run. A
+        whole text shares none with another.
         """
         groups = self.read("texts", "split_group").column(0).combine_chunks().dictionary_encode()
         group = pc.fill_null(groups.indices, -1).to_numpy()
