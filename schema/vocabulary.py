@@ -45,8 +45,11 @@ EmergenceMethod = Literal["kmeans", "function", "coactivation", "native"]
 ActivationKind = Literal["shuffle", "noise", "zero", "mean", "clamp"]
 """Kinds of perturbation that replace activations."""
 
-PerturbationKind = Literal[ActivationKind, "route-away"]
-"""All kinds of perturbation; ``route-away`` keeps the router from choosing some experts."""
+RoutingKind = Literal["route-away", "route-only"]
+"""Kinds of perturbation that restrict the router: it may not choose some experts, or may choose them alone."""
+
+PerturbationKind = Literal[ActivationKind, RoutingKind]
+"""All kinds of perturbation."""
 
 ReadoutKind = Literal["probe", "loss", "choice"]
 """How a function is read out. ``probe``: accuracy of a logistic regression on final states. ``loss``: the language

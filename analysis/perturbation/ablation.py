@@ -1,4 +1,4 @@
-"""Ablating neurons while a model runs: zero, mean, clamp, noise, shuffle, or routing away from experts."""
+"""Ablating neurons while a model runs: zero, mean, clamp, noise, shuffle, or restricting the router."""
 
 import contextlib
 import functools
@@ -16,10 +16,10 @@ from transformers import PreTrainedModel
 
 from ...errors import AnalysisError, UnknownNameError
 from ...ingest.models.model import body_parts
+from ...ingest.neurons import routers
 from ...ingest.neurons.feed_forwards import FeedForward, Layer, Place
 from ...ingest.neurons.hooks import hooked
 from ...ingest.neurons.layers import find_layers
-from ...ingest.neurons.routers import exclude_experts
 from ...ingest.neurons.sites import NeuronValues
 from ...queries.result import Result
 from ...schema.vocabulary import ActivationKind, PerturbationKind
@@ -76,6 +76,9 @@ def ablate(
         - ``route-away``: the router may not choose the experts whose neurons these are, and sends their tokens to the
           best other experts, as if the model had been built without them (Zhang et al. 2023, for Switch). All neurons
           of an expert must be given.
+        - ``route-only``: the router may choose these experts alone (Zhang et al. 2023, Table 3, for Switch); layers of
+          which no neuron is given are left as they are. Whole experts, in a layer at least as many as a token is sent
+          to; as ``route-away`` from all others.
 
         Columns ``mean`` and ``std`` of table ``neurons`` describe pooled activations: by default each instance's
         maximum, which lies above the mean over tokens. Take them from a run of the site ``activation``, and of pooling
@@ -90,13 +93,13 @@ def ablate(
     ------
     AnalysisError
         If a column is missing or holds no numbers; if a neuron does not exist or is given twice; if the scale is not
-        possible; if the model is compiled or not of transformers; or if neurons to route away from are not all those of
-        an expert.
+        possible; if the model is compiled or not of transformers; or if neurons of a kind that
+        restricts the router are not all those of routed experts.
     UnknownNameError
         If the model has no such stack, or there is no such kind.
     IngestError
-        If the model's neurons cannot be found or changed, or its router cannot be kept from an expert. The latter may
-        show only when the model runs.
+        If the model's neurons cannot be found or changed, if its router cannot be kept from an expert, or if fewer
+        experts are left than it sends a token to. That a router does not obey may show only when the model runs.
 
     Notes
     -----
@@ -119,15 +122,14 @@ def ablate(
 
     with contextlib.ExitStack() as undo:
         for module, layers in _find(model, selection):
-            groups: dict[Place, _Groups] = {}
-            for layer in layers:
-                selected = selection[layer.stack, layer.layer]
-                if kind == "route-away":
-                    experts = _whole_experts(layer, selected["neuron"].to_list())
-                    undo.enter_context(exclude_experts(module, layer, experts))
-                else:
-                    groups |= _groups(layer, selected)
-            if kind != "route-away":
+            selected = {layer: selection[layer.stack, layer.layer] for layer in layers}
+            if kind == "route-away" or kind == "route-only":
+                for layer, own in selected.items():
+                    given = _whole_experts(layer, own["neuron"].to_list(), kind)
+                    excluded = given if kind == "route-away" else _other_experts(layer, given)
+                    undo.enter_context(routers.exclude_experts(module, layer, excluded))
+            else:
+                groups = {place: own for layer in layers for place, own in _groups(layer, selected[layer]).items()}
                 replaced = functools.partial(_replaced, kind, scale, generator)
                 undo.enter_context(hooked(module, layers, functools.partial(_changed, groups, replaced)))
         yield
@@ -204,23 +206,40 @@ def _replaced(
             return values.reshape(-1)[order].reshape(values.shape) * scale
 
 
-def _whole_experts(layer: Layer, neurons: Collection[int]) -> list[int]:
+def _whole_experts(layer: Layer, neurons: Collection[int], kind: str) -> list[int]:
     """Return the routed experts that neurons of a layer make up, ascending; refuse any other neurons."""
     experts = layer.experts
     outside = [neuron for neuron in neurons if experts is None or neuron >= experts.n_neurons]
     if experts is None or outside:
         raise AnalysisError(
             f"{layer.stack} layer {layer.layer}, neuron {min(outside)} is of no routed expert: every token passes it, "
-            "so that no router can route away from it"
+            f"and {kind} is about what a router chooses"
         )
     n_selected = Counter(neuron // experts.width for neuron in neurons)
     for expert in sorted(n_selected):
         if n_missing := experts.width - n_selected[expert]:
             raise AnalysisError(
                 f"{layer.stack} layer {layer.layer}, expert {expert}: {n_missing:,} of its {experts.width:,} neurons "
-                "are missing; route-away takes whole experts"
+                f"are missing; {kind} takes whole experts"
             )
     return sorted(n_selected)
+
+
+def _other_experts(layer: Layer, experts: Collection[int]) -> list[int]:
+    """Return the routed experts of a layer that are not among `experts`."""
+    n_experts = 0 if layer.experts is None else layer.experts.n_experts or 0
+    return [expert for expert in range(n_experts) if expert not in experts]
+
+
+def experts_per_token(model: PreTrainedModel) -> int:
+    """Return to how many experts the layers of a model send a token, the most of any; 0 in a dense model."""
+    body, parts = body_parts(model)
+    numbers = [0]
+    for part in parts:
+        module = body.get_submodule(part.path)
+        layers = find_layers(module, part.config, stack=part.stack, name=model.name_or_path or "")
+        numbers += [routers.experts_per_token(module, layer.experts) for layer in layers if layer.experts]
+    return max(numbers)
 
 
 def _find(model: PreTrainedModel, selection: _Selection) -> Iterator[tuple[PreTrainedModel, tuple[Layer, ...]]]:

@@ -43,20 +43,29 @@ def rankings(
 
 
 def plan_cells(
-    population: Population, ranked: Sequence[Ranking], settings: PerturbationSettings, note: Callable[[str], None]
+    population: Population,
+    ranked: Sequence[Ranking],
+    settings: PerturbationSettings,
+    note: Callable[[str], None],
+    *,
+    n_least: int = 0,
 ) -> list[Ranking]:
     """Return the cells of a study: own rankings cut to every dose, then controls cut to the doses of own cells.
 
-    A ranking that is too short for a dose has no such cell, which is reported to `note`, one line for each selection
-    and dose. An `AnalysisError` says if no source has enough neurons for any dose.
+    A ranking that is too short for a dose has no such cell, and neither has one that would leave a layer with some but
+    fewer than `n_least` units; both are reported to `note`, one line for each selection and dose. An `AnalysisError`
+    says if no source has enough neurons for any dose.
     """
     cells: list[Ranking] = []
     short: Counter[tuple[str, float]] = Counter()
+    narrow: Counter[tuple[str, float]] = Counter()
 
     def add(ranking: Ranking, dose: float) -> None:
         n_neurons = population.n_neurons(dose)
         if n_neurons > len(ranking.rows):
             short[ranking.selection, dose] += 1
+        elif np.unique_counts(population.layer[ranking.rows[:n_neurons]]).counts.min() < n_least * population.unit_size:
+            narrow[ranking.selection, dose] += 1
         else:
             cells.append(ranking.cut(dose, n_neurons))
 
@@ -64,6 +73,11 @@ def plan_cells(
     for ranking in own:
         for dose in settings.doses or (len(ranking.rows) / len(population),):
             add(ranking, dose)
+    if not cells and narrow:
+        raise AnalysisError(
+            f"no source has, in each of its layers, the {n_least} experts that a token is sent to; take one layer, or "
+            "a larger dose"
+        )
     if not cells:
         most = max((len(ranking.rows) for ranking in own), default=0)
         raise AnalysisError(
@@ -77,4 +91,9 @@ def plan_cells(
                 add(ranking, dose)
     for (selection, dose), n_short in sorted(short.items()):
         note(f"{n_short:,} {selection} sets have fewer neurons than a dose of {dose:g} takes, and are excluded from it")
+    for (selection, dose), n_narrow in sorted(narrow.items()):
+        note(
+            f"{n_narrow:,} {selection} sets have, at a dose of {dose:g}, a layer with fewer than the {n_least} experts "
+            "that a token is sent to, and are excluded from it"
+        )
     return cells

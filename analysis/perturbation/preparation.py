@@ -22,10 +22,11 @@ from ..readouts.loss import LossReadout
 from ..readouts.probe import ProbeReadout
 from ..readouts.readout import Readout
 from ..readouts.texts import Texts, read_texts
+from .ablation import experts_per_token
 from .cells import plan_cells, rankings
 from .population import Population, read_population
 from .request import Request, wanted_functions
-from .settings import LEVEL_COLUMNS, PerturbationSettings
+from .settings import LEVEL_COLUMNS, ROUTING, PerturbationSettings
 from .sources import Ranking, expert_sources, query_sources, top_sources
 
 READOUTS: Mapping[ReadoutKind, Callable[[Texts], Readout]] = {
@@ -162,11 +163,13 @@ def prepare(request: Request, device: str, progress: Progress) -> Study:
         request.run.run_id,
         stacks=[part.stack for part in parts],
         layers=settings.layers,
-        by_native_expert=settings.kind == "route-away",
+        by_native_expert=settings.kind in ROUTING,
     )
     sources, nonfunctional = _sources(request, population, readout, progress)
     ranked = rankings(population, sources, nonfunctional, settings)
-    return Study(request, texts, readout, population, ranked, plan_cells(population, ranked, settings, progress.note))
+    n_least = experts_per_token(readout.model) if settings.kind == "route-only" else 0
+    cells = plan_cells(population, ranked, settings, progress.note, n_least=n_least)
+    return Study(request, texts, readout, population, ranked, cells)
 
 
 def _sources(

@@ -11,7 +11,7 @@ from ...progress import Progress
 from ...queries.database import Database
 from ..lookup import Run, find_partition, find_run
 from .population import check_layers
-from .settings import PerturbationSettings
+from .settings import ROUTING, PerturbationSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,10 @@ def _partition(database: Database, settings: PerturbationSettings, run: Run, pro
         progress.note(
             f"partition {partition_id} is of the neurons of {partition.revision}, run {run.run_id} of {run.revision}"
         )
-    if settings.kind == "route-away" and partition.method != "native":
+    if settings.kind in ROUTING and partition.method != "native":
         raise AnalysisError(
-            f"the kind route-away takes whole native experts, and partition {partition_id} is by {partition.method}"
+            f"the kind {settings.kind} takes whole native experts, and partition {partition_id} is by "
+            f"{partition.method}"
         )
     made_of = "select max(partition_half) from partitions_of_runs where run_id = ? and partition_id = ?"
     if database.sql(made_of, [run.run_id, partition_id]).rows() in ([("all",)], [("b",)]):

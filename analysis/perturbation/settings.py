@@ -7,13 +7,16 @@ from types import MappingProxyType
 from typing import get_args
 
 from ...errors import AnalysisError, UnknownNameError
-from ...schema.vocabulary import Control, PerturbationKind, ReadoutKind, Selection
+from ...schema.vocabulary import Control, PerturbationKind, ReadoutKind, RoutingKind, Selection
 
 LEVEL_COLUMNS: Mapping[PerturbationKind, str] = MappingProxyType({"mean": "mean", "clamp": "value", "noise": "std"})
 """By kind, the column with each neuron's level: the value it is held at, or the standard deviation of its noise."""
 
 SHARED = "*"
 """Family and function of a control that all sources share."""
+
+ROUTING: tuple[RoutingKind, ...] = get_args(RoutingKind)
+"""Kinds that restrict the router, and so take whole native experts."""
 
 # Kinds that draw at random; they alone have a scale.
 _DRAWN = ("noise", "shuffle")
@@ -119,8 +122,8 @@ class PerturbationSettings:
         check_kind(self.kind, scale=self.factor)
         if self.kind == "clamp" and self.query is None:
             raise AnalysisError("the kind clamp holds neurons at a column value, which only a query yields")
-        if self.kind == "route-away" and self.is_top:
-            raise AnalysisError("the kind route-away takes whole native experts, which top neurons are not")
+        if self.kind in ROUTING and self.is_top:
+            raise AnalysisError(f"the kind {self.kind} takes whole native experts, which top neurons are not")
         if self.query is not None and (self.families or self.functions):
             raise AnalysisError("families and functions choose among those of a run; the query itself names its own")
         for dose in self.doses or ():

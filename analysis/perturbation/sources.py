@@ -151,7 +151,7 @@ def query_sources(database: Database, query: str, population: Population, kind: 
         if len(unit) % size or (unit.reshape(-1, size) != unit[::size, None]).any():
             raise AnalysisError(
                 f"the query does not yield whole native experts one after the other, {size:,} neurons each, for "
-                f"{family}/{function}; route-away takes whole experts"
+                f"{family}/{function}; {kind} takes whole experts"
             )
         levels = own["level"].to_numpy() if "level" in own.columns else None
         sources.append(Ranking(family, function, "query", rows, levels))

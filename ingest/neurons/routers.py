@@ -25,6 +25,13 @@ _CHOOSING = frozenset({"topk"})
 _N_CHOSEN = ("num_experts_per_tok", "moe_topk", "top_k_experts")
 
 
+def experts_per_token(module: nn.Module, experts: FeedForward) -> int:
+    """Return how many of its experts a layer sends a token to."""
+    config = getattr(module.get_submodule(experts.path), "config", None)
+    numbers = (getattr(config, name, None) for name in _N_CHOSEN)
+    return next((number for number in numbers if isinstance(number, int)), 1)  # 1 in Switch, which does not say
+
+
 @contextlib.contextmanager
 def exclude_experts(module: nn.Module, layer: Layer, excluded: Collection[int]) -> Iterator[None]:
     """Keep a layer's router from choosing some experts whenever `module` runs inside the context.
@@ -47,21 +54,18 @@ def exclude_experts(module: nn.Module, layer: Layer, excluded: Collection[int]) 
     n_experts = experts.n_experts or 0
     if unknown := [expert for expert in excluded if not 0 <= expert < n_experts]:
         raise IngestError(f"{experts.path} has no expert {unknown[0]}; it has {n_experts}, from 0")
-    experts_module = module.get_submodule(experts.path)
-    config = getattr(experts_module, "config", None)
-    numbers = (getattr(config, name, None) for name in _N_CHOSEN)
-    n_chosen = next((number for number in numbers if isinstance(number, int)), 1)  # 1 in Switch, which does not say
+    n_chosen = experts_per_token(module, experts)
     n_left = n_experts - len(set(excluded))
     if n_left < n_chosen:
         raise IngestError(
             f"{experts.path}: {n_left} of {n_experts} experts are left, its router sends a token to {n_chosen}; "
-            f"exclude {n_experts - n_chosen} at most"
+            f"leave {n_chosen} at least"
         )
     router = module.get_submodule(_router_path(module, layer, experts))
     numbers_excluded = torch.tensor(sorted(set(excluded)))
     check = partial(_check_choice, experts, numbers_excluded)
     with (
-        experts_module.register_forward_pre_hook(check, with_kwargs=True),
+        module.get_submodule(experts.path).register_forward_pre_hook(check, with_kwargs=True),
         _run_within(router, _Exclusion(n_experts, numbers_excluded)),
     ):
         yield

@@ -35,7 +35,7 @@ PERTURBATION_TABLES = (
         Column("selection", "string", "how neurons were chosen: functional, top or query"),
         Column("partition_id", "string", "partition whose experts were chosen, NULL if none", nullable=True),
         Column("source_query", "string", "the SQL that chose them, NULL if none", nullable=True),
-        Column("kind", "string", "shuffle, noise, zero, mean, clamp or route-away"),
+        Column("kind", "string", "shuffle, noise, zero, mean, clamp, route-away or route-only"),
         Column("scale", "float64", "factor of the perturbation"),
         Column("readout", "string", "probe, loss or choice"),
         Column("metric", "string", "unit of what was read out"),
@@ -74,7 +74,7 @@ PERTURBATION_TABLES = (
         Column("run_id", "string", "run the selection comes from", nullable=True),
         Column("partition_id", "string", "partition the selection comes from", nullable=True),
         Column("source_query", "string", "the SQL that selected the neurons", nullable=True),
-        Column("kind", "string", "shuffle, noise, zero, mean, clamp or route-away"),
+        Column("kind", "string", "shuffle, noise, zero, mean, clamp, route-away or route-only"),
         Column("scale", "float64", "factor of the perturbation"),
         Column("n_neurons", "int64", "neurons perturbed"),
         Column(

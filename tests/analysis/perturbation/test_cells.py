@@ -169,6 +169,10 @@ WRONG = {
         {"is_top": True, "kind": "route-away"},
         "the kind route-away takes whole native experts, which top neurons are not",
     ),
+    "route-only of top": (
+        {"is_top": True, "kind": "route-only"},
+        "the kind route-only takes whole native experts, which top neurons are not",
+    ),
     "scale of zero": (
         {"is_top": True, "kind": "zero", "scale": 2.0},
         "the kind zero has no scale, 2.0 was given; noise and shuffle have one",

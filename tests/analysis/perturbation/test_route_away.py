@@ -1,4 +1,4 @@
-"""Whole experts are routed away from; what is no whole expert is refused."""
+"""Whole experts are routed away from, or to them alone; what is no whole expert is refused."""
 
 import copy
 import functools
@@ -35,6 +35,12 @@ KINDS = {
         ),
     ),
 }  # fmt: skip
+
+
+KINDS["mixtral"] = (
+    transformers.MixtralForCausalLM,
+    transformers.MixtralConfig(**MIXTURE | {"num_local_experts": N_EXPERTS}, intermediate_size=WIDTH),
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +87,7 @@ SELECTED = {
     "olmoe": rows("decoder", 0, 1) + rows("decoder", 1, 0, 3),
     "qwen2-moe": rows("decoder", 1, 2),
     "switch": rows("encoder", 1, 0, 2) + rows("decoder", 1, 1),
+    "mixtral": rows("decoder", 0, 1, 3),
 }
 
 
@@ -146,7 +153,7 @@ def test_it_goes_together_with_other_kinds(model):
         (
             "qwen2-moe",
             [("decoder", 0, 7)],
-            "^decoder layer 0, neuron 7 is of no routed expert: every token passes it, .* route away from it$",
+            "^decoder layer 0, neuron 7 is of no routed expert: every token passes it, and route-away is about",
         ),
         ("qwen2-moe", [*rows("decoder", 1, 0), ("decoder", 1, 4 * WIDTH)], "^decoder layer 1, neuron 96 is of no"),
         ("switch", [("encoder", 0, 3)], "^encoder layer 0, neuron 3 is of no routed expert"),
@@ -162,6 +169,76 @@ def test_too_few_experts_left_are_refused(model):
         pytest.raises(IngestError, match="1 of 4 experts are left, its router sends a token to 2"),
         ablate(model("olmoe"), rows("decoder", 1, 0, 1, 2), kind="route-away"),
     ):
+        pytest.fail("is refused before anything runs")
+
+
+def masked_logits(model: nn.Module, neurons: list[tuple[str, int, int]]) -> nn.Module:
+    """Return a copy whose routers are written out anew, with logits of minus infinity for all but some experts."""
+    edited = copy.deepcopy(model)
+    for stack, layer in {(stack, layer) for stack, layer, _ in neurons}:
+        kept = {neuron // WIDTH for of_stack, of_layer, neuron in neurons if (of_stack, of_layer) == (stack, layer)}
+        mask = torch.tensor([0.0 if expert in kept else -torch.inf for expert in range(N_EXPERTS)])
+        if model.config.model_type == "switch_transformers":
+            classifier = getattr(edited, stack).block[layer].layer[-1].mlp.router.classifier
+            classifier.register_forward_hook(lambda _, __, logits, mask=mask: logits + mask)
+        else:
+            gate = edited.model.layers[layer].mlp.gate
+
+            def forward(hidden, *, weight=gate.weight, mask=mask):
+                logits = hidden.reshape(-1, hidden.shape[-1]) @ weight.T + mask
+                best, index = logits.softmax(-1).topk(2)
+                return logits, best / best.sum(-1, keepdim=True), index
+
+            gate.forward = forward
+    return edited
+
+
+ONLY = {
+    # Of two texts of 12 tokens, each expert of Switch takes 3 of a text, and the rest find no room.
+    "switch": rows("encoder", 1, 0, 2) + rows("decoder", 1, 3),
+    "mixtral": rows("decoder", 0, 1, 3) + rows("decoder", 1, 0, 1, 2),
+}
+
+
+@pytest.mark.parametrize("kind", ONLY)
+def test_routing_to_some_experts_alone_is_what_masked_router_logits_do(model, kind):
+    tiny = model(kind)
+    before = run(tiny)
+    expected = run(masked_logits(tiny, ONLY[kind]))
+    assert not torch.allclose(expected, before, atol=1e-3)
+    with ablate(tiny, ONLY[kind], kind="route-only"):
+        torch.testing.assert_close(run(tiny), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(run(tiny), before)
+    assert all("forward" not in vars(each) and not each._forward_pre_hooks for each in tiny.modules())
+
+
+def test_routing_to_all_experts_of_a_layer_changes_nothing(model):
+    tiny = model("mixtral")
+    before = run(tiny)
+    with ablate(tiny, rows("decoder", 1, *range(N_EXPERTS)), kind="route-only"):
+        assert torch.equal(run(tiny), before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "neurons", "error", "message"),
+    [
+        (
+            "mixtral", rows("decoder", 1, 2), IngestError,
+            r"^layers\.1\.mlp\.experts: 1 of 4 experts are left, its router sends a token to 2; leave 2 at least$",
+        ),
+        (
+            "mixtral", rows("decoder", 1, 2)[1:], AnalysisError,
+            "^decoder layer 1, expert 2: 1 of its 24 neurons are missing; route-only takes whole experts$",
+        ),
+        (
+            "qwen2-moe", [("decoder", 0, 7)], AnalysisError,
+            "^decoder layer 0, neuron 7 is of no routed expert: every token passes it, and route-only is about what a",
+        ),
+    ],
+    ids=["too few", "parts", "dense"],
+)  # fmt: skip
+def test_what_cannot_be_routed_to_alone_is_refused(model, kind, neurons, error, message):
+    with pytest.raises(error, match=message), ablate(model(kind), neurons, kind="route-only"):
         pytest.fail("is refused before anything runs")
 
 

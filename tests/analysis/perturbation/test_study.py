@@ -12,6 +12,7 @@ from neuronlake.analysis.perturbation import sources
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
 from neuronlake.analysis.perturbation.study import study_perturbation
 from neuronlake.analysis.readouts.probe import ProbeReadout
+from neuronlake.errors import AnalysisError
 from neuronlake.schema.conformance import arrow_schema, check
 from neuronlake.schema.tables.perturbations import PERTURBATION_TABLES
 
@@ -182,6 +183,21 @@ def test_routing_away_takes_whole_experts_of_source_and_controls(studied, pertur
     assert sorted(sizes.rows()) == [(0.02, 64), (0.3, 128 if kind == "olmoe" else 64)]
     own, matched = (chosen.filter(selection=each).select(keys).unique() for each in ("functional", "matched"))
     assert own.join(matched, on=keys).is_empty()
+    assert store.check() == ()
+
+
+@pytest.mark.parametrize("kind", ["olmoe", "switch"])
+def test_routing_to_experts_alone_takes_as_many_as_a_token_is_sent_to(studied, perturbed, monkeypatch, kind):
+    monkeypatch.setattr(sources, "FUNCTIONAL_P", 0.5)
+    store = studied(kind)
+    partition = partition_model(f"tiny-{kind}", store=store.path, settings=PartitionSettings("native")).partition_id
+    options = {"kind": "route-only", "partition": partition, "layers": (1,)}
+    if kind == "olmoe":  # two of four experts a token
+        with pytest.raises(AnalysisError, match=r"^no source has, in each of its layers, the 2 experts"):
+            perturbed(store, kind, **options, doses=(0.25,))
+    perturbed(store, kind, **options, doses=(0.25, 0.5))
+    found = rows(store, "perturbations").filter(pl.col("selection") != "none").select("kind", "n_neurons").unique()
+    assert sorted(found.rows()) == [("route-only", 64 * n) for n in ((2,) if kind == "olmoe" else (1, 2))]
     assert store.check() == ()
 
 
