@@ -67,11 +67,13 @@ def study(simulated, n_sets, seed):
     cells, truths = [], []
     for family, function in simulated.targets:
         damage, truth = simulated.damage()
-        cells.append(CellEffect(family, function, "functional", 0.1, 0, resampling.reduce(damage)))
+        cells.append(
+            CellEffect(family, function, "functional", 0.1, 0, np.array([len(cells)]), resampling.reduce(damage))
+        )
         truths.append(truth)
     cells += [
-        CellEffect("*", "*", "random", 0.1, set_seed, resampling.reduce(simulated.damage()[0]))
-        for set_seed in range(n_sets)
+        CellEffect("*", "*", "random", 0.1, drawn, np.array([1000 + drawn]), resampling.reduce(simulated.damage()[0]))
+        for drawn in range(n_sets)
     ]
     rows = contrast_rows(contrasts(resampling, cells, simulated.targets)).filter(selection="functional")
     functions = [function for _, function in simulated.targets]

@@ -7,6 +7,7 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from ...schema.vocabulary import Control
 from ..perturbation.settings import SHARED
@@ -14,6 +15,9 @@ from .control_sets import finite_mean
 from .resampling import Resampling
 
 CONTROLS = get_args(Control)
+
+# Two sources overlap if as many shared neurons or more are as rare as this between sets drawn at random.
+_APART_P = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class CellEffect:
     selection: str  # how they were selected: functional, top or query; or a control: random, matched or nonfunctional
     dose: float  # share of neurons perturbed
     seed: int  # seed of the selection and the perturbation
+    neurons: NDArray[np.int64]  # numbers that stand for the neurons perturbed
     sums: NDArray[np.float32]  # the effects on instances, by `Resampling.reduce` [texts, functions, strata]
 
 
@@ -35,6 +40,7 @@ class Group:
 
     selection: str
     source: tuple[str, str]  # family and function
+    neurons: Sequence[NDArray[np.int64]]  # of each set
     effects: NDArray[np.float64]  # of each set [sets, functions]
     sums: NDArray[np.float32]  # mean over the sets of what `Resampling.reduce` returned [texts, functions, strata]
 
@@ -64,6 +70,9 @@ class Comparison:
     sources: NDArray[np.int64]  # the group of each source [sources]
     # The group of each source's control; None where the control is none or other [sources]
     control_groups: NDArray[np.int64] | None
+    # Where the control is other: the groups of all sources [all], and which of them are each source's control
+    others: NDArray[np.int64]
+    is_other: NDArray[np.bool_]  # [sources, all]
     target: NDArray[np.int64]  # the target that is the source's function, -1 if none is [sources]
     targets: Sequence[tuple[str, str]]  # family and function of each function read out
 
@@ -78,6 +87,26 @@ class Comparison:
         is_on_target: NDArray[np.bool_] = self.target[:, None] == np.arange(len(self.targets))
         return is_on_target
 
+    @property
+    def is_counted(self) -> NDArray[np.bool_]:
+        """Whether a source counts as a control on a function: on all but its own. [all, functions].
+
+        What it does to its own function is no control of another's: it would count the effect on a module as what any
+        neurons do.
+        """
+        own = [self.groups[other].source for other in self.others]
+        counted = [source != target for source in own for target in self.targets]
+        return np.reshape(np.array(counted, dtype=np.bool_), (len(own), len(self.targets)))
+
+    @property
+    def overlap(self) -> NDArray[np.float64]:
+        """The share of each source's neurons that its control's sets hold, mean over them; NaN of none. [sources]."""
+        sets = [[self.groups[other].neurons[0] for other in self.others[is_other]] for is_other in self.is_other]
+        if self.control_groups is not None:
+            sets = [list(self.groups[group].neurons) for group in self.control_groups]
+        own = [self.groups[source].neurons[:1] for source in self.sources]
+        return np.array([overlap(*pair).mean() if pair[1] else np.nan for pair in zip(own, sets, strict=True)])
+
     def control_effects(self, effects: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return the mean effects of the sources' controls [n, sources, functions], from [n, groups, functions].
 
@@ -87,13 +116,10 @@ class Comparison:
             return effects[:, self.control_groups]
         if self.control == "none":
             return np.zeros((1, 1, 1), dtype=effects.dtype)
-        # What a source does to its own function is no control of another's: it would count the effect on a module as
-        # what any neurons do.
-        counted = (~self.is_on_target).astype(effects.dtype)
-        own = effects[:, self.sources] * counted
-        others: NDArray[np.floating] = own.sum(axis=1, keepdims=True) - own
-        others /= counted.sum(axis=0) - counted
-        return others
+        counted, is_other = self.is_counted.astype(effects.dtype), self.is_other.astype(effects.dtype)
+        means: NDArray[np.floating] = is_other @ (effects[:, self.others] * counted)
+        means /= is_other @ counted
+        return means
 
     def statistics(
         self,
@@ -125,9 +151,9 @@ class Comparison:
         if self.control_groups is not None:
             effects: NDArray[np.float64] = self.groups[self.control_groups[place]].effects
             return effects
-        others = np.delete(np.arange(len(self.sources)), place) if self.control == "other" else np.arange(0)
-        sets = [self.groups[self.sources[other]].effects.mean(axis=0) for other in others]
-        return np.where(self.is_on_target[others], np.nan, np.reshape(sets, (-1, len(self.targets))))
+        is_other = self.is_other[place]
+        sets = [self.groups[other].effects.mean(axis=0) for other in self.others[is_other]]
+        return np.where(self.is_counted[is_other], np.reshape(sets, (-1, len(self.targets))), np.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,16 +185,42 @@ def contrasts(
 
     `cells` are all perturbations of the study; those that differ in nothing but the seed are the sets of one group.
     Own selections are compared with no perturbation (``none``), with those controls there are, and with the ``other``
-    sources, if there are at least two: a source counts as one set, the mean over its seeds, but not on the target that
-    is its own function, where it is expected to have an effect. Control selections are compared with ``none`` only.
+    sources that are `apart`, if there are at least two: a source counts as one set, the mean over its seeds, but not on
+    the target that is its own function, where it is expected to have an effect. Control selections are compared with
+    ``none`` only.
     """
     for dose in sorted({cell.dose for cell in cells}):
         groups = _groups([cell for cell in cells if cell.dose == dose], resampling)
         effects = np.stack([group.effects.mean(axis=0) for group in groups])[None]
         resampled = np.stack([np.nan_to_num(resampling.bootstrap(group.sums)) for group in groups], axis=1)
-        comparisons = list(_compare(groups, targets))
+        comparisons = list(_compare(groups, targets, dose))
         for comparison, p_texts in zip(comparisons, _p_texts(comparisons, groups, resampling), strict=True):
             yield Contrast(dose, comparison, resampling, effects, resampled, p_texts)
+
+
+def overlap(own: Sequence[NDArray[np.int64]], others: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+    """Return the share of each own set's neurons that are in each of other sets. [own, others]."""
+    n_neurons = 1 + max((int(neurons.max(initial=-1)) for neurons in (*own, *others)), default=0)
+    is_in = np.zeros((len(own) + len(others), n_neurons), dtype=np.float32)
+    for row, neurons in zip(is_in, (*own, *others), strict=True):
+        row[neurons] = 1
+    shared = (is_in[: len(own)] @ is_in[len(own) :].T).astype(np.float64)
+    return shared / np.maximum([[len(neurons)] for neurons in own], 1)
+
+
+def apart(neurons: Sequence[NDArray[np.int64]], dose: float) -> NDArray[np.bool_]:
+    """Return which sources can be each other's control at a dose, given the neurons of each. [sources, sources].
+
+    Two are apart unless they share more neurons than 95% of pairs drawn at random, by the hypergeometric distribution:
+    a source that shares more would do in part what the own neurons do, and hide their effect. (To allow less, as the
+    mean of random pairs, would choose sources that differ from the own more than any do.)
+    """
+    n_own = np.array([[len(own)] for own in neurons])
+    n_shared = np.rint(overlap(neurons, neurons) * n_own)
+    # A dose is a share of all neurons.
+    is_apart: NDArray[np.bool_] = stats.hypergeom.sf(n_shared - 1, np.rint(n_own / dose), n_own, n_own.T) > _APART_P
+    np.fill_diagonal(is_apart, val=False)
+    return is_apart
 
 
 def _groups(cells: Sequence[CellEffect], resampling: Resampling) -> list[Group]:
@@ -179,6 +231,7 @@ def _groups(cells: Sequence[CellEffect], resampling: Resampling) -> list[Group]:
         Group(
             selection,
             source,
+            [cell.neurons for cell in members],
             np.stack([resampling.effects(cell.sums) for cell in members]),
             np.mean([cell.sums for cell in members], axis=0),
         )
@@ -186,15 +239,16 @@ def _groups(cells: Sequence[CellEffect], resampling: Resampling) -> list[Group]:
     ]
 
 
-def _compare(groups: Sequence[Group], targets: Sequence[tuple[str, str]]) -> Iterator[Comparison]:
+def _compare(groups: Sequence[Group], targets: Sequence[tuple[str, str]], dose: float) -> Iterator[Comparison]:
     """Yield the comparisons of all groups of a dose."""
     index = {(group.selection, group.source): place for place, group in enumerate(groups)}
     target_index = {target: place for place, target in enumerate(targets)}
     for selection in sorted({group.selection for group in groups}):
         members = [place for place, group in enumerate(groups) if group.selection == selection]
+        is_apart = apart([groups[place].neurons[0] for place in members], dose)  # the same in all sets of a source
         controls: dict[str, dict[int, int | None]] = {"none": dict.fromkeys(members)}
         if selection not in CONTROLS:
-            controls["other"] = dict.fromkeys(members if len(members) > 2 else ())
+            controls["other"] = dict.fromkeys(np.array(members)[is_apart.sum(axis=1) > 1].tolist())
             for control in CONTROLS:
                 # A control is drawn for a source, or once for all of them.
                 shared = index.get((control, (SHARED, SHARED)))
@@ -202,12 +256,15 @@ def _compare(groups: Sequence[Group], targets: Sequence[tuple[str, str]]) -> Ite
                 controls[control] = {member: group for member, group in own.items() if group is not None}
         for control, control_groups in controls.items():
             if control_groups:
+                is_own, is_of_others = np.isin(members, list(control_groups)), np.full(len(members), control == "other")
                 yield Comparison(
                     selection,
                     control,
                     groups,
                     np.asarray(list(control_groups)),
                     None if control in ("none", "other") else np.asarray(list(control_groups.values())),
+                    np.asarray(members)[is_of_others],
+                    is_apart[is_own][:, is_of_others],
                     np.asarray([target_index.get(groups[member].source, -1) for member in control_groups]),
                     targets,
                 )

@@ -111,6 +111,7 @@ def _statistics(contrast: Contrast) -> pl.DataFrame:
     of_targets = {
         "is_on_target": comparison.is_on_target,
         "n_control_sets": n_sets,
+        "control_overlap": np.broadcast_to(comparison.overlap[:, None], effect.shape),
         "effect": effect,
         "control_effect": np.broadcast_to(comparison.control_effects(contrast.effects)[0], effect.shape),
         "difference": difference,

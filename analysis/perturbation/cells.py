@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import AnalysisError
+from ..effects.contrast import apart
 from .controls import draw_matched, draw_random
 from .population import Population
 from .settings import SHARED, PerturbationSettings
@@ -53,8 +54,8 @@ def plan_cells(
     """Return the cells of a study: own rankings cut to every dose, then controls cut to the doses of own cells.
 
     A ranking that is too short for a dose has no such cell, and neither has one that would leave a layer with some but
-    fewer than `n_least` units; both are reported to `note`, one line for each selection and dose. An `AnalysisError`
-    says if no source has enough neurons for any dose.
+    fewer than `n_least` units; both are reported to `note`, one line for each selection and dose. So are, by dose, the
+    sources that the control ``other`` leaves out. An `AnalysisError` says if no source has enough neurons for any dose.
     """
     cells: list[Ranking] = []
     short: Counter[tuple[str, float]] = Counter()
@@ -96,4 +97,13 @@ def plan_cells(
             f"{n_narrow:,} {selection} sets have, at a dose of {dose:g}, a layer with fewer than the {n_least} experts "
             "that a token is sent to, and are excluded from it"
         )
+    for dose in doses:
+        sources = [cell for cell in cells if (*cell.key[2:], cell.dose) == (settings.selection, settings.seed, dose)]
+        n_apart = apart([source.rows for source in sources], dose).sum(axis=1)
+        alone = [f"{source.family}/{source.function}" for source, n in zip(sources, n_apart, strict=True) if n < 2]
+        if alone and len(sources) > 2:
+            note(
+                f"at a dose of {dose:g} control other is left out of {', '.join(alone)}: of the other sources, fewer "
+                "than two share no more of its neurons than sets drawn at random do"
+            )
     return cells

@@ -44,7 +44,7 @@ def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetim
     for part, rows in enumerate(_instances(study, reading)):
         _write(study, job, "perturbed_instances", rows, part=part)
     cells = [
-        CellEffect(**_keys(cell), dose=cell.dose, sums=reading.sums[cell_id])
+        CellEffect(**_keys(cell), dose=cell.dose, neurons=cell.rows, sums=reading.sums[cell_id])
         for cell, cell_id in zip(study.cells, reading.cell_ids, strict=True)
     ]
     compared = list(contrasts(reading.resampling, cells, study.readout.functions))

@@ -4,7 +4,8 @@
 --   $study: the perturbation_id
 -- Columns:
 --   dose, control: the comparison
---   n_sources: functions whose neurons were ablated
+--   n_sources: functions whose neurons were ablated, beside other those that two sources do not overlap
+--   overlap: share of a source's neurons that the control's sets hold
 --   on_target, off_target: mean effect on the source's own function, and on others
 --   control_does: mean effect of the control on the source's own function
 --   selectivity: how much more the own function is damaged than others, mean over sources
@@ -14,6 +15,7 @@ select
     dose,
     control,
     n_sources,
+    round(control_overlap, 3) as overlap,
     round(effect_on_target, 4) as on_target,
     round(control_effect_on_target, 4) as control_does,
     round(effect_off_target, 4) as off_target,

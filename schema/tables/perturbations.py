@@ -125,12 +125,19 @@ PERTURBATION_TABLES = (
         Column(
             "control",
             "string",
-            "none: the unperturbed model; random, matched, nonfunctional: such neurons; other: those of other sources",
+            "none: the unperturbed model; random, matched, nonfunctional: such neurons; other: those of the other "
+            "sources that share no more neurons with it than 95% of sets drawn at random",
         ),
         *_TARGET,
         Column("is_on_target", "bool", "whether the target is the source function"),
         Column("n_sets", "int32", "perturbations of the source, one a seed"),
         Column("n_control_sets", "int32", "perturbations of the control; 0 of none"),
+        Column(
+            "control_overlap",
+            "float64",
+            "share of the source's neurons that the control's sets hold, mean; NULL of none, and before version 3",
+            nullable=True,
+        ),
         Column("effect", "float64", "effect of the perturbation, mean over the sets"),
         Column("control_effect", "float64", "effect of the control, mean over its sets; 0 of none"),
         Column("difference", "float64", "effect - control_effect"),

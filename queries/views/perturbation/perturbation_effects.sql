@@ -13,7 +13,7 @@
 --   model, revision, step, corpus, kind, scale, readout, metric, source_family, source_function, selection, dose
 --   n_neurons: neurons perturbed, mean over seeds
 --   energy_share: their share of the studied layers' energy, mean over seeds
---   control, target_family, target_function, is_on_target, n_sets, n_control_sets
+--   control, target_family, target_function, is_on_target, n_sets, n_control_sets, control_overlap
 --   effect: how much worse the readout gets, mean over the sets; below 0 if better
 --   control_effect, difference, difference_low, difference_high, p_texts
 --   p_sets: Student p among the control sets, NULL where there are fewer than two
@@ -91,6 +91,7 @@ select
     is_on_target,
     n_sets,
     n_control_sets,
+    control_overlap,
     effect,
     control_effect,
     difference,

@@ -11,7 +11,9 @@
 -- Columns:
 --   perturbation_id, run_id, model, revision, step, corpus, kind, scale, readout, metric
 --   selection: how the neurons were chosen: functional, top or query
---   dose, control, n_sources
+--   dose, control
+--   n_sources: sources that are compared with the control and read out; other needs two sources that do not overlap
+--   control_overlap: share of a source's neurons that the control's sets hold, mean over sources
 --   effect_on_target: how much worse the own function's readout gets, mean over sources; NULL if no source is a target
 --   control_effect_on_target: the control's effect on it, mean over sources; NULL likewise
 --   difference_on_target: the first less the second; NULL likewise
@@ -58,6 +60,7 @@ select
     dose,
     control,
     count(*) filter (where is_on_target) as n_sources,
+    avg(control_overlap) filter (where is_on_target) as control_overlap,
     avg(effect) filter (where is_on_target) as effect_on_target,
     avg(control_effect) filter (where is_on_target) as control_effect_on_target,
     avg(placed.difference) filter (where is_on_target) as difference_on_target,

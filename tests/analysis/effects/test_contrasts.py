@@ -33,6 +33,7 @@ def rows():
                 selection,
                 dose,
                 seed,
+                np.array([(*targets, ANY).index(source)] if source in targets else [100 + seed]),
                 resampling.reduce(np.asarray(effects)[:, None] + noise * generator.normal(size=strata.shape)),
             )
             for source, selection, dose, seed, effects in cells
@@ -121,6 +122,40 @@ def test_other_sources_are_a_control_but_not_on_their_own_function(rows):
         (about(6), 1),
         (about(4), 1),
     ]
+
+
+def overlapping(**neurons):
+    """Return cells of sources a, b, … that damage what they are named for, given the neurons of each."""
+    strata = np.tile(np.asarray([0, 1], dtype=np.int8), (len(neurons), N_TEXTS // 2))
+    resampling = Resampling(strata, np.arange(N_TEXTS), n_bootstrap=100, n_permutations=99, seed=0)
+    targets = [("task", name) for name in neurons]
+    cells = [
+        CellEffect("task", source, "top", 0.1, 0, np.array(own), resampling.reduce(np.full(strata.shape, place)))
+        for place, (source, own) in enumerate(neurons.items())
+    ]
+    found = contrast_rows(contrasts(resampling, cells, targets)).filter(control="other", target_function="a")
+    return found.select("source_function", "n_control_sets", "control_effect", "control_overlap").rows()
+
+
+def test_sources_that_share_more_neurons_than_chance_are_no_control_of_each_other(rows):
+    ten = {name: range(100 * place, 100 * place + 10) for place, name in enumerate("abcd")}
+    assert [row[:2] for row in overlapping(**ten)] == [("a", 3), ("b", 2), ("c", 2), ("d", 2)]
+    # Of 100 neurons, as a dose of .1 says, ten and ten share 3 or more by chance in 6.0% of draws, and 4 in .8%.
+    assert stats.hypergeom.sf([2, 3], 100, 10, 10) == pytest.approx([0.060, 0.008], abs=5e-4)
+    found = overlapping(**ten | {"b": [0, 1, 2, 3, *range(500, 506)], "c": [0, 1, 2, *range(700, 707)]})
+    about = pytest.approx
+    assert found == [
+        ("a", 2, about(2.5), about(0.15)),  # c and d, of which c shares 3
+        ("b", 2, about(2.5), about(0.15)),
+        ("c", 2, about(2), about(0.2)),
+        ("d", 2, about(1.5), 0),
+    ]
+
+
+def test_random_sets_say_how_much_of_the_source_they_hold(rows):
+    found = rows(own(0, [3, 1, 2]), *random([1, 0, 0], [2, 0, 3]))
+    assert values(found, "control_overlap", control="random") == [(0,)] * 3
+    assert values(found, "control_overlap", control="none", selection="functional") == [(None,)] * 3
 
 
 def test_a_single_other_source_is_no_control(rows):

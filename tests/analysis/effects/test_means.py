@@ -31,7 +31,9 @@ def study(shares: np.ndarray, texts: Resampling, *, noise: int = 0, controls: in
             effects = (np.arange(N_TEXTS) < np.round(share[:, None] * N_TEXTS)).astype(np.float32)
             if noise:
                 effects = effects + generator.choice([-1, 0, 0, 0, 1], size=effects.shape)
-            cells.append(CellEffect(source_family, source_function, selection, 0.1, seed, texts.reduce(effects)))
+            cells.append(
+                CellEffect(source_family, source_function, selection, 0.1, seed, np.array([row]), texts.reduce(effects))
+            )
     return cells
 
 
@@ -103,7 +105,7 @@ def test_a_single_target_has_no_selectivity_and_no_p_of_one():
     strata = (np.arange(N_TEXTS) % 2)[None].astype(np.int8)
     texts = Resampling(strata, np.arange(N_TEXTS), n_bootstrap=300, n_permutations=99, seed=3)
     effects = np.ones((1, N_TEXTS), dtype=np.float32)
-    cell = CellEffect("f", "a", "top", 0.1, 0, texts.reduce(effects))
+    cell = CellEffect("f", "a", "top", 0.1, 0, np.arange(1), texts.reduce(effects))
     found = mean_rows(contrasts(texts, [cell], TARGETS[:1]))
     assert found["difference"].to_list() == [1]
     assert [found[name].to_list() for name in found.columns if name.startswith("selectivity")] == [[None]] * 5
@@ -111,5 +113,7 @@ def test_a_single_target_has_no_selectivity_and_no_p_of_one():
 
 def test_sources_that_are_no_targets_have_no_means():
     texts = resampling()
-    cell = CellEffect("query", "query", "query", 0.1, 0, texts.reduce(np.ones((4, N_TEXTS), dtype=np.float32)))
+    cell = CellEffect(
+        "query", "query", "query", 0.1, 0, np.arange(1), texts.reduce(np.ones((4, N_TEXTS), dtype=np.float32))
+    )
     assert means([cell], texts).is_empty()

@@ -118,6 +118,17 @@ def test_what_has_too_few_neurons_for_a_dose_is_excluded_from_it_and_reported():
     ]
 
 
+def test_sources_that_too_few_others_do_not_overlap_have_no_control_other_which_is_reported():
+    ring = [(("task", name), [*range(4 * place, 4 * place + 5)], {}) for place, name in enumerate("abc")]
+    assert plan(100, ring, top(doses=(0.05,), n_seeds=2))[1] == []  # one of five is shared, as chance may have it
+    twins = [*ring[:2], (("task", "twin"), [*range(3), 90, 91], {}), (("task", "d"), [*range(50, 55)], {})]
+    assert plan(100, twins[1:], top(doses=(0.05,), n_seeds=2))[1] == []
+    apart = "of the other sources, fewer than two share no more of its neurons than sets drawn at random do"
+    assert plan(100, [twins[0], *twins[2:]], top(doses=(0.05,), n_seeds=2))[1] == [
+        f"at a dose of 0.05 control other is left out of task/a, task/twin: {apart}"
+    ]
+
+
 @pytest.mark.parametrize(
     ("sources", "most"), [([(ANIMAL, range(5), {}), (WATER, range(7), {})], 7), ([], 0)], ids=["few", "none"]
 )

@@ -14,6 +14,8 @@ from neuronlake.analysis.perturbation.study import study_perturbation
 from neuronlake.queries.database import Database
 from neuronlake.schema.store import Store
 
+from .conftest import PLANTED
+
 DOSE = 20 / 800
 N_SETS, N_DRAWN = 50, 100
 
@@ -108,6 +110,28 @@ def test_half_a_module_does_little_as_the_other_half_carries_on(asked, chosen):
     by_dose = dict(rows.group_by("dose").agg(pl.col("effect").mean()).rows())
     assert by_dose[DOSE / 2] < 0.1
     assert by_dose[DOSE] > 0.4
+
+
+# Each holds a module of its own and its neighbour's, whose effect hides behind that of the neighbour; two hold none.
+RING = {name: (20 * place, 20 * ((place + 1) % 4)) for place, name in enumerate(PLANTED)}
+RING |= {"noise/one": (100, 120), "noise/two": (140, 160)}
+
+
+def test_sources_that_share_a_module_are_no_control_of_each_other(asked):
+    values = ", ".join(
+        f"('{name}', {start + place})" for name, starts in RING.items() for start in starts for place in range(20)
+    )
+    rows = asked(
+        "select * from {effects} where is_on_target and control = 'other' order by source_function",
+        query="select 'encoder' as stack, 1 as layer, neuron, split_part(name, '/', 1) as family, "
+        f"split_part(name, '/', 2) as function from (values {values}) as ring(name, neuron)",
+        controls=(),
+    )
+    assert rows["is_significant"].to_list() == [True] * 4
+    assert rows["n_control_sets"].to_list() == [3] * 4  # the one opposite, and two without a module
+    for row in rows.to_dicts():
+        assert row["control_overlap"] == 0
+        assert row["control_effect"] < 0.05
 
 
 def test_drawn_neurons_have_effects_but_hardly_ever_larger_ones_than_other_drawn_neurons(asked):
