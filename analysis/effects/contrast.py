@@ -49,9 +49,11 @@ class Statistics(NamedTuple):
     """The statistics of a comparison, for each of n versions of the effects: observed, resampled or permuted.
 
     A difference is a source's effect less its control's. A selectivity is the difference on the source's own function
-    less the mean difference on all other functions. It is NaN for a source whose function is not read out, and where
-    no difference is defined on the own function or on the others. Means are over the sources whose function is read
-    out: of the difference on it, and of the selectivity. They are NaN where no such value is defined.
+    less the mean difference on all other functions, of those that the model as it is reads better than chance: beside
+    functions that nothing can impair, anything looks selective. It is NaN for a source whose function is not read out,
+    or no better than chance, and where no difference is defined on the own function or on the others. Means are over
+    the sources whose function is read out: of the difference on it, and of the selectivity. They are NaN where no such
+    value is defined.
     """
 
     differences: NDArray[np.floating]  # [n, sources, functions]
@@ -75,6 +77,7 @@ class Comparison:
     is_other: NDArray[np.bool_]  # [sources, all]
     target: NDArray[np.int64]  # the target that is the source's function, -1 if none is [sources]
     targets: Sequence[tuple[str, str]]  # family and function of each function read out
+    is_readable: NDArray[np.bool_]  # whether each counts in selectivities [functions]
 
     @property
     def is_target(self) -> NDArray[np.bool_]:
@@ -133,9 +136,9 @@ class Comparison:
         differences = effects[:, self.sources] + sign * self.control_effects(effects)
 
         on_target = differences[:, np.arange(len(self.target)), self.target]  # of any function where there is no target
-        n_others = (is_defined.sum(axis=1, keepdims=True) - 1).astype(differences.dtype)
-        is_known = is_defined[:, self.target] & self.is_target & (n_others > 0)
-        others = (differences.sum(axis=2) - on_target) / np.maximum(n_others, 1)
+        n_others = ((is_defined & self.is_readable).sum(axis=1, keepdims=True) - 1).astype(differences.dtype)
+        is_known = is_defined[:, self.target] & self.is_target & self.is_readable[self.target] & (n_others > 0)
+        others = (differences @ self.is_readable.astype(differences.dtype) - on_target) / np.maximum(n_others, 1)
         selectivities = np.where(is_known, on_target + sign * others, np.nan)
 
         target = self.target[self.is_target]
@@ -180,6 +183,7 @@ def contrasts(
     resampling: Resampling,
     cells: Sequence[CellEffect],
     targets: Sequence[tuple[str, str]],  # family and function of each function read out
+    is_readable: NDArray[np.bool_] | None = None,  # whether they count in selectivities, None for all [functions]
 ) -> Iterator[Contrast]:
     """Yield the contrasts of a study, dose by dose.
 
@@ -189,11 +193,13 @@ def contrasts(
     the target that is its own function, where it is expected to have an effect. Control selections are compared with
     ``none`` only.
     """
+    if is_readable is None:
+        is_readable = np.ones(len(targets), dtype=np.bool_)
     for dose in sorted({cell.dose for cell in cells}):
         groups = _groups([cell for cell in cells if cell.dose == dose], resampling)
         effects = np.stack([group.effects.mean(axis=0) for group in groups])[None]
         resampled = np.stack([np.nan_to_num(resampling.bootstrap(group.sums)) for group in groups], axis=1)
-        comparisons = list(_compare(groups, targets, dose))
+        comparisons = list(_compare(groups, targets, dose, is_readable))
         for comparison, p_texts in zip(comparisons, _p_texts(comparisons, groups, resampling), strict=True):
             yield Contrast(dose, comparison, resampling, effects, resampled, p_texts)
 
@@ -239,7 +245,9 @@ def _groups(cells: Sequence[CellEffect], resampling: Resampling) -> list[Group]:
     ]
 
 
-def _compare(groups: Sequence[Group], targets: Sequence[tuple[str, str]], dose: float) -> Iterator[Comparison]:
+def _compare(
+    groups: Sequence[Group], targets: Sequence[tuple[str, str]], dose: float, is_readable: NDArray[np.bool_]
+) -> Iterator[Comparison]:
     """Yield the comparisons of all groups of a dose."""
     index = {(group.selection, group.source): place for place, group in enumerate(groups)}
     target_index = {target: place for place, target in enumerate(targets)}
@@ -267,6 +275,7 @@ def _compare(groups: Sequence[Group], targets: Sequence[tuple[str, str]], dose: 
                     is_apart[is_own][:, is_of_others],
                     np.asarray([target_index.get(groups[member].source, -1) for member in control_groups]),
                     targets,
+                    is_readable,
                 )
 
 

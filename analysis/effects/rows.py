@@ -97,8 +97,8 @@ def _statistics(contrast: Contrast) -> pl.DataFrame:
     n_sets, error, p_sets = (np.stack(values) for values in zip(*map(compare_with_sets, effect, sets), strict=True))
     selective_tests = [
         # With a single set on some target, the mean there would be the set itself.
-        _compare_selectivity(own, sets[place], comparison.target[place])
-        if np.isfinite(own) and n_sets[place].min() > 1
+        _compare_selectivity(own, sets[place], comparison.target[place], comparison.is_readable)
+        if np.isfinite(own) and n_sets[place][comparison.is_readable].min() > 1
         else compare_with_sets(own, np.empty(0))
         for place, own in enumerate(selectivity)
     ]
@@ -110,6 +110,7 @@ def _statistics(contrast: Contrast) -> pl.DataFrame:
     selectivity_low, selectivity_high = _interval(resampled.selectivities, selective_error, n_selective, resampling)
     of_targets = {
         "is_on_target": comparison.is_on_target,
+        "is_readable": np.broadcast_to(comparison.is_readable, effect.shape),
         "n_control_sets": n_sets,
         "control_overlap": np.broadcast_to(comparison.overlap[:, None], effect.shape),
         "effect": effect,
@@ -134,7 +135,7 @@ def _statistics(contrast: Contrast) -> pl.DataFrame:
 
 
 def _compare_selectivity(
-    own: NDArray[np.float64], sets: NDArray[np.float64], target: int
+    own: NDArray[np.float64], sets: NDArray[np.float64], target: int, is_readable: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Compare a selectivity with those of control sets [sets, functions] for the same target.
 
@@ -142,7 +143,8 @@ def _compare_selectivity(
     function that counts, and selectivities would differ just because some functions are more easily changed.
     """
     rest = sets - finite_mean(sets, axis=0)
-    selectivities = rest[:, target] - finite_mean(np.delete(rest, target, axis=1), axis=1)
+    is_other = is_readable & (np.arange(len(is_readable)) != target)
+    selectivities = rest[:, target] - finite_mean(rest[:, is_other], axis=1)
     return compare_with_sets(own, selectivities, largest=np.nanmax(np.abs(sets)))
 
 
@@ -169,7 +171,7 @@ def _interval(
 def _p_functions(contrast: Contrast) -> float:
     """Return the share of assignments of functions to sources with as much selectivity; NaN for a single source."""
     comparison, n_permutations = contrast.comparison, contrast.resampling.n_permutations
-    is_target = comparison.is_target
+    is_target = comparison.is_target & comparison.is_readable[comparison.target]
     n_sources = int(is_target.sum())
     if n_sources < 2:
         return float("nan")

@@ -5,6 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from statistics import fmean
 
@@ -65,6 +66,17 @@ def value_targets(functions: Sequence[tuple[str, str]], values: NDArray[np.float
     return pl.DataFrame(list(names), schema=["target_family", "target_function"], orient="row")
 
 
+def readable(resampled: NDArray[np.float32], chance: NDArray[np.float64] | None) -> NDArray[np.bool_]:
+    """Return which functions are read better than chance: the 95% interval of the readout over texts lies above it.
+
+    `resampled` is the readout in each resample, NaN where it is not defined [resamples, functions].
+    """
+    if chance is None:
+        return np.ones(resampled.shape[1], dtype=np.bool_)
+    low: NDArray[np.float64] = np.nanquantile(resampled.astype(np.float64), 0.025, axis=0)
+    return low > chance
+
+
 def known_cells(database: Database, cell_ids: Iterable[str]) -> Mapping[str, str]:
     """Return the cells that studies in the store have read with this version of neuronlake, with the id of a study."""
     parameters = {"version": neuronlake_version(), "cells": list(cell_ids)}
@@ -105,6 +117,7 @@ class Reading:
     baseline: NDArray[np.float32]  # values without an ablation [functions or 1, instances]
     cell_ids: Sequence[str]  # the id of each cell of the study
     values: CellValues  # the values of all cells
+    is_readable: NDArray[np.bool_]  # the `readable` functions [functions]
     resampling: Resampling  # the texts of the study
     # By cell_id, how much worse values are than in the baseline, summed [texts, functions, strata], and the readouts
     # [functions]
@@ -143,6 +156,10 @@ def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
         n_permutations=settings.n_permutations,
         seed=settings.seed,
     )
+    is_readable = readable(resampling.bootstrap(resampling.reduce(baseline)), readout.chance)
+    if not is_readable.all():
+        names = ", ".join("/".join(function) for function in compress(readout.functions, ~is_readable))
+        progress.note(f"read no better than chance without an ablation, and left out of selectivity: {names}")
     sums: dict[str, NDArray[np.float32]] = {}
     readouts = {study.cell_id(None): summarize(baseline, readout.strata)}
     earlier = earlier_values(study.request.database, ids, baseline, readout.functions, readout.instance_id)
@@ -169,4 +186,4 @@ def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
         sums[cell_id] = resampling.reduce(values - baseline if readout.is_loss else baseline - values)
         readouts[cell_id] = summarize(values, readout.strata)
     n_known = len(cells) + 1 - len(durations)
-    return Reading(baseline, ids, kept, resampling, sums, readouts, n_known, fmean(durations))
+    return Reading(baseline, ids, kept, is_readable, resampling, sums, readouts, n_known, fmean(durations))

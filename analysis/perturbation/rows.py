@@ -47,7 +47,7 @@ def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetim
         CellEffect(**_keys(cell), dose=cell.dose, neurons=cell.rows, sums=reading.sums[cell_id])
         for cell, cell_id in zip(study.cells, reading.cell_ids, strict=True)
     ]
-    compared = list(contrasts(reading.resampling, cells, study.readout.functions))
+    compared = list(contrasts(reading.resampling, cells, study.readout.functions, reading.is_readable))
     _write(study, job, "perturbation_contrasts", contrast_rows(compared))
     _write(study, job, "perturbation_means", mean_rows(compared))
     # Last, as the duration is of all.

@@ -63,6 +63,7 @@ class ChoiceReadout(Readout):
         self._families = {family: np.array([place[word] for word in some]) for family, some in candidates.items()}
         self._right = np.array([place.get(target[text], -1) for text in texts.read.tokens.order.tolist()])
         self._check_first_tokens(words)
+        self.chance = np.array([1 / len(candidates[family]) for family, _ in self.functions])
         self.sha256 = predictions_sha256(
             self.model, texts.read.tokens, self._prompts.targets,
             np.frombuffer("\n".join(self._families).encode(), np.uint8), *self._families.values(),

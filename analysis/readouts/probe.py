@@ -45,6 +45,7 @@ class ProbeReadout(Readout):
         self.instance_id = texts.read.tokens.instance_id
         self.text = texts.read.tokens.text
         self.strata = texts.read.labels
+        self.chance = np.full(len(self.functions), 0.5)
         self.n_fitted_texts = texts.fitted.tokens.n_texts
         features = self._features(texts.fitted.tokens)
         if not np.isfinite(features).all():

@@ -16,6 +16,7 @@ class Readout(Protocol):
     kind: ReadoutKind
     metric: str  # unit of its values
     is_loss: bool = False  # whether higher values are worse
+    chance: NDArray[np.float64] | None = None  # the readout of guesses; None if there is no such level [functions]
     model: PreTrainedModel  # the module that is run, in which neurons are ablated
     functions: tuple[tuple[str, str], ...]  # ``(family, function)`` of each function read out
     instance_id: NDArray[np.int64]  # the instances read out [instances]

@@ -10,6 +10,7 @@
 --   control_does: mean effect of the control on the source's own function
 --   selectivity: how much more the own function is damaged than others, mean over sources
 --   p_texts, p_functions: p values of the selectivity, over texts and over functions
+--   off_negligible: share of other functions on which the difference from the control is negligible
 --   n_damaged, n_selective: sources that damage their own function, and that do so selectively
 select
     dose,
@@ -22,6 +23,7 @@ select
     round(selectivity, 4) as selectivity,
     selectivity_p_texts as p_texts,
     selectivity_p_functions as p_functions,
+    round(share_off_target_negligible, 3) as off_negligible,
     n_damaged,
     n_selective,
 from perturbation_specificity

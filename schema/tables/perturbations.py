@@ -130,6 +130,13 @@ PERTURBATION_TABLES = (
         ),
         *_TARGET,
         Column("is_on_target", "bool", "whether the target is the source function"),
+        Column(
+            "is_readable",
+            "bool",
+            "whether the unperturbed readout's 95% interval lies above chance, as of any loss: these alone count in "
+            "selectivity; NULL before version 3",
+            nullable=True,
+        ),
         Column("n_sets", "int32", "perturbations of the source, one a seed"),
         Column("n_control_sets", "int32", "perturbations of the control; 0 of none"),
         Column(
@@ -148,7 +155,7 @@ PERTURBATION_TABLES = (
         *(
             Column(name, "float64", f"{description}; NULL off target", nullable=True)
             for name, description in (
-                ("selectivity", "difference on target less its mean over all other targets"),
+                ("selectivity", "difference on target less its mean over all other readable targets"),
                 ("selectivity_low", "lower end of its 95% bootstrap interval"),
                 ("selectivity_high", "upper end"),
                 ("selectivity_p_texts", "paired permutation p over texts of the selectivity"),
@@ -171,7 +178,7 @@ PERTURBATION_TABLES = (
         *(
             Column(name, "float64", f"{description}; NULL of a single target", nullable=True)
             for name, description in (
-                ("selectivity", "difference on target less that on all other targets, mean over sources"),
+                ("selectivity", "difference on target less that on all other readable targets, mean over sources"),
                 ("selectivity_low", "lower end of its 95% bootstrap interval, over texts"),
                 ("selectivity_high", "upper end"),
                 ("selectivity_p_texts", "paired permutation p over texts, two-sided"),

@@ -28,7 +28,7 @@ def conforming(name: str, rows: list[Row]) -> pa.Table:
 def studied(store: Store) -> Callable[..., Database]:
     """Return a function that commits a study, given what is not common of its contrasts, and opens the store."""
 
-    def make(*contrasts: Row, cells: tuple[Row, ...] = ()) -> Database:
+    def make(*contrasts: Row, cells: tuple[Row, ...] = (), readout: str = "probe") -> Database:
         keys = {"perturbation_id": STUDIES[0], "model": "tiny", "revision": "main", "step": None}
         source = {"source_family": "task", "source_function": "sport", "selection": "functional", "dose": 0.1}
         target = {"target_family": "task", "target_function": "sport"}
@@ -37,7 +37,7 @@ def studied(store: Store) -> Callable[..., Database]:
         rows = [common | row for row in contrasts]
         for row in rows:
             row["is_on_target"] = all(row[f"source_{key}"] == row[f"target_{key}"] for key in ("family", "function"))
-        described = {"corpus": "words", "kind": "zero", "scale": 1.0, "readout": "probe", "metric": "accuracy"}
+        described = {"corpus": "words", "kind": "zero", "scale": 1.0, "readout": readout, "metric": "accuracy"}
         studies = {(row["perturbation_id"], row["model"]): None for row in rows}
         committed = {
             "perturbation_contrasts": rows,
@@ -153,6 +153,39 @@ def test_effects_say_what_was_perturbed_and_read_out(studied) -> None:
     query = "select run_id, corpus, kind, scale, readout, metric, n_neurons, energy_share from perturbation_effects"
     expected = (RUN, "words", "zero", 1.0, "probe", "accuracy", 11, pytest.approx(0.25))
     assert database.sql(query).rows() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("readout", "low", "high", "is_negligible"),
+    [
+        ("probe", 0.0005, 0.0015, True),
+        ("probe", -0.019, 0.012, True),
+        ("probe", -0.021, 0.001, False),  # not significant, and not known to be negligible either
+        ("choice", 0.01, 0.02, False),
+        ("loss", -0.04, 0.049, True),
+        ("loss", 0.02, 0.06, False),
+    ],
+)
+def test_effects_with_intervals_within_the_margin_are_negligible(studied, readout, low, high, is_negligible) -> None:
+    database = studied({"difference_low": low, "difference_high": high, "p_texts": 0.001}, readout=readout)
+    query = "select difference_bound, margin, is_negligible, is_significant from perturbation_effects"
+    bound = max(abs(low), abs(high))
+    assert database.sql(query).rows() == [(bound, 0.05 if readout == "loss" else 0.02, is_negligible, True)]
+
+
+def test_a_significant_effect_of_a_thousandth_off_target_is_told_as_negligible(studied) -> None:
+    rows = [
+        {
+            "target_function": name,
+            "difference": 0.001,
+            "difference_low": 0.0005,
+            "difference_high": high,
+            "p_texts": 0.001,
+        }
+        for name, high in (("film", 0.0015), ("music", 0.03))
+    ]
+    query = "select share_off_target_damaged, share_off_target_negligible from perturbation_specificity"
+    assert studied(*rows).sql(query).rows() == [(1, 0.5)]
 
 
 def test_a_selective_study_damages_functions_and_only_those(studied) -> None:

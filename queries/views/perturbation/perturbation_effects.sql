@@ -13,9 +13,13 @@
 --   model, revision, step, corpus, kind, scale, readout, metric, source_family, source_function, selection, dose
 --   n_neurons: neurons perturbed, mean over seeds
 --   energy_share: their share of the studied layers' energy, mean over seeds
---   control, target_family, target_function, is_on_target, n_sets, n_control_sets, control_overlap
+--   control, target_family, target_function, is_on_target, is_readable, n_sets, n_control_sets, control_overlap
 --   effect: how much worse the readout gets, mean over the sets; below 0 if better
---   control_effect, difference, difference_low, difference_high, p_texts
+--   control_effect, difference, difference_low, difference_high
+--   difference_bound: the larger distance of both ends from 0: the effect is negligible for any margin above it
+--   margin: smallest effect of interest, in the readout's unit: .02 of an accuracy, .05 nats a token of a loss
+--   is_negligible: difference_bound < margin: the 95% interval lies within the margin, significant or not
+--   p_texts
 --   p_sets: Student p among the control sets, NULL where there are fewer than two
 --   p_value: the larger of both
 --   q_value: p_value after Benjamini-Hochberg
@@ -89,6 +93,7 @@ select
     target_family,
     target_function,
     is_on_target,
+    is_readable,
     n_sets,
     n_control_sets,
     control_overlap,
@@ -97,6 +102,9 @@ select
     difference,
     difference_low,
     difference_high,
+    greatest(abs(difference_low), abs(difference_high)) as difference_bound,
+    if(readout = 'loss', 0.05, 0.02)::double as margin,
+    difference_bound < margin as is_negligible,
     p_texts,
     p_sets,
     p_value,

@@ -30,6 +30,7 @@
 --   share_worst_own: share of sources that impair their own function most of all; NULL likewise
 --   share_worst_source: share of the sources' functions that no other source impairs as much; NULL likewise
 --   share_off_target_damaged: share of other functions impaired significantly more than by the control; NULL likewise
+--   share_off_target_negligible: share of other functions on which the difference is negligible; NULL likewise
 with placed as (
     select
         *,
@@ -79,6 +80,7 @@ select
     avg((placed.difference > worst_other_target)::integer) filter (where is_on_target) as share_worst_own,
     avg((placed.difference > worst_other_source)::integer) filter (where is_on_target) as share_worst_source,
     avg((is_significant and placed.difference > 0)::integer) filter (where not is_on_target) as share_off_target_damaged,
+    avg(is_negligible::integer) filter (where not is_on_target) as share_off_target_negligible,
 from placed
 left join perturbation_means as means using (perturbation_id, selection, dose, control)
 group by all

@@ -23,7 +23,7 @@ def rows():
     Effects are the same on every text, so that an effect is what the cell says, unless it is noisy.
     """
 
-    def make(*cells, targets=TARGETS, noise=0.0):
+    def make(*cells, targets=TARGETS, noise=0.0, unreadable=()):
         generator = np.random.default_rng(0)
         strata = np.tile(np.asarray([0, 1], dtype=np.int8), (len(targets), N_TEXTS // 2))
         resampling = Resampling(strata, np.arange(N_TEXTS), n_bootstrap=2000, n_permutations=499, seed=0)
@@ -38,7 +38,8 @@ def rows():
             )
             for source, selection, dose, seed, effects in cells
         ]
-        return contrast_rows(contrasts(resampling, cell_effects, targets))
+        is_readable = np.array([name not in unreadable for _, name in targets])
+        return contrast_rows(contrasts(resampling, cell_effects, targets, is_readable))
 
     return make
 
@@ -223,6 +224,36 @@ def test_selectivity_is_the_difference_on_target_less_its_mean_on_all_others(row
         (None,),
     ]
     assert values(found, selectivity, control="random")[1] == (pytest.approx(7 - 1),)
+
+
+def test_functions_read_at_chance_do_not_make_a_source_look_selective(rows):
+    # Both damage what can be damaged, a and b; c cannot be.
+    cells = own(0, [4, 4, 0]), own(1, [4, 4, 0]), own(2, [4, 4, 0]), *random([0, 1, 0], [0, 3, 0])
+    everything = rows(*cells).filter(control="none", selection="functional", is_on_target=True)
+    assert everything["selectivity"].to_list() == pytest.approx([2, 2, -4])
+    found = rows(*cells, unreadable="c").filter(selection="functional", is_on_target=True)
+    columns = ("selectivity", "selectivity_high", "selectivity_p_texts")
+    about = pytest.approx
+    assert found.filter(control="none").select(columns).rows() == [(0, 0, 1), (0, 0, 1), (None, None, None)]
+    assert found.filter(control="random")["selectivity"].to_list() == [about(2), about(-2), None]
+    assert rows(*cells, unreadable="c").filter(source_function="a", control="none")["is_readable"].to_list() == [
+        True, True, False
+    ]  # fmt: skip
+
+
+def test_with_no_other_readable_function_there_is_no_selectivity(rows):
+    found = rows(own(0, [4, 4, 0]), *random([0, 1, 0], [0, 3, 0]), unreadable="bc")
+    assert found["selectivity"].null_count() == found["selectivity_p_sets"].null_count() == found.height
+
+
+def test_an_interval_inside_the_margin_is_an_equivalence_test(rows):
+    """Two one-sided tests (Schuirmann 1987): effects at the margin pass as negligible in 2.5% of cases, none mostly."""
+    targets = tuple(("task", str(place)) for place in range(400))
+    error = 1 / np.sqrt(N_TEXTS)
+    for effect, margin, least, most in ((0.0, 4 * error, 0.9, 1.0), (4 * error, 4 * error, 0.0, 0.05)):
+        found = rows((ANY, "random", 0.1, 0, [effect] * len(targets)), targets=targets, noise=1.0)
+        bound = np.maximum(-found["difference_low"].to_numpy(), found["difference_high"].to_numpy())
+        assert least <= (bound < margin).mean() <= most
 
 
 def test_selectivity_is_tested_over_texts_and_among_the_sets(rows):

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from neuronlake.analysis.partitions.job import partition_model
 from neuronlake.analysis.partitions.settings import PartitionSettings
 from neuronlake.analysis.perturbation import sources
+from neuronlake.analysis.perturbation.passes import readable
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
 from neuronlake.analysis.perturbation.study import study_perturbation
 from neuronlake.analysis.readouts.probe import ProbeReadout
@@ -199,6 +201,15 @@ def test_routing_to_experts_alone_takes_as_many_as_a_token_is_sent_to(studied, p
     found = rows(store, "perturbations").filter(pl.col("selection") != "none").select("kind", "n_neurons").unique()
     assert sorted(found.rows()) == [("route-only", 64 * n) for n in ((2,) if kind == "olmoe" else (1, 2))]
     assert store.check() == ()
+
+
+def test_a_readout_is_above_chance_where_its_interval_over_texts_is():
+    generator = np.random.default_rng(0)
+    resampled = np.array([0.5, 0.55, 0.58, 0.9]) + 0.03 * generator.normal(size=(2000, 4))
+    resampled[::7] = np.nan  # a resample without positives
+    chance = np.full(4, 0.5)
+    assert readable(resampled.astype(np.float32), chance).tolist() == [False, False, True, True]
+    assert readable(resampled.astype(np.float32), None).tolist() == [True] * 4
 
 
 def test_of_an_encoder_decoder_the_probe_perturbs_the_encoder_alone(studied, perturbed):

@@ -1,12 +1,13 @@
 """A study that cannot be made is refused in one line before anything is written; what is excluded is reported."""
 
+import numpy as np
 import pytest
 import torch
 import transformers
 
 from neuronlake.analysis.partitions.job import partition_model
 from neuronlake.analysis.partitions.settings import PartitionSettings
-from neuronlake.analysis.perturbation import sources
+from neuronlake.analysis.perturbation import passes, sources
 from neuronlake.analysis.perturbation.request import wanted_functions
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
 from neuronlake.analysis.perturbation.study import study_perturbation
@@ -201,6 +202,17 @@ def test_functions_without_functional_experts_are_no_sources_which_is_reported(s
             "where selection = 'functional' order by all"
         )
         assert found.rows() == [(*each, True) for each in expected]
+
+
+def test_functions_at_chance_are_left_out_of_selectivity_by_name(perturbed, store, monkeypatch):
+    monkeypatch.setattr(passes, "readable", lambda resampled, chance: chance < np.array([0.6, 0.4, 0.6]))
+    progress = Notes()
+    perturbed(progress=progress)
+    assert "read no better than chance without an ablation, and left out of selectivity: task/water" in progress.notes
+    with Database(store) as database:
+        query = "select distinct target_function, is_readable, selectivity is null from perturbation_effects "
+        found = database.sql(f"{query} where is_on_target and control = 'none' and selection = 'top' order by all")
+        assert found.rows() == [("animal", True, False), ("water", False, True)]
 
 
 def test_sources_may_be_some_functions_while_all_are_read_out(perturbed):
