@@ -15,7 +15,7 @@ _ADVANCED = frozenset(
     {
         *("activity", "active_share", "batch_tokens", "dtype", "features", "max_tokens", "memory_bytes", "n_bins"),
         *("n_bootstrap", "n_partners", "n_permutations", "n_random", "n_starts", "n_top", "normalize", "scale", "seed"),
-        *("site", "special_tokens", "storage", "tokenizer", "warm_start"),
+        *("energy_ratio", "site", "special_tokens", "storage", "tokenizer", "warm_start"),
     }
 )
 

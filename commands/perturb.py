@@ -34,6 +34,10 @@ from .printing import chosen_store, echo, open_database, print_rows
     "--control", "controls", type=choice_of(Control), multiple=True,
     help="Control to compare with.  [repeatable; default: all that are possible]",
 )  # fmt: skip
+@click.option(
+    "--energy-ratio", type=click.FloatRange(min=1), default=1.25,
+    help="Compare matched sets whose energy differs from the source's by this factor at most.",
+)  # fmt: skip
 @click.option("--seeds", "n_seeds", type=click.IntRange(min=2), default=5, help="Of each control.")
 @click.option("--seed", type=SEED_RANGE, default=0, help="First seed.")
 @click.option(

@@ -32,6 +32,7 @@ class CellEffect:
     seed: int  # seed of the selection and the perturbation
     neurons: NDArray[np.int64]  # numbers that stand for the neurons perturbed
     sums: NDArray[np.float32]  # the effects on instances, by `Resampling.reduce` [texts, functions, strata]
+    energy: float = 1.0  # of the neurons perturbed, in any unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Group:
     selection: str
     source: tuple[str, str]  # family and function
     neurons: Sequence[NDArray[np.int64]]  # of each set
+    energy: float  # mean over the sets
     effects: NDArray[np.float64]  # of each set [sets, functions]
     sums: NDArray[np.float32]  # mean over the sets of what `Resampling.reduce` returned [texts, functions, strata]
 
@@ -109,6 +111,18 @@ class Comparison:
             sets = [list(self.groups[group].neurons) for group in self.control_groups]
         own = [self.groups[source].neurons[:1] for source in self.sources]
         return np.array([overlap(*pair).mean() if pair[1] else np.nan for pair in zip(own, sets, strict=True)])
+
+    @property
+    def energy_ratio(self) -> NDArray[np.float64]:
+        """The energy of each source's control, mean over its sets, to its own; NaN of none. [sources]."""
+        energy = np.array([group.energy for group in self.groups])
+        control = [energy[self.others[is_other]].mean() if is_other.any() else np.nan for is_other in self.is_other]
+        own, controls = energy[self.sources], np.array(control)
+        if self.control_groups is not None:
+            controls = energy[self.control_groups]
+        ratio: NDArray[np.float64] = np.full(len(own), np.nan)
+        np.divide(controls, own, out=ratio, where=own > 0)
+        return ratio
 
     def control_effects(self, effects: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return the mean effects of the sources' controls [n, sources, functions], from [n, groups, functions].
@@ -211,7 +225,7 @@ def overlap(own: Sequence[NDArray[np.int64]], others: Sequence[NDArray[np.int64]
     for row, neurons in zip(is_in, (*own, *others), strict=True):
         row[neurons] = 1
     shared = (is_in[: len(own)] @ is_in[len(own) :].T).astype(np.float64)
-    return shared / np.maximum([[len(neurons)] for neurons in own], 1)
+    return shared / np.array([len(neurons) for neurons in own], dtype=np.float64)[:, None]
 
 
 def apart(neurons: Sequence[NDArray[np.int64]], dose: float) -> NDArray[np.bool_]:
@@ -238,6 +252,7 @@ def _groups(cells: Sequence[CellEffect], resampling: Resampling) -> list[Group]:
             selection,
             source,
             [cell.neurons for cell in members],
+            float(np.mean([cell.energy for cell in members])),
             np.stack([resampling.effects(cell.sums) for cell in members]),
             np.mean([cell.sums for cell in members], axis=0),
         )

@@ -113,6 +113,7 @@ def _statistics(contrast: Contrast) -> pl.DataFrame:
         "is_readable": np.broadcast_to(comparison.is_readable, effect.shape),
         "n_control_sets": n_sets,
         "control_overlap": np.broadcast_to(comparison.overlap[:, None], effect.shape),
+        "control_energy_ratio": np.broadcast_to(comparison.energy_ratio[:, None], effect.shape),
         "effect": effect,
         "control_effect": np.broadcast_to(comparison.control_effects(contrast.effects)[0], effect.shape),
         "difference": difference,

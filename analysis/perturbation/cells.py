@@ -3,16 +3,21 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import AnalysisError
-from ..effects.contrast import apart
+from ...schema.vocabulary import Selection
+from ..effects.contrast import apart, overlap
 from .controls import draw_matched, draw_random
 from .population import Population
 from .settings import SHARED, PerturbationSettings
 from .sources import Ranking
+
+# A matched set that holds this share or more of another source's neurons is named.
+_MUCH = 0.5
 
 
 def rankings(
@@ -55,7 +60,8 @@ def plan_cells(
 
     A ranking that is too short for a dose has no such cell, and neither has one that would leave a layer with some but
     fewer than `n_least` units; both are reported to `note`, one line for each selection and dose. So are, by dose, the
-    sources that the control ``other`` leaves out. An `AnalysisError` says if no source has enough neurons for any dose.
+    sources that the control ``other`` leaves out, and the matched sets that hold half or more of another source's
+    neurons. An `AnalysisError` says if no source has enough neurons for any dose.
     """
     cells: list[Ranking] = []
     short: Counter[tuple[str, float]] = Counter()
@@ -106,4 +112,59 @@ def plan_cells(
                 f"at a dose of {dose:g} control other is left out of {', '.join(alone)}: of the other sources, fewer "
                 "than two share no more of its neurons than sets drawn at random do"
             )
+        held = [(cell, most_held(cells, cell)) for cell in cells if (cell.selection, cell.dose) == ("matched", dose)]
+        named = [
+            f"{cell.family}/{cell.function} with seed {cell.seed} holds {share:.0%} of {source}"
+            for cell, (source, share) in held
+            if share >= _MUCH
+        ]
+        if named:
+            note(f"at a dose of {dose:g} matched sets hold neurons of other sources: that of {', of '.join(named)}")
     return cells
+
+
+def most_held(cells: Sequence[Ranking], cell: Ranking) -> tuple[str, float]:
+    """Return the other source, as family/function, of whose neurons of the same dose a cell holds most; their share."""
+    sources = {
+        each.key[:2]: each.rows
+        for each in cells
+        if each.selection in get_args(Selection) and each.dose == cell.dose and each.key[:2] != cell.key[:2]
+    }
+    shares = overlap(list(sources.values()), [cell.rows])[:, 0]
+    return max(zip(shares.tolist(), map("/".join, sources), strict=True), default=(0.0, ""))[::-1]
+
+
+def comparable(
+    population: Population, cells: Sequence[Ranking], settings: PerturbationSettings, note: Callable[[str], None]
+) -> list[bool]:
+    """Return for each cell whether its effect is compared: matched sets must be like their source in energy.
+
+    Where fewer than two sets of a source and dose are within the ratio of the settings, none is compared: a single set
+    does not show how sets differ. What is left out is reported to `note`, one line for each source and dose.
+    """
+    energy = [float(population.energy[cell.rows].sum()) for cell in cells]
+    own = {
+        (cell.family, cell.function, cell.dose): energy[place]
+        for place, cell in enumerate(cells)
+        if cell.selection == settings.selection
+    }
+    most = settings.energy_ratio
+    is_compared = [True] * len(cells)
+    matched: dict[tuple[str, str, float], dict[int, float]] = {}
+    for place, cell in enumerate(cells):
+        if cell.selection == "matched":
+            key = cell.family, cell.function, cell.dose
+            ratio = energy[place] / own[key] if own[key] else np.inf if energy[place] else 1.0
+            matched.setdefault(key, {})[place] = ratio
+    for (family, function, dose), ratios in matched.items():
+        alike = [place for place, ratio in ratios.items() if 1 / most <= ratio <= most]
+        excluded = ratios.keys() - (alike if len(alike) > 1 else [])
+        for place in excluded:
+            is_compared[place] = False
+        if excluded:
+            note(
+                f"at a dose of {dose:g} {len(excluded)} of {len(ratios)} matched sets of {family}/{function} are not "
+                f"compared: sets hold {min(ratios.values()):.2f} to {max(ratios.values()):.2f} times its neurons' "
+                f"energy, and two at least must be within a factor of {most:g}"
+            )
+    return is_compared

@@ -23,10 +23,10 @@ from ..readouts.probe import ProbeReadout
 from ..readouts.readout import Readout
 from ..readouts.texts import Texts, read_texts
 from .ablation import experts_per_token
-from .cells import plan_cells, rankings
+from .cells import comparable, plan_cells, rankings
 from .population import Population, read_population
 from .request import Request, wanted_functions
-from .settings import LEVEL_COLUMNS, ROUTING, PerturbationSettings
+from .settings import ENERGY_RATIO, LEVEL_COLUMNS, ROUTING, PerturbationSettings
 from .sources import Ranking, expert_sources, query_sources, top_sources
 
 READOUTS: Mapping[ReadoutKind, Callable[[Texts], Readout]] = {
@@ -49,6 +49,7 @@ class Study:
     population: Population
     rankings: Sequence[Ranking]
     cells: Sequence[Ranking]  # the neurons of each pass over the texts, beside the pass without an ablation
+    is_compared: Sequence[bool]  # whether the effect of each cell is compared with others (see `comparable`)
 
     @property
     def settings(self) -> PerturbationSettings:
@@ -105,13 +106,13 @@ class Study:
 
     def identifier(self) -> str:
         """Return the digest of everything that defines the study, its perturbation_id."""
-        chosen = hashlib.sha256()
+        settings, chosen = self.settings, hashlib.sha256()
         for ranking in self.rankings:
             chosen.update(f"{ranking.family} {ranking.function} {ranking.selection} {ranking.seed}\n".encode())
             chosen.update(self.population.neurons[ranking.rows].select(KEYS).write_csv().encode())
             chosen.update(b"" if ranking.levels is None else ranking.levels.tobytes())
         # As resolved: a default that is spelt out makes no other study.
-        definition = dataclasses.asdict(self.settings) | {
+        definition = dataclasses.asdict(settings) | {
             "schema_version": IDENTITY_VERSION,
             "model": self.model.name,
             "revision": self.model.revision,
@@ -119,12 +120,14 @@ class Study:
             "partition": self.request.partition_id,
             "corpus": self.texts.corpus.name,
             "baseline": self.cell_id(None),
-            "scale": self.settings.factor,
-            "controls": self.settings.controls_run,
+            "scale": settings.factor,
+            "controls": settings.controls_run,
             "max_tokens": self.request.max_tokens,
             "neurons_sha256": chosen.hexdigest(),
         }
         del definition["tokenizer"]  # the baseline stands for what it makes of the texts
+        if settings.energy_ratio == ENERGY_RATIO:  # studies made before there was this setting keep their ids
+            del definition["energy_ratio"]
         return identifier(definition)
 
 
@@ -169,7 +172,8 @@ def prepare(request: Request, device: str, progress: Progress) -> Study:
     ranked = rankings(population, sources, nonfunctional, settings)
     n_least = experts_per_token(readout.model) if settings.kind == "route-only" else 0
     cells = plan_cells(population, ranked, settings, progress.note, n_least=n_least)
-    return Study(request, texts, readout, population, ranked, cells)
+    is_compared = comparable(population, cells, settings, progress.note)
+    return Study(request, texts, readout, population, ranked, cells, is_compared)
 
 
 def _sources(

@@ -3,6 +3,7 @@
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ...schema.tables import table
 from ..effects.contrast import CellEffect, contrasts
 from ..effects.rows import contrast_rows, mean_rows
 from ..neuron_rows import KEYS
+from .cells import most_held
 from .passes import Reading, value_targets
 from .preparation import Study
 from .settings import SHARED
@@ -43,9 +45,16 @@ def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetim
     _write(study, job, "perturbed_neurons", _neurons(study))
     for part, rows in enumerate(_instances(study, reading)):
         _write(study, job, "perturbed_instances", rows, part=part)
+    energy = study.population.energy
     cells = [
-        CellEffect(**_keys(cell), dose=cell.dose, neurons=cell.rows, sums=reading.sums[cell_id])
-        for cell, cell_id in zip(study.cells, reading.cell_ids, strict=True)
+        CellEffect(
+            **_keys(cell),
+            dose=cell.dose,
+            neurons=cell.rows,
+            sums=reading.sums[cell_id],
+            energy=float(energy[cell.rows].sum()),
+        )
+        for cell, cell_id in compress(zip(study.cells, reading.cell_ids, strict=True), study.is_compared)
     ]
     compared = list(contrasts(reading.resampling, cells, study.readout.functions, reading.is_readable))
     _write(study, job, "perturbation_contrasts", contrast_rows(compared))
@@ -100,8 +109,11 @@ def _cells(study: Study, reading: Reading) -> pl.DataFrame:
             "n_neurons": len(cell.rows),
             "n_functional": cell.n_functional,
             "energy_share": float(energy[cell.rows].sum() / energy.sum()),
+            "overlap_source": overlap_source if share else None,
+            "overlap_share": share or None,
         }
         for cell, cell_id in zip([none, *study.cells], cell_ids, strict=True)
+        for overlap_source, share in [most_held(study.cells, cell)]
     ]
     targets = pl.DataFrame(list(readout.functions), schema=["target_family", "target_function"], orient="row")
     baseline = pl.Series(reading.readouts[cell_ids[0]])

@@ -18,6 +18,9 @@ SHARED = "*"
 ROUTING: tuple[RoutingKind, ...] = get_args(RoutingKind)
 """Kinds that restrict the router, and so take whole native experts."""
 
+ENERGY_RATIO = 1.25
+"""Default of the setting `energy_ratio`."""
+
 # Kinds that draw at random; they alone have a scale.
 _DRAWN = ("noise", "shuffle")
 # The paper's: 2 to 12.5% of the neurons of the layers.
@@ -50,6 +53,8 @@ class PerturbationSettings:
     controls
         Control selections that are ablated for comparison. None: all that are possible. (The comparison with the
         neurons of other functions is always made, and costs nothing.)
+    energy_ratio
+        Largest ratio, either way, of the energies of a matched set and its source; other sets are not compared.
     n_seeds
         Number of seeds of each control, and of a source's own neurons where the kind draws at random. At least 2,
         because control sets differ from each other.
@@ -92,6 +97,7 @@ class PerturbationSettings:
     scale: float | None = None
     doses: tuple[float, ...] | None = None
     controls: tuple[Control, ...] | None = None
+    energy_ratio: float = ENERGY_RATIO
     n_seeds: int = 5
     seed: int = 0
     layers: tuple[int, ...] | None = None
@@ -129,6 +135,8 @@ class PerturbationSettings:
         for dose in self.doses or ():
             if not 0 < dose <= 1:
                 raise AnalysisError(f"a dose is {dose}; doses are shares of neurons, above 0 and up to 1")
+        if not 1 <= self.energy_ratio < math.inf:
+            raise AnalysisError(f"energy_ratio is {self.energy_ratio}; it must be a number of at least 1")
         for name, least in (
             ("n_seeds", 2), ("seed", 0), ("n_texts", 1), ("batch_tokens", 1), ("n_bootstrap", 1), ("n_permutations", 1)
         ):  # fmt: skip

@@ -13,7 +13,7 @@
 --   model, revision, step, corpus, kind, scale, readout, metric, source_family, source_function, selection, dose
 --   n_neurons: neurons perturbed, mean over seeds
 --   energy_share: their share of the studied layers' energy, mean over seeds
---   control, target_family, target_function, is_on_target, is_readable, n_sets, n_control_sets, control_overlap
+--   control, target_family, target_function, is_on_target, is_readable, n_sets, n_control_sets, control_overlap, control_energy_ratio
 --   effect: how much worse the readout gets, mean over the sets; below 0 if better
 --   control_effect, difference, difference_low, difference_high
 --   difference_bound: the larger distance of both ends from 0: the effect is negligible for any margin above it
@@ -97,6 +97,7 @@ select
     n_sets,
     n_control_sets,
     control_overlap,
+    control_energy_ratio,
     effect,
     control_effect,
     difference,

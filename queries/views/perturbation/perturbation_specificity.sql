@@ -14,6 +14,7 @@
 --   dose, control
 --   n_sources: sources that are compared with the control and read out; other needs two sources that do not overlap
 --   control_overlap: share of a source's neurons that the control's sets hold, mean over sources
+--   control_energy_ratio: energy of the control's sets to that of the source's neurons, median over sources
 --   effect_on_target: how much worse the own function's readout gets, mean over sources; NULL if no source is a target
 --   control_effect_on_target: the control's effect on it, mean over sources; NULL likewise
 --   difference_on_target: the first less the second; NULL likewise
@@ -62,6 +63,7 @@ select
     control,
     count(*) filter (where is_on_target) as n_sources,
     avg(control_overlap) filter (where is_on_target) as control_overlap,
+    median(control_energy_ratio) filter (where is_on_target) as control_energy_ratio,
     avg(effect) filter (where is_on_target) as effect_on_target,
     avg(control_effect) filter (where is_on_target) as control_effect_on_target,
     avg(placed.difference) filter (where is_on_target) as difference_on_target,

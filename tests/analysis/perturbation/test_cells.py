@@ -1,12 +1,13 @@
 """Which neurons each pass perturbs: doses nested in rankings, and controls of as many neurons beside them."""
 
 from collections import Counter
+from itertools import compress
 
 import numpy as np
 import polars as pl
 import pytest
 
-from neuronlake.analysis.perturbation.cells import plan_cells, rankings
+from neuronlake.analysis.perturbation.cells import comparable, most_held, plan_cells, rankings
 from neuronlake.analysis.perturbation.population import Population
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
 from neuronlake.analysis.perturbation.sources import Ranking
@@ -15,19 +16,20 @@ from neuronlake.errors import AnalysisError, UnknownNameError
 ANIMAL, WATER = ("task", "animal"), ("task", "water")
 
 
-def make_population(n, *, unit_size=1):
+def make_population(n, *, unit_size=1, energy=None):
     neurons = pl.DataFrame({"stack": "encoder", "layer": 0, "neuron": np.arange(n), "mean": 0.0, "std": 1.0})
-    return Population(neurons, np.zeros(n, dtype=np.int64), unit_size, np.arange(n, dtype=float))
+    energy = 1000.0 + np.arange(n) if energy is None else energy
+    return Population(neurons, np.zeros(n, dtype=np.int64), unit_size, energy)
 
 
-def plan(n, sources, settings, *, nonfunctional=None, unit_size=1):
-    """Return the cells of a study on n neurons, and the notes."""
-    population = make_population(n, unit_size=unit_size)
+def plan(n, sources, settings, *, nonfunctional=None, unit_size=1, energy=None):
+    """Return the cells of a study on n neurons that are compared, and the notes."""
+    population = make_population(n, unit_size=unit_size, energy=energy)
     sources = [Ranking(*name, settings.selection, np.array(rows), **options) for name, rows, options in sources]
     pool = None if nonfunctional is None else np.array(nonfunctional)
     notes = []
     cells = plan_cells(population, rankings(population, sources, pool, settings), settings, notes.append)
-    return cells, notes
+    return [*compress(cells, comparable(population, cells, settings, notes.append))], notes
 
 
 def kinds_of(cells):
@@ -119,13 +121,56 @@ def test_what_has_too_few_neurons_for_a_dose_is_excluded_from_it_and_reported():
 
 
 def test_sources_that_too_few_others_do_not_overlap_have_no_control_other_which_is_reported():
-    ring = [(("task", name), [*range(4 * place, 4 * place + 5)], {}) for place, name in enumerate("abc")]
-    assert plan(100, ring, top(doses=(0.05,), n_seeds=2))[1] == []  # one of five is shared, as chance may have it
-    twins = [*ring[:2], (("task", "twin"), [*range(3), 90, 91], {}), (("task", "d"), [*range(50, 55)], {})]
-    assert plan(100, twins[1:], top(doses=(0.05,), n_seeds=2))[1] == []
+    options = top(doses=(0.05,), n_seeds=2, controls=("random",))
+    chain = [(("task", name), [*range(4 * place, 4 * place + 5)], {}) for place, name in enumerate("abc")]
+    assert plan(100, chain, options)[1] == []  # one of five is shared, as chance may have it
+    sources = [chain[0], (("task", "d"), range(50, 55), {}), (("task", "twin"), [0, 1, 2, 90, 91], {})]
     apart = "of the other sources, fewer than two share no more of its neurons than sets drawn at random do"
-    assert plan(100, [twins[0], *twins[2:]], top(doses=(0.05,), n_seeds=2))[1] == [
+    assert plan(100, sources, options)[1] == [
         f"at a dose of 0.05 control other is left out of task/a, task/twin: {apart}"
+    ]
+
+
+def test_matched_sets_of_other_energy_are_not_compared_and_named():
+    # Ten strong neurons, which nothing is like: what is nearest has a ninth of their energy.
+    energy = np.array([100.0] * 10 + [10 + place / 100 for place in range(90)])
+    sources = [(ANIMAL, range(10), {}), (WATER, range(40, 50), {})]
+    cells, notes = plan(100, sources, top(doses=(0.1,), n_seeds=3), energy=energy)
+    assert Counter(cell.function for cell in cells if cell.selection == "matched") == {"water": 3}
+    assert notes == [
+        "at a dose of 0.1 3 of 3 matched sets of task/animal are not compared: sets hold 0.11 to 0.11 times its "
+        "neurons' energy, and two at least must be within a factor of 1.25"
+    ]
+
+
+def test_no_single_matched_set_is_left():
+    # Its one neuron is matched with one of ten, of which two are within the bound: hardly two of three sets are.
+    energy = np.array([10.0, *[9.0] * 2, *[30.0] * 5, *[3.0] * 3, *[0.1] * 89])
+    for seed in range(20):
+        cells, notes = plan(100, [(ANIMAL, [0], {})], top(doses=(0.01,), n_seeds=3, seed=seed), energy=energy)
+        matched = [energy[cell.rows].sum() for cell in cells if cell.selection == "matched"]
+        assert len(matched) != 1
+        assert set(matched) <= {9.0}
+        assert len(notes) == (len(matched) < 3)
+
+
+def test_neurons_without_energy_are_not_matched_with_others():
+    energy = np.array([0.0] * 10 + [1.0] * 90)
+    cells, notes = plan(100, [(ANIMAL, range(10), {})], top(doses=(0.1,), n_seeds=2), energy=energy)
+    assert {cell.selection for cell in cells} == {"top", "random"}
+    assert "sets hold inf to inf times its neurons' energy" in notes[0]
+
+
+def test_a_matched_set_that_takes_another_module_says_whose():
+    sources = [(ANIMAL, range(10), {}), (WATER, range(10, 20), {})]
+    cells, notes = plan(20, sources, top(doses=(0.5,), n_seeds=2))
+    held = {cell.key: most_held(cells, cell) for cell in cells if cell.selection == "matched" and cell.seed == 0}
+    assert held["task", "animal", "matched", 0] == ("task/water", 1.0)
+    assert held["task", "water", "matched", 0] == ("task/animal", 1.0)
+    assert notes == [
+        "at a dose of 0.5 matched sets hold neurons of other sources: that of task/animal with seed 0 holds 100% of "
+        "task/water, of task/animal with seed 1 holds 100% of task/water, of task/water with seed 0 holds 100% of "
+        "task/animal, of task/water with seed 1 holds 100% of task/animal"
     ]
 
 
@@ -167,7 +212,22 @@ def test_native_experts_are_perturbed_whole_at_every_dose():
     assert sum(cell.selection == "matched" for cell in cells) == 6
 
 
+def test_a_wider_bound_of_energy_keeps_more_matched_sets():
+    energy = np.array([100.0] * 10 + [10 + place / 100 for place in range(90)])
+    for ratio, n_kept in ((9, 0), (10, 2)):
+        options = top(doses=(0.1,), n_seeds=2, energy_ratio=ratio)
+        cells, notes = plan(100, [(ANIMAL, range(10), {})], options, energy=energy)
+        assert sum(cell.selection == "matched" for cell in cells) == n_kept
+        assert len(notes) == (not n_kept)
+
+
 WRONG = {
+    **{
+        f"energy ratio of {ratio}": (
+            {"is_top": True, "energy_ratio": ratio}, f"energy_ratio is {ratio}; it must be a number of at least 1"
+        )
+        for ratio in (0.9, float("inf"), float("nan"))
+    },
     "no source": ({}, "a study perturbs neurons of a partition, of a query, or top neurons: one of the three"),
     "two sources": (
         {"is_top": True, "query": "q"},

@@ -112,6 +112,58 @@ def test_half_a_module_does_little_as_the_other_half_carries_on(asked, chosen):
     assert by_dose[DOSE] > 0.4
 
 
+def test_control_sets_say_whose_neurons_they_hold_and_how_much_energy(asked):
+    settings = {"is_top": True, "doses": (DOSE,), "controls": ("matched", "random")}
+    held = """
+        with cells as (
+            select distinct on (cell_id) * from perturbations where perturbation_id = '{study}' and selection <> 'none'
+        ),
+
+        shared as (
+            select cells.cell_id, own.source_function, count(*) / 20 as share
+            from cells
+            inner join perturbed_neurons as held
+                using (perturbation_id, source_family, source_function, selection, seed)
+            inner join perturbed_neurons as own using (perturbation_id, stack, layer, neuron)
+            where own.selection = 'top' and own.source_function <> cells.source_function
+            group by all
+        )
+
+        select
+            selection,
+            overlap_share,
+            coalesce((select max(share) from shared where cell_id = cells.cell_id), 0) as most,
+            overlap_share is null or split_part(overlap_source, '/', 2) in (
+                select source_function from shared where cell_id = cells.cell_id and share = overlap_share
+            ) as is_named
+        from cells
+    """
+    rows = asked(held, **settings)
+    assert set(rows["selection"]) == {"top", "matched", "random"}
+    assert rows["overlap_share"].fill_null(0).to_list() == pytest.approx(rows["most"].to_list())
+    assert rows["is_named"].all()
+    assert rows.filter(selection="matched")["overlap_share"].max() >= 0.4  # modules are like each other
+
+    ratios = """
+        with shares as (
+            select source_function, selection, avg(energy_share) as energy_share
+            from perturbations
+            where perturbation_id = '{study}' and selection <> 'none'
+            group by all
+        )
+
+        select effects.control, control_energy_ratio, control.energy_share / effects.energy_share as expected
+        from {effects} as effects
+        inner join shares as control
+            on control.selection = effects.control and control.source_function in (effects.source_function, '*')
+        where effects.selection = 'top'
+    """
+    rows = asked(ratios, **settings)
+    assert set(rows["control"]) == {"matched", "random"}
+    assert rows["control_energy_ratio"].to_list() == pytest.approx(rows["expected"].to_list())
+    assert rows.filter(control="matched")["control_energy_ratio"].is_between(1 / 1.25, 1.25).all()
+
+
 # Each holds a module of its own and its neighbour's, whose effect hides behind that of the neighbour; two hold none.
 RING = {name: (20 * place, 20 * ((place + 1) % 4)) for place, name in enumerate(PLANTED)}
 RING |= {"noise/one": (100, 120), "noise/two": (140, 160)}
