@@ -67,7 +67,11 @@ def describe_neuron(
     sections = [
         Section(f"neuron {neuron} of {stack} layer {layer}, {_run_line(measured)}"),
         Section("activation, and norms of its weights", "card_neuron_statistics", place),
-        Section("functions that it detects best", "card_neuron_functions", {**place, "n_functions": _N_FUNCTIONS}),
+        Section(
+            f"functions that it detects best, by {_ranking(measured)}",
+            "card_neuron_functions",
+            {**place, "n_functions": _N_FUNCTIONS},
+        ),
         *(
             Section(
                 f"texts that activate it most, {side} {_name(best)}",
@@ -133,12 +137,16 @@ def describe_expert(
             f"{nearest['n_experts']} experts a layer, {nearest['n_neurons']} neurons; {_run_line(measured)}"
         ),
         Section(
-            "functional for (p <= .001)",
+            f"functional for (p <= .001, of top neurons by {_ranking(measured)})",
             "card_expert_functions",
             place,
             otherwise=f"functional for nothing: its smallest p is {nearest['p_value']:.2g}, for {_name(nearest)}",
         ),
-        Section("its most specialised neurons", "card_expert_neurons", {**place, "n_neurons": _N_NEURONS}),
+        Section(
+            f"its most specialised neurons, by {_ranking(measured)}",
+            "card_expert_neurons",
+            {**place, "n_neurons": _N_NEURONS},
+        ),
         Section(
             "texts that most of its neurons have among their top", "card_expert_texts", {**place, "n_texts": _N_TEXTS}
         ),
@@ -162,6 +170,11 @@ def _strongest(database: Database, view: str, order: str, place: Row) -> Row | N
     conditions = " and ".join(f"{column} = ${column}" for column in place)
     query = f"from {view} where {conditions} order by {order}, family, function limit 1"
     return next(iter(database.sql(query, place)), None)
+
+
+def _ranking(run: Run) -> str:
+    """Return what the views rank the neurons of a run by: without labels there is no prevalence, and so no lift."""
+    return "predictivity" if run.measurement == "imported" else "lift"
 
 
 def _run_line(run: Run) -> str:

@@ -132,7 +132,7 @@ def generate(store, arguments):
                     scores = np.take(template, np.arange(width) + layer.layer * width + shift, axis=0, mode="wrap")
                     scores = chance + growth * (scores - chance)
                     layer_keys = keys | {"stack": layer.stack, "layer": layer.layer}
-                    tables.append(neuron_function_rows(layer_keys, Scores(scores, p_value, None, None, None), names))
+                    tables.append(neuron_function_rows(layer_keys, Scores(scores, p_value, *[None] * 4), names))
                 job.write("neuron_functions", pa.concat_tables(tables), part=number, **where)
             for name, rows in (("runs", [run_row()]), ("layers", layers), ("run_functions", functions)):
                 job.write(name, conform(name, rows, **keys), **where)

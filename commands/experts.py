@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from ..schema.vocabulary import Half, Method, WeightKind
+from ..schema.vocabulary import Half, Method, Ranking, WeightKind
 from .groups import AdvancedCommand, StoreGroup
 from .options import POSITIVE, SEED_RANGE, choice_of, parse_layers, query_text, taken
 from .printing import chosen_store, echo, open_database
@@ -66,6 +66,10 @@ def partition(model: str, **options: Any) -> None:  # noqa: ANN401
     "--bins", "n_bins", type=POSITIVE, default=5, help="Bins of norm, and of firing rate, that neurons are matched on."
 )
 @click.option("--seed", type=SEED_RANGE, default=0)
+@click.option(
+    "--ranking", type=choice_of(Ranking), default="lift",
+    help="What chooses a function's top neurons: lift, or predictivity as in Zhang et al. 2023.",
+)  # fmt: skip
 def align(partition_id: str, **options: Any) -> None:  # noqa: ANN401
     """Test which experts of PARTITION are functional, against two nulls.
 

@@ -60,6 +60,7 @@ def views_page() -> str:
             ("Intermediate: " if view.is_intermediate else "") + _sentence(view.answers),
             "",
             *([view.note, ""] if view.note else []),
+            *([f"By lift; `{view.macro}('predictivity')` has the same by predictivity.", ""] if view.macro else []),
             f"Grain: {grain}. Reads {source}. [SQL](../queries/views/{view.subject}/{view.name}.sql)",
             "",
             "| column | meaning |",

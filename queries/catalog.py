@@ -4,6 +4,9 @@ Tables are declared in `schema`; the views are files, ``views/<subject>/*.sql``.
 header: the name and the question it answers, maybe a note, then its grain, what it reads and its columns. Columns
 without a meaning have that of the first source that has them, else of what the sources read. A line ``-- Intermediate``
 marks a view that only other views are meant to read.
+
+A line ``-- Ranked`` marks a view that ranks neurons, or reads one that does. Its SQL is the body of a macro of the
+parameter ``ranking``, named ``<view>_by``, and reads the macros of ranked views. The view is the macro's rows by lift.
 """
 
 import functools
@@ -40,10 +43,16 @@ class View:
     answers: str  # one line: the question it answers
     note: str  # one more paragraph, or empty
     is_intermediate: bool  # whether it is a step that other views share, not an answer
+    is_ranked: bool  # whether its SQL is the body of the macro `macro`, of the parameter ``ranking``
     grain: tuple[str, ...]  # the columns that together identify a row
     source: tuple[str, ...]  # tables and views it reads
     columns: Mapping[str, str]  # its columns in order, and their meanings
-    sql: str  # its query, without the header
+    sql: str  # its query, without the header; of a ranked view the body of its macro
+
+    @property
+    def macro(self) -> str | None:
+        """The name of the macro whose rows by lift it is, ``<view>_by``; None if it ranks nothing."""
+        return f"{self.name}_by" if self.is_ranked else None
 
 
 def parse(text: str, subject: str = "") -> View:
@@ -70,8 +79,9 @@ def parse(text: str, subject: str = "") -> View:
         name=name,
         subject=subject,
         answers=answers,
-        note=" ".join(" ".join(line for line in note if line != "Intermediate").split()),
+        note=" ".join(" ".join(line for line in note if line not in ("Intermediate", "Ranked")).split()),
         is_intermediate="Intermediate" in note,
+        is_ranked="Ranked" in note,
         grain=_names(header[marks["Grain:"]].partition(":")[2]),
         source=_names(header[marks["Source:"]].partition(":")[2]),
         columns=columns,
@@ -114,10 +124,34 @@ def view(name: str) -> View:
 
 
 @functools.cache
+def ranked() -> Mapping[str, View]:
+    """Return the ranked views by the names of their macros."""
+    return {view.macro: view for view in views() if view.macro}
+
+
+@functools.cache
 def reads(name: str) -> tuple[str, ...]:
-    """Return all tables and views that a view reads, directly or not, in an order to create them, and then itself."""
-    sources = () if name in TABLES else sorted(view(name).source)
-    return tuple(dict.fromkeys([*(read for source in sources for read in reads(source)), name]))
+    """Return all tables, macros and views that one of them reads, in an order to create them, and then itself."""
+    return tuple(dict.fromkeys([*(read for source in sources(name) for read in reads(source)), name]))
+
+
+def sources(name: str) -> list[str]:
+    """Return the tables, macros and views that one of them names, sorted: a ranked view its macro alone."""
+    if name in TABLES:
+        return []
+    if name in ranked():
+        macros = {view.name: macro for macro, view in ranked().items()}
+        return sorted(macros.get(source, source) for source in ranked()[name].source)
+    macro = view(name).macro
+    return [macro] if macro else sorted(view(name).source)
+
+
+def query(name: str) -> str:
+    """Return the SQL of a view, or the body of a macro."""
+    if name in ranked():
+        return ranked()[name].sql
+    macro = view(name).macro
+    return f"from {macro}('lift')" if macro else view(name).sql
 
 
 @functools.cache
@@ -131,6 +165,12 @@ def describe() -> Mapping[str, tuple[str, Mapping[str, str]]]:
 def macros() -> str:
     """Return the SQL that defines the macros."""
     return (_FOLDER / "macros.sql").read_text(encoding="utf-8")
+
+
+def definition(name: str, query: str) -> str:
+    """Return SQL that creates the view of a table, a view, or the macro of a ranked view, of a query."""
+    kind = f"macro {name}(ranking) as table" if name in ranked() else f"view {name} as"
+    return f"create or replace {kind}\n{query}"
 
 
 def table_query(table: Table, files: str, columns: frozenset[str]) -> str:
@@ -154,6 +194,8 @@ def scan(files: str) -> str:
 
 def comments(name: str) -> str:
     """Return SQL that comments the view of a table, or a view, and its columns."""
+    if name in ranked():
+        return f"comment on macro table {name} is {quoting.literal(ranked()[name].answers)};"
     line, columns = describe()[name]
     lines = [f"comment on view {name} is {quoting.literal(line)};"]
     lines += [

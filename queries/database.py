@@ -66,7 +66,7 @@ class Database:
         self.connection.execute(catalog.macros())
         self.connection.execute("set lock_configuration = true")
         self._views = {view.name: view for view in catalog.views()}
-        self._known = {*TABLES, *self._views}
+        self._known = {*TABLES, *self._views, *catalog.ranked()}
         self._made: set[str] = set()
         # The kept file of a view, open and so locked against removal; None where there is none.
         self._kept: dict[str, IO[bytes] | None] = {}
@@ -130,7 +130,9 @@ class Database:
         )
 
     def describe_views(self) -> Result:
-        """Return the views, one a row: subject, grain, whether kept rows are read and why not, the question it answers.
+        """Return the views, one a row: subject, grain, what asks it by the paper's ranking, the question it answers.
+
+        And whether kept rows are read, and why not.
 
         Intermediate views, which only other views are meant to read, come last.
         """
@@ -139,6 +141,7 @@ class Database:
                 "name": view.name,
                 "subject": "intermediate" if view.is_intermediate else view.subject,
                 "grain": ", ".join(view.grain),
+                "by_ranking": f"{view.macro}('predictivity')" if view.is_ranked else None,
                 "is_materialized": is_kept,
                 "not_read_because": None
                 if is_kept
@@ -159,6 +162,7 @@ class Database:
         """
         if name not in self._known:
             raise UnknownNameError("table or view", name, self._known)
+        name = catalog.ranked()[name].name if name in catalog.ranked() else name
         self.make(name)
         query = "select column_name as name, data_type as type, comment as description from duckdb_columns()"
         return run(self.connection, f"{query} where table_name = ? order by column_index", [name])
@@ -177,7 +181,7 @@ class Database:
         names = dict.fromkeys([*TABLES, *(name for view in self._views for name in catalog.reads(view))])
         head = _SCRIPT_HEAD.format(store=quoting.path(self.store.path.absolute()))
         definitions = [
-            f"create or replace view {name} as\n{query};\n{catalog.comments(name)}"
+            f"{catalog.definition(name, query)};\n{catalog.comments(name)}"
             for name in names
             for query in [self.query_of(name, root="getvariable('store')")]
         ]
@@ -211,7 +215,7 @@ class Database:
         return identifier(
             {
                 "macros": catalog.macros(),
-                "views": {name: self._views[name].sql for name in reads if name in self._views},
+                "views": {name: catalog.query(name) for name in reads if name not in TABLES},
                 "tables": {name: TABLES[name].column_names for name in tables},
                 "files": sorted(file.sha256 for name in tables for file in self.committed[name]),
             }
@@ -225,13 +229,13 @@ class Database:
         return Path(file.name) if file else None
 
     def query_of(self, name: str, *, root: str | None = None) -> str:
-        """Return the SQL that defines the view of a table, or a view, without regard to kept rows.
+        """Return the SQL that defines the view of a table, a view or a macro, without regard to kept rows.
 
         `root` is an SQL expression for the store's folder, by default its path. A committed file of the table that is
         missing or corrupt raises `StoreError`.
         """
-        if name in self._views:
-            return self._views[name].sql
+        if name not in TABLES:
+            return catalog.query(name)
         files = self._file_list(name, root)
         columns: frozenset[str] = frozenset()
         if self.committed[name]:
@@ -241,30 +245,35 @@ class Database:
         return catalog.table_query(TABLES[name], files, columns)
 
     def make(self, name: str) -> None:
-        """Create the view of a table, or a view and all it reads, unless they exist.
+        """Create the view of a table, or a view or macro and all it reads, unless they exist.
 
         SQL that does not fit the tables raises `QueryError`, a committed file that is missing or corrupt `StoreError`.
         """
         if name in self._made:
             return
-        kept = self.kept_file(name) if name in self._views else None
-        if kept:
-            query = f"select * from read_parquet({quoting.path(kept)})"
-        elif name in self._views:
+        view = self._views.get(name) or catalog.ranked().get(name)
+        kept = self.kept_file(view.name) if view else None
+        kept_rows = f"select * from read_parquet({quoting.path(kept)})" if kept else ""
+        if kept and name in self._views:
+            query = kept_rows
+        elif view:
             for source in catalog.reads(name)[:-1]:
                 self.make(source)
-            query = self._views[name].sql
+            query = catalog.query(name)
+            if kept:
+                live = f"select * from ({query}) where ranking is distinct from 'lift'"
+                query = f"{kept_rows} where ranking = 'lift' union all by name {live}"
         else:
             # Nearly always the files have all columns; to look first would read every footer once more.
             columns = frozenset(TABLES[name].column_names if self.committed[name] else ())
             query = catalog.table_query(TABLES[name], self._file_list(name), columns)
         with self._explained(name):
             try:
-                self.connection.execute(f"create or replace view {name} as {query}")
+                self.connection.execute(catalog.definition(name, query))
             except duckdb.BinderException:
-                if name in self._views:
+                if name not in TABLES:
                     raise
-                self.connection.execute(f"create or replace view {name} as {self.query_of(name)}")
+                self.connection.execute(catalog.definition(name, self.query_of(name)))
         self.connection.execute(catalog.comments(name))
         self._made.add(name)
 
@@ -299,7 +308,7 @@ class Database:
         lost = {name: file for name, file in self._kept.items() if file and not Path(file.name).exists()}
         _close(lost)
         self._kept.update(dict.fromkeys(lost))
-        self._remake(lost)
+        self._remake([*lost, *(macro for macro, view in catalog.ranked().items() if view.name in lost)])
         return bool(lost)
 
     def _result(self, rows: Iterable[Mapping[str, object]]) -> Result:

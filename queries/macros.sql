@@ -13,6 +13,15 @@ create or replace macro predictivity(ap, ap_complement) as greatest(ap, ap_compl
 create or replace macro lift(ap, ap_complement, prevalence) as
     greatest(ap - prevalence, ap_complement - (1 - prevalence)) / greatest(prevalence, 1 - prevalence);
 
+-- What a ranking orders neurons by: their lift (predictivity, where the prevalence is unknown), or as in the paper their
+-- predictivity. Any other ranking is an error.
+create or replace macro ranked(ranking, by_lift, by_predictivity) as
+    case ranking
+        when 'lift' then by_lift
+        when 'predictivity' then by_predictivity
+        else error('there is no ranking ' || coalesce(ranking, 'NULL') || '; there are lift and predictivity')
+    end;
+
 -- A score in the direction another half prefers: so that what is held out chooses nothing, its direction neither.
 create or replace macro in_direction(preference, positive, complement) as
     case when preference >= 0 then positive when preference < 0 then complement end;

@@ -39,6 +39,10 @@ active on the same instances. ``function``: similar scores. ``random``: a baseli
 Half = Literal["all", "a", "b"]
 """The instances whose scores are used: all, or one half, so that the other half can test the result."""
 
+Ranking = Literal["lift", "predictivity"]
+"""What neurons are ordered by, for a function. ``lift``: the rise above chance in the better direction, or predictivity
+where the prevalence is unknown. ``predictivity``: the better of the two average precisions, as in Zhang et al. 2023."""
+
 EmergenceMethod = Literal["kmeans", "function", "coactivation", "native"]
 """How experts are made at each checkpoint, as in `Method`. Native experts are the same neurons at all checkpoints."""
 

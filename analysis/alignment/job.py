@@ -11,18 +11,20 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from ...errors import AnalysisError
+from ...errors import AnalysisError, UnknownNameError
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
 from ...queries.statements import statement
 from ...schema.conformance import conform
 from ...schema.identity import IDENTITY_VERSION, identifier
+from ...schema.vocabulary import Ranking
 from ..lookup import Partition, Run, all_runs, find_partition, find_run
 from ..permutations import layer_seed, strata
 from .layer_tests import exact_test, permutation_test
@@ -39,6 +41,8 @@ class AlignmentReport:
     ----------
     alignment_id, partition_id, run_id
         Keys of the rows.
+    ranking
+        What chose the top neurons.
     is_new
         False if the store already held these tests, so that nothing was done.
     null_models
@@ -54,6 +58,7 @@ class AlignmentReport:
     alignment_id: str
     partition_id: str
     run_id: str
+    ranking: Ranking
     is_new: bool
     null_models: tuple[str, ...]
     n_layers: int
@@ -63,7 +68,7 @@ class AlignmentReport:
 
     def describe(self) -> str:
         """Return what was done as one line."""
-        line = f"alignment {self.alignment_id}: partition {self.partition_id} on run {self.run_id}"
+        line = f"alignment {self.alignment_id}: partition {self.partition_id} on run {self.run_id}, by {self.ranking}"
         if not self.is_new:
             return f"{line}; already in the store, nothing done"
         line += f", {self.n_tests:,} tests in {self.n_layers} layers, {' and '.join(self.null_models)} null, "
@@ -81,6 +86,7 @@ def align_partition(
     n_permutations: int = 100_000,
     n_bins: int = 5,
     seed: int = 0,
+    ranking: Ranking = "lift",
     progress: Progress | None = None,
 ) -> tuple[AlignmentReport, ...]:
     """Test which experts of a partition are functional, and store the tests.
@@ -105,13 +111,16 @@ def align_partition(
         Quantile bins of norm and of firing rate: the matched null permutes within their crossings.
     seed
         Seed of the permutations.
+    ranking
+        What neurons are ordered by: ``lift``, or as in Zhang et al. 2023 ``predictivity``, the better of two average
+        precisions. Far from a prevalence of one half their top neurons have little in common.
     progress
         Where to report.
 
     Raises
     ------
     UnknownNameError
-        If there is no such partition or run.
+        If there is no such partition, run or ranking.
     AnalysisError
         If there is no run to test on, or a number is out of range.
     StoreError
@@ -126,11 +135,14 @@ def align_partition(
     """
     if n_permutations < 1 or n_bins < 1:
         raise AnalysisError(f"{n_permutations} permutations and {n_bins} bins; both must be at least 1")
+    if ranking not in get_args(Ranking):
+        raise UnknownNameError("ranking", ranking, get_args(Ranking))
     settings = {"permutations": n_permutations, "bins": n_bins, "seed": seed}
     with Database(store) as database:
         stored = find_partition(database, partition)
         runs = _runs(database, stored, run)
-        return tuple(_align(database, stored, measured, settings, progress or SilentProgress()) for measured in runs)
+        shown = progress or SilentProgress()
+        return tuple(_align(database, stored, measured, ranking, settings, shown) for measured in runs)
 
 
 def _runs(database: Database, partition: Partition, run: str | None) -> list[Run]:
@@ -150,16 +162,22 @@ def _runs(database: Database, partition: Partition, run: str | None) -> list[Run
 
 
 def _align(
-    database: Database, partition: Partition, run: Run, settings: Mapping[str, int], progress: Progress
+    database: Database,
+    partition: Partition,
+    run: Run,
+    ranking: Ranking,
+    settings: Mapping[str, int],
+    progress: Progress,
 ) -> AlignmentReport:
     started = time.monotonic()
     keys = {"partition": partition.partition_id, "run": run.run_id}
-    alignment_id = identifier({"schema_version": IDENTITY_VERSION, **keys, **settings})
+    chosen = {} if ranking == "lift" else {"ranking": ranking}
+    alignment_id = identifier({"schema_version": IDENTITY_VERSION, **keys, **settings, **chosen})
     is_new = database.store.commit(alignment_id) is None
     tests: list[pl.DataFrame] = []
     null_models: tuple[str, ...] = ()
     if is_new:
-        experts, lists = _inputs(database, keys)
+        experts, lists = _inputs(database, keys, ranking)
         null_models = ("free", "matched") if experts["input_norm"].is_not_null().all() else ("free",)
         layers = experts.partition_by("stack", "layer", maintain_order=True)
         progress.phase("aligning", total=len(layers), unit="layers")
@@ -174,6 +192,7 @@ def _align(
             "step": run.step,
             "alignment_id": alignment_id,
             "partition_id": partition.partition_id,
+            "ranking": ranking,
             "seed": settings["seed"],
         }
         with database.store.job(alignment_id, kind="alignment") as job:
@@ -184,6 +203,7 @@ def _align(
         alignment_id=alignment_id,
         partition_id=partition.partition_id,
         run_id=run.run_id,
+        ranking=ranking,
         is_new=is_new,
         null_models=null_models,
         n_layers=len(tests),
@@ -193,10 +213,10 @@ def _align(
     )
 
 
-def _inputs(database: Database, keys: dict[str, str]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return the partition's neurons with their norms and firing rates, and the top lists of the run."""
+def _inputs(database: Database, keys: dict[str, str], ranking: Ranking) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the partition's neurons with their norms and firing rates, and the top lists of the run by a ranking."""
     experts = database.sql(statement("alignment_experts"), keys).pl()
-    lists = database.sql(statement("alignment_lists"), {"run": keys["run"]}).pl()
+    lists = database.sql(statement("alignment_lists"), {"run": keys["run"], "ranking": ranking}).pl()
     beyond = experts.filter(pl.col("neuron") >= pl.col("n_neurons"))
     if beyond.height:
         stack, layer, neuron, n_neurons = beyond.select("stack", "layer", "neuron", "n_neurons").row(-1)
@@ -263,7 +283,7 @@ def _membership(neurons: pl.DataFrame, lists: pl.DataFrame) -> tuple[pl.DataFram
 def _nominal(
     n_top: NDArray[np.float64], membership: NDArray[np.int32], sizes: NDArray[np.int64], *, is_family: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Return the p values of the paper: binomial for families, hypergeometric for functions. [experts, lists]."""
+    """Return the p values of the paper's tests: a family's binomial, a function's hypergeometric. [experts, lists]."""
     n_neurons, length = len(membership), membership.sum(axis=0)
     size = np.broadcast_to(sizes[:, None], n_top.shape)
     binomial = stats.binom.sf(n_top - 1, length, size / n_neurons)

@@ -16,7 +16,7 @@ from .population import Population
 from .settings import LEVEL_COLUMNS
 
 FUNCTIONAL_P = 0.001
-"""An expert is functional where its hypergeometric p is at most this: the paper's criterion."""
+"""An expert is functional where its hypergeometric p is at most this: the paper's level."""
 
 _EXPERT = ("stack", "layer", "expert")
 

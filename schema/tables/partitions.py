@@ -61,6 +61,7 @@ PARTITION_TABLES = (
         Column("partition_id", "string", "the partition"),
         Column("null_model", "string", "free: any neuron of the layer; matched: of similar norm and firing rate"),
         Column("half", "string", "instances the top neurons were chosen on: all, a or b"),
+        Column("ranking", "string", "what chose the top neurons: lift or predictivity; NULL: lift", nullable=True),
         *NEURON[:2],
         Column("expert", "int32", "index of the expert within its layer"),
         Column("family", "string", "function family"),

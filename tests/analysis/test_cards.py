@@ -233,7 +233,7 @@ def test_an_experts_texts_are_those_most_of_its_neurons_share(database):
 
 def test_a_functional_expert_lists_functions_with_their_tests_families_behind(imported):
     partition_id = only(imported, "select partition_id from partitions")
-    header, *found = map(cells, section(describe_expert(imported, partition_id, 0, 7), "functional for (p <= .001)"))
+    header, *found = map(cells, section(describe_expert(imported, partition_id, 0, 7), "functional for (p <= .001"))
     assert header == ["name", "n_top", "n_expected", "enrichment", "p_value", "q_value"]
     query = "from functional_experts where expert = 7 order by level desc"
     tests = imported.sql(query).arrow().to_pylist()

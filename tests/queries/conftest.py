@@ -226,6 +226,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
         "partition_id": "1111111111111111",
         "null_model": "free",
         "half": ["all", "a", "b"],
+        "ranking": "lift",
         "stack": "encoder",
         "family": "knowledge",
         "function": "capital",

@@ -67,6 +67,12 @@ def test_q_values_are_of_benjamini_and_hochberg_over_experts_layers_and_function
     assert {each for *_, each in expected} == {False, True}
 
 
+def test_tests_that_do_not_say_what_chose_their_top_neurons_are_by_lift(aligned) -> None:
+    rows = [{"p_value": 0.1}, {"p_value": 0.2, "alignment_id": ALIGNMENTS[1], "ranking": "predictivity"}]
+    query = "select ranking, p_value from alignment_tests order by p_value"
+    assert aligned(*rows).sql(query).rows() == [("lift", 0.1), ("predictivity", 0.2)]
+
+
 @pytest.mark.parametrize(
     "other",
     [

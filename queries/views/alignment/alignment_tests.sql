@@ -8,7 +8,9 @@
 -- Grain: alignment_id, null_model, half, stack, layer, expert, family, function
 -- Source: alignments, partitions, runs
 -- Columns:
---   alignment_id, run_id, model, revision, step, partition_id, method
+--   alignment_id, run_id, model, revision, step
+--   ranking: what chose the top neurons: lift, or predictivity, which is the paper's
+--   partition_id, method
 --   partition_half: instances whose scores made the experts (all, a or b): tests on them are circular; NULL if none did
 --   null_model, half, stack, layer, expert
 --   level: function or family
@@ -20,7 +22,7 @@
 --   p_nominal, n_permutations
 with tests as (
     select
-        *,
+        * replace (coalesce(ranking, 'lift') as ranking),
         case function when '*' then 'family' else 'function' end as level,
     from alignments
 )
@@ -31,6 +33,7 @@ select
     tests.model,
     tests.revision,
     tests.step,
+    ranking,
     partition_id,
     partitions.method,
     case

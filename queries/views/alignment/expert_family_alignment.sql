@@ -5,6 +5,7 @@
 -- independent draws and so finds too many experts. Layers that lack neurons of the partition have no rows
 -- (partitions_of_runs).
 --
+-- Ranked
 -- Grain: run_id, partition_id, stack, layer, expert, family
 -- Source: partitions_of_runs, top_neuron_experts
 -- Columns:
@@ -19,7 +20,7 @@
 --   p_binomial: the paper's: P(X >= n_top), each entry in the expert with probability n_neurons / covered neurons
 --   q_value: p_value adjusted for all experts, layers and families of the run and partition
 --   is_functional: whether p_value is at most .001
---   is_functional_binomial: whether p_binomial is at most .001, the paper's criterion
+--   is_functional_binomial: whether p_binomial is at most .001, the paper's level
 --   is_significant: whether q_value is at most .05
 with entries_of_neurons as (
     select
@@ -34,7 +35,7 @@ with entries_of_neurons as (
         neuron,
         expert,
         count(*) as n_top,
-    from top_neuron_experts
+    from top_neuron_experts_by(ranking)
     group by all
 ),
 

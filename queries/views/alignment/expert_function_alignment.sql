@@ -1,10 +1,11 @@
 -- expert_function_alignment: which experts hold more of a function's top neurons than chance allows?
 --
--- The paper's test, for every run of the partition's model, every expert and every function. A layer's neurons that are
+-- By predictivity the paper's test. For every run of the partition's model, every expert and every function: a layer's neurons that are
 -- in the partition are the population; n_neurons of them are the expert's; the function's top neurons (top_neurons) are
 -- drawn from it, and n_top of these are the expert's. Top neurons outside the partition do not count. The q value is
 -- Benjamini and Hochberg's. Layers that lack neurons of the partition have no rows (partitions_of_runs).
 --
+-- Ranked
 -- Grain: run_id, partition_id, stack, layer, expert, family, function
 -- Source: partitions_of_runs, top_neuron_experts
 -- Columns:
@@ -16,7 +17,7 @@
 --   enrichment: n_top / n_expected, NULL if none is expected
 --   p_value: hypergeometric P(X >= n_top)
 --   q_value: p_value adjusted for all experts, layers and functions of the run and partition
---   is_functional: whether p_value is at most .001, the paper's criterion
+--   is_functional: whether p_value is at most .001, the paper's level
 --   is_significant: whether q_value is at most .05
 with counts_of_experts as (
     select
@@ -31,7 +32,7 @@ with counts_of_experts as (
         function,
         expert,
         count(*) as n_top,
-    from top_neuron_experts
+    from top_neuron_experts_by(ranking)
     group by all
 ),
 

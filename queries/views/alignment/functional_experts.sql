@@ -1,8 +1,9 @@
 -- functional_experts: which experts specialise in a function or a family?
 --
--- Those whose p value is at most .001, as in the paper; among hundreds of experts and functions some are by chance.
+-- Those whose p value is at most .001, the paper's level; among hundreds of experts and functions some are by chance.
 -- is_significant marks those that remain when the false discovery rate is held at .05.
 --
+-- Ranked
 -- Grain: run_id, partition_id, stack, layer, expert, level, family, function
 -- Source: expert_function_alignment, expert_family_alignment
 -- Columns:
@@ -21,13 +22,13 @@ with of_levels as (
     select
         *,
         'function' as level,
-    from expert_function_alignment
+    from expert_function_alignment_by(ranking)
     union all by name
     select
         *,
         'family' as level,
         '*' as function,
-    from expert_family_alignment
+    from expert_family_alignment_by(ranking)
 )
 
 select

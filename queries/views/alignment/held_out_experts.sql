@@ -10,8 +10,8 @@
 -- Grain: alignment_id, null_model, stack, layer, expert, family, function
 -- Source: alignment_tests
 -- Columns:
---   alignment_id, run_id, model, revision, step, partition_id, null_model, stack, layer, expert, level, family
---   function, n_neurons
+--   alignment_id, run_id, model, revision, step, ranking, partition_id, null_model, stack, layer, expert, level
+--   family, function, n_neurons
 --   n_top_half_a: entries of the top lists chosen on half a that the expert holds
 --   enrichment_half_a: n_top_half_a over what is expected at random
 --   q_value_half_a: the q value it was chosen by
@@ -27,6 +27,7 @@ with chosen as (
         model,
         revision,
         step,
+        ranking,
         partition_id,
         null_model,
         stack,
@@ -54,6 +55,7 @@ select
     model,
     revision,
     step,
+    ranking,
     partition_id,
     null_model,
     stack,

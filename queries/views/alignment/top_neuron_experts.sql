@@ -1,5 +1,6 @@
 -- top_neuron_experts: in which expert of each partition is each of a function's top neurons?
 --
+-- Ranked
 -- Intermediate
 -- Grain: run_id, partition_id, stack, layer, family, function, neuron
 -- Source: top_neurons, partitions, experts
@@ -20,7 +21,7 @@ select
     tops.function,
     tops.neuron,
     experts.expert,
-from top_neurons as tops
+from top_neurons_by(ranking) as tops
 inner join partitions using (model)
 left join experts
     on experts.partition_id = partitions.partition_id

@@ -1,7 +1,8 @@
 -- checkpoint_stability: how similar are the scores of neurons, experts and random groups at two checkpoints?
 --
--- The paper's curve, layer by layer: Spearman's correlation, over the units of a layer, between their scores for a
--- function at one checkpoint and at another (function_stability), mean over the functions of a family. The mean of an
+-- The paper's curve, layer by layer, of lift instead of predictivity: Spearman's correlation, over the units of a layer,
+-- between their scores for a function at one checkpoint and at another (function_stability), mean over the functions of
+-- a family; the two are the same only where classes are balanced. The mean of an
 -- expert's neurons has less noise than one neuron, so the curve of experts is higher even if both change alike. ceiling
 -- is what the correlation would be if nothing changed and each checkpoint had noise of its own. But the checkpoints are
 -- measured on the same instances and share some noise: correlation may exceed ceiling, and their quotient corrects

@@ -1,12 +1,13 @@
 -- expert_births: when does an expert become functional, and does it stay so?
 --
 -- A row a track (an expert of the last checkpoint, followed back) and function, if the expert is functional for it at
--- one checkpoint or more by the paper's criterion (track_alignment). Random and matched groups are listed too: what is
+-- one checkpoint or more at the paper's level (track_alignment). Random and matched groups are listed too: what is
 -- born in them is born by chance. Do not compare roles by their number of rows: groups that stay the same are in effect
 -- tested once, partitions made at each checkpoint once a checkpoint, so that chance makes more of the latter functional
 -- at some time. Rows with is_functional_at_last can be compared: each pair was tested once.
 -- Studies follow native experts alone; those stored by earlier versions followed all.
 --
+-- Ranked
 -- Grain: emergence_id, role, seed, stack, layer, track, family, function
 -- Source: track_alignment, expert_tracks
 -- Columns:
@@ -48,7 +49,7 @@ functional as (
         function,
         list(step order by step) as functional_steps,
         arg_min(expert, step) as first_expert,
-    from track_alignment
+    from track_alignment_by(ranking)
     where is_functional
     group by all
 ),

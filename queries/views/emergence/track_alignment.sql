@@ -6,6 +6,7 @@
 -- Tests of experts made of scores (method function) on these same scores are circular.
 -- Studies follow native experts alone; those stored by earlier versions followed all.
 --
+-- Ranked
 -- Grain: emergence_id, role, seed, run_id, stack, layer, expert, family, function
 -- Source: expert_tracks, experts, top_neurons
 -- Columns:
@@ -15,7 +16,7 @@
 --   n_expected: their mean if neurons were assigned to experts at random
 --   enrichment: n_top / n_expected
 --   p_value: hypergeometric P(X >= n_top)
---   is_functional: whether p_value is at most .001, the paper's criterion
+--   is_functional: whether p_value is at most .001, the paper's level
 with tracks as (
     select
         emergence_id,
@@ -49,7 +50,7 @@ counts as (
         and experts.stack = tracks.stack
         and experts.layer = tracks.layer
         and experts.expert = tracks.expert
-    inner join top_neurons as tops
+    inner join top_neurons_by(ranking) as tops
         on tops.run_id = tracks.run_id
         and tops.model = tracks.model
         and tops.stack = tracks.stack

@@ -3,6 +3,7 @@
 -- Eta squared of one-way analysis of variance: the share of the variance of the neurons' ranking that lies between
 -- experts. It covers all neurons, where the alignment views cover the top 1%.
 --
+-- Ranked
 -- Grain: run_id, partition_id, stack, layer, family, function
 -- Source: neuron_scores, partitions_of_runs, experts
 -- Columns:
@@ -32,8 +33,8 @@ with of_experts as (
         scores.function,
         experts.expert,
         count(*) as n_neurons,
-        avg(scores.ranking) as mean,
-        var_pop(scores.ranking) as variance,
+        avg(ranked(ranking, scores.ranking, scores.predictivity)) as mean,
+        var_pop(ranked(ranking, scores.ranking, scores.predictivity)) as variance,
     from neuron_scores as scores
     inner join partitions_of_runs as layers using (run_id, model, stack, layer)
     inner join experts using (partition_id, stack, layer, neuron)

@@ -1,9 +1,10 @@
 -- modularization: how modular is a layer: how many of its experts are functional, and how strongly?
 --
--- The paper's proportion and degree (its Tables 1 and 4), by family: means over the family's functions. The random_
+-- By predictivity the paper's proportion and degree (its Tables 1 and 4): means over the family's functions. The random_
 -- columns give what the same run has by chance: mean and maximum over the random partitions of the same revision that
 -- have as many neurons and experts in the layer. If the partition of the row is random itself, it is among them.
 --
+-- Ranked
 -- Grain: run_id, partition_id, stack, layer, family
 -- Source: expert_function_alignment, expert_effect_sizes
 -- Columns:
@@ -43,7 +44,7 @@ with of_functions as (
         coalesce(avg(enrichment order by expert) filter (where is_functional), 0) as degree,
         count(*) filter (where is_functional) as n_functional,
         count(*) filter (where is_significant) as n_significant,
-    from expert_function_alignment
+    from expert_function_alignment_by(ranking)
     group by all
     union all by name
     select
@@ -61,7 +62,7 @@ with of_functions as (
         function,
         eta_squared,
         chance_eta_squared,
-    from expert_effect_sizes
+    from expert_effect_sizes_by(ranking)
 ),
 
 of_families as (

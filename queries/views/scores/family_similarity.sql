@@ -1,8 +1,9 @@
 -- family_similarity: do functions of one family share top neurons more than functions of two?
 --
--- Modularity shows as enrichment far above 1 where family_a = family_b, and near 1 elsewhere (the paper's
--- Figure 1, right).
+-- Modularity shows as enrichment far above 1 where family_a = family_b, and near 1 elsewhere (by predictivity, the
+-- paper's Figure 1, right).
 --
+-- Ranked
 -- Grain: run_id, stack, layer, family_a, family_b
 -- Source: function_similarity
 -- Columns:
@@ -26,5 +27,5 @@ select
     count(*) as n_pairs,
     any_value(chance) as chance,
     avg(overlap) / any_value(chance) as enrichment,
-from function_similarity
+from function_similarity_by(ranking)
 group by run_id, model, revision, step, stack, layer, family_a, family_b

@@ -1,8 +1,10 @@
 -- function_similarity: do two functions share their top neurons?
 --
--- The paper's similarity: the overlap of the k best neurons of two functions, where k is a 96th of the layer. Unrelated
--- functions overlap by chance in k / n_neurons. Each unordered pair of functions has one row.
+-- The overlap of the k best neurons of two functions, where k is a 96th of the layer: by predictivity this is the
+-- similarity of the paper. Unrelated functions overlap by chance in k / n_neurons. Each unordered pair of functions has
+-- one row.
 --
+-- Ranked
 -- Grain: run_id, stack, layer, family_a, function_a, family_b, function_b
 -- Source: neuron_scores, layers
 -- Columns:
@@ -37,7 +39,7 @@ tops as (
         scores.function,
         counts.k,
         counts.n_neurons,
-        min({'order': -scores.ranking, 'neuron': scores.neuron}, counts.k) as best,
+        min({'order': -ranked(ranking, scores.ranking, scores.predictivity), 'neuron': scores.neuron}, counts.k) as best,
     from neuron_scores as scores
     inner join counts using (run_id, stack, layer)
     group by all

@@ -2,6 +2,7 @@
 --
 -- What is chosen on one half can be tested on the other. Neurons without a score on the half are not listed.
 --
+-- Ranked
 -- Grain: run_id, half, stack, layer, family, function, rank
 -- Source: top_lists
 -- Columns:
@@ -15,7 +16,7 @@ with halves as (
     select
         *,
         unnest([{'half': 'a', 'neurons': top_half_a}, {'half': 'b', 'neurons': top_half_b}], recursive := true),
-    from top_lists
+    from top_lists_by(ranking)
 ),
 
 ranked as (

@@ -3,6 +3,7 @@
 -- min(…, n) keeps the n least structs of a group in a heap, by their first field and then their second: no sort of all
 -- scores. What a query does not read of the three lists is not made.
 --
+-- Ranked
 -- Intermediate
 -- Grain: run_id, stack, layer, family, function
 -- Source: neuron_scores, layers
@@ -36,7 +37,7 @@ select
     sizes.n_top,
     min(
         {
-            'order': -scores.ranking,
+            'order': -ranked(ranking, scores.ranking, scores.predictivity),
             'neuron': scores.neuron,
             'predictivity': scores.predictivity,
             'lift': scores.lift,
@@ -44,10 +45,20 @@ select
         },
         sizes.n_top
     ) as top,
-    min({'order': -scores.ranking_half_a, 'neuron': scores.neuron}, sizes.n_top)
-        filter (where scores.ranking_half_a is not null) as top_half_a,
-    min({'order': -scores.ranking_half_b, 'neuron': scores.neuron}, sizes.n_top)
-        filter (where scores.ranking_half_b is not null) as top_half_b,
+    min(
+        {
+            'order': -ranked(ranking, scores.ranking_half_a, scores.predictivity_half_a),
+            'neuron': scores.neuron
+        },
+        sizes.n_top
+    ) filter (where scores.predictivity_half_a is not null) as top_half_a,
+    min(
+        {
+            'order': -ranked(ranking, scores.ranking_half_b, scores.predictivity_half_b),
+            'neuron': scores.neuron
+        },
+        sizes.n_top
+    ) filter (where scores.predictivity_half_b is not null) as top_half_b,
 from neuron_scores as scores
 inner join sizes using (run_id, stack, layer)
 group by all
