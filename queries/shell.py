@@ -129,8 +129,8 @@ def _listed(descriptions: Mapping[str, str]) -> str:
 def complete(text: str) -> Sequence[str]:
     """Return what the word at the end of a text, the statement up to the cursor, may become, the likeliest first.
 
-    After ``from`` and ``join`` come tables and views; elsewhere the columns of those that the statement names come
-    before keywords and all else.
+    After ``from`` and ``join`` come tables, views and their macros; elsewhere the columns of those that the statement
+    names come before keywords and all else.
     """
     columns = {name: set(meanings) for name, (_, meanings) in catalog.describe().items()}
     if text.lstrip().startswith("."):
@@ -141,7 +141,7 @@ def complete(text: str) -> Sequence[str]:
     word = re.findall(r"\w*$", text)[0].lower()
     before = re.findall(r"\w+|[^\w\s]", text[: len(text) - len(word)].lower())
     if before and before[-1] in ("from", "join", "describe", "summarize"):
-        return _starting(word, sorted(columns))
+        return _starting(word, sorted([*columns, *catalog.ranked()]))
     if not word:
         return ()
     named = set[str]().union(*(columns[name] for name in before if name in columns))

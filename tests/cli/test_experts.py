@@ -242,7 +242,7 @@ def test_an_alignment_is_told_in_one_line_with_its_progress_beside_it_and_stored
     result = neuronlake(*arguments)
     assert result.exit_code == 0
     ((alignment_id, run_id),) = asked("select distinct alignment_id, run_id from alignments")
-    start = f"alignment {alignment_id}: partition {random_id} on run {run_id}"
+    start = f"alignment {alignment_id}: partition {random_id} on run {run_id}, by lift"
     (line,) = result.stdout.splitlines()
     assert line.startswith(f"{start}, 32 tests in 2 layers, free and matched null, 99 permutations, ")
     assert [each.partition(":")[0] for each in result.stderr.splitlines()] == ["aligning"]
@@ -253,6 +253,13 @@ def test_an_alignment_is_told_in_one_line_with_its_progress_beside_it_and_stored
     before = contents(store)
     assert succeeds(*arguments) == f"{start}; already in the store, nothing done\n"
     assert contents(store) == before
+
+
+def test_alignments_by_either_ranking_stand_side_by_side(succeeds, store, random_id, asked):
+    for ranking in ("lift", "predictivity"):
+        said = succeeds("--store", store, "align", random_id, "--permutations", "98", "--ranking", ranking)
+        assert f", by {ranking}, 32 tests in 2 layers, " in said
+    assert asked("select distinct ranking from alignment_tests order by 1") == [("lift",), ("predictivity",)]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ def answered(database: Database, text: str) -> str:
         ("select second_family_l", ["second_family_lift"]),
         ("SELECT * FROM Speci", ["specialization"]),
         (".sch", [".schema"]),
+        ("from modul", ["modularization", "modularization_by"]),
         (".schema corp", ["corpora"]),
         ("select ", []),
         ("select * from layers where xyz", []),
