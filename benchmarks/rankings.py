@@ -31,7 +31,7 @@ SHARED = """
     select
         list_max(list_filter([0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.45, 0.55, 0.7], lambda x: x <= prevalence)) as least,
         round(min(prevalence), 4) || ' to ' || round(max(prevalence), 4), count(*),
-        round(avg(n_shared / n_top), 3), min(n_shared / n_top), max(n_shared / n_top)
+        round(avg(n_shared / n_top), 3), round(min(n_shared / n_top), 2), round(max(n_shared / n_top), 2)
     from shared
     inner join run_functions using (run_id, family, function)
     group by least
@@ -80,13 +80,16 @@ def main():
         rows = [row[1:] for row in database.sql(SHARED, {"run": run}).rows()]
         header = ["prevalence", "functions × layers", "shared, mean", "least", "most"]
         print_table("Top neurons by lift that are top neurons by predictivity", header, rows)
+        partitions = database.sql("select partition_id, method from partitions order by 2, 1").rows()
+        if not partitions:
+            return
         scores, functions = (read(store, name, run_id=run) for name in ("neuron_functions", "run_functions"))
         prevalences = {row[:2]: row[2] for row in functions.select("family", "function", "prevalence").rows()}
         found, rows = {}, []
         for ranking in ("predictivity", "lift"):
             rule = authors_rule(scores, read(store, "experts"), prevalences, ranking)
             ours = database.sql(TESTS, {"run": run, "ranking": ranking}).rows()
-            for partition, method in database.sql("select partition_id, method from partitions order by 2").rows():
+            for partition, method in partitions:
                 tests = {row[:6]: row[6:] for row in ours if row[0] == partition}
                 same = sum(rule[key] == test for key, test in tests.items())
                 found[partition, ranking] = {key for key, (_, is_functional) in tests.items() if is_functional}
