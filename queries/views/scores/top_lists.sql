@@ -51,14 +51,14 @@ select
             'neuron': scores.neuron
         },
         sizes.n_top
-    ) filter (where scores.predictivity_half_a is not null) as top_half_a,
+    ) filter (where ranked(ranking, scores.ranking_half_a, scores.predictivity_half_a) is not null) as top_half_a,
     min(
         {
             'order': -ranked(ranking, scores.ranking_half_b, scores.predictivity_half_b),
             'neuron': scores.neuron
         },
         sizes.n_top
-    ) filter (where scores.predictivity_half_b is not null) as top_half_b,
+    ) filter (where ranked(ranking, scores.ranking_half_b, scores.predictivity_half_b) is not null) as top_half_b,
 from neuron_scores as scores
 inner join sizes using (run_id, stack, layer)
 group by all
