@@ -1,7 +1,8 @@
 """Stability over checkpoints in SQL, against the usual script: polars reads the scores, scipy's spearmanr each pair.
 
 A generated store of checkpoints with random partitions. Both sides make the curves of neurons and of every partition,
-to the previous and the last checkpoint, uncorrected and their halves. The results are equal. CPU time is summed over
+to the previous and the last checkpoint, uncorrected and their halves. The results are equal but for scores
+within a billionth of each other, which are ties in SQL. CPU time is summed over
 threads; the script is given the scores read once, and as arrays.
 """
 
@@ -20,7 +21,7 @@ from neuronlake.analysis.partitions.settings import PartitionSettings
 from neuronlake.queries.database import Database
 from neuronlake.schema.store import Store
 
-LIFTS = ("lift", "lift_half_a", "lift_half_b")
+LIFTS = ("signed_lift", "signed_lift_half_a", "signed_lift_half_b")
 CORRELATIONS = (
     "correlation",
     "split_half_correlation",
@@ -114,7 +115,7 @@ def main():
     theirs = theirs.select(ours.columns).sort(ours.columns[:4])
     ours = ours.sort(ours.columns[:4])
     for name in CORRELATIONS:
-        if not np.allclose(ours[name].to_numpy(), theirs[name].to_numpy(), atol=1e-6):
+        if not np.allclose(ours[name].to_numpy(), theirs[name].to_numpy(), atol=1e-5):
             raise SystemExit(f"the script finds another {name}")
     print_table(
         f"Stability of {arguments.checkpoints} checkpoints, {arguments.neurons:,} neurons, {arguments.functions} "

@@ -77,8 +77,18 @@ def run_row():
     }
 
 
-def generate(store, arguments):
-    """Commit the checkpoints: one template, its neurons in another place and nearer to chance in each."""
+def neuron_rows(keys, dead):
+    """Return the rows of ``neurons`` for one layer, the neurons that are dead the same value on all instances."""
+    values = {"neuron": np.arange(len(dead), dtype=np.int32), "max": (~dead).astype(np.float32)}
+    others = ("mean", "std", "min", "firing_rate", "input_norm", "output_norm")
+    return conform("neurons", values | dict.fromkeys(others, np.zeros(len(dead), np.float32)), **keys)
+
+
+def generate(store, arguments, dead=0.0):
+    """Commit the checkpoints: one template, its neurons in another place and nearer to chance in each.
+
+    In each a share of the neurons is `dead`: the first of a layer, and more by the last checkpoint.
+    """
     generator = np.random.default_rng(0)
     names = sorted((FAMILIES[number % 3], f"function{number:03}") for number in range(arguments.functions))
     positive = np.exp(generator.uniform(np.log(5), np.log(N_HALF / 2), len(names))).astype(np.int64)
@@ -127,13 +137,17 @@ def generate(store, arguments):
         shift, growth = 977 * checkpoint, np.float32(1 - 0.9 * np.exp(-checkpoint / 5))
         with store.job(run_id, kind="run") as job:
             for number, part in enumerate(parts):
-                tables = []
+                tables, statistics = [], []
+                is_dead = np.arange(width) < width * dead * (checkpoint + 1) / arguments.checkpoints
                 for layer in part:
                     scores = np.take(template, np.arange(width) + layer.layer * width + shift, axis=0, mode="wrap")
                     scores = chance + growth * (scores - chance)
+                    scores[is_dead] = chance
                     layer_keys = keys | {"stack": layer.stack, "layer": layer.layer}
                     tables.append(neuron_function_rows(layer_keys, Scores(scores, p_value, *[None] * 4), names))
+                    statistics.append(neuron_rows(layer_keys, is_dead))
                 job.write("neuron_functions", pa.concat_tables(tables), part=number, **where)
+                job.write("neurons", pa.concat_tables(statistics), part=number, **where)
             for name, rows in (("runs", [run_row()]), ("layers", layers), ("run_functions", functions)):
                 job.write(name, conform(name, rows, **keys), **where)
             job.commit()
@@ -159,6 +173,12 @@ def scan_scores(store, condition):
         positive, complement, most = rises(suffix)
         return (pl.max_horizontal(positive, complement) / most).alias("lift" + suffix)
 
+    def signed_lift(suffix):
+        positive, complement, most = rises(suffix)
+        return (pl.when(positive >= complement).then(positive).otherwise(-complement) / most).alias(
+            "signed_lift" + suffix
+        )
+
     def predictivity(suffix):
         better = pl.max_horizontal("ap" + suffix, "ap_complement" + suffix)
         return better.alias("predictivity" + suffix)
@@ -175,6 +195,7 @@ def scan_scores(store, condition):
     scores = scan(store, "neuron_functions").filter(condition).join(functions, on=FUNCTION, how="left")
     return scores.with_columns(
         *map(lift, suffixes),
+        *map(signed_lift, suffixes),
         *map(predictivity, suffixes),
         *held_out("_half_a", "_half_b"),
         *held_out("_half_b", "_half_a"),

@@ -22,6 +22,12 @@ create or replace macro ranked(ranking, by_lift, by_predictivity) as
         else error('there is no ranking ' || coalesce(ranking, 'NULL') || '; there are lift and predictivity')
     end;
 
+-- The lift, below 0 where the neuron detects the complement: neither a neuron that turns from a function to its complement
+-- nor the size of mere noise counts as kept. NULL prevalences count as .5, where it ranks as the average precisions do.
+create or replace macro signed_lift(ap, ap_complement, prevalence) as
+    lift(ap, ap_complement, coalesce(prevalence, 0.5))
+    * if(ap - coalesce(prevalence, 0.5) >= ap_complement - (1 - coalesce(prevalence, 0.5)), 1, -1);
+
 -- A score in the direction another half prefers: so that what is held out chooses nothing, its direction neither.
 create or replace macro in_direction(preference, positive, complement) as
     case when preference >= 0 then positive when preference < 0 then complement end;
@@ -50,19 +56,26 @@ create or replace macro chance_ap_deviation(positive, n) as
         )
     ) / n / positive - chance_ap(positive, n) ** 2));
 
--- The ranks of a list of scores, less their mean and doubled: for each score how many are below it less how many are
--- above. Equal scores share their average rank, and all are whole numbers. Sorted both ways with ties in the order of
--- the list, equal scores have what precedes them in common, which the difference takes out. NULL if a score is.
-create or replace macro centred_ranks(scores) as
+-- Whether a neuron is alive, from its smallest and largest activation: it does not do the same on all instances.
+create or replace macro is_alive(smallest, largest) as smallest < largest;
+
+-- The ranks of a list of whole numbers, less their mean and doubled: for each how many are below it less how many are
+-- above. Equal numbers share their average rank, and all are whole numbers. Sorted both ways with ties in the order of
+-- the list, equal numbers have what precedes them in common, which the difference takes out. NULL if a number is. Sorted
+-- is one number made of both, the number and its place: numbers up to 2^38 and lists up to 2^24 long.
+create or replace macro centred_ranks(numbers) as
     case
-        when list_count(scores) = len(scores) then list_transform(
+        when list_count(numbers) = len(numbers) then list_transform(
             list_zip(
-                list_grade_up(list_grade_up(list_transform(scores, lambda score, i: {'order': score, 'i': i}))),
-                list_grade_up(list_grade_up(list_transform(scores, lambda score, i: {'order': -score, 'i': i})))
+                list_grade_up(list_grade_up(list_transform(numbers, lambda number, i: number * 16777216 + i))),
+                list_grade_up(list_grade_up(list_transform(numbers, lambda number, i: -number * 16777216 + i)))
             ),
             lambda places: (places[1] - places[2])::double
         )
     end;
+
+-- A score as a whole number of billionths: sums of these do not depend on their order, and take half the memory.
+create or replace macro billionths(score) as round(score * 1e9)::int;
 
 -- Spearman's rank correlation of two lists, from the centred ranks of both: sums of whole numbers, so exact until the
 -- last step. NULL where all scores of a list are equal.

@@ -35,7 +35,9 @@ def summarise(database: Database, report: EmergenceReport, *, thresholds: Sequen
     )
     settled = Section(
         "Settled: training step from which on scores stay correlated at the threshold or more with those of the "
-        "previous or the last checkpoint; corrected: for noise of measurement. Experts are those of the LAST "
+        "previous or the last checkpoint; corrected: for noise of measurement. Scores are signed (a neuron that turns "
+        "to a function's complement has changed), of neurons alive at both checkpoints; dead_neurons: how many are "
+        "not, where most are, empty if unknown. Experts are those of the LAST "
         "checkpoint throughout: where they do not exist yet, the curve is that of groups of neurons that will become "
         "experts. Groups matched on input norm and firing rate are the control: experts may look stable for these "
         "alone. Neurons: step (band of the curve, about 95%; none with fewer than three functions). All others: "

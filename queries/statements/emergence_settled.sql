@@ -20,6 +20,7 @@
 --   matched: the same of groups matched on input norm and firing rate
 --   neuron_values: checkpoints at which the curve of neurons has a value, of those compared
 --   expert_values: the same of experts
+--   dead_neurons: neurons left out at the checkpoint where most are dead; empty if unknown
 with steps as (
     select
         *,
@@ -49,6 +50,7 @@ grouped as (
         min(n_checkpoints)
         || case when min(n_checkpoints) < max(n_checkpoints) then ' to ' || max(n_checkpoints) else '' end
         || ' of ' || max(n_compared) as n_values,
+        max(n_dead) as n_dead,
     from steps
     group by all
 ),
@@ -99,6 +101,7 @@ select
     any_value(shown_in_full) filter (where units = 'matched') as matched,
     any_value(n_values) filter (where units = 'neurons') as neuron_values,
     any_value(n_values) filter (where units = 'experts') as expert_values,
+    any_value(n_dead) filter (where units = 'neurons') as dead_neurons,
 from texts
 group by all
 order by reference, is_corrected, stack, family, threshold

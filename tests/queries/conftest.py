@@ -37,10 +37,12 @@ def add_run(
     prevalence: tuple[float, ...] = PREVALENCE,
     with_prevalence: bool = True,
     scores: Mapping[str, np.ndarray | None] | None = None,
+    dead: np.ndarray | None = None,
     **settings: object,
 ) -> None:
     """Commit one run with random scores, or those given for each (layer, neuron, function) in that order.
 
+    `dead` says which neurons do not vary [layers, neurons]; without it the run has no rows of neurons.
     `settings` are columns of runs with other values than here.
     """
     generator = np.random.default_rng(seed)
@@ -112,6 +114,10 @@ def add_run(
                 values[column.name] = np.clip(above + generator.normal(0, 0.1, rows), 0.001, 1).astype(np.float32)
         values.update(scores or {})
         job.write("neuron_functions", _table("neuron_functions", rows, values), model=model, revision=revision)
+        if dead is not None:
+            layer, neuron = np.indices(dead.shape).reshape(2, -1)
+            statistics = {**keys, "stack": "encoder", "layer": layer, "neuron": neuron, "max": (~dead).ravel() * 1.0}
+            job.write("neurons", _table("neurons", dead.size, statistics), model=model, revision=revision)
         job.commit()
 
 
@@ -153,7 +159,8 @@ def random_experts(seed: int, n_experts: int, *, n_layers: int = 2, n_neurons: i
 def rankings(whole: np.ndarray, half_a: np.ndarray, half_b: np.ndarray) -> dict[str, np.ndarray]:
     """Return the scores of a run with these rankings, 0 to 1, [layers, neurons, functions], NaN for NULL.
 
-    That is if the prevalence is .5: the lift is then twice what the average precision is above it.
+    That is if the prevalence is .5: the lift is then twice what the average precision is above it. Below 0 they are of
+    neurons that detect the complement.
     """
     scores = {}
     for half, values in (("", whole), ("_half_a", half_a), ("_half_b", half_b)):

@@ -253,3 +253,87 @@ def test_without_any_signal_experts_of_a_firing_rate_look_stable_and_so_do_match
         assert [corrected for _, corrected in found[partition_id]] == pytest.approx([1] * 3, abs=0.1)
     for partition_id in ("*", GROUPS):
         assert [corrected for _, corrected in found[partition_id]] == [None] * 3
+
+
+@dataclass(frozen=True)
+class DeadNeurons:
+    """A quarter of the neurons is dead, more by the last checkpoint; the living are drawn anew at each, or stay."""
+
+    is_stable: bool
+    n_neurons: int = 512
+    n_steps: int = 4
+
+    def dead(self, checkpoint: int) -> np.ndarray:
+        """Return which neurons are dead at a checkpoint. [1, neurons]."""
+        order = np.random.default_rng(3).permutation(self.n_neurons)
+        return (order < self.n_neurons * (0.26 + 0.03 * checkpoint))[None]
+
+    def halves(self) -> Iterator[np.ndarray]:
+        """Yield the scores on either half of each checkpoint: of dead neurons those of chance."""
+        generator = np.random.default_rng(0)
+        shape = (self.n_neurons, len(FUNCTIONS))
+        kept = generator.normal(size=shape)
+        for checkpoint in range(self.n_steps):
+            signal = kept if self.is_stable else generator.normal(size=shape)
+            found = signal + 0.5 * generator.normal(size=(2, *shape))
+            yield np.where(self.dead(checkpoint)[0][:, None], 0, found)
+
+
+def curves_of(store: Store, run: Callable[..., None], partition: Callable[..., None], planted: Callable[..., object],
+              series: DeadNeurons, *, is_known: bool = True) -> list[dict]:  # fmt: skip
+    """Store a series with signed scores and partitions; return its curves."""
+    for checkpoint, (half_a, half_b) in enumerate(each / 10 for each in series.halves()):
+        run(
+            store, f"{checkpoint:016d}", revision=f"step{checkpoint}", step=checkpoint, weights=f"w{checkpoint}",
+            n_layers=1, n_neurons=series.n_neurons, functions=FUNCTIONS, prevalence=(0.5,) * len(FUNCTIONS),
+            scores=planted((half_a + half_b) / 2, half_a, half_b), dead=series.dead(checkpoint) if is_known else None,
+        )  # fmt: skip
+    partition(store, EXPERTS, np.arange(series.n_neurons)[None] // 8)
+    query = "from stability_curves where level != 'neuron' or partition_id = '*' order by level, reference, step"
+    return [dict(row) for row in Database(store).sql(query)]
+
+
+def test_dead_neurons_do_not_make_redrawn_ones_look_stable(
+    store: Store, run: Callable[..., None], partition: Callable[..., None], planted: Callable[..., object]
+) -> None:
+    series = DeadNeurons(is_stable=False)
+    for curve in curves_of(store, run, partition, planted, series):
+        assert abs(curve["correlation"]) < 3 * curve["correlation_error"] + 0.05, curve
+        assert abs(curve["corrected_correlation"]) < 3 * curve["corrected_error"] + 0.05, curve
+        last = int(curve["reference_step"])
+        n_dead = int(series.dead(last).sum()) if curve["reference"] == "last" else int(series.dead(curve["step"]).sum())
+        assert curve["n_dead"] == n_dead
+        if curve["level"] == "neuron":
+            assert curve["n_units"] == series.n_neurons - n_dead
+            # What the paper's own curve reads there.
+            assert curve["paper_correlation"] > 0.3
+
+
+def test_living_neurons_that_are_stable_are_found_beside_dead_ones(
+    store: Store, run: Callable[..., None], partition: Callable[..., None], planted: Callable[..., object]
+) -> None:
+    for curve in curves_of(store, run, partition, planted, DeadNeurons(is_stable=True)):
+        assert curve["corrected_correlation"] >= 0.9, curve
+
+
+def test_without_statistics_of_neurons_all_are_compared_and_it_is_not_known_how_many_are_dead(
+    store: Store, run: Callable[..., None], partition: Callable[..., None], planted: Callable[..., object]
+) -> None:
+    series = DeadNeurons(is_stable=False)
+    for curve in curves_of(store, run, partition, planted, series, is_known=False):
+        assert curve["n_dead"] is None
+        if curve["level"] == "neuron":
+            assert curve["n_units"] == series.n_neurons
+
+
+def test_a_neuron_that_turns_from_a_function_to_its_complement_is_not_stable(
+    store: Store, run: Callable[..., None], planted: Callable[..., object]
+) -> None:
+    scores = np.random.default_rng(0).normal(size=(64, 3)) / 10
+    for step, sign in enumerate((1, -1)):
+        run(
+            store, f"{step:016d}", revision=f"step{step}", step=step, weights=f"w{step}", n_layers=1, n_neurons=64,
+            functions=FUNCTIONS[:3], prevalence=(0.5,) * 3, scores=planted(*[sign * scores] * 3),
+        )  # fmt: skip
+    query = "select distinct round(correlation, 6), round(corrected_correlation, 6), round(paper_correlation, 6) "
+    assert Database(store).sql(query + "from stability_curves").rows() == [(-1, -1, 1)]

@@ -22,6 +22,7 @@
 --   n_cells: layers and functions averaged, as pairs
 --   n_halved_cells: of these, averaged for the numbers of halves
 --   n_units: neurons or experts compared, over all layers
+--   n_dead: neurons left out, as they are dead at either, over all layers; NULL if unknown
 --   correlation: mean Spearman correlation of the units' scores at both, uncorrected
 --   correlation_error: its standard error; NULL for fewer than 3 functions
 --   split_half_correlation: mean Spearman correlation of the scores on half a and on half b; NULL if no cell has all
@@ -30,6 +31,7 @@
 --   cross_half_correlation: mean correlation of half a of one with half b of the other, both ways; NULL likewise
 --   corrected_correlation: cross_half_correlation / sqrt of the product of both split halves'; NULL if one is too low
 --   corrected_error: its standard error; NULL likewise, and for fewer than 3 functions with halves
+--   paper_correlation: mean Spearman correlation of predictivity at both, of all neurons, as in the paper
 --   has_twin
 with layers_of_partitions as (
     select
@@ -115,10 +117,12 @@ of_functions as (
         family,
         has_twin,
         function,
-        list({'layer': layer, 'n_units': n_units} order by layer) as sizes,
+        list({'layer': layer, 'n_units': n_units, 'n_dead': n_dead} order by layer) as sizes,
         {
             'n_cells': count(*),
             'correlation': sum(correlation order by layer),
+            'paper': sum(paper_correlation order by layer),
+            'n_paper_cells': count(paper_correlation),
             'n_halved_cells': count(*) filter (where is_halved),
             'split_half': sum(split_half_correlation order by layer) filter (where is_halved),
             'reference_split_half': sum(reference_split_half_correlation order by layer) filter (where is_halved),
@@ -136,6 +140,7 @@ of_curves as (
         sum(sums.n_cells)::bigint as n_cells,
         sum(sums.n_halved_cells)::bigint as n_halved_cells,
         sum(sums.correlation order by function) as correlation,
+        sum(sums.paper order by function) / sum(sums.n_paper_cells) as paper_correlation,
         sum(sums.split_half order by function) as split_half,
         sum(sums.reference_split_half order by function) as reference_split_half,
         sum(sums.cross_half order by function) as cross_half,
@@ -148,6 +153,7 @@ jackknifed as (
         * exclude (correlation, split_half, reference_split_half, cross_half),
         len(sizes) as n_layers,
         list_sum(list_transform(sizes, lambda size: size.n_units))::bigint as n_units,
+        list_sum(list_transform(sizes, lambda size: size.n_dead))::bigint as n_dead,
         correlation / n_cells as correlation,
         split_half / n_halved_cells as split_half,
         reference_split_half / n_halved_cells as reference_split_half,
@@ -191,6 +197,7 @@ select
     n_cells,
     n_halved_cells,
     n_units,
+    n_dead,
     correlation,
     jackknife_error(correlations) as correlation_error,
     split_half as split_half_correlation,
@@ -199,5 +206,6 @@ select
     cross_half as cross_half_correlation,
     disattenuated(cross_half, split_half, reference_split_half, n_units - n_layers) as corrected_correlation,
     if(corrected_correlation is null, null, jackknife_error(corrected_correlations)) as corrected_error,
+    paper_correlation,
     has_twin,
 from jackknifed

@@ -23,6 +23,7 @@
 --   threshold: .5, .6, .7, .8, .9 or .95
 --   n_checkpoints: checkpoints at which the curve has a value
 --   n_compared: all checkpoints of the curve
+--   n_dead: neurons left out at the checkpoint where most are, as they are dead at either; NULL if unknown
 --   first_step: training step at which it first reaches the threshold; NULL if it never does
 --   is_censored: true if the checkpoint before first_step has no value or there is none, so it may have been earlier
 --   lasting_step: training step from which on it stays there; NULL if it ends below the threshold or without a value
@@ -48,6 +49,7 @@ with curves as (
         list({'step': step, 'value': value - 2 * error} order by step) as lowered_points,
         count(value)::bigint as n_checkpoints,
         count(error)::bigint as n_errors,
+        max(n_dead) as n_dead,
     from (
         select
             *,
@@ -100,6 +102,7 @@ select
     threshold,
     n_checkpoints,
     len(points) as n_compared,
+    n_dead,
     crossing_step(points, threshold, first_place) as first_step,
     crossing_is_censored(points, first_place) as is_censored,
     crossing_step(points, threshold, last_place) as lasting_step,

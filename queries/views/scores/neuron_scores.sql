@@ -20,6 +20,9 @@
 --   ranking_half_b: lift_half_b, or predictivity_half_b likewise
 --   evidence_half_a: how many deviations of chance the better direction is above chance on half a; NULL likewise
 --   evidence_half_b: the same on half b
+--   signed_lift: lift, its sign changed where direction is complement; that at a prevalence of .5 if unknown
+--   signed_lift_half_a: the same on half a, NULL if the half lacks a class
+--   signed_lift_half_b: the same on half b, likewise
 --   held_out_predictivity_a: average precision on half a in the direction that is better on half b
 --   held_out_predictivity_b: average precision on half b in the direction that is better on half a
 --   held_out_lift_a: lift on half a in the direction whose lift is better on half b
@@ -88,6 +91,9 @@ select
         (scores.ap_half_b - chance_half_b) / nullif(deviation_half_b, 0),
         (scores.ap_complement_half_b - chance_complement_half_b) / nullif(deviation_complement_half_b, 0)
     ) as evidence_half_b,
+    signed_lift(scores.ap, scores.ap_complement, prevalence) as signed_lift,
+    signed_lift(scores.ap_half_a, scores.ap_complement_half_a, prevalence_half_a) as signed_lift_half_a,
+    signed_lift(scores.ap_half_b, scores.ap_complement_half_b, prevalence_half_b) as signed_lift_half_b,
     in_direction(
         scores.ap_half_b - scores.ap_complement_half_b, scores.ap_half_a, scores.ap_complement_half_a
     ) as held_out_predictivity_a,

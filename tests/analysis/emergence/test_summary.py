@@ -56,16 +56,19 @@ def shown(tables, title, thresholds=(0.5,), report=REPORT):
 STEPS = (
     "stabilization_steps (last_run_id text, model text, reference text, partition_id text, level text, method text, "
     "stack text, family text, is_corrected bool, threshold double, n_checkpoints int, n_compared int, "
-    "lasting_step double, is_lasting_censored bool, lasting_step_earliest double, lasting_step_latest double)"
+    "lasting_step double, is_lasting_censored bool, lasting_step_earliest double, lasting_step_latest double, "
+    "n_dead int)"
 )
 
 
-def curve(partition_id, lasting_step, *, level=None, threshold=0.5, n=3, is_censored=False, band=(None, None)):
+def curve(
+    partition_id, lasting_step, *, level=None, threshold=0.5, n=3, is_censored=False, band=(None, None), n_dead=None
+):
     method = partition_id.rstrip("0123456789")
     kind = "random_group" if method in ("random", "matched") else "expert"
     return (
         "r40", "m", "last", partition_id, level or kind, None if level == "neuron" else method, "encoder", "task",
-        True, threshold, n, 3, lasting_step, is_censored, *band,
+        True, threshold, n, 3, lasting_step, is_censored, *band, n_dead,
     )  # fmt: skip
 
 
@@ -121,6 +124,12 @@ def test_how_many_checkpoints_have_a_value_is_shown_for_neurons_and_experts(tabl
     tables.fill(STEPS, curve("cold0", 1, level="neuron", n=2), curve("cold0", 1, n=1), curve("cold1", 1, n=3))
     (row,) = shown(tables, "Settled: ")
     assert (row["neuron_values"], row["expert_values"]) == ("2 of 3", "1 to 3 of 3")
+
+
+def test_how_many_neurons_are_left_out_as_dead_is_shown(tables):
+    tables.fill(STEPS, curve("cold0", 1, level="neuron", n_dead=7), curve("cold0", 1, n_dead=5))
+    (row,) = shown(tables, "Settled: ")
+    assert row["dead_neurons"] == 7
 
 
 def test_each_threshold_that_is_asked_for_is_a_row(tables):
