@@ -17,7 +17,8 @@ def steps_of(
     connection.execute(
         "create table stability_curves as select 'last' as last_run_id, 'tiny' as model, 'words' as corpus, "
         "'previous' as reference, '*' as partition_id, null::bigint as partition_step, 'neuron' as level, "
-        "null::varchar as method, 'encoder' as stack, 'one' as family, 0.0::double as correlation, "
+        "null::bigint as n_dead, null::varchar as method, 'encoder' as stack, "
+        "'one' as family, 0.0::double as correlation, "
         "null::double as correlation_error, unnest(?)::bigint as step, 'step' || step as revision, "
         "unnest(?)::double as corrected_correlation, unnest(?)::double as corrected_error, "
         "unnest(?)::boolean as has_twin",
