@@ -37,24 +37,23 @@ create or replace macro harmonic(n) as ln(n) + 0.5772156649015329 + 1 / (2 * n) 
 create or replace macro harmonic_squares(n) as 1.6449340668482264 - 1 / n + 1 / (2 * n ** 2) - 1 / (6 * n ** 3);
 
 -- Mean and standard deviation of average precision under permutation of labels, of which `positive` of n are positive,
--- for activations without ties. With y the labels by rank, positive * AP is the sum of y_s * y_r / r over s <= r: its
--- moments are sums of 1 / r and 1 / r² times the chance that two, three or four given labels are positive.
-create or replace macro chance_ap(positive, n) as
-    (harmonic(n) + (positive - 1) / (n - 1) * (n - harmonic(n))) / n;
+-- for activations without ties; h and h2 are the harmonic numbers of n. With y the labels by rank, positive * AP is the
+-- sum of y_s * y_r / r over s <= r: its moments are sums of 1 / r and 1 / r² times the chance that two, three or four
+-- given labels are positive.
+create or replace macro chance_ap(positive, n, h) as (h + (positive - 1) / greatest(n - 1, 1) * (n - h)) / n;
 create or replace macro pair_moment(h, h2) as 3 * h - 5 * h2 + 2 * h * h;
 create or replace macro triple_moment(n, h, h2) as 2 * h * (n - h) + 5 * n - 9 * h + 7 * h2 - 3 * h * h;
 create or replace macro quadruple_moment(n, h, h2) as (n - h) ** 2 - 5 * n + 6 * h - 3 * h2 + 2 * h * h;
-create or replace macro chance_ap_deviation(positive, n) as
+create or replace macro chance_ap_deviation(positive, n, h, h2) as
     sqrt(greatest(0, (
-        harmonic_squares(n)
-        + (positive - 1) / (n - 1) * (
-            pair_moment(harmonic(n), harmonic_squares(n))
+        h2
+        + (positive - 1) / greatest(n - 1, 1) * (
+            pair_moment(h, h2)
             + (positive - 2) / greatest(n - 2, 1) * (
-                triple_moment(n, harmonic(n), harmonic_squares(n))
-                + (positive - 3) / greatest(n - 3, 1) * quadruple_moment(n, harmonic(n), harmonic_squares(n))
+                triple_moment(n, h, h2) + (positive - 3) / greatest(n - 3, 1) * quadruple_moment(n, h, h2)
             )
         )
-    ) / n / positive - chance_ap(positive, n) ** 2));
+    ) / n / nullif(positive, 0) - chance_ap(positive, n, h) ** 2));
 
 -- Whether a neuron is alive, from its smallest and largest activation: it does not do the same on all instances.
 create or replace macro is_alive(smallest, largest) as smallest < largest;

@@ -107,6 +107,7 @@ def test_the_grain_is_unique_and_never_null(database: Database, view: catalog.Vi
     assert (total > 0) == (view.name != "checkpoint_identity")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("view", VIEWS, ids=NAMES)
 def test_no_view_computes_nan_or_infinity(database: Database, view: catalog.View) -> None:
     types = {row[0]: row[1] for row in database.sql(f"describe {view.name}").rows()}

@@ -11,6 +11,8 @@ from neuronlake.schema.conformance import arrow_schema
 from neuronlake.schema.store import Store
 from neuronlake.schema.tables import table
 
+pytestmark = pytest.mark.long
+
 STEPS = (0, 10, 20, 40)
 FUNCTIONS = (("task", "a"), ("task", "b"))
 COLUMNS = (

@@ -12,6 +12,8 @@ from neuronlake.queries.database import Database
 from neuronlake.queries.materialize import materialize
 from neuronlake.schema.store import Store
 
+pytestmark = pytest.mark.long
+
 RUN = "aaaaaaaaaaaaaaaa"
 RANKED = sorted(catalog.ranked())
 

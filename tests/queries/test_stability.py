@@ -11,6 +11,8 @@ from scipy import stats
 from neuronlake.queries.database import Database
 from neuronlake.schema.store import Store
 
+pytestmark = pytest.mark.long
+
 FUNCTIONS = (("one", "a"), ("one", "b"), ("one", "c"), ("one", "d"), ("one", "e"), ("two", "f"))
 STEPS = (0, 100, 200, 300)
 EXPERTS, GROUPS = "e" * 16, "f" * 16

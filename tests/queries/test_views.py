@@ -127,10 +127,19 @@ def moments(n_positive: int, n_negative: int) -> tuple[float, float]:
 def test_chance_of_average_precision_is_that_of_all_arrangements_of_labels(empty: Database, n_positive: int) -> None:
     arrangements = list(combinations(range(1, 10), n_positive))
     scores = [np.mean([place / rank for place, rank in enumerate(ranks, 1)]) for ranks in arrangements]
-    query = "select chance_ap($positive, 9), chance_ap_deviation($positive, 9)"
+    query = (
+        "select chance_ap($positive, 9, harmonic(9)), "
+        "chance_ap_deviation($positive, 9, harmonic(9), harmonic_squares(9))"
+    )
     assert empty.sql(query, {"positive": n_positive}).rows() == [
         (pytest.approx(np.mean(scores), abs=1e-5), pytest.approx(np.std(scores), abs=1e-5))
     ]
+
+
+def test_a_half_without_instances_has_no_evidence(store: Store, run: Callable[..., None]) -> None:
+    run(store, RUN, n_layers=1, n_neurons=4, half=(0, 0), scores=dict.fromkeys(("ap_half_a", "ap_complement_half_a")))
+    assert Database(store).sql("select distinct evidence_half_a from neuron_scores").rows() == [(None,)]
+    assert Database(store).sql("select distinct held_out_function from specialization").rows() == [(None,)]
 
 
 def test_where_labels_mean_nothing_no_family_is_the_best_more_often_than_its_share_of_functions(

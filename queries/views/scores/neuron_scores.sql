@@ -28,23 +28,35 @@
 --   held_out_lift_a: lift on half a in the direction whose lift is better on half b
 --   held_out_lift_b: lift on half b in the direction whose lift is better on half a
 --   p_value
-with prevalences as (
+with counts as (
+    select
+        *,
+        nullif(n_positive_half_a + n_negative_half_a, 0) as n_half_a,
+        nullif(n_positive_half_b + n_negative_half_b, 0) as n_half_b,
+        harmonic(n_half_a) as h_half_a,
+        harmonic(n_half_b) as h_half_b,
+        harmonic_squares(n_half_a) as h2_half_a,
+        harmonic_squares(n_half_b) as h2_half_b,
+    from run_functions
+),
+
+prevalences as (
     select
         run_id,
         family,
         function,
         prevalence,
-        n_positive_half_a / nullif(n_positive_half_a + n_negative_half_a, 0) as prevalence_half_a,
-        n_positive_half_b / nullif(n_positive_half_b + n_negative_half_b, 0) as prevalence_half_b,
-        chance_ap(n_positive_half_a, n_positive_half_a + n_negative_half_a) as chance_half_a,
-        chance_ap(n_negative_half_a, n_positive_half_a + n_negative_half_a) as chance_complement_half_a,
-        chance_ap_deviation(n_positive_half_a, n_positive_half_a + n_negative_half_a) as deviation_half_a,
-        chance_ap_deviation(n_negative_half_a, n_positive_half_a + n_negative_half_a) as deviation_complement_half_a,
-        chance_ap(n_positive_half_b, n_positive_half_b + n_negative_half_b) as chance_half_b,
-        chance_ap(n_negative_half_b, n_positive_half_b + n_negative_half_b) as chance_complement_half_b,
-        chance_ap_deviation(n_positive_half_b, n_positive_half_b + n_negative_half_b) as deviation_half_b,
-        chance_ap_deviation(n_negative_half_b, n_positive_half_b + n_negative_half_b) as deviation_complement_half_b,
-    from run_functions
+        n_positive_half_a / n_half_a as prevalence_half_a,
+        n_positive_half_b / n_half_b as prevalence_half_b,
+        chance_ap(n_positive_half_a, n_half_a, h_half_a) as chance_half_a,
+        chance_ap(n_negative_half_a, n_half_a, h_half_a) as chance_complement_half_a,
+        chance_ap_deviation(n_positive_half_a, n_half_a, h_half_a, h2_half_a) as deviation_half_a,
+        chance_ap_deviation(n_negative_half_a, n_half_a, h_half_a, h2_half_a) as deviation_complement_half_a,
+        chance_ap(n_positive_half_b, n_half_b, h_half_b) as chance_half_b,
+        chance_ap(n_negative_half_b, n_half_b, h_half_b) as chance_complement_half_b,
+        chance_ap_deviation(n_positive_half_b, n_half_b, h_half_b, h2_half_b) as deviation_half_b,
+        chance_ap_deviation(n_negative_half_b, n_half_b, h_half_b, h2_half_b) as deviation_complement_half_b,
+    from counts
 )
 
 select
