@@ -63,13 +63,14 @@ def p_values(excess: Floats, n_above: Integers, n_positive: int, n_negative: int
 def deviates(excess: Floats, n_above: Integers, n_positive: int, n_negative: int) -> Floats:
     """Return `p_values` as deviates of a normal distribution, two-sided, and beyond `SMALLEST_P` too.
 
-    There the deviate is taken to grow as the excess does, from where p is just above it on.
+    There the deviate is taken to grow as the excess does, from where p is just above it on; it is never below that of
+    the smallest p.
     """
     deviate = np.zeros(len(excess))
     beyond, scale = np.arange(len(excess)), 1.0
     while len(beyond):
         p = p_values(scale * excess[beyond], n_above[beyond], n_positive, n_negative)
-        deviate[beyond] = -ndtri(p / 2) / scale
+        deviate[beyond] = np.maximum(deviate[beyond], -ndtri(p / 2) / scale)
         beyond, scale = beyond[p <= SMALLEST_P], _CLOSER * scale
     return deviate
 

@@ -5,11 +5,12 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import average_precision_score
 
 from neuronlake.ingest.corpora.labels import LabelIndex
 from neuronlake.ingest.scores import nulls
-from neuronlake.ingest.scores.nulls import SMALLEST_P, p_values
+from neuronlake.ingest.scores.nulls import SMALLEST_P, deviates, p_values
 from neuronlake.ingest.scores.scoring import SCORE_NAMES, score
 
 
@@ -175,3 +176,18 @@ def test_a_tie_group_in_the_middle_counts_as_rest():
     ap = SCORE_NAMES.index("ap")
     assert np.abs(routed.scores[:, :, ap] - rectified.scores[:, :, ap]).max() > 0
     assert routed.p_value.tobytes() == rectified.p_value.tobytes()
+
+
+def test_deviates_are_those_of_the_p_values_and_go_on_beyond_the_smallest():
+    # The label's positives on top of 16 and 16: the excess of a perfect score, and shares of it.
+    excess = np.linspace(0.1, 1, 10)[:, None] * np.array([8.0, 8.0])
+    known, n_above = np.full(10, 32), (16, 16)
+    p, z = p_values(excess, known, *n_above), deviates(excess, known, *n_above)
+    assert 2 * stats.norm.sf(z[p > SMALLEST_P]) == pytest.approx(p[p > SMALLEST_P])
+    assert np.all(2 * stats.norm.sf(z[p == SMALLEST_P]) <= SMALLEST_P * 1.000001)
+    assert np.all(np.diff(z) >= 0)
+    # Of many instances the excess is normal, and so is what lies beyond the tables.
+    table = np.full(3, 20_000), 10_000, 10_000
+    below, beyond, far = deviates(np.array([[150.0, 150.0], [300.0, 300.0], [900.0, 900.0]]), *table)
+    assert beyond / below == pytest.approx(2, rel=0.15)
+    assert far / below == pytest.approx(6, rel=0.15)
