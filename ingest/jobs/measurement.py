@@ -136,12 +136,7 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
     labels = corpus.label_index(tokens.instance_id, tokens.text, settings.halves)
     clusterings = corpus.clusters(tokens.instance_id, tokens.text)
     clusters = Clusters.build(labels, clusterings)
-    if ingestion.store.commit(run_id) is None:
-        if settings.halves == "word":
-            _note_halves(labels, clusterings["word"], progress)
-        for notice in clusters.notices(labels.functions):
-            progress.note(notice)
-    return Measurement(
+    measurement = Measurement(
         ingestion,
         model,
         layers,
@@ -155,6 +150,12 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
         request_id=request.identifier(corpus_sha256=corpus.sha256, fingerprint=model.fingerprint),
         adds_coactivations=lacks_coactivations(ingestion.store, run_id, ingestion.coactivation, tokens.n_instances),
     )
+    if measurement.is_new:
+        if settings.halves == "word":
+            _note_halves(labels, clusterings["word"], progress)
+        for notice in clusters.notices(labels.functions):
+            progress.note(notice)
+    return measurement
 
 
 def _find_layers(model: Model, settings: Settings) -> tuple[tuple[Layer, ...], bool]:
