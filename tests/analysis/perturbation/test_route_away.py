@@ -91,15 +91,19 @@ SELECTED = {
 }
 
 
+def check_ablated(tiny, selected, kind, other):
+    """Assert that the ablated model computes what another does, other than before, and is itself afterwards."""
+    before, expected = run(tiny), run(other)
+    assert not torch.allclose(expected, before, atol=1e-3)
+    with ablate(tiny, selected, kind=kind):
+        torch.testing.assert_close(run(tiny), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(run(tiny), before)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_model_computes_as_if_it_had_no_such_experts(model, kind):
     tiny = model(kind)
-    before = run(tiny)
-    expected = run(without(tiny, SELECTED[kind]))
-    assert not torch.allclose(expected, before, atol=1e-3)
-    with ablate(tiny, SELECTED[kind], kind="route-away"):
-        torch.testing.assert_close(run(tiny), expected, rtol=1e-5, atol=1e-5)
-    assert torch.equal(run(tiny), before)
+    check_ablated(tiny, SELECTED[kind], "route-away", without(tiny, SELECTED[kind]))
 
 
 def test_rows_come_in_any_order_and_from_any_table(model):
@@ -203,12 +207,7 @@ ONLY = {
 @pytest.mark.parametrize("kind", ONLY)
 def test_routing_to_some_experts_alone_is_what_masked_router_logits_do(model, kind):
     tiny = model(kind)
-    before = run(tiny)
-    expected = run(masked_logits(tiny, ONLY[kind]))
-    assert not torch.allclose(expected, before, atol=1e-3)
-    with ablate(tiny, ONLY[kind], kind="route-only"):
-        torch.testing.assert_close(run(tiny), expected, rtol=1e-5, atol=1e-5)
-    assert torch.equal(run(tiny), before)
+    check_ablated(tiny, ONLY[kind], "route-only", masked_logits(tiny, ONLY[kind]))
     assert all("forward" not in vars(each) and not each._forward_pre_hooks for each in tiny.modules())
 
 
