@@ -381,3 +381,14 @@ def test_few_units_without_signal_are_hardly_ever_corrected(empty: Database) -> 
     # Of eight, ranks correlate at 2 / sqrt(7) or more in 2%, at .18 or more in a third.
     assert 0 < share < 0.03
     assert np.mean(np.asarray(shared) >= 0.18) > 0.3
+
+
+def test_a_step_counts_once_whether_its_runs_name_their_settings_or_are_older_than_these(
+    store: Store, run: Callable[..., None]
+) -> None:
+    defaults = {"special_tokens": "drop", "halves": "text"}
+    run(store, "1" * 16, revision="a", step=0, weights="w0", n_neurons=10)
+    run(store, "2" * 16, revision="b", step=0, weights="w1", n_neurons=10, **defaults)
+    run(store, "3" * 16, revision="c", step=100, weights="w2", n_neurons=10, **defaults)
+    found = Database(store).sql("select run_id, previous_run_id from series_runs order by run_id").rows()
+    assert found == [("1" * 16, None), ("3" * 16, "1" * 16)]

@@ -11,7 +11,12 @@
 --   run_id, model, revision, step, corpus
 --   previous_run_id: the run of the step before, NULL of the first
 --   has_twin: whether another checkpoint of the series has the same weights: one of the two has a wrong name
-with measurements as (
+with settings as (
+    -- Of runs made before there were these settings they are NULL, which is their default.
+    select * replace (coalesce(special_tokens, 'drop') as special_tokens, coalesce(halves, 'text') as halves) from runs
+),
+
+measurements as (
     select
         run_id,
         model,
@@ -22,14 +27,14 @@ with measurements as (
         corpus_sha256,
         site,
         pooling,
-        coalesce(special_tokens, 'drop') as special_tokens,
-        coalesce(halves, 'text') as halves,
+        special_tokens,
+        halves,
         router,
         dtype,
         storage,
         max_tokens,
         layers as layers_asked,
-    from runs
+    from settings
     where measurement = 'measured' and not is_random_init and step is not null
     qualify row_number() over (
         partition by
