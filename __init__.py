@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .ingest.corpora.shuffled import read_shuffled
     from .ingest.corpora.table import read_table
     from .ingest.corpora.trex import read_trex
+    from .ingest.jobs.best import add_best
     from .ingest.jobs.job import ingest_model
     from .ingest.jobs.series import ingest_checkpoints, ingest_series
     from .ingest.jobs.settings import Coactivation, Resources, Settings
@@ -76,6 +77,7 @@ __all__ = [
     "StoreError",
     "UnknownNameError",
     "ablate",
+    "add_best",
     "align_partition",
     "build_corpus",
     "check_store",
@@ -116,6 +118,7 @@ _HOMES = {
     "Source": "ingest.corpora.instance",
     "Store": "schema.store",
     "ablate": "analysis.perturbation.ablation",
+    "add_best": "ingest.jobs.best",
     "align_partition": "analysis.alignment.job",
     "build_corpus": "ingest.corpora.builder",
     "check_store": "queries.check",

@@ -112,11 +112,20 @@ def views(name: str | None, as_sql: bool, format_: Format | None, output: Path |
 def materialize(names: tuple[str, ...]) -> None:
     """Keep the rows of views as Parquet, so that asking is quick.
 
-    By default specialization. What is kept is used until the store changes, and may be deleted at any time.
+    By default specialization. What is kept is used until the store changes, and may be deleted at any time. First each
+    neuron's best functions and each function's top neurons are added to runs that were measured without them, for good.
     """
+    from .ingest.jobs.best import add_best
+    from .progress import show_progress
     from .queries.materialize import materialize as keep
 
-    for kept in keep(open_database(), names or ("specialization",)):
+    database = open_database()
+    with show_progress() as progress:
+        added = add_best(chosen_store(), progress=progress)
+    for run_id in added:
+        echo(f"run {run_id}: best functions and top neurons added")
+    database.refresh()
+    for kept in keep(database, names or ("specialization",)):
         status = "kept" if kept.is_new else "is current"
         echo(f"{kept.view} {status}: {kept.path.relative_to(chosen_store().absolute())}, {kept.size_bytes:,} bytes")
 

@@ -22,7 +22,8 @@ from table import print_table
 
 from neuronlake.ingest.jobs.sinks import PART_ROWS, neuron_function_rows
 from neuronlake.ingest.neurons.feed_forwards import FeedForward, Layer, Place
-from neuronlake.ingest.scores.scoring import SCORE_NAMES, Scores
+from neuronlake.ingest.scores.best import SCORE_NAMES
+from neuronlake.ingest.scores.scoring import Scores
 from neuronlake.queries.database import Database
 from neuronlake.queries.materialize import materialize
 from neuronlake.schema.conformance import conform

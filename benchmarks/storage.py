@@ -17,7 +17,8 @@ from table import print_table
 
 from neuronlake.ingest.corpora.labels import LabelIndex
 from neuronlake.ingest.jobs.sinks import PART_ROWS, neuron_function_rows
-from neuronlake.ingest.scores.scoring import SCORE_NAMES, score
+from neuronlake.ingest.scores.best import SCORE_NAMES
+from neuronlake.ingest.scores.scoring import score
 from neuronlake.schema import parquet
 from neuronlake.schema.conformance import check
 from neuronlake.schema.store import Store

@@ -51,9 +51,11 @@ def views_page() -> str:
         + ".",
         "",
     ]
+    places = {name: f"tables.md#{table.name}" for name, table in TABLES.items()}
+    places["unlisted_scores"] = places["neuron_functions"]
     for view in views():
         grain = ", ".join(f"`{name}`" for name in view.grain)
-        source = ", ".join(f"[{name}]({'tables.md' if name in TABLES else ''}#{name})" for name in view.source)
+        source = ", ".join(f"[{name}]({places.get(name, f'#{name}')})" for name in view.source)
         lines += [
             f"## {view.name}",
             "",

@@ -15,10 +15,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import QueryError, UnknownNameError
-from ..schema.tables import TABLES, Table
+from ..schema import tables
+from ..schema.tables import Table
 from . import quoting
 
 _FOLDER = Path(__file__).parent
+
+TABLES: Mapping[str, Table] = {
+    **tables.TABLES,
+    "unlisted_scores": replace(tables.TABLES["neuron_functions"], name="unlisted_scores"),
+}
+"""All tables, and the part of ``neuron_functions`` of runs that lack ``neuron_best`` and ``function_top_neurons``.
+
+A view that reads these two where they are stored, and computes the others, so opens no file it can do without.
+"""
+
 _TABLE_COLUMNS: Mapping[str, Mapping[str, str]] = {
     name: {column.name: column.description for column in table.columns} for name, table in TABLES.items()
 }
@@ -157,8 +168,8 @@ def query(name: str) -> str:
 @functools.cache
 def describe() -> Mapping[str, tuple[str, Mapping[str, str]]]:
     """Return, by table and view, the line that describes it and the meanings of its columns."""
-    tables = {name: (table.description, _TABLE_COLUMNS[name]) for name, table in TABLES.items()}
-    return {**tables, **{view.name: (view.answers, view.columns) for view in views()}}
+    declared = {name: (table.description, _TABLE_COLUMNS[name]) for name, table in tables.TABLES.items()}
+    return {**declared, **{view.name: (view.answers, view.columns) for view in views()}}
 
 
 @functools.cache
@@ -196,6 +207,8 @@ def comments(name: str) -> str:
     """Return SQL that comments the view of a table, or a view, and its columns."""
     if name in ranked():
         return f"comment on macro table {name} is {quoting.literal(ranked()[name].answers)};"
+    if name not in describe():
+        return f"comment on view {name} is 'part of neuron_functions';"
     line, columns = describe()[name]
     lines = [f"comment on view {name} is {quoting.literal(line)};"]
     lines += [

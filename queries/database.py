@@ -12,11 +12,12 @@ from typing import IO, Self
 import duckdb
 
 from ..errors import QueryError, UnknownNameError
+from ..schema import tables
 from ..schema.commits import CommittedFile
 from ..schema.identity import identifier
 from ..schema.store import Store
-from ..schema.tables import TABLES
 from . import cache, catalog, failures, parse_tree, quoting, readonly
+from .catalog import TABLES
 from .result import Result, run
 
 _SCRIPT_HEAD = """\
@@ -126,7 +127,7 @@ class Database:
                 "n_files": len(self.committed[table.name]),
                 "description": table.description,
             }
-            for table in TABLES.values()
+            for table in tables.TABLES.values()
         )
 
     def describe_views(self) -> Result:
@@ -203,9 +204,14 @@ class Database:
         """The committed files by table, as of the first use or the last `refresh`."""
         self.store.require()
         files: dict[str, list[CommittedFile]] = {name: [] for name in TABLES}
-        for commit in self.store.commits():
+        commits = self.store.commits()
+        tops = [commit for commit in commits if any(file.table == "function_top_neurons" for file in commit.files)]
+        listed = {commit.job.removeprefix("best-") for commit in tops}
+        for commit in commits:
             for file in commit.files:
                 files[file.table].append(file)
+                if file.table == "neuron_functions" and commit.job not in listed:
+                    files["unlisted_scores"].append(file)
         return files
 
     def fingerprint(self, view: str) -> str:

@@ -13,6 +13,14 @@ create or replace macro predictivity(ap, ap_complement) as greatest(ap, ap_compl
 create or replace macro lift(ap, ap_complement, prevalence) as
     greatest(ap - prevalence, ap_complement - (1 - prevalence)) / greatest(prevalence, 1 - prevalence);
 
+-- Whether activation marks the function's positives or its negatives (complement), whichever rises higher above chance;
+-- an unknown prevalence counts as .5. NULL where ap_complement is.
+create or replace macro direction(ap, ap_complement, prevalence) as
+    case
+        when ap - coalesce(prevalence, 0.5) >= ap_complement - (1 - coalesce(prevalence, 0.5)) then 'positive'
+        when ap_complement is not null then 'complement'
+    end;
+
 -- What a ranking orders neurons by: their lift (predictivity, where the prevalence is unknown), or as in the paper their
 -- predictivity. Any other ranking is an error.
 create or replace macro ranked(ranking, by_lift, by_predictivity) as
@@ -129,6 +137,114 @@ create or replace macro crossing_step(points, threshold, place) as
 -- The place after the last point that is below a threshold or has no value; there may be none.
 create or replace macro lasting_place(points, threshold) as
     list_max(list_transform(points, lambda point, place: if(point.value >= threshold, 0, place))) + 1;
+
+-- The rows of neuron_scores, from a table of the columns of neuron_functions given by name, and from run_functions.
+create or replace macro scored(score_table) as table
+    with counts as (
+        select
+            *,
+            nullif(n_positive_half_a + n_negative_half_a, 0) as n_half_a,
+            nullif(n_positive_half_b + n_negative_half_b, 0) as n_half_b,
+            harmonic(n_half_a) as h_half_a,
+            harmonic(n_half_b) as h_half_b,
+            harmonic_squares(n_half_a) as h2_half_a,
+            harmonic_squares(n_half_b) as h2_half_b,
+        from run_functions
+    ),
+
+    prevalences as (
+        select
+            run_id,
+            family,
+            function,
+            prevalence,
+            n_positive_half_a / n_half_a as prevalence_half_a,
+            n_positive_half_b / n_half_b as prevalence_half_b,
+            chance_ap(n_positive_half_a, n_half_a, h_half_a) as chance_half_a,
+            chance_ap(n_negative_half_a, n_half_a, h_half_a) as chance_complement_half_a,
+            chance_ap_deviation(n_positive_half_a, n_half_a, h_half_a, h2_half_a) as deviation_half_a,
+            chance_ap_deviation(n_negative_half_a, n_half_a, h_half_a, h2_half_a) as deviation_complement_half_a,
+            chance_ap(n_positive_half_b, n_half_b, h_half_b) as chance_half_b,
+            chance_ap(n_negative_half_b, n_half_b, h_half_b) as chance_complement_half_b,
+            chance_ap_deviation(n_positive_half_b, n_half_b, h_half_b, h2_half_b) as deviation_half_b,
+            chance_ap_deviation(n_negative_half_b, n_half_b, h_half_b, h2_half_b) as deviation_complement_half_b,
+        from counts
+    )
+
+    select
+        scores.run_id,
+        scores.model,
+        scores.revision,
+        scores.step,
+        scores.stack,
+        scores.layer,
+        scores.neuron,
+        scores.family,
+        scores.function,
+        scores.ap,
+        scores.ap_complement,
+        prevalences.prevalence,
+        direction(scores.ap, scores.ap_complement, prevalence) as direction,
+        predictivity(scores.ap, scores.ap_complement) as predictivity,
+        lift(scores.ap, scores.ap_complement, prevalence) as lift,
+        (abs(
+            in_direction(
+                scores.ap - prevalence - (scores.ap_complement - (1 - prevalence)),
+                scores.ap_half_a - prevalence_half_a,
+                scores.ap_complement_half_a - (1 - prevalence_half_a)
+            ) / greatest(prevalence_half_a, 1 - prevalence_half_a)
+            - in_direction(
+                scores.ap - prevalence - (scores.ap_complement - (1 - prevalence)),
+                scores.ap_half_b - prevalence_half_b,
+                scores.ap_complement_half_b - (1 - prevalence_half_b)
+            ) / greatest(prevalence_half_b, 1 - prevalence_half_b)
+        ) / 2)::float as lift_error,
+        coalesce(
+            lift(scores.ap, scores.ap_complement, prevalence),
+            predictivity(scores.ap, scores.ap_complement)
+        ) as ranking,
+        predictivity(scores.ap_half_a, scores.ap_complement_half_a) as predictivity_half_a,
+        predictivity(scores.ap_half_b, scores.ap_complement_half_b) as predictivity_half_b,
+        lift(scores.ap_half_a, scores.ap_complement_half_a, prevalence_half_a) as lift_half_a,
+        lift(scores.ap_half_b, scores.ap_complement_half_b, prevalence_half_b) as lift_half_b,
+        coalesce(
+            lift(scores.ap_half_a, scores.ap_complement_half_a, prevalence_half_a),
+            predictivity(scores.ap_half_a, scores.ap_complement_half_a)
+        ) as ranking_half_a,
+        coalesce(
+            lift(scores.ap_half_b, scores.ap_complement_half_b, prevalence_half_b),
+            predictivity(scores.ap_half_b, scores.ap_complement_half_b)
+        ) as ranking_half_b,
+        greatest(
+            (scores.ap_half_a - chance_half_a) / nullif(deviation_half_a, 0),
+            (scores.ap_complement_half_a - chance_complement_half_a) / nullif(deviation_complement_half_a, 0)
+        )::float as evidence_half_a,
+        greatest(
+            (scores.ap_half_b - chance_half_b) / nullif(deviation_half_b, 0),
+            (scores.ap_complement_half_b - chance_complement_half_b) / nullif(deviation_complement_half_b, 0)
+        )::float as evidence_half_b,
+        signed_lift(scores.ap, scores.ap_complement, prevalence) as signed_lift,
+        signed_lift(scores.ap_half_a, scores.ap_complement_half_a, prevalence_half_a) as signed_lift_half_a,
+        signed_lift(scores.ap_half_b, scores.ap_complement_half_b, prevalence_half_b) as signed_lift_half_b,
+        in_direction(
+            scores.ap_half_b - scores.ap_complement_half_b, scores.ap_half_a, scores.ap_complement_half_a
+        ) as held_out_predictivity_a,
+        in_direction(
+            scores.ap_half_a - scores.ap_complement_half_a, scores.ap_half_b, scores.ap_complement_half_b
+        ) as held_out_predictivity_b,
+        in_direction(
+            scores.ap_half_b - scores.ap_complement_half_b + 1 - 2 * prevalence_half_b,
+            scores.ap_half_a - prevalence_half_a,
+            scores.ap_complement_half_a - (1 - prevalence_half_a)
+        ) / greatest(prevalence_half_a, 1 - prevalence_half_a) as held_out_lift_a,
+        in_direction(
+            scores.ap_half_a - scores.ap_complement_half_a + 1 - 2 * prevalence_half_a,
+            scores.ap_half_b - prevalence_half_b,
+            scores.ap_complement_half_b - (1 - prevalence_half_b)
+        ) / greatest(prevalence_half_b, 1 - prevalence_half_b) as held_out_lift_b,
+        scores.p_value,
+    from query_table(score_table) as scores
+    left join prevalences using (run_id, family, function);
 
 -- P(X >= n_found) of the hypergeometric distribution: of n_all, n_marked are marked and n_drawn are drawn without
 -- replacement; X of the drawn are marked. The terms on either side of P(X = n_found) are summed as shares of it, by

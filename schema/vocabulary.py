@@ -2,7 +2,19 @@
 
 from typing import Literal
 
-JobKind = Literal["corpus", "run", "coactivation", "checkpoints", "partition", "alignment", "perturbation", "emergence"]
+JobKind = Literal[
+    "corpus",
+    "run",
+    "best",
+    "controls",
+    "coactivation",
+    "checkpoints",
+    "partition",
+    "alignment",
+    "perturbation",
+    "stability",
+    "emergence",
+]
 """What a job makes, as its commit says."""
 
 Site = Literal["activation", "gate", "preactivation"]
@@ -72,6 +84,10 @@ SemcorLabels = Literal["supersenses", "word-senses"]
 
 ShuffleUnit = Literal["instance", "text", "group", "word"]
 """What keeps its labels together when labels are permuted: nothing, or the instances of a text, group or word."""
+
+ControlTask = Literal["instance", "text", "group", "word", "word-in-stratum"]
+"""What keeps its labels together when the labels of a run are permuted in the same pass, as in `ShuffleUnit`.
+``word-in-stratum``: a word, whose labels stay in their stratum."""
 
 Format = Literal["table", "csv", "json", "parquet"]
 """How rows are written."""

@@ -12,8 +12,9 @@ from ...schema.conformance import conform
 from ...schema.job import Job
 from ..neurons.feed_forwards import Layer
 from ..neurons.weights import weight_norms
+from ..scores.best import SCORE_NAMES, Chance, Ranked
 from ..scores.coactivation import active_bits, closest_partners
-from ..scores.scoring import SCORE_NAMES, STATISTIC_NAMES, Scores, compile_kernels, score
+from ..scores.scoring import STATISTIC_NAMES, Scores, compile_kernels, score
 from .measurement import Measurement
 from .settings import Coactivation
 
@@ -45,7 +46,7 @@ class Sink(ABC):
         self,
         measurement: Measurement,
         job: Job,
-        tables: tuple[str, ...],  # the last is written last, so that it stands for all tables of a part
+        tables: tuple[str, ...],
         n_rows: dict[Layer, int],  # rows of each layer to measure, in the table that has most
     ) -> None:
         self.measurement = measurement
@@ -58,7 +59,11 @@ class Sink(ABC):
                 n_part = 0
             parts[-1].append(layer)
             n_part += n
-        self._parts = {number: part for number, part in enumerate(parts) if not job.is_staged(tables[-1], number)}
+        self._parts = {
+            number: part
+            for number, part in enumerate(parts)
+            if not all(job.is_staged(table, number) for table in tables)
+        }
         self._rows: dict[str, list[pa.Table]] = {name: [] for name in tables}
 
     def lacks(self, layer: Layer) -> bool:
@@ -93,12 +98,14 @@ class Sink(ABC):
 
 
 class ScoreTables(Sink):
-    """Every neuron's scores for every function: tables ``neurons``, ``top_instances`` and ``neuron_functions``."""
+    """Every neuron's scores for every function, and what comes first by them."""
 
     def __init__(self, measurement: Measurement, job: Job) -> None:
         n_functions = len(measurement.labels.functions)
         n_rows = {layer: layer.n_neurons * n_functions for layer in measurement.layers}
-        super().__init__(measurement, job, ("neurons", "top_instances", "neuron_functions"), n_rows)
+        tables = ("neurons", "top_instances", "neuron_best", "function_top_neurons", "neuron_functions")
+        super().__init__(measurement, job, tables, n_rows)
+        self._chance = Chance.of(*measurement.labels.counts().T)
         self._scores: list[Scores] = []
         if self._parts:
             compile_kernels(measurement.labels, measurement.clusters)
@@ -129,6 +136,8 @@ class ScoreTables(Sink):
             n_sent_to = np.append(np.count_nonzero(shares, axis=1), 0)
             neurons["native_expert"] = pa.array(expert, mask=is_shared)
             neurons["n_routed"] = pa.array(n_sent_to[np.minimum(expert, len(shares))], mask=is_shared)
+        functions, p_value = measurement.labels.functions, scores.p_value.astype(np.float32)
+        ranked = Ranked(functions, scores.scores, p_value, self._chance)
         top_neuron, position = np.nonzero(scores.top_instance >= 0)
         top_instances = {
             "neuron": top_neuron,
@@ -139,7 +148,9 @@ class ScoreTables(Sink):
         return {
             "neurons": conform("neurons", neurons, **keys),
             "top_instances": conform("top_instances", top_instances, **keys, corpus=measurement.ingestion.corpus.name),
-            "neuron_functions": neuron_function_rows(keys, scores, measurement.labels.functions),
+            "neuron_best": conform("neuron_best", ranked.best(), **keys),
+            "function_top_neurons": conform("function_top_neurons", ranked.top(), **keys),
+            "neuron_functions": neuron_function_rows(keys, scores, functions),
         }
 
 

@@ -12,20 +12,10 @@ from numpy.typing import NDArray
 from ...errors import IngestError
 from ..corpora.labels import LabelIndex
 from . import kernel
+from .best import SCORE_NAMES
 from .clusters import Clusters, tails
 from .nulls import deviates, p_values
 
-SCORE_NAMES = (
-    "ap",
-    "ap_complement",
-    "auroc",
-    "mean_positive",
-    "mean_negative",
-    "ap_half_a",
-    "ap_half_b",
-    "ap_complement_half_a",
-    "ap_complement_half_b",
-)
 STATISTIC_NAMES = ("mean", "std", "min", "max", "firing_rate")
 
 

@@ -1,9 +1,9 @@
 """Every table of a store, declared once: its grain, its columns and their meaning.
 
-Read ``declaration`` (what a table is, and the columns that tables share), then ``runs``, ``corpora``,
-``partitions``, ``perturbations`` and ``checkpoints``. The store checks what it writes against the declarations,
-``neuronlake tables`` prints them, and docs/tables.md is generated from them. Names are a contract: columns and tables
-may be added, never renamed.
+Read ``declaration`` (what a table is, and the columns that tables share), then ``runs``, ``rankings``, ``corpora``,
+``partitions``, ``perturbations``, ``checkpoints`` and ``contents``. The store checks what it writes against the
+declarations, ``neuronlake tables`` prints them, and docs/tables.md is generated from them. Names are a contract:
+columns and tables may be added, never renamed.
 """
 
 from collections.abc import Mapping
@@ -11,17 +11,27 @@ from types import MappingProxyType
 
 from ...errors import UnknownNameError
 from .checkpoints import CHECKPOINT_TABLES
+from .contents import CONTENT_TABLES
 from .corpora import CORPUS_TABLES
 from .declaration import Column, Table
 from .partitions import PARTITION_TABLES
 from .perturbations import PERTURBATION_TABLES
+from .rankings import RANKING_TABLES
 from .runs import RUN_TABLES
 
 __all__ = ["SCHEMA_VERSION", "TABLES", "Column", "Table", "table"]
 
 SCHEMA_VERSION = 3
 
-_TABLES = (*RUN_TABLES, *CORPUS_TABLES, *PARTITION_TABLES, *PERTURBATION_TABLES, *CHECKPOINT_TABLES)
+_TABLES = (
+    *RUN_TABLES,
+    *RANKING_TABLES,
+    *CORPUS_TABLES,
+    *PARTITION_TABLES,
+    *PERTURBATION_TABLES,
+    *CHECKPOINT_TABLES,
+    *CONTENT_TABLES,
+)
 
 TABLES: Mapping[str, Table] = MappingProxyType({declared.name: declared for declared in _TABLES})
 """All tables by name, in the order to read them."""

@@ -1,3 +1,5 @@
+import re
+
 import duckdb
 import pytest
 
@@ -74,7 +76,8 @@ def source_names(query: str) -> list[str]:
         "json_extract_string(tree, '$..function_name') from (select json_serialize_sql(?) as tree)",
         [query],
     ).fetchall()[0]
-    return sorted({*tables} - {*ctes} | {*functions} & {*catalog.ranked()})
+    scored = {"run_functions", *re.findall(r"scored\('(\w+)'\)", query)} if "scored" in functions else set()
+    return sorted({*tables} - {*ctes} | {*functions} & {*catalog.ranked()} | scored)
 
 
 def test_a_query_reads_tables_but_not_its_own_ctes() -> None:

@@ -76,11 +76,11 @@ def test_kept_rows_serve_the_ranking_they_were_kept_by(store: Store, run: Callab
     asked = [f"from {view}_by('{ranking}') order by all" for view in ("top_neurons", "held_out_top_neurons")
              for ranking in ("lift", "predictivity")]  # fmt: skip
     live = [Database(store).sql(query).rows() for query in asked]
-    (kept,) = materialize(Database(store), ["top_lists"])
+    (kept,) = materialize(Database(store), ["live_top_lists"])
     database = Database(store)
     assert [database.sql(query).rows() for query in asked] == live
     plans = [database.sql(f"explain analyze {query}").rows()[0][1] for query in asked[:2]]
-    assert ["top_lists" in plan for plan in plans] == [True, False]
+    assert ["live_top_lists" in plan for plan in plans] == [True, False]
     kept.path.unlink()
     assert [database.sql(query).rows() for query in asked] == live
 

@@ -4,7 +4,7 @@
 --
 -- Ranked
 -- Grain: run_id, half, stack, layer, family, function, rank
--- Source: top_lists
+-- Source: function_top_neurons, live_top_lists, layers
 -- Columns:
 --   run_id, model, revision, step
 --   half: the half of the instances they were chosen on, a or b
@@ -12,32 +12,53 @@
 --   rank: 1 for the neuron that ranks highest on the half; ties go to the lower index
 --   neuron
 --   n_top: neurons listed if all have a score: 1% of the layer's, rounded down, at least 1
-with halves as (
+with live_halves as (
     select
-        *,
+        * exclude (top, top_half_a, top_half_b),
         unnest([{'half': 'a', 'neurons': top_half_a}, {'half': 'b', 'neurons': top_half_b}], recursive := true),
-    from top_lists_by(ranking)
+    from live_top_lists_by(ranking)
 ),
 
-ranked as (
+live as (
     select
         * exclude (neurons),
-        unnest(neurons) as chosen,
+        unnest(neurons, recursive := true),
         generate_subscripts(neurons, 1) as rank,
-    from halves
+    from live_halves
+),
+
+listed as (
+    select
+        run_id,
+        model,
+        revision,
+        step,
+        half,
+        stack,
+        layer,
+        family,
+        function,
+        rank,
+        neuron,
+    from function_top_neurons
+    where half != 'all' and ranked_by = ranked(ranking, 'lift', 'predictivity')
+    union all by name
+    select * exclude ("order")
+    from live
 )
 
 select
     run_id,
-    model,
-    revision,
-    step,
+    listed.model,
+    listed.revision,
+    listed.step,
     half,
     stack,
     layer,
     family,
     function,
     rank,
-    chosen.neuron as neuron,
-    n_top,
-from ranked
+    neuron,
+    greatest(1, n_neurons // 100) as n_top,
+from listed
+inner join layers using (run_id, stack, layer)

@@ -1,13 +1,10 @@
 -- specialization: which function does each neuron detect best, and by how much?
 --
--- Best is what the evidence is best for: the smallest p value, then the highest lift (p is at least 1e-6). The highest
--- lift alone would be that of the function with fewest instances, where luck reaches furthest. Half a alone chooses by
--- how many deviations of chance a score lies above it. Where these are unknown, as of imported results, the ranking
--- decides. Ties go to the first family and function by name. min compares the first field of a struct first: so the best
--- function is found in one pass without a sort, and is the same on any number of threads.
+-- Best is what the evidence is best for, as in family_best: the smallest p value, then the highest lift. Ties go to the
+-- first family by name.
 --
 -- Grain: run_id, stack, layer, neuron
--- Source: neuron_scores, runs
+-- Source: family_best, run_functions, runs
 -- Columns:
 --   run_id, model, revision, step, corpus, stack, layer, neuron
 --   family: family of the best function
@@ -16,6 +13,7 @@
 --   predictivity: predictivity of the best function
 --   prevalence: share of positives of the best function, NULL when unknown
 --   lift: lift of the best function, NULL when its prevalence is unknown
+--   lift_error: half the distance of its lifts on both halves: a standard error of one degree of freedom
 --   second_family: the family whose best function comes next, NULL when there is one family
 --   second_family_lift: lift of that family's best function
 --   margin: lift - second_family_lift, below 0 where the second family has more lift and less evidence
@@ -25,36 +23,14 @@
 --   p_value: the best function's, times the functions it is the best of (Bonferroni), at most 1; NULL if unknown
 --   q_value: share of false discoveries among the run's neurons with a p value up to this one; NULL likewise
 --   is_significant: whether q_value is at most .05; NULL likewise
-with best_of_families as (
+with families as (
     select
-        run_id,
-        model,
-        revision,
-        step,
-        stack,
-        layer,
-        neuron,
-        family,
-        min({
-            'p_order': p_value,
-            'order': -ranking,
-            'family': family,
-            'function': function,
-            'direction': direction,
-            'predictivity': predictivity,
-            'prevalence': prevalence,
-            'lift': lift,
-            'p_value': p_value
-        }) as best,
-        min({
-            'order': -coalesce(evidence_half_a, ranking_half_a),
-            'family': family,
-            'function': function,
-            'held_out_lift': held_out_lift_b
-        }) filter (where ranking_half_a is not null) as best_on_half_a,
-        count(*) as n_functions,
-    from neuron_scores
-    group by all
+        best.*,
+        prevalence,
+        lift(ap, ap_complement, prevalence) as lift,
+        predictivity(ap, ap_complement) as predictivity,
+    from family_best as best
+    left join run_functions using (run_id, family, function)
 ),
 
 best_of_neurons as (
@@ -66,10 +42,28 @@ best_of_neurons as (
         stack,
         layer,
         neuron,
-        min(best, 2) as bests,
-        min(best_on_half_a) as best_on_half_a,
-        case when min(best).p_value is not null then least(1, min(best).p_value * sum(n_functions)) end as p_value,
-    from best_of_families
+        min(
+            {
+                'p_order': p_value,
+                'order': -coalesce(lift, predictivity),
+                'family': family,
+                'function': function,
+                'direction': direction(ap, ap_complement, prevalence),
+                'predictivity': predictivity,
+                'prevalence': prevalence,
+                'lift': lift,
+                'lift_error': lift_error
+            },
+            2
+        ) as bests,
+        min({
+            'order': -held_out_evidence,
+            'family': family,
+            'function': held_out_function,
+            'held_out_lift': held_out_lift
+        }) filter (where held_out_function is not null) as best_on_half_a,
+        case when min(p_value) is not null then least(1, min(p_value) * sum(n_functions)) end as p_value,
+    from families
     group by all
 )
 
@@ -88,6 +82,7 @@ select
     bests[1].predictivity as predictivity,
     bests[1].prevalence as prevalence,
     bests[1].lift as lift,
+    bests[1].lift_error as lift_error,
     bests[2].family as second_family,
     bests[2].lift as second_family_lift,
     bests[1].lift - bests[2].lift as margin,

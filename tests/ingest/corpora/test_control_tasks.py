@@ -8,7 +8,8 @@ from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance
 from neuronlake.ingest.corpora.shuffled import read_shuffled
 from neuronlake.ingest.corpora.stored import StoredCorpus
-from neuronlake.ingest.scores.scoring import SCORE_NAMES, score
+from neuronlake.ingest.scores.best import SCORE_NAMES
+from neuronlake.ingest.scores.scoring import score
 
 N_NEURONS = 120
 

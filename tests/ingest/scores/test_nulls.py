@@ -10,8 +10,9 @@ from sklearn.metrics import average_precision_score
 
 from neuronlake.ingest.corpora.labels import LabelIndex
 from neuronlake.ingest.scores import nulls
+from neuronlake.ingest.scores.best import SCORE_NAMES
 from neuronlake.ingest.scores.nulls import SMALLEST_P, deviates, p_values
-from neuronlake.ingest.scores.scoring import SCORE_NAMES, score
+from neuronlake.ingest.scores.scoring import score
 
 
 def label_index(table: np.ndarray, is_rest: list[bool]) -> LabelIndex:

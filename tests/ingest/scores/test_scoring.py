@@ -8,7 +8,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest.corpora.labels import LabelIndex
-from neuronlake.ingest.scores.scoring import SCORE_NAMES, STATISTIC_NAMES, score
+from neuronlake.ingest.scores.best import SCORE_NAMES
+from neuronlake.ingest.scores.scoring import STATISTIC_NAMES, score
 
 
 def label_index(table: np.ndarray, is_rest: list[bool], half: np.ndarray) -> LabelIndex:

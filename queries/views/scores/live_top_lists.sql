@@ -1,16 +1,15 @@
--- top_lists: which neurons come first for each function, on all instances and on either half?
+-- live_top_lists: which neurons come first for each function, on all instances and on either half, in runs without lists?
 --
+-- Computed from all scores of runs that lack rows of function_top_neurons, as those measured by an older neuronlake do.
 -- min(…, n) keeps the n least structs of a group in a heap, by their first field and then their second: no sort of all
 -- scores. What a query does not read of the three lists is not made.
 --
 -- Ranked
 -- Intermediate
 -- Grain: run_id, stack, layer, family, function
--- Source: neuron_scores, layers
+-- Source: unlisted_scores, run_functions, layers
 -- Columns:
 --   run_id, model, revision, step, stack, layer, family, function
---   n_neurons: neurons of the layer
---   n_top: 1% of them, rounded down, at least 1
 --   top: the n_top neurons that rank highest, the highest first; ties go to the lower index
 --   top_half_a: the same by the ranking on half a, of the neurons with a score on it
 --   top_half_b: the same by the ranking on half b
@@ -19,7 +18,6 @@ with sizes as (
         run_id,
         stack,
         layer,
-        n_neurons,
         greatest(1, n_neurons // 100) as n_top,
     from layers
 )
@@ -33,15 +31,12 @@ select
     layer,
     scores.family,
     scores.function,
-    sizes.n_neurons,
-    sizes.n_top,
     min(
         {
             'order': -ranked(ranking, scores.ranking, scores.predictivity),
             'neuron': scores.neuron,
-            'predictivity': scores.predictivity,
-            'lift': scores.lift,
-            'direction': scores.direction
+            'ap': scores.ap,
+            'ap_complement': scores.ap_complement
         },
         sizes.n_top
     ) as top,
@@ -59,6 +54,6 @@ select
         },
         sizes.n_top
     ) filter (where ranked(ranking, scores.ranking_half_b, scores.predictivity_half_b) is not null) as top_half_b,
-from neuron_scores as scores
+from scored('unlisted_scores') as scores
 inner join sizes using (run_id, stack, layer)
 group by all
