@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .ingest.jobs.best import add_best
     from .ingest.jobs.job import ingest_model
     from .ingest.jobs.series import ingest_checkpoints, ingest_series
-    from .ingest.jobs.settings import Coactivation, Resources, Settings
+    from .ingest.jobs.settings import Coactivation, Controls, Resources, Settings
     from .ingest.models.checkpoint import Checkpoint
     from .queries.check import check_store
     from .queries.database import Database
@@ -59,6 +59,7 @@ __all__ = [
     "BalancedKMeans",
     "Checkpoint",
     "Coactivation",
+    "Controls",
     "Database",
     "EmergenceSettings",
     "GraphPartition",
@@ -106,6 +107,7 @@ _HOMES = {
     "BalancedKMeans": "analysis.partitions.kmeans",
     "Checkpoint": "ingest.models.checkpoint",
     "Coactivation": "ingest.jobs.settings",
+    "Controls": "ingest.jobs.settings",
     "Database": "queries.database",
     "EmergenceSettings": "analysis.emergence.settings",
     "GraphPartition": "analysis.partitions.graph",

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ..schema.vocabulary import DType, Halves, Pooling, Router, Site, SpecialTokens, Storage
+from ..schema.vocabulary import ControlTask, DType, Halves, Pooling, Router, Site, SpecialTokens, Storage
 from .groups import AdvancedCommand
 from .options import POSITIVE, SEED_RANGE, choice_of, parse_layers, taken
 from .printing import chosen_store, echo
@@ -67,6 +67,15 @@ def _size(text: str) -> int:
     "--active-share", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
     help="Instances on which a neuron is active: this share, its highest.  [default: those above 0]",
 )  # fmt: skip
+@click.option(
+    "--controls", is_flag=True,
+    help="Also score control functions: labels permuted while texts or words keep theirs together; may be added later.",
+)  # fmt: skip
+@click.option(
+    "--control", "tasks", type=choice_of(ControlTask), multiple=True,
+    help="What keeps its labels together.  [repeatable; default: what the corpus has of text or group, word, stratum]",
+)  # fmt: skip
+@click.option("--draws", "n_draws", type=POSITIVE, help="Permutations of each control.  [default: 1]")
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, split (all GPUs).")
 @click.option("--batch-tokens", type=POSITIVE, help="Tokens of one batch, padding included.")
 @click.option("--memory", "memory_bytes", type=_size, metavar="SIZE", default="4GB", help="For activations.")
@@ -79,6 +88,7 @@ def ingest(
     seeds: tuple[int, ...],
     name: str | None,
     coactivation: bool,
+    controls: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Measure every feed-forward neuron of MODEL on a corpus.
@@ -89,13 +99,15 @@ def ingest(
     from ..ingest.jobs.job import ingest_model
     from ..ingest.jobs.reports import Failure, Outcome
     from ..ingest.jobs.series import ingest_checkpoints, ingest_series
-    from ..ingest.jobs.settings import Coactivation, Resources, Settings
+    from ..ingest.jobs.settings import Coactivation, Controls, Resources, Settings
     from ..ingest.models.checkpoint import Checkpoint
     from ..ingest.models.steps import read_steps
     from ..progress import LineProgress, show_progress
 
     if not coactivation and (options["n_partners"] or options["active_share"]):
         raise click.UsageError("--partners and --active-share are of the counts that --coactivation stores")
+    if not controls and (options["tasks"] or options["n_draws"]):
+        raise click.UsageError("--control and --draws are of the control functions that --controls scores")
     is_series = bool(patterns) or steps_file is not None
     if is_series and (names or seeds):
         raise click.UsageError("--revisions and --steps choose revisions; they take no --revision or --random-init")
@@ -104,8 +116,8 @@ def ingest(
         echo(outcome.describe(), err=isinstance(outcome, Failure))
 
     options |= {"settings": taken(Settings, options), "resources": taken(Resources, options), "store": chosen_store()}
-    counts = taken(Coactivation, options)
-    options["coactivation"] = counts if coactivation else None
+    counts, tasks = taken(Coactivation, options), taken(Controls, options)
+    options |= {"coactivation": counts if coactivation else None, "controls": tasks if controls else None}
     checkpoints = [Checkpoint(model, revision, name=name) for revision in names]
     checkpoints += [Checkpoint(model, random_init=seed, name=name) for seed in seeds]
     if is_series:

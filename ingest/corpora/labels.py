@@ -197,6 +197,19 @@ class LabelIndex:
         indptr = np.concatenate([[0], np.cumsum(np.bincount(instance, minlength=n_instances))])
         return cls(tuple(functions), is_rest, half, indptr, function[order], is_positive[order])
 
+    @classmethod
+    def joined(cls, parts: "Sequence[LabelIndex]") -> "LabelIndex":
+        """Return the functions of several indices of the same instances as one; names may repeat."""
+        n_before = np.cumsum([0, *(len(part.functions) for part in parts)])
+        return cls.build(
+            [function for part in parts for function in part.functions],
+            is_rest=np.concatenate([part.is_rest for part in parts]),
+            half=parts[0].half,
+            instance=np.concatenate([part.instance for part in parts]),
+            function=np.concatenate([part.function + before for part, before in zip(parts, n_before, strict=False)]),
+            is_positive=np.concatenate([part.is_positive for part in parts]),
+        )
+
     @property
     def n_instances(self) -> int:
         """Number of instances."""

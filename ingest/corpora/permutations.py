@@ -7,11 +7,14 @@ of its size gives all it has to one of them; where sizes differ, to two or three
 all others (*be*) gives to many, and takes from them.
 """
 
+import hashlib
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+_Value = TypeVar("_Value", bound=np.generic)
 _FEWEST_UNITS = 10  # of a class: fewer would leave little to chance
 
 
@@ -53,6 +56,32 @@ class Permutations:
         self.n_drawn += len(moved)
         self.n_kept += int((unit == unit[moved]).sum())
         return moved
+
+    def permute(
+        self,
+        instance: NDArray[np.int64],
+        function: NDArray[np.int32],
+        is_positive: NDArray[_Value],
+        rest: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.int64], NDArray[_Value]]:
+        """Return instance and value of labels that are permuted, given one (instance, function, value) a label.
+
+        Where unlabelled means negative (`rest`, by function), all labels of an instance move together to another. The
+        labels of other functions are permuted among the instances that have one, alike if those are the same.
+        """
+        instance, is_positive, moves = instance.copy(), is_positive.copy(), rest[function]
+        if moves.any():
+            instance[moves] = self.draw(np.arange(len(self.unit)))[instance[moves]]
+        drawn: dict[bytes, NDArray[np.int64]] = {}  # by the instances that a function labels
+        stays = np.flatnonzero(~moves)
+        stays = stays[np.lexsort((instance[stays], function[stays]))]
+        for rows in np.split(stays, np.cumsum(np.bincount(function[stays]))[:-1]):
+            if len(rows):
+                labelled = hashlib.sha256(instance[rows].tobytes()).digest()
+                if labelled not in drawn:
+                    drawn[labelled] = self.draw(instance[rows])
+                is_positive[rows] = is_positive[rows][drawn[labelled]]
+        return instance, is_positive
 
 
 def _classes(stratum: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.int64]:

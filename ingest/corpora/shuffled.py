@@ -5,19 +5,17 @@ which label is chance. What a view then shows is what chance gives: that of inst
 labels stay together, which is more where instances of one text or word are alike.
 """
 
-import hashlib
 import itertools
 import os
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from ...errors import IngestError, UnknownNameError
+from ...errors import IngestError
 from ...schema.store import Store
 from ...schema.vocabulary import ShuffleUnit
+from .control_tasks import permutations_of
 from .instance import Instance, Negatives, Reading, Source
 from .permutations import Permutations
 from .stored import StoredCorpus
@@ -89,7 +87,8 @@ def read_shuffled(
         )
     negatives: Negatives = "rest" if n_rest else "explicit"
     descriptions = {f"{function['family']}/{function['function']}": function["description"] for function in functions}
-    permutations, reading = _permutations(stored, by, within, seed), Reading()
+    text = stored.read("instances", "text_id").column(0).to_numpy()
+    permutations, reading = permutations_of(stored, np.arange(len(text)), text, by, within, seed), Reading()
     how = "".join((f" by {by}" * (by != "instance"), f" within {within}" * (within is not None)))
     return Source(
         instances=_instances(stored, _labels(stored, list(descriptions), negatives, permutations, reading)),
@@ -100,37 +99,6 @@ def read_shuffled(
         descriptions={name: text for name, text in descriptions.items() if text is not None},
         reading=reading,
     )
-
-
-def _permutations(stored: StoredCorpus, by: str, within: str | None, seed: int) -> Permutations:
-    """Return what draws permutations, or raise if the corpus lacks what labels are to go by."""
-    for what, name, known in (("by", by, get_args(ShuffleUnit)), ("within", within or "stratum", ("stratum",))):
-        if name not in known:
-            raise UnknownNameError(f"shuffle {what}", name, known)
-    text = stored.read("instances", "text_id").column(0).to_numpy()
-    instance, stratum = np.arange(len(text)), np.zeros(len(text), np.int64)
-    if by == "instance":
-        unit = instance
-    else:
-        unit = stored.words()[instance] if by == "word" else stored.clusters(instance, text)[by]
-    n_without_word = int((unit >= 0).sum())
-    if by == "word" and n_without_word:
-        raise IngestError(
-            f"corpus {stored.name}: {n_without_word:,} of {len(text):,} instances are no words but whole texts without "
-            "a lemma; shuffle it by instance, text or group"
-        )
-    if by == "group" and stored.read("texts", "split_group").column(0).null_count == len(np.unique(text)):
-        raise IngestError(f"corpus {stored.name}: no text has a split group; shuffle it by instance, text or word")
-    if within:
-        strata = stored.read("instances", "stratum").column(0).combine_chunks().dictionary_encode()
-        if not len(strata.dictionary):
-            raise IngestError(
-                f"corpus {stored.name}: no instance has a stratum; build it anew under another name, from a source "
-                "that has them (a column 'stratum', SemCor, CoNLL-U)"
-            )
-        stratum = pc.fill_null(strata.indices, -1).to_numpy().astype(np.int64)
-    is_plain = by == "instance" and not within
-    return Permutations(np.random.PCG64(seed), unit, stratum, is_plain=is_plain, is_ordered=by != "word")
 
 
 def _instances(stored: StoredCorpus, labels: Iterator[dict[str, bool]]) -> Iterator[Instance]:
@@ -152,18 +120,10 @@ def _labels(
     """Yield the permuted labels, instance by instance."""
     instance, function, is_positive = stored.labels()
     n_instances = len(permutations.unit)
-    if negatives == "rest":
-        instance = permutations.draw(np.arange(n_instances))[instance]
-        order = np.argsort(instance, kind="stable")
-        instance, function, is_positive = instance[order], function[order], is_positive[order]
-    else:
-        drawn: dict[bytes, NDArray[np.int64]] = {}  # by the instances that a function labels
-        by_function = np.argsort(function, kind="stable")  # within a function still by instance
-        for rows in np.split(by_function, np.cumsum(np.bincount(function))[:-1]):
-            labelled = hashlib.sha256(instance[rows].tobytes()).digest()
-            if labelled not in drawn:
-                drawn[labelled] = permutations.draw(instance[rows])
-            is_positive[rows] = is_positive[rows][drawn[labelled]]
+    is_rest = np.full(len(names), negatives == "rest")
+    instance, is_positive = permutations.permute(instance, function, is_positive, is_rest)
+    order = np.argsort(instance, kind="stable")
+    instance, function, is_positive = instance[order], function[order], is_positive[order]
     if permutations.n_kept:
         if permutations.n_kept == permutations.n_drawn:
             raise IngestError(

@@ -77,6 +77,16 @@ class StoredCorpus:
         """Number of texts without a target; read when first asked for."""
         return sum(not (target and target.strip()) for target in self.targets())
 
+    @cached_property
+    def has_groups(self) -> bool:
+        """Whether some text is of a group of texts that halves keep together."""
+        groups = self.read("texts", "split_group").column(0)
+        return bool(groups.null_count < len(groups))
+
+    def strata(self) -> pa.DictionaryArray:
+        """Return the stratum of every instance by its id, NULL where it has none."""
+        return self.read("instances", "stratum").column(0).combine_chunks().dictionary_encode()
+
     def functions(self) -> list[dict[str, str | None]]:
         """Return family, function, negatives and description of all functions, sorted by the first two."""
         rows = self.read("functions", "family", "function", "negatives", "description").to_pylist()

@@ -15,7 +15,7 @@ from ..models.checkpoint import Checkpoint
 from .known_runs import KnownRuns
 from .reports import IngestPlan, IngestReport
 from .request import Ingestion, Request
-from .settings import Coactivation, Resources, Settings
+from .settings import Coactivation, Controls, Resources, Settings
 
 
 class _Options(TypedDict, total=False):
@@ -29,6 +29,7 @@ class _Options(TypedDict, total=False):
     settings: Settings | None
     resources: Resources | None
     coactivation: Coactivation | None
+    controls: Controls | None
     progress: Progress | None
 
 
@@ -47,6 +48,7 @@ def ingest_model(
     settings: Settings | None = None,
     resources: Resources | None = None,
     coactivation: Coactivation | None = None,
+    controls: Controls | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> IngestReport | IngestPlan:
@@ -55,8 +57,8 @@ def ingest_model(
     Measuring the same again changes nothing and is quick: the run's id is a digest of all that defines it. Where the
     store holds a run of the same files (their names, sizes and times of change), corpus and settings, the model is not
     even loaded; files altered while they keep size and time go unnoticed. A job that was killed continues where it
-    was, less a hundredth of the forward pass at most. Coactivations are no part of the run: asked for later, they are
-    added to it, and the model runs for them alone.
+    was, less a hundredth of the forward pass at most. Coactivations and control functions are no part of the run: asked
+    for later, they are added to it, and the model runs for them alone.
 
     Parameters
     ----------
@@ -78,6 +80,8 @@ def ingest_model(
         What the job may use; defaults of `Resources` if None.
     coactivation
         Which co-activation of neurons to store beside the run; none if None.
+    controls
+        Which control functions to score beside the run's own; none if None.
     dry_run
         Whether to return a plan of what would be done and write nothing. The model is loaded, the corpus tokenized, and
         a few batches are timed.
@@ -111,7 +115,7 @@ def ingest_model(
     """
     started_at = datetime.datetime.now(datetime.UTC)
     target, resources = Store(store), resources or Resources()
-    ingestion = Ingestion(target, StoredCorpus(target, corpus), resources, coactivation, dry_run)
+    ingestion = Ingestion(target, StoredCorpus(target, corpus), resources, coactivation, controls, dry_run)
     known_runs = KnownRuns(target)
     checkpoint = Checkpoint(model, revision, random_init, name)
     request = known_runs.with_step(Request(checkpoint, corpus, settings or Settings()))

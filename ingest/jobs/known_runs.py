@@ -75,6 +75,8 @@ class KnownRuns:
             return None
         if coactivation is not None and self._store.commit(coactivation.job_name(commit.job)) is None:
             return None
+        if ingestion.lacking_controls(commit.job):
+            return None
         n_rows = Counter[str]()
         for file in commit.files:
             n_rows[file.table] += file.n_rows

@@ -13,6 +13,7 @@ from ...progress import Progress
 from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.vocabulary import Router
 from ..activations.tokens import Batch, TokenizedCorpus, TokenizedTargets, tokenize, tokenize_targets
+from ..corpora.control_tasks import ControlLabels, control_labels
 from ..corpora.labels import LabelIndex
 from ..corpora.stored import StoredCorpus
 from ..models.model import Model, decoder_of, first_position, load, start_token
@@ -36,6 +37,7 @@ class Measurement:
     targets: TokenizedTargets | None
     labels: LabelIndex
     clusters: Clusters
+    controls: tuple[tuple[ControlLabels, Clusters], ...]  # those asked for that the store lacks
     settings: Settings  # those asked for, within what the model has
     router: Router | None  # how experts are read; None in a model that has none
     run_id: str
@@ -61,6 +63,7 @@ class Measurement:
             "revision": self.model.revision,
             "is_new": self.is_new,
             "adds_coactivations": self.adds_coactivations,
+            "n_controls": len(self.controls),
             "n_layers": len(self.layers),
             "n_neurons": sum(layer.n_neurons for layer in self.layers),
             "n_functions": len(self.labels.functions),
@@ -136,6 +139,10 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
     labels = corpus.label_index(tokens.instance_id, tokens.text, settings.halves)
     clusterings = corpus.clusters(tokens.instance_id, tokens.text)
     clusters = Clusters.build(labels, clusterings)
+    controls = [
+        control_labels(corpus, labels, tokens.instance_id, tokens.text, *each)
+        for each in ingestion.lacking_controls(run_id)
+    ]
     measurement = Measurement(
         ingestion,
         model,
@@ -144,6 +151,7 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
         targets,
         labels,
         clusters,
+        tuple((control, Clusters.build(control.labels, clusterings)) for control in controls),
         settings,
         router,
         run_id=run_id,

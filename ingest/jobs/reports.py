@@ -12,6 +12,7 @@ class _Extent:
     revision: str
     is_new: bool
     adds_coactivations: bool = False
+    n_controls: int = 0
     n_layers: int
     n_neurons: int
     n_functions: int
@@ -38,6 +39,8 @@ class IngestReport(_Extent):
         False if the store already held this measurement, so that it was not made.
     adds_coactivations
         Whether coactivations were added; False if none were asked for or the store already held them.
+    n_controls
+        Sets of control functions that were added: draws of all tasks that the store lacked.
     n_layers, n_neurons, n_functions, n_instances
         What the run holds.
     n_truncated, n_dropped
@@ -59,6 +62,7 @@ class IngestReport(_Extent):
         if self.n_dropped:
             line += f", {_counted(self.n_dropped, 'instance')} dropped for lack of a token"
         added = f"coactivations ({self.activity}) added, " if self.adds_coactivations else ""
+        added += f"{_counted(self.n_controls, 'set')} of control functions added, " if self.n_controls else ""
         if self.is_new:
             return f"{line}, {added}{self.duration_s:.1f} s"
         if added:
@@ -73,7 +77,7 @@ class IngestPlan(_Extent):
 
     Parameters
     ----------
-    run_id, model, revision, is_new, adds_coactivations
+    run_id, model, revision, is_new, adds_coactivations, n_controls
         As in `IngestReport`.
     n_layers, n_neurons, n_functions, n_instances, n_truncated, n_dropped
         What would be measured, and what would be cut or dropped.
@@ -87,6 +91,8 @@ class IngestPlan(_Extent):
         Pooled activations to keep on disk until they are scored.
     forward_s
         Wall time of the forward passes, estimated from a few batches on this machine.
+    scoring_s, controls_s
+        Wall time of scoring, and what of it control functions add, estimated from a few neurons of random activations.
     """
 
     n_texts: int
@@ -95,6 +101,8 @@ class IngestPlan(_Extent):
     parquet_bytes: int
     activation_bytes: int
     forward_s: float
+    scoring_s: float
+    controls_s: float
 
     def describe(self) -> str:
         """Return the plan as a few lines."""
@@ -105,8 +113,10 @@ class IngestPlan(_Extent):
         rows = ", ".join(f"{most.get(table, '')}{n:,} {table}" for table, n in self.n_rows.items())
         status = "would be made"
         if not self.is_new:
-            added = "coactivations would be added" if self.adds_coactivations else "nothing would be done"
-            status = f"is already in the store: {added}"
+            added = ["coactivations"] * self.adds_coactivations
+            added += [_counted(self.n_controls, "set") + " of control functions"] * bool(self.n_controls)
+            would = f"{' and '.join(added)} would be added" if added else "nothing would be done"
+            status = f"is already in the store: {would}"
         texts, tokens = _counted(self.n_texts, "text"), _counted(self.n_tokens, "token")
         cut, dropped = _counted(self.n_truncated, "text"), _counted(self.n_dropped, "instance")
         return "\n".join(
@@ -118,6 +128,7 @@ class IngestPlan(_Extent):
                 f"parquet       about {decimal(self.parquet_bytes)}",
                 f"activations   {decimal(self.activation_bytes)} on disk until they are scored",
                 f"forward pass  about {self.forward_s:,.0f} s on this machine",
+                f"scoring       about {self.scoring_s:,.0f} s, {self.controls_s:,.0f} s of it for control functions",
             ]
         )
 

@@ -1,15 +1,18 @@
 """What a job is asked to measure, before anything is loaded."""
 
 import importlib.metadata
+import itertools
 from dataclasses import dataclass, field
 
 from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.names import check_name
 from ...schema.store import Store
+from ...schema.vocabulary import ControlTask
+from ..corpora.control_tasks import default_controls
 from ..corpora.stored import StoredCorpus
 from ..models.checkpoint import Checkpoint
 from ..models.source import locate_tokenizer
-from .settings import Coactivation, Resources, Settings
+from .settings import Coactivation, Controls, Resources, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +69,13 @@ class Ingestion:
     corpus: StoredCorpus
     resources: Resources
     coactivation: Coactivation | None = None
+    controls: Controls | None = None
     dry_run: bool = False
+
+    def lacking_controls(self, run_id: str) -> list[tuple[ControlTask, int]]:
+        """Return the controls of a run that are asked for and that the store lacks, by task and draw."""
+        if self.controls is None:
+            return []
+        tasks = self.controls.tasks or default_controls(self.corpus)
+        asked = itertools.product(dict.fromkeys(tasks), range(self.controls.n_draws))
+        return [each for each in asked if self.store.commit(Controls.job_name(run_id, *each)) is None]

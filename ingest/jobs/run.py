@@ -20,30 +20,49 @@ from ...progress import Progress
 from ...schema.commits import neuronlake_version
 from ...schema.conformance import conform
 from ...schema.job import Job
+from ..corpora.control_tasks import ControlLabels
 from ..models.devices import device_name, explaining_lack_of_memory
 from ..scores.scoring import NonFiniteError
 from .forward import ForwardPass, estimate_seconds
 from .measurement import Measurement
 from .reports import IngestPlan, IngestReport
-from .sinks import CoactivationTables, RoutingTables, ScoreTables, Sink
+from .settings import Controls
+from .sinks import CoactivationTables, ControlTables, RoutingTables, Scorer, ScoreTables, Sink, estimate_scoring
 
 # Bytes of a row of each table on disk, measured (docs/benchmarks.md).
-_ROW_BYTES = {"neuron_functions": 30, "neurons": 22, "top_instances": 6, "routing": 20, "coactivations": 5}
+_ROW_BYTES = {
+    "neuron_functions": 30,
+    "neurons": 22,
+    "top_instances": 6,
+    "neuron_best": 30,
+    "function_top_neurons": 8,
+    "control_best": 30,
+    "control_top_neurons": 8,
+    "routing": 20,
+    "coactivations": 5,
+}
 
 
 def make_run(measurement: Measurement, progress: Progress, started_at: datetime.datetime) -> IngestReport:
-    """Measure and commit what the store lacks of a run and of the coactivations asked for.
+    """Measure and commit what the store lacks of a run, and of the coactivations and control functions asked for.
 
     Raises IngestError if an activation is not finite or memory does not suffice, StoreError if the disk refuses.
     """
     summary, is_new, coactivation = measurement.summary(), measurement.is_new, measurement.ingestion.coactivation
     jobs: list[Job] = []
     sinks: list[Sink] = []
+    scorer = Scorer(measurement, with_functions=is_new)
     with contextlib.ExitStack() as stack:
         if is_new:
             job = stack.enter_context(measurement.ingestion.store.job(measurement.run_id, kind="run"))
             jobs.append(job)
-            sinks += [ScoreTables(measurement, job), RoutingTables(measurement, job)]
+            sinks += [ScoreTables(measurement, job, scorer), RoutingTables(measurement, job)]
+        for control, _ in measurement.controls:
+            name = Controls.job_name(measurement.run_id, control.control, control.draw)
+            job = stack.enter_context(measurement.ingestion.store.job(name, kind="controls"))
+            jobs.append(job)
+            sinks.append(ControlTables(measurement, job, scorer, control))
+            write_control_functions(measurement, job, control)
         if coactivation is not None and measurement.adds_coactivations:
             name = coactivation.job_name(measurement.run_id)
             job = stack.enter_context(measurement.ingestion.store.job(name, kind="coactivation"))
@@ -160,16 +179,37 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
         job.write(name, conform(name, rows, **measurement.keys), model=model.name, revision=model.revision)
 
 
+def write_control_functions(measurement: Measurement, job: Job, control: ControlLabels) -> None:
+    """Stage the row of each function of a set of controls."""
+    model, labels = measurement.model, control.labels
+    positive, evaluated = labels.counts()[:, 0].T
+    rows = {
+        "family": [family for family, _ in labels.functions],
+        "function": [function for _, function in labels.functions],
+        "n_positive": positive,
+        "n_negative": evaluated - positive,
+        "n_kept": np.full(len(positive), control.n_kept),
+    }
+    keys = measurement.keys | {"control": control.control, "draw": control.draw}
+    job.write(
+        "control_functions", conform("control_functions", rows, **keys), model=model.name, revision=model.revision
+    )
+
+
 def plan_run(measurement: Measurement) -> IngestPlan:
     """Return what `make_run` would write and how long it would take, from a few batches that are timed."""
     summary, layers, coactivation = measurement.summary(), measurement.layers, measurement.ingestion.coactivation
     n_neurons, n_functions, n_instances = (summary[name] for name in ("n_neurons", "n_functions", "n_instances"))
     n_rows: dict[str, int] = {}
-    if measurement.is_new or not measurement.adds_coactivations:
+    n_best = n_neurons * len({family for family, _ in measurement.labels.functions})
+    n_tops = sum(6 * n_functions * max(1, layer.n_neurons // 100) for layer in layers)
+    if measurement.is_new or not (measurement.adds_coactivations or measurement.controls):
         n_rows |= {
             "neuron_functions": n_neurons * n_functions,
             "neurons": n_neurons,
             "top_instances": n_neurons * min(measurement.settings.n_top, n_instances - 1),
+            "neuron_best": n_best,
+            "function_top_neurons": n_tops,
         }
         if measurement.router is not None:
             n_rows["routing"] = n_functions * sum(layer.n_native_experts for layer in layers)
@@ -177,6 +217,9 @@ def plan_run(measurement: Measurement) -> IngestPlan:
         n_rows["coactivations"] = sum(
             layer.n_neurons * min(coactivation.n_partners, layer.n_neurons - 1) for layer in layers
         )
+    if n_controls := summary["n_controls"]:
+        n_rows |= {"control_best": n_controls * n_best, "control_top_neurons": n_controls * n_tops}
+    scoring_s, controls_s = estimate_scoring(measurement)
     return IngestPlan(
         **summary,
         n_texts=measurement.tokens.n_texts,
@@ -185,4 +228,6 @@ def plan_run(measurement: Measurement) -> IngestPlan:
         parquet_bytes=sum(_ROW_BYTES[table] * n for table, n in n_rows.items()),
         activation_bytes=n_neurons * n_instances * np.dtype(measurement.settings.storage).itemsize,
         forward_s=estimate_seconds(measurement),
+        scoring_s=scoring_s,
+        controls_s=controls_s,
     )

@@ -16,7 +16,7 @@ from .known_runs import KnownRuns
 from .reports import Failure, Outcome, SeriesReport
 from .request import Ingestion, Request
 from .revisions import choose_checkpoints, oddities, record_checkpoints
-from .settings import Coactivation, Resources, Settings
+from .settings import Coactivation, Controls, Resources, Settings
 
 Shown = Callable[[], AbstractContextManager[Progress]]
 
@@ -32,6 +32,7 @@ def ingest_series(
     settings: Settings | None = None,
     resources: Resources | None = None,
     coactivation: Coactivation | None = None,
+    controls: Controls | None = None,
     dry_run: bool = False,
     progress: Shown | None = None,
     tell: Callable[[Outcome], None] | None = None,
@@ -48,7 +49,7 @@ def ingest_series(
     ----------
     model
         Hub id, or a folder whose subfolders are checkpoints.
-    corpus, store, name, settings, resources, coactivation
+    corpus, store, name, settings, resources, coactivation, controls
         As for `ingest_model`.
     revisions
         Shell-style patterns of the names of subfolders, or of branches and tags of the hub; None: those that `steps`
@@ -81,7 +82,9 @@ def ingest_series(
     ['step1', 'step2', 'step4']
     """
     target, settings, progress, steps = Store(store), settings or Settings(), progress or _silently, steps or {}
-    ingestion = Ingestion(target, StoredCorpus(target, corpus), resources or Resources(), coactivation, dry_run)
+    ingestion = Ingestion(
+        target, StoredCorpus(target, corpus), resources or Resources(), coactivation, controls, dry_run
+    )
     stored_name = Checkpoint(model, name=name).stored_name
     ingestion.resources.check_device(stored_name)
     known_runs = KnownRuns(target)
@@ -110,6 +113,7 @@ def ingest_checkpoints(
     settings: Settings | None = None,
     resources: Resources | None = None,
     coactivation: Coactivation | None = None,
+    controls: Controls | None = None,
     dry_run: bool = False,
     progress: Shown | None = None,
     tell: Callable[[Outcome], None] | None = None,
@@ -120,7 +124,7 @@ def ingest_checkpoints(
     ----------
     checkpoints
         At least one; each is attempted whether it is there or not.
-    corpus, store, settings, resources, coactivation, dry_run, progress, tell
+    corpus, store, settings, resources, coactivation, controls, dry_run, progress, tell
         As for `ingest_series`, whose errors are raised here too.
 
     Examples
@@ -133,7 +137,9 @@ def ingest_checkpoints(
     if not checkpoints:
         raise IngestError("no checkpoint is given; at least one is needed")
     target = Store(store)
-    ingestion = Ingestion(target, StoredCorpus(target, corpus), resources or Resources(), coactivation, dry_run)
+    ingestion = Ingestion(
+        target, StoredCorpus(target, corpus), resources or Resources(), coactivation, controls, dry_run
+    )
     ingestion.resources.check_device(checkpoints[0].stored_name)
     requests = [Request(checkpoint, corpus, settings or Settings()) for checkpoint in checkpoints]
     return _ingest(requests, ingestion, progress or _silently, tell)

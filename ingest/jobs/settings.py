@@ -8,7 +8,7 @@ from typing import get_args
 
 from ...errors import IngestError, UnknownNameError
 from ...schema.identity import identifier
-from ...schema.vocabulary import DType, Halves, Pooling, Router, Site, SpecialTokens, Storage
+from ...schema.vocabulary import ControlTask, DType, Halves, Pooling, Router, Site, SpecialTokens, Storage
 
 _CHOICES = {
     "site": Site,
@@ -137,6 +137,48 @@ class Resources:
             from ..models.devices import place
 
             place(torch.nn.Linear(1, 1), self.device, label)
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """Which control functions to score beside a run's own: their labels permuted, while units keep theirs together.
+
+    Parameters
+    ----------
+    tasks
+        What keeps its labels together: ``instance`` (nothing), ``text``, ``group`` (of texts), ``word`` or
+        ``word-in-stratum`` (a word, whose labels stay in their stratum, such as a part of speech). None: ``group`` or
+        ``text`` where texts hold several instances, ``word`` where all have words, ``word-in-stratum`` where they have
+        strata; ``instance`` where none of these.
+    n_draws
+        Permutations of each. Those that the store holds are not made again.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such task.
+    IngestError
+        If a number is out of range.
+
+    Examples
+    --------
+    >>> Controls(tasks=("word",), n_draws=5).n_draws
+    5
+    """
+
+    tasks: tuple[ControlTask, ...] | None = None
+    n_draws: int = 1
+
+    def __post_init__(self) -> None:
+        for task in self.tasks or ():
+            if task not in get_args(ControlTask):
+                raise UnknownNameError("control task", task, get_args(ControlTask))
+        _check_least("n_draws", self.n_draws, 1)
+
+    @staticmethod
+    def job_name(run_id: str, task: ControlTask, draw: int) -> str:
+        """Return the name of the job that adds one draw of a task to a run."""
+        return f"controls-{identifier({'run_id': run_id, 'control': task, 'draw': draw})}"
 
 
 @dataclass(frozen=True, slots=True)

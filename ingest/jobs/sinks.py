@@ -1,5 +1,8 @@
 """Sinks: what takes the activations of a layer's neurons and makes rows of them (scores, routing, coactivations)."""
 
+import dataclasses
+import itertools
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
@@ -10,9 +13,12 @@ from numpy.typing import NDArray
 
 from ...schema.conformance import conform
 from ...schema.job import Job
+from ..corpora.control_tasks import ControlLabels
+from ..corpora.labels import LabelIndex
 from ..neurons.feed_forwards import Layer
 from ..neurons.weights import weight_norms
 from ..scores.best import SCORE_NAMES, Chance, Ranked
+from ..scores.clusters import Clusters
 from ..scores.coactivation import active_bits, closest_partners
 from ..scores.scoring import STATISTIC_NAMES, Scores, compile_kernels, score
 from .measurement import Measurement
@@ -100,20 +106,18 @@ class Sink(ABC):
 class ScoreTables(Sink):
     """Every neuron's scores for every function, and what comes first by them."""
 
-    def __init__(self, measurement: Measurement, job: Job) -> None:
+    def __init__(self, measurement: Measurement, job: Job, scorer: "Scorer") -> None:
         n_functions = len(measurement.labels.functions)
         n_rows = {layer: layer.n_neurons * n_functions for layer in measurement.layers}
         tables = ("neurons", "top_instances", "neuron_best", "function_top_neurons", "neuron_functions")
         super().__init__(measurement, job, tables, n_rows)
         self._chance = Chance.of(*measurement.labels.counts().T)
+        self._scorer = scorer
         self._scores: list[Scores] = []
-        if self._parts:
-            compile_kernels(measurement.labels, measurement.clusters)
 
     def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:
         """Score a block of neurons."""
-        labels, clusters, n_top = self.measurement.labels, self.measurement.clusters, self.measurement.settings.n_top
-        self._scores.append(score(block, labels, clusters, n_top=n_top, n_threads=torch.get_num_threads()))
+        self._scores.append(self._scorer.scores(None, layer, start, block))
 
     def _rows_of(self, layer: Layer, keys: _Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         scores, measurement = Scores.concatenated(self._scores), self.measurement
@@ -152,6 +156,76 @@ class ScoreTables(Sink):
             "function_top_neurons": conform("function_top_neurons", ranked.top(), **keys),
             "neuron_functions": neuron_function_rows(keys, scores, functions),
         }
+
+
+class ControlTables(Sink):
+    """What comes first by the scores for control functions, which are not kept: tables of a job beside the run's."""
+
+    def __init__(self, measurement: Measurement, job: Job, scorer: "Scorer", control: ControlLabels) -> None:
+        n_rows = {layer: layer.n_neurons for layer in measurement.layers}
+        super().__init__(measurement, job, ("control_best", "control_top_neurons"), n_rows)
+        self._control, self._scorer = control, scorer
+        self._chance = Chance.of(*control.labels.counts().T)
+        self._scores: list[Scores] = []
+
+    def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:
+        """Score a block of neurons."""
+        self._scores.append(self._scorer.scores(self._control, layer, start, block))
+
+    def _rows_of(self, layer: Layer, keys: _Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
+        scores = Scores.concatenated(self._scores)
+        self._scores = []
+        ranked = Ranked(self._control.labels.functions, scores.scores, scores.p_value.astype(np.float32), self._chance)
+        keys = {**keys, "control": self._control.control, "draw": self._control.draw}
+        return {
+            "control_best": conform("control_best", ranked.best(), **keys),
+            "control_top_neurons": conform("control_top_neurons", ranked.top(), **keys),
+        }
+
+
+class Scorer:
+    """Scores blocks of neurons for the functions of a run and for its control functions, in one walk over instances."""
+
+    def __init__(self, measurement: Measurement, *, with_functions: bool) -> None:
+        sets: list[tuple[ControlLabels | None, LabelIndex, Clusters]]
+        sets = [(None, measurement.labels, measurement.clusters)] if with_functions else []
+        sets += [(control, control.labels, clusters) for control, clusters in measurement.controls]
+        ends = np.cumsum([0, *(len(labels.functions) for _, labels, _ in sets)]).tolist()
+        self._functions = {id(of): slice(*pair) for (of, *_), pair in zip(sets, itertools.pairwise(ends), strict=True)}
+        if sets:
+            self._labels = LabelIndex.joined([labels for _, labels, _ in sets])
+            self._clusters = Clusters.joined([clusters for *_, clusters in sets])
+            compile_kernels(self._labels, self._clusters)
+        self._n_top = measurement.settings.n_top
+        self._scored: tuple[tuple[Layer, int], Scores] | None = None  # the block that was scored last
+
+    def scores(self, of: ControlLabels | None, layer: Layer, start: int, block: NDArray[np.float32]) -> Scores:
+        """Return the scores of a block of neurons for one set of functions, None for the run's own."""
+        return self.block(layer, start, block).of_functions(self._functions[id(of)])
+
+    def block(self, layer: Layer, start: int, block: NDArray[np.float32]) -> Scores:
+        """Return the scores of a block of neurons for all functions."""
+        if self._scored is None or self._scored[0] != (layer, start):
+            threads = torch.get_num_threads()
+            scores = score(block, self._labels, self._clusters, n_top=self._n_top, n_threads=threads)
+            self._scored = (layer, start), scores
+        return self._scored[1]
+
+
+def estimate_scoring(measurement: Measurement) -> tuple[float, float]:
+    """Return the wall time of scoring in seconds, and what of it control functions add, from random activations."""
+    n_neurons = 32
+    block = np.random.default_rng(0).standard_normal((n_neurons, measurement.tokens.n_instances), np.float32)
+
+    def seconds(measured: Measurement) -> float:
+        scorer = Scorer(measured, with_functions=measurement.is_new)
+        start = time.perf_counter()
+        scorer.block(measurement.layers[0], 0, block)
+        return (time.perf_counter() - start) * sum(layer.n_neurons for layer in measurement.layers) / n_neurons
+
+    bare = seconds(dataclasses.replace(measurement, controls=())) if measurement.is_new else 0.0
+    whole = seconds(measurement) if measurement.controls else bare
+    return whole, whole - bare
 
 
 class RoutingTables(Sink):

@@ -69,6 +69,15 @@ class Clusters:
             *of_functions,
         )
 
+    @classmethod
+    def joined(cls, parts: "Sequence[Clusters]") -> "Clusters":
+        """Return the functions of several indices of the same instances as one, as `LabelIndex.joined` does."""
+        pairs, n_clusters, label_correlation = (
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("pairs", "n_clusters", "label_correlation")
+        )
+        return cls(parts[0].names, parts[0].cluster, parts[0].size, pairs, n_clusters, label_correlation)
+
     def notices(self, functions: Sequence[tuple[str, str]]) -> list[str]:
         """Return a sentence for each clustering that the labels of functions go by."""
         notices = []

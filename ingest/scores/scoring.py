@@ -1,5 +1,6 @@
 """Exact scores of every neuron for every function: the checks before the arithmetic in `kernel`, and its result."""
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,10 @@ class Scores:
         """Return the scores of several blocks of neurons as those of one."""
         names = [field.name for field in fields(cls)]
         return cls(*(np.concatenate([getattr(block, name) for block in blocks]) for name in names))
+
+    def of_functions(self, functions: slice) -> "Scores":
+        """Return the scores for some of the functions alone."""
+        return dataclasses.replace(self, scores=self.scores[:, functions], p_value=self.p_value[:, functions])
 
 
 def compile_kernels(labels: LabelIndex, clusters: Clusters) -> None:

@@ -1,0 +1,99 @@
+"""Control functions beside a run: what a corpus with its labels permuted gives, in the same pass or later."""
+
+import random
+
+import pytest
+
+from neuronlake.errors import IngestError, UnknownNameError
+from neuronlake.ingest.corpora.builder import build_corpus
+from neuronlake.ingest.corpora.instance import Instance
+from neuronlake.ingest.corpora.shuffled import read_shuffled
+from neuronlake.ingest.jobs.job import ingest_model
+from neuronlake.ingest.jobs.settings import Controls
+from neuronlake.queries.database import Database
+
+KEYS = {"run_id", "model", "revision", "step", "control", "draw"}
+TABLES = {"control_best": "neuron_best", "control_top_neurons": "function_top_neurons"}
+
+
+@pytest.fixture
+def words(store, make_corpus):
+    """Make a corpus of the words of 60 texts, each word with a part of speech; return the store."""
+    draw = random.Random(5)
+    names = [f"word{number}" for number in range(40)]
+    instances = []
+    for _ in range(60):
+        start, text = 0, " ".join(draw.sample(names, 4))
+        for word in text.split():
+            number = int(word.removeprefix("word"))
+            labels = {"f/low": number < 15, "f/even": number % 2 == 0, "g/any": draw.random() < 0.3}
+            stratum = "noun" if number % 3 else "verb"
+            instances.append(Instance(text, labels, start, start + len(word), stratum=stratum))
+            start += len(word) + 1
+    make_corpus(store, instances)
+    return store
+
+
+def rows(store, read_rows, table, job=None):
+    return [
+        {name: value for name, value in row.items() if name not in KEYS} for row in read_rows(store, table, job=job)
+    ]
+
+
+def test_controls_are_what_a_shuffled_corpus_gives(words, read_rows, tiny_model):
+    model = str(tiny_model("bert"))
+    report = ingest_model(model, corpus="test", store=words.path, controls=Controls(n_draws=2))
+    assert report.n_controls == 6
+    for control, by, within in (("text", "text", None), ("word", "word", None), ("word-in-stratum", "word", "stratum")):
+        for draw in (0, 1):
+            shuffled = read_shuffled("test", store=words.path, by=by, within=within, seed=draw)
+            build_corpus(shuffled, f"{control}-{draw}", store=words.path)
+            of_shuffled = ingest_model(model, corpus=f"{control}-{draw}", store=words.path).run_id
+            job = Controls.job_name(report.run_id, control, draw)
+            for table, of_run in TABLES.items():
+                found = rows(words, read_rows, table, job)
+                assert found == rows(words, read_rows, of_run, of_shuffled)
+                assert len(found) == len(rows(words, read_rows, of_run, report.run_id))
+    functions = read_rows(words, "control_functions")
+    assert {(row["control"], row["draw"]) for row in functions} == {
+        (control, draw) for control in ("text", "word", "word-in-stratum") for draw in (0, 1)
+    }
+    counts = {(row["family"], row["function"]): (row["n_positive"], row["n_negative"]) for row in functions}
+    measured = read_rows(words, "run_functions", job=report.run_id)
+    assert counts == {(row["family"], row["function"]): (row["n_positive"], row["n_negative"]) for row in measured}
+    with Database(words) as database:
+        assert database.sql("select count(distinct function) from neuron_functions").rows() == [(3,)]
+    assert not words.check()
+
+
+def test_controls_added_later_are_the_same_and_the_run_stays(words, read_rows, tiny_model, tmp_path, tree):
+    model = str(tiny_model("bert"))
+    first = ingest_model(model, corpus="test", store=words.path)
+    files = tree(words)
+    plan = ingest_model(model, corpus="test", store=words.path, controls=Controls(("word",)), dry_run=True)
+    assert (plan.is_new, plan.n_controls, plan.n_rows["control_best"]) == (False, 1, first.n_neurons * 2)
+    assert plan.scoring_s == plan.controls_s > 0
+    added = ingest_model(model, corpus="test", store=words.path, controls=Controls(("word",)))
+    assert (added.run_id, added.is_new, added.n_controls) == (first.run_id, False, 1)
+    assert "already in the store, 1 set of control functions added" in added.describe()
+    assert "word" in {row["control"] for row in read_rows(words, "control_best")}
+    assert len(read_rows(words, "control_best")) == plan.n_rows["control_best"]
+    assert len(read_rows(words, "control_top_neurons")) == plan.n_rows["control_top_neurons"]
+    assert {name: files[name] for name in files if name != "README.md"}.items() <= tree(words).items()
+    again = ingest_model(model, corpus="test", store=words.path, controls=Controls(("word",), n_draws=2))
+    assert again.n_controls == 1  # the second draw alone
+    assert ingest_model(model, corpus="test", store=words.path, controls=Controls(("word",), 2)).n_controls == 0
+
+
+def test_what_a_corpus_cannot_give_is_refused(store, make_corpus, whole_texts, tiny_model):
+    make_corpus(store, whole_texts, negatives="explicit")
+    ask = {"model": str(tiny_model("bert")), "corpus": "test", "store": store.path}
+    with pytest.raises(IngestError, match=r"corpus test: .* are no words but whole texts"):
+        ingest_model(**ask, controls=Controls(("word",)))
+    with pytest.raises(UnknownNameError, match="no control task 'sentence'"):
+        Controls(("sentence",))
+    with pytest.raises(IngestError, match="n_draws is 0"):
+        Controls(n_draws=0)
+    assert ingest_model(**ask, controls=Controls()).n_controls == 1
+    with Database(store) as database:
+        assert database.sql("select distinct control from control_best").rows() == [("instance",)]
