@@ -31,13 +31,13 @@ from .sinks import CoactivationTables, ControlTables, RoutingTables, Scorer, Sco
 
 # Bytes of a row of each table on disk, measured (docs/benchmarks.md).
 _ROW_BYTES = {
-    "neuron_functions": 30,
-    "neurons": 22,
-    "top_instances": 6,
-    "neuron_best": 30,
-    "function_top_neurons": 8,
-    "control_best": 30,
-    "control_top_neurons": 8,
+    "neuron_functions": 24,
+    "neurons": 25,
+    "top_instances": 5,
+    "neuron_best": 27,
+    "function_top_neurons": 7,
+    "control_best": 27,
+    "control_top_neurons": 7,
     "routing": 20,
     "coactivations": 5,
 }

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from .best import SCORE_NAMES
 from .clusters import Clusters, tails
 from .nulls import deviates, p_values
 
+_Float = TypeVar("_Float", bound=np.floating)
 STATISTIC_NAMES = ("mean", "std", "min", "max", "firing_rate")
 
 
@@ -47,9 +48,30 @@ class Scores:
         names = [field.name for field in fields(cls)]
         return cls(*(np.concatenate([getattr(block, name) for block in blocks]) for name in names))
 
+    def rounded(self) -> "Scores":
+        """Return the scores as they are stored, without digits that say nothing and do not compress.
+
+        Half scores are multiples of 2 ** -18, means keep 16 significant bits, and p-values 11, rounded up. Average
+        precisions and AUROC of all instances stay as they are.
+        """
+        scores = self.scores.copy()
+        halves = [place for place, name in enumerate(SCORE_NAMES) if "half" in name]
+        means = [place for place, name in enumerate(SCORE_NAMES) if name.startswith("mean")]
+        scores[:, :, halves] = np.rint(scores[:, :, halves] * 2.0**18) / 2.0**18
+        scores[:, :, means] = _significant(scores[:, :, means], 16, np.rint)
+        p_value = np.minimum(_significant(self.p_value, 11, np.ceil), 1)
+        return dataclasses.replace(self, scores=scores, p_value=p_value)
+
     def of_functions(self, functions: slice) -> "Scores":
         """Return the scores for some of the functions alone."""
         return dataclasses.replace(self, scores=self.scores[:, functions], p_value=self.p_value[:, functions])
+
+
+def _significant(values: NDArray[_Float], bits: int, whole: np.ufunc) -> NDArray[_Float]:
+    """Return values of so many significant bits, which `whole` makes whole."""
+    fraction, exponent = np.frexp(values)
+    significant: NDArray[_Float] = np.ldexp(whole(fraction * 2.0**bits) / 2.0**bits, exponent).astype(values.dtype)
+    return significant
 
 
 def compile_kernels(labels: LabelIndex, clusters: Clusters) -> None:

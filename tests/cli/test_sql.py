@@ -150,9 +150,9 @@ def test_a_query_that_fails_leaves_the_file_as_it_was(refused):
 
 
 def test_a_committed_file_that_is_corrupt_is_named(fails, store):
-    (path,) = store.glob("data/neuron_functions/**/*.parquet")
-    path.write_bytes(path.read_bytes()[:-10])
-    for name in ("neuron_functions", "specialization"):
+    for name, table in (("neuron_functions", "neuron_functions"), ("specialization", "neuron_best")):
+        (path,) = store.glob(f"data/{table}/**/*.parquet")
+        path.write_bytes(path.read_bytes()[:-10])
         assert fails("--store", store, "sql", f"from {name}") == (
             f"{path} is corrupt: it differs from what was committed"
         )

@@ -6,7 +6,7 @@
 -- halves can score.
 --
 -- Grain: run_id, stack, layer, family
--- Source: neuron_scores
+-- Source: neuron_scores, control_top_neurons, run_functions
 -- Columns:
 --   run_id, model, revision, step, stack, layer, family
 --   best_predictivity: mean over functions of the best neuron's predictivity
@@ -17,6 +17,8 @@
 --   held_out_lift: the same as best_lift, chosen on one half and scored on the other
 --   n_functions: functions averaged
 --   n_held_out_functions: functions averaged in the held-out columns
+--   control_predictivity: the same as best_predictivity of control functions, mean over draws, of the control that has most
+--   control_lift: the same as best_lift likewise; NULL without ingest --controls
 with best_of_functions as (
     select
         run_id,
@@ -41,6 +43,33 @@ with best_of_functions as (
             filter (where lift_half_a is not null and lift_half_b is not null) as lift_b_to_a,
     from neuron_scores
     group by all
+),
+
+by_control as (
+    select
+        run_id,
+        stack,
+        layer,
+        family,
+        control,
+        avg(predictivity(ap, ap_complement)) filter (where ranked_by = 'predictivity') as predictivity,
+        avg(lift(ap, ap_complement, prevalence)) filter (where ranked_by = 'lift') as lift,
+    from control_top_neurons
+    left join run_functions using (run_id, family, function)
+    where half = 'all' and rank = 1
+    group by all
+),
+
+controls as (
+    select
+        run_id,
+        stack,
+        layer,
+        family,
+        max(predictivity) as control_predictivity,
+        max(lift) as control_lift,
+    from by_control
+    group by all
 )
 
 select
@@ -59,5 +88,8 @@ select
     avg((lift_a_to_b.scored + lift_b_to_a.scored) / 2) as held_out_lift,
     count(*) as n_functions,
     count(predictivity_a_to_b.scored) as n_held_out_functions,
+    any_value(control_predictivity) as control_predictivity,
+    any_value(control_lift) as control_lift,
 from best_of_functions
+left join controls using (run_id, stack, layer, family)
 group by all

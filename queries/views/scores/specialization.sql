@@ -4,7 +4,7 @@
 -- first family by name.
 --
 -- Grain: run_id, stack, layer, neuron
--- Source: family_best, run_functions, runs
+-- Source: family_best, neuron_controls, run_functions, runs
 -- Columns:
 --   run_id, model, revision, step, corpus, stack, layer, neuron
 --   family: family of the best function
@@ -22,7 +22,11 @@
 --   held_out_lift: its lift on half b, in the direction chosen on half a
 --   p_value: the best function's, times the functions it is the best of (Bonferroni), at most 1; NULL if unknown
 --   q_value: share of false discoveries among the run's neurons with a p value up to this one; NULL likewise
---   is_significant: whether q_value is at most .05; NULL likewise
+--   is_significant: whether q_value is at most .05: more than chance, which texts or words alone may be; NULL likewise
+--   control_lift: lift of its best control function, of the control it detects best; NULL without ingest --controls
+--   selectivity: lift - control_lift: what is the function's own (Hewitt and Liang 2019); NULL likewise
+--   control_q_value: share of neurons as specialised as this one that controls explain; NULL likewise
+--   is_selective: whether control_q_value is at most .05; NULL likewise
 with families as (
     select
         best.*,
@@ -92,5 +96,10 @@ select
     p_value,
     q_value,
     q_value <= 0.05 as is_significant,
+    control_lift,
+    bests[1].lift - control_lift as selectivity,
+    control_q_value,
+    control_q_value <= 0.05 as is_selective,
 from benjamini_hochberg('best_of_neurons', p_value, run_id, model, revision, step) as neurons
 left join runs using (run_id)
+left join neuron_controls using (run_id, stack, layer, neuron)

@@ -97,3 +97,33 @@ def test_what_a_corpus_cannot_give_is_refused(store, make_corpus, whole_texts, t
     assert ingest_model(**ask, controls=Controls()).n_controls == 1
     with Database(store) as database:
         assert database.sql("select distinct control from control_best").rows() == [("instance",)]
+
+
+@pytest.mark.parametrize("what", ["word", "place"])
+def test_neurons_are_selective_for_places_and_not_for_random_sets_of_words(what, store, make_corpus, tiny_model):
+    draw = random.Random(7)
+    names = sorted({"".join(draw.choices("bdfgklmnprstvz", k=4)) for _ in range(50)})
+    sets = [{name for name in names if draw.random() < 0.5} for _ in range(8)]
+    instances = []
+    for _ in range(150):
+        start, text = 0, " ".join(draw.sample(names, 6))
+        for place, word in enumerate(text.split()):
+            labels = {f"word/{number}": word in of for number, of in enumerate(sets)}
+            labels = labels if what == "word" else {"place/first": place == 0, "place/last": place == 5}
+            instances.append(Instance(text, labels, start, start + len(word)))
+            start += len(word) + 1
+    make_corpus(store, instances)
+    ingest_model(str(tiny_model("bert")), corpus="test", store=store.path, controls=Controls(("word",), n_draws=3))
+    query = "select avg(is_selective::int), avg(lift), avg(control_lift) from specialization"
+    with Database(store) as database:
+        selective, lift, control_lift = database.sql(query).rows()[0]
+        best = database.sql("select avg(best_lift), avg(control_lift) from best_predictivity").rows()[0]
+    if what == "word":
+        assert lift > 0.1
+        assert selective < 0.05
+        assert lift < 1.4 * control_lift
+        assert best[0] < 1.4 * best[1]
+    else:
+        assert selective > 0.5
+        assert lift > 2 * control_lift
+        assert best[0] > 2 * best[1]

@@ -1,0 +1,91 @@
+-- neuron_controls: how well does each neuron detect control functions, and how many neurons detect theirs as well?
+--
+-- Control functions are those of the run with labels permuted while texts or words keep theirs (control_functions). Each
+-- neuron's best of them is chosen as its best function is, by evidence. Of n real neurons at or above a lift, as many are
+-- expected to be there for texts or words alone as control neurons are, mean over the draws: their share of n, with one
+-- control neuron more for good measure, is the q value; of several controls the one that explains most counts.
+--
+-- Intermediate
+-- Grain: run_id, stack, layer, neuron
+-- Source: family_best, control_best, control_functions, run_functions
+-- Columns:
+--   run_id, stack, layer, neuron
+--   control: the control whose functions the neuron detects best
+--   control_lift: lift of its best function there, mean over draws
+--   control_q_value: share of neurons as specialised as this one that controls explain, the highest of all controls
+with controls as (
+    select
+        run_id,
+        control,
+        count(distinct draw) as n_draws,
+    from control_functions
+    group by all
+),
+
+lifts as (
+    select
+        run_id,
+        control,
+        null as draw,
+        stack,
+        layer,
+        neuron,
+        best_lift(p_value, lift(ap, ap_complement, prevalence)) as lift,
+    from family_best
+    inner join controls using (run_id)
+    left join run_functions using (run_id, family, function)
+    group by all
+    union all
+    select
+        run_id,
+        control,
+        draw,
+        stack,
+        layer,
+        neuron,
+        best_lift(p_value, lift(ap, ap_complement, prevalence)) as lift,
+    from control_best
+    left join run_functions using (run_id, family, function)
+    group by all
+),
+
+counted as (
+    select
+        *,
+        count(*) filter (draw is null) over (partition by run_id, control order by lift desc) as n_real,
+        count(draw) over (partition by run_id, control order by lift desc) as n_control,
+    from lifts
+),
+
+rated as (
+    select
+        *,
+        min(least(1, (1 + n_control) / n_draws / nullif(n_real, 0)))
+            over (partition by run_id, control order by lift) as q_value,
+    from counted
+    inner join controls using (run_id, control)
+),
+
+by_control as (
+    select
+        run_id,
+        control,
+        stack,
+        layer,
+        neuron,
+        avg(lift) filter (draw is not null) as control_lift,
+        any_value(q_value) filter (draw is null) as q_value,
+    from rated
+    group by all
+)
+
+select
+    run_id,
+    stack,
+    layer,
+    neuron,
+    max({'lift': control_lift, 'control': control}).control as control,
+    max(control_lift) as control_lift,
+    max(q_value) as control_q_value,
+from by_control
+group by all
