@@ -73,7 +73,7 @@ def _size(text: str) -> int:
 )  # fmt: skip
 @click.option(
     "--control", "tasks", type=choice_of(ControlTask), multiple=True,
-    help="What keeps its labels together.  [repeatable; default: what the corpus has of text or group, word, stratum]",
+    help="What keeps its labels together.  [repeatable; default: the strictest that the corpus allows]",
 )  # fmt: skip
 @click.option("--draws", "n_draws", type=POSITIVE, help="Permutations of each control.  [default: 1]")
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, split (all GPUs).")

@@ -28,20 +28,16 @@ class ControlLabels:
     n_kept: int  # instances that kept a label of their own unit, for want of others, over all functions that move alone
 
 
-def default_controls(stored: StoredCorpus) -> tuple[ControlTask, ...]:
-    """Return the control tasks that a corpus allows, but for those that a stricter one of them includes.
+def default_control(stored: StoredCorpus) -> ControlTask:
+    """Return the strictest control task that a corpus allows.
 
-    Those by group of texts, or else by text, where texts hold several instances; by word, and within strata, where all
-    instances have words; by instance where there is nothing to go by.
+    By word within strata, or else by word, where all instances have words; else by group of texts, or by text where
+    texts hold several instances; by instance where there is nothing to go by.
     """
-    instances = stored.instances()
-    has_words = bool((stored.words() < 0).all())
-    has_spans = len(np.unique(instances.text)) < len(instances.text)
-    by_text: tuple[ControlTask, ...] = ("group",) if stored.has_groups else ("text",) if has_spans else ()
-    by_word: tuple[ControlTask, ...] = ()
-    if has_words:
-        by_word = ("word", "word-in-stratum") if len(stored.strata().dictionary) else ("word",)
-    return by_text + by_word or ("instance",)
+    if (stored.words() < 0).all():
+        return "word-in-stratum" if len(stored.strata().dictionary) else "word"
+    text = stored.instances().text
+    return "group" if stored.has_groups else "text" if len(np.unique(text)) < len(text) else "instance"
 
 
 def control_labels(
@@ -54,7 +50,8 @@ def control_labels(
 ) -> ControlLabels:
     """Return the labels of instances permuted, given by their ids and their texts' [instances]; counts stay the same.
 
-    Raises IngestError if the corpus lacks what labels are to go by, or none of them can move.
+    A function of which no label has moved is left out, as one that the strata fix: it would be its own control. Raises
+    IngestError if the corpus lacks what labels are to go by, or none of them can move.
     """
     by, within = ("word", "stratum") if control == "word-in-stratum" else (control, None)
     # In the order of ids: labels are those of the corpus shuffled, in whatever order its instances were run.
@@ -62,15 +59,21 @@ def control_labels(
     permutations = permutations_of(stored, instance_id[order], text[order], by, within, draw)
     place = np.argsort(order)[labels.instance]
     place, is_positive = permutations.permute(place, labels.function, labels.is_positive, labels.is_rest)
-    if permutations.n_kept and permutations.n_kept == permutations.n_drawn:
-        raise IngestError(f"corpus {stored.name}: no label can move by {control}; another control task may do")
+    before, after = (
+        (labels.function * np.int64(labels.n_instances) + of)[value == 1]
+        for of, value in ((labels.instance, labels.is_positive), (order[place], is_positive))
+    )
+    moved = np.bincount(after[~np.isin(after, before)] // labels.n_instances, minlength=len(labels.functions)) > 0
+    if not moved.any():
+        raise IngestError(f"corpus {stored.name}: no label can move by {control}; another control may do")
+    keep = moved[labels.function]
     permuted = LabelIndex.build(
-        labels.functions,
-        is_rest=labels.is_rest,
+        [function for function, of_function in zip(labels.functions, moved, strict=True) if of_function],
+        is_rest=labels.is_rest[moved],
         half=labels.half,
-        instance=order[place],
-        function=labels.function,
-        is_positive=is_positive,
+        instance=order[place][keep],
+        function=(np.cumsum(moved) - 1)[labels.function[keep]].astype(np.int32),
+        is_positive=is_positive[keep],
     )
     return ControlLabels(control, draw, permuted, permutations.n_kept)
 

@@ -220,7 +220,7 @@ class LabelIndex:
         """The instance of each label. [labels]."""
         return np.repeat(np.arange(self.n_instances), np.diff(self.indptr))
 
-    def packed(self) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int32]]:
+    def packed(self) -> tuple[NDArray[np.uint32], NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]:
         """Return the labels as the kernel reads them: a word for every instance, and rows of labels.
 
         A word is ``row << 1 | half`` [instances]; row r's labels are ``entries[starts[r]:starts[r + 1]]``
@@ -240,7 +240,9 @@ class LabelIndex:
         row[several] = n_single + 1 + np.arange(int(several.sum()))
         starts = np.concatenate([np.arange(n_single + 1), n_single + np.cumsum([0, *n_labels[several]])])
         entries = np.concatenate([np.arange(n_single, dtype=np.int32), codes[np.repeat(several, n_labels)]])
-        return ((row << 1) | self.half).astype(np.uint32), starts.astype(np.int64), entries.astype(np.int32)
+        # As few bytes as will do, for the same reason.
+        row_type, entry_type = (np.min_scalar_type(size) for size in (max(len(entries), 1 << 16), n_single))
+        return ((row << 1) | self.half).astype(np.uint32), starts.astype(row_type), entries.astype(entry_type)
 
     def dense(self, instances: NDArray[np.int64]) -> NDArray[np.int8]:
         """Return the labels of instances at some places, [functions, instances]: 1, 0, or -1 if it is not evaluated."""

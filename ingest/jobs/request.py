@@ -8,7 +8,7 @@ from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.names import check_name
 from ...schema.store import Store
 from ...schema.vocabulary import ControlTask
-from ..corpora.control_tasks import default_controls
+from ..corpora.control_tasks import default_control
 from ..corpora.stored import StoredCorpus
 from ..models.checkpoint import Checkpoint
 from ..models.source import locate_tokenizer
@@ -76,6 +76,6 @@ class Ingestion:
         """Return the controls of a run that are asked for and that the store lacks, by task and draw."""
         if self.controls is None:
             return []
-        tasks = self.controls.tasks or default_controls(self.corpus)
+        tasks = self.controls.tasks or (default_control(self.corpus),)
         asked = itertools.product(dict.fromkeys(tasks), range(self.controls.n_draws))
         return [each for each in asked if self.store.commit(Controls.job_name(run_id, *each)) is None]

@@ -147,9 +147,9 @@ class Controls:
     ----------
     tasks
         What keeps its labels together: ``instance`` (nothing), ``text``, ``group`` (of texts), ``word`` or
-        ``word-in-stratum`` (a word, whose labels stay in their stratum, such as a part of speech). None: ``group`` or
-        ``text`` where texts hold several instances, ``word`` where all have words, ``word-in-stratum`` where they have
-        strata; ``instance`` where none of these.
+        ``word-in-stratum`` (a word, whose labels stay in their stratum, such as a part of speech; functions that the
+        strata fix are left out). None: the strictest that the corpus allows: ``word-in-stratum`` or ``word`` where all
+        instances have words, ``group`` or ``text`` where texts hold several instances, else ``instance``.
     n_draws
         Permutations of each. Those that the store holds are not made again.
 

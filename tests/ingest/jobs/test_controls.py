@@ -42,7 +42,9 @@ def rows(store, read_rows, table, job=None):
 
 def test_controls_are_what_a_shuffled_corpus_gives(words, read_rows, tiny_model):
     model = str(tiny_model("bert"))
-    report = ingest_model(model, corpus="test", store=words.path, controls=Controls(n_draws=2))
+    report = ingest_model(
+        model, corpus="test", store=words.path, controls=Controls(("text", "word", "word-in-stratum"), 2)
+    )
     assert report.n_controls == 6
     for control, by, within in (("text", "text", None), ("word", "word", None), ("word-in-stratum", "word", "stratum")):
         for draw in (0, 1):
@@ -127,3 +129,20 @@ def test_neurons_are_selective_for_places_and_not_for_random_sets_of_words(what,
         assert selective > 0.5
         assert lift > 2 * control_lift
         assert best[0] > 2 * best[1]
+
+
+def test_the_default_is_the_strictest_control_and_leaves_out_what_strata_fix(words, store, make_corpus, tiny_model):
+    instances = [
+        Instance(f"{word} here", {"f/noun": kind == "noun", "f/half": number % 2 == 0}, 0, len(word), stratum=kind)
+        for number, (word, kind) in enumerate((f"word{n}", "noun" if n % 3 else "verb") for n in range(60))
+    ]
+    make_corpus(store, instances, name="fixed")
+    ingest_model(str(tiny_model("bert")), corpus="fixed", store=store.path, controls=Controls())
+    with Database(store) as database:
+        assert database.sql("select control, function from control_functions").rows() == [("word-in-stratum", "half")]
+    ask = {"model": str(tiny_model("bert")), "corpus": "noun", "store": store.path}
+    for instance in instances:
+        del instance.labels["f/half"]
+    make_corpus(store, instances, name="noun")
+    with pytest.raises(IngestError, match="corpus noun: no label can move by word-in-stratum"):
+        ingest_model(**ask, controls=Controls())
