@@ -86,7 +86,7 @@ def tables(name: str | None, files: bool, format_: Format | None, output: Path |
     if files:
         if name is None:
             raise click.UsageError("--files lists the files of one table; it takes a NAME")
-        paths = [str(path) for path in database.store.files(name)]
+        paths = [database.store.address(file) for file in database.committed[name]]
         print_rows(database.sql("select unnest(?::varchar[]) as path", [paths]), format_, output)
         return
     print_rows(database.describe_columns(name) if name else database.describe_tables(), format_, output)

@@ -91,7 +91,7 @@ def find_partition(database: Database, prefix: str) -> Partition:
 
 
 def _run_of_model(database: Database, model: str, revision: str | None, *, is_any: bool) -> Run:
-    where, stored = database.store.path, all_runs(database)
+    where, stored = database.store, all_runs(database)
     runs = [run for run in stored if run.model == model]
     if not runs:
         raise UnknownNameError("model", model, {run.model for run in stored}, where=where)
@@ -116,7 +116,7 @@ def _starting_with(database: Database, row_type: type[_Row], prefix: str) -> _Ro
     if len(matches) == 1:
         return matches[0]
     kind = "single " * bool(matches) + kind
-    raise UnknownNameError(kind, prefix, map(str, matches or rows), where=database.store.path)
+    raise UnknownNameError(kind, prefix, map(str, matches or rows), where=database.store)
 
 
 def _rows(database: Database, row_type: type[_Row]) -> list[_Row]:

@@ -163,7 +163,7 @@ def corpus_show(name: str, format_: Format | None, output: Path | None) -> None:
     rows = list(database.sql("select * from corpora where corpus = $name", {"name": name}))
     if not rows:
         known = [str(row["corpus"]) for row in database.sql("select corpus from corpora")]
-        raise UnknownNameError("corpus", name, known, where=chosen_store())
+        raise UnknownNameError("corpus", name, known, where=database.store)
     for key, value in rows[0].items():
         echo(f"{key}: {'unknown' if value is None else value}", err=True)
     counts = "stratum, count(*) as n, count(distinct lemma) as n_lemmas"

@@ -24,15 +24,15 @@ def _remember_store(context: click.Context, _: click.Parameter, value: str | Non
     if value == "":
         raise click.BadParameter("the name of a folder is empty")
     if value is not None:
-        context.find_root().obj = Path(value)
+        context.find_root().obj = value if "://" in value else Path(value)
 
 
 _STORE = click.Option(
     ["--store"],
-    metavar="DIR",
+    metavar="DIR|URL",
     callback=_remember_store,
     expose_value=False,
-    help="The store's folder.  [env: NEURONLAKE_STORE; default: ./neuronlake-store]",
+    help="The store's folder, or the URL of one to read.  [env: NEURONLAKE_STORE; default: ./neuronlake-store]",
 )
 
 

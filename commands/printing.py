@@ -18,16 +18,26 @@ if TYPE_CHECKING:
 
 
 def chosen_store() -> Path:
-    """Return the folder of the store that was chosen."""
-    chosen = click.get_current_context().find_root().obj
-    return chosen if chosen is not None else Path(os.environ.get("NEURONLAKE_STORE") or "neuronlake-store")
+    """Return the folder of the store that was chosen, for a command that writes it."""
+    chosen = _chosen()
+    if isinstance(chosen, str):
+        raise StoreError(f"{chosen} is at a URL, where a store is only read")
+    return chosen
+
+
+def _chosen() -> Path | str:
+    chosen: Path | str | None = click.get_current_context().find_root().obj
+    if chosen is None:
+        named = os.environ.get("NEURONLAKE_STORE") or "neuronlake-store"
+        chosen = named if "://" in named else Path(named)
+    return chosen
 
 
 def open_database() -> "Database":
     """Return the database over the chosen store."""
     from ..queries.database import Database
 
-    return Database(chosen_store())
+    return Database(_chosen())
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -43,7 +53,8 @@ def print_rows(result: "Result", format_: "Format | None", output: Path | None) 
         with standard_output() as stream:
             write(result, stream, format=format_ or "table")
     else:
-        save(result, output, format=format_, store=chosen_store())
+        chosen = _chosen()
+        save(result, output, format=format_, store=chosen if isinstance(chosen, Path) else None)
 
 
 @contextlib.contextmanager

@@ -11,10 +11,11 @@ from typing import IO, Self
 
 import duckdb
 
-from ..errors import QueryError, UnknownNameError
+from ..errors import QueryError, StoreError, UnknownNameError
 from ..schema import tables
 from ..schema.commits import CommittedFile
 from ..schema.identity import identifier
+from ..schema.remote import open_store
 from ..schema.store import Store
 from . import cache, catalog, failures, parse_tree, quoting, readonly
 from .catalog import TABLES
@@ -58,13 +59,14 @@ class Database:
     """
 
     def __init__(self, store: Store | str | os.PathLike[str]) -> None:
-        self.store = store if isinstance(store, Store) else Store(store)
+        self.store = open_store(store)
         self.store.require()
         self.connection = duckdb.connect(config=dict(readonly.settings()))
         self.connection.execute("set TimeZone = 'UTC'")
         # A footer is read when a view is made, when a query is bound and when it runs: parse it once.
         self.connection.execute("set parquet_metadata_cache = true")
         self.connection.execute(catalog.macros())
+        self.store.attach(self.connection)
         self.connection.execute("set lock_configuration = true")
         self._views = {view.name: view for view in catalog.views()}
         self._known = {*TABLES, *self._views, *catalog.ranked()}
@@ -100,7 +102,7 @@ class Database:
             self._make_missing(error)
         except failures.ENGINE_ERRORS as error:
             if not self._remake_lost():
-                failures.check_files(error, self._files_behind(names))
+                self._blame(error, names)
                 raise QueryError(failures.explain(error)) from error
         return self.sql(query, parameters)
 
@@ -145,7 +147,7 @@ class Database:
                 "by_ranking": f"{view.macro}('predictivity')" if view.is_ranked else None,
                 "is_materialized": is_kept,
                 "not_read_because": None
-                if is_kept
+                if is_kept or self.store.is_remote
                 else cache.reason(self.store, view.name, self.fingerprint(view.name)),
                 "answers": view.answers,
             }
@@ -180,7 +182,8 @@ class Database:
             If a file of the store is missing or corrupt.
         """
         names = dict.fromkeys([*TABLES, *(name for view in self._views for name in catalog.reads(view))])
-        head = _SCRIPT_HEAD.format(store=quoting.path(self.store.path.absolute()))
+        place = self.store if self.store.is_remote else self.store.path.absolute()
+        head = _SCRIPT_HEAD.format(store=quoting.path(place))
         definitions = [
             f"{catalog.definition(name, query)};\n{catalog.comments(name)}"
             for name in names
@@ -229,6 +232,8 @@ class Database:
 
     def kept_file(self, name: str) -> Path | None:
         """Return the file of a view's kept rows, locked against removal while this database is open; or None."""
+        if self.store.is_remote:
+            return None
         if name not in self._kept:
             self._kept[name] = cache.open_kept(self.store, name, self.fingerprint(name))
         file = self._kept[name]
@@ -289,7 +294,7 @@ class Database:
         try:
             yield
         except failures.ENGINE_ERRORS as error:
-            failures.check_files(error, self._files_behind([name]))
+            self._blame(error, [name])
             kind = "table" if name in TABLES else "view"
             raise QueryError(f"{kind} {name}: {failures.explain(error)}") from error
 
@@ -323,9 +328,16 @@ class Database:
     def _file_list(self, table: str, root: str | None = None) -> str:
         """Return SQL of the list of a table's files, with `root` as in `query_of`."""
         if root is None:
-            return f"[{', '.join(quoting.path(self.store.locate(file)) for file in self.committed[table])}]"
+            return f"[{', '.join(quoting.path(self.store.address(file)) for file in self.committed[table])}]"
         listed = ", ".join(quoting.path(file.path) for file in self.committed[table])
         return f"list_transform([{listed}], lambda file: {root} || '/' || file)"
+
+    def _blame(self, error: BaseException, names: Collection[str]) -> None:
+        """Raise a `StoreError` if the files that tables and views are read from explain DuckDB's error."""
+        if not self.store.is_remote:
+            failures.check_files(error, self._files_behind(names))
+        elif isinstance(error, duckdb.IOException | duckdb.InvalidInputException) or type(error) is duckdb.Error:
+            raise StoreError(f"cannot read {self.store}: {failures.explain(error)}") from error
 
     def _files_behind(self, names: Collection[str]) -> Iterator[tuple[Path, CommittedFile]]:
         """Return the committed files that tables and views are read from, ordered by table."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from ..errors import QueryError, one_line
+from ..errors import QueryError, StoreError, one_line
 from ..schema.disk import exclusive, store_errors
 from ..schema.identity import file_sha256
 from . import cache, catalog, quoting
@@ -64,6 +64,8 @@ def materialize(database: Database, names: Iterable[str]) -> tuple[Materialized,
     >>> kept.view, kept.is_new
     ('specialization', True)
     """
+    if database.store.is_remote:
+        raise StoreError(f"{database.store} is at a URL, where a store is only read")
     views = [catalog.view(name) for name in names]
     return tuple(_keep(database, view) for view in views)
 

@@ -101,21 +101,25 @@ def read_commit(store: Path, job: str) -> Commit | None:
     return commit
 
 
+def parse_commit(fields: object) -> Commit:
+    """Return the commit that a JSON object describes; raise `ValueError` if it is none, or of a newer neuronlake."""
+    version = fields.get("schema_version") if isinstance(fields, dict) else None
+    # Checked before all else: a newer version may have fields that this one does not know.
+    if type(version) is int and version > SCHEMA_VERSION:
+        raise ValueError(
+            f"it was written with schema version {_shown(version)}, this neuronlake ({neuronlake_version()}) reads up "
+            f"to {SCHEMA_VERSION}; please upgrade neuronlake"
+        )
+    return _commit(_fields(fields, Commit, "it"))
+
+
 def _read(store: Path, name: str) -> Commit:
     """Read one file of the folder ``commits``."""
     file = store / "commits" / name
     with store_errors(f"cannot read the commit {file}", ValueError, RecursionError):
         if problem := fault(store, f"commits/{name}"):
             raise ValueError(problem)
-        fields = json.loads(file.read_text(encoding="utf-8"))
-        version = fields.get("schema_version") if isinstance(fields, dict) else None
-        # Checked before all else: a newer version may have fields that this one does not know.
-        if type(version) is int and version > SCHEMA_VERSION:
-            raise StoreError(
-                f"{file} was written with schema version {_shown(version)}, this neuronlake ({neuronlake_version()}) "
-                f"reads up to {SCHEMA_VERSION}; please upgrade neuronlake"
-            )
-        return _commit(_fields(fields, Commit, "it"))
+        return parse_commit(json.loads(file.read_text(encoding="utf-8")))
 
 
 def _commit(fields: dict[str, Any]) -> Commit:

@@ -18,6 +18,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import StoreError
 from . import card, disk, leftovers
@@ -27,6 +28,9 @@ from .leftovers import Problem
 from .names import STAGING, folder_name
 from .tables import table
 from .vocabulary import JobKind
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 class Store:
@@ -43,8 +47,15 @@ class Store:
     ['corpus', 'partition', 'partition', 'run']
     """
 
+    is_remote = False  # whether it is at a URL, and so only read
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        if "://" in str(path):
+            raise StoreError(f"{path} is at a URL, where a store is only read")
         self.path = Path(path)
+
+    def __str__(self) -> str:
+        return str(self.path)
 
     @property
     def staging(self) -> Path:
@@ -108,6 +119,13 @@ class Store:
         table(name)
         commits = self.commits() if job is None else filter(None, [self.commit(job)])
         return tuple(self.locate(file) for commit in commits for file in commit.files if file.table == name)
+
+    def address(self, file: CommittedFile) -> str:
+        """Return where a committed file is read: `locate`, as text."""
+        return str(self.locate(file))
+
+    def attach(self, connection: "duckdb.DuckDBPyConnection") -> None:
+        """Let a connection read the files: those of a folder need nothing."""
 
     def locate(self, file: CommittedFile) -> Path:
         """Return the absolute path of a committed file, which may be missing.

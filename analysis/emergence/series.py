@@ -65,7 +65,7 @@ def find_series(
     `AnalysisError` if the series has fewer than three checkpoints, or different weights at one step.
     """
     candidates = database.sql(statement("emergence_series"), {"model": model}).arrow().to_pylist()
-    where = database.store.path
+    where = database.store
     if not candidates:
         query = (
             "select distinct model from runs "

@@ -118,7 +118,7 @@ def _coactivation(
     activities = sorted({row["activity"] for row in counts})
     if not activities:
         raise AnalysisError(
-            f"run {run.run_id} has no coactivations in {database.store.path}: 'neuronlake ingest {run.model} "
+            f"run {run.run_id} has no coactivations in {database.store}: 'neuronlake ingest {run.model} "
             f"--corpus {run.corpus} --coactivation' makes them"
         )
     if settings.activity is None and len(activities) > 1:

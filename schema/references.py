@@ -1,0 +1,96 @@
+"""Which jobs depend on which: by the ids of corpora, runs, partitions and studies that their rows name."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .commits import Commit
+from .disk import store_errors
+from .store import Store
+from .tables import TABLES
+
+Key = tuple[str, str]
+"""What a job makes and others refer to: the column of its id, and the id."""
+
+DEFINED_BY: Mapping[str, str] = {
+    "corpus": "corpora",
+    "run_id": "runs",
+    "partition_id": "partitions",
+    "alignment_id": "alignments",
+    "perturbation_id": "perturbation_studies",
+    "emergence_id": "emergence_studies",
+}
+"""The columns that name what a job makes, and the table that has a row of it."""
+
+_ALIASES = {"last_run_id": "run_id", "reference_run_id": "run_id"}
+_NAMING = {**{name: name for name in DEFINED_BY}, **_ALIASES}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A committed job, what it makes, and what its rows refer to beside that."""
+
+    commit: Commit
+    makes: frozenset[Key]
+    refers: frozenset[Key]
+    checkpoints: frozenset[tuple[str, str]]  # model and revision of its rows
+
+
+def jobs(store: Store) -> tuple[Job, ...]:
+    """Return all committed jobs of a store, oldest first; a file that cannot be read is a `StoreError`."""
+    return tuple(_job(store, commit) for commit in store.commits())
+
+
+def dependents(of: Iterable[Job], among: Iterable[Job]) -> tuple[Job, ...]:
+    """Return the jobs that refer to what some jobs make, directly or by others, in the order given."""
+    found, among = list(of), list(among)
+    while True:
+        made = {key for job in found for key in job.makes}
+        more = [job for job in among if job not in found and made & job.refers]
+        if not more:
+            return tuple(job for job in among if job in found and job not in of)
+        found += more
+
+
+def _job(store: Store, commit: Commit) -> Job:
+    makes, refers, checkpoints = set[Key](), set[Key](), set[tuple[str, str]]()
+    for file in commit.files:
+        named = [name for name in TABLES[file.table].column_names if name in _NAMING]
+        has_model = {"model", "revision"} <= {*TABLES[file.table].column_names}
+        values = _distinct(Path(store.locate(file)), (*named, *(("model", "revision") if has_model else ())))
+        if has_model:
+            checkpoints |= {(str(model), str(revision)) for model, revision in values[len(named)]}
+        for name, ids in zip(named, values, strict=False):
+            keys = {(_NAMING[name], str(of)) for (of,) in ids}
+            (makes if DEFINED_BY.get(name) == file.table else refers).update(keys)
+    return Job(commit, frozenset(makes), frozenset(refers - makes), frozenset(checkpoints))
+
+
+def _distinct(path: Path, columns: tuple[str, ...]) -> list[set[tuple[object, ...]]]:
+    """Return the values of each column of a file but NULL, model and revision as pairs at the end.
+
+    Statistics tell where a column has one value, as nearly all have; the others are read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with store_errors(f"cannot read {path}", pa.ArrowException, UnicodeDecodeError), pq.ParquetFile(path) as file:
+        places = {file.metadata.schema.column(place).name: place for place in range(file.metadata.num_columns)}
+        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+        present = [name for name in columns if name in places]
+        found: dict[str, object] = {}
+        for name in present:
+            statistics = [group.column(places[name]).statistics for group in groups]
+            bounds = {of for each in statistics if each and each.has_min_max for of in (each.min, each.max)}
+            if len(bounds) == 1 and all(each and each.has_min_max and not each.null_count for each in statistics):
+                found[name] = bounds.pop()
+        read = [name for name in present if name not in found]
+        rows = file.read(columns=read).group_by(read).aggregate([]).to_pylist() if read and groups else [{}]
+    rows = [found | row for row in rows] if groups else []
+    pairs = [name for name in columns if name in ("model", "revision")]
+    of_each: list[set[tuple[object, ...]]] = [
+        {(row.get(name),) for row in rows} - {(None,)} for name in columns if name not in pairs
+    ]
+    if pairs:
+        of_each.append({tuple(row[name] for name in pairs) for row in rows})
+    return of_each
