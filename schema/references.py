@@ -89,7 +89,7 @@ def _distinct(path: Path, columns: tuple[str, ...]) -> list[set[tuple[object, ..
     rows = [found | row for row in rows] if groups else []
     pairs = [name for name in columns if name in ("model", "revision")]
     of_each: list[set[tuple[object, ...]]] = [
-        {(row.get(name),) for row in rows} - {(None,)} for name in columns if name not in pairs
+        {(row[name],) for row in rows if row.get(name) is not None} for name in columns if name not in pairs
     ]
     if pairs:
         of_each.append({tuple(row[name] for name in pairs) for row in rows})
