@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     from .queries.database import Database
     from .queries.materialize import materialize
     from .schema.store import Store
+    from .sharing.pack import pack_store
+    from .sharing.recompute import recompute
+    from .sharing.verify import verify_store
 
     open = Database  # noqa: A001
 
@@ -90,6 +93,7 @@ __all__ = [
     "ingest_series",
     "materialize",
     "open",
+    "pack_store",
     "partition_model",
     "read_conllu",
     "read_folders",
@@ -98,8 +102,10 @@ __all__ = [
     "read_shuffled",
     "read_table",
     "read_trex",
+    "recompute",
     "study_emergence",
     "study_perturbation",
+    "verify_store",
 ]
 
 # The module of each public name; errors are in `errors`.
@@ -131,6 +137,7 @@ _HOMES = {
     "ingest_model": "ingest.jobs.job",
     "ingest_series": "ingest.jobs.series",
     "materialize": "queries.materialize",
+    "pack_store": "sharing.pack",
     "partition_model": "analysis.partitions.job",
     "read_conllu": "ingest.corpora.conllu",
     "read_folders": "ingest.corpora.folders",
@@ -139,8 +146,10 @@ _HOMES = {
     "read_shuffled": "ingest.corpora.shuffled",
     "read_table": "ingest.corpora.table",
     "read_trex": "ingest.corpora.trex",
+    "recompute": "sharing.recompute",
     "study_emergence": "analysis.emergence.study",
     "study_perturbation": "analysis.perturbation.study",
+    "verify_store": "sharing.verify",
 }
 # Names of the version before, which warn.
 _DEPRECATED = {"perturb": "analysis.perturbation.ablation", "plan_ingest": "ingest.jobs.job"}

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 def chosen_store() -> Path:
     """Return the folder of the store that was chosen, for a command that writes it."""
-    chosen = _chosen()
+    chosen = named_store()
     if isinstance(chosen, str):
         raise StoreError(f"{chosen} is at a URL, where a store is only read")
     return chosen
 
 
-def _chosen() -> Path | str:
+def named_store() -> Path | str:
+    """Return the folder or URL of the store that was chosen, for a command that reads it."""
     chosen: Path | str | None = click.get_current_context().find_root().obj
     if chosen is None:
         named = os.environ.get("NEURONLAKE_STORE") or "neuronlake-store"
@@ -37,7 +38,7 @@ def open_database() -> "Database":
     """Return the database over the chosen store."""
     from ..queries.database import Database
 
-    return Database(_chosen())
+    return Database(named_store())
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -53,7 +54,7 @@ def print_rows(result: "Result", format_: "Format | None", output: Path | None) 
         with standard_output() as stream:
             write(result, stream, format=format_ or "table")
     else:
-        chosen = _chosen()
+        chosen = named_store()
         save(result, output, format=format_, store=chosen if isinstance(chosen, Path) else None)
 
 

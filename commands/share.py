@@ -1,11 +1,13 @@
 """Results that travel: ``neuronlake share``."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from .groups import StoreGroup
-from .printing import chosen_store, echo
+from .options import parse_layers
+from .printing import chosen_store, echo, named_store
 
 
 @click.group(cls=StoreGroup)
@@ -31,3 +33,55 @@ def share_import(file: str, **options: Any) -> None:  # noqa: ANN401
     from ..analysis.published import import_scores
 
     echo(import_scores(file, store=chosen_store(), **options).describe())
+
+
+@share.command("pack")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="FOLDER")
+@click.option("--model", help="Take the runs of this model.  [default: all]")
+@click.option("--revision", help="Take the runs of this revision.  [default: all]")
+@click.option("--corpus", help="Take the runs on this corpus.  [default: all]")
+@click.option("--where", metavar="SQL", help="Take the runs that fit a condition, such as 'step >= 1000'.")
+@click.option("--without-texts", is_flag=True, help="Leave out the columns that hold texts of corpora.")
+def share_pack(folder: Path, without_texts: bool, **options: Any) -> None:  # noqa: ANN401
+    """Copy the store, or some runs with all that belongs to them, to a FOLDER to publish.
+
+    The folder is a dataset repository of the Hugging Face Hub, with a card and a Croissant description, and a store:
+    '--store FOLDER' asks it, and so does '--store URL' wherever its files are served.
+    """
+    from ..sharing.pack import pack_store
+
+    echo(pack_store(named_store(), folder, with_texts=not without_texts, **options).describe())
+
+
+@share.command("verify")
+@click.option("--recompute", metavar="LAYERS", help="Also measure layers again, such as 0,3-5 or all.")
+@click.option("--run", help="Run to measure again, or its first digits.  [default: all]")
+@click.option("--model", help="Hub id or folder of the weights.  [default: the name in the run]")
+@click.option(
+    "--corpora", type=click.Path(exists=True, path_type=Path), help="A store with the texts, if this has none."
+)
+@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, split (all GPUs).")
+def share_verify(recompute: str | None, **options: Any) -> None:  # noqa: ANN401
+    """Verify that the store is whole, agrees with itself and, if asked, is what its models give.
+
+    Digests, types, keys, rows that refer to others, best functions and top neurons. With --recompute every score of
+    some layers is measured again, and compared within what rounding allows.
+    """
+    from ..progress import show_progress
+    from ..sharing.verify import verify_store
+
+    if recompute is None and any(options[name] for name in ("run", "model", "corpora")):
+        raise click.UsageError("--run, --model and --corpora are of what --recompute measures again")
+    verdict = verify_store(named_store())
+    problems = verdict.problems
+    if recompute is not None and not problems:
+        from ..sharing.recompute import recompute as measure_again
+
+        layers = None if recompute == "all" else parse_layers(recompute)
+        with show_progress() as progress:
+            problems = measure_again(chosen_store(), layers=layers, progress=progress, **options)
+    for problem in problems:
+        echo(f"{problem.path}: {problem.what}")
+    echo(verdict.describe() if not problems else f"{verdict.n_files:,} files, {len(problems):,} problems", err=True)
+    if problems:
+        raise click.exceptions.Exit(1)

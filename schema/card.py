@@ -1,13 +1,20 @@
 """The dataset card: what makes the folder a Hugging Face dataset, and what a stranger reads first."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from .commits import Commit
 from .tables import TABLES, Table
 
+# Sizes of datasets as the Hub names them, and the rows they end at.
+_SIZES = (
+    ("n", "1K", 1_000), ("1K", "10K", 10_000), ("10K", "100K", 100_000), ("100K", "1M", 1_000_000),
+    ("1M", "10M", 10_000_000), ("10M", "100M", 100_000_000), ("100M", "1B", 1_000_000_000),
+)  # fmt: skip
 _COUNT = re.compile(r"^## (\w+)\n\n.*\. ([\d,]+) rows, one for each ", re.MULTILINE)
 _INTRODUCTION = """
 # A neuronlake store
@@ -24,6 +31,15 @@ such files too until `neuronlake check --repair`; `neuronlake tables TABLE --fil
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the card of a pack says beside its tables."""
+
+    models: tuple[str, ...] = ()
+    corpora: tuple[str, ...] = ()  # names and descriptions
+    licences: tuple[str, ...] = ()  # of the corpora, where known
+
+
 def is_current(path: Path, commits: Sequence[Commit]) -> bool:
     """Return whether the card in a file counts the rows of these commits; a store without rows needs no card."""
     counted = {table.name: f"{n_rows:,}" for table, n_rows in _filled(commits)}
@@ -32,14 +48,20 @@ def is_current(path: Path, commits: Sequence[Commit]) -> bool:
     return dict(_COUNT.findall(path.read_text(encoding="utf-8", errors="replace"))) == counted
 
 
-def text(commits: Sequence[Commit]) -> str:
-    """Return the card of a store with these commits: YAML with one config a table, then a data dictionary."""
+def text(commits: Sequence[Commit], facts: Facts | None = None) -> str:
+    """Return the card of a store with these commits: YAML with one config a table, then a data dictionary.
+
+    Of a pack it begins with `facts`, its size and how to cite it.
+    """
     filled = _filled(commits)
-    lines = ["---", "pretty_name: neuronlake store", "tags:", "- neuronlake", "- interpretability", "configs:"]
+    lines = ["---", "pretty_name: neuronlake store", "tags:", "- neuronlake", "- interpretability"]
+    lines += [] if facts is None else _published(facts, filled)
+    lines += ["configs:"]
     for table, _ in filled:
         default = ["  default: true"] if table.name == "neuron_functions" else []
         lines += [f"- config_name: {table.name}", *default, f"  data_files: data/{table.name}/**/*.parquet"]
     lines += ["---", _INTRODUCTION]
+    lines += [] if facts is None else _about(commits, facts)
     for table, n_rows in filled:
         grain = ", ".join(f"`{name}`" for name in table.grain)
         lines += [f"## {table.name}", "", f"{table.description}. {n_rows:,} rows, one for each {grain}.", ""]
@@ -47,6 +69,31 @@ def text(commits: Sequence[Commit]) -> str:
         lines += [f"| `{column.name}` | {column.type} | {column.description} |" for column in table.columns]
         lines += [""]
     return "\n".join(lines)
+
+
+def _published(facts: Facts, filled: Sequence[tuple[Table, int]]) -> list[str]:
+    """Return the lines of YAML by which the Hub finds a dataset: models, licence and size."""
+    most = max((n_rows for _, n_rows in filled), default=0)
+    size = next(((f"{low}<n<{high}" if low != "n" else "n<1K") for low, high, limit in _SIZES if most < limit), "n>1B")
+    lines = [*(["base_model:", *(f"- {json.dumps(model)}" for model in facts.models)] if facts.models else [])]
+    # What the corpora say in words is below; the Hub knows licences by identifiers alone.
+    return [*lines, "license: other", "size_categories:", f"- {size}"]
+
+
+def _about(commits: Sequence[Commit], facts: Facts) -> list[str]:
+    """Return what the pack is of, where it comes from and how to cite it."""
+    versions = sorted({commit.neuronlake_version for commit in commits})
+    dates = sorted(commit.committed_at[:10] for commit in commits)
+    n_bytes = sum(file.size_bytes for commit in commits for file in commit.files)
+    lines = ["## About", "", f"- Models: {', '.join(facts.models) or 'none'}"]
+    lines += [f"- Corpus {corpus}" for corpus in facts.corpora]
+    lines += [f"- Licences of the corpora: {'; '.join(facts.licences) or 'unknown: ask before you pass it on'}"]
+    if dates:
+        made = f"{len(commits):,} jobs from {dates[0]} to {dates[-1]}, by neuronlake {', '.join(versions)}"
+        lines += [f"- Made in {made}; {n_bytes:,} bytes"]
+    lines += ["- Verify it: `neuronlake share verify .`, and `--recompute all` with the models at hand"]
+    lines += ["- Cite the models, the corpora, and neuronlake (CITATION.cff in its repository)", ""]
+    return lines
 
 
 def _filled(commits: Sequence[Commit]) -> list[tuple[Table, int]]:

@@ -70,7 +70,8 @@ def _read(store: Path, commit: Commit, file: CommittedFile, database: duckdb.Duc
         raise StoreError("altered since it was committed (size or sha256 differs)")
     declared = table(file.table)
     texts = [name for name in declared.grain if declared.column(name).type == "string"]
-    late = [column.name for column in declared.columns if column.is_late or commit.schema_version < SCHEMA_VERSION]
+    is_older = commit.schema_version < SCHEMA_VERSION
+    late = [column.name for column in declared.columns if column.is_late or column.holds_text or is_older]
     with disk.store_errors("cannot be read", pa.ArrowException, duckdb.Error, UnicodeDecodeError):
         metadata = pq.read_metadata(path)
         _check_described(commit, file, metadata)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import StoreError
 from . import card, disk
 from .commits import Commit, CommittedFile, file_name, neuronlake_version, read_commits
 from .identity import file_sha256
@@ -16,6 +17,8 @@ from .vocabulary import JobKind
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from .store import Store
 
 
 class Job:
@@ -68,6 +71,18 @@ class Job:
             parquet.write(declared, data, partial, metadata=metadata)
             disk.sync(partial)
             partial.replace(path)
+
+    def adopt(self, commit: Commit, source: "Store") -> None:
+        """Stage the files of another store's commit; one that is not what was committed raises `StoreError`."""
+        for file in commit.files:
+            path = self._staging.joinpath(*Path(file.path).parts[1:])
+            with disk.store_errors(f"cannot write {path}"):
+                disk.make_folder(path.parent)
+                source.copy(file, path)
+                if file_sha256(path) != file.sha256:
+                    path.unlink()
+                    raise StoreError(f"{source.address(file)} is corrupt: it differs from what was committed")
+                disk.sync(path)
 
     def commit(self) -> Commit:
         """Make everything staged visible at once and return the commit; nothing if the disk refuses (`StoreError`)."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from .commits import Commit
 from .disk import store_errors
@@ -57,7 +58,9 @@ def _job(store: Store, commit: Commit) -> Job:
     for file in commit.files:
         named = [name for name in TABLES[file.table].column_names if name in _NAMING]
         has_model = {"model", "revision"} <= {*TABLES[file.table].column_names}
-        values = _distinct(Path(store.locate(file)), (*named, *(("model", "revision") if has_model else ())))
+        values = _distinct(
+            store.open(file), store.address(file), (*named, *(("model", "revision") if has_model else ()))
+        )
         if has_model:
             checkpoints |= {(str(model), str(revision)) for model, revision in values[len(named)]}
         for name, ids in zip(named, values, strict=False):
@@ -66,7 +69,7 @@ def _job(store: Store, commit: Commit) -> Job:
     return Job(commit, frozenset(makes), frozenset(refers - makes), frozenset(checkpoints))
 
 
-def _distinct(path: Path, columns: tuple[str, ...]) -> list[set[tuple[object, ...]]]:
+def _distinct(source: Path | IO[bytes], name_of_file: str, columns: tuple[str, ...]) -> list[set[tuple[object, ...]]]:
     """Return the values of each column of a file but NULL, model and revision as pairs at the end.
 
     Statistics tell where a column has one value, as nearly all have; the others are read.
@@ -74,7 +77,8 @@ def _distinct(path: Path, columns: tuple[str, ...]) -> list[set[tuple[object, ..
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with store_errors(f"cannot read {path}", pa.ArrowException, UnicodeDecodeError), pq.ParquetFile(path) as file:
+    failure = store_errors(f"cannot read {name_of_file}", pa.ArrowException, UnicodeDecodeError)
+    with failure, pq.ParquetFile(source) as file:
         places = {file.metadata.schema.column(place).name: place for place in range(file.metadata.num_columns)}
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
         present = [name for name in columns if name in places]

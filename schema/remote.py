@@ -10,7 +10,7 @@ import datetime
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from ..errors import StoreError, one_line
 from .commits import Commit, CommittedFile, parse_commit
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 INDEX = "commits.json"
 """File of a packed store that holds all its commits, for readers that cannot list a folder."""
 
+_PIECE = 64 << 20  # bytes of a file that are fetched at once when it is copied
 _COMMITTED_AT = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)  # of all files, for they never change
 
 
@@ -79,6 +80,16 @@ class RemoteStore(Store):
             return bytes(obstore.get_range(self._objects, path, start=start, length=length))
         except (OSError, obstore.exceptions.BaseError) as error:
             raise StoreError(f"cannot read {self.url}/{path}: {one_line(error)[:200]}") from error
+
+    def open(self, file: CommittedFile) -> IO[bytes]:
+        """Return a reader of a committed file."""
+        return cast("IO[bytes]", _RangeReader(self, file))
+
+    def copy(self, file: CommittedFile, target: Path) -> None:
+        """Download a committed file to a path; its digest is the caller's to check."""
+        with target.open("wb") as written:
+            for start in range(0, file.size_bytes, _PIECE):
+                written.write(self.read(file.path, start, min(_PIECE, file.size_bytes - start)))
 
     def attach(self, connection: "duckdb.DuckDBPyConnection") -> None:
         """Let a connection read the files."""

@@ -18,7 +18,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from ..errors import StoreError
 from . import card, disk, leftovers
@@ -119,6 +119,14 @@ class Store:
         table(name)
         commits = self.commits() if job is None else filter(None, [self.commit(job)])
         return tuple(self.locate(file) for commit in commits for file in commit.files if file.table == name)
+
+    def open(self, file: CommittedFile) -> Path | IO[bytes]:
+        """Return a committed file as pyarrow reads it: its path, or a reader of its bytes."""
+        return self.locate(file)
+
+    def copy(self, file: CommittedFile, target: Path) -> None:
+        """Copy a committed file to a path; its digest is the caller's to check."""
+        shutil.copyfile(self.locate(file), target)
 
     def address(self, file: CommittedFile) -> str:
         """Return where a committed file is read: `locate`, as text."""

@@ -29,6 +29,8 @@ class Column:
     nullable: bool = False  # whether it may hold NULL. No column may hold NaN or infinity.
     # Whether it was declared after files of the current schema version had been written, which lack it
     is_late: bool = False
+    # Whether it holds text of a corpus, which a pack may leave out: what a licence may forbid to pass on
+    holds_text: bool = False
 
     @property
     def duckdb_type(self) -> str:

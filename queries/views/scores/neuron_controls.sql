@@ -9,7 +9,7 @@
 -- Grain: run_id, stack, layer, neuron
 -- Source: family_best, control_best, control_functions, run_functions
 -- Columns:
---   run_id, stack, layer, neuron
+--   run_id, model, revision, step, stack, layer, neuron
 --   control: the control whose functions the neuron detects best
 --   control_lift: lift of its best function there, mean over draws
 --   control_q_value: share of neurons as specialised as this one that controls explain, the highest of all controls
@@ -25,26 +25,32 @@ with controls as (
 lifts as (
     select
         run_id,
+        best.model,
+        best.revision,
+        best.step,
         control,
         null as draw,
         stack,
         layer,
         neuron,
         best_lift(p_value, lift(ap, ap_complement, prevalence)) as lift,
-    from family_best
+    from family_best as best
     inner join controls using (run_id)
     left join run_functions using (run_id, family, function)
     group by all
     union all
     select
         run_id,
+        best.model,
+        best.revision,
+        best.step,
         control,
         draw,
         stack,
         layer,
         neuron,
         best_lift(p_value, lift(ap, ap_complement, prevalence)) as lift,
-    from control_best
+    from control_best as best
     left join run_functions using (run_id, family, function)
     group by all
 ),
@@ -69,6 +75,9 @@ rated as (
 by_control as (
     select
         run_id,
+        model,
+        revision,
+        step,
         control,
         stack,
         layer,
@@ -81,6 +90,9 @@ by_control as (
 
 select
     run_id,
+    model,
+    revision,
+    step,
     stack,
     layer,
     neuron,

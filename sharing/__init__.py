@@ -1,0 +1,1 @@
+"""Exchanging results: packs that a colleague can trust, and their verification."""

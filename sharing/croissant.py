@@ -1,0 +1,121 @@
+"""The description of a pack in Croissant (MLCommons), by which catalogues of datasets read tables and columns."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from ..schema.card import Facts
+from ..schema.commits import Commit, CommittedFile
+from ..schema.tables import TABLES
+
+_CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileProperty": "cr:fileProperty",
+    "fileObject": "cr:fileObject",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+_TYPES = {
+    "bool": "sc:Boolean",
+    "string": "sc:Text",
+    "timestamp": "sc:DateTime",
+    **dict.fromkeys(("float32", "float64"), "sc:Float"),
+    **dict.fromkeys(("int16", "int32", "int64"), "sc:Integer"),
+}
+
+
+def croissant(commits: Sequence[Commit], facts: Facts) -> dict[str, object]:
+    """Return the JSON-LD of a pack with these commits: every file with its digest, every table with its columns."""
+    files: dict[str, list[CommittedFile]] = defaultdict(list)
+    for commit in commits:
+        for file in commit.files:
+            files[file.table].append(file)
+    tables = [table for table in TABLES.values() if files[table.name]]
+    distribution: list[dict[str, object]] = [
+        {
+            "@type": "cr:FileObject",
+            "@id": file.path,
+            "name": file.path,
+            "contentUrl": file.path,
+            "contentSize": f"{file.size_bytes} B",
+            "encodingFormat": "application/x-parquet",
+            "sha256": file.sha256,
+        }
+        for table in tables
+        for file in files[table.name]
+    ]
+    distribution += [
+        {
+            "@type": "cr:FileSet",
+            "@id": f"{table.name}-files",
+            "name": f"{table.name}-files",
+            "containedIn": [{"@id": file.path} for file in files[table.name]],
+            "encodingFormat": "application/x-parquet",
+            "includes": f"data/{table.name}/**/*.parquet",
+        }
+        for table in tables
+    ]
+    records = [
+        {
+            "@type": "cr:RecordSet",
+            "@id": table.name,
+            "name": table.name,
+            "description": table.description,
+            "key": [{"@id": f"{table.name}/{name}"} for name in table.grain],
+            "field": [
+                {
+                    "@type": "cr:Field",
+                    "@id": f"{table.name}/{column.name}",
+                    "name": f"{table.name}/{column.name}",
+                    "description": column.description,
+                    "dataType": _TYPES[column.type],
+                    "source": {"fileSet": {"@id": f"{table.name}-files"}, "extract": {"column": column.name}},
+                }
+                for column in table.columns
+            ],
+        }
+        for table in tables
+    ]
+    return {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": "neuronlake-store",
+        "description": f"What single neurons of {', '.join(facts.models) or 'transformers'} respond to, as tables.",
+        "datePublished": max((commit.committed_at for commit in commits), default="")[:10],
+        "version": "1.0.0",
+        **({"license": list(facts.licences)} if facts.licences else {}),
+        "url": "https://huggingface.co/datasets",
+        "distribution": distribution,
+        "recordSet": records,
+    }

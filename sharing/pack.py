@@ -1,0 +1,203 @@
+"""Packs: a store, or a slice of it, as a folder to publish, such as a dataset repository of the Hugging Face Hub."""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from ..errors import StoreError
+from ..queries.database import Database
+from ..queries.quoting import literal
+from ..schema import card, disk, parquet
+from ..schema.commits import Commit, CommittedFile, file_name
+from ..schema.identity import file_sha256
+from ..schema.references import Job, jobs
+from ..schema.remote import INDEX
+from ..schema.store import Store
+from ..schema.tables import TABLES
+from .croissant import croissant
+
+
+@dataclass(frozen=True, slots=True)
+class PackReport:
+    """What `pack_store` wrote.
+
+    Parameters
+    ----------
+    path
+        The pack's folder.
+    n_jobs, n_files, size_bytes
+        What it holds.
+    run_ids
+        The runs in it.
+    without_texts
+        Whether the columns that hold texts of corpora were left out.
+    """
+
+    path: Path
+    n_jobs: int
+    n_files: int
+    size_bytes: int
+    run_ids: tuple[str, ...]
+    without_texts: bool
+
+    def describe(self) -> str:
+        """Return what was written as one line."""
+        texts = ", without the texts" if self.without_texts else ""
+        runs = f"{len(self.run_ids):,} runs" if len(self.run_ids) != 1 else "1 run"
+        return f"{self.path}: {runs}, {self.n_jobs:,} jobs, {self.n_files:,} files, {self.size_bytes:,} bytes{texts}"
+
+
+def pack_store(
+    store: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    revision: str | None = None,
+    corpus: str | None = None,
+    where: str | None = None,
+    with_texts: bool = True,
+) -> PackReport:
+    """Copy a store, or a slice of it, into a folder to publish; the store stays as it is.
+
+    A slice is some runs with all that belongs to them: their corpora, control functions and coactivations, and the
+    partitions, alignments and studies that refer to nothing outside the slice. So every view answers on the pack as on
+    the store, asked about these runs. Files are copied byte by byte, under the same digests: the same store and slice
+    make the same pack.
+
+    Parameters
+    ----------
+    store
+        The store's folder, or the URL of one.
+    path
+        The folder to make; it must not exist.
+    model, revision, corpus
+        The runs to take: those of this model, revision and corpus.
+    where
+        SQL of a condition on the columns of ``runs``, such as ``step >= 1000``.
+    with_texts
+        Whether to copy the texts of corpora. Without them, the columns that hold text are left out and read as NULL;
+        digests of corpora and ids stay, so that whoever has the corpus can verify the runs.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be read, the folder exists or cannot be written, or no run is chosen.
+    QueryError
+        If `where` is no condition.
+
+    Examples
+    --------
+    >>> report = neuronlake.pack_store("neuronlake-store", "pack", model="tiny-bert", revision="main")
+    >>> len(report.run_ids)
+    1
+    """
+    target = Path(path)
+    if target.exists() or target.is_symlink():
+        raise StoreError(f"cannot write {target}: it exists; name a folder that does not")
+    with Database(store) as database:
+        source = database.store
+        chosen = _chosen(database, {"model": model, "revision": revision, "corpus": corpus}, where)
+        packed = _closed(jobs(source), chosen)
+        staging = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            with disk.store_errors(f"cannot write {target}"):
+                commits = tuple(_copied(source, job.commit, staging, with_texts=with_texts) for job in packed)
+                _describe(staging, commits, database)
+                staging.replace(target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    files = [file for commit in commits for file in commit.files]
+    return PackReport(
+        target, len(commits), len(files), sum(file.size_bytes for file in files), tuple(chosen), not with_texts
+    )
+
+
+def _chosen(database: Database, keys: dict[str, str | None], where: str | None) -> list[str]:
+    """Return the runs that are asked for."""
+    conditions = [f"{name} = {literal(value)}" for name, value in keys.items() if value is not None]
+    conditions += [f"({where})"] if where else []
+    query = f"select run_id from runs where {' and '.join(conditions) or 'true'} order by run_id"
+    chosen = [str(run_id) for (run_id,) in database.sql(query).rows()]
+    if not chosen and conditions:
+        raise StoreError(f"no run of {database.store} fits {' and '.join(conditions)}; the table runs lists all")
+    return chosen
+
+
+def _closed(every: Sequence[Job], run_ids: Sequence[str]) -> list[Job]:
+    """Return the jobs of a slice: of these runs, what they refer to, and what refers to nothing else."""
+    runs = {("run_id", run_id) for run_id in run_ids}
+    taken = [job for job in every if job.makes & runs]
+    if len(run_ids) == sum(any(name == "run_id" for name, _ in job.makes) for job in every):
+        return list(every)
+    checkpoints = {checkpoint for job in taken for checkpoint in job.checkpoints}
+    referred = {key for job in taken for key in job.refers}
+    taken += [job for job in every if job not in taken and job.makes & referred]
+    while True:
+        made = {key for job in taken for key in job.makes}
+        more = [
+            job
+            for job in every
+            if job not in taken and job.refers <= made and job.checkpoints and job.checkpoints <= checkpoints
+        ]
+        if not more:
+            return [job for job in every if job in taken]
+        taken += more
+
+
+def _copied(source: Store, commit: Commit, staging: Path, *, with_texts: bool) -> Commit:
+    """Copy the files of a job and write its commit; raise if one of them is not what was committed."""
+    files = []
+    for file in commit.files:
+        path = staging / file.path
+        disk.make_folder(path.parent)
+        source.copy(file, path)
+        if file_sha256(path) != file.sha256:
+            raise StoreError(f"{source.address(file)} is corrupt: it differs from what was committed")
+        texts = [] if with_texts else [column.name for column in TABLES[file.table].columns if column.holds_text]
+        files.append(_without(file, path, texts) if texts else file)
+    packed = dataclasses.replace(commit, files=tuple(files))
+    disk.make_folder(staging / "commits")
+    (staging / "commits" / file_name(commit.job)).write_text(_json(dataclasses.asdict(packed)), encoding="utf-8")
+    return packed
+
+
+def _without(file: CommittedFile, path: Path, columns: list[str]) -> CommittedFile:
+    """Write a file anew without some columns, and return its entry."""
+    with pq.ParquetFile(path) as parquet_file:
+        described = parquet_file.metadata.metadata or {}
+        data = parquet_file.read()
+    metadata = {key.decode(): value.decode() for key, value in described.items() if b"column " not in key}
+    parquet.write(TABLES[file.table], data.drop_columns(columns), path, metadata=metadata)
+    return dataclasses.replace(file, size_bytes=path.stat().st_size, sha256=file_sha256(path))
+
+
+def _describe(staging: Path, commits: tuple[Commit, ...], database: Database) -> None:
+    """Write the index of commits, the card and the Croissant description."""
+    index = [dataclasses.asdict(commit) for commit in commits]
+    (staging / INDEX).write_text(_json(index), encoding="utf-8")
+    run_ids = {commit.job for commit in commits if commit.kind == "run"}
+    corpora = {commit.job.removeprefix("corpus-") for commit in commits if commit.kind == "corpus"}
+    facts = card.Facts(
+        models=_distinct(database, "model from runs", "run_id", run_ids),
+        corpora=_distinct(database, "corpus || coalesce(': ' || description, '') from corpora", "corpus", corpora),
+        licences=_distinct(database, "licence from corpora where licence is not null", "corpus", corpora),
+    )
+    (staging / "README.md").write_text(card.text(commits, facts), encoding="utf-8")
+    (staging / "croissant.json").write_text(_json(croissant(commits, facts)), encoding="utf-8")
+
+
+def _distinct(database: Database, what: str, key: str, among: set[str]) -> tuple[str, ...]:
+    column, _, source = what.partition(" from ")
+    source += " and " if " where " in source else " where "
+    query = f"select distinct {column} from {source} list_contains($among, {key}) order by 1"
+    return tuple(str(value) for (value,) in database.sql(query, {"among": sorted(among)}).rows())
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,132 @@
+"""Verification: whether what is shared is whole, agrees with itself, and is what its models give."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..queries.check import check_store
+from ..queries.database import Database
+from ..queries.statements import statement
+from ..schema.leftovers import Problem
+from ..schema.references import DEFINED_BY, jobs
+from ..schema.remote import open_store
+from ..schema.store import Store
+from .pack import pack_store
+
+# Rows of one table that a row of another needs: the columns they share.
+_JOINS = (
+    ("layers", "runs", ("run_id",)),
+    ("run_functions", "runs", ("run_id",)),
+    ("neurons", "layers", ("run_id", "stack", "layer")),
+    ("neuron_functions", "layers", ("run_id", "stack", "layer")),
+    ("neuron_best", "layers", ("run_id", "stack", "layer")),
+    ("function_top_neurons", "layers", ("run_id", "stack", "layer")),
+    ("control_best", "layers", ("run_id", "stack", "layer")),
+    ("control_top_neurons", "control_functions", ("run_id", "control", "draw", "family", "function")),
+    ("top_instances", "instances", ("corpus", "instance_id")),
+    ("instances", "texts", ("corpus", "text_id")),
+    ("labels", "instances", ("corpus", "instance_id")),
+    ("labels", "functions", ("corpus", "family", "function")),
+    ("experts", "partitions", ("partition_id",)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What `verify_store` found.
+
+    Parameters
+    ----------
+    problems
+        What is wrong, by path or table; none if all is well.
+    n_files, n_runs
+        What was read.
+    """
+
+    problems: tuple[Problem, ...]
+    n_files: int
+    n_runs: int
+
+    def describe(self) -> str:
+        """Return the verdict as one line."""
+        verdict = f"{len(self.problems):,} problems" if self.problems else "whole, and agrees with itself"
+        return f"{self.n_files:,} files of {self.n_runs:,} runs: {verdict}"
+
+
+def verify_store(store: str | os.PathLike[str]) -> Verdict:
+    """Read every file of a store or pack, and hold its tables against each other.
+
+    Commits and digests, columns, types, NULL and NaN, keys that are there twice; rows that refer to what is not there;
+    scores that are missing of some neuron or function; best functions and top neurons that do not follow from scores.
+    What is at a URL is fetched first, into a temporary folder.
+
+    Parameters
+    ----------
+    store
+        The store's folder, or the URL of one.
+
+    Raises
+    ------
+    StoreError
+        If there is no store, or it cannot be read.
+
+    Examples
+    --------
+    >>> neuronlake.verify_store("neuronlake-store").problems
+    ()
+    """
+    with _at_hand(store) as path:
+        report = check_store(path)
+        problems = list(report.problems)
+        if not problems:  # else what follows would say the same again
+            with Database(path) as database:
+                problems += [*_unmade(database.store), *_unjoined(database), *_disagreeing(database)]
+        n_runs = sum(commit.kind == "run" for commit in Store(path).commits())
+    return Verdict(tuple(problems), report.n_files, n_runs)
+
+
+@contextlib.contextmanager
+def _at_hand(store: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield the folder of a store, for a while that of a copy where it is at a URL."""
+    opened = open_store(store)
+    if not opened.is_remote:
+        yield opened.path
+        return
+    folder = Path(tempfile.mkdtemp(prefix="neuronlake-"))
+    try:
+        yield pack_store(str(opened), folder / "copy").path
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unmade(store: Store) -> Iterator[Problem]:
+    """Yield what jobs refer to and no job makes."""
+    every = jobs(store)
+    made = {key for job in every for key in job.makes}
+    for job in every:
+        for name, of in sorted(job.refers - made):
+            yield Problem(f"commits/{job.commit.job}", f"refers to {name} {of}, of which {DEFINED_BY[name]} has no row")
+
+
+def _unjoined(database: Database) -> Iterator[Problem]:
+    """Yield the tables with rows that refer to rows that are not there."""
+    for table, other, columns in _JOINS:
+        if database.committed[table]:
+            keys = ", ".join(columns)
+            rows = database.sql(
+                f"select {keys}, count(*) from {table} anti join {other} using ({keys}) group by all order by all"
+            )
+            for *values, n_rows in rows.rows()[:3]:
+                where = ", ".join(f"{name} {value}" for name, value in zip(columns, values, strict=True))
+                yield Problem(f"data/{table}", f"{n_rows:,} rows of {where}, of which {other} has no row")
+
+
+def _disagreeing(database: Database) -> Iterator[Problem]:
+    """Yield layers whose scores are not one for each neuron and function, or whose lists do not follow from them."""
+    for row in database.sql(statement("verify_scores")).rows():
+        run_id, stack, layer, what, n = row
+        yield Problem("data/neuron_functions", f"run {run_id}, {stack} layer {layer}: {n:,} {what}")
