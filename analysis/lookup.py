@@ -24,6 +24,7 @@ class Run:
     pooling: str | None
     special_tokens: str | None
     halves: str | None
+    min_instances: int | None
     max_tokens: int | None
     dtype: DType | None
     weights_sha256: str | None
@@ -35,10 +36,11 @@ class Run:
 
     @property
     def settings(self) -> str:
-        """Return corpus and settings as a line; of special tokens and halves what is not the default."""
+        """Return corpus and settings as a line; of those added later what is not the default."""
         named = [self.corpus, self.site, self.pooling]
         named += ["special tokens kept"] * (self.special_tokens == "keep")
         named += ["halves by word"] * (self.halves == "word")
+        named += [f"{self.min_instances} instances at least"] * bool(self.min_instances)
         return ", ".join(value for value in named if value is not None)
 
 

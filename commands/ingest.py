@@ -52,6 +52,10 @@ def _size(text: str) -> int:
     help="Halves a and b share no text, or no word: the characters of a span, in any text.",
 )  # fmt: skip
 @click.option(
+    "--min-instances", type=click.IntRange(min=0), default=0, metavar="N",
+    help="Leave out functions with fewer than N positives or negatives in a half.",
+)  # fmt: skip
+@click.option(
     "--router", type=choice_of(Router), default="routed",
     help="Experts to read: those the router chose for a token, 0 elsewhere; or every expert on every token.",
 )  # fmt: skip

@@ -220,6 +220,18 @@ class LabelIndex:
         """The instance of each label. [labels]."""
         return np.repeat(np.arange(self.n_instances), np.diff(self.indptr))
 
+    def only(self, kept: NDArray[np.bool_]) -> "LabelIndex":
+        """Return the labels of some of the functions, marked [functions]."""
+        entry, place = kept[self.function], (np.cumsum(kept) - 1).astype(np.int32)
+        return LabelIndex.build(
+            [name for name, is_kept in zip(self.functions, kept, strict=True) if is_kept],
+            is_rest=self.is_rest[kept],
+            half=self.half,
+            instance=self.instance[entry],
+            function=place[self.function[entry]],
+            is_positive=self.is_positive[entry],
+        )
+
     def packed(self) -> tuple[NDArray[np.uint32], NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]:
         """Return the labels as the kernel reads them: a word for every instance, and rows of labels.
 

@@ -146,12 +146,18 @@ class StoredCorpus:
         return words, list(codes)
 
     def label_index(
-        self, instance_id: NDArray[np.int64], text: NDArray[np.int64], halves: Halves = "text"
+        self,
+        instance_id: NDArray[np.int64],
+        text: NDArray[np.int64],
+        halves: Halves = "text",
+        *,
+        may_lack: bool = False,
     ) -> LabelIndex:
         """Return the labels of instances, given by their ids and their texts' as stored [instances], in that order.
 
         Halves by word put a span where a hash of its word says, a whole text where its text is. A function without
-        positives or without negatives among the instances is an `IngestError`, as are halves by word without a span.
+        positives or without negatives among the instances is an `IngestError` unless it `may_lack` them, as are halves
+        by word without a span.
         """
         functions = self.functions()
         instance, function, is_positive = self.labels()
@@ -175,7 +181,7 @@ class StoredCorpus:
             is_positive=is_positive[measured].astype(np.uint8),
         )
         for (family, name), (positive, evaluated) in zip(index.functions, index.counts()[:, 0].tolist(), strict=True):
-            if not 0 < positive < evaluated:
+            if not may_lack and not 0 < positive < evaluated:
                 raise IngestError(
                     f"corpus {self.name}: of {len(instance_id)} measured instances, {positive} are positive and "
                     f"{evaluated - positive} negative for {family}/{name}; both are needed (texts cut too short?)"

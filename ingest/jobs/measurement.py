@@ -21,6 +21,7 @@ from ..models.tokenizers import check_embedded, longest_text
 from ..neurons.feed_forwards import Layer
 from ..neurons.sites import check_site
 from ..scores.clusters import Clusters
+from .functions import choose_functions
 from .known_runs import lacks_coactivations
 from .request import Ingestion, Request
 from .settings import Settings
@@ -136,7 +137,7 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
     }
     del definition["tokenizer"]  # the digest of tokens stands for it
     run_id = identifier(definition)
-    labels = corpus.label_index(tokens.instance_id, tokens.text, settings.halves)
+    labels, few = choose_functions(corpus, tokens, settings)
     clusterings = corpus.clusters(tokens.instance_id, tokens.text)
     clusters = Clusters.build(labels, clusterings)
     controls = [
@@ -161,7 +162,7 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
     if measurement.is_new:
         if settings.halves == "word":
             _note_halves(labels, clusterings["word"], progress)
-        for notice in clusters.notices(labels.functions):
+        for notice in ([few] if few else []) + clusters.notices(labels.functions):
             progress.note(notice)
     return measurement
 
@@ -217,18 +218,16 @@ def _note_special_tokens(
 
 
 def _note_halves(labels: LabelIndex, word: NDArray[np.int64], progress: Progress) -> None:
-    """Note what halves by word hold, and of which functions a half lacks a class; spans have words below 0."""
+    """Note what halves by word hold, and how many functions they score; spans have words below 0."""
     holdings = [
         f"{len(words):,} instances ({len(np.unique(words[words < 0])):,} words) in half {half}"
         for half, words in (("a", word[labels.half == 0]), ("b", word[labels.half == 1]))
     ]
     positive, evaluated = np.moveaxis(labels.counts()[:, 1:], 2, 0)  # [functions, halves]
     is_scored = ((positive > 0) & (positive < evaluated)).all(1)
-    unscored = ["/".join(name) for name, is_in_both in zip(labels.functions, is_scored, strict=True) if not is_in_both]
-    more = f" and {len(unscored) - 10} more" if len(unscored) > 10 else ""
     progress.note(
         f"halves by word: {' and '.join(holdings)}; {int(is_scored.sum()):,} of {len(is_scored):,} functions have both "
-        f"classes in both" + (f", but not {', '.join(unscored[:10])}{more}" if unscored else "")
+        "classes in both"
     )
 
 

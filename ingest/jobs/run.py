@@ -128,7 +128,7 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
         "is_random_init": model.seed is not None,
         "corpus": measurement.ingestion.corpus.name,
         "corpus_sha256": measurement.ingestion.corpus.sha256,
-        **{name: getattr(settings, name) for name in ("site", "pooling", "special_tokens", "halves")},
+        **{name: getattr(settings, name) for name in ("site", "pooling", "special_tokens", "halves", "min_instances")},
         **{name: getattr(settings, name) for name in ("dtype", "storage", "max_tokens")},
         "router": measurement.router,
         "layers": None if settings.layers is None else ",".join(map(str, settings.layers)),

@@ -20,7 +20,7 @@ _CHOICES = {
     "halves": Halves,
 }
 # Settings that runs made before them have at these values: there they are no part of a digest, so that ids stay.
-_ADDED = {"special_tokens": "drop", "halves": "text"}
+_ADDED = {"special_tokens": "drop", "halves": "text", "min_instances": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,9 @@ class Settings:
     halves
         What halves a and b have none of in common: texts (and groups of texts), or words. A word is a span's
         characters, casefolded; whole texts among spans stay in the half of their text.
+    min_instances
+        Least measured instances of each class, positive and negative, that a function needs in either half; functions
+        with fewer are not measured.
 
     Raises
     ------
@@ -80,6 +83,7 @@ class Settings:
     tokenizer: str | None = None
     special_tokens: SpecialTokens = "drop"
     halves: Halves = "text"
+    min_instances: int = 0
 
     def __post_init__(self) -> None:
         """Check values; order and repetition of layers mean nothing."""
@@ -88,6 +92,7 @@ class Settings:
                 raise UnknownNameError(name, getattr(self, name), get_args(choices))
         _check_least("max_tokens", self.max_tokens, 1)
         _check_least("n_top", self.n_top, 0)
+        _check_least("min_instances", self.min_instances, 0)
         if self.layers is not None:
             object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
 

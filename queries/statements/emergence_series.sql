@@ -15,6 +15,7 @@ with measured as (
         *,
         case when special_tokens = 'keep' then 'special tokens kept' end as kept,
         case when halves = 'word' then 'halves by word' end as halved,
+        case when min_instances > 0 then min_instances || ' instances at least' end as least,
     from runs
     where model = $model and step is not null and measurement = 'measured' and not is_random_init
 )
@@ -22,11 +23,13 @@ with measured as (
 select
     corpus,
     dtype,
-    concat_ws(', ', corpus, site, pooling, kept, halved, router, dtype, storage, max_tokens, layers) as measurement,
+    concat_ws(
+        ', ', corpus, site, pooling, kept, halved, least, router, dtype, storage, max_tokens, layers
+    ) as measurement,
     list(
         {'run_id': run_id, 'revision': revision, 'step': step, 'weights_sha256': weights_sha256}
         order by step, revision, run_id
     ) as runs,
 from measured
-group by corpus, corpus_sha256, site, pooling, kept, halved, router, dtype, storage, max_tokens, layers
+group by corpus, corpus_sha256, site, pooling, kept, halved, least, router, dtype, storage, max_tokens, layers
 order by runs

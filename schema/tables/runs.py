@@ -29,6 +29,13 @@ RUN_TABLES = (
             nullable=True,
             is_late=True,
         ),
+        Column(
+            "min_instances",
+            "int32",
+            "least positives and negatives of a function in each half, else it was left out; NULL: 0, or if imported",
+            nullable=True,
+            is_late=True,
+        ),
         Column("router", "string", "routed or blind in a mixture of experts, NULL in a dense model", nullable=True),
         measured("dtype", "string", "floating-point type of the weights and the forward pass"),
         measured("storage", "string", "floating-point type in which pooled activations were kept for scoring"),

@@ -48,7 +48,8 @@ def test_a_run_is_told_in_one_line_and_its_progress_beside_it(neuronlake, store,
     assert result.exit_code == 0
     (line,) = result.stdout.splitlines()
     assert "mine main, 64 neurons in 1 layer x 2 functions over 9 instances" in line
-    phases = [line.partition(":")[0] for line in result.stderr.splitlines()]
+    note, *phases = (line.partition(":")[0] for line in result.stderr.splitlines())
+    assert note.startswith("2 of 2 functions have fewer than 5 positives or negatives in a half")
     assert phases == ["forward", "scoring"]
 
 
@@ -102,22 +103,12 @@ def test_random_initialisations_are_runs_by_seed(succeeds, store, bert, runs):
 def test_settings_are_what_the_run_says(succeeds, store, tiny_model, runs):
     succeeds(
         *("--store", store, "ingest", tiny_model("llama"), "--corpus", "words", "--name", "small"),
-        *(
-            "--layers",
-            "0",
-            "--pooling",
-            "abs_max",
-            "--special-tokens",
-            "keep",
-            "--dtype",
-            "bfloat16",
-            "--storage",
-            "float16",
-        ),
+        *("--layers", "0", "--pooling", "abs_max", "--special-tokens", "keep", "--min-instances", "1"),
+        *("--dtype", "bfloat16", "--storage", "float16"),
         *("--max-tokens", "5", "--top", "2", "--batch-tokens", "16", "--memory", "64KB", "--device", "cpu"),
     )
-    columns = "model, pooling, special_tokens, halves, dtype, storage, max_tokens, layers, device"
-    assert runs(columns)[0] == ("small", "abs_max", "keep", "text", "bfloat16", "float16", 5, "0", "cpu")
+    columns = "model, pooling, special_tokens, halves, min_instances, dtype, storage, max_tokens, layers, device"
+    assert runs(columns)[0] == ("small", "abs_max", "keep", "text", 1, "bfloat16", "float16", 5, "0", "cpu")
     query = "select distinct layer, rank from top_instances where model = 'small' order by all"
     assert succeeds("--store", store, "sql", query, "--format", "csv").splitlines() == ["layer,rank", "0,1", "0,2"]
 
@@ -135,6 +126,7 @@ def test_settings_are_what_the_run_says(succeeds, store, tiny_model, runs):
         (("--pooling", "median"), "'median' is not one of"),
         (("--special-tokens", "all"), "'all' is not one of"),
         (("--halves", "sense"), "'sense' is not one of"),
+        (("--min-instances", "-1"), "-1 is not in the range x>=0"),
         (("--random-init", "x"), "'x' is not a valid integer"),
         (("--random-init", str(2**64)), "--random-init"),
         (("--max-tokens", "1"), "1 is not in the range"),
@@ -156,6 +148,7 @@ def test_settings_that_mean_nothing_are_wrong_usage(is_usage_error, made_store, 
         (("--revision", "step1"), "no revision 'step1' in the folder"),
         (("--corpus", "wrds"), "no corpus 'wrds'"),
         (("--halves", "word"), "halves by word need spans, and corpus words has whole texts alone"),
+        (("--min-instances", "99"), "99 positives and negatives in each half, as --min-instances asks; the most that"),
     ],
     ids=shown,
 )

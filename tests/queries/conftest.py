@@ -62,6 +62,7 @@ def add_run(
             "pooling": "max",
             "special_tokens": None,
             "halves": None,
+            "min_instances": None,
             "router": None,
             "dtype": "float32",
             "storage": "float32",

@@ -286,6 +286,8 @@ def test_a_filter_reaches_the_files(
         ({"special_tokens": "drop"}, True),
         ({"halves": "word"}, False),
         ({"halves": "text"}, True),
+        ({"min_instances": 5}, False),
+        ({"min_instances": 0}, True),
         ({"router": "blind"}, False),
         ({"dtype": "bfloat16"}, False),
         ({"storage": "float16"}, False),
@@ -386,7 +388,7 @@ def test_few_units_without_signal_are_hardly_ever_corrected(empty: Database) -> 
 def test_a_step_counts_once_whether_its_runs_name_their_settings_or_are_older_than_these(
     store: Store, run: Callable[..., None]
 ) -> None:
-    defaults = {"special_tokens": "drop", "halves": "text"}
+    defaults = {"special_tokens": "drop", "halves": "text", "min_instances": 0}
     run(store, "1" * 16, revision="a", step=0, weights="w0", n_neurons=10)
     run(store, "2" * 16, revision="b", step=0, weights="w1", n_neurons=10, **defaults)
     run(store, "3" * 16, revision="c", step=100, weights="w2", n_neurons=10, **defaults)

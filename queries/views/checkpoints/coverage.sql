@@ -4,7 +4,7 @@
 -- was measured or listed as a checkpoint. A row with n_neurons_held = 0 is a checkpoint, layer or function still to be
 -- ingested, or one that failed. A model without any measurement has no rows here: its revisions are in checkpoints.
 --
--- Grain: model, revision, corpus, corpus_sha256, site, pooling, special_tokens, halves, router, dtype, storage, max_tokens, stack, layer, family, function
+-- Grain: model, revision, corpus, corpus_sha256, site, pooling, special_tokens, halves, min_instances, router, dtype, storage, max_tokens, stack, layer, family, function
 -- Source: runs, checkpoints, layers, run_functions, neuron_functions
 -- Columns:
 --   model, revision, step
@@ -12,6 +12,7 @@
 --   corpus, corpus_sha256, site, pooling
 --   special_tokens: drop or keep: whether special tokens of whole texts are pooled
 --   halves: what halves a and b have none of in common: text or word
+--   min_instances: least positives and negatives of a function in each half
 --   router: routed or blind in a mixture of experts, dense elsewhere
 --   dtype, storage, max_tokens, stack, layer, family, function
 --   n_neurons_expected: neurons of the layer
@@ -29,6 +30,7 @@ with measurements as (
         pooling,
         coalesce(special_tokens, 'drop') as special_tokens,
         coalesce(halves, 'text') as halves,
+        coalesce(min_instances, 0) as min_instances,
         coalesce(router, 'dense') as router,
         dtype,
         storage,
@@ -131,6 +133,7 @@ select
     pooling,
     special_tokens,
     halves,
+    min_instances,
     router,
     dtype,
     storage,
@@ -145,7 +148,8 @@ select
 from revisions
 inner join known_layers using (model)
 inner join known_functions using (
-    model, corpus, corpus_sha256, site, pooling, special_tokens, halves, router, dtype, storage, max_tokens
+    model, corpus, corpus_sha256, site, pooling, special_tokens, halves, min_instances, router, dtype, storage,
+    max_tokens
 )
 left join held_by_measurement using (
     model,
@@ -156,6 +160,7 @@ left join held_by_measurement using (
     pooling,
     special_tokens,
     halves,
+    min_instances,
     router,
     dtype,
     storage,

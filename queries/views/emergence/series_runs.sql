@@ -13,7 +13,13 @@
 --   has_twin: whether another checkpoint of the series has the same weights: one of the two has a wrong name
 with settings as (
     -- Of runs made before there were these settings they are NULL, which is their default.
-    select * replace (coalesce(special_tokens, 'drop') as special_tokens, coalesce(halves, 'text') as halves) from runs
+    select
+        * replace (
+            coalesce(special_tokens, 'drop') as special_tokens,
+            coalesce(halves, 'text') as halves,
+            coalesce(min_instances, 0) as min_instances,
+        ),
+    from runs
 ),
 
 measurements as (
@@ -29,6 +35,7 @@ measurements as (
         pooling,
         special_tokens,
         halves,
+        min_instances,
         router,
         dtype,
         storage,
@@ -38,8 +45,8 @@ measurements as (
     where measurement = 'measured' and not is_random_init and step is not null
     qualify row_number() over (
         partition by
-            model, corpus, corpus_sha256, site, pooling, special_tokens, halves, router, dtype, storage, max_tokens,
-            layers_asked, step
+            model, corpus, corpus_sha256, site, pooling, special_tokens, halves, min_instances, router, dtype, storage,
+            max_tokens, layers_asked, step
         order by revision, run_id
     ) = 1
 )
@@ -54,13 +61,13 @@ select
     lag(run_id) over series as previous_run_id,
     count(weights_sha256) over (
         partition by
-            model, corpus, corpus_sha256, site, pooling, special_tokens, halves, router, dtype, storage, max_tokens,
-            layers_asked, weights_sha256
+            model, corpus, corpus_sha256, site, pooling, special_tokens, halves, min_instances, router, dtype, storage,
+            max_tokens, layers_asked, weights_sha256
     ) > 1 as has_twin,
 from measurements
 window series as (
     partition by
-        model, corpus, corpus_sha256, site, pooling, special_tokens, halves, router, dtype, storage, max_tokens,
-        layers_asked
+        model, corpus, corpus_sha256, site, pooling, special_tokens, halves, min_instances, router, dtype, storage,
+        max_tokens, layers_asked
     order by step
 )
