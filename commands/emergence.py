@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from ..schema.vocabulary import EmergenceMethod, WeightKind
+from ..schema.vocabulary import EmergenceMethod, Ranking, WeightKind
 from .groups import AdvancedCommand
 from .options import POSITIVE, SEED_RANGE, choice_of, parse_layers, taken
 from .printing import chosen_store, echo, open_database, standard_output
@@ -38,7 +38,11 @@ from .printing import chosen_store, echo, open_database, standard_output
     "--threshold", "thresholds", type=click.Choice(["0.5", "0.6", "0.7", "0.8", "0.9", "0.95"]), multiple=True,
     default=["0.5", "0.7", "0.9"], help="Correlation from which on scores count as settled; repeatable.",
 )  # fmt: skip
-def emergence(model: str, thresholds: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
+@click.option(
+    "--ranking", type=choice_of(Ranking), default="lift",
+    help="What chooses the top neurons that experts are tested for: lift, or predictivity as in Zhang et al. 2023.",
+)  # fmt: skip
+def emergence(model: str, thresholds: tuple[str, ...], ranking: Ranking, **options: Any) -> None:  # noqa: ANN401
     """Study when experts and neurons of MODEL settle over its checkpoints.
 
     The store must hold the checkpoints (ingest --revisions). Neurons are grouped into experts at every checkpoint, from
@@ -56,4 +60,5 @@ def emergence(model: str, thresholds: tuple[str, ...], **options: Any) -> None: 
         report = study_emergence(model, store=chosen_store(), settings=settings, progress=progress, **options)
     echo(report.describe() + "\n")
     with open_database() as database, standard_output() as stream:
-        write_sections(database, summarise(database, report, thresholds=list(map(float, thresholds))), stream)
+        sections = summarise(database, report, thresholds=list(map(float, thresholds)), ranking=ranking)
+        write_sections(database, sections, stream)

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from ..schema.vocabulary import Control, PerturbationKind, ReadoutKind
+from ..schema.vocabulary import Control, PerturbationKind, Ranking, ReadoutKind
 from .groups import AdvancedCommand
 from .options import POSITIVE, SEED_RANGE, choice_of, parse_layers, query_text, taken
 from .printing import chosen_store, echo, open_database, print_rows
@@ -14,6 +14,10 @@ from .printing import chosen_store, echo, open_database, print_rows
 @click.argument("model")
 @click.option("--functional", "partition", metavar="PARTITION", help="Ablate each function's experts of PARTITION.")
 @click.option("--top", "is_top", is_flag=True, help="Ablate each function's top neurons.")
+@click.option(
+    "--ranking", type=choice_of(Ranking), default="lift",
+    help="What orders top neurons and those of experts: lift, or predictivity as in Zhang et al. 2023.",
+)  # fmt: skip
 @click.option(
     "--query", type=query_text, metavar="TEXT",
     help="Ablate the neurons that SQL returns: stack, layer, neuron, in order; with family and function, several "

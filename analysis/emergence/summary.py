@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 
 from ...queries.database import Database
+from ...schema.vocabulary import Ranking
 from ..sections import Section
 from .study import EmergenceReport
 
 
-def summarise(database: Database, report: EmergenceReport, *, thresholds: Sequence[float]) -> list[Section]:
+def summarise(
+    database: Database, report: EmergenceReport, *, thresholds: Sequence[float], ranking: Ranking = "lift"
+) -> list[Section]:
     """Return the sections of a study: scores by step, agreement of partitions, settled steps, births of native experts.
 
     The database was opened after the study was made. A score counts as settled at the correlations `thresholds`, which
-    are among those of the view ``stabilization_steps``.
+    are among those of the view ``stabilization_steps``. Experts are tested for the top neurons by a `ranking`.
     """
     query = (
         "select role, run_id, partition_id from emergence_partitions where emergence_id = ? and role != 'warm' "
@@ -29,9 +32,9 @@ def summarise(database: Database, report: EmergenceReport, *, thresholds: Sequen
         "By step. Means over layers and functions: predictivity of the best neuron, and its lift above chance on "
         "texts that did not choose it. Means over neurons: lift for the best function, and share specialised "
         f"(q <= .05). Means over layers, functions and partitions: share of {experts} that are functional for the "
-        "function, and how strongly (enrichment), beside random and matched groups.",
+        f"function (its top neurons by {ranking}), and how strongly (enrichment), beside random and matched groups.",
         "emergence_by_step",
-        {**study, **last_run, "runs": list(report.run_ids), "partitions": partitions},
+        {**study, **last_run, "runs": list(report.run_ids), "partitions": partitions, "ranking": ranking},
     )
     settled = Section(
         "Settled: training step from which on scores stay correlated at the threshold or more with those of the "
@@ -57,12 +60,12 @@ def summarise(database: Database, report: EmergenceReport, *, thresholds: Sequen
     )
     if is_native:
         births = Section(
-            "Births: native experts that are functional (p <= .001) at the last checkpoint, and pairs of expert and "
-            "function, means over partitions. Each pair has one test there, so that random and matched groups show "
-            "what chance gives. Then of these pairs: share functional at the checkpoint before too, median step at "
-            "which functional first, and from which on without a break.",
+            f"Births: native experts that are functional (p <= .001, top neurons by {ranking}) at the last checkpoint, "
+            "and pairs of expert and function, means over partitions. Each pair has one test there, so that random and "
+            "matched groups show what chance gives. Then of these pairs: share functional at the checkpoint before "
+            "too, median step at which functional first, and from which on without a break.",
             "emergence_births",
-            {**study, **last_run, "model": report.model},
+            {**study, **last_run, "model": report.model, "ranking": ranking},
         )
         return [by_step, settled, births]
     agreement = Section(

@@ -126,8 +126,10 @@ class Study:
             "neurons_sha256": chosen.hexdigest(),
         }
         del definition["tokenizer"]  # the baseline stands for what it makes of the texts
-        if settings.energy_ratio == ENERGY_RATIO:  # studies made before there was this setting keep their ids
-            del definition["energy_ratio"]
+        # Studies made before there were these settings keep their ids.
+        for name, default in (("energy_ratio", ENERGY_RATIO), ("ranking", "lift")):
+            if definition[name] == default:
+                del definition[name]
         return identifier(definition)
 
 
@@ -188,8 +190,10 @@ def _sources(
     functions = wanted_functions(readable, settings, "the functions read out")
     n_most = population.n_neurons(max(settings.doses or (1.0,)))
     if request.partition_id is None:
-        return top_sources(database, run_id, population, functions, n_most), None
-    sources, nonfunctional = expert_sources(database, run_id, request.partition_id, population, functions, n_most)
+        return top_sources(database, run_id, population, functions, n_most, ranking=settings.ranking), None
+    sources, nonfunctional = expert_sources(
+        database, run_id, request.partition_id, population, functions, n_most, ranking=settings.ranking
+    )
     functional = [source for source in sources if source.n_functional]
     if not functional:
         raise AnalysisError(

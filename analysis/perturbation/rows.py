@@ -83,6 +83,7 @@ def _description(study: Study) -> dict[str, object]:
         "corpus": corpus.name,
         "corpus_sha256": corpus.sha256,
         "selection": settings.selection,
+        "ranking": None if settings.query is not None else settings.ranking,
         "layers": None if settings.layers is None else ",".join(map(str, settings.layers)),
         "n_layer_neurons": len(study.population),
         "n_fitted_texts": study.readout.n_fitted_texts,

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import get_args
 
 from ...errors import AnalysisError, UnknownNameError
-from ...schema.vocabulary import Control, PerturbationKind, ReadoutKind, RoutingKind, Selection
+from ...schema.vocabulary import Control, PerturbationKind, Ranking, ReadoutKind, RoutingKind, Selection
 
 LEVEL_COLUMNS: Mapping[PerturbationKind, str] = MappingProxyType({"mean": "mean", "clamp": "value", "noise": "std"})
 """By kind, the column with each neuron's level: the value it is held at, or the standard deviation of its noise."""
@@ -43,7 +43,9 @@ class PerturbationSettings:
         SQL that returns stack, layer and neuron, in the order in which neurons are ablated. With columns family and
         function, each function is a source. The kind clamp needs a column value.
     is_top
-        Ablate each function's top neurons, beginning with the one of highest lift.
+        Ablate each function's top neurons, beginning with the highest in the ranking.
+    ranking
+        What top neurons, and those of an expert, are ordered by: ``lift``, or ``predictivity`` as in Zhang et al. 2023.
     kind
         Kind of ablation (see `ablate`).
     scale
@@ -93,6 +95,7 @@ class PerturbationSettings:
     partition: str | None = None
     query: str | None = None
     is_top: bool = False
+    ranking: Ranking = "lift"
     kind: PerturbationKind = "zero"
     scale: float | None = None
     doses: tuple[float, ...] | None = None
@@ -118,6 +121,7 @@ class PerturbationSettings:
         for name, value, choices in (
             ("kind", self.kind, get_args(PerturbationKind)),
             ("readout", self.readout, get_args(ReadoutKind)),
+            ("ranking", self.ranking, get_args(Ranking)),
             *(("control", control, get_args(Control)) for control in self.controls or ()),
         ):
             if value not in choices:
@@ -132,6 +136,8 @@ class PerturbationSettings:
             raise AnalysisError(f"the kind {self.kind} takes whole native experts, which top neurons are not")
         if self.query is not None and (self.families or self.functions):
             raise AnalysisError("families and functions choose among those of a run; the query itself names its own")
+        if self.query is not None and self.ranking != "lift":
+            raise AnalysisError("a ranking orders top neurons and those of experts; a query orders its own")
         for dose in self.doses or ():
             if not 0 < dose <= 1:
                 raise AnalysisError(f"a dose is {dose}; doses are shares of neurons, above 0 and up to 1")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ...errors import AnalysisError
 from ...queries.database import Database
 from ...queries.statements import statement
+from ...schema import vocabulary
 from ...schema.vocabulary import PerturbationKind
 from ..neuron_rows import KEYS, check_columns, key_column, numbers
 from .population import Population
@@ -53,7 +54,13 @@ class Ranking:
 
 
 def top_sources(
-    database: Database, run_id: str, population: Population, functions: Sequence[tuple[str, str]], n_most: int
+    database: Database,
+    run_id: str,
+    population: Population,
+    functions: Sequence[tuple[str, str]],
+    n_most: int,
+    *,
+    ranking: vocabulary.Ranking,
 ) -> list[Ranking]:
     """Return each function's `n_most` top neurons over all studied layers, best on half a first.
 
@@ -61,7 +68,7 @@ def top_sources(
     """
     layers = [f"{stack} {layer}" for stack, layer in population.neurons.select("stack", "layer").unique().rows()]
     names = ["/".join(function) for function in functions]
-    parameters = {"run": run_id, "layers": layers, "functions": names, "most": n_most}
+    parameters = {"run": run_id, "layers": layers, "functions": names, "most": n_most, "ranking": ranking}
     ranked = database.sql(statement("perturbation_top_neurons"), parameters).pl()
     return [
         Ranking(family, function, "top", population.rows(neurons, "the top neurons"))
@@ -76,6 +83,8 @@ def expert_sources(
     population: Population,
     functions: Sequence[tuple[str, str]],
     n_most: int,
+    *,
+    ranking: vocabulary.Ranking,
 ) -> tuple[list[Ranking], NDArray[np.int64]]:
     """Return each function's `n_most` first neurons, expert by expert, and the neurons of nonfunctional experts.
 
@@ -88,22 +97,25 @@ def expert_sources(
     members = population.neurons.with_row_index("row").join(members, on=KEYS, maintain_order="left")
     if members.is_empty():
         raise AnalysisError(f"partition {partition_id} has no neuron of the layers that run {run_id} measured")
-    tests = database.sql(statement("perturbation_expert_tests"), {"run": run_id, "partition": partition_id}).pl()
+    parameters = {"run": run_id, "partition": partition_id, "ranking": ranking}
+    tests = database.sql(statement("perturbation_expert_tests"), parameters).pl()
     tests = tests.with_columns(is_functional=pl.col("p_value") <= FUNCTIONAL_P)
     functional = tests.filter("is_functional").select(_EXPERT).unique()
     nonfunctional = members.join(functional, on=_EXPERT, how="anti", maintain_order="left")
     query = """
-        select family, function, stack, layer, neuron, ranking_half_a from neuron_scores
+        select family, function, stack, layer, neuron, ranked($ranking, ranking_half_a, predictivity_half_a) as score
+        from neuron_scores
         where run_id = $run and list_contains($functions, family || '/' || function)
     """
-    scores = database.sql(query, {"run": run_id, "functions": ["/".join(function) for function in functions]}).pl()
+    names = ["/".join(function) for function in functions]
+    scores = database.sql(query, {"run": run_id, "functions": names, "ranking": ranking}).pl()
     sources = []
     for family, function, own_scores in _by_function(scores):
         ranked = (
             members.join(tests.filter(family=family, function=function), on=_EXPERT, how="left")
-            .join(own_scores.select(*KEYS, "ranking_half_a"), on=KEYS, how="left")
+            .join(own_scores.select(*KEYS, "score"), on=KEYS, how="left")
             .sort(
-                "p_value", "n_top", *_EXPERT, "ranking_half_a", "neuron",
+                "p_value", "n_top", *_EXPERT, "score", "neuron",
                 descending=[False, True, False, False, False, True, False], nulls_last=True,
             )
         )  # fmt: skip

@@ -7,6 +7,7 @@
 --   $study: the emergence_id
 --   $model: the model, as stored
 --   $last_run: run of the last checkpoint
+--   $ranking: what chooses top neurons: lift or predictivity
 -- Columns:
 --   role: native, random or matched
 --   n_partitions: partitions of the role
@@ -25,7 +26,7 @@ with lineages as (
 
 pairs as (
     select role, seed, stack, layer, track, first_step, lasting_step, lasting_step < step as is_functional_before
-    from expert_births
+    from expert_births_by($ranking)
     where emergence_id = $study and model = $model and is_functional_at_last
 ),
 

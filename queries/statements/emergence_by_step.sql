@@ -9,6 +9,7 @@
 --   $runs: runs of its checkpoints
 --   $last_run: that of the last
 --   $partitions: its partitions, without those of the warm chain
+--   $ranking: what chooses the top neurons that experts are tested for: lift or predictivity
 -- Columns:
 --   step: training step
 --   best_predictivity: predictivity of a layer's best neuron, mean over functions and layers
@@ -72,7 +73,7 @@ tops_in_experts as (
     select run_id, role, seed, partition_id, stack, layer, expert, family, function, count(*) as n_top
     from tested
     inner join experts using (partition_id)
-    inner join top_neurons using (run_id, stack, layer, neuron)
+    inner join top_neurons_by($ranking) using (run_id, stack, layer, neuron)
     where partition_id in $partitions and run_id in $runs
     group by all
 ),

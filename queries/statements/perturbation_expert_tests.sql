@@ -3,6 +3,7 @@
 -- Parameters:
 --   $run: the run_id whose scores choose top neurons
 --   $partition: the partition_id of the experts
+--   $ranking: what chooses top neurons: lift or predictivity
 -- Columns:
 --   family, function: the function
 --   stack, layer, expert: an expert that holds one of its top neurons at least
@@ -23,7 +24,7 @@ covered as (
 
 found as (
     select family, function, stack, layer, expert, count(*) as n_top
-    from held_out_top_neurons
+    from held_out_top_neurons_by($ranking)
     inner join experts using (stack, layer, neuron)
     where run_id = $run and half = 'a' and partition_id = $partition
     group by all

@@ -5,21 +5,25 @@
 --   $layers: studied layers, as 'stack layer'
 --   $functions: functions, as 'family/function'
 --   $most: most neurons of a function
+--   $ranking: what neurons are ordered by: lift or predictivity
 -- Columns:
 --   family, function: the function
 --   stack, layer, neuron: its neurons, best first
+with scores as (
+    select *, ranked($ranking, ranking_half_a, predictivity_half_a) as score
+    from neuron_scores
+    where run_id = $run
+        and list_contains($layers, stack || ' ' || layer)
+        and list_contains($functions, family || '/' || function)
+)
+
 select
     family,
     function,
     stack,
     layer,
     neuron,
-from neuron_scores
-where run_id = $run
-    and list_contains($layers, stack || ' ' || layer)
-    and list_contains($functions, family || '/' || function)
-    and ranking_half_a is not null
-qualify row_number() over (
-    partition by family, function order by ranking_half_a desc, stack, layer, neuron
-) <= $most
-order by family, function, ranking_half_a desc, stack, layer, neuron
+from scores
+where score is not null
+qualify row_number() over (partition by family, function order by score desc, stack, layer, neuron) <= $most
+order by family, function, score desc, stack, layer, neuron

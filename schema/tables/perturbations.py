@@ -33,6 +33,12 @@ PERTURBATION_TABLES = (
         Column("corpus", "string", "name of the corpus that was read out"),
         Column("corpus_sha256", "string", "digest of its texts, instances and labels"),
         Column("selection", "string", "how neurons were chosen: functional, top or query"),
+        Column(
+            "ranking",
+            "string",
+            "what ordered top neurons and those of experts: lift or predictivity; NULL of a query, and before: lift",
+            nullable=True,
+        ),
         Column("partition_id", "string", "partition whose experts were chosen, NULL if none", nullable=True),
         Column("source_query", "string", "the SQL that chose them, NULL if none", nullable=True),
         Column("kind", "string", "shuffle, noise, zero, mean, clamp, route-away or route-only"),

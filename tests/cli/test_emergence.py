@@ -118,10 +118,11 @@ def test_scores_by_step_are_means_over_functions_and_layers(succeeds, store, ser
 
 
 def test_what_is_asked_for_is_what_is_stored(succeeds, store, series, asked):
-    succeeds(
+    said = succeeds(
         "--store", store, "emergence", series, "--method", "kmeans", "--features", "output", "--layers", "1",
-        "--seed", "7", "--corpus", "sentences", "--name", "growing", *QUICK,
+        "--seed", "7", "--corpus", "sentences", "--name", "growing", "--ranking", "predictivity", *QUICK,
     )  # fmt: skip
+    assert "(its top neurons by predictivity)" in " ".join(said.split())
     ((method, n_experts, n_seeds, n_random, seed, parameters),) = asked(
         "select method, n_experts, n_seeds, n_random, seed, parameters from emergence_studies"
     )

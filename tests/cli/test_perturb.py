@@ -92,8 +92,8 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(succeeds, store, b
 def test_a_query_of_a_dash_is_read_from_standard_input(succeeds, store, bert, asked):
     arguments = ("--store", store, "perturb", bert, "--query", "-", "--control", "random", *QUICK)
     succeeds(*arguments, standard_input=QUERY + "\n")
-    found = asked("select selection, source_query, kind, n_sources from perturbation_studies")
-    assert found == [("query", QUERY + "\n", "zero", 1)]
+    found = asked("select selection, ranking, source_query, kind, n_sources from perturbation_studies")
+    assert found == [("query", None, QUERY + "\n", "zero", 1)]
     neurons = asked("select stack, layer, neuron from perturbed_neurons where selection = 'query' order by rank")
     assert neurons == [("encoder", 1, neuron) for neuron in range(9)]
 
@@ -103,12 +103,12 @@ def test_what_is_asked_for_is_what_is_stored(succeeds, store, bert, asked):
         "--store", store, "perturb", bert, "--top", "--function", "task/water", "--kind", "noise", "--scale", "2",
         "--dose", "0.1", "--layers", "1", "--control", "matched", "--seed", "7", "--texts", "100", "--max-tokens", "5",
         "--batch-tokens", "64", "--readout", "probe", "--corpus", "sentences", "--name", "tiny-bert", "--device", "cpu",
-        *QUICK,
+        "--ranking", "predictivity", *QUICK,
     )  # fmt: skip
     assert asked(
-        "select kind, scale, layers, n_layer_neurons, n_sources, n_targets, seed, n_seeds, max_tokens, batch_tokens, "
-        "n_bootstrap, n_permutations from perturbation_studies"
-    ) == [("noise", 2.0, "1", 64, 1, 2, 7, 2, 5, 64, 50, 49)]
+        "select ranking, kind, scale, layers, n_layer_neurons, n_sources, n_targets, seed, n_seeds, max_tokens, "
+        "batch_tokens, n_bootstrap, n_permutations from perturbation_studies"
+    ) == [("predictivity", "noise", 2.0, "1", 64, 1, 2, 7, 2, 5, 64, 50, 49)]
     assert asked("select distinct selection, seed from perturbations order by all") == [
         ("matched", 7), ("matched", 8), ("none", 0), ("top", 7), ("top", 8)
     ]  # fmt: skip

@@ -33,6 +33,8 @@ class Tables:
     def fill(self, declared, *rows):
         self.connection.execute(f"create table {declared}")
         name, columns = declared.split(" ", 1)
+        # Where a ranking chooses, rows are of lift.
+        self.connection.execute(f"create macro {name}_by(ranking) as table from {name} where ranking = 'lift'")
         if rows:
             places = ", ".join("?" * (columns.count(",") + 1))
             self.connection.executemany(f"insert into {name} values ({places})", rows)
@@ -47,9 +49,10 @@ def tables():
     return Tables()
 
 
-def shown(tables, title, thresholds=(0.5,), report=REPORT):
+def shown(tables, title, thresholds=(0.5,), report=REPORT, ranking="lift"):
     """Return the rows of the section whose sentence begins so, without what is NULL."""
-    (section,) = (each for each in summarise(tables, report, thresholds=thresholds) if each.sentence.startswith(title))
+    sections = summarise(tables, report, thresholds=thresholds, ranking=ranking)
+    (section,) = (each for each in sections if each.sentence.startswith(title))
     return [{name: value for name, value in row.items() if value is not None} for row in section.rows(tables)]
 
 
@@ -197,6 +200,8 @@ def test_means_by_step_are_over_functions_and_partitions(tables):
         "matched_degree": 1.25,
     }  # fmt: skip
     assert (first["best_predictivity"], "best_lift_held_out" in first, first["functional_experts"]) == (0.9, False, 0)
+    of_no_neuron = dict.fromkeys(("functional_experts", "in_matched", "degree", "matched_degree"), 0.0)
+    assert shown(tables, "By step. ", ranking="predictivity")[1] == last | of_no_neuron
 
 
 def test_agreement_to_expect_is_the_root_of_both_agreements_between_seeds(tables):
@@ -245,3 +250,5 @@ def test_births_are_of_pairs_that_are_functional_at_the_last_checkpoint():
         ("random", 4, 2, 0.3, 0.3, 0.0, 40.0, 40.0),
         ("matched", 4, 2, 0.0, 0.0),
     ]
+    by_predictivity = shown(tables, "Births: ", report=report, ranking="predictivity")
+    assert [row["functional_pairs"] for row in by_predictivity] == [0.0] * 3

@@ -264,6 +264,10 @@ WRONG = {
         {"query": "q", "families": ("task",)},
         "families and functions choose among those of a run; the query itself names its own",
     ),
+    "ranking of a query": (
+        {"query": "q", "ranking": "predictivity"},
+        "a ranking orders top neurons and those of experts; a query orders its own",
+    ),
     "functions of a query": (
         {"query": "q", "functions": ("task/animal",)},
         "families and functions choose among those of a run; the query itself names its own",
@@ -298,9 +302,10 @@ def test_settings_that_cannot_be_are_refused(name):
     [
         ({"kind": "nought"}, "no kind 'nought'"),
         ({"readout": "lens"}, "no readout 'lens'"),
+        ({"ranking": "rarity"}, "no ranking 'rarity'"),
         ({"controls": ("matches",)}, "no control 'matches'; did you mean 'matched'?"),
     ],
-    ids=["kind", "readout", "control"],
+    ids=["kind", "readout", "ranking", "control"],
 )
 def test_names_that_are_not_there_are_refused(arguments, message):
     with pytest.raises(UnknownNameError) as caught:

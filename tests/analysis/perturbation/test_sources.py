@@ -61,8 +61,8 @@ def bert(measured_on_sentences):
     made.database.close()
 
 
-def lifts(asked):
-    """Return by function a frame of neurons and their lift on half a, computed from the Parquet files."""
+def scores(asked, ranking="lift"):
+    """Return by function a frame of neurons and their score on half a, computed from the Parquet files."""
     prevalence = {
         (row["family"], row["function"]): row["n_positive_half_a"]
         / (row["n_positive_half_a"] + row["n_negative_half_a"])
@@ -71,21 +71,22 @@ def lifts(asked):
     found = {}
     for name, rows in asked.rows("neuron_functions").partition_by("family", "function", as_dict=True).items():
         chance = prevalence[name]
-        above = rows["ap_half_a"].to_numpy().astype(float) - chance
-        below = rows["ap_complement_half_a"].to_numpy().astype(float) - (1 - chance)
-        lift = np.maximum(above, below) / max(chance, 1 - chance)
-        found[name] = rows.select(KEYS).with_columns(lift=pl.Series(lift))
+        above, below = (rows[column].to_numpy().astype(float) for column in ("ap_half_a", "ap_complement_half_a"))
+        score = np.maximum(above, below)
+        if ranking == "lift":
+            score = np.maximum(above - chance, below - (1 - chance)) / max(chance, 1 - chance)
+        found[name] = rows.select(KEYS).with_columns(score=pl.Series(score))
     return found
 
 
-@pytest.mark.parametrize("layers", [None, (1,)])
-def test_top_neurons_are_in_the_order_of_their_lift_on_half_a(asked, layers):
+@pytest.mark.parametrize(("layers", "ranking"), [(None, "lift"), ((1,), "lift"), (None, "predictivity")])
+def test_top_neurons_are_in_the_order_of_their_scores_on_half_a(asked, layers, ranking):
     made = asked("bert", layers=layers)
-    expected = lifts(made)
-    found = top_sources(made.database, made.run_id, made.population, FUNCTIONS, 20)
+    expected = scores(made, ranking)
+    found = top_sources(made.database, made.run_id, made.population, FUNCTIONS, 20, ranking=ranking)
     assert [(each.family, each.function) for each in found] == FUNCTIONS
     for source, name in zip(found, FUNCTIONS, strict=True):
-        ranked = expected[name].sort("lift", *KEYS, descending=[True, False, False, False])
+        ranked = expected[name].sort("score", *KEYS, descending=[True, False, False, False])
         if layers is not None:
             ranked = ranked.filter(pl.col("layer").is_in(layers))
         assert made.names(source) == ranked.select(KEYS).rows()[:20]
@@ -93,25 +94,25 @@ def test_top_neurons_are_in_the_order_of_their_lift_on_half_a(asked, layers):
 
 
 def test_top_neurons_of_functions_not_asked_for_are_not_returned(bert):
-    found = top_sources(bert.database, bert.run_id, bert.population, [("task", "water")], 1)
+    found = top_sources(bert.database, bert.run_id, bert.population, [("task", "water")], 1, ranking="lift")
     assert [(each.family, each.function, len(each.rows)) for each in found] == [("task", "water", 1)]
 
 
 def test_top_neurons_are_of_the_stacks_that_run(asked):
     made = asked("t5", stacks=("encoder",))
     assert set(made.rows("neurons")["stack"]) == {"encoder", "decoder"}
-    for source in top_sources(made.database, made.run_id, made.population, FUNCTIONS, 1000):
+    for source in top_sources(made.database, made.run_id, made.population, FUNCTIONS, 1000, ranking="lift"):
         assert len(source.rows) == len(made.population) == 128
 
 
-def ranked_by_expert(asked, partition_id, name, level):
+def ranked_by_expert(asked, partition_id, name, level, ranking):
     """Return a function's neurons in the order of experts and scores, how many are functional, and the p values."""
     experts = asked.rows("experts").filter(partition_id=partition_id)
-    scored = lifts(asked)[name].join(experts, on=KEYS)
+    scored = scores(asked, ranking)[name].join(experts, on=KEYS)
     p_values = {}
     for (stack, layer), rows in scored.partition_by("stack", "layer", as_dict=True).items():
         # All neurons of these layers have an expert: the top 1% are those of the layer.
-        top = rows.sort("lift", "neuron", descending=[True, False])[: max(1, len(rows) // 100)]
+        top = rows.sort("score", "neuron", descending=[True, False])[: max(1, len(rows) // 100)]
         for expert in range(rows["expert"].max() + 1):
             size, n_top = (each.filter(expert=expert).height for each in (rows, top))
             p_values[stack, layer, expert] = (
@@ -122,7 +123,7 @@ def ranked_by_expert(asked, partition_id, name, level):
         scored.to_dicts(),
         key=lambda row: (
             *(round(each, 12) for each in p_values[row["stack"], row["layer"], row["expert"]]),
-            row["stack"], row["layer"], row["expert"], -row["lift"], row["neuron"],
+            row["stack"], row["layer"], row["expert"], -row["score"], row["neuron"],
         ),
     )  # fmt: skip
     functional = {expert for expert, (p_value, _) in p_values.items() if p_value <= level}
@@ -130,19 +131,23 @@ def ranked_by_expert(asked, partition_id, name, level):
     return [tuple(row[name] for name in KEYS) for row in rows], n_functional, functional
 
 
-@pytest.mark.parametrize(("kind", "level"), [("bert", 0.3), ("olmoe", 0.5)])
-def test_experts_are_in_the_order_of_their_hypergeometric_p(asked, monkeypatch, kind, level):
+@pytest.mark.parametrize(
+    ("kind", "level", "ranking"), [("bert", 0.3, "lift"), ("olmoe", 0.5, "lift"), ("bert", 0.3, "predictivity")]
+)
+def test_experts_are_in_the_order_of_their_hypergeometric_p(asked, monkeypatch, kind, level, ranking):
     # Layers this small have one or two top neurons, which the paper's .001 cannot be reached with.
     monkeypatch.setattr(sources, "FUNCTIONAL_P", level)
     made = asked(kind, by_native_expert=kind == "olmoe")
     settings = PartitionSettings("native") if kind == "olmoe" else PartitionSettings("random", n_experts=4)
     partition_id = partition_model(f"tiny-{kind}", store=made.store.path, settings=settings).partition_id
     database = Database(made.store)
-    found, nonfunctional = expert_sources(database, made.run_id, partition_id, made.population, FUNCTIONS, 10_000)
+    found, nonfunctional = expert_sources(
+        database, made.run_id, partition_id, made.population, FUNCTIONS, 10_000, ranking=ranking
+    )
     assert [(each.family, each.function) for each in found] == FUNCTIONS
     functional_of_any = set()
     for source, name in zip(found, FUNCTIONS, strict=True):
-        ranked, n_functional, functional = ranked_by_expert(made, partition_id, name, level)
+        ranked, n_functional, functional = ranked_by_expert(made, partition_id, name, level, ranking)
         assert made.names(source) == ranked
         assert source.n_functional == n_functional > 0
         functional_of_any |= functional
@@ -160,7 +165,7 @@ def test_planted_experts_are_functional_by_the_papers_criterion(planted):
         run_id, partition_id = database.sql("select runs.run_id, partition_id from runs, partitions").pl().row(0)
         population = read_population(database, run_id, stacks=["encoder"], layers=None, by_native_expert=False)
         functions = [("semantic", "colour"), ("semantic", "water"), ("task", "animal"), ("task", "royal")]
-        found, nonfunctional = expert_sources(database, run_id, partition_id, population, functions, 20)
+        found, nonfunctional = expert_sources(database, run_id, partition_id, population, functions, 20, ranking="lift")
     for place, source in enumerate(found):
         assert sorted(source.rows.tolist()) == list(range(400 + 20 * place, 420 + 20 * place))
         assert source.n_functional >= 20
@@ -173,7 +178,9 @@ def test_a_partition_that_covers_one_layer_ranks_that_layer_alone(asked, monkeyp
     settings = PartitionSettings("random", n_experts=4, layers=(1,))
     partition_id = partition_model("tiny-bert", store=made.store.path, settings=settings).partition_id
     database = Database(made.store)
-    found, nonfunctional = expert_sources(database, made.run_id, partition_id, made.population, FUNCTIONS, 1000)
+    found, nonfunctional = expert_sources(
+        database, made.run_id, partition_id, made.population, FUNCTIONS, 1000, ranking="lift"
+    )
     for source in found:
         assert {layer for _, layer, _ in made.names(source)} == {1}
         assert len(source.rows) == 64
@@ -185,7 +192,7 @@ def test_a_partition_of_no_studied_layer_is_refused(asked):
     settings = PartitionSettings("random", n_experts=4, layers=(1,))
     partition_id = partition_model("tiny-bert", store=made.store.path, settings=settings).partition_id
     with pytest.raises(AnalysisError, match=f"partition {partition_id} has no neuron of the layers"):
-        expert_sources(Database(made.store), made.run_id, partition_id, made.population, FUNCTIONS, 9)
+        expert_sources(Database(made.store), made.run_id, partition_id, made.population, FUNCTIONS, 9, ranking="lift")
 
 
 def test_a_query_keeps_the_order_of_its_rows(bert):
