@@ -2,7 +2,7 @@
 
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -91,58 +91,76 @@ N_PLANTED = 20
 """Neurons of each planted module: in layer 1 the first 20 carry the first function of `PLANTED`, and so on."""
 
 
-def plant(folder: Path, tokenizer: transformers.PreTrainedTokenizerBase) -> None:
-    """Save a BERT of 2 layers of 400 neurons in which each function of `PLANTED` passes through its module alone.
+def plant(
+    folder: Path,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    words_of: Mapping[str, Sequence[str]],
+    modules: Sequence[Sequence[int]],
+) -> None:
+    """Save a BERT of 2 layers of 400 neurons in which each function passes through its module in layer 1 alone.
 
     A function's words differ from all others in two input dimensions, which the last layer norm cuts off. Only its
-    module in layer 1 sees them, and writes to two output dimensions. All other weights are small noise.
+    module sees them, and writes to two output dimensions. All other weights are small noise.
     """
+    n_inputs = 2 * len(modules)
     config = transformers.BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=400, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=64,
+        vocab_size=len(tokenizer), hidden_size=4 * n_inputs, intermediate_size=400, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=64,
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = transformers.BertModel(config, add_pooling_layer=False)
-        words = torch.zeros(len(tokenizer), 32)
-        words[:, 16:] = torch.randn(len(tokenizer), 16)
+        words = torch.zeros(len(tokenizer), 4 * n_inputs)
+        words[:, 2 * n_inputs :] = torch.randn(len(tokenizer), 2 * n_inputs)
     last = model.encoder.layer[1]
     with torch.no_grad():
         for parameter in (model.embeddings.position_embeddings, model.embeddings.token_type_embeddings):
             parameter.weight.zero_()
         for layer in model.encoder.layer:
-            layer.intermediate.dense.weight[:, :8] = 0
-        for place, marked in enumerate(PLANTED.values()):
-            direction = torch.zeros(32)
+            layer.intermediate.dense.weight[:, :n_inputs] = 0
+        for place, (marked, module) in enumerate(zip(words_of.values(), modules, strict=True)):
+            direction = torch.zeros(4 * n_inputs)
             direction[2 * place], direction[2 * place + 1] = 1, -1
             words[tokenizer.convert_tokens_to_ids(list(marked))] = direction
-            module = slice(N_PLANTED * place, N_PLANTED * (place + 1))
             last.intermediate.dense.weight[module] += direction
             last.intermediate.dense.bias[module] = -4
-            last.output.dense.weight[:, module] += 0.05 * direction.roll(8)[:, None]
+            last.output.dense.weight[:, module] += 0.05 * direction.roll(n_inputs)[:, None]
         model.embeddings.word_embeddings.weight.copy_(words)
-        last.output.LayerNorm.weight[:8] = 0
+        last.output.LayerNorm.weight[:n_inputs] = 0
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def planted_texts() -> Iterator[Instance]:
-    """Yield 240 texts; each has a word of each function of `PLANTED` in four of ten cases."""
+def planted_texts(words_of: Mapping[str, Sequence[str]]) -> Iterator[Instance]:
+    """Yield 240 texts; each has a word of each function in four of ten cases."""
     draw = random.Random(2)
     for index in range(240):
-        labels = {function: draw.random() < 0.4 for function in PLANTED}
-        words = [draw.choice(PLANTED[function]) for function, has in labels.items() if has]
+        labels = {function: draw.random() < 0.4 for function in words_of}
+        words = [draw.choice(words_of[function]) for function, has in labels.items() if has]
         words += draw.choices(PLAIN, k=8 - len(words))
         draw.shuffle(words)
         yield Instance(" ".join(words), labels, split_group=str(index))
 
 
 @pytest.fixture(scope="session")
-def planted(tiny_model, tmp_path_factory) -> tuple[Path, Path]:
+def measured_plant(tiny_model, tmp_path_factory) -> Callable[..., tuple[Path, Path]]:
+    """Return a function that plants modules and measures them: the model's folder, and the store with the run."""
+
+    def make(words_of: Mapping[str, Sequence[str]], modules: Sequence[Sequence[int]]) -> tuple[Path, Path]:
+        folder, store = tmp_path_factory.mktemp("planted") / "planted", tmp_path_factory.mktemp("planted") / "store"
+        plant(folder, transformers.AutoTokenizer.from_pretrained(tiny_model("bert")), words_of, modules)
+        texts = list(planted_texts(words_of))
+        build_corpus(Source(texts, "texts", None, "test: drawn", "rest"), "texts", store=store)
+        ingest_model(str(folder), corpus="texts", store=store)
+        return folder, store
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def planted(measured_plant) -> tuple[Path, Path]:
     """Return a model with planted modules, and a store with a run of it and kmeans experts; not to be written to."""
-    folder, store = tmp_path_factory.mktemp("planted") / "planted", tmp_path_factory.mktemp("planted") / "store"
-    plant(folder, transformers.AutoTokenizer.from_pretrained(tiny_model("bert")))
-    build_corpus(Source(list(planted_texts()), "texts", None, "test: drawn", "rest"), "texts", store=store)
-    ingest_model(str(folder), corpus="texts", store=store)
+    modules = [range(N_PLANTED * place, N_PLANTED * (place + 1)) for place in range(len(PLANTED))]
+    folder, store = measured_plant(PLANTED, modules)
     partition_model(str(folder), store=store, settings=PartitionSettings("kmeans", n_experts=20))
     return folder, store
