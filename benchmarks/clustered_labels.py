@@ -18,10 +18,10 @@ import numpy as np
 from table import print_table
 
 import neuronlake
-from neuronlake.ingest.corpora.labels import LabelIndex
 from neuronlake.ingest.jobs import sinks
 from neuronlake.ingest.scores.clusters import Clusters
 from neuronlake.ingest.scores.scoring import score
+from neuronlake.tests.labels import label_index
 
 N_SENTENCES, N_SPANS, N_FUNCTIONS, LAYERS = 300, 10, 60, (1, 4)
 LEVELS = (0.05, 0.01, 0.001, 1e-5)
@@ -72,19 +72,6 @@ def draw_labels(generator, of, correlation):
                 chances = generator.beta(9 * prevalence, 9 * (1 - prevalence), n_clusters)
             table[function] = generator.random(len(of)) < chances[of]
     return table
-
-
-def label_index(table):
-    """Lay out labels whose negatives are the rest."""
-    function, instance = np.nonzero(table)
-    return LabelIndex.build(
-        [("random", str(number)) for number in range(len(table))],
-        is_rest=np.ones(len(table), bool),
-        half=(np.arange(table.shape[1]) % 2).astype(np.uint8),
-        instance=instance,
-        function=function.astype(np.int32),
-        is_positive=np.ones(len(instance), np.uint8),
-    )
 
 
 def cost(activations, labels, clusters):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from neuronlake.ingest.corpora.labels import LabelIndex
 from neuronlake.ingest.scores.clusters import Clusters
 from neuronlake.ingest.scores.scoring import score
+
+from ...labels import label_index
 
 N_TEXTS, N_SPANS, N_WORDS, N_NEURONS = 300, 10, 1500, 300
 TEXT = np.repeat(np.arange(N_TEXTS), N_SPANS)
@@ -18,19 +19,6 @@ def words(draw: np.random.Generator) -> np.ndarray:
     """Return a word of each instance, by Zipf's law: of the most frequent there are 200."""
     frequency = 1 / (np.arange(N_WORDS) + 2)
     return np.unique(draw.choice(N_WORDS, N, p=frequency / frequency.sum()), return_inverse=True)[1]
-
-
-def label_index(table: np.ndarray, *, is_rest: bool = True) -> LabelIndex:
-    """Lay out labels given as [functions, instances] of 1, 0 and -1 (outside)."""
-    function, instance = np.nonzero(table >= (1 if is_rest else 0))
-    return LabelIndex.build(
-        [("f", str(index)) for index in range(len(table))],
-        is_rest=np.full(len(table), is_rest),
-        half=(np.arange(table.shape[1]) % 2).astype(np.uint8),
-        instance=instance,
-        function=function.astype(np.int32),
-        is_positive=table[function, instance].astype(np.uint8),
-    )
 
 
 def neurons(clusterings: dict[str, np.ndarray], share: float, draw: np.random.Generator) -> np.ndarray:

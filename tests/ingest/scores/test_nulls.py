@@ -14,18 +14,7 @@ from neuronlake.ingest.scores.best import SCORE_NAMES
 from neuronlake.ingest.scores.nulls import SMALLEST_P, deviates, p_values
 from neuronlake.ingest.scores.scoring import score
 
-
-def label_index(table: np.ndarray, is_rest: list[bool]) -> LabelIndex:
-    """Lay out labels given as [functions, instances] of 1, 0 and -1 (unlabelled)."""
-    function, instance = np.nonzero((table >= 0) & ~((table == 0) & np.array(is_rest)[:, None]))
-    return LabelIndex.build(
-        [("f", str(index)) for index in range(len(table))],
-        is_rest=np.array(is_rest),
-        half=(np.arange(table.shape[1]) % 2).astype(np.uint8),
-        instance=instance,
-        function=function.astype(np.int32),
-        is_positive=table[function, instance].astype(np.uint8),
-    )
+from ...labels import label_index
 
 
 def functions(n_instances: int) -> LabelIndex:

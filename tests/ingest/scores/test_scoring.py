@@ -11,18 +11,7 @@ from neuronlake.ingest.corpora.labels import LabelIndex
 from neuronlake.ingest.scores.best import SCORE_NAMES
 from neuronlake.ingest.scores.scoring import STATISTIC_NAMES, score
 
-
-def label_index(table: np.ndarray, is_rest: list[bool], half: np.ndarray) -> LabelIndex:
-    """Lay out labels given as [functions, instances] of 1, 0 and -1 (unlabelled)."""
-    function, instance = np.nonzero((table >= 0) & ~((table == 0) & np.array(is_rest)[:, None]))
-    return LabelIndex.build(
-        [("f", str(index)) for index in range(len(table))],
-        is_rest=np.array(is_rest),
-        half=half.astype(np.uint8),
-        instance=instance,
-        function=function.astype(np.int32),
-        is_positive=table[function, instance].astype(np.uint8),
-    )
+from ...labels import label_index
 
 
 def expected_scores(activations: np.ndarray, labels: np.ndarray, half: np.ndarray) -> dict[str, float]:
