@@ -1,5 +1,6 @@
 """What the tests of perturbation studies share: corpora, measured models and studies of them."""
 
+import functools
 import random
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from neuronlake.ingest.corpora.instance import Instance, Source
 from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.schema.store import Store
 
+from .tiny import KINDS
+
 # The kinds that `headed` makes.
 HEADED = ("bert", "roberta", "llama", "gpt2", "t5")
 WORDS = ("cat", "dog", "bird", "river", "water", "sat", "ran", "flew", "on", "under", "near", "tree", "house", "red")
@@ -34,6 +37,12 @@ def sentences() -> Iterator[Instance]:
         yield Instance(text, labels, target=target)
         start = text.index(" ") + 1
         yield Instance(text, {"word/animal": words[0] in WORDS[:3]}, start, start + len(words[0]), target=target)
+
+
+@pytest.fixture(scope="module")
+def model(built):
+    """Return a function from a kind to a tiny random model, made once."""
+    return functools.cache(lambda kind: built(*KINDS[kind]))
 
 
 @pytest.fixture(scope="session")
