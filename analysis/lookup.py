@@ -40,7 +40,7 @@ class Run:
         named = [self.corpus, self.site, self.pooling]
         named += ["special tokens kept"] * (self.special_tokens == "keep")
         named += ["halves by word"] * (self.halves == "word")
-        named += [f"{self.min_instances} instances at least"] * bool(self.min_instances)
+        named += [f"min_instances {self.min_instances}"] * bool(self.min_instances)
         return ", ".join(value for value in named if value is not None)
 
 

@@ -15,7 +15,7 @@ with measured as (
         *,
         case when special_tokens = 'keep' then 'special tokens kept' end as kept,
         case when halves = 'word' then 'halves by word' end as halved,
-        case when min_instances > 0 then min_instances || ' instances at least' end as least,
+        case when min_instances > 0 then 'min_instances ' || min_instances end as least,
     from runs
     where model = $model and step is not null and measurement = 'measured' and not is_random_init
 )

@@ -95,6 +95,20 @@ def test_a_checkpoint_listed_with_its_step_has_it_though_its_run_has_none(
     assert Database(store).sql("select revision, step from coverage").rows() == [("main", 9)]
 
 
+def test_functions_that_a_run_leaves_out_for_few_instances_are_none_that_it_lacks(
+    store: Store, run: Callable[..., None]
+) -> None:
+    size = {"n_layers": 1, "n_neurons": 5}
+    run(store, "a" * 16, functions=(("task", "a"), ("task", "b")), prevalence=(0.5, 0.02), **size)
+    run(store, "b" * 16, functions=(("task", "a"),), prevalence=(0.5,), min_instances=25, **size)
+    query = "select min_instances, function, run_id, is_complete from coverage order by all"
+    assert Database(store).sql(query).rows() == [
+        (0, "a", "a" * 16, True),
+        (0, "b", "a" * 16, True),
+        (25, "a", "b" * 16, True),
+    ]
+
+
 def test_of_what_is_listed_the_latest_step_counts_and_a_run_has_its_own(store: Store, run: Callable[..., None]) -> None:
     run(store, "a" * 16, revision="x", step=4, n_layers=1, n_neurons=5, functions=(("task", "a"),), prevalence=(0.5,))
     list_checkpoints(store, ("y", 8), listed_at=1)

@@ -69,12 +69,15 @@ def test_checkpoints_with_one_and_the_same_weights_are_twins(series_of):
     assert found == ((first, twin),)
 
 
-def test_several_series_are_listed_and_one_is_chosen_by_any_run_of_it(series_of, ingest):
-    runs = [ingest(step, pooling="mean").run_id for step in (0, 4, 8)]
+@pytest.mark.parametrize(
+    ("settings", "shown"), [({"pooling": "mean"}, "mean"), ({"min_instances": 1}, "max, min_instances 1")]
+)
+def test_several_series_are_listed_and_one_is_chosen_by_any_run_of_it(series_of, ingest, settings, shown):
+    runs = [ingest(step, **settings).run_id for step in (0, 4, 8)]
     with pytest.raises(
         UnknownNameError,
         match=r"no single series of 'moving' in .*; available: (?=.*\(test, activation, max, .*: 5 checkpoints)"
-        rf"(?=.*{runs[-1]} \(test, activation, mean, .*: 3 checkpoints)",
+        rf"(?=.*{runs[-1]} \(test, activation, {shown}, .*: 3 checkpoints)",
     ):
         series_of()
     assert [each.step for each in series_of(run=runs[0][:9]).checkpoints] == [0, 4, 8]
