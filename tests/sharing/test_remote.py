@@ -55,7 +55,7 @@ def test_the_commands_that_ask_take_a_url_and_those_that_write_refuse_it(packed)
 
         assert "tiny-bert" in run("sql", "select distinct model from runs").output
         assert "neuron 3" in run("describe", "neuron", "tiny-bert", "--layer", "0", "--neuron", "3").output
-        for command in (("materialize",), ("corpus", "add", __file__, "--name", "x"), ("check",)):
+        for command in (("materialize",), ("corpus", "build", "countries", "--name", "x"), ("check",)):
             refused = run(*command)
             assert refused.exit_code == 1
             assert refused.output.splitlines()[-1] == f"Error: {served.url} is at a URL, where a store is only read"
