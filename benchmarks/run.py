@@ -12,6 +12,7 @@ NAMES = (
     "scoring",
     "nulls",
     "clustered_labels",
+    "controls",
     "ingest",
     "experts",
     "coactivation",

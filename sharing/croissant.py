@@ -114,6 +114,7 @@ def croissant(commits: Sequence[Commit], facts: Facts) -> dict[str, object]:
         "description": f"What single neurons of {', '.join(facts.models) or 'transformers'} respond to, as tables.",
         "datePublished": max((commit.committed_at for commit in commits), default="")[:10],
         "version": "1.0.0",
+        "citeAs": "neuronlake (CITATION.cff in its repository), and the models and corpora named in the card",
         **({"license": list(facts.licences)} if facts.licences else {}),
         "url": "https://huggingface.co/datasets",
         "distribution": distribution,
