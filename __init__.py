@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .schema.store import Store
     from .sharing.pack import pack_store
     from .sharing.recompute import recompute
+    from .sharing.transfer import pull_store, push_store
     from .sharing.verify import verify_store
 
     open = Database  # noqa: A001
@@ -95,6 +96,8 @@ __all__ = [
     "open",
     "pack_store",
     "partition_model",
+    "pull_store",
+    "push_store",
     "read_conllu",
     "read_folders",
     "read_huggingface",
@@ -139,6 +142,8 @@ _HOMES = {
     "materialize": "queries.materialize",
     "pack_store": "sharing.pack",
     "partition_model": "analysis.partitions.job",
+    "pull_store": "sharing.transfer",
+    "push_store": "sharing.transfer",
     "read_conllu": "ingest.corpora.conllu",
     "read_folders": "ingest.corpora.folders",
     "read_huggingface": "ingest.corpora.huggingface",

@@ -85,3 +85,30 @@ def share_verify(recompute: str | None, **options: Any) -> None:  # noqa: ANN401
     echo(verdict.describe() if not problems else f"{verdict.n_files:,} files, {len(problems):,} problems", err=True)
     if problems:
         raise click.exceptions.Exit(1)
+
+
+@share.command("push")
+@click.argument("url")
+def share_push(url: str) -> None:
+    """Add what is missing at a URL: s3://BUCKET/…, or a Hub dataset hf://datasets/OWNER/NAME that exists.
+
+    Nothing that is there is replaced; the same command goes on where it was stopped.
+    """
+    from ..progress import show_progress
+    from ..sharing.transfer import push_store
+
+    with show_progress() as progress:
+        report = push_store(chosen_store(), url, progress=progress)
+    echo(report.describe())
+
+
+@share.command("pull")
+@click.argument("url")
+def share_pull(url: str) -> None:
+    """Add what the store lacks of one at a URL: http(s)://, s3:// or hf://datasets/OWNER/NAME."""
+    from ..progress import show_progress
+    from ..sharing.transfer import pull_store
+
+    with show_progress() as progress:
+        report = pull_store(url, chosen_store(), progress=progress)
+    echo(report.describe())

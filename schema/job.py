@@ -3,6 +3,7 @@
 import datetime
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,31 +73,45 @@ class Job:
             disk.sync(partial)
             partial.replace(path)
 
-    def adopt(self, commit: Commit, source: "Store") -> None:
-        """Stage the files of another store's commit; one that is not what was committed raises `StoreError`."""
-        for file in commit.files:
-            path = self._staging.joinpath(*Path(file.path).parts[1:])
-            with disk.store_errors(f"cannot write {path}"):
-                disk.make_folder(path.parent)
-                source.copy(file, path)
-                if file_sha256(path) != file.sha256:
-                    path.unlink()
-                    raise StoreError(f"{source.address(file)} is corrupt: it differs from what was committed")
-                disk.sync(path)
+    def commit(self, *, committed_at: str | None = None) -> Commit:
+        """Make everything staged visible at once and return the commit; nothing if the disk refuses (`StoreError`).
 
-    def commit(self) -> Commit:
-        """Make everything staged visible at once and return the commit; nothing if the disk refuses (`StoreError`)."""
+        `committed_at` is the time that the commit states, by default now.
+        """
+        with disk.store_errors(f"cannot write the store {self._store}"):
+            files = self._described()
+        commit = Commit(
+            job=self.name,
+            kind=self.kind,
+            schema_version=SCHEMA_VERSION,
+            neuronlake_version=neuronlake_version(),
+            committed_at=committed_at or datetime.datetime.now(datetime.UTC).isoformat(),
+            files=tuple(files.values()),
+        )
+        self._publish(commit, files)
+        return commit
+
+    def commit_copy(self, commit: Commit, source: "Store") -> None:
+        """Copy the files that this job has in another store and commit them as there; `StoreError` if one is altered.
+
+        What is committed are the bytes that were compared with their digests.
+        """
+        files = {}
+        for file in commit.files:
+            staged = self._staging / file.path.removeprefix("data/")
+            with disk.store_errors(f"cannot copy {source.address(file)} to {self._store}"):
+                staged.parent.mkdir(parents=True, exist_ok=True)
+                source.copy(file, staged)
+                if staged.stat().st_size != file.size_bytes or file_sha256(staged) != file.sha256:
+                    raise StoreError(f"{source.address(file)}: altered since it was committed (size or sha256 differs)")
+                disk.sync(staged)
+            files[staged] = file
+        self._publish(commit, files)
+
+    def _publish(self, commit: Commit, files: Mapping[Path, CommittedFile]) -> None:
+        """Move staged files into place, and then write the commit that names them."""
         store, staging = self._store, self._staging
         with disk.store_errors(f"cannot write the store {store}"):
-            files = self._described()
-            commit = Commit(
-                job=self.name,
-                kind=self.kind,
-                schema_version=SCHEMA_VERSION,
-                neuronlake_version=neuronlake_version(),
-                committed_at=datetime.datetime.now(datetime.UTC).isoformat(),
-                files=tuple(files.values()),
-            )
             for staged, file in files.items():
                 target = store / file.path
                 disk.make_folder(target.parent)
@@ -111,7 +126,6 @@ class Job:
                 text = json.dumps(asdict(commit), indent=1) + "\n"
                 disk.replace_text(store / "commits" / file_name(self.name), text, staging / "commit.json")
                 shutil.rmtree(staging, ignore_errors=True)
-        return commit
 
     def _described(self) -> dict[Path, CommittedFile]:
         """Return the commit's entry of every staged file, by folder and part."""

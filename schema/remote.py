@@ -46,7 +46,8 @@ class RemoteStore(Store):
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self.path = Path(self.url)  # in no message, and nothing is there
-        self._objects = _open_objects(self.url)
+        self.scheme = self.url.partition("://")[0]
+        self.objects = _open_objects(self.url)
         self._commits: tuple[Commit, ...] | None = None
 
     def __str__(self) -> str:
@@ -62,6 +63,15 @@ class RemoteStore(Store):
             self._commits = tuple(sorted(self._read_commits(), key=lambda commit: (commit.committed_at, commit.job)))
         return self._commits
 
+    def refresh(self) -> None:
+        """Read the commits again when they are next asked for."""
+        self._commits = None
+
+    @property
+    def repository(self) -> tuple[str, str | None]:
+        """Name and revision of the Hub's dataset repository; a URL of another kind is a `StoreError`."""
+        return _repository(self.url)
+
     def commit(self, job: str) -> Commit | None:
         """Return the commit of `job`, or None if there is none."""
         return next((commit for commit in self.commits() if commit.job == job), None)
@@ -76,8 +86,8 @@ class RemoteStore(Store):
 
         try:
             if length is None:
-                return bytes(obstore.get(self._objects, path).bytes())
-            return bytes(obstore.get_range(self._objects, path, start=start, length=length))
+                return bytes(obstore.get(self.objects, path).bytes())
+            return bytes(obstore.get_range(self.objects, path, start=start, length=length))
         except (OSError, obstore.exceptions.BaseError) as error:
             raise StoreError(f"cannot read {self.url}/{path}: {one_line(error)[:200]}") from error
 
@@ -96,6 +106,8 @@ class RemoteStore(Store):
         connection.register_filesystem(_file_system(self))
 
     def _read_commits(self) -> Sequence[Commit]:
+        if self.scheme == "s3":  # where a folder can be listed, and an index could lag behind
+            return [self._read_commit(path) for path in self._listed()]
         text = self.read(INDEX)
         try:
             listed = json.loads(text)
@@ -104,6 +116,22 @@ class RemoteStore(Store):
             return [parse_commit(fields) for fields in listed]
         except (ValueError, RecursionError) as error:
             raise StoreError(f"cannot read the commits {self.url}/{INDEX}: {one_line(error)}") from error
+
+    def _listed(self) -> list[str]:
+        import obstore
+
+        try:
+            found = [entry["path"] for page in obstore.list(self.objects, "commits") for entry in page]
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise StoreError(f"cannot list {self.url}/commits: {one_line(error)[:200]}") from error
+        return sorted(path for path in found if path.endswith(".json"))
+
+    def _read_commit(self, path: str) -> Commit:
+        text = self.read(path)
+        try:
+            return parse_commit(json.loads(text))
+        except (ValueError, RecursionError) as error:
+            raise StoreError(f"cannot read the commit {self.url}/{path}: {one_line(error)}") from error
 
 
 def open_store(store: "Store | str | Any") -> Store:  # noqa: ANN401 - any path
@@ -114,7 +142,7 @@ def open_store(store: "Store | str | Any") -> Store:  # noqa: ANN401 - any path
 
 
 def _open_objects(url: str) -> "ObjectStore":
-    scheme, _, rest = url.partition("://")
+    scheme = url.partition("://")[0]
     if scheme not in ("http", "https", "s3", "hf"):
         raise StoreError(f"cannot read {url}: a store is a folder, or at http://, https://, s3:// or hf://datasets/")
     from obstore.store import HTTPStore, S3Store
@@ -123,20 +151,25 @@ def _open_objects(url: str) -> "ObjectStore":
         return S3Store.from_url(url, client_options={"allow_http": True})
     headers: dict[str, str] = {}
     if scheme == "hf":
-        url, headers = _hub(rest)
+        url, headers = _hub(url)
     return HTTPStore.from_url(url, client_options={"allow_http": True, "default_headers": headers})
 
 
-def _hub(name: str) -> tuple[str, dict[str, str]]:
+def _repository(url: str) -> tuple[str, str | None]:
+    kind, _, name = url.partition("://")[2].partition("/")
+    name, _, revision = name.partition("@")
+    if not url.startswith("hf://") or kind != "datasets" or name.count("/") != 1:
+        raise StoreError(f"{url} is no dataset repository: hf://datasets/OWNER/NAME, or …/NAME@REVISION")
+    return name, revision or None
+
+
+def _hub(url: str) -> tuple[str, dict[str, str]]:
     """Return the address of a dataset repository on the Hub, and the headers that let its reader in."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    kind, _, repository = name.partition("/")
-    repository, _, revision = repository.partition("@")
-    if kind != "datasets" or repository.count("/") != 1:
-        raise StoreError(f"hf://{name} is no dataset repository: hf://datasets/OWNER/NAME, or …/NAME@REVISION")
-    address = hf_hub_url(repository, INDEX, repo_type="dataset", revision=revision or None)
+    repository, revision = _repository(url)
+    address = hf_hub_url(repository, INDEX, repo_type="dataset", revision=revision)
     return address.removesuffix(f"/{INDEX}"), dict(build_hf_headers())
 
 

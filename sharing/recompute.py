@@ -111,8 +111,7 @@ def _copy_corpus(store: Store, again: Store, run: Mapping[str, object], corpora:
     if n_lacking != 0:
         raise StoreError(f"corpus {run['corpus']} of {source} lacks its texts; `corpora` names a store that has them")
     with again.job(name, kind="corpus") as job:
-        job.adopt(commit, source)
-        job.commit()
+        job.commit_copy(commit, source)
 
 
 def _checkpoint(run: Mapping[str, object]) -> tuple[str | None, int | None]:

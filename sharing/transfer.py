@@ -1,0 +1,194 @@
+"""Carrying a store to an object store or a dataset of the Hub, and back: only what is missing travels."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from ..errors import StoreError, one_line
+from ..progress import Progress, SilentProgress
+from ..schema import card
+from ..schema.commits import Commit, CommittedFile, file_name
+from ..schema.remote import INDEX, RemoteStore
+from ..schema.store import Store
+
+if TYPE_CHECKING:
+    from ..schema.vocabulary import JobKind
+
+_ATTEMPTS = 5  # at a commit of a Hub dataset that others write meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class TransferReport:
+    """What `push_store` or `pull_store` carried.
+
+    Parameters
+    ----------
+    n_jobs, n_files, size_bytes
+        What was missing, and is there now.
+    n_known
+        Jobs that were there already.
+    """
+
+    n_jobs: int
+    n_files: int
+    size_bytes: int
+    n_known: int
+
+    def describe(self) -> str:
+        """Return what was carried as one line."""
+        line = f"{self.n_jobs:,} jobs, {self.n_files:,} files, {self.size_bytes:,} bytes"
+        return f"{line}; {self.n_known:,} jobs were there already"
+
+
+def push_store(store: str | os.PathLike[str], url: str, *, progress: Progress | None = None) -> TransferReport:
+    """Add the jobs of a store that are missing at a URL.
+
+    Of each job its files go first and its commit last, and what is there is never replaced: whoever reads meanwhile
+    sees whole jobs, a push that was stopped goes on, and of two that push at once neither loses anything.
+
+    Parameters
+    ----------
+    store
+        The store's folder.
+    url
+        ``s3://BUCKET/…``, or ``hf://datasets/OWNER/NAME``, a dataset repository that exists.
+    progress
+        Where to report.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be read or the URL not be written, or a job is there with other content.
+    """
+    source, shown = Store(store), progress or SilentProgress()
+    source.require()
+    target = RemoteStore(url)
+    if target.scheme not in ("s3", "hf"):
+        raise StoreError(f"cannot write {url}: s3:// and hf://datasets/ can be written to")
+    missing, n_known = _missing(source, target)
+    files = [file for commit in missing for file in commit.files]
+    shown.phase("pushing", total=sum(file.size_bytes for file in files), unit="bytes")
+    push = _push_to_hub if target.scheme == "hf" else _push_objects
+    push(source, target, missing, shown)
+    return TransferReport(len(missing), len(files), sum(file.size_bytes for file in files), n_known)
+
+
+def pull_store(url: str, store: str | os.PathLike[str], *, progress: Progress | None = None) -> TransferReport:
+    """Add the jobs at a URL that a store lacks: it then has the same files, byte by byte, under the same commits.
+
+    Parameters
+    ----------
+    url
+        Where a store is served: ``http(s)://…``, ``s3://…`` or ``hf://datasets/OWNER/NAME``.
+    store
+        The store's folder, which is made if it is not there.
+    progress
+        Where to report.
+
+    Raises
+    ------
+    StoreError
+        If the URL cannot be read or the store not be written, a file is not what was committed, or the store holds a
+        job with other content. What was pulled before stays.
+    """
+    source, target, shown = RemoteStore(url), Store(store), progress or SilentProgress()
+    missing, n_known = _missing(source, target)
+    files = [file for commit in missing for file in commit.files]
+    shown.phase("pulling", total=sum(file.size_bytes for file in files), unit="bytes")
+    for commit in missing:
+        with target.job(commit.job, kind=cast("JobKind", commit.kind)) as job:
+            job.commit_copy(commit, source)
+        shown.advance(sum(file.size_bytes for file in commit.files))
+    return TransferReport(len(missing), len(files), sum(file.size_bytes for file in files), n_known)
+
+
+def _missing(source: Store, target: Store) -> tuple[list[Commit], int]:
+    """Return the jobs that the target lacks, and how many it has; a job of other content is a `StoreError`."""
+    there = {commit.job: commit for commit in target.commits()}
+    missing, n_known = [], 0
+    for commit in source.commits():
+        if commit.job not in there:
+            missing.append(commit)
+        elif _digests(commit) != _digests(there[commit.job]):
+            raise StoreError(f"job {commit.job} of {source} is another than that of {target}: their files differ")
+        else:
+            n_known += 1
+    return missing, n_known
+
+
+def _digests(commit: Commit) -> Mapping[str, str]:
+    return {file.path: file.sha256 for file in commit.files}
+
+
+def _text(commit: Commit) -> bytes:
+    return (json.dumps(dataclasses.asdict(commit), indent=1) + "\n").encode()
+
+
+def _push_objects(source: Store, target: RemoteStore, missing: list[Commit], shown: Progress) -> None:
+    for commit in missing:
+        for file in commit.files:
+            _create(target, file.path, source.locate(file).read_bytes(), file)
+            shown.advance(file.size_bytes)
+        _create(target, f"commits/{file_name(commit.job)}", _text(commit), None)
+
+
+def _create(target: RemoteStore, path: str, data: bytes, file: CommittedFile | None) -> None:
+    """Write an object that is not there; what another push has written meanwhile must be the same."""
+    import obstore
+
+    try:
+        obstore.put(target.objects, path, data, mode="create")
+    except obstore.exceptions.AlreadyExistsError as error:
+        found = target.read(path)
+        is_same = hashlib.sha256(found).hexdigest() == file.sha256 if file else _is_same_commit(found, data)
+        if not is_same:
+            raise StoreError(f"{target}/{path} is there with other content") from error
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise StoreError(f"cannot write {target}/{path}: {one_line(error)[:200]}") from error
+
+
+def _is_same_commit(found: bytes, data: bytes) -> bool:
+    return bool(json.loads(found)["files"] == json.loads(data)["files"])
+
+
+def _push_to_hub(source: Store, target: RemoteStore, missing: list[Commit], shown: Progress) -> None:
+    """Add all that is missing as one commit of the repository, anew where another was made meanwhile."""
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    repository, revision = target.repository
+    api = HfApi()
+    for attempt in range(_ATTEMPTS):
+        try:
+            head = api.dataset_info(repository, revision=revision).sha
+            target.refresh()
+            missing, _ = _missing(source, target)
+            if not missing:
+                return
+            commits = (*target.commits(), *missing)
+            operations: list[CommitOperationAdd] = [
+                CommitOperationAdd(file.path, str(source.locate(file))) for commit in missing for file in commit.files
+            ]
+            texts = {f"commits/{file_name(commit.job)}": _text(commit) for commit in missing}
+            index = json.dumps([dataclasses.asdict(commit) for commit in commits], indent=1, ensure_ascii=False) + "\n"
+            texts |= {INDEX: index.encode(), "README.md": card.text(commits).encode()}
+            operations += [CommitOperationAdd(path, text) for path, text in texts.items()]
+            message = f"{len(missing)} jobs of neuronlake"
+            api.create_commit(
+                repository,
+                operations,
+                repo_type="dataset",
+                revision=revision,
+                parent_commit=head,
+                commit_message=message,
+            )
+            shown.advance(sum(file.size_bytes for commit in missing for file in commit.files))
+            return
+        except HfHubHTTPError as error:
+            status = getattr(error.response, "status_code", None)
+            if status not in (409, 412) or attempt == _ATTEMPTS - 1:  # others than that another came first
+                raise StoreError(f"cannot write {target}: {one_line(error)[:200]}") from error
