@@ -13,6 +13,7 @@ from .lineages import Role, make_lineages, n_partitions
 from .notices import notices
 from .series import find_series
 from .settings import EmergenceSettings
+from .stability import store_stability
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class EmergenceReport:
     method, n_experts
         How experts were made, and how many a layer has, the most where layers differ.
     is_new
-        False if the store already held the study, so that nothing was done.
+        False if the store already held all of it, so that nothing was done.
     run_ids, steps
         Runs of the checkpoints and their training steps, in the order of steps.
     n_partitions, n_partitions_reused
@@ -83,8 +84,9 @@ def study_emergence(
     At each checkpoint experts are made from several seeds, and once more starting from the experts of the checkpoint
     before; native experts are the model's own. Two controls are made of the last checkpoint: random groups, and
     matched groups, which are its experts permuted among neurons of similar input norm and firing rate. Only layers
-    that the run of the last checkpoint measured are studied. A study that was killed goes on with the partitions it
-    has made.
+    that the run of the last checkpoint measured are studied. How similar scores are at two checkpoints is stored, of
+    neurons and of the partitions of the last checkpoint, for the views of stability to read. A study that was killed
+    goes on with what it has made.
 
     Parameters
     ----------
@@ -122,6 +124,7 @@ def study_emergence(
     'tiny-series'
     """
     started_at = datetime.datetime.now(datetime.UTC)
+    progress = progress or SilentProgress()
     with Database(store) as database:
         series = find_series(database, Checkpoint(model, name=name).stored_name, corpus=corpus, run=run)
         # Weights and scores are determined by the ids of the runs, and so are the partitions; nothing need be loaded.
@@ -136,12 +139,14 @@ def study_emergence(
             with database.store.job(emergence_id, kind="emergence", resume=False) as job:
                 from .rows import write_study
 
-                progress = progress or SilentProgress()
                 progress.phase("partitioning checkpoints", total=n_all, unit="partitions")
                 lineages, n_new = make_lineages(database, model, series, settings, progress)
                 write_study(job, series, settings, lineages, started_at)
                 job.commit()
     with Database(store) as database:
+        query = "select partition_id from emergence_partitions where emergence_id = ? and run_id = ? and role != 'warm'"
+        partitions = [str(each) for (each,) in database.sql(query, [emergence_id, series.last.run_id]).rows()]
+        is_new |= store_stability(database, series, sorted(partitions), progress)
         query = "select n_experts from emergence_studies where emergence_id = ?"
         ((n_experts,),) = database.sql(query, [emergence_id]).rows()
         notes = tuple(notices(database, emergence_id, series, settings))

@@ -1,6 +1,6 @@
 """The tables of series of checkpoints, and of studies of when experts emerge in them."""
 
-from .declaration import NEURON, RUN, Column, Table
+from .declaration import FUNCTION, NEURON, RUN, Column, Table
 
 # A partition of a study of a series of checkpoints: of one checkpoint, in a lineage of its own.
 _PARTITION = (
@@ -15,6 +15,12 @@ _PARTITION = (
     ),
     Column("seed", "int64", "seed of the partitions of this role, 0 where nothing is drawn"),
 )
+
+
+def _correlation(name: str, description: str) -> Column:
+    return Column(name, "float64", f"{description}; NULL if all units of either score the same", nullable=True)
+
+
 _PARTITION_KEYS = ("emergence_id", "role", "seed", "revision")
 
 CHECKPOINT_TABLES = (
@@ -85,5 +91,32 @@ CHECKPOINT_TABLES = (
         Column("n_neurons", "int32", "neurons of the expert"),
         Column("n_shared_next", "int32", "of these, in the expert of the track at the next checkpoint", nullable=True),
         Column("n_shared_last", "int32", "of these, in the expert of the track at the last checkpoint"),
+    ),
+    Table.of(
+        "stabilities",
+        ("run_id", "reference_run_id", "partition_id", "stack", "layer", "family", "function"),
+        "how similar the scores of a layer's neurons, or of a partition's experts, are for a function in two runs",
+        *RUN,
+        Column("reference_run_id", "string", "the run it is compared to"),
+        Column("partition_id", "string", "the partition, * of neurons"),
+        *NEURON[:2],
+        *FUNCTION,
+        Column("n_units", "int32", "neurons or experts compared: neurons alive in both, experts that have such"),
+        Column(
+            "n_dead",
+            "int32",
+            "neurons left out, as they are dead in either, of those in an expert; NULL if unknown of either",
+            nullable=True,
+        ),
+        _correlation("correlation", "Spearman correlation of the units' scores in both, uncorrected"),
+        _correlation("correlation_half_a", "the same of the scores on half a"),
+        _correlation("correlation_half_b", "the same of the scores on half b"),
+        _correlation("split_half_correlation", "Spearman correlation of the scores on half a and on half b"),
+        _correlation("reference_split_half_correlation", "the same in the run it is compared to"),
+        _correlation("cross_half_correlation", "mean correlation of half a in one with half b in the other, both ways"),
+        _correlation(
+            "paper_correlation",
+            "Spearman correlation of predictivity in both, of all neurons or of experts' means over all",
+        ),
     ),
 )

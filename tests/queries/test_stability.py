@@ -392,5 +392,7 @@ def test_a_step_counts_once_whether_its_runs_name_their_settings_or_are_older_th
     run(store, "1" * 16, revision="a", step=0, weights="w0", n_neurons=10)
     run(store, "2" * 16, revision="b", step=0, weights="w1", n_neurons=10, **defaults)
     run(store, "3" * 16, revision="c", step=100, weights="w2", n_neurons=10, **defaults)
-    found = Database(store).sql("select run_id, previous_run_id from series_runs order by run_id").rows()
-    assert found == [("1" * 16, None), ("3" * 16, "1" * 16)]
+    found = (
+        Database(store).sql("select run_id, reference_run_id from compared_runs where reference = 'previous'").rows()
+    )
+    assert found == [("3" * 16, "1" * 16)]

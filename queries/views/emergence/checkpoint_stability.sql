@@ -33,6 +33,8 @@ with of_families as (
             n_units,
             n_dead,
             correlation,
+            correlation_half_a,
+            correlation_half_b,
             split_half_correlation,
             reference_split_half_correlation,
             cross_half_correlation,

@@ -1,26 +1,49 @@
--- compared_layers: which checkpoints of a series are compared, layer by layer, and which neurons are dead at either?
+-- compared_layers: of which layers of two checkpoints of a series is stability not stored, and which neurons are dead?
 --
--- A neuron is dead at a checkpoint if its pooled activation is the same on all instances of the run (neurons.min and
+-- Those of equal width that both runs measured. A neuron is dead at a checkpoint if its pooled activation is the same on
+-- all instances of the run (neurons.min and
 -- max): of ReLU one that never fires, of a routed mixture one whose expert is never chosen, of GELU one that never
 -- varies. Its scores are those of chance for every function, at every checkpoint and on both halves, so that it would
 -- count as perfectly stable. One that fires on a single instance is alive. If a run lacks its rows of neurons, nothing is
 -- known to be dead.
 --
 -- Intermediate
--- Grain: run_id, reference, stack, layer
--- Source: series_runs, layers, neurons
+-- Grain: run_id, reference_run_id, stack, layer
+-- Source: compared_runs, layers, neurons, partitions_of_runs, stabilities
 -- Columns:
---   last_run_id, run_id, model, revision, step, corpus
---   reference: previous (the step before in the series) or last
+--   run_id, model, revision, step
 --   reference_run_id: the run it is compared to
---   reference_revision: revision of that run
---   reference_step: its training step
---   has_twin: whether either has the weights of another checkpoint of the series: one of the two has a wrong name
 --   stack, layer
+--   partition_ids: partitions of which no stability is stored, and * if none of neurons is
 --   is_known: whether it is known of both which neurons are dead
 --   dead: neurons that are dead at either
 --   dead_hash: a number that is the same where they are
-with living as (
+with stored as (
+    select distinct
+        run_id,
+        reference_run_id,
+        model,
+        partition_id,
+    from stabilities
+),
+
+unstored as (
+    select
+        compared_runs.* exclude (last_run_id, corpus, reference, reference_revision, reference_step, has_twin),
+        stack,
+        layer,
+        list(partition_id) as partition_ids,
+    from compared_runs
+    inner join (
+        select run_id, model, stack, layer, '*' as partition_id from layers
+        union all
+        select run_id, model, stack, layer, partition_id from partitions_of_runs
+    ) as units using (run_id, model)
+    anti join stored using (run_id, reference_run_id, model, partition_id)
+    group by all
+),
+
+living as (
     select
         run_id,
         model,
@@ -28,74 +51,44 @@ with living as (
         layer,
         list(is_alive("min", "max") order by neuron) as is_alive,
     from neurons
+    where run_id in (select unnest([run_id, reference_run_id]) from unstored)
     group by all
 ),
 
 of_layers as (
     select
-        series_runs.*,
+        run_id as measured_run_id,
+        model,
         stack,
         layer,
-        {
-            'run_id': run_id,
-            'revision': series_runs.revision,
-            'step': series_runs.step,
-            'has_twin': has_twin,
-            'is_alive': if(len(living.is_alive) = layers.n_neurons, living.is_alive, null)
-        } as checkpoint,
-    from series_runs
-    inner join layers using (run_id, model)
+        n_neurons,
+        if(len(is_alive) = n_neurons, is_alive, null) as is_alive,
+    from layers
     left join living using (run_id, model, stack, layer)
 ),
 
-paired as (
+-- A left join and then a group: of two joins so many rows are expected that scores would be joined before any filter.
+measured as (
     select
-        * exclude (checkpoint, previous_run_id, has_twin),
-        has_twin or other.has_twin as has_twin,
-        case
-            when checkpoint.is_alive is not null and other.is_alive is not null then list_transform(
-                list_zip(checkpoint.is_alive, other.is_alive), lambda alive: alive[1] and alive[2]
-            )
-        end as is_alive,
-    from (
-        select
-            *,
-            unnest(
-                [
-                    {'reference': 'previous', 'reference_run_id': previous_run_id, 'other': lag(checkpoint) over series},
-                    {
-                        'reference': 'last',
-                        'reference_run_id': last_run_id,
-                        'other': last_value(checkpoint) over (
-                            series rows between unbounded preceding and unbounded following
-                        )
-                    }
-                ],
-                max_depth := 2
-            ),
-        from of_layers
-        window series as (partition by last_run_id, model, stack, layer order by step)
-    )
-    where reference_run_id != run_id and other.run_id = reference_run_id
+        * exclude (measured_run_id, n_neurons, is_alive),
+        list(n_neurons) as widths,
+        list(is_alive) as is_alive,
+    from (select *, unnest([run_id, reference_run_id]) as measured_run_id from unstored)
+    left join of_layers using (measured_run_id, model, stack, layer)
+    group by all
 )
 
 select
-    last_run_id,
-    run_id,
-    model,
-    revision,
-    step,
-    corpus,
-    reference,
-    reference_run_id,
-    other.revision as reference_revision,
-    other.step as reference_step,
-    has_twin,
-    stack,
-    layer,
-    is_alive is not null as is_known,
-    coalesce(
-        list_where(range(len(is_alive))::int[], list_transform(is_alive, lambda alive: not alive)), []
+    * exclude (widths, is_alive),
+    list_count(is_alive) = 2 as is_known,
+    if(
+        is_known,
+        list_where(
+            range(widths[1])::int[],
+            list_transform(list_zip(is_alive[1], is_alive[2]), lambda alive: not (alive[1] and alive[2]))
+        ),
+        []
     ) as dead,
     hash(dead) as dead_hash,
-from paired
+from measured
+where widths[1] = widths[2]

@@ -7,7 +7,9 @@
 -- partition average the same cells at all steps. ceiling and corrected_correlation are made of these means: a quotient
 -- of means has less noise than a mean of quotients, whose denominators may be small. Errors are those of the jackknife
 -- (Quenouille 1956, Tukey 1958) over functions, a function with all its layers at a time, since its layers are measured
--- on the same labels. Functions share some instances too, which makes the errors too small: read them as lower bounds.
+-- on the same labels. Functions share instances, and so noise that the jackknife does not see: what it lacks is estimated
+-- from how far apart the curves of halves a and b are, which share no instance, over all checkpoints of a curve, and added
+-- (docs/emergence.md derives it). Errors tell nothing of other seeds of training.
 --
 -- Grain: last_run_id, run_id, reference, level, partition_id, stack, family
 -- Source: function_stability, partitions, experts
@@ -24,7 +26,7 @@
 --   n_units: neurons or experts compared, over all layers
 --   n_dead: neurons left out, as they are dead at either, over all layers; NULL if unknown
 --   correlation: mean Spearman correlation of the units' scores at both, uncorrected
---   correlation_error: its standard error; NULL for fewer than 3 functions
+--   correlation_error: its standard error; NULL for fewer than 3 functions. Of functions without halves the jackknife's
 --   split_half_correlation: mean Spearman correlation of the scores on half a and on half b; NULL if no cell has all
 --   reference_split_half_correlation
 --   ceiling: square root of the product of both reliabilities (Spearman-Brown); NULL unless both are above 0
@@ -126,7 +128,8 @@ of_functions as (
             'n_halved_cells': count(*) filter (where is_halved),
             'split_half': sum(split_half_correlation order by layer) filter (where is_halved),
             'reference_split_half': sum(reference_split_half_correlation order by layer) filter (where is_halved),
-            'cross_half': sum(cross_half_correlation order by layer) filter (where is_halved)
+            'cross_half': sum(cross_half_correlation order by layer) filter (where is_halved),
+            'half_difference': sum(correlation_half_a - correlation_half_b order by layer) filter (where is_halved)
         } as sums,
     from complete
     group by all
@@ -144,13 +147,14 @@ of_curves as (
         sum(sums.split_half order by function) as split_half,
         sum(sums.reference_split_half order by function) as reference_split_half,
         sum(sums.cross_half order by function) as cross_half,
+        sum(sums.half_difference order by function) as half_difference,
     from of_functions
     group by all
 ),
 
 jackknifed as (
     select
-        * exclude (correlation, split_half, reference_split_half, cross_half),
+        * exclude (correlation, split_half, reference_split_half, cross_half, half_difference),
         len(sizes) as n_layers,
         list_sum(list_transform(sizes, lambda size: size.n_units))::bigint as n_units,
         list_sum(list_transform(sizes, lambda size: size.n_dead))::bigint as n_dead,
@@ -158,12 +162,18 @@ jackknifed as (
         split_half / n_halved_cells as split_half,
         reference_split_half / n_halved_cells as reference_split_half,
         cross_half / n_halved_cells as cross_half,
+        half_difference / n_halved_cells as half_difference,
         list_transform(
             of_function,
             lambda of_one: (correlation - of_one.correlation) / (n_cells - of_one.n_cells)
         ) as correlations,
+        list_filter(of_function, lambda of_one: of_one.n_halved_cells > 0) as halved,
         list_transform(
-            list_filter(of_function, lambda of_one: of_one.n_halved_cells > 0),
+            halved,
+            lambda of_one: (half_difference - of_one.half_difference) / (n_halved_cells - of_one.n_halved_cells)
+        ) as half_differences,
+        list_transform(
+            halved,
             lambda of_one: case
                 when split_half > of_one.split_half and reference_split_half > of_one.reference_split_half
                     then (cross_half - of_one.cross_half)
@@ -173,6 +183,19 @@ jackknifed as (
             end
         ) as corrected_correlations,
     from of_curves
+),
+
+-- What the jackknife lacks of the variance: that of the noise which functions share, as they share instances.
+with_errors as (
+    select
+        *,
+        greatest(
+            0,
+            avg(half_difference ** 2 - jackknife_error(half_differences) ** 2) filter (where not has_twin) over (
+                partition by last_run_id, model, reference, level, partition_id, stack, family
+            ) / 4
+        ) as shared_variance,
+    from jackknifed
 )
 
 select
@@ -199,13 +222,17 @@ select
     n_units,
     n_dead,
     correlation,
-    jackknife_error(correlations) as correlation_error,
+    sqrt(jackknife_error(correlations) ** 2 + shared_variance) as correlation_error,
     split_half as split_half_correlation,
     reference_split_half as reference_split_half_correlation,
     noise_ceiling(split_half, reference_split_half) as ceiling,
     cross_half as cross_half_correlation,
     disattenuated(cross_half, split_half, reference_split_half, n_units - n_layers) as corrected_correlation,
-    if(corrected_correlation is null, null, jackknife_error(corrected_correlations)) as corrected_error,
+    if(
+        corrected_correlation is null,
+        null,
+        sqrt(jackknife_error(corrected_correlations) ** 2 + shared_variance / (split_half * reference_split_half))
+    ) as corrected_error,
     paper_correlation,
     has_twin,
-from jackknifed
+from with_errors

@@ -1,0 +1,114 @@
+"""Stability that is stored: the views answer as if they had computed it, and nothing is computed twice."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from neuronlake.analysis.emergence import stability
+from neuronlake.analysis.emergence.series import find_series
+from neuronlake.progress import SilentProgress
+from neuronlake.queries.database import Database
+from neuronlake.schema.store import Store
+
+EXPERTS, GROUPS = "e" * 16, "f" * 16
+FUNCTIONS = (("one", "a"), ("one", "b"), ("two", "a"), ("two", "c"))
+
+
+def run_id(step: int) -> str:
+    return f"{step:016d}"
+
+
+@pytest.fixture
+def add(store: Store, run: Callable[..., None]) -> Callable[[int], None]:
+    """Return the function that adds a checkpoint of two layers, in which ever more neurons are dead."""
+
+    def make(step: int) -> None:
+        dead = np.random.default_rng(7).random((2, 24)) < 0.1 * step
+        run(
+            store, run_id(step), revision=f"step{step}", step=step, weights=f"w{step}", n_neurons=24, seed=step,
+            functions=FUNCTIONS, prevalence=(0.5, 0.3, 0.5, 0.1), dead=dead,
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def series(store: Store, add: Callable[[int], None], partition: Callable[..., None]) -> Store:
+    """Return a store of three checkpoints, with experts, and random groups of one layer."""
+    for step in (1, 2, 3):
+        add(step)
+    partition(store, EXPERTS, np.arange(48).reshape(2, 24) % 6)
+    partition(store, GROUPS, np.stack([np.arange(24) % 5, np.full(24, -1)]), method="random")
+    return store
+
+
+def store_stability(store: Store, *partition_ids: str) -> bool:
+    with Database(store) as database:
+        return stability.store_stability(database, find_series(database, "tiny"), partition_ids, SilentProgress())
+
+
+def rows(store: Store, query: str = "from function_stability") -> list[tuple[object, ...]]:
+    with Database(store) as database:
+        return database.sql(f"select * from ({query}) order by all").rows()
+
+
+UNSTORED = "select distinct run_id, reference_run_id, partition_id from unstored_stability"
+
+
+def test_the_view_has_what_is_stored_and_computes_the_rest_to_the_same_numbers(series: Store) -> None:
+    computed = rows(series)
+    # Four comparisons; neurons and experts of two layers, groups of one.
+    assert len(computed) == 4 * 5 * len(FUNCTIONS)
+    assert store_stability(series, EXPERTS)
+    assert {partition_id for *_, partition_id in rows(series, UNSTORED)} == {GROUPS}
+    assert rows(series) == computed
+    assert store_stability(series, EXPERTS, GROUPS)
+    assert rows(series, UNSTORED) == []
+    assert rows(series) == computed
+    n_files = len(series.files("stabilities"))
+    assert not store_stability(series, EXPERTS, GROUPS)
+    assert len(series.files("stabilities")) == n_files
+
+
+def test_a_checkpoint_more_lacks_its_own_comparisons_alone(series: Store, add: Callable[[int], None]) -> None:
+    store_stability(series, EXPERTS, GROUPS)
+    add(4)
+    lacking = {(run_id(step), run_id(4)) for step in (1, 2, 3)} | {(run_id(4), run_id(3))}
+    assert {pair[:2] for pair in rows(series, UNSTORED)} == lacking
+    computed = rows(series)
+    assert store_stability(series, EXPERTS, GROUPS)
+    assert (rows(series), rows(series, UNSTORED)) == (computed, [])
+
+
+@pytest.mark.parametrize("batch", [1, 2 * 4 * 24 * 2])
+def test_batches_of_layers_and_functions_are_all_of_them(
+    series: Store, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    computed = rows(series)
+    monkeypatch.setattr(stability, "_BATCH_SCORES", batch)
+    store_stability(series, EXPERTS, GROUPS)
+    # By the function, or two at a time; a function name may be of several families.
+    assert len(series.files("stabilities")) == 2 * {1: 3}.get(batch, 2)
+    assert (rows(series), rows(series, UNSTORED)) == (computed, [])
+
+
+def test_a_killed_job_goes_on_with_what_it_staged(series: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed, conform, n_made = rows(series), stability.conform, 0
+
+    def killed(*arguments: object) -> object:
+        nonlocal n_made
+        n_made += 1
+        if n_made == 3:
+            raise KeyboardInterrupt
+        return conform(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stability, "_BATCH_SCORES", 1)
+    monkeypatch.setattr(stability, "conform", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store_stability(series, EXPERTS)
+    assert not series.files("stabilities")
+    assert store_stability(series, EXPERTS)
+    # Two of six were staged.
+    assert n_made == 3 + 4
+    assert rows(series) == computed
