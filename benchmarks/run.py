@@ -18,6 +18,7 @@ NAMES = (
     "coactivation",
     "partitions",
     "emergence",
+    "stability",
     "calibration",
     "perturbation",
     "perturbation_calibration",

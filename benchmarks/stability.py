@@ -121,16 +121,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=300)
     arguments = parser.parse_args()
-    draws = [firing_rates(seed) for seed in range(3)]
     rows = []
-    for kind, name in enumerate(("unsigned", "signed")):
-        for level in draws[0]:
-            numbers = np.array([draw[level][kind] for draw in draws])
-            texts = (" to ".join(f"{each:.2f}" for each in (column.min(), column.max())) for column in numbers.T)
-            rows.append([name, level, *texts])
+    for prevalence in (0.5, 0.1, 0.05):
+        draws = [firing_rates(seed, prevalence) for seed in range(3)]
+        for kind, name in enumerate(("unsigned", "signed")):
+            for level in draws[0]:
+                numbers = np.array([draw[level][kind] for draw in draws])
+                texts = (" to ".join(f"{each:.2f}" for each in (column.min(), column.max())) for column in numbers.T)
+                rows.append([prevalence, name, level, *texts])
     print_table(
         "No signal at all: neurons that fire on .02 to .9 of instances",
-        ("lift", "level", "split-half correlation", "corrected to the other checkpoint"),
+        ("share of positives", "lift", "level", "split-half correlation", "corrected to the other checkpoint"),
         rows,
     )
     kinds = [f"{kind}{what}" for kind in ("", "corrected: ") for what in (

@@ -267,7 +267,8 @@ def test_a_filter_reaches_the_files(
     partition(store, EXPERTS, np.arange(20).reshape(2, 10) % 5)
     partition(store, GROUPS, np.arange(20).reshape(2, 10) % 4)
     found = filters(Database(store), f"from checkpoint_stability where {condition}", *columns)
-    assert (len(found), set(found)) == (scans, {condition})
+    # What neurons each partition has is looked up first; of its experts' scores a filter on it reaches the files.
+    assert (len(found), set(found) - {""}) == (scans, {condition})
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The steps from which on curves are stable, of curves made by hand."""
 
+from pathlib import Path
+
 import duckdb
 import pytest
 
@@ -102,3 +104,24 @@ def test_the_band_is_where_the_raised_and_the_lowered_curve_settle(
     row = steps_of(curve, 0.6, errors=errors)
     found = (row["lasting_step_earliest"], row["lasting_step_latest"])
     assert found == tuple(step if step is None else pytest.approx(step) for step in band)
+
+
+@pytest.mark.parametrize(
+    # Steps of 10, 10 (the median of two partitions) and 40: a spread of sqrt(300).
+    ("last_step", "found"),
+    [(40.0, (3, 20.0, pytest.approx(300**0.5), pytest.approx(43.0))), (None, (3, None, None, None))],
+)
+def test_the_query_of_the_documentation_summarises_models_as_replicates(
+    last_step: float | None, found: tuple[object, ...]
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "emergence.md").read_text(encoding="utf-8")
+    (query,) = (part.split("```")[0] for part in text.split("```sql\n")[1:] if "with of_models" in part)
+    connection = duckdb.connect()
+    connection.execute(
+        "create table stabilization_steps as select 'MODEL-' || place as model, 'expert' as level, 'kmeans' as method, "
+        "'one' as family, .5 as threshold, 'last' as reference, true as is_corrected, 'ee' as partition_id, "
+        "step as lasting_step from (select unnest([0, 1, 1, 2]) as place, unnest(?) as step)",
+        [[10.0, 0.0, 20.0, last_step]],
+    )
+    (row,) = connection.execute(query).fetchall()
+    assert row[4:] == found

@@ -159,6 +159,16 @@ def test_a_killed_study_goes_on_with_the_partitions_it_made(series_store, study,
     assert again == dataclasses.replace(report, is_new=False, duration_s=ANY)
 
 
+def test_the_views_read_what_the_study_stored_of_neurons_and_the_last_checkpoint(asked):
+    made = asked(
+        "select distinct partition_id from emergence_partitions inner join emergence_studies using (emergence_id) "
+        "where run_id = last_run_id and role != 'warm' union all select '*'"
+    )
+    stored = asked("select distinct partition_id from stabilities order by all")
+    assert stored == sorted(made)
+    assert not set(stored) & set(asked("select distinct partition_id from unstored_stability"))
+
+
 def test_two_cannot_make_one_study_at_once(series_store, study, monkeypatch):
     original = study_rows.write_study
     monkeypatch.setattr(study_rows, "write_study", lambda *arguments: (study(series_store), original(*arguments)))
@@ -168,7 +178,8 @@ def test_two_cannot_make_one_study_at_once(series_store, study, monkeypatch):
 
 def test_progress_counts_partitions(series_store, study, recorded_progress):
     study(series_store, n_random=2, progress=recorded_progress)
-    assert recorded_progress.seen == [("partitioning checkpoints", 18, "partitions"), *[1] * 18]
+    made = [("partitioning checkpoints", 18, "partitions"), *[1] * 18]
+    assert recorded_progress.seen == [*made, ("comparing checkpoints", 1, "batches"), 1]
 
 
 def test_experts_by_function_need_no_model_and_all_that_is_circular_is_said(series_store, study):
