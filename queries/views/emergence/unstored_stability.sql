@@ -32,6 +32,7 @@ sets as (
     group by all
 ),
 
+-- Named once, for both kinds of units: views are bound faster.
 scores as not materialized (
     select
         run_id,
