@@ -27,10 +27,13 @@ from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.vocabulary import Ranking
 from ..lookup import Partition, Run, all_runs, find_partition, find_run
 from ..permutations import layer_seed, strata
+from .controls import control_tests
 from .layer_tests import exact_test, permutation_test
 
 _FAMILY = "*"  # stands for all functions of a family
 _LIST = ["half", "family", "function"]
+_TESTED = ("n_top", "n_expected", "p_value", "smallest_p")
+_CONTROLS = "select distinct control, draw from control_functions where run_id = ? order by all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +96,11 @@ def align_partition(
 
     Each expert is tested for each function of the runs of the partition's model: does it hold more of the function's
     top neurons than chance gives it? Under the null ``free`` a neuron may be in any expert of its layer; under
-    ``matched``, where the run has norms and firing rates, only neurons in the same bins of both change places. All
-    instances and each half are tested. One list of neurons is tested exactly; the lists of a family's functions
-    together, where they overlap, by permutation.
+    ``matched``, where the run has norms and firing rates, only neurons in the same bins of both change places; under
+    ``control-word`` and others, where the run has such control functions, the expert holds as many top neurons of a
+    function as of functions whose labels were permuted. All instances and each half are tested. One list of neurons is
+    tested exactly; the lists of a family's functions together, where they overlap, by permutation; against controls by
+    a beta-binomial with the moments of control lists. Controls that a run has gained since make a new alignment.
 
     Parameters
     ----------
@@ -171,18 +176,22 @@ def _align(
 ) -> AlignmentReport:
     started = time.monotonic()
     keys = {"partition": partition.partition_id, "run": run.run_id}
-    chosen = {} if ranking == "lift" else {"ranking": ranking}
+    chosen: dict[str, object] = {} if ranking == "lift" else {"ranking": ranking}
+    drawn = database.sql(_CONTROLS, [run.run_id]).rows()
+    chosen |= {"controls": drawn} if drawn else {}
     alignment_id = identifier({"schema_version": IDENTITY_VERSION, **keys, **settings, **chosen})
     is_new = database.store.commit(alignment_id) is None
     tests: list[pl.DataFrame] = []
     null_models: tuple[str, ...] = ()
     if is_new:
         experts, lists = _inputs(database, keys, ranking)
-        null_models = ("free", "matched") if experts["input_norm"].is_not_null().all() else ("free",)
+        controls = database.sql(statement("alignment_controls"), {"run": run.run_id, "ranking": ranking}).pl()
+        permuted = ("free", "matched") if experts["input_norm"].is_not_null().all() else ("free",)
+        null_models = (*permuted, *dict.fromkeys(f"control-{control}" for control, _ in drawn))
         layers = experts.partition_by("stack", "layer", maintain_order=True)
         progress.phase("aligning", total=len(layers), unit="layers")
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for rows in pool.map(lambda neurons: _layer_tests(neurons, lists, null_models, **settings), layers):
+            for rows in pool.map(lambda neurons: _layer_tests(neurons, lists, controls, permuted, **settings), layers):
                 tests.append(rows)
                 progress.advance(1)
         constants = {
@@ -230,7 +239,14 @@ def _inputs(database: Database, keys: dict[str, str], ranking: Ranking) -> tuple
 
 
 def _layer_tests(
-    neurons: pl.DataFrame, lists: pl.DataFrame, null_models: tuple[str, ...], *, permutations: int, bins: int, seed: int
+    neurons: pl.DataFrame,
+    lists: pl.DataFrame,
+    controls: pl.DataFrame,
+    null_models: tuple[str, ...],
+    *,
+    permutations: int,
+    bins: int,
+    seed: int,
 ) -> pl.DataFrame:
     """Return the tests of a layer, given its neurons: a row for each null, half, expert and function (or family)."""
     stack, layer = neurons["stack"][0], neurons["layer"][0]
@@ -250,22 +266,22 @@ def _layer_tests(
             codes = strata(neurons["input_norm"].to_numpy(), neurons["firing_rate"].to_numpy(), n_bins=bins)
         exact = exact_test(labels, membership[:, ~is_pooled], codes)
         pooled = permutation_test(labels, membership[:, is_pooled], codes, n_permutations=permutations, seed=seed)
-        n_top, n_expected, p_value = (np.empty((len(experts), names.height)) for _ in range(3))
+        columns = {name: np.empty((len(experts), names.height)) for name in _TESTED}
         for test, tested in ((exact, ~is_pooled), (pooled, is_pooled)):
-            n_top[:, tested], n_expected[:, tested], p_value[:, tested] = test.n_top, test.n_expected, test.p_value
-        columns = {
-            "n_top": n_top,
-            "n_expected": n_expected,
-            "p_value": p_value,
-            "p_nominal": _nominal(n_top, membership, sizes, is_family=(names["function"] == _FAMILY).to_numpy()),
-        }
+            for name, values in columns.items():
+                values[:, tested] = getattr(test, name)
+        n_top = columns["n_top"]
+        columns["p_nominal"] = _nominal(n_top, membership, sizes, is_family=(names["function"] == _FAMILY).to_numpy())
+        series = {name: pl.Series(values.reshape(-1)) for name, values in columns.items()}
+        frames.append(cells.with_columns(null_model=pl.lit(null_model), **series))
+    most = np.sort(membership, axis=0)[::-1].cumsum(axis=0)[sizes - 1]
+    of_layer = controls.filter(stack=stack, layer=layer)
+    for control, rows in control_tests(neurons, names, of_layer, n_top, most).items():
+        tested = frames[0].drop("n_expected", "p_value", "smallest_p", "n_permutations").with_columns(**rows)
         frames.append(
-            cells.with_columns(
-                null_model=pl.lit(null_model),
-                **{name: pl.Series(values.reshape(-1)) for name, values in columns.items()},
-            )
+            tested.filter(pl.col("p_value").is_not_nan()).with_columns(null_model=pl.lit(f"control-{control}"))
         )
-    return pl.concat(frames)
+    return pl.concat(frames, how="diagonal_relaxed")
 
 
 def _membership(neurons: pl.DataFrame, lists: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.int32]]:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy.special import gammaln
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class LayerTest:
     n_top: NDArray[np.int32]  # entries of each list in each expert [experts, lists]
     n_expected: NDArray[np.float64]  # their mean under the null [experts, lists]
     p_value: NDArray[np.float64]  # probability, under the null, of at least as many [experts, lists]
+    smallest_p: NDArray[np.float64]  # the least that p_value can be, whatever is observed [experts, lists]
 
 
 class _Counts(NamedTuple):
@@ -36,10 +38,10 @@ class _Counts(NamedTuple):
     n_listed: NDArray[np.int64]  # entries of each list in each stratum [strata, lists]
     n_members: NDArray[np.int64]  # neurons of each stratum in each expert [strata, experts]
 
-    def test(self, p_value: NDArray[np.float64]) -> LayerTest:
+    def test(self, p_value: NDArray[np.float64], smallest_p: NDArray[np.float64] | float) -> LayerTest:
         """Return the counts as a test with these p values; the expected counts follow from the strata."""
         n_expected = (self.n_members / self.n_members.sum(axis=1, keepdims=True)).T @ self.n_listed
-        return LayerTest(self.n_top, n_expected, p_value)
+        return LayerTest(self.n_top, n_expected, p_value, np.broadcast_to(smallest_p, p_value.shape))
 
 
 def _count(labels: NDArray[np.int32], membership: NDArray[np.int32], strata: NDArray[np.integer] | None) -> _Counts:
@@ -69,7 +71,9 @@ def exact_test(
     if len(membership) and membership.max() > 1:
         raise ValueError("a list holds a neuron more than once: only a permutation test can tell")
     counts = _count(labels, membership, strata)
-    return counts.test(_tail(counts.n_members.sum(axis=1), counts.n_listed, counts.n_members, counts.n_top))
+    n_neurons = counts.n_members.sum(axis=1)
+    p_value = _tail(n_neurons, counts.n_listed, counts.n_members, counts.n_top)
+    return counts.test(p_value, _chance_of_most(n_neurons, counts.n_listed, counts.n_members))
 
 
 def permutation_test(
@@ -102,7 +106,24 @@ def permutation_test(
         n_permutations,
         seed,
     )
-    return counts.test((1 + at_least) / (1 + n_permutations))
+    return counts.test((1 + at_least) / (1 + n_permutations), 1 / (1 + n_permutations))
+
+
+def _chance_of_most(
+    n_neurons: NDArray[np.int64], n_listed: NDArray[np.int64], n_members: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the chance that an expert holds all of a list that it can, or the list all of it. [experts, lists]."""
+    size, listed, members = n_neurons[:, None, None], n_listed[:, None, :], n_members[:, :, None]
+    most = np.minimum(listed, members)
+    chances = _log_binomials(listed, most) + _log_binomials(size - listed, members - most)
+    logarithm = (chances - _log_binomials(size, members)).sum(axis=0)
+    smallest: NDArray[np.float64] = np.minimum(1, np.exp(logarithm))
+    return smallest
+
+
+def _log_binomials(n: NDArray[np.int64], k: NDArray[np.int64]) -> NDArray[np.float64]:
+    logarithm: NDArray[np.float64] = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    return logarithm
 
 
 @njit(nogil=True, cache=True)

@@ -59,7 +59,12 @@ PARTITION_TABLES = (
         Column("alignment_id", "string", "16 hex digits of the digest of all that defines the test"),
         *RUN,
         Column("partition_id", "string", "the partition"),
-        Column("null_model", "string", "free: any neuron of the layer; matched: of similar norm and firing rate"),
+        Column(
+            "null_model",
+            "string",
+            "free: any neuron of the layer; matched: of similar norm and firing rate; "
+            "control-text, control-word and others: labels permuted so, as in control_functions",
+        ),
         Column("half", "string", "instances the top neurons were chosen on: all, a or b"),
         Column("ranking", "string", "what chose the top neurons: lift or predictivity; NULL: lift", nullable=True),
         *NEURON[:2],
@@ -68,14 +73,23 @@ PARTITION_TABLES = (
         Column("function", "string", "sub-function; * for the family: all its functions' top lists together"),
         Column("n_neurons", "int32", "neurons of the expert"),
         Column("n_top", "int32", "entries of the top lists that the expert holds"),
-        Column("n_expected", "float64", "mean of n_top when experts are permuted over neurons"),
+        Column(
+            "n_expected", "float64", "mean of n_top under the null: experts permuted over neurons, or control lists"
+        ),
         Column(
             "p_value",
             "float64",
-            "exact chance of at least n_top; of a family the share of permutations, the observed one counted",
+            "chance of at least n_top, exact; of a family the share of permutations, the observed one counted; "
+            "under a control the tail of a beta-binomial with the moments of control lists",
         ),
         Column("p_nominal", "float64", "hypergeometric tail; of a family the binomial of the pooled lists"),
-        Column("n_permutations", "int64", "permutations behind p_value, NULL where it is exact", nullable=True),
+        Column(
+            "n_permutations",
+            "int64",
+            "permutations behind p_value, of a control its lists; NULL where it is exact",
+            nullable=True,
+        ),
+        Column("smallest_p", "float64", "the least p_value the test can give", nullable=True, is_late=True),
         Column("seed", "int64", "seed of the permutations"),
     ),
 )

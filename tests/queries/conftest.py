@@ -151,6 +151,58 @@ def add_partition(
         job.commit()
 
 
+def add_controls(
+    store: Store,
+    run_id: str,
+    tops: Mapping[str, np.ndarray],
+    *,
+    model: str = "tiny",
+    revision: str = "main",
+    step: int | None = None,
+    functions: tuple[tuple[str, str], ...] = FUNCTIONS,
+    prevalence: tuple[float, ...] = PREVALENCE,
+) -> None:
+    """Commit control functions of a run: by control their top neurons by lift, [draws, layers, functions, top].
+
+    They are the same on all instances and on both halves; by predictivity they are the neurons after them.
+    """
+    keys = {"run_id": run_id, "model": model, "revision": revision, "step": step}
+    family, function = zip(*functions, strict=True)
+    with store.job(f"controls-{run_id}", kind="controls") as job:
+        for part, (control, neurons) in enumerate(tops.items()):
+            draw, function_of_row = np.indices((len(neurons), len(functions))).reshape(2, -1)
+            positive = np.round(np.asarray(prevalence) * 2000).astype(np.int64)[function_of_row]
+            drawn = {
+                **keys,
+                "control": control,
+                "draw": draw,
+                "family": _encoded(list(family), function_of_row),
+                "function": _encoded(list(function), function_of_row),
+                "n_positive": positive,
+                "n_negative": 2000 - positive,
+            }
+            rows = _table("control_functions", len(draw), drawn)
+            job.write("control_functions", rows, part=part, model=model, revision=revision)
+            places = np.indices((2, 3, *neurons.shape)).reshape(6, -1)
+            lists = {
+                **keys,
+                "control": control,
+                "draw": places[2],
+                "stack": "encoder",
+                "layer": places[3],
+                "family": _encoded(list(family), places[4]),
+                "function": _encoded(list(function), places[4]),
+                "ranked_by": np.asarray(["lift", "predictivity"])[places[0]].tolist(),
+                "half": np.asarray(["all", "a", "b"])[places[1]].tolist(),
+                "rank": places[5] + 1,
+                "neuron": np.broadcast_to(neurons, (2, 3, *neurons.shape)).ravel() + places[0],
+                "ap": 0.5,
+            }
+            rows = _table("control_top_neurons", places.shape[1], lists)
+            job.write("control_top_neurons", rows, part=part, model=model, revision=revision)
+        job.commit()
+
+
 def random_experts(seed: int, n_experts: int, *, n_layers: int = 2, n_neurons: int = 200) -> np.ndarray:
     """Deal neurons to experts of equal sizes, layer by layer. [layers, neurons]."""
     generator = np.random.default_rng(seed)
@@ -221,6 +273,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
         "where run_id = 'bbbbbbbbbbbbbbbb' and function = 'capital' order by layer, neuron"
     )
     places = Database(store).sql(query).pl()["place"].to_numpy().reshape(2, 200)
+    tops = np.random.default_rng(3).integers(0, 50, (2, 2, 5, 1)) * 2 + np.arange(2)
+    add_controls(store, "bbbbbbbbbbbbbbbb", {"text": tops, "word": tops + 100}, revision="step1000", step=1000)
     add_partition(store, "1111111111111111", places // 5, revision="step1000", method="function", half="a")
     add_partition(store, "2222222222222222", random_experts(0, 40), revision="step1000", method="random")
     add_partition(store, "3333333333333333", random_experts(1, 40), revision="step0", method="random")
@@ -378,6 +432,12 @@ def run() -> Callable[..., None]:
 def partition() -> Callable[..., None]:
     """Return the function that adds a partition to a store."""
     return add_partition
+
+
+@pytest.fixture(scope="session")
+def controls() -> Callable[..., None]:
+    """Return the function that adds control functions to a run of a store."""
+    return add_controls
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@
 --
 -- Ranked
 -- Grain: run_id, partition_id, stack, layer, expert, family
--- Source: partitions_of_runs, top_neuron_experts
+-- Source: partitions_of_runs, top_neuron_experts, control_counts
 -- Columns:
 --   run_id, model, revision, step, partition_id, partition_revision, method, partition_half, n_experts
 --   stack, layer, expert, family
@@ -15,6 +15,8 @@
 --   n_top: entries of the family's top lists among them, a neuron as often as it is listed
 --   n_expected: their mean if neurons were assigned to experts at random
 --   enrichment: n_top / n_expected, NULL if none is expected
+--   control_enrichment: mean over draws of what it is with labels permuted, of the control with most; NULL without any
+--   selectivity: enrichment - control_enrichment
 --   n_distinct: distinct neurons among those entries
 --   p_value: hypergeometric P(X >= n_distinct), of the distinct neurons in the family's lists
 --   p_binomial: the paper's: P(X >= n_top), each entry in the expert with probability n_neurons / covered neurons
@@ -72,9 +74,18 @@ crossed as (
         layers.partition_half,
         layers.n_experts,
         layers.n_covered,
+        controls.n_top_of_experts as control_of_experts,
         unnest(layers.experts, recursive := true),
     from counts_of_families
     inner join partitions_of_runs as layers using (run_id, model, partition_id, stack, layer)
+    left join control_counts_by(ranking) as controls
+        on controls.function = '*'
+        and controls.run_id = counts_of_families.run_id
+        and controls.model = counts_of_families.model
+        and controls.partition_id = counts_of_families.partition_id
+        and controls.stack = counts_of_families.stack
+        and controls.layer = counts_of_families.layer
+        and controls.family = counts_of_families.family
 ),
 
 counted as (
@@ -83,6 +94,7 @@ counted as (
         coalesce(counts_of_expert[expert].n_top, 0) as n_top,
         coalesce(counts_of_expert[expert].n_distinct, 0) as n_distinct,
         n_neurons * n_entries / n_covered as n_expected,
+        if(control_of_experts is not null, coalesce(control_of_experts[expert], 0), null) as n_control,
     from crossed
 ),
 
@@ -112,6 +124,8 @@ select
     n_top,
     n_expected,
     n_top / nullif(n_expected, 0) as enrichment,
+    n_control / nullif(n_expected, 0) as control_enrichment,
+    (n_top - n_control) / nullif(n_expected, 0) as selectivity,
     n_distinct,
     p_value,
     p_binomial,

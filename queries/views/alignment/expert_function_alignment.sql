@@ -7,7 +7,7 @@
 --
 -- Ranked
 -- Grain: run_id, partition_id, stack, layer, expert, family, function
--- Source: partitions_of_runs, top_neuron_experts
+-- Source: partitions_of_runs, top_neuron_experts, control_counts
 -- Columns:
 --   run_id, model, revision, step, partition_id, partition_revision, method, partition_half, n_experts
 --   stack, layer, expert, family, function
@@ -15,6 +15,8 @@
 --   n_top: the function's top neurons among them
 --   n_expected: their mean if neurons were assigned to experts at random
 --   enrichment: n_top / n_expected, NULL if none is expected
+--   control_enrichment: mean over draws of what it is with labels permuted, of the control with most; NULL without any
+--   selectivity: enrichment - control_enrichment
 --   p_value: hypergeometric P(X >= n_top)
 --   q_value: p_value adjusted for all experts, layers and functions of the run and partition
 --   is_functional: whether p_value is at most .001, the paper's level
@@ -59,9 +61,11 @@ crossed as (
         layers.partition_half,
         layers.n_experts,
         layers.n_covered,
+        controls.n_top_of_experts as control_of_experts,
         unnest(layers.experts, recursive := true),
     from counts_of_functions
     inner join partitions_of_runs as layers using (run_id, model, partition_id, stack, layer)
+    left join control_counts_by(ranking) as controls using (run_id, model, partition_id, stack, layer, family, function)
 ),
 
 counted as (
@@ -69,6 +73,7 @@ counted as (
         *,
         coalesce(n_top_of_experts[expert], 0) as n_top,
         n_neurons * n_drawn / n_covered as n_expected,
+        if(control_of_experts is not null, coalesce(control_of_experts[expert], 0), null) as n_control,
     from crossed
 ),
 
@@ -98,6 +103,8 @@ select
     n_top,
     n_expected,
     n_top / nullif(n_expected, 0) as enrichment,
+    n_control / nullif(n_expected, 0) as control_enrichment,
+    (n_top - n_control) / nullif(n_expected, 0) as selectivity,
     p_value,
     q_value,
     p_value <= 0.001 as is_functional,

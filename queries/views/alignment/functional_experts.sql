@@ -15,6 +15,7 @@
 --   n_neurons
 --   n_top: top neurons among them; at family level entries of the top lists
 --   n_expected, enrichment
+--   control_enrichment, selectivity
 --   p_value: hypergeometric P(X >= n_top); at family level of distinct neurons
 --   q_value: p_value adjusted for all tests of the level in the run and partition
 --   is_significant
@@ -51,6 +52,8 @@ select
     n_top,
     n_expected,
     enrichment,
+    control_enrichment,
+    selectivity,
     p_value,
     q_value,
     is_significant,

@@ -17,6 +17,8 @@
 --   q_value_half_a: the q value it was chosen by
 --   n_top_half_b: entries of the top lists chosen on half b that the expert holds
 --   enrichment_half_b: n_top_half_b over what is expected at random
+--   control_enrichment_half_b: what control functions make expect on half b, over what chance does; NULL without any
+--   selectivity_half_b: n_top_half_b over what chance makes expect, less control_enrichment_half_b
 --   p_value: the permutation p on half b
 --   q_value: p_value after Benjamini-Hochberg, over the tests chosen of one alignment, null and level
 --   is_replicated: q_value <= .05
@@ -42,6 +44,8 @@ with chosen as (
         max(q_value) filter (where half = 'a') as q_value_half_a,
         max(n_top) filter (where half = 'b') as n_top_half_b,
         max(enrichment) filter (where half = 'b') as enrichment_half_b,
+        max(control_enrichment) filter (where half = 'b') as control_enrichment_half_b,
+        max(selectivity) filter (where half = 'b') as selectivity_half_b,
         max(p_value) filter (where half = 'b') as p_value,
     from alignment_tests
     where partition_half is null or partition_half = 'a'
@@ -70,6 +74,8 @@ select
     q_value_half_a,
     n_top_half_b,
     enrichment_half_b,
+    control_enrichment_half_b,
+    selectivity_half_b,
     p_value,
     q_value,
     q_value <= 0.05 as is_replicated,

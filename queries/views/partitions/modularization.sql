@@ -6,7 +6,7 @@
 --
 -- Ranked
 -- Grain: run_id, partition_id, stack, layer, family
--- Source: expert_function_alignment, expert_effect_sizes
+-- Source: expert_function_alignment, control_alignment, expert_effect_sizes
 -- Columns:
 --   run_id, model, revision, step, partition_id, partition_revision, method, partition_half, n_experts, stack, layer
 --   family
@@ -15,6 +15,8 @@
 --   degree: mean enrichment of a function's functional experts, 0 where there is none
 --   n_functional: functional pairs of expert and function
 --   n_significant: significant pairs of expert and function
+--   control_proportion: proportion over the control functions, of the control with most of them; NULL without any
+--   control_degree: degree over the control functions, of the control whose degree is highest; NULL without any
 --   eta_squared, chance_eta_squared
 --   random_proportion: mean proportion of the random partitions, NULL if there is none
 --   random_proportion_max: their largest proportion, NULL likewise
@@ -22,7 +24,38 @@
 --   random_degree_max: their largest degree, NULL likewise
 --   random_eta_squared: their mean eta_squared, NULL likewise
 --   n_random: random partitions averaged
-with of_functions as (
+with of_control_functions as (
+    select
+        run_id,
+        model,
+        revision,
+        step,
+        partition_id,
+        partition_revision,
+        method,
+        partition_half,
+        control,
+        draw,
+        stack,
+        layer,
+        family,
+        function,
+        count(*) filter (where is_functional) as n_functional,
+        coalesce(avg(enrichment order by expert) filter (where is_functional), 0) as degree,
+    from control_alignment_by(ranking)
+    group by all
+),
+
+of_controls as (
+    select
+        * exclude (draw, function, n_functional, degree),
+        avg(n_functional) as n_functional_of_control,
+        avg(degree order by function, draw) as control_degree,
+    from of_control_functions
+    group by all
+),
+
+of_functions as (
     -- One below the other, not joined: a filter on a run or a step then reaches the files of both. A filter on a
     -- partition does not, as the random ones are read beside it.
     select
@@ -63,6 +96,9 @@ with of_functions as (
         eta_squared,
         chance_eta_squared,
     from expert_effect_sizes_by(ranking)
+    union all by name
+    select * exclude (control)
+    from of_controls
 ),
 
 of_families as (
@@ -85,6 +121,8 @@ of_families as (
         avg(degree order by function) as degree,
         sum(n_functional)::bigint as n_functional,
         sum(n_significant)::bigint as n_significant,
+        max(n_functional_of_control) / max(n_experts) as control_proportion,
+        max(control_degree) as control_degree,
         avg(eta_squared order by function) as eta_squared,
         avg(chance_eta_squared order by function) as chance_eta_squared,
     from of_functions
