@@ -13,6 +13,7 @@ NAMES = (
     "nulls",
     "clustered_labels",
     "controls",
+    "clustered_experts",
     "ingest",
     "experts",
     "coactivation",

@@ -71,11 +71,12 @@ def partition(model: str, **options: Any) -> None:  # noqa: ANN401
     help="What chooses a function's top neurons: lift, or predictivity as in Zhang et al. 2023.",
 )  # fmt: skip
 def align(partition_id: str, **options: Any) -> None:  # noqa: ANN401
-    """Test which experts of PARTITION are functional, against two nulls.
+    """Test which experts of PARTITION are functional, against several nulls.
 
-    The nulls permute experts among all neurons of a layer, and among neurons of similar norm and firing rate. Single
-    functions are tested exactly, families by permutation, on all instances and on each half. The tests go to the
-    table alignments; the views alignment_tests and held_out_experts read it.
+    The nulls permute experts among all neurons of a layer, and among neurons of similar norm and firing rate; after
+    ingest --controls, they are also the control functions, whose labels were permuted. Single functions are tested
+    exactly, families by permutation, on all instances and on each half. The tests go to the table alignments; the
+    views alignment_tests and held_out_experts read it.
     """
     from ..analysis.alignment.job import align_partition
     from ..progress import show_progress

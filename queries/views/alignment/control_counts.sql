@@ -3,7 +3,7 @@
 -- Ranked
 -- Intermediate
 -- Grain: run_id, partition_id, stack, layer, family, function
--- Source: control_alignment
+-- Source: control_neuron_experts
 -- Columns:
 --   run_id, model, revision, step, partition_id, stack, layer, family
 --   function: sub-function within the family; * for all of its functions together
@@ -22,7 +22,7 @@ with of_controls as (
         unnest([function, '*']) as function,
         expert,
         n_top / n_draws as share,
-    from control_alignment_by(ranking)
+    from control_neuron_experts_by(ranking)
 ),
 
 means as (
