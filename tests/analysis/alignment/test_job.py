@@ -12,7 +12,7 @@ from neuronlake.analysis.partitions.settings import PartitionSettings
 from neuronlake.analysis.published import import_scores
 from neuronlake.errors import AnalysisError, UnknownNameError
 from neuronlake.ingest.jobs.job import ingest_model
-from neuronlake.ingest.jobs.settings import Settings
+from neuronlake.ingest.jobs.settings import Controls, Settings
 from neuronlake.queries.database import Database
 from neuronlake.schema.store import Store
 from neuronlake.schema.tables import table
@@ -48,6 +48,20 @@ def test_the_tests_of_a_measured_model_agree_with_the_views(stored, partition, a
     assert rows["seed"].unique().to_list() == [0]
     assert rows.filter(pl.col("function") != "*")["n_permutations"].is_null().all()
     assert set(rows.filter(function="*")["n_permutations"].to_list()) <= {None, 99}
+
+
+def test_a_measured_model_is_tested_against_its_control_functions(stored, partition, tiny_model, alignments):
+    store = stored("bert")
+    controls = Controls(("instance",), n_draws=2)
+    ingest_model(str(tiny_model("bert")), corpus="test", store=store.path, controls=controls)
+    (report,) = align_partition(partition(store), store=store.path, n_permutations=99)
+    assert report.null_models == ("free", "matched", "control-instance")
+    against = alignments(store, null_model="control-instance")
+    assert against.select("layer", "half").n_unique() == 2 * 3
+    free = alignments(store, null_model="free").join(against, on=table("alignments").grain[2:])
+    assert free.height == against.height
+    assert free["n_top"].equals(free["n_top_right"])
+    assert set(against.filter(function="*")["n_permutations"]) == {2}
 
 
 def test_the_same_again_changes_nothing_and_says_so(stored, partition):
