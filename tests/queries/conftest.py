@@ -200,6 +200,23 @@ def add_controls(
             }
             rows = _table("control_top_neurons", places.shape[1], lists)
             job.write("control_top_neurons", rows, part=part, model=model, revision=revision)
+            families = sorted(set(family))
+            draw, layer, neuron, of = np.indices((len(neurons), neurons.shape[1], 200, len(families))).reshape(4, -1)
+            best = {
+                **keys,
+                "control": control,
+                "draw": draw,
+                "stack": "encoder",
+                "layer": layer,
+                "neuron": neuron,
+                "family": _encoded(families, of),
+                "function": _encoded([function[family.index(each)] for each in families], of),
+                "n_functions": 1,
+                "ap": np.random.default_rng(part).uniform(0.4, 0.6, len(of)),
+                "ap_complement": 0.5,
+                "p_value": 0.5,
+            }
+            job.write("control_best", _table("control_best", len(of), best), part=part, model=model, revision=revision)
         job.commit()
 
 
