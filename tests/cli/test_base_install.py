@@ -45,6 +45,7 @@ COMMANDS = (
     ("corpus", "show", "words"),
     ("materialize", "specialization"),
     ("check",),
+    ("share", "verify"),
 )
 
 Process = subprocess.CompletedProcess[str]
