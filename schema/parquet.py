@@ -1,8 +1,10 @@
 """How a table is laid out in a Parquet file."""
 
+import itertools
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -10,6 +12,7 @@ from .disk import store_errors
 from .tables import SCHEMA_VERSION, Table
 
 ROW_GROUP_ROWS = 122_880
+_FEWEST_ROWS = 4_096  # of a group of rows that ends where a layer does: fewer would be mostly footer
 
 
 def write(declared: Table, data: pa.Table, path: Path, *, metadata: Mapping[str, str]) -> None:
@@ -43,7 +46,19 @@ def write(declared: Table, data: pa.Table, path: Path, *, metadata: Mapping[str,
         write_batch_size=16_384,
     ) as writer:
         writer.add_key_value_metadata(described)
-        writer.write_table(data, row_group_size=ROW_GROUP_ROWS)
+        for start, stop in itertools.pairwise(_borders(data)):
+            writer.write_table(data.slice(start, stop - start), row_group_size=ROW_GROUP_ROWS)
+
+
+def _borders(data: pa.Table) -> list[int]:
+    """Return where groups of rows begin, which is where layers do, and the number of rows."""
+    borders = [0]
+    if "layer" in data.column_names:
+        layer = data.column("layer").to_numpy()
+        for border in (np.flatnonzero(np.diff(layer)) + 1).tolist():
+            if border - borders[-1] >= _FEWEST_ROWS:
+                borders.append(border)
+    return [*borders, data.num_rows]
 
 
 def n_rows(path: Path) -> int:

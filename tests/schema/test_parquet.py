@@ -37,6 +37,19 @@ def test_row_groups_hold_122880_rows(tmp_path, experts):
     assert [found.row_group(index).num_rows for index in range(found.num_row_groups)] == [122_880, 5]
 
 
+def test_a_layer_begins_a_row_group_unless_that_would_be_small(tmp_path, experts):
+    one, sizes = experts(1), (5_000, 100, 4_500, 5_000)
+    n = sum(sizes)
+    columns = {name: np.repeat(one.column(name).to_numpy(zero_copy_only=False), n) for name in one.column_names}
+    columns |= {
+        "layer": np.repeat(np.arange(len(sizes), dtype=np.int16), sizes),
+        "neuron": np.arange(n, dtype=np.int32),
+    }
+    parquet.write(table("experts"), pa.table(columns), tmp_path / "file.parquet", metadata={})
+    found = pq.read_metadata(tmp_path / "file.parquet")
+    assert [found.row_group(index).num_rows for index in range(found.num_row_groups)] == [5_000, 4_600, 5_000]
+
+
 def test_the_file_says_schema_version_table_writer_and_what_its_columns_mean(store, experts):
     with store.job("j", kind="partition") as job:
         job.write("experts", experts())
