@@ -51,8 +51,11 @@ if TYPE_CHECKING:
     from .queries.database import Database
     from .queries.materialize import materialize
     from .schema.store import Store
+    from .sharing.inventory import list_jobs, list_runs
+    from .sharing.merging import merge_stores
     from .sharing.pack import pack_store
     from .sharing.recompute import recompute
+    from .sharing.removal import remove_jobs
     from .sharing.transfer import pull_store, push_store
     from .sharing.verify import verify_store
 
@@ -92,7 +95,10 @@ __all__ = [
     "ingest_checkpoints",
     "ingest_model",
     "ingest_series",
+    "list_jobs",
+    "list_runs",
     "materialize",
+    "merge_stores",
     "open",
     "pack_store",
     "partition_model",
@@ -106,6 +112,7 @@ __all__ = [
     "read_table",
     "read_trex",
     "recompute",
+    "remove_jobs",
     "study_emergence",
     "study_perturbation",
     "verify_store",
@@ -139,7 +146,10 @@ _HOMES = {
     "ingest_checkpoints": "ingest.jobs.series",
     "ingest_model": "ingest.jobs.job",
     "ingest_series": "ingest.jobs.series",
+    "list_jobs": "sharing.inventory",
+    "list_runs": "sharing.inventory",
     "materialize": "queries.materialize",
+    "merge_stores": "sharing.merging",
     "pack_store": "sharing.pack",
     "partition_model": "analysis.partitions.job",
     "pull_store": "sharing.transfer",
@@ -152,6 +162,7 @@ _HOMES = {
     "read_table": "ingest.corpora.table",
     "read_trex": "ingest.corpora.trex",
     "recompute": "sharing.recompute",
+    "remove_jobs": "sharing.removal",
     "study_emergence": "analysis.emergence.study",
     "study_perturbation": "analysis.perturbation.study",
     "verify_store": "sharing.verify",

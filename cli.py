@@ -17,6 +17,7 @@ from .commands.options import query_text, rows_options
 from .commands.perturb import perturb
 from .commands.printing import chosen_store, echo, open_database, print_rows, standard_output
 from .commands.share import share
+from .commands.store import jobs, remove, runs
 from .errors import printable
 from .schema.vocabulary import Format
 
@@ -25,7 +26,7 @@ _SECTIONS = {
     "Ask": ("sql", "shell", "tables", "views", "describe"),
     "Analyse": ("partition", "align", "perturb", "emergence"),
     "Share": ("share",),
-    "Store": ("check", "materialize"),
+    "Store": ("runs", "jobs", "remove", "check", "materialize"),
 }
 
 
@@ -159,5 +160,5 @@ _STATES = {
 }
 
 
-for _command in (corpus, ingest, partition, align, describe, perturb, emergence, share):
+for _command in (corpus, ingest, partition, align, describe, perturb, emergence, share, runs, jobs, remove):
     main.add_command(_command)

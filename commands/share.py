@@ -112,3 +112,19 @@ def share_pull(url: str) -> None:
     with show_progress() as progress:
         report = pull_store(url, chosen_store(), progress=progress)
     echo(report.describe())
+
+
+@share.command("merge", cls=click.Command)
+@click.argument("stores", nargs=-1, required=True, metavar="STORE...", type=click.Path(exists=True, file_okay=False))
+@click.option("--into", required=True, metavar="DIR", type=click.Path(file_okay=False), help="Store of all of them.")
+def share_merge(stores: tuple[str, ...], into: str) -> None:
+    """Merge stores, job by job.
+
+    A job that several hold is kept once: the same run of two laboratories may differ in times, devices and rounding.
+    Where they contradict each other, nothing is merged. If DIR is a store already, it keeps what it has.
+    """
+    from ..sharing.merging import merge_stores
+
+    if click.get_current_context().find_root().obj is not None:
+        raise click.UsageError("merge takes its stores as arguments, and --into: no --store")
+    echo(merge_stores(stores, into=into).describe())

@@ -43,6 +43,7 @@ class Commit:
     files: tuple[CommittedFile, ...]  # its files, sorted by folder and then by the number of the part
 
 
+_COPY = "a copy of {}, and so ignored"
 _REPR = reprlib.Repr()
 _REPR.maxstring = 120
 # The JSON types of fields, and their names in messages; all other fields are lists.
@@ -83,8 +84,13 @@ def read_commits(store: Path) -> tuple[tuple[Commit, ...], Mapping[str, str]]:
         if right not in commits:
             raise StoreError(f"{folder / name} is the commit of {commit.job!r} under another name than {right}")
         if name != right:
-            ignored[name] = f"a copy of {right}, and so ignored"
+            ignored[name] = _COPY.format(right)
     return tuple(sorted(commits.values(), key=lambda commit: (commit.committed_at, commit.job))), ignored
+
+
+def copies(ignored: Mapping[str, str], job: str) -> list[str]:
+    """Return, of the files that `read_commits` ignored, the names of the copies of a job's commit."""
+    return [name for name, reason in ignored.items() if reason == _COPY.format(file_name(job))]
 
 
 def read_commit(store: Path, job: str) -> Commit | None:

@@ -45,7 +45,7 @@ def problems(store: Path) -> Iterator[Problem]:
         for commit in commits:
             for file in commit.files:
                 try:
-                    keys[file.table] += _read(store, commit, file, database)
+                    keys[file.table] += check_file(store, commit, file, database)
                 except (SchemaError, StoreError) as error:
                     yield Problem(file.path, str(error))
     for name, files in keys.items():
@@ -60,7 +60,7 @@ def problems(store: Path) -> Iterator[Problem]:
     yield from _card(store)
 
 
-def _read(store: Path, commit: Commit, file: CommittedFile, database: duckdb.DuckDBPyConnection) -> list[_Keys]:
+def check_file(store: Path, commit: Commit, file: CommittedFile, database: duckdb.DuckDBPyConnection) -> list[_Keys]:
     """Read a committed file to its end, raise unless it is what was committed, and return its keys if it has rows."""
     fault = disk.fault(store, file.path)
     if fault is not None:

@@ -7,14 +7,15 @@ A killed job leaves its folder in ``.staging``, which no process has locked, and
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from . import disk
-from .commits import neuronlake_version, read_commits
-from .names import STAGING, Place
+from ..errors import StoreError, joined
+from . import card, disk
+from .commits import copies, file_name, neuronlake_version, read_commits
+from .names import STAGING, Place, folder_name
 from .tables import SCHEMA_VERSION
 
 State = Literal["running", "unfinished", "garbage"]
@@ -77,6 +78,28 @@ def remove(store: Path, *, everywhere: bool = False) -> list[Problem]:
             done.append(Problem(path, _discard(store / path)))
     garbage = [f"{STAGING}/{name}" for name, state in by_job.items() if state == "garbage"]
     return done + [Problem(path, _discard(store / path)) for path in garbage]
+
+
+def withdraw(store: Path, jobs: Sequence[str]) -> None:
+    """Remove committed jobs in the order given: of each the commit, with which readers lose it whole, then its files.
+
+    The caller holds the lock of ``.staging``. Killed on the way, this leaves files that the next job, or a repair,
+    removes: before its commit goes, each job gets a folder of the kind that a killed job leaves.
+    """
+    remove(store)
+    if running := [name for name, state in _find(store, everywhere=False)[0].items() if state == "running"]:
+        raise StoreError(f"a job is running in {store} and may use what is to go: {joined(running)}; wait for it")
+    for job in jobs:
+        staging = store / STAGING / folder_name(job)
+        disk.make_folder(staging)
+        begin(staging, resume=False)
+        for name in (*copies(read_commits(store)[1], job), file_name(job)):
+            (store / "commits" / name).unlink()
+            disk.sync(store / "commits")
+    commits = read_commits(store)[0]
+    disk.replace_text(store / "README.md", card.text(commits), store / STAGING / "card.md")
+    if stays := [problem for problem in remove(store) if problem.what.startswith("cannot")]:
+        raise StoreError(f"{joined(jobs)} removed from {store}, but {stays[0].path} {stays[0].what}")
 
 
 def data_files(store: Path) -> Iterator[tuple[str, OSError | None]]:

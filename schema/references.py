@@ -11,7 +11,7 @@ from .store import Store
 from .tables import TABLES
 
 Key = tuple[str, str]
-"""What a job makes and others refer to: the column of its id, and the id."""
+"""What a job makes and others refer to: the column of its id, and the id; and itself, as ``job``."""
 
 DEFINED_BY: Mapping[str, str] = {
     "corpus": "corpora",
@@ -24,7 +24,8 @@ DEFINED_BY: Mapping[str, str] = {
 """The columns that name what a job makes, and the table that has a row of it."""
 
 _ALIASES = {"last_run_id": "run_id", "reference_run_id": "run_id"}
-_NAMING = {**{name: name for name in DEFINED_BY}, **_ALIASES}
+# A column ``job`` names a job itself, which no table defines.
+_NAMING = {**{name: name for name in (*DEFINED_BY, "job")}, **_ALIASES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +45,19 @@ def jobs(store: Store) -> tuple[Job, ...]:
 
 def dependents(of: Iterable[Job], among: Iterable[Job]) -> tuple[Job, ...]:
     """Return the jobs that refer to what some jobs make, directly or by others, in the order given."""
-    found, among = list(of), list(among)
-    while True:
-        made = {key for job in found for key in job.makes}
-        more = [job for job in among if job not in found and made & job.refers]
-        if not more:
-            return tuple(job for job in among if job in found and job not in of)
-        found += more
+    among, given = list(among), list(of)
+    found = {job.commit.job for job in given}
+    made = {key for job in given for key in job.makes}
+    dependent: set[str] = set()
+    while more := [job for job in among if job.commit.job not in found and not made.isdisjoint(job.refers)]:
+        dependent |= {job.commit.job for job in more}
+        found |= dependent
+        made = {key for job in more for key in job.makes}
+    return tuple(job for job in among if job.commit.job in dependent)
 
 
 def _job(store: Store, commit: Commit) -> Job:
-    makes, refers, checkpoints = set[Key](), set[Key](), set[tuple[str, str]]()
+    makes, refers, checkpoints = {("job", commit.job)}, set[Key](), set[tuple[str, str]]()
     for file in commit.files:
         named = [name for name in TABLES[file.table].column_names if name in _NAMING]
         has_model = {"model", "revision"} <= {*TABLES[file.table].column_names}

@@ -16,7 +16,7 @@ Jobs of different names may write one store at once; a lock keeps a job to one w
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -192,6 +192,26 @@ class Store:
                     for folder in new_folders:
                         folder.rmdir()
                 raise
+
+    def remove(self, commits: Sequence[Commit], *, known: Sequence[Commit]) -> None:
+        """Remove committed jobs in the order given, of each its commit first; readers see a job whole or not at all.
+
+        Parameters
+        ----------
+        commits
+            What to remove: what depends on a job before the job.
+        known
+            All commits of the store when that was decided.
+
+        Raises
+        ------
+        StoreError
+            If a job is running, others were committed or removed meanwhile, or the disk refuses.
+        """
+        with disk.store_errors(f"cannot write the store {self.path}"), disk.locked(self.staging):
+            if {commit.job for commit in self.commits()} != {commit.job for commit in known}:
+                raise StoreError(f"{self.path} has changed meanwhile, and nothing was removed; try again")
+            leftovers.withdraw(self.path, [commit.job for commit in commits])
 
     def check(self) -> tuple[Problem, ...]:
         """Return what is wrong with committed files, commits and the card, and the files that are in no commit.

@@ -14,6 +14,7 @@ JobKind = Literal[
     "perturbation",
     "stability",
     "emergence",
+    "merge",
 ]
 """What a job makes, as its commit says."""
 

@@ -143,7 +143,10 @@ def _closed(every: Sequence[Job], run_ids: Sequence[str]) -> list[Job]:
         more = [
             job
             for job in every
-            if job not in taken and job.refers <= made and job.checkpoints and job.checkpoints <= checkpoints
+            if job not in taken
+            and job.refers <= made
+            and job.checkpoints <= checkpoints
+            and (job.checkpoints or job.commit.kind == "merge")
         ]
         if not more:
             return [job for job in every if job in taken]

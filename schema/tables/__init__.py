@@ -1,8 +1,8 @@
 """Every table of a store, declared once: its grain, its columns and their meaning.
 
 Read ``declaration`` (what a table is, and the columns that tables share), then ``runs``, ``rankings``, ``corpora``,
-``partitions``, ``perturbations``, ``checkpoints`` and ``contents``. The store checks what it writes against the
-declarations, ``neuronlake tables`` prints them, and docs/tables.md is generated from them. Names are a contract:
+``partitions``, ``perturbations``, ``checkpoints``, ``contents`` and ``merges``. The store checks what it writes against
+the declarations, ``neuronlake tables`` prints them, and docs/tables.md is generated from them. Names are a contract:
 columns and tables may be added, never renamed.
 """
 
@@ -14,6 +14,7 @@ from .checkpoints import CHECKPOINT_TABLES
 from .contents import CONTENT_TABLES
 from .corpora import CORPUS_TABLES
 from .declaration import Column, Table
+from .merges import MERGE_TABLES
 from .partitions import PARTITION_TABLES
 from .perturbations import PERTURBATION_TABLES
 from .rankings import RANKING_TABLES
@@ -31,6 +32,7 @@ _TABLES = (
     *PERTURBATION_TABLES,
     *CHECKPOINT_TABLES,
     *CONTENT_TABLES,
+    *MERGE_TABLES,
 )
 
 TABLES: Mapping[str, Table] = MappingProxyType({declared.name: declared for declared in _TABLES})

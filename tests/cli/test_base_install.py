@@ -44,6 +44,9 @@ COMMANDS = (
     ("corpus", "list"),
     ("corpus", "show", "words"),
     ("materialize", "specialization"),
+    ("runs",),
+    ("jobs",),
+    ("remove", "words", "--with-dependents", "--dry-run"),
     ("check",),
     ("share", "verify"),
 )

@@ -130,3 +130,10 @@ def test_a_store_is_not_begun_by_an_import_that_fails(fails, new, tmp_path):
 def test_wrong_usage_is_refused(is_usage_error, csv, arguments, message):
     assert is_usage_error("share", "import", *(each.format(file=csv) for each in arguments)).startswith(message)
     assert not Path("neuronlake-store").exists()
+
+
+def test_stores_are_merged_and_a_store_is_named_in_one_way(succeeds, fails, is_usage_error, store, new):
+    assert succeeds("share", "merge", store, store, "--into", new) == "2 jobs, 2 committed now\n"
+    assert succeeds("share", "merge", store, "--into", new) == "2 jobs, 0 committed now\n"
+    assert is_usage_error("--store", store, "share", "merge", store, "--into", new).endswith("--into: no --store")
+    assert fails("share", "merge", new.parent, "--into", new).startswith("no store at")

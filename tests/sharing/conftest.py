@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sharing import small_stores
 
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Source
@@ -41,3 +42,39 @@ def measured(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Store:
     for seed in (None, 0):
         ingest_model(str(model), corpus="words", store=store.path, random_init=seed, controls=Controls())
     return store
+
+
+@pytest.fixture
+def laboratory(tmp_path: Path) -> Path:
+    """Return a store of a corpus, two runs, and of one its best functions, a partition, and an alignment of that."""
+    path = tmp_path / "laboratory"
+    small_stores.add_corpus(path)
+    small_stores.add_run(path)
+    small_stores.add_run(path, small_stores.OTHER_RUN)
+    small_stores.add_best(path)
+    small_stores.add_partition(path)
+    small_stores.add_alignment(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    """Return a function that reads all files of a store but work in progress."""
+
+    def read(path: Path) -> dict[str, bytes]:
+        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+        return {name: file.read_bytes() for name, file in files.items() if not name.startswith(".staging/")}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def make() -> dict[str, Callable[..., None]]:
+    """Return the functions that commit a job, by its kind."""
+    return {
+        "corpus": small_stores.add_corpus,
+        "run": small_stores.add_run,
+        "best": small_stores.add_best,
+        "partition": small_stores.add_partition,
+        "alignment": small_stores.add_alignment,
+    }
