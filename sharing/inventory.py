@@ -4,14 +4,23 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from ..queries.database import Database
 from ..queries.result import Result
+from ..schema.commits import Commit
 from ..schema.references import Job, dependents, jobs
 from ..schema.store import Store
+from ..schema.vocabulary import JobKind
 
 # Kinds of jobs that only add to what another made. A merged copy may be of any of the others.
 _ADDITIONS = ("best", "controls", "coactivation", "merge")
+
+
+def place(commit: Commit) -> tuple[int, str]:
+    """Return where a job comes in an order in which jobs refer to earlier ones alone: kinds to the kinds before."""
+    kinds = get_args(JobKind)
+    return kinds.index(commit.kind) if commit.kind in kinds else len(kinds), commit.job
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 import duckdb
 
@@ -17,11 +17,11 @@ from ..schema.integrity import check_file
 from ..schema.references import Job, jobs
 from ..schema.store import Store
 from ..schema.tables import TABLES
-from ..schema.vocabulary import JobKind
 from .comparison import TOLERANCES, worst_difference
+from .inventory import place
 
-# Jobs refer to jobs of the kinds before theirs, and so are committed in this order.
-_ORDER = {kind: place for place, kind in enumerate(get_args(JobKind))}
+if TYPE_CHECKING:
+    from ..schema.vocabulary import JobKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class _Copy:
         return self.job.commit
 
     @property
-    def place(self) -> tuple[int, str, str, str]:
+    def precedence(self) -> tuple[int, str, str, str]:
         """What decides between copies: most texts, the smallest digest, and of the same files the first committed."""
         return self.n_lacking, self.digest, self.commit.committed_at, repr(self.commit)
 
@@ -114,7 +114,7 @@ def merge_stores(stores: Sequence[str | os.PathLike[str]], *, into: str | os.Pat
     own = {commit.job: _digest(commit) for commit in target.commits()}
     copies = _copies([*sources, target] if own else sources)
     _check_corpora(copies.values())
-    kept = {name: min(group, key=lambda copy: copy.place) for name, group in copies.items()}
+    kept = {name: min(group, key=lambda copy: copy.precedence) for name, group in copies.items()}
     tolerances = _tolerances(kept.values())
     others: list[_Copy] = []
     new = [copy for name, copy in kept.items() if name not in own]
@@ -128,7 +128,7 @@ def merge_stores(stores: Sequence[str | os.PathLike[str]], *, into: str | os.Pat
             )
     records = {name: record for name, record in map(_record, others) if _is_first(record, kept.get(name), name in own)}
     new = [copy for copy in new if copy.commit.job not in records]
-    for copy in sorted(new, key=lambda copy: (_ORDER.get(copy.commit.kind, len(_ORDER)), copy.commit.job)):
+    for copy in sorted(new, key=lambda copy: place(copy.commit)):
         with target.job(copy.commit.job, kind=cast("JobKind", copy.commit.kind), resume=False) as job:
             job.commit_copy(copy.commit, copy.store)
     for name, record in sorted(records.items()):
@@ -201,7 +201,7 @@ def _values(copy: _Copy, tables: Sequence[str], columns: tuple[str, ...]) -> lis
 
 def _equals(kept: _Copy, group: Iterable[_Copy], tolerances: Mapping[str, float]) -> list[_Copy]:
     """Return the copies of a job with other bytes than the one kept, one of each; raise if the content differs."""
-    others = {copy.digest: copy for copy in sorted(group, key=lambda copy: copy.place, reverse=True)}
+    others = {copy.digest: copy for copy in sorted(group, key=lambda copy: copy.precedence, reverse=True)}
     del others[kept.digest]
     runs = [key for what, key in kept.job.makes | kept.job.refers if what == "run_id"]
     tolerance = max((tolerances[run_id] for run_id in runs if run_id in tolerances), default=TOLERANCES["float32"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..errors import StoreError, UnknownNameError, joined
 from ..schema.references import Job, jobs
 from ..schema.store import Store
-from .inventory import Inventory
+from .inventory import Inventory, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,8 @@ def remove_jobs(
             f"{joined(names)} cannot be removed from {target} alone, others depend on it: {listed}; with_dependents "
             "removes them too"
         )
-    gone = _dependents_first([*chosen, *inventory.additions(chosen), *others])
+    distinct = {job.commit.job: job for job in (*chosen, *inventory.additions(chosen), *others)}
+    gone = sorted(distinct.values(), key=lambda job: place(job.commit), reverse=True)
     files = [file for job in gone for file in job.commit.files]
     if not dry_run:
         target.remove([job.commit for job in gone], known=[job.commit for job in inventory.jobs])
@@ -102,15 +103,3 @@ def _chosen(name: str, among: Sequence[Job], where: Store) -> Job:
     if len(distinct) > 1:
         raise StoreError(f"{name!r} stands for several jobs in {where}: {joined(sorted(distinct))}; give more digits")
     return next(iter(distinct.values()))
-
-
-def _dependents_first(of: Sequence[Job]) -> list[Job]:
-    """Return distinct jobs, each before those that it refers to."""
-    left = {job.commit.job: job for job in reversed(of)}
-    ordered: list[Job] = []
-    while left:
-        referred = {key for job in left.values() for key in job.refers}
-        ready = [job for job in left.values() if referred.isdisjoint(job.makes)] or list(left.values())
-        ordered += ready
-        left = {name: job for name, job in left.items() if job not in ready}
-    return ordered
