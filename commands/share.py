@@ -82,7 +82,7 @@ def share_verify(recompute: str | None, **options: Any) -> None:  # noqa: ANN401
             problems = measure_again(chosen_store(), layers=layers, progress=progress, **options)
     for problem in problems:
         echo(f"{problem.path}: {problem.what}")
-    echo(verdict.describe() if not problems else f"{verdict.n_files:,} files, {len(problems):,} problems", err=True)
+    echo(verdict.describe() if not problems else f"{verdict.n_files:,} files, {len(problems):,} problems")
     if problems:
         raise click.exceptions.Exit(1)
 

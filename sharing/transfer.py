@@ -63,6 +63,11 @@ def push_store(store: str | os.PathLike[str], url: str, *, progress: Progress | 
     ------
     StoreError
         If the store cannot be read or the URL not be written, or a job is there with other content.
+
+    Examples
+    --------
+    >>> neuronlake.push_store("neuronlake-store", "s3://lab/neurons").n_jobs  # doctest: +SKIP
+    4
     """
     source, shown = Store(store), progress or SilentProgress()
     source.require()
@@ -94,6 +99,11 @@ def pull_store(url: str, store: str | os.PathLike[str], *, progress: Progress | 
     StoreError
         If the URL cannot be read or the store not be written, a file is not what was committed, or the store holds a
         job with other content. What was pulled before stays.
+
+    Examples
+    --------
+    >>> neuronlake.pull_store("hf://datasets/OWNER/NAME", "neuronlake-store").n_jobs  # doctest: +SKIP
+    4
     """
     source, target, shown = RemoteStore(url), Store(store), progress or SilentProgress()
     missing, n_known = _missing(source, target)

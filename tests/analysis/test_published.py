@@ -223,6 +223,7 @@ def test_every_view_runs_on_an_imported_run_alone(imported, view):
     lacking |= {"alignment_tests", "held_out_experts"}  # until it is aligned
     lacking |= {"function_stability", "checkpoint_stability", "stability_curves"}  # of several checkpoints
     lacking |= {"stabilization_steps", "compared_runs", "compared_layers", "unstored_stability"}  # likewise
+    lacking |= {"neuron_controls", "control_neuron_experts", "control_counts", "control_alignment"}  # without controls
     lacking |= {"expert_births", "track_alignment"}  # until a series of checkpoints is studied
     lacking |= {"perturbation_effects", "perturbation_specificity"}  # until its model is perturbed
     assert (rows.num_rows > 0) == (view not in lacking)

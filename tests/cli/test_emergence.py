@@ -87,7 +87,8 @@ def test_a_study_is_shown_in_three_tables_and_the_same_again_prints_them_again(
         for reference in ("last", "previous") for is_corrected in ("false", "true")
         for family in ("form", "task") for threshold in ("0.6", "0.95")
     ]  # fmt: skip
-    assert [each.partition(":")[0] for each in result.stderr.splitlines()] == ["partitioning checkpoints"]
+    phases = ["partitioning checkpoints", "comparing checkpoints"]
+    assert [each.partition(":")[0] for each in result.stderr.splitlines()] == phases
     before = contents(store)
     again = neuronlake(*arguments)
     assert again.stdout.splitlines()[0].endswith("; already in the store, nothing done")

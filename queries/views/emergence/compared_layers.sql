@@ -32,7 +32,7 @@ unstored as (
         compared_runs.* exclude (last_run_id, corpus, reference, reference_revision, reference_step, has_twin),
         stack,
         layer,
-        list(partition_id) as partition_ids,
+        list(partition_id order by partition_id) as partition_ids,
     from compared_runs
     inner join (
         select run_id, model, stack, layer, '*' as partition_id from layers
