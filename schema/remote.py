@@ -10,11 +10,12 @@ import datetime
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 from ..errors import StoreError, one_line
 from .commits import Commit, CommittedFile, parse_commit
 from .store import Store
+from .vocabulary import JobKind
 
 if TYPE_CHECKING:
     import duckdb
@@ -57,15 +58,19 @@ class RemoteStore(Store):
         """Raise a `StoreError` unless the commits can be read."""
         self.commits()
 
+    def job(self, name: str, *, kind: JobKind, resume: bool = True) -> NoReturn:
+        """Refuse to write: a `StoreError`."""
+        raise StoreError(f"{self} is at a URL, where a store is only read: {name} cannot be added to it")
+
     def commits(self) -> tuple[Commit, ...]:
         """Return all commits, oldest first, as they were when first read."""
         if self._commits is None:
             self._commits = tuple(sorted(self._read_commits(), key=lambda commit: (commit.committed_at, commit.job)))
         return self._commits
 
-    def refresh(self) -> None:
-        """Read the commits again when they are next asked for."""
-        self._commits = None
+    def refresh(self, commits: tuple[Commit, ...] | None = None) -> None:
+        """Read the commits again when they are next asked for, or take them to be these."""
+        self._commits = commits
 
     @property
     def repository(self) -> tuple[str, str | None]:
@@ -145,14 +150,16 @@ def _open_objects(url: str) -> "ObjectStore":
     scheme = url.partition("://")[0]
     if scheme not in ("http", "https", "s3", "hf"):
         raise StoreError(f"cannot read {url}: a store is a folder, or at http://, https://, s3:// or hf://datasets/")
+    from obstore.exceptions import BaseError
     from obstore.store import HTTPStore, S3Store
 
-    if scheme == "s3":
-        return S3Store.from_url(url, client_options={"allow_http": True})
-    headers: dict[str, str] = {}
-    if scheme == "hf":
-        url, headers = _hub(url)
-    return HTTPStore.from_url(url, client_options={"allow_http": True, "default_headers": headers})
+    address, headers = _hub(url) if scheme == "hf" else (url, {})
+    try:
+        if scheme == "s3":
+            return S3Store.from_url(url, client_options={"allow_http": True})
+        return HTTPStore.from_url(address, client_options={"allow_http": True, "default_headers": headers})
+    except (BaseError, ValueError) as error:
+        raise StoreError(f"cannot read {url}: {one_line(error)[:200]}") from error
 
 
 def _repository(url: str) -> tuple[str, str | None]:

@@ -104,6 +104,8 @@ def pack_store(
         source = database.store
         chosen = _chosen(database, {"model": model, "revision": revision, "corpus": corpus}, where)
         packed = _closed(jobs(source), chosen)
+        if not packed:
+            raise StoreError(f"{source} holds nothing to pack")
         staging = target.with_name(f".{target.name}.{os.getpid()}")
         try:
             with disk.store_errors(f"cannot write {target}"):

@@ -1,4 +1,4 @@
-"""Recomputation: a model's layers measured again, and every stored number of them compared."""
+"""Recomputation: a model's layers measured again, and every stored score of them compared."""
 
 import dataclasses
 import os
@@ -178,7 +178,7 @@ def _compared(database: Database, again: Store, run: Mapping[str, object], run_i
 
 
 def _excess(name: str) -> pl.Expr:
-    """Return how far a number is from the one measured again, NULL and a number infinitely far."""
+    """Return how far a number is from the one measured again; infinitely, if one is NULL or no p value can be it."""
     stored, again = pl.col(name).cast(pl.Float64), pl.col(f"{name}_again").cast(pl.Float64)
     distance = (stored - again).abs()
     if name in _ACTIVATIONS:
@@ -186,4 +186,4 @@ def _excess(name: str) -> pl.Expr:
     if name == "p_value":
         distance = (stored.log() - again.log()).abs() / 100
     is_one_null = stored.is_null() != again.is_null()
-    return pl.when(is_one_null).then(float("inf")).otherwise(distance.fill_null(0.0))
+    return pl.when(is_one_null).then(float("inf")).otherwise(distance.fill_null(0.0)).fill_nan(float("inf"))

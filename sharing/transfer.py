@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -74,12 +74,8 @@ def push_store(store: str | os.PathLike[str], url: str, *, progress: Progress | 
     target = RemoteStore(url)
     if target.scheme not in ("s3", "hf"):
         raise StoreError(f"cannot write {url}: s3:// and hf://datasets/ can be written to")
-    missing, n_known = _missing(source, target)
-    files = [file for commit in missing for file in commit.files]
-    shown.phase("pushing", total=sum(file.size_bytes for file in files), unit="bytes")
     push = _push_to_hub if target.scheme == "hf" else _push_objects
-    push(source, target, missing, shown)
-    return TransferReport(len(missing), len(files), sum(file.size_bytes for file in files), n_known)
+    return _report(*push(source, target, shown))
 
 
 def pull_store(url: str, store: str | os.PathLike[str], *, progress: Progress | None = None) -> TransferReport:
@@ -106,18 +102,28 @@ def pull_store(url: str, store: str | os.PathLike[str], *, progress: Progress | 
     4
     """
     source, target, shown = RemoteStore(url), Store(store), progress or SilentProgress()
-    missing, n_known = _missing(source, target)
-    files = [file for commit in missing for file in commit.files]
-    shown.phase("pulling", total=sum(file.size_bytes for file in files), unit="bytes")
+    missing, n_known = _missing(source, target, shown, "pulling")
     for commit in missing:
         with target.job(commit.job, kind=cast("JobKind", commit.kind)) as job:
             job.commit_copy(commit, source)
-        shown.advance(sum(file.size_bytes for file in commit.files))
-    return TransferReport(len(missing), len(files), sum(file.size_bytes for file in files), n_known)
+        shown.advance(_size_bytes(commit))
+    return _report(missing, n_known)
 
 
-def _missing(source: Store, target: Store) -> tuple[list[Commit], int]:
-    """Return the jobs that the target lacks, and how many it has; a job of other content is a `StoreError`."""
+def _report(missing: Sequence[Commit], n_known: int) -> TransferReport:
+    n_files, size_bytes = sum(len(commit.files) for commit in missing), sum(map(_size_bytes, missing))
+    return TransferReport(len(missing), n_files, size_bytes, n_known)
+
+
+def _size_bytes(commit: Commit) -> int:
+    return sum(file.size_bytes for file in commit.files)
+
+
+def _missing(source: Store, target: Store, shown: Progress, phase: str) -> tuple[list[Commit], int]:
+    """Return the jobs that the target lacks, and how many it has, and announce what is to be carried.
+
+    A job of other content is a `StoreError`.
+    """
     there = {commit.job: commit for commit in target.commits()}
     missing, n_known = [], 0
     for commit in source.commits():
@@ -127,6 +133,7 @@ def _missing(source: Store, target: Store) -> tuple[list[Commit], int]:
             raise StoreError(f"job {commit.job} of {source} is another than that of {target}: their files differ")
         else:
             n_known += 1
+    shown.phase(phase, total=sum(map(_size_bytes, missing)), unit="bytes")
     return missing, n_known
 
 
@@ -138,12 +145,14 @@ def _text(commit: Commit) -> bytes:
     return (json.dumps(dataclasses.asdict(commit), indent=1) + "\n").encode()
 
 
-def _push_objects(source: Store, target: RemoteStore, missing: list[Commit], shown: Progress) -> None:
+def _push_objects(source: Store, target: RemoteStore, shown: Progress) -> tuple[list[Commit], int]:
+    missing, n_known = _missing(source, target, shown, "pushing")
     for commit in missing:
         for file in commit.files:
             _create(target, file.path, source.locate(file).read_bytes(), file)
             shown.advance(file.size_bytes)
         _create(target, f"commits/{file_name(commit.job)}", _text(commit), None)
+    return missing, n_known
 
 
 def _create(target: RemoteStore, path: str, data: bytes, file: CommittedFile | None) -> None:
@@ -165,20 +174,25 @@ def _is_same_commit(found: bytes, data: bytes) -> bool:
     return bool(json.loads(found)["files"] == json.loads(data)["files"])
 
 
-def _push_to_hub(source: Store, target: RemoteStore, missing: list[Commit], shown: Progress) -> None:
+def _push_to_hub(source: Store, target: RemoteStore, shown: Progress) -> tuple[list[Commit], int]:
     """Add all that is missing as one commit of the repository, anew where another was made meanwhile."""
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
     repository, revision = target.repository
     api = HfApi()
+    # The Hub's error is one of its HTTP client's: of a host that is not reached there is no other.
+    hub_errors: tuple[type[BaseException], ...] = (HfHubHTTPError.__mro__[1], OSError, ValueError)
     for attempt in range(_ATTEMPTS):
         try:
-            head = api.dataset_info(repository, revision=revision).sha
-            target.refresh()
-            missing, _ = _missing(source, target)
+            head = api.dataset_info(repository, revision=revision)
+            there = {file.rfilename for file in head.siblings or ()}
+            if INDEX not in there and any(name.startswith("commits/") for name in there):
+                raise StoreError(f"{target} holds commits without {INDEX}, which 'neuronlake share pack' writes")
+            target.refresh(None if INDEX in there else ())  # a new dataset holds nothing yet
+            missing, n_known = _missing(source, target, shown, "pushing")
             if not missing:
-                return
+                return missing, n_known
             commits = (*target.commits(), *missing)
             operations: list[CommitOperationAdd] = [
                 CommitOperationAdd(file.path, str(source.locate(file))) for commit in missing for file in commit.files
@@ -187,18 +201,18 @@ def _push_to_hub(source: Store, target: RemoteStore, missing: list[Commit], show
             index = json.dumps([dataclasses.asdict(commit) for commit in commits], indent=1, ensure_ascii=False) + "\n"
             texts |= {INDEX: index.encode(), "README.md": card.text(commits).encode()}
             operations += [CommitOperationAdd(path, text) for path, text in texts.items()]
-            message = f"{len(missing)} jobs of neuronlake"
             api.create_commit(
                 repository,
                 operations,
                 repo_type="dataset",
                 revision=revision,
-                parent_commit=head,
-                commit_message=message,
+                parent_commit=head.sha,
+                commit_message=f"{len(missing)} jobs of neuronlake",
             )
-            shown.advance(sum(file.size_bytes for commit in missing for file in commit.files))
-            return
-        except HfHubHTTPError as error:
-            status = getattr(error.response, "status_code", None)
+            shown.advance(sum(map(_size_bytes, missing)))
+            return missing, n_known
+        except hub_errors as error:
+            status = getattr(getattr(error, "response", None), "status_code", None)
             if status not in (409, 412) or attempt == _ATTEMPTS - 1:  # others than that another came first
                 raise StoreError(f"cannot write {target}: {one_line(error)[:200]}") from error
+    raise AssertionError("the last attempt returns or raises")

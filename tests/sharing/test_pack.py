@@ -74,6 +74,8 @@ def test_what_cannot_be_packed_is_refused_and_nothing_is_left(measured, tmp_path
     ):
         with pytest.raises(error, match=message):
             pack_store(measured.path, tmp_path / folder, **options)
+    with pytest.raises(StoreError, match="there holds nothing to pack"):
+        pack_store(tmp_path / "there", tmp_path / "pack")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 

@@ -63,6 +63,20 @@ def test_the_commands_that_ask_take_a_url_and_those_that_write_refuse_it(packed)
         Store("https://example.org/store")
 
 
+def test_no_job_begins_at_a_url_nor_in_a_folder_of_its_name(packed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused = pytest.raises(StoreError, match="at a URL, where a store is only read")
+    with serving(packed) as served, Database(served.url) as database, refused:
+        database.store.job("a" * 16, kind="alignment")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("url", ["http://[::1/x", "s3://a bucket/x"])
+def test_a_url_that_is_none_is_one_line(url):
+    with pytest.raises(StoreError, match=r"cannot read .*invalid"):
+        Database(url)
+
+
 def test_nothing_can_be_written_and_nothing_else_be_read(packed):
     with serving(packed) as served, Database(served.url) as remote:
         with pytest.raises(QueryError, match="copy is refused"):

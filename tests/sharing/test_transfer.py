@@ -116,13 +116,13 @@ def test_a_push_to_the_hub_is_one_commit_upon_the_one_it_read(measured, slices, 
 
     folder = tmp_path / "hub"
     folder.mkdir()
-    (folder / "commits.json").write_text("[]")
     heads = ["first"]
 
     class Api:
         def dataset_info(self, repository, *, revision):
             assert (repository, revision) == ("us/neurons", None)
-            return SimpleNamespace(sha=heads[-1])
+            files = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
+            return SimpleNamespace(sha=heads[-1], siblings=[SimpleNamespace(rfilename=name) for name in files])
 
         def create_commit(self, repository, operations, *, repo_type, revision, parent_commit, commit_message):
             if len(heads) == 1:  # another was first
@@ -143,6 +143,18 @@ def test_a_push_to_the_hub_is_one_commit_upon_the_one_it_read(measured, slices, 
         assert push_store(measured.path, "hf://datasets/us/neurons").n_jobs == 2
         assert len(heads) == 4
         pull_store("hf://datasets/us/neurons", tmp_path / "pulled")
+        (folder / "commits.json").unlink()
+        with pytest.raises(StoreError, match=r"holds commits without commits\.json"):
+            push_store(measured.path, "hf://datasets/us/neurons")
     assert data_of(tmp_path / "pulled") == data_of(measured.path)
     assert "## specialization" not in (folder / "README.md").read_text()
     assert "config_name: runs" in (folder / "README.md").read_text()
+
+
+def test_a_hub_that_is_not_reached_is_one_line(measured, monkeypatch):
+    import huggingface_hub
+
+    client = huggingface_hub.HfApi(endpoint="http://127.0.0.1:1")
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: client)
+    with pytest.raises(StoreError, match=r"cannot write hf://datasets/us/neurons: "):
+        push_store(measured.path, "hf://datasets/us/neurons")

@@ -105,6 +105,18 @@ def test_only_recomputation_finds_a_score_that_was_changed_with_every_digest(pac
     assert "is 0.25, measured" in problem.what
 
 
+def test_a_p_value_that_none_can_be_hides_no_other(pack, model):
+    change = with_column("p_value", lambda column: pa.chunked_array([pc.if_else(is_last(column), -0.5, column)]))
+    altered(pack, "neuron_functions", change)
+    (problem,) = recompute(pack, layers=(1,), model=str(model))
+    assert "p_value of encoder layer 1" in problem.what
+    assert "is -0.5, measured" in problem.what
+
+
+def is_last(column: pa.ChunkedArray) -> pa.Array:
+    return pa.array([False] * (len(column) - 1) + [True])
+
+
 def test_what_cannot_be_recomputed_is_said(pack, measured, model, tiny_model, tmp_path):
     (problem,) = recompute(pack, layers=(0,), model=str(tiny_model("roberta")))
     assert "cannot be measured" in problem.what or "the weights at hand are others" in problem.what
