@@ -9,7 +9,6 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ...errors import StoreError
 from ...progress import Progress, SilentProgress
 from ...schema import parquet
 from ...schema.commits import Commit, CommittedFile
@@ -41,12 +40,13 @@ def add_best(store: str | os.PathLike[str], *, progress: Progress | None = None)
     Returns
     -------
     tuple of str
-        The run_ids of the runs that lacked them.
+        The run_ids of the runs that lacked them. Runs that lack scores of some neurons, as imported ones may, are left
+        out and noted.
 
     Raises
     ------
     StoreError
-        If the store cannot be read or written, or a layer of a run lacks scores of some of its neurons.
+        If the store cannot be read or written.
 
     Examples
     --------
@@ -59,15 +59,25 @@ def add_best(store: str | os.PathLike[str], *, progress: Progress | None = None)
     scored = [commit for commit in commits if _holds(commit, "neuron_functions")]
     lacking = [commit for commit in scored if not {commit.job, f"best-{commit.job}"} & listed]
     shown.phase("ranking", total=sum(file.n_rows for commit in lacking for file in _files(commit)), unit="scores")
+    added = []
     for commit in lacking:
         counts = _counts(target, commit.job)
-        with target.job(f"best-{commit.job}", kind="best") as job:
-            for part, file in enumerate(_files(commit)):
-                if not all(job.is_staged(name, part) for name in ("neuron_best", "function_top_neurons")):
-                    _write(job, part, target.locate(file), counts)
-                shown.advance(file.n_rows)
-            job.commit()
-    return tuple(commit.job for commit in lacking)
+        try:
+            with target.job(f"best-{commit.job}", kind="best") as job:
+                for part, file in enumerate(_files(commit)):
+                    if not all(job.is_staged(name, part) for name in ("neuron_best", "function_top_neurons")):
+                        _write(job, part, target.locate(file), counts)
+                    shown.advance(file.n_rows)
+                job.commit()
+        except _IncompleteError as error:
+            shown.note(f"run {commit.job} {error}: views compute what comes first in it")
+        else:
+            added.append(commit.job)
+    return tuple(added)
+
+
+class _IncompleteError(Exception):
+    """A layer lacks scores of some neurons for some functions."""
 
 
 def _files(commit: Commit) -> list[CommittedFile]:
@@ -97,7 +107,7 @@ def _write(job: Job, part: int, path: Path, counts: _Counts) -> None:
         n_neurons = layer["neuron"].n_unique()
         if layer.height != n_neurons * len(functions) or layer["neuron"].max() != n_neurons - 1:
             where = f"{layer['stack'][0]} layer {layer['layer'][0]}"
-            raise StoreError(f"cannot read {path}: {where} lacks scores of some neurons for some functions")
+            raise _IncompleteError(f"lacks scores of some neurons of {where} for some functions")
         values = layer.select(pl.col(*SCORE_NAMES, "p_value").cast(pl.Float32).fill_null(np.nan)).to_numpy()
         values = values.reshape(n_neurons, len(functions), -1)
         unknown = np.zeros((2, 3), np.int64)

@@ -162,7 +162,8 @@ class ControlTables(Sink):
     """What comes first by the scores for control functions, which are not kept: tables of a job beside the run's."""
 
     def __init__(self, measurement: Measurement, job: Job, scorer: "Scorer", control: ControlLabels) -> None:
-        n_rows = {layer: layer.n_neurons for layer in measurement.layers}
+        n_functions, n_families = len(control.labels.functions), len({family for family, _ in control.labels.functions})
+        n_rows = {layer: layer.n_neurons * max(n_families, 6 * n_functions // 100) for layer in measurement.layers}
         super().__init__(measurement, job, ("control_best", "control_top_neurons"), n_rows)
         self._control, self._scorer = control, scorer
         self._chance = Chance.of(*control.labels.counts().T)

@@ -103,6 +103,37 @@ def test_functional_pairs_of_control_functions_make_their_proportion_and_degree(
     assert Database(store).sql(query).rows() == [(1 / 16, 4)]
 
 
+@pytest.fixture
+def partly_controlled(tmp_path, run, partition, controls):
+    """Return a store of 200 neurons, the first half best at sport, of which there is no control, as of currency."""
+    store = Store(tmp_path / "store")
+    neuron, function = np.indices((200, 3)).reshape(2, -1)
+    is_best = (function == 2) == (neuron < 100)
+    given = {"p_value": np.where(is_best, 1e-6, 0.5), "ap": np.asarray(PREVALENCE)[function] + is_best * 0.4}
+    given |= {"ap_complement": 1 - np.asarray(PREVALENCE)[function]}
+    run(store, RUN, scores=given, n_layers=1, n_neurons=200, functions=FUNCTIONS, prevalence=PREVALENCE)
+    partition(store, PARTITION, np.arange(200)[None] // 25)
+    tops = np.asarray([0, 1]).reshape(1, 1, 1, 2)
+    controls(store, RUN, {"word": tops}, functions=FUNCTIONS[:1], prevalence=PREVALENCE[:1])
+    return Database(store)
+
+
+def test_a_neuron_whose_best_function_has_no_control_is_not_said_to_be_selective(partly_controlled):
+    query = (
+        "select neuron < 100, count(*), count(control_lift), count(selectivity), count(control_q_value), "
+        "count(is_selective) from specialization group by all order by all"
+    )
+    assert partly_controlled.sql(query).rows() == [(False, 100, *[100] * 4), (True, 100, 0, 0, 0, 0)]
+    query = "select max(control_q_value) from specialization"
+    assert partly_controlled.sql(query).rows() == [(pytest.approx(1 / 100),)]
+
+
+def test_a_family_of_which_some_functions_have_no_control_counts_as_if_all_had(partly_controlled):
+    query = "select family, control_enrichment from expert_family_alignment where expert = 0 order by all"
+    # Both of the two neurons of one list of a control are in expert 0 of 8: of two lists four would be.
+    assert partly_controlled.sql(query).rows() == [("knowledge", 8), ("task", None)]
+
+
 @pytest.fixture(scope="module")
 def aligned(store):
     """Return the report and rows of the alignment of the run with controls."""

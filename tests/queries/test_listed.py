@@ -1,12 +1,11 @@
 """Views that read what comes first where it is stored and compute it where it is not: both ways, and mixed."""
 
 from collections.abc import Callable
+from unittest.mock import MagicMock
 
 import numpy as np
-import pytest
 
 import neuronlake
-from neuronlake.errors import StoreError
 from neuronlake.queries.database import Database
 from neuronlake.schema.store import Store
 
@@ -67,9 +66,14 @@ def test_what_is_stored_is_read_without_the_scores(store: Store, run: Callable[.
     assert answers(store) == expected
 
 
-def test_a_run_without_some_scores_is_refused_and_nothing_is_written(store: Store, run: Callable[..., None]) -> None:
+def test_a_run_without_some_scores_is_left_to_the_views_and_stops_no_other(
+    store: Store, run: Callable[..., None]
+) -> None:
     neuron = np.arange(SIZE) // 5 % 200
     run(store, "a" * 16, scores={"neuron": np.where(neuron == 199, 200, neuron)})
-    with pytest.raises(StoreError, match="encoder layer 0 lacks scores of some neurons"):
-        neuronlake.add_best(store.path)
-    assert len(store.commits()) == 1
+    run(store, "b" * 16, revision="random-0")
+    live, progress = answers(store), MagicMock()
+    assert neuronlake.add_best(store.path, progress=progress) == ("b" * 16,)
+    (note,) = progress.note.call_args.args
+    assert note.startswith(f"run {'a' * 16} lacks scores of some neurons of encoder layer 0")
+    assert answers(store) == live

@@ -13,34 +13,26 @@
 --   draw: number of the permutation
 --   stack, layer, expert, family, function
 --   n_top: the control function's top neurons in the expert
---   n_draws: draws of the control
-with counts as (
-    select
-        tops.run_id,
-        tops.model,
-        tops.revision,
-        tops.step,
-        partitions.partition_id,
-        tops.control,
-        tops.draw,
-        tops.stack,
-        tops.layer,
-        experts.expert,
-        tops.family,
-        tops.function,
-        count(*) as n_top,
-    from control_top_neurons as tops
-    inner join partitions using (model)
-    inner join experts
-        on experts.partition_id = partitions.partition_id
-        and experts.stack = tops.stack
-        and experts.layer = tops.layer
-        and experts.neuron = tops.neuron
-    where tops.half = 'all' and tops.ranked_by = ranked(ranking, 'lift', 'predictivity')
-    group by all
-)
-
 select
-    *,
-    count(distinct draw) over (partition by run_id, partition_id, control) as n_draws,
-from counts
+    tops.run_id,
+    tops.model,
+    tops.revision,
+    tops.step,
+    partitions.partition_id,
+    tops.control,
+    tops.draw,
+    tops.stack,
+    tops.layer,
+    experts.expert,
+    tops.family,
+    tops.function,
+    count(*) as n_top,
+from control_top_neurons as tops
+inner join partitions using (model)
+inner join experts
+    on experts.partition_id = partitions.partition_id
+    and experts.stack = tops.stack
+    and experts.layer = tops.layer
+    and experts.neuron = tops.neuron
+where tops.half = 'all' and tops.ranked_by = ranked(ranking, 'lift', 'predictivity')
+group by all

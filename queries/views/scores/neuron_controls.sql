@@ -3,7 +3,8 @@
 -- Control functions are those of the run with labels permuted while texts or words keep theirs (control_functions). Each
 -- neuron's best of them is chosen as its best function is, by evidence. Of n real neurons at or above a lift, as many are
 -- expected to be there for texts or words alone as control neurons are, mean over the draws: their share of n, with one
--- control neuron more for good measure, is the q value; of several controls the one that explains most counts.
+-- control neuron more for good measure, is the q value; of several controls the one that explains most counts. A neuron
+-- whose best function a control lacks (strata may fix a function) is not compared with that control.
 --
 -- Intermediate
 -- Grain: run_id, stack, layer, neuron
@@ -11,8 +12,8 @@
 -- Columns:
 --   run_id, model, revision, step, stack, layer, neuron
 --   control: the control whose functions the neuron detects best
---   control_lift: lift of its best function there, mean over draws
---   control_q_value: share of neurons as specialised as this one that controls explain, the highest of all controls
+--   control_lift: lift of its best function there, mean over draws; NULL if all controls lack the neuron's best function
+--   control_q_value: share of neurons as specialised as this one that controls explain, the highest of all; NULL likewise
 with controls as (
     select
         run_id,
@@ -20,6 +21,16 @@ with controls as (
         count(distinct draw) as n_draws,
     from control_functions
     group by all
+),
+
+of_functions as (
+    select distinct
+        run_id,
+        control,
+        family,
+        function,
+        true as has_control,
+    from control_functions
 ),
 
 lifts as (
@@ -33,9 +44,15 @@ lifts as (
         stack,
         layer,
         neuron,
-        best_lift(p_value, lift(ap, ap_complement, prevalence)) as lift,
+        min({
+            'p_order': p_value,
+            'order': -lift(ap, ap_complement, prevalence),
+            'family': family,
+            'lift': if(has_control, lift(ap, ap_complement, prevalence), null)
+        }).lift as lift,
     from family_best as best
     inner join controls using (run_id)
+    left join of_functions using (run_id, control, family, function)
     left join run_functions using (run_id, family, function)
     group by all
     union all
@@ -58,7 +75,7 @@ lifts as (
 counted as (
     select
         *,
-        count(*) filter (draw is null) over (partition by run_id, control order by lift desc) as n_real,
+        count(lift) filter (draw is null) over (partition by run_id, control order by lift desc) as n_real,
         count(draw) over (partition by run_id, control order by lift desc) as n_control,
     from lifts
 ),
@@ -84,6 +101,7 @@ by_control as (
         neuron,
         avg(lift) filter (draw is not null) as control_lift,
         any_value(q_value) filter (draw is null) as q_value,
+        any_value(lift) filter (draw is null) as lift,
     from rated
     group by all
 )
@@ -100,4 +118,5 @@ select
     max(control_lift) as control_lift,
     max(q_value) as control_q_value,
 from by_control
+where lift is not null
 group by all

@@ -146,3 +146,12 @@ def test_the_default_is_the_strictest_control_and_leaves_out_what_strata_fix(wor
     make_corpus(store, instances, name="noun")
     with pytest.raises(IngestError, match="corpus noun: no label can move by word-in-stratum"):
         ingest_model(**ask, controls=Controls())
+
+
+def test_parts_of_controls_are_cut_by_the_rows_of_all_families(words, tiny_model, monkeypatch):
+    report = ingest_model(str(tiny_model("bert")), corpus="test", store=words.path)
+    n_rows = 2 * report.n_neurons // report.n_layers  # of a layer: functions are of two families
+    monkeypatch.setattr("neuronlake.ingest.jobs.sinks.PART_ROWS", n_rows)
+    ingest_model(str(tiny_model("bert")), corpus="test", store=words.path, controls=Controls())
+    files = [file for commit in words.commits() for file in commit.files if file.table == "control_best"]
+    assert [file.n_rows for file in files] == [n_rows] * report.n_layers
