@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -96,11 +95,8 @@ def _at_hand(store: str | os.PathLike[str]) -> Iterator[Path]:
     if not opened.is_remote:
         yield opened.path
         return
-    folder = Path(tempfile.mkdtemp(prefix="neuronlake-"))
-    try:
-        yield pack_store(str(opened), folder / "copy").path
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="neuronlake-") as folder:
+        yield pack_store(str(opened), Path(folder) / "copy").path
 
 
 def _unmade(store: Store) -> Iterator[Problem]:

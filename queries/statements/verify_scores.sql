@@ -40,12 +40,11 @@ unlike_scores as (
 
 beaten as (
     select
-        best.run_id,
-        best.stack,
-        best.layer,
+        scores.run_id,
+        scores.stack,
+        scores.layer,
         count(*) as n,
-    from neuron_best as best
-    inner join (
+    from (
         select
             run_id,
             stack,
@@ -55,9 +54,11 @@ beaten as (
             min(p_value) as least,
             count(*) as n_functions,
         from neuron_functions
+        where run_id in (select run_id from neuron_best)
         group by all
-    ) as scores using (run_id, stack, layer, neuron, family)
-    where best.p_value != scores.least or best.n_functions != scores.n_functions
+    ) as scores
+    left join neuron_best as best using (run_id, stack, layer, neuron, family)
+    where best.function is null or best.p_value != scores.least or best.n_functions != scores.n_functions
     group by all
 ),
 
@@ -71,6 +72,39 @@ unlike_tops as (
     left join neuron_functions as scores using (run_id, stack, layer, neuron, family, function)
     where (tops.ap, tops.ap_complement) is distinct from (scores.ap, scores.ap_complement)
     group by all
+),
+
+-- Those on all instances: the lists on halves are held to their scores alone.
+ranked as (
+    select
+        run_id,
+        stack,
+        layer,
+        family,
+        function,
+        neuron,
+        unnest(
+            [{'ranked_by': 'lift', 'value': ranking}, {'ranked_by': 'predictivity', 'value': predictivity}],
+            recursive := true
+        ),
+    from neuron_scores
+    where run_id in (select run_id from function_top_neurons)
+),
+
+overtaken as (
+    select
+        run_id,
+        stack,
+        layer,
+        family,
+        function,
+        ranked_by,
+    from ranked
+    left join (from function_top_neurons where half = 'all') as tops
+        using (run_id, stack, layer, family, function, ranked_by, neuron)
+    group by all
+    having count(rank) != greatest(1, count(*) // 100)
+        or min(value) filter (rank is not null) < max(value) filter (rank is null)
 )
 
 select
@@ -88,4 +122,7 @@ union all
 select run_id, stack, layer, 'best functions that are not the best of neuron_functions', n from beaten
 union all
 select run_id, stack, layer, 'top neurons with other scores than neuron_functions', n from unlike_tops
+union all
+select run_id, stack, layer, 'lists of top neurons that are not the highest of neuron_functions', count(*) from overtaken
+group by all
 order by all

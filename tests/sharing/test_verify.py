@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -52,6 +53,21 @@ def first_set_to(value):
     return lambda column: pa.chunked_array([pa.array([value, *column.to_pylist()[1:]], column.type)])
 
 
+def with_another_neuron(pack: Path):
+    """Put another neuron, with its own scores, first on the first list."""
+
+    def change(data: pa.Table) -> pa.Table:
+        first, scores = data.slice(0, 1).to_pylist()[0], pq.read_table(pack / "data" / "neuron_functions").to_pylist()
+        keys = ("run_id", "stack", "layer", "family", "function")
+        of_list = [row for row in scores if all(row[name] == first[name] for name in keys)]
+        last = min(of_list, key=lambda row: row["ap"] + row["ap_complement"])
+        for name in ("neuron", "ap", "ap_complement"):
+            data = with_column(name, first_set_to(last[name]))(data)
+        return data
+
+    return change
+
+
 def test_a_whole_pack_passes_in_a_folder_and_at_a_url(pack):
     verdict = verify_store(pack)
     assert (verdict.problems, verdict.n_runs) == ((), 1)
@@ -67,12 +83,16 @@ def test_rows_that_are_missing_or_refer_to_nothing_are_named(pack, tmp_path):
         ("texts", lambda data: data.slice(1), "of which texts has no row"),
         ("neuron_best", with_column("ap", first_set_to(0.123)), "best functions with other scores"),
         ("function_top_neurons", with_column("ap", first_set_to(0.123)), "top neurons with other scores"),
+        ("neuron_best", lambda data: data.slice(1), "1 best functions that are not the best"),
+        ("function_top_neurons", lambda data: data.slice(1), "1 lists of top neurons that are not the highest"),
+        ("function_top_neurons", with_another_neuron(pack), "1 lists of top neurons that are not the highest"),
     ):
-        copy = shutil.copytree(pack, tmp_path / table)
+        copy = Path(tempfile.mkdtemp(dir=tmp_path)) / "pack"
+        shutil.copytree(pack, copy)
         altered(copy, table, change)
         Store(copy).repair()
         problems = [problem.what for problem in verify_store(copy).problems]
-        assert any(message in problem for problem in problems), (table, problems)
+        assert any(message in problem for problem in problems), (table, message, problems)
     (copy,) = [shutil.copytree(pack, tmp_path / "without")]
     for commit in (copy / "commits").glob("corpus-*"):
         commit.unlink()
