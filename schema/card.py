@@ -1,5 +1,6 @@
 """The dataset card: what makes the folder a Hugging Face dataset, and what a stranger reads first."""
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -10,11 +11,12 @@ from pathlib import Path
 from .commits import Commit
 from .tables import TABLES, Table
 
-# Sizes of datasets as the Hub names them, and the rows they end at.
+# Sizes of datasets as the Hub names them: of numbers of rows of up to three digits, four and so on.
 _SIZES = (
-    ("n", "1K", 1_000), ("1K", "10K", 10_000), ("10K", "100K", 100_000), ("100K", "1M", 1_000_000),
-    ("1M", "10M", 10_000_000), ("10M", "100M", 100_000_000), ("100M", "1B", 1_000_000_000),
-)  # fmt: skip
+    "n<1K",
+    *(f"{low}<n<{high}" for low, high in itertools.pairwise("1K 10K 100K 1M 10M 100M 1B".split())),
+    "n>1B",
+)
 _COUNT = re.compile(r"^## (\w+)\n\n.*\. ([\d,]+) rows, one for each ", re.MULTILINE)
 _INTRODUCTION = """
 # A neuronlake store
@@ -74,7 +76,7 @@ def text(commits: Sequence[Commit], facts: Facts | None = None) -> str:
 def _published(facts: Facts, filled: Sequence[tuple[Table, int]]) -> list[str]:
     """Return the lines of YAML by which the Hub finds a dataset: models, licence and size."""
     most = max((n_rows for _, n_rows in filled), default=0)
-    size = next(((f"{low}<n<{high}" if low != "n" else "n<1K") for low, high, limit in _SIZES if most < limit), "n>1B")
+    size = _SIZES[min(max(len(str(most)) - 3, 0), len(_SIZES) - 1)]
     lines = [*(["base_model:", *(f"- {json.dumps(model)}" for model in facts.models)] if facts.models else [])]
     # What the corpora say in words is below; the Hub knows licences by identifiers alone.
     return [*lines, "license: other", "size_categories:", f"- {size}"]
