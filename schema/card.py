@@ -1,6 +1,5 @@
 """The dataset card: what makes the folder a Hugging Face dataset, and what a stranger reads first."""
 
-import itertools
 import json
 import re
 from collections import Counter
@@ -12,11 +11,7 @@ from .commits import Commit
 from .tables import TABLES, Table
 
 # Sizes of datasets as the Hub names them: of numbers of rows of up to three digits, four and so on.
-_SIZES = (
-    "n<1K",
-    *(f"{low}<n<{high}" for low, high in itertools.pairwise("1K 10K 100K 1M 10M 100M 1B".split())),
-    "n>1B",
-)
+_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "n>1B")
 _COUNT = re.compile(r"^## (\w+)\n\n.*\. ([\d,]+) rows, one for each ", re.MULTILINE)
 _INTRODUCTION = """
 # A neuronlake store

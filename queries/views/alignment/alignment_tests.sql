@@ -3,8 +3,9 @@
 -- The tests of `neuronlake align`, with q values over the experts, layers and functions (or families) tested together.
 -- The null model free permutes all neurons of the layer; matched permutes neurons only among those of similar norm and
 -- firing rate, so that these alone cannot make an expert significant; control-word and others compare with functions
--- whose labels were permuted, so that what labels without meaning do is not significant either. Experts made of scores on a half of another kind
--- than the run's (by word, by text) are made of instances of both of its halves: their partition_half is all.
+-- whose labels were permuted, so that what labels without meaning do is not significant either. Experts made of scores
+-- on a half of another kind than the run's (by word, by text) are made of instances of both of its halves: their
+-- partition_half is all.
 --
 -- Grain: alignment_id, null_model, half, stack, layer, expert, family, function
 -- Source: alignments, partitions, runs

@@ -1,9 +1,9 @@
 -- expert_function_alignment: which experts hold more of a function's top neurons than chance allows?
 --
--- By predictivity the paper's test. For every run of the partition's model, every expert and every function: a layer's neurons that are
--- in the partition are the population; n_neurons of them are the expert's; the function's top neurons (top_neurons) are
--- drawn from it, and n_top of these are the expert's. Top neurons outside the partition do not count. The q value is
--- Benjamini and Hochberg's. Layers that lack neurons of the partition have no rows (partitions_of_runs).
+-- By predictivity the paper's test. For every run of the partition's model, every expert and every function: a layer's
+-- neurons that are in the partition are the population; n_neurons of them are the expert's; the function's top neurons
+-- (top_neurons) are drawn from it, and n_top of these are the expert's. Top neurons outside the partition do not count.
+-- The q value is Benjamini and Hochberg's. Layers that lack neurons of the partition have no rows (partitions_of_runs).
 --
 -- Ranked
 -- Grain: run_id, partition_id, stack, layer, expert, family, function

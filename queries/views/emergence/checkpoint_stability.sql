@@ -1,15 +1,15 @@
 -- checkpoint_stability: how similar are the scores of neurons, experts and random groups at two checkpoints?
 --
--- The paper's curve, layer by layer, but of living neurons and signed scores: Spearman's correlation, over the units of a
--- layer, between their scores for a function at one checkpoint and at another (function_stability), mean over the
--- functions of a family; paper_correlation is the paper's own. The mean of an
--- expert's neurons has less noise than one neuron, so the curve of experts is higher even if both change alike. ceiling
--- is what the correlation would be if nothing changed and each checkpoint had noise of its own. But the checkpoints are
--- measured on the same instances and share some noise: correlation may exceed ceiling, and their quotient corrects
--- nothing. Halves a and b have no instance in common, so half a of one checkpoint and half b of the other share no
--- noise: corrected_correlation is made of these. It is never clipped and may exceed 1 by chance. It is NULL unless both split
--- halves correlate at .18 or more, and at two standard errors or more of the correlation of as many units without
--- signal. The four columns of halves are means over the functions that have all of them.
+-- The paper's curve, layer by layer, but of living neurons and signed scores: Spearman's correlation, over the units of
+-- a layer, between their scores for a function at one checkpoint and at another (function_stability), mean over the
+-- functions of a family; paper_correlation is the paper's own. The mean of an expert's neurons has less noise than one
+-- neuron, so the curve of experts is higher even if both change alike. ceiling is what the correlation would be if
+-- nothing changed and each checkpoint had noise of its own. But the checkpoints are measured on the same instances and
+-- share some noise: correlation may exceed ceiling, and their quotient corrects nothing. Halves a and b have no
+-- instance in common, so half a of one checkpoint and half b of the other share no noise: corrected_correlation is made
+-- of these. It is never clipped and may exceed 1 by chance. It is NULL unless both split halves correlate at .18 or
+-- more, and at two standard errors or more of the correlation of as many units without signal. The four columns of
+-- halves are means over the functions that have all of them.
 --
 -- Grain: last_run_id, run_id, reference, level, partition_id, stack, layer, family
 -- Source: function_stability

@@ -1,11 +1,10 @@
 -- compared_layers: of which layers of two checkpoints of a series is stability not stored, and which neurons are dead?
 --
--- Those of equal width that both runs measured. A neuron is dead at a checkpoint if its pooled activation is the same on
--- all instances of the run (neurons.min and
--- max): of ReLU one that never fires, of a routed mixture one whose expert is never chosen, of GELU one that never
--- varies. Its scores are those of chance for every function, at every checkpoint and on both halves, so that it would
--- count as perfectly stable. One that fires on a single instance is alive. If a run lacks its rows of neurons, nothing is
--- known to be dead.
+-- Those of equal width that both runs measured. A neuron is dead at a checkpoint if its pooled activation is the same
+-- on all instances of the run (neurons.min and max): of ReLU one that never fires, of a routed mixture one whose expert
+-- is never chosen, of GELU one that never varies. Its scores are those of chance for every function, at every
+-- checkpoint and on both halves, so that it would count as perfectly stable. One that fires on a single instance is
+-- alive. If a run lacks its rows of neurons, nothing is known to be dead.
 --
 -- Intermediate
 -- Grain: run_id, reference_run_id, stack, layer

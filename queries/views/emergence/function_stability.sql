@@ -1,12 +1,13 @@
 -- function_stability: how similar are neurons', experts' and random groups' scores for a function at two checkpoints?
 --
 -- checkpoint_stability averages these rows over the functions of a family, stability_curves over layers as well. Only
--- neurons alive at both checkpoints count (compared_layers says which). Rows are those that neuronlake emergence stored,
--- and all others computed (unstored_stability). A unit is such a neuron, scored by its signed lift, or an expert, scored by the mean over those of its neurons: a neuron that detects a
--- function at one checkpoint and its complement at the other has changed. Both runs must have the same neurons by index,
--- so layers of equal width. Without any variation in a run's scores there is no correlation; if a half lacks a class
--- there is none of that half. paper_correlation is that of Zhang et al. 2023: of predictivity, which has no sign, and
--- over all neurons, dead ones too. Partitions of any revision are used (partitions_of_runs).
+-- neurons alive at both checkpoints count (compared_layers says which). Rows are those that neuronlake emergence
+-- stored, and all others computed (unstored_stability). A unit is such a neuron, scored by its signed lift, or an
+-- expert, scored by the mean over those of its neurons: a neuron that detects a function at one checkpoint and its
+-- complement at the other has changed. Both runs must have the same neurons by index, so layers of equal width. Without
+-- any variation in a run's scores there is no correlation; if a half lacks a class there is none of that half.
+-- paper_correlation is that of Zhang et al. 2023: of predictivity, which has no sign, and over all neurons, dead ones
+-- too. Partitions of any revision are used (partitions_of_runs).
 --
 -- Grain: last_run_id, run_id, reference, level, partition_id, stack, layer, family, function
 -- Source: compared_runs, stabilities, unstored_stability, partitions

@@ -7,9 +7,9 @@
 -- partition average the same cells at all steps. ceiling and corrected_correlation are made of these means: a quotient
 -- of means has less noise than a mean of quotients, whose denominators may be small. Errors are those of the jackknife
 -- (Quenouille 1956, Tukey 1958) over functions, a function with all its layers at a time, since its layers are measured
--- on the same labels. Functions share instances, and so noise that the jackknife does not see: what it lacks is estimated
--- from how far apart the curves of halves a and b are, which share no instance, over all checkpoints of a curve, and added
--- (docs/emergence.md derives it). Errors tell nothing of other seeds of training.
+-- on the same labels. Functions share instances, and so noise that the jackknife does not see: what it lacks is
+-- estimated from how far apart the curves of halves a and b are, which share no instance, over all checkpoints of a
+-- curve, and added (docs/emergence.md derives it). Errors tell nothing of other seeds of training.
 --
 -- Grain: last_run_id, run_id, reference, level, partition_id, stack, family
 -- Source: function_stability, partitions, experts

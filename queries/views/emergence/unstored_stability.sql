@@ -1,8 +1,8 @@
 -- unstored_stability: how similar are scores at two checkpoints, where table stabilities does not hold it?
 --
--- The definition of that table: what it holds was selected from here. A unit is a neuron alive at both checkpoints, scored
--- by its signed lift, or an expert, scored by the mean over those of its neurons.
--- Without any variation in a run's scores there is no correlation; if a half lacks a class there is none of that half.
+-- The definition of that table: what it holds was selected from here. A unit is a neuron alive at both checkpoints,
+-- scored by its signed lift, or an expert, scored by the mean over those of its neurons. Without any variation in a
+-- run's scores there is no correlation; if a half lacks a class there is none of that half.
 --
 -- Intermediate
 -- Grain: run_id, reference_run_id, partition_id, stack, layer, family, function

@@ -1,8 +1,9 @@
 -- modularization: how modular is a layer: how many of its experts are functional, and how strongly?
 --
--- By predictivity the paper's proportion and degree (its Tables 1 and 4): means over the family's functions. The random_
--- columns give what the same run has by chance: mean and maximum over the random partitions of the same revision that
--- have as many neurons and experts in the layer. If the partition of the row is random itself, it is among them.
+-- By predictivity the paper's proportion and degree (its Tables 1 and 4): means over the family's functions. The
+-- random_ columns give what the same run has by chance: mean and maximum over the random partitions of the same
+-- revision that have as many neurons and experts in the layer. If the partition of the row is random itself, it is
+-- among them.
 --
 -- Ranked
 -- Grain: run_id, partition_id, stack, layer, family

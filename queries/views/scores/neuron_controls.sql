@@ -1,10 +1,10 @@
 -- neuron_controls: how well does each neuron detect control functions, and how many neurons detect theirs as well?
 --
--- Control functions are those of the run with labels permuted while texts or words keep theirs (control_functions). Each
--- neuron's best of them is chosen as its best function is, by evidence. Of n real neurons at or above a lift, as many are
--- expected to be there for texts or words alone as control neurons are, mean over the draws: their share of n, with one
--- control neuron more for good measure, is the q value; of several controls the one that explains most counts. A neuron
--- whose best function a control lacks (strata may fix a function) is not compared with that control.
+-- Control functions are those of the run with labels permuted while texts or words keep theirs (control_functions).
+-- Each neuron's best of them is chosen as its best function is, by evidence. Of n real neurons at or above a lift, as
+-- many are expected to be there for texts or words alone as control neurons are, mean over the draws: their share of n,
+-- with one control neuron more for good measure, is the q value; of several controls the one that explains most counts.
+-- A neuron whose best function a control lacks (strata may fix a function) is not compared with that control.
 --
 -- Intermediate
 -- Grain: run_id, stack, layer, neuron
