@@ -60,7 +60,7 @@ def share_pack(folder: Path, without_texts: bool, **options: Any) -> None:  # no
 @click.option(
     "--corpora", type=click.Path(exists=True, path_type=Path), help="A store with the texts, if this has none."
 )
-@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, split (all GPUs).")
+@click.option("--device", help="auto, cpu, cuda, cuda:1, mps, split (all GPUs).  [default: auto]")
 def share_verify(recompute: str | None, **options: Any) -> None:  # noqa: ANN401
     """Verify that the store is whole, agrees with itself and, if asked, is what its models give.
 
@@ -70,8 +70,9 @@ def share_verify(recompute: str | None, **options: Any) -> None:  # noqa: ANN401
     from ..progress import show_progress
     from ..sharing.verify import verify_store
 
-    if recompute is None and any(options[name] for name in ("run", "model", "corpora")):
-        raise click.UsageError("--run, --model and --corpora are of what --recompute measures again")
+    options = {name: value for name, value in options.items() if value is not None}
+    if recompute is None and options:
+        raise click.UsageError(f"--{next(iter(options))} is of what --recompute measures again")
     verdict = verify_store(named_store())
     problems = verdict.problems
     if recompute is not None and not problems:

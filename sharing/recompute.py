@@ -184,6 +184,6 @@ def _excess(name: str) -> pl.Expr:
     if name in _ACTIVATIONS:
         distance = distance / pl.max_horizontal(stored.abs(), pl.lit(1.0))
     if name == "p_value":
-        distance = (stored.log() - again.log()).abs() / 100
+        distance = (stored.log() - again.log()).abs() / 20
     is_one_null = stored.is_null() != again.is_null()
     return pl.when(is_one_null).then(float("inf")).otherwise(distance.fill_null(0.0)).fill_nan(float("inf"))
