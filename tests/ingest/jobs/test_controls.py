@@ -1,6 +1,7 @@
 """Control functions beside a run: what a corpus with its labels permuted gives, in the same pass or later."""
 
 import random
+import shutil
 
 import pytest
 
@@ -8,9 +9,11 @@ from neuronlake.errors import IngestError, UnknownNameError
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance
 from neuronlake.ingest.corpora.shuffled import read_shuffled
+from neuronlake.ingest.jobs import sinks
 from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.ingest.jobs.settings import Controls
 from neuronlake.queries.database import Database
+from neuronlake.schema.store import Store
 
 KEYS = {"run_id", "model", "revision", "step", "control", "draw"}
 TABLES = {"control_best": "neuron_best", "control_top_neurons": "function_top_neurons"}
@@ -155,3 +158,32 @@ def test_parts_of_controls_are_cut_by_the_rows_of_all_families(words, tiny_model
     ingest_model(str(tiny_model("bert")), corpus="test", store=words.path, controls=Controls())
     files = [file for commit in words.commits() for file in commit.files if file.table == "control_best"]
     assert [file.n_rows for file in files] == [n_rows] * report.n_layers
+
+
+def test_a_pass_that_was_stopped_among_controls_goes_on_and_gives_the_same(
+    words, read_rows, tiny_model, tmp_path, monkeypatch
+):
+    ask = {"model": str(tiny_model("bert")), "corpus": "test", "controls": Controls(("text", "word"), 2)}
+    whole = shutil.copytree(words.path, tmp_path / "whole")
+    ingest_model(**ask, store=whole)
+    monkeypatch.setattr(sinks, "PART_ROWS", 1)
+    finish, n_finished = sinks.ControlTables.finish, 0
+
+    def stop_at_the_sixth(*arguments):
+        nonlocal n_finished
+        n_finished += 1
+        if n_finished == 6:
+            raise KeyboardInterrupt
+        finish(*arguments)
+
+    monkeypatch.setattr(sinks.ControlTables, "finish", stop_at_the_sixth)
+    with pytest.raises(KeyboardInterrupt):
+        ingest_model(**ask, store=words.path)
+    assert [commit.kind for commit in words.commits()] == ["corpus"]
+    monkeypatch.setattr(sinks.ControlTables, "finish", finish)
+    report = ingest_model(**ask, store=words.path)
+    assert (report.is_new, report.n_controls) == (True, 4)
+    for table in ("neuron_functions", "neuron_best", *TABLES, "control_functions"):
+        keys = sorted(map(str, read_rows(words, table)))
+        assert keys == sorted(map(str, read_rows(Store(whole), table)))
+    assert not words.check()
