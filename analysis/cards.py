@@ -72,6 +72,7 @@ def describe_neuron(
             "card_neuron_functions",
             {**place, "n_functions": _N_FUNCTIONS},
         ),
+        Section("beside control functions, whose labels are permuted", "card_neuron_controls", place),
         *(
             Section(
                 f"texts that activate it most, {side} {_name(best)}",

@@ -11,6 +11,7 @@
 --   n_top: top neurons of the function in the expert
 --   n_expected: how many chance would give
 --   enrichment: n_top / n_expected
+--   control_enrichment: that of control functions, whose labels are permuted; NULL without any
 --   p_value: hypergeometric P(X >= n_top)
 --   q_value: p_value adjusted for all tests of the run and partition
 select
@@ -18,6 +19,7 @@ select
     n_top,
     n_expected,
     enrichment,
+    control_enrichment,
     p_value,
     q_value,
 from functional_experts
