@@ -9,8 +9,8 @@ import importlib.metadata
 import json
 import re
 import reprlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,6 +53,12 @@ _JSON_TYPES: Mapping[object, tuple[type, str]] = {str: (str, "text"), int: (int,
 def neuronlake_version() -> str:
     """Return the version of neuronlake that is installed."""
     return importlib.metadata.version("neuronlake")
+
+
+def commit_text(commits: "Commit | Sequence[Commit]") -> str:
+    """Return a commit as its file spells it, or several as an index of a store does."""
+    fields = asdict(commits) if isinstance(commits, Commit) else [asdict(commit) for commit in commits]
+    return json.dumps(fields, indent=1) + "\n"
 
 
 def file_name(job: str) -> str:

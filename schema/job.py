@@ -1,16 +1,14 @@
 """A job: tables staged part by part, and then committed at once."""
 
 import datetime
-import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import StoreError
 from . import card, disk
-from .commits import Commit, CommittedFile, file_name, neuronlake_version, read_commits
+from .commits import Commit, CommittedFile, commit_text, file_name, neuronlake_version, read_commits
 from .identity import file_sha256
 from .names import STAGING, Place, check_name, folder_name
 from .tables import SCHEMA_VERSION, TABLES, table
@@ -123,8 +121,8 @@ class Job:
             with disk.locked(store / STAGING):
                 card_text = card.text((*read_commits(store)[0], commit))
                 disk.replace_text(store / "README.md", card_text, staging / "card.md")
-                text = json.dumps(asdict(commit), indent=1) + "\n"
-                disk.replace_text(store / "commits" / file_name(self.name), text, staging / "commit.json")
+                place = store / "commits" / file_name(self.name)
+                disk.replace_text(place, commit_text(commit), staging / "commit.json")
                 shutil.rmtree(staging, ignore_errors=True)
 
     def _described(self) -> dict[Path, CommittedFile]:

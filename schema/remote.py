@@ -187,7 +187,7 @@ def _file_system(store: RemoteStore) -> Any:  # noqa: ANN401 - fsspec has no typ
     sizes = {store.address(file): file for commit in store.commits() for file in commit.files}
 
     class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
-        protocol = store.url.partition("://")[0]
+        protocol = store.scheme
         cachable = False
 
         def open(self, path: str, mode: str = "rb", **_: object) -> "_RangeReader":

@@ -14,7 +14,7 @@ from ..errors import StoreError
 from ..queries.database import Database
 from ..queries.quoting import literal
 from ..schema import card, disk, parquet
-from ..schema.commits import Commit, CommittedFile, file_name
+from ..schema.commits import Commit, CommittedFile, commit_text, file_name
 from ..schema.identity import file_sha256
 from ..schema.references import Job, jobs
 from ..schema.remote import INDEX
@@ -168,7 +168,7 @@ def _copied(source: Store, commit: Commit, staging: Path, *, with_texts: bool) -
         files.append(_without(file, path, texts) if texts else file)
     packed = dataclasses.replace(commit, files=tuple(files))
     disk.make_folder(staging / "commits")
-    (staging / "commits" / file_name(commit.job)).write_text(_json(dataclasses.asdict(packed)), encoding="utf-8")
+    (staging / "commits" / file_name(commit.job)).write_text(commit_text(packed), encoding="utf-8")
     return packed
 
 
@@ -184,8 +184,7 @@ def _without(file: CommittedFile, path: Path, columns: list[str]) -> CommittedFi
 
 def _describe(staging: Path, commits: tuple[Commit, ...], database: Database) -> None:
     """Write the index of commits, the card and the Croissant description."""
-    index = [dataclasses.asdict(commit) for commit in commits]
-    (staging / INDEX).write_text(_json(index), encoding="utf-8")
+    (staging / INDEX).write_text(commit_text(commits), encoding="utf-8")
     run_ids = {commit.job for commit in commits if commit.kind == "run"}
     corpora = {commit.job.removeprefix("corpus-") for commit in commits if commit.kind == "corpus"}
     facts = card.Facts(
@@ -194,7 +193,8 @@ def _describe(staging: Path, commits: tuple[Commit, ...], database: Database) ->
         licences=_distinct(database, "licence from corpora where licence is not null", "corpus", corpora),
     )
     (staging / "README.md").write_text(card.text(commits, facts), encoding="utf-8")
-    (staging / "croissant.json").write_text(_json(croissant(commits, facts)), encoding="utf-8")
+    described = json.dumps(croissant(commits, facts), indent=1, ensure_ascii=False) + "\n"
+    (staging / "croissant.json").write_text(described, encoding="utf-8")
 
 
 def _distinct(database: Database, what: str, key: str, among: set[str]) -> tuple[str, ...]:
@@ -202,7 +202,3 @@ def _distinct(database: Database, what: str, key: str, among: set[str]) -> tuple
     source += " and " if " where " in source else " where "
     query = f"select distinct {column} from {source} list_contains($among, {key}) order by 1"
     return tuple(str(value) for (value,) in database.sql(query, {"among": sorted(among)}).rows())
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

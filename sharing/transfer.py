@@ -1,6 +1,5 @@
 """Carrying a store to an object store or a dataset of the Hub, and back: only what is missing travels."""
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from ..errors import StoreError, one_line
 from ..progress import Progress, SilentProgress
 from ..schema import card
-from ..schema.commits import Commit, CommittedFile, file_name
+from ..schema.commits import Commit, CommittedFile, commit_text, file_name
 from ..schema.remote import INDEX, RemoteStore
 from ..schema.store import Store
 
@@ -141,17 +140,13 @@ def _digests(commit: Commit) -> Mapping[str, str]:
     return {file.path: file.sha256 for file in commit.files}
 
 
-def _text(commit: Commit) -> bytes:
-    return (json.dumps(dataclasses.asdict(commit), indent=1) + "\n").encode()
-
-
 def _push_objects(source: Store, target: RemoteStore, shown: Progress) -> tuple[list[Commit], int]:
     missing, n_known = _missing(source, target, shown, "pushing")
     for commit in missing:
         for file in commit.files:
             _create(target, file.path, source.locate(file).read_bytes(), file)
             shown.advance(file.size_bytes)
-        _create(target, f"commits/{file_name(commit.job)}", _text(commit), None)
+        _create(target, f"commits/{file_name(commit.job)}", commit_text(commit).encode(), None)
     return missing, n_known
 
 
@@ -197,9 +192,8 @@ def _push_to_hub(source: Store, target: RemoteStore, shown: Progress) -> tuple[l
             operations: list[CommitOperationAdd] = [
                 CommitOperationAdd(file.path, str(source.locate(file))) for commit in missing for file in commit.files
             ]
-            texts = {f"commits/{file_name(commit.job)}": _text(commit) for commit in missing}
-            index = json.dumps([dataclasses.asdict(commit) for commit in commits], indent=1, ensure_ascii=False) + "\n"
-            texts |= {INDEX: index.encode(), "README.md": card.text(commits).encode()}
+            texts = {f"commits/{file_name(commit.job)}": commit_text(commit).encode() for commit in missing}
+            texts |= {INDEX: commit_text(commits).encode(), "README.md": card.text(commits).encode()}
             operations += [CommitOperationAdd(path, text) for path, text in texts.items()]
             api.create_commit(
                 repository,

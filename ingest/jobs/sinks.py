@@ -103,25 +103,47 @@ class Sink(ABC):
         """Return the rows of a layer, by table."""
 
 
-class ScoreTables(Sink):
+class _ScoredTables(Sink):
+    """Tables made of scores for one set of functions: the run's own, or controls."""
+
+    def __init__(
+        self,
+        measurement: Measurement,
+        job: Job,
+        scorer: "Scorer",
+        control: ControlLabels | None,
+        tables: tuple[str, ...],
+        n_rows: dict[Layer, int],
+    ) -> None:
+        super().__init__(measurement, job, tables, n_rows)
+        self._control, self._scorer = control, scorer
+        self._labels = control.labels if control else measurement.labels
+        self._chance = Chance.of(*self._labels.counts().T)
+        self._scores: list[Scores] = []
+
+    def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:
+        """Score a block of neurons."""
+        self._scores.append(self._scorer.scores(self._control, layer, start, block))
+
+    def _ranked(self) -> tuple[Scores, Ranked]:
+        """Return the scores of a layer, and how they rank."""
+        scores = Scores.concatenated(self._scores)
+        self._scores = []
+        p_value = scores.p_value.astype(np.float32)
+        return scores, Ranked(self._labels.functions, scores.scores, p_value, self._chance)
+
+
+class ScoreTables(_ScoredTables):
     """Every neuron's scores for every function, and what comes first by them."""
 
     def __init__(self, measurement: Measurement, job: Job, scorer: "Scorer") -> None:
         n_functions = len(measurement.labels.functions)
         n_rows = {layer: layer.n_neurons * n_functions for layer in measurement.layers}
         tables = ("neurons", "top_instances", "neuron_best", "function_top_neurons", "neuron_functions")
-        super().__init__(measurement, job, tables, n_rows)
-        self._chance = Chance.of(*measurement.labels.counts().T)
-        self._scorer = scorer
-        self._scores: list[Scores] = []
-
-    def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:
-        """Score a block of neurons."""
-        self._scores.append(self._scorer.scores(None, layer, start, block))
+        super().__init__(measurement, job, scorer, None, tables, n_rows)
 
     def _rows_of(self, layer: Layer, keys: _Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
-        scores, measurement = Scores.concatenated(self._scores), self.measurement
-        self._scores = []
+        (scores, ranked), measurement = self._ranked(), self.measurement
         input_norm, output_norm = weight_norms(measurement.model.module, layer)
         neuron = np.arange(layer.n_neurons, dtype=np.int32)
         neurons: dict[str, object] = {
@@ -140,8 +162,6 @@ class ScoreTables(Sink):
             n_sent_to = np.append(np.count_nonzero(shares, axis=1), 0)
             neurons["native_expert"] = pa.array(expert, mask=is_shared)
             neurons["n_routed"] = pa.array(n_sent_to[np.minimum(expert, len(shares))], mask=is_shared)
-        functions, p_value = measurement.labels.functions, scores.p_value.astype(np.float32)
-        ranked = Ranked(functions, scores.scores, p_value, self._chance)
         top_neuron, position = np.nonzero(scores.top_instance >= 0)
         top_instances = {
             "neuron": top_neuron,
@@ -154,30 +174,22 @@ class ScoreTables(Sink):
             "top_instances": conform("top_instances", top_instances, **keys, corpus=measurement.ingestion.corpus.name),
             "neuron_best": conform("neuron_best", ranked.best(), **keys),
             "function_top_neurons": conform("function_top_neurons", ranked.top(), **keys),
-            "neuron_functions": neuron_function_rows(keys, scores, functions),
+            "neuron_functions": neuron_function_rows(keys, scores, measurement.labels.functions),
         }
 
 
-class ControlTables(Sink):
+class ControlTables(_ScoredTables):
     """What comes first by the scores for control functions, which are not kept: tables of a job beside the run's."""
 
     def __init__(self, measurement: Measurement, job: Job, scorer: "Scorer", control: ControlLabels) -> None:
         n_functions, n_families = len(control.labels.functions), len({family for family, _ in control.labels.functions})
         n_rows = {layer: layer.n_neurons * max(n_families, 6 * n_functions // 100) for layer in measurement.layers}
-        super().__init__(measurement, job, ("control_best", "control_top_neurons"), n_rows)
-        self._control, self._scorer = control, scorer
-        self._chance = Chance.of(*control.labels.counts().T)
-        self._scores: list[Scores] = []
-
-    def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:
-        """Score a block of neurons."""
-        self._scores.append(self._scorer.scores(self._control, layer, start, block))
+        super().__init__(measurement, job, scorer, control, ("control_best", "control_top_neurons"), n_rows)
+        self._of_control = {"control": control.control, "draw": control.draw}
 
     def _rows_of(self, layer: Layer, keys: _Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
-        scores = Scores.concatenated(self._scores)
-        self._scores = []
-        ranked = Ranked(self._control.labels.functions, scores.scores, scores.p_value.astype(np.float32), self._chance)
-        keys = {**keys, "control": self._control.control, "draw": self._control.draw}
+        _, ranked = self._ranked()
+        keys = {**keys, **self._of_control}
         return {
             "control_best": conform("control_best", ranked.best(), **keys),
             "control_top_neurons": conform("control_top_neurons", ranked.top(), **keys),
