@@ -167,8 +167,6 @@ _HOMES = {
     "study_perturbation": "analysis.perturbation.study",
     "verify_store": "sharing.verify",
 }
-# Names of the version before, which warn.
-_DEPRECATED = {"perturb": "analysis.perturbation.ablation", "plan_ingest": "ingest.jobs.job"}
 
 
 def __getattr__(name: str) -> object:
@@ -176,9 +174,9 @@ def __getattr__(name: str) -> object:
         return __getattr__("Database")
     if name == "__version__":
         return importlib.import_module(".schema.commits", __name__).neuronlake_version()
-    if name not in __all__ and name not in _DEPRECATED:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f".{(_HOMES | _DEPRECATED).get(name, 'errors')}", __name__)
+    module = importlib.import_module(f".{_HOMES.get(name, 'errors')}", __name__)
     return getattr(module, name)
 
 

@@ -1,5 +1,6 @@
 """``neuronlake perturb``: ablate the neurons of functions and measure what it does to every function."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -77,11 +78,9 @@ def perturb(model: str, dry_run: bool, **options: Any) -> None:  # noqa: ANN401
     from ..queries.statements import statement
 
     options |= {"settings": taken(PerturbationSettings, options), "store": chosen_store()}
-    if dry_run:
-        echo(study_perturbation(model, dry_run=True, progress=LineProgress(), **options).describe())
-        return
-    with show_progress() as progress:
-        report = study_perturbation(model, progress=progress, **options)
+    with nullcontext(LineProgress()) if dry_run else show_progress() as progress:
+        report = study_perturbation(model, dry_run=dry_run, progress=progress, **options)
     echo(report.describe())
-    with open_database() as database:
-        print_rows(database.sql(statement("perturbation_summary"), {"study": report.perturbation_id}), None, None)
+    if not dry_run:
+        query, parameters = statement("perturbation_summary"), {"study": report.perturbation_id}
+        print_rows(open_database().sql(query, parameters), None, None)

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import EllipsisType
@@ -133,19 +132,6 @@ def ablate(
                 replaced = functools.partial(_replaced, kind, scale, generator)
                 undo.enter_context(hooked(module, layers, functools.partial(_changed, groups, replaced)))
         yield
-
-
-def perturb(
-    model: PreTrainedModel,
-    neurons: Neurons,
-    *,
-    kind: PerturbationKind = "zero",
-    scale: float = 1.0,
-    seed: int = 0,
-) -> contextlib.AbstractContextManager[None]:
-    """Call `ablate`, whose former name this is; it goes with the next release."""
-    warnings.warn("neuronlake.perturb is now neuronlake.ablate", DeprecationWarning, stacklevel=2)
-    return ablate(model, neurons, kind=kind, scale=scale, seed=seed)
 
 
 def _groups(layer: Layer, selected: pl.DataFrame) -> dict[Place, _Groups]:

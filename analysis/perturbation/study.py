@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Required, TypedDict, Unpack, overload
 
 from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress, SilentProgress
@@ -14,26 +13,25 @@ from ...queries.database import Database
 from .request import find_request
 from .settings import PerturbationSettings
 
-if TYPE_CHECKING:
-    from .preparation import Study
-
 
 @dataclass(frozen=True, slots=True)
 class PerturbationReport:
-    """What a study did.
+    """What a study did, or in a dry run would do.
 
     Parameters
     ----------
     perturbation_id, model, revision
         Keys of the study.
-    is_new
-        False if the store already held the study, so that nothing was done.
+    is_new, is_dry_run
+        False if the store already held the study, so that nothing was done; true if it was only asked what would be.
     n_sources, n_targets
-        Number of functions whose neurons were ablated, and of functions read out.
-    n_cells, n_cells_reused
-        Number of passes over the texts, and of those that an earlier attempt or study had made.
+        Number of functions whose neurons are ablated, and of functions read out.
+    n_neurons
+        Number of neurons in the studied layers.
     n_instances, n_texts
         Number of instances and texts read out.
+    n_cells, n_cells_reused
+        Number of passes over the texts, by selection, and of those that an earlier attempt or study had made.
     cell_s, duration_s
         Wall time of a pass and of all, in seconds; `cell_s` is None if nothing was done.
     """
@@ -42,95 +40,39 @@ class PerturbationReport:
     model: str
     revision: str
     is_new: bool
-    n_sources: int
-    n_targets: int
-    n_cells: int
-    n_cells_reused: int
-    n_instances: int
-    n_texts: int
-    cell_s: float | None
-    duration_s: float
-
-    def describe(self) -> str:
-        """Return the report as one line."""
-        line = (
-            f"perturbation {self.perturbation_id}: {self.model} {self.revision}, {self.n_sources:,} sources x "
-            f"{self.n_targets:,} targets over {self.n_instances:,} instances of {self.n_texts:,} texts"
-        )
-        if not self.is_new:
-            return f"{line}; already in the store, nothing done"
-        line += f", {self.n_cells:,} cells"
-        if self.n_cells_reused:
-            line += f" ({self.n_cells_reused:,} known)"
-        if self.cell_s is not None:
-            line += f" at {self.cell_s:.2f} s"
-        return f"{line}, {self.duration_s:.1f} s"
-
-
-@dataclass(frozen=True, slots=True)
-class PerturbationPlan:
-    """What a study would do.
-
-    Parameters
-    ----------
-    perturbation_id, is_new, n_sources, n_targets, n_instances, n_texts
-        As in `PerturbationReport`.
-    n_neurons
-        Number of neurons in the studied layers.
-    n_cells, n_cells_known
-        Number of passes over the texts, by selection, and of those that earlier studies have made.
-    cell_s
-        Wall time of a pass, in seconds, measured on the model as it is.
-    """
-
-    perturbation_id: str
-    is_new: bool
+    is_dry_run: bool
     n_sources: int
     n_targets: int
     n_neurons: int
     n_instances: int
     n_texts: int
     n_cells: Mapping[str, int]
-    n_cells_known: int
-    cell_s: float
+    n_cells_reused: int
+    cell_s: float | None
+    duration_s: float
 
     def describe(self) -> str:
-        """Return the plan as a few lines."""
-        n_cells = sum(self.n_cells.values())
-        by_selection = ", ".join(f"{n:,} {selection}" for selection, n in self.n_cells.items())
-        status = "would be made" if self.is_new else "is already in the store: nothing would be done"
-        left = n_cells - self.n_cells_known
-        return "\n".join(
-            [
-                f"perturbation {self.perturbation_id} {status}",
-                f"perturbed  neurons of {self.n_sources:,} sources, of {self.n_neurons:,} in the layers studied",
-                f"read out   {self.n_targets:,} functions on {self.n_instances:,} instances of {self.n_texts:,} texts",
-                f"cells      {n_cells:,} ({by_selection}), {self.n_cells_known:,} of them known",
-                f"time       {self.cell_s:.2f} s a cell, about {left * self.cell_s:,.0f} s on this machine",
-            ]
-        )
+        """Return what was done as one line, or what would be done as a few."""
+        n_cells, what, cell_s = sum(self.n_cells.values()), f"perturbation {self.perturbation_id}", self.cell_s or 0.0
+        texts = f"{self.n_instances:,} instances of {self.n_texts:,} texts"
+        if self.is_dry_run:
+            by_selection = ", ".join(f"{n:,} {selection}" for selection, n in self.n_cells.items())
+            left_s = (n_cells - self.n_cells_reused) * cell_s
+            return (
+                f"{what} {'would be made' if self.is_new else 'is already in the store: nothing would be done'}\n"
+                f"perturbed  neurons of {self.n_sources:,} sources, of {self.n_neurons:,} in the layers studied\n"
+                f"read out   {self.n_targets:,} functions on {texts}\n"
+                f"cells      {n_cells:,} ({by_selection}), {self.n_cells_reused:,} of them known\n"
+                f"time       {cell_s:.2f} s a cell, about {left_s:,.0f} s on this machine"
+            )
+        line = f"{what}: {self.model} {self.revision}, "
+        line += f"{self.n_sources:,} sources x {self.n_targets:,} targets over {texts}"
+        if not self.is_new:
+            return f"{line}; already in the store, nothing done"
+        known = f" ({self.n_cells_reused:,} known)" if self.n_cells_reused else ""
+        return f"{line}, {n_cells:,} cells{known} at {cell_s:.2f} s, {self.duration_s:.1f} s"
 
 
-class _Arguments(TypedDict, total=False):
-    """What `study_perturbation` takes whether or not the run is dry."""
-
-    store: Required[str | os.PathLike[str]]
-    settings: Required[PerturbationSettings]
-    run: str | None
-    corpus: str | None
-    revision: str | None
-    random_init: int | None
-    name: str | None
-    device: str
-    progress: Progress | None
-
-
-@overload
-def study_perturbation(
-    model: str, *, dry_run: Literal[False] = False, **arguments: Unpack[_Arguments]
-) -> PerturbationReport: ...
-@overload
-def study_perturbation(model: str, *, dry_run: Literal[True], **arguments: Unpack[_Arguments]) -> PerturbationPlan: ...
 def study_perturbation(
     model: str,
     *,
@@ -144,7 +86,7 @@ def study_perturbation(
     device: str = "auto",
     dry_run: bool = False,
     progress: Progress | None = None,
-) -> PerturbationReport | PerturbationPlan:
+) -> PerturbationReport:
     """Ablate the neurons of each source and of its controls, and store the effect on every function.
 
     Neurons are selected by their scores on half a of the texts, and the readout is fitted there on the model as it is;
@@ -170,11 +112,6 @@ def study_perturbation(
         once as it is.
     progress
         Where to report.
-
-    Returns
-    -------
-    report
-        What was done, or of a dry run what would be done.
 
     Raises
     ------
@@ -203,49 +140,36 @@ def study_perturbation(
         checkpoint = Checkpoint(model, revision, random_init, name)
         request = find_request(database, checkpoint, settings, run=run, corpus=corpus, progress=progress)
         # Only now the libraries of models, which take seconds to load.
-        from .passes import read_cells
+        from .passes import known_cells, read_cells
         from .preparation import prepare
         from .rows import write_study
 
         study = prepare(request, device, progress)
-        if dry_run:
-            return _plan(study)
         perturbation_id = study.identifier()
         is_new = database.store.commit(perturbation_id) is None
-        reading = None
-        if is_new:
+        cells = {study.cell_id(cell): cell for cell in study.cells}
+        n_reused, cell_s = 0, None
+        if dry_run:
+            n_reused = len(known_cells(database, cells))
+            started = time.monotonic()
+            study.readout.read()
+            cell_s = time.monotonic() - started
+        elif is_new:
             with database.store.job(perturbation_id, kind="perturbation") as job:
                 reading = read_cells(study, job, progress)
                 write_study(study, reading, job, started_at=started_at)
                 job.commit()
+            n_reused, cell_s = reading.n_known, reading.cell_s
     return PerturbationReport(
         perturbation_id=perturbation_id,
         model=study.model.name,
         revision=study.model.revision,
         is_new=is_new,
-        n_cells=len(study.cells) + 1,
-        n_cells_reused=0 if reading is None else reading.n_known,
-        cell_s=None if reading is None else reading.cell_s,
-        duration_s=(datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
-        **study.counts,
-    )
-
-
-def _plan(study: "Study") -> PerturbationPlan:
-    """Return what a study would do, after reading the model out once as it is."""
-    from .passes import known_cells
-
-    started = time.monotonic()
-    study.readout.read()
-    cell_s = time.monotonic() - started
-    cells = {study.cell_id(cell): cell for cell in study.cells}
-    database, perturbation_id = study.request.database, study.identifier()
-    return PerturbationPlan(
-        perturbation_id=perturbation_id,
-        is_new=database.store.commit(perturbation_id) is None,
+        is_dry_run=dry_run,
         n_neurons=len(study.population),
         n_cells={"none": 1, **Counter(cell.selection for cell in cells.values())},
-        n_cells_known=len(known_cells(database, cells)),
+        n_cells_reused=n_reused,
         cell_s=cell_s,
+        duration_s=(datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
         **study.counts,
     )

@@ -5,7 +5,6 @@ The libraries of models, which take seconds to load, are imported when there is 
 
 import datetime
 import os
-import warnings
 from typing import Literal, Required, TypedDict, Unpack, overload
 
 from ...progress import Progress, SilentProgress
@@ -128,9 +127,3 @@ def ingest_model(
     progress = progress or SilentProgress()
     measurement = prepare(request, load_requested(request, ingestion), ingestion, progress)
     return plan_run(measurement) if dry_run else make_run(measurement, progress, started_at)
-
-
-def plan_ingest(model: str, **options: Unpack[_Options]) -> IngestPlan:
-    """Return what `ingest_model` would do; deprecated: call it with ``dry_run=True``."""
-    warnings.warn("plan_ingest is now ingest_model(…, dry_run=True)", DeprecationWarning, stacklevel=2)
-    return ingest_model(model, **options, dry_run=True)

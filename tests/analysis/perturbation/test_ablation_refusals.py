@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from neuronlake.analysis.perturbation.ablation import ablate, perturb
+from neuronlake.analysis.perturbation.ablation import ablate
 from neuronlake.errors import AnalysisError, IngestError, UnknownNameError
 from neuronlake.queries.database import Database
 
@@ -132,13 +132,3 @@ def test_a_model_that_takes_no_text_is_refused_by_name():
     with pytest.raises(IngestError, match=r"ViTForImageClassification.*does not take text"), \
             ablate(transformers.ViTForImageClassification(config), [("encoder", 0, 0)]):  # fmt: skip
         pass
-
-
-def test_the_former_name_ablates_and_warns(model):
-    with ablate(model("llama"), [("decoder", 0, 3)]):
-        expected = run(model("llama"))
-    with (
-        pytest.warns(DeprecationWarning, match=r"^neuronlake\.perturb is now neuronlake\.ablate$"),
-        perturb(model("llama"), [("decoder", 0, 3)]),
-    ):
-        assert torch.equal(run(model("llama")), expected)

@@ -71,7 +71,7 @@ def test_tables_conform_and_the_store_has_no_problem(studied, perturbed):
     assert row["n_sources"] == row["n_targets"] == 3
     assert row["n_layer_neurons"] == 128
     # Three sources at two doses: their own, and of two seeds each random, matched.
-    assert row["n_cells"] == report.n_cells == 1 + 6 + 4 + 12
+    assert row["n_cells"] == sum(report.n_cells.values()) == 1 + 6 + 4 + 12
     assert (row["n_cells_reused"], row["layers"], row["selection"], row["scale"]) == (0, None, "top", 1.0)
 
 
@@ -81,7 +81,7 @@ def test_a_killed_study_goes_on_where_it_was(studied, perturbed, reads, tmp_path
     options = {"is_top": True, "doses": (0.1,), "kind": "noise"}
     undisturbed = perturbed(whole, **options)
     n_reads = len(reads)
-    assert n_reads == undisturbed.n_cells == 1 + 6 + 2 + 6
+    assert n_reads == sum(undisturbed.n_cells.values()) == 1 + 6 + 2 + 6
     reads.clear()
     reads.fails_at = 5
     with pytest.raises(KeyboardInterrupt):
@@ -93,7 +93,7 @@ def test_a_killed_study_goes_on_where_it_was(studied, perturbed, reads, tmp_path
     report = perturbed(store, **options)
     # The model as it is is read again, and each cell that was not.
     assert len(reads) == n_reads - 4
-    assert (report.n_cells_reused, report.n_cells, report.is_new) == (4, n_reads, True)
+    assert (report.n_cells_reused, sum(report.n_cells.values()), report.is_new) == (4, n_reads, True)
     assert results(store, report) == results(whole, undisturbed)
     assert store.check() == ()
 
@@ -104,7 +104,7 @@ def test_a_study_of_one_more_dose_reads_that_dose_alone(studied, perturbed, read
     reads.clear()
     second = perturbed(store, is_top=True, doses=(0.05, 0.1, 0.2))
     assert len(reads) == 1 + 3 + 2 + 6
-    assert second.n_cells_reused == first.n_cells - 1
+    assert second.n_cells_reused == sum(first.n_cells.values()) - 1
     assert second.perturbation_id != first.perturbation_id
     for table in ("perturbations", "perturbed_instances"):
         one, other = (rows(store, table, each.perturbation_id).drop("perturbation_id") for each in (first, second))
@@ -139,12 +139,12 @@ def test_a_plan_says_what_will_be_done_and_writes_nothing(studied, headed, pertu
     assert len(reads) == 1
     assert sorted(store.path.rglob("*")) == before
     assert plan.n_cells == {"none": 1, "random": 2, "top": 3, "matched": 6}
-    assert (plan.is_new, plan.n_cells_known, plan.n_sources, plan.n_targets, plan.n_neurons) == (True, 0, 3, 3, 128)
+    assert (plan.is_new, plan.n_cells_reused, plan.n_sources, plan.n_targets, plan.n_neurons) == (True, 0, 3, 3, 128)
     report = perturbed(store, is_top=True, doses=(0.1,))
-    assert (report.perturbation_id, report.n_cells) == (plan.perturbation_id, 12)
+    assert (report.perturbation_id, report.n_cells) == (plan.perturbation_id, plan.n_cells)
     assert (report.n_texts, report.n_instances) == (plan.n_texts, plan.n_instances)
     plan = planned()
-    assert (plan.is_new, plan.n_cells_known) == (False, 11)
+    assert (plan.is_new, plan.n_cells_reused) == (False, 11)
 
 
 def test_a_row_of_every_kind_is_stored(studied, perturbed):

@@ -1,6 +1,5 @@
 """The ingestion job: what it writes, and what it survives."""
 
-import dataclasses
 import os
 import re
 import shutil
@@ -17,7 +16,7 @@ import torch
 from neuronlake.errors import IngestError
 from neuronlake.ingest.corpora.instance import Instance
 from neuronlake.ingest.jobs import forward, sinks
-from neuronlake.ingest.jobs.job import ingest_model, plan_ingest
+from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.ingest.jobs.settings import Resources, Settings
 from neuronlake.progress import SilentProgress
 from neuronlake.schema.store import Store
@@ -399,15 +398,6 @@ def test_progress_is_told_in_full(ingest):
         "tiny-t5 is an encoder-decoder: its encoder alone is measured, for 34 texts of corpus test have no target for "
         "its decoder to read"
     ]
-
-
-def test_a_plan_asked_for_by_its_former_name_is_the_same_and_warns(filled, tiny_model):
-    arguments = {"corpus": "test", "store": filled.path}
-    with pytest.warns(DeprecationWarning, match="plan_ingest is now ingest_model"):
-        plan = plan_ingest(str(tiny_model("bert")), **arguments)
-    again = ingest_model(str(tiny_model("bert")), **arguments, dry_run=True)
-    timed = {"forward_s": 0, "scoring_s": 0}
-    assert dataclasses.replace(plan, **timed) == dataclasses.replace(again, **timed)
 
 
 def test_what_instances_share_is_stored_with_each_neuron_and_function_and_noted(
