@@ -16,14 +16,8 @@ def strata(norm: NDArray[np.floating], firing_rate: NDArray[np.floating], n_bins
 
     Norms are L2 norms of input weights and rates are shares of instances [neurons]; strata are numbers from 0 to
     ``n_bins ** 2 - 1`` [neurons]. Equal values share a bin, so that the many neurons that always fire, or never, are
-    one bin of their own. Raises `ValueError` if lengths differ, a value is not finite, or there are no bins.
+    one bin of their own.
     """
-    if norm.shape != firing_rate.shape or norm.ndim != 1:
-        raise ValueError(f"norms of shape {norm.shape} and firing rates of shape {firing_rate.shape}")
-    if n_bins < 1:
-        raise ValueError(f"n_bins is {n_bins}; it must be at least 1")
-    if not (np.isfinite(norm).all() and np.isfinite(firing_rate).all()):
-        raise ValueError("norms and firing rates must be finite")
     return _bins(norm, n_bins) * n_bins + _bins(firing_rate, n_bins)
 
 
@@ -31,8 +25,6 @@ def permute_within(
     labels: NDArray[np.integer], strata: NDArray[np.integer], generator: np.random.Generator
 ) -> NDArray[np.integer]:
     """Return the labels of a layer's neurons, permuted at random among the neurons of each stratum. [neurons]."""
-    if labels.shape != strata.shape or labels.ndim != 1:
-        raise ValueError(f"labels of shape {labels.shape} and strata of shape {strata.shape}")
     members = np.argsort(strata, kind="stable")
     shuffled = np.lexsort((generator.random(len(labels)), strata))  # the same strata in the same places
     permuted = np.empty_like(labels)

@@ -7,7 +7,7 @@ count of an expert is taken as beta-binomial, its mean and variance those of con
 side: means no lower than the free null's, variances no lower than those of all the layer's experts together.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 import polars as pl
@@ -22,58 +22,7 @@ _LEAST_CORRELATION, _MOST_CORRELATION = 1e-6, 0.99  # between the entries of a l
 _Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class ControlLists:
-    """The top lists of one half for the functions of one control, in one layer: as many for each draw."""
-
-    functions: pl.DataFrame  # family, function, draw and n_rarer, the instances of the rarer class [lists]
-    counts: _Array  # entries of each list in each expert [lists, experts]
-
-    @classmethod
-    def of(cls, entries: pl.DataFrame, neurons: pl.DataFrame, experts: NDArray[np.int32]) -> "ControlLists":
-        """Count the entries of lists, a neuron a row, by the experts of neurons, sorted and numbered as `experts`."""
-        functions = entries.select("family", "function", "draw", "n_rarer").unique().sort("family", "function", "draw")
-        entries = entries.join(functions.with_row_index("list"), on=functions.columns)
-        entries = entries.join(neurons.select("neuron", "expert"), on="neuron")
-        counts = np.zeros((functions.height, len(experts)))
-        np.add.at(counts, (entries["list"].to_numpy(), np.searchsorted(experts, entries["expert"].to_numpy())), 1)
-        return cls(functions, counts)
-
-    def test(self, family: str, function: str, n_top: _Array, most: NDArray[np.int64], free: _Array) -> "_Test | None":
-        """Test the entries of a list in each expert, of `most` possible, where `free` is the share of neurons.
-
-        The function is * for the lists of a family's functions together. None if there is no control list of them.
-        """
-        is_family = function == "*"
-        own = (self.functions["family"].eq(family) & (self.functions["function"].eq(function) | is_family)).to_numpy()
-        if not own.any():
-            return None
-        if is_family:
-            draws, draw = np.unique(self.functions["draw"].to_numpy()[own], return_inverse=True)
-            pooled = np.zeros((len(draws), len(free)))
-            np.add.at(pooled, draw, self.counts[own])
-            # The few draws of a family tell how far its lists go together; how far neurons do, its lists one by one.
-            null = _Null.of(pooled, free, _Null.of(self.counts[own], free).inflation)
-        else:
-            rarity = np.log(self.functions["n_rarer"].to_numpy())
-            distance = np.abs(rarity - rarity[own][0])
-            furthest = np.sort(distance)[:_FEWEST_LISTS][-1]
-            null = _Null.of(self.counts[distance <= furthest], free)
-        return null.test(n_top, most)
-
-
-@dataclass(frozen=True, slots=True)
-class _Test:
-    """The test of one list in each expert of a layer: all [experts] but for the number of control lists."""
-
-    n_expected: _Array
-    p_value: _Array
-    smallest_p: _Array
-    n_lists: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Null:
+class _Null(NamedTuple):
     """What control lists say of an expert's share of a list, and of its variance over that of independent entries."""
 
     share: _Array  # [experts]
@@ -81,36 +30,30 @@ class _Null:
     n_lists: int
 
     @classmethod
-    def of(cls, counts: _Array, free: _Array, inflation: _Array | float = 1.0) -> "_Null":
+    def of(cls, counts: _Array, free: _Array, inflation: _Array | float = 1.0) -> Self:
         """Estimate from lists [lists, experts] that vary `inflation` times as much as independent entries, or more."""
-        length, n_lists = max(counts.sum() / len(counts), 1.0), len(counts)
-        prior = _PRIOR_OF_MEAN * length
+        lengths, n_lists = counts.sum(axis=1, keepdims=True), len(counts)
+        prior = _PRIOR_OF_MEAN * max(counts.sum() / n_lists, 1.0)
         share = np.maximum(free, (counts.sum(axis=0) + prior * free) / (counts.sum() + prior))
         share = np.minimum(share, 1 - 1e-9)
-        variance = counts.sum(axis=1, keepdims=True) * share * (1 - share) * inflation
-        squares, expected = (
-            ((counts - counts.sum(axis=1, keepdims=True) * share) ** 2).sum(axis=0),
-            variance.sum(axis=0),
-        )
+        squares = ((counts - lengths * share) ** 2).sum(axis=0)
+        expected = (lengths * share * (1 - share) * inflation).sum(axis=0)
         together = max(squares.sum() / max(expected.sum(), 1e-9), 1.0)
         prior = _PRIOR_OF_VARIANCE * np.maximum(expected / n_lists, 1e-9)
         own = (squares + together * prior) / (expected + prior)
         # An inflation of its own that is lower is luck more often than not; the mean is known from n_lists alone.
         return cls(share, np.maximum(own, together) * inflation * (1 + 1 / n_lists), n_lists)
 
-    def test(self, n_top: _Array, most: NDArray[np.int64]) -> _Test:
-        """Return the tails of the beta-binomial with these moments, at `n_top` entries and at the most possible."""
-        length = int(n_top.sum())
+    def tails(self, length: int) -> _Array:
+        """Return the chance of at least n entries of a list, n from 0 to its length. [experts, length + 1]."""
         correlation = (self.inflation - 1) / max(length - 1, 1)
         odds = (1 / np.clip(correlation, _LEAST_CORRELATION, _MOST_CORRELATION) - 1)[:, None]
         share = self.share[:, None]
         chances = stats.betabinom.pmf(np.arange(length + 1), length, share * odds, (1 - share) * odds)
-        tails = np.minimum(
-            1, chances[:, ::-1].cumsum(axis=1)[:, ::-1]
-        )  # summed from the far end: small ones stay exact
+        # Summed from the far end: small ones stay exact.
+        tails: _Array = np.minimum(1, chances[:, ::-1].cumsum(axis=1)[:, ::-1])
         tails[:, 0] = 1
-        p_value, smallest_p = (np.take_along_axis(tails, at.astype(int)[:, None], axis=1)[:, 0] for at in (n_top, most))
-        return _Test(length * self.share, p_value, smallest_p, self.n_lists)
+        return tails
 
 
 def control_tests(
@@ -124,19 +67,48 @@ def control_tests(
     experts, sizes = np.unique(neurons["expert"].to_numpy(), return_counts=True)
     tests = {}
     for (control,), of_control in sorted(controls.group_by("control")):
-        by_half = {half: ControlLists.of(rows, neurons, experts) for (half,), rows in of_control.group_by("half")}
         n_expected, p_value, smallest_p = (np.full(n_top.shape, np.nan) for _ in range(3))
         n_lists = np.zeros(n_top.shape, dtype=np.int64)
+        lists = {half: _count(entries, neurons, experts) for (half,), entries in of_control.group_by("half")}
         for place, (half, family, function) in enumerate(names.rows()):
-            found = n_top[:, place], most[:, place], sizes / sizes.sum()
-            test = by_half[half].test(family, function, *found) if half in by_half else None
-            if test:
-                n_expected[:, place], p_value[:, place], smallest_p[:, place] = (
-                    test.n_expected,
-                    test.p_value,
-                    test.smallest_p,
-                )
-                n_lists[:, place] = test.n_lists
+            null = _null(*lists[half], family, function, sizes / sizes.sum()) if half in lists else None
+            if null is not None:
+                length = int(n_top[:, place].sum())
+                tails, expert = null.tails(length), np.arange(len(experts))
+                n_expected[:, place] = length * null.share
+                p_value[:, place] = tails[expert, n_top[:, place].astype(int)]
+                smallest_p[:, place] = tails[expert, most[:, place]]
+                n_lists[:, place] = null.n_lists
         columns = {"n_expected": n_expected, "p_value": p_value, "smallest_p": smallest_p, "n_permutations": n_lists}
         tests[control] = {name: pl.Series(name, values.reshape(-1)) for name, values in columns.items()}
     return tests
+
+
+def _count(entries: pl.DataFrame, neurons: pl.DataFrame, experts: NDArray[np.int32]) -> tuple[pl.DataFrame, _Array]:
+    """Return the control lists of entries, a neuron a row, and their counts in each expert [lists, experts]."""
+    lists = entries.select("family", "function", "draw", "n_rarer").unique().sort("family", "function", "draw")
+    entries = entries.join(lists.with_row_index("list"), on=lists.columns)
+    entries = entries.join(neurons.select("neuron", "expert"), on="neuron")
+    counts = np.zeros((lists.height, len(experts)))
+    np.add.at(counts, (entries["list"].to_numpy(), np.searchsorted(experts, entries["expert"].to_numpy())), 1)
+    return lists, counts
+
+
+def _null(lists: pl.DataFrame, counts: _Array, family: str, function: str, free: _Array) -> _Null | None:
+    """Return what control lists say of the lists of a function, or of a family's together where it is ``*``.
+
+    `free` is the share of neurons in each expert. None if there is no control list of them.
+    """
+    is_family = function == "*"
+    own = (lists["family"].eq(family) & (lists["function"].eq(function) | is_family)).to_numpy()
+    if not own.any():
+        return None
+    if is_family:
+        draws, draw = np.unique(lists["draw"].to_numpy()[own], return_inverse=True)
+        pooled = np.zeros((len(draws), len(free)))
+        np.add.at(pooled, draw, counts[own])
+        # The few draws of a family tell how far its lists go together; how far neurons do, its lists one by one.
+        return _Null.of(pooled, free, _Null.of(counts[own], free).inflation)
+    rarity = np.log(lists["n_rarer"].to_numpy())
+    distance = np.abs(rarity - rarity[own][0])
+    return _Null.of(counts[distance <= np.sort(distance)[:_FEWEST_LISTS][-1]], free)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.special import gammaln
+from scipy import stats
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +114,9 @@ def _chance_of_most(
 ) -> NDArray[np.float64]:
     """Return the chance that an expert holds all of a list that it can, or the list all of it. [experts, lists]."""
     size, listed, members = n_neurons[:, None, None], n_listed[:, None, :], n_members[:, :, None]
-    most = np.minimum(listed, members)
-    chances = _log_binomials(listed, most) + _log_binomials(size - listed, members - most)
-    logarithm = (chances - _log_binomials(size, members)).sum(axis=0)
+    logarithm = stats.hypergeom.logpmf(np.minimum(listed, members), size, listed, members).sum(axis=0)
     smallest: NDArray[np.float64] = np.minimum(1, np.exp(logarithm))
     return smallest
-
-
-def _log_binomials(n: NDArray[np.int64], k: NDArray[np.int64]) -> NDArray[np.float64]:
-    logarithm: NDArray[np.float64] = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
-    return logarithm
 
 
 @njit(nogil=True, cache=True)

@@ -72,11 +72,9 @@ class Comparison:
     control: str  # none, random, matched, nonfunctional or other
     groups: Sequence[Group]  # all groups of the dose
     sources: NDArray[np.int64]  # the group of each source [sources]
-    # The group of each source's control; None where the control is none or other [sources]
-    control_groups: NDArray[np.int64] | None
-    # Where the control is other: the groups of all sources [all], and which of them are each source's control
-    others: NDArray[np.int64]
-    is_other: NDArray[np.bool_]  # [sources, all]
+    # The groups of the control, or of the other sources, and which of them are each source's control
+    controls: NDArray[np.int64]  # [controls]
+    is_control: NDArray[np.bool_]  # [sources, controls]
     target: NDArray[np.int64]  # the target that is the source's function, -1 if none is [sources]
     targets: Sequence[tuple[str, str]]  # family and function of each function read out
     is_readable: NDArray[np.bool_]  # whether each counts in selectivities [functions]
@@ -94,34 +92,31 @@ class Comparison:
 
     @property
     def is_counted(self) -> NDArray[np.bool_]:
-        """Whether a source counts as a control on a function: on all but its own. [all, functions].
+        """Whether a control counts on a function: another source on all but its own. [controls, functions].
 
         What it does to its own function is no control of another's: it would count the effect on a module as what any
         neurons do.
         """
-        own = [self.groups[other].source for other in self.others]
-        counted = [source != target for source in own for target in self.targets]
-        return np.reshape(np.array(counted, dtype=np.bool_), (len(own), len(self.targets)))
+        groups = [self.groups[control] for control in self.controls]
+        counted = [group.selection in CONTROLS or group.source != target for group in groups for target in self.targets]
+        return np.reshape(np.array(counted, dtype=np.bool_), (len(groups), len(self.targets)))
 
     @property
     def overlap(self) -> NDArray[np.float64]:
         """The share of each source's neurons that its control's sets hold, mean over them; NaN of none. [sources]."""
-        sets = [[self.groups[other].neurons[0] for other in self.others[is_other]] for is_other in self.is_other]
-        if self.control_groups is not None:
-            sets = [list(self.groups[group].neurons) for group in self.control_groups]
         own = [self.groups[source].neurons[:1] for source in self.sources]
+        controls = [[self.groups[control] for control in self.controls[is_own]] for is_own in self.is_control]
+        sets = [[neurons for group in groups for neurons in group.neurons] for groups in controls]
         return np.array([overlap(*pair).mean() if pair[1] else np.nan for pair in zip(own, sets, strict=True)])
 
     @property
     def energy_ratio(self) -> NDArray[np.float64]:
         """The energy of each source's control, mean over its sets, to its own; NaN of none. [sources]."""
         energy = np.array([group.energy for group in self.groups])
-        control = [energy[self.others[is_other]].mean() if is_other.any() else np.nan for is_other in self.is_other]
-        own, controls = energy[self.sources], np.array(control)
-        if self.control_groups is not None:
-            controls = energy[self.control_groups]
+        controls = [energy[self.controls[is_own]].mean() if is_own.any() else np.nan for is_own in self.is_control]
+        own = energy[self.sources]
         ratio: NDArray[np.float64] = np.full(len(own), np.nan)
-        np.divide(controls, own, out=ratio, where=own > 0)
+        np.divide(np.array(controls), own, out=ratio, where=own > 0)
         return ratio
 
     def control_effects(self, effects: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -129,13 +124,11 @@ class Comparison:
 
         The control ``none`` has a single 0, which broadcasts to this shape.
         """
-        if self.control_groups is not None:
-            return effects[:, self.control_groups]
         if self.control == "none":
             return np.zeros((1, 1, 1), dtype=effects.dtype)
-        counted, is_other = self.is_counted.astype(effects.dtype), self.is_other.astype(effects.dtype)
-        means: NDArray[np.floating] = is_other @ (effects[:, self.others] * counted)
-        means /= is_other @ counted
+        counted, is_control = self.is_counted.astype(effects.dtype), self.is_control.astype(effects.dtype)
+        means: NDArray[np.floating] = is_control @ (effects[:, self.controls] * counted)
+        means /= is_control @ counted
         return means
 
     def statistics(
@@ -165,12 +158,12 @@ class Comparison:
 
         Another source counts as one set, the mean over its own, and is NaN on its own function.
         """
-        if self.control_groups is not None:
-            effects: NDArray[np.float64] = self.groups[self.control_groups[place]].effects
-            return effects
-        is_other = self.is_other[place]
-        sets = [self.groups[other].effects.mean(axis=0) for other in self.others[is_other]]
-        return np.where(self.is_counted[is_other], np.reshape(sets, (-1, len(self.targets))), np.nan)
+        is_own = self.is_control[place]
+        groups = [self.groups[control] for control in self.controls[is_own]]
+        if self.control in CONTROLS:
+            return np.concatenate([group.effects for group in groups])
+        sets = np.reshape([group.effects.mean(axis=0) for group in groups], (-1, len(self.targets)))
+        return np.where(self.is_counted[is_own], sets, np.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,26 +262,29 @@ def _compare(
     for selection in sorted({group.selection for group in groups}):
         members = [place for place, group in enumerate(groups) if group.selection == selection]
         is_apart = apart([groups[place].neurons[0] for place in members], dose)  # the same in all sets of a source
-        controls: dict[str, dict[int, int | None]] = {"none": dict.fromkeys(members)}
+        # By control, for each source that it is for, its groups: one, or those of several other sources.
+        controls: dict[str, dict[int, list[int]]] = {"none": {member: [] for member in members}}
         if selection not in CONTROLS:
-            controls["other"] = dict.fromkeys(np.array(members)[is_apart.sum(axis=1) > 1].tolist())
+            others = zip(members, [np.array(members)[own].tolist() for own in is_apart], strict=True)
+            controls["other"] = {member: groups_of for member, groups_of in others if len(groups_of) > 1}
             for control in CONTROLS:
                 # A control is drawn for a source, or once for all of them.
                 shared = index.get((control, (SHARED, SHARED)))
                 own = {member: index.get((control, groups[member].source), shared) for member in members}
-                controls[control] = {member: group for member, group in own.items() if group is not None}
-        for control, control_groups in controls.items():
-            if control_groups:
-                is_own, is_of_others = np.isin(members, list(control_groups)), np.full(len(members), control == "other")
+                controls[control] = {member: [group] for member, group in own.items() if group is not None}
+        for control, of_sources in controls.items():
+            if of_sources:
+                used = sorted({group for control_groups in of_sources.values() for group in control_groups})
+                is_control = [np.isin(used, control_groups) for control_groups in of_sources.values()]
+                target = [target_index.get(groups[member].source, -1) for member in of_sources]
                 yield Comparison(
                     selection,
                     control,
                     groups,
-                    np.asarray(list(control_groups)),
-                    None if control in ("none", "other") else np.asarray(list(control_groups.values())),
-                    np.asarray(members)[is_of_others],
-                    is_apart[is_own][:, is_of_others],
-                    np.asarray([target_index.get(groups[member].source, -1) for member in control_groups]),
+                    np.asarray(list(of_sources)),
+                    np.asarray(used, dtype=np.int64),
+                    np.asarray(is_control),
+                    np.asarray(target),
                     targets,
                     is_readable,
                 )

@@ -20,8 +20,7 @@ class Resampling:
     stratum. Instances of one text depend on each other, so texts are resampled and not instances. A cell is reduced at
     once to the sums of its effects by text, function and stratum, which is all that is needed.
 
-    Raises `ValueError` if the shapes do not fit or a function has no instance, and `AnalysisError` if no resample holds
-    all strata of some function.
+    Every function has an instance. Raises `AnalysisError` if no resample holds all strata of some function.
     """
 
     # Whether a resample holds instances of each stratum that the function has [resamples, functions]
@@ -36,10 +35,6 @@ class Resampling:
         n_permutations: int,
         seed: int,
     ) -> None:
-        if strata.ndim != 2 or text.shape != strata.shape[1:]:
-            raise ValueError(f"strata of shape {strata.shape} and texts of shape {text.shape}")
-        if not (strata >= 0).any(axis=1).all():
-            raise ValueError("a function has no instance")
         texts, place = np.unique(text, return_inverse=True)
         self.n_permutations = n_permutations
         self.seed = seed

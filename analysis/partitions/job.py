@@ -183,12 +183,7 @@ def store_partition(
                 f"{settings.n_experts:,} experts of {len(neurons):,} neurons: {stack} layer {layer} of {origin.model} "
                 f"{origin.revision} has no more"
             )
-    described: dict[str, object] = {
-        "method": settings.stored_method,
-        "seed": settings.stored_seed,
-        "half": settings.stored_half,
-    }
-    parameters = {**settings.parameters(), **source.provenance}
+    described, parameters = settings.columns(), {**settings.parameters(), **source.provenance}
     partition_id = identifier(
         {
             "schema_version": IDENTITY_VERSION,

@@ -112,20 +112,14 @@ class PartitionSettings:
         """Whether the model is loaded and its weights are clustered; all other ways read the store."""
         return self._way == "kmeans"
 
-    @property
-    def stored_method(self) -> str:
-        """The method as stored: ``matched`` apart from ``random``, as it is no baseline of plain chance."""
-        return "matched" if self._way == "matched random" else self.method
-
-    @property
-    def stored_seed(self) -> int | None:
-        """The seed, None where nothing is drawn."""
-        return self.seed if "seed" in _TAKES[self._way] else None
-
-    @property
-    def stored_half(self) -> str | None:
-        """The instances whose scores are clustered, None where scores are not."""
-        return self.half if self.method == "function" else None
+    def columns(self) -> dict[str, object]:
+        """Return the columns of a partition that these settings decide and that are part of its identity."""
+        return {
+            # Apart from random, as matched experts are no baseline of plain chance.
+            "method": "matched" if self._way == "matched random" else self.method,
+            "seed": self.seed if "seed" in _TAKES[self._way] else None,
+            "half": self.half if self.method == "function" else None,
+        }
 
     @property
     def objective_name(self) -> str | None:

@@ -1,7 +1,7 @@
 """A partition as the store holds it: what is written, and what is read for another to start from or compare with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -75,36 +75,27 @@ def write_partition(
 
     `described` has the columns of ``partitions`` that only the caller knows; a column that neither knows is NULL.
     """
-    layers: list[dict[str, Any]] = []
-    experts = []
-    for (stack, layer), division in divisions.items():
-        sizes = np.unique(division.labels, return_counts=True)[1]
-        layers.append(
-            {
-                "stack": stack,
-                "layer": layer,
-                "n_neurons": len(division.neurons),
-                "n_experts": len(sizes),
-                "n_smallest": int(sizes.min()),
-                "n_largest": int(sizes.max()),
-                "objective": division.objective,
-                "objective_random": division.objective_random,
-            }
+    experts = pl.concat(
+        pl.DataFrame({"stack": stack, "layer": layer, "neuron": division.neurons, "expert": division.labels})
+        for (stack, layer), division in divisions.items()
+    )
+    size = pl.col("expert").value_counts().struct.field("count")
+    layers = (
+        experts.group_by("stack", "layer", maintain_order=True)
+        .agg(n_neurons=pl.len(), n_experts=pl.col("expert").n_unique(), n_smallest=size.min(), n_largest=size.max())
+        .with_columns(
+            pl.Series(name, [getattr(division, name) for division in divisions.values()], pl.Float64)
+            for name in ("objective", "objective_random")
         )
-        columns = {"stack": stack, "layer": layer, "neuron": division.neurons, "expert": division.labels}
-        experts.append(pl.DataFrame(columns))
-    objectives = [row["objective"] for row in layers if row["objective"] is not None]
+    )
     partition = {
-        "model": origin.model,
-        "revision": origin.revision,
-        "step": origin.step,
-        "run_id": origin.run_id,
-        "n_experts": max(row["n_experts"] for row in layers),
-        "objective": sum(objectives) / len(objectives) if objectives else None,
+        **asdict(origin),
+        "n_experts": layers["n_experts"].max(),
+        "objective": layers["objective"].mean(),
         "neuronlake_version": neuronlake_version(),
         **described,
     }
-    for name, rows in (("partitions", [partition]), ("partition_layers", layers), ("experts", pl.concat(experts))):
+    for name, rows in (("partitions", [partition]), ("partition_layers", layers), ("experts", experts)):
         data = conform(name, rows, partition_id=job.name)
         job.write(name, data, model=origin.model, revision=origin.revision)
 

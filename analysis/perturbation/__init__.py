@@ -7,9 +7,8 @@
 - `study`: the study as a whole, its plan and its report;
 - `request`: what it asks for, found in the store;
 - `preparation`: the loaded model, the fitted readout and all cells;
-- `population`: the neurons that are studied;
+- `population`: the neurons that are studied, and draws of control neurons from them;
 - `sources`: each function's neurons, ranked;
-- `controls`: control neurons, drawn at random or matched;
 - `cells`: which neurons are ablated in each pass over the texts;
 - `passes`: the passes, and the values they read;
 - `rows`: the results as rows of tables.

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from ...errors import AnalysisError
 from ...schema.vocabulary import Selection
 from ..effects.contrast import apart, overlap
-from .controls import draw_matched, draw_random
 from .population import Population
 from .settings import SHARED, PerturbationSettings
 from .sources import Ranking
@@ -34,7 +33,7 @@ def rankings(
     for control, pool in (("random", np.arange(len(population))), ("nonfunctional", nonfunctional)):
         if control in settings.controls_run and pool is not None and len(pool):
             ranked += [
-                Ranking(SHARED, SHARED, control, draw_random(population, pool, seed), seed=seed)
+                Ranking(SHARED, SHARED, control, population.draw_random(pool, seed), seed=seed)
                 for seed in settings.seeds
             ]
     for source in sources:
@@ -43,7 +42,7 @@ def rankings(
             # The levels of the kind clamp go with the rank.
             matched = replace(source, selection="matched", n_functional=None)
             ranked += [
-                replace(matched, rows=draw_matched(population, source.rows, seed), seed=seed) for seed in settings.seeds
+                replace(matched, rows=population.draw_matched(source.rows, seed), seed=seed) for seed in settings.seeds
             ]
     return ranked
 

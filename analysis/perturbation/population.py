@@ -1,4 +1,4 @@
-"""The neurons that a study selects from: those of the studied layers, and how much each of them writes."""
+"""The neurons that a study selects from and draws controls from, and how much each of them writes."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,9 @@ from ...errors import AnalysisError
 from ...queries.database import Database
 from ...queries.statements import statement
 from ..neuron_rows import KEYS
+
+# A matched unit is drawn among so many that are nearest in energy.
+_NEAREST = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,44 @@ class Population:
                 f"are of {', '.join(f'{stack} {layer}' for stack, layer in layers)}"
             )
         return joined["row"].cast(pl.Int64).to_numpy()
+
+    def draw_random(self, rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+        """Return some rows of the population, which must be whole units, in random order with each unit together.
+
+        The first n of them are then n neurons at random.
+        """
+        units, place = np.unique(rows // self.unit_size, return_inverse=True)
+        order = np.random.default_rng((seed, 0)).permutation(len(units))
+        return rows[np.argsort(order[place], kind="stable")]
+
+    def draw_matched(self, ranking: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+        """Return, for each ranked neuron, an unranked neuron of the same layer and of similar energy.
+
+        In order of rank, each neuron is matched with one of the ten that are nearest in energy, among the neurons of
+        its layer that are neither ranked nor taken. Whole native experts are matched in the same way, by their energy.
+        The result is shorter than the ranking if a layer has no neuron left.
+        """
+        generator = np.random.default_rng((seed, 1))
+        size = self.unit_size
+        layer = self.layer[::size]
+        energy = np.add.reduceat(self.energy, np.arange(0, len(self), size))
+        ranked_units = list(dict.fromkeys((ranking // size).tolist()))
+        # By layer, its free units sorted by energy; a unit that is taken is cut out.
+        free: dict[int, NDArray[np.int64]] = {}
+        for number in np.unique(layer[ranked_units]).tolist():
+            units = np.setdiff1d(np.flatnonzero(layer == number), ranked_units)
+            free[number] = units[np.argsort(energy[units], kind="stable")]
+        matched: list[int] = []
+        for unit in ranked_units:
+            candidates = free[int(layer[unit])]
+            if not len(candidates):
+                break
+            middle = int(np.searchsorted(energy[candidates], energy[unit]))
+            low = max(0, min(middle - _NEAREST // 2, len(candidates) - _NEAREST))
+            place = low + int(generator.integers(len(candidates[low : low + _NEAREST])))
+            matched.append(int(candidates[place]))
+            free[int(layer[unit])] = np.delete(candidates, place)
+        return (np.array(matched, dtype=np.int64)[:, None] * size + np.arange(size)).reshape(-1)
 
 
 def read_population(

@@ -66,16 +66,15 @@ def control_labels(
     moved = np.bincount(after[~np.isin(after, before)] // labels.n_instances, minlength=len(labels.functions)) > 0
     if not moved.any():
         raise IngestError(f"corpus {stored.name}: no label can move by {control}; another control may do")
-    keep = moved[labels.function]
     permuted = LabelIndex.build(
-        [function for function, of_function in zip(labels.functions, moved, strict=True) if of_function],
-        is_rest=labels.is_rest[moved],
+        labels.functions,
+        is_rest=labels.is_rest,
         half=labels.half,
-        instance=order[place][keep],
-        function=(np.cumsum(moved) - 1)[labels.function[keep]].astype(np.int32),
-        is_positive=is_positive[keep],
+        instance=order[place],
+        function=labels.function,
+        is_positive=is_positive,
     )
-    return ControlLabels(control, draw, permuted, permutations.n_kept)
+    return ControlLabels(control, draw, permuted.only(moved), permutations.n_kept)
 
 
 def permutations_of(

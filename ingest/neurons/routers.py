@@ -36,24 +36,21 @@ def experts_per_token(module: nn.Module, experts: FeedForward) -> int:
 def exclude_experts(module: nn.Module, layer: Layer, excluded: Collection[int]) -> Iterator[None]:
     """Keep a layer's router from choosing some experts whenever `module` runs inside the context.
 
-    `layer` is one of the module's layers, `excluded` the experts' numbers, from 0. The router computes as if their
-    logits, and the corrections that only its choice sees, were the lowest there are: it chooses the best of the others.
-    The weights of those follow by its own rule: a softmax over all experts is one over those not excluded, and what is
-    normalised over the chosen is so still. Afterwards the module is as before.
+    `layer` is one of the module's layers, `excluded` the numbers of some of its experts. The router computes as if
+    their logits, and the corrections that only its choice sees, were the lowest there are: it chooses the best of the
+    others. The weights of those follow by its own rule: a softmax over all experts is one over those not excluded, and
+    what is normalised over the chosen is so still. Afterwards the module is as before.
 
-    Raise `IngestError` if the layer has no such experts, if fewer remain than a token is sent to, or if its router
-    cannot be identified. While the model runs: if an excluded expert is chosen nevertheless, as by a table of tokens,
-    or within groups in which too few experts remain.
+    Raise `IngestError` if fewer remain than a token is sent to, or if its router cannot be identified. While the model
+    runs: if an excluded expert is chosen nevertheless, as by a table of tokens, or within groups in which too few
+    experts remain.
     """
     if not excluded:
         yield
         return
     experts = layer.experts
-    if experts is None:
-        raise IngestError(f"{layer.stack} layer {layer.layer} has no experts that a router chooses among")
+    assert experts is not None  # there are some to exclude
     n_experts = experts.n_experts or 0
-    if unknown := [expert for expert in excluded if not 0 <= expert < n_experts]:
-        raise IngestError(f"{experts.path} has no expert {unknown[0]}; it has {n_experts}, from 0")
     n_chosen = experts_per_token(module, experts)
     n_left = n_experts - len(set(excluded))
     if n_left < n_chosen:

@@ -142,16 +142,6 @@ def test_a_seed_gives_the_same_resamples_and_permutations():
     assert drawn(3)[1] != drawn(4)[1]
 
 
-def test_a_function_without_instances_is_refused():
-    with pytest.raises(ValueError, match="no instance"):
-        resampling_of([[1, 0], [-1, -1]])
-
-
-def test_texts_that_do_not_fit_the_strata_are_refused():
-    with pytest.raises(ValueError, match=r"strata of shape \(1, 2\) and texts of shape \(3,\)"):
-        resampling_of([[1, 0]], [0, 1, 2])
-
-
 def test_too_few_resamples_for_a_rare_function_are_refused():
     strata = np.zeros((1, 50))
     strata[0, 0] = 1

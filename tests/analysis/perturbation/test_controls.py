@@ -6,7 +6,6 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from neuronlake.analysis.perturbation.controls import draw_matched, draw_random
 from neuronlake.analysis.perturbation.population import Population, read_population
 from neuronlake.queries.database import Database
 
@@ -28,14 +27,14 @@ def layers_of(population, rows):
 def test_random_neurons_are_those_of_the_pool_in_random_order(seed, pool):
     population = make_population([60, 40])
     rows = np.array(sorted(pool), dtype=np.int64)
-    drawn = draw_random(population, rows, seed)
+    drawn = population.draw_random(rows, seed)
     assert sorted(drawn.tolist()) == sorted(pool)
-    assert drawn.tolist() == draw_random(population, rows, seed).tolist()
+    assert drawn.tolist() == population.draw_random(rows, seed).tolist()
 
 
 def test_every_neuron_is_drawn_as_often_as_any_other():
     population = make_population([20])
-    first = np.concatenate([draw_random(population, np.arange(20), seed)[:5] for seed in range(2000)])
+    first = np.concatenate([population.draw_random(np.arange(20), seed)[:5] for seed in range(2000)])
     counts = np.bincount(first, minlength=20)
     # 500 each are expected, with a standard deviation of 19.
     assert counts.min() > 500 - 5 * 19
@@ -44,7 +43,7 @@ def test_every_neuron_is_drawn_as_often_as_any_other():
 
 def test_random_native_experts_are_drawn_whole():
     population = make_population([4, 4], unit_size=3)
-    drawn = draw_random(population, np.arange(24), 5).reshape(-1, 3)
+    drawn = population.draw_random(np.arange(24), 5).reshape(-1, 3)
     assert (np.diff(drawn, axis=1) == 1).all()
     assert sorted((drawn[:, 0] // 3).tolist()) == list(range(8))
     assert (drawn[:, 0] // 3).tolist() != list(range(8))
@@ -56,18 +55,18 @@ def test_matched_neurons_are_as_many_others_of_the_same_layers_in_the_same_order
     ranking = np.array(ranked)
     # A layer runs out where more than half of it is ranked.
     assume((np.bincount(population.layer[ranking], minlength=2) <= [30, 20]).all())
-    matched = draw_matched(population, ranking, seed)
+    matched = population.draw_matched(ranking, seed)
     assert layers_of(population, matched) == layers_of(population, ranking)
     assert len(set(matched.tolist())) == len(ranked)
     assert not set(matched.tolist()) & set(ranked)
-    assert matched.tolist() == draw_matched(population, ranking, seed).tolist()
+    assert matched.tolist() == population.draw_matched(ranking, seed).tolist()
 
 
 def test_seeds_draw_other_neurons():
     population = make_population([200])
     ranking = np.arange(10)
-    assert len({tuple(draw_matched(population, ranking, seed).tolist()) for seed in range(20)}) == 20
-    assert len({tuple(draw_random(population, np.arange(200), seed).tolist()) for seed in range(20)}) == 20
+    assert len({tuple(population.draw_matched(ranking, seed).tolist()) for seed in range(20)}) == 20
+    assert len({tuple(population.draw_random(np.arange(200), seed).tolist()) for seed in range(20)}) == 20
 
 
 def test_matched_neurons_are_of_like_energy():
@@ -77,8 +76,8 @@ def test_matched_neurons_are_of_like_energy():
     matched, random = (
         np.log10(population.energy[np.stack([draw(seed) for seed in range(20)])])
         for draw in (
-            lambda seed: draw_matched(population, ranking, seed),
-            lambda seed: draw_random(population, np.arange(1000), seed)[:50],
+            lambda seed: population.draw_matched(ranking, seed),
+            lambda seed: population.draw_random(np.arange(1000), seed)[:50],
         )
     )
     # Ten of 450 free neurons of a layer span a fortieth of six orders of magnitude.
@@ -91,20 +90,20 @@ def test_matched_neurons_are_of_like_energy():
 def test_the_neuron_of_most_energy_is_matched_with_those_next_below():
     population = make_population([100])
     order = np.argsort(population.energy)[::-1]
-    drawn = {int(draw_matched(population, order[:1], seed)[0]) for seed in range(300)}
+    drawn = {int(population.draw_matched(order[:1], seed)[0]) for seed in range(300)}
     assert drawn == set(order[1:11].tolist())
 
 
 def test_a_neuron_in_the_middle_is_matched_with_five_on_either_side():
     population = make_population([101])
     order = np.argsort(population.energy)
-    drawn = {int(draw_matched(population, order[50:51], seed)[0]) for seed in range(300)}
+    drawn = {int(population.draw_matched(order[50:51], seed)[0]) for seed in range(300)}
     assert drawn == set(order[45:50].tolist()) | set(order[51:56].tolist())
 
 
 def test_matching_ends_where_a_layer_has_no_neuron_left():
     population = make_population([4, 10])
-    matched = draw_matched(population, np.array([4, 0, 1, 2, 5]), 0)
+    matched = population.draw_matched(np.array([4, 0, 1, 2, 5]), 0)
     # Layer 0 has one free neuron, for the first of its ranked ones.
     assert layers_of(population, matched) == [1, 0]
     assert matched[1] == 3
@@ -112,7 +111,7 @@ def test_matching_ends_where_a_layer_has_no_neuron_left():
 
 def test_matching_all_neurons_yields_none():
     population = make_population([4])
-    assert draw_matched(population, np.arange(4), 0).tolist() == []
+    assert population.draw_matched(np.arange(4), 0).tolist() == []
 
 
 def test_native_experts_are_matched_whole_by_their_energy():
@@ -122,7 +121,7 @@ def test_native_experts_are_matched_whole_by_their_energy():
     most = int(order[-1])
     drawn = set()
     for seed in range(200):
-        matched = draw_matched(population, np.arange(4 * most, 4 * most + 4), seed)
+        matched = population.draw_matched(np.arange(4 * most, 4 * most + 4), seed)
         assert matched.tolist() == list(range(matched[0], matched[0] + 4))
         assert matched[0] % 4 == 0
         drawn.add(int(matched[0]) // 4)
