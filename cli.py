@@ -47,8 +47,7 @@ def demo() -> None:
     Three families of functions, on the pretrained weights and on a random initialisation of the same architecture.
     """
     from .analysis.sections import write_sections
-    from .demo.findings import findings, try_next
-    from .demo.run import run_demo
+    from .demo.run import findings, run_demo, try_next
     from .progress import show_progress
 
     with show_progress() as progress:

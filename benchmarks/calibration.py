@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 from table import print_table
 
-from neuronlake.analysis.alignment.layer_tests import permutation_test
+from neuronlake.analysis.alignment.layer_tests import layer_test
 
 N_NEURONS, N_EXPERTS, N_TOP = 3072, 16, 30
 LEVELS = (0.05, 0.01, 0.001)
@@ -51,8 +51,8 @@ def p_values(membership, labels, seed, n_permutations):
         "family: hypergeometric of distinct neurons": stats.hypergeom.sf(
             distinct_found - 1, N_NEURONS, sizes, distinct.sum()
         ),
-        "family: permutation of labels": permutation_test(
-            labels, pooled, n_permutations=n_permutations, seed=seed
+        "family: permutation of labels": layer_test(
+            labels, pooled, is_pooled=np.array([True]), n_permutations=n_permutations, seed=seed
         ).p_value.reshape(-1),
     }
 

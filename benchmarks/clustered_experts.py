@@ -21,7 +21,7 @@ from table import print_table
 
 from neuronlake import BalancedKMeans
 from neuronlake.analysis.alignment.controls import control_tests
-from neuronlake.analysis.alignment.layer_tests import exact_test, permutation_test
+from neuronlake.analysis.alignment.layer_tests import layer_test
 from neuronlake.ingest.corpora.permutations import Permutations
 from neuronlake.ingest.scores.best import Chance, Ranked
 from neuronlake.ingest.scores.scoring import score
@@ -76,14 +76,13 @@ def tests(activations, table, units, experts, n_draws, n_permutations):
         membership[lists["neuron"].to_numpy(), lists["function"].cast(int).to_numpy()] = 1
         functions = [*(str(number) for number in range(len(table))), "*"]
         names = pl.DataFrame({"half": "all", "family": lists["family"][0], "function": functions})
-        exact = exact_test(experts[layer], membership)
-        pooled = permutation_test(
-            experts[layer], membership.sum(axis=1, keepdims=True), n_permutations=n_permutations, seed=layer
-        )
-        n_top = np.concatenate([exact.n_top, pooled.n_top], axis=1)
+        membership = np.concatenate([membership, membership.sum(axis=1, keepdims=True)], axis=1)
+        is_pooled = np.arange(len(table) + 1) == len(table)
+        test = layer_test(experts[layer], membership, is_pooled=is_pooled, n_permutations=n_permutations, seed=layer)
+        n_top, p_value = test.n_top, test.p_value
         of_controls = control_tests(neurons, names, controls[layer], n_top.astype(float), n_top)
         highest = np.max([rows["p_value"].to_numpy().reshape(n_top.shape) for rows in of_controls.values()], axis=0)
-        for into, p in zip(found, (exact.p_value, highest[:, :-1], pooled.p_value[:, 0], highest[:, -1]), strict=True):
+        for into, p in zip(found, (p_value[:, :-1], highest[:, :-1], p_value[:, -1], highest[:, -1]), strict=True):
             into.append(p)
     return [np.stack(p) for p in found]
 

@@ -50,10 +50,7 @@ from .printing import chosen_store, echo, open_database, print_rows
     help="Linear probe of final states, language-model loss, or accuracy of label words.",
 )  # fmt: skip
 @click.option("--corpus", help="Corpus to read out.  [default: the run's]")
-@click.option(
-    "--texts", "n_texts", type=POSITIVE, default=1000,
-    help="Most texts to read out, and to fit on.",
-)  # fmt: skip
+@click.option("--texts", "n_texts", type=POSITIVE, default=1000, help="Most texts to read out, and to fit on.")
 @click.option("--run", metavar="RUN_ID", help="Run whose scores select neurons.  [default: the only one]")
 @click.option("--revision", help="Branch, tag, commit or subfolder.")
 @click.option("--random-init", type=SEED_RANGE, help="Seed of a random initialisation to ablate.")

@@ -1,13 +1,20 @@
-"""The demo: a real pretrained model and its random initialisation, measured on three families of functions."""
+"""The demo: a pretrained model and its random initialisation, measured on three families, and what that shows."""
 
 import os
+import shutil
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from ..analysis.sections import Section
 from ..ingest.corpora.builder import CorpusReport, build_corpus
 from ..ingest.jobs.job import ingest_model
 from ..ingest.jobs.reports import IngestReport
 from ..ingest.jobs.settings import Settings
 from ..progress import Progress
+from ..queries.database import Database
+from ..queries.statements import statement
 from .corpus import package_folder, read_demo_corpus
 
 MODEL = "all-MiniLM-L6-v2"
@@ -39,3 +46,57 @@ def run_demo(store: str | os.PathLike[str], progress: Progress) -> DemoRun:
         )
 
     return DemoRun(corpus, trained=measure(None), random=measure(0))
+
+
+def findings(database: Database, run: DemoRun) -> list[Section]:
+    """Return what the demo shows of a run: predictivity by family, the most specialised neurons, shared top neurons."""
+    trained = run.trained
+    runs = {"trained": trained.run_id, "random": run.random.run_id}
+    return [
+        Section(
+            f"{MODEL}: {trained.n_neurons:,} neurons in {trained.n_layers} layers, {trained.n_functions} functions, "
+            f"{trained.n_instances:,} instances"
+        ),
+        Section(
+            "Are neurons specialised? Trained against randomly initialised: predictivity of the best of a layer's "
+            "neurons, mean over functions and layers. With so many neurons some look good by luck; held out, the "
+            "neuron is chosen on one half of the instances and scored on the other, where the luck of that choice "
+            "is gone.",
+            "demo_families",
+            runs,
+        ),
+        *_neurons(database, trained.run_id),
+        Section(
+            "Do functions of one family share their top neurons? Overlap of the top 1/96 of a layer",
+            "demo_similarity",
+            runs,
+        ),
+    ]
+
+
+def try_next(store: Path) -> str:
+    """Return commands to go on with, as the person must type them."""
+    # Where the environment is not active, by the path that the program was started with.
+    program = "neuronlake" if shutil.which("neuronlake") else os.path.relpath(sys.argv[0])
+    if str(store) != "neuronlake-store":
+        program += f" --store {store}"
+    return f"""Try next
+  {program} sql "select layer, neuron, function, lift, held_out_function, held_out_lift \
+from specialization where revision = 'main' and family = 'knowledge' order by lift desc, layer, neuron limit 5"
+  {program} sql "select family, layer, held_out_predictivity from best_predictivity \
+where revision = 'main' order by all"
+  {program} shell"""
+
+
+def _neurons(database: Database, run_id: str) -> Iterator[Section]:
+    """Yield a section for the most specialised neuron of each family: the texts that activate it most."""
+    for best in database.sql(statement("demo_neurons"), {"run_id": run_id}):
+        is_not = "" if best["direction"] == "positive" else "not "
+        place = {name: best[name] for name in ("stack", "layer", "neuron", "family", "function")}
+        yield Section(
+            f"The most specialised neuron of {best['family']}: neuron {best['neuron']} of layer {best['layer']}, "
+            f"for {is_not}{best['function']}, predictivity {best['predictivity']:.3f}; the function's texts that "
+            "activate it most",
+            "demo_texts",
+            {"run_id": run_id, **place},
+        )

@@ -28,11 +28,10 @@ from ...schema.vocabulary import Ranking
 from ..lookup import Partition, Run, all_runs, find_partition, find_run
 from ..permutations import layer_seed, strata
 from .controls import control_tests
-from .layer_tests import exact_test, permutation_test
+from .layer_tests import layer_test
 
 _FAMILY = "*"  # stands for all functions of a family
 _LIST = ["half", "family", "function"]
-_TESTED = ("n_top", "n_expected", "p_value", "smallest_p")
 _CONTROLS = "select distinct control, draw from control_functions where run_id = ? order by all"
 
 
@@ -264,14 +263,10 @@ def _layer_tests(
         codes = None
         if null_model == "matched":
             codes = strata(neurons["input_norm"].to_numpy(), neurons["firing_rate"].to_numpy(), n_bins=bins)
-        exact = exact_test(labels, membership[:, ~is_pooled], codes)
-        pooled = permutation_test(labels, membership[:, is_pooled], codes, n_permutations=permutations, seed=seed)
-        columns = {name: np.empty((len(experts), names.height)) for name in _TESTED}
-        for test, tested in ((exact, ~is_pooled), (pooled, is_pooled)):
-            for name, values in columns.items():
-                values[:, tested] = getattr(test, name)
-        n_top = columns["n_top"]
-        columns["p_nominal"] = _nominal(n_top, membership, sizes, is_family=(names["function"] == _FAMILY).to_numpy())
+        test = layer_test(labels, membership, codes, is_pooled=is_pooled, n_permutations=permutations, seed=seed)
+        n_top = test.n_top.astype(np.float64)
+        nominal = _nominal(n_top, membership, sizes, is_family=(names["function"] == _FAMILY).to_numpy())
+        columns = test._asdict() | {"n_top": n_top, "p_nominal": nominal}
         series = {name: pl.Series(values.reshape(-1)) for name, values in columns.items()}
         frames.append(cells.with_columns(null_model=pl.lit(null_model), **series))
     most = np.sort(membership, axis=0)[::-1].cumsum(axis=0)[sizes - 1]

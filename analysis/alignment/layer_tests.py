@@ -11,7 +11,6 @@ a Fisher-Yates shuffle of each stratum's labels, which is an exact draw without 
 """
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +19,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 
-@dataclass(frozen=True, slots=True)
-class LayerTest:
+class LayerTest(NamedTuple):
     """How many neurons of each list are in each expert of one layer, beside what chance would give."""
 
     n_top: NDArray[np.int32]  # entries of each list in each expert [experts, lists]
@@ -30,83 +28,55 @@ class LayerTest:
     smallest_p: NDArray[np.float64]  # the least that p_value can be, whatever is observed [experts, lists]
 
 
-class _Counts(NamedTuple):
-    """Lists of a layer's neurons, counted by expert and by stratum."""
+def layer_test(
+    labels: NDArray[np.int32],  # expert of each neuron, from 0 [neurons]
+    membership: NDArray[np.int32],  # how often each list holds the neuron [neurons, lists]
+    strata: NDArray[np.integer] | None = None,  # [neurons]
+    *,
+    is_pooled: NDArray[np.bool_] | None = None,  # which lists are tested by permutation [lists]
+    n_permutations: int = 100_000,
+    seed: int = 0,
+) -> LayerTest:
+    """Test every expert of a layer for every list: exactly, or by permutation where a list holds a neuron repeatedly.
 
-    stratum: NDArray[np.int64]  # of each neuron, numbered from 0 without gaps [neurons]
-    n_top: NDArray[np.int32]  # entries of each list in each expert [experts, lists]
-    n_listed: NDArray[np.int64]  # entries of each list in each stratum [strata, lists]
-    n_members: NDArray[np.int64]  # neurons of each stratum in each expert [strata, experts]
-
-    def test(self, p_value: NDArray[np.float64], smallest_p: NDArray[np.float64] | float) -> LayerTest:
-        """Return the counts as a test with these p values; the expected counts follow from the strata."""
-        n_expected = (self.n_members / self.n_members.sum(axis=1, keepdims=True)).T @ self.n_listed
-        return LayerTest(self.n_top, n_expected, p_value, np.broadcast_to(smallest_p, p_value.shape))
-
-
-def _count(labels: NDArray[np.int32], membership: NDArray[np.int32], strata: NDArray[np.integer] | None) -> _Counts:
-    """Count the neurons of lists by expert and by stratum; arguments are as in `exact_test`."""
+    The null permutes experts among the neurons of one stratum, or among all neurons of the layer if `strata` is None.
+    By permutation, unless `is_pooled` says otherwise, are those lists that hold a neuron more than once, as several
+    lists taken together may. The observed labels count as one more permutation, so that no p value of theirs is below
+    1 / (n_permutations + 1).
+    """
+    is_pooled = membership.max(axis=0, initial=0) > 1 if is_pooled is None else is_pooled
     codes = np.zeros(len(labels), dtype=np.int64) if strata is None else strata
     stratum = np.unique(codes, return_inverse=True)[1].astype(np.int64)
     n_strata, n_experts, n_lists = int(stratum.max()) + 1, int(labels.max()) + 1, membership.shape[1]
     n_top = np.zeros((n_experts, n_lists), dtype=np.int32)
     np.add.at(n_top, labels, membership)
-    n_listed = np.zeros((n_strata, n_lists), dtype=np.int64)
+    n_listed = np.zeros((n_strata, n_lists), dtype=np.int64)  # entries of each list in each stratum
     np.add.at(n_listed, stratum, membership)
-    n_members = np.zeros((n_strata, n_experts), dtype=np.int64)
+    n_members = np.zeros((n_strata, n_experts), dtype=np.int64)  # neurons of each stratum in each expert
     np.add.at(n_members, (stratum, labels), 1)
-    return _Counts(stratum, n_top, n_listed, n_members)
-
-
-def exact_test(
-    labels: NDArray[np.int32],  # expert of each neuron, from 0 [neurons]
-    membership: NDArray[np.int32],  # 1 where a list holds the neuron, else 0 [neurons, lists]
-    strata: NDArray[np.integer] | None = None,  # [neurons]
-) -> LayerTest:
-    """Test every expert of a layer for every list of distinct neurons.
-
-    The null permutes experts among the neurons of one stratum, or among all neurons of the layer if `strata` is None.
-    Raises `ValueError` if a list holds a neuron more than once.
-    """
-    if len(membership) and membership.max() > 1:
-        raise ValueError("a list holds a neuron more than once: only a permutation test can tell")
-    counts = _count(labels, membership, strata)
-    n_neurons = counts.n_members.sum(axis=1)
-    p_value = _tail(n_neurons, counts.n_listed, counts.n_members, counts.n_top)
-    return counts.test(p_value, _chance_of_most(n_neurons, counts.n_listed, counts.n_members))
-
-
-def permutation_test(
-    labels: NDArray[np.int32],
-    membership: NDArray[np.int32],
-    strata: NDArray[np.integer] | None = None,
-    *,
-    n_permutations: int = 100_000,
-    seed: int = 0,
-) -> LayerTest:
-    """Test every expert of a layer for every list of neurons by permutation; a list may hold a neuron repeatedly.
-
-    Arguments are as in `exact_test`, but `membership` is how often a list holds the neuron, which may be more than 1
-    where it is several lists taken together. The observed labels count as one more permutation, so that no p value is
-    below 1 / (n_permutations + 1).
-    """
-    counts = _count(labels, membership, strata)
+    n_neurons = n_members.sum(axis=1)
+    p_value, smallest_p = np.empty(n_top.shape), np.full(n_top.shape, 1 / (1 + n_permutations))
+    listed = np.ascontiguousarray(n_listed[:, ~is_pooled])
+    p_value[:, ~is_pooled] = _tail(n_neurons, listed, n_members, np.ascontiguousarray(n_top[:, ~is_pooled]))
+    smallest_p[:, ~is_pooled] = _chance_of_most(n_neurons, listed, n_members)
     # Stratum by stratum, the neurons on some list first.
-    is_listed = membership.sum(axis=1) > 0
-    order = np.lexsort((~is_listed, counts.stratum))
-    listed = order[is_listed[order]]
-    repeats = membership[listed]
+    pooled = membership[:, is_pooled]
+    is_listed = pooled.sum(axis=1) > 0
+    order = np.lexsort((~is_listed, stratum))
+    on_list = order[is_listed[order]]
+    repeats = pooled[on_list]
     at_least = _count_at_least(
         np.ascontiguousarray(labels[order], dtype=np.int32),
-        np.concatenate([[0], np.cumsum(counts.n_members.sum(axis=1))]),
-        np.bincount(counts.stratum[listed], minlength=len(counts.n_members)),
+        np.concatenate([[0], np.cumsum(n_neurons)]),
+        np.bincount(stratum[on_list], minlength=n_strata),
         np.concatenate([[0], np.cumsum(repeats.sum(axis=1))]).astype(np.int64),
         np.repeat(np.nonzero(repeats)[1], repeats[np.nonzero(repeats)]).astype(np.int32),
-        counts.n_top,
-        n_permutations,
+        np.ascontiguousarray(n_top[:, is_pooled]),
+        n_permutations if is_pooled.any() else 0,
         seed,
     )
-    return counts.test((1 + at_least) / (1 + n_permutations), 1 / (1 + n_permutations))
+    p_value[:, is_pooled] = (1 + at_least) / (1 + n_permutations)
+    return LayerTest(n_top, (n_members / n_neurons[:, None]).T @ n_listed, p_value, smallest_p)
 
 
 def _chance_of_most(

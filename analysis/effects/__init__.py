@@ -1,1 +1,1 @@
-"""Effects of perturbations, tested: resampling, control_sets, contrast, rows."""
+"""Effects of perturbations, tested: resampling, contrast, rows."""

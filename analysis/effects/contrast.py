@@ -11,8 +11,7 @@ from scipy import stats
 
 from ...schema.vocabulary import Control
 from ..perturbation.settings import SHARED
-from .control_sets import finite_mean
-from .resampling import Resampling
+from .resampling import Resampling, finite_mean
 
 CONTROLS = get_args(Control)
 

@@ -133,3 +133,11 @@ class Resampling:
             for count, value, threshold in zip(reached, contrast(permuted, -1), thresholds, strict=True):
                 count += np.count_nonzero(np.abs(value) >= threshold, axis=0)
         return tuple((1 + count) / (1 + self.n_permutations) for count in reached)
+
+
+def finite_mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Return the mean of the values along an axis that are not NaN; NaN where all are."""
+    n_values = np.isfinite(values).sum(axis=axis)
+    mean: NDArray[np.float64] = np.full(n_values.shape, np.nan)
+    np.divide(np.nansum(values, axis=axis), n_values, out=mean, where=n_values > 0)
+    return mean

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy import stats
 
 from ...schema.conformance import arrow_schema
 from ...schema.tables import table
 from .contrast import CONTROLS, Contrast
-from .control_sets import compare_with_sets, finite_mean
-from .resampling import Resampling
+from .resampling import Resampling, finite_mean
 
 _INTERVAL = (0.025, 0.975)
 _BLOCK = 1 << 20  # permuted effects in memory at a time
@@ -73,17 +73,22 @@ def _schema(name: str, first: str) -> pl.Schema:
 
 
 def _keys(contrast: Contrast) -> pl.DataFrame:
-    """Return what identifies the rows of a contrast, target by target within each source."""
+    """Return what is of a source or a target alone in the rows of a contrast, target by target within each source."""
     comparison = contrast.comparison
     groups = [comparison.groups[place] for place in comparison.sources]
     sources = pl.DataFrame(
         [(*group.source, group.selection, len(group.effects)) for group in groups],
         schema=["source_family", "source_function", "selection", "n_sets"],
         orient="row",
+    ).with_columns(
+        dose=pl.lit(contrast.dose),
+        control=pl.lit(comparison.control),
+        control_overlap=comparison.overlap,
+        control_energy_ratio=comparison.energy_ratio,
     )
     targets = pl.DataFrame(list(comparison.targets), schema=["target_family", "target_function"], orient="row")
-    columns = {"dose": pl.lit(contrast.dose), "control": pl.lit(comparison.control)}
-    return sources.join(targets, how="cross", maintain_order="left_right").with_columns(**columns)
+    targets = targets.with_columns(is_readable=comparison.is_readable)
+    return sources.join(targets, how="cross", maintain_order="left_right")
 
 
 def _statistics(contrast: Contrast) -> pl.DataFrame:
@@ -110,10 +115,7 @@ def _statistics(contrast: Contrast) -> pl.DataFrame:
     selectivity_low, selectivity_high = _interval(resampled.selectivities, selective_error, n_selective, resampling)
     of_targets = {
         "is_on_target": comparison.is_on_target,
-        "is_readable": np.broadcast_to(comparison.is_readable, effect.shape),
         "n_control_sets": n_sets,
-        "control_overlap": np.broadcast_to(comparison.overlap[:, None], effect.shape),
-        "control_energy_ratio": np.broadcast_to(comparison.energy_ratio[:, None], effect.shape),
         "effect": effect,
         "control_effect": np.broadcast_to(comparison.control_effects(contrast.effects)[0], effect.shape),
         "difference": difference,
@@ -133,6 +135,32 @@ def _statistics(contrast: Contrast) -> pl.DataFrame:
         name: np.where(comparison.is_on_target, values[:, None], np.nan) for name, values in of_sources.items()
     }
     return pl.DataFrame({name: values.reshape(-1) for name, values in of_targets.items()})
+
+
+def compare_with_sets(
+    own: NDArray[np.float64],  # the effect of own neurons [...]
+    effects: NDArray[np.float64],  # of control sets, NaN where an effect does not count [sets, ...]
+    largest: float | None = None,  # absolute value of the float32 numbers that they were computed from; None: their own
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the number of control sets, the standard error of their mean effect, and the two-sided p value of `own`.
+
+    The p value is that of one more draw from the distribution of the sets, from Student's prediction interval for one
+    more normal observation: t = (own - mean) / (s sqrt(1 + 1/k)) with k - 1 degrees of freedom (Hahn and Meeker 1991,
+    Statistical Intervals, section 4.2). It is NaN where there are fewer than two sets. Where all sets have the same
+    effect it is 1 if `own` equals it, and else NaN, as nothing shows how far the next set might be. [...].
+    """
+    n_sets = np.isfinite(effects).sum(axis=0)
+    mean = finite_mean(effects, axis=0)
+    deviation = np.sqrt(np.nansum((effects - mean) ** 2, axis=0) / np.maximum(n_sets - 1, 1))
+    # The largest difference that may be owed to rounding.
+    resolution = np.finfo(np.float32).eps * (np.nanmax(np.abs(effects), initial=0) if largest is None else largest)
+    deviation = np.where(deviation > resolution, deviation, 0)
+    distance = np.abs(own - mean)
+    scale = np.where(deviation > 0, deviation * np.sqrt(1 + 1 / np.maximum(n_sets, 1)), 1)
+    p_value = 2 * stats.t.sf(distance / scale, np.maximum(n_sets - 1, 1))
+    unvaried = np.where(distance <= resolution, 1, np.nan)
+    p_value = np.where(n_sets < 2, np.nan, np.where(deviation > 0, p_value, unvaried))
+    return n_sets, deviation / np.sqrt(np.maximum(n_sets, 1)), p_value
 
 
 def _compare_selectivity(

@@ -58,7 +58,13 @@ def make_lineages(
     of `model`, a hub id or folder, once. Raises `AnalysisError` if a layer was not measured, if a checkpoint cannot be
     loaded or has changed since, if its run lacks what the method needs, or if checkpoints have other layers or neurons.
     """
-    _check_layers(series, settings)
+    known = sorted({layer for _, layer in series.layers})
+    unknown = [layer for layer in settings.layers or () if layer not in known]
+    if unknown:
+        raise AnalysisError(
+            f"no layer {', '.join(map(str, unknown))} in run {series.last.run_id} of {series.model} "
+            f"{series.last.revision}; it measured {', '.join(map(str, known))}"
+        )
     n_new = 0
 
     def make(
@@ -149,17 +155,6 @@ def _load(model: str, series: Series, checkpoint: MeasuredCheckpoint) -> "Model"
             f"measured {checkpoint.weights_sha256[:12]}"
         )
     return loaded
-
-
-def _check_layers(series: Series, settings: EmergenceSettings) -> None:
-    """Refuse layers that the series did not measure, before any partition is made."""
-    known = sorted({layer for _, layer in series.layers})
-    unknown = [layer for layer in settings.layers or () if layer not in known]
-    if unknown:
-        raise AnalysisError(
-            f"no layer {', '.join(map(str, unknown))} in run {series.last.run_id} of {series.model} "
-            f"{series.last.revision}; it measured {', '.join(map(str, known))}"
-        )
 
 
 def _check_same_neurons(partitions: Sequence[StoredPartition]) -> None:

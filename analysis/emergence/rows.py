@@ -1,4 +1,4 @@
-"""The rows of a study, for each of its tables."""
+"""The rows of a study, for each of its tables, and how much two of its partitions agree."""
 
 import datetime
 import json
@@ -7,11 +7,15 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
+
 from ...schema.commits import neuronlake_version
 from ...schema.conformance import conform
 from ...schema.job import Job
 from ...schema.tables import table
-from .agreement import agreement
 from .lineages import Lineage
 from .series import MeasuredCheckpoint, Series
 from .settings import EmergenceSettings
@@ -43,11 +47,18 @@ def write_study(
         "started_at": started_at,
         "duration_s": (datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
     }
+    partitions = [
+        {**_keys(lineage, checkpoint), "run_id": checkpoint.run_id, "partition_id": partition.partition_id}
+        for lineage in lineages
+        for checkpoint, partition in zip(
+            series.checkpoints[-len(lineage.partitions) :], lineage.partitions, strict=True
+        )
+    ]
     # Only native experts are followed: k-means of two seeds hardly agrees, so that its experts cannot be.
     tracks = _track_rows(series, lineages) if settings.method == "native" else ()
     for name, rows in (
         ("emergence_studies", [study]),
-        ("emergence_partitions", _partition_rows(series, lineages)),
+        ("emergence_partitions", partitions),
         ("partition_changes", _change_rows(series, lineages)),
         ("expert_tracks", tracks),
     ):
@@ -60,14 +71,6 @@ def write_study(
 
 def _keys(lineage: Lineage, checkpoint: MeasuredCheckpoint) -> _Row:
     return {"role": lineage.role, "seed": lineage.seed, "revision": checkpoint.revision, "step": checkpoint.step}
-
-
-def _partition_rows(series: Series, lineages: Sequence[Lineage]) -> Iterator[_Row]:
-    for lineage in lineages:
-        checkpoints = series.checkpoints[-len(lineage.partitions) :]
-        for checkpoint, partition in zip(checkpoints, lineage.partitions, strict=True):
-            keys = _keys(lineage, checkpoint)
-            yield {**keys, "run_id": checkpoint.run_id, "partition_id": partition.partition_id}
 
 
 def _change_rows(series: Series, lineages: Sequence[Lineage]) -> Iterator[_Row]:
@@ -117,3 +120,27 @@ def _track_rows(series: Series, lineages: Sequence[Lineage]) -> Iterator[_Row]:
                         "n_shared_next": None if checkpoint is series.last else n_neurons,
                         "n_shared_last": n_neurons,
                     }
+
+
+def agreement(a: NDArray[np.integer], b: NDArray[np.integer]) -> dict[str, float]:
+    """Return the measures of how much two partitions agree, given the expert of each neuron in either. [neurons]."""
+    return {
+        # Of pairs of neurons (Hubert and Arabie 1985): 0 by chance, 1 if equal
+        "adjusted_rand_index": float(adjusted_rand_score(a, b)),
+        # Mutual information by the mean of both entropies: 0 to 1, not 0 by chance
+        "normalized_mutual_information": float(normalized_mutual_info_score(a, b)),
+        "variation_of_information": variation_of_information(a, b),
+    }
+
+
+def variation_of_information(a: NDArray[np.integer], b: NDArray[np.integer]) -> float:
+    """Return the variation of information of two partitions (Meila 2007), in nats; arguments are as in `agreement`.
+
+    It is the entropy of either partition given the other, summed. No term of the sum is negative, so that equal
+    partitions give exactly 0.
+    """
+    counts = contingency_matrix(a, b)  # [experts of a, experts of b]
+    sizes_a, sizes_b = (counts.sum(axis, keepdims=True) + 0 * counts for axis in (1, 0))
+    shared = counts > 0
+    terms = np.log(sizes_a[shared] / counts[shared]) + np.log(sizes_b[shared] / counts[shared])
+    return float((counts[shared] * terms).sum() / len(a))

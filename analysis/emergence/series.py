@@ -88,13 +88,7 @@ def find_series(
         chooses = "`corpus` or `run` chooses one" if corpus is None else "`run` chooses one"
         raise UnknownNameError("single series of", model, map(_described, candidates), where=f"{where} ({chooses})")
     checkpoints = _checkpoints(model, candidates[0])
-    # A store may hold a run without its neurons.
-    query = (
-        "select stack, layer, n_neurons = count(*) filter (isfinite(input_norm) and isfinite(firing_rate)) as has_norms"
-        " from layers left join neurons using (run_id, stack, layer) where run_id = ? group by stack, layer, n_neurons"
-        " order by stack, layer"
-    )
-    layers = database.sql(query, [checkpoints[-1].run_id]).arrow().to_pylist()
+    layers = database.sql(statement("emergence_layers"), {"run": checkpoints[-1].run_id}).arrow().to_pylist()
     places = tuple((row["stack"], row["layer"]) for row in layers)
     return Series(model, candidates[0]["corpus"], checkpoints, places, all(row["has_norms"] for row in layers))
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...errors import AnalysisError, UnknownNameError
 from ...queries.database import Database
 from ...queries.quoting import literal
+from ...queries.statements import statement
 from ..lookup import Run, find_run
 from ..permutations import permute_within, strata
 from .chance import RandomPartition
@@ -130,11 +131,8 @@ def _coactivation(
     neurons = _whole(_chosen({key: n for key, n in n_neurons.items() if key in n_pairs}, settings))
 
     def divide(key: Key, seed: int) -> Division:
-        rows = database.sql(
-            "select neuron, partner, n_both / (n_active + n_active_partner - n_both) as weight from coactivations "
-            "where run_id = ? and activity = ? and stack = ? and layer = ?",
-            [run.run_id, activity, *key],
-        ).arrow()
+        asked = {"run": run.run_id, "activity": activity, "stack": key[0], "layer": key[1]}
+        rows = database.sql(statement("partition_coactivations"), asked).arrow()
         neuron, partner, weight = (rows.column(name).to_numpy() for name in ("neuron", "partner", "weight"))
         size = len(neurons[key])
         one_way = sparse.csr_array((weight, (neuron, partner)), shape=(size, size))

@@ -125,7 +125,8 @@ def ablate(
             if kind == "route-away" or kind == "route-only":
                 for layer, own in selected.items():
                     given = _whole_experts(layer, own["neuron"].to_list(), kind)
-                    excluded = given if kind == "route-away" else _other_experts(layer, given)
+                    others = [expert for expert in range(layer.n_native_experts) if expert not in given]
+                    excluded = given if kind == "route-away" else others
                     undo.enter_context(routers.exclude_experts(module, layer, excluded))
             else:
                 groups = {place: own for layer in layers for place, own in _groups(layer, selected[layer]).items()}
@@ -211,12 +212,6 @@ def _whole_experts(layer: Layer, neurons: Collection[int], kind: str) -> list[in
     return sorted(n_selected)
 
 
-def _other_experts(layer: Layer, experts: Collection[int]) -> list[int]:
-    """Return the routed experts of a layer that are not among `experts`."""
-    n_experts = 0 if layer.experts is None else layer.experts.n_experts or 0
-    return [expert for expert in range(n_experts) if expert not in experts]
-
-
 def experts_per_token(model: PreTrainedModel) -> int:
     """Return to how many experts the layers of a model send a token, the most of any; 0 in a dense model."""
     body, parts = body_parts(model)
@@ -295,5 +290,5 @@ def _table(neurons: Neurons) -> pa.Table:
                 pass
             case _:
                 raise AnalysisError(f"{row!r} is no neuron; one is (stack, layer, neuron), such as ('encoder', 0, 17)")
-    schema = pa.schema({"stack": pa.string(), "layer": pa.int64(), "neuron": pa.int64()})
-    return pa.Table.from_pylist([dict(zip(KEYS, row, strict=True)) for row in rows], schema=schema)
+    schema = {"stack": pl.String, "layer": pl.Int64, "neuron": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row").to_arrow()

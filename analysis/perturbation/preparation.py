@@ -190,10 +190,8 @@ def _sources(
     functions = wanted_functions(readable, settings, "the functions read out")
     n_most = population.n_neurons(max(settings.doses or (1.0,)))
     if request.partition_id is None:
-        return top_sources(database, run_id, population, functions, n_most, ranking=settings.ranking), None
-    sources, nonfunctional = expert_sources(
-        database, run_id, request.partition_id, population, functions, n_most, ranking=settings.ranking
-    )
+        return top_sources(request, population, functions, n_most), None
+    sources, nonfunctional = expert_sources(request, population, functions, n_most)
     functional = [source for source in sources if source.n_functional]
     if not functional:
         raise AnalysisError(

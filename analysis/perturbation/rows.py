@@ -31,6 +31,12 @@ _PART_ROWS = 4_000_000
 
 def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetime.datetime) -> None:
     """Stage all tables of a study in a job that is named by the perturbation_id."""
+    model = study.model
+    keys = {"perturbation_id": job.name, "model": model.name, "revision": model.revision, "step": model.step}
+
+    def write(name: str, rows: pl.DataFrame | Sequence[Mapping[str, object]], part: int = 0) -> None:
+        job.write(name, conform(name, rows, **keys), part=part, model=model.name, revision=model.revision)
+
     # In the row of the study and of each of its cells: what was done and read out.
     definition = {
         "run_id": study.request.run.run_id,
@@ -41,10 +47,13 @@ def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetim
         "readout": study.readout.kind,
         "metric": study.readout.metric,
     }
-    _write(study, job, "perturbations", _cells(study, reading), constants=definition)
-    _write(study, job, "perturbed_neurons", _neurons(study))
+    write(
+        "perturbations",
+        _cells(study, reading).with_columns(pl.lit(value).alias(name) for name, value in definition.items()),
+    )
+    write("perturbed_neurons", _neurons(study))
     for part, rows in enumerate(_instances(study, reading)):
-        _write(study, job, "perturbed_instances", rows, part=part)
+        write("perturbed_instances", rows, part)
     energy = study.population.energy
     cells = [
         CellEffect(
@@ -57,8 +66,8 @@ def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetim
         for cell, cell_id in compress(zip(study.cells, reading.cell_ids, strict=True), study.is_compared)
     ]
     compared = list(contrasts(reading.resampling, cells, study.readout.functions, reading.is_readable))
-    _write(study, job, "perturbation_contrasts", contrast_rows(compared))
-    _write(study, job, "perturbation_means", mean_rows(compared))
+    write("perturbation_contrasts", contrast_rows(compared))
+    write("perturbation_means", mean_rows(compared))
     # Last, as the duration is of all.
     timing = {
         "n_cells_reused": reading.n_known,
@@ -66,7 +75,7 @@ def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetim
         "started_at": started_at,
         "duration_s": (datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
     }
-    _write(study, job, "perturbation_studies", [_description(study)], constants=definition | study.counts | timing)
+    write("perturbation_studies", [_description(study) | definition | study.counts | timing])
 
 
 def _keys(ranking: Ranking) -> dict[str, Any]:
@@ -164,18 +173,3 @@ def _instances(study: Study, reading: Reading) -> Iterator[pl.DataFrame]:
             frames = []
     if frames:
         yield pl.concat(frames)
-
-
-def _write(
-    study: Study,
-    job: Job,
-    name: str,
-    rows: pl.DataFrame | Sequence[Mapping[str, object]],
-    *,
-    part: int = 0,
-    constants: Mapping[str, object] | None = None,
-) -> None:
-    model = study.model
-    keys = {"perturbation_id": job.name, "model": model.name, "revision": model.revision, "step": model.step}
-    data = conform(name, rows, **keys, **(constants or {}))
-    job.write(name, data, part=part, model=model.name, revision=model.revision)

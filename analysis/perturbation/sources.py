@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from ...errors import AnalysisError
 from ...queries.database import Database
 from ...queries.statements import statement
-from ...schema import vocabulary
 from ...schema.vocabulary import PerturbationKind
 from ..neuron_rows import KEYS, check_columns, key_column, numbers
 from .population import Population
+from .request import Request
 from .settings import LEVEL_COLUMNS
 
 FUNCTIONAL_P = 0.001
@@ -54,13 +54,7 @@ class Ranking:
 
 
 def top_sources(
-    database: Database,
-    run_id: str,
-    population: Population,
-    functions: Sequence[tuple[str, str]],
-    n_most: int,
-    *,
-    ranking: vocabulary.Ranking,
+    request: Request, population: Population, functions: Sequence[tuple[str, str]], n_most: int
 ) -> list[Ranking]:
     """Return each function's `n_most` top neurons over all studied layers, best on half a first.
 
@@ -68,8 +62,8 @@ def top_sources(
     """
     layers = [f"{stack} {layer}" for stack, layer in population.neurons.select("stack", "layer").unique().rows()]
     names = ["/".join(function) for function in functions]
-    parameters = {"run": run_id, "layers": layers, "functions": names, "most": n_most, "ranking": ranking}
-    ranked = database.sql(statement("perturbation_top_neurons"), parameters).pl()
+    asked = {"run": request.run.run_id, "ranking": request.settings.ranking, "functions": names, "layers": layers}
+    ranked = request.database.sql(statement("perturbation_top_neurons"), asked | {"most": n_most}).pl()
     return [
         Ranking(family, function, "top", population.rows(neurons, "the top neurons"))
         for family, function, neurons in _by_function(ranked)
@@ -77,14 +71,7 @@ def top_sources(
 
 
 def expert_sources(
-    database: Database,
-    run_id: str,
-    partition_id: str,
-    population: Population,
-    functions: Sequence[tuple[str, str]],
-    n_most: int,
-    *,
-    ranking: vocabulary.Ranking,
+    request: Request, population: Population, functions: Sequence[tuple[str, str]], n_most: int
 ) -> tuple[list[Ranking], NDArray[np.int64]]:
     """Return each function's `n_most` first neurons, expert by expert, and the neurons of nonfunctional experts.
 
@@ -92,23 +79,21 @@ def expert_sources(
     order of scores on half a. The second result is the rows of the population in experts whose p is above
     `FUNCTIONAL_P` for every function of the run. The partition must have a neuron of the population.
     """
+    database, partition_id = request.database, request.partition_id
     query = "select stack, layer, neuron, expert from experts where partition_id = ?"
     members = database.sql(query, [partition_id]).pl()
     members = population.neurons.with_row_index("row").join(members, on=KEYS, maintain_order="left")
     if members.is_empty():
-        raise AnalysisError(f"partition {partition_id} has no neuron of the layers that run {run_id} measured")
-    parameters = {"run": run_id, "partition": partition_id, "ranking": ranking}
-    tests = database.sql(statement("perturbation_expert_tests"), parameters).pl()
+        raise AnalysisError(
+            f"partition {partition_id} has no neuron of the layers that run {request.run.run_id} measured"
+        )
+    asked = {"run": request.run.run_id, "ranking": request.settings.ranking}
+    tests = database.sql(statement("perturbation_expert_tests"), asked | {"partition": partition_id}).pl()
     tests = tests.with_columns(is_functional=pl.col("p_value") <= FUNCTIONAL_P)
     functional = tests.filter("is_functional").select(_EXPERT).unique()
     nonfunctional = members.join(functional, on=_EXPERT, how="anti", maintain_order="left")
-    query = """
-        select family, function, stack, layer, neuron, ranked($ranking, ranking_half_a, predictivity_half_a) as score
-        from neuron_scores
-        where run_id = $run and list_contains($functions, family || '/' || function)
-    """
     names = ["/".join(function) for function in functions]
-    scores = database.sql(query, {"run": run_id, "functions": names, "ranking": ranking}).pl()
+    scores = database.sql(statement("perturbation_half_scores"), asked | {"functions": names}).pl()
     sources = []
     for family, function, own_scores in _by_function(scores):
         ranked = (

@@ -147,10 +147,9 @@ def study_perturbation(
         study = prepare(request, device, progress)
         perturbation_id = study.identifier()
         is_new = database.store.commit(perturbation_id) is None
-        cells = {study.cell_id(cell): cell for cell in study.cells}
         n_reused, cell_s = 0, None
         if dry_run:
-            n_reused = len(known_cells(database, cells))
+            n_reused = len(known_cells(database, map(study.cell_id, study.cells)))
             started = time.monotonic()
             study.readout.read()
             cell_s = time.monotonic() - started
@@ -167,7 +166,7 @@ def study_perturbation(
         is_new=is_new,
         is_dry_run=dry_run,
         n_neurons=len(study.population),
-        n_cells={"none": 1, **Counter(cell.selection for cell in cells.values())},
+        n_cells={"none": 1, **Counter(cell.selection for cell in study.cells)},
         n_cells_reused=n_reused,
         cell_s=cell_s,
         duration_s=(datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),

@@ -160,11 +160,10 @@ def _draw(start: int, stop: int, instance_id: int) -> NDArray[np.int64]:
 def _target_tokens(texts: Texts) -> _Predicted:
     """Predict the tokens of each text's target."""
     model, corpus = texts.model, texts.corpus
-    absent = sum(not (target and target.strip()) for target in corpus.targets())
-    if absent:
+    if corpus.n_without_target:
         raise AnalysisError(
-            f"readout loss of {model.name}, an encoder-decoder, needs targets; {absent:,} texts of corpus "
-            f"{corpus.name} have none"
+            f"readout loss of {model.name}, an encoder-decoder, needs targets; {corpus.n_without_target:,} texts of "
+            f"corpus {corpus.name} have none"
         )
     longest = int(getattr(model.config, "max_position_embeddings", None) or sys.maxsize)
     targets = tokenize_targets(corpus, model.tokenizer, start_token=start_token(model), max_tokens=longest)

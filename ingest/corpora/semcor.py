@@ -47,17 +47,7 @@ class _Tag:
     word: _Word
     sense: _Sense  # its number is 0 where WordNet 3.0 no longer has it
     supersense: str  # one of `LEXNAMES`
-    is_name: bool
-
-    @property
-    def lemma(self) -> str | None:
-        """The lemma; None for a name, which is tagged with that of its class: person, location or group."""
-        return None if self.is_name else self.word[0]
-
-    @property
-    def stratum(self) -> str:
-        """The part of speech."""
-        return "proper " * self.is_name + _PART_OF_SPEECH_NAMES[self.word[1]]
+    is_name: bool  # which is tagged with the lemma of its class: person, location or group
 
 
 def read_semcor(
@@ -179,9 +169,10 @@ def _tagged_words(files: Sequence[Path], reading: Reading) -> Iterator[tuple[Ins
                 sentence, spans = join([content for content, _, _ in tokens])
                 for (start, end), (_, number, tag) in zip(spans, tokens, strict=True):
                     if tag:
-                        source_id = f"{file.name}:{snum}:{number}"
-                        word = Instance(sentence, {}, start, end, None, source_id, None, tag.lemma, tag.stratum)
-                        yield word, tag
+                        lemma, part_of_speech = tag.word
+                        word = Instance(sentence, {}, start, end, source_id=f"{file.name}:{snum}:{number}")
+                        stratum = "proper " * tag.is_name + _PART_OF_SPEECH_NAMES[part_of_speech]
+                        yield replace(word, lemma=None if tag.is_name else lemma, stratum=stratum), tag
 
 
 def join(tokens: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:

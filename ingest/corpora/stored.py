@@ -64,13 +64,11 @@ class StoredCorpus:
 
     def texts(self) -> Iterator[str]:
         """Yield all texts in order, a file of them in memory at a time."""
-        for batch in self.batches("texts", "text"):
-            yield from batch.column("text").to_pylist()
+        return (text for batch in self.batches("texts", "text") for text in batch.column(0).to_pylist())
 
     def targets(self) -> Iterator[str | None]:
         """Yield the targets of all texts in order, None where a text has none."""
-        for batch in self.batches("texts", "target"):
-            yield from batch.column("target").to_pylist()
+        return (target for batch in self.batches("texts", "target") for target in batch.column(0).to_pylist())
 
     @cached_property
     def n_without_target(self) -> int:

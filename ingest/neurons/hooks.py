@@ -3,10 +3,10 @@
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from ...errors import IngestError
 from ...schema.vocabulary import Site
@@ -33,27 +33,21 @@ def hooked(module: nn.Module, layers: Sequence[Layer], visit: Visitor, *, site: 
     for network in networks:
         check_site(network, site)
     calls: Counter[Place] = Counter()  # of the modules, in this forward pass
-    with contextlib.ExitStack() as undo:
-        undo.enter_context(module.register_forward_pre_hook(lambda *_: calls.clear()))
-        for network in networks:
-            if network.n_experts is not None:
-                hook_experts(module, network, site, visit, undo)
-            else:
-                undo.enter_context(_hook_dense(module, network, site, visit, calls))
-        yield
 
-
-def _hook_dense(
-    module: nn.Module, network: FeedForward, site: Site, visit: Visitor, calls: Counter[Place]
-) -> RemovableHandle:
-    """Put a hook on the module that a network runs, for the network's own call: layers may share the module."""
-    place = site_place(network, site)
-
-    def visit_call(values: torch.Tensor) -> torch.Tensor | None:
+    def visit_call(network: FeedForward, place: Place, values: torch.Tensor) -> torch.Tensor | None:
         call = calls[place]
         calls[place] += 1
         if call >= place.n_calls:
             raise IngestError(f"{place.path} ran {call + 1} times in one forward pass, {place.n_calls} expected")
         return visit(network, NeuronValues(values)) if call == place.call else None
 
-    return hook_network(module, network, site, visit_call)
+    with contextlib.ExitStack() as undo:
+        undo.enter_context(module.register_forward_pre_hook(lambda *_: calls.clear()))
+        for network in networks:
+            if network.n_experts is not None:
+                hook_experts(module, network, site, visit, undo)
+            else:
+                # For the network's own call alone: layers may share the module that it runs.
+                own = partial(visit_call, network, site_place(network, site))
+                undo.enter_context(hook_network(module, network, site, own))
+        yield

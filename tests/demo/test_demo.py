@@ -11,8 +11,7 @@ from click.testing import CliRunner
 
 from neuronlake.analysis.sections import write_sections
 from neuronlake.cli import main
-from neuronlake.demo.findings import findings, try_next
-from neuronlake.demo.run import run_demo
+from neuronlake.demo.run import findings, run_demo, try_next
 from neuronlake.progress import SilentProgress
 from neuronlake.queries.database import Database
 

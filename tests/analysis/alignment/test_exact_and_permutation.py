@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neuronlake.analysis.alignment.layer_tests import exact_test, permutation_test
+from neuronlake.analysis.alignment.layer_tests import layer_test
 
 N_PERMUTATIONS = 20_000
 # Experts of 3, 7 and 10 neurons; lists of 6, 1, 20 and no neurons.
@@ -15,6 +15,11 @@ LABELS = np.asarray([0, 2, 1, 2, 0, 1, 1, 2, 2, 1, 2, 1, 0, 2, 2, 1, 2, 2, 1, 2]
 LISTS = np.stack([np.isin(np.arange(20), each) for each in ([0, 4, 12, 1, 2, 9], [5], range(20), [])], axis=1)
 # Strata of 8, 7, 4 and 1 neurons.
 STRATA = np.asarray([0, 3, 0, 5, 0, 3, 0, 5, 0, 3, 0, 5, 0, 3, 0, 5, 3, 9, 3, 3])
+
+
+def permutation_test(labels, membership, strata=None, **options):
+    """Test all lists by permutation, those of distinct neurons too."""
+    return layer_test(labels, membership, strata, is_pooled=np.ones(membership.shape[1], dtype=bool), **options)
 
 
 def monte_carlo_error(p, n_permutations=N_PERMUTATIONS):
@@ -68,7 +73,7 @@ def test_permutations_within_strata_give_convolved_hypergeometric_tails():
 
 
 def test_the_exact_test_is_the_hypergeometric_tail():
-    test = exact_test(LABELS, LISTS.astype(np.int32))
+    test = layer_test(LABELS, LISTS.astype(np.int32))
     sizes, lengths = np.bincount(LABELS)[:, None], LISTS.sum(axis=0)
     assert test.p_value == pytest.approx(stats.hypergeom.sf(test.n_top - 1, 20, sizes, lengths), rel=1e-12)
     assert test.n_expected == pytest.approx(sizes * lengths / 20)
@@ -80,18 +85,13 @@ def test_the_exact_test_within_strata_convolves_their_hypergeometric_distributio
     strata = generator.integers(0, 9, 600)
     lists = (generator.random((600, 5)) < [0.01, 0.1, 0.5, 0.9, 0]).astype(np.int32)
     lists[:, 1] |= labels == 3
-    test = exact_test(labels, lists, strata)
+    test = layer_test(labels, lists, strata)
     exact = [
         [stratified_tail(labels, lists[:, each], strata, expert, test.n_top[expert, each]) for each in range(5)]
         for expert in range(12)
     ]
     assert test.p_value == pytest.approx(np.asarray(exact), rel=1e-9, abs=0)
     assert test.p_value[3, 1] < 1e-30
-
-
-def test_the_exact_test_refuses_lists_taken_together():
-    with pytest.raises(ValueError, match="only a permutation test"):
-        exact_test(LABELS, np.full((20, 1), 2, dtype=np.int32))
 
 
 @pytest.mark.parametrize("strata", [(0, 0, 0, 0, 0, 0, 0), (0, 1, 0, 1, 0, 1, 1), (4, 4, 4, 2, 2, 2, 9)])

@@ -6,9 +6,8 @@ import pytest
 from scipy import stats
 
 from neuronlake.analysis.effects.contrast import CellEffect, contrasts
-from neuronlake.analysis.effects.control_sets import compare_with_sets
 from neuronlake.analysis.effects.resampling import Resampling
-from neuronlake.analysis.effects.rows import contrast_rows
+from neuronlake.analysis.effects.rows import compare_with_sets, contrast_rows
 from neuronlake.schema.tables import table
 
 TARGETS = (("task", "a"), ("task", "b"), ("task", "c"))

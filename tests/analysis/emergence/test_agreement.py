@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import mutual_info_score
 
-from neuronlake.analysis.emergence.agreement import agreement, variation_of_information
+from neuronlake.analysis.emergence.rows import agreement, variation_of_information
 
 
 @pytest.mark.parametrize(
