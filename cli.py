@@ -17,7 +17,7 @@ from .commands.options import query_text, rows_options
 from .commands.perturb import perturb
 from .commands.printing import chosen_store, echo, open_database, print_rows, standard_output
 from .commands.share import share
-from .commands.store import jobs, remove, runs
+from .commands.store import remove, runs
 from .errors import printable
 from .schema.vocabulary import Format
 
@@ -26,7 +26,7 @@ _SECTIONS = {
     "Ask": ("sql", "shell", "tables", "views", "describe"),
     "Analyse": ("partition", "align", "perturb", "emergence"),
     "Share": ("share",),
-    "Store": ("runs", "jobs", "remove", "check", "materialize"),
+    "Store": ("runs", "remove", "check", "materialize"),
 }
 
 
@@ -119,15 +119,15 @@ def materialize(names: tuple[str, ...]) -> None:
     from .progress import show_progress
     from .queries.materialize import materialize as keep
 
-    database = open_database()
+    store, database = chosen_store(), open_database()
     with show_progress() as progress:
-        added = add_best(chosen_store(), progress=progress)
+        added = add_best(store, progress=progress)
     for run_id in added:
         echo(f"run {run_id}: best functions and top neurons added")
     database.refresh()
     for kept in keep(database, names or ("specialization",)):
         status = "kept" if kept.is_new else "is current"
-        echo(f"{kept.view} {status}: {kept.path.relative_to(chosen_store().absolute())}, {kept.size_bytes:,} bytes")
+        echo(f"{kept.view} {status}: {kept.path.relative_to(store.absolute())}, {kept.size_bytes:,} bytes")
 
 
 @main.command()
@@ -159,5 +159,5 @@ _STATES = {
 }
 
 
-for _command in (corpus, ingest, partition, align, describe, perturb, emergence, share, runs, jobs, remove):
+for _command in (corpus, ingest, partition, align, describe, perturb, emergence, share, runs, remove):
     main.add_command(_command)

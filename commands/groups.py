@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,19 +19,21 @@ _ADVANCED = frozenset(
 )
 
 
-def _remember_store(context: click.Context, _: click.Parameter, value: str | None) -> None:
-    if value == "":
+def _remember_store(context: click.Context, _: click.Parameter, names: tuple[str, ...]) -> None:
+    if "" in names:
         raise click.BadParameter("the name of a folder is empty")
-    if value is not None:
-        context.find_root().obj = value if "://" in value else Path(value)
+    if names:
+        context.find_root().obj = names
 
 
 _STORE = click.Option(
     ["--store"],
-    metavar="DIR|URL",
+    metavar="DIR|FILE|URL",
+    multiple=True,
     callback=_remember_store,
     expose_value=False,
-    help="The store's folder, or the URL of one to read.  [env: NEURONLAKE_STORE; default: ./neuronlake-store]",
+    help="The store's folder; to read, also a pack in one FILE or a URL, and several as one.  [repeatable; env: "
+    "NEURONLAKE_STORE; default: ./neuronlake-store]",
 )
 
 

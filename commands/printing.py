@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from ..errors import StoreError, printable
+from ..errors import StoreError, joined, printable
 from ..schema.vocabulary import Format
 
 if TYPE_CHECKING:
@@ -19,26 +19,30 @@ if TYPE_CHECKING:
 
 def chosen_store() -> Path:
     """Return the folder of the store that was chosen, for a command that writes it."""
-    chosen = named_store()
-    if isinstance(chosen, str):
-        raise StoreError(f"{chosen} is at a URL, where a store is only read")
-    return chosen
+    first, *others = named_stores()
+    if others:
+        raise StoreError(f"{joined([first, *others])} are only read as one; 'share merge' makes them one")
+    if "://" in first:
+        raise StoreError(f"{first} is at a URL, where a store is only read")
+    return Path(first)
 
 
-def named_store() -> Path | str:
-    """Return the folder or URL of the store that was chosen, for a command that reads it."""
-    chosen: Path | str | None = click.get_current_context().find_root().obj
-    if chosen is None:
-        named = os.environ.get("NEURONLAKE_STORE") or "neuronlake-store"
-        chosen = named if "://" in named else Path(named)
-    return chosen
+def named_stores() -> tuple[str, ...]:
+    """Return the folders, files and URLs of the stores that were chosen, for a command that reads them as one."""
+    chosen: tuple[str, ...] | None = click.get_current_context().find_root().obj
+    return chosen or (os.environ.get("NEURONLAKE_STORE") or "neuronlake-store",)
 
 
 def open_database() -> "Database":
     """Return the database over the chosen store."""
     from ..queries.database import Database
+    from ..schema.union import UnionStore
 
-    return Database(named_store())
+    database = Database(named_stores())
+    if isinstance(database.store, UnionStore):
+        for job, home in sorted(database.store.several.items()):
+            echo(f"{job} stands in several stores with other bytes: that of {home} is read", err=True)
+    return database
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -54,8 +58,7 @@ def print_rows(result: "Result", format_: "Format | None", output: Path | None) 
         with standard_output() as stream:
             write(result, stream, format=format_ or "table")
     else:
-        chosen = named_store()
-        save(result, output, format=format_, store=chosen if isinstance(chosen, Path) else None)
+        save(result, output, format=format_, stores=[Path(name) for name in named_stores() if "://" not in name])
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import click
 
 from .groups import StoreGroup
 from .options import parse_layers
-from .printing import chosen_store, echo, named_store
+from .printing import chosen_store, echo, named_stores
 
 
 @click.group(cls=StoreGroup)
@@ -36,27 +36,29 @@ def share_import(file: str, **options: Any) -> None:  # noqa: ANN401
 
 
 @share.command("pack")
-@click.argument("folder", type=click.Path(path_type=Path), metavar="FOLDER")
+@click.argument("path", type=click.Path(path_type=Path), metavar="FOLDER|FILE.zip")
 @click.option("--model", help="Take the runs of this model.  [default: all]")
 @click.option("--revision", help="Take the runs of this revision.  [default: all]")
 @click.option("--corpus", help="Take the runs on this corpus.  [default: all]")
 @click.option("--where", metavar="SQL", help="Take the runs that fit a condition, such as 'step >= 1000'.")
 @click.option("--without-texts", is_flag=True, help="Leave out the columns that hold texts of corpora.")
-def share_pack(folder: Path, without_texts: bool, **options: Any) -> None:  # noqa: ANN401
-    """Copy the store, or some runs with all that belongs to them, to a FOLDER to publish.
+def share_pack(path: Path, without_texts: bool, **options: Any) -> None:  # noqa: ANN401
+    """Copy the store, or some runs with all that belongs to them, to publish.
 
-    The folder is a dataset repository of the Hugging Face Hub, with a card and a Croissant description, and a store:
-    '--store FOLDER' asks it, and so does '--store URL' wherever its files are served.
+    A FOLDER is a dataset repository of the Hugging Face Hub, with a card and a Croissant description, and a store:
+    '--store FOLDER' asks it, and so does '--store URL' wherever its files are served. FILE.zip is the same in one file,
+    which '--store FILE.zip' reads as it is and 'share pull FILE.zip' unpacks.
     """
     from ..sharing.pack import pack_store
 
-    echo(pack_store(named_store(), folder, with_texts=not without_texts, **options).describe())
+    echo(pack_store(named_stores(), path, with_texts=not without_texts, **options).describe())
 
 
 @share.command("verify")
 @click.option("--recompute", metavar="LAYERS", help="Also measure layers again, such as 0,3-5 or all.")
 @click.option("--run", help="Run to measure again, or its first digits.  [default: all]")
 @click.option("--model", help="Hub id or folder of the weights.  [default: the name in the run]")
+@click.option("--tokenizer", help="Hub id or folder of the tokenizer, where it was not the checkpoint's own.")
 @click.option(
     "--corpora", type=click.Path(exists=True, path_type=Path), help="A store with the texts, if this has none."
 )
@@ -73,14 +75,14 @@ def share_verify(recompute: str | None, **options: Any) -> None:  # noqa: ANN401
     options = {name: value for name, value in options.items() if value is not None}
     if recompute is None and options:
         raise click.UsageError(f"--{next(iter(options))} is of what --recompute measures again")
-    verdict = verify_store(named_store())
+    verdict = verify_store(named_stores())
     problems = verdict.problems
     if recompute is not None and not problems:
         from ..sharing.recompute import recompute as measure_again
 
         layers = None if recompute == "all" else parse_layers(recompute)
         with show_progress() as progress:
-            problems = measure_again(chosen_store(), layers=layers, progress=progress, **options)
+            problems = measure_again(named_stores(), layers=layers, progress=progress, **options)
     for problem in problems:
         echo(f"{problem.path}: {problem.what}")
     echo(verdict.describe() if not problems else f"{verdict.n_files:,} files, {len(problems):,} problems")
@@ -104,9 +106,9 @@ def share_push(url: str) -> None:
 
 
 @share.command("pull")
-@click.argument("url")
+@click.argument("url", metavar="URL|FILE.zip")
 def share_pull(url: str) -> None:
-    """Add what the store lacks of one at a URL: http(s)://, s3:// or hf://datasets/OWNER/NAME."""
+    """Add what the store lacks of another: http(s)://, s3://, hf://datasets/OWNER/NAME, or a pack in one file."""
     from ..progress import show_progress
     from ..sharing.transfer import pull_store
 
@@ -116,10 +118,10 @@ def share_pull(url: str) -> None:
 
 
 @share.command("merge", cls=click.Command)
-@click.argument("stores", nargs=-1, required=True, metavar="STORE...", type=click.Path(exists=True, file_okay=False))
+@click.argument("stores", nargs=-1, required=True, metavar="STORE...")
 @click.option("--into", required=True, metavar="DIR", type=click.Path(file_okay=False), help="Store of all of them.")
 def share_merge(stores: tuple[str, ...], into: str) -> None:
-    """Merge stores, job by job.
+    """Merge stores, job by job: folders, packs in one file, URLs.
 
     A job that several hold is kept once: the same run of two laboratories may differ in times, devices and rounding.
     Where they contradict each other, nothing is merged. If DIR is a store already, it keeps what it has.

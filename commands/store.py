@@ -1,4 +1,4 @@
-"""What a store holds, and what goes from it: ``neuronlake runs``, ``jobs`` and ``remove``."""
+"""What a store holds, and what goes from it: ``neuronlake runs`` and ``remove``."""
 
 from pathlib import Path
 
@@ -7,31 +7,21 @@ import click
 from ..schema.vocabulary import Format
 from .groups import StoreCommand
 from .options import rows_options
-from .printing import chosen_store, echo, print_rows
+from .printing import chosen_store, echo, named_stores, print_rows
 
 
 @click.command(cls=StoreCommand)
+@click.option("--all", "with_others", is_flag=True, help="List all jobs: corpora, partitions and studies too.")
 @rows_options
-def runs(format_: Format | None, output: Path | None) -> None:
+def runs(with_others: bool, format_: Format | None, output: Path | None) -> None:
     """List runs: settings, dates, sizes, what depends on each.
 
-    Sizes are with what was added to a run: best functions, control functions, coactivations.
+    Sizes are with what was added to a run: best functions, control functions, coactivations. With --all every job is
+    listed by itself, with the jobs that it depends on and those that depend on it.
     """
-    from ..sharing.inventory import list_runs
+    from ..sharing.inventory import list_jobs, list_runs
 
-    print_rows(list_runs(chosen_store()), format_, output)
-
-
-@click.command(cls=StoreCommand)
-@rows_options
-def jobs(format_: Format | None, output: Path | None) -> None:
-    """List all jobs, corpora and partitions among them.
-
-    With the date and the size of each, the jobs that it depends on, and those that depend on it.
-    """
-    from ..sharing.inventory import list_jobs
-
-    print_rows(list_jobs(chosen_store()), format_, output)
+    print_rows((list_jobs if with_others else list_runs)(named_stores()), format_, output)
 
 
 @click.command(cls=StoreCommand)

@@ -1,7 +1,6 @@
 """SQL over a store: an in-memory DuckDB whose views read the committed Parquet files."""
 
 import contextlib
-import os
 import re
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -15,8 +14,7 @@ from ..errors import QueryError, StoreError, UnknownNameError
 from ..schema import tables
 from ..schema.commits import CommittedFile
 from ..schema.identity import identifier
-from ..schema.remote import open_store
-from ..schema.store import Store
+from ..schema.union import Place, open_store
 from . import cache, catalog, failures, parse_tree, quoting, readonly
 from .catalog import TABLES
 from .result import Result, run
@@ -38,7 +36,7 @@ class Database:
     Parameters
     ----------
     store
-        The store, or its folder.
+        The store, its folder, a pack in one file, or a URL; several are read as one.
 
     Attributes
     ----------
@@ -58,7 +56,7 @@ class Database:
     ...     database.sql("select * from specialization where step = ?", [1000]).pl()
     """
 
-    def __init__(self, store: Store | str | os.PathLike[str]) -> None:
+    def __init__(self, store: Place) -> None:
         self.store = open_store(store)
         self.store.require()
         self.connection = duckdb.connect(config=dict(readonly.settings()))
@@ -147,7 +145,7 @@ class Database:
                 "by_ranking": f"{view.macro}('predictivity')" if view.is_ranked else None,
                 "is_materialized": is_kept,
                 "not_read_because": None
-                if is_kept or self.store.is_remote
+                if is_kept or self.store.is_read_only
                 else cache.reason(self.store, view.name, self.fingerprint(view.name)),
                 "answers": view.answers,
             }
@@ -182,8 +180,7 @@ class Database:
             If a file of the store is missing or corrupt.
         """
         names = dict.fromkeys([*TABLES, *(name for view in self._views for name in catalog.reads(view))])
-        place = self.store if self.store.is_remote else self.store.path.absolute()
-        head = _SCRIPT_HEAD.format(store=quoting.path(place))
+        head = _SCRIPT_HEAD.format(store=quoting.path(self.store.root))
         definitions = [
             f"{catalog.definition(name, query)};\n{catalog.comments(name)}"
             for name in names
@@ -232,7 +229,7 @@ class Database:
 
     def kept_file(self, name: str) -> Path | None:
         """Return the file of a view's kept rows, locked against removal while this database is open; or None."""
-        if self.store.is_remote:
+        if self.store.is_read_only:
             return None
         if name not in self._kept:
             self._kept[name] = cache.open_kept(self.store, name, self.fingerprint(name))
@@ -334,7 +331,7 @@ class Database:
 
     def _blame(self, error: BaseException, names: Collection[str]) -> None:
         """Raise a `StoreError` if the files that tables and views are read from explain DuckDB's error."""
-        if not self.store.is_remote:
+        if not self.store.is_read_only:
             failures.check_files(error, self._files_behind(names))
         elif isinstance(error, duckdb.IOException | duckdb.InvalidInputException) or type(error) is duckdb.Error:
             raise StoreError(f"cannot read {self.store}: {failures.explain(error)}") from error

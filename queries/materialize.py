@@ -64,8 +64,8 @@ def materialize(database: Database, names: Iterable[str]) -> tuple[Materialized,
     >>> kept.view, kept.is_new
     ('specialization', True)
     """
-    if database.store.is_remote:
-        raise StoreError(f"{database.store} is at a URL, where a store is only read")
+    if database.store.is_read_only:
+        raise StoreError(f"{database.store} is only read: the rows of views cannot be kept in it")
     views = [catalog.view(name) for name in names]
     return tuple(_keep(database, view) for view in views)
 

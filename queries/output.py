@@ -28,12 +28,12 @@ _AS_SQL_SPELLS_THEM = {"BLOB", "INTERVAL", "TIMESTAMP_NS", "TIME_NS"}
 _NEEDS_QUOTES = re.compile('[,"\r\n]')
 
 
-def save(result: Result, path: Path, *, format: Format | None = None, store: Path | None = None) -> None:  # noqa: A002
+def save(result: Result, path: Path, *, format: Format | None = None, stores: Sequence[Path] = ()) -> None:  # noqa: A002
     """Write a result to a file, which appears complete or not at all.
 
     A file that exists, or the target of a link, is replaced and keeps its mode. Pipes and devices are written to. The
     format is by default that of the suffix; a suffix that names none raises `QueryError`, and so does a file that the
-    `store` itself writes.
+    `stores` themselves write.
     """
     suffix = path.suffix.lower().removeprefix(".")
     if format is None and suffix not in ("csv", "json", "parquet"):
@@ -41,7 +41,7 @@ def save(result: Result, path: Path, *, format: Format | None = None, store: Pat
     chosen = format or cast("Format", suffix)
     with store_errors(f"cannot write {path}", duckdb.Error):
         target = Path(os.path.realpath(path))
-        if store is not None and _is_own(target, store):
+        for store in (store for store in stores if _is_own(target, store)):
             raise QueryError(f"{path} would be a file of the store {store} itself; name one outside")
         device = _opened(path)
         if device is not None:

@@ -40,7 +40,7 @@ class Job:
 
 def jobs(store: Store) -> tuple[Job, ...]:
     """Return all committed jobs of a store, oldest first; a file that cannot be read is a `StoreError`."""
-    return tuple(_job(store, commit) for commit in store.commits())
+    return tuple(read_job(store, commit) for commit in store.commits())
 
 
 def dependents(of: Iterable[Job], among: Iterable[Job]) -> tuple[Job, ...]:
@@ -56,7 +56,8 @@ def dependents(of: Iterable[Job], among: Iterable[Job]) -> tuple[Job, ...]:
     return tuple(job for job in among if job.commit.job in dependent)
 
 
-def _job(store: Store, commit: Commit) -> Job:
+def read_job(store: Store, commit: Commit) -> Job:
+    """Return a committed job with what its files say; one that cannot be read is a `StoreError`."""
     makes, refers, checkpoints = {("job", commit.job)}, set[Key](), set[tuple[str, str]]()
     for file in commit.files:
         named = [name for name in TABLES[file.table].column_names if name in _NAMING]

@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING
 from ..errors import StoreError
 from . import card, disk, leftovers
 from .commits import Commit, CommittedFile, read_commit, read_commits
+from .identity import file_sha256
 from .job import Job
 from .leftovers import Problem
 from .names import STAGING, folder_name
@@ -47,7 +48,7 @@ class Store:
     ['corpus', 'partition', 'partition', 'run']
     """
 
-    is_remote = False  # whether it is at a URL, and so only read
+    is_read_only = False
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if "://" in str(path):
@@ -56,6 +57,11 @@ class Store:
 
     def __str__(self) -> str:
         return str(self.path)
+
+    @property
+    def root(self) -> str:
+        """The place of all its files, to which their paths are added."""
+        return str(self.path.absolute())
 
     @property
     def staging(self) -> Path:
@@ -125,7 +131,15 @@ class Store:
         return self.locate(file)
 
     def copy(self, file: CommittedFile, target: Path) -> None:
-        """Copy a committed file to a path; its digest is the caller's to check."""
+        """Copy a committed file to a path, whose folder is made; a `StoreError` if it is not what was committed."""
+        with disk.store_errors(f"cannot copy {self.address(file)} to {target}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.fetch(file, target)
+            if target.stat().st_size != file.size_bytes or file_sha256(target) != file.sha256:
+                raise StoreError(f"{self.address(file)}: altered since it was committed (size or sha256 differs)")
+
+    def fetch(self, file: CommittedFile, target: Path) -> None:
+        """Copy the bytes of a committed file to a path, whatever they are."""
         shutil.copyfile(self.locate(file), target)
 
     def address(self, file: CommittedFile) -> str:

@@ -1,6 +1,5 @@
 """What a store holds and what it costs: its jobs and runs with dates, sizes and what depends on each."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from ..queries.database import Database
 from ..queries.result import Result
 from ..schema.commits import Commit
 from ..schema.references import Job, dependents, jobs
-from ..schema.store import Store
+from ..schema.union import Place
 from ..schema.vocabulary import JobKind
 
 # Kinds of jobs that only add to what another made. A merged copy may be of any of the others.
@@ -44,13 +43,13 @@ class Inventory:
         return tuple(job for job in dependents(of, self.jobs) if job not in added)
 
 
-def list_jobs(store: str | os.PathLike[str]) -> Result:
+def list_jobs(store: Place) -> Result:
     """Return the jobs of a store, oldest first: what each made, its date and size, and how jobs depend on each other.
 
     Parameters
     ----------
     store
-        The store's folder.
+        The store's folder, a pack in one file, or a URL; several are read as one.
 
     Returns
     -------
@@ -69,7 +68,7 @@ def list_jobs(store: str | os.PathLike[str]) -> Result:
     >>> neuronlake.list_jobs("neuronlake-store").pl()["kind"].to_list()
     ['corpus', 'run', 'partition', 'partition']
     """
-    database = Database(Store(store))  # left open: what it returns lives in it
+    database = Database(store)  # left open: what it returns lives in it
     inventory = Inventory(jobs(database.store))
     makers = {key: job.commit.job for job in inventory.jobs for key in job.makes}
     rows = [
@@ -92,13 +91,13 @@ def list_jobs(store: str | os.PathLike[str]) -> Result:
     return database.sql(f"select unnest(cast(? as struct({types})[]), recursive := true)", [rows])
 
 
-def list_runs(store: str | os.PathLike[str]) -> Result:
+def list_runs(store: Place) -> Result:
     """Return the runs of a store, oldest first: model, corpus, settings, date, size, and how much depends on each.
 
     Parameters
     ----------
     store
-        The store's folder.
+        The store's folder, a pack in one file, or a URL; several are read as one.
 
     Returns
     -------
@@ -117,7 +116,7 @@ def list_runs(store: str | os.PathLike[str]) -> Result:
     >>> neuronlake.list_runs("neuronlake-store").pl()["dependents"].to_list()
     ['1 partition']
     """
-    database = Database(Store(store))  # left open: what it returns lives in it
+    database = Database(store)  # left open: what it returns lives in it
     inventory = Inventory(jobs(database.store))
     rows = []
     for job in inventory.jobs:

@@ -1,24 +1,27 @@
 """The union of stores, job by job: what two made alike is kept once, what they contradict each other in is refused."""
 
+import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import duckdb
 
 from ..errors import SchemaError, StoreError, joined
 from ..schema import parquet
-from ..schema.commits import Commit
 from ..schema.conformance import conform
+from ..schema.copies import Copy, check_corpora, copies
+from ..schema.copies import kept as kept_of
 from ..schema.identity import identifier
 from ..schema.integrity import check_file
-from ..schema.references import Job, jobs
+from ..schema.references import read_job
 from ..schema.store import Store
 from ..schema.tables import TABLES
-from .comparison import TOLERANCES, worst_difference
+from .comparison import tolerance, worst_difference
 from .inventory import place
+from .transfer import at_hand
 
 if TYPE_CHECKING:
     from ..schema.vocabulary import JobKind
@@ -50,25 +53,6 @@ class MergeReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Copy:
-    """A job as one of the stores holds it."""
-
-    store: Store
-    job: Job
-    digest: str  # of its files
-    n_lacking: int  # columns that hold text and are left out
-
-    @property
-    def commit(self) -> Commit:
-        return self.job.commit
-
-    @property
-    def precedence(self) -> tuple[int, str, str, str]:
-        """What decides between copies: most texts, the smallest digest, and of the same files the first committed."""
-        return self.n_lacking, self.digest, self.commit.committed_at, repr(self.commit)
-
-
-@dataclass(frozen=True, slots=True)
 class _Record:
     """A row of ``merged_copies``, and when the copy that it is of was committed, as its own commit will say.
 
@@ -83,7 +67,7 @@ def merge_stores(stores: Sequence[str | os.PathLike[str]], *, into: str | os.Pat
     """Merge stores into one that holds every job of each of them.
 
     A job that several hold byte for byte is kept once. Of one that was made several times, in two laboratories, keys,
-    labels and counts must be equal and floats within `sharing.comparison.TOLERANCES`: the making with the smallest
+    labels and counts must be equal and floats within the tolerance of docs/sharing.md: the making with the smallest
     digest is kept, and the table ``merged_copies`` gets a row for each other. In what order stores are merged, and
     whether at once or one by one, makes no difference to the result. All is compared before anything is written; jobs
     are then committed one by one, what others refer to first. Killed, the same call goes on.
@@ -91,7 +75,7 @@ def merge_stores(stores: Sequence[str | os.PathLike[str]], *, into: str | os.Pat
     Parameters
     ----------
     stores
-        Folders of stores, which are not changed.
+        Folders of stores, packs in one file, URLs; they are not changed.
     into
         Folder of the merged store. If it is a store already, its jobs are merged too, and stay as they are.
 
@@ -108,19 +92,24 @@ def merge_stores(stores: Sequence[str | os.PathLike[str]], *, into: str | os.Pat
     >>> neuronlake.merge_stores(["neuronlake-store", "merged"], into="merged").n_new
     0
     """
-    target, sources = Store(into), [Store(path) for path in stores]
-    for source in sources:
-        source.require()
-    own = {commit.job: _digest(commit) for commit in target.commits()}
-    copies = _copies([*sources, target] if own else sources)
-    _check_corpora(copies.values())
-    kept = {name: min(group, key=lambda copy: copy.precedence) for name, group in copies.items()}
-    tolerances = _tolerances(kept.values())
-    others: list[_Copy] = []
+    with contextlib.ExitStack() as stack:
+        sources = [stack.enter_context(at_hand(store)) for store in stores]
+        for source in sources:
+            source.require()
+        return _merge(sources, Store(into))
+
+
+def _merge(sources: Sequence[Store], target: Store) -> MergeReport:
+    own = {commit.job: Copy(target, commit).digest for commit in target.commits()}
+    by_job = copies([*sources, target] if own else sources)
+    check_corpora(copy for group in by_job.values() for copy in group)
+    kept = {name: kept_of(group) for name, group in by_job.items()}
+    dtypes = dict(pair for copy in kept.values() for pair in copy.values(["runs"], ("run_id", "dtype")))
+    others: list[Copy] = []
     new = [copy for name, copy in kept.items() if name not in own]
     _check_files(new)
     for name, copy in kept.items():
-        others += _equals(copy, copies[name], tolerances)
+        others += _equals(copy, by_job[name], dtypes)
         if own.get(name, copy.digest) != copy.digest and copy.commit.kind != "merge":
             raise StoreError(
                 f"the {copy.commit.kind} {name} of {copy.store} would take the place of that in {target}; merge into a "
@@ -140,44 +129,7 @@ def merge_stores(stores: Sequence[str | os.PathLike[str]], *, into: str | os.Pat
     )
 
 
-def _copies(sources: Sequence[Store]) -> Mapping[str, list[_Copy]]:
-    """Return the copies of every job, by its name."""
-    copies = defaultdict(list)
-    for source in sources:
-        for job in jobs(source):
-            copies[job.commit.job].append(_Copy(source, job, _digest(job.commit), _lacking(source, job.commit)))
-    return copies
-
-
-def _lacking(store: Store, commit: Commit) -> int:
-    """Return how many columns of text the files of a job are without, as those of a pack may be."""
-    n_lacking = 0
-    for file in commit.files:
-        texts = {column.name for column in TABLES[file.table].columns if column.holds_text}
-        if texts:
-            n_lacking += len(texts - parquet.columns(store.locate(file)))
-    return n_lacking
-
-
-def _digest(commit: Commit) -> str:
-    return identifier({"files": [[file.path, file.sha256] for file in commit.files]})
-
-
-def _check_corpora(copies: Iterable[Sequence[_Copy]]) -> None:
-    """Raise a `StoreError` if stores mean different texts or labels by a corpus of one name."""
-    tables = [name for name, declared in TABLES.items() if {"corpus", "corpus_sha256"} <= {*declared.column_names}]
-    found: dict[str, tuple[str, Store]] = {}
-    for copy in (copy for group in copies for copy in group):
-        for name, digest in _values(copy, tables, ("corpus", "corpus_sha256")):
-            other_digest, other = found.setdefault(name, (digest, copy.store))
-            if digest is not None and other_digest != digest:
-                raise StoreError(
-                    f"corpus {name!r} is another in {other} (digest {other_digest[:16]}) than in {copy.store} "
-                    f"({digest[:16]}): stores are merged if a name means the same in both"
-                )
-
-
-def _check_files(copies: Iterable[_Copy]) -> None:
+def _check_files(copies: Iterable[Copy]) -> None:
     """Raise a `StoreError` unless the files of copies are what was committed, and conform to their tables."""
     with duckdb.connect() as database:
         for copy in copies:
@@ -188,36 +140,34 @@ def _check_files(copies: Iterable[_Copy]) -> None:
                     raise StoreError(f"{copy.store.path / file.path}: {error}") from error
 
 
-def _tolerances(copies: Iterable[_Copy]) -> Mapping[str, float]:
-    """Return the tolerance of each run's floats."""
-    dtypes = dict(pair for copy in copies for pair in _values(copy, ["runs"], ("run_id", "dtype")))
-    return {run_id: TOLERANCES.get(dtype, TOLERANCES["float32"]) for run_id, dtype in dtypes.items()}
-
-
-def _values(copy: _Copy, tables: Sequence[str], columns: tuple[str, ...]) -> list[tuple[Any, ...]]:
-    paths = tuple(copy.store.locate(file) for file in copy.commit.files if file.table in tables)
-    return list(zip(*parquet.read(paths, columns).to_pydict().values(), strict=True)) if paths else []
-
-
-def _equals(kept: _Copy, group: Iterable[_Copy], tolerances: Mapping[str, float]) -> list[_Copy]:
+def _equals(kept: Copy, group: Iterable[Copy], dtypes: Mapping[str, str]) -> list[Copy]:
     """Return the copies of a job with other bytes than the one kept, one of each; raise if the content differs."""
-    others = {copy.digest: copy for copy in sorted(group, key=lambda copy: copy.precedence, reverse=True)}
-    del others[kept.digest]
-    runs = [key for what, key in kept.job.makes | kept.job.refers if what == "run_id"]
-    tolerance = max((tolerances[run_id] for run_id in runs if run_id in tolerances), default=TOLERANCES["float32"])
+    by_digest = defaultdict(list)
+    for copy in group:
+        by_digest[copy.digest].append(copy)
+    del by_digest[kept.digest]
+    if not by_digest:
+        return []
+    others = {digest: kept_of(alike) for digest, alike in by_digest.items()}
+    job = read_job(kept.store, kept.commit)
+    of_runs = [dtypes[key] for what, key in job.makes | job.refers if what == "run_id" and key in dtypes]
+    devices = kept.values(["runs"], ("device",))
     for other in others.values():
         _check_files([other])
-        found = worst_difference((kept.store, kept.commit), (other.store, other.commit), tolerance)
+        # Only of a run it is known where it was made: what follows from runs may have been made from other makings.
+        is_same_device = devices == other.values(["runs"], ("device",)) != []
+        allowed = tolerance(of_runs, is_same_device=is_same_device)
+        found = worst_difference((kept.store, kept.commit), (other.store, other.commit), allowed)
         if found is not None:
             raise StoreError(
                 f"{kept.commit.kind} {kept.commit.job} is another in {kept.store} than in {other.store}; worst cell: "
-                f"{found} (tolerated: {tolerance:g}); 'neuronlake remove' it from one of them"
+                f"{found} ({allowed}); 'neuronlake remove' it from one of them"
             )
     is_making = kept.commit.kind != "merge"  # and not a record, nor a copy without texts
     return [other for other in others.values() if is_making and other.n_lacking <= kept.n_lacking]
 
 
-def _record(copy: _Copy) -> tuple[str, _Record]:
+def _record(copy: Copy) -> tuple[str, _Record]:
     """Return what is kept of a copy that is not: the name of its job, and its row."""
     keys = {"job": copy.commit.job, "copy_digest": copy.digest}
     facts = {"neuronlake_version": copy.commit.neuronlake_version}
@@ -228,6 +178,6 @@ def _record(copy: _Copy) -> tuple[str, _Record]:
     return f"merged-{identifier(keys)}", _Record(copy.commit.committed_at, keys | facts)
 
 
-def _is_first(record: _Record, known: _Copy | None, is_own: bool) -> bool:
+def _is_first(record: _Record, known: Copy | None, is_own: bool) -> bool:
     """Return whether a record is to be written: one that is there has the same row, and may be of an earlier commit."""
     return not is_own and (known is None or record.committed_at < known.commit.committed_at)

@@ -1,4 +1,4 @@
-"""Packs: a store, or a slice of it, as a folder to publish, such as a dataset repository of the Hugging Face Hub."""
+"""Packs: a store, or a slice of it, as one file or a folder to publish, such as a dataset repository of the Hub."""
 
 import dataclasses
 import json
@@ -14,12 +14,14 @@ from ..errors import StoreError
 from ..queries.database import Database
 from ..queries.quoting import literal
 from ..schema import card, disk, parquet
+from ..schema.archive import write_archive
 from ..schema.commits import Commit, CommittedFile, commit_text, file_name
 from ..schema.identity import file_sha256
+from ..schema.reading import INDEX
 from ..schema.references import Job, jobs
-from ..schema.remote import INDEX
 from ..schema.store import Store
 from ..schema.tables import TABLES
+from ..schema.union import Place
 from .croissant import croissant
 
 
@@ -30,7 +32,7 @@ class PackReport:
     Parameters
     ----------
     path
-        The pack's folder.
+        The pack's folder or file.
     n_jobs, n_files, size_bytes
         What it holds.
     run_ids
@@ -54,7 +56,7 @@ class PackReport:
 
 
 def pack_store(
-    store: str | os.PathLike[str],
+    store: Place,
     path: str | os.PathLike[str],
     *,
     model: str | None = None,
@@ -63,7 +65,7 @@ def pack_store(
     where: str | None = None,
     with_texts: bool = True,
 ) -> PackReport:
-    """Copy a store, or a slice of it, into a folder to publish; the store stays as it is.
+    """Copy a store, or a slice of it, into a folder or one file to publish; the store stays as it is.
 
     A slice is some runs with all that belongs to them: their corpora, control functions and coactivations, and the
     partitions, alignments and studies that refer to nothing outside the slice. So every view answers on the pack as on
@@ -73,9 +75,9 @@ def pack_store(
     Parameters
     ----------
     store
-        The store's folder, or the URL of one.
+        The store's folder, a pack in one file, or a URL; several are packed as one.
     path
-        The folder to make; it must not exist.
+        The folder to make, or with the suffix ``.zip`` the file; it must not exist.
     model, revision, corpus
         The runs to take: those of this model, revision and corpus.
     where
@@ -99,21 +101,24 @@ def pack_store(
     """
     target = Path(path)
     if target.exists() or target.is_symlink():
-        raise StoreError(f"cannot write {target}: it exists; name a folder that does not")
+        raise StoreError(f"cannot write {target}: it exists; name one that does not")
     with Database(store) as database:
         source = database.store
         chosen = _chosen(database, {"model": model, "revision": revision, "corpus": corpus}, where)
         packed = _closed(jobs(source), chosen)
         if not packed:
             raise StoreError(f"{source} holds nothing to pack")
-        staging = target.with_name(f".{target.name}.{os.getpid()}")
+        staging, archive = (target.with_name(f".{target.name}.{os.getpid()}{suffix}") for suffix in ("", ".zip"))
         try:
             with disk.store_errors(f"cannot write {target}"):
                 commits = tuple(_copied(source, job.commit, staging, with_texts=with_texts) for job in packed)
                 _describe(staging, commits, database)
-                staging.replace(target)
+                if target.suffix == ".zip":
+                    write_archive(staging, archive)
+                (archive if target.suffix == ".zip" else staging).replace(target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+            archive.unlink(missing_ok=True)
     files = [file for commit in commits for file in commit.files]
     return PackReport(
         target, len(commits), len(files), sum(file.size_bytes for file in files), tuple(chosen), not with_texts
@@ -160,10 +165,7 @@ def _copied(source: Store, commit: Commit, staging: Path, *, with_texts: bool) -
     files = []
     for file in commit.files:
         path = staging / file.path
-        disk.make_folder(path.parent)
         source.copy(file, path)
-        if file_sha256(path) != file.sha256:
-            raise StoreError(f"{source.address(file)} is corrupt: it differs from what was committed")
         texts = [] if with_texts else [column.name for column in TABLES[file.table].columns if column.holds_text]
         files.append(_without(file, path, texts) if texts else file)
     packed = dataclasses.replace(commit, files=tuple(files))

@@ -1,12 +1,10 @@
 """Recomputation: a model's layers measured again, and every stored score of them compared."""
 
-import dataclasses
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import polars as pl
 
 from ..errors import IngestError, NeuronlakeError, StoreError
 from ..ingest.jobs.job import ingest_model
@@ -16,36 +14,31 @@ from ..queries.database import Database
 from ..schema.leftovers import Problem
 from ..schema.names import corpus_job
 from ..schema.store import Store
+from ..schema.union import Place, open_store
+from .comparison import tolerance, worst_difference
 
-# How far a number may lie from the stored one, by the type of the forward pass, on a device of the same name; ten times
-# as far on another, where sums are rounded in another order.
-TOLERANCES: Mapping[str, float] = {"float32": 1e-4, "float16": 1e-3, "bfloat16": 5e-3}
-# Rounding also lets two instances of nearly equal activation change places, which moves scores by more: of so many.
-MOVED_SHARE = 0.05
-# And by so many tolerances at most. Mean activations do not follow from an order, and do not move.
-_MOVED_SCORE = 500
-
-_KEYS = ("stack", "layer", "neuron", "family", "function")
-_SCORES = ("ap", "ap_complement", "auroc", "ap_half_a", "ap_half_b", "ap_complement_half_a", "ap_complement_half_b")
-_ACTIVATIONS = ("mean_positive", "mean_negative")
+# What a run measures layer by layer, and the columns of it that say which layers were measured.
+_TABLES = ("layers", "run_functions", "neurons", "neuron_functions", "routing")
+_IGNORED = ("run_id", "revision", "step")
 
 
 def recompute(
-    store: str | os.PathLike[str],
+    store: Place,
     *,
     layers: Sequence[int] | None = None,
     run: str | None = None,
     model: str | None = None,
+    tokenizer: str | None = None,
     corpora: str | os.PathLike[str] | None = None,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> tuple[Problem, ...]:
-    """Measure layers of stored runs again and compare every score with the stored one.
+    """Measure layers of stored runs again and compare every number with the stored one.
 
     Parameters
     ----------
     store
-        The store's folder.
+        The store's folder, a pack in one file, or a URL; several are read as one.
     layers
         The layers to measure; None for all of each run.
     run
@@ -53,6 +46,9 @@ def recompute(
     model
         Hub id or folder of the model's weights; None for the name that the run has for it. Their digest must be the
         run's.
+    tokenizer
+        Hub id or folder of the tokenizer of runs that were measured with another than the checkpoint's own: a run does
+        not say with which. It must make as many tokens of the corpus.
     corpora
         A store that holds the corpora, where `store` is without texts; digests must be the same.
     device
@@ -95,11 +91,11 @@ def recompute(
                     name=str(measured["model"]),
                     revision=revision,
                     random_init=seed,
-                    settings=_settings(measured, layers),
+                    settings=replace(_settings(measured, layers), tokenizer=tokenizer),
                     resources=Resources(device=device),
                     progress=shown,
                 )
-                problems += _compared(database, again, measured, report.run_id)
+                problems += _compared(database.store, again, measured, report.run_id, layers)
             except NeuronlakeError as error:
                 problems.append(Problem(f"run {measured['run_id']}", f"cannot be measured: {error}"))
     return tuple(problems)
@@ -107,7 +103,7 @@ def recompute(
 
 def _copy_corpus(store: Store, again: Store, run: Mapping[str, object], corpora: str | os.PathLike[str] | None) -> None:
     """Add the corpus of a run to an empty store, from a store that has its texts."""
-    source = Store(corpora) if corpora is not None else store
+    source = open_store(corpora) if corpora is not None else store
     name = corpus_job(str(run["corpus"]))
     commit = source.commit(name)
     if commit is None:
@@ -133,8 +129,7 @@ def _checkpoint(run: Mapping[str, object]) -> tuple[str | None, int | None]:
 def _settings(run: Mapping[str, object], layers: Sequence[int] | None) -> Settings:
     """Return the settings of a run, for some of its layers."""
     names = ("site", "pooling", "router", "dtype", "storage", "max_tokens", "special_tokens", "halves", "min_instances")
-    fields = {field.name for field in dataclasses.fields(Settings)}
-    stored = {name: run.get(name) for name in names if name in fields and run.get(name) is not None}
+    stored = {name: run[name] for name in names if run[name] is not None}
     of_run = None if run["layers"] is None else tuple(map(int, str(run["layers"]).split(",")))
     chosen = tuple(layers) if layers is not None else of_run
     if layers is not None and of_run is not None and not {*layers} <= {*of_run}:
@@ -142,48 +137,24 @@ def _settings(run: Mapping[str, object], layers: Sequence[int] | None) -> Settin
     return Settings(**stored, layers=chosen, n_top=0)  # type: ignore[arg-type]
 
 
-def _compared(database: Database, again: Store, run: Mapping[str, object], run_id: str) -> Iterator[Problem]:
+def _compared(
+    store: Store, again: Store, run: Mapping[str, object], run_id: str, layers: Sequence[int] | None
+) -> Iterator[Problem]:
     """Yield what differs between a stored run and the one made again."""
     where = f"run {run['run_id']}"
     with Database(again) as other:
-        ((weights, device),) = other.sql("select weights_sha256, device from runs").rows()
-        if weights != run["weights_sha256"]:
-            yield Problem(where, f"the weights at hand are others: their digest is {weights}")
-            return
-        scores = other.sql("from neuron_functions").pl()
-    tolerance = TOLERANCES[str(run["dtype"])] * (1 if device == run["device"] else 10)
-    layers = scores["layer"].unique().to_list()
-    query = "from neuron_functions where run_id = $run and list_contains($layers, layer)"
-    stored = database.sql(query, {"run": run["run_id"], "layers": layers}).pl()
-    both = stored.join(scores, on=_KEYS, how="full", suffix="_again", coalesce=True)
-    if both.height != stored.height or both.height != scores.height:
-        yield Problem(where, f"{stored.height:,} scores are stored where {scores.height:,} are measured")
-    for name in (*_SCORES, *_ACTIVATIONS, "p_value"):
-        cells = both.select(*_KEYS, name, f"{name}_again", excess=_excess(name) / tolerance).filter(
-            pl.col("excess") > 1
-        )
-        share = cells.height / max(1, both.height)
-        worst = cells.sort("excess").tail(1)
-        if cells.is_empty() or (
-            name not in _ACTIVATIONS and share <= MOVED_SHARE and worst["excess"][0] <= _MOVED_SCORE
-        ):
-            continue
-        cell = worst.row(0, named=True)
-        yield Problem(
-            where,
-            f"{name} of {cell['stack']} layer {cell['layer']}, neuron {cell['neuron']}, {cell['family']}/"
-            f"{cell['function']} is {cell[name]}, measured {cell[f'{name}_again']}, the worst of {cells.height:,} "
-            f"({share:.1%}) that differ by more than rounding of {run['dtype']} allows",
-        )
-
-
-def _excess(name: str) -> pl.Expr:
-    """Return how far a number is from the one measured again; infinitely, if one is NULL or no p value can be it."""
-    stored, again = pl.col(name).cast(pl.Float64), pl.col(f"{name}_again").cast(pl.Float64)
-    distance = (stored - again).abs()
-    if name in _ACTIVATIONS:
-        distance = distance / pl.max_horizontal(stored.abs(), pl.lit(1.0))
-    if name == "p_value":
-        distance = (stored.log() - again.log()).abs() / 20
-    is_one_null = stored.is_null() != again.is_null()
-    return pl.when(is_one_null).then(float("inf")).otherwise(distance.fill_null(0.0)).fill_nan(float("inf"))
+        (made,) = other.sql("select weights_sha256, device, n_tokens from runs")
+    stored, measured = store.commit(str(run["run_id"])), again.commit(run_id)
+    if made["weights_sha256"] != run["weights_sha256"]:
+        yield Problem(where, f"the weights at hand are others: their digest is {made['weights_sha256']}")
+    elif made["n_tokens"] != run["n_tokens"]:
+        n_tokens = f"{made['n_tokens']:,} tokens where it had {run['n_tokens']:,}"
+        yield Problem(where, f"the corpus makes {n_tokens}; `tokenizer` names the one it was measured with")
+    elif stored is None or measured is None:
+        raise StoreError(f"run {run['run_id']} was removed from {store} meanwhile")
+    else:
+        allowed = tolerance([str(run["dtype"])], is_same_device=made["device"] == run["device"])
+        pair = (store, stored), (again, measured)
+        found = worst_difference(*pair, allowed, tables=_TABLES, ignored=_IGNORED, layers=layers)
+        if found is not None:
+            yield Problem(where, f"stored and measured again: {found} ({allowed})")

@@ -1,18 +1,23 @@
 """Carrying a store to an object store or a dataset of the Hub, and back: only what is missing travels."""
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from ..errors import StoreError, one_line
 from ..progress import Progress, SilentProgress
 from ..schema import card
 from ..schema.commits import Commit, CommittedFile, commit_text, file_name
-from ..schema.remote import INDEX, RemoteStore
+from ..schema.reading import INDEX
+from ..schema.remote import RemoteStore
 from ..schema.store import Store
+from ..schema.union import Place, open_store
 
 if TYPE_CHECKING:
     from ..schema.vocabulary import JobKind
@@ -77,13 +82,14 @@ def push_store(store: str | os.PathLike[str], url: str, *, progress: Progress | 
     return _report(*push(source, target, shown))
 
 
-def pull_store(url: str, store: str | os.PathLike[str], *, progress: Progress | None = None) -> TransferReport:
-    """Add the jobs at a URL that a store lacks: it then has the same files, byte by byte, under the same commits.
+def pull_store(url: Place, store: str | os.PathLike[str], *, progress: Progress | None = None) -> TransferReport:
+    """Add the jobs of another store that a store lacks: the same files, byte by byte, under the same commits.
 
     Parameters
     ----------
     url
-        Where a store is served: ``http(s)://…``, ``s3://…`` or ``hf://datasets/OWNER/NAME``.
+        The other store: a URL (``http(s)://…``, ``s3://…``, ``hf://datasets/OWNER/NAME``), a folder, or a pack in one
+        file, which is so unpacked.
     store
         The store's folder, which is made if it is not there.
     progress
@@ -92,7 +98,7 @@ def pull_store(url: str, store: str | os.PathLike[str], *, progress: Progress | 
     Raises
     ------
     StoreError
-        If the URL cannot be read or the store not be written, a file is not what was committed, or the store holds a
+        If it cannot be read or the store not be written, a file is not what was committed, or the store holds a
         job with other content. What was pulled before stays.
 
     Examples
@@ -100,13 +106,28 @@ def pull_store(url: str, store: str | os.PathLike[str], *, progress: Progress | 
     >>> neuronlake.pull_store("hf://datasets/OWNER/NAME", "neuronlake-store").n_jobs  # doctest: +SKIP
     4
     """
-    source, target, shown = RemoteStore(url), Store(store), progress or SilentProgress()
+    source, target, shown = open_store(url), Store(store), progress or SilentProgress()
+    source.require()
     missing, n_known = _missing(source, target, shown, "pulling")
     for commit in missing:
         with target.job(commit.job, kind=cast("JobKind", commit.kind)) as job:
             job.commit_copy(commit, source)
         shown.advance(_size_bytes(commit))
     return _report(missing, n_known)
+
+
+@contextlib.contextmanager
+def at_hand(store: Place) -> Iterator[Store]:
+    """Yield a store as a folder: for a while that of a copy where it is in one file, at a URL, or several."""
+    opened = open_store(store)
+    if not opened.is_read_only:
+        yield opened
+        return
+    with tempfile.TemporaryDirectory(prefix="neuronlake-") as folder:
+        copy = Path(folder) / Path(str(opened)).name
+        copy.mkdir()
+        pull_store(opened, copy)
+        yield Store(copy)
 
 
 def _report(missing: Sequence[Commit], n_known: int) -> TransferReport:

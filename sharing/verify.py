@@ -1,20 +1,16 @@
 """Verification: whether what is shared is whole, agrees with itself, and is what its models give."""
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..queries.check import check_store
 from ..queries.database import Database
 from ..queries.statements import statement
 from ..schema.leftovers import Problem
 from ..schema.references import DEFINED_BY, jobs
-from ..schema.remote import open_store
 from ..schema.store import Store
-from .pack import pack_store
+from ..schema.union import Place
+from .transfer import at_hand
 
 # Rows of one table that a row of another needs: the columns they share.
 _JOINS = (
@@ -56,17 +52,17 @@ class Verdict:
         return f"{self.n_files:,} files of {self.n_runs:,} runs: {verdict}"
 
 
-def verify_store(store: str | os.PathLike[str]) -> Verdict:
+def verify_store(store: Place) -> Verdict:
     """Read every file of a store or pack, and hold its tables against each other.
 
     Commits and digests, columns, types, NULL and NaN, keys that are there twice; rows that refer to what is not there;
     scores that are missing of some neuron or function; best functions and top neurons that do not follow from scores.
-    What is at a URL is fetched first, into a temporary folder.
+    What is in one file or at a URL is copied first, into a temporary folder.
 
     Parameters
     ----------
     store
-        The store's folder, or the URL of one.
+        The store's folder, a pack in one file, or a URL; several are verified as one.
 
     Raises
     ------
@@ -78,25 +74,14 @@ def verify_store(store: str | os.PathLike[str]) -> Verdict:
     >>> neuronlake.verify_store("neuronlake-store").problems
     ()
     """
-    with _at_hand(store) as path:
-        report = check_store(path)
+    with at_hand(store) as folder:
+        report = check_store(folder.path)
         problems = list(report.problems)
         if not problems:  # else what follows would say the same again
-            with Database(path) as database:
-                problems += [*_unmade(database.store), *_unjoined(database), *_disagreeing(database)]
-        n_runs = sum(commit.kind == "run" for commit in Store(path).commits())
+            with Database(folder) as database:
+                problems += [*_unmade(folder), *_unjoined(database), *_disagreeing(database)]
+        n_runs = sum(commit.kind == "run" for commit in folder.commits())
     return Verdict(tuple(problems), report.n_files, n_runs)
-
-
-@contextlib.contextmanager
-def _at_hand(store: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield the folder of a store, for a while that of a copy where it is at a URL."""
-    opened = open_store(store)
-    if not opened.is_remote:
-        yield opened.path
-        return
-    with tempfile.TemporaryDirectory(prefix="neuronlake-") as folder:
-        yield pack_store(str(opened), Path(folder) / "copy").path
 
 
 def _unmade(store: Store) -> Iterator[Problem]:

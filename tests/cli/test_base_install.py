@@ -45,7 +45,7 @@ COMMANDS = (
     ("corpus", "show", "words"),
     ("materialize", "specialization"),
     ("runs",),
-    ("jobs",),
+    ("runs", "--all"),
     ("remove", "words", "--with-dependents", "--dry-run"),
     ("check",),
     ("share", "verify"),

@@ -133,7 +133,7 @@ def test_a_commit_that_cannot_be_read_is_one_clear_line(fails, store):
 
 def test_runs_and_jobs_are_listed_and_removed(succeeds, fails, store):
     (run,) = json.loads(succeeds("--store", store, "runs", "--format", "json"))
-    listed = json.loads(succeeds("jobs", "--store", store, "--format", "json"))
+    listed = json.loads(succeeds("runs", "--all", "--store", store, "--format", "json"))
     assert [job["kind"] for job in listed] == ["corpus", "run"]
     assert run["size_bytes"] == listed[1]["size_bytes"]
     assert fails("--store", store, "remove", "words").endswith(
@@ -142,5 +142,5 @@ def test_runs_and_jobs_are_listed_and_removed(succeeds, fails, store):
     said = succeeds("--store", store, "remove", "words", "--with-dependents", "--dry-run")
     assert said.startswith(f"run {run['run_id']}: would be removed\ncorpus corpus-words: would be removed\n2 jobs, ")
     succeeds("--store", store, "remove", run["run_id"][:6], "words")
-    assert succeeds("--store", store, "jobs", "--format", "json") == "[\n]\n"
+    assert succeeds("--store", store, "runs", "--all", "--format", "json") == "[\n]\n"
     assert succeeds("--store", store, "check") == ""

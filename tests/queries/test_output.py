@@ -254,5 +254,5 @@ def test_the_files_of_the_store_are_not_overwritten(store: Store, run: Callable[
     before = {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()}
     for name in ("README.md", "data/new.csv", "link.csv", "commits/x.json", "derived/x.csv"):
         with pytest.raises(QueryError, match="a file of the store"):
-            output.save(Database(store).sql("select 1"), store.path / name, format="csv", store=store.path)
+            output.save(Database(store).sql("select 1"), store.path / name, format="csv", stores=[store.path])
     assert {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()} == before

@@ -40,6 +40,4 @@ def test_a_store_without_jobs_has_no_rows_and_a_folder_that_is_none_is_said(tmp_
     assert (len(list_jobs(tmp_path / "empty")), len(list_runs(tmp_path / "empty"))) == (0, 0)
     with pytest.raises(StoreError, match="no store at"):
         list_runs(tmp_path / "nowhere")
-    with pytest.raises(StoreError, match="is at a URL"):
-        list_runs("https://example.org/store")
     assert Store(tmp_path / "empty").commits() == ()

@@ -77,8 +77,8 @@ def test_of_a_run_that_two_laboratories_made_one_is_kept_and_the_other_recorded(
     ("kind", "first", "second", "said"),
     [
         ("run", {}, {"shift": 0.01}, "table neuron_functions, column ap, .*neuron=0.* of the column's largest value"),
-        ("run", {}, {"n_positive": 6}, r"column n_positive, run_id='aa11', .*: [56] and [56] \(tolerated: 0.001\)"),
-        ("run", {"dtype": "float16"}, {"dtype": "float16", "shift": 0.02}, r"column ap, .* \(tolerated: 0.01\)"),
+        ("run", {}, {"n_positive": 6}, r"column n_positive, run_id='aa11', .*: [56] and [56] \(tolerated: 2e-05; "),
+        ("run", {"dtype": "float16"}, {"dtype": "float16", "shift": 0.02}, r"column ap, .* \(tolerated: 0.002; "),
         ("corpus", {}, {"digest": "d2"}, r"corpus 'words' is another in .*a \(digest d1\) than in .*b \(d2\)"),
         ("partition", {"run_id": None}, {"run_id": "aa11"}, "partition bb11 is another in .*column run_id"),
     ],
@@ -95,7 +95,7 @@ def test_stores_that_contradict_each_other_are_refused_and_nothing_is_written(
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [({"reverse": True}, {}), ({"dtype": "float16"}, {"dtype": "float16", "shift": 0.004}), ({}, {"shift": 1e-4})],
+    [({"reverse": True}, {}), ({"dtype": "float16"}, {"dtype": "float16", "shift": 0.001}), ({}, {"shift": 1e-5})],
 )
 def test_makings_that_differ_in_order_and_rounding_alone_agree(laboratories, tmp_path, first, second):
     assert merge_stores(laboratories("run", first, second), into=tmp_path / "merged").made_twice == ("aa11",)
@@ -163,10 +163,10 @@ def makings(tmp_path_factory, make):
         make[kind](paths[-1], **arguments)
 
     for number in range(3):
-        add("run", device=f"device {number}", shift=number * 1e-4)
+        add("run", device=f"device {number}", shift=number * 5e-6)
     add("run", device="device 0", shift=0)  # the bytes of the first, committed later
     for number in range(2):
-        add("best", shift=number * 1e-4)
+        add("best", shift=number * 5e-6)
         add("corpus", source=f"file {number}")
         add("partition", duration_s=number)
     return paths

@@ -121,16 +121,16 @@ def test_only_recomputation_finds_a_score_that_was_changed_with_every_digest(pac
     assert verify_store(pack).problems == ()
     assert recompute(pack, layers=(0,), model=str(model)) == ()
     (problem,) = recompute(pack, layers=(1,), model=str(model))
-    assert "ap_half_b of encoder layer 1, neuron 7" in problem.what
-    assert "is 0.25, measured" in problem.what
+    assert "column ap_half_b, stack='encoder', layer=1, neuron=7" in problem.what
+    assert ": 0.25 and " in problem.what
 
 
 def test_a_p_value_that_none_can_be_hides_no_other(pack, model):
     change = with_column("p_value", lambda column: pa.chunked_array([pc.if_else(is_last(column), -0.5, column)]))
     altered(pack, "neuron_functions", change)
     (problem,) = recompute(pack, layers=(1,), model=str(model))
-    assert "p_value of encoder layer 1" in problem.what
-    assert "is -0.5, measured" in problem.what
+    assert "column p_value, stack='encoder', layer=1" in problem.what
+    assert ": -0.5 and " in problem.what
 
 
 def is_last(column: pa.ChunkedArray) -> pa.Array:
