@@ -1,6 +1,6 @@
 """Which jobs depend on which: by the ids of corpora, runs, partitions and studies that their rows name."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -41,19 +41,6 @@ class Job:
 def jobs(store: Store) -> tuple[Job, ...]:
     """Return all committed jobs of a store, oldest first; a file that cannot be read is a `StoreError`."""
     return tuple(read_job(store, commit) for commit in store.commits())
-
-
-def dependents(of: Iterable[Job], among: Iterable[Job]) -> tuple[Job, ...]:
-    """Return the jobs that refer to what some jobs make, directly or by others, in the order given."""
-    among, given = list(among), list(of)
-    found = {job.commit.job for job in given}
-    made = {key for job in given for key in job.makes}
-    dependent: set[str] = set()
-    while more := [job for job in among if job.commit.job not in found and not made.isdisjoint(job.refers)]:
-        dependent |= {job.commit.job for job in more}
-        found |= dependent
-        made = {key for job in more for key in job.makes}
-    return tuple(job for job in among if job.commit.job in dependent)
 
 
 def read_job(store: Store, commit: Commit) -> Job:

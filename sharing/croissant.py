@@ -41,51 +41,27 @@ def croissant(commits: Sequence[Commit], facts: Facts) -> dict[str, object]:
         for file in commit.files:
             files[file.table].append(file)
     tables = [table for table in TABLES.values() if files[table.name]]
-    distribution: list[dict[str, object]] = [
-        {
-            "@type": "cr:FileObject",
-            "@id": file.path,
-            "name": file.path,
-            "contentUrl": file.path,
-            "contentSize": f"{file.size_bytes} B",
-            "encodingFormat": "application/x-parquet",
-            "sha256": file.sha256,
-        }
+    parquet = "application/x-parquet"
+    distribution = [
+        _node("FileObject", file.path, contentUrl=file.path, contentSize=f"{file.size_bytes} B", sha256=file.sha256)
+        | {"encodingFormat": parquet}
         for table in tables
         for file in files[table.name]
     ]
-    distribution += [
-        {
-            "@type": "cr:FileSet",
-            "@id": f"{table.name}-files",
-            "name": f"{table.name}-files",
-            "containedIn": [{"@id": file.path} for file in files[table.name]],
-            "encodingFormat": "application/x-parquet",
-            "includes": f"data/{table.name}/**/*.parquet",
-        }
-        for table in tables
-    ]
-    records = [
-        {
-            "@type": "cr:RecordSet",
-            "@id": table.name,
-            "name": table.name,
-            "description": table.description,
-            "key": [{"@id": f"{table.name}/{name}"} for name in table.grain],
-            "field": [
-                {
-                    "@type": "cr:Field",
-                    "@id": f"{table.name}/{column.name}",
-                    "name": f"{table.name}/{column.name}",
-                    "description": column.description,
-                    "dataType": _TYPES[column.type],
-                    "source": {"fileSet": {"@id": f"{table.name}-files"}, "extract": {"column": column.name}},
-                }
-                for column in table.columns
-            ],
-        }
-        for table in tables
-    ]
+    for table in tables:
+        parts = [{"@id": file.path} for file in files[table.name]]
+        pattern = f"data/{table.name}/**/*.parquet"
+        of_table = _node("FileSet", f"{table.name}-files", containedIn=parts, includes=pattern)
+        distribution.append(of_table | {"encodingFormat": parquet})
+    records = []
+    for table in tables:
+        fields = []
+        for column in table.columns:
+            source = {"fileSet": {"@id": f"{table.name}-files"}, "extract": {"column": column.name}}
+            typed = {"dataType": _TYPES[column.type], "source": source}
+            fields.append(_node("Field", f"{table.name}/{column.name}", description=column.description, **typed))
+        key = [{"@id": f"{table.name}/{name}"} for name in table.grain]
+        records.append(_node("RecordSet", table.name, description=table.description, key=key, field=fields))
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -100,3 +76,7 @@ def croissant(commits: Sequence[Commit], facts: Facts) -> dict[str, object]:
         "distribution": distribution,
         "recordSet": records,
     }
+
+
+def _node(kind: str, name: str, **properties: object) -> dict[str, object]:
+    return {"@type": f"cr:{kind}", "@id": name, "name": name, **properties}

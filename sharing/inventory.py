@@ -1,14 +1,13 @@
 """What a store holds and what it costs: its jobs and runs with dates, sizes and what depends on each."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import get_args
 
 from ..queries.database import Database
 from ..queries.result import Result
 from ..schema.commits import Commit
-from ..schema.references import Job, dependents, jobs
+from ..schema.references import Job, Key, jobs
 from ..schema.union import Place
 from ..schema.vocabulary import JobKind
 
@@ -22,25 +21,33 @@ def place(commit: Commit) -> tuple[int, str]:
     return kinds.index(commit.kind) if commit.kind in kinds else len(kinds), commit.job
 
 
-@dataclass(frozen=True, slots=True)
 class Inventory:
-    """The jobs of a store, and how they depend on each other."""
+    """The jobs of a store, oldest first, and how they depend on each other."""
 
-    jobs: tuple[Job, ...]  # oldest first
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs = jobs
+        self._referring: dict[Key, set[int]] = defaultdict(set)
+        for number, job in enumerate(jobs):
+            for key in job.refers:
+                self._referring[key].add(number)
 
-    def additions(self, of: Sequence[Job]) -> tuple[Job, ...]:
+    def dependents(self, of: Sequence[Job]) -> list[Job]:
+        """Return the other jobs that refer to what some make, directly or by others."""
+        found, left = set[int](), list(of)
+        while left:
+            new = {number for key in left.pop().makes for number in self._referring.get(key, ())} - found
+            found |= new
+            left += [self.jobs[number] for number in new]
+        return [self.jobs[number] for number in sorted(found) if self.jobs[number] not in of]
+
+    def additions(self, of: Sequence[Job]) -> list[Job]:
         """Return the jobs that only add to some: best functions, controls and coactivations of a run, merged copies."""
         found: list[Job] = []
-        candidates = dependents(of, self.jobs)
+        candidates = self.dependents(of)
         for kind in _ADDITIONS:
             made = {key for job in (*of, *found) for key in job.makes}
             found += [job for job in candidates if job.commit.kind == kind and job.refers <= made]
-        return tuple(found)
-
-    def dependents(self, of: Sequence[Job]) -> tuple[Job, ...]:
-        """Return the other jobs that refer to what some make, directly or by others, oldest first."""
-        added = self.additions(of)
-        return tuple(job for job in dependents(of, self.jobs) if job not in added)
+        return found
 
 
 def list_jobs(store: Place) -> Result:
@@ -80,7 +87,7 @@ def list_jobs(store: Place) -> Result:
             "neuronlake_version": job.commit.neuronlake_version,
             **_size([job]),
             "depends_on": sorted({makers[key] for key in job.refers if key in makers}),
-            "dependents": [each.commit.job for each in dependents([job], inventory.jobs)],
+            "dependents": [each.commit.job for each in inventory.dependents([job])],
         }
         for job in inventory.jobs
     ]
@@ -120,7 +127,7 @@ def list_runs(store: Place) -> Result:
     inventory = Inventory(jobs(database.store))
     rows = []
     for job in inventory.jobs:
-        counts = Counter(each.commit.kind for each in dependents([job], inventory.jobs))
+        counts = Counter(each.commit.kind for each in inventory.dependents([job]))
         in_words = ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items()))
         rows += [
             {"run_id": key, **_size([job, *inventory.additions([job])]), "dependents": in_words}

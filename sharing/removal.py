@@ -75,14 +75,15 @@ def remove_jobs(
     target.require()
     inventory = Inventory(jobs(target))
     chosen = [_chosen(name, inventory.jobs, target) for name in names]
-    others = inventory.dependents(chosen)
+    additions = inventory.additions(chosen)
+    others = [job for job in inventory.dependents(chosen) if job not in additions]
     if others and not with_dependents:
         listed = joined([f"{job.commit.kind} {job.commit.job}" for job in others])
         raise StoreError(
             f"{joined(names)} cannot be removed from {target} alone, others depend on it: {listed}; with_dependents "
             "removes them too"
         )
-    distinct = {job.commit.job: job for job in (*chosen, *inventory.additions(chosen), *others)}
+    distinct = {job.commit.job: job for job in (*chosen, *additions, *others)}
     gone = sorted(distinct.values(), key=lambda job: place(job.commit), reverse=True)
     files = [file for job in gone for file in job.commit.files]
     if not dry_run:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -165,13 +166,15 @@ def _push_objects(source: Store, target: RemoteStore, shown: Progress) -> tuple[
     missing, n_known = _missing(source, target, shown, "pushing")
     for commit in missing:
         for file in commit.files:
-            _create(target, file.path, source.locate(file).read_bytes(), file)
+            with source.locate(file).open("rb") as opened:  # mapped, for only what is put at once can be refused
+                data = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+            _create(target, file.path, data, file)
             shown.advance(file.size_bytes)
         _create(target, f"commits/{file_name(commit.job)}", commit_text(commit).encode(), None)
     return missing, n_known
 
 
-def _create(target: RemoteStore, path: str, data: bytes, file: CommittedFile | None) -> None:
+def _create(target: RemoteStore, path: str, data: bytes | mmap.mmap, file: CommittedFile | None) -> None:
     """Write an object that is not there; what another push has written meanwhile must be the same."""
     import obstore
 
@@ -179,7 +182,7 @@ def _create(target: RemoteStore, path: str, data: bytes, file: CommittedFile | N
         obstore.put(target.objects, path, data, mode="create")
     except obstore.exceptions.AlreadyExistsError as error:
         found = target.read(path)
-        is_same = hashlib.sha256(found).hexdigest() == file.sha256 if file else _is_same_commit(found, data)
+        is_same = hashlib.sha256(found).hexdigest() == file.sha256 if file else _is_same_commit(found, bytes(data))
         if not is_same:
             raise StoreError(f"{target}/{path} is there with other content") from error
     except (OSError, obstore.exceptions.BaseError) as error:

@@ -9,7 +9,8 @@ from sharing.conftest import SECRET
 from neuronlake.errors import QueryError, StoreError
 from neuronlake.queries.check import check_store
 from neuronlake.queries.database import Database
-from neuronlake.schema.references import dependents, jobs
+from neuronlake.schema.references import jobs
+from neuronlake.sharing.inventory import Inventory
 from neuronlake.sharing.pack import pack_store
 
 pytestmark = pytest.mark.long
@@ -80,11 +81,11 @@ def test_what_cannot_be_packed_is_refused_and_nothing_is_left(measured, tmp_path
 
 
 def test_jobs_know_what_depends_on_them(measured):
-    every = jobs(measured)
-    by_kind = {kind: [job for job in every if job.commit.kind == kind] for kind in ("corpus", "run", "controls")}
-    assert len(dependents(by_kind["corpus"], every)) == 4
+    every = Inventory(jobs(measured))
+    by_kind = {kind: [job for job in every.jobs if job.commit.kind == kind] for kind in ("corpus", "run", "controls")}
+    assert len(every.dependents(by_kind["corpus"])) == 4
     (first, _) = by_kind["run"]
-    assert [job.commit.kind for job in dependents([first], every)] == ["controls"]
+    assert [job.commit.kind for job in every.dependents([first])] == ["controls"]
 
 
 def test_the_card_and_the_croissant_name_every_file(measured, tmp_path):

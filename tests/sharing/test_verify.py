@@ -109,8 +109,8 @@ def test_a_digest_that_is_wrong_is_named(pack):
     assert problem.path == path.relative_to(pack).as_posix()
 
 
-def test_only_recomputation_finds_a_score_that_was_changed_with_every_digest(pack, model):
-    assert recompute(pack, layers=(1,), model=str(model)) == ()
+def test_only_recomputation_finds_a_score_that_was_changed_with_every_digest(pack, model, tmp_path):
+    assert recompute(pack_store(pack, tmp_path / "pack.zip").path, layers=(1,), model=str(model)) == ()
     is_target = lambda data: pc.and_(pc.equal(data["layer"], 1), pc.equal(data["neuron"], 7))  # noqa: E731
 
     def change(data: pa.Table) -> pa.Table:
@@ -140,6 +140,9 @@ def is_last(column: pa.ChunkedArray) -> pa.Array:
 def test_what_cannot_be_recomputed_is_said(pack, measured, model, tiny_model, tmp_path):
     (problem,) = recompute(pack, layers=(0,), model=str(tiny_model("roberta")))
     assert "cannot be measured" in problem.what or "the weights at hand are others" in problem.what
+    (problem,) = recompute(pack, layers=(0,), model=str(model), tokenizer=str(tiny_model("gpt2")))
+    assert "tokens where it had" in problem.what
+    assert "`tokenizer` names the one it was measured with" in problem.what
     bare = pack_store(pack, tmp_path / "bare", with_texts=False).path
     (problem,) = recompute(bare, layers=(0,), model=str(model))
     assert "lacks its texts; `corpora` names a store that has them" in problem.what
