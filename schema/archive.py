@@ -15,17 +15,7 @@ class ArchiveStore(ReadOnlyStore):
     """The files of a store in a zip archive.
 
     Of its members the index of commits is read, and what commits name. Nothing is unpacked, so no name of a member can
-    lead out of a folder; nothing is compressed, so none can grow.
-
-    Parameters
-    ----------
-    path
-        The archive.
-
-    Raises
-    ------
-    StoreError
-        If it is none, or cannot be read.
+    lead out of a folder; nothing is compressed, so none can grow. What is no archive is a `StoreError`.
     """
 
     scheme = "zip"

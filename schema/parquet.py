@@ -67,12 +67,6 @@ def n_rows(path: Path) -> int:
         return int(pq.read_metadata(path).num_rows)
 
 
-def columns(path: Path) -> set[str]:
-    """Return the names of the columns of a Parquet file; raise a `StoreError` if it is none or cut short."""
-    with store_errors(f"cannot read {path}", pa.ArrowException, UnicodeDecodeError):
-        return {*pq.read_schema(path).names}
-
-
 def read(paths: tuple[Path, ...], columns: tuple[str, ...], *, may_lack: Collection[str] = ()) -> pa.Table:
     """Return columns of committed files, in the order of the files; of strings that a file may lack, NULL if it does.
 

@@ -17,18 +17,7 @@ if TYPE_CHECKING:
 
 
 class RemoteStore(ReadOnlyStore):
-    """The files of a store at a URL.
-
-    Parameters
-    ----------
-    url
-        ``http(s)://…``, ``s3://BUCKET/…`` or ``hf://datasets/OWNER/NAME``.
-
-    Raises
-    ------
-    StoreError
-        If the URL is of another kind, or a package that reads it is not installed.
-    """
+    """The files of a store at ``http(s)://…``, ``s3://BUCKET/…`` or ``hf://datasets/OWNER/NAME``."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url.rstrip("/"))

@@ -21,17 +21,7 @@ class UnionStore(ReadOnlyStore):
     """The jobs of several stores, each of them once.
 
     Of a job that several hold, the copy is read that a merge would keep. Contents are not compared, as a merge does,
-    but for the digests of corpora.
-
-    Parameters
-    ----------
-    stores
-        The stores: folders, files, URLs.
-
-    Raises
-    ------
-    StoreError
-        If a store cannot be read, or two mean other texts by a corpus of one name.
+    but for the digests of corpora: two that mean other texts by one name are a `StoreError`.
     """
 
     def __init__(self, stores: Sequence[str | os.PathLike[str]]) -> None:

@@ -113,32 +113,29 @@ def worst_difference(
     The files of a table are compared one by one where both makings have the same, else all together. `ignored` are
     columns that are not compared beside those of provenance; `layers`, where given, are all that is.
     """
-    found = [
-        _worst(TABLES[name], _files(name, *a), _files(name, *b), allowed, {*PROVENANCE, *ignored}, layers)
-        for name in tables
-    ]
+    ignored = {*PROVENANCE, *ignored}
+    found = [_worst(TABLES[name], [_files(name, *a), _files(name, *b)], allowed, ignored, layers) for name in tables]
     return max(filter(None, found), key=lambda difference: difference.size, default=None)
+
+
+def _files(table: str, store: Store, commit: Commit) -> "_Files":
+    return {file.path: (store, file) for file in commit.files if file.table == table}
 
 
 _Files = Mapping[str, tuple[Store, CommittedFile]]
 
 
-def _files(table: str, store: Store, commit: Commit) -> _Files:
-    return {file.path: (store, file) for file in commit.files if file.table == table}
-
-
 def _worst(
-    table: Table, a: _Files, b: _Files, allowed: Tolerance, ignored: Collection[str], layers: Collection[int] | None
+    table: Table, of: Sequence[_Files], allowed: Tolerance, ignored: Collection[str], layers: Collection[int] | None
 ) -> Difference | None:
-    parts = [[path] for path in a] if a.keys() == b.keys() else [[*a, *b]]
+    parts = [[path] for path in of[0]] if of[0].keys() == of[1].keys() else [[*of[0], *of[1]]]
     wrong: list[Difference] = []
     moved: list[Difference] = []
     n_rows = n_moved = 0
     for paths in parts:
-        of_a, of_b = (_Rows(table, [each[path] for path in paths if path in each], layers) for each in (a, b))
-        rows = _Pair(table, of_a, of_b, ignored)
-        n_moved += rows.compare(allowed, wrong, moved)
-        n_rows += rows.n_rows
+        pair = [_Rows(table, [files[path] for path in paths if path in files], layers) for files in of]
+        counts = _compare(table, pair[0], pair[1], allowed, ignored, wrong, moved)
+        n_rows, n_moved = n_rows + counts[0], n_moved + counts[1]
     if not wrong and n_moved > allowed.moved * n_rows:
         worst = max(moved, key=lambda difference: difference.size)
         wrong.append(replace(worst, moved=n_moved / n_rows))
@@ -179,56 +176,51 @@ class _Rows:
         return pl.DataFrame([self.column(name) for name in names])
 
 
-class _Pair:
-    """The rows of two makings of a table, or of a file of it."""
-
-    def __init__(self, table: Table, a: _Rows, b: _Rows, ignored: Collection[str]) -> None:
-        self._table, self._a, self._b = table, a, b
-        self._ordered = _ORDERED.get(table.name, {})
-        self._keys = [name for name in table.grain if name not in ignored]
-        self._values = [name for name in table.column_names if name not in ignored and name not in self._keys]
-        self.n_rows = 0
-
-    def compare(self, allowed: Tolerance, wrong: list[Difference], moved: list[Difference]) -> int:
-        """Add the worst cell of each column to those that are wrong or have moved; return how many rows have moved."""
-        alone = self._pair_up()
-        if alone is not None:
-            key, column = alone
-            (moved if not self._ordered.keys().isdisjoint(self._keys) else wrong).append(
-                Difference(self._table.name, column, key, ("in one", "not in the other"), np.inf)
+def _compare(
+    table: Table,
+    a: _Rows,
+    b: _Rows,
+    allowed: Tolerance,
+    ignored: Collection[str],
+    wrong: list[Difference],
+    moved: list[Difference],
+) -> tuple[int, int]:
+    """Add the worst cell of each column to those that are wrong or have moved; return how many rows, and have moved."""
+    ordered = _ORDERED.get(table.name, {})
+    keys = [name for name in table.grain if name not in ignored]
+    left_keys, right_keys = a.columns(keys), b.columns(keys)
+    n_rows, n_both = max(left_keys.height, right_keys.height), left_keys.height
+    if not left_keys.equals(right_keys):  # order the rows of both alike, without those of one alone
+        left_keys, right_keys = left_keys.with_row_index("row"), right_keys.with_row_index("row_b")
+        both = left_keys.join(right_keys, on=keys, how="inner", maintain_order="left")
+        alone = (left_keys.join(both, on="row", how="anti"), right_keys.join(both, on="row_b", how="anti"))
+        for rows in [rows for rows in alone if rows.height][:1]:
+            found = Difference(
+                table.name, keys[-1], _shown(rows.select(keys), 0), ("in one", "not in the other"), np.inf
             )
-        has_moved = np.zeros(len(self._a.column(self._keys[0])), bool)
-        for name in self._values:
-            left, right = self._a.column(name), self._b.column(name)
-            if self._table.column(name).holds_text and len(left) in (left.null_count(), right.null_count()):
-                continue  # of a pack without texts
-            sizes = _distances(left, right) if left.dtype.is_float() else np.where(left.ne_missing(right), np.inf, 0)
-            beyond = sizes > allowed.number
-            if beyond.any():
-                row = int(sizes.argmax())
-                key = _shown(self._a.columns(self._keys), row)
-                worst = Difference(self._table.name, name, key, (left[row], right[row]), float(sizes[row]))
-                most = allowed.score if self._ordered.get(name) else np.inf
-                (wrong if name not in self._ordered or worst.size > most else moved).append(worst)
-                has_moved |= beyond
-        return int(has_moved.sum()) + self.n_rows - len(has_moved)
-
-    def _pair_up(self) -> tuple[str, str] | None:
-        """Order the rows of both by their keys, without those of one alone; return the key of one such, if any."""
-        left, right = self._a.columns(self._keys), self._b.columns(self._keys)
-        self.n_rows = max(left.height, right.height)
-        if left.equals(right):
-            return None
-        left, right = left.with_row_index("row"), right.with_row_index("row_b")
-        both = left.join(right, on=self._keys, how="inner", maintain_order="left")
-        alone = (left.join(both, on="row", how="anti"), right.join(both, on="row_b", how="anti"))
-        self._a.take(both["row"])
-        self._b.take(both["row_b"])
-        return next(((_shown(rows, 0, self._keys), self._keys[-1]) for rows in alone if rows.height), None)
+            (wrong if ordered.keys().isdisjoint(keys) else moved).append(found)
+        a.take(both["row"])
+        b.take(both["row_b"])
+        n_both = both.height
+    has_moved = np.zeros(n_both, bool)
+    for name in (name for name in table.column_names if name not in ignored and name not in keys):
+        left, right = a.column(name), b.column(name)
+        if table.column(name).holds_text and len(left) in (left.null_count(), right.null_count()):
+            continue  # of a pack without texts
+        sizes = _distances(left, right) if left.dtype.is_float() else np.where(left.ne_missing(right), np.inf, 0)
+        beyond = sizes > allowed.number
+        if beyond.any():
+            row = int(sizes.argmax())
+            key = _shown(a.columns(keys), row)
+            worst = Difference(table.name, name, key, (left[row], right[row]), float(sizes[row]))
+            most = allowed.score if ordered.get(name) else np.inf
+            (wrong if name not in ordered or worst.size > most else moved).append(worst)
+            has_moved |= beyond
+    return n_rows, int(has_moved.sum()) + n_rows - n_both
 
 
-def _shown(rows: pl.DataFrame, row: int, names: Sequence[str] | None = None) -> str:
-    return ", ".join(f"{name}={rows[name][row]!r}" for name in names or rows.columns)
+def _shown(rows: pl.DataFrame, row: int) -> str:
+    return ", ".join(f"{name}={rows[name][row]!r}" for name in rows.columns)
 
 
 def _distances(a: pl.Series, b: pl.Series) -> NDArray[np.float64]:

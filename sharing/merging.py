@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 import duckdb
 
 from ..errors import SchemaError, StoreError, joined
-from ..schema import parquet
 from ..schema.conformance import conform
 from ..schema.copies import Copy, check_corpora, copies
 from ..schema.copies import kept as kept_of
@@ -174,7 +173,7 @@ def _record(copy: Copy) -> tuple[str, _Record]:
     for file in copy.commit.files:
         present = [name for name in TABLES["merged_copies"].column_names if name in TABLES[file.table].column_names]
         if "duration_s" in present:
-            (facts,) = parquet.read((copy.store.locate(file),), tuple(present)).slice(0, 1).to_pylist()
+            facts = dict(zip(present, copy.values([file.table], tuple(present))[0], strict=True))
     return f"merged-{identifier(keys)}", _Record(copy.commit.committed_at, keys | facts)
 
 
