@@ -24,10 +24,10 @@ from scipy.special import ndtr, stdtr
 from ..corpora.labels import LabelIndex
 from .nulls import SMALLEST_P
 
-# Beyond so many degrees of freedom Student's t is the normal distribution.
+# Beyond so many degrees of freedom Student's t is the normal distribution; from so many on, Hill's transform of it is.
 _NORMAL = 10_000
+_NEARLY_NORMAL = 30
 _LEAST_FREEDOM = 4
-_MAGNITUDE = np.uint32(0x7FFFFFFF)  # the bits of a float32 but for its sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,9 @@ class Clusters:
     """The clusterings of some instances in which some cluster holds several, and how labels of functions go by them."""
 
     names: tuple[str, ...]  # of ``text``, ``group`` and ``word`` those that are there
-    cluster: NDArray[np.int32]  # the cluster of each instance [clusterings, instances]
-    size: NDArray[np.int64]  # instances of each cluster, filled up with zeros [clusterings, clusters]
+    # The instances of the clusters that hold several, cluster by cluster, and how many each holds; by clustering.
+    members: tuple[NDArray[np.uint32], ...]
+    sizes: tuple[NDArray[np.int64], ...]
     # [functions, clusterings] each:
     pairs: NDArray[np.float64]  # what a neuron's correlation within clusters inflates the variance of its scores by
     n_clusters: NDArray[np.float64]  # effective number of clusters that carry the labels
@@ -55,7 +56,7 @@ class Clusters:
         within = {name: sums["text"] if name == "group" and "text" in sums else alone for name in codes}
         names = tuple(name for name in codes if (sums[name].n_pairs > within[name].n_pairs).any())
         sizes = [np.bincount(codes[name]) for name in names]
-        shape = len(names), max(map(len, sizes), default=0)
+        orders = [np.argsort(codes[name], kind="stable").astype(np.uint32) for name in names]
         of_functions = np.zeros((3, len(labels.functions), len(names)))
         for place, name in enumerate(names):
             pairs = np.maximum(sums[name].square - within[name].square, 0) / alone.square
@@ -64,8 +65,8 @@ class Clusters:
             of_functions[:, :, place] = pairs, n_clusters, pairs / np.maximum(most, 1e-9)
         return cls(
             names,
-            np.array([codes[name] for name in names], np.int32).reshape(len(names), labels.n_instances),
-            np.array([np.pad(size, (0, shape[1] - len(size))) for size in sizes], np.int64).reshape(shape),
+            tuple(order[np.repeat(size, size) > 1] for order, size in zip(orders, sizes, strict=True)),
+            tuple(size[size > 1] for size in sizes),
             *of_functions,
         )
 
@@ -76,7 +77,7 @@ class Clusters:
             np.concatenate([getattr(part, name) for part in parts])
             for name in ("pairs", "n_clusters", "label_correlation")
         )
-        return cls(parts[0].names, parts[0].cluster, parts[0].size, pairs, n_clusters, label_correlation)
+        return cls(parts[0].names, parts[0].members, parts[0].sizes, pairs, n_clusters, label_correlation)
 
     def notices(self, functions: Sequence[tuple[str, str]]) -> list[str]:
         """Return a sentence for each clustering that the labels of functions go by."""
@@ -107,24 +108,43 @@ class Clusters:
         if self.names:
             texts = self.names.index("text") if "text" in self.names else -1
             within = np.array([texts if name == "group" else -1 for name in self.names])
-            _correlate(activations, self.cluster, self.size, within, correlation)
+            starts = np.cumsum([0, *map(len, self.sizes)])
+            members, sizes = np.concatenate(self.members), np.concatenate(self.sizes)
+            _correlate(activations, members, sizes, starts, within, correlation)
         return correlation
 
     def inflation(self, correlation: NDArray[np.float32], function: int) -> tuple[NDArray[np.float64], ...]:
         """Return D and the degrees of freedom of a function for neurons of some correlations, [neurons] both."""
-        terms = correlation.astype(np.float64) * self.pairs[function]  # [neurons, clusterings]
-        inflation = 1 + terms.sum(1)
+        wide, pairs = correlation.astype(np.float64), self.pairs[function]
+        inflation = 1 + wide @ pairs
         with np.errstate(divide="ignore"):
-            freedom = inflation**2 / (terms**2 / np.maximum(self.n_clusters[function] - 1, 1)).sum(1)
+            freedom = inflation**2 / (wide**2 @ (pairs**2 / np.maximum(self.n_clusters[function] - 1, 1)))
         return inflation, freedom
 
 
 def tails(deviate: NDArray[np.float64], freedom: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the two-sided p-values of deviates of Student's t, at least `SMALLEST_P`."""
-    p_value: NDArray[np.float64] = 2 * ndtr(-deviate)
-    wide = freedom < _NORMAL
-    p_value[wide] = 2 * stdtr(np.maximum(freedom[wide], _LEAST_FREEDOM), -deviate[wide])
+    is_light = (freedom >= _NEARLY_NORMAL) & (freedom < _NORMAL)
+    normal = deviate.copy()
+    normal[is_light] = _normal_deviates(deviate[is_light], freedom[is_light])
+    p_value: NDArray[np.float64] = 2 * ndtr(-normal)
+    is_heavy = freedom < _NEARLY_NORMAL
+    p_value[is_heavy] = 2 * stdtr(np.maximum(freedom[is_heavy], _LEAST_FREEDOM), -deviate[is_heavy])
     return np.clip(p_value, SMALLEST_P, 1)
+
+
+def _normal_deviates(deviate: NDArray[np.float64], freedom: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the normal deviates with the tails of deviates of Student's t (Hill 1970, Communications of the ACM 13).
+
+    From 30 degrees of freedom on, tails above `SMALLEST_P` are off by less than 1e-7 of themselves, in a fourth of the
+    time of Student's t.
+    """
+    less = freedom - 0.5
+    scale = 48 * less**2
+    square = less * np.log1p(deviate**2 / freedom)
+    series = (((-0.4 * square - 3.3) * square - 24) * square - 85.5) / (0.8 * square**2 + 100 + scale)
+    correction: NDArray[np.float64] = 1 + (series + square + 3) / scale
+    return np.sqrt(square) * correction
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,71 +184,115 @@ class _Sums:
 @njit(nogil=True, cache=True, error_model="numpy")
 def _correlate(
     activations: NDArray[np.float32],
-    cluster: NDArray[np.int32],
-    size: NDArray[np.int64],
+    members: NDArray[np.uint32],
+    sizes: NDArray[np.int64],
+    starts: NDArray[np.int64],
     within: NDArray[np.int64],
     correlation: NDArray[np.float32],
 ) -> None:
-    """Fill the correlation of each neuron in each clustering; `within` is the clustering whose pairs do not count."""
+    """Fill the correlation of each neuron in each clustering; `within` is the clustering whose pairs do not count.
+
+    Those of a clustering are the clusters from its start to the next one's. Clusters of one instance are in none.
+    """
     # Ranks of activations rounded to eight binary digits, within sixteen doublings below the largest, make a sort
     # unnecessary: 4,096 classes, each of which has the mean rank of what it holds, as ties have. Where 0 lies outside
     # of a neuron's activations, they count from the nearest on.
     n_neurons, n = activations.shape
-    n_clusterings, n_most = size.shape
-    counts = np.empty(4096, np.int64)
-    ranks = np.empty(4096)
-    distance = np.empty(n, np.float32)
-    bits = distance.view(np.uint32)
-    of_instance = np.empty(n, np.int16)
-    sums = np.empty(n_most)
+    n_clusterings = len(within)
+    counts = np.zeros(4096, np.int32)
+    ranks = np.empty(4096, np.int32)  # twice the rank less the mean of all
+    class_of = np.empty(n, np.uint16)
+    rank_of = np.empty(n)
     squares = np.empty(n_clusterings)
+    n_pairs = np.empty(n_clusterings)
+    n_apart = np.full(n_clusterings, n)  # instances in no cluster of several
+    for index in range(n_clusterings):
+        of_clustering = sizes[starts[index] : starts[index + 1]]
+        n_apart[index] -= of_clustering.sum()
+        n_pairs[index] = (of_clustering.astype(np.float64) ** 2).sum() + n_apart[index]
     for neuron in range(n_neurons):
         values = activations[neuron]
-        nearest = max(values.min(), np.float32(0)) + min(values.max(), np.float32(0))
-        distance[:] = values - nearest
-        largest = np.uint32(0)
+        lowest, highest = _extremes(values)
+        nearest = max(lowest, np.float32(0)) + min(highest, np.float32(0))
+        lowest, highest = lowest - nearest, highest - nearest
+        least = (_bits(max(-lowest, highest)) >> 16) - 2047
+        _classify(values, nearest, least, class_of)
+        first, last = 2048 - max((_bits(-lowest) >> 16) - least, 0), 2048 + max((_bits(highest) >> 16) - least, 0)
         for instance in range(n):
-            largest = max(largest, bits[instance] & _MAGNITUDE)
-        least = int(largest >> np.uint32(16)) - 2047
-        counts[:] = 0
-        for instance in range(n):
-            level = int((bits[instance] & _MAGNITUDE) >> np.uint32(16)) - least
-            level = level if level > 0 else 0
-            of_instance[instance] = 2048 - level if bits[instance] > _MAGNITUDE else 2048 + level
-            counts[of_instance[instance]] += 1
-        total = 0.0
-        below = 0
-        for index in range(4096):
-            ranks[index] = below + 0.5 * (counts[index] - n)  # less the mean of all ranks
-            total += counts[index] * ranks[index] ** 2
-            below += counts[index]
+            counts[class_of[instance]] += 1
+        twice = -n
+        for index in range(first, last + 1):
+            ranks[index] = twice + counts[index]
+            twice += 2 * counts[index]
+        total = _weighted_squares(counts[first : last + 1], ranks[first : last + 1])
+        counts[first : last + 1] = 0
         if total == 0.0:
             continue
+        for instance in range(n):
+            rank_of[instance] = ranks[class_of[instance]]
         variance = total / n
+        member = 0
         for index in range(n_clusterings):
-            sums[:] = 0.0
-            for instance in range(n):
-                sums[cluster[index, instance]] += ranks[of_instance[instance]]
-            n_clusters = 0
-            n_pairs = 0.0
-            between = 0.0
             squares[index] = 0.0
-            for place in range(n_most):
-                if size[index, place] > 0:
-                    n_clusters += 1
-                    n_pairs += float(size[index, place]) ** 2
-                    squares[index] += sums[place] ** 2
-                    between += sums[place] ** 2 / size[index, place]
+            between = 0.0
+            inside_clusters = 0.0
+            for cluster in range(starts[index], starts[index + 1]):
+                rank_sum = 0.0
+                own = 0.0
+                for place in range(member, member + sizes[cluster]):
+                    rank = rank_of[members[place]]
+                    rank_sum += rank
+                    own += rank * rank
+                member += sizes[cluster]
+                squares[index] += rank_sum**2
+                between += rank_sum**2 / sizes[cluster]
+                inside_clusters += own
+            squares[index] += total - inside_clusters
+            between += total - inside_clusters
+            n_clusters = starts[index + 1] - starts[index] + n_apart[index]
             n_excluded, excluded = float(n), total
             if within[index] >= 0:
-                excluded = squares[within[index]]
-                n_excluded = (size[within[index]].astype(np.float64) ** 2).sum()
-            inside = (squares[index] - excluded) / (n_pairs - n_excluded) / variance
-            outside = -squares[index] / max(float(n) ** 2 - n_pairs, 1.0) / variance
+                n_excluded, excluded = n_pairs[within[index]], squares[within[index]]
+            inside = (squares[index] - excluded) / (n_pairs[index] - n_excluded) / variance
+            outside = -squares[index] / max(float(n) ** 2 - n_pairs[index], 1.0) / variance
             estimate = (inside - outside) / (1.0 - outside)
             if within[index] < 0 and 1 < n_clusters < n:
                 between /= n_clusters - 1
                 inner = (total - between * (n_clusters - 1)) / (n - n_clusters)
-                mean_size = (n - n_pairs / n) / (n_clusters - 1)
+                mean_size = (n - n_pairs[index] / n) / (n_clusters - 1)
                 estimate = max(estimate, (between - inner) / (between + (mean_size - 1) * inner))
             correlation[neuron, index] = max(estimate, 0.0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _bits(value: np.float32) -> int:
+    """Return the bits of a float32 but for its sign: they order as magnitudes do."""
+    return int(np.float32(value).view(np.int32) & np.int32(0x7FFFFFFF))
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"nnan", "nsz"})
+def _extremes(values: NDArray[np.float32]) -> tuple[np.float32, np.float32]:
+    """Return the least and the highest of values without NaN."""
+    lowest = highest = values[0]
+    for value in values:
+        lowest = min(lowest, value)
+        highest = max(highest, value)
+    return lowest, highest
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _classify(values: NDArray[np.float32], nearest: np.float32, least: int, class_of: NDArray[np.uint16]) -> None:
+    """Fill the class of each value: 2,048 for what lies nearest, below for less and above for more."""
+    for instance in range(len(values)):
+        distance = np.float32(values[instance] - nearest)
+        level = max((_bits(distance) >> 16) - least, 0)
+        class_of[instance] = 2048 + (level if distance >= 0 else -level)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc"})
+def _weighted_squares(counts: NDArray[np.int32], ranks: NDArray[np.int32]) -> float:
+    """Return the sum of squared ranks, so many of each."""
+    total = 0.0
+    for index in range(len(counts)):
+        total += counts[index] * float(ranks[index]) ** 2
+    return total

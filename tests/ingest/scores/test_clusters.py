@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.special import stdtr
 from scipy.stats import rankdata
 
-from neuronlake.ingest.scores.clusters import Clusters
+from neuronlake.ingest.scores.clusters import Clusters, tails
 from neuronlake.ingest.scores.scoring import score
 
 from ...labels import label_index
@@ -84,6 +85,20 @@ def test_ranks_by_classes_give_nearly_the_correlation_of_exact_ranks(shift):
     clusters = Clusters.build(label_index(labels_by(TEXT, 0, draw)), {"text": TEXT})
     exact = rankdata(activations, axis=1).astype(np.float32)
     assert clusters.correlations(activations) == pytest.approx(clusters.correlations(exact), abs=0.03)
+
+
+def test_a_neuron_without_activity_has_no_correlation_whatever_the_sign_of_its_zeros():
+    draw = np.random.default_rng(1)
+    clusters = Clusters.build(label_index(labels_by(TEXT, 0, draw)), {"text": TEXT})
+    zeros = np.where(TEXT % 2, np.float32(0), np.float32(-0.0))[None]
+    assert clusters.correlations(zeros).tolist() == [[0]]
+
+
+def test_tails_are_those_of_student_s_t():
+    deviate, freedom = (grid.ravel() for grid in np.meshgrid(np.linspace(0, 6, 61), [4, 10, 29.9, 30, 50, 300, 9999]))
+    expected = np.maximum(2 * stdtr(freedom, -deviate), 1e-6)
+    assert tails(deviate, freedom) == pytest.approx(expected, rel=1e-7)
+    assert tails(deviate[:5], np.full(5, np.inf)) == pytest.approx(tails(deviate[:5], np.full(5, 1e4)))
 
 
 @pytest.mark.parametrize("is_rest", [True, False])
