@@ -98,15 +98,22 @@ def test_an_expert_is_followed_by_its_track_not_by_its_index(follow: Callable[..
     assert database.sql("select run_id, revision, step from expert_births").rows() == [(f"{3:016x}", "step40", 40)]
 
 
-def test_tests_are_those_of_expert_function_alignment(follow: Callable[..., Database]) -> None:
+def test_tests_and_controls_are_those_of_expert_function_alignment(
+    follow: Callable[..., Database], store: Store, controls: Callable[..., None]
+) -> None:
     generator = np.random.default_rng(0)
     # Experts of unequal sizes, and neurons of none, among which top neurons lie anew at each checkpoint.
     sizes = [20, 60, 100, 80, 120, 20]
     experts = [generator.permutation(np.repeat([0, 1, 2, 3, 4, -1], sizes)) for _ in STEPS]
     tops = [(generator.permutation(60)[:4], generator.permutation(60)[:4]) for _ in STEPS]
-    database = follow(tops, experts, [list(range(5))] * 4)
+    follow(tops, experts, [list(range(5))] * 4)
+    for index in (0, 2, 3):  # two draws of function a, one checkpoint without
+        drawn = {"word": generator.permutation(120)[:8].reshape(2, 1, 1, 4), "text": np.arange(4).reshape(1, 1, 1, 4)}
+        given = {"functions": FUNCTIONS[:1], "prevalence": (0.5,)}
+        controls(store, f"{index:016x}", drawn, revision=f"step{STEPS[index]}", step=STEPS[index], **given)
+    database = Database(store)
     columns = "run_id, partition_id, expert, function, n_neurons, n_top"
-    values = "n_expected, enrichment, p_value, is_functional"
+    values = "n_expected, enrichment, p_value, is_functional, control_enrichment, selectivity"
     found = database.sql(f"select {columns}, {values} from track_alignment order by all").rows()
     expected = database.sql(
         f"select {columns}, {values} from expert_function_alignment where n_top > 0 and revision = partition_revision "
@@ -114,7 +121,21 @@ def test_tests_are_those_of_expert_function_alignment(follow: Callable[..., Data
     ).rows()
     assert len(found) > 15
     assert [row[:6] for row in found] == [row[:6] for row in expected]
-    np.testing.assert_allclose([row[6:] for row in found], [row[6:] for row in expected])
+    measured, wanted = (np.array([row[6:] for row in rows], dtype=float) for rows in (found, expected))
+    np.testing.assert_allclose(measured, wanted)
+    assert 0 < np.isfinite(measured[:, 4]).sum() < len(found)
+
+
+def test_a_birth_stands_beside_what_permuted_labels_give(
+    follow: Callable[..., Database], store: Store, controls: Callable[..., None]
+) -> None:
+    follow([(TOGETHER, APART)] * 4, [FOURTHS] * 4, [list(range(10))] * 4)
+    for index, neurons in ((1, TOGETHER), (2, APART)):  # all four in the expert, or one
+        drawn = {"word": np.asarray(neurons).reshape(1, 1, 1, 4)}
+        given = {"functions": FUNCTIONS[:1], "prevalence": (0.5,)}
+        controls(store, f"{index:016x}", drawn, revision=f"step{STEPS[index]}", step=STEPS[index], **given)
+    query = "select enrichment, control_enrichment, selectivity from expert_births"
+    assert Database(store).sql(query).rows() == [(10, 6.25, 3.75)]
 
 
 def test_a_filter_on_a_study_and_model_reaches_the_files(

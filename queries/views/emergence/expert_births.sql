@@ -24,6 +24,9 @@
 --   n_checkpoints: checkpoints of the study
 --   is_functional_at_last: whether it is functional at the last
 --   first_expert: index of the expert, within the partition of first_step
+--   enrichment: mean over checkpoints at which it is functional
+--   control_enrichment: the same with labels permuted, of those that have ingest --controls; NULL without any
+--   selectivity: mean over the same of the difference
 with checkpoints as (
     select
         emergence_id,
@@ -49,6 +52,9 @@ functional as (
         function,
         list(step order by step) as functional_steps,
         arg_min(expert, step) as first_expert,
+        avg(enrichment) as enrichment,
+        avg(control_enrichment) as control_enrichment,
+        avg(selectivity) as selectivity,
     from track_alignment_by(ranking)
     where is_functional
     group by all
@@ -84,4 +90,7 @@ select
     len(steps) as n_checkpoints,
     functional_steps[-1] = steps[-1] as is_functional_at_last,
     first_expert,
+    enrichment,
+    control_enrichment,
+    selectivity,
 from missed
