@@ -240,9 +240,7 @@ def _correlate(
         variance = total / n
         member = 0
         for index in range(n_clusterings):
-            squares[index] = 0.0
-            between = 0.0
-            inside_clusters = 0.0
+            squares[index] = between = total  # as if each instance were a cluster
             for cluster in range(starts[index], starts[index + 1]):
                 rank_sum = 0.0
                 own = 0.0
@@ -251,11 +249,8 @@ def _correlate(
                     rank_sum += rank
                     own += rank * rank
                 member += sizes[cluster]
-                squares[index] += rank_sum**2
-                between += rank_sum**2 / sizes[cluster]
-                inside_clusters += own
-            squares[index] += total - inside_clusters
-            between += total - inside_clusters
+                squares[index] += rank_sum**2 - own
+                between += rank_sum**2 / sizes[cluster] - own
             n_clusters = starts[index + 1] - starts[index] + n_apart[index]
             n_excluded, excluded = float(n), total
             if within[index] >= 0:
