@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...schema.vocabulary import Pooling
+from ..models.devices import moved
 
 # Longest span in tokens that is gathered with others of its length, in one operation; longer ones are sliced singly,
 # without a copy.
@@ -36,23 +37,43 @@ class Spans:
 
     def n_tokens(self, device: torch.device) -> torch.Tensor:
         """Return the number of tokens of each instance [instances]."""
-        return self._once(("n_tokens", device), lambda: self._lengths().to(device))  # type: ignore[no-any-return]
+        return self._once(("n_tokens", device), lambda: moved(self._lengths(), device))  # type: ignore[no-any-return]
 
-    def layout(self, tokens_per_text: int, device: torch.device) -> "Layout":
-        """Return where spans lie if each text takes `tokens_per_text` rows; models may pad further by themselves."""
+    def layout(self, tokens_per_text: int, device: torch.device) -> "Slices | Segments":
+        """Return where spans lie if each text takes `tokens_per_text` rows; models may pad further by themselves.
 
-        def make() -> Layout:
-            first, n_tokens, gathered = self._first(tokens_per_text), self._lengths(), []
-            for size in range(1, _GATHER_TOKENS + 1):
-                instances = torch.nonzero(n_tokens == size).flatten()
-                if len(instances):
-                    tokens = first[instances, None] + torch.arange(size)
-                    gathered.append((instances.to(device), tokens.to(device)))
-            long = torch.nonzero(n_tokens > _GATHER_TOKENS).flatten().tolist()
-            stop = first + n_tokens
-            return Layout(gathered, [(index, int(first[index]), int(stop[index])) for index in long])
+        On a CPU slices of values are the fastest by far; a GPU would spend more on starting so many operations than on
+        the model, so that it reduces all spans in one.
+        """
+        make = self.slices if device.type == "cpu" else self.segments
+        return self._once(("layout", tokens_per_text, device), lambda: make(tokens_per_text, device))  # type: ignore[no-any-return]
 
-        return self._once(("layout", tokens_per_text, device), make)  # type: ignore[no-any-return]
+    def slices(self, tokens_per_text: int, device: torch.device) -> "Slices":
+        """Return spans as slices of the values, short ones of one length together."""
+        first, n_tokens, gathered = self._first(tokens_per_text), self._lengths(), []
+        for size in range(1, _GATHER_TOKENS + 1):
+            instances = torch.nonzero(n_tokens == size).flatten()
+            if len(instances):
+                tokens = first[instances, None] + torch.arange(size)
+                gathered.append((instances.to(device), tokens.to(device)))
+        long = torch.nonzero(n_tokens > _GATHER_TOKENS).flatten().tolist()
+        stop = first + n_tokens
+        return Slices(gathered, [(index, int(first[index]), int(stop[index])) for index in long])
+
+    def segments(self, tokens_per_text: int, device: torch.device) -> "Segments":
+        """Return spans as segments, of all tokens if none overlaps another, else of a copy of theirs."""
+        first, n_tokens = self._first(tokens_per_text), self._lengths()
+        stop, ends = first + n_tokens, n_tokens.cumsum(0)
+        if bool((first[1:] >= stop[:-1]).all()):
+            between = torch.stack([first, stop], 1).flatten()  # every other segment lies between two spans
+            offsets, copied = torch.cat([torch.zeros(1, dtype=torch.int64), between]), None
+            segment = 1 + 2 * torch.arange(self.n_instances)
+        else:
+            offsets, segment = torch.cat([torch.zeros(1, dtype=torch.int64), ends]), torch.arange(self.n_instances)
+            copied = moved(
+                torch.repeat_interleave(first - ends + n_tokens, n_tokens) + torch.arange(int(ends[-1])), device
+            )
+        return Segments(*(moved(places, device) for places in (offsets, segment, stop - 1)), copied)
 
     def pairs(self, device: torch.device, *, is_last_only: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Return all pairs of an instance and a token of it, or its last token alone: instances and tokens [pairs]."""
@@ -63,18 +84,18 @@ class Spans:
                 begin, n_tokens = begin + n_tokens - 1, torch.ones_like(n_tokens)
             instance = torch.repeat_interleave(torch.arange(self.n_instances), n_tokens)
             offset = torch.arange(len(instance)) - torch.repeat_interleave(n_tokens.cumsum(0) - n_tokens, n_tokens)
-            return instance.to(device), (begin[instance] + offset).to(device)
+            return moved(instance, device), moved(begin[instance] + offset, device)
 
         return self._once(("pairs", device, is_last_only), make)  # type: ignore[no-any-return]
 
     def owner(self, device: torch.device, *, is_last_only: bool) -> torch.Tensor | None:
-        """Return the instance that each token lies in [tokens], -1 for none; None if a token lies in several."""
+        """Return the instance that each token lies in [tokens], their number for none; None if one lies in several."""
 
         def make() -> torch.Tensor | None:
-            instance, token = self.pairs(device, is_last_only=is_last_only)
-            owner = torch.full((self.shape[0] * self.shape[1],), -1, device=device)
+            instance, token = self.pairs(torch.device("cpu"), is_last_only=is_last_only)
+            owner = torch.full((self.shape[0] * self.shape[1],), self.n_instances)
             owner[token] = instance
-            return owner if int((owner >= 0).sum()) == len(token) else None
+            return moved(owner, device) if int((owner < self.n_instances).sum()) == len(token) else None
 
         return self._once(("owner", device, is_last_only), make)  # type: ignore[no-any-return]
 
@@ -91,22 +112,48 @@ class Spans:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """Spans as indices."""
+class Slices:
+    """Spans as slices of the values of tokens."""
 
     # Short spans, those of one length together: instances [k] and their tokens [k, length]
     gathered: Sequence[tuple[torch.Tensor, torch.Tensor]]
     sliced: Sequence[tuple[int, int, int]]  # longer ones: the instance, its first token and one past its last
 
+    def pool(self, tokens: torch.Tensor, n_instances: int, pooling: Pooling) -> torch.Tensor:
+        """Pool as `pool` does."""
+        pooled = tokens.new_empty((n_instances, tokens.shape[1]))
+        for instances, index in self.gathered:
+            pooled[instances] = _reduce(tokens[index], pooling)
+        for instance, start, stop in self.sliced:
+            pooled[instance] = _reduce(tokens[None, start:stop], pooling)[0]
+        return pooled
 
-def pool(tokens: torch.Tensor, layout: Layout, n_instances: int, pooling: Pooling) -> torch.Tensor:
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """Spans as segments of the values of tokens, for one reduction of them all."""
+
+    offsets: torch.Tensor  # where segments begin, and the last one's end [segments + 1]
+    segment: torch.Tensor  # the segment of each instance [instances]
+    last: torch.Tensor  # its last token [instances]
+    copied: torch.Tensor | None  # the tokens that segments are of, where spans overlap; None: all, in their order
+
+    def pool(self, tokens: torch.Tensor, n_instances: int, pooling: Pooling) -> torch.Tensor:
+        """Pool as `pool` does."""
+        if pooling == "last":
+            return tokens.index_select(0, self.last)
+        values = tokens if self.copied is None else tokens.index_select(0, self.copied)
+        if pooling != "max":
+            values = values.float() if pooling == "mean" else values.abs()
+        how = "mean" if pooling == "mean" else "max"
+        # What is unsafe is to give wrong offsets; to have them checked would wait for the device.
+        reduced = torch.segment_reduce(values, how, offsets=self.offsets, axis=0, unsafe=True)
+        return reduced.index_select(0, self.segment).to(tokens.dtype)
+
+
+def pool(tokens: torch.Tensor, layout: Slices | Segments, n_instances: int, pooling: Pooling) -> torch.Tensor:
     """Pool the values of all tokens [texts * tokens, neurons] into [instances, neurons]."""
-    pooled = tokens.new_empty((n_instances, tokens.shape[1]))
-    for instances, index in layout.gathered:
-        pooled[instances] = _reduce(tokens[index], pooling)
-    for instance, start, stop in layout.sliced:
-        pooled[instance] = _reduce(tokens[None, start:stop], pooling)[0]
-    return pooled
+    return layout.pool(tokens, n_instances, pooling)
 
 
 def _reduce(tokens: torch.Tensor, pooling: Pooling) -> torch.Tensor:
@@ -131,6 +178,8 @@ class ExpertPool:
     def __init__(self, spans: Spans, n_experts: int, width: int, pooling: Pooling) -> None:
         self._spans = spans
         self._n_experts = n_experts
+        # One row an instance and expert; what lies in no instance goes to rows of its own.
+        self._n_rows = (spans.n_instances + 1) * n_experts
         self._width = width
         self._pooling = pooling
         self._reduced: torch.Tensor | None = None
@@ -145,7 +194,7 @@ class ExpertPool:
         if self._reduced is None:
             self._dtype = values.dtype
             self._reduced = torch.full(
-                (self._spans.n_instances * self._n_experts, self._width),
+                (self._n_rows, self._width),
                 float("-inf") if self._pooling == "max" else 0.0,
                 dtype=torch.float32 if self._pooling == "mean" else values.dtype,
                 device=values.device,
@@ -165,7 +214,7 @@ class ExpertPool:
         """Count tokens as sent to experts, without values; return what `_entries` does."""
         target, row = self._entries(token, expert, is_last_only=False)
         if self._n_sent is None:
-            self._n_sent = torch.zeros(self._spans.n_instances * self._n_experts, device=token.device)
+            self._n_sent = torch.zeros(self._n_rows, device=token.device)
         self._n_sent.index_add_(0, target, torch.ones(len(target), device=token.device))
         return target, row
 
@@ -173,7 +222,7 @@ class ExpertPool:
         """Return the pooled values [instances, experts * width], None if no row was added."""
         if self._reduced is None:
             return None
-        values = self._reduced.reshape(self._spans.n_instances, self._n_experts, self._width)
+        values = self._reduced.reshape(-1, self._n_experts, self._width)[:-1]
         n_tokens = self._spans.n_tokens(values.device)[:, None, None]
         if self._pooling == "mean":
             values = (values / n_tokens).to(self._dtype)
@@ -185,7 +234,7 @@ class ExpertPool:
         """Return how many of each instance's tokens were sent to each expert, as float32 [instances, experts]."""
         if self._n_sent is None:
             return torch.zeros(self._spans.n_instances, self._n_experts)
-        return self._n_sent.reshape(self._spans.n_instances, self._n_experts)
+        return self._n_sent.reshape(-1, self._n_experts)[:-1]
 
     def shares(self) -> torch.Tensor:
         """Return which share of each instance's tokens was sent to each expert, as float32 [instances, experts]."""
@@ -197,15 +246,11 @@ class ExpertPool:
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return a place (instance * experts + expert) for each row and each instance its token lies in, and the row.
 
-        The rows are None where they are all rows, each once and in order.
+        The rows are None where they are all rows, each once and in order, those of no instance too.
         """
         owner = self._spans.owner(token.device, is_last_only=is_last_only)
         if owner is not None:
-            instance = owner[token]
-            row = torch.nonzero(instance >= 0).flatten()
-            if len(row) == len(token):
-                return instance * self._n_experts + expert, None
-            return instance[row] * self._n_experts + expert[row], row
+            return owner[token] * self._n_experts + expert, None
         instance, wanted = self._spans.pairs(token.device, is_last_only=is_last_only)
         order = torch.argsort(token)
         n_rows = torch.bincount(token, minlength=self._spans.shape[0] * self._spans.shape[1])

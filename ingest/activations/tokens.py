@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from ...errors import IngestError
 from ...schema.vocabulary import SpecialTokens
 from ..corpora.stored import StoredCorpus
+from ..models.devices import moved
 from ..models.model import Model, decoder_of
 from ..models.tokenizers import encode, padding_id
 from ..neurons.feed_forwards import Stack
@@ -79,10 +80,13 @@ class TokenizedCorpus:
         """Return the digest of the tokens and of the instances' spans."""
         return arrays_sha256(self.token_ids, self.token_start, self.instance_id, self.text, self.start, self.stop)
 
-    def batches(self, batch_tokens: int, *, of_equal_lengths: bool = False) -> Iterator[Batch]:
+    def batches(
+        self, batch_tokens: int, *, batch_instances: int | None = None, of_equal_lengths: bool = False
+    ) -> Iterator[Batch]:
         """Cut the texts into batches of at most `batch_tokens` tokens, padding included, or of one longer text.
 
-        With `of_equal_lengths`, no text is padded, for models in which a text's states depend on its padding.
+        A text with more than `batch_instances` instances is alone too; None: any number of instances. With
+        `of_equal_lengths`, no text is padded, for models in which a text's states depend on its padding.
         """
         lengths = np.diff(self.token_start)[self.order]
         # Instances lie in the order of their texts, so each batch's are one range.
@@ -92,9 +96,12 @@ class TokenizedCorpus:
         while begin < self.n_texts:
             size = max(1, batch_tokens // int(lengths[begin]))
             end = min(begin + size, self.n_texts)
+            if batch_instances is not None:
+                most = last_instance[begin] - n_instances[begin] + batch_instances
+                end = max(begin + 1, min(end, int(np.searchsorted(last_instance, most, "right"))))
             if of_equal_lengths:
                 end = min(end, begin + int(np.count_nonzero(lengths[begin:end] == lengths[begin])))
-            first = int(last_instance[begin - 1]) if begin else 0
+            first = int(last_instance[begin] - n_instances[begin])
             yield Batch(self.order[begin:end], int(lengths[begin:end].sum()), first, int(last_instance[end - 1]))
             begin = end
 
@@ -243,7 +250,7 @@ def collate(
     accepted = inspect.signature(model.module.forward).parameters
     device = next(model.module.parameters()).device
     arguments: dict[str, Any] = {
-        name: torch.from_numpy(values).to(device) for name, values in inputs.items() if name in accepted
+        name: moved(torch.from_numpy(values), device) for name, values in inputs.items() if name in accepted
     }
     if "use_cache" in accepted:
         arguments["use_cache"] = False

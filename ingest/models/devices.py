@@ -34,6 +34,12 @@ def explaining_lack_of_memory(label: str, *lower: str) -> Iterator[None]:
         ) from error
 
 
+def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor of the CPU on a device; the CPU does not wait for a GPU to take it."""
+    # Only from pinned memory is a copy made while the CPU goes on.
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 def device_name(module: nn.Module) -> str:
     """Return the devices that hold a module's parameters, such as ``cpu`` or the name of a GPU, joined by commas."""
     devices = sorted({parameter.device for parameter in module.parameters()}, key=str)

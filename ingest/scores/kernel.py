@@ -24,15 +24,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-# Accumulators of one function in the walk; where there are three, over all instances, half a and half b.
+# Accumulators of one function in the walk. The first three are over all instances; 4 further on, the same over half a,
+# and 8 further on over half b.
 _TRUE = 0  # positives so far
-_AP = 3  # sum over positives of TP / T
-_REST = 6  # rest: sum over positives of H above them; explicit: sum over negatives of (T - TP) / T
-_RANK = 9  # sum over positives of their mean rank from the top
-_SUM_POSITIVE = 10  # sum over positives of the activation
+_AP = 1  # sum over positives of TP / T
+_REST = 2  # rest: sum over positives of H above them; explicit: sum over negatives of (T - TP) / T
+_RANK = 3  # sum over positives of their mean rank from the top
+_SUM_POSITIVE = 7  # sum over positives of the activation
 # Explicit functions only: they count their own instances.
-_SEEN = 11  # evaluated instances so far
-_SUM = 14  # sum over evaluated instances of the activation
+_SUM = 11  # sum over evaluated instances of the activation
+_SEEN = 12  # evaluated instances so far: of all, half a and half b
 _BEFORE = 15  # evaluated instances before the present tie group
 _N_ACCUMULATORS = 16
 
@@ -60,13 +61,12 @@ def score_neurons(
     for neuron in range(n_neurons):
         values = activations[neuron]
         total, lowest = _describe(values, statistics[neuron])
-        n_sorted = _sort_above(values, lowest, words, keys, spare)
-        order = keys[:n_sorted]
+        order = _sort_above(values, lowest, words, keys, spare)
         _take_top(values, order, top_instance[neuron], top_value[neuron])
         accumulators[:] = 0.0
         at_rest = n_above[neuron], excess[neuron]
         sums = _walk(order, n_instances, is_rest, starts, entries, counts, accumulators, at_rest)
-        _finish(accumulators, sums, lowest, total, n_sorted, is_rest, counts, scores[neuron])
+        _finish(accumulators, sums, lowest, total, len(order), is_rest, counts, scores[neuron])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -95,7 +95,7 @@ def _describe(values, statistics):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _sort_above(values, lowest, words, keys, spare):
-    """Sort the instances above the minimum, highest first, into `keys`; return how many there are."""
+    """Return the keys of the instances above the minimum, highest first, in one of the last two arrays."""
     # A key holds the activation's order-preserving bits, inverted, above the instance's word (`LabelIndex.packed`): a
     # stable radix sort of the upper half, least significant digit first, eleven bits at a time.
     n_above = 0
@@ -117,6 +117,8 @@ def _sort_above(values, lowest, words, keys, spare):
     for digit in range(3):
         shift = np.uint64(32 + 11 * digit)
         counts = digits[digit]
+        if n_above == 0 or counts[(source[0] >> shift) & np.uint64(2047)] == n_above:
+            continue  # a digit that all share, as the lowest of values that were kept in 16 bits
         start = 0
         for bucket in range(2048):
             size = counts[bucket]
@@ -127,8 +129,7 @@ def _sort_above(values, lowest, words, keys, spare):
             target[counts[bucket]] = source[index]
             counts[bucket] += 1
         source, target = target, source
-    keys[:n_above] = source[:n_above]
-    return n_above
+    return source[:n_above]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -162,107 +163,153 @@ def _take_top(values, order, top_instance, top_value):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _count(sums, side, positive, rest):
+def _count(accumulators, code, side, is_rest):
     """Count one label of the present tie group."""
-    if positive:
+    sums = accumulators[code >> 1]
+    if code & 1:
         sums[_TRUE] += 1.0
-        sums[_TRUE + side] += 1.0
-    if not rest:
+        sums[_TRUE + 4 * side] += 1.0
+    if not is_rest[code >> 1]:
         sums[_SEEN] += 1.0
         sums[_SEEN + side] += 1.0
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _add(sums, side, positive, rest, value, rank, inverse, inverse_half, above, above_half):
+def _add(accumulators, code, side, is_rest, value, rank, inverse, inverse_half, above, above_half):
     """Add the terms of one label whose tie group has been counted."""
     # `inverse` is 1 / T and `above` the sum of 1 / T above the group, over all instances and over the half.
-    if rest:
+    sums = accumulators[code >> 1]
+    half = 4 * side
+    if is_rest[code >> 1]:
         sums[_AP] += sums[_TRUE] * inverse
-        sums[_AP + side] += sums[_TRUE + side] * inverse_half
+        sums[_AP + half] += sums[_TRUE + half] * inverse_half
         sums[_REST] += above
-        sums[_REST + side] += above_half
+        sums[_REST + half] += above_half
         sums[_RANK] += rank
         sums[_SUM_POSITIVE] += value
         return
     sums[_SUM] += value
-    if positive:
+    if code & 1:
         sums[_AP] += sums[_TRUE] / sums[_SEEN]
-        sums[_AP + side] += sums[_TRUE + side] / sums[_SEEN + side]
+        sums[_AP + half] += sums[_TRUE + half] / sums[_SEEN + side]
         sums[_RANK] += 0.5 * (sums[_BEFORE] + 1.0 + sums[_SEEN])
         sums[_SUM_POSITIVE] += value
     else:
         sums[_REST] += 1.0 - sums[_TRUE] / sums[_SEEN]
-        sums[_REST + side] += 1.0 - sums[_TRUE + side] / sums[_SEEN + side]
+        sums[_REST + half] += 1.0 - sums[_TRUE + half] / sums[_SEEN + side]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _add_alone(accumulators, code, side, is_rest, value, rank, inverse, inverse_half, above, above_half):
+    """Count a label and add its terms: that of an instance that is a tie group by itself."""
+    if is_rest[code >> 1]:
+        # As `_count` and `_add`, all read before any is written, so that they go as vectors.
+        sums = accumulators[code >> 1]
+        half = 4 * side
+        true = sums[_TRUE] + 1.0
+        true_half = sums[_TRUE + half] + 1.0
+        average = sums[_AP] + true * inverse
+        average_half = sums[_AP + half] + true_half * inverse_half
+        h_above = sums[_REST] + above
+        h_above_half = sums[_REST + half] + above_half
+        ranks = sums[_RANK] + rank
+        sums[_TRUE] = true
+        sums[_AP] = average
+        sums[_REST] = h_above
+        sums[_RANK] = ranks
+        sums[_TRUE + half] = true_half
+        sums[_AP + half] = average_half
+        sums[_REST + half] = h_above_half
+        sums[_SUM_POSITIVE] += value
+        return
+    _count(accumulators, code, side, is_rest)
+    _add(accumulators, code, side, is_rest, value, rank, inverse, inverse_half, above, above_half)
+    accumulators[code >> 1, _BEFORE] = accumulators[code >> 1, _SEEN]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _walk(order, n_instances, is_rest, starts, entries, counts, accumulators, at_rest):
     """Fill the accumulators and sums at rest; return instances seen and the sum of 1 / T: of all, halves a and b."""
-    seen = np.zeros(3, dtype=np.int64)
-    harmonic = np.zeros(3, dtype=np.float64)
-    group = np.zeros(3, dtype=np.int64)
+    n_single = np.uint64(2 * len(is_rest))  # rows of which the number is the label
+    has_explicit = not is_rest.all()
+    seen_a = 0
+    harmonic = harmonic_a = harmonic_b = 0.0
     is_above_rest = True
     start = 0
     while start < len(order):
+        key = order[start]
         stop = start + 1
-        while stop < len(order) and (order[stop] ^ order[start]) >> np.uint64(32) == 0:
+        while stop < len(order) and (order[stop] ^ key) >> np.uint64(32) == 0:
             stop += 1
-        value = _activation_of(order[start])
+        value = _activation_of(key)
         rank = 0.5 * (start + 1 + stop)
         inverse = 1.0 / stop
-        above = harmonic[0]
         if stop == start + 1:
-            side, first, last = _labels_of(order[start], starts)
-            seen[0] = stop
-            seen[side] += 1
-            inverse_half = 1.0 / seen[side]
-            above_half = harmonic[side]
-            for entry in range(first, last):
-                positive = entries[entry] & 1
-                function = entries[entry] >> 1
-                rest = is_rest[function]
-                sums = accumulators[function]
-                _count(sums, side, positive, rest)
-                _add(sums, side, positive, rest, value, rank, inverse, inverse_half, above, above_half)
-                sums[_BEFORE] = sums[_SEEN]
-            harmonic[0] += inverse
-            harmonic[side] += inverse_half
+            row, side = _row_of(key)
+            is_in_a = side == 1
+            seen_a += is_in_a
+            inverse_half = 1.0 / (seen_a if is_in_a else stop - seen_a)
+            above_half = harmonic_a if is_in_a else harmonic_b
+            if row < n_single:
+                _add_alone(accumulators, row, side, is_rest, value, rank, inverse, inverse_half, harmonic, above_half)
+            else:
+                for entry in range(starts[row], starts[row + np.uint64(1)]):
+                    code = np.uint64(entries[entry])
+                    _add_alone(
+                        accumulators, code, side, is_rest, value, rank, inverse, inverse_half, harmonic, above_half
+                    )
+            harmonic += inverse
+            harmonic_a += inverse_half if is_in_a else 0.0
+            harmonic_b += 0.0 if is_in_a else inverse_half
         else:
             if is_above_rest and stop - start >= n_instances - stop:
-                _take_at_rest(accumulators, start, harmonic[0], is_rest, counts, at_rest)
+                _take_at_rest(accumulators, start, harmonic, is_rest, counts, at_rest)
                 is_above_rest = False
             # Count the whole group before adding its terms, and add them all before moving on: a term must
             # see all of its own group at its T, and none of it above.
-            group[:] = 0
+            group_a = 0
             for index in range(start, stop):
-                side, first, last = _labels_of(order[index], starts)
-                group[0] += 1
-                group[side] += 1
-                for entry in range(first, last):
-                    function = entries[entry] >> 1
-                    _count(accumulators[function], side, entries[entry] & 1, is_rest[function])
-            seen += group
+                row, side = _row_of(order[index])
+                group_a += side == 1
+                if row < n_single:
+                    _count(accumulators, row, side, is_rest)
+                else:
+                    for entry in range(starts[row], starts[row + np.uint64(1)]):
+                        _count(accumulators, np.uint64(entries[entry]), side, is_rest)
+            seen_a += group_a
+            inverse_a = 1.0 / seen_a
+            inverse_b = 1.0 / (stop - seen_a)
             for index in range(start, stop):
-                side, first, last = _labels_of(order[index], starts)
-                inverse_half = 1.0 / seen[side]
-                above_half = harmonic[side]
-                for entry in range(first, last):
-                    positive = entries[entry] & 1
-                    function = entries[entry] >> 1
-                    rest = is_rest[function]
-                    sums = accumulators[function]
-                    _add(sums, side, positive, rest, value, rank, inverse, inverse_half, above, above_half)
-            for index in range(start, stop):
-                _, first, last = _labels_of(order[index], starts)
-                for entry in range(first, last):
-                    sums = accumulators[entries[entry] >> 1]
-                    sums[_BEFORE] = sums[_SEEN]
-            for side in range(3):
-                harmonic[side] += group[side] / max(seen[side], 1)
+                row, side = _row_of(order[index])
+                inverse_half = inverse_a if side == 1 else inverse_b
+                above_half = harmonic_a if side == 1 else harmonic_b
+                if row < n_single:
+                    _add(accumulators, row, side, is_rest, value, rank, inverse, inverse_half, harmonic, above_half)
+                else:
+                    for entry in range(starts[row], starts[row + np.uint64(1)]):
+                        code = np.uint64(entries[entry])
+                        _add(
+                            accumulators, code, side, is_rest, value, rank, inverse, inverse_half, harmonic, above_half
+                        )
+            if has_explicit:
+                for index in range(start, stop):
+                    row, _ = _row_of(order[index])
+                    for entry in range(starts[row], starts[row + np.uint64(1)]):
+                        accumulators[entries[entry] >> 1, _BEFORE] = accumulators[entries[entry] >> 1, _SEEN]
+            harmonic += (stop - start) / stop
+            harmonic_a += group_a / max(seen_a, 1)
+            harmonic_b += (stop - start - group_a) / max(stop - seen_a, 1)
         start = stop
     if is_above_rest:
-        _take_at_rest(accumulators, len(order), harmonic[0], is_rest, counts, at_rest)
-    return seen, harmonic
+        _take_at_rest(accumulators, len(order), harmonic, is_rest, counts, at_rest)
+    seen = (len(order), seen_a, len(order) - seen_a)
+    return seen, (harmonic, harmonic_a, harmonic_b)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _row_of(key):
+    """Return the row of labels of the instance behind a key, and its half (1 or 2)."""
+    return (key & np.uint64(0xFFFFFFFF)) >> np.uint64(1), 1 + np.int64(key & np.uint64(1))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -287,13 +334,6 @@ def _take_at_rest(accumulators, seen, harmonic, is_rest, counts, at_rest):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _labels_of(key, starts):
-    """Return the half (1 or 2) of the instance behind a key, and the range of its label entries."""
-    row = (key & np.uint64(0xFFFFFFFF)) >> np.uint64(1)
-    return 1 + np.int64(key & np.uint64(1)), starts[row], starts[np.int64(row) + 1]
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def _finish(accumulators, sums_of_all, lowest, total, n_above, is_rest, counts, scores):
     """Add the group tied at the minimum in closed form and turn sums into scores."""
     seen, harmonic = sums_of_all
@@ -304,20 +344,20 @@ def _finish(accumulators, sums_of_all, lowest, total, n_above, is_rest, counts, 
             positives = counts[index, side, 0]
             evaluated = counts[index, side, 1]
             negatives = evaluated - positives
-            left = positives - sums[_TRUE + side]  # positives in the bottom group
+            left = positives - sums[_TRUE + 4 * side]  # positives in the bottom group
             average = np.nan
             complement = np.nan
             if positives > 0 and negatives > 0:
-                average = (sums[_AP + side] + left * positives / evaluated) / positives
+                average = (sums[_AP + 4 * side] + left * positives / evaluated) / positives
                 if rest:
                     n_bottom = evaluated - seen[side]
-                    h_above = sums[_REST + side] + left * harmonic[side]
+                    h_above = sums[_REST + 4 * side] + left * harmonic[side]
                     h_all = harmonic[side] + n_bottom / evaluated
                     # Over all instances TP / T adds up to P * H - (the H above each positive).
                     complement = (negatives - (positives * h_all - h_above) + positives * average) / negatives
                 else:
-                    left_negative = negatives - (sums[_SEEN + side] - sums[_TRUE + side])
-                    complement = (sums[_REST + side] + left_negative * negatives / evaluated) / negatives
+                    left_negative = negatives - (sums[_SEEN + side] - sums[_TRUE + 4 * side])
+                    complement = (sums[_REST + 4 * side] + left_negative * negatives / evaluated) / negatives
             if side == 0:
                 before = n_above if rest else sums[_SEEN]
                 ranks = sums[_RANK] + left * 0.5 * (before + 1.0 + evaluated)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuronlake.ingest.activations.pooling import ExpertPool, Spans, pool
+from neuronlake.ingest.activations.pooling import ExpertPool, Segments, Spans, pool
 
 POOLINGS = ["max", "mean", "abs_max", "last"]
 TYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -54,12 +54,30 @@ def random_values(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> torc
 def test_dense_values_are_pooled_instance_by_instance(spans, pooling, dtype, seed, n_more):
     n_texts, n_tokens = spans.shape
     values = random_values((n_texts, n_tokens + n_more, WIDTH), dtype, seed)  # a model may pad further by itself
-    found = pool(values.reshape(-1, WIDTH), spans.layout(n_tokens + n_more, values.device), len(spans.row), pooling)
     expected = [
         REDUCTIONS[pooling](values[row, start:stop])
         for row, start, stop in zip(spans.row, spans.start, spans.stop, strict=True)
     ]
-    check(found, torch.stack(expected), pooling)
+    # As on a CPU, and as on a GPU.
+    for layout in (spans.slices, spans.segments):
+        of = layout(n_tokens + n_more, values.device)
+        check(pool(values.reshape(-1, WIDTH), of, len(spans.row), pooling), torch.stack(expected), pooling)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_words_that_do_not_overlap_are_segments_of_the_tokens_themselves(pooling):
+    spans = Spans(np.array([0, 0, 1, 1]), np.array([1, 2, 0, 3]), np.array([2, 4, 3, 4]), (2, 4))
+    values = random_values((8, WIDTH), torch.float32, 3)
+    segments = spans.segments(4, values.device)
+    assert segments.copied is None
+    check(pool(values, segments, 4, pooling), pool(values, spans.slices(4, values.device), 4, pooling), pooling)
+
+
+def test_a_device_that_is_not_a_cpu_reduces_all_spans_in_one_operation():
+    spans = one_text(12, (0, 12), (2, 12))
+    values = torch.empty((12, WIDTH), device="meta")
+    assert pool(values, spans.layout(12, values.device), 2, "max").shape == (2, WIDTH)
+    assert isinstance(spans.layout(12, values.device), Segments)
 
 
 @settings(max_examples=120, deadline=None)
@@ -141,7 +159,8 @@ def test_tokens_sent_without_values_are_counted():
 def test_a_value_that_is_not_a_number_is_never_lost(pooling):
     values = torch.tensor([[1.0], [float("nan")]])
     spans = one_text(2, (0, 2))
-    assert pool(values, spans.layout(2, values.device), 1, pooling).isnan().all()
+    for layout in (spans.slices, spans.segments):
+        assert pool(values, layout(2, values.device), 1, pooling).isnan().all()
     experts = ExpertPool(spans, 1, 1, pooling)
     experts.add(values, torch.tensor([0, 1]), torch.tensor([0, 0]))
     assert experts.pooled().isnan().all()
