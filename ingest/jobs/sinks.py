@@ -20,6 +20,7 @@ from ..neurons.weights import weight_norms
 from ..scores.best import SCORE_NAMES, Chance, Ranked
 from ..scores.clusters import Clusters
 from ..scores.coactivation import active_bits, closest_partners
+from ..scores.device import DeviceWalk
 from ..scores.scoring import STATISTIC_NAMES, Scores, compile_kernels, score
 from .measurement import Measurement
 from .settings import Coactivation
@@ -209,6 +210,9 @@ class Scorer:
             self._labels = LabelIndex.joined([labels for _, labels, _ in sets])
             self._clusters = Clusters.joined([clusters for *_, clusters in sets])
             compile_kernels(self._labels, self._clusters)
+            device = next(measurement.model.module.parameters()).device
+            # On a CPU the compiled walk is several times as fast.
+            self._walk = DeviceWalk(self._labels, device) if device.type == "cuda" else None
         self._n_top = measurement.settings.n_top
         self._scored: tuple[tuple[Layer, int], Scores] | None = None  # the block that was scored last
 
@@ -220,7 +224,7 @@ class Scorer:
         """Return the scores of a block of neurons for all functions."""
         if self._scored is None or self._scored[0] != (layer, start):
             threads = torch.get_num_threads()
-            scores = score(block, self._labels, self._clusters, n_top=self._n_top, n_threads=threads)
+            scores = score(block, self._labels, self._clusters, n_top=self._n_top, n_threads=threads, walk=self._walk)
             self._scored = (layer, start), scores.rounded()
         return self._scored[1]
 

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from . import kernel
 from .best import SCORE_NAMES
 from .clusters import Clusters, tails
 from .nulls import deviates, p_values
+
+if TYPE_CHECKING:
+    from .device import DeviceWalk
 
 _Float = TypeVar("_Float", bound=np.floating)
 STATISTIC_NAMES = ("mean", "std", "min", "max", "firing_rate")
@@ -86,12 +89,14 @@ def score(
     *,
     n_top: int = 10,
     n_threads: int = 1,
+    walk: "DeviceWalk | None" = None,
 ) -> Scores:
     """Score every neuron of a block of C-contiguous activations [neurons, instances] for every function.
 
     The labels are of the same instances, in the same order, and so are their clusters; without clusters, p-values take
-    instances as independent. `n_top` instances a neuron are kept. The result does not depend on `n_threads`. Raises
-    NonFiniteError if an activation is NaN or infinite, IngestError if a function lacks positives or negatives.
+    instances as independent. `n_top` instances a neuron are kept. A `walk` for these labels takes the place of the
+    kernel and gives the same but for rounding. The result does not depend on `n_threads`. Raises NonFiniteError if an
+    activation is NaN or infinite, IngestError if a function lacks positives or negatives.
     """
     if activations.dtype != np.float32 or activations.ndim != 2 or not activations.flags.c_contiguous:
         raise TypeError("activations must be a C-contiguous float32 array [neurons, instances]")
@@ -106,7 +111,6 @@ def score(
                 f"function {family}/{function} has {positive} positive and {evaluated - positive} negative "
                 "measured instances; both are needed"
             )
-    words, starts, entries = labels.packed()
     n_functions = len(labels.functions)
     n_above = np.empty((n_neurons, n_functions), dtype=np.int64)
     excess = np.empty((n_neurons, n_functions, 2), dtype=np.float64)
@@ -122,9 +126,11 @@ def score(
     filled: list[NDArray[Any]]
     filled = [scores.scores, n_above, excess, scores.statistics, scores.top_instance, scores.top_value]
 
+    packed = () if walk else labels.packed()
+
     def run(part: slice) -> None:
-        rows = (array[part] for array in filled)
-        kernel.score_neurons(activations[part], labels.is_rest, words, starts, entries, counts, *rows)
+        if not walk:
+            kernel.score_neurons(activations[part], labels.is_rest, *packed, counts, *(array[part] for array in filled))
         if clusters:
             lowest, highest = (scores.statistics[part, STATISTIC_NAMES.index(name)] for name in ("min", "max"))
             scores.correlation[part] = clusters.correlations(activations[part], lowest, highest)
@@ -141,7 +147,10 @@ def score(
 
     bounds = np.linspace(0, n_neurons, 4 * n_threads + 1).astype(int)
     with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(run, (slice(a, b) for a, b in itertools.pairwise(bounds) if a < b)))
+        parts = pool.map(run, (slice(a, b) for a, b in itertools.pairwise(bounds) if a < b))
+        if walk:  # on another device, beside what the threads do
+            walk.score_neurons(activations, *filled)
+        list(parts)
         if not np.isfinite(scores.statistics[:, 0]).all():  # a sum is finite only if every term is
             check_finite(activations)
         list(pool.map(compare, range(n_functions)))
