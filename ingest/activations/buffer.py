@@ -159,7 +159,7 @@ def _to_host(tensor: torch.Tensor, streams: dict[torch.device, torch.cuda.Stream
     if device.type != "cuda":
         return tensor.cpu()
     if device not in streams:
-        streams[device] = torch.cuda.Stream(device)
+        streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     streams[device].wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(streams[device]):
         host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)

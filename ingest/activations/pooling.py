@@ -73,7 +73,7 @@ class Spans:
             copied = moved(
                 torch.repeat_interleave(first - ends + n_tokens, n_tokens) + torch.arange(int(ends[-1])), device
             )
-        return Segments(*(moved(places, device) for places in (offsets, segment, stop - 1)), copied)
+        return Segments(moved(offsets, device), moved(segment, device), moved(stop - 1, device), copied)
 
     def pairs(self, device: torch.device, *, is_last_only: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Return all pairs of an instance and a token of it, or its last token alone: instances and tokens [pairs]."""

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,12 @@ class ForwardPass:
         self._folder = folder
         self._batches = list(measurement.batches())
         with store_errors(f"cannot write {folder}"):
-            self.layers = _begin(measurement, layers, folder, progress)
+            self.layers = _begin(measurement, layers, len(self._batches), folder, progress)
         n_neurons = sum(layer.n_neurons for layer in self.layers)
         n_experts = sum(layer.n_native_experts for layer in self.layers)
         n_instances, storage = measurement.tokens.n_instances, measurement.settings.storage
-        section_bytes = max(1, measurement.ingestion.resources.memory_bytes // 2)  # a section is copied to be written
+        # Beside batches under way, which take half; a section that is not full is copied to be written.
+        section_bytes = max(1, measurement.ingestion.resources.memory_bytes // 4)
         memory_bytes = section_bytes * n_neurons // (n_neurons + n_experts)
         file = folder / "activations.bin"
         self._buffers = [Buffer(file, n_neurons, n_instances, storage=storage, memory_bytes=memory_bytes)]
@@ -81,10 +83,20 @@ class ForwardPass:
         """Yield the activations of a layer in blocks of neurons, each with the index of its first neuron."""
         first = sum(above.n_neurons for above in self.layers[: self.layers.index(layer)])
         n_instances, resources = self._measurement.tokens.n_instances, self._measurement.ingestion.resources
+        # One block is read while another is measured.
         size = min(512, max(1, resources.memory_bytes // 8 // (4 * n_instances)))
-        for start in range(0, layer.n_neurons, size):
-            stop = min(start + size, layer.n_neurons)
-            yield start, self._buffers[0].block(first + start, first + stop)
+        bounds = [*range(0, layer.n_neurons, size), layer.n_neurons]
+        with ThreadPoolExecutor(1, thread_name_prefix="blocks") as thread:
+
+            def read(place: int) -> Future[NDArray[np.float32]]:
+                return thread.submit(self._buffers[0].block, first + bounds[place], first + bounds[place + 1])
+
+            following = read(0)
+            for place, start in enumerate(bounds[:-1]):
+                block = following.result()
+                if place + 2 < len(bounds):
+                    following = read(place + 1)
+                yield start, block
 
     def shares(self, layer: Layer) -> NDArray[np.float32] | None:
         """Return which share of each instance's tokens each expert got [experts, instances]; None in a dense layer."""
@@ -92,6 +104,11 @@ class ForwardPass:
             return None
         first = sum(above.n_native_experts for above in self.layers[: self.layers.index(layer)])
         return self._buffers[1].block(first, first + layer.n_native_experts)
+
+    def remove(self) -> None:
+        """Remove the activations; the pass is done with."""
+        for file in self._folder.iterdir():
+            file.unlink()
 
     def _pooled(
         self, reading: Capture, batches: Sequence[Batch], progress: Progress
@@ -111,12 +128,15 @@ class ForwardPass:
         return [batch for batch in self._batches if batch.last > n_done]
 
 
-def _begin(measurement: Measurement, layers: Sequence[Layer], folder: Path, progress: Progress) -> tuple[Layer, ...]:
+def _begin(
+    measurement: Measurement, layers: Sequence[Layer], n_batches: int, folder: Path, progress: Progress
+) -> tuple[Layer, ...]:
     """Return the layers of the pass to continue in a folder; if there is none, begin one over `layers`."""
     record = folder / "pass.json"
     wanted: dict[str, Any] = {
         "run": measurement.run_id,
         "batch tokens": measurement.batch_tokens,
+        "batches": n_batches,  # memory limits them too
         "device": device_name(measurement.model.module),
         "torch": str(torch.__version__),
         "transformers": importlib.metadata.version("transformers"),

@@ -1,12 +1,14 @@
 """One checkpoint on one corpus with given settings, loaded, checked and ready to be measured."""
 
 import dataclasses
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.filesize import decimal
 
 from ...errors import IngestError
 from ...progress import Progress
@@ -25,6 +27,9 @@ from .functions import choose_functions
 from .known_runs import lacks_coactivations
 from .request import Ingestion, Request
 from .settings import Settings
+
+# However little memory is given, the activations of a batch may take this.
+_LEAST_BATCH_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +85,35 @@ class Measurement:
         return self.ingestion.resources.batch_tokens or (4096 if is_on_cpu else 32768)
 
     def batches(self) -> Iterator[Batch]:
-        """Cut the texts into batches."""
-        return self.tokens.batches(self.batch_tokens, of_equal_lengths=self.model.sees_padding)
+        """Cut the texts into batches; the activations of three, which are under way at a time, take half the memory."""
+        n_values = sum(layer.n_neurons + layer.n_native_experts for layer in self.layers)
+        value_bytes = 4 if self.settings.dtype == "float32" else 2
+        most = max(1, max(self.ingestion.resources.memory_bytes // 6, _LEAST_BATCH_BYTES) // (value_bytes * n_values))
+        return self.tokens.batches(self.batch_tokens, batch_instances=most, of_equal_lengths=self.model.sees_padding)
+
+    def passes(self, layers: Sequence[Layer]) -> list[list[Layer]]:
+        """Cut layers into groups whose activations the free disk holds, for a pass over the texts each.
+
+        Raises IngestError if the disk does not hold those of a single layer.
+        """
+        store, value_bytes = self.ingestion.store, np.dtype(self.settings.storage).itemsize
+        kept = sum(file.stat().st_size for file in store.staging.glob("*/forward/*.bin"))  # by a killed attempt
+        room = (shutil.disk_usage(store.path).free + kept) * 9 // 10  # the rest for tables
+        passes: list[list[Layer]] = [[]]
+        n_taken = 0
+        for layer in layers:
+            size = self.tokens.n_instances * (value_bytes * layer.n_neurons + 4 * layer.n_native_experts)
+            if size > room:
+                raise IngestError(
+                    f"the activations of {layer.stack} layer {layer.layer} take {decimal(size)}, and {store.path} has "
+                    f"{decimal(room)} of disk for them; free some, or choose `storage` float16 or fewer instances"
+                )
+            if n_taken + size > room:
+                passes.append([])
+                n_taken = 0
+            passes[-1].append(layer)
+            n_taken += size
+        return passes
 
 
 def load_requested(request: Request, ingestion: Ingestion) -> Model:
@@ -164,6 +196,10 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
             _note_halves(labels, clusterings["word"], progress)
         for notice in ([few] if few else []) + clusters.notices(labels.functions):
             progress.note(notice)
+    if measurement.is_new or measurement.controls or measurement.adds_coactivations:
+        n_passes = len(measurement.passes(layers))
+        if n_passes > 1:
+            progress.note(f"the disk does not hold the activations of all layers: {n_passes} passes, some layers each")
     return measurement
 
 

@@ -22,6 +22,7 @@ from ...schema.conformance import conform
 from ...schema.job import Job
 from ..corpora.control_tasks import ControlLabels
 from ..models.devices import device_name, explaining_lack_of_memory
+from ..neurons.feed_forwards import Layer
 from ..scores.scoring import NonFiniteError
 from .forward import ForwardPass, estimate_seconds
 from .measurement import Measurement
@@ -84,18 +85,28 @@ def make_run(measurement: Measurement, progress: Progress, started_at: datetime.
 def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progress: Progress) -> None:
     """Run the model over the layers that a sink lacks, and feed their activations to the sinks, layer by layer.
 
-    Activations are kept in `folder` until they are measured. Errors are those of `make_run`.
+    Activations are kept in `folder` until they are measured; where the disk does not hold those of all layers, the
+    model runs for some after the others. Errors are those of `make_run`.
     """
     lacking = {layer: [sink for sink in sinks if sink.lacks(layer)] for layer in measurement.layers}
-    layers = [layer for layer in measurement.layers if lacking[layer]]
-    if not layers:
-        return
+    for layers in measurement.passes([layer for layer in measurement.layers if lacking[layer]]):
+        if layers:
+            _measure_layers(measurement, layers, lacking, folder, progress)
+
+
+def _measure_layers(
+    measurement: Measurement,
+    layers: Sequence[Layer],
+    lacking: Mapping[Layer, Sequence[Sink]],
+    folder: Path,
+    progress: Progress,
+) -> None:
+    """Measure layers in one pass over the texts; `lacking` are the sinks that lack each."""
     forward = ForwardPass(measurement, layers, folder, progress)
     with explaining_lack_of_memory(measurement.model.name, "batch_tokens", "memory_bytes"):
         try:
             forward.run(progress)
-            phase = next(sink.phase for sink in sinks if any(map(sink.lacks, layers)))
-            progress.phase(phase, total=sum(layer.n_neurons for layer in layers), unit="neurons")
+            progress.phase(lacking[layers[0]][0].phase, total=sum(layer.n_neurons for layer in layers), unit="neurons")
             for layer in layers:
                 for start, block in forward.blocks(layer):
                     for sink in lacking[layer]:
@@ -104,6 +115,7 @@ def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progr
                 shares = forward.shares(layer)
                 for sink in lacking[layer]:
                     sink.finish(layer, shares)
+            forward.remove()
         except KeyboardInterrupt as error:
             error.add_note(f"{forward.percent}% of the forward pass is kept; the same command goes on")
             raise

@@ -126,11 +126,13 @@ def score(
     filled: list[NDArray[Any]]
     filled = [scores.scores, n_above, excess, scores.statistics, scores.top_instance, scores.top_value]
 
-    packed = () if walk else labels.packed()
+    words, starts, entries = labels.packed()
 
     def run(part: slice) -> None:
         if not walk:
-            kernel.score_neurons(activations[part], labels.is_rest, *packed, counts, *(array[part] for array in filled))
+            kernel.score_neurons(
+                activations[part], labels.is_rest, words, starts, entries, counts, *(array[part] for array in filled)
+            )
         if clusters:
             lowest, highest = (scores.statistics[part, STATISTIC_NAMES.index(name)] for name in ("min", "max"))
             scores.correlation[part] = clusters.correlations(activations[part], lowest, highest)

@@ -1,0 +1,94 @@
+"""What a job may use: the disk that is free, and the memory it is given."""
+
+import dataclasses
+from typing import NamedTuple
+
+import pytest
+
+from neuronlake.errors import IngestError
+from neuronlake.ingest.corpora.stored import StoredCorpus
+from neuronlake.ingest.jobs import measurement
+from neuronlake.ingest.jobs.measurement import load_requested, prepare
+from neuronlake.ingest.jobs.request import Ingestion, Request
+from neuronlake.ingest.jobs.settings import Coactivation, Resources
+from neuronlake.ingest.models.checkpoint import Checkpoint
+from neuronlake.progress import SilentProgress
+from neuronlake.schema.store import Store
+
+pytestmark = pytest.mark.long
+
+
+class Usage(NamedTuple):
+    """What `shutil.disk_usage` returns."""
+
+    total: int
+    used: int
+    free: int
+
+
+class Notes(SilentProgress):
+    """Keeps what is noted and the phases."""
+
+    def __init__(self):
+        self.notes, self.phases = [], []
+
+    def note(self, message):
+        self.notes.append(message)
+
+    def phase(self, name, *, total, unit):
+        self.phases.append(name)
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Return a function that sets the free bytes of the disk."""
+
+    def leave(n_bytes):
+        monkeypatch.setattr(measurement.shutil, "disk_usage", lambda _: Usage(0, 0, n_bytes))
+
+    return leave
+
+
+@pytest.fixture
+def contents(read_rows):
+    """Return a function that reads the scores of a store."""
+    return lambda store: {name: read_rows(store, name) for name in ("neuron_functions", "neurons", "coactivations")}
+
+
+@pytest.mark.parametrize("kind", ["bert", "olmoe"])
+def test_a_disk_that_holds_the_activations_of_one_layer_takes_a_pass_for_each(
+    ingest, filled, tmp_path, make_corpus, spans, contents, free, kind
+):
+    coactivation = Coactivation(n_partners=3)
+    report = ingest(kind, coactivation=coactivation)
+    narrow, progress = Store(tmp_path / "narrow"), Notes()
+    make_corpus(narrow, spans)
+    layer_bytes = report.n_instances * 4 * report.n_neurons // report.n_layers
+    free(layer_bytes * 12 // 10 + 4 * report.n_instances * 64)
+    assert ingest(kind, store=narrow, coactivation=coactivation, progress=progress).run_id == report.run_id
+    assert progress.phases == ["forward", "scoring"] * report.n_layers
+    (note,) = (note for note in progress.notes if "passes" in note)
+    assert note == f"the disk does not hold the activations of all layers: {report.n_layers} passes, some layers each"
+    assert contents(narrow) == contents(filled)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_disk_that_does_not_hold_one_layer_is_refused_before_anything_runs(ingest, filled, free, tree, dry_run):
+    free(1000)
+    before = tree(filled)
+    with pytest.raises(IngestError, match=r"activations of encoder layer 0 take .* kB, and .* has 900 bytes of disk"):
+        ingest(dry_run=dry_run)
+    assert tree(filled) == before
+
+
+def test_batches_hold_no_more_instances_than_memory_allows(filled, tiny_model, monkeypatch):
+    ingestion = Ingestion(filled, StoredCorpus(filled, "test"), Resources())
+    request = Request(Checkpoint(str(tiny_model("bert"))), "test")
+    whole = prepare(request, load_requested(request, ingestion), ingestion, SilentProgress())
+    # Three batches are under way, in half of the memory: five instances each.
+    small = Resources(memory_bytes=2 * 3 * 5 * 4 * sum(layer.n_neurons for layer in whole.layers))
+    tight = dataclasses.replace(whole, ingestion=dataclasses.replace(ingestion, resources=small))
+    monkeypatch.setattr(measurement, "_LEAST_BATCH_BYTES", 1)
+    batches = list(tight.batches())
+    assert len(batches) > len(list(whole.batches()))
+    assert all(batch.last - batch.first <= 5 or len(batch.texts) == 1 for batch in batches)
