@@ -3,8 +3,7 @@
     python memory.py [--memory 64MB]
 
 A BERT of two layers of 4,096 neurons (random weights) over texts of twenty words, each word an instance, half of them
-of each of two functions and one in ten of thirty more. The base is what a process takes that loads the same and
-measures nothing.
+of one function and nine in ten of one of thirty more.
 """
 
 import argparse
@@ -17,7 +16,6 @@ from pathlib import Path
 from table import print_table
 from transformers import AutoTokenizer, BertConfig
 
-import neuronlake
 from neuronlake.demo.corpus import package_folder
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Source
@@ -27,8 +25,8 @@ WORDS = ("river", "house", "runs", "blue", "seven", "under", "music", "green", "
 SCRIPT = """
 import resource, sys
 import neuronlake
-model, store, corpus, memory, dry_run = sys.argv[1:]
-neuronlake.ingest_model(model, corpus=corpus, store=store, random_init=0, dry_run=dry_run == "yes",
+model, store, corpus, memory = sys.argv[1:]
+neuronlake.ingest_model(model, corpus=corpus, store=store, random_init=0,
     resources=neuronlake.Resources(memory_bytes=int(memory)))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
@@ -73,7 +71,7 @@ def main():
         for n_texts in arguments.texts:
             source = Source(words(n_texts), "words", licence=None, origin="drawn", negatives="rest")
             build_corpus(source, f"words{n_texts}", store=store)
-            found = peak(model, store, f"words{n_texts}", memory, "no")
+            found = peak(model, store, f"words{n_texts}", memory)
             n_instances = n_texts * N_WORDS
             spool = 2 * 4096 * 4 * n_instances / 1e6
             rows.append([f"{n_instances:,}", f"{spool:,.0f}", f"{found:,.0f}"])
