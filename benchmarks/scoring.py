@@ -55,15 +55,47 @@ def time_loop(activations, dense, half, *, n_cells):
     return (time.process_time() - start) / n_cells, np.array(found)
 
 
+def growth(activations, counts):
+    """Return a row for each number of functions: seconds a neuron, and the exponent of their growth from the last."""
+    generator, rows, last = np.random.default_rng(1), [], None
+    n_instances = activations.shape[1]
+    for n_functions in counts:
+        function = np.append(np.arange(n_functions), generator.integers(0, n_functions, n_instances - n_functions))
+        labels = LabelIndex.build(
+            [("family", f"function{number:04}") for number in range(n_functions)],
+            is_rest=np.ones(n_functions, dtype=bool),
+            half=(generator.random(n_instances) < 0.5).astype(np.uint8),
+            instance=np.arange(n_instances),
+            function=function.astype(np.int32),
+            is_positive=np.ones(n_instances, dtype=np.uint8),
+        )
+        score(activations, labels)  # compiles, and makes the tables of p-values
+        seconds = time_ours(activations, labels)
+        exponent = "" if last is None else f"{np.log(seconds / last[1]) / np.log(n_functions / last[0]):.2f}"
+        rows.append([f"{n_functions:,}", f"{1e3 * seconds:.2f}", exponent])
+        last = n_functions, seconds
+    return rows
+
+
 def main():
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--neurons", type=int, default=96)
     parser.add_argument("--cells", type=int, default=8)
+    parser.add_argument("--growth", action="store_true", help="the growth with functions alone, of a block of a job")
     arguments = parser.parse_args()
     generator = np.random.default_rng(0)
     continuous = generator.standard_normal((arguments.neurons, 20_000)).astype(np.float32)
     relu = np.where(generator.random(continuous.shape) < 0.67, 0, np.abs(continuous)).astype(np.float32)
+    block = generator.standard_normal((512, 20_000)).astype(np.float32)
+    block[256:] = np.maximum(block[256:] - generator.uniform(-1.6, 2, (256, 1)), 0)
+    print_table(
+        "Growth with functions, a label an instance: half continuous, half ReLU of 5 to 98% zeros",
+        ["functions", "ms a neuron", "exponent"],
+        growth(block, (26, 100, 300, 1000)),
+    )
+    if arguments.growth:
+        return
     rows = []
     for n_functions, prevalence in ((26, 0.04), (26, 0.3), (300, 0.04)):
         labels, dense = make_labels(generator, n_instances=20_000, n_functions=n_functions, prevalence=prevalence)

@@ -149,10 +149,9 @@ def score(
 
     bounds = np.linspace(0, n_neurons, 4 * n_threads + 1).astype(int)
     with ThreadPoolExecutor(n_threads) as pool:
-        parts = pool.map(run, (slice(a, b) for a, b in itertools.pairwise(bounds) if a < b))
-        if walk:  # on another device, beside what the threads do
+        if walk:
             walk.score_neurons(activations, *filled)
-        list(parts)
+        list(pool.map(run, (slice(a, b) for a, b in itertools.pairwise(bounds) if a < b)))
         if not np.isfinite(scores.statistics[:, 0]).all():  # a sum is finite only if every term is
             check_finite(activations)
         list(pool.map(compare, range(n_functions)))
