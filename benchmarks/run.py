@@ -15,6 +15,7 @@ NAMES = (
     "controls",
     "clustered_experts",
     "ingest",
+    "memory",
     "experts",
     "coactivation",
     "partitions",
