@@ -133,6 +133,8 @@ def score(
             kernel.score_neurons(
                 activations[part], labels.is_rest, words, starts, entries, counts, *(array[part] for array in filled)
             )
+        if not np.isfinite(scores.statistics[part, 0]).all():  # a sum is finite only if every term is
+            check_finite(activations)
         if clusters:
             lowest, highest = (scores.statistics[part, STATISTIC_NAMES.index(name)] for name in ("min", "max"))
             scores.correlation[part] = clusters.correlations(activations[part], lowest, highest)
@@ -152,8 +154,6 @@ def score(
         if walk:
             walk.score_neurons(activations, *filled)
         list(pool.map(run, (slice(a, b) for a, b in itertools.pairwise(bounds) if a < b)))
-        if not np.isfinite(scores.statistics[:, 0]).all():  # a sum is finite only if every term is
-            check_finite(activations)
         list(pool.map(compare, range(n_functions)))
     return scores
 
