@@ -3,6 +3,7 @@
 from .analysis.alignment.job import align_partition as align_partition
 from .analysis.cards import describe_expert as describe_expert
 from .analysis.cards import describe_neuron as describe_neuron
+from .analysis.cards import describe_word as describe_word
 from .analysis.emergence.settings import EmergenceSettings as EmergenceSettings
 from .analysis.emergence.study import study_emergence as study_emergence
 from .analysis.partitions.chance import RandomPartition as RandomPartition

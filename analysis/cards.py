@@ -1,11 +1,11 @@
-"""Readable cards: what a neuron, and what an expert, responds to."""
+"""Readable cards: what a neuron, and what an expert, responds to; which neurons a word has."""
 
 import io
 from collections.abc import Mapping, Sequence
 
 from ..errors import AnalysisError
 from ..queries.database import Database
-from .lookup import Run, find_partition, find_run
+from .lookup import Run, find_partition, find_run, run_starting_with
 from .sections import Section, write_sections
 
 _N_FUNCTIONS = 8
@@ -27,7 +27,9 @@ def describe_neuron(
     revision: str | None = None,
     run: str | None = None,
 ) -> str:
-    """Return a card of a neuron as text: its activation, functions, texts and experts.
+    """Return a card of a neuron as text: its activation, functions, texts, vocabulary and experts.
+
+    In a text, ``«`` and ``»`` stand around the token on which the neuron fires most, where the run has highlights.
 
     Parameters
     ----------
@@ -80,6 +82,11 @@ def describe_neuron(
                 {**texts, "is_positive": is_positive},
             )
             for is_positive, side in _SIDES.items()
+        ),
+        Section(
+            "tokens that its weights write and read, without any text (## before a piece of a word)",
+            "card_neuron_vocabulary",
+            place,
         ),
         Section("experts it is in (random ones excluded)", "card_neuron_experts", checkpoint),
     ]
@@ -150,6 +157,61 @@ def describe_expert(
         ),
         Section(
             "texts that most of its neurons have among their top", "card_expert_texts", {**place, "n_texts": _N_TEXTS}
+        ),
+    ]
+    return _text(database, sections)
+
+
+def describe_word(database: Database, word: str, *, run: str | None = None) -> str:
+    """Return a card of a word as text: the neurons that write it, read it, fire on it or are specialised in it.
+
+    Parameters
+    ----------
+    database
+        The store's database.
+    word
+        The word, in any case; ``##`` before a piece of a word.
+    run
+        run_id of the measurement, or its first digits; None for all.
+
+    Raises
+    ------
+    UnknownNameError
+        If the store has no such run.
+
+    Examples
+    --------
+    >>> database = neuronlake.open("neuronlake-store")
+    >>> print(neuronlake.describe_word(database, "cat"))
+    word 'cat' in all runs
+    ...
+    """
+    measured = None if run is None else run_starting_with(database, run)
+    asked = {"word": word, "run_id": measured and measured.run_id, "n_neurons": _N_NEURONS}
+    has = {table: bool(database.committed[table]) for table in ("neuron_vocabulary", "top_tokens")}
+    lacking = {name: "" if has[name] else f"; the store has no {name}" for name in has}
+    sections = [
+        Section(f"word {word!r} in {f'all runs of {database.store}' if measured is None else _run_line(measured)}"),
+        *(
+            Section(
+                f"neurons that {verb} it most, by their weights",
+                "word_vocabulary",
+                {**asked, "direction": f"{verb}s"},
+                otherwise=f"no neuron has it among the tokens that it {verb}s most{lacking['neuron_vocabulary']}",
+            )
+            for verb in ("write", "read")
+        ),
+        Section(
+            "neurons that fire on it most, of the texts they are shown with",
+            "word_texts",
+            asked,
+            otherwise=f"no neuron fires on it most in a text that it is shown with{lacking['top_tokens']}",
+        ),
+        Section(
+            "neurons specialised in functions of its name",
+            "word_functions",
+            asked,
+            otherwise="no function has it in its name",
         ),
     ]
     return _text(database, sections)

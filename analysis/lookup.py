@@ -87,6 +87,11 @@ def find_run(
     return run
 
 
+def run_starting_with(database: Database, prefix: str) -> Run:
+    """Return the run of any model whose id begins with `prefix`; if not exactly one does, raise `UnknownNameError`."""
+    return _starting_with(database, Run, prefix)
+
+
 def find_partition(database: Database, prefix: str) -> Partition:
     """Return the partition whose id begins with `prefix`; if not exactly one does, raise `UnknownNameError`."""
     return _starting_with(database, Partition, prefix)

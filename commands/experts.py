@@ -7,7 +7,7 @@ import click
 from ..schema.vocabulary import Half, Method, Ranking, WeightKind
 from .groups import AdvancedCommand, StoreGroup
 from .options import POSITIVE, SEED_RANGE, choice_of, parse_layers, query_text, taken
-from .printing import chosen_store, echo, open_database
+from .printing import chosen_store, echo, echo_card, open_database
 
 _STACK = click.option("--stack", type=click.Choice(["encoder", "decoder"]), help="[default: encoder if there is one]")
 _RUN = click.option("--run", metavar="RUN_ID", help="Run to use, by its first digits.  [default: the only one]")
@@ -89,7 +89,7 @@ def align(partition_id: str, **options: Any) -> None:  # noqa: ANN401
 
 @click.group(cls=StoreGroup)
 def describe() -> None:
-    """Print a readable card of an expert or a neuron."""
+    """Print a readable card of an expert, a neuron or a word."""
 
 
 @describe.command("expert")
@@ -105,6 +105,16 @@ def describe_expert_command(partition_id: str, **options: Any) -> None:  # noqa:
     echo(describe_expert(open_database(), partition_id, **options))
 
 
+@describe.command("word")
+@click.argument("word")
+@click.option("--run", metavar="RUN_ID", help="Run to ask, by its first digits.  [default: all]")
+def describe_word_command(word: str, run: str | None) -> None:
+    """Which neurons write WORD, read it, fire on it, or are specialised in functions of that name."""
+    from ..analysis.cards import describe_word
+
+    echo_card(describe_word(open_database(), word, run=run))
+
+
 @describe.command("neuron")
 @click.argument("model")
 @_LAYER
@@ -113,7 +123,7 @@ def describe_expert_command(partition_id: str, **options: Any) -> None:  # noqa:
 @click.option("--revision", help="Revision as stored.  [default: main; with --run that run's]")
 @_RUN
 def describe_neuron_command(model: str, **options: Any) -> None:  # noqa: ANN401
-    """What a neuron of MODEL detects, the texts that activate it, and the experts it is in."""
+    """What a neuron of MODEL detects, the texts that activate it, what it writes and reads, and its experts."""
     from ..analysis.cards import describe_neuron
 
-    echo(describe_neuron(open_database(), model, **options))
+    echo_card(describe_neuron(open_database(), model, **options))

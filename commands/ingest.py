@@ -80,6 +80,14 @@ def _size(text: str) -> int:
     help="What keeps its labels together.  [repeatable; default: the strictest that the corpus allows]",
 )  # fmt: skip
 @click.option("--draws", "n_draws", type=POSITIVE, help="Permutations of each control.  [default: 1]")
+@click.option(
+    "--highlights", is_flag=True,
+    help="Also store on which tokens of their top texts the top neurons fire; may be added later.",
+)  # fmt: skip
+@click.option(
+    "--vocabulary", is_flag=True,
+    help="Also store which tokens of the vocabulary each neuron's weights write and read; may be added later.",
+)  # fmt: skip
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, split (all GPUs).")
 @click.option("--batch-tokens", type=POSITIVE, help="Tokens of one batch, padding included.")
 @click.option("--memory", "memory_bytes", type=_size, metavar="SIZE", default="4GB", help="For activations.")
@@ -93,6 +101,8 @@ def ingest(
     name: str | None,
     coactivation: bool,
     controls: bool,
+    highlights: bool,
+    vocabulary: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Measure every feed-forward neuron of MODEL on a corpus.
@@ -122,6 +132,8 @@ def ingest(
     options |= {"settings": taken(Settings, options), "resources": taken(Resources, options), "store": chosen_store()}
     counts, tasks = taken(Coactivation, options), taken(Controls, options)
     options |= {"coactivation": counts if coactivation else None, "controls": tasks if controls else None}
+    chosen = {"highlights": highlights, "vocabulary": vocabulary}
+    options["additions"] = [addition for addition, is_chosen in chosen.items() if is_chosen]
     checkpoints = [Checkpoint(model, revision, name=name) for revision in names]
     checkpoints += [Checkpoint(model, random_init=seed, name=name) for seed in seeds]
     if is_series:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,12 @@ def open_database() -> "Database":
 def echo(text: str, *, err: bool = False) -> None:
     """Print lines to standard output, or to standard error; control characters from a store's names are escaped."""
     click.echo(printable(text, keep="\n"), err=err)
+
+
+def echo_card(card: str) -> None:
+    """Print a card; on a terminal, what stands between « and » is in colour too."""
+    styled = re.sub("«[^«»\n]*»", lambda mark: click.style(mark[0], fg="yellow", bold=True), printable(card, keep="\n"))
+    click.echo(styled, color=False if os.environ.get("NO_COLOR") else None)
 
 
 def print_rows(result: "Result", format_: "Format | None", output: Path | None) -> None:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from ..ingest.jobs.settings import Settings
 from ..progress import Progress
 from ..queries.database import Database
 from ..queries.statements import statement
+from ..schema.vocabulary import Addition
 from .corpus import package_folder, read_demo_corpus
 
 MODEL = "all-MiniLM-L6-v2"
@@ -39,13 +40,20 @@ def run_demo(store: str | os.PathLike[str], progress: Progress) -> DemoRun:
     corpus = build_corpus(read_demo_corpus(), CORPUS, store=store)
     settings = Settings(max_tokens=128, n_top=50)
 
-    def measure(seed: int | None) -> IngestReport:
+    def measure(seed: int | None, additions: Collection[Addition] = ()) -> IngestReport:
         progress.note(f"measuring {MODEL}" + ("" if seed is None else f", randomly initialised with seed {seed}"))
         return ingest_model(
-            weights, corpus=CORPUS, store=store, random_init=seed, name=MODEL, settings=settings, progress=progress
+            weights,
+            corpus=CORPUS,
+            store=store,
+            random_init=seed,
+            name=MODEL,
+            settings=settings,
+            additions=additions,
+            progress=progress,
         )
 
-    return DemoRun(corpus, trained=measure(None), random=measure(0))
+    return DemoRun(corpus, trained=measure(None, ["highlights"]), random=measure(0))
 
 
 def findings(database: Database, run: DemoRun) -> list[Section]:

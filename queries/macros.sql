@@ -324,9 +324,9 @@ create or replace macro benjamini_hochberg(
 -- A text cut to a width, with an ellipsis where something is cut off.
 create or replace macro shortened(text, width) as if(len(text) <= width, text, left(text, width - 1) || '…');
 
--- An instance on one line: its span in brackets, cut around the span to `width` characters; without a span the text is
--- cut at its end. What one side of the span does not need is the other's.
-create or replace macro excerpt(text, start_char, end_char, width) as
+-- A text on one line: a span of it between two marks, cut around the span to `width` characters; without a span the text
+-- is cut at its end. What one side of the span does not need is the other's.
+create or replace macro excerpt_between(text, start_char, end_char, width, opening, closing) as
     case
         when start_char is null then shortened(trim(regexp_replace(text, '[\s\pZ\x0b\x1c-\x1f\x{85}]+', ' ', 'g')), width)
         else (
@@ -335,7 +335,7 @@ create or replace macro excerpt(text, start_char, end_char, width) as
                     concat(
                         if(n_before < start_char, '…', ''),
                         substring(text, start_char - n_before + 1, n_before),
-                        '[', span, ']',
+                        opening, span, closing,
                         substring(text, end_char + 1, room - n_before),
                         if(end_char + room - n_before < len(text), '…', '')
                     ),
@@ -347,5 +347,34 @@ create or replace macro excerpt(text, start_char, end_char, width) as
                     width - len(span) as room,
                     least(start_char, greatest(room // 2, room - (len(text) - end_char))) as n_before,
             )
+        )
+    end;
+
+-- An instance on one line: its span in brackets.
+create or replace macro excerpt(text, start_char, end_char, width) as
+    excerpt_between(text, start_char, end_char, width, '[', ']');
+
+-- The same, with the token of it on which a neuron fires between « and », unless the token is the span or NULL; a whole
+-- text is cut around the token.
+create or replace macro highlighted(text, start_char, end_char, token_start, token_end, width) as
+    case
+        when token_start is null or token_start = token_end then excerpt(text, start_char, end_char, width)
+        when start_char is null then excerpt_between(text, token_start, token_end, width, '«', '»')
+        when token_start <= start_char and token_end >= end_char then excerpt(text, start_char, end_char, width)
+        else excerpt(
+            concat(
+                left(text, greatest(token_start, start_char)),
+                '«',
+                substring(
+                    text,
+                    greatest(token_start, start_char) + 1,
+                    least(token_end, end_char) - greatest(token_start, start_char)
+                ),
+                '»',
+                substring(text, least(token_end, end_char) + 1)
+            ),
+            start_char,
+            end_char + 2,
+            width
         )
     end;

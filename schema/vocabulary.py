@@ -8,6 +8,8 @@ JobKind = Literal[
     "best",
     "controls",
     "coactivation",
+    "highlights",
+    "vocabulary",
     "checkpoints",
     "partition",
     "alignment",
@@ -17,6 +19,10 @@ JobKind = Literal[
     "merge",
 ]
 """What a job makes, as its commit says."""
+
+Addition = Literal["highlights", "vocabulary"]
+"""What else a job adds to a run, now or later. ``highlights``: which tokens of their top texts the top neurons of each
+function fire on. ``vocabulary``: which tokens every neuron's weights write and read."""
 
 Site = Literal["activation", "gate", "preactivation"]
 """What of a neuron is read. ``activation``: the input of the down projection. ``preactivation``: the input of the

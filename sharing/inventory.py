@@ -12,7 +12,7 @@ from ..schema.union import Place
 from ..schema.vocabulary import JobKind
 
 # Kinds of jobs that only add to what another made. A merged copy may be of any of the others.
-_ADDITIONS = ("best", "controls", "coactivation", "merge")
+_ADDITIONS = ("best", "controls", "coactivation", "highlights", "vocabulary", "merge")
 
 
 def place(commit: Commit) -> tuple[int, str]:

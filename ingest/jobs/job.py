@@ -5,10 +5,12 @@ The libraries of models, which take seconds to load, are imported when there is 
 
 import datetime
 import os
+from collections.abc import Collection
 from typing import Literal, Required, TypedDict, Unpack, overload
 
 from ...progress import Progress, SilentProgress
 from ...schema.store import Store
+from ...schema.vocabulary import Addition
 from ..corpora.stored import StoredCorpus
 from ..models.checkpoint import Checkpoint
 from .known_runs import KnownRuns
@@ -29,6 +31,7 @@ class _Options(TypedDict, total=False):
     resources: Resources | None
     coactivation: Coactivation | None
     controls: Controls | None
+    additions: Collection[Addition]
     progress: Progress | None
 
 
@@ -48,6 +51,7 @@ def ingest_model(
     resources: Resources | None = None,
     coactivation: Coactivation | None = None,
     controls: Controls | None = None,
+    additions: Collection[Addition] = (),
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> IngestReport | IngestPlan:
@@ -56,8 +60,8 @@ def ingest_model(
     Measuring the same again changes nothing and is quick: the run's id is a digest of all that defines it. Where the
     store holds a run of the same files (their names, sizes and times of change), corpus and settings, the model is not
     even loaded; files altered while they keep size and time go unnoticed. A job that was killed continues where it
-    was, less a hundredth of the forward pass at most. Coactivations and control functions are no part of the run: asked
-    for later, they are added to it, and the model runs for them alone.
+    was, less a hundredth of the forward pass at most. Coactivations, control functions and additions are no part of the
+    run: asked for later, they are added to it, and the model runs for them alone.
 
     Parameters
     ----------
@@ -81,6 +85,9 @@ def ingest_model(
         Which co-activation of neurons to store beside the run; none if None.
     controls
         Which control functions to score beside the run's own; none if None.
+    additions
+        ``highlights``: also store on which tokens of their top texts the top neurons of each function fire.
+        ``vocabulary``: also store which tokens of the vocabulary every neuron's weights write and read.
     dry_run
         Whether to return a plan of what would be done and write nothing. The model is loaded, the corpus tokenized, and
         a few batches are timed.
@@ -114,7 +121,9 @@ def ingest_model(
     """
     started_at = datetime.datetime.now(datetime.UTC)
     target, resources = Store(store), resources or Resources()
-    ingestion = Ingestion(target, StoredCorpus(target, corpus), resources, coactivation, controls, dry_run)
+    ingestion = Ingestion(
+        target, StoredCorpus(target, corpus), resources, coactivation, controls, dry_run, tuple(additions)
+    )
     known_runs = KnownRuns(target)
     checkpoint = Checkpoint(model, revision, random_init, name)
     request = known_runs.with_step(Request(checkpoint, corpus, settings or Settings()))

@@ -75,7 +75,7 @@ class KnownRuns:
             return None
         if coactivation is not None and self._store.commit(coactivation.job_name(commit.job)) is None:
             return None
-        if ingestion.lacking_controls(commit.job):
+        if ingestion.lacking_controls(commit.job) or ingestion.lacking_additions(commit.job):
             return None
         n_rows = Counter[str]()
         for file in commit.files:

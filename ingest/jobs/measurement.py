@@ -1,6 +1,7 @@
 """One checkpoint on one corpus with given settings, loaded, checked and ready to be measured."""
 
 import dataclasses
+import functools
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from rich.filesize import decimal
 from ...errors import IngestError
 from ...progress import Progress
 from ...schema.identity import IDENTITY_VERSION, identifier
-from ...schema.vocabulary import Router
+from ...schema.vocabulary import Addition, Router
 from ..activations.tokens import Batch, TokenizedCorpus, TokenizedTargets, tokenize, tokenize_targets
 from ..corpora.control_tasks import ControlLabels, control_labels
 from ..corpora.labels import LabelIndex
@@ -61,6 +62,11 @@ class Measurement:
         """Whether the store lacks this run."""
         return self.ingestion.store.commit(self.run_id) is None
 
+    @property
+    def additions(self) -> tuple[Addition, ...]:
+        """What the store lacks of the additions asked for."""
+        return self.ingestion.lacking_additions(self.run_id)
+
     def summary(self) -> dict[str, Any]:
         """Return what reports and plans begin with, under the names of `IngestReport`."""
         return {
@@ -70,6 +76,7 @@ class Measurement:
             "is_new": self.is_new,
             "adds_coactivations": self.adds_coactivations,
             "n_controls": len(self.controls),
+            "additions": self.additions,
             "n_layers": len(self.layers),
             "n_neurons": sum(layer.n_neurons for layer in self.layers),
             "n_functions": len(self.labels.functions),
@@ -117,14 +124,25 @@ class Measurement:
 
 
 def load_requested(request: Request, ingestion: Ingestion) -> Model:
-    """Load the checkpoint of a request; its decoder too if the corpus has targets for it."""
-    model = load(
+    """Load the checkpoint of a request; its decoder too if the corpus has targets for it, its head for a vocabulary.
+
+    A checkpoint without a head has a vocabulary of what neurons read, and a notice why that is all.
+    """
+    with_head = "vocabulary" in ingestion.additions
+    read = functools.partial(
+        load,
         request.checkpoint,
         dtype=request.settings.dtype,
         device=ingestion.resources.device,
         tokenizer=request.settings.tokenizer,
         with_decoder=not ingestion.corpus.n_without_target,
     )
+    try:
+        model = read(with_head=with_head)
+    except IngestError:
+        if not with_head:
+            raise
+        model = read()  # which fails likewise, unless it is for want of a head
     return model if request.step is None else dataclasses.replace(model, step=request.step)
 
 

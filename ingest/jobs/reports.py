@@ -1,6 +1,9 @@
 """What a job did or would do, for the person who asked for it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ...schema.vocabulary import Addition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,6 +16,7 @@ class _Extent:
     is_new: bool
     adds_coactivations: bool = False
     n_controls: int = 0
+    additions: tuple[Addition, ...] = ()
     n_layers: int
     n_neurons: int
     n_functions: int
@@ -41,6 +45,8 @@ class IngestReport(_Extent):
         Whether coactivations were added; False if none were asked for or the store already held them.
     n_controls
         Sets of control functions that were added: draws of all tasks that the store lacked.
+    additions
+        Which of ``highlights`` and ``vocabulary`` were added.
     n_layers, n_neurons, n_functions, n_instances
         What the run holds.
     n_truncated, n_dropped
@@ -63,6 +69,7 @@ class IngestReport(_Extent):
             line += f", {_counted(self.n_dropped, 'instance')} dropped for lack of a token"
         added = f"coactivations ({self.activity}) added, " if self.adds_coactivations else ""
         added += f"{_counted(self.n_controls, 'set')} of control functions added, " if self.n_controls else ""
+        added += "".join(f"{addition} added, " for addition in self.additions)
         if self.is_new:
             return f"{line}, {added}{self.duration_s:.1f} s"
         if added:
@@ -77,7 +84,7 @@ class IngestPlan(_Extent):
 
     Parameters
     ----------
-    run_id, model, revision, is_new, adds_coactivations, n_controls
+    run_id, model, revision, is_new, adds_coactivations, n_controls, additions
         As in `IngestReport`.
     n_layers, n_neurons, n_functions, n_instances, n_truncated, n_dropped
         What would be measured, and what would be cut or dropped.
@@ -93,6 +100,8 @@ class IngestPlan(_Extent):
         Wall time of the forward passes, estimated from a few batches on this machine.
     scoring_s, controls_s
         Wall time of scoring, and what of it control functions add, estimated from a few neurons of random activations.
+    additions_s
+        Wall time of each addition, at most.
     """
 
     n_texts: int
@@ -103,18 +112,21 @@ class IngestPlan(_Extent):
     forward_s: float
     scoring_s: float
     controls_s: float
+    additions_s: Mapping[Addition, float] = field(default_factory=dict)
 
     def describe(self) -> str:
         """Return the plan as a few lines."""
         from rich.filesize import decimal
 
         # An instance tied at a neuron's minimum has no row, nor have two neurons that are never active together.
-        most = dict.fromkeys(("top_instances", "coactivations"), "up to ")
+        most = dict.fromkeys(("top_instances", "coactivations", "top_tokens"), "up to ")
         rows = ", ".join(f"{most.get(table, '')}{n:,} {table}" for table, n in self.n_rows.items())
         status = "would be made"
         if not self.is_new:
             added = ["coactivations"] * self.adds_coactivations
-            added += [_counted(self.n_controls, "set") + " of control functions"] * bool(self.n_controls)
+            added += [_counted(self.n_controls, "set") + " of control functions"] * bool(self.n_controls) + [
+                *self.additions
+            ]
             would = f"{' and '.join(added)} would be added" if added else "nothing would be done"
             status = f"is already in the store: {would}"
         texts, tokens = _counted(self.n_texts, "text"), _counted(self.n_tokens, "token")
@@ -129,6 +141,7 @@ class IngestPlan(_Extent):
                 f"activations   {decimal(self.activation_bytes)} on disk until they are scored",
                 f"forward pass  about {self.forward_s:,.0f} s on this machine",
                 f"scoring       about {self.scoring_s:,.0f} s, {self.controls_s:,.0f} s of it for control functions",
+                *(f"{name:12}  about {duration_s:,.0f} s" for name, duration_s in self.additions_s.items()),
             ]
         )
 

@@ -3,11 +3,13 @@
 import importlib.metadata
 import itertools
 from dataclasses import dataclass, field
+from typing import get_args
 
+from ...errors import UnknownNameError
 from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.names import check_name
 from ...schema.store import Store
-from ...schema.vocabulary import ControlTask
+from ...schema.vocabulary import Addition, ControlTask
 from ..corpora.control_tasks import default_control
 from ..corpora.stored import StoredCorpus
 from ..models.checkpoint import Checkpoint
@@ -71,6 +73,17 @@ class Ingestion:
     coactivation: Coactivation | None = None
     controls: Controls | None = None
     dry_run: bool = False
+    additions: tuple[Addition, ...] = ()
+
+    def __post_init__(self) -> None:
+        for addition in self.additions:
+            if addition not in get_args(Addition):
+                raise UnknownNameError("addition", addition, get_args(Addition))
+
+    def lacking_additions(self, run_id: str) -> tuple[Addition, ...]:
+        """Return what is to be added to a run and is not in the store, in the order in which it is made."""
+        asked = [addition for addition in get_args(Addition) if addition in self.additions]
+        return tuple(addition for addition in asked if self.store.commit(f"{addition}-{run_id}") is None)
 
     def lacking_controls(self, run_id: str) -> list[tuple[ControlTask, int]]:
         """Return the controls of a run that are asked for and that the store lacks, by task and draw."""

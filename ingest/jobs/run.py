@@ -8,7 +8,7 @@ import contextlib
 import datetime
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +20,18 @@ from ...progress import Progress
 from ...schema.commits import neuronlake_version
 from ...schema.conformance import conform
 from ...schema.job import Job
+from ...schema.vocabulary import Addition
 from ..corpora.control_tasks import ControlLabels
 from ..models.devices import device_name, explaining_lack_of_memory
 from ..neurons.feed_forwards import Layer
 from ..scores.scoring import NonFiniteError
 from .forward import ForwardPass, estimate_seconds
+from .highlights import N_NEURONS, N_TEXTS, N_TOKENS, add_highlights
 from .measurement import Measurement
 from .reports import IngestPlan, IngestReport
 from .settings import Controls
 from .sinks import CoactivationTables, ControlTables, RoutingTables, Scorer, ScoreTables, Sink, estimate_scoring
+from .vocabulary import N_EITHER_END, add_vocabulary, estimate_vocabulary
 
 # Bytes of a row of each table on disk, measured (docs/benchmarks.md).
 _ROW_BYTES = {
@@ -41,6 +44,14 @@ _ROW_BYTES = {
     "control_top_neurons": 7,
     "routing": 20,
     "coactivations": 5,
+    "top_tokens": 6,
+    "neuron_vocabulary": 6,
+}
+
+
+_ADD: Mapping[Addition, Callable[[Measurement, Progress], None]] = {
+    "highlights": add_highlights,
+    "vocabulary": add_vocabulary,
 }
 
 
@@ -75,6 +86,8 @@ def make_run(measurement: Measurement, progress: Progress, started_at: datetime.
             write_run(measurement, jobs[0], started_at)
         for job in jobs:
             job.commit()
+    for addition in summary["additions"]:
+        _ADD[addition](measurement, progress)
     return IngestReport(
         **summary,
         duration_s=(datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
@@ -215,7 +228,7 @@ def plan_run(measurement: Measurement) -> IngestPlan:
     n_rows: dict[str, int] = {}
     n_best = n_neurons * len({family for family, _ in measurement.labels.functions})
     n_tops = sum(6 * n_functions * max(1, layer.n_neurons // 100) for layer in layers)
-    if measurement.is_new or not (measurement.adds_coactivations or measurement.controls):
+    if measurement.is_new or not (measurement.adds_coactivations or measurement.controls or summary["additions"]):
         n_rows |= {
             "neuron_functions": n_neurons * n_functions,
             "neurons": n_neurons,
@@ -232,6 +245,15 @@ def plan_run(measurement: Measurement) -> IngestPlan:
     if n_controls := summary["n_controls"]:
         n_rows |= {"control_best": n_controls * n_best, "control_top_neurons": n_controls * n_tops}
     scoring_s, controls_s = estimate_scoring(measurement)
+    forward_s = estimate_seconds(measurement)
+    additions_s: dict[Addition, float] = {}
+    if "highlights" in summary["additions"]:
+        n_texts = n_functions * (N_NEURONS + len(layers)) * min(measurement.settings.n_top, 2 * N_TEXTS)
+        n_rows["top_tokens"] = N_TOKENS * n_texts
+        additions_s["highlights"] = forward_s * min(1, n_texts / measurement.tokens.n_texts)
+    if "vocabulary" in summary["additions"]:
+        n_rows["neuron_vocabulary"] = 4 * N_EITHER_END * n_neurons
+        additions_s["vocabulary"] = estimate_vocabulary(measurement)
     return IngestPlan(
         **summary,
         n_texts=measurement.tokens.n_texts,
@@ -239,7 +261,8 @@ def plan_run(measurement: Measurement) -> IngestPlan:
         n_rows=n_rows,
         parquet_bytes=sum(_ROW_BYTES[table] * n for table, n in n_rows.items()),
         activation_bytes=n_neurons * n_instances * np.dtype(measurement.settings.storage).itemsize,
-        forward_s=estimate_seconds(measurement),
+        forward_s=forward_s,
         scoring_s=scoring_s,
         controls_s=controls_s,
+        additions_s=additions_s,
     )

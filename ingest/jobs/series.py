@@ -2,7 +2,7 @@
 
 import datetime
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ from ...engines.serial import run_serially
 from ...errors import IngestError, UnknownNameError
 from ...progress import Progress, SilentProgress
 from ...schema.store import Store
+from ...schema.vocabulary import Addition
 from ..corpora.stored import StoredCorpus
 from ..models.checkpoint import Checkpoint
 from .known_runs import KnownRuns
@@ -33,6 +34,7 @@ def ingest_series(
     resources: Resources | None = None,
     coactivation: Coactivation | None = None,
     controls: Controls | None = None,
+    additions: Collection[Addition] = (),
     dry_run: bool = False,
     progress: Shown | None = None,
     tell: Callable[[Outcome], None] | None = None,
@@ -49,7 +51,7 @@ def ingest_series(
     ----------
     model
         Hub id, or a folder whose subfolders are checkpoints.
-    corpus, store, name, settings, resources, coactivation, controls
+    corpus, store, name, settings, resources, coactivation, controls, additions
         As for `ingest_model`.
     revisions
         Shell-style patterns of the names of subfolders, or of branches and tags of the hub; None: those that `steps`
@@ -83,7 +85,13 @@ def ingest_series(
     """
     target, settings, progress, steps = Store(store), settings or Settings(), progress or _silently, steps or {}
     ingestion = Ingestion(
-        target, StoredCorpus(target, corpus), resources or Resources(), coactivation, controls, dry_run
+        target,
+        StoredCorpus(target, corpus),
+        resources or Resources(),
+        coactivation,
+        controls,
+        dry_run,
+        tuple(additions),
     )
     stored_name = Checkpoint(model, name=name).stored_name
     ingestion.resources.check_device(stored_name)
@@ -114,6 +122,7 @@ def ingest_checkpoints(
     resources: Resources | None = None,
     coactivation: Coactivation | None = None,
     controls: Controls | None = None,
+    additions: Collection[Addition] = (),
     dry_run: bool = False,
     progress: Shown | None = None,
     tell: Callable[[Outcome], None] | None = None,
@@ -124,7 +133,7 @@ def ingest_checkpoints(
     ----------
     checkpoints
         At least one; each is attempted whether it is there or not.
-    corpus, store, settings, resources, coactivation, controls, dry_run, progress, tell
+    corpus, store, settings, resources, coactivation, controls, additions, dry_run, progress, tell
         As for `ingest_series`, whose errors are raised here too.
 
     Examples
@@ -138,7 +147,13 @@ def ingest_checkpoints(
         raise IngestError("no checkpoint is given; at least one is needed")
     target = Store(store)
     ingestion = Ingestion(
-        target, StoredCorpus(target, corpus), resources or Resources(), coactivation, controls, dry_run
+        target,
+        StoredCorpus(target, corpus),
+        resources or Resources(),
+        coactivation,
+        controls,
+        dry_run,
+        tuple(additions),
     )
     ingestion.resources.check_device(checkpoints[0].stored_name)
     requests = [Request(checkpoint, corpus, settings or Settings()) for checkpoint in checkpoints]

@@ -6,7 +6,7 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding
-from tokenizers.models import BPE
+from tokenizers.models import BPE, WordPiece
 from torch import nn
 from transformers import PreTrainedTokenizerBase, TokenizersBackend
 
@@ -65,10 +65,46 @@ def encode(
     return cast("list[Encoding]", encoded.encodings)
 
 
+def spelling(tokenizer: PreTrainedTokenizerBase, n_tokens: int) -> tuple[list[str | None], list[bool]]:
+    """Return the text of each of the first tokens, without the mark of a word's beginning, and whether it is a piece.
+
+    A piece begins with a letter or digit and goes on with a word. Bytes that are no text by themselves stay spelt as
+    the tokenizer spells them; the text of a number without a token is None.
+    """
+    backend = cast("TokenizersBackend", tokenizer).backend_tokenizer
+    names = [backend.id_to_token(number) for number in range(n_tokens)]
+    special = set(tokenizer.all_special_ids)
+    continues = backend.model.continuing_subword_prefix if isinstance(backend.model, WordPiece) else None
+    marks = {mark: sum(name is not None and name.startswith(mark) for name in names) for mark in ("Ġ", "▁")}
+    mark = max(marks, key=lambda mark: marks[mark]) if any(marks.values()) else None
+    texts: list[str | None] = []
+    is_piece = []
+    for number, name in enumerate(names):
+        text, begins = name, True
+        if name is not None and number not in special:
+            if continues:
+                text, begins = name.removeprefix(continues), not name.startswith(continues)
+            elif mark:
+                begins = name.startswith(mark)
+                text = name.removeprefix(mark)
+                if mark == "Ġ":
+                    decoded = str(backend.decoder.decode([text])) if text else " "
+                    text = name if "\ufffd" in decoded else decoded
+            text = text or name
+        texts.append(text)
+        is_piece.append(not begins and text is not None and text[:1].isalnum())
+    return texts, is_piece
+
+
+def embedding_layer(stack: nn.Module) -> nn.Module:
+    """Return the module by which a stack embeds tokens."""
+    find = getattr(stack, "get_input_embeddings", None)
+    return cast("nn.Module", stack.get_submodule("embed_tokens") if find is None else find())
+
+
 def n_embedded(stack: nn.Module) -> int:
     """Return for how many tokens a stack has embeddings."""
-    find = getattr(stack, "get_input_embeddings", None)
-    embeddings = stack.get_submodule("embed_tokens") if find is None else find()
+    embeddings = embedding_layer(stack)
     n_tokens = getattr(embeddings, "num_embeddings", None)  # I-BERT's quantised ones do not say
     return int(n_tokens or len(cast("Sequence[float]", embeddings.weight)))
 

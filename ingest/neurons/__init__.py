@@ -10,5 +10,6 @@ Files in reading order:
 - experts: hooks on experts, for routed tokens or all;
 - hooks: reading and writing neurons while a model runs;
 - routers: keeping a router from choosing some experts;
-- weights: the vectors to and from each neuron, and their norms.
+- weights: the vectors to and from each neuron, and their norms;
+- vocabulary: the tokens that such vectors stand for.
 """
