@@ -183,7 +183,7 @@ def describe_word(database: Database, word: str, *, run: str | None = None) -> s
     --------
     >>> database = neuronlake.open("neuronlake-store")
     >>> print(neuronlake.describe_word(database, "cat"))
-    word 'cat' in all runs
+    word 'cat' in all runs of neuronlake-store
     ...
     """
     measured = None if run is None else run_starting_with(database, run)

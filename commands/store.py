@@ -16,8 +16,8 @@ from .printing import chosen_store, echo, named_stores, print_rows
 def runs(with_others: bool, format_: Format | None, output: Path | None) -> None:
     """List runs: settings, dates, sizes, what depends on each.
 
-    Sizes are with what was added to a run: best functions, control functions, coactivations. With --all every job is
-    listed by itself, with the jobs that it depends on and those that depend on it.
+    Sizes are with what was added to a run, such as control functions and highlights. With --all every job is listed
+    by itself, with the jobs that it depends on and those that depend on it.
     """
     from ..sharing.inventory import list_jobs, list_runs
 
@@ -31,8 +31,8 @@ def runs(with_others: bool, format_: Format | None, output: Path | None) -> None
 def remove(names: tuple[str, ...], with_dependents: bool, dry_run: bool) -> None:
     """Remove runs, partitions, studies or corpora.
 
-    A JOB is an id or its first digits, or a corpus. It stays if another job depends on it, unless that goes too; best
-    functions, control functions and coactivations go with their run.
+    A JOB is an id or its first digits, or a corpus. It stays if another job depends on it, unless that goes too; what
+    was added to a run goes with it.
     """
     from ..sharing.removal import remove_jobs
 

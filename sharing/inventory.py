@@ -41,11 +41,11 @@ class Inventory:
         return [self.jobs[number] for number in sorted(found) if self.jobs[number] not in of]
 
     def additions(self, of: Sequence[Job]) -> list[Job]:
-        """Return the jobs that only add to some: best functions, controls and coactivations of a run, merged copies."""
+        """Return the jobs that only add to some: what was added to a run later, merged copies."""
         found: list[Job] = []
         candidates = self.dependents(of)
         for kind in _ADDITIONS:
-            made = {key for job in (*of, *found) for key in job.makes}
+            made = {key for job in (*of, *found) for key in job.makes | job.refers}
             found += [job for job in candidates if job.commit.kind == kind and job.refers <= made]
         return found
 
@@ -110,7 +110,7 @@ def list_runs(store: Place) -> Result:
     -------
     Result
         Columns of the table ``runs``; ``n_files``, ``n_rows`` and ``size_bytes`` of the run with what was added to it
-        (best functions, control functions, coactivations); and ``dependents``: how many jobs of each kind depend on
+        (such as control functions, highlights); and ``dependents``: how many jobs of each kind depend on
         it, as text.
 
     Raises

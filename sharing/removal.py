@@ -43,7 +43,7 @@ def remove_jobs(
 ) -> RemovalReport:
     """Remove runs, partitions, studies or corpora from a store, unless other jobs depend on them.
 
-    What only adds to a run (best functions, control functions, coactivations) goes with it. What depends on a job goes
+    What only adds to a run (such as control functions, highlights) goes with it. What depends on a job goes
     before it, and of each job the commit before the files: readers see a job whole or not at all, and what a killed
     removal leaves is finished by the same call, the next job or ``check --repair``.
 

@@ -30,7 +30,7 @@ from .measurement import Measurement
 N_NEURONS = 10  # of each function those with the highest lift over all layers, beside the first of every layer
 N_TEXTS = 5  # most instances of either side of a function, as many as a card shows
 N_TOKENS = 3  # most tokens of an instance
-_PART_ROWS = 500_000  # most rows of a part, about: what a job that is stopped has to do again
+_PART_PAIRS = 20_000  # of a neuron and an instance, in a part: what a job that is stopped has to do again
 
 _NEURON = ["stack", "layer", "neuron"]
 _SIDE = [*_NEURON, "family", "function", "is_positive"]
@@ -54,10 +54,9 @@ def add_highlights(measurement: Measurement, progress: Progress) -> None:
     Raises IngestError if no neuron of the run is listed with a text, or memory does not suffice.
     """
     store, run_id, tokens = measurement.ingestion.store, measurement.run_id, measurement.tokens
-    listed, stack = _listed(measurement), measurement.model.parts[0].stack
-    if not listed.filter(pl.col("stack") != stack).is_empty():
-        progress.note("highlights are of the encoder's texts alone: its decoder reads targets")
-        listed = listed.filter(pl.col("stack") == stack)
+    if measurement.targets is not None:
+        progress.note("highlights are of the encoder's neurons alone: the decoder reads targets, not texts")
+    stack, listed = measurement.model.parts[0].stack, _listed(measurement)
     numbers = {number: place for place, number in enumerate(listed["layer"].unique(maintain_order=True).to_list())}
     layers = [layer for layer in measurement.layers if layer.stack == stack and layer.layer in numbers]
     pairs = listed.select(*_NEURON, "instance_id").unique(maintain_order=True)
@@ -87,7 +86,9 @@ def _listed(measurement: Measurement) -> pl.DataFrame:
     """Return neuron, function, side, rank and instance of what is highlighted, as the store's rows of the run say."""
     corpus = measurement.ingestion.corpus
     names = (*_NEURON, "family", "function", "rank", "ranked_by", "half", "ap", "ap_complement")
-    tops = _rows(measurement, "function_top_neurons", *names).filter(ranked_by="lift", half="all")
+    tops = _rows(measurement, "function_top_neurons", *names).filter(
+        ranked_by="lift", half="all", stack=measurement.model.parts[0].stack
+    )
     positive, evaluated = measurement.labels.counts()[:, 0].T
     prevalence = pl.DataFrame(measurement.labels.functions, schema=["family", "function"], orient="row").with_columns(
         prevalence=pl.Series(positive / evaluated)
@@ -137,7 +138,7 @@ def _parts(place: NDArray[np.int64]) -> Iterator[slice]:
     """Cut pairs, sorted by the place of their text, into parts that share no text, whatever the job may use."""
     begin, borders = 0, [*(np.flatnonzero(np.diff(place)) + 1).tolist(), len(place)]
     for border, after in zip(borders, [*borders[1:], None], strict=True):
-        if after is None or (after - begin) * N_TOKENS > _PART_ROWS:
+        if after is None or after - begin > _PART_PAIRS:
             yield slice(begin, border)
             begin = border
 

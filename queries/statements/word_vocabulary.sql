@@ -11,12 +11,13 @@
 --   stack: encoder or decoder
 --   layer: the layer
 --   neuron: the neuron
---   weight: product of its weights with those of the token
+--   weight: product of its weights with those of the token, the highest of its spellings
 --   rank: 1 if no token has a higher one
-select model, revision, stack, layer, neuron, weight, rank,
+select model, revision, stack, layer, neuron, max(weight) as weight, min(rank) as rank,
 from neuron_vocabulary
 where
     direction = $direction and rank > 0 and lower(if(is_piece, '##', '') || token) = lower($word)
     and ($run_id is null or run_id = $run_id)
+group by run_id, model, revision, stack, layer, neuron
 order by weight desc, run_id, stack, layer, neuron
 limit $n_neurons

@@ -5,6 +5,9 @@ import re
 import shutil
 
 import pytest
+from click.testing import CliRunner
+
+from neuronlake.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -286,17 +289,34 @@ def test_an_expert_and_a_neuron_are_described(succeeds, store, bert, random_id):
     assert re.search(rf"experts it is in \(random ones excluded\)\n.*\n{made} +kmeans +4 +\d\n$", neuron)
 
 
+def test_cards_show_tokens_in_colour_on_a_terminal(succeeds, store, bert, asked):
+    ask = ("--store", store, "ingest", bert, "--corpus", "words", "--highlights", "--vocabulary")
+    assert "highlights    about" in succeeds(*ask, "--dry-run")
+    assert "already in the store, highlights added, vocabulary added, " in succeeds(*ask)
+    assert "nothing done" in succeeds(*ask)
+    layer, neuron = asked("select layer, neuron from top_tokens limit 1")[0]
+    card = ("--store", str(store), "describe", "neuron", "tiny-bert", "--layer", str(layer), "--neuron", str(neuron))
+    plain = succeeds(*card)
+    assert "«" in plain
+    assert "\x1b" not in plain
+    drawn = CliRunner().invoke(main, card, color=True).stdout
+    assert re.search("\x1b\\[33m\x1b\\[1m«[^»]+»\x1b\\[0m", drawn)
+    assert CliRunner(env={"NO_COLOR": "1"}).invoke(main, card, color=True).stdout == plain
+    assert "neurons that read it most" in succeeds("--store", store, "describe", "word", "river")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("expert", "x", "--layer", "0", "--expert", "0"), "no partition 'x' in "),
+        (("word", "cat", "--run", "x"), "no run 'x' in "),
         (("expert", "{random_id}", "--layer", "0", "--expert", "4"), "partition {random_id} has no expert 4 in "),
         (("neuron", "tiny", "--layer", "0", "--neuron", "0"), "no model 'tiny' in "),
         (("neuron", "tiny-bert", "--layer", "7", "--neuron", "0"), "run {run} has no neuron 0 in encoder layer 7; "),
         (("neuron", "tiny-bert", "--layer", "0", "--neuron", "0", "--revision", "x"), "no revision 'x' in tiny-bert "),
         (("neuron", "tiny-bert", "--layer", "0", "--neuron", "0", "--run", "x"), "no run 'x' in "),
     ],
-    ids=["partition", "expert", "model", "layer", "revision", "run"],
+    ids=["partition", "run of a word", "expert", "model", "layer", "revision", "run"],
 )  # fmt: skip
 def test_a_card_of_what_is_not_there_fails_in_one_line(fails, store, asked, random_id, arguments, message):
     ((run,),) = asked("select run_id from runs")
@@ -330,5 +350,5 @@ def test_help_says_what_there_is(succeeds):
         assert part in said
     assert "alignment_tests and held_out_experts" in " ".join(succeeds("align", "--help").split())
     said = succeeds("describe", "--help")
-    for command in ("expert", "neuron"):
+    for command in ("expert", "neuron", "word"):
         assert f"\n  {command} " in said

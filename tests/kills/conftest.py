@@ -77,6 +77,7 @@ def make_job(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPat
 
     imported = ("--stack", "encoder", "--family", "task", "--function", "mean", "--score", "score")
     imported = (*imported, "--partition", "expert")
+    added = ("--coactivation", "--highlights", "--vocabulary")
     quick = ("--seeds", "2", "--bootstrap", "20", "--permutations", "19")
 
     def make(kind: str) -> dict:
@@ -84,7 +85,7 @@ def make_job(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPat
             "corpus": ("empty", "corpus", "add", corpus, "--name", "words"),
             "shuffle": ("labelled", "corpus", "shuffle", "words", "--name", "shuffled"),
             "import": ("labelled", "share", "import", published, "--model", "published", *imported),
-            "ingest": ("labelled", "ingest", bert, "--corpus", "words", "--coactivation", "--batch-tokens", "64"),
+            "ingest": ("labelled", "ingest", bert, "--corpus", "words", "--batch-tokens", "64", *added),
             "series": ("unmeasured-series", "ingest", growing, "--revisions", "step*", "--corpus", "words"),
             "partition": ("measured", "partition", bert, "--name", "tiny-bert", "--experts", "4"),
             "chance": ("measured", "partition", "tiny-bert", "--method", "random", "--experts", "4", "--seed", "1"),

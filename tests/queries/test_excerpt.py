@@ -29,3 +29,27 @@ def test_the_text_is_cut_around_its_span(
     start, end = span or (None, None)
     query = "select excerpt(text, first, last, ?) from (select ? as text, ?::int as first, ?::int as last)"
     assert empty.sql(query, [width, text, start, end]).rows() == [(expected,)]
+
+
+@pytest.mark.parametrize(
+    ("span", "token", "width", "expected"),
+    [
+        # A whole text is cut around the token; of a span the token is marked unless it is all of it.
+        (None, (32, 35), 13, "…and a dog «ran»"),
+        (None, (2, 5), 99, "a «cat» sat on the mat and a dog ran"),
+        (None, None, 20, "a cat sat on the ma…"),
+        (None, (0, 0), 20, "a cat sat on the ma…"),
+        ((2, 9), (2, 5), 25, "a [«cat» sat] on the mat a…"),
+        ((2, 9), (7, 9), 99, "a [cat s«at»] on the mat and a dog ran"),
+        ((2, 5), (2, 5), 13, "a [cat] sat on …"),
+        ((3, 5), (2, 5), 99, "a c[at] sat on the mat and a dog ran"),
+        ((3, 9), (2, 5), 99, "a c[«at» sat] on the mat and a dog ran"),
+        ((2, 5), None, 13, "a [cat] sat on …"),
+    ],
+)
+def test_the_token_that_fires_is_marked(
+    empty: Database, span: tuple[int, int] | None, token: tuple[int, int] | None, width: int, expected: str
+) -> None:
+    query = "select highlighted(?, ?::int, ?::int, ?::int, ?::int, ?)"
+    values = [TEXT, *(span or (None, None)), *(token or (None, None)), width]
+    assert empty.sql(query, values).rows() == [(expected,)]
