@@ -123,7 +123,10 @@ def describe_word_command(word: str, run: str | None) -> None:
 @click.option("--revision", help="Revision as stored.  [default: main; with --run that run's]")
 @_RUN
 def describe_neuron_command(model: str, **options: Any) -> None:  # noqa: ANN401
-    """What a neuron of MODEL detects, the texts that activate it, what it writes and reads, and its experts."""
+    """What a neuron of MODEL detects, the texts that activate it, what it writes and reads, and its experts.
+
+    In a text « and » mark the token on which it fires most, [ and ] the span that is labelled.
+    """
     from ..analysis.cards import describe_neuron
 
     echo_card(describe_neuron(open_database(), model, **options))

@@ -104,7 +104,7 @@ def _neurons(database: Database, run_id: str) -> Iterator[Section]:
         yield Section(
             f"The most specialised neuron of {best['family']}: neuron {best['neuron']} of layer {best['layer']}, "
             f"for {is_not}{best['function']}, predictivity {best['predictivity']:.3f}; the function's texts that "
-            "activate it most",
+            "activate it most, the token on which it fires in « »",
             "demo_texts",
             {"run_id": run_id, **place},
         )

@@ -5,6 +5,7 @@ where there is one, with the embeddings. No text is run.
 """
 
 import time
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -49,13 +50,13 @@ def add_vocabulary(measurement: Measurement, progress: Progress) -> None:
 
 def estimate_vocabulary(measurement: Measurement) -> float:
     """Return the wall time of a vocabulary in seconds, extrapolated from a few neurons."""
-    layers, seconds = measurement.layers, 0.0
-    for direction, vectors in _directions(measurement, layers[0])[0].items():
-        weights = torch.from_numpy(weight_vectors(measurement.model.module, layers[0], _kind(layers[0], direction)))
+    n_neurons, seconds = sum(layer.n_neurons for layer in measurement.layers), 0.0
+    for (_, direction), vectors in _directions(measurement)[0].items():
+        weights = _weights(measurement, measurement.layers[-1], direction)[:_TIMED_NEURONS]
         start = time.perf_counter()
-        extreme_tokens(vectors.through_norm(weights[:_TIMED_NEURONS]), vectors.weight, N_EITHER_END)
-        seconds += (time.perf_counter() - start) / min(_TIMED_NEURONS, len(weights))
-    return seconds * sum(layer.n_neurons for layer in layers)
+        extreme_tokens(vectors.through_norm(weights), vectors.weight, N_EITHER_END)
+        seconds += (time.perf_counter() - start) / len(weights) * n_neurons
+    return seconds
 
 
 class VocabularyTables(Sink):
@@ -64,65 +65,60 @@ class VocabularyTables(Sink):
     def __init__(self, measurement: Measurement, job: Job) -> None:
         n_rows = {layer: 4 * N_EITHER_END * layer.n_neurons for layer in measurement.layers}
         super().__init__(measurement, job, ("neuron_vocabulary",), n_rows)
-        self._vectors: dict[str, dict[str, TokenVectors]] = {}
-        self.notices: list[str] = []
-        for stack in dict.fromkeys(layer.stack for layer in measurement.layers):
-            layer = next(layer for layer in measurement.layers if layer.stack == stack)
-            self._vectors[stack], notices = _directions(measurement, layer)
-            self.notices += notices
-        if not any(self._vectors.values()):
+        self._vectors, self.notices = _directions(measurement)
+        if not self._vectors:
             raise IngestError(f"model {measurement.model.name} has no vocabulary: {'; '.join(self.notices)}")
-        n_tokens = max(len(each.weight) for of in self._vectors.values() for each in of.values())
-        texts, is_piece = spelling(measurement.model.tokenizer, n_tokens)
-        known = np.array([text is not None for text in texts])
-        self._known = torch.from_numpy(np.flatnonzero(known))
-        self._texts = pa.array([text for text in texts if text is not None])
-        self._is_piece = np.array(is_piece)[known]
+        texts, is_piece = spelling(measurement.model.tokenizer, max(len(of.weight) for of in self._vectors.values()))
+        self._known = [place for place, text in enumerate(texts) if text is not None]
+        self._texts = pa.array([texts[place] for place in self._known])
+        self._is_piece = np.array(is_piece)[self._known]
 
-    def _rows_of(self, layer: Layer, keys: object, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
-        n = N_EITHER_END
-        parts = []
-        for direction, vectors in self._vectors[layer.stack].items():
-            weights = torch.from_numpy(weight_vectors(self.measurement.model.module, layer, _kind(layer, direction)))
-            known = self._known[self._known < len(vectors.weight)]
-            tokens = (
-                vectors.weight if len(known) == len(vectors.weight) else vectors.weight[known.to(vectors.weight.device)]
-            )
-            place, product = (of.numpy() for of in extreme_tokens(vectors.through_norm(weights), tokens, n))
-            rank = np.concatenate([np.arange(1, place.shape[1] // 2 + 1), -np.arange(1, place.shape[1] // 2 + 1)])
+    def _rows_of(
+        self, layer: Layer, keys: Mapping[str, object], shares: NDArray[np.float32] | None
+    ) -> dict[str, pa.Table]:
+        none = dict.fromkeys(("neuron", "rank", "token", "is_piece", "weight"), ())
+        parts = [conform("neuron_vocabulary", none, **keys, direction="")]
+        for (stack, direction), vectors in self._vectors.items():
+            if stack != layer.stack:
+                continue
+            known = [place for place in self._known if place < len(vectors.weight)]
+            tokens = vectors.weight if len(known) == len(vectors.weight) else vectors.weight[known]
+            weights = vectors.through_norm(_weights(self.measurement, layer, direction))
+            place, product = (of.numpy() for of in extreme_tokens(weights, tokens, N_EITHER_END))
+            n_either = place.shape[1] // 2
             columns = {
-                "neuron": np.repeat(np.arange(len(place), dtype=np.int32), place.shape[1]),
-                "rank": np.tile(rank.astype(np.int16), len(place)),
+                "neuron": np.repeat(np.arange(len(place)), 2 * n_either),
+                "rank": np.tile([*range(1, n_either + 1), *range(-1, -n_either - 1, -1)], len(place)),
                 "token": self._texts.take(pa.array(place.reshape(-1))),
                 "is_piece": self._is_piece[place.reshape(-1)],
                 "weight": product.reshape(-1),
             }
-            parts.append(conform("neuron_vocabulary", columns, **keys, direction=direction))  # type: ignore[arg-type]
-        rows = pa.concat_tables(parts) if parts else conform("neuron_vocabulary", [])
-        return {"neuron_vocabulary": rows.sort_by([("neuron", "ascending")])}
+            parts.append(conform("neuron_vocabulary", columns, **keys, direction=direction))
+        return {"neuron_vocabulary": pa.concat_tables(parts).sort_by("neuron")}
 
 
-def _directions(measurement: Measurement, layer: Layer) -> tuple[dict[str, TokenVectors], list[str]]:
-    """Return the token vectors of each direction that a layer's stack has, and notes on which they are and lack."""
-    model = measurement.model
-    stack = tuple(each for each in measurement.layers if each.stack == layer.stack)
-    found: dict[str, TokenVectors | str] = {"writes": unembedding(model, stack), "reads": embeddings(model)}
-    vectors: dict[str, TokenVectors] = {}
-    notices = []
-    for direction, tokens in found.items():
-        if isinstance(tokens, TokenVectors):
-            n_features = weight_vectors(model.module, layer, _kind(layer, direction)).shape[1]
-            if tokens.weight.shape[1] == n_features:
-                vectors[direction] = tokens
-                notices.append(f"what a neuron of the {layer.stack} {direction}: its weights by {tokens.name}")
+def _directions(measurement: Measurement) -> tuple[dict[tuple[str, str], TokenVectors], list[str]]:
+    """Return the token vectors by stack and direction, and notes on which they are and which are missing."""
+    model, notices = measurement.model, []
+    vectors: dict[tuple[str, str], TokenVectors] = {}
+    for stack in dict.fromkeys(layer.stack for layer in measurement.layers):
+        layers = tuple(layer for layer in measurement.layers if layer.stack == stack)
+        for direction, found in (("writes", unembedding(model, layers)), ("reads", embeddings(model))):
+            said = f"what a neuron of the {stack} {direction}"
+            if isinstance(found, str):
+                notices.append(f"{said} is not stored: {found}")
                 continue
-            tokens = f"{tokens.name} has {tokens.weight.shape[1]} numbers a token, a neuron's weights {n_features}"
-        notices.append(f"what a neuron of the {layer.stack} {direction} is not stored: {tokens}")
+            n, n_features = found.weight.shape[1], _weights(measurement, layers[0], direction).shape[1]
+            if n != n_features:
+                notices.append(f"{said} is not stored: {found.name} has {n} numbers a token, its weights {n_features}")
+                continue
+            vectors[stack, direction] = found
+            notices.append(f"{said}: its weights by {found.name}")
     return vectors, notices
 
 
-def _kind(layer: Layer, direction: str) -> WeightKind:
-    """Return the weights of a direction: where a network is gated, what opens the gate is what it reads."""
-    if direction == "writes":
-        return "output"
-    return "gate" if all(network.is_gated for network in layer.feed_forwards) else "input"
+def _weights(measurement: Measurement, layer: Layer, direction: str) -> torch.Tensor:
+    """Return the weights of a direction: where a network is gated, what opens the gate is what a neuron reads."""
+    is_gated = all(network.is_gated for network in layer.feed_forwards)
+    kind: WeightKind = "output" if direction == "writes" else "gate" if is_gated else "input"
+    return torch.from_numpy(weight_vectors(measurement.model.module, layer, kind))

@@ -179,23 +179,23 @@ def test_added_later_they_are_the_same_and_the_run_stays(filled, ingest, read_ro
 
 
 def test_a_pass_that_was_stopped_goes_on_where_it_was(filled, ingest, read_rows, monkeypatch):
-    monkeypatch.setattr(highlights, "_PART_PAIRS", 1)
-    write, parts = highlights._write, []
+    monkeypatch.setattr(highlights, "_PART_ROWS", 1)
+    fired, parts = highlights._fired, []
 
-    def stop_at_the_third(measurement, job, part, *rest):
-        if part == 2 and 2 not in parts:
-            parts.append(part)
+    def stop_at_the_third(measurement, listed, progress):
+        parts.append(listed["part"][0])
+        if len(parts) == 3:
             raise KeyboardInterrupt
-        parts.append(part)
-        write(measurement, job, part, *rest)
+        return fired(measurement, listed, progress)
 
-    monkeypatch.setattr(highlights, "_write", stop_at_the_third)
+    monkeypatch.setattr(highlights, "_fired", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         ingest(additions=["highlights"])
     assert [commit.kind for commit in filled.commits()] == ["corpus", "run"]
     report = ingest(additions=["highlights"])
     assert (report.is_new, report.additions) == (False, ("highlights",))
-    assert parts == [0, 1, 2, *range(2, max(parts) + 1)]
+    assert parts[2] == parts[3]
+    assert len(parts) == len(set(parts)) + 1 > 10
     stopped = sorted(map(str, read_rows(filled, "top_tokens")))
     assert not filled.check()
     monkeypatch.undo()
