@@ -65,6 +65,8 @@ _ORDERED: Mapping[str, Mapping[str, bool]] = {
     "routing": dict.fromkeys(_SCORES, True),
     "top_instances": {"instance_id": False},
     "coactivations": dict.fromkeys(("partner", *_COUNTS), False),
+    "neuron_vocabulary": dict.fromkeys(("token", "is_piece"), False),
+    "top_tokens": dict.fromkeys(("instance_id", "token", "start_char", "end_char", "activation"), False),
     **{
         name: dict.fromkeys((column for column in TABLES[name].column_names if column not in TABLES[name].grain), False)
         for name in _LISTS

@@ -44,7 +44,7 @@ _ROW_BYTES = {
     "control_top_neurons": 7,
     "routing": 20,
     "coactivations": 5,
-    "top_tokens": 6,
+    "top_tokens": 9,
     "neuron_vocabulary": 6,
 }
 
