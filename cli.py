@@ -127,7 +127,9 @@ def materialize(names: tuple[str, ...]) -> None:
     database.refresh()
     for kept in keep(database, names or ("specialization",)):
         status = "kept" if kept.is_new else "is current"
-        echo(f"{kept.view} {status}: {kept.path.relative_to(store.absolute())}, {kept.size_bytes:,} bytes")
+        of_run = f" of run {kept.run_id}" if kept.run_id else ""
+        path = kept.path.relative_to(store.absolute())
+        echo(f"{kept.view}{of_run} {status}: {path}, {kept.size_bytes:,} bytes")
 
 
 @main.command()

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from queries import MODEL, N_LAYERS, generate, measure, scan_scores
+from generated_store import MODEL, N_LAYERS, generate
+from queries import measure, scan_scores
 from scipy.stats import spearmanr
 from table import print_table
 

@@ -8,7 +8,6 @@ latter summed over threads.
 
 import argparse
 import contextlib
-import datetime
 import operator
 import statistics
 import tempfile
@@ -17,141 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
+from generated_store import MODEL, N_LAYERS, add_arguments, generate
 from table import print_table
 
-from neuronlake.ingest.jobs.sinks import PART_ROWS, neuron_function_rows
-from neuronlake.ingest.neurons.feed_forwards import FeedForward, Layer, Place
-from neuronlake.ingest.scores.best import SCORE_NAMES
-from neuronlake.ingest.scores.scoring import Scores
 from neuronlake.queries.database import Database
 from neuronlake.queries.materialize import materialize
-from neuronlake.schema.conformance import conform
 from neuronlake.schema.store import Store
 
-N_LAYERS = 12
-FAMILIES = ("knowledge", "semantic", "task")
-MODEL = "generated"
-N_HALF = 1000  # instances of a half
 NEURON, FUNCTION = ["run_id", "layer", "neuron"], ["run_id", "family", "function"]
-
-
-def make_template(generator, n_neurons, prevalence):
-    """Draw scores that rise above chance a little everywhere and a lot in some cells. [neurons, functions, 9]."""
-    shape = (n_neurons, len(prevalence))
-    rise = np.abs(generator.normal(0, 0.01, shape)) + generator.exponential(0.1, shape) * (
-        generator.random(shape) < 0.03
-    )
-    rise = np.minimum(rise, 0.8).astype(np.float32)
-    template = np.empty((*shape, len(SCORE_NAMES)), dtype=np.float32)
-    for index, name in enumerate(SCORE_NAMES):
-        noise = generator.normal(0, 0.01, shape).astype(np.float32)
-        if "complement" in name:
-            template[:, :, index] = 1 - prevalence + prevalence * rise / 4 + noise
-        elif name.startswith("ap"):
-            template[:, :, index] = prevalence + (1 - prevalence) * rise + noise * prevalence
-        else:
-            template[:, :, index] = 0.5 + rise / 2 + noise
-    return template
-
-
-def run_row():
-    """Return the row of ``runs`` but for its keys."""
-    texts = dict.fromkeys(("weights_sha256", "corpus_sha256", "device", "neuronlake_version"), "none")
-    versions = dict.fromkeys(("torch_version", "transformers_version", "python_version"), "none")
-    counts = dict.fromkeys(("n_texts", "n_instances"), 2 * N_HALF) | dict.fromkeys(("n_truncated", "n_dropped"), 0)
-    return {
-        **texts,
-        **versions,
-        **counts,
-        "measurement": "measured",
-        "is_random_init": False,
-        "corpus": "generated",
-        "site": "activation",
-        "pooling": "max",
-        "dtype": "float32",
-        "storage": "float32",
-        "max_tokens": 512,
-        "n_tokens": 0,
-        "started_at": datetime.datetime.now(datetime.UTC),
-        "duration_s": 0.0,
-    }
-
-
-def neuron_rows(keys, dead):
-    """Return the rows of ``neurons`` for one layer, the neurons that are dead the same value on all instances."""
-    values = {"neuron": np.arange(len(dead), dtype=np.int32), "max": (~dead).astype(np.float32)}
-    others = ("mean", "std", "min", "firing_rate", "input_norm", "output_norm")
-    return conform("neurons", values | dict.fromkeys(others, np.zeros(len(dead), np.float32)), **keys)
-
-
-def generate(store, arguments, dead=0.0):
-    """Commit the checkpoints: one template, its neurons in another place and nearer to chance in each.
-
-    In each a share of the neurons is `dead`: the first of a layer, and more by the last checkpoint.
-    """
-    generator = np.random.default_rng(0)
-    names = sorted((FAMILIES[number % 3], f"function{number:03}") for number in range(arguments.functions))
-    positive = np.exp(generator.uniform(np.log(5), np.log(N_HALF / 2), len(names))).astype(np.int64)
-    prevalence = (positive / N_HALF).astype(np.float32)
-    width = arguments.neurons // N_LAYERS
-    template = make_template(generator, arguments.neurons, prevalence)
-    chance = np.full(template.shape[1:], 0.5, dtype=np.float32)
-    for index, name in enumerate(SCORE_NAMES):
-        if name.startswith("ap"):
-            chance[:, index] = 1 - prevalence if "complement" in name else prevalence
-    functions = [
-        {
-            "family": family,
-            "function": function,
-            "n_positive": 2 * count,
-            "n_negative": 2 * (N_HALF - count),
-            "prevalence": count / N_HALF,
-            **{f"n_positive_half_{half}": count for half in "ab"},
-            **{f"n_negative_half_{half}": N_HALF - count for half in "ab"},
-        }
-        for (family, function), count in zip(names, positive.tolist(), strict=True)
-    ]
-    every = [
-        Layer("encoder", layer, (FeedForward(Place(f"layer.{layer}"), width, "relu", False),))
-        for layer in range(N_LAYERS)
-    ]
-    layers = [
-        {
-            "stack": "encoder",
-            "layer": layer.layer,
-            "n_neurons": width,
-            "activation_function": "relu",
-            "is_gated": False,
-            "module_path": layer.feed_forwards[0].path,
-        }
-        for layer in every
-    ]
-    per_part = max(1, PART_ROWS // (width * len(names)))
-    parts = [every[first : first + per_part] for first in range(0, N_LAYERS, per_part)]
-    p_value = np.full((width, len(names)), 0.5, dtype=np.float32)
-    for checkpoint in range(arguments.checkpoints):
-        run_id, where = f"{checkpoint:016x}", {"model": MODEL, "revision": f"step{1000 * checkpoint}"}
-        keys = {"run_id": run_id, **where, "step": 1000 * checkpoint}
-        if store.commit(run_id):
-            continue
-        shift, growth = 977 * checkpoint, np.float32(1 - 0.9 * np.exp(-checkpoint / 5))
-        with store.job(run_id, kind="run") as job:
-            for number, part in enumerate(parts):
-                tables, statistics = [], []
-                is_dead = np.arange(width) < width * dead * (checkpoint + 1) / arguments.checkpoints
-                for layer in part:
-                    scores = np.take(template, np.arange(width) + layer.layer * width + shift, axis=0, mode="wrap")
-                    scores = chance + growth * (scores - chance)
-                    scores[is_dead] = chance
-                    layer_keys = keys | {"stack": layer.stack, "layer": layer.layer}
-                    tables.append(neuron_function_rows(layer_keys, Scores(scores, p_value, *[None] * 4), names))
-                    statistics.append(neuron_rows(layer_keys, is_dead))
-                job.write("neuron_functions", pa.concat_tables(tables), part=number, **where)
-                job.write("neurons", pa.concat_tables(statistics), part=number, **where)
-            for name, rows in (("runs", [run_row()]), ("layers", layers), ("run_functions", functions)):
-                job.write(name, conform(name, rows, **keys), **where)
-            job.commit()
 
 
 def scan(store, name):
@@ -271,9 +143,9 @@ def polars_similarity(store, revision, k):
     return pairs.select("layer", "family", "function", "family_b", "function_b", overlap=shared / k).collect()
 
 
-def polars_by_family(path):
+def polars_by_family(paths):
     """Return the neurons and the mean lift of each checkpoint and family, of the kept view."""
-    groups = pl.scan_parquet(path).group_by("revision", "step", "family").agg(pl.len(), pl.mean("lift"))
+    groups = pl.scan_parquet(paths).group_by("revision", "step", "family").agg(pl.len(), pl.mean("lift"))
     return groups.sort("step", "family").collect()
 
 
@@ -332,7 +204,7 @@ def questions(store, arguments):
             "one checkpoint's specialization",
             f"select * from specialization where {here} order by layer, neuron",
             lambda: polars_specialization(store, revision),
-            ("lift", "second_family_lift", "held_out_lift", "predictivity"),
+            ("lift", "second_family_lift", "predictivity"),
             150,
         ),
         (
@@ -366,14 +238,14 @@ def questions(store, arguments):
     ]
 
 
-def kept_questions(path, arguments):
-    """Return what is asked once specialization is materialized, polars reading the kept file."""
+def kept_questions(paths, arguments):
+    """Return what is asked once specialization is materialized, polars reading the kept files."""
     revision = f"step{1000 * (arguments.checkpoints // 2)}"
     return [
         (
             "one checkpoint's specialization",
             f"select * from specialization where model = '{MODEL}' and revision = '{revision}' order by layer, neuron",
-            lambda: pl.scan_parquet(path).filter(pl.col("revision") == revision).sort("layer", "neuron").collect(),
+            lambda: pl.scan_parquet(paths).filter(pl.col("revision") == revision).sort("layer", "neuron").collect(),
             ("lift", "held_out_lift"),
             None,
         ),
@@ -381,7 +253,7 @@ def kept_questions(path, arguments):
             "neurons and mean lift by checkpoint and family",
             "select revision, step, family, count(*) as len, avg(lift) as lift from specialization "
             "group by all order by step, family",
-            lambda: polars_by_family(path),
+            lambda: polars_by_family(paths),
             ("len", "lift"),
             100,
         ),
@@ -391,9 +263,7 @@ def kept_questions(path, arguments):
 def main():
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoints", type=int, default=10, help="50 take about 11 GB of disk")
-    parser.add_argument("--neurons", type=int, default=36_864, help="neurons a checkpoint, over 12 layers")
-    parser.add_argument("--functions", type=int, default=200)
+    add_arguments(parser)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--store", type=Path, help="keep the generated store here, and use what is there")
     arguments = parser.parse_args()
@@ -415,10 +285,12 @@ def main():
         rows += [time_question(store, *question, arguments) for question in questions(store, arguments)]
         print_table(f"Queries over {title}", header, rows)
         with Database(store) as database:
-            wall, cpu, (kept,) = measure(lambda: materialize(database, ["specialization"]), 1)
-        rows = [time_question(store, *question, arguments) for question in kept_questions(kept.path, arguments)]
-        if kept.is_new:
-            title += f"; materializing took {wall / 1e3:.1f} s ({cpu / 1e3:.1f} CPU s), {kept.size_bytes / 1e6:.0f} MB"
+            wall, cpu, kept = measure(lambda: materialize(database, ["specialization"]), 1)
+        paths = [piece.path for piece in kept]
+        rows = [time_question(store, *question, arguments) for question in kept_questions(paths, arguments)]
+        if n_new := sum(piece.is_new for piece in kept):
+            size = sum(piece.size_bytes for piece in kept) / 1e6
+            title += f"; materializing {n_new} runs took {wall / 1e3:.1f} s ({cpu / 1e3:.1f} CPU s), {size:.0f} MB"
         print_table(f"The same with specialization materialized: {title}", header, rows)
 
 

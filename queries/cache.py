@@ -1,8 +1,9 @@
 """Rows of views kept as Parquet under ``STORE/derived``: a cache that may be deleted at any time.
 
 A file is called ``<view>/<fingerprint>-<sha256>.parquet``: a digest of everything that the rows come from, and a digest
-of the file. It is read only where both are right. A reader locks the file, so that nobody removes it meanwhile; a
-writer locks the folder of the view, so that an unfinished file in a folder without a lock is known to be garbage.
+of the file; one of a single run's rows ends in ``-<run_id>-0.parquet``. It is read only where both are right. A reader
+locks the file, so that nobody removes it meanwhile; a writer locks the folder of the view, so that an unfinished file
+in a folder without a lock is known to be garbage.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +20,7 @@ from ..schema.disk import exclusive, store_errors
 from ..schema.leftovers import Problem
 from ..schema.store import Store
 
-_KEPT = re.compile(r"[0-9a-f]{16}(-(?P<sha256>[0-9a-f]{64}))?\.parquet")
+_KEPT = re.compile(r"[0-9a-f]{16}(-(?P<sha256>[0-9a-f]{64})(-[0-9a-f]{16}-0)?)?\.parquet")
 _PARTIAL = re.compile(r"\.[0-9a-f]{16}\.\d+")
 
 _UNFINISHED = "left by a process that was stopped while it kept a view"
@@ -31,6 +33,11 @@ _GARBAGE = (_UNFINISHED, _UNSIGNED, _ALTERED)
 def folder(store: Store, view: str) -> Path:
     """Return where the rows of a view are kept."""
     return store.path.absolute() / "derived" / view
+
+
+def file_name(fingerprint: str, sha256: str, run_id: str | None) -> str:
+    """Return the name of a file of a view's rows, or of those of one run."""
+    return f"{fingerprint}-{sha256}{f'-{run_id}-0' if run_id else ''}.parquet"
 
 
 def open_kept(store: Store, view: str, fingerprint: str) -> IO[bytes] | None:
@@ -78,10 +85,10 @@ def remove_useless(store: Store) -> tuple[Problem, ...]:
     )
 
 
-def remove_others(kept: Path) -> None:
-    """Remove the other files of a view that neuronlake wrote, unless somebody reads them; the folder must be locked."""
-    for path in _files(kept.parent):
-        if path != kept and (_KEPT.fullmatch(path.name) or _PARTIAL.fullmatch(path.name)):
+def remove_others(folder: Path, kept: Collection[Path]) -> None:
+    """Remove a view's other files that neuronlake wrote, unless somebody reads them; the folder must be locked."""
+    for path in _files(folder):
+        if path not in kept and (_KEPT.fullmatch(path.name) or _PARTIAL.fullmatch(path.name)):
             _remove(path)
 
 

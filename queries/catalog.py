@@ -5,17 +5,24 @@ header: the name and the question it answers, maybe a note, then its grain, what
 without a meaning have that of the first source that has them, else of what the sources read. A line ``-- Intermediate``
 marks a view that only other views are meant to read.
 
+A line ``-- By run`` marks a view whose rows of a run come from rows of this run alone: they are kept run by run.
+
+A line ``-- Empty without: <table>`` names a table without which the view has no rows. Where a store holds none of the
+table, the view is made without its query, which all that read it would else carry along.
+
 A line ``-- Ranked`` marks a view that ranks neurons, or reads one that does. Its SQL is the body of a macro of the
 parameter ``ranking``, named ``<view>_by``, and reads the macros of ranked views. The view is the macro's rows by lift.
 """
 
 import functools
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import QueryError, UnknownNameError
 from ..schema import tables
+from ..schema.commits import CommittedFile
 from ..schema.tables import Table
 from . import quoting
 
@@ -33,6 +40,13 @@ A view that reads these two where they are stored, and computes the others, so o
 _TABLE_COLUMNS: Mapping[str, Mapping[str, str]] = {
     name: {column.name: column.description for column in table.columns} for name, table in TABLES.items()
 }
+
+# Files of a job that measures a run, or ranks its scores, are named by the run.
+_RUN_FILE = re.compile(r"(?:best-)?([0-9a-f]{16})-\d+\.parquet")
+_RUN_OF_FILE = r"regexp_extract(filename, '([0-9a-f]{16})-\d+\.parquet$', 1)"
+
+_MARKS = ("Intermediate", "Ranked", "By run")
+_NEEDS = "Empty without: "
 
 SUBJECTS: Mapping[str, str] = {
     "checkpoints": "Checkpoints",
@@ -54,6 +68,8 @@ class View:
     answers: str  # one line: the question it answers
     note: str  # one more paragraph, or empty
     is_intermediate: bool  # whether it is a step that other views share, not an answer
+    is_by_run: bool  # whether the rows of one run come from rows of this run alone
+    needs: str | None  # a table without which it has no rows
     is_ranked: bool  # whether its SQL is the body of the macro `macro`, of the parameter ``ranking``
     grain: tuple[str, ...]  # the columns that together identify a row
     source: tuple[str, ...]  # tables and views it reads
@@ -86,12 +102,16 @@ def parse(text: str, subject: str = "") -> View:
         names, _, description = line.partition(": ")
         columns.update(dict.fromkeys(_names(names), description))
     note = header[1 : marks["Grain:"]]
+    needs = next((line.removeprefix(_NEEDS) for line in note if line.startswith(_NEEDS)), None)
+    kept = [line for line in note if line not in _MARKS and not line.startswith(_NEEDS)]
     return View(
         name=name,
         subject=subject,
         answers=answers,
-        note=" ".join(" ".join(line for line in note if line not in ("Intermediate", "Ranked")).split()),
+        note=" ".join(" ".join(kept).split()),
         is_intermediate="Intermediate" in note,
+        is_by_run="By run" in note,
+        needs=needs,
         is_ranked="Ranked" in note,
         grain=_names(header[marks["Grain:"]].partition(":")[2]),
         source=_names(header[marks["Source:"]].partition(":")[2]),
@@ -184,23 +204,36 @@ def definition(name: str, query: str) -> str:
     return f"create or replace {kind}\n{query}"
 
 
-def table_query(table: Table, files: str, columns: frozenset[str]) -> str:
+def run_of(file: CommittedFile) -> str | None:
+    """Return the run that all rows of a file are of; None where the job that wrote it is named otherwise."""
+    named = _RUN_FILE.fullmatch(file.path.rpartition("/")[2])
+    return named[1] if named and TABLES[file.table].grain[0] == "run_id" else None
+
+
+def table_query(table: Table, files: str, n_rows: int, of_runs: bool) -> str:
     """Return SQL that reads a table's declared columns from `files`, the SQL of a list of Parquet files.
 
-    `columns` are those that at least one file has, none without files; the others are NULL.
+    No file is opened before it is read: columns that it lacks are NULL, and all together have `n_rows`. Files `of_runs`
+    have rows of the run of their name alone, as `run_of` says: DuckDB then concludes from a filter on runs which files
+    to leave out.
     """
-    selected = ", ".join(
-        quoting.name(column.name)
-        if column.name in columns
-        else f"cast(null as {column.duckdb_type}) as {quoting.name(column.name)}"
+    schema = ", ".join(
+        f"{quoting.literal(column.name)}: {{name: {quoting.literal(column.name)}, "
+        f"type: {quoting.literal(column.duckdb_type)}, default_value: null}}"
         for column in table.columns
     )
-    return f"select {selected} from {scan(files)}" if columns else f"select {selected} where false"
+    return scan(f"{files}, schema = map {{{schema}}}, explicit_cardinality = {n_rows}", of_runs)
 
 
-def scan(files: str) -> str:
-    """Return SQL that reads Parquet files, given SQL of their list, matching columns by name."""
-    return f"read_parquet({files}, union_by_name = true, hive_partitioning = false)"
+def scan(files: str, of_runs: bool) -> str:
+    """Return SQL that reads Parquet files, given SQL of their list and options; `of_runs` as in `table_query`."""
+    columns, of_file = ("* exclude (filename)", f" where run_id = {_RUN_OF_FILE}") if of_runs else ("*", "")
+    return f"select {columns} from read_parquet({files}, hive_partitioning = false, filename = {of_runs}){of_file}"
+
+
+def empty_query(columns: Iterable[tuple[str, str]]) -> str:
+    """Return SQL of columns, given their names and types, and no row."""
+    return f"select {', '.join(f'cast(null as {kind}) as {quoting.name(name)}' for name, kind in columns)} where false"
 
 
 def comments(name: str) -> str:

@@ -15,7 +15,7 @@ from ..schema import tables
 from ..schema.commits import CommittedFile
 from ..schema.identity import identifier
 from ..schema.union import Place, open_store
-from . import cache, catalog, failures, parse_tree, quoting, readonly
+from . import cache, catalog, failures, narrowing, parse_tree, quoting, readonly
 from .catalog import TABLES
 from .result import Result, run
 
@@ -69,8 +69,10 @@ class Database:
         self._views = {view.name: view for view in catalog.views()}
         self._known = {*TABLES, *self._views, *catalog.ranked()}
         self._made: set[str] = set()
-        # The kept file of a view, open and so locked against removal; None where there is none.
-        self._kept: dict[str, IO[bytes] | None] = {}
+        self._commented: set[str] = set()
+        self._found: dict[str, Sequence[str]] = {}  # the runs that meet conditions, by the query that finds them
+        # The kept files of a view, open and so locked against removal; none where one is lacking.
+        self._kept: dict[str, list[IO[bytes]]] = {}
         weakref.finalize(self, _close, self._kept)
 
     def sql(self, query: str, parameters: Sequence[object] | Mapping[str, object] | None = None) -> Result:
@@ -94,8 +96,11 @@ class Database:
         names = parse_tree.named(self.connection, statement, self._known)
         for name in sorted(names):
             self.make(name)
+        if names == self._known:  # of a statement that lists them
+            self._comment(names)
         try:
-            return run(self.connection, query, parameters)
+            narrowed = narrowing.narrowed(self.connection, statement, self._runs_where)
+            return run(self.connection, query.replace(statement, narrowed), parameters)
         except duckdb.CatalogException as error:
             self._make_missing(error)
         except failures.ENGINE_ERRORS as error:
@@ -113,6 +118,7 @@ class Database:
             If the store is gone, or a file of it is missing, corrupt or cannot be read.
         """
         self.__dict__.pop("committed", None)
+        self._found.clear()
         _close(self._kept)
         self._kept.clear()
         self._remake(self._made)
@@ -144,13 +150,11 @@ class Database:
                 "grain": ", ".join(view.grain),
                 "by_ranking": f"{view.macro}('predictivity')" if view.is_ranked else None,
                 "is_materialized": is_kept,
-                "not_read_because": None
-                if is_kept or self.store.is_read_only
-                else cache.reason(self.store, view.name, self.fingerprint(view.name)),
+                "not_read_because": None if is_kept or self.store.is_read_only else self._why_not_kept(view.name),
                 "answers": view.answers,
             }
             for view in self._views.values()
-            for is_kept in [self.kept_file(view.name) is not None]
+            for is_kept in [bool(self.kept_files(view.name))]
         )
 
     def describe_columns(self, name: str) -> Result:
@@ -165,6 +169,7 @@ class Database:
             raise UnknownNameError("table or view", name, self._known)
         name = catalog.ranked()[name].name if name in catalog.ranked() else name
         self.make(name)
+        self._comment([name])
         query = "select column_name as name, data_type as type, comment as description from duckdb_columns()"
         return run(self.connection, f"{query} where table_name = ? order by column_index", [name])
 
@@ -214,43 +219,62 @@ class Database:
                     files["unlisted_scores"].append(file)
         return files
 
-    def fingerprint(self, view: str) -> str:
-        """Return the digest of everything that the rows of a view come from: macros, views, tables and files."""
+    def pieces(self, view: str) -> tuple[str | None, ...]:
+        """Return the runs whose rows of a view are kept each in a file of its own; None: all rows are kept in one."""
+        runs = {catalog.run_of(file) for file in self.committed["runs"]}
+        is_by_run = self._views[view].is_by_run and runs and None not in runs
+        return tuple(sorted(filter(None, runs))) if is_by_run else (None,)
+
+    def fingerprint(self, view: str, run_id: str | None = None) -> str:
+        """Return the digest of everything that a view's rows, of a run, come from: macros, views, tables and files."""
         reads = catalog.reads(view)
         tables = [name for name in reads if name in TABLES]
+        files = (file for name in tables for file in self.committed[name])
         return identifier(
             {
                 "macros": catalog.macros(),
                 "views": {name: catalog.query(name) for name in reads if name not in TABLES},
                 "tables": {name: TABLES[name].column_names for name in tables},
-                "files": sorted(file.sha256 for name in tables for file in self.committed[name]),
+                "files": sorted(file.sha256 for file in files if not run_id or catalog.run_of(file) in (run_id, None)),
             }
         )
 
-    def kept_file(self, name: str) -> Path | None:
-        """Return the file of a view's kept rows, locked against removal while this database is open; or None."""
-        if self.store.is_read_only:
-            return None
+    def kept_files(self, name: str) -> list[Path]:
+        """Return the files of a view's kept rows, locked against removal while this database is open; [] if one lacks.
+
+        Each is of one of the view's `pieces`.
+        """
+        if self.store.is_read_only or not cache.folder(self.store, name).exists():
+            return []
         if name not in self._kept:
-            self._kept[name] = cache.open_kept(self.store, name, self.fingerprint(name))
-        file = self._kept[name]
-        return Path(file.name) if file else None
+            files = [cache.open_kept(self.store, name, self.fingerprint(name, run)) for run in self.pieces(name)]
+            self._kept[name] = [file for file in files if file]
+            if None in files:
+                _close({name: self._kept[name]})
+                self._kept[name] = []
+        return [Path(file.name) for file in self._kept[name]]
+
+    def _why_not_kept(self, view: str) -> str | None:
+        prints = (self.fingerprint(view, run) for run in self.pieces(view))
+        return next(filter(None, (cache.reason(self.store, view, each) for each in prints)), None)
 
     def query_of(self, name: str, *, root: str | None = None) -> str:
         """Return the SQL that defines the view of a table, a view or a macro, without regard to kept rows.
 
-        `root` is an SQL expression for the store's folder, by default its path. A committed file of the table that is
-        missing or corrupt raises `StoreError`.
+        `root` is an SQL expression for the store's folder, by default its path.
         """
         if name not in TABLES:
             return catalog.query(name)
-        files = self._file_list(name, root)
-        columns: frozenset[str] = frozenset()
-        if self.committed[name]:
-            with self._explained(name):
-                selected = self.connection.execute(f"select * from {catalog.scan(self._file_list(name))} limit 0")
-                columns = frozenset(column[0] for column in selected.description)
-        return catalog.table_query(TABLES[name], files, columns)
+        parts: dict[bool, list[CommittedFile]] = {}
+        for file in self.committed[name]:
+            parts.setdefault(catalog.run_of(file) is not None, []).append(file)
+        queries = [
+            catalog.table_query(TABLES[name], self._file_list(files, root), sum(file.n_rows for file in files), of_runs)
+            for of_runs, files in parts.items()
+        ]
+        return "\nunion all by name\n".join(queries) or catalog.empty_query(
+            (column.name, column.duckdb_type) for column in TABLES[name].columns
+        )
 
     def make(self, name: str) -> None:
         """Create the view of a table, or a view or macro and all it reads, unless they exist.
@@ -260,30 +284,53 @@ class Database:
         if name in self._made:
             return
         view = self._views.get(name) or catalog.ranked().get(name)
-        kept = self.kept_file(view.name) if view else None
-        kept_rows = f"select * from read_parquet({quoting.path(kept)})" if kept else ""
+        kept = self.kept_files(view.name) if view else []
+        kept_rows = ""
+        if view and kept:
+            listed = ", ".join(map(quoting.path, kept))
+            kept_rows = f"from ({catalog.scan(f'[{listed}]', of_runs=self.pieces(view.name) != (None,))})"
         if kept and name in self._views:
             query = kept_rows
         elif view:
             for source in catalog.reads(name)[:-1]:
                 self.make(source)
             query = catalog.query(name)
+            if view.needs and not self.committed[view.needs]:
+                query = catalog.empty_query(self._columns_of(name))
             if kept:
                 live = f"select * from ({query}) where ranking is distinct from 'lift'"
                 query = f"{kept_rows} where ranking = 'lift' union all by name {live}"
         else:
-            # Nearly always the files have all columns; to look first would read every footer once more.
-            columns = frozenset(TABLES[name].column_names if self.committed[name] else ())
-            query = catalog.table_query(TABLES[name], self._file_list(name), columns)
+            query = self.query_of(name)
         with self._explained(name):
-            try:
-                self.connection.execute(catalog.definition(name, query))
-            except duckdb.BinderException:
-                if name not in TABLES:
-                    raise
-                self.connection.execute(catalog.definition(name, self.query_of(name)))
-        self.connection.execute(catalog.comments(name))
+            self.connection.execute(catalog.definition(name, query))
         self._made.add(name)
+        self._commented.discard(name)
+
+    def _comment(self, names: Collection[str]) -> None:
+        """Say what views and their columns mean, which takes longer than to make them."""
+        for name in sorted({*names} - self._commented):
+            self.connection.execute(catalog.comments(name))
+            self._commented.add(name)
+
+    def _columns_of(self, name: str) -> list[tuple[str, str]]:
+        """Return the names and types of the columns of a view or macro, whose sources are made."""
+        with self._explained(name):
+            self.connection.execute(catalog.definition(name, catalog.query(name)))
+            rows = f"from {name}('lift')" if name in catalog.ranked() else f"from {name}"
+            return [(row[0], row[1]) for row in self.connection.execute(f"describe {rows}").fetchall()]
+
+    def _runs_where(self, query: str) -> Sequence[str]:
+        """Return the runs that a query of ``run_id from runs`` finds, and those that have files and are unknown."""
+        if query not in self._found:
+            self.make("runs")
+            known, found = (
+                {str(row[0]) for row in self.connection.execute(each).fetchall()}
+                for each in ("select run_id from runs", query)
+            )
+            of_files = {catalog.run_of(file) for files in self.committed.values() for file in files}
+            self._found[query] = sorted(found | {run for run in of_files if run} - known)
+        return self._found[query]
 
     @contextlib.contextmanager
     def _explained(self, name: str) -> Iterator[None]:
@@ -313,20 +360,20 @@ class Database:
 
     def _remake_lost(self) -> bool:
         """Compute the views whose kept file was deleted in spite of its lock; return whether there were any."""
-        lost = {name: file for name, file in self._kept.items() if file and not Path(file.name).exists()}
+        lost = {name: kept for name, kept in self._kept.items() if not all(Path(file.name).exists() for file in kept)}
         _close(lost)
-        self._kept.update(dict.fromkeys(lost))
+        self._kept.update({name: [] for name in lost})
         self._remake([*lost, *(macro for macro, view in catalog.ranked().items() if view.name in lost)])
         return bool(lost)
 
     def _result(self, rows: Iterable[Mapping[str, object]]) -> Result:
         return run(self.connection, "select unnest(?, recursive := true)", [list(rows)])
 
-    def _file_list(self, table: str, root: str | None = None) -> str:
-        """Return SQL of the list of a table's files, with `root` as in `query_of`."""
+    def _file_list(self, files: Iterable[CommittedFile], root: str | None) -> str:
+        """Return SQL of the list of some files, with `root` as in `query_of`."""
         if root is None:
-            return f"[{', '.join(quoting.path(self.store.address(file)) for file in self.committed[table])}]"
-        listed = ", ".join(quoting.path(file.path) for file in self.committed[table])
+            return f"[{', '.join(quoting.path(self.store.address(file)) for file in files)}]"
+        listed = ", ".join(quoting.path(file.path) for file in files)
         return f"list_transform([{listed}], lambda file: {root} || '/' || file)"
 
     def _blame(self, error: BaseException, names: Collection[str]) -> None:
@@ -342,6 +389,7 @@ class Database:
         return ((self.store.locate(file), file) for table in sorted(tables) for file in self.committed[table])
 
 
-def _close(kept: Mapping[str, IO[bytes] | None]) -> None:
-    for file in filter(None, kept.values()):
-        file.close()
+def _close(kept: Mapping[str, list[IO[bytes]]]) -> None:
+    for files in kept.values():
+        for file in files:
+            file.close()

@@ -16,12 +16,14 @@ from .database import Database
 
 @dataclass(frozen=True, slots=True)
 class Materialized:
-    """A view kept as Parquet.
+    """A view, or its rows of one run, kept as Parquet.
 
     Parameters
     ----------
     view
         Its name.
+    run_id
+        The run, None of all runs.
     path
         The file.
     size_bytes
@@ -31,6 +33,7 @@ class Materialized:
     """
 
     view: str
+    run_id: str | None
     path: Path
     size_bytes: int
     is_new: bool
@@ -38,6 +41,8 @@ class Materialized:
 
 def materialize(database: Database, names: Iterable[str]) -> tuple[Materialized, ...]:
     """Compute views and keep their rows as Parquet, unless a current file is there; remove outdated files.
+
+    Views of the scores of neurons are kept run by run, so that only what was added since is computed.
 
     Parameters
     ----------
@@ -49,7 +54,7 @@ def materialize(database: Database, names: Iterable[str]) -> tuple[Materialized,
     Returns
     -------
     tuple of Materialized
-        In the order of the names.
+        In the order of the names, and of the runs.
 
     Raises
     ------
@@ -67,36 +72,42 @@ def materialize(database: Database, names: Iterable[str]) -> tuple[Materialized,
     if database.store.is_read_only:
         raise StoreError(f"{database.store} is only read: the rows of views cannot be kept in it")
     views = [catalog.view(name) for name in names]
-    return tuple(_keep(database, view) for view in views)
+    return tuple(kept for view in views for kept in _keep(database, view))
 
 
-def _keep(database: Database, view: catalog.View) -> Materialized:
+def _keep(database: Database, view: catalog.View) -> list[Materialized]:
     folder = cache.folder(database.store, view.name)
     with store_errors(f"cannot write {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         # Of several processes that compute the same, one does, and the others find it done.
         with exclusive(folder):
-            kept = cache.open_kept(database.store, view.name, database.fingerprint(view.name))
-            path = Path(kept.name) if kept else _write(database, view, folder)
-            cache.remove_others(path)
-            if kept:
-                kept.close()
-            return Materialized(view.name, path, path.stat().st_size, is_new=kept is None)
+            pieces = [_piece(database, view, folder, run_id) for run_id in database.pieces(view.name)]
+            cache.remove_others(folder, {piece.path for piece in pieces})
+            return pieces
 
 
-def _write(database: Database, view: catalog.View, folder: Path) -> Path:
-    """Compute a view into its folder and return the file."""
-    fingerprint = database.fingerprint(view.name)
+def _piece(database: Database, view: catalog.View, folder: Path, run_id: str | None) -> Materialized:
+    kept = cache.open_kept(database.store, view.name, database.fingerprint(view.name, run_id))
+    path = Path(kept.name) if kept else _write(database, view, folder, run_id)
+    if kept:
+        kept.close()
+    return Materialized(view.name, run_id, path, path.stat().st_size, is_new=kept is None)
+
+
+def _write(database: Database, view: catalog.View, folder: Path, run_id: str | None) -> Path:
+    """Compute a view, or its rows of a run, into its folder and return the file."""
+    fingerprint = database.fingerprint(view.name, run_id)
     partial = folder / f".{fingerprint}.{os.getpid()}"
     database.make(view.name)
+    rows = f"from {view.name}" + (f" where run_id = {quoting.literal(run_id)}" if run_id else "")
     try:
         database.connection.execute(
-            f"copy (select * from {view.name} order by {', '.join(view.grain)}) to {quoting.literal(partial)} "
+            f"copy ({rows} order by {', '.join(view.grain)}) to {quoting.literal(partial)} "
             "(format parquet, compression zstd, row_group_size 122880)"
         )
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        return partial.replace(folder / f"{fingerprint}-{file_sha256(partial)}.parquet")
+        return partial.replace(folder / cache.file_name(fingerprint, file_sha256(partial), run_id))
     except duckdb.Error as error:
         raise QueryError(f"view {view.name}: {one_line(error)}") from error
     finally:

@@ -214,3 +214,12 @@ def test_ctrl_c_stops_a_query_and_the_next_one_runs(database: Database) -> None:
         database.sql("select count(*) from range(1000000) as a, range(30000) as b where a.range + b.range = -1")
     timer.join()
     assert database.sql("select 1").rows() == [(1,)]
+
+
+@pytest.mark.parametrize("view", [view for view in catalog.views() if view.needs], ids=lambda view: view.name)
+def test_a_view_that_needs_a_table_has_the_same_columns_without_it(
+    database: Database, empty: Database, view: catalog.View
+) -> None:
+    described = f"describe from {view.macro}('lift')" if view.macro else f"describe from {view.name}"
+    assert empty.sql(described).rows() == database.sql(described).rows()
+    assert empty.sql(f"from {view.name}").rows() == []

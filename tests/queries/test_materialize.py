@@ -30,16 +30,56 @@ def test_what_is_current_is_not_computed_again(store: Store, run: Callable[..., 
     assert [kept.is_new for kept in materialize(Database(store), ["top_neurons", "top_neurons"])] == [True, False]
 
 
-def test_after_another_commit_the_view_is_live_and_the_old_file_goes(store: Store, run: Callable[..., None]) -> None:
+def test_after_another_run_the_view_is_live_and_only_this_run_is_kept_anew(
+    store: Store, run: Callable[..., None]
+) -> None:
     run(store, "a" * 16)
     (old,) = materialize(Database(store), ["specialization"])
     run(store, "b" * 16, revision="new")
     database = Database(store)
-    assert database.kept_file("specialization") is None
+    assert database.kept_files("specialization") == []
     assert why(database, "specialization") == "out of date"
-    assert database.sql("select count(distinct run_id) from specialization").rows() == [(2,)]
-    (new,) = materialize(database, ["specialization"])
+    live = database.sql("from specialization order by all").rows()
+    first, second = materialize(database, ["specialization"])
+    assert (first.path, first.run_id, first.is_new) == (old.path, "a" * 16, False)
+    assert (second.run_id, second.is_new) == ("b" * 16, True)
+    database.refresh()
+    assert database.sql("from specialization order by all").rows() == live
+    assert set(old.path.parent.iterdir()) == {first.path, second.path}
+
+
+def test_a_view_across_runs_is_kept_as_one_and_its_outdated_file_goes(store: Store, run: Callable[..., None]) -> None:
+    run(store, "a" * 16)
+    (old,) = materialize(Database(store), ["checkpoint_identity"])
+    run(store, "b" * 16, revision="new")
+    (new,) = materialize(Database(store), ["checkpoint_identity"])
+    assert (new.run_id, new.is_new) == (None, True)
     assert list(old.path.parent.iterdir()) == [new.path]
+
+
+def test_a_kept_piece_that_is_lacking_makes_the_view_live(store: Store, run: Callable[..., None]) -> None:
+    for run_id in ("a" * 16, "b" * 16):
+        run(store, run_id, revision=run_id[0], n_neurons=5)
+    first, second = materialize(Database(store), ["top_neurons"])
+    rows = Database(store).sql("from top_neurons order by all").rows()
+    second.path.unlink()
+    database = Database(store)
+    assert database.kept_files("top_neurons") == []
+    assert database.sql("from top_neurons order by all").rows() == rows
+    assert [kept.is_new for kept in materialize(database, ["top_neurons"])] == [False, True]
+    assert first.path.exists()
+
+
+@pytest.mark.parametrize("name", [view.name for view in catalog.views() if view.is_by_run])
+def test_rows_of_a_run_come_from_its_files_alone(filled: Store, database: Database, name: str) -> None:
+    run_id = "b" * 16
+    query = f"from {name} where run_id = '{run_id}' order by all"
+    with Database(filled) as of_run:
+        of_run.__dict__["committed"] = {
+            table: [file for file in files if catalog.run_of(file) in (run_id, None)]
+            for table, files in database.committed.items()
+        }
+        assert of_run.sql(query).rows() == database.sql(query).rows()
 
 
 def why(database: Database, view: str) -> object:
@@ -81,7 +121,7 @@ def test_a_damaged_file_is_not_read_but_named_and_kept_anew(
     (again,) = materialize(database, ["top_neurons"])
     assert again.is_new
     assert cache.problems(store) == ()
-    assert Database(store).kept_file("top_neurons") == again.path
+    assert Database(store).kept_files("top_neurons") == [again.path]
 
 
 def test_files_without_a_digest_foreign_and_left_by_a_kill_are_named_and_repaired(
@@ -103,7 +143,7 @@ def test_files_without_a_digest_foreign_and_left_by_a_kill_are_named_and_repaire
         kept.path.name: "no file that neuronlake keeps there",
     }
     database = Database(store)
-    assert database.kept_file("top_neurons") is None
+    assert database.kept_files("top_neurons") == []
     with disk.exclusive(partial.parent):  # as while it is being written
         assert [Path(each.path).name for each in cache.remove_useless(store)] == [f"{stem}.parquet"]
     assert [Path(each.path).name for each in cache.remove_useless(store)] == [partial.name]
@@ -111,18 +151,19 @@ def test_files_without_a_digest_foreign_and_left_by_a_kill_are_named_and_repaire
 
 
 def test_a_file_that_is_read_stays_until_the_reader_refreshes(store: Store, run: Callable[..., None]) -> None:
+    view = "checkpoint_identity"
     run(store, "a" * 16, n_neurons=5)
-    (old,) = materialize(Database(store), ["top_neurons"])
+    (old,) = materialize(Database(store), [view])
     reader = Database(store)
-    rows = reader.sql("from top_neurons order by all").rows()
+    rows = reader.sql(f"from {view} order by all").rows()
     run(store, "b" * 16, revision="new", n_neurons=5)
-    (new,) = materialize(Database(store), ["top_neurons"])
-    assert reader.sql("from top_neurons order by all").rows() == rows
+    (new,) = materialize(Database(store), [view])
+    assert reader.sql(f"from {view} order by all").rows() == rows
     assert old.path.exists()
     reader.refresh()
-    assert reader.kept_file("top_neurons") == new.path
-    assert reader.sql("select count(distinct run_id) from top_neurons").rows() == [(2,)]
-    materialize(Database(store), ["top_neurons"])
+    assert reader.kept_files(view) == [new.path]
+    assert reader.sql(f"from {view} order by all").rows() != rows
+    materialize(Database(store), [view])
     assert not old.path.exists()
 
 
@@ -133,7 +174,7 @@ def test_a_file_that_goes_all_the_same_is_made_up_for(store: Store, run: Callabl
     rows = reader.sql("from family_similarity order by all").rows()
     kept.path.unlink()
     assert reader.sql("from family_similarity order by all").rows() == rows
-    assert reader.kept_file("function_similarity") is None
+    assert reader.kept_files("function_similarity") == []
 
 
 def test_what_is_committed_is_read_after_a_refresh(store: Store, run: Callable[..., None]) -> None:

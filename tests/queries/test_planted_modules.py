@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from queries.small_partitions import add_partition
+from queries.small_runs import add_run
 
 from neuronlake.analysis.alignment.job import align_partition
 from neuronlake.ingest.scores.scoring import SCORE_NAMES, score
@@ -9,7 +11,6 @@ from neuronlake.queries.database import Database
 from neuronlake.schema.store import Store
 
 from ..labels import label_index
-from .conftest import add_partition, add_run
 
 pytestmark = pytest.mark.long
 

@@ -5,6 +5,7 @@
 --
 -- Ranked
 -- Intermediate
+-- Empty without: control_functions
 -- Grain: run_id, partition_id, stack, layer, family, function
 -- Source: control_neuron_experts, control_functions, run_functions
 -- Columns:

@@ -5,6 +5,7 @@
 -- direction on one half of the instances and score them on the other, mean of both ways, over the functions that both
 -- halves can score.
 --
+-- By run
 -- Grain: run_id, stack, layer, family
 -- Source: neuron_scores, control_top_neurons, run_functions
 -- Columns:

@@ -4,6 +4,7 @@
 -- paper's Figure 1, right).
 --
 -- Ranked
+-- By run
 -- Grain: run_id, stack, layer, family_a, family_b
 -- Source: function_similarity
 -- Columns:

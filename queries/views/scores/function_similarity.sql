@@ -5,6 +5,7 @@
 -- one row.
 --
 -- Ranked
+-- By run
 -- Grain: run_id, stack, layer, family_a, function_a, family_b, function_b
 -- Source: neuron_scores, layers
 -- Columns:

@@ -3,6 +3,7 @@
 -- What is chosen on one half can be tested on the other. Neurons without a score on the half are not listed.
 --
 -- Ranked
+-- By run
 -- Grain: run_id, half, stack, layer, family, function, rank
 -- Source: function_top_neurons, live_top_lists, layers
 -- Columns:

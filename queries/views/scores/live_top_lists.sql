@@ -6,6 +6,7 @@
 --
 -- Ranked
 -- Intermediate
+-- Empty without: unlisted_scores
 -- Grain: run_id, stack, layer, family, function
 -- Source: unlisted_scores, run_functions, layers
 -- Columns:

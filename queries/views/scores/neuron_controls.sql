@@ -7,6 +7,7 @@
 -- A neuron whose best function a control lacks (strata may fix a function) is not compared with that control.
 --
 -- Intermediate
+-- Empty without: control_functions
 -- Grain: run_id, stack, layer, neuron
 -- Source: family_best, control_best, control_functions, run_functions
 -- Columns:

@@ -3,6 +3,7 @@
 -- Scores together with the prevalence of the function, for all views that rank neurons. They order by ranking: the
 -- lift, or the predictivity where the prevalence is unknown (results imported without their labels).
 --
+-- By run
 -- Grain: run_id, stack, layer, neuron, family, function
 -- Source: neuron_functions, run_functions
 -- Columns:

@@ -3,6 +3,7 @@
 -- Best is what the evidence is best for, as in family_best: the smallest p value, then the highest lift. Ties go to the
 -- first family by name.
 --
+-- By run
 -- Grain: run_id, stack, layer, neuron
 -- Source: family_best, neuron_controls, run_functions, runs
 -- Columns:
@@ -31,8 +32,7 @@ with families as (
     select
         best.*,
         prevalence,
-        lift(ap, ap_complement, prevalence) as lift,
-        predictivity(ap, ap_complement) as predictivity,
+        coalesce(lift(ap, ap_complement, prevalence), predictivity(ap, ap_complement)) as ranking,
     from family_best as best
     left join run_functions using (run_id, family, function)
 ),
@@ -49,13 +49,12 @@ best_of_neurons as (
         min(
             {
                 'p_order': p_value,
-                'order': -coalesce(lift, predictivity),
+                'order': -ranking,
                 'family': family,
                 'function': function,
-                'direction': direction(ap, ap_complement, prevalence),
-                'predictivity': predictivity,
+                'ap': ap,
+                'ap_complement': ap_complement,
                 'prevalence': prevalence,
-                'lift': lift,
                 'lift_error': lift_error
             },
             2
@@ -69,27 +68,36 @@ best_of_neurons as (
         case when min(p_value) is not null then least(1, min(p_value) * sum(n_functions)) end as p_value,
     from families
     group by all
+),
+
+rated as (
+    select
+        *,
+        bests[1] as best,
+        lift(bests[1].ap, bests[1].ap_complement, bests[1].prevalence) as lift,
+        lift(bests[2].ap, bests[2].ap_complement, bests[2].prevalence) as second_family_lift,
+    from benjamini_hochberg('best_of_neurons', p_value, run_id, model, revision, step)
 )
 
 select
     run_id,
-    neurons.model,
-    neurons.revision,
-    neurons.step,
+    rated.model,
+    rated.revision,
+    rated.step,
     runs.corpus,
     stack,
     layer,
     neuron,
-    bests[1].family as family,
-    bests[1].function as function,
-    bests[1].direction as direction,
-    bests[1].predictivity as predictivity,
-    bests[1].prevalence as prevalence,
-    bests[1].lift as lift,
-    bests[1].lift_error as lift_error,
+    best.family as family,
+    best.function as function,
+    direction(best.ap, best.ap_complement, best.prevalence) as direction,
+    predictivity(best.ap, best.ap_complement) as predictivity,
+    best.prevalence as prevalence,
+    lift,
+    best.lift_error as lift_error,
     bests[2].family as second_family,
-    bests[2].lift as second_family_lift,
-    bests[1].lift - bests[2].lift as margin,
+    second_family_lift,
+    lift - second_family_lift as margin,
     best_on_half_a.family as held_out_family,
     best_on_half_a.function as held_out_function,
     best_on_half_a.held_out_lift as held_out_lift,
@@ -97,9 +105,9 @@ select
     q_value,
     q_value <= 0.05 as is_significant,
     control_lift,
-    bests[1].lift - control_lift as selectivity,
+    lift - control_lift as selectivity,
     control_q_value,
     control_q_value <= 0.05 as is_selective,
-from benjamini_hochberg('best_of_neurons', p_value, run_id, model, revision, step) as neurons
+from rated
 left join runs using (run_id)
 left join neuron_controls using (run_id, stack, layer, neuron)

@@ -4,6 +4,7 @@
 -- where classes are unbalanced: the two lists share little then. With balanced classes they are the same.
 --
 -- Ranked
+-- By run
 -- Grain: run_id, stack, layer, family, function, rank
 -- Source: function_top_neurons, live_top_lists, layers, run_functions
 -- Columns:

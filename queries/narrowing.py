@@ -1,0 +1,140 @@
+"""Conditions on the model, revision and step of runs, or on a joined ``runs``, told to DuckDB as the ids of runs.
+
+Files are known by their runs (`catalog.table_query`): a condition on ``run_id`` says which ones to open, and goes
+through every view, whereas one on a joined table is met only when all rows are there. So the runs that meet a condition
+are looked up first, and ``run_id = …``, or in a list, is added to those of the statement, in its parse tree.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import duckdb
+
+from . import catalog, quoting
+
+_Tree = dict[str, Any]  # a node of DuckDB's parse tree
+
+_OF_RUNS = {"run_id", "model", "revision", "step"}
+# What a condition may be made of to have one value for a run: no subquery, no parameter, nothing random.
+_PLAIN = {None, "COLUMN_REF", "CONSTANT", "COMPARISON", "CONJUNCTION", "OPERATOR", "BETWEEN", "CAST"}
+
+
+def narrowed(connection: duckdb.DuckDBPyConnection, statement: str, runs_where: Callable[[str], Sequence[str]]) -> str:
+    """Return a statement with a condition on ``run_id`` added wherever others imply one; most often as it is.
+
+    `runs_where` returns the ids that a query of ``run_id from runs`` finds.
+    """
+    tree = _parsed(connection, statement)
+    if tree["error"]:
+        return statement
+    nodes = list(_nodes(tree))
+    ctes = {entry["key"].lower() for node in nodes for entry in node.get("cte_map", {}).get("map", ())}
+    is_changed = False
+    for node in nodes:
+        if node.get("type") == "SELECT_NODE" and node["where_clause"]:
+            for implied in list(_implied(connection, node, ctes, runs_where)):
+                both = _select(_parsed(connection, f"select 1 where true and {implied}"))["where_clause"]
+                both["children"][0] = node["where_clause"]
+                node["where_clause"] = both
+                is_changed = True
+    return _unparsed(connection, tree) if is_changed else statement
+
+
+def _implied(
+    connection: duckdb.DuckDBPyConnection, select: _Tree, ctes: set[str], runs_where: Callable[[str], Sequence[str]]
+) -> Iterator[str]:
+    """Yield the conditions on ``run_id`` of tables that the WHERE of a SELECT implies."""
+    tables: dict[str, str] = {}
+    conditions = _conjuncts(select["where_clause"])
+    links = _equal(conditions)
+    if not _gather(select["from_table"], tables, links) or ctes & {*tables.values()}:
+        return
+    group = {alias: alias for alias in tables}  # tables of one group share their run_id
+    for a, b in links:
+        if a in group and b in group:
+            group = {alias: group[b] if of == group[a] else of for alias, of in group.items()}
+    for condition in conditions:
+        alias = _table_of(condition, tables)
+        others = [each for each in group if alias and group[each] == group[alias] and tables[each] != "runs"]
+        if alias and (others := [each for each in others if _is_by_run(tables[each])]):
+            query = _parsed(connection, f"select run_id from runs as {quoting.name(alias)}")
+            _select(query)["where_clause"] = condition
+            ids = [*map(quoting.literal, runs_where(_unparsed(connection, query)))] or ["null"]
+            # An equality holds for all that is joined by run_id, too; DuckDB does not conclude so from a list.
+            meant = f"= {ids[0]}" if len(ids) == 1 else f"in ({', '.join(ids)})"
+            yield from (f"{quoting.name(each)}.run_id {meant}" for each in others)
+
+
+def _gather(ref: _Tree, tables: dict[str, str], links: list[tuple[str, str]]) -> bool:
+    """Add the tables of a FROM by alias, and which share a ``run_id``; return whether there are inner joins alone."""
+    if ref["type"] == "BASE_TABLE":
+        tables[(ref["alias"] or ref["table_name"]).lower()] = ref["table_name"].lower()
+    elif ref["type"] == "JOIN" and ref["join_type"] == "INNER" and ref["ref_type"] in ("REGULAR", "CROSS"):
+        left: dict[str, str] = {}
+        right: dict[str, str] = {}
+        is_plain = _gather(ref["left"], left, links) and _gather(ref["right"], right, links)
+        tables |= left | right
+        if "run_id" in map(str.lower, ref["using_columns"]):
+            links += [(a, b) for a in left for b in right]
+        links += _equal(_conjuncts(ref["condition"])) if ref["condition"] else []
+        return is_plain
+    return bool(ref["type"] == "BASE_TABLE")
+
+
+def _equal(conditions: Sequence[_Tree]) -> list[tuple[str, str]]:
+    """Return the pairs of aliases whose ``run_id`` conditions say are equal."""
+    sides = [(each["left"], each["right"]) for each in conditions if each["type"] == "COMPARE_EQUAL"]
+    names = [[[*map(str.lower, side.get("column_names", ()))] for side in both] for both in sides]
+    return [(a[0], b[0]) for a, b in names if a[1:] == b[1:] == ["run_id"]]
+
+
+def _table_of(condition: _Tree, tables: Mapping[str, str]) -> str | None:
+    """Return the alias of the table whose runs a condition is about, other than by id alone; None if it is not."""
+    aliases, columns = set(), set()
+    for node in _nodes(condition):
+        kind = node.get("class")
+        if kind not in _PLAIN and not (kind == "FUNCTION" and node["is_operator"]):
+            return None
+        if kind == "COLUMN_REF":
+            *qualifiers, column = map(str.lower, node["column_names"])
+            aliases.add(".".join(qualifiers or (tables if len(tables) == 1 else ())))
+            columns.add(column)
+    alias = aliases.pop() if len(aliases) == 1 else ""
+    is_of_runs = tables.get(alias) == "runs" or (_is_by_run(tables.get(alias, "")) and columns <= _OF_RUNS)
+    return alias if is_of_runs and columns != {"run_id"} else None
+
+
+def _is_by_run(name: str) -> bool:
+    """Return whether all rows of a table or view with one ``run_id`` have the model, revision and step of this run."""
+    if name not in catalog.describe():
+        return False
+    grain = catalog.TABLES[name].grain if name in catalog.TABLES else catalog.view(name).grain
+    return "run_id" in grain and {*catalog.describe()[name][1]} >= _OF_RUNS
+
+
+def _conjuncts(condition: _Tree) -> list[_Tree]:
+    children = condition["children"] if condition["type"] == "CONJUNCTION_AND" else ()
+    return [each for child in children for each in _conjuncts(child)] if children else [condition]
+
+
+def _select(tree: _Tree) -> _Tree:
+    node: _Tree = tree["statements"][0]["node"]
+    return node
+
+
+def _parsed(connection: duckdb.DuckDBPyConnection, statement: str) -> _Tree:
+    tree: _Tree = json.loads(connection.execute("select json_serialize_sql(?)", [statement]).fetchall()[0][0])
+    return tree
+
+
+def _unparsed(connection: duckdb.DuckDBPyConnection, tree: _Tree) -> str:
+    return str(connection.execute("select json_deserialize_sql(?::json)", [json.dumps(tree)]).fetchall()[0][0])
+
+
+def _nodes(tree: object) -> Iterator[_Tree]:
+    """Yield all nodes of a tree, each before those within it."""
+    if isinstance(tree, dict):
+        yield tree
+    for child in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _nodes(child)
