@@ -361,7 +361,8 @@ VIEWS = ("expert_function_alignment", "expert_family_alignment", "functional_exp
 def test_a_filter_on_a_run_reaches_the_files(database: Database, filters: Callable[..., list[str]], view: str) -> None:
     for condition in (f"run_id = '{RUNS[1]}'", "step = 1"):
         found = filters(database, f"from {view} where {condition}", "neuron", "function")
-        assert set(found) == {condition}
+        assert found
+        assert all(condition in each for each in found)
     condition = f"run_id = '{RUNS[1]}'"
     assert set(filters(database, f"from {view} where {condition}", "n_neurons")) == {condition}
 
