@@ -15,14 +15,12 @@ parameter ``ranking``, named ``<view>_by``, and reads the macros of ranked views
 """
 
 import functools
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import QueryError, UnknownNameError
 from ..schema import tables
-from ..schema.commits import CommittedFile
 from ..schema.tables import Table
 from . import quoting
 
@@ -41,8 +39,7 @@ _TABLE_COLUMNS: Mapping[str, Mapping[str, str]] = {
     name: {column.name: column.description for column in table.columns} for name, table in TABLES.items()
 }
 
-# Files of a job that measures a run, or ranks its scores, are named by the run.
-_RUN_FILE = re.compile(r"(?:best-)?([0-9a-f]{16})-\d+\.parquet")
+# Files of a job that measures a run, or ranks its scores, end in the run and a number.
 _RUN_OF_FILE = r"regexp_extract(filename, '([0-9a-f]{16})-\d+\.parquet$', 1)"
 
 _MARKS = ("Intermediate", "Ranked", "By run")
@@ -204,18 +201,12 @@ def definition(name: str, query: str) -> str:
     return f"create or replace {kind}\n{query}"
 
 
-def run_of(file: CommittedFile) -> str | None:
-    """Return the run that all rows of a file are of; None where the job that wrote it is named otherwise."""
-    named = _RUN_FILE.fullmatch(file.path.rpartition("/")[2])
-    return named[1] if named and TABLES[file.table].grain[0] == "run_id" else None
-
-
 def table_query(table: Table, files: str, n_rows: int, of_runs: bool) -> str:
     """Return SQL that reads a table's declared columns from `files`, the SQL of a list of Parquet files.
 
     No file is opened before it is read: columns that it lacks are NULL, and all together have `n_rows`. Files `of_runs`
-    have rows of the run of their name alone, as `run_of` says: DuckDB then concludes from a filter on runs which files
-    to leave out.
+    have rows of the run of their name alone (`Database.run_of`): DuckDB then concludes from a filter on runs which
+    files to leave out.
     """
     schema = ", ".join(
         f"{quoting.literal(column.name)}: {{name: {quoting.literal(column.name)}, "

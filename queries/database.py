@@ -118,6 +118,7 @@ class Database:
             If the store is gone, or a file of it is missing, corrupt or cannot be read.
         """
         self.__dict__.pop("committed", None)
+        self.__dict__.pop("_runs_of_files", None)
         self._found.clear()
         _close(self._kept)
         self._kept.clear()
@@ -211,7 +212,7 @@ class Database:
         files: dict[str, list[CommittedFile]] = {name: [] for name in TABLES}
         commits = self.store.commits()
         tops = [commit for commit in commits if any(file.table == "function_top_neurons" for file in commit.files)]
-        listed = {commit.job.removeprefix("best-") for commit in tops}
+        listed = {commit.run_id for commit in tops}
         for commit in commits:
             for file in commit.files:
                 files[file.table].append(file)
@@ -219,9 +220,23 @@ class Database:
                     files["unlisted_scores"].append(file)
         return files
 
+    @cached_property
+    def _runs_of_files(self) -> Mapping[str, str]:
+        return {
+            file.path: commit.run_id
+            for commit in self.store.commits()
+            if commit.run_id
+            for file in commit.files
+            if TABLES[file.table].grain[0] == "run_id"
+        }
+
+    def run_of(self, file: CommittedFile) -> str | None:
+        """Return the run that all rows of a file are of, and that its name says; None of other jobs than runs'."""
+        return self._runs_of_files.get(file.path)
+
     def pieces(self, view: str) -> tuple[str | None, ...]:
         """Return the runs whose rows of a view are kept each in a file of its own; None: all rows are kept in one."""
-        runs = {catalog.run_of(file) for file in self.committed["runs"]}
+        runs = {self.run_of(file) for file in self.committed["runs"]}
         is_by_run = self._views[view].is_by_run and runs and None not in runs
         return tuple(sorted(filter(None, runs))) if is_by_run else (None,)
 
@@ -235,7 +250,7 @@ class Database:
                 "macros": catalog.macros(),
                 "views": {name: catalog.query(name) for name in reads if name not in TABLES},
                 "tables": {name: TABLES[name].column_names for name in tables},
-                "files": sorted(file.sha256 for file in files if not run_id or catalog.run_of(file) in (run_id, None)),
+                "files": sorted(file.sha256 for file in files if not run_id or self.run_of(file) in (run_id, None)),
             }
         )
 
@@ -267,7 +282,7 @@ class Database:
             return catalog.query(name)
         parts: dict[bool, list[CommittedFile]] = {}
         for file in self.committed[name]:
-            parts.setdefault(catalog.run_of(file) is not None, []).append(file)
+            parts.setdefault(self.run_of(file) is not None, []).append(file)
         queries = [
             catalog.table_query(TABLES[name], self._file_list(files, root), sum(file.n_rows for file in files), of_runs)
             for of_runs, files in parts.items()
@@ -328,7 +343,7 @@ class Database:
                 {str(row[0]) for row in self.connection.execute(each).fetchall()}
                 for each in ("select run_id from runs", query)
             )
-            of_files = {catalog.run_of(file) for files in self.committed.values() for file in files}
+            of_files = {self.run_of(file) for files in self.committed.values() for file in files}
             self._found[query] = sorted(found | {run for run in of_files if run} - known)
         return self._found[query]
 

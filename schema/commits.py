@@ -42,6 +42,11 @@ class Commit:
     committed_at: str  # time of the commit in UTC, ISO 8601
     files: tuple[CommittedFile, ...]  # its files, sorted by folder and then by the number of the part
 
+    @property
+    def run_id(self) -> str | None:
+        """The run that its rows are of, if it measures a run or ranks the scores of one; None of other jobs."""
+        return self.job.removeprefix("best-") if self.kind in ("run", "best") else None
+
 
 _COPY = "a copy of {}, and so ignored"
 _REPR = reprlib.Repr()

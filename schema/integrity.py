@@ -89,6 +89,8 @@ def check_file(store: Path, commit: Commit, file: CommittedFile, database: duckd
         database.execute(query, [glob.escape(str(path))]).fetchall()
     conformance.check_grain(declared, keys)
     bounds = [_bounds(keys.column(name)) for name in declared.grain] if keys.num_rows else []
+    if commit.run_id and bounds and declared.grain[0] == "run_id" and set(bounds[0]) != {commit.run_id}:
+        raise StoreError(f"holds rows of run {max(set(bounds[0]) - {commit.run_id})} in a file of run {commit.run_id}")
     return [_Keys(tuple(low for low, _ in bounds), tuple(high for _, high in bounds), path)] if bounds else []
 
 

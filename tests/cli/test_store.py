@@ -61,9 +61,9 @@ def test_a_view_is_materialised_once(succeeds, store):
     query = ("sql", "from specialization order by layer, neuron")
     before = succeeds("--store", store, *query)
     (first,) = succeeds("--store", store, "materialize").splitlines()
-    assert first.startswith("specialization kept: derived/specialization/")
+    assert first.startswith("specialization of run ")
     files = {path: path.stat().st_mtime_ns for path in store.glob("derived/**/*.parquet")}
-    assert succeeds("--store", store, "materialize").startswith("specialization is current: ")
+    assert succeeds("--store", store, "materialize").startswith("specialization of run ")
     assert {path: path.stat().st_mtime_ns for path in store.glob("derived/**/*.parquet")} == files
     assert succeeds("--store", store, *query) == before
     rows = json.loads(succeeds("--store", store, "views", "--format", "json"))

@@ -90,8 +90,11 @@ def scan_filters(database: Database, query: str, *columns: str) -> list[str]:
         information = node["extra_info"]
         if information.get("Function") == "READ_PARQUET" and set(columns) <= set(information["Projections"]):
             given = information.get("Filters", "")
-            # The run of a file is concluded from the run of a row.
-            of_rows = [each for each in ([given] if isinstance(given, str) else given) if "filename" not in each]
+            # The run of a file is concluded from the run of a row; what is optional skips groups of rows alone.
+            beside = ("filename", "optional: ")
+            of_rows = [
+                each for each in ([given] if isinstance(given, str) else given) if not any(b in each for b in beside)
+            ]
             found.append(" ".join(of_rows).strip("()"))
     return found
 

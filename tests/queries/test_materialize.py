@@ -76,7 +76,7 @@ def test_rows_of_a_run_come_from_its_files_alone(filled: Store, database: Databa
     query = f"from {name} where run_id = '{run_id}' order by all"
     with Database(filled) as of_run:
         of_run.__dict__["committed"] = {
-            table: [file for file in files if catalog.run_of(file) in (run_id, None)]
+            table: [file for file in files if database.run_of(file) in (run_id, None)]
             for table, files in database.committed.items()
         }
         assert of_run.sql(query).rows() == database.sql(query).rows()

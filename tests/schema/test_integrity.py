@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from neuronlake.schema import disk, leftovers
+from neuronlake.schema.conformance import arrow_schema
 from neuronlake.schema.identity import file_sha256
 from neuronlake.schema.leftovers import Problem
 from neuronlake.schema.store import Store
-from neuronlake.schema.tables import SCHEMA_VERSION
+from neuronlake.schema.tables import SCHEMA_VERSION, table
 
 
 def commit_experts(store, rows, name="j"):
@@ -199,3 +200,14 @@ def test_every_new_folder_is_on_disk_before_something_is_put_in_it(store, expert
     after = order[order.index("store/data") :]
     assert after[:3] == ["store/data", "store/data/experts", "store/data/experts/m"]
     assert after[-1] == "store/commits"
+
+
+def test_rows_of_another_run_than_the_file_says_are_a_problem(store):
+    here, there = "a" * 16, "b" * 16
+    row = {"model": "m", "revision": "main", "step": None, "stack": "encoder", "layer": 0, "n_neurons": 4}
+    with store.job(here, kind="run") as job:
+        rows = [{"run_id": there, **row}]
+        schema = arrow_schema(table("layers"))
+        job.write("layers", pa.Table.from_pylist(rows, schema=schema), model="m")
+        job.commit()
+    assert whats(store) == [f"holds rows of run {there} in a file of run {here}"]
