@@ -16,6 +16,7 @@ from .commands.ingest import ingest
 from .commands.options import query_text, rows_options
 from .commands.perturb import perturb
 from .commands.printing import chosen_store, echo, open_database, print_rows, standard_output
+from .commands.report import report
 from .commands.share import share
 from .commands.store import remove, runs
 from .errors import printable
@@ -23,7 +24,7 @@ from .schema.vocabulary import Format
 
 _SECTIONS = {
     "Measure": ("corpus", "ingest", "demo"),
-    "Ask": ("sql", "shell", "tables", "views", "describe"),
+    "Ask": ("sql", "shell", "tables", "views", "describe", "report"),
     "Analyse": ("partition", "align", "perturb", "emergence"),
     "Share": ("share",),
     "Store": ("runs", "remove", "check", "materialize"),
@@ -42,19 +43,21 @@ def main() -> None:
 
 @main.command()
 def demo() -> None:
-    """Measure a small pretrained model and print findings.
+    """Measure a small pretrained model, print findings and write a page of pictures.
 
     Three families of functions, on the pretrained weights and on a random initialisation of the same architecture.
     """
     from .analysis.sections import write_sections
     from .demo.run import findings, run_demo, try_next
     from .progress import show_progress
+    from .report.page import write_report
 
     with show_progress() as progress:
         run = run_demo(chosen_store(), progress)
     with open_database() as database, standard_output() as stream:
         write_sections(database, findings(database, run), stream)
-    echo(f"\n{try_next(chosen_store())}")
+        page = write_report(database, chosen_store().with_suffix(".html"))
+    echo(f"\nThe same as pictures, with more:\n  {page}\n\n{try_next(chosen_store())}")
 
 
 @main.command("sql")
@@ -161,5 +164,5 @@ _STATES = {
 }
 
 
-for _command in (corpus, ingest, partition, align, describe, perturb, emergence, share, runs, remove):
+for _command in (corpus, ingest, partition, align, describe, perturb, emergence, report, share, runs, remove):
     main.add_command(_command)

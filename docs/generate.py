@@ -8,6 +8,7 @@ tests/test_docs.py holds the pages to the code.
 import ast
 import inspect
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def _documented(name: str, value: object) -> Iterator[str]:
 def _signature(value: object) -> str:
     """Return the parameters of a function as they are written, of a class by name and default; nothing of an error."""
     if inspect.isfunction(value):
-        function = ast.parse(inspect.getsource(value)).body[0]
+        function = ast.parse(textwrap.dedent(inspect.getsource(value))).body[0]
         assert isinstance(function, ast.FunctionDef)
         return f"({ast.unparse(function.args)}) -> {ast.unparse(function.returns) if function.returns else None}"
     if not isinstance(value, type) or issubclass(value, Exception):

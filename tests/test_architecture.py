@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("engines", "schema", "ingest", "queries", "analysis", "sharing", "demo", "commands")
+PACKAGES = ("engines", "schema", "ingest", "queries", "analysis", "sharing", "report", "demo", "commands")
 
 
 def sources() -> list[Path]:

@@ -36,7 +36,7 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel_names: set[str]) -> Non
         f"neuronlake/{file.as_posix()}"
         for file in tracked_files()
         if file.parts[0] not in NOT_PACKAGED
-        and (file.suffix in {".py", ".pyi", ".sql", ".tsv"} or file.name == "py.typed")
+        and (file.suffix in {".py", ".pyi", ".sql", ".tsv"} or file.name == "py.typed" or file.parts[0] == "report")
         and not file.parts[0].startswith(".")
     }
     assert expected <= wheel_names, sorted(expected - wheel_names)

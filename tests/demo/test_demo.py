@@ -152,4 +152,7 @@ def test_outside_an_active_environment_the_commands_name_the_program_as_it_was_s
 def test_the_command_prints_the_findings_and_what_to_try_next(printed, demo_store):
     result = CliRunner().invoke(main, ["--store", str(demo_store), "demo"])
     assert result.exit_code == 0, result.output
-    assert result.stdout == f"{printed}\n{try_next(demo_store)}\n"
+    page = demo_store.with_suffix(".html")
+    pictures = f"The same as pictures, with more:\n  {page}\n"
+    assert result.stdout == f"{printed}\n{pictures}\n{try_next(demo_store)}\n"
+    assert page.stat().st_size <= 2_000_000

@@ -1,0 +1,113 @@
+"""What the neurons of a map detect, as a page's script shows it: functions, texts by side, tokens, vocabulary."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import polars as pl
+
+from ..queries.database import Database
+from .picture import rows_of
+from .subjects import Subject
+
+# Those of the map that are farthest above what it compares with: more would make the page large.
+_MOST_CARDS = 240
+_N_FUNCTIONS = 5
+_N_TEXTS = 4
+_N_TOKENS = 8
+_WIDTH = 110
+_SIDES = {True: "of", False: "not of", None: "not labelled for"}
+_KEYS = ("stack", "layer", "neuron")
+
+
+def neuron_cards(database: Database, subject: Subject, function_map: pl.DataFrame) -> dict[str, Any]:
+    """Return what the page's script shows of the neurons of a function map.
+
+    ``functions`` and ``layers`` are the rows and columns of the map; ``neurons`` and ``cards`` are by the numbers of
+    both, as in ``"3,0"``. A cell without a card has a neuron alone.
+    """
+    functions_of_map, layers = (
+        function_map.select(columns).unique(maintain_order=True).rows()
+        for columns in (("family", "function"), ("stack", "layer"))
+    )
+    cells = function_map.sort("difference", *_KEYS, descending=[True, False, False, False]).head(_MOST_CARDS)
+    cells = cells.sort("family", "function", "stack", "layer")
+    neurons = [
+        f"{stack} {layer} {neuron}"
+        for stack, layer, neuron in cells.select(_KEYS).unique(maintain_order=True).iter_rows()
+    ]
+    places = cells.select(*_KEYS, "family", "function").to_dicts()
+    asked = {"run_id": subject.run_id, "neurons": neurons}
+    _, functions = rows_of(database, "report_cards", **asked, n_functions=_N_FUNCTIONS)
+    _, texts = rows_of(database, "report_card_texts", run_id=subject.run_id, places=places, n_texts=_N_TEXTS)
+    tokens = vocabulary = pl.DataFrame()
+    if database.committed["top_tokens"]:
+        _, tokens = rows_of(database, "report_card_tokens", run_id=subject.run_id, places=places, n_texts=_N_TEXTS)
+    if database.committed["neuron_vocabulary"]:
+        _, vocabulary = rows_of(database, "report_card_vocabulary", **asked, n_tokens=_N_TOKENS)
+    detected = _by_key(functions, _KEYS)
+    shown = _by_key(texts, (*_KEYS, "family", "function"))
+    # Where tokens are known, their texts are those of the side as such, not of the side among the top of all.
+    shown |= _by_key(tokens, (*_KEYS, "family", "function"))
+    words = _by_key(vocabulary, _KEYS)
+
+    def place(cell: dict[str, Any]) -> str:
+        row = functions_of_map.index((cell["family"], cell["function"]))
+        return f"{row},{layers.index((cell['stack'], cell['layer']))}"
+
+    cards: dict[str, Any] = {}
+    for cell in cells.iter_rows(named=True):
+        neuron = tuple(cell[key] for key in _KEYS)
+        sides: dict[str, list[object]] = {side: [] for side in _SIDES.values()}
+        for row in shown[*neuron, cell["family"], cell["function"]]:
+            sides[_SIDES[row["is_positive"]]].append([row["activation"], _parts(row)])
+        cards[place(cell)] = {
+            "neuron": cell["neuron"],
+            "held_out": [cell["held_out_lift"], cell["random_lift"], cell["control_lift"]],
+            "functions": [[row["name"], row["lift"], row["direction"], row["p_value"]] for row in detected[neuron]],
+            "sides": [[side, rows] for side, rows in sides.items() if rows],
+            "words": [[row["direction"], row["tokens"]] for row in words[neuron]],
+        }
+    return {
+        "model": subject.model,
+        "functions": functions_of_map,
+        "layers": layers,
+        "first": place(
+            function_map.sort("difference", *_KEYS, descending=[True, False, False, False]).row(0, named=True)
+        ),
+        "neurons": {place(cell): cell["neuron"] for cell in function_map.iter_rows(named=True)},
+        "cards": cards,
+    }
+
+
+def _by_key(rows: pl.DataFrame, keys: Sequence[str]) -> defaultdict[tuple[object, ...], list[dict[str, Any]]]:
+    found = defaultdict[tuple[object, ...], list[dict[str, Any]]](list)
+    for row in rows.iter_rows(named=True):
+        found[tuple(row[key] for key in keys)].append(row)
+    return found
+
+
+def _parts(row: dict[str, Any]) -> str | list[tuple[str, float]]:
+    """Return a text as it is, or in parts of text and share of the highest activation, cut around the highest."""
+    text, tokens = row["text"], row.get("tokens")
+    if not tokens:
+        return str(text)
+    highest = max(tokens, key=lambda token: token["activation"])
+    first = max(0, min(highest["start"] - _WIDTH // 2, len(text) - _WIDTH))
+    last = min(len(text), first + _WIDTH)
+    parts, at = [("…", 0.0)] * (first > 0), first
+    for start, past_end, share in _shares(tokens, highest["activation"]):
+        if first <= start and past_end <= last:
+            parts += [(text[at:start], 0.0), (text[start:past_end], share)]
+            at = past_end
+    parts += [(text[at:last], 0.0), ("…", 0.0) if last < len(text) else ("", 0.0)]
+    return [(" ".join(part.split("\n")), share) for part, share in parts if part]
+
+
+def _shares(tokens: Iterable[dict[str, Any]], highest: float) -> Iterable[tuple[int, int, float]]:
+    """Yield start and end of tokens, none twice, with the share of the highest activation."""
+    at = 0
+    for token in tokens:
+        if token["start"] >= at:
+            at = token["past_end"]
+            yield token["start"], at, round(max(0.0, token["activation"] / highest if highest > 0 else 0.0), 2)

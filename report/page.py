@@ -1,0 +1,154 @@
+"""The report: one HTML file that needs nothing else, of all that a store holds."""
+
+import base64
+import hashlib
+import html
+import json
+import os
+import string
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import vl_convert
+
+from ..errors import AnalysisError
+from ..queries.database import Database
+from ..schema.commits import neuronlake_version
+from . import experts, families, neurons, perturbation, routing, training  # noqa: F401  # they fill PICTURES
+from .cards import neuron_cards
+from .measured import escaped, measured
+from .picture import PICTURES, TEXTS, Picture, plural
+from .subjects import Subject, find_subjects
+
+# Models on corpora in one page; others are named.
+_MOST_SUBJECTS = 6
+_FOLDER = Path(__file__).parent
+
+
+def write_report(
+    database: Database,
+    path: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    corpus: str | None = None,
+    family: str | None = None,
+) -> Path:
+    """Write one HTML file with pictures of a store: charts with a sentence each, and cards of neurons.
+
+    The file holds all that it needs, makes no request, and is the same for the same store.
+
+    Parameters
+    ----------
+    database
+        The store's database, of a folder or a URL.
+    path
+        The file, replaced if it exists.
+    model, corpus, family
+        What to picture of the store; None for all.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    UnknownNameError
+        If the store has no such model, corpus or family.
+    AnalysisError
+        If the store holds no runs, the file cannot be written, or the extra ``report`` is not installed.
+
+    Examples
+    --------
+    >>> database = neuronlake.open("neuronlake-store")
+    >>> neuronlake.write_report(database, "report.html").stat().st_size > 500_000
+    True
+    """
+    subjects = find_subjects(database, model=model, corpus=corpus, family=family)
+    shown, path = subjects[:_MOST_SUBJECTS], Path(path)
+    if not shown:
+        raise AnalysisError(f"{database.store} holds no runs to picture; neuronlake ingest measures a model")
+    pictures = [pictures_of(database, subject) for subject in shown]
+    data: dict[str, list[Any]] = {"pictures": [], "subjects": []}
+    body = [measured(database, shown, subjects[_MOST_SUBJECTS:], pictures)]
+    for number, (subject, of_subject) in enumerate(zip(shown, pictures, strict=True)):
+        body.append(f'<h2 id="model-{number}">{escaped(subject.title)}</h2>')
+        cards: dict[str, Any] = {}
+        for picture in of_subject:
+            identifier = f"{picture.name}-{number}"
+            body.append(_figure(picture, identifier))
+            embedded = {"id": identifier, "name": picture.name, "subject": number, "sentence": picture.sentence}
+            embedded |= {"spec": picture.chart.to_dict(), "columns": picture.rows.columns, "rows": picture.rows.rows()}
+            data["pictures"].append(embedded)
+            if picture.name == "function-map":
+                cards = neuron_cards(database, subject, picture.rows)
+                body.append(_cards(cards, number))
+        data["subjects"].append(cards)
+    try:
+        path.write_text(_page(subjects, shown, body, data), encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise AnalysisError(f"cannot write {path}: {error.strerror}") from error
+    return path
+
+
+def pictures_of(database: Database, subject: Subject) -> list[Picture]:
+    """Return the pictures for which a measurement has data, in the order of a page."""
+    return [picture for name in TEXTS if (picture := PICTURES[name](database, subject))]
+
+
+def _page(subjects: Sequence[Subject], shown: Sequence[Subject], body: Iterable[str], data: object) -> str:
+    vega: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]
+    vega = vega.replace("</script", "<\\/script")
+    script, style, page = ((_FOLDER / f"page.{kind}").read_text(encoding="utf-8") for kind in ("js", "css", "html"))
+    # "<" as an escape: what a text or a name spells neither ends the element nor begins another.
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    models = plural(len({subject.model for subject in subjects}), "model")
+    title, what = f"{len(subjects)} measurements of {models}", f"the feed-forward neurons of {models}"
+    if len(subjects) == 1:
+        title, only = shown[0].title, shown[0]
+        what = f"{only.n_neurons:,} neurons in {plural(only.n_layers, 'layer')}"
+    links = [("measured", "What was measured"), *((f"model-{n}", each.title) for n, each in enumerate(shown))]
+    return string.Template(page).substitute(
+        script_hashes=" ".join(map(_digest, (vega, script))),
+        style_hash=_digest(style),
+        title=escaped(title),
+        lede=f"What {what} respond to, beside what chance, random weights and control labels give.",
+        navigation="".join(f'<a href="#{place}">{escaped(name)}</a>' for place, name in links),
+        body="\n".join(body),
+        version=neuronlake_version(),
+        data=text,
+        vega=vega,
+        script=script,
+        style=style,
+    )
+
+
+def _digest(text: str) -> str:
+    """Return what a content security policy allows an inline script or style by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _figure(picture: Picture, identifier: str) -> str:
+    return string.Template((_FOLDER / "figure.html").read_text(encoding="utf-8")).substitute(
+        identifier=identifier,
+        is_map=int(picture.name == "function-map"),
+        title=escaped(picture.title),
+        sentence=escaped(picture.sentence),
+        reading=escaped(picture.reading),
+        query=html.escape(picture.query),
+    )
+
+
+def _cards(cards: dict[str, Any], subject: int) -> str:
+    layers = [layer if stack == "encoder" else f"{stack} {layer}" for stack, layer in cards["layers"]]
+    functions = [f"{family}/{function}" for family, function in cards["functions"]]
+    options = [
+        "".join(
+            f'<option value="{index}"{" selected" * (index == int(first))}>{escaped(name)}</option>'
+            for index, name in enumerate(names)
+        )
+        for names, first in zip((functions, layers), cards["first"].split(","), strict=True)
+    ]
+    page = string.Template((_FOLDER / "cards.html").read_text(encoding="utf-8"))
+    return page.substitute(subject=subject, functions=options[0], layers=options[1])

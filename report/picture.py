@@ -1,0 +1,136 @@
+"""A picture: the rows of one statement, the chart that shows them, and the sentence that they allow."""
+
+import functools
+import re
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import comb
+from pathlib import Path
+
+import altair as alt
+import polars as pl
+
+from ..errors import AnalysisError, UnknownNameError
+from ..queries import quoting
+from ..queries.database import Database
+from ..queries.statements import statement
+from .style import CONFIG
+from .subjects import Subject, find_subjects
+
+# Of a test behind a sentence: what a store of labels that mean nothing passes once in a hundred times.
+LEVEL = 0.01
+TEXTS: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_name("pictures.toml").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A chart and all that is said of it."""
+
+    name: str  # of its files, such as ``function-map``
+    title: str
+    reading: str  # how to read the chart
+    sentence: str  # what the rows say, made from their numbers
+    query: str  # SQL that gives the rows, as it can be asked anywhere
+    rows: pl.DataFrame
+    chart: alt.TopLevelMixin
+
+
+Draw = Callable[[pl.DataFrame], tuple[alt.TopLevelMixin, str]]
+Plot = Callable[..., alt.TopLevelMixin]
+# By the name of a picture, in the order of pictures.toml, what makes it of a subject; None where there is no data.
+PICTURES: dict[str, Callable[[Database, Subject], Picture | None]] = {}
+
+
+def picture(
+    name: str, *, asks: Callable[[Database, Subject], dict[str, object] | None] | None = None
+) -> Callable[[Draw], Plot]:
+    """Make a function from rows to a chart and a sentence a picture, and a function from a database to the chart.
+
+    The rows are those of the statement that pictures.toml names; its parameters are the subject's and those that `asks`
+    returns. Where that is None, or there are no rows, there is no picture.
+    """
+
+    def decorate(draw: Draw) -> Plot:
+        def build(database: Database, subject: Subject) -> Picture | None:
+            asked = asks(database, subject) if asks else {}
+            if asked is None:
+                return None
+            query, rows = rows_of(database, TEXTS[name]["statement"], **subject.parameters, **asked)
+            if rows.is_empty():
+                return None
+            drawn, sentence = draw(rows)
+            chart = drawn.configure(**CONFIG).properties(description=sentence)
+            return Picture(name, TEXTS[name]["title"], TEXTS[name]["reading"], _typeset(sentence), query, rows, chart)
+
+        def plot(
+            database: Database, model: str | None = None, *, corpus: str | None = None, family: str | None = None
+        ) -> alt.TopLevelMixin:
+            subjects = find_subjects(database, model=model, corpus=corpus, family=family)
+            made = {subject.title: chosen.chart for subject in subjects if (chosen := build(database, subject))}
+            if not made:
+                raise AnalysisError(
+                    f"{database.store} has no data for the chart {name}; neuronlake report says what is missing"
+                )
+            if len(made) > 1:
+                raise UnknownNameError(
+                    "single measurement", model or "*", made, where=f"{database.store} (model, corpus)"
+                )
+            return next(iter(made.values()))
+
+        PICTURES[name] = build
+        functools.update_wrapper(plot, draw)
+        del plot.__wrapped__  # type: ignore[attr-defined]
+        return plot
+
+    return decorate
+
+
+def rows_of(database: Database, name: str, **parameters: object) -> tuple[str, pl.DataFrame]:
+    """Return a statement with its parameters written out, and its rows.
+
+    Floating-point numbers have six significant digits: what is shown, downloaded and said are the same.
+    """
+    text = statement(name)
+    if "from function_map" in text:
+        text = f"with function_map as (\n{statement('report_function_map')}\n)\n\n{text}"
+    query = re.sub(r"\$(\w+)", lambda match: _literal(parameters[match[1]]), text)
+    rows = database.sql(query).pl()
+    floats = [column for column, kind in rows.schema.items() if kind.is_float()]
+    return query, rows.with_columns(pl.col(floats).cast(pl.Float64).round_sig_figs(6).fill_nan(None))
+
+
+def sign_test(values: Iterable[float | None]) -> float:
+    """Return the one-sided p of a sign test: how often as many of the values lie above 0 by a coin."""
+    known = [value for value in values if value is not None]
+    n_above = sum(value > 0 for value in known)
+    return float(sum(comb(len(known), k) for k in range(n_above, len(known) + 1)) / 2 ** len(known))
+
+
+def plural(n: int, noun: str) -> str:
+    """Return a number and its noun."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def p_text(p: float) -> str:
+    """Return a p value as a sentence gives it."""
+    return f"p = {p:.2g}" if p > 0.001 else "p ≤ .001"
+
+
+def _typeset(sentence: str) -> str:
+    """Return a sentence with minus signs, and with relations that no line breaks."""
+    return re.sub(r" ([≤=]) ", "\u00a0\\1\u00a0", sentence.replace(" -", " −"))
+
+
+def _literal(value: object) -> str:
+    """Return a value as SQL spells it."""
+    match value:
+        case None:
+            return "null"
+        case int() | float():
+            return str(value).lower()
+        case dict():
+            return "{" + ", ".join(f"{quoting.literal(key)}: {_literal(each)}" for key, each in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ", ".join(map(_literal, value)) + "]"
+    return quoting.literal(value)

@@ -1,0 +1,120 @@
+"""Charts of a series of checkpoints: when specialisation appears, and when scores settle, beside dead neurons."""
+
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from ..queries.database import Database
+from .picture import LEVEL, picture, plural, sign_test
+from .style import BLUE, GREY, INK, ORANGE, PURPLE, by_family, lines, panels, steps_axis, tooltip
+from .subjects import Subject
+
+_SETTLED = 0.7
+_UNITS = {"experts": BLUE, "neurons": ORANGE, "random groups": GREY, "matched groups": PURPLE}
+_FAMILIES = (BLUE, ORANGE, PURPLE, "#4c9a6a", "#c05a7a", "#7a7f2a")
+
+
+def _series(_: Database, subject: Subject) -> dict[str, object] | None:
+    return {} if subject.series else None
+
+
+def _stabilities(database: Database, subject: Subject) -> dict[str, object] | None:
+    """Return the partitions of the last checkpoint, * of neurons; None where stability was not computed."""
+    query = "select distinct partition_id from stabilities where model = ? order by all"
+    stored = [row[0] for row in database.sql(query, [subject.model]).rows()]
+    return {"partitions": stored} if subject.series and stored else None
+
+
+@picture("training", asks=_series)
+def plot_training(rows: pl.DataFrame) -> tuple[alt.TopLevelMixin, str]:
+    """Plot the held-out lift of each family at each checkpoint.
+
+    Parameters and errors are those of `plot_specialised_neurons`.
+
+    Examples
+    --------
+    >>> neuronlake.plot_training(neuronlake.open("neuronlake-store"), "tiny-bert")
+    Traceback (most recent call last):
+    neuronlake.errors.AnalysisError: ...
+    """
+    lift, error = pl.col("lift").mean(), 2 * pl.col("lift").std() / pl.len().sqrt()
+    means = rows.group_by("step", "family").agg(lift=lift, low=lift - error, high=lift + error, n_functions=pl.len())
+    families = sorted(set(rows["family"]))[: len(_FAMILIES)]
+    shown = means.filter(pl.col("family").is_in(families)).sort("family", "step")
+    colours = dict(zip(families, _FAMILIES, strict=False))
+    chart = lines(shown, steps_axis(rows["step"].to_list()), "lift", "held-out lift", "family", colours, rule=0)
+    named = {"control_lift": "control functions", "random_lift": "the random initialisation"}
+    compared = {column: name for column, name in named.items() if rows[column].count()}
+    beyond = rows.with_columns(beyond=pl.col("lift") - pl.max_horizontal(*compared, pl.lit(0.0)))
+    steps = {step: sign_test(values) <= LEVEL for step, values in beyond.group_by("step").agg("beyond").iter_rows()}
+    missed = max((step for step, is_shown in steps.items() if not is_shown), default=-1)
+    since = min((step for step in steps if step > missed), default=None)
+    last = means.filter(pl.col("step") == pl.col("step").max()).sort("family")
+    at_last = ", ".join(f"{row['lift']:z.2f} for {row['family']}" for row in last.iter_rows(named=True))
+    n, versus = rows["function"].n_unique(), " and ".join(compared.values()) or "chance"
+    than = f"a held-out lift above {versus} than a coin gives (p ≤ {LEVEL:g}). At the last it is {at_last}."
+    text = f"No specialisation is shown: at the last checkpoint no more of {plural(n, 'function')} have {than}"
+    if since is not None:
+        shown_since = f"Neurons are specialised from step {since:,} on: at each checkpoint since,"
+        text = f"{shown_since} more of {plural(n, 'function')} have {than}"
+    return chart.properties(width=420, height=200, usermeta={"panels": 1}), text
+
+
+@picture("settling", asks=_stabilities)
+def plot_settling(rows: pl.DataFrame) -> tuple[alt.TopLevelMixin, str]:
+    """Plot how alike scores at each checkpoint are to those at the last, of neurons, experts and other groups.
+
+    Parameters and errors are those of `plot_specialised_neurons`.
+
+    Examples
+    --------
+    >>> neuronlake.plot_settling(neuronlake.open("neuronlake-store"), "tiny-bert")
+    Traceback (most recent call last):
+    neuronlake.errors.AnalysisError: ...
+    """
+    shown, x = by_family(rows), steps_axis(rows["step"].to_list())
+    curves = lines(shown, x, "correlation", "correlation with the last", "units", _UNITS)
+    dotted = alt.Chart(shown).mark_line(color=INK, opacity=0.55, strokeWidth=1, strokeDash=[1, 3], aria=False)
+    ceiling = dotted.encode(x=x, y="ceiling:Q").transform_filter(alt.datum.units == "neurons")
+    both: Any = alt.layer(ceiling, *curves.layer, data=shown)
+    return panels(both, shown), f"{_settled(shown)}."
+
+
+@picture("dead-neurons", asks=_stabilities)
+def plot_dead_neurons(rows: pl.DataFrame) -> tuple[alt.TopLevelMixin, str]:
+    """Plot the share of neurons that are dead at each checkpoint.
+
+    Parameters and errors are those of `plot_specialised_neurons`.
+
+    Examples
+    --------
+    >>> neuronlake.plot_dead_neurons(neuronlake.open("neuronlake-store"), "tiny-bert")
+    Traceback (most recent call last):
+    neuronlake.errors.AnalysisError: ...
+    """
+    y = alt.Y("share_dead:Q", title="dead neurons", axis=alt.Axis(format=".1%", tickCount=3))
+    chart = (
+        alt.Chart(rows)
+        .mark_bar(color=GREY, size=9)
+        .encode(x=steps_axis(rows["step"].to_list()), y=y, tooltip=tooltip(rows))
+    )
+    most = rows.sort("n_dead", descending=True).row(0, named=True)
+    share = f"{most['share_dead']:.1%} of {plural(most['n_neurons'], 'neuron')}"
+    text = f"Up to {share} are dead, {most['n_dead']:,} at step {most['step']:,}."
+    return chart.properties(width=420, height=90, usermeta={"panels": 1}), text
+
+
+def _settled(shown: pl.DataFrame) -> str:
+    """Return from which step on curves stay above the level, by family."""
+    said: dict[object, list[str]] = {}
+    for (family, units), curve in shown.sort("panel", "units", "step").group_by("panel", "units", maintain_order=True):
+        below = curve.filter(pl.col("correlation").fill_null(-1) < _SETTLED)["step"].to_list()
+        steps = curve.filter(pl.col("step") > max(below, default=-1))["step"]
+        if curve["correlation"].count() > 1 and len(steps):
+            said.setdefault(family, []).append(f"{units} from step {steps[0]:,}")
+    if not said:
+        return "The scores hold too little signal to say when anything settles"
+    listed = "; for ".join(f"{family}: {', '.join(each)}" for family, each in said.items())
+    text = f"Scores stay correlated with the last checkpoint at {_SETTLED:g} or more for {listed}"
+    return f"{text}; only what experts have beyond matched groups is theirs"
