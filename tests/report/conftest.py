@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from queries.conftest import _encoded, _table, add_partition, add_run, random_experts, run  # noqa: F401
+from queries.conftest import run  # noqa: F401
+from queries.small_partitions import add_partition, random_experts
+from queries.small_runs import add_run
+from queries.small_tables import encoded, table
 
 from neuronlake.queries.database import Database
 from neuronlake.schema.store import Store
@@ -69,7 +72,7 @@ def build(folder: Path, *, is_planted: bool, function_name: str | None = None) -
 def _commit(store: Store, job: str, kind: str, tables: dict[str, tuple[int, dict[str, Any]]]) -> None:
     with store.job(job, kind=kind) as work:
         for name, (rows, values) in tables.items():
-            work.write(name, _table(name, rows, values))
+            work.write(name, table(name, rows, values))
         work.commit()
 
 
@@ -88,8 +91,8 @@ def _functions(store: Store, functions: Any, run_id: str, revision: str, step: i
 
 def _named(functions: tuple[tuple[str, str], ...], index: np.ndarray) -> dict[str, Any]:
     return {
-        "family": _encoded([family for family, _ in functions], index),
-        "function": _encoded([name for _, name in functions], index),
+        "family": encoded([family for family, _ in functions], index),
+        "function": encoded([name for _, name in functions], index),
     }
 
 
@@ -125,8 +128,8 @@ def _corpus(store: Store, functions: Any, last: dict[str, Any], generator: np.ra
     }  # fmt: skip
     vocabulary = {
         **last, "stack": "encoder", "layer": 0, "neuron": np.arange(NEURONS).repeat(2), "rank": 1,
-        "direction": _encoded(["writes", "reads"], np.arange(2 * NEURONS) % 2), "is_piece": False,
-        "token": _encoded(["<b>bank", "river"], np.arange(2 * NEURONS) % 2), "weight": 1.0,
+        "direction": encoded(["writes", "reads"], np.arange(2 * NEURONS) % 2), "is_piece": False,
+        "token": encoded(["<b>bank", "river"], np.arange(2 * NEURONS) % 2), "weight": 1.0,
     }  # fmt: skip
     _commit(store, "words", "words", {"top_tokens": (3, tokens), "neuron_vocabulary": (2 * NEURONS, vocabulary)})
 
@@ -142,7 +145,7 @@ def _controls(store: Store, functions: Any, last: dict[str, Any], generator: np.
         **last, "control": "word", "draw": draw, "stack": "encoder", "layer": layer, "neuron": neuron,
         **_named(functions, chosen), "n_functions": 8, "ap": 0.5 + lift / 2, "ap_complement": 0.5 - lift / 2,
         "p_value": generator.uniform(0.001, 1, len(family)).astype(np.float32),
-        "held_out_function": _encoded([name for _, name in functions], chosen),
+        "held_out_function": encoded([name for _, name in functions], chosen),
         "held_out_evidence": generator.uniform(0, 4, len(family)).astype(np.float32),
         "held_out_lift": generator.normal(0, 0.1, len(family)).astype(np.float32),
         "second_function": None, "second_ap": None, "second_ap_complement": None, "lift_error": None,
@@ -179,9 +182,9 @@ def _perturbation(store: Store, functions: Any, last: dict[str, Any], *, is_plan
     study = {**last, "perturbation_id": "5" * 16, "selection": "top", "corpus": "words", "kind": "zero",
              "readout": "probe", "metric": "balanced accuracy"}  # fmt: skip
     keys = {
-        "source_family": "semantic", "source_function": _encoded([name for _, name in functions[8:]], source),
-        "target_family": _encoded([family for family, _ in functions], target),
-        "target_function": _encoded([name for _, name in functions], target),
+        "source_family": "semantic", "source_function": encoded([name for _, name in functions[8:]], source),
+        "target_family": encoded([family for family, _ in functions], target),
+        "target_function": encoded([name for _, name in functions], target),
         "dose": np.where(dose, 0.1, 0.05),
     }  # fmt: skip
     contrasts = {
@@ -228,9 +231,9 @@ def _stabilities(store: Store, functions: Any, runs: dict[int, str], generator: 
     partitions = ["*", "1" * 16]
     names = [f"step{each}" for each in STEPS[:3]]
     rows = {
-        "run_id": _encoded([runs[each] for each in STEPS[:3]], step), "model": MODEL, "revision": _encoded(names, step),
+        "run_id": encoded([runs[each] for each in STEPS[:3]], step), "model": MODEL, "revision": encoded(names, step),
         "step": np.array(STEPS)[step], "reference_run_id": runs[16000],
-        "partition_id": _encoded(partitions, partition), "stack": "encoder", "layer": layer,
+        "partition_id": encoded(partitions, partition), "stack": "encoder", "layer": layer,
         **_named(functions, function), "n_units": np.where(partition, 100, NEURONS - 7), "n_dead": 7,
         "correlation": level + noise, "correlation_half_a": level + noise, "correlation_half_b": level + noise,
         "split_half_correlation": 0.8 * is_planted + noise,
