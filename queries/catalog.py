@@ -40,7 +40,7 @@ _TABLE_COLUMNS: Mapping[str, Mapping[str, str]] = {
 }
 
 # Files of a job that measures a run, or ranks its scores, end in the run and a number.
-_RUN_OF_FILE = r"regexp_extract(filename, '([0-9a-f]{16})-\d+\.parquet$', 1)"
+_RUN_OF_FILE = r"regexp_extract(filename, '([^/-]+)-\d+\.parquet$', 1)"
 
 _MARKS = ("Intermediate", "Ranked", "By run")
 _NEEDS = "Empty without: "
