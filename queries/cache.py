@@ -20,7 +20,7 @@ from ..schema.disk import exclusive, store_errors
 from ..schema.leftovers import Problem
 from ..schema.store import Store
 
-_KEPT = re.compile(r"[0-9a-f]{16}(-(?P<sha256>[0-9a-f]{64})(-[0-9a-f]{16}-0)?)?\.parquet")
+_KEPT = re.compile(r"[0-9a-f]{16}(-(?P<sha256>[0-9a-f]{64})(-(?P<run_id>[^/-]+)-0)?)?\.parquet")
 _PARTIAL = re.compile(r"\.[0-9a-f]{16}\.\d+")
 
 _UNFINISHED = "left by a process that was stopped while it kept a view"
@@ -40,27 +40,28 @@ def file_name(fingerprint: str, sha256: str, run_id: str | None) -> str:
     return f"{fingerprint}-{sha256}{f'-{run_id}-0' if run_id else ''}.parquet"
 
 
-def open_kept(store: Store, view: str, fingerprint: str) -> IO[bytes] | None:
-    """Return the open file of a view's rows, locked against removal until it is closed; None if there is none.
+def open_kept(store: Store, view: str, fingerprint: str, run_id: str | None = None) -> IO[bytes] | None:
+    """Return the open file of a view's rows, or of a run's, locked against removal until it is closed; None if none is.
 
     `fingerprint` is the digest of everything that the rows come from, and the start of the file's name.
     """
-    for path in _current(store, view, fingerprint):
+    for path in _current(store, view, fingerprint, run_id):
         if _problem(path) is None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(FileNotFoundError):
                 file = path.open("rb")
                 # Where a file system has no locks, the file may go: `Database` then computes the view.
                 with contextlib.suppress(OSError):
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 if path.exists():
                     return file
+                file.close()
     return None
 
 
-def reason(store: Store, view: str, fingerprint: str) -> str | None:
+def reason(store: Store, view: str, fingerprint: str, run_id: str | None = None) -> str | None:
     """Return why the kept files of a view, as in `open_kept`, are not read; None if there are none, or one is right."""
     kept = [path for path in _files(folder(store, view)) if _KEPT.fullmatch(path.name)]
-    faults = [_problem(path) for path in _current(store, view, fingerprint)]
+    faults = [_problem(path) for path in _current(store, view, fingerprint, run_id)]
     return None if None in faults or not kept else faults[0] if faults else "out of date"
 
 
@@ -119,10 +120,10 @@ def _remove(path: Path) -> bool:
         return lock is not None
 
 
-def _current(store: Store, view: str, fingerprint: str) -> list[Path]:
-    """Return the files that are named as the rows of a view as the store stands."""
-    kept = _files(folder(store, view))
-    return [path for path in kept if path.name.startswith(fingerprint) and path.suffix == ".parquet"]
+def _current(store: Store, view: str, fingerprint: str, run_id: str | None) -> list[Path]:
+    """Return the files that are named as the rows of a view, or of a run, as the store stands."""
+    named = [(path, _KEPT.fullmatch(path.name)) for path in _files(folder(store, view))]
+    return [path for path, match in named if match and path.name.startswith(fingerprint) and match["run_id"] == run_id]
 
 
 def _is_folder(path: Path) -> bool:

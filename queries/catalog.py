@@ -15,12 +15,14 @@ parameter ``ranking``, named ``<view>_by``, and reads the macros of ranked views
 """
 
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import QueryError, UnknownNameError
 from ..schema import tables
+from ..schema.commits import CommittedFile
 from ..schema.tables import Table
 from . import quoting
 
@@ -40,7 +42,8 @@ _TABLE_COLUMNS: Mapping[str, Mapping[str, str]] = {
 }
 
 # Files of a job that measures a run, or ranks its scores, end in the run and a number.
-_RUN_OF_FILE = r"regexp_extract(filename, '([^/-]+)-\d+\.parquet$', 1)"
+_RUN_IN_NAME = r"([^/-]+)-\d+\.parquet$"
+_RUN_OF_FILE = f"regexp_extract(filename, '{_RUN_IN_NAME}', 1)"
 
 _MARKS = ("Intermediate", "Ranked", "By run")
 _NEEDS = "Empty without: "
@@ -199,6 +202,12 @@ def definition(name: str, query: str) -> str:
     """Return SQL that creates the view of a table, a view, or the macro of a ranked view, of a query."""
     kind = f"macro {name}(ranking) as table" if name in ranked() else f"view {name} as"
     return f"create or replace {kind}\n{query}"
+
+
+def named_run(file: CommittedFile) -> str | None:
+    """Return the run that the name of a file says, if it is one of a run."""
+    named = re.search(_RUN_IN_NAME, file.path)
+    return named[1] if named else None
 
 
 def table_query(table: Table, files: str, n_rows: int, of_runs: bool) -> str:

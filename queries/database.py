@@ -112,6 +112,8 @@ class Database:
     def refresh(self) -> None:
         """Read the store again, for what was committed and kept since.
 
+        A store at a URL, a pack in one file and several stores read as one stay as they were when they were opened.
+
         Raises
         ------
         StoreError
@@ -227,7 +229,7 @@ class Database:
             for commit in self.store.commits()
             if commit.run_id
             for file in commit.files
-            if TABLES[file.table].grain[0] == "run_id"
+            if TABLES[file.table].grain[0] == "run_id" and catalog.named_run(file) == commit.run_id
         }
 
     def run_of(self, file: CommittedFile) -> str | None:
@@ -255,23 +257,34 @@ class Database:
         )
 
     def kept_files(self, name: str) -> list[Path]:
-        """Return the files of a view's kept rows, locked against removal while this database is open; [] if one lacks.
+        """Return the files of a view's kept rows, one of each of its `pieces`; [] if one lacks.
 
-        Each is of one of the view's `pieces`.
+        A single one is locked against removal while this database is open.
         """
         if self.store.is_read_only or not cache.folder(self.store, name).exists():
             return []
         if name not in self._kept:
-            files = [cache.open_kept(self.store, name, self.fingerprint(name, run)) for run in self.pieces(name)]
-            self._kept[name] = [file for file in files if file]
-            if None in files:
-                _close({name: self._kept[name]})
-                self._kept[name] = []
+            self._kept[name] = self._open_kept(name)
         return [Path(file.name) for file in self._kept[name]]
 
+    def _open_kept(self, name: str) -> list[IO[bytes]]:
+        """Return the files of a view's kept rows, or [] if one lacks.
+
+        Of pieces none stays open, as a process may open so many files only: where one goes, the view is computed.
+        """
+        files: list[IO[bytes]] = []
+        for run_id in (pieces := self.pieces(name)):
+            file = cache.open_kept(self.store, name, self.fingerprint(name, run_id), run_id)
+            if file is None:
+                return []
+            if len(pieces) > 1:
+                file.close()
+            files.append(file)
+        return files
+
     def _why_not_kept(self, view: str) -> str | None:
-        prints = (self.fingerprint(view, run) for run in self.pieces(view))
-        return next(filter(None, (cache.reason(self.store, view, each) for each in prints)), None)
+        reasons = (cache.reason(self.store, view, self.fingerprint(view, run), run) for run in self.pieces(view))
+        return next(filter(None, reasons), None)
 
     def query_of(self, name: str, *, root: str | None = None) -> str:
         """Return the SQL that defines the view of a table, a view or a macro, without regard to kept rows.

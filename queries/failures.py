@@ -21,6 +21,8 @@ _NO_EXTENSION = "requires the extension"
 def explain(error: BaseException) -> str:
     """Return DuckDB's message and suggestions in one line, without its picture of the query."""
     message = str(error).partition("\nLINE ")[0]
+    # What a file system of ours raised comes with its traceback.
+    message = message.rpartition(f"{StoreError.__module__}.{StoreError.__name__}: ")[2]
     if _NO_EXTENSION in message:
         return f"{one_line(error)}: only local files can be read"
     return one_line(QueryError(" ".join(message.split())))

@@ -87,7 +87,7 @@ def _keep(database: Database, view: catalog.View) -> list[Materialized]:
 
 
 def _piece(database: Database, view: catalog.View, folder: Path, run_id: str | None) -> Materialized:
-    kept = cache.open_kept(database.store, view.name, database.fingerprint(view.name, run_id))
+    kept = cache.open_kept(database.store, view.name, database.fingerprint(view.name, run_id), run_id)
     path = Path(kept.name) if kept else _write(database, view, folder, run_id)
     if kept:
         kept.close()

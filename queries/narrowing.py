@@ -25,14 +25,26 @@ def narrowed(connection: duckdb.DuckDBPyConnection, statement: str, runs_where: 
 
     `runs_where` returns the ids that a query of ``run_id from runs`` finds.
     """
+    try:
+        return _narrowed(connection, statement, runs_where)
+    except RecursionError:  # an expression of hundreds of terms
+        return statement
+
+
+def _narrowed(connection: duckdb.DuckDBPyConnection, statement: str, runs_where: Callable[[str], Sequence[str]]) -> str:
     tree = _parsed(connection, statement)
     if tree["error"]:
         return statement
     nodes = list(_nodes(tree))
+    selects = [node for node in nodes if node.get("type") == "SELECT_NODE"]
+    # A result's column without a name of its own is named by its expression, which so stays as it is.
+    unnamed = {
+        id(node) for select in selects for item in select["select_list"] if not item["alias"] for node in _nodes(item)
+    }
     ctes = {entry["key"].lower() for node in nodes for entry in node.get("cte_map", {}).get("map", ())}
     is_changed = False
-    for node in nodes:
-        if node.get("type") == "SELECT_NODE" and node["where_clause"]:
+    for node in selects:
+        if node["where_clause"] and id(node) not in unnamed:
             for implied in list(_implied(connection, node, ctes, runs_where)):
                 both = _select(_parsed(connection, f"select 1 where true and {implied}"))["where_clause"]
                 both["children"][0] = node["where_clause"]
@@ -60,7 +72,10 @@ def _implied(
         if alias and (others := [each for each in others if _is_by_run(tables[each])]):
             query = _parsed(connection, f"select run_id from runs as {quoting.name(alias)}")
             _select(query)["where_clause"] = condition
-            ids = [*map(quoting.literal, runs_where(_unparsed(connection, query)))] or ["null"]
+            try:
+                ids = [*map(quoting.literal, runs_where(_unparsed(connection, query)))] or ["null"]
+            except duckdb.Error:  # as of a name that is no number: the statement's other conditions may leave it out
+                continue
             # An equality holds for all that is joined by run_id, too; DuckDB does not conclude so from a list.
             meant = f"= {ids[0]}" if len(ids) == 1 else f"in ({', '.join(ids)})"
             yield from (f"{quoting.name(each)}.run_id {meant}" for each in others)
@@ -68,6 +83,8 @@ def _implied(
 
 def _gather(ref: _Tree, tables: dict[str, str], links: list[tuple[str, str]]) -> bool:
     """Add the tables of a FROM by alias, and which share a ``run_id``; return whether there are inner joins alone."""
+    if ref.get("column_name_alias"):
+        return False
     if ref["type"] == "BASE_TABLE":
         tables[(ref["alias"] or ref["table_name"]).lower()] = ref["table_name"].lower()
     elif ref["type"] == "JOIN" and ref["join_type"] == "INNER" and ref["ref_type"] in ("REGULAR", "CROSS"):

@@ -22,6 +22,7 @@ class ArchiveStore(ReadOnlyStore):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(os.fspath(path))
+        self.path = self.path.absolute()
         if not self.path.is_file():
             raise StoreError(f"no store at {self}: it is no file")
         unreadable = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, ValueError)
@@ -31,7 +32,7 @@ class ArchiveStore(ReadOnlyStore):
 
     def address(self, file: CommittedFile) -> str:
         """Return the address of a committed file, as DuckDB is told it."""
-        return f"zip://{self.path.absolute()}/{file.path}"
+        return f"zip://{self.path}/{file.path}"
 
     def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
         """Return bytes of a member, all of them without `length`; a `StoreError` says what could not be read."""
@@ -42,6 +43,8 @@ class ArchiveStore(ReadOnlyStore):
             is_encrypted, is_cut = member.flag_bits & 1, member.file_size > self._size_bytes
             if member.compress_type != zipfile.ZIP_STORED or is_encrypted or is_cut:
                 raise StoreError(f"{path} is compressed, encrypted or cut, and not as 'share pack' writes it")
+            if start + (length or 0) > member.file_size:
+                raise StoreError(f"{path} is shorter than its commit says")
             with self.path.open("rb") as file:
                 file.seek(member.header_offset + 26)
                 n_name, n_extra = struct.unpack("<HH", file.read(4))

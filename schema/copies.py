@@ -76,8 +76,10 @@ def check_corpora(among: Iterable[Copy]) -> None:
     found: dict[str, tuple[str, Store]] = {}
     for copy in among:
         for name, digest in copy.values(tables, ("corpus", "corpus_sha256")):
+            if digest is None:
+                continue
             other_digest, other = found.setdefault(name, (digest, copy.store))
-            if digest is not None and other_digest != digest:
+            if other_digest != digest:
                 raise StoreError(
                     f"corpus {name!r} is another in {other} (digest {other_digest[:16]}) than in {copy.store} "
                     f"({digest[:16]}): stores are made one if a name means the same in both"

@@ -6,7 +6,8 @@ Committed files never change, so what a reader asks of a file (is it there, how 
 import datetime
 import io
 import json
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
@@ -24,6 +25,7 @@ INDEX = "commits.json"
 
 _PIECE = 64 << 20  # bytes of a file that are fetched at once when it is copied
 _BLOCK = 512 << 10  # bytes of the largest request of a query: a column of a group of rows
+_ESCAPED = re.compile(r"\[([*?\[])\]")  # as `quoting.path` writes what would be a pattern
 _COMMITTED_AT = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)  # of all files, for they never change
 
 
@@ -93,7 +95,11 @@ class ReadOnlyStore(Store):
             listed = json.loads(text)
             if not isinstance(listed, list):
                 raise ValueError("it is no list of commits")
-            return [parse_commit(fields) for fields in listed]
+            commits = [parse_commit(fields) for fields in listed]
+            jobs = Counter(commit.job for commit in commits)
+            if twice := [job for job, count in jobs.items() if count > 1]:
+                raise ValueError(f"job {twice[0]} is in it twice")
+            return commits
         except (ValueError, RecursionError) as error:
             raise StoreError(f"cannot read the commits {self}/{INDEX}: {one_line(error)}") from error
 
@@ -128,6 +134,7 @@ def _file_system(scheme: str, files: Mapping[str, tuple[ReadOnlyStore, Committed
             return path in files
 
         def glob(self, path: str, **_: object) -> list[str]:
+            path = _ESCAPED.sub(r"\1", path)
             return [path] if path in files else []
 
         def modified(self, _: str) -> datetime.datetime:

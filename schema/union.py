@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from ..errors import joined
+from ..errors import StoreError, joined
 from .commits import Commit, CommittedFile
 from .reading import ReadOnlyStore, attach
 from .store import Store
@@ -25,6 +25,8 @@ class UnionStore(ReadOnlyStore):
     """
 
     def __init__(self, stores: Sequence[str | os.PathLike[str]]) -> None:
+        if not stores:
+            raise StoreError("no store is named")
         self.parts = [open_store(store) for store in stores]
         super().__init__(joined(self.parts))
         self._homes: dict[str, Store] = {}

@@ -130,7 +130,7 @@ _Files = Mapping[str, tuple[Store, CommittedFile]]
 def _worst(
     table: Table, of: Sequence[_Files], allowed: Tolerance, ignored: Collection[str], layers: Collection[int] | None
 ) -> Difference | None:
-    parts = [[path] for path in of[0]] if of[0].keys() == of[1].keys() else [[*of[0], *of[1]]]
+    parts = [[path] for path in of[0]] if of[0].keys() == of[1].keys() else [[*dict.fromkeys([*of[0], *of[1]])]]
     wrong: list[Difference] = []
     moved: list[Difference] = []
     n_rows = n_moved = 0

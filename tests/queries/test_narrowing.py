@@ -31,7 +31,7 @@ def ids(database: Database, query: str) -> str:
         ("select n_neurons from layers, runs r where layers.run_id = r.run_id and r.weights_sha256 = 'w0'", [A]),
         ("select n_neurons from runs r join layers l on l.run_id = r.run_id and l.layer = 0 where r.step = 0", [A]),
         ("with tops as (select * from layers where step = 0) select * from tops", [A]),
-        ("select (select max(n_neurons) from layers where step = 0)", [A]),
+        ("select (select max(n_neurons) from layers where step = 0) as n", [A]),
     ],
 )
 def test_a_condition_on_runs_names_them(database: Database, query: str, runs: list[str]) -> None:
@@ -77,3 +77,24 @@ def test_a_join_to_runs_opens_the_files_of_its_runs_alone(database: Database) ->
     query = "from specialization as s join runs using (run_id) where runs.revision = 'step1000'"
     plan = str(database.sql(f"explain analyze {query}").rows()[0][1])
     assert plan.count("Scanning Files: 1/2") == plan.count("Scanning Files:") > 3
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select * from layers as l(model, run_id, revision, step) where l.model = 'aaaaaaaaaaaaaaaa'",
+        f"select {' + '.join(['1'] * 480)}",
+    ],
+)
+def test_what_cannot_be_narrowed_is_asked_as_it_is(database: Database, query: str) -> None:
+    assert ids(database, query) == ""
+    assert database.sql(query).rows() is not None
+
+
+def test_a_result_without_a_name_of_its_own_is_named_as_ever(database: Database) -> None:
+    query = "select layer, (select count(*) from layers where step = 0) from layers"
+    assert "run_id" not in " ".join(database.sql(query).columns)
+
+
+def test_a_condition_that_cannot_be_asked_of_all_runs_is_left_to_the_statement(database: Database) -> None:
+    assert database.sql("select layer from layers where model = 'none' and revision = 5").rows() == []

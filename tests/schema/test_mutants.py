@@ -331,7 +331,7 @@ def caches(chance: random.Random) -> Iterator[Callable[[Path], object]]:
 @pytest.mark.long
 def test_no_mutant_of_a_kept_view_is_answered_from_and_check_sees_each(sound, tmp_path):
     kept = shutil.copytree(sound, tmp_path / "kept")
-    with Store(kept).job("functions", kind="run") as job:
+    with Store(kept).job("functions", kind="coactivation") as job:
         for name, n in (("neuron_functions", 6), ("run_functions", 1)):
             job.write(name, _rows(name, n=n), model="m", revision="main")
         job.commit()
