@@ -15,7 +15,10 @@ from .analysis.perturbation.ablation import ablate as ablate
 from .analysis.perturbation.settings import PerturbationSettings as PerturbationSettings
 from .analysis.perturbation.study import study_perturbation as study_perturbation
 from .analysis.published import import_scores as import_scores
+from .engines.ray import RayEngine as RayEngine
+from .engines.serial import SerialEngine as SerialEngine
 from .errors import AnalysisError as AnalysisError
+from .errors import EngineError as EngineError
 from .errors import IngestError as IngestError
 from .errors import NeuronlakeError as NeuronlakeError
 from .errors import QueryError as QueryError

@@ -6,10 +6,13 @@
       NeuronlakeError          anything below: one clear line for the person at the keyboard
         SchemaError            (ValueError)   data that does not conform to a declared table
         StoreError                            the folder on disk: unreadable, unwritable, corrupt, locked
+          AlreadyCommittedError               a job that another process has committed meanwhile
+          BeingWrittenError                   a job that another process is doing
         IngestError            (ValueError)   a corpus or a model that cannot be measured
         AnalysisError          (ValueError)   neurons that cannot be grouped or tested as asked
         UnknownNameError       (LookupError)  a name that is not there, with the names that are
         QueryError             (ValueError)   SQL that is wrong, or that would change something
+        EngineError                           workers that are not there, or died
 
 Every message says what, where, and what is available. Third-party exceptions are wrapped once, where they enter, and
 chained (``raise ... from error``), so that a traceback keeps the cause. Texts may come from a store that somebody else
@@ -17,6 +20,7 @@ made: all pass `printable` on their way to a terminal.
 """
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable, Sequence
 
@@ -36,6 +40,14 @@ class StoreError(NeuronlakeError):
     """A store folder that cannot be read, written or trusted."""
 
 
+class AlreadyCommittedError(StoreError):
+    """A job that is to be done and has been: another process was faster."""
+
+
+class BeingWrittenError(StoreError):
+    """A job that another process is doing."""
+
+
 class IngestError(NeuronlakeError, ValueError):
     """A corpus or model that cannot be measured as asked."""
 
@@ -46,6 +58,10 @@ class QueryError(NeuronlakeError, ValueError):
 
 class AnalysisError(NeuronlakeError, ValueError):
     """Neurons, experts or published results that cannot be grouped, tested or read as asked."""
+
+
+class EngineError(NeuronlakeError):
+    """Workers that are not there, cannot do what is asked of them, or died."""
 
 
 class UnknownNameError(NeuronlakeError, LookupError):
@@ -67,6 +83,7 @@ class UnknownNameError(NeuronlakeError, LookupError):
         self.kind = kind
         self.name = name
         self.available = tuple(sorted(available))
+        self._where = where
         message = f"no {kind} {name!r}" + (f" in {where}" if where is not None else "")
         if close := difflib.get_close_matches(name, self.available, n=1):
             message += f"; did you mean {close[0]!r}?"
@@ -75,6 +92,11 @@ class UnknownNameError(NeuronlakeError, LookupError):
         else:
             message += "; there are none"
         super().__init__(message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # An exception is copied, as between processes, from its message alone.
+        where = None if self._where is None else str(self._where)
+        return functools.partial(UnknownNameError, where=where), (self.kind, self.name, self.available)
 
 
 def joined(names: Sequence[object], *, most: int = 8) -> str:

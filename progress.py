@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 from .errors import printable
@@ -29,6 +29,15 @@ class Progress(Protocol):
 
 class SilentProgress(Progress):
     """Reports nothing."""
+
+
+Shown = Callable[[], AbstractContextManager[Progress]]
+"""Opens where to report, such as `show_progress`."""
+
+
+def silently() -> AbstractContextManager[Progress]:
+    """Open what reports nothing."""
+    return nullcontext(SilentProgress())
 
 
 class LineProgress(Progress):

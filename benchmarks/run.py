@@ -16,6 +16,8 @@ NAMES = (
     "clustered_experts",
     "ingest",
     "memory",
+    "dry_run",
+    "series",
     "experts",
     "coactivation",
     "partitions",

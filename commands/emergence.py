@@ -6,7 +6,7 @@ import click
 
 from ..schema.vocabulary import EmergenceMethod, Ranking, WeightKind
 from .groups import AdvancedCommand
-from .options import POSITIVE, SEED_RANGE, choice_of, parse_layers, taken
+from .options import POSITIVE, SEED_RANGE, choice_of, engine_options, parse_layers, taken, taken_engine
 from .printing import chosen_store, echo, open_database, standard_output
 
 
@@ -42,6 +42,7 @@ from .printing import chosen_store, echo, open_database, standard_output
     "--ranking", type=choice_of(Ranking), default="lift",
     help="What chooses the top neurons that experts are tested for: lift, or predictivity as in Zhang et al. 2023.",
 )  # fmt: skip
+@engine_options
 def emergence(model: str, thresholds: tuple[str, ...], ranking: Ranking, **options: Any) -> None:  # noqa: ANN401
     """Study when experts and neurons of MODEL settle over its checkpoints.
 
@@ -56,6 +57,7 @@ def emergence(model: str, thresholds: tuple[str, ...], ranking: Ranking, **optio
     from ..progress import show_progress
 
     settings = taken(EmergenceSettings, options)
+    options["engine"] = taken_engine(options)
     with show_progress() as progress:
         report = study_emergence(model, store=chosen_store(), settings=settings, progress=progress, **options)
     echo(report.describe() + "\n")

@@ -8,7 +8,7 @@ import click
 
 from ..schema.vocabulary import ControlTask, DType, Halves, Pooling, Router, Site, SpecialTokens, Storage
 from .groups import AdvancedCommand
-from .options import POSITIVE, SEED_RANGE, choice_of, parse_layers, taken
+from .options import POSITIVE, SEED_RANGE, choice_of, engine_options, parse_layers, taken, taken_engine
 from .printing import chosen_store, echo
 
 
@@ -27,7 +27,7 @@ def _size(text: str) -> int:
 
 @click.command(cls=AdvancedCommand)
 @click.argument("model")
-@click.option("--corpus", required=True, help="Corpus of the store to measure on.")
+@click.option("--corpus", "corpora", required=True, multiple=True, help="Corpus of the store.  [repeatable]")
 @click.option("--revision", "names", multiple=True, help="Branch, tag, commit or subfolder.  [repeatable]")
 @click.option(
     "--revisions", "patterns", multiple=True, metavar="PATTERN",
@@ -91,9 +91,12 @@ def _size(text: str) -> int:
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, split (all GPUs).")
 @click.option("--batch-tokens", type=POSITIVE, help="Tokens of one batch, padding included.")
 @click.option("--memory", "memory_bytes", type=_size, metavar="SIZE", default="4GB", help="For activations.")
+@click.option("--shard", metavar="I/N", help="Measure share I of N of checkpoints and corpora, as in a Slurm array.")
+@engine_options
 @click.option("--dry-run", is_flag=True, help="Say what would be written and how long it would take; write nothing.")
 def ingest(
     model: str,
+    corpora: tuple[str, ...],
     names: tuple[str, ...],
     patterns: tuple[str, ...],
     steps_file: Path | None,
@@ -105,11 +108,13 @@ def ingest(
     vocabulary: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
-    """Measure every feed-forward neuron of MODEL on a corpus.
+    """Measure every feed-forward neuron of MODEL on a corpus, or on several.
 
     MODEL is a hub id, a folder or a .gguf file. Where one of several revisions fails, the others are measured all the
-    same; what the store holds is not loaded again.
+    same; what the store holds is not loaded again. Machines that share the store's folder share the work by --engine
+    ray or --shard.
     """
+    from ..engines.serial import SerialEngine
     from ..ingest.jobs.job import ingest_model
     from ..ingest.jobs.reports import Failure, Outcome
     from ..ingest.jobs.series import ingest_checkpoints, ingest_series
@@ -129,6 +134,7 @@ def ingest(
     def show(outcome: Outcome) -> None:
         echo(outcome.describe(), err=isinstance(outcome, Failure))
 
+    engine, shard = taken_engine(options), options.pop("shard")
     options |= {"settings": taken(Settings, options), "resources": taken(Resources, options), "store": chosen_store()}
     counts, tasks = taken(Coactivation, options), taken(Controls, options)
     options |= {"coactivation": counts if coactivation else None, "controls": tasks if controls else None}
@@ -136,17 +142,20 @@ def ingest(
     options["additions"] = [addition for addition, is_chosen in chosen.items() if is_chosen]
     checkpoints = [Checkpoint(model, revision, name=name) for revision in names]
     checkpoints += [Checkpoint(model, random_init=seed, name=name) for seed in seeds]
+    many = {"corpus": corpora, "engine": engine, "shard": shard, "progress": show_progress, "tell": show}
     if is_series:
         steps = None if steps_file is None else read_steps(steps_file)
         options |= {"revisions": patterns or None, "steps": steps, "name": name}
-        report = ingest_series(model, **options, progress=show_progress, tell=show)
-    elif len(checkpoints) > 1:
-        report = ingest_checkpoints(checkpoints, **options, progress=show_progress, tell=show)
+        report = ingest_series(model, **options, **many)
+    elif max(len(checkpoints), 1) * len(corpora) > 1 or shard is not None or not isinstance(engine, SerialEngine):
+        report = ingest_checkpoints(checkpoints or [Checkpoint(model, name=name)], **options, **many)
     else:
         revision, seed = (checkpoints[0].revision, checkpoints[0].random_init) if checkpoints else (None, None)
+        options |= {"corpus": corpora[0], "revision": revision, "random_init": seed, "name": name}
         with nullcontext(LineProgress()) if options["dry_run"] else show_progress() as progress:
-            outcome = ingest_model(model, revision=revision, random_init=seed, name=name, **options, progress=progress)
-        show(outcome)
+            show(ingest_model(model, **options, progress=progress))
         return
+    if report.plans:
+        echo(report.describe())
     if report.failures:
         raise click.ClickException(report.describe())

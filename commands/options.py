@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
+from ..engines.engine import Engine, EngineName, engine_called
 from ..schema.vocabulary import Format
 
 Command = Callable[..., Any]
@@ -48,6 +49,22 @@ def rows_options(command: Command) -> Command:
     output = click.option("-o", "--output", type=path, help="Write to FILE instead.")
     format_ = click.option("--format", "format_", type=choice_of(Format), help=how)
     return format_(output(command))
+
+
+def engine_options(command: Command) -> Command:
+    """Add the options that say where tasks run; `taken_engine` takes them."""
+    engine = click.option(
+        "--engine", type=choice_of(EngineName), default="serial", help="One task after the other, or in workers of Ray."
+    )
+    workers = click.option("--workers", type=POSITIVE, help="Tasks at a time.  [default: one a GPU, or 4 processors]")
+    address = click.option("--address", help="A running Ray, such as HOST:6379.  [default: one is started here]")
+    return engine(workers(address(command)))
+
+
+def taken_engine(options: dict[str, Any]) -> Engine:
+    """Take the options of `engine_options` out of `options`, and return the engine that they choose."""
+    names = ("workers", "address")
+    return engine_called(options.pop("engine"), **{name: options.pop(name) for name in names})
 
 
 def taken(settings: type[_Settings], options: dict[str, Any]) -> _Settings:

@@ -7,7 +7,7 @@ import click
 
 from ..schema.vocabulary import Control, PerturbationKind, Ranking, ReadoutKind
 from .groups import AdvancedCommand
-from .options import POSITIVE, SEED_RANGE, choice_of, parse_layers, query_text, taken
+from .options import POSITIVE, SEED_RANGE, choice_of, engine_options, parse_layers, query_text, taken, taken_engine
 from .printing import chosen_store, echo, open_database, print_rows
 
 
@@ -61,6 +61,7 @@ from .printing import chosen_store, echo, open_database, print_rows
 @click.option("--bootstrap", "n_bootstrap", type=POSITIVE, default=1000)
 @click.option("--permutations", "n_permutations", type=POSITIVE, default=9999)
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps.")
+@engine_options
 @click.option("--dry-run", is_flag=True, help="Say what would be done and how long it would take; write nothing.")
 def perturb(model: str, dry_run: bool, **options: Any) -> None:  # noqa: ANN401
     """Ablate neurons of MODEL and measure the effect on every function.
@@ -75,6 +76,7 @@ def perturb(model: str, dry_run: bool, **options: Any) -> None:  # noqa: ANN401
     from ..queries.statements import statement
 
     options |= {"settings": taken(PerturbationSettings, options), "store": chosen_store()}
+    options["engine"] = taken_engine(options)
     with nullcontext(LineProgress()) if dry_run else show_progress() as progress:
         report = study_perturbation(model, dry_run=dry_run, progress=progress, **options)
     echo(report.describe())

@@ -1,25 +1,50 @@
 """Tasks in this process, one after another."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import TypeVar
+
+from ..progress import Progress, Shown
+from .engine import Work
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 
-def run_serially(tasks: Sequence[_Task], do: Callable[[_Task], _Result], *, unit: str) -> Iterator[_Result]:
-    """Do every task, such as the checkpoints of a series; yield the results in order, as soon as they are known.
+class SerialEngine:
+    """Runs tasks in this process, one after another, each with a progress of its own.
 
-    A task begins when the result before it was taken. What `do` raises ends the job: a failure that concerns one task
-    alone is a result. `unit` says what the tasks are, in the plural, for the note on an interruption.
-
-    >>> list(run_serially([2, 3], lambda task: task**2, unit="squares"))
-    [4, 9]
+    Examples
+    --------
+    >>> report = neuronlake.ingest_series(
+    ...     "tiny-series", corpus="animals", store="neuronlake-store", engine=neuronlake.SerialEngine()
+    ... )
+    >>> len(report.failures)
+    0
     """
-    for n_done, task in enumerate(tasks):
-        try:
-            result = do(task)
-        except KeyboardInterrupt as error:
-            error.add_note(f"{n_done} of {len(tasks)} {unit} are done")
-            raise
-        yield result
+
+    def run(self, work: Work[_Task, _Result], show: Shown) -> Iterator[tuple[int, _Result]]:
+        """Do every task in order; a task begins when the result before it was taken."""
+        noted = set[str]()
+        for place, task in enumerate(work.tasks):
+            try:
+                with show() as progress:
+                    result = work.do(task, _NotingOnce(progress, noted))
+            except KeyboardInterrupt as error:
+                error.add_note(f"{place} of {len(work.tasks)} {work.unit} are done")
+                raise
+            yield place, result
+
+
+class _NotingOnce(Progress):
+    """Passes progress on, but a note only the first time: what is true of one task is often true of all."""
+
+    def __init__(self, progress: Progress, noted: set[str]) -> None:
+        self.phase = progress.phase  # type: ignore[method-assign]
+        self.advance = progress.advance  # type: ignore[method-assign]
+        self._progress, self._noted = progress, noted
+
+    def note(self, text: str) -> None:
+        """Pass a new note on."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self._progress.note(text)

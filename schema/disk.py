@@ -1,6 +1,7 @@
 """The disk under a store: writes that survive a loss of power, locks, no symbolic links, errors of one line."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -8,6 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import StoreError, one_line
+
+# How a file system says that it cannot lock, and that it cannot link.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_NO_LINKS = _NO_LOCKS | {errno.EPERM}
+LOCKS_VARIABLE = "NEURONLAKE_LOCKS"
+"""Environment variable; ``off`` where a file system shared by machines keeps the locks of each to itself."""
 
 
 @contextlib.contextmanager
@@ -68,12 +75,35 @@ def replace_text(path: Path, text: str, temporary: Path) -> None:
     sync(path.parent)
 
 
+def create_text(path: Path, text: str, temporary: Path, *, is_locked: bool) -> bool:
+    """Write `text` to `path` by way of the file `temporary` unless `path` exists; return whether it did not.
+
+    Of several processes that do so at once one succeeds, without any lock. Where the disk has no links, a lock that the
+    caller has makes sure of it (`is_locked`).
+    """
+    temporary.write_text(text, encoding="utf-8")
+    sync(temporary)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        # A network file system may repeat what it did when the answer was lost.
+        return path.samefile(temporary)
+    except OSError as error:
+        if error.errno not in _NO_LINKS or not is_locked:
+            raise
+        temporary.replace(path)
+    sync(path.parent)
+    return True
+
+
 @contextlib.contextmanager
 def exclusive(path: Path, *, waits: bool = True, writable: bool = False) -> Iterator[int | None]:
     """Lock a file or folder against other processes and yield its descriptor.
 
     If another process has it locked, wait, or else yield None. A file on NFS must be opened as `writable` to be locked.
     """
+    if os.environ.get(LOCKS_VARIABLE) == "off":
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
     descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK)
     try:
         is_free = True
@@ -86,9 +116,27 @@ def exclusive(path: Path, *, waits: bool = True, writable: bool = False) -> Iter
         os.close(descriptor)
 
 
+def has_locks(folder: Path) -> bool:
+    """Return whether the disk of a folder, which is made if it is missing, has locks."""
+    make_folder(folder)
+    try:
+        with exclusive(folder, waits=False):
+            return True
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+
+
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Lock a folder, which is made if it is missing; wait while another process has it locked."""
+def locked(folder: Path, *, is_needed: bool = True) -> Iterator[None]:
+    """Lock a folder, which is made if it is missing; wait while another process has it locked.
+
+    Unless the lock `is_needed`, the context is entered also on a disk without locks.
+    """
+    if not is_needed and not has_locks(folder):
+        yield
+        return
     while True:
         make_folder(folder)
         with exclusive(folder) as descriptor:

@@ -143,7 +143,7 @@ def _card(store: Path) -> Iterator[Problem]:
     """Yield that the card is missing, or of other commits, as after files of two stores were copied together."""
     fault = disk.fault(store, "README.md")
     # Under this lock a job writes the card and then its commit, maybe since the files above were read.
-    lock = disk.locked(store / STAGING) if (store / STAGING).is_dir() else contextlib.nullcontext()
+    lock = disk.locked(store / STAGING, is_needed=False) if (store / STAGING).is_dir() else contextlib.nullcontext()
     try:
         with lock:
             if fault in (None, "missing") and not card.is_current(store / "README.md", read_commits(store)[0]):

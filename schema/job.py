@@ -1,13 +1,16 @@
 """A job: tables staged part by part, and then committed at once."""
 
 import datetime
+import os
+import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import StoreError
 from . import card, disk
-from .commits import Commit, CommittedFile, commit_text, file_name, neuronlake_version, read_commits
+from .commits import Commit, CommittedFile, commit_text, file_name, neuronlake_version, read_commit, read_commits
 from .identity import file_sha256
 from .names import STAGING, Place, check_name, folder_name
 from .tables import SCHEMA_VERSION, TABLES, table
@@ -22,9 +25,10 @@ if TYPE_CHECKING:
 class Job:
     """Work in progress, made by `Store.job`: write tables part by part, then commit once."""
 
-    def __init__(self, store: Path, name: str, kind: JobKind, staging: Path) -> None:
+    def __init__(self, store: Path, name: str, kind: JobKind, staging: Path, *, is_locked: bool = True) -> None:
         self.name = name
         self.kind = kind
+        self._is_locked = is_locked  # else other processes may do the same job
         self._store = store
         self._staging = staging
 
@@ -35,9 +39,18 @@ class Job:
             folder.mkdir(exist_ok=True)
         return folder
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no part of any table is staged."""
+        return not self._staged(*TABLES)
+
     def is_staged(self, name: str, part: int) -> bool:
         """Return whether part `part` of table `name` was staged completely, now or by an earlier attempt."""
         return any(place.part == part for place in self._staged(name))
+
+    def staged(self, name: str) -> tuple[Path, ...]:
+        """Return the staged files of table `name`, by folder and part."""
+        return tuple(path for _, path in sorted(self._staged(name).items()))
 
     def write(
         self,
@@ -73,7 +86,8 @@ class Job:
     def commit(self, *, committed_at: str | None = None) -> Commit:
         """Make everything staged visible at once and return the commit; nothing if the disk refuses (`StoreError`).
 
-        `committed_at` is the time that the commit states, by default now.
+        `committed_at` is the time that the commit states, by default now. On a disk without locks another process may
+        have committed the job meanwhile: then its commit stands and is returned, and what is staged here is removed.
         """
         with disk.store_errors(f"cannot write the store {self._store}"):
             files = self._described()
@@ -85,8 +99,7 @@ class Job:
             committed_at=committed_at or datetime.datetime.now(datetime.UTC).isoformat(),
             files=tuple(files.values()),
         )
-        self._publish(commit, files)
-        return commit
+        return self._publish(commit, files)
 
     def commit_copy(self, commit: Commit, source: "Store") -> None:
         """Copy the files that this job has in another store and commit them as there; `StoreError` if one is altered.
@@ -102,32 +115,66 @@ class Job:
             files[staged] = file
         self._publish(commit, files)
 
-    def _publish(self, commit: Commit, files: Mapping[Path, CommittedFile]) -> None:
-        """Move staged files into place, and then write the commit that names them."""
+    def _publish(self, commit: Commit, files: Mapping[Path, CommittedFile]) -> Commit:
+        """Move staged files into place, and then write the commit that names them; return the commit that stands."""
         store, staging = self._store, self._staging
         with disk.store_errors(f"cannot write the store {store}"):
             for staged, file in files.items():
                 target = store / file.path
                 disk.make_folder(target.parent)
-                staged.replace(target)
+                if self._is_locked:
+                    staged.replace(target)
+                else:
+                    self._link(staged, target, file)
                 disk.sync(target.parent)
             disk.make_folder(store / "commits")
             # The card first: if it cannot be written, nothing is committed. One at a time, so that no job's card
             # lacks what another commits meanwhile.
-            with disk.locked(store / STAGING):
-                card_text = card.text((*read_commits(store)[0], commit))
-                disk.replace_text(store / "README.md", card_text, staging / "card.md")
+            with disk.locked(store / STAGING, is_needed=self._is_locked):
+                self._write_card((*read_commits(store)[0], commit))
                 place = store / "commits" / file_name(self.name)
-                disk.replace_text(place, commit_text(commit), staging / "commit.json")
+                is_ours = disk.create_text(
+                    place, commit_text(commit), staging / "commit.json", is_locked=self._is_locked
+                )
+                if not self._is_locked:
+                    if not is_ours:
+                        commit = self._yield_to(files)
+                    commits = None
+                    while commits != (now := read_commits(store)[0]):  # until nobody has committed meanwhile
+                        commits = now
+                        self._write_card(commits)
                 shutil.rmtree(staging, ignore_errors=True)
+        return commit
+
+    def _write_card(self, commits: Sequence[Commit]) -> None:
+        disk.replace_text(self._store / "README.md", card.text(commits), self._staging / "card.md")
+
+    def _link(self, staged: Path, target: Path, file: CommittedFile) -> None:
+        """Put a file in its place unless it is there: on a disk without locks nothing is replaced."""
+        try:
+            os.link(staged, target)
+        except FileExistsError:
+            if file_sha256(target) != file.sha256:
+                raise
+
+    def _yield_to(self, files: Mapping[Path, CommittedFile]) -> Commit:
+        """Remove the files of this attempt where another process has committed the job; return its commit."""
+        commit = read_commit(self._store, self.name)
+        if commit is None:
+            raise StoreError(f"{self.name} was committed in {self._store} by another process and then removed")
+        for path in {file.path for file in files.values()} - {file.path for file in commit.files}:
+            (self._store / path).unlink(missing_ok=True)
+        return commit
 
     def _described(self) -> dict[Path, CommittedFile]:
         """Return the commit's entry of every staged file, by folder and part."""
         from . import parquet
 
+        # Without locks another process may be about to commit the job, in files that must have other names.
+        first = 0 if self._is_locked else random.randrange(1, 10_000) * 100_000
         return {
             staged: CommittedFile(
-                path=f"data/{staged.relative_to(self._staging).as_posix()}",
+                path="/".join((*place.folder, f"{place.job}-{first + place.part}.parquet")),
                 table=place.table,
                 n_rows=parquet.n_rows(staged),
                 size_bytes=staged.stat().st_size,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import StoreError, joined
-from . import card, disk
+from . import card, claims, disk
 from .commits import copies, file_name, neuronlake_version, read_commits
 from .names import STAGING, Place, folder_name
 from .tables import SCHEMA_VERSION
@@ -51,12 +51,20 @@ def begin(staging: Path, *, resume: bool) -> None:
         disk.replace_text(writer, text, staging / "writer.partial")
 
 
+def end_unlocked(staging: Path) -> None:
+    """End an attempt on a disk without locks: leave the job's folder to the next, or remove it if it is of no use."""
+    if _has_parts(staging) and _is_resumable(staging):
+        claims.give_back(staging)
+    else:
+        shutil.rmtree(staging)
+
+
 def states(store: Path) -> Mapping[str, State]:
     """Return the state of every folder in ``.staging`` by its name, which is that of its job in paths."""
     staging = store / STAGING
     if not staging.is_dir():
         return {}
-    with disk.store_errors(f"cannot read {staging}"), disk.locked(staging):
+    with disk.store_errors(f"cannot read {staging}"), disk.locked(staging, is_needed=False):
         return _find(store, everywhere=False)[0]
 
 
@@ -133,7 +141,7 @@ def _discard(path: Path, *, move_to: Path | None = None) -> str:
 def _find(store: Path, *, everywhere: bool) -> tuple[dict[str, State], list[tuple[str, Place]]]:
     """Return the states of the folders in ``.staging``, and the files under ``data`` that no job runs or commits."""
     folders = [folder for folder in sorted((store / STAGING).iterdir()) if folder.is_dir()]
-    idle = [folder for folder in folders if not disk.is_locked(folder / "lock")]
+    idle = [folder for folder in folders if not _is_held(folder)]
     by_job: dict[str, State] = {folder.name: "running" for folder in folders if folder not in idle}
     strays: list[tuple[str, Place]] = []
     if idle or everywhere:
@@ -144,9 +152,14 @@ def _find(store: Path, *, everywhere: bool) -> tuple[dict[str, State], list[tupl
     moved = {place.job for _, place in strays}
     for folder in idle:
         has_parts = folder.name in moved or _has_parts(folder)
-        goes_on = has_parts and _is_resumable(folder) and not _is_committed(store, folder.name)
+        goes_on = has_parts and _is_resumable(folder) and not _is_committed(store, claims.job_of(folder.name))
         by_job[folder.name] = "unfinished" if goes_on else "garbage"
     return by_job, strays
+
+
+def _is_held(staging: Path) -> bool:
+    """Return whether a process may be working in a job's folder."""
+    return claims.is_held(staging.name) if claims.is_claim(staging.name) else disk.is_locked(staging / "lock")
 
 
 def _is_committed(store: Path, job: str) -> bool:

@@ -12,7 +12,7 @@ from .disk import store_errors
 from .tables import SCHEMA_VERSION, Table
 
 ROW_GROUP_ROWS = 122_880
-_FEWEST_ROWS = 4_096  # of a group of rows that ends where a layer does: fewer would be mostly footer
+FEWEST_ROWS = 4_096  # of a group of rows that ends where a layer does: fewer would be mostly footer
 
 
 def write(declared: Table, data: pa.Table, path: Path, *, metadata: Mapping[str, str]) -> None:
@@ -56,7 +56,7 @@ def _borders(data: pa.Table) -> list[int]:
     if "layer" in data.column_names:
         layer = data.column("layer").to_numpy()
         for border in (np.flatnonzero(np.diff(layer)) + 1).tolist():
-            if border - borders[-1] >= _FEWEST_ROWS:
+            if border - borders[-1] >= FEWEST_ROWS:
                 borders.append(border)
     return [*borders, data.num_rows]
 

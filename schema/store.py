@@ -10,7 +10,8 @@
 
 What is not in a commit does not exist. A job stages its files, syncs them, renames them into place and then
 commits, so that a killed job leaves nothing visible; the same job started again goes on from its staged parts.
-Jobs of different names may write one store at once; a lock keeps a job to one writer.
+Jobs of different names may write one store at once; a lock keeps a job to one writer. On a disk without locks several
+may do the same job, each in a folder of its own (see `claims`), and the first commit stands.
 """
 
 import contextlib
@@ -20,8 +21,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from ..errors import StoreError
-from . import card, disk, leftovers
+from ..errors import AlreadyCommittedError, BeingWrittenError, StoreError
+from . import card, claims, disk, leftovers
 from .commits import Commit, CommittedFile, read_commit, read_commits
 from .identity import file_sha256
 from .job import Job
@@ -183,29 +184,59 @@ class Store:
         for folder in (self.path / "commits", self.path / "data"):
             if folder.is_symlink():
                 raise StoreError(f"cannot write {folder}: a symbolic link, which readers of a store do not follow")
-        staging = self.staging / folder_name(name)
         new_folders = [folder for folder in (self.staging, self.path) if not folder.exists()]
         with contextlib.ExitStack() as stack:
-            with disk.store_errors(f"cannot write the store {self.path}"), disk.locked(self.staging):
-                leftovers.remove(self.path)
-                disk.make_folder(staging)
-                (staging / "lock").touch()
-                if stack.enter_context(disk.exclusive(staging / "lock", waits=False, writable=True)) is None:
-                    raise StoreError(f"another process is writing {name} to {self.path}; wait for it, or stop it")
-                if read_commit(self.path, name) is not None:
-                    shutil.rmtree(staging, ignore_errors=True)
-                    raise StoreError(f"{name} is already committed in {self.path}")
-                leftovers.begin(staging, resume=resume)
+            with disk.store_errors(f"cannot write the store {self.path}"):
+                has_locks = disk.has_locks(self.staging)
+                with disk.locked(self.staging, is_needed=has_locks):
+                    if has_locks:
+                        leftovers.remove(self.path)
+                        staging = self.staging / folder_name(name)
+                        disk.make_folder(staging)
+                        (staging / "lock").touch()
+                        lock = disk.exclusive(staging / "lock", waits=False, writable=True)
+                        if stack.enter_context(lock) is None:
+                            raise BeingWrittenError(
+                                f"another process is writing {name} to {self.path}; wait for it, or stop it"
+                            )
+                    else:
+                        staging = claims.claim(self.staging, folder_name(name))
+                    if read_commit(self.path, name) is not None:
+                        shutil.rmtree(staging, ignore_errors=True)
+                        raise AlreadyCommittedError(f"{name} is already committed in {self.path}")
+                    leftovers.begin(staging, resume=resume)
             try:
-                yield Job(self.path, name, kind, staging)
+                yield Job(self.path, name, kind, staging, is_locked=has_locks)
             except BaseException:
                 # As after a kill: what the next attempt goes on with stays, and all else is removed.
                 stack.close()
-                with contextlib.suppress(OSError, StoreError), disk.locked(self.staging):
-                    leftovers.remove(self.path)
-                    for folder in new_folders:
-                        folder.rmdir()
+                with contextlib.suppress(OSError, StoreError):
+                    if not has_locks:
+                        leftovers.end_unlocked(staging)
+                    with disk.locked(self.staging, is_needed=has_locks):
+                        if has_locks:
+                            leftovers.remove(self.path)
+                        for folder in new_folders:
+                            folder.rmdir()
                 raise
+            if not has_locks and staging.exists():  # it is for another process to commit
+                leftovers.end_unlocked(staging)
+
+    def commit_staged(self, name: str, *, kind: JobKind) -> Commit:
+        """Commit what another process staged for the job called `name`, unless that is done; return the commit.
+
+        Raises
+        ------
+        StoreError
+            As `job`, or if nothing is staged: another process may have taken it.
+        """
+        commit = self.commit(name)
+        if commit is None:
+            with self.job(name, kind=kind) as job:
+                if job.is_empty:
+                    raise StoreError(f"nothing is staged for {name} in {self.path}; another process may have taken it")
+                commit = job.commit()
+        return commit
 
     def remove(self, commits: Sequence[Commit], *, known: Sequence[Commit]) -> None:
         """Remove committed jobs in the order given, of each its commit first; readers see a job whole or not at all.

@@ -1,17 +1,21 @@
 """The partitions of a study: made anew or warm-started at each checkpoint, native, random and matched."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from ...engines.engine import Engine, Work
 from ...errors import AnalysisError, IngestError, UnknownNameError
 from ...progress import Progress
 from ...queries.database import Database
+from ...schema.store import Store
 from ..partitions.job import store_partition
 from ..partitions.settings import PartitionSettings
-from ..partitions.sources import stored_source, weight_source
+from ..partitions.sources import Source, stored_source, weight_source
 from ..partitions.stored import StoredPartition, read_stored_partition
 from .series import MeasuredCheckpoint, Series
 from .settings import EmergenceSettings
@@ -58,13 +62,7 @@ def make_lineages(
     of `model`, a hub id or folder, once. Raises `AnalysisError` if a layer was not measured, if a checkpoint cannot be
     loaded or has changed since, if its run lacks what the method needs, or if checkpoints have other layers or neurons.
     """
-    known = sorted({layer for _, layer in series.layers})
-    unknown = [layer for layer in settings.layers or () if layer not in known]
-    if unknown:
-        raise AnalysisError(
-            f"no layer {', '.join(map(str, unknown))} in run {series.last.run_id} of {series.model} "
-            f"{series.last.revision}; it measured {', '.join(map(str, known))}"
-        )
+    _check_layers(series, settings)
     n_new = 0
 
     def make(
@@ -74,12 +72,7 @@ def make_lineages(
         loaded: "Model | None" = None,  # where weights are clustered
     ) -> StoredPartition:
         nonlocal n_new
-        if loaded is not None:
-            source = weight_source(loaded, chosen, other)
-        else:
-            source = stored_source(database, series.model, chosen, other, revision=checkpoint.revision)
-        # The step is the series'; the name of a revision may not contain it.
-        source = replace(source, origin=replace(source.origin, step=checkpoint.step))
+        source = _source(database, series, checkpoint, chosen, other, loaded)
         partition_id, is_new = store_partition(database.store, source, chosen)
         n_new += is_new
         progress.advance(1)
@@ -102,6 +95,80 @@ def make_lineages(
         chosen = PartitionSettings("random", matched=last.partition_id, run=run_id, seed=seed)
         lineages.append(Lineage("matched", seed, (make(series.last, chosen, last),)))
     return lineages, n_new
+
+
+def _check_layers(series: Series, settings: EmergenceSettings) -> None:
+    """Refuse layers that the series did not measure, before any partition is made."""
+    known = sorted({layer for _, layer in series.layers})
+    unknown = [layer for layer in settings.layers or () if layer not in known]
+    if unknown:
+        raise AnalysisError(
+            f"no layer {', '.join(map(str, unknown))} in run {series.last.run_id} of {series.model} "
+            f"{series.last.revision}; it measured {', '.join(map(str, known))}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _ColdTask:
+    """A checkpoint whose cold partitions are to be made."""
+
+    store: Path
+    model: str
+    series: Series
+    settings: EmergenceSettings
+    checkpoint: MeasuredCheckpoint
+
+    def __str__(self) -> str:
+        return self.checkpoint.revision
+
+
+def make_cold(
+    store: Store, model: str, series: Series, settings: EmergenceSettings, engine: Engine, progress: Progress
+) -> int:
+    """Have an engine make the cold partitions, a checkpoint a task, and commit them; return how many were new.
+
+    `make_lineages`, whose errors are raised here too, then finds them made.
+    """
+    if settings.method == "native":
+        return 0
+    _check_layers(series, settings)
+    tasks = [_ColdTask(store.path.absolute(), model, series, settings, each) for each in series.checkpoints]
+    staged = []
+    for _, made in engine.run(Work(tasks=tasks, do=_stage_cold, unit="checkpoints"), lambda: nullcontext(progress)):
+        staged += made
+        for partition_id in made:
+            store.commit_staged(partition_id, kind="partition")
+    return len(staged)
+
+
+def _stage_cold(task: _ColdTask, progress: Progress) -> list[str]:
+    """Make and stage the cold partitions of a checkpoint in a worker; return the ids of those that are new."""
+    made = []
+    with Database(task.store) as database:
+        loaded = _load(task.model, task.series, task.checkpoint) if task.settings.method == "kmeans" else None
+        for seed in task.settings.seeds:
+            chosen = task.settings.partition(run=task.checkpoint.run_id, seed=seed, warm_start=None)
+            source = _source(database, task.series, task.checkpoint, chosen, None, loaded)
+            partition_id, is_new = store_partition(database.store, source, chosen, progress, commits=False)
+            made += [partition_id] * is_new
+    return made
+
+
+def _source(
+    database: Database,
+    series: Series,
+    checkpoint: MeasuredCheckpoint,
+    chosen: PartitionSettings,
+    other: StoredPartition | None,
+    loaded: "Model | None",
+) -> Source:
+    """Return what a partition of a checkpoint is made of."""
+    if loaded is not None:
+        source = weight_source(loaded, chosen, other)
+    else:
+        source = stored_source(database, series.model, chosen, other, revision=checkpoint.revision)
+    # The step is the series'; the name of a revision may not contain it.
+    return replace(source, origin=replace(source.origin, step=checkpoint.step))
 
 
 def _chains(

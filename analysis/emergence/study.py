@@ -5,11 +5,13 @@ import os
 from dataclasses import asdict, dataclass
 from typing import cast, get_args
 
+from ...engines.engine import Engine
+from ...engines.serial import SerialEngine
 from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
 from ...schema.identity import IDENTITY_VERSION, identifier
-from .lineages import Role, make_lineages, n_partitions
+from .lineages import Role, make_cold, make_lineages, n_partitions
 from .notices import notices
 from .series import find_series
 from .settings import EmergenceSettings
@@ -77,6 +79,7 @@ def study_emergence(
     corpus: str | None = None,
     run: str | None = None,
     name: str | None = None,
+    engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> EmergenceReport:
     """Partition every checkpoint of a series, store the partitions and how much they agree, and report the study.
@@ -102,6 +105,8 @@ def study_emergence(
         Beginning of the id of any run of the series, if the corpus has several series.
     name
         Name the model is stored under; the hub id or folder name if None.
+    engine
+        Where each checkpoint is divided from several seeds: in this process if None, or by `RayEngine` in several.
     progress
         Where to report.
 
@@ -112,6 +117,8 @@ def study_emergence(
     AnalysisError
         If the series has fewer than three checkpoints, if it did not measure a layer of the settings, if a checkpoint
         cannot be loaded or has changed since it was measured, or if its neurons cannot be divided as asked.
+    EngineError
+        If the engine lacks what it needs, or its workers die.
     StoreError
         If the store cannot be read or written.
 
@@ -133,12 +140,14 @@ def study_emergence(
         emergence_id = identifier(
             {"schema_version": IDENTITY_VERSION, "study": "emergence", "roles": roles, "runs": runs, **asdict(settings)}
         )
-        n_all, n_new = n_partitions(series, settings), 0
+        n_all, n_new, n_cold = n_partitions(series, settings), 0, 0
         is_new = database.store.commit(emergence_id) is None
         if is_new:
             with database.store.job(emergence_id, kind="emergence", resume=False) as job:
                 from .rows import write_study
 
+                if engine is not None and not isinstance(engine, SerialEngine):
+                    n_cold = make_cold(database.store, model, series, settings, engine, progress)
                 progress.phase("partitioning checkpoints", total=n_all, unit="partitions")
                 lineages, n_new = make_lineages(database, model, series, settings, progress)
                 write_study(job, series, settings, lineages, started_at)
@@ -161,7 +170,7 @@ def study_emergence(
         run_ids=tuple(runs),
         steps=tuple(checkpoint.step for checkpoint in series.checkpoints),
         n_partitions=n_all,
-        n_partitions_reused=n_all - n_new,
+        n_partitions_reused=n_all - n_new - n_cold,
         notices=notes,
         duration_s=(datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
     )

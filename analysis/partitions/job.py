@@ -169,10 +169,11 @@ def partition_model(
 
 
 def store_partition(
-    store: Store, source: Source, settings: PartitionSettings, progress: Progress | None = None
+    store: Store, source: Source, settings: PartitionSettings, progress: Progress | None = None, *, commits: bool = True
 ) -> tuple[str, bool]:
     """Divide neurons into experts, store them unless the store has this partition, and return its id and if it is new.
 
+    Unless this `commits` it, a new one is left staged, for `Store.commit_staged`.
     Raises `AnalysisError` if a layer has fewer neurons than experts.
     """
     started = time.monotonic()
@@ -199,7 +200,7 @@ def store_partition(
     )
     if store.commit(partition_id) is not None:
         return partition_id, False
-    with store.job(partition_id, kind="partition", resume=False) as job:
+    with store.job(partition_id, kind="partition", resume=not commits) as job:
         progress = progress or SilentProgress()
         progress.phase("clustering", total=len(source.neurons), unit="layers")
         divisions = {}
@@ -213,5 +214,6 @@ def store_partition(
             "duration_s": time.monotonic() - started,
         }
         write_partition(job, origin, described, divisions)
-        job.commit()
+        if commits:
+            job.commit()
     return partition_id, True

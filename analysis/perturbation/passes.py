@@ -26,6 +26,7 @@ from ..readouts.readout import summarize
 from .ablation import ablate
 from .preparation import Study
 from .settings import SHARED
+from .sources import Ranking
 
 
 class CellValues:
@@ -141,6 +142,21 @@ def read_cells(study: Study, job: Job, progress: Progress) -> Reading:
         raise
 
 
+def read_cell(study: Study, cell: Ranking, progress: Progress) -> NDArray[np.float32]:
+    """Return the values read while a cell is ablated [functions or 1, instances]; they must be finite."""
+    readout, settings = study.readout, study.settings
+    with ablate(readout.model, study.neurons(cell), kind=settings.kind, scale=settings.factor, seed=cell.seed):
+        values = readout.read(progress.advance)
+    n_wrong = int(np.count_nonzero(~np.isfinite(values)))
+    if n_wrong:
+        raise AnalysisError(
+            f"the {readout.kind} of {n_wrong:,} instances is not finite where {len(cell.rows):,} neurons of "
+            f"{cell.family}/{cell.function} ({cell.selection}, seed {cell.seed}) are perturbed; perturb fewer, or by "
+            "less"
+        )
+    return values
+
+
 def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
     readout, settings, n_texts = study.readout, study.settings, study.texts.read.tokens.n_texts
     ids = [study.cell_id(cell) for cell in study.cells]
@@ -171,17 +187,8 @@ def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
             progress.advance(n_texts)
         else:
             started = time.monotonic()
-            neurons = study.neurons(cell)
-            with ablate(readout.model, neurons, kind=settings.kind, scale=settings.factor, seed=cell.seed):
-                values = readout.read(progress.advance)
+            values = read_cell(study, cell, progress)
             durations.append(time.monotonic() - started)
-            n_wrong = int(np.count_nonzero(~np.isfinite(values)))
-            if n_wrong:
-                raise AnalysisError(
-                    f"the {readout.kind} of {n_wrong:,} instances is not finite where {len(cell.rows):,} neurons of "
-                    f"{cell.family}/{cell.function} ({cell.selection}, seed {cell.seed}) are perturbed; "
-                    "perturb fewer, or by less"
-                )
             kept.put(cell_id, values)
         sums[cell_id] = resampling.reduce(values - baseline if readout.is_loss else baseline - values)
         readouts[cell_id] = summarize(values, readout.strata)

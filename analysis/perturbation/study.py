@@ -5,8 +5,10 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ...engines.engine import Engine
+from ...engines.serial import SerialEngine
 from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
@@ -85,6 +87,7 @@ def study_perturbation(
     name: str | None = None,
     device: str = "auto",
     dry_run: bool = False,
+    engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> PerturbationReport:
     """Ablate the neurons of each source and of its controls, and store the effect on every function.
@@ -110,6 +113,8 @@ def study_perturbation(
     dry_run
         Return what would be done, and write nothing. The model is loaded, the readout fitted, and the model read out
         once as it is.
+    engine
+        Where cells are read: in this process if None, or by `RayEngine` in several.
     progress
         Where to report.
 
@@ -124,6 +129,8 @@ def study_perturbation(
         If the model cannot be loaded or lacks the head that a readout needs.
     QueryError
         If the query of the settings is wrong.
+    EngineError
+        If the engine lacks what it needs, or its workers die.
     StoreError
         If the store cannot be read or written.
 
@@ -143,6 +150,7 @@ def study_perturbation(
         from .passes import known_cells, read_cells
         from .preparation import prepare
         from .rows import write_study
+        from .workers import read_in_workers
 
         study = prepare(request, device, progress)
         perturbation_id = study.identifier()
@@ -155,7 +163,11 @@ def study_perturbation(
             cell_s = time.monotonic() - started
         elif is_new:
             with database.store.job(perturbation_id, kind="perturbation") as job:
+                n_elsewhere = 0
+                if engine is not None and not isinstance(engine, SerialEngine):
+                    n_elsewhere = read_in_workers(study, job.folder("cells"), engine, device, progress)
                 reading = read_cells(study, job, progress)
+                reading = replace(reading, n_known=reading.n_known - n_elsewhere)
                 write_study(study, reading, job, started_at=started_at)
                 job.commit()
             n_reused, cell_s = reading.n_known, reading.cell_s

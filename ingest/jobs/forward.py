@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from ..activations.tokens import Batch, collate
 from ..models.devices import device_name
 from ..neurons.feed_forwards import Layer
 from .measurement import Measurement
+
+_SAMPLED = 8  # batches that are run to see what all take
 
 
 class ForwardPass:
@@ -178,16 +181,38 @@ def _run(measurement: Measurement, reading: Capture, batch: Batch) -> None:
         measurement.model.module(**inputs)
 
 
-def estimate_seconds(measurement: Measurement) -> float:
-    """Return the wall time of the whole pass in seconds, extrapolated from a few batches of different lengths."""
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a few batches took, and what was read of a layer in them."""
+
+    cpu_s: float  # of the whole pass, extrapolated
+    wall_s: float
+    instances: NDArray[np.int64]  # those of the batches, in the order they are run
+    pooled: NDArray[np.float32]  # [instances of the batches, neurons of the layer]
+    routed: NDArray[np.float32] | None  # [instances of the batches, experts of the layer], None in a dense layer
+
+
+def sample_pass(measurement: Measurement, layer: Layer) -> Sample:
+    """Run a few batches of different lengths; what they took is extrapolated by their tokens, padding included."""
     batches = list(measurement.batches())
-    chosen = [batches[int(place)] for place in np.unique(np.linspace(0, len(batches) - 1, 3).round())]
+    chosen = np.unique(np.linspace(0, len(batches) - 1, _SAMPLED).round()).astype(int)
+    length = np.diff(measurement.tokens.token_start)
+    area = np.array([len(batch.texts) * length[batch.texts].max() for batch in batches], dtype=np.float64)
+    index = measurement.layers.index(layer)
+    costs, pooled, routed = [], [], []
     with torch.inference_mode(), _reader(measurement, measurement.layers) as reading:
-        _run(measurement, reading, chosen[-1])  # the first pass warms up
-        start = time.perf_counter()
-        for batch in chosen:
-            _run(measurement, reading, batch)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
-    return seconds * measurement.tokens.n_tokens / sum(batch.n_tokens for batch in chosen)
+        _run(measurement, reading, batches[chosen[-1]])  # the first pass warms up
+        for place in chosen:
+            cpu_s, wall_s = time.process_time(), time.perf_counter()
+            _run(measurement, reading, batches[place])
+            pooled.append(reading.pooled()[index].float().cpu().numpy())
+            if layer.n_native_experts:
+                before = sum(above.n_native_experts > 0 for above in measurement.layers[:index])
+                routed.append(reading.routed()[before].float().cpu().numpy())
+            costs.append([time.process_time() - cpu_s, time.perf_counter() - wall_s])
+    places = np.arange(len(batches))
+    cpu, wall = (np.interp(places, chosen, np.array(cost) / area[chosen]) @ area for cost in zip(*costs, strict=True))
+    instances = np.concatenate([np.arange(batches[place].first, batches[place].last) for place in chosen])
+    return Sample(
+        float(cpu), float(wall), instances, np.concatenate(pooled), np.concatenate(routed) if routed else None
+    )

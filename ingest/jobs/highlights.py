@@ -15,6 +15,7 @@ from ...errors import IngestError
 from ...progress import Progress
 from ...schema import parquet
 from ...schema.conformance import conform
+from ...schema.job import Job
 from ..activations.capture import capture
 from ..activations.tokens import collate
 from ..models.devices import explaining_lack_of_memory
@@ -31,8 +32,8 @@ _FUNCTION = ["family", "function"]
 _LISTED = [*_NEURON, *_FUNCTION, "is_positive", "rank"]
 
 
-def add_highlights(measurement: Measurement, progress: Progress) -> None:
-    """Make and commit the highlights of a run that the store holds.
+def add_highlights(measurement: Measurement, job: Job, run: Job | None, progress: Progress) -> None:
+    """Stage the highlights of a run that the store holds, or that another job has staged.
 
     Raises IngestError if no neuron of the run is listed with a text, or memory does not suffice.
     """
@@ -42,7 +43,7 @@ def add_highlights(measurement: Measurement, progress: Progress) -> None:
     spans = {name: getattr(tokens, name) for name in ("instance_id", "text", "start", "stop")}
     places = pl.DataFrame({"text": tokens.order, "n_tokens": np.diff(tokens.token_start)[tokens.order]})
     listed = (
-        _listed(measurement)
+        _listed(measurement, run)
         .join(pl.DataFrame(spans), on="instance_id")
         .join(places.with_row_index("place"), on="text")
         .sort("place", *_LISTED)
@@ -51,28 +52,26 @@ def add_highlights(measurement: Measurement, progress: Progress) -> None:
     )
     wanted = set(listed["text"])
     texts = {number: text for number, text in enumerate(corpus.texts()) if number in wanted}
-    with measurement.ingestion.store.job(f"highlights-{measurement.run_id}", kind="highlights") as job:
-        parts = enumerate(listed.partition_by("part", maintain_order=True))
-        missing = [(part, rows) for part, rows in parts if not job.is_staged("top_tokens", part)]
-        n_tokens = sum(int(rows.unique("text")["n_tokens"].sum()) for _, rows in missing)
-        progress.phase("highlighting", total=n_tokens, unit="tokens")
-        for part, rows in missing:
-            with explaining_lack_of_memory(model.name, "batch_tokens", "memory_bytes"):
-                fired = _fired(measurement, rows, progress)
-            fired = fired.join(_characters(measurement, fired, texts), on=["text", "token"])
-            fired = fired.select(*_LISTED, "token", "instance_id", "start_char", "end_char", "activation")
-            data = conform("top_tokens", fired.sort(*_LISTED, "token"), **measurement.keys, corpus=corpus.name)
-            job.write("top_tokens", data, part=part, model=model.name, revision=model.revision)
-        job.commit()
+    parts = enumerate(listed.partition_by("part", maintain_order=True))
+    missing = [(part, rows) for part, rows in parts if not job.is_staged("top_tokens", part)]
+    n_tokens = sum(int(rows.unique("text")["n_tokens"].sum()) for _, rows in missing)
+    progress.phase("highlighting", total=n_tokens, unit="tokens")
+    for part, rows in missing:
+        with explaining_lack_of_memory(model.name, "batch_tokens", "memory_bytes"):
+            fired = _fired(measurement, rows, progress)
+        fired = fired.join(_characters(measurement, fired, texts), on=["text", "token"])
+        fired = fired.select(*_LISTED, "token", "instance_id", "start_char", "end_char", "activation")
+        data = conform("top_tokens", fired.sort(*_LISTED, "token"), **measurement.keys, corpus=corpus.name)
+        job.write("top_tokens", data, part=part, model=model.name, revision=model.revision)
 
 
-def _listed(measurement: Measurement) -> pl.DataFrame:
+def _listed(measurement: Measurement, run: Job | None) -> pl.DataFrame:
     """Return neuron, function, side, rank and instance of what is highlighted, as the store's rows of the run say."""
     corpus, stack = measurement.ingestion.corpus, measurement.model.parts[0].stack
     positive, evaluated = measurement.labels.counts()[:, 0].T
     names = pl.DataFrame(measurement.labels.functions, schema=_FUNCTION, orient="row")
     columns = (*_NEURON, *_FUNCTION, "rank", "ranked_by", "half", "ap", "ap_complement")
-    tops = _rows(measurement, "function_top_neurons", *columns).filter(ranked_by="lift", half="all", stack=stack)
+    tops = _rows(measurement, run, "function_top_neurons", *columns).filter(ranked_by="lift", half="all", stack=stack)
     prevalence = pl.col("prevalence")
     rise = pl.max_horizontal(pl.col("ap") - prevalence, pl.col("ap_complement") - 1 + prevalence)
     tops = tops.join(names.with_columns(prevalence=pl.Series(positive / evaluated)), on=_FUNCTION).sort(_NEURON)
@@ -85,7 +84,7 @@ def _listed(measurement: Measurement) -> pl.DataFrame:
     )
     label = pl.when(negatives="rest").then(pl.col("is_positive").fill_null(value=False)).otherwise("is_positive")
     listed = (
-        tops.join(_rows(measurement, "top_instances", *_NEURON, "rank", "instance_id"), on=_NEURON)
+        tops.join(_rows(measurement, run, "top_instances", *_NEURON, "rank", "instance_id"), on=_NEURON)
         .join(functions, on=_FUNCTION)
         .join(labels, on=["instance_id", "number"], how="left")
         .with_columns(is_positive=label)
@@ -101,10 +100,12 @@ def _listed(measurement: Measurement) -> pl.DataFrame:
     return listed.select(*_LISTED, "instance_id")
 
 
-def _rows(measurement: Measurement, name: str, *columns: str) -> pl.DataFrame:
+def _rows(measurement: Measurement, run: Job | None, name: str, *columns: str) -> pl.DataFrame:
     """Return columns of the run's rows in a table, which may have been added to it later."""
     store, run_id = measurement.ingestion.store, measurement.run_id
     files = [file for job in (run_id, f"best-{run_id}") for file in store.files(name, job=job)]
+    if run is not None and not files:  # it waits for its commit
+        files += run.staged(name)
     if not files:
         raise IngestError(f"run {run_id} has no rows of {name}: 'neuronlake materialize' adds what an older run lacks")
     return pl.DataFrame(parquet.read(tuple(files), columns))

@@ -5,6 +5,7 @@ The libraries of models, which take seconds to load, are imported when there is 
 
 import datetime
 import os
+import time
 from collections.abc import Collection
 from typing import Literal, Required, TypedDict, Unpack, overload
 
@@ -119,7 +120,7 @@ def ingest_model(
     >>> neuronlake.ingest_model("tiny-bert", corpus="animals", store="neuronlake-store", settings=settings).is_new
     True
     """
-    started_at = datetime.datetime.now(datetime.UTC)
+    started_at, began = datetime.datetime.now(datetime.UTC), time.process_time()
     target, resources = Store(store), resources or Resources()
     ingestion = Ingestion(
         target, StoredCorpus(target, corpus), resources, coactivation, controls, dry_run, tuple(additions)
@@ -131,8 +132,11 @@ def ingest_model(
     if not dry_run and (report := known_runs.report(request, ingestion)):
         return report
     from .measurement import load_requested, prepare
-    from .run import make_run, plan_run
+    from .plan import plan_run
+    from .run import make_run
 
     progress = progress or SilentProgress()
     measurement = prepare(request, load_requested(request, ingestion), ingestion, progress)
-    return plan_run(measurement) if dry_run else make_run(measurement, progress, started_at)
+    if dry_run:
+        return plan_run(measurement, prepared_s=time.process_time() - began)
+    return make_run(measurement, progress, started_at)

@@ -67,6 +67,16 @@ class Measurement:
         """What the store lacks of the additions asked for."""
         return self.ingestion.lacking_additions(self.run_id)
 
+    def renewed(self) -> "Measurement":
+        """Return it without what another process has added to the store since it was prepared."""
+        ingestion, n_instances = self.ingestion, self.tokens.n_instances
+        lacking = ingestion.lacking_controls(self.run_id)
+        return dataclasses.replace(
+            self,
+            controls=tuple(each for each in self.controls if (each[0].control, each[0].draw) in lacking),
+            adds_coactivations=lacks_coactivations(ingestion.store, self.run_id, ingestion.coactivation, n_instances),
+        )
+
     def summary(self) -> dict[str, Any]:
         """Return what reports and plans begin with, under the names of `IngestReport`."""
         return {

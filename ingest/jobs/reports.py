@@ -93,15 +93,19 @@ class IngestPlan(_Extent):
     n_rows
         Rows it would write, by table.
     parquet_bytes
-        Their size on disk, estimated.
+        Their size on disk, estimated from one layer that is measured on activations of a few batches.
     activation_bytes
         Pooled activations to keep on disk until they are scored.
+    memory_bytes
+        Most memory of the process, estimated.
     forward_s
         Wall time of the forward passes, estimated from a few batches on this machine.
     scoring_s, controls_s
-        Wall time of scoring, and what of it control functions add, estimated from a few neurons of random activations.
+        Wall time of scoring, and what of it control functions add, estimated from the layer.
     additions_s
         Wall time of each addition, at most.
+    cpu_s
+        CPU seconds from loading to the commit, estimated, without keeping activations on disk.
     """
 
     n_texts: int
@@ -109,9 +113,11 @@ class IngestPlan(_Extent):
     n_rows: dict[str, int]
     parquet_bytes: int
     activation_bytes: int
+    memory_bytes: int
     forward_s: float
     scoring_s: float
     controls_s: float
+    cpu_s: float
     additions_s: Mapping[Addition, float] = field(default_factory=dict)
 
     def describe(self) -> str:
@@ -139,9 +145,11 @@ class IngestPlan(_Extent):
                 f"rows          {rows}",
                 f"parquet       about {decimal(self.parquet_bytes)}",
                 f"activations   {decimal(self.activation_bytes)} on disk until they are scored",
+                f"memory        about {decimal(self.memory_bytes)} at most",
                 f"forward pass  about {self.forward_s:,.0f} s on this machine",
                 f"scoring       about {self.scoring_s:,.0f} s, {self.controls_s:,.0f} s of it for control functions",
                 *(f"{name:12}  about {duration_s:,.0f} s" for name, duration_s in self.additions_s.items()),
+                f"processors    about {self.cpu_s:,.0f} s in all, from loading to the commit",
             ]
         )
 
@@ -172,11 +180,27 @@ class SeriesReport:
         """The revisions that could not be measured."""
         return tuple(outcome for outcome in self.outcomes if isinstance(outcome, Failure))
 
+    @property
+    def plans(self) -> tuple[IngestPlan, ...]:
+        """What a dry run would make."""
+        return tuple(outcome for outcome in self.outcomes if isinstance(outcome, IngestPlan))
+
     def describe(self) -> str:
-        """Return how many revisions failed, and which, as one line."""
+        """Return what a dry run would make in all, and how many revisions failed, and which, as one line."""
+        from rich.filesize import decimal
+
         line = f"{len(self.failures)} of {len(self.outcomes)} revisions failed"
         failed = ", ".join(failure.revision for failure in self.failures)
-        return f"{line}: {failed}" if failed else line
+        line = f"{line}: {failed}" if failed else line
+        if not self.plans:
+            return line
+        n_rows = sum(sum(plan.n_rows.values()) for plan in self.plans)
+        n_bytes, cpu_s = (sum(getattr(plan, name) for plan in self.plans) for name in ("parquet_bytes", "cpu_s"))
+        memory = max(plan.memory_bytes for plan in self.plans)
+        return (
+            f"in all up to {n_rows:,} rows, about {decimal(n_bytes)} of parquet, {cpu_s:,.0f} s of processors, and "
+            f"{decimal(memory)} of memory in each worker; {line}"
+        )
 
 
 def _counted(n: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""A run, made or planned: the model reads the texts, layers are measured and staged in parts, all is committed.
+"""A run, made: the model reads the texts, layers are measured and staged in parts, all is committed.
 
 What a killed attempt has done is used by the next: the activations of texts that were run, and the parts that were
 staged. Coactivations are a job beside the run's, served by the same pass.
@@ -9,90 +9,100 @@ import datetime
 import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from operator import methodcaller
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
 
-from ...errors import IngestError
+from ...errors import AlreadyCommittedError, IngestError
 from ...progress import Progress
 from ...schema.commits import neuronlake_version
 from ...schema.conformance import conform
 from ...schema.job import Job
+from ...schema.store import Store
 from ...schema.vocabulary import Addition
 from ..corpora.control_tasks import ControlLabels
 from ..models.devices import device_name, explaining_lack_of_memory
 from ..neurons.feed_forwards import Layer
 from ..scores.scoring import NonFiniteError
-from .forward import ForwardPass, estimate_seconds
-from .highlights import N_NEURONS, N_TEXTS, N_TOKENS, add_highlights
+from .forward import ForwardPass
+from .highlights import add_highlights
 from .measurement import Measurement
-from .reports import IngestPlan, IngestReport
+from .reports import IngestReport
 from .settings import Controls
-from .sinks import CoactivationTables, ControlTables, RoutingTables, Scorer, ScoreTables, Sink, estimate_scoring
-from .vocabulary import N_EITHER_END, add_vocabulary, estimate_vocabulary
+from .sinks import CoactivationTables, ControlTables, RoutingTables, Scorer, ScoreTables, Sink
+from .vocabulary import add_vocabulary
 
-# Bytes of a row of each table on disk, measured (docs/benchmarks.md).
-_ROW_BYTES = {
-    "neuron_functions": 24,
-    "neurons": 25,
-    "top_instances": 5,
-    "neuron_best": 27,
-    "function_top_neurons": 7,
-    "control_best": 27,
-    "control_top_neurons": 7,
-    "routing": 20,
-    "coactivations": 5,
-    "top_tokens": 9,
-    "neuron_vocabulary": 6,
-}
-
-
-_ADD: Mapping[Addition, Callable[[Measurement, Progress], None]] = {
+_ADD: Mapping[Addition, Callable[[Measurement, Job, Job | None, Progress], None]] = {
     "highlights": add_highlights,
     "vocabulary": add_vocabulary,
 }
 
 
-def make_run(measurement: Measurement, progress: Progress, started_at: datetime.datetime) -> IngestReport:
-    """Measure and commit what the store lacks of a run, and of the coactivations and control functions asked for.
+def make_run(
+    measurement: Measurement,
+    progress: Progress,
+    started_at: datetime.datetime,
+    *,
+    finish: Callable[[Job], object] = methodcaller("commit"),
+) -> IngestReport:
+    """Measure and commit what the store lacks of a run, and of what is asked for beside it.
+
+    Jobs whose tables are staged are given to `finish`: those of the measurement together, then each addition.
 
     Raises IngestError if an activation is not finite or memory does not suffice, StoreError if the disk refuses.
     """
-    summary, is_new, coactivation = measurement.summary(), measurement.is_new, measurement.ingestion.coactivation
-    jobs: list[Job] = []
-    sinks: list[Sink] = []
-    scorer = Scorer(measurement, with_functions=is_new)
     with contextlib.ExitStack() as stack:
-        if is_new:
-            job = stack.enter_context(measurement.ingestion.store.job(measurement.run_id, kind="run"))
-            jobs.append(job)
-            sinks += [ScoreTables(measurement, job, scorer), RoutingTables(measurement, job)]
-        for control, _ in measurement.controls:
-            name = Controls.job_name(measurement.run_id, control.control, control.draw)
-            job = stack.enter_context(measurement.ingestion.store.job(name, kind="controls"))
-            jobs.append(job)
-            sinks.append(ControlTables(measurement, job, scorer, control))
-            write_control_functions(measurement, job, control)
-        if coactivation is not None and measurement.adds_coactivations:
-            name = coactivation.job_name(measurement.run_id)
-            job = stack.enter_context(measurement.ingestion.store.job(name, kind="coactivation"))
-            jobs.append(job)
-            sinks.append(CoactivationTables(measurement, coactivation, job))
+        store = measurement.ingestion.store
+        try:
+            jobs, sinks = open_jobs(measurement, store, stack)
+        except AlreadyCommittedError:  # another process was faster since this was prepared: what is still lacking?
+            stack.close()
+            return make_run(measurement.renewed(), progress, started_at, finish=finish)
+        summary, coactivation = measurement.summary(), measurement.ingestion.coactivation
         if jobs:
             measure(measurement, sinks, jobs[0].folder("forward"), progress)
-        if is_new:
+        if summary["is_new"]:
             write_run(measurement, jobs[0], started_at)
         for job in jobs:
-            job.commit()
-    for addition in summary["additions"]:
-        _ADD[addition](measurement, progress)
+            finish(job)
+        added = []
+        for addition in summary["additions"]:
+            with contextlib.suppress(AlreadyCommittedError):
+                job = stack.enter_context(store.job(f"{addition}-{measurement.run_id}", kind=addition))
+                _ADD[addition](measurement, job, jobs[0] if summary["is_new"] else None, progress)
+                finish(job)
+                added.append(addition)
     return IngestReport(
-        **summary,
+        **summary | {"additions": tuple(added)},
         duration_s=(datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
         activity=None if coactivation is None else coactivation.activity,
     )
+
+
+def open_jobs(measurement: Measurement, store: Store, stack: contextlib.ExitStack) -> tuple[list[Job], list[Sink]]:
+    """Start the jobs in a store that make what is lacking, that of the run first; return them and their sinks."""
+    is_new, coactivation = measurement.is_new, measurement.ingestion.coactivation
+    jobs: list[Job] = []
+    sinks: list[Sink] = []
+    scorer = Scorer(measurement, with_functions=is_new)
+    if is_new:
+        job = stack.enter_context(store.job(measurement.run_id, kind="run"))
+        jobs.append(job)
+        sinks += [ScoreTables(measurement, job, scorer), RoutingTables(measurement, job)]
+    for control, _ in measurement.controls:
+        name = Controls.job_name(measurement.run_id, control.control, control.draw)
+        job = stack.enter_context(store.job(name, kind="controls"))
+        jobs.append(job)
+        sinks.append(ControlTables(measurement, job, scorer, control))
+        write_control_functions(measurement, job, control)
+    if coactivation is not None and measurement.adds_coactivations:
+        job = stack.enter_context(store.job(coactivation.job_name(measurement.run_id), kind="coactivation"))
+        jobs.append(job)
+        sinks.append(CoactivationTables(measurement, coactivation, job))
+    return jobs, sinks
 
 
 def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progress: Progress) -> None:
@@ -218,51 +228,4 @@ def write_control_functions(measurement: Measurement, job: Job, control: Control
     keys = measurement.keys | {"control": control.control, "draw": control.draw}
     job.write(
         "control_functions", conform("control_functions", rows, **keys), model=model.name, revision=model.revision
-    )
-
-
-def plan_run(measurement: Measurement) -> IngestPlan:
-    """Return what `make_run` would write and how long it would take, from a few batches that are timed."""
-    summary, layers, coactivation = measurement.summary(), measurement.layers, measurement.ingestion.coactivation
-    n_neurons, n_functions, n_instances = (summary[name] for name in ("n_neurons", "n_functions", "n_instances"))
-    n_rows: dict[str, int] = {}
-    n_best = n_neurons * len({family for family, _ in measurement.labels.functions})
-    n_tops = sum(6 * n_functions * max(1, layer.n_neurons // 100) for layer in layers)
-    if measurement.is_new or not (measurement.adds_coactivations or measurement.controls or summary["additions"]):
-        n_rows |= {
-            "neuron_functions": n_neurons * n_functions,
-            "neurons": n_neurons,
-            "top_instances": n_neurons * min(measurement.settings.n_top, n_instances - 1),
-            "neuron_best": n_best,
-            "function_top_neurons": n_tops,
-        }
-        if measurement.router is not None:
-            n_rows["routing"] = n_functions * sum(layer.n_native_experts for layer in layers)
-    if coactivation is not None and measurement.adds_coactivations:
-        n_rows["coactivations"] = sum(
-            layer.n_neurons * min(coactivation.n_partners, layer.n_neurons - 1) for layer in layers
-        )
-    if n_controls := summary["n_controls"]:
-        n_rows |= {"control_best": n_controls * n_best, "control_top_neurons": n_controls * n_tops}
-    scoring_s, controls_s = estimate_scoring(measurement)
-    forward_s = estimate_seconds(measurement)
-    additions_s: dict[Addition, float] = {}
-    if "highlights" in summary["additions"]:
-        n_texts = n_functions * (N_NEURONS + len(layers)) * min(measurement.settings.n_top, 2 * N_TEXTS)
-        n_rows["top_tokens"] = N_TOKENS * n_texts
-        additions_s["highlights"] = forward_s * min(1, n_texts / measurement.tokens.n_texts)
-    if "vocabulary" in summary["additions"]:
-        n_rows["neuron_vocabulary"] = 4 * N_EITHER_END * n_neurons
-        additions_s["vocabulary"] = estimate_vocabulary(measurement)
-    return IngestPlan(
-        **summary,
-        n_texts=measurement.tokens.n_texts,
-        n_tokens=measurement.tokens.n_tokens,
-        n_rows=n_rows,
-        parquet_bytes=sum(_ROW_BYTES[table] * n for table, n in n_rows.items()),
-        activation_bytes=n_neurons * n_instances * np.dtype(measurement.settings.storage).itemsize,
-        forward_s=forward_s,
-        scoring_s=scoring_s,
-        controls_s=controls_s,
-        additions_s=additions_s,
     )

@@ -1,16 +1,19 @@
-"""Many checkpoints as one job, in which the failure of one checkpoint does not stop the others."""
+"""Many checkpoints, on one corpus or several, as one job, in which the failure of one does not stop the others."""
 
 import datetime
+import functools
 import os
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from ...engines.serial import run_serially
-from ...errors import IngestError, UnknownNameError
-from ...progress import Progress, SilentProgress
+from ...engines.engine import Engine, Work, shard_of
+from ...engines.serial import SerialEngine
+from ...errors import BeingWrittenError, IngestError, NeuronlakeError, UnknownNameError
+from ...progress import Progress, Shown, silently
+from ...schema.job import Job
 from ...schema.store import Store
-from ...schema.vocabulary import Addition
+from ...schema.vocabulary import Addition, JobKind
 from ..corpora.stored import StoredCorpus
 from ..models.checkpoint import Checkpoint
 from .known_runs import KnownRuns
@@ -19,13 +22,13 @@ from .request import Ingestion, Request
 from .revisions import choose_checkpoints, oddities, record_checkpoints
 from .settings import Coactivation, Controls, Resources, Settings
 
-Shown = Callable[[], AbstractContextManager[Progress]]
+_PATIENCE_S = 60
 
 
 def ingest_series(
     model: str,
     *,
-    corpus: str,
+    corpus: str | Sequence[str],
     store: str | os.PathLike[str],
     revisions: str | Sequence[str] | None = None,
     steps: Mapping[str, int] | None = None,
@@ -36,6 +39,8 @@ def ingest_series(
     controls: Controls | None = None,
     additions: Collection[Addition] = (),
     dry_run: bool = False,
+    engine: Engine | None = None,
+    shard: str | None = None,
     progress: Shown | None = None,
     tell: Callable[[Outcome], None] | None = None,
 ) -> SeriesReport:
@@ -51,7 +56,9 @@ def ingest_series(
     ----------
     model
         Hub id, or a folder whose subfolders are checkpoints.
-    corpus, store, name, settings, resources, coactivation, controls, additions
+    corpus
+        Name of a corpus in the store, or several: each checkpoint is measured on each.
+    store, name, settings, resources, coactivation, controls, additions
         As for `ingest_model`.
     revisions
         Shell-style patterns of the names of subfolders, or of branches and tags of the hub; None: those that `steps`
@@ -62,8 +69,13 @@ def ingest_series(
         none, fails.
     dry_run
         Whether to return plans of what would be done and write nothing.
+    engine
+        Where checkpoints are measured: in this process one after another if None, or by `RayEngine` in several.
+    shard
+        Which of the checkpoints on corpora to measure: ``3/10`` is the third of ten shares, each for a process or a
+        machine of its own; None for all. The first share records the list of checkpoints.
     progress
-        Opens where to report, once for each checkpoint, such as `progress.show_progress`.
+        Opens where to report, once for each task of an engine, such as `progress.show_progress`.
     tell
         Called with what became of each checkpoint as soon as it is known.
 
@@ -76,6 +88,8 @@ def ingest_series(
         fit the model at all; the store then holds the list of checkpoints alone.
     StoreError
         If the store cannot be read or written.
+    EngineError
+        If the shard is none, or the engine lacks what it needs.
 
     Examples
     --------
@@ -83,40 +97,47 @@ def ingest_series(
     >>> [outcome.revision for outcome in report.outcomes]
     ['step1', 'step2', 'step4']
     """
-    target, settings, progress, steps = Store(store), settings or Settings(), progress or _silently, steps or {}
-    ingestion = Ingestion(
-        target,
-        StoredCorpus(target, corpus),
-        resources or Resources(),
-        coactivation,
-        controls,
-        dry_run,
-        tuple(additions),
-    )
+    target, settings, progress, steps = Store(store), settings or Settings(), progress or silently, steps or {}
     stored_name = Checkpoint(model, name=name).stored_name
-    ingestion.resources.check_device(stored_name)
+    asked = (resources or Resources(), coactivation, controls, dry_run, tuple(additions))
+    ingestions = [Ingestion(target, each, *asked) for each in _on_each(corpus, target)]
+    _check_device(asked[0], engine, stored_name)
     known_runs = KnownRuns(target)
     checkpoints = []
     for checkpoint in choose_checkpoints(model, [revisions] if isinstance(revisions, str) else revisions, steps):
         known = None if checkpoint.revision in steps else known_runs.step(stored_name, checkpoint.revision)
         checkpoints.append(checkpoint if known is None else replace(checkpoint, step=known))
     checkpoints.sort(key=lambda checkpoint: checkpoint.place)
-    with progress() as shown:
-        for note in oddities(checkpoints, steps):
-            shown.note(note)
-    requests = [
-        Request(Checkpoint(model, entry.revision, name=name), corpus, settings, steps.get(entry.revision), entry.commit)
-        for entry in checkpoints
-    ]
-    if not dry_run:  # after the requests, which refuse names that no store can hold
-        record_checkpoints(checkpoints, stored_name, known_runs, target)
-    return _ingest(requests, ingestion, progress, tell)
+    tasks = shard_of(
+        [
+            _Task(
+                Request(
+                    Checkpoint(model, entry.revision, name=name),
+                    each.corpus.name,
+                    settings,
+                    steps.get(entry.revision),
+                    entry.commit,
+                ),
+                each,
+            )
+            for entry in checkpoints
+            for each in ingestions
+        ],
+        shard,
+    )
+    if shard_of([True], shard):  # the first shard alone, so that shards that begin at once do not all do it
+        with progress() as shown:
+            for note in oddities(checkpoints, steps):
+                shown.note(note)
+        if not dry_run:  # after the requests, which refuse names that no store can hold
+            record_checkpoints(checkpoints, stored_name, known_runs, target)
+    return _ingest(tasks, target, engine, progress, tell)
 
 
 def ingest_checkpoints(
     checkpoints: Sequence[Checkpoint],
     *,
-    corpus: str,
+    corpus: str | Sequence[str],
     store: str | os.PathLike[str],
     settings: Settings | None = None,
     resources: Resources | None = None,
@@ -124,16 +145,18 @@ def ingest_checkpoints(
     controls: Controls | None = None,
     additions: Collection[Addition] = (),
     dry_run: bool = False,
+    engine: Engine | None = None,
+    shard: str | None = None,
     progress: Shown | None = None,
     tell: Callable[[Outcome], None] | None = None,
 ) -> SeriesReport:
-    """Measure some checkpoints, such as revisions and random initialisations, one after another.
+    """Measure some checkpoints, such as revisions and random initialisations.
 
     Parameters
     ----------
     checkpoints
         At least one; each is attempted whether it is there or not.
-    corpus, store, settings, resources, coactivation, controls, additions, dry_run, progress, tell
+    corpus, store, settings, resources, coactivation, controls, additions, dry_run, engine, shard, progress, tell
         As for `ingest_series`, whose errors are raised here too.
 
     Examples
@@ -145,77 +168,137 @@ def ingest_checkpoints(
     """
     if not checkpoints:
         raise IngestError("no checkpoint is given; at least one is needed")
-    target = Store(store)
-    ingestion = Ingestion(
-        target,
-        StoredCorpus(target, corpus),
-        resources or Resources(),
-        coactivation,
-        controls,
-        dry_run,
-        tuple(additions),
-    )
-    ingestion.resources.check_device(checkpoints[0].stored_name)
-    requests = [Request(checkpoint, corpus, settings or Settings()) for checkpoint in checkpoints]
-    return _ingest(requests, ingestion, progress or _silently, tell)
+    target, name = Store(store), checkpoints[0].stored_name
+    asked = (resources or Resources(), coactivation, controls, dry_run, tuple(additions))
+    ingestions = [Ingestion(target, each, *asked) for each in _on_each(corpus, target)]
+    _check_device(asked[0], engine, name)
+    tasks = [
+        _Task(Request(checkpoint, each.corpus.name, settings or Settings()), each)
+        for checkpoint in checkpoints
+        for each in ingestions
+    ]
+    return _ingest(shard_of(tasks, shard), target, engine, progress or silently, tell)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One checkpoint to measure on one corpus."""
+
+    request: Request
+    ingestion: Ingestion
+
+    def __str__(self) -> str:
+        return f"{self.request.checkpoint.stored_revision} on {self.request.corpus}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What became of a task: its outcome, the jobs that wait for their commit, and why it failed."""
+
+    outcome: Outcome
+    staged: tuple[tuple[str, JobKind], ...] = ()
+    error: NeuronlakeError | None = None  # that may be the fault of the request, so that every checkpoint has it
+
+
+def _on_each(corpus: str | Sequence[str], store: Store) -> list[StoredCorpus]:
+    """Return the corpora of a store that are named, each once."""
+    names = dict.fromkeys([corpus] if isinstance(corpus, str) else corpus)
+    if not names:
+        raise IngestError("no corpus is given; at least one is needed")
+    return [StoredCorpus(store, name) for name in names]
+
+
+def _check_device(resources: Resources, engine: Engine | None, label: str) -> None:
+    """Check the device, unless others than we need it."""
+    if engine is None or isinstance(engine, SerialEngine):
+        resources.check_device(label)
 
 
 def _ingest(
-    requests: Sequence[Request], ingestion: Ingestion, progress: Shown, tell: Callable[[Outcome], None] | None
+    tasks: Sequence[_Task],
+    store: Store,
+    engine: Engine | None,
+    progress: Shown,
+    tell: Callable[[Outcome], None] | None,
 ) -> SeriesReport:
-    """Measure requests one after another."""
-    known_runs, outcomes, notes = KnownRuns(ingestion.store), list[Outcome](), set[str]()
+    """Report what the store holds of some tasks, have the engine do the rest, and commit what it stages."""
+    known_runs = KnownRuns(store)
+    engine = engine or SerialEngine()
+    outcomes: dict[int, Outcome] = {}
+    has_corpora = len({task.request.corpus for task in tasks}) > 1
 
-    def ingest(request: Request) -> Outcome:
-        is_first = all(isinstance(outcome, Failure) for outcome in outcomes)
-        with progress() as shown:
-            return _attempt(request, ingestion, known_runs, _NotingOnce(shown, notes), is_first=is_first)
-
-    for outcome in run_serially(requests, ingest, unit="checkpoints"):
-        outcomes.append(outcome)
+    def reported(place: int, outcome: Outcome) -> None:
+        if has_corpora and isinstance(outcome, Failure):
+            outcome = replace(outcome, reason=f"on corpus {tasks[place].request.corpus}: {outcome.reason}")
+        outcomes[place] = outcome
         if tell is not None:
             tell(outcome)
-    return SeriesReport(tuple(outcomes))
+
+    new: dict[int, _Task] = {}
+    for place, task in enumerate(tasks):
+        try:
+            request = known_runs.with_step(task.request)
+            if report := known_runs.report(request, task.ingestion):
+                reported(place, report)
+            else:
+                new[place] = replace(task, request=request)
+        except (IngestError, UnknownNameError) as error:
+            reported(place, _failure(task, str(error)))
+    places = list(new)
+    work = Work(
+        tasks=tuple(new.values()),
+        do=functools.partial(_attempt, commits=isinstance(engine, SerialEngine)),
+        unit="checkpoints",
+        lost=lambda task, reason: _Attempt(_failure(task, reason)),
+        device=tasks[0].ingestion.resources.device if tasks else "cpu",
+    )
+    for number, attempt in engine.run(work, progress):
+        # Until one has come through, the request itself may be at fault.
+        if attempt.error is not None and all(isinstance(outcome, Failure) for outcome in outcomes.values()):
+            raise attempt.error
+        for name, kind in attempt.staged:  # committed now unless it is
+            store.commit_staged(name, kind=kind)
+        reported(places[number], attempt.outcome)
+    return SeriesReport(tuple(outcomes[place] for place in range(len(tasks))))
 
 
-def _attempt(
-    request: Request, ingestion: Ingestion, known_runs: KnownRuns, progress: Progress, *, is_first: bool
-) -> Outcome:
-    """Measure one checkpoint, or say why not; until one has come through, the request itself may be at fault."""
-    started_at = datetime.datetime.now(datetime.UTC)
-    may_fail_alone = True
+def _attempt(task: _Task, progress: Progress, *, commits: bool) -> _Attempt:
+    """Measure and stage one checkpoint, commit it if that is asked for, or say why not."""
+    started_at, began = datetime.datetime.now(datetime.UTC), time.process_time()
+    may_be_of_request = False
+    staged: list[tuple[str, JobKind]] = []  # also where an addition then fails
+
+    def finish(job: Job) -> None:
+        if commits:
+            job.commit()
+        else:
+            staged.append((job.name, job.kind))
+
     try:
-        request = known_runs.with_step(request)
-        if report := known_runs.report(request, ingestion):
-            return report
         from .measurement import load_requested, prepare
-        from .run import make_run, plan_run
+        from .plan import plan_run
+        from .run import make_run
 
-        model = load_requested(request, ingestion)
-        may_fail_alone = not is_first
-        measurement = prepare(request, model, ingestion, progress)
-        may_fail_alone = True
-        return plan_run(measurement) if ingestion.dry_run else make_run(measurement, progress, started_at)
+        model = load_requested(task.request, task.ingestion)
+        may_be_of_request = True
+        measurement = prepare(task.request, model, task.ingestion, progress)
+        may_be_of_request = False
+        if task.ingestion.dry_run:
+            return _Attempt(plan_run(measurement, prepared_s=time.process_time() - began))
+        patience = 0 if commits else _PATIENCE_S
+        while True:
+            try:
+                return _Attempt(make_run(measurement, progress, started_at, finish=finish), tuple(staged))
+            except BeingWrittenError:  # the workers of a process that was killed run until they are found and ended
+                if not patience:
+                    raise
+                patience -= 1
+                time.sleep(1)
     except (IngestError, UnknownNameError) as error:
-        if not may_fail_alone:
-            raise
-        # Its text alone: the error would keep the loaded model in memory.
-        return Failure(request.checkpoint.stored_revision, str(error))
+        # With its traceback it would keep the loaded model in memory.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        return _Attempt(_failure(task, str(error)), tuple(staged), error if may_be_of_request else None)
 
 
-class _NotingOnce:
-    """Passes progress on, but a note only the first time: what is true of one checkpoint is often true of all."""
-
-    def __init__(self, progress: Progress, noted: set[str]) -> None:
-        self.phase = progress.phase
-        self.advance = progress.advance
-        self._progress, self._noted = progress, noted
-
-    def note(self, text: str) -> None:
-        if text not in self._noted:
-            self._noted.add(text)
-            self._progress.note(text)
-
-
-def _silently() -> AbstractContextManager[Progress]:
-    return nullcontext(SilentProgress())
+def _failure(task: _Task, reason: str) -> Failure:
+    return Failure(task.request.checkpoint.stored_revision, reason)

@@ -1,8 +1,6 @@
 """Sinks: what takes the activations of a layer's neurons and makes rows of them (scores, routing, coactivations)."""
 
-import dataclasses
 import itertools
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
@@ -227,23 +225,6 @@ class Scorer:
             scores = score(block, self._labels, self._clusters, n_top=self._n_top, n_threads=threads, walk=self._walk)
             self._scored = (layer, start), scores.rounded()
         return self._scored[1]
-
-
-def estimate_scoring(measurement: Measurement) -> tuple[float, float]:
-    """Return the wall time of scoring in seconds, and what of it control functions add, from random activations."""
-    n_neurons = 32
-    block = np.random.default_rng(0).standard_normal((n_neurons, measurement.tokens.n_instances), np.float32)
-
-    def seconds(measured: Measurement) -> float:
-        scorer = Scorer(measured, with_functions=measurement.is_new)
-        start = time.process_time()  # what a machine that does nothing else would take
-        scorer.block(measurement.layers[0], 0, block)
-        seconds = (time.process_time() - start) / torch.get_num_threads()
-        return seconds * sum(layer.n_neurons for layer in measurement.layers) / n_neurons
-
-    bare = seconds(dataclasses.replace(measurement, controls=())) if measurement.is_new else 0.0
-    whole = seconds(measurement) if measurement.controls else bare
-    return whole, max(0.0, whole - bare)
 
 
 class RoutingTables(Sink):

@@ -31,21 +31,19 @@ N_EITHER_END = 10
 _TIMED_NEURONS = 64
 
 
-def add_vocabulary(measurement: Measurement, progress: Progress) -> None:
-    """Make and commit the vocabulary of a run that the store holds; what the model has none of is noted.
+def add_vocabulary(measurement: Measurement, job: Job, run: Job | None, progress: Progress) -> None:
+    """Stage the vocabulary of a run, of whose rows it needs none; what the model has none of is noted.
 
     Raises IngestError if it has none at all, or weights cannot be read.
     """
-    with measurement.ingestion.store.job(f"vocabulary-{measurement.run_id}", kind="vocabulary") as job:
-        tables = VocabularyTables(measurement, job)
-        for notice in tables.notices:
-            progress.note(notice)
-        missing = [layer for layer in measurement.layers if tables.lacks(layer)]
-        progress.phase("vocabulary", total=sum(layer.n_neurons for layer in missing), unit="neurons")
-        for layer in missing:
-            tables.finish(layer, None)
-            progress.advance(layer.n_neurons)
-        job.commit()
+    tables = VocabularyTables(measurement, job)
+    for notice in tables.notices:
+        progress.note(notice)
+    missing = [layer for layer in measurement.layers if tables.lacks(layer)]
+    progress.phase("vocabulary", total=sum(layer.n_neurons for layer in missing), unit="neurons")
+    for layer in missing:
+        tables.finish(layer, None)
+        progress.advance(layer.n_neurons)
 
 
 def estimate_vocabulary(measurement: Measurement) -> float:

@@ -74,11 +74,11 @@ def series_store(measured_series, tmp_path) -> Store:
 def study(checkpoints) -> Callable[..., object]:
     """Return a function that studies the series, or another model, in a store."""
 
-    def run(store, model=None, *, corpus=None, run=None, name=None, progress=None, **settings):
+    def run(store, model=None, *, corpus=None, run=None, name=None, progress=None, engine=None, **settings):
         chosen = EmergenceSettings(**{"n_experts": N_CLUSTERS, "n_seeds": 2, "n_random": 1, "n_starts": 1, **settings})
         return study_emergence(
             str(model or checkpoints), store=store.path, settings=chosen, corpus=corpus, run=run, name=name,
-            progress=progress,
+            engine=engine, progress=progress,
         )  # fmt: skip
 
     return run

@@ -2,15 +2,18 @@
 
 import dataclasses
 import json
+import shutil
 from unittest.mock import ANY
 
 import numpy as np
 import pytest
+from elsewhere import Elsewhere
 
 from neuronlake.analysis.emergence import rows as study_rows
 from neuronlake.analysis.emergence import study as study_module
 from neuronlake.errors import StoreError
 from neuronlake.queries.database import Database
+from neuronlake.schema.store import Store
 
 STEPS = (0, 1, 2, 4, 8)
 N_AWAY = (8, 4, 0, 0, 0)  # neurons of each planted cluster of 16 that are in another one at the step
@@ -167,6 +170,17 @@ def test_the_views_read_what_the_study_stored_of_neurons_and_the_last_checkpoint
     stored = asked("select distinct partition_id from stabilities order by all")
     assert stored == sorted(made)
     assert not set(stored) & set(asked("select distinct partition_id from unstored_stability"))
+
+
+def test_partitions_that_workers_make_are_those_made_here(series_store, study, measured_series, tmp_path):
+    engine, here = Elsewhere(), Store(shutil.copytree(measured_series, tmp_path / "here"))
+    reports = study(series_store, engine=engine), study(here)
+    assert engine.done == [f"step{step}" for step in reversed(STEPS)]
+    assert reports[0].emergence_id == reports[1].emergence_id
+    assert reports[0].n_partitions_reused == reports[1].n_partitions_reused == 0
+    made = [{commit.job for commit in store.commits()} for store in (series_store, here)]
+    assert made[0] == made[1]
+    assert series_store.check() == ()
 
 
 def test_two_cannot_make_one_study_at_once(series_store, study, monkeypatch):

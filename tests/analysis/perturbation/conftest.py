@@ -80,11 +80,11 @@ def studied(measured_on_sentences, tmp_path) -> Callable[[str], Store]:
 def perturbed(headed, tiny_model) -> Callable[..., PerturbationReport]:
     """Return a function that makes a quick study of a store that `studied` has returned."""
 
-    def make(store: Store, of: str = "bert", **options: object) -> PerturbationReport:
+    def make(store: Store, of: str = "bert", *, engine: object = None, **options: object) -> PerturbationReport:
         folder = headed(of) if of in HEADED else tiny_model(of)
         quick = {"n_bootstrap": 50, "n_permutations": 49, "n_seeds": 2}
         settings = PerturbationSettings(**quick | options)
-        return study_perturbation(str(folder), store=store.path, settings=settings, name=f"tiny-{of}")
+        return study_perturbation(str(folder), store=store.path, settings=settings, name=f"tiny-{of}", engine=engine)
 
     return make
 

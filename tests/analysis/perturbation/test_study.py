@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+from elsewhere import Elsewhere
 
 from neuronlake.analysis.partitions.job import partition_model
 from neuronlake.analysis.partitions.settings import PartitionSettings
@@ -96,6 +97,18 @@ def test_a_killed_study_goes_on_where_it_was(studied, perturbed, reads, tmp_path
     assert (report.n_cells_reused, sum(report.n_cells.values()), report.is_new) == (4, n_reads, True)
     assert results(store, report) == results(whole, undisturbed)
     assert store.check() == ()
+
+
+def test_cells_that_workers_read_are_those_read_here(studied, perturbed, tmp_path):
+    store, engine = studied("bert"), Elsewhere()
+    here = type(store)(shutil.copytree(store.path, tmp_path / "here"))
+    options = {"is_top": True, "doses": (0.1,), "kind": "noise"}
+    elsewhere, report = perturbed(store, engine=engine, **options), perturbed(here, **options)
+    assert len(engine.done) == sum(report.n_cells.values()) - 1
+    assert (elsewhere.perturbation_id, elsewhere.n_cells_reused) == (report.perturbation_id, report.n_cells_reused)
+    assert results(store, elsewhere) == results(here, report)
+    again = perturbed(store, engine=engine, **options | {"doses": (0.05, 0.1)})
+    assert again.n_cells_reused == sum(report.n_cells.values()) - 1
 
 
 def test_a_study_of_one_more_dose_reads_that_dose_alone(studied, perturbed, reads):

@@ -33,7 +33,7 @@ def ingest_all(filled, series):
 
     def run(**arguments):
         arguments.setdefault("revisions", "step*")
-        return ingest_series(str(series), corpus="test", store=filled.path, **arguments)
+        return ingest_series(str(series), store=filled.path, **({"corpus": "test"} | arguments))
 
     return run
 

@@ -1,0 +1,79 @@
+"""What an engine is asked: tasks in, results out; and the share of the tasks that is this machine's."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, Protocol, TypeVar, get_args
+
+from ..errors import EngineError, UnknownNameError
+from ..progress import Progress, Shown
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
+_Item = TypeVar("_Item")
+
+EngineName = Literal["serial", "ray"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work(Generic[_Task, _Result]):
+    """Tasks, and how each is done.
+
+    Tasks and results are small values that pickle, such as requests and paths, and so is `do`. A `NeuronlakeError` that
+    `do` raises is the fault of what was asked: it ends the work, and no task is tried again for it.
+    """
+
+    tasks: Sequence[_Task]
+    do: Callable[[_Task, Progress], _Result]
+    unit: str  # what the tasks are, in the plural
+    label: Callable[[_Task], str] = str  # names a task in what is shown
+    # What stands for the result of a task whose worker died every time, by the task and how it died; None: an
+    # `EngineError`.
+    lost: Callable[[_Task, str], _Result] | None = None
+    device: str = "cpu"  # torch device that each task is done on
+
+
+class Engine(Protocol):
+    """Where tasks run."""
+
+    def run(self, work: Work[_Task, _Result], show: Shown) -> Iterator[tuple[int, _Result]]:
+        """Do all tasks; yield the place of each and its result as soon as it is known.
+
+        An interruption gets a note of how many tasks are done.
+        """
+        ...
+
+
+def engine_called(name: EngineName, *, workers: int | None = None, address: str | None = None) -> Engine:
+    """Return the engine of a name; `workers` and `address` are those of `RayEngine`.
+
+    Raises UnknownNameError if there is no such engine, EngineError if the serial one is given workers.
+    """
+    if name == "serial":
+        from .serial import SerialEngine
+
+        if workers is not None or address is not None:
+            raise EngineError("workers and address are of engine ray; engine serial runs in this process")
+        return SerialEngine()
+    if name != "ray":
+        raise UnknownNameError("engine", name, get_args(EngineName))
+    from .ray import RayEngine
+
+    return RayEngine(workers=workers, address=address)
+
+
+def shard_of(tasks: Sequence[_Item], shard: str | None) -> tuple[_Item, ...]:
+    """Return the tasks of one shard such as ``3/10``, the third of ten: every tenth from the third on; None: all.
+
+    Shards of the same tasks hold each task once. Raises EngineError unless the shard is one of so many.
+
+    >>> shard_of("abcdefg", "1/3")
+    ('a', 'd', 'g')
+    """
+    if shard is None:
+        return tuple(tasks)
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard, re.ASCII)
+    number, n_shards = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= number <= n_shards:
+        raise EngineError(f"{shard!r} is no shard such as 1/10, which is the first of ten")
+    return tuple(tasks[number - 1 :: n_shards])

@@ -1,0 +1,221 @@
+"""Tasks in worker processes of Ray, on this machine or on the machines of a cluster.
+
+A task whose worker died is done again, elsewhere; what it had staged is in the store, and it goes on from there.
+Workers leave notes with an actor, which the process that waits for results asks now and then.
+"""
+
+import logging
+import os
+import secrets
+import socket
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, TypeVar
+
+from ..errors import EngineError, NeuronlakeError, one_line
+from ..progress import Progress, Shown
+from .engine import Work
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
+
+_RETRIES = 3  # of a task whose worker died
+_ASK_EVERY_S = 0.5
+# Of a Ray that is started here: nothing is reported to its makers, it listens on the loopback alone and to who knows
+# the token, and a task that is too large for the memory is not tried for ever.
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    _LOOPBACK: "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_task_oom_retries": str(_RETRIES),
+}
+_STORE_BYTES = 100 << 20  # memory that workers share: results are small
+
+
+@dataclass(frozen=True, slots=True)
+class RayEngine:
+    """Runs tasks in workers of Ray (extra ``ray``). The store must be the same folder on every machine.
+
+    Parameters
+    ----------
+    workers
+        Number of tasks at a time, which share the processors evenly. None: one for each GPU that tasks need, on
+        processors one for every four, at least two.
+    address
+        Address of a running Ray, such as ``auto`` or ``10.0.0.1:6379``; None to start one on this machine, for as long
+        as the work takes. A Ray that this process is connected to already is used as it is.
+
+    Raises
+    ------
+    EngineError
+        When it runs: if the package is missing, no Ray is at the address, or it lacks the GPUs that tasks need.
+
+    Examples
+    --------
+    >>> neuronlake.RayEngine(workers=2).address is None
+    True
+    """
+
+    workers: int | None = None
+    address: str | None = None
+
+    def run(self, work: Work[_Task, _Result], show: Shown) -> Iterator[tuple[int, _Result]]:
+        """Do tasks at the same time; yield the place of each and its result as soon as it is known.
+
+        Raises EngineError if the worker of a task without a `Work.lost` died every time.
+        """
+        if not work.tasks:
+            return
+        with self._connected() as ray, show() as progress:
+            yield from _Run(ray, work, self._shares(ray, work.device), progress).results()
+
+    @contextmanager
+    def _connected(self) -> Iterator[ModuleType]:
+        """Yield the package ray, connected."""
+        local: dict[str, Any] = {}
+        if self.address is None:
+            if "ray" not in sys.modules:  # it reads them once
+                os.environ.update({name: value for name, value in _SETTINGS.items() if name not in os.environ})
+                os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            n_cpus = max(self.workers or 0, _n_processors())
+            local = {"num_cpus": n_cpus, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
+            local["_node_ip_address"] = "127.0.0.1"
+        try:
+            import ray
+        except ImportError as error:
+            if error.name != "ray":
+                raise
+            raise EngineError("engine ray needs the package ray: pip install 'neuronlake[ray]'") from error
+
+        if ray.is_initialized():
+            yield ray
+            return
+        if local and os.environ.get(_LOOPBACK) != "0":
+            raise EngineError("ray is imported already, and would listen on the network: connect it first (ray.init)")
+        try:
+            ray.init(address=self.address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            where = f"no Ray at {self.address}" if self.address else "Ray does not start"
+            raise EngineError(f"{where}: {one_line(error)}") from error
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+    def _shares(self, ray: ModuleType, device: str) -> dict[str, float]:
+        """Return what of the processors and GPUs a task gets."""
+        kind, _, number = device.partition(":")
+        if number:
+            raise EngineError(f"device {device}: Ray deals out the GPUs; with engine ray the device is {kind}")
+        by_node = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        n_cpus, n_gpus = (int(sum(node.get(name, 0) for node in by_node)) for name in ("CPU", "GPU"))
+        gpus = {"cpu": 0, "auto": min(1, n_gpus), "split": int(max(node.get("GPU", 0) for node in by_node))}
+        needed = gpus.get(kind, 1)
+        if kind not in ("auto", "cpu") and not 0 < needed <= n_gpus:
+            raise EngineError(f"device {device}: Ray has no GPU at {self.address or 'this machine'}")
+        workers = self.workers or (n_gpus // needed if needed else max(2, n_cpus // 4))
+        return {"num_cpus": max(1, n_cpus // workers), "num_gpus": needed}
+
+
+class _Run:
+    """One run of tasks."""
+
+    def __init__(self, ray: ModuleType, work: Work[_Task, Any], shares: dict[str, float], progress: Progress) -> None:
+        self._ray, self._work, self._progress = ray, work, progress
+        self._board = ray.remote(num_cpus=0)(_Board).remote()
+        do = ray.remote(max_retries=_RETRIES, retry_exceptions=False, **shares)(_do)
+        self._running = {do.remote(work.do, task, place, self._board): place for place, task in enumerate(work.tasks)}
+
+    def results(self) -> Iterator[tuple[int, Any]]:
+        work, n_tasks = self._work, len(self._running)
+        self._progress.phase(work.unit, total=n_tasks, unit=work.unit)
+        try:
+            while self._running:
+                ready, _ = self._ray.wait(list(self._running), timeout=_ASK_EVERY_S)
+                for place, note in self._ray.get(self._board.take.remote()):
+                    self._progress.note(f"{work.label(work.tasks[place])}: {note}")
+                for task in ready:
+                    place = self._running.pop(task)
+                    result = self._result(task, place)
+                    self._progress.advance(1)
+                    yield place, result
+        except KeyboardInterrupt as error:
+            error.add_note(f"{n_tasks - len(self._running)} of {n_tasks} {work.unit} are done")
+            raise
+        finally:
+            for task in self._running:
+                self._ray.cancel(task, force=True)
+            self._ray.kill(self._board)
+
+    def _result(self, done: object, place: int) -> object:
+        """Return the result of a task; raise what it raised for the fault of what was asked."""
+        try:
+            result = self._ray.get(done)
+        except (self._ray.exceptions.RayTaskError, self._ray.exceptions.TaskCancelledError):
+            raise  # an error in our code
+        except self._ray.exceptions.RayError as error:
+            task = self._work.tasks[place]
+            reason = f"its worker died {_RETRIES + 1} times: {one_line(error)}"
+            if self._work.lost is None:
+                raise EngineError(f"{self._work.label(task)}: {reason}") from error
+            return self._work.lost(task, reason)
+        if isinstance(result, NeuronlakeError):
+            raise result
+        return result
+
+
+def _do(do: Callable[[_Task, Progress], _Result], task: _Task, place: int, board: Any) -> _Result | NeuronlakeError:  # noqa: ANN401 - an actor
+    """Do a task in a worker; an error that is the fault of what was asked is a result: it comes whole, unwrapped."""
+    import ray
+
+    ray.get(board.begin.remote(place, os.getpid(), socket.gethostname()))  # known before it can die
+    try:
+        return do(task, _Reported(place, board))
+    except NeuronlakeError as error:
+        error.__cause__ = error.__context__ = None  # which may not pickle
+        return error
+
+
+class _Reported(Progress):
+    """Passes the notes of a task on to the board."""
+
+    def __init__(self, place: int, board: Any) -> None:  # noqa: ANN401 - an actor
+        self._place, self._board = place, board
+
+    def note(self, text: str) -> None:
+        """Report a line."""
+        self._board.note.remote(self._place, text)
+
+
+class _Board:
+    """The actor that holds the notes of workers until they are taken."""
+
+    def __init__(self) -> None:
+        self._notes: list[tuple[int, str]] = []
+        self._noted = set[str]()
+        self._begun = Counter[int]()
+
+    def begin(self, place: int, pid: int, host: str) -> None:
+        self._begun[place] += 1
+        again = ", again: its worker before died" if self._begun[place] > 1 else ""
+        self._notes.append((place, f"worker {pid} on {host}{again}"))
+
+    def note(self, place: int, text: str) -> None:
+        if text not in self._noted:  # what is true of one task is often true of all
+            self._noted.add(text)
+            self._notes.append((place, text))
+
+    def take(self) -> list[tuple[int, str]]:
+        notes, self._notes = self._notes, []
+        return notes
+
+
+def _n_processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
