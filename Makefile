@@ -32,8 +32,10 @@ test-all: test
 bench: $(VENV)/.dev
 	cd benchmarks && ../$(BIN)/python run.py
 
+# The generated pages, and the site of all pages in build/site: a link that leads nowhere is an error.
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,7 +1,10 @@
 """The generated pages are what the code says; the README's commands exist."""
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -51,3 +54,19 @@ def test_tests_that_pages_name_are_there() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")):
         for name in re.findall(r"\btests/[\w/]+(?:\.py)?", page.read_text()):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+@pytest.mark.long
+def test_the_site_has_no_broken_link_and_asks_nobody_else(tmp_path: Path) -> None:
+    pytest.importorskip("material", reason="mkdocs-material is not installed")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) > 25
+    for page in pages:
+        loaded = re.findall(
+            r"""<(?:script|img|iframe|link)\b[^>]*(?:src|href)=["']?(https?://[^"' >]+)""", page.read_text()
+        )
+        assert not [address for address in loaded if "neuronlake" not in address], page.name
