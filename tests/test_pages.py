@@ -34,7 +34,7 @@ def as_run_here(command: str, folder: str, printed: str) -> list[str]:
     words = shlex.split(command)
     for word, pattern in (("PARTITION", r"^partition (\w{16}): .* by kmeans"), ("RUN", r"^run (\w{16})")):
         words = [re.findall(pattern, printed, re.MULTILINE)[-1] if each == word else each for each in words]
-    if words[0] == "neuronlake" and words[1] in LOADING and MODEL in words:
+    if words[0] == "neuronlake" and words[1] in LOADING and MODEL in words and "--method" not in words:
         words[words.index(MODEL)] = folder
         words += ["--name", MODEL]
     return [sys.executable, *(["-m", "neuronlake"] if words[0] == "neuronlake" else []), *words[1:]]
