@@ -1,5 +1,6 @@
 """What the neurons of a map detect, as a page's script shows it: functions, texts by side, tokens, vocabulary."""
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -30,7 +31,8 @@ def neuron_cards(database: Database, subject: Subject, function_map: pl.DataFram
         function_map.select(columns).unique(maintain_order=True).rows()
         for columns in (("family", "function"), ("stack", "layer"))
     )
-    cells = function_map.sort("difference", *_KEYS, descending=[True, False, False, False]).head(_MOST_CARDS)
+    ranked = function_map.sort("difference", *_KEYS, descending=[True, False, False, False], nulls_last=True)
+    cells = ranked.head(_MOST_CARDS)
     cells = cells.sort("family", "function", "stack", "layer")
     neurons = [
         f"{stack} {layer} {neuron}"
@@ -69,12 +71,10 @@ def neuron_cards(database: Database, subject: Subject, function_map: pl.DataFram
             "words": [[row["direction"], row["tokens"]] for row in words[neuron]],
         }
     return {
-        "model": subject.model,
+        "command": f"neuronlake describe neuron {shlex.quote(subject.model)} --run {subject.run_id}",
         "functions": functions_of_map,
         "layers": layers,
-        "first": place(
-            function_map.sort("difference", *_KEYS, descending=[True, False, False, False]).row(0, named=True)
-        ),
+        "first": place(ranked.row(0, named=True)),
         "neurons": {place(cell): cell["neuron"] for cell in function_map.iter_rows(named=True)},
         "cards": cards,
     }

@@ -14,16 +14,20 @@ _GROUPS = {"experts": BLUE, "random groups": GREY, "matched groups": PURPLE, "co
 
 
 def _partition(database: Database, subject: Subject) -> dict[str, object] | None:
-    """Return the partition of the subject's revision that is shown: by k-means if there is one."""
+    """Return the partition of the subject's revision that is shown: by k-means if there is one.
+
+    Experts made of scores hold functions because they were made so: nothing is to be claimed of them.
+    """
     query = (
-        "select partition_id from partitions where model = ? and revision = ? and method not in ('random', 'matched') "
+        "select partition_id from partitions where model = ? and revision = ? and half is null "
+        "and method not in ('random', 'matched', 'function') "
         "order by method != 'kmeans', method, n_experts, partition_id limit 1"
     )
     return next(iter(database.sql(query, [subject.model, subject.revision])), None)
 
 
 @picture("experts", asks=_partition)
-def plot_expert_enrichment(rows: pl.DataFrame) -> tuple[alt.TopLevelMixin, str]:
+def plot_expert_enrichment(rows: pl.DataFrame, subject: Subject) -> tuple[alt.TopLevelMixin, str]:
     """Plot the enrichment of functional experts by layer, beside random and matched groups and control functions.
 
     Parameters and errors are those of `plot_specialised_neurons`.
@@ -46,19 +50,22 @@ def plot_expert_enrichment(rows: pl.DataFrame) -> tuple[alt.TopLevelMixin, str]:
         return panels(chart, shown), text
     held = f"{n_significant:,} of {n_pairs:,} {what}, hold more top neurons than chance allows (q ≤ .05); {counts}"
     n_functional = share["experts"] * n_pairs
-    as_many = [name for name in share if name != "experts" and _tail(n_functional, share[name] * n_pairs) > LEVEL]
+    # One more than the others have: a share of none is not known to be none. Chance alone gives p <= .001.
+    expected = {name: max(each * n_pairs + 1, 0.001 * n_pairs) for name, each in share.items() if name != "experts"}
+    as_many = [name for name, each in expected.items() if _tail(n_functional, each) > LEVEL]
     if len(share) == 1:
         text = f"{held}. Random and matched groups and controls are missing to compare with."
     elif as_many:
         text = f"{held}. This is no evidence of experts of functions: {as_many[0]} have as many but for luck."
     else:
-        text = f"Experts are specialised in functions: {held}."
+        claim = "At random initialisation experts hold" if subject.is_random_init else "Experts are specialised in"
+        text = f"{claim} functions: {held}."
     return panels(chart, shown), text
 
 
 def _tail(n: float, expected: float) -> float:
     """Return how often a Poisson count is `n` or more where `expected` are expected."""
-    if not expected:
-        return 0.0
+    if round(n) == 0:
+        return 1.0
     terms = (math.exp(k * math.log(expected) - expected - math.lgamma(k + 1)) for k in range(round(n)))
     return 1 - math.fsum(terms)

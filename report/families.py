@@ -6,12 +6,13 @@ import polars as pl
 
 from .picture import LEVEL, p_text, picture
 from .style import BLUE, GREY, INK, tooltip
+from .subjects import Subject
 
 _PERMUTATIONS = 999
 
 
 @picture("families")
-def plot_family_overlap(rows: pl.DataFrame) -> tuple[alt.TopLevelMixin, str]:
+def plot_family_overlap(rows: pl.DataFrame, subject: Subject) -> tuple[alt.TopLevelMixin, str]:
     """Plot the top neurons that functions of one family, and of two, have in common.
 
     Parameters and errors are those of `plot_specialised_neurons`.
@@ -22,7 +23,9 @@ def plot_family_overlap(rows: pl.DataFrame) -> tuple[alt.TopLevelMixin, str]:
     Traceback (most recent call last):
     neuronlake.errors.AnalysisError: ...
     """
-    measured = {"trained": "overlap", "random initialisation": "random_overlap"}
+    measured = {subject.weights: "overlap"}
+    if not subject.is_random_init:
+        measured["random initialisation"] = "random_overlap"
     is_within = pl.col("family_a") == pl.col("family_b")
     between = pl.concat_str("family_a", "family_b", separator=" – ")
     pairs = rows.with_columns(families=pl.when(is_within).then("within " + pl.col("family_a")).otherwise(between))
@@ -35,23 +38,27 @@ def plot_family_overlap(rows: pl.DataFrame) -> tuple[alt.TopLevelMixin, str]:
     means = means.sort("is_within", "families", descending=[True, False]).with_columns(
         pl.col("times_chance").round_sig_figs(6)
     )
+    colours = {"trained": BLUE, "random initialisation": GREY}
     names = [name for name in measured if name in set(means["measured"])]
-    colour = alt.Color("measured:N", scale=alt.Scale(domain=names, range=[BLUE, GREY]), title=None)
+    colour = alt.Color("measured:N", scale=alt.Scale(domain=names, range=[colours[name] for name in names]), title=None)
     shape = alt.Shape("measured:N", scale=alt.Scale(domain=names, range=["circle", "diamond"]), title=None)
     axis = alt.Axis(grid=True, tickCount=6)
     x = alt.X("times_chance:Q", title="top neurons in common, times chance", scale=alt.Scale(domainMin=0), axis=axis)
     base = alt.Chart(means).encode(x=x, y=alt.Y("families:N", title=None, sort=None))
     dots = base.mark_point(filled=True, size=90, opacity=1).encode(color=colour, shape=shape, tooltip=tooltip(means))
-    numbers = base.transform_filter(alt.datum.measured == "trained").mark_text(dy=-11, color=INK, aria=False)
+    numbers = base.transform_filter(alt.datum.measured == subject.weights).mark_text(dy=-11, color=INK, aria=False)
     chance = alt.Chart(means).transform_aggregate(n="count()").mark_rule(opacity=0.5, color=INK, aria=False)
     chart = alt.layer(
         chance.encode(x=alt.datum(1)), dots, numbers.encode(text=alt.Text("times_chance:Q", format=".1f"))
     )
-    return chart.properties(width=420, height=alt.Step(30), usermeta={"panels": 1, "most": 760}), _sentence(rows, means)
+    return chart.properties(width=420, height=alt.Step(30), usermeta={"panels": 1, "most": 760}), _sentence(
+        rows, means, subject
+    )
 
 
-def _sentence(rows: pl.DataFrame, means: pl.DataFrame) -> str:
-    trained, random = (means.filter(measured=name) for name in ("trained", "random initialisation"))
+def _sentence(rows: pl.DataFrame, means: pl.DataFrame, subject: Subject) -> str:
+    trained = means.filter(measured=subject.weights)
+    random = means.filter(pl.col("measured") != subject.weights)
     within, between = trained.filter("is_within"), trained.filter(~pl.col("is_within"))
     if within.is_empty() or between.is_empty():
         return "Without two families of several functions there is nothing to compare."
@@ -62,7 +69,8 @@ def _sentence(rows: pl.DataFrame, means: pl.DataFrame) -> str:
     p = _family_test(rows)
     if p > LEVEL:
         return f"{text}. Families dealt anew give as much ({p_text(p)}): nothing shows that families share neurons."
-    return f"Functions of one family share neurons, more than functions of two ({p_text(p)}). {text}."
+    where = "At random initialisation functions" if subject.is_random_init else "Functions"
+    return f"{where} of one family share neurons, more than functions of two ({p_text(p)}). {text}."
 
 
 def _span(means: pl.DataFrame) -> str:

@@ -47,7 +47,7 @@ def write_figures(
     UnknownNameError
         If the store has no such model, corpus or family.
     AnalysisError
-        If a file cannot be written, or the extra ``report`` is not installed.
+        If the store has nothing to picture, a file cannot be written, or the extra ``report`` is not installed.
 
     Examples
     --------
@@ -69,6 +69,8 @@ def write_figures(
                     written.append(path)
     except OSError as error:
         raise AnalysisError(f"cannot write figures to {folder}: {error.strerror}") from error
+    if not written:
+        raise AnalysisError(f"{database.store} holds nothing to picture; neuronlake ingest measures a model")
     return written
 
 

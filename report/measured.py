@@ -1,17 +1,17 @@
 """The section of a page that says what was measured, and what is missing with the command that would add it."""
 
 import html
+import shlex
 from collections.abc import Iterable, Sequence
 
 from ..errors import printable
+from ..queries import quoting
 from ..queries.database import Database
-from .picture import Picture, plural
+from .picture import plural
 from .subjects import Subject
 
 
-def measured(
-    database: Database, shown: Sequence[Subject], others: Sequence[Subject], pictures: Sequence[Sequence[Picture]]
-) -> str:
+def measured(database: Database, shown: Sequence[Subject], others: Sequence[Subject]) -> str:
     """Return the section as HTML: a row a measurement that is shown, what it lacks, and `others`, which are not."""
     heads = ("model", "revision", "corpus", "neurons", "layers", "functions", "instances", "beside it")
     rows = "".join(f"<tr>{_cells(heads, _row(subject))}</tr>" for subject in shown)
@@ -22,8 +22,8 @@ def measured(
     )
     missing = [
         (f"{subject.title}: {what}" if len(shown) > 1 else what[0].upper() + what[1:], command)
-        for subject, of_subject in zip(shown, pictures, strict=True)
-        for what, command in _missing(database, subject, {picture.name for picture in of_subject})
+        for subject in shown
+        for what, command in _missing(database, subject)
     ]
     if others:
         names = ", ".join(subject.title for subject in others)
@@ -60,28 +60,41 @@ def _cells(heads: Sequence[str], row: Sequence[object]) -> str:
     return "".join(f'<td data-head="{head}">{escaped(value)}</td>' for head, value in zip(heads, shown, strict=True))
 
 
-def _missing(database: Database, subject: Subject, names: set[str]) -> Iterable[tuple[str, str]]:
+def _missing(database: Database, subject: Subject) -> Iterable[tuple[str, str]]:
     """Yield what a measurement lacks, and the command that adds it."""
-    model, ingest = subject.model, f"neuronlake ingest {subject.model} --corpus {subject.corpus}"
-    of_model = f"{model} --revision {subject.revision}"
+    model, revision = shlex.quote(subject.model), shlex.quote(subject.revision)
+    ingest, of_model = (
+        f"neuronlake ingest {model} --corpus {shlex.quote(str(subject.corpus))}",
+        f"{model} --revision {revision}",
+    )
+
+    def holds(source: str, *values: str) -> bool:
+        return bool(database.sql(f"select 1 from {source} limit 1", values).rows())
+
     is_measured = subject.corpus is not None
     if is_measured and not subject.random_run_id:
         yield "no random initialisation to compare with", f"{ingest} --random-init 0"
     if is_measured and not subject.n_control_draws:
         what = "no control functions, so texts and words alone may explain what neurons detect"
-        yield what, f"{ingest} --revision {subject.revision} --controls"
-    if "experts" not in names:
-        yield "no experts", f"neuronlake partition {of_model} --experts 16"
-    if "perturbed-functions" not in names:
+        yield what, f"{ingest} --revision {revision} --controls"
+    experts = "partitions where model = ? and revision = ? and half is null"
+    experts += " and method not in ('random', 'matched', 'function')"
+    if not holds(experts, subject.model, subject.revision):
+        yield "no experts that were made without scores", f"neuronlake partition {of_model} --experts 16"
+    if not holds("perturbation_studies where run_id = ?", subject.run_id):
         what = "no ablations, so nothing shows that the network uses these neurons"
         yield what, f"neuronlake perturb {of_model} --top"
-    if subject.series and "settling" not in names:
+    if subject.series and not holds("stabilities where model = ?", subject.model):
         yield "the stability of its checkpoints is not computed", f"neuronlake emergence {model} --experts 16"
+    if subject.left_out:
+        listed = f"from runs where model = {quoting.literal(subject.model)}"
+        what = f"not pictured here: {plural(len(subject.left_out), 'other revision')}, {', '.join(subject.left_out)}"
+        yield what, f"neuronlake sql {shlex.quote(listed)}"
     query = (
         "select count(distinct revision) from checkpoints where model = ? "
         "and revision not in (select revision from runs where model = ?)"
     )
-    unmeasured = int(str(database.sql(query, [model, model]).rows()[0][0]))
+    unmeasured = int(str(database.sql(query, [subject.model, subject.model]).rows()[0][0]))
     if unmeasured:
         what = f"{plural(unmeasured, 'listed checkpoint')} not measured"
         yield what, 'neuronlake sql "from coverage where not is_complete"'

@@ -63,7 +63,7 @@
     body.replaceChildren();
     place.querySelector("[data-choose=function]").value = row;
     place.querySelector("[data-choose=layer]").value = column;
-    const command = `neuronlake describe neuron ${of.model} --layer ${layer} --neuron ${neuron}` + (stack === "encoder" ? "" : ` --stack ${stack}`);
+    const command = `${of.command} --layer ${layer} --neuron ${neuron}` + (stack === "encoder" ? "" : ` --stack ${stack}`);
     const head = element("header");
     body.append(head);
     if (!card) {

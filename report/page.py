@@ -71,7 +71,7 @@ def write_report(
         raise AnalysisError(f"{database.store} holds no runs to picture; neuronlake ingest measures a model")
     pictures = [pictures_of(database, subject) for subject in shown]
     data: dict[str, list[Any]] = {"pictures": [], "subjects": []}
-    body = [measured(database, shown, subjects[_MOST_SUBJECTS:], pictures)]
+    body = [measured(database, shown, subjects[_MOST_SUBJECTS:])]
     for number, (subject, of_subject) in enumerate(zip(shown, pictures, strict=True)):
         body.append(f'<h2 id="model-{number}">{escaped(subject.title)}</h2>')
         cards: dict[str, Any] = {}
@@ -85,8 +85,13 @@ def write_report(
                 cards = neuron_cards(database, subject, picture.rows)
                 body.append(_cards(cards, number))
         data["subjects"].append(cards)
+    page, temporary = _page(subjects, shown, body, data), path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.write_text(_page(subjects, shown, body, data), encoding="utf-8", newline="\n")
+        try:
+            temporary.write_text(page, encoding="utf-8", newline="\n")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise AnalysisError(f"cannot write {path}: {error.strerror}") from error
     return path

@@ -36,7 +36,7 @@ class Picture:
     chart: alt.TopLevelMixin
 
 
-Draw = Callable[[pl.DataFrame], tuple[alt.TopLevelMixin, str]]
+Draw = Callable[[pl.DataFrame, Subject], tuple[alt.TopLevelMixin, str]]
 Plot = Callable[..., alt.TopLevelMixin]
 # By the name of a picture, in the order of pictures.toml, what makes it of a subject; None where there is no data.
 PICTURES: dict[str, Callable[[Database, Subject], Picture | None]] = {}
@@ -59,7 +59,7 @@ def picture(
             query, rows = rows_of(database, TEXTS[name]["statement"], **subject.parameters, **asked)
             if rows.is_empty():
                 return None
-            drawn, sentence = draw(rows)
+            drawn, sentence = draw(rows, subject)
             chart = drawn.configure(**CONFIG).properties(description=sentence)
             return Picture(name, TEXTS[name]["title"], TEXTS[name]["reading"], _typeset(sentence), query, rows, chart)
 
@@ -117,9 +117,27 @@ def p_text(p: float) -> str:
     return f"p = {p:.2g}" if p > 0.001 else "p ≤ .001"
 
 
+def signed(value: float, digits: int = 2) -> str:
+    """Return a number as a sentence gives it, with a minus sign."""
+    return f"{value:z.{digits}f}".replace("-", "−")
+
+
+def told_apart(rows: pl.DataFrame, **families: str) -> pl.DataFrame:
+    """Return rows with functions as family/function where functions of two families have one name.
+
+    `families` are the columns of families by those of their functions.
+    """
+    pairs = pl.concat(rows.select(function=name, family=family) for name, family in families.items()).unique()
+    twice = pairs.filter(pl.col("function").is_duplicated())["function"].to_list()
+    return rows.with_columns(
+        pl.when(pl.col(name).is_in(twice)).then(pl.concat_str(family, name, separator="/")).otherwise(name).alias(name)
+        for name, family in families.items()
+    )
+
+
 def _typeset(sentence: str) -> str:
-    """Return a sentence with minus signs, and with relations that no line breaks."""
-    return re.sub(r" ([≤=]) ", "\u00a0\\1\u00a0", sentence.replace(" -", " −"))
+    """Return a sentence with relations that no line breaks."""
+    return re.sub(r"\b([pq]) ([≤=]) (?=[.\d])", "\\1\u00a0\\2\u00a0", sentence)
 
 
 def _literal(value: object) -> str:

@@ -3,14 +3,15 @@
 import altair as alt
 import polars as pl
 
-from .picture import picture, plural
+from .picture import LEVEL, p_text, picture, plural, sign_test, told_apart
 from .style import cells
+from .subjects import Subject
 
 _MOST_FUNCTIONS = 60
 
 
 @picture("routing")
-def plot_routing(rows: pl.DataFrame) -> tuple[alt.TopLevelMixin, str]:
+def plot_routing(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, str]:
     """Plot how much more of a function's tokens the router sends to each native expert, in one layer.
 
     Parameters and errors are those of `plot_specialised_neurons`.
@@ -21,6 +22,7 @@ def plot_routing(rows: pl.DataFrame) -> tuple[alt.TopLevelMixin, str]:
     Traceback (most recent call last):
     neuronlake.errors.AnalysisError: ...
     """
+    rows = told_apart(rows, function="family")
     spread, is_found = pl.col("difference").abs(), pl.col("q_value") <= 0.05
     layers = rows.group_by("stack", "layer").agg(n=is_found.sum(), spread=spread.mean())
     layer = layers.sort("n", "spread", "layer", descending=[True, True, False]).head(1)
@@ -41,8 +43,19 @@ def plot_routing(rows: pl.DataFrame) -> tuple[alt.TopLevelMixin, str]:
         )
     most = found.sort("q_value", "layer", "native_expert").row(0, named=True)
     return chart, (
-        f"The router is specialised: {len(found):,} of {tested} differ from chance (q ≤ .05), of "
+        f"{_beyond_random(rows)}{len(found):,} of {tested} differ from chance (q ≤ .05), of "
         f"{found['function'].n_unique()} of {plural(rows['function'].n_unique(), 'function')}. The clearest is expert "
         f"{most['native_expert']} of layer {most['layer']}, with {most['share_positive']:.1%} of the tokens of "
         f"{most['function']} and {most['share_negative']:.1%} of the others'."
     )
+
+
+def _beyond_random(rows: pl.DataFrame) -> str:
+    """Return what is claimed of the router: nothing where a random one that saw the same tokens is not known."""
+    beyond = pl.col("difference").abs() - pl.col("random_difference").abs()
+    by_function = rows.group_by("function").agg(beyond.mean())["difference"].drop_nulls()
+    if by_function.is_empty():
+        return "Without a random router, which chooses by the token too, no specialisation is claimed: "
+    n_above, p = int((by_function > 0).sum()), sign_test(by_function)
+    counted = f"{n_above} of {plural(len(by_function), 'function')} move it more than a random router ({p_text(p)})"
+    return f"The router is specialised: {counted}; " if p <= LEVEL else f"No specialisation is shown: {counted}; "

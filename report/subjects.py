@@ -20,7 +20,9 @@ class Subject:
     corpus: str | None  # None of imported scores
     run_id: str
     random_run_id: str | None  # the same architecture, randomly initialised
+    is_random_init: bool  # of a store that has no other run of the measurement
     series: tuple[str, ...]  # runs of all checkpoints with a step, this one the last; empty without others
+    left_out: tuple[str, ...]  # revisions of the same measurement that are not pictured
     n_neurons: int
     n_layers: int
     n_functions: int
@@ -35,9 +37,14 @@ class Subject:
         return f"{self.model}{revision} on {self.corpus or 'imported scores'}"
 
     @property
+    def weights(self) -> str:
+        """What its weights are, as charts name it."""
+        return "random initialisation" if self.is_random_init else "trained"
+
+    @property
     def parameters(self) -> dict[str, object]:
         """What statements ask of it."""
-        names = ("run_id", "random_run_id", "series", "family")
+        names = ("run_id", "random_run_id", "series", "family", "weights")
         return {name: getattr(self, name) for name in names}
 
 
@@ -66,11 +73,14 @@ def find_subjects(
         stepped = chosen.filter(pl.col("step").is_not_null()).unique("step", keep="first", maintain_order=True)
         main, is_series = chosen.filter(revision="main"), len(stepped) > 1
         last = (stepped if is_series else main if len(main) else chosen).row(-1, named=True)
+        series = tuple(stepped["run_id"]) if is_series else ()
         subjects.append(
             Subject(
                 corpus=last["corpus"],
                 random_run_id=random["run_id"][0] if len(trained) and len(random) else None,
-                series=tuple(stepped["run_id"]) if is_series else (),
+                is_random_init=last["is_random_init"],
+                series=series,
+                left_out=tuple(trained.filter(~pl.col("run_id").is_in([*series, last["run_id"]]))["revision"]),
                 family=family,
                 **{name: last[name] for name in _AS_STORED},
             )

@@ -6,7 +6,7 @@ import altair as alt
 import polars as pl
 
 from ..queries.database import Database
-from .picture import LEVEL, picture, plural, sign_test
+from .picture import LEVEL, picture, plural, sign_test, signed
 from .style import BLUE, GREY, INK, ORANGE, PURPLE, by_family, lines, panels, steps_axis, tooltip
 from .subjects import Subject
 
@@ -27,7 +27,7 @@ def _stabilities(database: Database, subject: Subject) -> dict[str, object] | No
 
 
 @picture("training", asks=_series)
-def plot_training(rows: pl.DataFrame) -> tuple[alt.TopLevelMixin, str]:
+def plot_training(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, str]:
     """Plot the held-out lift of each family at each checkpoint.
 
     Parameters and errors are those of `plot_specialised_neurons`.
@@ -40,18 +40,32 @@ def plot_training(rows: pl.DataFrame) -> tuple[alt.TopLevelMixin, str]:
     """
     lift, error = pl.col("lift").mean(), 2 * pl.col("lift").std() / pl.len().sqrt()
     means = rows.group_by("step", "family").agg(lift=lift, low=lift - error, high=lift + error, n_functions=pl.len())
-    families = sorted(set(rows["family"]))[: len(_FAMILIES)]
+    last = means.filter(pl.col("step") == pl.col("step").max()).sort("lift", "family", descending=[True, False])
+    families = sorted(last["family"].head(len(_FAMILIES)))
     shown = means.filter(pl.col("family").is_in(families)).sort("family", "step")
     colours = dict(zip(families, _FAMILIES, strict=False))
     chart = lines(shown, steps_axis(rows["step"].to_list()), "lift", "held-out lift", "family", colours, rule=0)
     named = {"control_lift": "control functions", "random_lift": "the random initialisation"}
-    compared = {column: name for column, name in named.items() if rows[column].count()}
-    beyond = rows.with_columns(beyond=pl.col("lift") - pl.max_horizontal(*compared, pl.lit(0.0)))
+    n_steps = rows["step"].n_unique()
+    compared = {}
+    for column, name in named.items():
+        # Checkpoints measured without it are compared with what else there is; functions without it leave the test.
+        n_known = rows.filter(pl.col(column).is_not_null())["step"].n_unique()
+        if n_known:
+            compared[column] = name if n_known == n_steps else f"{name} (known at {n_known} of {n_steps} checkpoints)"
+    is_lacking = pl.any_horizontal(
+        pl.lit(value=False), *(pl.col(name).is_null() & (pl.col(name).count().over("step") > 0) for name in compared)
+    )
+    beyond = rows.with_columns(
+        beyond=pl.when(~is_lacking).then(pl.col("lift") - pl.max_horizontal(*compared, pl.lit(0.0)))
+    )
     steps = {step: sign_test(values) <= LEVEL for step, values in beyond.group_by("step").agg("beyond").iter_rows()}
     missed = max((step for step, is_shown in steps.items() if not is_shown), default=-1)
     since = min((step for step in steps if step > missed), default=None)
-    last = means.filter(pl.col("step") == pl.col("step").max()).sort("family")
-    at_last = ", ".join(f"{row['lift']:z.2f} for {row['family']}" for row in last.iter_rows(named=True))
+    drawn = last.filter(pl.col("family").is_in(families)).sort("family")
+    at_last = ", ".join(f"{signed(row['lift'])} for {row['family']}" for row in drawn.iter_rows(named=True))
+    if len(last) > len(families):
+        at_last += f"; of {len(last)} families the {len(families)} with the highest are drawn"
     n, versus = rows["function"].n_unique(), " and ".join(compared.values()) or "chance"
     than = f"a held-out lift above {versus} than a coin gives (p ≤ {LEVEL:g}). At the last it is {at_last}."
     text = f"No specialisation is shown: at the last checkpoint no more of {plural(n, 'function')} have {than}"
@@ -62,7 +76,7 @@ def plot_training(rows: pl.DataFrame) -> tuple[alt.TopLevelMixin, str]:
 
 
 @picture("settling", asks=_stabilities)
-def plot_settling(rows: pl.DataFrame) -> tuple[alt.TopLevelMixin, str]:
+def plot_settling(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, str]:
     """Plot how alike scores at each checkpoint are to those at the last, of neurons, experts and other groups.
 
     Parameters and errors are those of `plot_specialised_neurons`.
@@ -82,7 +96,7 @@ def plot_settling(rows: pl.DataFrame) -> tuple[alt.TopLevelMixin, str]:
 
 
 @picture("dead-neurons", asks=_stabilities)
-def plot_dead_neurons(rows: pl.DataFrame) -> tuple[alt.TopLevelMixin, str]:
+def plot_dead_neurons(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, str]:
     """Plot the share of neurons that are dead at each checkpoint.
 
     Parameters and errors are those of `plot_specialised_neurons`.

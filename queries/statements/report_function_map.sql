@@ -14,7 +14,8 @@
 --   held_out_lift: its lift on half b
 --   random_lift: that of the random initialisation; NULL without
 --   control_lift: that of control functions; NULL without
---   difference: held_out_lift less control_lift, or without controls less random_lift, or as it is
+--   difference: held_out_lift less control_lift if the run has controls, else less random_lift if it has a random
+--     initialisation, else as it is; NULL where the cell has none of what the others are compared with
 with chosen as (
     select
         run_id,
@@ -57,7 +58,11 @@ select
     trained.best.lift as held_out_lift,
     random.best.lift as random_lift,
     controls.control_lift,
-    trained.best.lift - coalesce(controls.control_lift, random.best.lift, 0) as difference,
+    trained.best.lift - case
+        when exists (from controls) then controls.control_lift
+        when $random_run_id is not null then random.best.lift
+        else 0
+    end as difference,
 from chosen as trained
 left join chosen as random
     on random.run_id = $random_run_id

@@ -5,6 +5,7 @@
 -- Parameters:
 --   $run_id: the measurement
 --   $random_run_id: its random initialisation, NULL if there is none
+--   $weights: what the weights of run_id are: trained or random initialisation
 --   $family: the family of a neuron's best function, NULL for any
 -- Columns:
 --   stack, layer, family: the layer and family
@@ -12,7 +13,7 @@
 --   lift: held-out lift of the neuron of a function, mean over functions
 --   low, high: two standard errors over functions below and above it; NULL of a single function
 --   n_functions: functions averaged
---   n_neurons: neurons of the run whose best function is of the family, over all layers; NULL of controls
+--   n_neurons: neurons of the run, over all layers and families (of $family if given, as their best function is); NULL of controls
 --   n_significant: of these, with q <= .05
 --   n_selective: of these, more specialised than control functions explain; NULL without controls
 select
@@ -34,7 +35,7 @@ from (
         family,
         unnest(
             [
-                {'measured': 'trained', 'measured_lift': held_out_lift},
+                {'measured': $weights, 'measured_lift': held_out_lift},
                 {'measured': 'random initialisation', 'measured_lift': random_lift},
                 {'measured': 'control', 'measured_lift': control_lift},
             ],
@@ -44,15 +45,14 @@ from (
 )
 left join (
     select
-        if(run_id = $run_id, 'trained', 'random initialisation') as measured,
-        family,
+        if(run_id = $run_id, $weights, 'random initialisation') as measured,
         count(*) as n_neurons,
         count(*) filter (is_significant) as n_significant,
         if(count(is_selective) = 0, null, count(*) filter (is_significant and is_selective)) as n_selective,
     from specialization
     where run_id in ($run_id, $random_run_id) and coalesce(family = $family, true)
     group by all
-) using (measured, family)
+) using (measured)
 where measured_lift is not null
 group by all
 order by all

@@ -65,6 +65,8 @@ def build(folder: Path, *, is_planted: bool, function_name: str | None = None) -
     _experts(store, is_planted=is_planted)
     _perturbation(store, functions, last, is_planted=is_planted)
     _routing(store, functions, last, generator, is_planted=is_planted)
+    of_random = {"run_id": "f" * 16, "model": MODEL, "revision": "random-0", "step": 0}
+    _routing(store, functions, of_random, np.random.default_rng(6), is_planted=False)
     _stabilities(store, functions, runs, generator, is_planted=is_planted)
     return store
 
@@ -220,7 +222,7 @@ def _routing(store: Store, functions: Any, last: dict[str, Any], generator: Any,
         "share_positive": share + chosen, "share_negative": share, "ap": 0.5, "ap_complement": 0.5,
         "auroc": 0.5 + chosen + generator.normal(0, 0.012, len(layer)),
     }  # fmt: skip
-    _commit(store, "routing", "routing", {"routing": (len(layer), rows)})
+    _commit(store, f"routing-{last['run_id']}", "routing", {"routing": (len(layer), rows)})
 
 
 def _stabilities(store: Store, functions: Any, runs: dict[int, str], generator: Any, *, is_planted: bool) -> None:

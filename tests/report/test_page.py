@@ -149,7 +149,7 @@ def test_names_that_a_store_lacks_and_a_store_without_runs_are_one_line(planted:
 @pytest.mark.long
 def test_figures_are_five_files_a_picture(planted: Database, tmp_path: Path) -> None:
     files = neuronlake.write_figures(planted, tmp_path / "figures", family="semantic")
-    assert {path.stem for path in files} == set(TEXTS) - {"families"} | {"families"}
+    assert {path.stem for path in files} == set(TEXTS) - {"dose-curves"}
     assert len(files) == 5 * len({path.stem for path in files})
     for path in files:
         start = path.read_bytes()[:5]
