@@ -103,7 +103,7 @@ def _mapped(rows: pl.DataFrame, means: pl.DataFrame, subject: Subject) -> str:
         f"{n_above} of {plural(n, 'function')} have a held-out lift above {versus}, mean over layers ({p_text(p)})"
     )
     if n < len(means):
-        counted += f"; {plural(len(means) - n, 'function')} without that are left out"
+        counted += f"; {plural(len(means) - n, 'function')} that have none are left out"
     if p > LEVEL:
         return f"{counted}: no more than a coin gives, so the map shows no specialisation."
     best: dict[str, Any] = rows.sort("difference", descending=True, nulls_last=True).row(0, named=True)

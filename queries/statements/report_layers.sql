@@ -13,7 +13,7 @@
 --   lift: held-out lift of the neuron of a function, mean over functions
 --   low, high: two standard errors over functions below and above it; NULL of a single function
 --   n_functions: functions averaged
---   n_neurons: neurons of the run, over all layers and families (of $family if given, as their best function is); NULL of controls
+--   n_neurons: neurons of the run, over all layers; with $family those whose best function is of it; NULL of controls
 --   n_significant: of these, with q <= .05
 --   n_selective: of these, more specialised than control functions explain; NULL without controls
 select
