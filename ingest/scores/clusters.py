@@ -222,7 +222,7 @@ def _correlate(
         values = activations[neuron]
         nearest = max(minimum[neuron], np.float32(0)) + min(maximum[neuron], np.float32(0))
         lowest, highest = minimum[neuron] - nearest, maximum[neuron] - nearest
-        least = (_bits(max(-lowest, highest)) >> 16) - 2047
+        least = max((_bits(max(-lowest, highest)) >> 16) - 2047, 0)
         _classify(values, nearest, least, class_of)
         first, last = 2048 - max((_bits(-lowest) >> 16) - least, 0), 2048 + max((_bits(highest) >> 16) - least, 0)
         for instance in range(n):

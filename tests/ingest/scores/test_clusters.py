@@ -99,6 +99,14 @@ def test_a_neuron_without_activity_has_no_correlation_whatever_the_sign_of_its_z
     assert correlations(clusters, zeros).tolist() == [[0]]
 
 
+def test_activations_next_to_nothing_rank_as_others_do():
+    draw = np.random.default_rng(1)
+    clusters = Clusters.build(label_index(labels_by(TEXT, 0, draw)), {"text": TEXT})
+    activations = np.maximum(draw.integers(-8, 8, N_TEXTS)[TEXT] + draw.integers(-4, 5, N), 0)[None].astype(np.float32)
+    tiny = activations * np.float32(2.0**-120)
+    assert correlations(clusters, tiny) == pytest.approx(correlations(clusters, activations), abs=1e-6)
+
+
 def test_tails_are_those_of_student_s_t():
     deviate, freedom = (grid.ravel() for grid in np.meshgrid(np.linspace(0, 6, 61), [4, 10, 29.9, 30, 50, 300, 9999]))
     expected = np.maximum(2 * stdtr(freedom, -deviate), 1e-6)
