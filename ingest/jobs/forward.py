@@ -131,12 +131,27 @@ class ForwardPass:
         return [batch for batch in self._batches if batch.last > n_done]
 
 
-def _begin(
-    measurement: Measurement, layers: Sequence[Layer], n_batches: int, folder: Path, progress: Progress
-) -> tuple[Layer, ...]:
-    """Return the layers of the pass to continue in a folder; if there is none, begin one over `layers`."""
-    record = folder / "pass.json"
-    wanted: dict[str, Any] = {
+def kept_layers(measurement: Measurement, folder: Path) -> tuple[Layer, ...]:
+    """Return the layers of the pass that an earlier attempt left in a folder; none if it cannot be continued."""
+    kept, wanted = _recorded(folder), _definition(measurement, len(list(measurement.batches())))
+    return _layers_of(measurement, kept) if kept and all(kept.get(name) == wanted[name] for name in wanted) else ()
+
+
+def _layers_of(measurement: Measurement, kept: dict[str, Any]) -> tuple[Layer, ...]:
+    return tuple(layer for layer in measurement.layers if [layer.stack, layer.layer] in kept.get("layers", ()))
+
+
+def _recorded(folder: Path) -> dict[str, Any] | None:
+    """Return what a folder says of the pass in it; None if none was begun, or was killed before it ran a text."""
+    try:
+        return dict(json.loads((folder / "pass.json").read_text()))
+    except (FileNotFoundError, TypeError, ValueError):
+        return None
+
+
+def _definition(measurement: Measurement, n_batches: int) -> dict[str, Any]:
+    """Return what must be the same for a pass to be continued."""
+    return {
         "run": measurement.run_id,
         "batch tokens": measurement.batch_tokens,
         "batches": n_batches,  # memory limits them too
@@ -145,12 +160,15 @@ def _begin(
         "transformers": importlib.metadata.version("transformers"),
         "neuronlake": neuronlake_version(),
     }
-    try:
-        kept = dict(json.loads(record.read_text()))
-    except (FileNotFoundError, TypeError, ValueError):  # none was begun, or was killed before it ran a text
-        kept = None
+
+
+def _begin(
+    measurement: Measurement, layers: Sequence[Layer], n_batches: int, folder: Path, progress: Progress
+) -> tuple[Layer, ...]:
+    """Return the layers of the pass to continue in a folder; if there is none, begin one over `layers`."""
+    kept, wanted = _recorded(folder), _definition(measurement, n_batches)
     if kept is not None:
-        begun = tuple(layer for layer in measurement.layers if [layer.stack, layer.layer] in kept.get("layers", ()))
+        begun = _layers_of(measurement, kept)
         changes = [f"{name} {kept.get(name)}, not {value}" for name, value in wanted.items() if kept.get(name) != value]
         if not changes and set(layers) <= set(begun):
             return begun
@@ -158,7 +176,9 @@ def _begin(
         progress.note(f"the forward pass starts over: an earlier attempt was of {reason}")
     for file in folder.iterdir():
         file.unlink()
-    record.write_text(json.dumps({**wanted, "layers": [(layer.stack, layer.layer) for layer in layers]}))
+    (folder / "pass.json").write_text(
+        json.dumps({**wanted, "layers": [(layer.stack, layer.layer) for layer in layers]})
+    )
     return tuple(layers)
 
 

@@ -1,5 +1,6 @@
 """One checkpoint on one corpus with given settings, loaded, checked and ready to be measured."""
 
+import contextlib
 import dataclasses
 import functools
 import shutil
@@ -114,7 +115,10 @@ class Measurement:
         Raises IngestError if the disk does not hold those of a single layer.
         """
         store, value_bytes = self.ingestion.store, np.dtype(self.settings.storage).itemsize
-        kept = sum(file.stat().st_size for file in store.staging.glob("*/forward/*.bin"))  # by a killed attempt
+        kept = 0  # by a killed attempt
+        for file in store.staging.glob("*/forward/*.bin"):
+            with contextlib.suppress(FileNotFoundError):  # another job is done with its own
+                kept += file.stat().st_size
         room = (shutil.disk_usage(store.path).free + kept) * 9 // 10  # the rest for tables
         passes: list[list[Layer]] = [[]]
         n_taken = 0

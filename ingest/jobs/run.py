@@ -27,7 +27,7 @@ from ..corpora.control_tasks import ControlLabels
 from ..models.devices import device_name, explaining_lack_of_memory
 from ..neurons.feed_forwards import Layer
 from ..scores.scoring import NonFiniteError
-from .forward import ForwardPass
+from .forward import ForwardPass, kept_layers
 from .highlights import add_highlights
 from .measurement import Measurement
 from .reports import IngestReport
@@ -68,13 +68,18 @@ def make_run(
             write_run(measurement, jobs[0], started_at)
         for job in jobs:
             finish(job)
-        added = []
-        for addition in summary["additions"]:
-            with contextlib.suppress(AlreadyCommittedError):
-                job = stack.enter_context(store.job(f"{addition}-{measurement.run_id}", kind=addition))
-                _ADD[addition](measurement, job, jobs[0] if summary["is_new"] else None, progress)
-                finish(job)
-                added.append(addition)
+        added, refused = [], []
+        for addition in summary["additions"]:  # one that cannot be made keeps none of the others from being made
+            try:
+                with contextlib.suppress(AlreadyCommittedError):
+                    job = stack.enter_context(store.job(f"{addition}-{measurement.run_id}", kind=addition))
+                    _ADD[addition](measurement, job, jobs[0] if summary["is_new"] else None, progress)
+                    finish(job)
+                    added.append(addition)
+            except IngestError as error:
+                refused.append(error)
+        if refused:
+            raise IngestError("; ".join(map(str, refused))) from refused[0]
     return IngestReport(
         **summary | {"additions": tuple(added)},
         duration_s=(datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
@@ -109,10 +114,17 @@ def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progr
     """Run the model over the layers that a sink lacks, and feed their activations to the sinks, layer by layer.
 
     Activations are kept in `folder` until they are measured; where the disk does not hold those of all layers, the
-    model runs for some after the others. Errors are those of `make_run`.
+    model runs for some after the others: first for those whose activations an earlier attempt left. What was measured
+    in a pass is staged at its end. Errors are those of `make_run`.
     """
     lacking = {layer: [sink for sink in sinks if sink.lacks(layer)] for layer in measurement.layers}
-    for layers in measurement.passes([layer for layer in measurement.layers if lacking[layer]]):
+    missing = [layer for layer in measurement.layers if lacking[layer]]
+    kept = kept_layers(measurement, folder)
+    begun = [layer for layer in missing if layer in kept]
+    passes = [begun, *measurement.passes([layer for layer in missing if layer not in kept])]
+    for sink in sinks:
+        sink.keep_within(passes)
+    for layers in passes:
         if layers:
             _measure_layers(measurement, layers, lacking, folder, progress)
 

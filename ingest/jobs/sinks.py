@@ -42,7 +42,8 @@ class Sink(ABC):
     """Takes the activations of layers, one layer after the other, and stages tables made of them.
 
     For each layer that the sink `lacks`, `run.measure` calls `add` with every block of neurons, then `finish`. Tables
-    are staged in parts of some layers each; a part that a killed attempt staged is not made again.
+    are staged in parts of some layers each; a part that a killed attempt staged is not made again. The layers of a part
+    that is not of one pass over the texts are parts of their own, numbered behind all others whatever the passes are.
     """
 
     phase = "scoring"
@@ -64,12 +65,25 @@ class Sink(ABC):
                 n_part = 0
             parts[-1].append(layer)
             n_part += n
-        self._parts = {
-            number: part
-            for number, part in enumerate(parts)
-            if not all(job.is_staged(table, number) for table in tables)
-        }
         self._rows: dict[str, list[pa.Table]] = {name: [] for name in tables}
+        self._own_number = {layer: len(n_rows) + place for place, layer in enumerate(n_rows)}
+        self._parts = {number: part for number, part in enumerate(parts) if not self._is_staged(number)}
+        self._split([part for part in parts if any(self._is_staged(self._own_number[layer]) for layer in part)])
+
+    def keep_within(self, passes: Sequence[Sequence[Layer]]) -> None:
+        """Let no part go beyond a pass, whose activations are deleted at its end."""
+        self._split([part for part in self._parts.values() if not any(set(part) <= set(of) for of in passes)])
+
+    def _split(self, parts: Sequence[list[Layer]]) -> None:
+        """Make each layer of some parts a part of its own."""
+        self._parts = {number: part for number, part in self._parts.items() if part not in parts} | {
+            self._own_number[layer]: [layer]
+            for layer in itertools.chain(*parts)
+            if not self._is_staged(self._own_number[layer])
+        }
+
+    def _is_staged(self, number: int) -> bool:
+        return all(self.job.is_staged(table, number) for table in self._rows)
 
     def lacks(self, layer: Layer) -> bool:
         """Return whether a layer is to be measured and not staged yet."""

@@ -8,6 +8,7 @@ import pytest
 from neuronlake.errors import IngestError
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs import measurement
+from neuronlake.ingest.jobs.forward import ForwardPass
 from neuronlake.ingest.jobs.measurement import load_requested, prepare
 from neuronlake.ingest.jobs.request import Ingestion, Request
 from neuronlake.ingest.jobs.settings import Coactivation, Resources
@@ -69,6 +70,31 @@ def test_a_disk_that_holds_the_activations_of_one_layer_takes_a_pass_for_each(
     assert progress.phases == ["forward", "scoring"] * report.n_layers
     (note,) = (note for note in progress.notes if "passes" in note)
     assert note == f"the disk does not hold the activations of all layers: {report.n_layers} passes, some layers each"
+    assert contents(narrow) == contents(filled)
+
+
+def test_a_pass_that_is_killed_leaves_the_passes_before_it_done(
+    ingest, filled, tmp_path, make_corpus, spans, contents, free, monkeypatch
+):
+    report = ingest(coactivation=Coactivation(n_partners=3))
+    narrow, progress, read, blocks = Store(tmp_path / "narrow"), Notes(), [], ForwardPass.blocks
+    make_corpus(narrow, spans)
+    free(report.n_instances * 4 * report.n_neurons // report.n_layers * 12 // 10)
+
+    def stop_in_the_second(self, layer):
+        read.append(layer.layer)
+        if len(read) == 2:
+            free(1 << 30)  # then all would fit
+            raise KeyboardInterrupt
+        return blocks(self, layer)
+
+    monkeypatch.setattr(ForwardPass, "blocks", stop_in_the_second)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        ingest(store=narrow, coactivation=Coactivation(n_partners=3))
+    assert stopped.value.__notes__ == ["100% of the forward pass is kept; the same command goes on"]
+    ingest(store=narrow, coactivation=Coactivation(n_partners=3), progress=progress)
+    assert read == [0, 1, 1]
+    assert progress.phases == ["scoring"], "the model runs no text again"
     assert contents(narrow) == contents(filled)
 
 
