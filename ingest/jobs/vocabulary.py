@@ -101,7 +101,7 @@ def _directions(measurement: Measurement) -> tuple[dict[tuple[str, str], TokenVe
     vectors: dict[tuple[str, str], TokenVectors] = {}
     for stack in dict.fromkeys(layer.stack for layer in measurement.layers):
         layers = tuple(layer for layer in measurement.layers if layer.stack == stack)
-        for direction, found in (("writes", unembedding(model, layers)), ("reads", embeddings(model))):
+        for direction, found in (("writes", unembedding(model, layers)), ("reads", embeddings(model, stack))):
             said = f"what a neuron of the {stack} {direction}"
             if isinstance(found, str):
                 notices.append(f"{said} is not stored: {found}")

@@ -1,5 +1,6 @@
 """What a model's tokens are embedded and unembedded by: the vectors that neurons' weights are multiplied with."""
 
+import contextlib
 import re
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 
 from ...errors import IngestError
-from ..neurons.feed_forwards import Layer
+from ..neurons.feed_forwards import Layer, Stack
 from ..neurons.weights import plain
 from .heads import head_class
 from .model import Model
@@ -35,14 +36,16 @@ class TokenVectors:
         ones[..., 1::2] = -1
         with torch.inference_mode():
             gain = ((self.norm(ones) - self.norm(-ones)) / 2 * ones).float().cpu()[0, 0]
-            is_centring = torch.allclose(self.norm(ones + 1), self.norm(ones), atol=1e-2)
+            moved = (self.norm(ones + 1) - self.norm(ones)).float().cpu()[0, 0]  # by rounding, or by half of the gain
+            is_centring = bool(moved.abs().sum() < 0.1 * gain.abs().sum())
             passed: torch.Tensor = (vectors - vectors.mean(1, keepdim=True) if is_centring else vectors) * gain
         return passed
 
 
-def embeddings(model: Model) -> TokenVectors:
-    """Return the vectors that tokens enter a model as; raise `IngestError` if their numbers cannot be read."""
-    layer = embedding_layer(model.module)
+def embeddings(model: Model, stack: Stack) -> TokenVectors:
+    """Return the vectors that tokens enter a stack as; raise `IngestError` if their numbers cannot be read."""
+    (path,) = (part.path for part in model.parts if part.stack == stack)
+    layer = embedding_layer(model.module.get_submodule(path))
     return TokenVectors(_name(layer, model.module), _weight(layer, model))
 
 
@@ -53,7 +56,7 @@ def unembedding(model: Model, layers: tuple[Layer, ...]) -> TokenVectors | str:
     """
     if layers[0].stack == "encoder" and model.config.is_encoder_decoder:
         return "its encoder predicts no tokens"
-    norm = _final_norm(model.module, layers)
+    norm = _final_norm(model, layers)
     through = (
         "" if norm is None else f" through {_name(norm, model.module)} ({type(norm).__name__}, its gain folded in)"
     )
@@ -65,9 +68,11 @@ def unembedding(model: Model, layers: tuple[Layer, ...]) -> TokenVectors | str:
         with torch.device("meta"):
             outline = kind(model.config)
         layer = outline.get_output_embeddings()  # type: ignore[no-untyped-call]
-        if layer is None or layer.weight is not outline.get_input_embeddings().weight:
+        stack = outline.get_decoder() if model.config.is_encoder_decoder else outline  # type: ignore[no-untyped-call]
+        reads = embedding_layer(stack)
+        if layer is None or layer.weight is not reads.weight:
             return f"the checkpoint holds no head, and {kind.__name__} does not tie one to its embeddings"
-        known = embeddings(model)
+        known = embeddings(model, layers[0].stack)
         return TokenVectors(f"{known.name}, to which {kind.__name__} ties its head{through}", known.weight, norm)
     layer = model.head.get_output_embeddings()  # type: ignore[no-untyped-call]
     if layer is None:
@@ -83,15 +88,36 @@ def unembedding(model: Model, layers: tuple[Layer, ...]) -> TokenVectors | str:
     return TokenVectors(f"{_name(layer, model.head)}{through}{skipped}", _weight(layer, model), norm)
 
 
-def _final_norm(module: nn.Module, layers: tuple[Layer, ...]) -> nn.Module | None:
-    """Return the norm behind the last block, which stands beside the list of blocks; None where there is none."""
-    match = re.match(r"(?:(.*?)\.)?\w+\.\d+\.", layers[0].feed_forwards[0].path)
-    stack = module.get_submodule(match[1] or "") if match else module
-    norms = [
-        part
-        for name, part in stack.named_children()
-        if type(part).__name__.endswith("Norm") and (name == "embedding_norm" or "emb" not in name)
-    ]
+def _final_norm(model: Model, layers: tuple[Layer, ...]) -> nn.Module | None:
+    """Return the norm behind the last block, which running four tokens shows; None where there is none.
+
+    It stands outside of the list of blocks, and what the last of them puts out goes in, or the last state comes out.
+    """
+    match = re.match(r"(?:.*?\.)?\w+(?=\.\d+\.)", layers[0].feed_forwards[0].path)
+    if match is None:
+        return None
+    blocks, latest = set(model.module.get_submodule(match[0]).modules()), torch.empty(0)
+    behind: dict[nn.Module, tuple[torch.Tensor, bool]] = {}  # norms: what comes out, whether the last block goes in
+
+    def see(part: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        nonlocal latest
+        state = output[0] if isinstance(output, tuple) and output else output
+        if not isinstance(state, torch.Tensor):
+            return
+        if part in blocks:
+            latest = state
+            behind.clear()
+        elif "Norm" in type(part).__name__ and len(latest):
+            behind[part] = state, any(isinstance(of, torch.Tensor) and torch.equal(of, latest) for of in inputs)
+
+    tokens = torch.ones(1, 4, dtype=torch.long, device=next(model.module.parameters()).device)
+    inputs = dict.fromkeys(("input_ids", "decoder_input_ids")[: len(model.parts)], tokens)
+    with contextlib.ExitStack() as hooks, torch.inference_mode():
+        for path, part in model.module.named_modules():
+            if part in blocks or not re.search(r"\.\d+", path):  # in other lists stand the norms of blocks, as in XLM
+                hooks.callback(part.register_forward_hook(see).remove)
+        last = model.module(**inputs)[0]
+    norms = [part for part, (state, is_behind) in behind.items() if is_behind or torch.equal(state, last)]
     return norms[-1] if norms else None
 
 

@@ -9,6 +9,7 @@ from tokenizers import Encoding
 from tokenizers.models import BPE, WordPiece
 from torch import nn
 from transformers import PreTrainedTokenizerBase, TokenizersBackend
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from ...errors import IngestError, one_line
 
@@ -66,33 +67,37 @@ def encode(
 
 
 def spelling(tokenizer: PreTrainedTokenizerBase, n_tokens: int) -> tuple[list[str | None], list[bool]]:
-    """Return the text of each of the first tokens, without the mark of a word's beginning, and whether it is a piece.
+    r"""Return the text of each of the first tokens, without the mark of a word's beginning, and whether it is a piece.
 
-    A piece begins with a letter or digit and goes on with a word. Bytes that are no text by themselves stay spelt as
-    the tokenizer spells them; the text of a number without a token is None.
+    A piece begins with a letter or digit, or with a part of a character, and goes on with a word. Bytes that are no
+    text by themselves are spelt as numbers, as ``\xe2``; the text of a number without a token is None.
     """
     backend = cast("TokenizersBackend", tokenizer).backend_tokenizer
     names = [backend.id_to_token(number) for number in range(n_tokens)]
     special = set(tokenizer.all_special_ids)
     continues = backend.model.continuing_subword_prefix if isinstance(backend.model, WordPiece) else None
+    byte_of = {letter: byte for byte, letter in bytes_to_unicode().items()}  # type: ignore[no-untyped-call]
     marks = {mark: sum(name is not None and name.startswith(mark) for name in names) for mark in ("Ġ", "▁")}
     mark = max(marks, key=lambda mark: marks[mark]) if any(marks.values()) else None
     texts: list[str | None] = []
     is_piece = []
     for number, name in enumerate(names):
-        text, begins = name, True
+        text, begins, is_cut = name, True, False
         if name is not None and number not in special:
             if continues:
                 text, begins = name.removeprefix(continues), not name.startswith(continues)
             elif mark:
                 begins = name.startswith(mark)
                 text = name.removeprefix(mark)
-                if mark == "Ġ":
-                    decoded = str(backend.decoder.decode([text])) if text else " "
-                    text = name if "\ufffd" in decoded else decoded
+                if mark == "Ġ" and byte_of.keys() >= set(text):
+                    spelt = bytes(byte_of[letter] for letter in text) or b" "
+                    text, is_cut = (
+                        spelt.decode(errors="backslashreplace"),
+                        spelt.decode(errors="replace")[0] == "\ufffd",
+                    )
             text = text or name
         texts.append(text)
-        is_piece.append(not begins and text is not None and text[:1].isalnum())
+        is_piece.append(not begins and text is not None and (text[:1].isalnum() or is_cut))
     return texts, is_piece
 
 

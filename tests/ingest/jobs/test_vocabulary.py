@@ -12,8 +12,9 @@ from neuronlake.errors import IngestError
 from neuronlake.ingest.corpora.instance import Instance
 from neuronlake.ingest.jobs import sinks
 from neuronlake.ingest.jobs.job import ingest_model
+from neuronlake.ingest.jobs.settings import Settings
 from neuronlake.ingest.models.checkpoint import Checkpoint
-from neuronlake.ingest.models.embeddings import embeddings
+from neuronlake.ingest.models.embeddings import TokenVectors, embeddings, unembedding
 from neuronlake.ingest.models.model import load
 from neuronlake.ingest.models.tokenizers import spelling
 from neuronlake.ingest.neurons import vocabulary
@@ -198,7 +199,62 @@ def test_tokens_are_spelt_without_marks_and_pieces_told(tiny_model, kind, beginn
     assert (",", False) in spelt
     assert not any(text and (text.startswith(("Ġ", "▁c", "##")) and len(text) > 3) for text in texts)
     if kind == "gpt2":
-        assert "Ļ" in texts, "a byte that is no text stays as the tokenizer spells it"
+        assert ("\\x99", True) in spelt, "a byte that is no text is spelt as one"
+        assert not {"Ļ", "ë"} & set(texts)
+
+
+def saved(folder, model, tokens):
+    """Save a model, its norms drawn, with a tokenizer; load it with its head."""
+    torch.manual_seed(0)
+    for name, weight in model.named_parameters():
+        if "norm" in name.lower():
+            torch.nn.init.uniform_(weight, 0.5, 2)
+    model.save_pretrained(folder)
+    tokens.save_pretrained(folder)
+    return load(Checkpoint(str(folder)), with_head=True, with_decoder=model.config.is_encoder_decoder)
+
+
+def test_the_final_norm_is_the_one_that_the_last_block_runs_into(tiny_model, tmp_path):
+    tokens = transformers.AutoTokenizer.from_pretrained(tiny_model("bert"))
+    sizes = {"vocab_size": len(tokens), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 4, "max_position_embeddings": 66, "pad_token_id": 0}
+    relative = {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"]}
+    config = transformers.DebertaV2Config(**sizes, **relative, norm_rel_ebd="layer_norm")
+    model = saved(tmp_path / "deberta", transformers.AutoModelForMaskedLM.from_config(config), tokens)
+    assert model.module.encoder.LayerNorm is not None
+    assert unembedding(model, model.layers()).norm is None
+    config = transformers.EsmConfig(**sizes, mask_token_id=1, position_embedding_type="rotary", token_dropout=False)
+    model = saved(tmp_path / "esm", transformers.AutoModelForMaskedLM.from_config(config), tokens)
+    assert unembedding(model, model.layers()).norm is model.module.encoder.emb_layer_norm_after
+
+
+def test_what_a_decoder_reads_is_by_its_own_embeddings(tiny_model, tmp_path):
+    tokens = transformers.AutoTokenizer.from_pretrained(tiny_model("t5"))
+    config = transformers.MarianConfig(
+        vocab_size=len(tokens), decoder_vocab_size=len(tokens), share_encoder_decoder_embeddings=False, d_model=32,
+        encoder_layers=2, decoder_layers=2, encoder_ffn_dim=64, decoder_ffn_dim=64, encoder_attention_heads=4,
+        decoder_attention_heads=4, max_position_embeddings=64, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
+    )  # fmt: skip
+    model = saved(tmp_path / "marian", transformers.MarianMTModel(config), tokens)
+    for stack in ("encoder", "decoder"):
+        own = model.module.get_submodule(stack).embed_tokens.weight
+        assert torch.equal(embeddings(model, stack).weight, own)
+    assert not torch.equal(embeddings(model, "encoder").weight, own)
+
+
+@pytest.mark.parametrize(("norm", "is_centring"), [(torch.nn.LayerNorm, True), (torch.nn.RMSNorm, False)])
+def test_a_norm_of_small_gains_is_folded_in_as_it_is(norm, is_centring):
+    part, vectors = norm(8), torch.randn(3, 8)
+    torch.nn.init.constant_(part.weight, 0.003)
+    passed = TokenVectors("head", torch.empty(5, 8), part).through_norm(vectors)
+    whole = vectors - vectors.mean(1, keepdim=True) if is_centring else vectors
+    torch.testing.assert_close(passed, 0.003 * whole, rtol=1e-3, atol=1e-6)
+
+
+def test_highlights_that_cannot_be_made_do_not_keep_a_vocabulary_from_being_made(ingest, filled):
+    with pytest.raises(IngestError, match="nothing to highlight"):
+        ingest(additions=["highlights", "vocabulary"], settings=Settings(n_top=0))
+    assert [commit.kind for commit in filled.commits()] == ["corpus", "run", "vocabulary"]
 
 
 def test_weights_that_cannot_be_read_are_named(tiny_model):
@@ -207,10 +263,10 @@ def test_weights_that_cannot_be_read_are_named(tiny_model):
     whole = embedding.weight
     embedding.weight = torch.nn.Parameter(whole.detach().to(torch.int8), requires_grad=False)
     with pytest.raises(IngestError, match=r"model tiny-llama: its Embedding is quantised \(torch.int8\)"):
-        embeddings(model)
+        embeddings(model, "decoder")
     embedding.weight = torch.nn.Parameter(whole.to("meta"))
     with pytest.raises(IngestError, match="the weights of its Embedding are not in memory"):
-        embeddings(model)
+        embeddings(model, "decoder")
 
 
 def test_a_tokenizer_with_fewer_tokens_than_embeddings_names_none_it_does_not_know(filled, headed, read_rows, tmp_path):
