@@ -23,7 +23,7 @@ def chosen_store() -> Path:
     first, *others = named_stores()
     if others:
         raise StoreError(f"{joined([first, *others])} are only read as one; 'share merge' makes them one")
-    if "://" in first or Path(first).is_file():
+    if "://" in first or (first.endswith(".zip") and Path(first).is_file()):
         raise StoreError(f"{first} is {'at a URL' if '://' in first else 'one file'}, where a store is only read")
     return Path(first)
 

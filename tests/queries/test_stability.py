@@ -242,8 +242,14 @@ def test_all_curves_of_a_partition_have_the_same_cells(scored: Scored) -> None:
 def test_a_filter_gives_what_the_view_has_in_the_whole(scored: Scored, view: str) -> None:
     for condition in (f"partition_id = '{GROUPS}'", f"model = 'tiny' and last_run_id = '{run_id(300)}'"):
         whole = scored[0].sql(f"select * from (from {view} order by all) where {condition}").rows()
-        assert scored[0].sql(f"from {view} where {condition} order by all").rows() == whole
+        found = scored[0].sql(f"from {view} where {condition} order by all").rows()
+        # Sums of other orders differ in their last digits.
+        assert [list(map(_rounded, row)) for row in found] == [list(map(_rounded, row)) for row in whole]
         assert whole
+
+
+def _rounded(value: object) -> object:
+    return round(value, 12) if isinstance(value, float) else value
 
 
 @pytest.mark.parametrize(

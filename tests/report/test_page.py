@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ HOSTILE = "</script><script>"
 
 def ask(database: Database, query: str) -> list[list[str]]:
     """Return the rows of a query, asked in a process of its own."""
-    command = ["neuronlake", "--store", str(database.store.path), "sql", "-", "--format", "csv"]
+    command = [sys.executable, "-m", "neuronlake", "--store", str(database.store.path), "sql", "-", "--format", "csv"]
     done = subprocess.run(command, input=query, capture_output=True, text=True, check=True)
     return list(csv.reader(io.StringIO(done.stdout)))
 
