@@ -57,7 +57,7 @@ def prepared(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPat
     store = folder / "neuronlake-store"
     neuronlake.build_corpus(neuronlake.read_table(folder / "animals.jsonl"), "animals", store=store)
     neuronlake.ingest_model(str(folder / "tiny-bert"), corpus="animals", store=store)
-    for method, model in (("function", "tiny-bert"), ("random", "tiny-bert"), ("kmeans", str(folder / "tiny-bert"))):
+    for method, model in (("function", "tiny-bert"), ("kmeans", str(folder / "tiny-bert"))):
         settings = neuronlake.PartitionSettings(method=method, n_experts=4)
         neuronlake.partition_model(model, store=store, settings=settings)
     return folder
