@@ -18,7 +18,7 @@ def run(*command: object) -> str:
     return process.stdout
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_benchmark_of_a_gpu_runs_in_small_and_makes_only_what_its_file_lacks(tmp_path):
     file, kept = tmp_path / "gpu.json", "ingest bert, 16 tokens, texts"
     file.write_text(json.dumps({kept: {"ratio": -1}}))

@@ -37,7 +37,7 @@ def embedded(page: Path) -> dict:
     return json.loads(re.search(r'id="report">(.*?)</script>', page.read_text(), re.DOTALL)[1])
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_sql_beside_a_picture_gives_its_numbers_elsewhere(planted: Database, page: Path) -> None:
     queries = [
         html.unescape(query) for query in re.findall(r"<code>((?:with|select).*?)</code>", page.read_text(), re.DOTALL)
@@ -78,13 +78,14 @@ def test_names_and_texts_stay_text(page: Path) -> None:
     assert "unsafe" not in policy
 
 
+@pytest.mark.slow
 def test_the_same_store_gives_the_same_bytes(planted: Database, page: Path, tmp_path: Path) -> None:
     again = write_report(Database(planted.store.path), tmp_path / "again.html")
     assert again.read_bytes() == page.read_bytes()
     assert page.stat().st_size < 2_000_000
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_store_at_a_url_gives_the_same_bytes(planted: Database, page: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(planted.store.path, tmp_path / "store")
     (folder / "commits.json").write_text(commit_text(planted.store.commits()))
@@ -147,7 +148,7 @@ def test_names_that_a_store_lacks_and_a_store_without_runs_are_one_line(planted:
     assert result.exit_code == 2
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_figures_are_five_files_a_picture(planted: Database, tmp_path: Path) -> None:
     files = neuronlake.write_figures(planted, tmp_path / "figures", family="semantic")
     assert {path.stem for path in files} == set(TEXTS) - {"dose-curves"}
