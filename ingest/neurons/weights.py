@@ -16,8 +16,7 @@ from .feed_forwards import FeedForward, Layer
 
 # Types that hold weights as they are; others are scaled by something beside them.
 _PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-# Rows of the identity sent at a time through a layer whose weights are packed.
-_PROBED_ROWS = 1024
+_PROBED_ROWS = 1024  # rows of the identity sent at a time through a layer whose weights are packed
 
 
 def weight_norms(module: nn.Module, layer: Layer) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,8 +34,7 @@ def weight_vectors(module: nn.Module, layer: Layer, kind: WeightKind) -> NDArray
     """Return one kind of weights of a layer's neurons, in their order. [neurons, features].
 
     The gate is the projection that says so in its name, else the first, as in transformers' text models (``wi_0`` of
-    T5, the first half of ModernBERT's ``Wi``). Raise `IngestError` if gate or up is asked for and a network of the
-    layer is not gated, or if its networks' weights differ in length; `UnknownNameError` if there is no such kind.
+    T5, the first half of ModernBERT's ``Wi``).
     """
     if kind not in get_args(WeightKind):
         raise UnknownNameError("kind of weights", kind, get_args(WeightKind))
@@ -49,10 +47,9 @@ def weight_vectors(module: nn.Module, layer: Layer, kind: WeightKind) -> NDArray
             )
         if kind == "output":
             rows = _output_weights(module, network, expert)
-        elif kind == "input":
-            rows = torch.cat(list(_input_weights(module, network, expert)), dim=1)
         else:
-            rows = list(_input_weights(module, network, expert))[("gate", "up").index(kind)]
+            inputs = list(_input_weights(module, network, expert))
+            rows = torch.cat(inputs, dim=1) if kind == "input" else inputs[("gate", "up").index(kind)]
         vectors.append(rows.float())
     lengths = sorted({rows.shape[1] for rows in vectors})
     if len(lengths) > 1:
@@ -90,9 +87,8 @@ def _output_weights(module: nn.Module, network: FeedForward, expert: int) -> tor
 
 
 def _fused_weight(experts: FusedExperts, name: str, expert: int) -> torch.Tensor:
-    weight = experts.weight(name, expert)
+    weight, kind = experts.weight(name, expert), type(experts.module).__name__
     if weight.dtype not in _PLAIN:
-        kind = type(experts.module).__name__
         raise IngestError(f"{kind} holds its experts as {weight.dtype}, whose weights cannot be read")
     return weight.detach().to("cpu", torch.float64)
 
@@ -110,7 +106,7 @@ def _weight(layer: nn.Module) -> torch.Tensor:
     device = next((tensor.device for tensor in tensors), torch.device("cpu"))
     dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
     with torch.inference_mode():
-        nothing = layer(torch.zeros(1, n_inputs, dtype=dtype, device=device)).double()
         identity = torch.eye(n_inputs, dtype=dtype, device=device)
+        nothing = layer(torch.zeros_like(identity[:1])).double()
         rows = [layer(some).double() - nothing for some in torch.split(identity, _PROBED_ROWS)]
     return torch.cat(rows).T.cpu()
