@@ -62,10 +62,8 @@ class Buffer:
             for layer in pooled:
                 part = layer[done : done + n]
                 target = self._section[row : row + part.shape[1], self._n_filled : self._n_filled + n]
-                if (
-                    target.dtype == torch.float16
-                    and (highest := float(part.abs().max())) > torch.finfo(torch.float16).max
-                ):
+                highest = float(part.abs().max()) if target.dtype == torch.float16 else 0.0
+                if highest > torch.finfo(torch.float16).max:
                     raise IngestError(
                         f"an activation of {highest:.4g} is beyond the range of float16; store activations as float32"
                     )

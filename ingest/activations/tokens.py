@@ -173,13 +173,13 @@ def tokenize(
     if not len(kept):
         raise IngestError(f"corpus {corpus.name}: no instance has a token to measure (cut at {max_tokens} tokens)")
     kept = kept[np.argsort(-lengths[spans.text[kept]], kind="stable")]  # one text's, and texts of one length, as stored
-    longest_first = np.argsort(-lengths, kind="stable")
+    text_of = spans.text[kept]
     return TokenizedCorpus(
         token_ids=np.concatenate(token_ids),
         token_start=np.concatenate([[0], np.cumsum(lengths)]),
-        order=longest_first[np.isin(longest_first, spans.text[kept])],
+        order=text_of[np.diff(text_of, prepend=-1) != 0],
         instance_id=spans.instance_id[kept],
-        text=spans.text[kept],
+        text=text_of,
         start=start[kept],
         stop=stop[kept],
         n_truncated=n_truncated,

@@ -156,9 +156,8 @@ class _Build:
         labels = self.labels.label_rows(self.corpus)
         for start in range(0, labels.num_rows, _PART_LABELS):
             self._write("labels", labels.slice(start, _PART_LABELS))
-        digest = hashlib.sha256(f"corpus/{source.negatives}".encode())
-        for part in (self.digests["texts"].digest(), self.digests["instances"].digest(), self.labels.digest()):
-            digest.update(part)
+        digests = (self.digests["texts"].digest(), self.digests["instances"].digest(), self.labels.digest())
+        digest = hashlib.sha256(b"".join((f"corpus/{source.negatives}".encode(), *digests)))
         report = CorpusReport(
             corpus=self.corpus,
             corpus_sha256=digest.hexdigest(),

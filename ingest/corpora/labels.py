@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 
 import numpy as np
 import pyarrow as pa
@@ -133,7 +134,8 @@ class Labels:
         """All labels sorted by instance and function, without halves; asked for when all are read."""
         by_name = sorted((split_label(label), code) for label, code in self._codes.items())
         places = np.argsort([code for _, code in by_name]).astype(np.int32)  # [functions], from code to place
-        n_labels = np.diff(np.array(self._starts, np.int64))
+        starts: NDArray[np.int64] = np.array(self._starts, np.int64)
+        n_labels = np.diff(starts)
         added = [(number, *label) for number, labels in self._merged.items() for label in labels.items()]
         merged = np.array(added, np.int64).reshape(-1, 3)
         instance = np.concatenate([np.repeat(np.arange(len(n_labels)), n_labels), merged[:, 0]])
@@ -210,14 +212,10 @@ class LabelIndex:
     def only(self, kept: NDArray[np.bool_]) -> "LabelIndex":
         """Return the labels of some of the functions, marked [functions]."""
         entry, place = kept[self.function], (np.cumsum(kept) - 1).astype(np.int32)
-        return LabelIndex.build(
-            [name for name, is_kept in zip(self.functions, kept, strict=True) if is_kept],
-            is_rest=self.is_rest[kept],
-            half=self.half,
-            instance=self.instance[entry],
-            function=place[self.function[entry]],
-            is_positive=self.is_positive[entry],
-        )
+        functions = tuple(compress(self.functions, kept))
+        indptr = np.concatenate([[0], np.cumsum(entry)])[self.indptr]
+        function, is_positive = place[self.function[entry]], self.is_positive[entry]
+        return LabelIndex(functions, self.is_rest[kept], self.half, indptr, function, is_positive)
 
     def packed(self) -> tuple[NDArray[np.uint32], NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]:
         """Return the labels as the kernel reads them: a word for every instance, and rows of labels.

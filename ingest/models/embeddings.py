@@ -38,7 +38,8 @@ class TokenVectors:
             gain = ((self.norm(ones) - self.norm(-ones)) / 2 * ones).float().cpu()[0, 0]
             moved = (self.norm(ones + 1) - self.norm(ones)).float().cpu()[0, 0]  # by rounding, or by half of the gain
             is_centring = bool(moved.abs().sum() < 0.1 * gain.abs().sum())
-            return (vectors - vectors.mean(1, keepdim=True) if is_centring else vectors) * gain
+            passed: torch.Tensor = (vectors - vectors.mean(1, keepdim=True) if is_centring else vectors) * gain
+        return passed
 
 
 def embeddings(model: Model, stack: Stack) -> TokenVectors:

@@ -40,8 +40,7 @@ class Part:
 class Model:
     """A loaded checkpoint."""
 
-    # The keys its measurements are stored under
-    name: str
+    name: str  # what its measurements are stored under, with the revision
     revision: str
     step: int | None  # training step, None when unknown
     # The transformer body that is run, in evaluation mode and without a language-model head. For an encoder-decoder the
@@ -57,8 +56,7 @@ class Model:
     seed: int | None  # seed of a random initialisation, None if the weights are the checkpoint's
     sees_padding: bool  # whether a text's states depend on its padding, so that texts must run unpadded
     notice: str | None  # what the user should know of the choice of body and of adjustments; None if nothing
-    # The whole model with its language-model head, which contains `module`; None if not asked for
-    head: PreTrainedModel | None
+    head: PreTrainedModel | None  # the whole model, which contains `module`, with its head; None if not asked for
 
     @property
     def weights_sha256(self) -> str:
@@ -118,8 +116,8 @@ def load(
             place(module if head is None else head, device, label)
         notices = list(adjust(module, label))
         if text_model is not body:
-            kind = type(text_model).__name__
-            notices.insert(0, f"{label} is a multimodal model: its language model {kind} is measured")
+            named = type(text_model).__name__
+            notices.insert(0, f"{label} is a multimodal model: its language model {named} is measured")
         if not text_model.config.is_encoder_decoder:
             parts = (replace(parts[0], stack="decoder" if is_causal(module, label) else "encoder"),)
             if head is not None:

@@ -100,7 +100,7 @@ class _Finder:
         return self._count_calls([Layer(stack, index, networks) for index, networks in enumerate(blocks) if networks])
 
     def _modules(self, path: str, *, remove_duplicate: bool = True) -> Iterator[tuple[str, Any]]:
-        return self._module.get_submodule(path).named_modules(prefix=path, remove_duplicate=remove_duplicate)
+        yield from self._module.get_submodule(path).named_modules(prefix=path, remove_duplicate=remove_duplicate)
 
     def _weights(self, path: str) -> Iterator[tuple[str, nn.Parameter]]:
         return self._module.get_submodule(path).named_parameters(prefix=path)

@@ -19,8 +19,6 @@ from .feed_forwards import FeedForward, Layer
 
 # What yields scores: logits, and what is added to them, or to their sigmoid, to keep the experts' load even.
 _SCORING = frozenset({"linear", "add"})
-# What takes the best of them. Before it, routers that choose among groups may have raised scores to 0 again.
-_CHOOSING = frozenset({"topk"})
 _N_CHOSEN = ("num_experts_per_tok", "moe_topk", "top_k_experts")  # how configurations name the experts of a token
 
 
@@ -72,7 +70,8 @@ class _Exclusion(TorchFunctionMode):
         self._excluded = excluded
 
     def __torch_function__(self, function: Any, _: Any, arguments: Any = (), named: Any = None) -> Any:  # noqa: ANN401
-        if function.__name__ in _CHOOSING:
+        # Before the best are taken, routers that choose among groups may have raised scores to 0 again.
+        if function.__name__ == "topk":
             arguments = (self._lowered(arguments[0]), *arguments[1:])
         result = function(*arguments, **(named or {}))
         return self._lowered(result) if function.__name__ in _SCORING else result

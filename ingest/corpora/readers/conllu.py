@@ -155,5 +155,5 @@ def _read_line(line: str, comments: dict[str, str], tokens: list[_Token], readin
     if not last_id:
         labels = {f"grammar/upos.{part_of_speech}": True} if part_of_speech else {}
         labels |= {f"grammar/deprel.{relation.split(':')[0]}": True} if relation else {}
-        alike = {"lemma": lemma or None, "stratum": part_of_speech or None}
-        tokens[-1].words.append(Instance(form, labels, source_id=word_id, **alike))
+        word = Instance(form, labels, source_id=word_id, lemma=lemma or None, stratum=part_of_speech or None)
+        tokens[-1].words.append(word)

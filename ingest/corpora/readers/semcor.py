@@ -98,12 +98,13 @@ def read_semcor(
     if min_per_sense < 1:
         raise IngestError(f"min_per_sense must be at least 1, not {min_per_sense}")
     descriptions: dict[str, str] = {}
-    words = _tagged_words(files, reading)
-    instances = (replace(word, labels={f"semantic/{tag.supersense}": True}) for word, tag in words)
-    meaning = "the supersense of each tagged word"
     if labels == "word-senses":
         instances = _word_senses(files, reading, descriptions, min_per_sense=min_per_sense)
         meaning = "polysemous words in one of two senses"
+    else:
+        words = _tagged_words(files, reading)
+        instances = (replace(word, labels={f"semantic/{tag.supersense}": True}) for word, tag in words)
+        meaning = "the supersense of each tagged word"
     reason = "word beyond the cap of its sense"
     return Source(
         instances=capped(instances, cap, by=lambda word: str(word.labels), seed=seed, reading=reading, reason=reason),
