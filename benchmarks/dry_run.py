@@ -17,8 +17,8 @@ from table import print_table
 
 from neuronlake.demo.corpus import package_folder
 from neuronlake.ingest.corpora.builder import build_corpus
-from neuronlake.ingest.corpora.folders import read_folders
-from neuronlake.ingest.corpora.semcor import read_semcor
+from neuronlake.ingest.corpora.readers.folders import read_folders
+from neuronlake.ingest.corpora.readers.semcor import read_semcor
 from neuronlake.schema.store import Store
 
 INGEST = """

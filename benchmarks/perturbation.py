@@ -19,7 +19,7 @@ from neuronlake.analysis.perturbation.request import find_request
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
 from neuronlake.demo.corpus import package_folder
 from neuronlake.ingest.corpora.builder import build_corpus
-from neuronlake.ingest.corpora.folders import read_folders
+from neuronlake.ingest.corpora.readers.folders import read_folders
 from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.progress import SilentProgress

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import IngestError, UnknownNameError, one_line
-from .files import without_gap
-from .instance import Instance, Reading, Source, capped
-from .labels import class_labels
+from ....errors import IngestError, UnknownNameError, one_line
+from ..files import without_gap
+from ..instance import Instance, Reading, Source, capped
+from ..labels import class_labels
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,10 +33,9 @@ def read_huggingface(
 ) -> Source:
     """Return a source with one instance for each row of a dataset.
 
-    Each class is a function, such as ``task/agnews.sports``; rows of all other classes are its negatives. With
-    `pairs`, each pair of classes is a function, such as ``task/mnli.entailment-contradiction``: the first class is
-    positive, the second negative, and rows of other classes are excluded. If there are only two classes, they are
-    one such pair, in alphabetical order.
+    Each class is a function, such as ``task/agnews.sports``; rows of all other classes are its negatives. With `pairs`,
+    each pair of classes is a function, such as ``task/mnli.entailment-contradiction``: the first class is positive, the
+    second negative, and rows of other classes are excluded. Two classes alone are one such pair, in alphabetical order.
 
     Parameters
     ----------
@@ -86,8 +85,8 @@ def read_huggingface(
         chosen_pairs = [(names[0], names[1])]
     reading = Reading(title, unit="row")
     labelled = [(index, name) for index, name in enumerate(classes) if name is not None]
-    in_pairs = {name for pair in chosen_pairs for name in pair}
-    wanted = [row for row in labelled if not chosen_pairs or row[1] in in_pairs]
+    in_pairs = {name for pair in chosen_pairs for name in pair} or set(names)
+    wanted = [row for row in labelled if row[1] in in_pairs]
     reading.dropped["row without a class"] += len(classes) - len(labelled)
     reading.dropped["row of a class in no chosen pair"] += len(labelled) - len(wanted)
     reason = "row beyond the cap of its class"
@@ -118,10 +117,8 @@ def _load(name: str | os.PathLike[str], *, split: str, config: str | None, revis
     try:
         import datasets
     except ImportError as error:
-        raise IngestError(
-            "Hugging Face datasets are read by the package 'datasets', which is not installed: "
-            "pip install 'neuronlake[hub]'"
-        ) from error
+        missing = "Hugging Face datasets are read by the package 'datasets', which is not installed"
+        raise IngestError(f"{missing}: pip install 'neuronlake[hub]'") from error
     path = Path(name)
     is_file = path.is_file()
     if is_file and path.suffix not in _FILE_FORMATS:
@@ -161,9 +158,8 @@ def _classes(dataset: "Dataset", column: str, title: str) -> list[str | None]:
     values: list[Any] = [without_gap(value) for value in dataset[column]]
     for value in values:
         if value is not None and not isinstance(value, str | int):
-            raise IngestError(
-                f"column {column!r} in {title} holds {type(value).__name__} values, not classes: {value!r}"
-            )
+            kind = type(value).__name__
+            raise IngestError(f"column {column!r} in {title} holds {kind} values, not classes: {value!r}")
     names = getattr(dataset.features[column], "names", None)
     if names is None:
         return [None if value is None else str(value) for value in values]

@@ -28,9 +28,9 @@ from typing import Literal, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...errors import IngestError, one_line
-from .files import BLANK_LINE, boolean, is_null, json_objects, lines, parse_json, string, whole_number
-from .instance import Instance, Reading, Source
+from ....errors import IngestError, one_line
+from ..files import BLANK_LINE, boolean, is_null, json_objects, lines, parse_json, string, whole_number
+from ..instance import Instance, Reading, Source
 
 _Row = Mapping[str, object]
 _Form = Literal["a list in 'labels'", "a mapping in 'labels'", "boolean columns named family/function"]
@@ -38,8 +38,7 @@ Parsed = TypeVar("Parsed")
 _DELIMITERS = ",;\t"
 # Fields of an instance that are names, and the columns that hold them.
 _NAMES = {"source_id": "id", "split_group": "group", "lemma": "lemma", "stratum": "stratum"}
-# Columns of one class a row, which another reader takes.
-_CLASSES = ("label", "class", "category")
+_CLASSES = ("label", "class", "category")  # columns of one class a row, which another reader takes
 
 
 def read_table(path: str | os.PathLike[str], *, encoding: str | None = None) -> Source:
@@ -50,16 +49,15 @@ def read_table(path: str | os.PathLike[str], *, encoding: str | None = None) -> 
     Parameters
     ----------
     path
-        The file. Its suffix decides the format: ``.jsonl``, ``.ndjson``, ``.csv`` (each also with ``.gz``) or
-        ``.parquet``.
+        The file, ``.jsonl``, ``.ndjson``, ``.csv`` (each also with ``.gz``) or ``.parquet``.
     encoding
         Encoding of a JSONL or CSV file; None to detect it (`read_text`).
 
     Raises
     ------
     IngestError
-        Here or while reading, with file and line or row, if the file cannot be read, has no ``text`` or no
-        labels, mixes two forms of labels, or holds a value of another type.
+        Here or while reading, with file and line or row, if the file cannot be read, has no ``text`` or no labels,
+        mixes two forms of labels, or holds a value of another type.
 
     Examples
     --------
@@ -67,21 +65,12 @@ def read_table(path: str | os.PathLike[str], *, encoding: str | None = None) -> 
     >>> neuronlake.build_corpus(source, "mine", store="neuronlake-store").n_instances
     80
     """
-    path = Path(path)
+    path, reading = Path(path), Reading(encoding=encoding)
     if path.is_fifo():
         raise IngestError(f"cannot read {path}: a pipe cannot be read twice; write it to a file")
-    first_rows, reading = Reading(encoding=encoding), Reading(encoding=encoding)
-    with closing(_rows(path, first_rows)) as rows:
-        form = _find_form(rows, first_rows)
-
-    def instances() -> Iterator[Instance]:
-        for row in _rows(path, reading):
-            with reading.located():
-                instance = _instance(row, form)
-            yield instance
-
+    form = _find_form(path, Reading(encoding=encoding))
     return Source(
-        instances=instances(),
+        instances=_instances(path, reading, form),
         description=f"labelled texts of {path.name}",
         licence=None,
         origin=f"table: {path.name}",
@@ -90,15 +79,16 @@ def read_table(path: str | os.PathLike[str], *, encoding: str | None = None) -> 
     )
 
 
-def _find_form(rows: Iterator[_Row], reading: Reading) -> _Form:
+def _find_form(path: Path, reading: Reading) -> _Form:
     """Return the form of the labels in the first row that has labels."""
     columns: dict[str, None] = {}
-    for row in rows:
-        columns |= dict.fromkeys(row)
-        with reading.located():
-            form, _ = _labels(row)
-        if form:
-            return form
+    with closing(_rows(path, reading)) as rows:
+        for row in rows:
+            columns |= dict.fromkeys(row)
+            with reading.located():
+                form, _ = _labels(row)
+            if form:
+                return form
     if not columns:
         raise IngestError(f"{reading.file}: no rows")
     classes = next((name for name in _CLASSES if name in columns), None)
@@ -107,6 +97,13 @@ def _find_form(rows: Iterator[_Row], reading: Reading) -> _Form:
         + (f"classes are read by 'corpus build huggingface FILE --label-column {classes}'; " if classes else "")
         + f"columns: {', '.join(columns)}"
     )
+
+
+def _instances(path: Path, reading: Reading, form: _Form) -> Iterator[Instance]:
+    for row in _rows(path, reading):
+        with reading.located():
+            instance = _instance(row, form)
+        yield instance
 
 
 def _instance(row: _Row, form: _Form) -> Instance:
@@ -134,46 +131,39 @@ def _labels(row: _Row) -> tuple[_Form | None, dict[str, bool]]:
     labels = _parsed_labels(row.get("labels"))
     if labels is not None and columns:
         raise IngestError(f"labels twice: in column 'labels' and in column {next(iter(columns))!r}; keep one form")
-    if columns:
-        return "boolean columns named family/function", _booleans(columns)
-    if labels is None:
+    if labels is None and not columns:
         return None, {}
-    if isinstance(labels, Mapping):
-        return "a mapping in 'labels'", _booleans(labels)
-    for label in labels:
-        if not isinstance(label, str):
-            raise IngestError(f"a label in column 'labels' is not a string: {reprlib.repr(label)}")
-    return "a list in 'labels'", dict.fromkeys(map(str, labels), True)
+    if isinstance(labels, list):
+        for label in labels:
+            if not isinstance(label, str):
+                raise IngestError(f"a label in column 'labels' is not a string: {reprlib.repr(label)}")
+        return "a list in 'labels'", dict.fromkeys(map(str, labels), True)
+    parsed = {name: _parsed("label", name, value, boolean) for name, value in (columns or labels or {}).items()}
+    is_positive = {name: value for name, value in parsed.items() if value is not None}
+    return "boolean columns named family/function" if columns else "a mapping in 'labels'", is_positive
 
 
 def _parsed_labels(value: object) -> list[object] | Mapping[str, object] | None:
     """Return the value of column ``labels`` as a list, a mapping or None, read from text where it is text."""
     parsed = value
-    if isinstance(value, str):
-        stripped = value.strip()
-        if stripped.startswith(("[", "{", "(")):
-            # Python, and so pandas, writes a list of names in single quotes.
-            quoted = stripped if '"' in stripped else stripped.replace("'", '"')
-            try:
-                parsed = parse_json(quoted)
-            except IngestError as error:
-                raise IngestError(
-                    f'column \'labels\' is {error}; a list is ["f/a", "f/b"], a mapping {{"f/a": true}}'
-                ) from error
-        else:
-            parsed = [name.strip() for name in stripped.split(";") if name.strip()] or None
-            if re.search(r"/[^;]*[,|][^;]*/", stripped):
-                raise IngestError(f"column 'labels' holds {reprlib.repr(value)}; separate names by semicolons")
+    if isinstance(value, str) and value.strip().startswith(("[", "{", "(")):
+        # Python, and so pandas, writes a list of names in single quotes.
+        quoted = value if '"' in value else value.replace("'", '"')
+        try:
+            parsed = parse_json(quoted.strip())
+        except IngestError as error:
+            raise IngestError(
+                f'column \'labels\' is {error}; a list is ["f/a", "f/b"], a mapping {{"f/a": true}}'
+            ) from error
+    elif isinstance(value, str):
+        parsed = [name.strip() for name in value.split(";") if name.strip()] or None
+        if re.search(r"/[^;]*[,|][^;]*/", value):
+            raise IngestError(f"column 'labels' holds {reprlib.repr(value)}; separate names by semicolons")
     if is_null(parsed):
         return None
     if isinstance(parsed, list | dict):
         return parsed
     raise IngestError(f"column 'labels' is neither a list nor a mapping: {reprlib.repr(value)}")
-
-
-def _booleans(values: Mapping[str, object]) -> dict[str, bool]:
-    labels = {name: _parsed("label", name, value, boolean) for name, value in values.items()}
-    return {name: is_positive for name, is_positive in labels.items() if is_positive is not None}
 
 
 def _parsed(what: str, name: str, value: object, parse: Callable[[object], Parsed]) -> Parsed:
@@ -186,8 +176,7 @@ def _parsed(what: str, name: str, value: object, parse: Callable[[object], Parse
 
 def _rows(path: Path, reading: Reading) -> Generator[_Row]:
     """Return the rows of a file as a stream."""
-    reading.file = str(path)
-    name = path.name.lower()
+    reading.file, name = str(path), path.name.lower()
     if name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
         return json_objects(path, reading)
     if name.removesuffix(".gz").endswith(".csv"):
@@ -200,8 +189,7 @@ def _rows(path: Path, reading: Reading) -> Generator[_Row]:
 
 
 def _csv_rows(path: Path, reading: Reading) -> Generator[_Row]:
-    # The default limit, 128 KiB a cell, is less than a long document.
-    csv.field_size_limit(sys.maxsize)
+    csv.field_size_limit(sys.maxsize)  # the default limit, 128 KiB a cell, is less than a long document
     remaining = lines(path, reading)
     first = next((line for line in remaining if line.strip()), None)
     if first is None:
@@ -210,9 +198,8 @@ def _csv_rows(path: Path, reading: Reading) -> Generator[_Row]:
         delimiter = _delimiter(first)
     # Where a space follows every delimiter of the header, it is no part of the cells.
     is_spaced = all(name.startswith(" ") for name in first.split(delimiter)[1:] if name.strip())
-    reader = csv.reader(
-        itertools.chain([first], remaining), strict=True, delimiter=delimiter, skipinitialspace=is_spaced
-    )
+    all_lines = itertools.chain([first], remaining)
+    reader = csv.reader(all_lines, strict=True, delimiter=delimiter, skipinitialspace=is_spaced)
     try:
         header = [name.strip() for name in next(reader)]
         while header and not header[-1]:
@@ -227,21 +214,16 @@ def _csv_rows(path: Path, reading: Reading) -> Generator[_Row]:
             if len(cells) < len(header) or any(map(str.strip, cells[len(header) :])):
                 raise reading.error(f"{len(cells)} cells, the header has {len(header)}")
             # An empty cell is NULL, but an empty text or list of labels is one all the same.
-            yield {
-                name: cell if cell or name in ("text", "labels") else None
-                for name, cell in zip(header, cells, strict=False)
-                if name
-            }
+            named = {name: cell for name, cell in zip(header, cells, strict=False) if name}
+            yield {name: cell if cell or name in ("text", "labels") else None for name, cell in named.items()}
     except csv.Error as error:
         raise reading.error(f"not valid CSV: {one_line(error)}") from error
 
 
 def _delimiter(header: str) -> str:
     """Return the delimiter of a CSV file: the one that gives its header a column ``text``."""
-    names = {
-        delimiter: [name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True))]
-        for delimiter in _DELIMITERS
-    }
+    readers = {delimiter: csv.reader([header], delimiter=delimiter, skipinitialspace=True) for delimiter in _DELIMITERS}
+    names = {delimiter: [name.strip() for name in next(reader)] for delimiter, reader in readers.items()}
     fitting = [delimiter for delimiter in _DELIMITERS if "text" in names[delimiter]]
     if len(fitting) > 1 and len(names[fitting[0]]) > 1:
         raise IngestError(f"the cells are separated by {' or by '.join(map(repr, fitting))}; keep one")
@@ -264,10 +246,10 @@ def _parquet_rows(path: Path, reading: Reading) -> Generator[_Row]:
             names = file.schema_arrow.names
             with reading.located():
                 _check_names(names)
-            for batch in file.iter_batches(batch_size=4096, columns=[n for n in names if n in known or "/" in n]):
-                for row in batch.to_pylist(maps_as_pydicts="strict"):
-                    reading.index += 1
-                    yield row
+            batches = file.iter_batches(batch_size=4096, columns=[n for n in names if n in known or "/" in n])
+            rows = (row for batch in batches for row in batch.to_pylist(maps_as_pydicts="strict"))
+            for reading.index, row in enumerate(rows, start=1):
+                yield row
     except IngestError:  # which is a ValueError, too
         raise
     except FileNotFoundError as error:

@@ -3,8 +3,8 @@ import importlib.util
 import pytest
 
 from neuronlake.errors import IngestError
-from neuronlake.ingest.corpora.folders import read_folders
 from neuronlake.ingest.corpora.instance import Instance
+from neuronlake.ingest.corpora.readers.folders import read_folders
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest.corpora.instance import Instance
-from neuronlake.ingest.corpora.table import read_table
+from neuronlake.ingest.corpora.readers.table import read_table
 
 
 @pytest.fixture

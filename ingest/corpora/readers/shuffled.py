@@ -12,13 +12,12 @@ from typing import Literal
 
 import numpy as np
 
-from ...errors import IngestError
-from ...schema.store import Store
-from ...schema.vocabulary import ShuffleUnit
-from .control_tasks import permutations_of
-from .instance import Instance, Negatives, Reading, Source
-from .permutations import Permutations
-from .stored import StoredCorpus
+from ....errors import IngestError
+from ....schema.store import Store
+from ....schema.vocabulary import ShuffleUnit
+from ..control_tasks import Permutations, permutations_of
+from ..instance import Instance, Reading, Source
+from ..stored import StoredCorpus
 
 
 def read_shuffled(
@@ -32,9 +31,8 @@ def read_shuffled(
     """Return a source of the instances of a stored corpus, with the labels permuted among them.
 
     Texts, targets, spans, split groups, ids and the counts of each function stay the same. Where unlabelled means
-    negative (`rest`), all labels of an instance move together to another instance. Where negatives are `explicit`,
-    the labels of a function are permuted among the instances that have one; functions that label the same instances
-    share one permutation. So functions that occurred together still do.
+    negative (`rest`), all labels of an instance move together to another. Where negatives are `explicit`, the labels of
+    a function are permuted among the instances that have one, alike for functions that label the same instances.
 
     Parameters
     ----------
@@ -43,12 +41,11 @@ def read_shuffled(
     store
         The store's folder.
     by
-        What keeps its labels together. ``instance``: nothing. ``text``, ``group``: the labels of a text, or of the
-        texts of a split group, move to another with as many instances, or about as many, in their order, which begins
-        anywhere and goes round: labels by their place in a text are chance too. ``word``: those of a word move to
-        another word of like frequency, at random over its occurrences, so that labels follow words and nothing else:
-        the control task of Hewitt and Liang (2019, "Designing and Interpreting Probes with Control Tasks"). The word
-        is the lemma, or else the characters of the span, casefolded.
+        What keeps its labels together. ``instance``: nothing. ``text``, ``group``: the labels of a text, or of a split
+        group, move to another with about as many instances, in their order, which begins anywhere and goes round: so
+        labels by their place in a text are chance too. ``word``: those of a word move to another word of like
+        frequency, at random over its occurrences: the control task of Hewitt and Liang (2019, "Designing and
+        Interpreting Probes with Control Tasks"). The word is the lemma, or else the span's characters, casefolded.
     within
         ``stratum``: labels stay in their stratum (`Instance`), and what moves together is what a text, group or word
         has there. Instances without a stratum make one of their own.
@@ -60,8 +57,8 @@ def read_shuffled(
     UnknownNameError
         If the store has no such corpus.
     IngestError
-        If some of its functions have explicit negatives and others have not, or if its instances have no words, groups
-        or strata to go by; while reading, if no label can move.
+        If only some of its functions have explicit negatives, or if its instances have no words, groups or strata to
+        go by; while reading, if no label can move.
     StoreError
         Here or while reading, if a file of the corpus is missing or damaged.
 
@@ -76,7 +73,7 @@ def read_shuffled(
     >>> neuronlake.build_corpus(source, "animals-shuffled", store="neuronlake-store").n_instances
     80
     """
-    stored = StoredCorpus(Store(store), corpus)
+    stored, reading = StoredCorpus(Store(store), corpus), Reading()
     (row,) = stored.read("corpora", "licence", "source").to_pylist()
     functions = stored.functions()
     n_rest = sum(function["negatives"] == "rest" for function in functions)
@@ -85,17 +82,17 @@ def read_shuffled(
             f"corpus {corpus}: negatives are the rest in {n_rest} of {len(functions)} functions and explicit in the "
             "others; only a corpus of one kind can be shuffled"
         )
-    negatives: Negatives = "rest" if n_rest else "explicit"
     descriptions = {f"{function['family']}/{function['function']}": function["description"] for function in functions}
     text = stored.read("instances", "text_id").column(0).to_numpy()
-    permutations, reading = permutations_of(stored, np.arange(len(text)), text, by, within, seed), Reading()
-    how = "".join((f" by {by}" * (by != "instance"), f" within {within}" * (within is not None)))
+    permutations = permutations_of(stored, np.arange(len(text)), text, by, within, seed)
+    labels = _labels(stored, list(descriptions), permutations, reading, is_rest=n_rest > 0)
+    how = f" by {by}" * (by != "instance") + f" within {within}" * (within is not None)
     return Source(
-        instances=_instances(stored, _labels(stored, list(descriptions), negatives, permutations, reading)),
+        instances=_instances(stored, labels),
         description=f"labels of {corpus} permuted{how}, seed {seed}",
         licence=row["licence"],
         origin=f"shuffled: {corpus} ({row['source']})",
-        negatives=negatives,
+        negatives="rest" if n_rest else "explicit",
         descriptions={name: text for name, text in descriptions.items() if text is not None},
         reading=reading,
     )
@@ -115,13 +112,11 @@ def _instances(stored: StoredCorpus, labels: Iterator[dict[str, bool]]) -> Itera
 
 
 def _labels(
-    stored: StoredCorpus, names: list[str], negatives: Negatives, permutations: Permutations, reading: Reading
+    stored: StoredCorpus, names: list[str], permutations: Permutations, reading: Reading, *, is_rest: bool
 ) -> Iterator[dict[str, bool]]:
     """Yield the permuted labels, instance by instance."""
     instance, function, is_positive = stored.labels()
-    n_instances = len(permutations.unit)
-    is_rest = np.full(len(names), negatives == "rest")
-    instance, is_positive = permutations.permute(instance, function, is_positive, is_rest)
+    instance, is_positive = permutations.permute(instance, function, is_positive, np.full(len(names), is_rest))
     order = np.argsort(instance, kind="stable")
     instance, function, is_positive = instance[order], function[order], is_positive[order]
     if permutations.n_kept:
@@ -131,7 +126,7 @@ def _labels(
                 "such units; shuffle it by instance"
             )
         reading.dropped["instance with labels of its own unit, for want of others"] += permutations.n_kept
-    ends = np.cumsum(np.bincount(instance, minlength=n_instances)).tolist()
+    ends = np.cumsum(np.bincount(instance, minlength=len(permutations.unit))).tolist()
     for start, end in itertools.pairwise([0, *ends]):
         codes, values = function[start:end].tolist(), is_positive[start:end].tolist()
         yield {names[code]: value for code, value in zip(codes, values, strict=True)}

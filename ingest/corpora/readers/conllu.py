@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ...errors import IngestError
-from .files import lines, visible_files
-from .instance import Instance, Reading, Source, capped
+from ....errors import IngestError
+from ..files import lines, visible_files
+from ..instance import Instance, Reading, Source, capped
 
 _SUFFIXES = (".conllu", ".conllu.gz")
 # The id of a word or a contraction, and of an empty node.
@@ -49,11 +49,9 @@ def read_conllu(
     path
         A ``.conllu`` or ``.conllu.gz`` file, or a folder of such files.
     min_count
-        Functions of fewer words are excluded; their words stay, as negatives of the others. Above 1, the files are
-        read twice.
+        Functions of fewer words are excluded, not their words. Above 1, the files are read twice.
     cap, seed
-        Most words of each class (the part of speech where it is frequent enough), drawn at random with this seed; None
-        for all.
+        Most words of each class (part of speech, if frequent enough), drawn at random with this seed; None for all.
     encoding
         Encoding of the files; None to detect it (`read_text`).
 
@@ -74,8 +72,8 @@ def read_conllu(
         files = [file for file in visible_files(path, "*.conllu*", reading) if file.name.endswith(_SUFFIXES)]
     if not files:
         raise IngestError(f"{path}: neither a CoNLL-U file nor a folder of *.conllu files")
-    words = _instances(files, reading, min_count=min_count)
     reason = "word beyond the cap of its part of speech"
+    words = _instances(files, reading, min_count=min_count)
     return Source(
         instances=capped(
             words, cap, by=lambda word: next(iter(word.labels), ""), seed=seed, reading=reading, reason=reason
@@ -89,9 +87,8 @@ def read_conllu(
 
 
 def _instances(files: Sequence[Path], reading: Reading, *, min_count: int) -> Iterator[Instance]:
-    counts: Counter[str] = Counter()
-    if min_count > 1:
-        counts.update(label for word in _words(files, Reading(encoding=reading.encoding)) for label in word.labels)
+    counting = _words(files, Reading(encoding=reading.encoding)) if min_count > 1 else ()
+    counts = Counter(label for word in counting for label in word.labels)
     for word in _words(files, reading):
         labels = {label: True for label in word.labels if min_count <= 1 or counts[label] >= min_count}
         reading.dropped["label of a function with too few instances"] += len(word.labels) - len(labels)
@@ -112,10 +109,9 @@ def _words(files: Sequence[Path], reading: Reading) -> Iterator[Instance]:
 
 
 def _located(comments: Mapping[str, str], tokens: Sequence[_Token], reading: Reading) -> Iterator[Instance]:
-    text = comments.get("text")
-    if text is None:
-        text = "".join(token.form + " " * token.is_followed_by_space for token in tokens).rstrip()
-    starts = []
+    forms = (token.form + " " * token.is_followed_by_space for token in tokens)
+    text = comments["text"] if "text" in comments else "".join(forms).rstrip()
+    starts: list[int] = []
     end = 0
     for token in tokens:
         while text[end : end + 1].isspace():
@@ -145,7 +141,7 @@ def _read_line(line: str, comments: dict[str, str], tokens: list[_Token], readin
     columns = line.split("\t")
     if len(columns) != 10:
         raise reading.error(f"{len(columns)} columns, CoNLL-U has 10, separated by tabs")
-    word_id, form, notes = (columns[index] for index in (0, 1, 9))
+    word_id, form, notes = columns[0], columns[1], columns[9]
     lemma, part_of_speech, relation = (columns[index].strip("_ ") and columns[index] for index in (2, 3, 7))
     if _EMPTY_ID.fullmatch(word_id):
         reading.dropped["empty node, which stands for no text"] += 1
@@ -157,7 +153,7 @@ def _read_line(line: str, comments: dict[str, str], tokens: list[_Token], readin
     if last_id or not tokens or int(word_id) > tokens[-1].last_id:
         tokens.append(_Token(form, "SpaceAfter=No" not in notes.split("|"), last_id))
     if not last_id:
-        labels = [f"grammar/upos.{part_of_speech}"] if part_of_speech else []
-        labels += [f"grammar/deprel.{relation.split(':')[0]}"] if relation else []
-        word = Instance(form, dict.fromkeys(labels, True), source_id=word_id)
-        tokens[-1].words.append(replace(word, lemma=lemma or None, stratum=part_of_speech or None))
+        labels = {f"grammar/upos.{part_of_speech}": True} if part_of_speech else {}
+        labels |= {f"grammar/deprel.{relation.split(':')[0]}": True} if relation else {}
+        word = Instance(form, labels, source_id=word_id, lemma=lemma or None, stratum=part_of_speech or None)
+        tokens[-1].words.append(word)

@@ -4,10 +4,10 @@ import os
 import re
 from pathlib import Path
 
-from ...errors import IngestError
-from .files import read_text, visible_files
-from .instance import Instance, Reading, Source, capped
-from .labels import class_labels
+from ....errors import IngestError
+from ..files import read_text, visible_files
+from ..instance import Instance, Reading, Source, capped
+from ..labels import class_labels
 
 
 def read_folders(

@@ -3,8 +3,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuronlake.ingest.corpora.facts import Relation, fact_instances
 from neuronlake.ingest.corpora.instance import Instance, Reading
+from neuronlake.ingest.corpora.readers.facts import Relation, fact_instances
 
 CAPITAL = Relation("capital", "The capital of [X] is [Y].")
 BORDER = Relation("border", "[X] borders [Y].", is_symmetric=True)

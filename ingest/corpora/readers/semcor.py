@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...errors import IngestError
-from ...schema.vocabulary import SemcorLabels
-from .files import lines, visible_files
-from .instance import Instance, Reading, Source, capped
+from ....errors import IngestError
+from ....schema.vocabulary import SemcorLabels
+from ..files import lines, visible_files
+from ..instance import Instance, Reading, Source, capped
 
 LEXNAMES = (
     "adj.all", "adj.pert", "adv.all", "noun.Tops", "noun.act", "noun.animal", "noun.artifact", "noun.attribute",
@@ -133,10 +133,8 @@ def _word_senses(
         lemma, part_of_speech = word
         label = f"semantic/{lemma}.{part_of_speech}:{first[0]}-{second[0]}"
         labels[word] = {first: {label: True}, second: {label: False}}
-        descriptions[label] = (
-            f"{lemma}, {_PART_OF_SPEECH_NAMES[part_of_speech]}: sense {first[0]} ({first[1]}) "
-            f"against sense {second[0]} ({second[1]})"
-        )
+        senses = f"sense {first[0]} ({first[1]}) against sense {second[0]} ({second[1]})"
+        descriptions[label] = f"{lemma}, {_PART_OF_SPEECH_NAMES[part_of_speech]}: {senses}"
     for instance, tag in _tagged_words(files, reading):
         if tag.is_name:
             reading.dropped["name tagged with its class"] += 1
@@ -184,15 +182,15 @@ def join(tokens: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
     text = previous = ""
     spans = []
     for token in tokens:
-        start = -1
+        starts = []
         for piece in list(filter(None, token.split("_"))) or [token]:
             is_attached = piece in _NO_SPACE_BEFORE or piece.lower() in _CLITICS or previous in _NO_SPACE_AFTER
             if text and not is_attached:
                 text += " "
-            start = len(text) if start < 0 else start
+            starts.append(len(text))
             text += _QUOTES.get(piece, piece)
             previous = piece
-        spans.append((start, len(text)))
+        spans.append((starts[0], len(text)))
     return text, spans
 
 

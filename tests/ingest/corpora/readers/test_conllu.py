@@ -4,8 +4,8 @@ import pytest
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest.corpora.builder import build_corpus
-from neuronlake.ingest.corpora.conllu import read_conllu
 from neuronlake.ingest.corpora.instance import Instance
+from neuronlake.ingest.corpora.readers.conllu import read_conllu
 
 
 def word(id_, form, upos="X", relation="dep", misc="_", lemma="_"):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from neuronlake.errors import IngestError
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance
-from neuronlake.ingest.corpora.semcor import LEXNAMES, join, read_semcor
+from neuronlake.ingest.corpora.readers.semcor import LEXNAMES, join, read_semcor
 
 
 def sentence(number, *tokens):

@@ -6,7 +6,7 @@ import pytest
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest.corpora.builder import build_corpus
-from neuronlake.ingest.corpora.trex import RELATIONS, read_trex
+from neuronlake.ingest.corpora.readers.facts import RELATIONS, read_trex
 
 
 @pytest.fixture

@@ -1,14 +1,24 @@
-"""Tensors of a checkpoint that nothing reads: those of heads and buffers are ignored, those of the body refused."""
+"""Tensors of a checkpoint: their digests, and those that nothing reads.
 
+Of the latter, tensors of heads and buffers are ignored, those of the body refused.
+"""
+
+import hashlib
 import re
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import accumulate
 
+import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from ...errors import IngestError
-from .digests import OPTIONAL_WEIGHTS
+from ..neurons.weights import plain
 
+# Weights that a checkpoint may lack without harm: they come after the last feed-forward layer.
+OPTIONAL_WEIGHTS = re.compile(r"(^|\.)pooler\.")
 # What stands on top of a body, by the first part of its name.
 _HEADS = re.compile(
     r"^(\w*head\w*|\w*classifier|\w*predictions|\w*logits?_\w+|\w*projection|cls|score|pooler|lm_loss|pred_layer"
@@ -29,11 +39,40 @@ _BUFFERS = re.compile(
 _LATER_TOKENS = re.compile(r"^(.*\.\d+)\.eh_proj\.")
 
 
+@dataclass(frozen=True, slots=True)
+class TensorDigest:
+    """The digest of one tensor of a model."""
+
+    name: str  # name of the tensor in the state of the model
+    sha256: str  # digest of its name, type, shape and bytes
+    n_values: int  # how many numbers it holds
+
+
+def tensor_digests(body: nn.Module, label: str) -> tuple[TensorDigest, ...]:
+    """Return the digests of parameters and buffers by name; raise `IngestError` if one holds NaN or infinite values."""
+
+    def digest_one(item: tuple[str, torch.Tensor]) -> TensorDigest:
+        name, tensor = item
+        if tensor.is_floating_point():
+            tensor = plain(tensor)
+            if not bool(torch.isfinite(tensor).all()):
+                raise IngestError(f"model {label}: weight {name} holds NaN or infinite values")
+        values = tensor.detach().to("cpu").contiguous()
+        digest = hashlib.sha256(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+        return TensorDigest(name, digest.hexdigest(), values.numel())
+
+    # Optional weights are excluded: where the checkpoint lacks them, they are random.
+    tensors = [item for item in sorted(body.state_dict().items()) if not OPTIONAL_WEIGHTS.search(item[0])]
+    with ThreadPoolExecutor() as pool:
+        return tuple(pool.map(digest_one, tensors))
+
+
 def check_unread(unexpected: Iterable[str], whole: PreTrainedModel, text_model: PreTrainedModel, label: str) -> None:
     """Raise `IngestError` if a tensor that nothing reads lies in the text model, or is not known to lie outside.
 
-    The model would then not be the one that was trained. `unexpected` names the tensors of the checkpoint for which
-    transformers found no place in `whole`, and `text_model` is the part of that which takes text; `label` names it.
+    `unexpected` names the tensors of the checkpoint for which transformers found no place in `whole`, and `text_model`
+    is the part of that which takes text.
     """
     keys = sorted(unexpected)
     further = tuple(f"{match[1]}." for key in keys if (match := _LATER_TOKENS.match(key)))
@@ -46,10 +85,9 @@ def check_unread(unexpected: Iterable[str], whole: PreTrainedModel, text_model: 
         if OPTIONAL_WEIGHTS.search(key) or _BUFFERS.search(key) or key.startswith(further):
             continue
         name = key.removeprefix(f"{whole.base_model_prefix}.")
-        if _OTHER_STACKS.search(name):
+        of_another_part = path and not name.startswith(f"{path}.") and name.partition(".")[0] in parts
+        if _OTHER_STACKS.search(name) or of_another_part:  # of a multimodal model
             continue
-        if path and not name.startswith(f"{path}.") and name.partition(".")[0] in parts:
-            continue  # of another part of a multimodal model
         name = name.removeprefix(f"{path}.")
         if name.partition(".")[0] in children or not _HEADS.search(name) or _is_within_weights(key, whole):
             unread.append(key)
