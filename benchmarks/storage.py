@@ -5,7 +5,6 @@ ingestion writes them. The scores are the kernel's own, of simulated ReLU neuron
 functions; p_value is NULL. CSV and pickle are what pandas writes of one layer. CPU seconds of the process.
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from table import print_table
+from table import command_line, print_table
 
 from neuronlake.ingest.corpora.labels import LabelIndex
 from neuronlake.ingest.jobs.sinks import PART_ROWS, neuron_function_rows
@@ -124,7 +123,7 @@ def measure(arguments, folder):
 
 def main():
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--neurons", type=int, default=3072, help="neurons a layer")
     parser.add_argument("--functions", type=int, default=200)
