@@ -5,8 +5,8 @@
 A GPT-2 of 4 layers of 1,024 neurons with random weights, no LM head run, batches of random tokens without padding, the
 same for all. Bare: the forward pass, nothing kept. Hooks: torch's own forward hooks on the activation functions.
 nnsight and TransformerLens (extra `bench`) pool in their traces and hooks too, so that no side keeps tokens. All values
-are compared. CPU seconds of one thread: of each batch the least of the repeats, the sides in turn. A peer that is not installed is an error
-at the end, unless it is skipped by name.
+are compared. CPU seconds of one thread: of each batch the least of the repeats, the sides in turn. A peer that is not
+installed is an error at the end, unless it is skipped by name.
 """
 
 import contextlib
