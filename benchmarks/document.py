@@ -30,7 +30,7 @@ def filled(text, tables):
             return f"<!-- machines -->\n\n{machines(tables)}\n\n<!-- end -->"
         name, title = place[2], place[3]
         found = left.pop((name, title), None)
-        what = shown(found) if found else f"Not measured yet: `python {name}.py`."
+        what = shown(found) if found else f"No table yet: `python {name}.py`."
         return f"<!-- table: {name}/{title} -->\n\n{what}\n\n<!-- end -->"
 
     text = PLACE.sub(fill, text)

@@ -57,7 +57,7 @@ def markdown(header, rows):
 def exponents(sizes, values):
     """Return the exponent of growth from each size to the next, the slope on logarithmic axes; none of the first."""
     steps = itertools.pairwise(zip(sizes, values, strict=True))
-    return ["", *(f"{math.log(v / last_v) / math.log(n / last_n):.2f}" for (last_n, last_v), (n, v) in steps)]
+    return ["", *(f"{math.log(v / last_v) / math.log(n / last_n):z.2f}" for (last_n, last_v), (n, v) in steps)]
 
 
 def machine():
