@@ -35,7 +35,7 @@ from .ingest.corpora.semcor import read_semcor as read_semcor
 from .ingest.corpora.shuffled import read_shuffled as read_shuffled
 from .ingest.corpora.table import read_table as read_table
 from .ingest.corpora.trex import read_trex as read_trex
-from .ingest.jobs.best import add_best as add_best
+from .ingest.jobs.additions.best import add_best as add_best
 from .ingest.jobs.job import ingest_model as ingest_model
 from .ingest.jobs.series import ingest_checkpoints as ingest_checkpoints
 from .ingest.jobs.series import ingest_series as ingest_series
