@@ -35,7 +35,7 @@ from .ingest.corpora.readers.huggingface import read_huggingface as read_hugging
 from .ingest.corpora.readers.semcor import read_semcor as read_semcor
 from .ingest.corpora.readers.shuffled import read_shuffled as read_shuffled
 from .ingest.corpora.readers.table import read_table as read_table
-from .ingest.jobs.best import add_best as add_best
+from .ingest.jobs.additions.best import add_best as add_best
 from .ingest.jobs.job import ingest_model as ingest_model
 from .ingest.jobs.series import ingest_checkpoints as ingest_checkpoints
 from .ingest.jobs.series import ingest_series as ingest_series

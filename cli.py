@@ -118,7 +118,7 @@ def materialize(names: tuple[str, ...]) -> None:
     By default specialization. What is kept is used until the store changes, and may be deleted at any time. First each
     neuron's best functions and each function's top neurons are added to runs that were measured without them, for good.
     """
-    from .ingest.jobs.best import add_best
+    from .ingest.jobs.additions.best import add_best
     from .progress import show_progress
     from .queries.materialize import materialize as keep
 

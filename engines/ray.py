@@ -73,7 +73,7 @@ class RayEngine:
         if not work.tasks:
             return
         with self._connected() as ray, show() as progress:
-            yield from _Run(ray, work, self._shares(ray, work.device), progress).results()
+            yield from _results(ray, work, self._shares(ray, work.device), progress)
 
     @contextmanager
     def _connected(self) -> Iterator[ModuleType]:
@@ -81,11 +81,11 @@ class RayEngine:
         local: dict[str, Any] = {}
         if self.address is None:
             if "ray" not in sys.modules:  # it reads them once
-                os.environ.update({name: value for name, value in _SETTINGS.items() if name not in os.environ})
-                os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-            n_cpus = max(self.workers or 0, _n_processors())
-            local = {"num_cpus": n_cpus, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
-            local["_node_ip_address"] = "127.0.0.1"
+                for name, value in {**_SETTINGS, "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
+                    os.environ.setdefault(name, value)
+            n_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            local = {"num_cpus": max(self.workers or 0, n_processors), "_node_ip_address": "127.0.0.1"}
+            local |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
         try:
             import ray
         except ImportError as error:
@@ -123,51 +123,47 @@ class RayEngine:
         return {"num_cpus": max(1, n_cpus // workers), "num_gpus": needed}
 
 
-class _Run:
-    """One run of tasks."""
+def _results(
+    ray: ModuleType, work: Work[_Task, _Result], shares: dict[str, float], progress: Progress
+) -> Iterator[tuple[int, _Result]]:
+    """Do tasks, each with its shares of the processors and GPUs; yield places and results as they are known."""
+    board = ray.remote(num_cpus=0)(_Board).remote()
+    do = ray.remote(max_retries=_RETRIES, retry_exceptions=False, **shares)(_do)
+    running = {do.remote(work.do, task, place, board): place for place, task in enumerate(work.tasks)}
+    progress.phase(work.unit, total=len(work.tasks), unit=work.unit)
+    try:
+        while running:
+            ready, _ = ray.wait(list(running), timeout=_ASK_EVERY_S)
+            for place, note in ray.get(board.take.remote()):
+                progress.note(f"{work.label(work.tasks[place])}: {note}")
+            for done in ready:
+                place = running.pop(done)
+                result = _result(ray, done, work, work.tasks[place])
+                progress.advance(1)
+                yield place, result
+    except KeyboardInterrupt as error:
+        error.add_note(f"{len(work.tasks) - len(running)} of {len(work.tasks)} {work.unit} are done")
+        raise
+    finally:
+        for task in running:
+            ray.cancel(task, force=True)
+        ray.kill(board)
 
-    def __init__(self, ray: ModuleType, work: Work[_Task, Any], shares: dict[str, float], progress: Progress) -> None:
-        self._ray, self._work, self._progress = ray, work, progress
-        self._board = ray.remote(num_cpus=0)(_Board).remote()
-        do = ray.remote(max_retries=_RETRIES, retry_exceptions=False, **shares)(_do)
-        self._running = {do.remote(work.do, task, place, self._board): place for place, task in enumerate(work.tasks)}
 
-    def results(self) -> Iterator[tuple[int, Any]]:
-        work, n_tasks = self._work, len(self._running)
-        self._progress.phase(work.unit, total=n_tasks, unit=work.unit)
-        try:
-            while self._running:
-                ready, _ = self._ray.wait(list(self._running), timeout=_ASK_EVERY_S)
-                for place, note in self._ray.get(self._board.take.remote()):
-                    self._progress.note(f"{work.label(work.tasks[place])}: {note}")
-                for task in ready:
-                    place = self._running.pop(task)
-                    result = self._result(task, place)
-                    self._progress.advance(1)
-                    yield place, result
-        except KeyboardInterrupt as error:
-            error.add_note(f"{n_tasks - len(self._running)} of {n_tasks} {work.unit} are done")
-            raise
-        finally:
-            for task in self._running:
-                self._ray.cancel(task, force=True)
-            self._ray.kill(self._board)
-
-    def _result(self, done: object, place: int) -> object:
-        """Return the result of a task; raise what it raised for the fault of what was asked."""
-        try:
-            result = self._ray.get(done)
-        except (self._ray.exceptions.RayTaskError, self._ray.exceptions.TaskCancelledError):
-            raise  # an error in our code
-        except self._ray.exceptions.RayError as error:
-            task = self._work.tasks[place]
-            reason = f"its worker died {_RETRIES + 1} times: {one_line(error)}"
-            if self._work.lost is None:
-                raise EngineError(f"{self._work.label(task)}: {reason}") from error
-            return self._work.lost(task, reason)
-        if isinstance(result, NeuronlakeError):
-            raise result
-        return result
+def _result(ray: ModuleType, done: object, work: Work[_Task, _Result], task: _Task) -> _Result:
+    """Return the result of a task; raise what it raised for the fault of what was asked."""
+    try:
+        result: _Result | NeuronlakeError = ray.get(done)
+    except (ray.exceptions.RayTaskError, ray.exceptions.TaskCancelledError):
+        raise  # an error in our code
+    except ray.exceptions.RayError as error:
+        reason = f"its worker died {_RETRIES + 1} times: {one_line(error)}"
+        if work.lost is None:
+            raise EngineError(f"{work.label(task)}: {reason}") from error
+        return work.lost(task, reason)
+    if isinstance(result, NeuronlakeError):
+        raise result
+    return result
 
 
 def _do(do: Callable[[_Task, Progress], _Result], task: _Task, place: int, board: Any) -> _Result | NeuronlakeError:  # noqa: ANN401 - an actor
@@ -182,15 +178,16 @@ def _do(do: Callable[[_Task, Progress], _Result], task: _Task, place: int, board
         return error
 
 
+@dataclass(frozen=True, slots=True)
 class _Reported(Progress):
     """Passes the notes of a task on to the board."""
 
-    def __init__(self, place: int, board: Any) -> None:  # noqa: ANN401 - an actor
-        self._place, self._board = place, board
+    place: int
+    board: Any  # an actor
 
     def note(self, text: str) -> None:
         """Report a line."""
-        self._board.note.remote(self._place, text)
+        self.board.note.remote(self.place, text)
 
 
 class _Board:
@@ -214,8 +211,3 @@ class _Board:
     def take(self) -> list[tuple[int, str]]:
         notes, self._notes = self._notes, []
         return notes
-
-
-def _n_processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -39,8 +39,7 @@ class _NotingOnce(Progress):
     """Passes progress on, but a note only the first time: what is true of one task is often true of all."""
 
     def __init__(self, progress: Progress, noted: set[str]) -> None:
-        self.phase = progress.phase  # type: ignore[method-assign]
-        self.advance = progress.advance  # type: ignore[method-assign]
+        self.phase, self.advance = progress.phase, progress.advance  # type: ignore[method-assign]
         self._progress, self._noted = progress, noted
 
     def note(self, text: str) -> None:

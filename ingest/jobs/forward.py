@@ -52,8 +52,7 @@ class ForwardPass:
         self._buffers = [Buffer(file, n_neurons, n_instances, storage=storage, memory_bytes=memory_bytes)]
         if n_experts:
             # Shares of tokens are kept as they are: small beside the activations, and sums of them must come out.
-            rest = section_bytes - memory_bytes
-            file = folder / "routing.bin"
+            file, rest = folder / "routing.bin", section_bytes - memory_bytes
             self._buffers.append(Buffer(file, n_experts, n_instances, storage="float32", memory_bytes=rest))
 
     @property
@@ -88,17 +87,16 @@ class ForwardPass:
         n_instances, resources = self._measurement.tokens.n_instances, self._measurement.ingestion.resources
         # One block is read while another is measured.
         size = min(512, max(1, resources.memory_bytes // 8 // (4 * n_instances)))
-        bounds = [*range(0, layer.n_neurons, size), layer.n_neurons]
         with ThreadPoolExecutor(1, thread_name_prefix="blocks") as thread:
 
-            def read(place: int) -> Future[NDArray[np.float32]]:
-                return thread.submit(self._buffers[0].block, first + bounds[place], first + bounds[place + 1])
+            def read(start: int) -> Future[NDArray[np.float32]]:
+                return thread.submit(self._buffers[0].block, first + start, first + min(start + size, layer.n_neurons))
 
             following = read(0)
-            for place, start in enumerate(bounds[:-1]):
+            for start in range(0, layer.n_neurons, size):
                 block = following.result()
-                if place + 2 < len(bounds):
-                    following = read(place + 1)
+                if start + size < layer.n_neurons:
+                    following = read(start + size)
                 yield start, block
 
     def shares(self, layer: Layer) -> NDArray[np.float32] | None:
@@ -133,20 +131,19 @@ class ForwardPass:
 
 def kept_layers(measurement: Measurement, folder: Path) -> tuple[Layer, ...]:
     """Return the layers of the pass that an earlier attempt left in a folder; none if it cannot be continued."""
-    kept, wanted = _recorded(folder), _definition(measurement, len(list(measurement.batches())))
-    return _layers_of(measurement, kept) if kept and all(kept.get(name) == wanted[name] for name in wanted) else ()
+    kept = _kept(measurement, len(list(measurement.batches())), folder)
+    return kept[0] if kept and not kept[1] else ()
 
 
-def _layers_of(measurement: Measurement, kept: dict[str, Any]) -> tuple[Layer, ...]:
-    return tuple(layer for layer in measurement.layers if [layer.stack, layer.layer] in kept.get("layers", ()))
-
-
-def _recorded(folder: Path) -> dict[str, Any] | None:
-    """Return what a folder says of the pass in it; None if none was begun, or was killed before it ran a text."""
+def _kept(measurement: Measurement, n_batches: int, folder: Path) -> tuple[tuple[Layer, ...], list[str]] | None:
+    """Return the layers of the pass in a folder, and what has changed since; None if it was killed before a text."""
     try:
-        return dict(json.loads((folder / "pass.json").read_text()))
+        kept = dict(json.loads((folder / "pass.json").read_text()))
     except (FileNotFoundError, TypeError, ValueError):
         return None
+    wanted = _definition(measurement, n_batches)
+    changes = [f"{name} {kept.get(name)}, not {value}" for name, value in wanted.items() if kept.get(name) != value]
+    return tuple(of for of in measurement.layers if [of.stack, of.layer] in kept.get("layers", ())), changes
 
 
 def _definition(measurement: Measurement, n_batches: int) -> dict[str, Any]:
@@ -166,19 +163,16 @@ def _begin(
     measurement: Measurement, layers: Sequence[Layer], n_batches: int, folder: Path, progress: Progress
 ) -> tuple[Layer, ...]:
     """Return the layers of the pass to continue in a folder; if there is none, begin one over `layers`."""
-    kept, wanted = _recorded(folder), _definition(measurement, n_batches)
-    if kept is not None:
-        begun = _layers_of(measurement, kept)
-        changes = [f"{name} {kept.get(name)}, not {value}" for name, value in wanted.items() if kept.get(name) != value]
+    if kept := _kept(measurement, n_batches, folder):
+        begun, changes = kept
         if not changes and set(layers) <= set(begun):
             return begun
         reason = changes[0] if changes else "other layers"
         progress.note(f"the forward pass starts over: an earlier attempt was of {reason}")
     for file in folder.iterdir():
         file.unlink()
-    (folder / "pass.json").write_text(
-        json.dumps({**wanted, "layers": [(layer.stack, layer.layer) for layer in layers]})
-    )
+    recorded = {**_definition(measurement, n_batches), "layers": [(layer.stack, layer.layer) for layer in layers]}
+    (folder / "pass.json").write_text(json.dumps(recorded))
     return tuple(layers)
 
 
@@ -230,9 +224,7 @@ def sample_pass(measurement: Measurement, layer: Layer) -> Sample:
                 before = sum(above.n_native_experts > 0 for above in measurement.layers[:index])
                 routed.append(reading.routed()[before].float().cpu().numpy())
             costs.append([time.process_time() - cpu_s, time.perf_counter() - wall_s])
-    places = np.arange(len(batches))
-    cpu, wall = (np.interp(places, chosen, np.array(cost) / area[chosen]) @ area for cost in zip(*costs, strict=True))
+    a_token = np.array(costs).T / area[chosen]
+    cpu_s, wall_s = (float(np.interp(np.arange(len(batches)), chosen, of) @ area) for of in a_token)
     instances = np.concatenate([np.arange(batches[place].first, batches[place].last) for place in chosen])
-    return Sample(
-        float(cpu), float(wall), instances, np.concatenate(pooled), np.concatenate(routed) if routed else None
-    )
+    return Sample(cpu_s, wall_s, instances, np.concatenate(pooled), np.concatenate(routed) if routed else None)

@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...errors import IngestError, StoreError, one_line
+from ...errors import IngestError
+from ...schema.disk import store_errors
 from ...schema.store import Store
 from .reports import IngestReport
 from .request import Ingestion, Request
@@ -60,8 +61,7 @@ class KnownRuns:
         model, revision = request.checkpoint.stored_name, request.checkpoint.stored_revision
         if request.step is None:
             return dataclasses.replace(request, step=self.step(model, revision))
-        refusal = self.refusal(model, revision, request.step)
-        if refusal is not None:
+        if refusal := self.refusal(model, revision, request.step):
             raise IngestError(refusal)
         return request
 
@@ -107,10 +107,8 @@ def lacks_coactivations(store: Store, run_id: str, coactivation: Coactivation | 
         return True
     same = [("run_id", "=", run_id), ("activity", "=", coactivation.activity)]
     neuron = ["stack", "layer", "neuron"]
-    try:
+    with store_errors(f"cannot read the coactivations of {store.path}", pa.ArrowException):
         stored = pq.read_table(files, columns=neuron, filters=same, partitioning=None)
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"cannot read the coactivations of {store.path}: {one_line(error)}") from error
     if len(stored):
         n_stored = max(stored.group_by(neuron).aggregate([([], "count_all")])["count_all"].to_pylist())
         raise IngestError(
@@ -124,10 +122,7 @@ def _rows(paths: tuple[Path, ...], columns: tuple[str, ...]) -> list[dict[str, A
     """Read columns of small tables; files written before a column was declared lack it."""
     rows: list[dict[str, Any]] = []
     for path in paths:
-        try:
-            with pq.ParquetFile(path) as file:
-                present = [name for name in columns if name in file.schema_arrow.names]
-                rows += file.read(columns=present).to_pylist()
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise StoreError(f"cannot read {path}: {one_line(error)}") from error
+        with store_errors(f"cannot read {path}", pa.ArrowException, UnicodeDecodeError), pq.ParquetFile(path) as file:
+            present = [name for name in columns if name in file.schema_arrow.names]
+            rows += file.read(columns=present).to_pylist()
     return rows

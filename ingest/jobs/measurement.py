@@ -4,17 +4,20 @@ import contextlib
 import dataclasses
 import functools
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from rich.filesize import decimal
 
 from ...errors import IngestError
 from ...progress import Progress
+from ...schema.conformance import conform
 from ...schema.identity import IDENTITY_VERSION, identifier
+from ...schema.job import Job
 from ...schema.vocabulary import Addition, Router
 from ..activations.tokens import Batch, TokenizedCorpus, TokenizedTargets, check_embedded, tokenize, tokenize_targets
 from ..corpora.control_tasks import ControlLabels, control_labels
@@ -25,13 +28,14 @@ from ..models.tokenizers import longest_text
 from ..neurons.feed_forwards import Layer
 from ..neurons.hooks import check_site
 from ..scores.clusters import Clusters
-from .functions import choose_functions
 from .known_runs import lacks_coactivations
 from .request import Ingestion, Request
 from .settings import Settings
 
 # However little memory is given, the activations of a batch may take this.
 _LEAST_BATCH_BYTES = 1 << 20
+_Rows = pl.DataFrame | Mapping[str, object] | Sequence[Mapping[str, object]]
+_FEW = 5  # of a class in a half: fewer are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +68,19 @@ class Measurement:
         return self.ingestion.store.commit(self.run_id) is None
 
     @property
+    def has_pass(self) -> bool:
+        """Whether the model is to run over all texts."""
+        return self.is_new or bool(self.controls) or self.adds_coactivations
+
+    @property
     def additions(self) -> tuple[Addition, ...]:
         """What the store lacks of the additions asked for."""
         return self.ingestion.lacking_additions(self.run_id)
+
+    def write(self, job: Job, name: str, rows: _Rows, *, part: int = 0, **constants: object) -> None:
+        """Stage rows of a table of the run, less the columns that every table of it begins with."""
+        data = conform(name, rows, **self.keys, **constants)
+        job.write(name, data, part=part, model=self.model.name, revision=self.model.revision)
 
     def renewed(self) -> "Measurement":
         """Return it without what another process has added to the store since it was prepared."""
@@ -81,19 +95,14 @@ class Measurement:
     def summary(self) -> dict[str, Any]:
         """Return what reports and plans begin with, under the names of `IngestReport`."""
         return {
-            "run_id": self.run_id,
+            **{name: getattr(self, name) for name in ("run_id", "is_new", "adds_coactivations", "additions")},
             "model": self.model.name,
             "revision": self.model.revision,
-            "is_new": self.is_new,
-            "adds_coactivations": self.adds_coactivations,
             "n_controls": len(self.controls),
-            "additions": self.additions,
             "n_layers": len(self.layers),
             "n_neurons": sum(layer.n_neurons for layer in self.layers),
             "n_functions": len(self.labels.functions),
-            "n_instances": self.tokens.n_instances,
-            "n_truncated": self.tokens.n_truncated,
-            "n_dropped": self.tokens.n_dropped,
+            **{name: getattr(self.tokens, name) for name in ("n_instances", "n_truncated", "n_dropped")},
         }
 
     @property
@@ -120,21 +129,27 @@ class Measurement:
             with contextlib.suppress(FileNotFoundError):  # another job is done with its own
                 kept += file.stat().st_size
         room = (shutil.disk_usage(store.path).free + kept) * 9 // 10  # the rest for tables
-        passes: list[list[Layer]] = [[]]
-        n_taken = 0
-        for layer in layers:
-            size = self.tokens.n_instances * (value_bytes * layer.n_neurons + 4 * layer.n_native_experts)
+        sizes = {
+            layer: self.tokens.n_instances * (value_bytes * layer.n_neurons + 4 * layer.n_native_experts)
+            for layer in layers
+        }
+        for layer, size in sizes.items():
             if size > room:
                 raise IngestError(
                     f"the activations of {layer.stack} layer {layer.layer} take {decimal(size)}, and {store.path} has "
                     f"{decimal(room)} of disk for them; free some, or choose `storage` float16 or fewer instances"
                 )
-            if n_taken + size > room:
-                passes.append([])
-                n_taken = 0
-            passes[-1].append(layer)
-            n_taken += size
-        return passes
+        return grouped(sizes, room)
+
+
+def grouped(sizes: Mapping[Layer, int], most: int) -> list[list[Layer]]:
+    """Cut layers, in order, into groups whose sizes add up to no more than `most`, or that hold one layer."""
+    groups: list[list[Layer]] = []
+    for layer, size in sizes.items():
+        if not groups or sum(sizes[other] for other in groups[-1]) + size > most:
+            groups.append([])
+        groups[-1].append(layer)
+    return groups
 
 
 def load_requested(request: Request, ingestion: Ingestion) -> Model:
@@ -201,7 +216,7 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
     }
     del definition["tokenizer"]  # the digest of tokens stands for it
     run_id = identifier(definition)
-    labels, few = choose_functions(corpus, tokens, settings)
+    labels, few = _choose_functions(corpus, tokens, settings)
     clusterings = corpus.clusters(tokens.instance_id, tokens.text)
     clusters = Clusters.build(labels, clusterings)
     controls = [
@@ -228,11 +243,42 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
             _note_halves(labels, clusterings["word"], progress)
         for notice in ([few] if few else []) + clusters.notices(labels.functions):
             progress.note(notice)
-    if measurement.is_new or measurement.controls or measurement.adds_coactivations:
-        n_passes = len(measurement.passes(layers))
-        if n_passes > 1:
-            progress.note(f"the disk does not hold the activations of all layers: {n_passes} passes, some layers each")
+    if measurement.has_pass and (n_passes := len(measurement.passes(layers))) > 1:
+        progress.note(f"the disk does not hold the activations of all layers: {n_passes} passes, some layers each")
     return measurement
+
+
+def _choose_functions(
+    corpus: StoredCorpus, tokens: TokenizedCorpus, settings: Settings
+) -> tuple[LabelIndex, str | None]:
+    """Return the labels of the functions to measure, and a notice: which are left out, or else have few instances.
+
+    Raises IngestError if no function has `min_instances`, or if some lack a class where none is asked for.
+    """
+    least = settings.min_instances
+    labels = corpus.label_index(tokens.instance_id, tokens.text, settings.halves, may_lack=least > 0)
+    positive, evaluated = np.moveaxis(labels.counts()[:, 1:], 2, 0)  # [functions, halves]
+    counts = np.stack([positive, evaluated - positive], axis=2)  # [functions, halves, classes]
+    fewest = counts.min(axis=(1, 2))
+    if fewest.max() < least:
+        raise IngestError(
+            f"corpus {corpus.name}: no function has {least} positives and negatives in each half, as min_instances "
+            f"asks; the most that one has is {fewest.max()} ({'/'.join(labels.functions[fewest.argmax()])})"
+        )
+    is_few = fewest < (least or _FEW)
+    if not is_few.any():
+        return labels, None
+    first = np.flatnonzero(is_few)[:10]
+    halves = ["; ".join(f"{positive}, {negative}" for positive, negative in of) for of in counts[first]]
+    shown = [f"{'/'.join(labels.functions[place])} ({of})" for place, of in zip(first, halves, strict=True)]
+    more = f" and {is_few.sum() - 10:,} more" if is_few.sum() > 10 else ""
+    what = "are left out, for they have" if least else "have"
+    remedy = "" if least else f"; --min-instances {_FEW} leaves them out"
+    notice = (
+        f"{is_few.sum():,} of {len(is_few):,} functions {what} fewer than {least or _FEW} positives or negatives in a "
+        f"half (positives, negatives of half a; of half b): {', '.join(shown)}{more}{remedy}"
+    )
+    return (labels.only(~is_few) if least else labels), notice
 
 
 def _find_layers(model: Model, settings: Settings) -> tuple[tuple[Layer, ...], bool]:
@@ -268,11 +314,7 @@ def _tokenize_targets(model: Model, corpus: StoredCorpus, settings: Settings, pr
 
 
 def _note_special_tokens(
-    model: Model,
-    corpus: StoredCorpus,
-    tokens: TokenizedCorpus,
-    targets: TokenizedTargets | None,
-    progress: Progress,
+    model: Model, corpus: StoredCorpus, tokens: TokenizedCorpus, targets: TokenizedTargets | None, progress: Progress
 ) -> None:
     """Note in which instances special tokens count; an IngestError if they do in none, so that to keep is to drop."""
     if not tokens.n_special and targets is None:
@@ -315,7 +357,7 @@ def _position_limit(model: Model) -> int:
     """Return the longest text the model takes, in tokens."""
     limits = [longest_text(model.tokenizer) or (1 << 31) - 1]
     names = ("max_position_embeddings", "max_encoder_position_embeddings")
-    positions = next((value for name in names if (value := getattr(model.config, name, None)) is not None), None)
-    if positions is not None and positions > 0:  # XLNet, which has no limit, says -1
+    positions = next((value for name in names if (value := getattr(model.config, name, None)) is not None), -1)
+    if positions > 0:  # XLNet, which has no limit, says -1
         limits.append(positions - first_position(model.module))
     return min(limits)

@@ -29,13 +29,13 @@ from ...schema.store import Store
 from ...schema.tables import table
 from ...schema.vocabulary import Addition
 from ..neurons.feed_forwards import Layer
+from .additions.highlights import N_NEURONS, N_TEXTS, N_TOKENS
+from .additions.vocabulary import N_EITHER_END, estimate_vocabulary
 from .forward import Sample, sample_pass
-from .highlights import N_NEURONS, N_TEXTS, N_TOKENS
 from .measurement import Measurement
 from .reports import IngestPlan
 from .run import open_jobs, write_run
 from .sinks import PART_ROWS, Scorer
-from .vocabulary import N_EITHER_END, estimate_vocabulary
 
 _SMALL = {"runs", "layers", "run_functions", "weight_tensors", "control_functions"}  # tables that a run has once
 # Bytes of a row of an addition on disk, measured (docs/benchmarks.md).
@@ -63,60 +63,50 @@ class _Written:
 
 @dataclass(frozen=True, slots=True)
 class _Rehearsal:
-    """What measuring one layer took."""
+    """What measuring one layer says of the run."""
 
     tables: dict[str, _Written]
     small_bytes: int  # of the tables that a run has once
-    once_s: NDArray[np.float64]  # CPU and wall seconds of what a run does once
-    layer_s: NDArray[np.float64]  # of what it does for each layer
-
-    def seconds(self, factor: float) -> NDArray[np.float64]:
-        """Return CPU and wall seconds of so many times the layer's neurons."""
-        return self.once_s + factor * self.layer_s
+    cpu_s: float  # of measuring all layers
+    wall_s: float
 
 
 def plan_run(measurement: Measurement, *, prepared_s: float) -> IngestPlan:
     """Return what `run.make_run` would write and take, of which preparing took `prepared_s` CPU seconds."""
-    summary, resources = measurement.summary(), measurement.ingestion.resources
+    summary, value_bytes = measurement.summary(), np.dtype(measurement.settings.storage).itemsize
     n_neurons, n_instances = summary["n_neurons"], summary["n_instances"]
-    value_bytes = np.dtype(measurement.settings.storage).itemsize
-    passes = measurement.passes(measurement.layers) if _has_pass(measurement) else []
+    passes = measurement.passes(measurement.layers) if measurement.has_pass else []
     most_neurons = max((sum(layer.n_neurons for layer in layers) for layers in passes), default=0)
     layer = measurement.layers[len(measurement.layers) // 2]
-    n_rows, sample = _n_rows(measurement), sample_pass(measurement, layer)
-    section_bytes = min(resources.memory_bytes // 4, -(-n_instances // 100) * n_neurons * value_bytes)
+    n_rows, sample, factor = _n_rows(measurement), sample_pass(measurement, layer), n_neurons / layer.n_neurons
+    memory_bytes = measurement.ingestion.resources.memory_bytes
+    section_bytes = min(memory_bytes // 4, -(-n_instances // 100) * n_neurons * value_bytes)
     forward_bytes = _most_memory() + section_bytes
-    factor, measured = n_neurons / layer.n_neurons, _rehearse(measurement, layer, sample)
-    scoring_cpu_s, scoring_s = measured.seconds(factor).tolist()
-    controls_s = scoring_s if measurement.controls else 0.0
+    scoring = _rehearse(measurement, layer, sample)
+    controls_s = scoring.wall_s if measurement.controls else 0.0
     if measurement.controls and measurement.is_new:
         bare = _rehearse(dataclasses.replace(measurement, controls=()), layer, sample)
-        controls_s = max(0.0, scoring_s - float(bare.seconds(factor)[1]))
+        controls_s = max(0.0, controls_s - bare.wall_s)
     # Rows of a part are in memory; those of a layer are counted already.
     part_bytes = sum(
         written.arrow_bytes * max(0.0, min(factor, PART_ROWS / max(1, written.n_rows)) - 1)
-        for written in measured.tables.values()
+        for written in scoring.tables.values()
     )
-    forward_s, additions_s = len(passes) * sample.wall_s, _additions_s(measurement, sample)
+    parquet_bytes = scoring.small_bytes + sum(of.size(n_rows[name]) for name, of in scoring.tables.items())
+    additions_s = _additions_s(measurement, sample)
+    n_passes = len(passes) + sum(additions_s.values()) / sample.wall_s  # what additions take counts in passes
     return IngestPlan(
         **summary,
         n_texts=measurement.tokens.n_texts,
         n_tokens=measurement.tokens.n_tokens,
         n_rows=n_rows,
-        parquet_bytes=round(
-            measured.small_bytes
-            + sum(written.size(n_rows[name]) for name, written in measured.tables.items())
-            + sum(size * n_rows.get(name, 0) for name, size in _ADDED_BYTES.items())
-        ),
+        parquet_bytes=round(parquet_bytes + sum(size * n_rows.get(name, 0) for name, size in _ADDED_BYTES.items())),
         activation_bytes=most_neurons * n_instances * value_bytes,
         memory_bytes=max(forward_bytes, _most_memory() + section_bytes + round(part_bytes)),
-        forward_s=forward_s,
-        scoring_s=scoring_s,
+        forward_s=len(passes) * sample.wall_s,
+        scoring_s=scoring.wall_s,
         controls_s=controls_s,
-        cpu_s=prepared_s
-        + len(passes) * sample.cpu_s
-        + scoring_cpu_s
-        + sum(additions_s.values()) * sample.cpu_s / sample.wall_s,
+        cpu_s=prepared_s + scoring.cpu_s + n_passes * sample.cpu_s,
         additions_s=additions_s,
     )
 
@@ -128,7 +118,7 @@ def _n_rows(measurement: Measurement) -> dict[str, int]:
     n_rows: dict[str, int] = {}
     n_best = n_neurons * len({family for family, _ in measurement.labels.functions})
     n_tops = sum(6 * n_functions * max(1, layer.n_neurons // 100) for layer in layers)
-    if measurement.is_new or not (_has_pass(measurement) or summary["additions"]):
+    if measurement.is_new or not (measurement.has_pass or summary["additions"]):
         n_rows |= {
             "neuron_functions": n_neurons * n_functions,
             "neurons": n_neurons,
@@ -143,25 +133,16 @@ def _n_rows(measurement: Measurement) -> dict[str, int]:
         if measurement.router is not None:
             n_rows["routing"] = n_functions * sum(layer.n_native_experts for layer in layers)
     if coactivation is not None and measurement.adds_coactivations:
-        n_rows["coactivations"] = sum(
-            layer.n_neurons * min(coactivation.n_partners, layer.n_neurons - 1) for layer in layers
-        )
+        n_partners = [min(coactivation.n_partners, layer.n_neurons - 1) for layer in layers]
+        n_rows["coactivations"] = sum(layer.n_neurons * n for layer, n in zip(layers, n_partners, strict=True))
     if n_controls:
-        n_rows |= {
-            "control_best": n_controls * n_best,
-            "control_top_neurons": n_controls * n_tops,
-            "control_functions": n_controls * n_functions,
-        }
+        of_draw = {"control_best": n_best, "control_top_neurons": n_tops, "control_functions": n_functions}
+        n_rows |= {name: n_controls * n for name, n in of_draw.items()}
     if "highlights" in summary["additions"]:
         n_rows["top_tokens"] = N_TOKENS * _n_highlighted(measurement)
     if "vocabulary" in summary["additions"]:
         n_rows["neuron_vocabulary"] = 4 * N_EITHER_END * n_neurons
     return n_rows
-
-
-def _has_pass(measurement: Measurement) -> bool:
-    """Return whether the model is to run over all texts."""
-    return measurement.is_new or bool(measurement.controls) or measurement.adds_coactivations
 
 
 def _n_highlighted(measurement: Measurement) -> int:
@@ -192,27 +173,28 @@ def _rehearse(measurement: Measurement, layer: Layer, sample: Sample) -> _Rehear
             warm_up.block(layer, 0, next(_blocks(sample.pooled, drawn))[1][:1])
         jobs, sinks = open_jobs(dataclasses.replace(measurement, layers=(layer,)), store, stack)
         sinks = [sink for sink in sinks if sink.lacks(layer)]
-        once_s, layer_s = _now() - started, np.zeros(2)
+        seconds = _now() - started
+        factor = sum(each.n_neurons for each in measurement.layers) / layer.n_neurons
         for start, block in _blocks(sample.pooled, drawn):
             started = _now()
             for sink in sinks:
                 sink.add(layer, start, block)
-            layer_s += _now() - started
+            seconds += factor * (_now() - started)
         shares = None if sample.routed is None else np.ascontiguousarray(sample.routed[drawn].T)
         started = _now()
         for sink in sinks:
             sink.finish(layer, shares)
-        layer_s += _now() - started
+        cpu_s, wall_s = (seconds + factor * (_now() - started)).tolist()
         if measurement.is_new:
             write_run(measurement, jobs[0], datetime.datetime.now(datetime.UTC))
-        files = list(store.staging.rglob("*.parquet"))
-        small = [file for file in files if file.relative_to(store.staging).parts[1] in _SMALL]
+        files = {file: file.relative_to(store.staging).parts[1] for file in store.staging.rglob("*.parquet")}
         tables = {
-            file.relative_to(store.staging).parts[1]: _written(file.relative_to(store.staging).parts[1], file)
-            for file in files
-            if file not in small and pq.read_metadata(file).num_rows
+            name: _written(name, file)
+            for file, name in files.items()
+            if name not in _SMALL and pq.read_metadata(file).num_rows
         }
-        return _Rehearsal(tables, sum(file.stat().st_size for file in small), once_s, layer_s)
+        small_bytes = sum(file.stat().st_size for file, name in files.items() if name in _SMALL)
+        return _Rehearsal(tables, small_bytes, cpu_s, wall_s)
 
 
 def _now() -> NDArray[np.float64]:

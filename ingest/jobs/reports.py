@@ -13,16 +13,16 @@ class _Extent:
     run_id: str
     model: str
     revision: str
-    is_new: bool
+    is_new: bool  # whether the store lacks this run, or lacked it
     adds_coactivations: bool = False
-    n_controls: int = 0
-    additions: tuple[Addition, ...] = ()
+    n_controls: int = 0  # sets of control functions to add: draws of all tasks
+    additions: tuple[Addition, ...] = ()  # those to add
     n_layers: int
     n_neurons: int
     n_functions: int
     n_instances: int
-    n_truncated: int
-    n_dropped: int
+    n_truncated: int  # texts cut at the token limit
+    n_dropped: int  # instances left without a token
 
     @property
     def _grid(self) -> str:
@@ -33,40 +33,16 @@ class _Extent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestReport(_Extent):
-    """What a job did.
+    """What a job did."""
 
-    Parameters
-    ----------
-    run_id, model, revision
-        Keys of the run.
-    is_new
-        False if the store already held this measurement, so that it was not made.
-    adds_coactivations
-        Whether coactivations were added; False if none were asked for or the store already held them.
-    n_controls
-        Sets of control functions that were added: draws of all tasks that the store lacked.
-    additions
-        Which of ``highlights`` and ``vocabulary`` were added.
-    n_layers, n_neurons, n_functions, n_instances
-        What the run holds.
-    n_truncated, n_dropped
-        Texts cut at the token limit, and instances left without a token.
-    duration_s
-        Wall time.
-    activity
-        When a neuron counts as active in the coactivations asked for; None if none were.
-    """
-
-    duration_s: float = 0.0
-    activity: str | None = None
+    duration_s: float = 0.0  # wall time
+    activity: str | None = None  # when a neuron counts as active in the coactivations asked for; None if none were
 
     def describe(self) -> str:
         """Return what was done as one line."""
         line = f"run {self.run_id}: {self.model} {self.revision}, {self._grid}"
-        if self.n_truncated:
-            line += f", {_counted(self.n_truncated, 'text')} cut at the token limit"
-        if self.n_dropped:
-            line += f", {_counted(self.n_dropped, 'instance')} dropped for lack of a token"
+        line += f", {_counted(self.n_truncated, 'text')} cut at the token limit" if self.n_truncated else ""
+        line += f", {_counted(self.n_dropped, 'instance')} dropped for lack of a token" if self.n_dropped else ""
         added = f"coactivations ({self.activity}) added, " if self.adds_coactivations else ""
         added += f"{_counted(self.n_controls, 'set')} of control functions added, " if self.n_controls else ""
         added += "".join(f"{addition} added, " for addition in self.additions)
@@ -80,45 +56,19 @@ class IngestReport(_Extent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestPlan(_Extent):
-    """What a job would do.
-
-    Parameters
-    ----------
-    run_id, model, revision, is_new, adds_coactivations, n_controls, additions
-        As in `IngestReport`.
-    n_layers, n_neurons, n_functions, n_instances, n_truncated, n_dropped
-        What would be measured, and what would be cut or dropped.
-    n_texts, n_tokens
-        What the model would read.
-    n_rows
-        Rows it would write, by table.
-    parquet_bytes
-        Their size on disk, estimated from one layer that is measured on activations of a few batches.
-    activation_bytes
-        Pooled activations to keep on disk until they are scored.
-    memory_bytes
-        Most memory of the process, estimated.
-    forward_s
-        Wall time of the forward passes, estimated from a few batches on this machine.
-    scoring_s, controls_s
-        Wall time of scoring, and what of it control functions add, estimated from the layer.
-    additions_s
-        Wall time of each addition, at most.
-    cpu_s
-        CPU seconds from loading to the commit, estimated, without keeping activations on disk.
-    """
+    """What a job would do; times and sizes are estimates from a few batches and one layer, on this machine."""
 
     n_texts: int
     n_tokens: int
-    n_rows: dict[str, int]
-    parquet_bytes: int
-    activation_bytes: int
-    memory_bytes: int
-    forward_s: float
-    scoring_s: float
-    controls_s: float
-    cpu_s: float
-    additions_s: Mapping[Addition, float] = field(default_factory=dict)
+    n_rows: dict[str, int]  # rows to write, by table
+    parquet_bytes: int  # their size on disk
+    activation_bytes: int  # pooled activations to keep on disk until they are scored
+    memory_bytes: int  # most memory of the process
+    forward_s: float  # wall time of the forward passes
+    scoring_s: float  # wall time of scoring
+    controls_s: float  # what of it control functions add
+    cpu_s: float  # CPU time from loading to the commit, without keeping activations on disk
+    additions_s: Mapping[Addition, float] = field(default_factory=dict)  # wall time of each, at most
 
     def describe(self) -> str:
         """Return the plan as a few lines."""
@@ -130,9 +80,8 @@ class IngestPlan(_Extent):
         status = "would be made"
         if not self.is_new:
             added = ["coactivations"] * self.adds_coactivations
-            added += [_counted(self.n_controls, "set") + " of control functions"] * bool(self.n_controls) + [
-                *self.additions
-            ]
+            added += [f"{_counted(self.n_controls, 'set')} of control functions"] * bool(self.n_controls)
+            added += self.additions
             would = f"{' and '.join(added)} would be added" if added else "nothing would be done"
             status = f"is already in the store: {would}"
         texts, tokens = _counted(self.n_texts, "text"), _counted(self.n_tokens, "token")
@@ -190,16 +139,14 @@ class SeriesReport:
         from rich.filesize import decimal
 
         line = f"{len(self.failures)} of {len(self.outcomes)} revisions failed"
-        failed = ", ".join(failure.revision for failure in self.failures)
-        line = f"{line}: {failed}" if failed else line
+        line += ": " * bool(self.failures) + ", ".join(failure.revision for failure in self.failures)
         if not self.plans:
             return line
         n_rows = sum(sum(plan.n_rows.values()) for plan in self.plans)
         n_bytes, cpu_s = (sum(getattr(plan, name) for plan in self.plans) for name in ("parquet_bytes", "cpu_s"))
-        memory = max(plan.memory_bytes for plan in self.plans)
         return (
             f"in all up to {n_rows:,} rows, about {decimal(n_bytes)} of parquet, {cpu_s:,.0f} s of processors, and "
-            f"{decimal(memory)} of memory in each worker; {line}"
+            f"{decimal(max(plan.memory_bytes for plan in self.plans))} of memory in each worker; {line}"
         )
 
 

@@ -76,14 +76,12 @@ def oddities(checkpoints: Sequence[ListedCheckpoint], asked: Mapping[str, int]) 
         if checkpoint.step is not None:
             by_step[checkpoint.step].append(checkpoint.revision)
     excluded = asked.keys() - {checkpoint.revision for checkpoint in checkpoints}
-    if excluded:
-        names = sorted(excluded, key=lambda revision: (asked[revision], revision))
+    if names := sorted(excluded, key=lambda revision: (asked[revision], revision)):
         yield f"not measured, though a step is given: {joined(names)}; --revisions leaves them out"
     named = [revision for revisions in by_step.values() for revision in revisions if revision not in asked]
     if asked and named:
         yield f"no step is given of {joined(named)}: it is the one of the name, or that the store holds"
-    unknown = [checkpoint.revision for checkpoint in checkpoints if checkpoint.step is None]
-    if unknown:
+    if unknown := [checkpoint.revision for checkpoint in checkpoints if checkpoint.step is None]:
         yield f"no step is known of {joined(unknown)}: their names tell none; --steps can, before they are measured"
     for step, revisions in by_step.items():
         if len(revisions) > 1:

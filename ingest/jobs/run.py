@@ -5,6 +5,7 @@ staged. Coactivations are a job beside the run's, served by the same pass.
 """
 
 import contextlib
+import dataclasses
 import datetime
 import platform
 import shutil
@@ -12,28 +13,27 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import methodcaller
 from pathlib import Path
 
-import numpy as np
 import torch
 import transformers
 
 from ...errors import AlreadyCommittedError, IngestError
 from ...progress import Progress
 from ...schema.commits import neuronlake_version
-from ...schema.conformance import conform
 from ...schema.job import Job
 from ...schema.store import Store
-from ...schema.vocabulary import Addition
+from ...schema.vocabulary import Addition, JobKind
 from ..corpora.control_tasks import ControlLabels
 from ..models.devices import device_name, explaining_lack_of_memory
 from ..neurons.feed_forwards import Layer
+from ..scores.best import HALVES
 from ..scores.scoring import NonFiniteError
+from .additions.highlights import add_highlights
+from .additions.vocabulary import add_vocabulary
 from .forward import ForwardPass, kept_layers
-from .highlights import add_highlights
 from .measurement import Measurement
 from .reports import IngestReport
 from .settings import Controls
 from .sinks import CoactivationTables, ControlTables, RoutingTables, Scorer, ScoreTables, Sink
-from .vocabulary import add_vocabulary
 
 _ADD: Mapping[Addition, Callable[[Measurement, Job, Job | None, Progress], None]] = {
     "highlights": add_highlights,
@@ -93,19 +93,20 @@ def open_jobs(measurement: Measurement, store: Store, stack: contextlib.ExitStac
     jobs: list[Job] = []
     sinks: list[Sink] = []
     scorer = Scorer(measurement, with_functions=is_new)
+
+    def begin(name: str, kind: JobKind) -> Job:
+        jobs.append(stack.enter_context(store.job(name, kind=kind)))
+        return jobs[-1]
+
     if is_new:
-        job = stack.enter_context(store.job(measurement.run_id, kind="run"))
-        jobs.append(job)
+        job = begin(measurement.run_id, "run")
         sinks += [ScoreTables(measurement, job, scorer), RoutingTables(measurement, job)]
     for control, _ in measurement.controls:
-        name = Controls.job_name(measurement.run_id, control.control, control.draw)
-        job = stack.enter_context(store.job(name, kind="controls"))
-        jobs.append(job)
+        job = begin(Controls.job_name(measurement.run_id, control.control, control.draw), "controls")
         sinks.append(ControlTables(measurement, job, scorer, control))
         write_control_functions(measurement, job, control)
     if coactivation is not None and measurement.adds_coactivations:
-        job = stack.enter_context(store.job(coactivation.job_name(measurement.run_id), kind="coactivation"))
-        jobs.append(job)
+        job = begin(coactivation.job_name(measurement.run_id), "coactivation")
         sinks.append(CoactivationTables(measurement, coactivation, job))
     return jobs, sinks
 
@@ -118,15 +119,13 @@ def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progr
     in a pass is staged at its end. Errors are those of `make_run`.
     """
     lacking = {layer: [sink for sink in sinks if sink.lacks(layer)] for layer in measurement.layers}
-    missing = [layer for layer in measurement.layers if lacking[layer]]
-    kept = kept_layers(measurement, folder)
+    missing, kept = [layer for layer in measurement.layers if lacking[layer]], kept_layers(measurement, folder)
     begun = [layer for layer in missing if layer in kept]
     passes = [begun, *measurement.passes([layer for layer in missing if layer not in kept])]
     for sink in sinks:
         sink.keep_within(passes)
-    for layers in passes:
-        if layers:
-            _measure_layers(measurement, layers, lacking, folder, progress)
+    for layers in filter(None, passes):
+        _measure_layers(measurement, layers, lacking, folder, progress)
 
 
 def _measure_layers(
@@ -175,8 +174,7 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
         "is_random_init": model.seed is not None,
         "corpus": measurement.ingestion.corpus.name,
         "corpus_sha256": measurement.ingestion.corpus.sha256,
-        **{name: getattr(settings, name) for name in ("site", "pooling", "special_tokens", "halves", "min_instances")},
-        **{name: getattr(settings, name) for name in ("dtype", "storage", "max_tokens")},
+        **{name: value for name, value in dataclasses.asdict(settings).items() if name not in ("n_top", "tokenizer")},
         "router": measurement.router,
         "layers": None if settings.layers is None else ",".join(map(str, settings.layers)),
         **{name: getattr(tokens, name) for name in ("n_texts", "n_instances", "n_tokens", "n_truncated", "n_dropped")},
@@ -202,42 +200,28 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
         }
         for layer in measurement.layers
     ]
-    counts = labels.counts()  # [functions, 3, 2]
-    positive, negative = counts[..., 0], counts[..., 1] - counts[..., 0]
+    positive, evaluated = labels.counts().T  # [3, functions]
     functions = {
-        "family": [family for family, _ in labels.functions],
-        "function": [function for _, function in labels.functions],
-        "n_positive": positive[:, 0],
-        "n_negative": negative[:, 0],
-        "prevalence": positive[:, 0] / counts[:, 0, 1],
-        "n_positive_half_a": positive[:, 1],
-        "n_negative_half_a": negative[:, 1],
-        "n_positive_half_b": positive[:, 2],
-        "n_negative_half_b": negative[:, 2],
+        **dict(zip(("family", "function"), zip(*labels.functions, strict=True), strict=True)),
+        "prevalence": positive[0] / evaluated[0],
+        **{f"n_positive{of}": n for of, n in zip(HALVES, positive, strict=True)},
+        **{f"n_negative{of}": n for of, n in zip(HALVES, evaluated - positive, strict=True)},
         **{f"{name}_pairs": pairs for name, pairs in zip(clusters.names, clusters.pairs.T, strict=True)},
         **{f"n_{name}_clusters": n for name, n in zip(clusters.names, clusters.n_clusters.T, strict=True)},
     }
-    tensors = [
-        {"tensor": tensor.name, "sha256": tensor.sha256, "n_values": tensor.n_values} for tensor in model.tensors
-    ]
-    tables: dict[str, Sequence[Mapping[str, object]] | Mapping[str, object]]
-    tables = {"runs": [run], "layers": layers, "run_functions": functions, "weight_tensors": tensors}
-    for name, rows in tables.items():
-        job.write(name, conform(name, rows, **measurement.keys), model=model.name, revision=model.revision)
+    tensors = [{"tensor": of.name, "sha256": of.sha256, "n_values": of.n_values} for of in model.tensors]
+    measurement.write(job, "runs", [run])
+    measurement.write(job, "layers", layers)
+    measurement.write(job, "run_functions", functions)
+    measurement.write(job, "weight_tensors", tensors)
 
 
 def write_control_functions(measurement: Measurement, job: Job, control: ControlLabels) -> None:
     """Stage the row of each function of a set of controls."""
-    model, labels = measurement.model, control.labels
-    positive, evaluated = labels.counts()[:, 0].T
+    positive, evaluated = control.labels.counts()[:, 0].T
     rows = {
-        "family": [family for family, _ in labels.functions],
-        "function": [function for _, function in labels.functions],
+        **dict(zip(("family", "function"), zip(*control.labels.functions, strict=True), strict=True)),
         "n_positive": positive,
         "n_negative": evaluated - positive,
-        "n_kept": np.full(len(positive), control.n_kept),
     }
-    keys = measurement.keys | {"control": control.control, "draw": control.draw}
-    job.write(
-        "control_functions", conform("control_functions", rows, **keys), model=model.name, revision=model.revision
-    )
+    measurement.write(job, "control_functions", rows, control=control.control, draw=control.draw, n_kept=control.n_kept)

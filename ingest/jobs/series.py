@@ -2,6 +2,7 @@
 
 import datetime
 import functools
+import itertools
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -100,38 +101,24 @@ def ingest_series(
     target, settings, progress, steps = Store(store), settings or Settings(), progress or silently, steps or {}
     stored_name = Checkpoint(model, name=name).stored_name
     asked = (resources or Resources(), coactivation, controls, dry_run, tuple(additions))
-    ingestions = [Ingestion(target, each, *asked) for each in _on_each(corpus, target)]
-    _check_device(asked[0], engine, stored_name)
+    ingestions = _on_each(corpus, target, engine, stored_name, *asked)
     known_runs = KnownRuns(target)
     checkpoints = []
-    for checkpoint in choose_checkpoints(model, [revisions] if isinstance(revisions, str) else revisions, steps):
-        known = None if checkpoint.revision in steps else known_runs.step(stored_name, checkpoint.revision)
-        checkpoints.append(checkpoint if known is None else replace(checkpoint, step=known))
-    checkpoints.sort(key=lambda checkpoint: checkpoint.place)
-    tasks = shard_of(
-        [
-            _Task(
-                Request(
-                    Checkpoint(model, entry.revision, name=name),
-                    each.corpus.name,
-                    settings,
-                    steps.get(entry.revision),
-                    entry.commit,
-                ),
-                each,
-            )
-            for entry in checkpoints
-            for each in ingestions
-        ],
-        shard,
-    )
+    for of in choose_checkpoints(model, [revisions] if isinstance(revisions, str) else revisions, steps):
+        known = None if of.revision in steps else known_runs.step(stored_name, of.revision)
+        checkpoints.append(of if known is None else replace(of, step=known))
+    checkpoints.sort(key=lambda of: of.place)
+    tasks = []
+    for of, on in itertools.product(checkpoints, ingestions):
+        checkpoint = Checkpoint(model, of.revision, name=name)
+        tasks.append((Request(checkpoint, on.corpus.name, settings, steps.get(of.revision), of.commit), on))
     if shard_of([True], shard):  # the first shard alone, so that shards that begin at once do not all do it
         with progress() as shown:
             for note in oddities(checkpoints, steps):
                 shown.note(note)
         if not dry_run:  # after the requests, which refuse names that no store can hold
             record_checkpoints(checkpoints, stored_name, known_runs, target)
-    return _ingest(tasks, target, engine, progress, tell)
+    return _ingest(shard_of(tasks, shard), target, engine, progress, tell)
 
 
 def ingest_checkpoints(
@@ -168,27 +155,14 @@ def ingest_checkpoints(
     """
     if not checkpoints:
         raise IngestError("no checkpoint is given; at least one is needed")
-    target, name = Store(store), checkpoints[0].stored_name
+    target = Store(store)
     asked = (resources or Resources(), coactivation, controls, dry_run, tuple(additions))
-    ingestions = [Ingestion(target, each, *asked) for each in _on_each(corpus, target)]
-    _check_device(asked[0], engine, name)
-    tasks = [
-        _Task(Request(checkpoint, each.corpus.name, settings or Settings()), each)
-        for checkpoint in checkpoints
-        for each in ingestions
-    ]
+    ingestions = _on_each(corpus, target, engine, checkpoints[0].stored_name, *asked)
+    tasks = [(Request(of, on.corpus.name, settings or Settings()), on) for of in checkpoints for on in ingestions]
     return _ingest(shard_of(tasks, shard), target, engine, progress or silently, tell)
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """One checkpoint to measure on one corpus."""
-
-    request: Request
-    ingestion: Ingestion
-
-    def __str__(self) -> str:
-        return f"{self.request.checkpoint.stored_revision} on {self.request.corpus}"
+_Task = tuple[Request, Ingestion]  # one checkpoint to measure on one corpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,57 +174,57 @@ class _Attempt:
     error: NeuronlakeError | None = None  # that may be the fault of the request, so that every checkpoint has it
 
 
-def _on_each(corpus: str | Sequence[str], store: Store) -> list[StoredCorpus]:
-    """Return the corpora of a store that are named, each once."""
+def _on_each(
+    corpus: str | Sequence[str],
+    store: Store,
+    engine: Engine | None,
+    label: str,
+    resources: Resources,
+    *asked: *tuple[Coactivation | None, Controls | None, bool, tuple[Addition, ...]],
+) -> list[Ingestion]:
+    """Return what is asked on each corpus that is named; check the device, unless others than we need it."""
     names = dict.fromkeys([corpus] if isinstance(corpus, str) else corpus)
     if not names:
         raise IngestError("no corpus is given; at least one is needed")
-    return [StoredCorpus(store, name) for name in names]
-
-
-def _check_device(resources: Resources, engine: Engine | None, label: str) -> None:
-    """Check the device, unless others than we need it."""
+    ingestions = [Ingestion(store, StoredCorpus(store, name), resources, *asked) for name in names]
     if engine is None or isinstance(engine, SerialEngine):
         resources.check_device(label)
+    return ingestions
 
 
 def _ingest(
-    tasks: Sequence[_Task],
-    store: Store,
-    engine: Engine | None,
-    progress: Shown,
-    tell: Callable[[Outcome], None] | None,
+    tasks: Sequence[_Task], store: Store, engine: Engine | None, progress: Shown, tell: Callable[[Outcome], None] | None
 ) -> SeriesReport:
     """Report what the store holds of some tasks, have the engine do the rest, and commit what it stages."""
-    known_runs = KnownRuns(store)
-    engine = engine or SerialEngine()
+    known_runs, engine = KnownRuns(store), engine or SerialEngine()
     outcomes: dict[int, Outcome] = {}
-    has_corpora = len({task.request.corpus for task in tasks}) > 1
+    has_corpora = len({request.corpus for request, _ in tasks}) > 1
 
     def reported(place: int, outcome: Outcome) -> None:
         if has_corpora and isinstance(outcome, Failure):
-            outcome = replace(outcome, reason=f"on corpus {tasks[place].request.corpus}: {outcome.reason}")
+            outcome = replace(outcome, reason=f"on corpus {tasks[place][0].corpus}: {outcome.reason}")
         outcomes[place] = outcome
         if tell is not None:
             tell(outcome)
 
     new: dict[int, _Task] = {}
-    for place, task in enumerate(tasks):
+    for place, (asked, ingestion) in enumerate(tasks):
         try:
-            request = known_runs.with_step(task.request)
-            if report := known_runs.report(request, task.ingestion):
+            request = known_runs.with_step(asked)
+            if report := known_runs.report(request, ingestion):
                 reported(place, report)
             else:
-                new[place] = replace(task, request=request)
+                new[place] = request, ingestion
         except (IngestError, UnknownNameError) as error:
-            reported(place, _failure(task, str(error)))
+            reported(place, _failure(asked, str(error)))
     places = list(new)
     work = Work(
         tasks=tuple(new.values()),
         do=functools.partial(_attempt, commits=isinstance(engine, SerialEngine)),
         unit="checkpoints",
-        lost=lambda task, reason: _Attempt(_failure(task, reason)),
-        device=tasks[0].ingestion.resources.device if tasks else "cpu",
+        label=lambda task: f"{task[0].checkpoint.stored_revision} on {task[0].corpus}",
+        lost=lambda task, reason: _Attempt(_failure(task[0], reason)),
+        device=tasks[0][1].resources.device if tasks else "cpu",
     )
     for number, attempt in engine.run(work, progress):
         # Until one has come through, the request itself may be at fault.
@@ -265,7 +239,7 @@ def _ingest(
 def _attempt(task: _Task, progress: Progress, *, commits: bool) -> _Attempt:
     """Measure and stage one checkpoint, commit it if that is asked for, or say why not."""
     started_at, began = datetime.datetime.now(datetime.UTC), time.process_time()
-    may_be_of_request = False
+    (request, ingestion), may_be_of_request = task, False
     staged: list[tuple[str, JobKind]] = []  # also where an addition then fails
 
     def finish(job: Job) -> None:
@@ -279,11 +253,11 @@ def _attempt(task: _Task, progress: Progress, *, commits: bool) -> _Attempt:
         from .plan import plan_run
         from .run import make_run
 
-        model = load_requested(task.request, task.ingestion)
+        model = load_requested(request, ingestion)
         may_be_of_request = True
-        measurement = prepare(task.request, model, task.ingestion, progress)
+        measurement = prepare(request, model, ingestion, progress)
         may_be_of_request = False
-        if task.ingestion.dry_run:
+        if ingestion.dry_run:
             return _Attempt(plan_run(measurement, prepared_s=time.process_time() - began))
         patience = 0 if commits else _PATIENCE_S
         while True:
@@ -297,8 +271,8 @@ def _attempt(task: _Task, progress: Progress, *, commits: bool) -> _Attempt:
     except (IngestError, UnknownNameError) as error:
         # With its traceback it would keep the loaded model in memory.
         error.__traceback__ = error.__cause__ = error.__context__ = None
-        return _Attempt(_failure(task, str(error)), tuple(staged), error if may_be_of_request else None)
+        return _Attempt(_failure(request, str(error)), tuple(staged), error if may_be_of_request else None)
 
 
-def _failure(task: _Task, reason: str) -> Failure:
-    return Failure(task.request.checkpoint.stored_revision, reason)
+def _failure(request: Request, reason: str) -> Failure:
+    return Failure(request.checkpoint.stored_revision, reason)

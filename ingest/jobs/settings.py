@@ -4,21 +4,12 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import get_args
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from ...errors import IngestError, UnknownNameError
 from ...schema.identity import identifier
 from ...schema.vocabulary import ControlTask, DType, Halves, Pooling, Router, Site, SpecialTokens, Storage
 
-_CHOICES = {
-    "site": Site,
-    "pooling": Pooling,
-    "router": Router,
-    "dtype": DType,
-    "storage": Storage,
-    "special_tokens": SpecialTokens,
-    "halves": Halves,
-}
 # Settings that runs made before them have at these values: there they are no part of a digest, so that ids stay.
 _ADDED = {"special_tokens": "drop", "halves": "text", "min_instances": 0}
 
@@ -61,10 +52,8 @@ class Settings:
 
     Raises
     ------
-    UnknownNameError
-        If a choice is unknown.
-    IngestError
-        If a number is too small.
+    UnknownNameError, IngestError
+        If a choice is unknown; if a number is too small.
 
     Examples
     --------
@@ -86,14 +75,12 @@ class Settings:
     min_instances: int = 0
 
     def __post_init__(self) -> None:
-        """Check values; order and repetition of layers mean nothing."""
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in get_args(choices):
-                raise UnknownNameError(name, getattr(self, name), get_args(choices))
-        _check_least("max_tokens", self.max_tokens, 1)
-        _check_least("n_top", self.n_top, 0)
-        _check_least("min_instances", self.min_instances, 0)
-        if self.layers is not None:
+        for name, kind in get_type_hints(Settings).items():
+            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
+                raise UnknownNameError(name, getattr(self, name), get_args(kind))
+        for name, least in (("max_tokens", 1), ("n_top", 0), ("min_instances", 0)):
+            _check_least(name, getattr(self, name), least)
+        if self.layers is not None:  # order and repetition mean nothing
             object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
 
     def definition(self) -> dict[str, object]:
@@ -160,10 +147,8 @@ class Controls:
 
     Raises
     ------
-    UnknownNameError
-        If there is no such task.
-    IngestError
-        If a number is out of range.
+    UnknownNameError, IngestError
+        If there is no such task; if a number is out of range.
 
     Examples
     --------

@@ -20,7 +20,7 @@ from ..scores.clusters import Clusters
 from ..scores.coactivation import active_bits, closest_partners
 from ..scores.device import DeviceWalk
 from ..scores.scoring import STATISTIC_NAMES, Scores, compile_kernels, score
-from .measurement import Measurement
+from .measurement import Measurement, grouped
 from .settings import Coactivation
 
 # Rows a part aims at: large enough for whole row groups, small enough to build in memory.
@@ -28,14 +28,6 @@ PART_ROWS = 2_000_000
 
 _Keys = Mapping[str, object]  # values of the key columns: of the run, stack and layer
 _Functions = Sequence[tuple[str, str]]  # family and function
-
-_ROUTING_SCORES = {
-    "share_positive": "mean_positive",
-    "share_negative": "mean_negative",
-    "ap": "ap",
-    "ap_complement": "ap_complement",
-    "auroc": "auroc",
-}
 
 
 class Sink(ABC):
@@ -47,25 +39,13 @@ class Sink(ABC):
     """
 
     phase = "scoring"
+    tables: tuple[str, ...]
 
-    def __init__(
-        self,
-        measurement: Measurement,
-        job: Job,
-        tables: tuple[str, ...],
-        n_rows: dict[Layer, int],  # rows of each layer to measure, in the table that has most
-    ) -> None:
-        self.measurement = measurement
-        self.job = job
-        parts: list[list[Layer]] = []
-        n_part = 0
-        for layer, n in n_rows.items():
-            if not parts or n_part + n > PART_ROWS:
-                parts.append([])
-                n_part = 0
-            parts[-1].append(layer)
-            n_part += n
-        self._rows: dict[str, list[pa.Table]] = {name: [] for name in tables}
+    def __init__(self, measurement: Measurement, job: Job, n_rows: Mapping[Layer, int]) -> None:
+        """Begin; `n_rows` are those of each layer to measure, in the table that has most."""
+        self.measurement, self.job = measurement, job
+        parts = grouped(n_rows, PART_ROWS)
+        self._rows: dict[str, list[pa.Table]] = {name: [] for name in self.tables}
         self._own_number = {layer: len(n_rows) + place for place, layer in enumerate(n_rows)}
         self._parts = {number: part for number, part in enumerate(parts) if not self._is_staged(number)}
         self._split([part for part in parts if any(self._is_staged(self._own_number[layer]) for layer in part)])
@@ -120,17 +100,14 @@ class _ScoredTables(Sink):
     """Tables made of scores for one set of functions: the run's own, or controls."""
 
     def __init__(
-        self,
-        measurement: Measurement,
-        job: Job,
-        scorer: "Scorer",
-        control: ControlLabels | None,
-        tables: tuple[str, ...],
-        n_rows: dict[Layer, int],
+        self, measurement: Measurement, job: Job, scorer: "Scorer", control: ControlLabels | None = None
     ) -> None:
-        super().__init__(measurement, job, tables, n_rows)
         self._control, self._scorer = control, scorer
         self._labels = control.labels if control else measurement.labels
+        families = {family for family, _ in self._labels.functions}
+        n_functions = len(self._labels.functions)
+        a_neuron = max(len(families), 6 * n_functions // 100) if control else n_functions
+        super().__init__(measurement, job, {layer: a_neuron * layer.n_neurons for layer in measurement.layers})
         self._chance = Chance.of(*self._labels.counts().T)
         self._scores: list[Scores] = []
 
@@ -149,11 +126,7 @@ class _ScoredTables(Sink):
 class ScoreTables(_ScoredTables):
     """Every neuron's scores for every function, and what comes first by them."""
 
-    def __init__(self, measurement: Measurement, job: Job, scorer: "Scorer") -> None:
-        n_functions = len(measurement.labels.functions)
-        n_rows = {layer: layer.n_neurons * n_functions for layer in measurement.layers}
-        tables = ("neurons", "top_instances", "neuron_best", "function_top_neurons", "neuron_functions")
-        super().__init__(measurement, job, scorer, None, tables, n_rows)
+    tables = ("neurons", "top_instances", "neuron_best", "function_top_neurons", "neuron_functions")
 
     def _rows_of(self, layer: Layer, keys: _Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         (scores, ranked), measurement = self._ranked(), self.measurement
@@ -163,12 +136,10 @@ class ScoreTables(_ScoredTables):
             "neuron": neuron,
             "input_norm": input_norm.numpy(),
             "output_norm": output_norm.numpy(),
-            **dict(zip(STATISTIC_NAMES, scores.statistics.T, strict=True)),
-            **{
-                f"{name}_correlation": of
-                for name, of in zip(measurement.clusters.names, scores.correlation.T, strict=True)
-            },
         }
+        correlations = [f"{name}_correlation" for name in measurement.clusters.names]
+        neurons |= zip(STATISTIC_NAMES, scores.statistics.T, strict=True)
+        neurons |= zip(correlations, scores.correlation.T, strict=True)
         if layer.experts is not None and shares is not None:
             expert = neuron // layer.experts.width
             is_shared = neuron >= layer.experts.n_neurons  # neurons that every token passes belong to no routed expert
@@ -194,15 +165,12 @@ class ScoreTables(_ScoredTables):
 class ControlTables(_ScoredTables):
     """What comes first by the scores for control functions, which are not kept: tables of a job beside the run's."""
 
-    def __init__(self, measurement: Measurement, job: Job, scorer: "Scorer", control: ControlLabels) -> None:
-        n_functions, n_families = len(control.labels.functions), len({family for family, _ in control.labels.functions})
-        n_rows = {layer: layer.n_neurons * max(n_families, 6 * n_functions // 100) for layer in measurement.layers}
-        super().__init__(measurement, job, scorer, control, ("control_best", "control_top_neurons"), n_rows)
-        self._of_control = {"control": control.control, "draw": control.draw}
+    tables = ("control_best", "control_top_neurons")
 
     def _rows_of(self, layer: Layer, keys: _Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
-        _, ranked = self._ranked()
-        keys = {**keys, **self._of_control}
+        (_, ranked), control = self._ranked(), self._control
+        assert control is not None
+        keys = {**keys, "control": control.control, "draw": control.draw}
         return {
             "control_best": conform("control_best", ranked.best(), **keys),
             "control_top_neurons": conform("control_top_neurons", ranked.top(), **keys),
@@ -244,18 +212,20 @@ class Scorer:
 class RoutingTables(Sink):
     """Scores of the share of tokens that each expert gets, as if it were a neuron's activation: table ``routing``."""
 
+    tables = ("routing",)
+
     def __init__(self, measurement: Measurement, job: Job) -> None:
-        n_functions = len(measurement.labels.functions)
         n_experts = {layer: layer.n_native_experts for layer in measurement.layers if layer.n_native_experts}
-        super().__init__(measurement, job, ("routing",), {layer: n * n_functions for layer, n in n_experts.items()})
+        n_functions = len(measurement.labels.functions)
+        super().__init__(measurement, job, {layer: n * n_functions for layer, n in n_experts.items()})
 
     def _rows_of(self, layer: Layer, keys: _Keys, shares: NDArray[np.float32] | None) -> dict[str, pa.Table]:
         assert shares is not None
         labels = self.measurement.labels
         scores = score(shares, labels, n_top=0, n_threads=torch.get_num_threads()).scores
         columns = _crossed_columns("native_expert", len(scores), labels.functions)
-        for column, name in _ROUTING_SCORES.items():
-            columns[column] = scores[:, :, SCORE_NAMES.index(name)].reshape(-1)
+        for name in ("mean_positive", "mean_negative", "ap", "ap_complement", "auroc"):
+            columns[name.replace("mean", "share")] = scores[:, :, SCORE_NAMES.index(name)].reshape(-1)
         return {"routing": conform("routing", columns, **keys)}
 
 
@@ -263,10 +233,11 @@ class CoactivationTables(Sink):
     """The neurons that are active together, layer by layer: table ``coactivations`` of a job beside the run's."""
 
     phase = "pairing"
+    tables = ("coactivations",)
 
     def __init__(self, measurement: Measurement, coactivation: Coactivation, job: Job) -> None:
         n_rows = {layer: layer.n_neurons * coactivation.n_partners for layer in measurement.layers}
-        super().__init__(measurement, job, ("coactivations",), n_rows)
+        super().__init__(measurement, job, n_rows)
         self._coactivation = coactivation
         self._n_highest = coactivation.n_highest(measurement.tokens.n_instances)
         self._bits = np.empty((0, 0), dtype=np.uint64)

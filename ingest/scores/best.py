@@ -12,16 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+HALVES = ("", "_half_a", "_half_b")  # endings of columns: of all instances, and of either half
 SCORE_NAMES = (
-    "ap",
-    "ap_complement",
-    "auroc",
-    "mean_positive",
-    "mean_negative",
-    "ap_half_a",
-    "ap_half_b",
-    "ap_complement_half_a",
-    "ap_complement_half_b",
+    *("ap", "ap_complement", "auroc", "mean_positive", "mean_negative"),
+    *("ap_half_a", "ap_half_b", "ap_complement_half_a", "ap_complement_half_b"),
 )
 
 _Array = NDArray[np.float64]
@@ -77,8 +71,7 @@ class Ranked:
         n_neurons = len(self.scores)
         order = np.where(np.isnan(self.p_value), np.inf, self.p_value)
         ranking, evidence, held_out_lift, error = self._lift(0), self._evidence(), self._held_out_lift(), self._error()
-        names = pa.array([function for _, function in self.functions])
-        families = [family for family, _ in self.functions]
+        families, names = zip(*self.functions, strict=True)
         starts = [place for place, family in enumerate(families) if place == 0 or families[place - 1] != family]
         rows = np.arange(n_neurons)
         chosen = np.full((4, n_neurons, len(starts)), -1)  # best, second, held out, and number of functions
@@ -98,7 +91,7 @@ class Ranked:
             return pa.array(np.where(place < 0, np.nan, values[neuron, place]).astype(np.float32), from_pandas=True)
 
         def named(place: NDArray[np.int64]) -> pa.Array:
-            return names.take(pa.array(place, mask=place < 0))
+            return pa.array(names).take(pa.array(place, mask=place < 0))
 
         ap, ap_complement = (self._named(name) for name in ("ap", "ap_complement"))
         return {
@@ -121,22 +114,22 @@ class Ranked:
     def top(self) -> dict[str, object]:
         """Return the columns of ``function_top_neurons`` after its keys, for a whole layer."""
         n_top = max(1, len(self.scores) // 100)
-        lists = [(ranking, half) for ranking in ("lift", "predictivity") for half in ("all", "a", "b")]
-        parts = []  # function, list, rank and neuron
-        for code, (ranking, half) in enumerate(lists):
-            of_half = ("all", "a", "b").index(half)
-            values = self._lift(of_half) if ranking == "lift" else self._predictivity(of_half)
-            for function, neurons in enumerate(_highest(values, n_top)):
-                rank = np.arange(1, len(neurons) + 1)
-                parts.append(np.stack(np.broadcast_arrays(function, code, rank, neurons)))
+        parts = []  # function, ranking, half, rank and neuron
+        for half in range(3):
+            rankings: tuple[NDArray[np.floating], ...] = self._lift(half), self._predictivity(half)
+            for ranking, values in enumerate(rankings):
+                for function, neurons in enumerate(_highest(values, n_top)):
+                    rank = np.arange(1, len(neurons) + 1)
+                    parts.append(np.stack(np.broadcast_arrays(function, ranking, half, rank, neurons)))
         rows = np.concatenate(parts, axis=1)
-        function, code, rank, neuron = rows[:, np.lexsort((rows[1], rows[0]))]
+        function, ranking, half, rank, neuron = rows[:, np.lexsort(rows[2::-1])]
         ap, ap_complement = (self._named(name) for name in ("ap", "ap_complement"))
+        families, names = zip(*self.functions, strict=True)
         return {
-            "family": pa.array([family for family, _ in self.functions]).take(pa.array(function)),
-            "function": pa.array([name for _, name in self.functions]).take(pa.array(function)),
-            "ranked_by": pa.array([ranking for ranking, _ in lists]).take(pa.array(code)),
-            "half": pa.array([half for _, half in lists]).take(pa.array(code)),
+            "family": pa.array(families).take(pa.array(function)),
+            "function": pa.array(names).take(pa.array(function)),
+            "ranked_by": pa.array(["lift", "predictivity"]).take(pa.array(ranking)),
+            "half": pa.array(["all", "a", "b"]).take(pa.array(half)),
             "rank": rank,
             "neuron": neuron,
             "ap": ap[neuron, function],
@@ -148,8 +141,7 @@ class Ranked:
 
     def _pair(self, half: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return average precision and that of the complement, of all instances (0), half a (1) or b (2)."""
-        ending = ("", "_half_a", "_half_b")[half]
-        return self._named(f"ap{ending}"), self._named(f"ap_complement{ending}")
+        return self._named(f"ap{HALVES[half]}"), self._named(f"ap_complement{HALVES[half]}")
 
     def _rises(self, half: int) -> tuple[_Array, _Array]:
         """Return how far both average precisions rise above chance, as shares of the most possible."""

@@ -52,17 +52,17 @@ class Clusters:
         left out.
         """
         codes = {name: np.unique(of, return_inverse=True)[1] for name, of in clusterings.items()}
-        alone = _Sums.of(labels, np.arange(labels.n_instances))
-        sums = {name: _Sums.of(labels, code) for name, code in codes.items()}
+        alone = _sums(labels, np.arange(labels.n_instances))
+        sums = {name: _sums(labels, code) for name, code in codes.items()}
         within = {name: sums["text"] if name == "group" and "text" in sums else alone for name in codes}
-        names = tuple(name for name in codes if (sums[name].n_pairs > within[name].n_pairs).any())
+        names = tuple(name for name in codes if (sums[name] > within[name])[0].any())
         sizes = [np.bincount(codes[name]) for name in names]
         orders = [np.argsort(codes[name], kind="stable").astype(np.uint32) for name in names]
         of_functions = np.zeros((3, len(labels.functions), len(names)))
         for place, name in enumerate(names):
-            pairs = np.maximum(sums[name].square - within[name].square, 0) / alone.square
-            most = (sums[name].n_pairs - within[name].n_pairs) / alone.n_pairs
-            n_clusters = sums[name].square ** 2 / np.maximum(sums[name].fourth_power, 1e-300)
+            most, pairs, _ = np.maximum(sums[name] - within[name], 0) / alone
+            _, square, fourth_power = sums[name]
+            n_clusters = square**2 / np.maximum(fourth_power, 1e-300)
             of_functions[:, :, place] = pairs, n_clusters, pairs / np.maximum(most, 1e-9)
         return cls(
             names,
@@ -74,24 +74,16 @@ class Clusters:
     @classmethod
     def joined(cls, parts: "Sequence[Clusters]") -> "Clusters":
         """Return the functions of several indices of the same instances as one, as `LabelIndex.joined` does."""
-        pairs, n_clusters, label_correlation = (
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("pairs", "n_clusters", "label_correlation")
-        )
-        return cls(parts[0].names, parts[0].members, parts[0].sizes, pairs, n_clusters, label_correlation)
+        of_functions = ("pairs", "n_clusters", "label_correlation")
+        joined = (np.concatenate([getattr(part, name) for part in parts]) for name in of_functions)
+        return cls(parts[0].names, parts[0].members, parts[0].sizes, *joined)
 
     def notices(self, functions: Sequence[tuple[str, str]]) -> list[str]:
         """Return a sentence for each clustering that the labels of functions go by."""
         notices = []
         for place, name in enumerate(self.names):
-            going = [
-                f"{family}/{of}"
-                for (family, of), correlation, pairs in zip(
-                    functions, self.label_correlation[:, place], self.pairs[:, place], strict=True
-                )
-                if correlation >= 0.5 and pairs >= 0.5
-            ]
-            if going:
+            is_going = (self.label_correlation[:, place] >= 0.5) & (self.pairs[:, place] >= 0.5)
+            if going := ["/".join(functions[function]) for function in np.flatnonzero(is_going).tolist()]:
                 shown = ", ".join(going[:3]) + (f" and {len(going) - 3} more" if len(going) > 3 else "")
                 notices.append(
                     f"labels go by {name} in {len(going):,} of {len(functions):,} functions ({shown}): their p-values "
@@ -104,10 +96,9 @@ class Clusters:
     ) -> NDArray[np.float32]:
         """Return the correlation of each neuron's ranks between instances of a cluster [neurons, clusterings].
 
-        Given with activations [neurons, instances] is the least and the highest of each neuron, [neurons] both.
-
-        Of two estimates, by analysis of variance and over all pairs, which large clusters make, the higher; never
-        below 0, and above 1 where the instances of large clusters lie further out than others.
+        Given are activations [neurons, instances], and the least and the highest of each neuron, [neurons] both. Of two
+        estimates, by analysis of variance and over all pairs, which large clusters make, the higher; never below 0, and
+        above 1 where the instances of large clusters lie further out than others.
         """
         correlation = np.zeros((len(activations), len(self.names)), np.float32)
         if self.names:
@@ -153,38 +144,28 @@ def _normal_deviates(deviate: NDArray[np.float64], freedom: NDArray[np.float64])
     return normal
 
 
-@dataclass(frozen=True, slots=True)
-class _Sums:
-    """Sums over the clusters of a function, [functions] each, of labels less their mean."""
+def _sums(labels: LabelIndex, cluster: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return sums over the clusters of each function's evaluated instances [3, functions].
 
-    n_pairs: NDArray[np.float64]  # ordered pairs of evaluated instances of one cluster, each with itself too
-    square: NDArray[np.float64]  # of X ** 2, X being the sum over a cluster
-    fourth_power: NDArray[np.float64]  # of X ** 4
+    First of ordered pairs of one cluster, each with itself too; then of X ** 2 and of X ** 4, X being the sum of labels
+    less their mean over a cluster.
+    """
+    n_functions, size = len(labels.functions), np.bincount(cluster).astype(np.float64)
+    positive, evaluated = labels.counts()[:, 0].T.astype(np.float64)
+    mean = positive / evaluated
+    # The clusters that hold a label of the function; of others, all instances are unlabelled.
+    labelled, place = np.unique(labels.function * len(size) + cluster[labels.instance], return_inverse=True)
+    function, of_cluster = np.divmod(labelled, len(size))
+    n_evaluated = np.where(labels.is_rest[function], size[of_cluster], np.bincount(place))
+    total = np.bincount(place, labels.is_positive) - mean[function] * n_evaluated
 
-    @classmethod
-    def of(cls, labels: LabelIndex, cluster: NDArray[np.int64]) -> "_Sums":
-        n_functions, size = len(labels.functions), np.bincount(cluster).astype(np.float64)
-        positive, evaluated = labels.counts()[:, 0].T.astype(np.float64)
-        mean = positive / evaluated
-        # The clusters that hold a label of the function; of others, all instances are unlabelled.
-        labelled, place = np.unique(labels.function * len(size) + cluster[labels.instance], return_inverse=True)
-        function, of_cluster = np.divmod(labelled, len(size))
-        is_rest = labels.is_rest[function]
-        n_evaluated = np.where(is_rest, size[of_cluster], np.bincount(place))
-        total = np.bincount(place, labels.is_positive) - mean[function] * n_evaluated
+    def over_clusters(power: int, of_labelled: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+        unlabelled = (size**power).sum() - np.bincount(function, size[of_cluster] ** power, minlength=n_functions)
+        sums = np.bincount(function, of_labelled**power, minlength=n_functions)
+        return np.where(labels.is_rest, sums + scale**power * unlabelled, sums)
 
-        def over_clusters(
-            power: int, of_labelled: NDArray[np.float64], scale: NDArray[np.float64]
-        ) -> NDArray[np.float64]:
-            unlabelled = (size**power).sum() - np.bincount(function, size[of_cluster] ** power, minlength=n_functions)
-            sums = np.bincount(function, of_labelled**power, minlength=n_functions)
-            return np.where(labels.is_rest, sums + scale**power * unlabelled, sums)
-
-        return cls(
-            over_clusters(2, n_evaluated, np.ones(n_functions)),
-            over_clusters(2, total, mean),
-            over_clusters(4, total, mean),
-        )
+    pairs = over_clusters(2, n_evaluated, np.ones(n_functions))
+    return np.stack([pairs, over_clusters(2, total, mean), over_clusters(4, total, mean)])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -210,7 +191,7 @@ def _correlate(
     counts = np.zeros(4096, np.int32)
     ranks = np.empty(4096, np.int32)  # twice the rank less the mean of all
     class_of = np.empty(n, np.uint16)
-    rank_of = np.empty(n)
+    rank_of = np.empty(n, np.int32)  # looked up at random: the fewer bytes the better
     squares = np.empty(n_clusterings)
     n_pairs = np.empty(n_clusterings)
     n_apart = np.full(n_clusterings, n)  # instances in no cluster of several
@@ -245,7 +226,7 @@ def _correlate(
                 rank_sum = 0.0
                 own = 0.0
                 for place in range(member, member + sizes[cluster]):
-                    rank = rank_of[members[place]]
+                    rank = float(rank_of[members[place]])
                     rank_sum += rank
                     own += rank * rank
                 member += sizes[cluster]

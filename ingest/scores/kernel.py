@@ -61,7 +61,7 @@ def score_neurons(
     for neuron in range(n_neurons):
         values = activations[neuron]
         total, lowest = _describe(values, statistics[neuron])
-        order = _sort_above(values, lowest, words, keys, spare)
+        order = _sort_above(values, total, statistics[neuron], words, keys, spare)
         _take_top(values, order, top_instance[neuron], top_value[neuron])
         accumulators[:] = 0.0
         at_rest = n_above[neuron], excess[neuron]
@@ -71,7 +71,7 @@ def score_neurons(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _describe(values, statistics):
-    """Fill mean, std, min, max and firing rate; return the sum and the minimum."""
+    """Fill mean, min, max and firing rate; return the sum and the minimum."""
     total = 0.0
     lowest = values[0]
     highest = values[0]
@@ -81,12 +81,7 @@ def _describe(values, statistics):
         lowest = min(lowest, value)
         highest = max(highest, value)
         n_firing += value > 0
-    mean = total / len(values)
-    squares = 0.0
-    for value in values:
-        squares += (value - mean) * (value - mean)
-    statistics[0] = mean
-    statistics[1] = np.sqrt(squares / len(values))
+    statistics[0] = total / len(values)
     statistics[2] = lowest
     statistics[3] = highest
     statistics[4] = n_firing / len(values)
@@ -94,50 +89,67 @@ def _describe(values, statistics):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _sort_above(values, lowest, words, keys, spare):
-    """Return the keys of the instances above the minimum, highest first, in one of the last two arrays."""
+def _sort_above(values, total, statistics, words, keys, spare):
+    """Return the keys of the instances above the minimum, highest first, in one of the last two arrays; fill std."""
     # A key holds the activation's order-preserving bits, inverted, above the instance's word (`LabelIndex.packed`): a
-    # stable radix sort of the upper half, least significant digit first, eleven bits at a time.
+    # stable radix sort of the upper half, least significant digit first, by as many bits as the activations differ in.
+    lowest, highest = statistics[2], statistics[3]
+    mean = total / len(values)
+    squares = 0.0
     n_above = 0
-    digits = np.zeros((3, 2048), dtype=np.int64)
-    bits = values.view(np.uint32)
-    for instance in range(len(values)):
+    bits_set = np.uint32(0)
+    for instance in range(len(values)):  # without a branch: no processor foresees which values are above
         value = values[instance]
-        if value > lowest:
-            # -0.0 and 0.0 are one activation, so they get the same bits.
-            word = bits[instance] if value != 0.0 else np.uint32(0)
-            ascending = ~word if word >> np.uint32(31) else word | np.uint32(0x80000000)
-            descending = np.uint64(np.uint32(~ascending))
-            keys[n_above] = (descending << np.uint64(32)) | np.uint64(words[instance])
-            digits[0, descending & np.uint64(2047)] += 1
-            digits[1, (descending >> np.uint64(11)) & np.uint64(2047)] += 1
-            digits[2, descending >> np.uint64(22)] += 1
-            n_above += 1
+        keys[n_above] = (np.uint64(_descending(value)) << np.uint64(32)) | np.uint64(words[instance])
+        bits_set |= values.view(np.uint32)[instance]
+        n_above += value > lowest
+        squares += (value - mean) * (value - mean)  # each waits for the one before, while keys are made
+    statistics[1] = np.sqrt(squares / len(values))
+    shift = np.uint32(0)  # bits that are 0 in all, as are the lowest of values that were kept in 16
+    while shift < 31 and not (bits_set >> shift) & np.uint32(1):
+        shift += np.uint32(1)
+    least = _descending(highest) >> shift
+    span = np.uint64((_descending(lowest) >> shift) - least)
+    n_bits = 0
+    while span >> np.uint64(n_bits):
+        n_bits += 1
+    n_digits = -(-n_bits // 11)
+    width = np.uint32(-(-n_bits // max(n_digits, 1)))
+    mask = (np.uint32(1) << width) - np.uint32(1)
+    counts = np.empty(2048, dtype=np.int32)
     source, target = keys, spare
-    for digit in range(3):
-        shift = np.uint64(32 + 11 * digit)
-        counts = digits[digit]
-        if n_above == 0 or counts[(source[0] >> shift) & np.uint64(2047)] == n_above:
-            continue  # a digit that all share, as the lowest of values that were kept in 16 bits
+    for digit in range(n_digits):
+        below = np.uint32(digit) * width
+        counts[:] = 0
+        for index in range(n_above):
+            counts[(((np.uint32(source[index] >> np.uint64(32)) >> shift) - least) >> below) & mask] += 1
         start = 0
-        for bucket in range(2048):
+        for bucket in range(mask + np.uint32(1)):
             size = counts[bucket]
             counts[bucket] = start
             start += size
         for index in range(n_above):
-            bucket = (source[index] >> shift) & np.uint64(2047)
-            target[counts[bucket]] = source[index]
-            counts[bucket] += 1
+            key = source[index]
+            bucket = (((np.uint32(key >> np.uint64(32)) >> shift) - least) >> below) & mask
+            place = counts[bucket]
+            target[place] = key
+            counts[bucket] = place + 1
         source, target = target, source
     return source[:n_above]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _descending(value):
+    """Return the bits of an activation as a number that falls as activations rise."""
+    bits = np.float32(value + np.float32(0)).view(np.int32)  # -0.0 and 0.0 are one activation
+    return np.uint32(bits ^ (np.int32(0x7FFFFFFF) & ~(bits >> np.int32(31))))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _activation_of(key):
     """Take an activation back out of its key."""
-    ascending = np.uint32(~(key >> np.uint64(32)))
-    is_negative = ascending >> np.uint32(31) == 0
-    return np.uint32(~ascending if is_negative else ascending & np.uint32(0x7FFFFFFF)).view(np.float32)
+    bits = np.int32(np.uint32(key >> np.uint64(32)))
+    return np.int32(bits ^ (np.int32(0x7FFFFFFF) & ~(bits >> np.int32(31)))).view(np.float32)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -200,40 +212,13 @@ def _add(accumulators, code, side, is_rest, value, rank, inverse, inverse_half, 
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _add_alone(accumulators, code, side, is_rest, value, rank, inverse, inverse_half, above, above_half):
-    """Count a label and add its terms: that of an instance that is a tie group by itself."""
-    if is_rest[code >> 1]:
-        # As `_count` and `_add`, all read before any is written, so that they go as vectors.
-        sums = accumulators[code >> 1]
-        half = 4 * side
-        true = sums[_TRUE] + 1.0
-        true_half = sums[_TRUE + half] + 1.0
-        average = sums[_AP] + true * inverse
-        average_half = sums[_AP + half] + true_half * inverse_half
-        h_above = sums[_REST] + above
-        h_above_half = sums[_REST + half] + above_half
-        ranks = sums[_RANK] + rank
-        sums[_TRUE] = true
-        sums[_AP] = average
-        sums[_REST] = h_above
-        sums[_RANK] = ranks
-        sums[_TRUE + half] = true_half
-        sums[_AP + half] = average_half
-        sums[_REST + half] = h_above_half
-        sums[_SUM_POSITIVE] += value
-        return
-    _count(accumulators, code, side, is_rest)
-    _add(accumulators, code, side, is_rest, value, rank, inverse, inverse_half, above, above_half)
-    accumulators[code >> 1, _BEFORE] = accumulators[code >> 1, _SEEN]
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def _walk(order, n_instances, is_rest, starts, entries, counts, accumulators, at_rest):
     """Fill the accumulators and sums at rest; return instances seen and the sum of 1 / T: of all, halves a and b."""
     n_single = np.uint64(2 * len(is_rest))  # rows of which the number is the label
     has_explicit = not is_rest.all()
-    seen_a = 0
-    harmonic = harmonic_a = harmonic_b = 0.0
+    # Of all instances, half a and half b; looked up by half, without a branch that no processor foresees.
+    seen = np.zeros(3, dtype=np.int64)
+    harmonic = np.zeros(3)
     is_above_rest = True
     start = 0
     while start < len(order):
@@ -241,69 +226,47 @@ def _walk(order, n_instances, is_rest, starts, entries, counts, accumulators, at
         stop = start + 1
         while stop < len(order) and (order[stop] ^ key) >> np.uint64(32) == 0:
             stop += 1
+        if is_above_rest and stop > start + 1 and stop - start >= n_instances - stop:
+            _take_at_rest(accumulators, start, harmonic[0], is_rest, counts, at_rest)
+            is_above_rest = False
+        # Count the whole group before adding its terms, and add them all before moving on: a term must see all of its
+        # own group at its T, and none of it above.
+        before_a, before_b = seen[1], seen[2]
+        for index in range(start, stop):
+            row, side = _row_of(order[index])
+            seen[side] += 1
+            if row < n_single:
+                _count(accumulators, row, side, is_rest)
+            else:
+                for entry in range(starts[row], starts[row + np.uint64(1)]):
+                    _count(accumulators, np.uint64(entries[entry]), side, is_rest)
         value = _activation_of(key)
         rank = 0.5 * (start + 1 + stop)
         inverse = 1.0 / stop
-        if stop == start + 1:
-            row, side = _row_of(key)
-            is_in_a = side == 1
-            seen_a += is_in_a
-            inverse_half = 1.0 / (seen_a if is_in_a else stop - seen_a)
-            above_half = harmonic_a if is_in_a else harmonic_b
+        above = harmonic[0]
+        for index in range(start, stop):
+            row, side = _row_of(order[index])
+            inverse_half = 1.0 / seen[side]
+            above_half = harmonic[side]
             if row < n_single:
-                _add_alone(accumulators, row, side, is_rest, value, rank, inverse, inverse_half, harmonic, above_half)
+                _add(accumulators, row, side, is_rest, value, rank, inverse, inverse_half, above, above_half)
             else:
                 for entry in range(starts[row], starts[row + np.uint64(1)]):
                     code = np.uint64(entries[entry])
-                    _add_alone(
-                        accumulators, code, side, is_rest, value, rank, inverse, inverse_half, harmonic, above_half
-                    )
-            harmonic += inverse
-            harmonic_a += inverse_half if is_in_a else 0.0
-            harmonic_b += 0.0 if is_in_a else inverse_half
-        else:
-            if is_above_rest and stop - start >= n_instances - stop:
-                _take_at_rest(accumulators, start, harmonic, is_rest, counts, at_rest)
-                is_above_rest = False
-            # Count the whole group before adding its terms, and add them all before moving on: a term must
-            # see all of its own group at its T, and none of it above.
-            group_a = 0
+                    _add(accumulators, code, side, is_rest, value, rank, inverse, inverse_half, above, above_half)
+        if has_explicit:
             for index in range(start, stop):
-                row, side = _row_of(order[index])
-                group_a += side == 1
-                if row < n_single:
-                    _count(accumulators, row, side, is_rest)
-                else:
-                    for entry in range(starts[row], starts[row + np.uint64(1)]):
-                        _count(accumulators, np.uint64(entries[entry]), side, is_rest)
-            seen_a += group_a
-            inverse_a = 1.0 / seen_a
-            inverse_b = 1.0 / (stop - seen_a)
-            for index in range(start, stop):
-                row, side = _row_of(order[index])
-                inverse_half = inverse_a if side == 1 else inverse_b
-                above_half = harmonic_a if side == 1 else harmonic_b
-                if row < n_single:
-                    _add(accumulators, row, side, is_rest, value, rank, inverse, inverse_half, harmonic, above_half)
-                else:
-                    for entry in range(starts[row], starts[row + np.uint64(1)]):
-                        code = np.uint64(entries[entry])
-                        _add(
-                            accumulators, code, side, is_rest, value, rank, inverse, inverse_half, harmonic, above_half
-                        )
-            if has_explicit:
-                for index in range(start, stop):
-                    row, _ = _row_of(order[index])
-                    for entry in range(starts[row], starts[row + np.uint64(1)]):
-                        accumulators[entries[entry] >> 1, _BEFORE] = accumulators[entries[entry] >> 1, _SEEN]
-            harmonic += (stop - start) / stop
-            harmonic_a += group_a / max(seen_a, 1)
-            harmonic_b += (stop - start - group_a) / max(stop - seen_a, 1)
+                row, _ = _row_of(order[index])
+                for entry in range(starts[row], starts[row + np.uint64(1)]):
+                    accumulators[entries[entry] >> 1, _BEFORE] = accumulators[entries[entry] >> 1, _SEEN]
+        harmonic[0] += (stop - start) / stop
+        harmonic[1] += (seen[1] - before_a) / max(seen[1], 1)
+        harmonic[2] += (seen[2] - before_b) / max(seen[2], 1)
         start = stop
     if is_above_rest:
-        _take_at_rest(accumulators, len(order), harmonic, is_rest, counts, at_rest)
-    seen = (len(order), seen_a, len(order) - seen_a)
-    return seen, (harmonic, harmonic_a, harmonic_b)
+        _take_at_rest(accumulators, len(order), harmonic[0], is_rest, counts, at_rest)
+    seen[0] = len(order)
+    return seen, harmonic
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

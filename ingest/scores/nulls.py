@@ -11,6 +11,7 @@ and `n_above`, so p-values do not depend on what was scored before, nor on block
 
 import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numba import njit
@@ -45,19 +46,7 @@ def p_values(excess: Floats, n_above: Integers, n_positive: int, n_negative: int
     permutation that the label has at least this excess, and p- that its complement has. The p-value is the probability
     that min(p+, p-) is no larger than it is here; it is never below `SMALLEST_P`.
     """
-    levels = _levels(n_positive + n_negative)
-    lower = np.searchsorted(levels, np.maximum(n_above, 1), side="right") - 1
-    upper = np.minimum(lower + 1, len(levels) - 1)
-    way = (np.maximum(n_above, 1) - levels[lower]) / np.maximum(levels[upper] - levels[lower], 1)
-    # A hundredth of the way is not worth a table.
-    upper, lower = np.where(way < 0.01, lower, upper), np.where(way > 0.99, upper, lower)
-    needed = np.unique(np.concatenate([lower, upper]))
-    tables = [_table(n_positive, n_negative, int(levels[level])) for level in needed]
-    statistic, log_tail = (np.stack(arrays) for arrays in zip(*tables, strict=True))
-    pair = np.searchsorted(needed, np.stack([lower, upper]))
-    p = np.ones(len(n_above))
-    _look_up(excess - _TOLERANCE, n_above, pair, levels[needed], n_positive, n_negative, statistic, log_tail, p)
-    return p
+    return _reader(n_above, n_positive, n_negative)(excess, np.arange(len(n_above)))
 
 
 def deviates(excess: Floats, n_above: Integers, n_positive: int, n_negative: int) -> Floats:
@@ -66,13 +55,36 @@ def deviates(excess: Floats, n_above: Integers, n_positive: int, n_negative: int
     There the deviate is taken to grow as the excess does, from where p is just above it on; it is never below that of
     the smallest p.
     """
+    read = _reader(n_above, n_positive, n_negative)
     deviate = np.zeros(len(excess))
     beyond, scale = np.arange(len(excess)), 1.0
     while len(beyond):
-        p = p_values(scale * excess[beyond], n_above[beyond], n_positive, n_negative)
+        p = read(scale * excess[beyond], beyond)
         deviate[beyond] = np.maximum(deviate[beyond], -ndtri(p / 2) / scale)
         beyond, scale = beyond[p <= SMALLEST_P], _CLOSER * scale
     return deviate
+
+
+def _reader(n_above: Integers, n_positive: int, n_negative: int) -> Callable[[Floats, Integers], Floats]:
+    """Return what reads p-values of some neurons, given their excess [some, 2] and their places among all [some]."""
+    levels = _levels(n_positive + n_negative)
+    lower = np.searchsorted(levels, np.maximum(n_above, 1), side="right") - 1
+    upper = np.minimum(lower + 1, len(levels) - 1)
+    way = (np.maximum(n_above, 1) - levels[lower]) / np.maximum(levels[upper] - levels[lower], 1)
+    # A hundredth of the way is not worth a table.
+    upper, lower = np.where(way < 0.01, lower, upper), np.where(way > 0.99, upper, lower)
+    needed, pair = np.unique(np.stack([lower, upper]), return_inverse=True)
+    tables = [_table(n_positive, n_negative, int(levels[level])) for level in needed]
+    statistic, log_tail = (np.stack(arrays) for arrays in zip(*tables, strict=True))
+    pair = pair.reshape(2, -1)
+
+    def read(excess: Floats, some: Integers) -> Floats:
+        p = np.ones(len(some))
+        of_tables = levels[needed], n_positive, n_negative, statistic, log_tail
+        _look_up(excess - _TOLERANCE, n_above[some], pair[:, some], *of_tables, p)
+        return p
+
+    return read
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

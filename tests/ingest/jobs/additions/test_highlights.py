@@ -8,7 +8,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from neuronlake.errors import IngestError, UnknownNameError
 from neuronlake.ingest.corpora.instance import Instance
-from neuronlake.ingest.jobs import highlights
+from neuronlake.ingest.jobs.additions import highlights
 from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.ingest.jobs.settings import Resources, Settings
 from neuronlake.queries.database import Database

@@ -9,17 +9,17 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ...progress import Progress, SilentProgress
-from ...schema import parquet
-from ...schema.commits import Commit, CommittedFile
-from ...schema.conformance import conform
-from ...schema.job import Job
-from ...schema.store import Store
-from ..scores.best import SCORE_NAMES, Chance, Ranked
+from ....progress import Progress, SilentProgress
+from ....schema import parquet
+from ....schema.commits import Commit, CommittedFile
+from ....schema.conformance import conform
+from ....schema.job import Job
+from ....schema.store import Store
+from ...scores.best import HALVES, SCORE_NAMES, Chance, Ranked
 
 _RUN = ("run_id", "model", "revision", "step")
 _SORTED = ("neuron", "family", "function")
-_COUNTS = tuple(f"n_{of}{half}" for of in ("positive", "negative") for half in ("", "_half_a", "_half_b"))
+_COUNTS = tuple(f"n_{of}{half}" for of in ("positive", "negative") for half in HALVES)
 
 _Counts = Mapping[tuple[str, str], NDArray[np.int64]]  # positives and negatives of a function [2, 3]
 
@@ -55,12 +55,11 @@ def add_best(store: str | os.PathLike[str], *, progress: Progress | None = None)
     """
     target, shown = Store(store), progress or SilentProgress()
     commits = target.commits()
-    listed = {commit.job for commit in commits if _holds(commit, "function_top_neurons")}
-    scored = [commit for commit in commits if _holds(commit, "neuron_functions")]
-    lacking = [commit for commit in scored if not {commit.job, f"best-{commit.job}"} & listed]
+    listed = {commit.job for commit in commits if _files(commit, "function_top_neurons")}
+    lacking = [commit for commit in commits if not {commit.job, f"best-{commit.job}"} & listed]
     shown.phase("ranking", total=sum(file.n_rows for commit in lacking for file in _files(commit)), unit="scores")
     added = []
-    for commit in lacking:
+    for commit in filter(_files, lacking):
         counts = _counts(target, commit.job)
         try:
             with target.job(f"best-{commit.job}", kind="best") as job:
@@ -80,12 +79,8 @@ class _IncompleteError(Exception):
     """A layer lacks scores of some neurons for some functions."""
 
 
-def _files(commit: Commit) -> list[CommittedFile]:
-    return [file for file in commit.files if file.table == "neuron_functions"]
-
-
-def _holds(commit: Commit, table: str) -> bool:
-    return any(file.table == table for file in commit.files)
+def _files(commit: Commit, table: str = "neuron_functions") -> list[CommittedFile]:
+    return [file for file in commit.files if file.table == table]
 
 
 def _counts(store: Store, run_id: str) -> _Counts:

@@ -161,7 +161,7 @@ def test_an_encoder_of_two_stacks_predicts_no_tokens_and_its_decoder_does(
 
 
 def test_a_job_that_was_stopped_makes_the_layers_that_are_missing(ingest, filled, read_rows, monkeypatch):
-    from neuronlake.ingest.jobs import vocabulary as job
+    from neuronlake.ingest.jobs.additions import vocabulary as job
 
     monkeypatch.setattr(sinks, "PART_ROWS", 1)
     rows_of, layers = job.VocabularyTables._rows_of, []

@@ -12,17 +12,17 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from ...errors import IngestError
-from ...progress import Progress
-from ...schema.conformance import conform
-from ...schema.job import Job
-from ...schema.vocabulary import WeightKind
-from ..models.embeddings import TokenVectors, embeddings, unembedding
-from ..models.tokenizers import spelling
-from ..neurons.feed_forwards import Layer
-from ..neurons.weights import extreme_tokens, weight_vectors
-from .measurement import Measurement
-from .sinks import Sink
+from ....errors import IngestError
+from ....progress import Progress
+from ....schema.conformance import conform
+from ....schema.job import Job
+from ....schema.vocabulary import WeightKind
+from ...models.embeddings import TokenVectors, embeddings, unembedding
+from ...models.tokenizers import spelling
+from ...neurons.feed_forwards import Layer
+from ...neurons.weights import extreme_tokens, weight_vectors
+from ..measurement import Measurement
+from ..sinks import Sink
 
 N_EITHER_END = 10
 """Tokens kept of the highest, and as many of the lowest, of a neuron and direction."""
@@ -59,9 +59,10 @@ def estimate_vocabulary(measurement: Measurement) -> float:
 class VocabularyTables(Sink):
     """Rows of ``neuron_vocabulary``, which need no activations."""
 
+    tables = ("neuron_vocabulary",)
+
     def __init__(self, measurement: Measurement, job: Job) -> None:
-        n_rows = {layer: 4 * N_EITHER_END * layer.n_neurons for layer in measurement.layers}
-        super().__init__(measurement, job, ("neuron_vocabulary",), n_rows)
+        super().__init__(measurement, job, {layer: 4 * N_EITHER_END * layer.n_neurons for layer in measurement.layers})
         self._vectors, self.notices = _directions(measurement)
         if not self._vectors:
             raise IngestError(f"model {measurement.model.name} has no vocabulary: {'; '.join(self.notices)}")

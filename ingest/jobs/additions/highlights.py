@@ -11,16 +11,15 @@ import numpy as np
 import polars as pl
 import torch
 
-from ...errors import IngestError
-from ...progress import Progress
-from ...schema import parquet
-from ...schema.conformance import conform
-from ...schema.job import Job
-from ..activations.capture import capture
-from ..activations.tokens import collate
-from ..models.devices import explaining_lack_of_memory
-from ..models.tokenizers import encode
-from .measurement import Measurement
+from ....errors import IngestError
+from ....progress import Progress
+from ....schema import parquet
+from ....schema.job import Job
+from ...activations.capture import capture
+from ...activations.tokens import collate
+from ...models.devices import explaining_lack_of_memory
+from ...models.tokenizers import encode
+from ..measurement import Measurement
 
 N_NEURONS = 10  # of each function those with the highest lift over all layers, beside the first of every layer
 N_TEXTS = 5  # most instances of either side of a function, as many as a card shows
@@ -61,8 +60,7 @@ def add_highlights(measurement: Measurement, job: Job, run: Job | None, progress
             fired = _fired(measurement, rows, progress)
         fired = fired.join(_characters(measurement, fired, texts), on=["text", "token"])
         fired = fired.select(*_LISTED, "token", "instance_id", "start_char", "end_char", "activation")
-        data = conform("top_tokens", fired.sort(*_LISTED, "token"), **measurement.keys, corpus=corpus.name)
-        job.write("top_tokens", data, part=part, model=model.name, revision=model.revision)
+        measurement.write(job, "top_tokens", fired.sort(*_LISTED, "token"), part=part, corpus=corpus.name)
 
 
 def _listed(measurement: Measurement, run: Job | None) -> pl.DataFrame:
@@ -142,15 +140,14 @@ def _fired(measurement: Measurement, listed: pl.DataFrame, progress: Progress) -
             first, last = np.searchsorted(unit, (batch.first, batch.last))
             for layer, values in zip(layers, reading.pooled(), strict=True):
                 of = first + np.flatnonzero(number[first:last] == layer.layer)
-                row, column = (
-                    torch.from_numpy(index).to(values.device) for index in (unit[of] - batch.first, neuron[of])
-                )
+                row, column = torch.from_numpy(np.stack([unit[of] - batch.first, neuron[of]])).to(values.device)
                 activation[of] = values[row, column].float().cpu().numpy()
             progress.advance(batch.n_tokens)
     strength = pl.col("activation").abs() if settings.pooling == "abs_max" else pl.col("activation")
     nth = strength.rank("ordinal", descending=True).over(_LISTED)
-    each = each.with_columns(activation=activation)
-    return each.filter((nth == 1) | ((nth <= N_TOKENS) & (strength > 0)))  # others do not fire
+    return each.with_columns(activation=activation).filter(
+        (nth == 1) | ((nth <= N_TOKENS) & (strength > 0))
+    )  # others do not fire
 
 
 def _characters(measurement: Measurement, fired: pl.DataFrame, texts: dict[int, str]) -> pl.DataFrame:
