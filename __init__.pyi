@@ -47,6 +47,7 @@ from .ingest.models.checkpoint import Checkpoint as Checkpoint
 from .queries.check import check_store as check_store
 from .queries.database import Database as Database
 from .queries.materialize import materialize as materialize
+from .queries.status import store_status as store_status
 from .report.experts import plot_expert_enrichment as plot_expert_enrichment
 from .report.families import plot_family_overlap as plot_family_overlap
 from .report.figures import write_figures as write_figures

@@ -1,5 +1,6 @@
-"""How far a job is: a bar on a terminal, a quiet line now and then elsewhere."""
+"""How far a job is: a bar on a terminal, a line now and then elsewhere; how much is told is the level of `LOGGER`."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from typing import Protocol
 from .errors import printable
 
 _LINE_EVERY_S = 30.0
+# Its level is what a person wants to be told: DEBUG adds each query, file and phase, ERROR leaves errors alone.
+LOGGER = logging.getLogger("neuronlake")
 
 
 class Progress(Protocol):
@@ -50,6 +53,7 @@ class LineProgress(Progress):
 
     def phase(self, name: str, *, total: int, unit: str) -> None:
         """Start a phase."""
+        LOGGER.debug("%s: %s %s", name, f"{total:,}", unit)
         self._name, self._unit, self._total, self._done = name, unit, total, 0
         self._started = self._printed = time.monotonic()
 
@@ -64,6 +68,8 @@ class LineProgress(Progress):
         line = f"{self._name}: {self._done:,} of {self._total:,} {self._unit}, {_per_second(rate)} a second"
         if self._done < self._total:
             line += f", {(self._total - self._done) / rate:,.0f} s left"
+        elif LOGGER.isEnabledFor(logging.DEBUG):
+            line += f", {now - self._started:.1f} s in all"
         self.note(line)
 
     def note(self, text: str) -> None:
@@ -115,11 +121,21 @@ def _per_second(rate: float) -> str:
 
 
 @contextmanager
-def show_progress() -> Iterator[Progress]:
-    """Yield what suits standard error: a live bar on a terminal, lines elsewhere."""
-    if not sys.stderr.isatty():
-        yield LineProgress()
-        return
-    progress = TerminalProgress()
-    with progress.bar:
-        yield progress
+def show_progress(keeps: str = "") -> Iterator[Progress]:
+    """Yield what suits standard error: a live bar on a terminal, lines elsewhere, nothing where only errors are told.
+
+    `keeps` is what an interruption keeps, which is noted unless the job has noted more.
+    """
+    try:
+        if not LOGGER.isEnabledFor(logging.WARNING):
+            yield SilentProgress()
+        elif LOGGER.isEnabledFor(logging.DEBUG) or not sys.stderr.isatty():
+            yield LineProgress()
+        else:
+            progress = TerminalProgress()
+            with progress.bar:
+                yield progress
+    except KeyboardInterrupt as error:
+        if keeps and not hasattr(error, "__notes__"):
+            error.add_note(keeps)
+        raise

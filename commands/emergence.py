@@ -1,23 +1,25 @@
 """``neuronlake emergence``: when experts and neurons settle."""
 
+import shlex
 from typing import Any
 
 import click
 
 from ..schema.vocabulary import EmergenceMethod, Ranking, WeightKind
+from . import stored
 from .groups import AdvancedCommand
 from .options import POSITIVE, SEED_RANGE, choice_of, engine_options, parse_layers, taken, taken_engine
-from .printing import chosen_store, echo, open_database, standard_output
+from .printing import chosen_store, echo, open_database, standard_output, suggest
 
 
 @click.command(cls=AdvancedCommand)
-@click.argument("model")
+@click.argument("model", type=stored.MODEL_OR_PATH)
 @click.option(
     "--method", type=choice_of(EmergenceMethod), default="kmeans", help="How neurons are grouped into experts."
 )
 @click.option("--experts", "n_experts", type=POSITIVE, help="Experts in each layer; not for native.")
-@click.option("--corpus", help="Corpus of the series.  [default: the only one]")
-@click.option("--run", metavar="RUN_ID", help="Any run of the series, by its first digits.  [default: the only series]")
+@click.option("--corpus", type=stored.CORPUS, help="Corpus of the series.  [default: the only one]")
+@click.option("--run", type=stored.RUN, help="Any run of the series, by its first digits.  [default: the only series]")
 @click.option("--name", help="Name the model is stored under.  [default: MODEL, of a path the last part]")
 @click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to partition, such as 0,3-5.")
 @click.option("--features", type=choice_of(WeightKind), default="input", help="Weights that kmeans clusters.")
@@ -58,9 +60,10 @@ def emergence(model: str, thresholds: tuple[str, ...], ranking: Ranking, **optio
 
     settings = taken(EmergenceSettings, options)
     options["engine"] = taken_engine(options)
-    with show_progress() as progress:
+    with show_progress("the partitions that are made are kept; the same command goes on") as progress:
         report = study_emergence(model, store=chosen_store(), settings=settings, progress=progress, **options)
     echo(report.describe() + "\n")
     with open_database() as database, standard_output() as stream:
         sections = summarise(database, report, thresholds=list(map(float, thresholds)), ranking=ranking)
         write_sections(database, sections, stream)
+    suggest(f"report --model {shlex.quote(report.model)}")

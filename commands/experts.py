@@ -5,17 +5,18 @@ from typing import Any
 import click
 
 from ..schema.vocabulary import Half, Method, Ranking, WeightKind
+from . import stored
 from .groups import AdvancedCommand, StoreGroup
 from .options import POSITIVE, SEED_RANGE, choice_of, parse_layers, query_text, taken
-from .printing import chosen_store, echo, echo_card, open_database
+from .printing import chosen_store, echo, echo_card, open_database, suggest
 
 _STACK = click.option("--stack", type=click.Choice(["encoder", "decoder"]), help="[default: encoder if there is one]")
-_RUN = click.option("--run", metavar="RUN_ID", help="Run to use, by its first digits.  [default: the only one]")
+_RUN = click.option("--run", type=stored.RUN, help="Run to use, by its first digits.  [default: the only one]")
 _LAYER = click.option("--layer", type=click.IntRange(min=0), required=True)
 
 
 @click.command(cls=AdvancedCommand)
-@click.argument("model")
+@click.argument("model", type=stored.MODEL_OR_PATH)
 @click.option("--method", type=choice_of(Method), default="kmeans")
 @click.option("--experts", "n_experts", type=POSITIVE, help="Experts in each layer; not for native.")
 @click.option("--revision", help="Branch, tag, commit or subfolder; of a stored model its revision.  [default: main]")
@@ -29,8 +30,8 @@ _LAYER = click.option("--layer", type=click.IntRange(min=0), required=True)
     help="kmeans: SQL whose rows are clustered: stack, layer, neuron, numbers; '-' for standard input.",
 )  # fmt: skip
 @click.option("--half", type=choice_of(Half), default="all", help="function: instances whose scores are clustered.")
-@click.option("--matched", metavar="PARTITION", help="random: permute its experts in bins of norm and firing rate.")
-@click.option("--warm-start", metavar="PARTITION", help="kmeans, function: start from the experts of PARTITION.")
+@click.option("--matched", type=stored.PARTITION, help="random: permute its experts in bins of norm and firing rate.")
+@click.option("--warm-start", type=stored.PARTITION, help="kmeans, function: start from the experts of PARTITION.")
 @click.option("--activity", help="coactivation: counts to use, if the run has several.")
 @_RUN
 @click.option("--seed", type=SEED_RANGE, default=0)
@@ -50,14 +51,15 @@ def partition(model: str, **options: Any) -> None:  # noqa: ANN401
     from ..progress import show_progress
 
     settings = taken(PartitionSettings, options)
-    with show_progress() as progress:
+    with show_progress("the store is as it was") as progress:
         report = partition_model(model, store=chosen_store(), settings=settings, progress=progress, **options)
     echo(report.describe())
+    suggest(f"align {report.partition_id}")
 
 
 @click.command(cls=AdvancedCommand)
-@click.argument("partition_id", metavar="PARTITION")
-@click.option("--run", metavar="RUN_ID", help="Run to test on.  [default: all of the partition's model and revision]")
+@click.argument("partition_id", type=stored.PARTITION, metavar="PARTITION")
+@click.option("--run", type=stored.RUN, help="Run to test on.  [default: all of the partition's model and revision]")
 @click.option(
     "--permutations", "n_permutations", type=POSITIVE, default=100_000,
     help="Permutations of families whose lists overlap: no p of theirs is below 1 / (1 + this).",
@@ -81,10 +83,11 @@ def align(partition_id: str, **options: Any) -> None:  # noqa: ANN401
     from ..analysis.alignment.job import align_partition
     from ..progress import show_progress
 
-    with show_progress() as progress:
+    with show_progress("the tests of runs that are done are kept; the same command goes on") as progress:
         reports = align_partition(partition_id, store=chosen_store(), progress=progress, **options)
     for report in reports:
         echo(report.describe())
+    suggest(f"sql \"from held_out_experts where partition_id = '{reports[0].partition_id}' order by all\"")
 
 
 @click.group(cls=StoreGroup)
@@ -93,7 +96,7 @@ def describe() -> None:
 
 
 @describe.command("expert")
-@click.argument("partition_id", metavar="PARTITION")
+@click.argument("partition_id", type=stored.PARTITION, metavar="PARTITION")
 @_LAYER
 @click.option("--expert", type=click.IntRange(min=0), required=True)
 @_STACK
@@ -107,7 +110,7 @@ def describe_expert_command(partition_id: str, **options: Any) -> None:  # noqa:
 
 @describe.command("word")
 @click.argument("word")
-@click.option("--run", metavar="RUN_ID", help="Run to ask, by its first digits.  [default: all]")
+@click.option("--run", type=stored.RUN, help="Run to ask, by its first digits.  [default: all]")
 def describe_word_command(word: str, run: str | None) -> None:
     """Which neurons write WORD, read it, fire on it, or are specialised in functions of that name."""
     from ..analysis.cards import describe_word
@@ -116,7 +119,7 @@ def describe_word_command(word: str, run: str | None) -> None:
 
 
 @describe.command("neuron")
-@click.argument("model")
+@click.argument("model", type=stored.MODEL)
 @_LAYER
 @click.option("--neuron", type=click.IntRange(min=0), required=True)
 @_STACK

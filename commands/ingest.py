@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from ..schema.vocabulary import ControlTask, DType, Halves, Pooling, Router, Site, SpecialTokens, Storage
+from . import stored
 from .groups import AdvancedCommand
 from .options import POSITIVE, SEED_RANGE, choice_of, engine_options, parse_layers, taken, taken_engine
-from .printing import chosen_store, echo
+from .printing import chosen_store, echo, suggest
 
 
 def _size(text: str) -> int:
@@ -26,8 +27,10 @@ def _size(text: str) -> int:
 
 
 @click.command(cls=AdvancedCommand)
-@click.argument("model")
-@click.option("--corpus", "corpora", required=True, multiple=True, help="Corpus of the store.  [repeatable]")
+@click.argument("model", type=stored.MODEL_OR_PATH)
+@click.option(
+    "--corpus", "corpora", type=stored.CORPUS, required=True, multiple=True, help="Corpus of the store.  [repeatable]"
+)
 @click.option("--revision", "names", multiple=True, help="Branch, tag, commit or subfolder.  [repeatable]")
 @click.option(
     "--revisions", "patterns", multiple=True, metavar="PATTERN",
@@ -153,9 +156,13 @@ def ingest(
         revision, seed = (checkpoints[0].revision, checkpoints[0].random_init) if checkpoints else (None, None)
         options |= {"corpus": corpora[0], "revision": revision, "random_init": seed, "name": name}
         with nullcontext(LineProgress()) if options["dry_run"] else show_progress() as progress:
-            show(ingest_model(model, **options, progress=progress))
+            show(made := ingest_model(model, **options, progress=progress))
+        if not options["dry_run"]:
+            suggest(f"sql \"from specialization where run_id = '{made.run_id}' order by lift desc limit 10\"")
         return
     if report.plans:
         echo(report.describe())
     if report.failures:
         raise click.ClickException(report.describe())
+    if not options["dry_run"]:
+        suggest("status")

@@ -39,7 +39,9 @@ def parse_layers(text: str) -> tuple[int, ...]:
 
 def query_text(query: str) -> str:
     """Return a query, or for ``-`` what standard input holds; bytes that are not UTF-8 are refused as SQL later."""
-    return sys.stdin.buffer.read().decode(errors="surrogateescape") if query == "-" else query
+    if query != "-" or click.get_current_context().resilient_parsing:  # a shell that completes types nothing in
+        return query
+    return sys.stdin.buffer.read().decode(errors="surrogateescape")
 
 
 def rows_options(command: Command) -> Command:

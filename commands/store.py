@@ -1,13 +1,37 @@
-"""What a store holds, and what goes from it: ``neuronlake runs`` and ``remove``."""
+"""What a store holds and lacks, and what goes from it: ``neuronlake status``, ``runs`` and ``remove``."""
 
 from pathlib import Path
 
 import click
 
 from ..schema.vocabulary import Format
+from . import stored
 from .groups import StoreCommand
 from .options import rows_options
-from .printing import chosen_store, echo, named_stores, print_rows
+from .printing import chosen_store, echo, named_stores, print_rows, typed
+
+
+@click.command(cls=StoreCommand)
+@rows_options
+def status(format_: Format | None, output: Path | None) -> None:
+    """Say what the store holds and lacks, and what to run next.
+
+    The commands name a model as the store does: of one that was measured from a folder, give the folder, and --name.
+    """
+    from ..queries.status import store_status
+
+    found = store_status(named_stores())
+    if format_ is not None or output is not None:
+        print_rows(found, format_, output)
+        return
+    for row in found:
+        if row["part"] == "holds":
+            echo(f"{row['n']:>6,}  {row['what']}: {row['names']}")
+    for row in found:
+        if row["part"] == "lacks":
+            echo(f"\n# {row['what']}: {row['names'] or row['n']}")
+            if row["command"]:
+                echo(typed(str(row["command"]).removeprefix("neuronlake ")))
 
 
 @click.command(cls=StoreCommand)
@@ -25,7 +49,7 @@ def runs(with_others: bool, format_: Format | None, output: Path | None) -> None
 
 
 @click.command(cls=StoreCommand)
-@click.argument("names", nargs=-1, required=True, metavar="JOB...")
+@click.argument("names", nargs=-1, required=True, type=stored.JOB, metavar="JOB...")
 @click.option("--with-dependents", is_flag=True, help="Remove the jobs that depend on them too.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 def remove(names: tuple[str, ...], with_dependents: bool, dry_run: bool) -> None:

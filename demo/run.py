@@ -1,11 +1,8 @@
 """The demo: a pretrained model and its random initialisation, measured on three families, and what that shows."""
 
 import os
-import shutil
-import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..analysis.sections import Section
 from ..ingest.corpora.builder import CorpusReport, build_corpus
@@ -80,20 +77,6 @@ def findings(database: Database, run: DemoRun) -> list[Section]:
             runs,
         ),
     ]
-
-
-def try_next(store: Path) -> str:
-    """Return commands to go on with, as the person must type them."""
-    # Where the environment is not active, by the path that the program was started with.
-    program = "neuronlake" if shutil.which("neuronlake") else os.path.relpath(sys.argv[0])
-    if str(store) != "neuronlake-store":
-        program += f" --store {store}"
-    return f"""Try next
-  {program} sql "select layer, neuron, function, lift, held_out_function, held_out_lift \
-from specialization where revision = 'main' and family = 'knowledge' order by lift desc, layer, neuron limit 5"
-  {program} sql "select family, layer, held_out_predictivity from best_predictivity \
-where revision = 'main' order by all"
-  {program} shell"""
 
 
 def _neurons(database: Database, run_id: str) -> Iterator[Section]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from ..errors import printable
 from ..queries import quoting
 from ..queries.database import Database
+from ..queries.status import gaps
 from .picture import plural
 from .subjects import Subject
 
@@ -62,39 +63,9 @@ def _cells(heads: Sequence[str], row: Sequence[object]) -> str:
 
 def _missing(database: Database, subject: Subject) -> Iterable[tuple[str, str]]:
     """Yield what a measurement lacks, and the command that adds it."""
-    model, revision = shlex.quote(subject.model), shlex.quote(subject.revision)
-    ingest, of_model = (
-        f"neuronlake ingest {model} --corpus {shlex.quote(str(subject.corpus))}",
-        f"{model} --revision {revision}",
-    )
-
-    def holds(source: str, *values: str) -> bool:
-        return bool(database.sql(f"select 1 from {source} limit 1", values).rows())
-
-    is_measured = subject.corpus is not None
-    if is_measured and not subject.random_run_id:
-        yield "no random initialisation to compare with", f"{ingest} --random-init 0"
-    if is_measured and not subject.n_control_draws:
-        what = "no control functions, so texts and words alone may explain what neurons detect"
-        yield what, f"{ingest} --revision {revision} --controls"
-    experts = "partitions where model = ? and revision = ? and half is null"
-    experts += " and method not in ('random', 'matched', 'function')"
-    if not holds(experts, subject.model, subject.revision):
-        yield "no experts that were made without scores", f"neuronlake partition {of_model} --experts 16"
-    if not holds("perturbation_studies where run_id = ?", subject.run_id):
-        what = "no ablations, so nothing shows that the network uses these neurons"
-        yield what, f"neuronlake perturb {of_model} --top"
-    if subject.series and not holds("stabilities where model = ?", subject.model):
-        yield "the stability of its checkpoints is not computed", f"neuronlake emergence {model} --experts 16"
+    for gap in gaps(database, subject.run_id):
+        yield f"{gap['what']}: {gap['names']}" if gap["n"] != 1 else str(gap["what"]), str(gap["command"])
     if subject.left_out:
         listed = f"from runs where model = {quoting.literal(subject.model)}"
         what = f"not pictured here: {plural(len(subject.left_out), 'other revision')}, {', '.join(subject.left_out)}"
         yield what, f"neuronlake sql {shlex.quote(listed)}"
-    query = (
-        "select count(distinct revision) from checkpoints where model = ? "
-        "and revision not in (select revision from runs where model = ?)"
-    )
-    unmeasured = int(str(database.sql(query, [subject.model, subject.model]).rows()[0][0]))
-    if unmeasured:
-        what = f"{plural(unmeasured, 'listed checkpoint')} not measured"
-        yield what, 'neuronlake sql "from coverage where not is_complete"'

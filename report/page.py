@@ -14,6 +14,7 @@ import vl_convert
 
 from ..errors import AnalysisError
 from ..queries.database import Database
+from ..queries.output import write_whole
 from ..schema.commits import neuronlake_version
 from . import experts, families, neurons, perturbation, routing, training  # noqa: F401  # they fill PICTURES
 from .cards import neuron_cards
@@ -85,13 +86,9 @@ def write_report(
                 cards = neuron_cards(database, subject, picture.rows)
                 body.append(_cards(cards, number))
         data["subjects"].append(cards)
-    page, temporary = _page(subjects, shown, body, data), path.with_name(f".{path.name}.{os.getpid()}")
+    page = _page(subjects, shown, body, data)
     try:
-        try:
-            temporary.write_text(page, encoding="utf-8", newline="\n")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, lambda file: file.write_text(page, encoding="utf-8", newline="\n"))
     except OSError as error:
         raise AnalysisError(f"cannot write {path}: {error.strerror}") from error
     return path

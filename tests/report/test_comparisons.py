@@ -162,7 +162,7 @@ def test_revisions_left_out_are_named_and_names_in_commands_are_quoted(tmp_path:
     (subject,) = find_subjects(database)
     section = measured(database, [subject], [])
     assert "2 other revisions, v 2, v1" in section or "2 other revisions, v1, v 2" in section
-    assert "partition &#x27;my model; x&#x27; --revision main" in section
+    assert "partition &#x27;my model; x&#x27; --experts 16" in section
     page = write_report(database, tmp_path / "report.html").read_text()
     assert f"{shlex.quote(model)} --run {subject.run_id}" in page
     assert [path.name for path in tmp_path.iterdir() if path.name != "store"] == ["report.html"]
