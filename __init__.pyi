@@ -49,14 +49,14 @@ from .queries.database import Database as Database
 from .queries.materialize import materialize as materialize
 from .queries.status import store_status as store_status
 from .report.experts import plot_expert_enrichment as plot_expert_enrichment
-from .report.families import plot_family_overlap as plot_family_overlap
+from .report.experts import plot_routing as plot_routing
 from .report.figures import write_figures as write_figures
+from .report.neurons import plot_family_overlap as plot_family_overlap
 from .report.neurons import plot_function_map as plot_function_map
 from .report.neurons import plot_specialised_neurons as plot_specialised_neurons
 from .report.page import write_report as write_report
 from .report.perturbation import plot_dose_curves as plot_dose_curves
 from .report.perturbation import plot_perturbed_functions as plot_perturbed_functions
-from .report.routing import plot_routing as plot_routing
 from .report.training import plot_dead_neurons as plot_dead_neurons
 from .report.training import plot_settling as plot_settling
 from .report.training import plot_training as plot_training

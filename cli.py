@@ -10,8 +10,7 @@ import click
 
 from .commands import stored
 from .commands.corpus import corpus
-from .commands.emergence import emergence
-from .commands.experts import align, describe, partition
+from .commands.experts import align, describe, emergence, partition
 from .commands.groups import Group
 from .commands.ingest import ingest
 from .commands.options import query_text, rows_options

@@ -5,10 +5,11 @@ from pathlib import Path
 import click
 
 from . import stored
+from .groups import StoreCommand
 from .printing import echo, note, open_database
 
 
-@click.command()
+@click.command(cls=StoreCommand)
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The page.  [default: report.html]"
 )

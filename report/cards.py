@@ -1,8 +1,7 @@
 """What the neurons of a map detect, as a page's script shows it: functions, texts by side, tokens, vocabulary."""
 
 import shlex
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
@@ -38,20 +37,16 @@ def neuron_cards(database: Database, subject: Subject, function_map: pl.DataFram
         f"{stack} {layer} {neuron}"
         for stack, layer, neuron in cells.select(_KEYS).unique(maintain_order=True).iter_rows()
     ]
-    places = cells.select(*_KEYS, "family", "function").to_dicts()
+    place_keys = (*_KEYS, "family", "function")
+    places = cells.select(place_keys).to_dicts()
     asked = {"run_id": subject.run_id, "neurons": neurons}
     _, functions = rows_of(database, "report_cards", **asked, n_functions=_N_FUNCTIONS)
     _, texts = rows_of(database, "report_card_texts", run_id=subject.run_id, places=places, n_texts=_N_TEXTS)
-    tokens = vocabulary = pl.DataFrame()
-    if database.committed["top_tokens"]:
-        _, tokens = rows_of(database, "report_card_tokens", run_id=subject.run_id, places=places, n_texts=_N_TEXTS)
-    if database.committed["neuron_vocabulary"]:
-        _, vocabulary = rows_of(database, "report_card_vocabulary", **asked, n_tokens=_N_TOKENS)
-    detected = _by_key(functions, _KEYS)
-    shown = _by_key(texts, (*_KEYS, "family", "function"))
+    _, tokens = rows_of(database, "report_card_tokens", run_id=subject.run_id, places=places, n_texts=_N_TEXTS)
+    _, vocabulary = rows_of(database, "report_card_vocabulary", **asked, n_tokens=_N_TOKENS)
+    detected, words = (rows.rows_by_key(_KEYS, named=True) for rows in (functions, vocabulary))
     # Where tokens are known, their texts are those of the side as such, not of the side among the top of all.
-    shown |= _by_key(tokens, (*_KEYS, "family", "function"))
-    words = _by_key(vocabulary, _KEYS)
+    shown = texts.rows_by_key(place_keys, named=True) | tokens.rows_by_key(place_keys, named=True)
 
     def place(cell: dict[str, Any]) -> str:
         row = functions_of_map.index((cell["family"], cell["function"]))
@@ -78,13 +73,6 @@ def neuron_cards(database: Database, subject: Subject, function_map: pl.DataFram
         "neurons": {place(cell): cell["neuron"] for cell in function_map.iter_rows(named=True)},
         "cards": cards,
     }
-
-
-def _by_key(rows: pl.DataFrame, keys: Sequence[str]) -> defaultdict[tuple[object, ...], list[dict[str, Any]]]:
-    found = defaultdict[tuple[object, ...], list[dict[str, Any]]](list)
-    for row in rows.iter_rows(named=True):
-        found[tuple(row[key] for key in keys)].append(row)
-    return found
 
 
 def _parts(row: dict[str, Any]) -> str | list[tuple[str, float]]:

@@ -16,7 +16,7 @@ from ..errors import AnalysisError
 from ..queries.database import Database
 from ..queries.output import write_whole
 from ..schema.commits import neuronlake_version
-from . import experts, families, neurons, perturbation, routing, training  # noqa: F401  # they fill PICTURES
+from . import experts, neurons, perturbation, training  # noqa: F401  # they fill PICTURES
 from .cards import neuron_cards
 from .measured import escaped, measured
 from .picture import PICTURES, TEXTS, Picture, plural
@@ -24,7 +24,6 @@ from .subjects import Subject, find_subjects
 
 # Models on corpora in one page; others are named.
 _MOST_SUBJECTS = 6
-_FOLDER = Path(__file__).parent
 
 
 def write_report(
@@ -101,8 +100,8 @@ def pictures_of(database: Database, subject: Subject) -> list[Picture]:
 
 def _page(subjects: Sequence[Subject], shown: Sequence[Subject], body: Iterable[str], data: object) -> str:
     vega: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]
-    vega = vega.replace("</script", "<\\/script")
-    script, style, page = ((_FOLDER / f"page.{kind}").read_text(encoding="utf-8") for kind in ("js", "css", "html"))
+    scripts = {"vega": vega.replace("</script", "<\\/script"), "script": _read("page.js")}
+    style = _read("page.css")
     # "<" as an escape: what a text or a name spells neither ends the element nor begins another.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     models = plural(len({subject.model for subject in subjects}), "model")
@@ -111,19 +110,22 @@ def _page(subjects: Sequence[Subject], shown: Sequence[Subject], body: Iterable[
         title, only = shown[0].title, shown[0]
         what = f"{only.n_neurons:,} neurons in {plural(only.n_layers, 'layer')}"
     links = [("measured", "What was measured"), *((f"model-{n}", each.title) for n, each in enumerate(shown))]
-    return string.Template(page).substitute(
-        script_hashes=" ".join(map(_digest, (vega, script))),
+    return string.Template(_read("page.html")).substitute(
+        scripts,
+        script_hashes=" ".join(map(_digest, scripts.values())),
         style_hash=_digest(style),
+        style=style,
         title=escaped(title),
         lede=f"What {what} respond to, beside what chance, random weights and control labels give.",
         navigation="".join(f'<a href="#{place}">{escaped(name)}</a>' for place, name in links),
         body="\n".join(body),
         version=neuronlake_version(),
         data=text,
-        vega=vega,
-        script=script,
-        style=style,
     )
+
+
+def _read(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:
@@ -132,14 +134,9 @@ def _digest(text: str) -> str:
 
 
 def _figure(picture: Picture, identifier: str) -> str:
-    return string.Template((_FOLDER / "figure.html").read_text(encoding="utf-8")).substitute(
-        identifier=identifier,
-        is_map=int(picture.name == "function-map"),
-        title=escaped(picture.title),
-        sentence=escaped(picture.sentence),
-        reading=escaped(picture.reading),
-        query=html.escape(picture.query),
-    )
+    texts = {name: escaped(getattr(picture, name)) for name in ("title", "sentence", "reading")}
+    is_map, query = int(picture.name == "function-map"), html.escape(picture.query)
+    return string.Template(_read("figure.html")).substitute(texts, identifier=identifier, is_map=is_map, query=query)
 
 
 def _cards(cards: dict[str, Any], subject: int) -> str:
@@ -152,5 +149,4 @@ def _cards(cards: dict[str, Any], subject: int) -> str:
         )
         for names, first in zip((functions, layers), cards["first"].split(","), strict=True)
     ]
-    page = string.Template((_FOLDER / "cards.html").read_text(encoding="utf-8"))
-    return page.substitute(subject=subject, functions=options[0], layers=options[1])
+    return string.Template(_read("cards.html")).substitute(subject=subject, functions=options[0], layers=options[1])

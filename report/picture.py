@@ -40,15 +40,42 @@ Draw = Callable[[pl.DataFrame, Subject], tuple[alt.TopLevelMixin, str]]
 Plot = Callable[..., alt.TopLevelMixin]
 # By the name of a picture, in the order of pictures.toml, what makes it of a subject; None where there is no data.
 PICTURES: dict[str, Callable[[Database, Subject], Picture | None]] = {}
+# What the documentation of every plot adds to its first line.
+_DOCUMENTATION = """
+
+Parameters
+----------
+database
+    The store's database.
+model, corpus
+    What to plot; None for the only one.
+family
+    The only family to plot; None for all.
+
+Raises
+------
+UnknownNameError
+    If the store has no such model, corpus or family, or several and none is named.
+AnalysisError
+    If the store has no data for the chart.
+
+Examples
+--------
+>>> neuronlake.{}(neuronlake.open("neuronlake-store"), "tiny-bert")
+{}
+"""
 
 
 def picture(
-    name: str, *, asks: Callable[[Database, Subject], dict[str, object] | None] | None = None
+    name: str,
+    *,
+    asks: Callable[[Database, Subject], dict[str, object] | None] | None = None,
+    example: str = "Traceback (most recent call last):\nneuronlake.errors.AnalysisError: ...",
 ) -> Callable[[Draw], Plot]:
     """Make a function from rows to a chart and a sentence a picture, and a function from a database to the chart.
 
     The rows are those of the statement that pictures.toml names; its parameters are the subject's and those that `asks`
-    returns. Where that is None, or there are no rows, there is no picture.
+    returns. Where that is None, or there are no rows, there is no picture. `example` is what a small store shows.
     """
 
     def decorate(draw: Draw) -> Plot:
@@ -80,6 +107,7 @@ def picture(
 
         PICTURES[name] = build
         functools.update_wrapper(plot, draw)
+        plot.__doc__ = f"{draw.__doc__}{_DOCUMENTATION.format(draw.__name__, example)}"
         del plot.__wrapped__  # type: ignore[attr-defined]
         return plot
 

@@ -28,23 +28,14 @@ def _stabilities(database: Database, subject: Subject) -> dict[str, object] | No
 
 @picture("training", asks=_series)
 def plot_training(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, str]:
-    """Plot the held-out lift of each family at each checkpoint.
-
-    Parameters and errors are those of `plot_specialised_neurons`.
-
-    Examples
-    --------
-    >>> neuronlake.plot_training(neuronlake.open("neuronlake-store"), "tiny-bert")
-    Traceback (most recent call last):
-    neuronlake.errors.AnalysisError: ...
-    """
+    """Plot the held-out lift of each family at each checkpoint."""
     lift, error = pl.col("lift").mean(), 2 * pl.col("lift").std() / pl.len().sqrt()
     means = rows.group_by("step", "family").agg(lift=lift, low=lift - error, high=lift + error, n_functions=pl.len())
     last = means.filter(pl.col("step") == pl.col("step").max()).sort("lift", "family", descending=[True, False])
     families = sorted(last["family"].head(len(_FAMILIES)))
     shown = means.filter(pl.col("family").is_in(families)).sort("family", "step")
     colours = dict(zip(families, _FAMILIES, strict=False))
-    chart = lines(shown, steps_axis(rows["step"].to_list()), "lift", "held-out lift", "family", colours, rule=0)
+    chart = lines(shown, steps_axis(rows["step"].to_list()), "lift", "held-out lift", "family", colours, rule=True)
     named = {"control_lift": "control functions", "random_lift": "the random initialisation"}
     n_steps = rows["step"].n_unique()
     compared = {}
@@ -77,16 +68,7 @@ def plot_training(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, st
 
 @picture("settling", asks=_stabilities)
 def plot_settling(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, str]:
-    """Plot how alike scores at each checkpoint are to those at the last, of neurons, experts and other groups.
-
-    Parameters and errors are those of `plot_specialised_neurons`.
-
-    Examples
-    --------
-    >>> neuronlake.plot_settling(neuronlake.open("neuronlake-store"), "tiny-bert")
-    Traceback (most recent call last):
-    neuronlake.errors.AnalysisError: ...
-    """
+    """Plot how alike scores at each checkpoint are to those at the last, of neurons, experts and other groups."""
     shown, x = by_family(rows), steps_axis(rows["step"].to_list())
     curves = lines(shown, x, "correlation", "correlation with the last", "units", _UNITS)
     dotted = alt.Chart(shown).mark_line(color=INK, opacity=0.55, strokeWidth=1, strokeDash=[1, 3], aria=False)
@@ -97,16 +79,7 @@ def plot_settling(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, st
 
 @picture("dead-neurons", asks=_stabilities)
 def plot_dead_neurons(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, str]:
-    """Plot the share of neurons that are dead at each checkpoint.
-
-    Parameters and errors are those of `plot_specialised_neurons`.
-
-    Examples
-    --------
-    >>> neuronlake.plot_dead_neurons(neuronlake.open("neuronlake-store"), "tiny-bert")
-    Traceback (most recent call last):
-    neuronlake.errors.AnalysisError: ...
-    """
+    """Plot the share of neurons that are dead at each checkpoint."""
     y = alt.Y("share_dead:Q", title="dead neurons", axis=alt.Axis(format=".1%", tickCount=3))
     chart = (
         alt.Chart(rows)
