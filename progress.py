@@ -121,15 +121,15 @@ def _per_second(rate: float) -> str:
 
 
 @contextmanager
-def show_progress(keeps: str = "") -> Iterator[Progress]:
-    """Yield what suits standard error: a live bar on a terminal, lines elsewhere, nothing where only errors are told.
+def show_progress(keeps: str = "", *, has_bar: bool = True) -> Iterator[Progress]:
+    """Yield what suits standard error: a live bar on a terminal if it is to have one, else lines, or silence if quiet.
 
     `keeps` is what an interruption keeps, which is noted unless the job has noted more.
     """
     try:
         if not LOGGER.isEnabledFor(logging.WARNING):
             yield SilentProgress()
-        elif LOGGER.isEnabledFor(logging.DEBUG) or not sys.stderr.isatty():
+        elif not has_bar or LOGGER.isEnabledFor(logging.DEBUG) or not sys.stderr.isatty():
             yield LineProgress()
         else:
             progress = TerminalProgress()

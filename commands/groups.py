@@ -41,7 +41,7 @@ def _set_level(context: click.Context, option: click.Parameter, is_chosen: bool)
     if LOGGER.level not in (logging.NOTSET, level):
         raise click.UsageError("--quiet and --verbose exclude each other")
     handler = logging.StreamHandler()
-    handler.setFormatter(_SafeFormatter("%(relativeCreated)8.0f ms  %(message)s"))
+    handler.setFormatter(_SafeFormatter("%(relativeCreated)8.0f ms  %(message)s"))  # since the program began
     LOGGER.setLevel(level)
     LOGGER.addHandler(handler)
     context.find_root().call_on_close(lambda: (LOGGER.setLevel(logging.NOTSET), LOGGER.removeHandler(handler)))

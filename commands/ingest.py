@@ -1,12 +1,11 @@
 """Activations to Parquet: ``neuronlake ingest``."""
 
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-from ..schema.vocabulary import ControlTask, DType, Halves, Pooling, Router, Site, SpecialTokens, Storage
+from ..schema.vocabulary import Addition, ControlTask, DType, Halves, Pooling, Router, Site, SpecialTokens, Storage
 from . import stored
 from .groups import AdvancedCommand
 from .options import POSITIVE, SEED_RANGE, choice_of, engine_options, parse_layers, taken, taken_engine
@@ -107,8 +106,6 @@ def ingest(
     name: str | None,
     coactivation: bool,
     controls: bool,
-    highlights: bool,
-    vocabulary: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Measure every feed-forward neuron of MODEL on a corpus, or on several.
@@ -124,7 +121,7 @@ def ingest(
     from ..ingest.jobs.settings import Coactivation, Controls, Resources, Settings
     from ..ingest.models.checkpoint import Checkpoint
     from ..ingest.models.steps import read_steps
-    from ..progress import LineProgress, show_progress
+    from ..progress import show_progress
 
     if not coactivation and (options["n_partners"] or options["active_share"]):
         raise click.UsageError("--partners and --active-share are of the counts that --coactivation stores")
@@ -141,8 +138,7 @@ def ingest(
     options |= {"settings": taken(Settings, options), "resources": taken(Resources, options), "store": chosen_store()}
     counts, tasks = taken(Coactivation, options), taken(Controls, options)
     options |= {"coactivation": counts if coactivation else None, "controls": tasks if controls else None}
-    chosen = {"highlights": highlights, "vocabulary": vocabulary}
-    options["additions"] = [addition for addition, is_chosen in chosen.items() if is_chosen]
+    options["additions"] = [addition for addition in get_args(Addition) if options.pop(addition)]
     checkpoints = [Checkpoint(model, revision, name=name) for revision in names]
     checkpoints += [Checkpoint(model, random_init=seed, name=name) for seed in seeds]
     many = {"corpus": corpora, "engine": engine, "shard": shard, "progress": show_progress, "tell": show}
@@ -155,7 +151,7 @@ def ingest(
     else:
         revision, seed = (checkpoints[0].revision, checkpoints[0].random_init) if checkpoints else (None, None)
         options |= {"corpus": corpora[0], "revision": revision, "random_init": seed, "name": name}
-        with nullcontext(LineProgress()) if options["dry_run"] else show_progress() as progress:
+        with show_progress(has_bar=not options["dry_run"]) as progress:
             show(made := ingest_model(model, **options, progress=progress))
         if not options["dry_run"]:
             suggest(f"sql \"from specialization where run_id = '{made.run_id}' order by lift desc limit 10\"")

@@ -1,6 +1,5 @@
 """``neuronlake perturb``: ablate the neurons of functions and measure what it does to every function."""
 
-from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -81,12 +80,12 @@ def perturb(model: str, dry_run: bool, **options: Any) -> None:  # noqa: ANN401
     """
     from ..analysis.perturbation.settings import PerturbationSettings
     from ..analysis.perturbation.study import study_perturbation
-    from ..progress import LineProgress, show_progress
+    from ..progress import show_progress
     from ..queries.statements import statement
 
     options |= {"settings": taken(PerturbationSettings, options), "store": chosen_store()}
     options["engine"] = taken_engine(options)
-    with nullcontext(LineProgress()) if dry_run else show_progress() as progress:
+    with show_progress(has_bar=not dry_run) as progress:
         report = study_perturbation(model, dry_run=dry_run, progress=progress, **options)
     echo(report.describe())
     if not dry_run:

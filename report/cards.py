@@ -1,7 +1,6 @@
 """What the neurons of a map detect, as a page's script shows it: functions, texts by side, tokens, vocabulary."""
 
 import shlex
-from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
@@ -31,12 +30,8 @@ def neuron_cards(database: Database, subject: Subject, function_map: pl.DataFram
         for columns in (("family", "function"), ("stack", "layer"))
     )
     ranked = function_map.sort("difference", *_KEYS, descending=[True, False, False, False], nulls_last=True)
-    cells = ranked.head(_MOST_CARDS)
-    cells = cells.sort("family", "function", "stack", "layer")
-    neurons = [
-        f"{stack} {layer} {neuron}"
-        for stack, layer, neuron in cells.select(_KEYS).unique(maintain_order=True).iter_rows()
-    ]
+    cells = ranked.head(_MOST_CARDS).sort("family", "function", "stack", "layer")
+    neurons = cells.select(pl.concat_str(_KEYS, separator=" ")).to_series().unique(maintain_order=True).to_list()
     place_keys = (*_KEYS, "family", "function")
     places = cells.select(place_keys).to_dicts()
     asked = {"run_id": subject.run_id, "neurons": neurons}
@@ -83,19 +78,15 @@ def _parts(row: dict[str, Any]) -> str | list[tuple[str, float]]:
     highest = max(tokens, key=lambda token: token["activation"])
     first = max(0, min(highest["start"] - _WIDTH // 2, len(text) - _WIDTH))
     last = min(len(text), first + _WIDTH)
-    parts, at = [("…", 0.0)] * (first > 0), first
-    for start, past_end, share in _shares(tokens, highest["activation"]):
+    parts, at, past_token = [("…", 0.0)] * (first > 0), first, 0
+    for token in tokens:
+        start, past_end, activation = token["start"], token["past_end"], token["activation"]
+        if start < past_token:  # in a text none is marked twice
+            continue
+        past_token = past_end
         if first <= start and past_end <= last:
+            share = round(max(0.0, activation / highest["activation"] if highest["activation"] > 0 else 0.0), 2)
             parts += [(text[at:start], 0.0), (text[start:past_end], share)]
             at = past_end
     parts += [(text[at:last], 0.0), ("…", 0.0) if last < len(text) else ("", 0.0)]
     return [(" ".join(part.split("\n")), share) for part, share in parts if part]
-
-
-def _shares(tokens: Iterable[dict[str, Any]], highest: float) -> Iterable[tuple[int, int, float]]:
-    """Yield start and end of tokens, none twice, with the share of the highest activation."""
-    at = 0
-    for token in tokens:
-        if token["start"] >= at:
-            at = token["past_end"]
-            yield token["start"], at, round(max(0.0, token["activation"] / highest if highest > 0 else 0.0), 2)

@@ -25,9 +25,9 @@ def plot_specialised_neurons(rows: pl.DataFrame, subject: Subject) -> tuple[alt.
     text = f"Held out, the lift of a layer's neuron of a function is {held}."
     # Counts are those of the run, in each of its rows.
     known = rows.with_columns(pl.col("n_neurons", "n_significant").fill_null(0))
-    counts = {row.pop("measured"): row for row in known.unique("measured").to_dicts()}
+    counts = {row["measured"]: row for row in known.unique("measured").to_dicts()}
     own = counts[subject.weights]
-    n, n_significant, n_selective = (own[name] for name in ("n_neurons", "n_significant", "n_selective"))
+    n, n_significant, n_selective = own["n_neurons"], own["n_significant"], own["n_selective"]
     if not n_significant:
         return panels(chart, shown), f"No neuron of {n:,} stands out from chance (q ≤ .05). {text}"
     beyond = f"{n_significant:,} of {n:,} neurons ({n_significant / n:.0%}) stand out from chance (q ≤ .05)"
@@ -70,11 +70,9 @@ def _mapped(rows: pl.DataFrame, means: pl.DataFrame, subject: Subject) -> str:
     compared = next((column for column in named if rows[column].count()), None)
     versus = f"that of {named[compared]}" if compared else "chance"
     n, n_above, p = means["mean"].count(), int((means["mean"] > 0).sum()), sign_test(means["mean"])
-    counted = (
-        f"{n_above} of {plural(n, 'function')} have a held-out lift above {versus}, mean over layers ({p_text(p)})"
-    )
-    if n < len(means):
-        counted += f"; {plural(len(means) - n, 'function')} that have none are left out"
+    n_without = f"; {plural(len(means) - n, 'function')} that have none are left out" if n < len(means) else ""
+    counted = f"{n_above} of {plural(n, 'function')} have a held-out lift above {versus}, mean over layers "
+    counted += f"({p_text(p)}){n_without}"
     if p > LEVEL:
         return f"{counted}: no more than a coin gives, so the map shows no specialisation."
     best: dict[str, Any] = rows.sort("difference", descending=True, nulls_last=True).row(0, named=True)
@@ -103,12 +101,11 @@ def plot_family_overlap(rows: pl.DataFrame, subject: Subject) -> tuple[alt.TopLe
         )
         for name, column in measured.items()
     ).drop_nulls()
-    means = means.sort("is_within", "families", descending=[True, False]).with_columns(
-        pl.col("times_chance").round_sig_figs(6)
-    )
-    colours = {"trained": BLUE, "random initialisation": GREY}
+    means = means.sort("is_within", "families", descending=[True, False])
+    means = means.with_columns(pl.col("times_chance").round_sig_figs(6))
     names = [name for name in measured if name in set(means["measured"])]
-    colour = alt.Color("measured:N", scale=alt.Scale(domain=names, range=[colours[name] for name in names]), title=None)
+    colours = alt.Scale(domain=names, range=[_MEASURED[name] for name in names])
+    colour = alt.Color("measured:N", scale=colours, title=None)
     shape = alt.Shape("measured:N", scale=alt.Scale(domain=names, range=["circle", "diamond"]), title=None)
     axis = alt.Axis(grid=True, tickCount=6)
     x = alt.X("times_chance:Q", title="top neurons in common, times chance", scale=alt.Scale(domainMin=0), axis=axis)
@@ -116,23 +113,19 @@ def plot_family_overlap(rows: pl.DataFrame, subject: Subject) -> tuple[alt.TopLe
     dots = base.mark_point(filled=True, size=90, opacity=1).encode(color=colour, shape=shape, tooltip=tooltip(means))
     numbers = base.transform_filter(alt.datum.measured == subject.weights).mark_text(dy=-11, color=INK, aria=False)
     chance = alt.Chart(means).transform_aggregate(n="count()").mark_rule(opacity=0.5, color=INK, aria=False)
-    chart = alt.layer(
-        chance.encode(x=alt.datum(1)), dots, numbers.encode(text=alt.Text("times_chance:Q", format=".1f"))
-    )
-    return chart.properties(width=420, height=alt.Step(30), usermeta={"panels": 1, "most": 760}), _family_sentence(
-        rows, means, subject
-    )
+    texts = numbers.encode(text=alt.Text("times_chance:Q", format=".1f"))
+    chart = alt.layer(chance.encode(x=alt.datum(1)), dots, texts)
+    chart = chart.properties(width=420, height=alt.Step(30), usermeta={"panels": 1, "most": 760})
+    return chart, _family_sentence(rows, means, subject)
 
 
 def _family_sentence(rows: pl.DataFrame, means: pl.DataFrame, subject: Subject) -> str:
-    trained = means.filter(measured=subject.weights)
-    random = means.filter(pl.col("measured") != subject.weights)
-    within, between = trained.filter("is_within"), trained.filter(~pl.col("is_within"))
+    within, between = (means.filter(measured=subject.weights, is_within=is_within) for is_within in (True, False))
+    beside = means.filter(pl.col("measured") != subject.weights, is_within=True)
     if within.is_empty() or between.is_empty():
         return "Without two families of several functions there is nothing to compare."
     said = ", ".join(f"{row['times_chance']:.1f} {row['families']}" for row in within.iter_rows(named=True))
     text = f"Times chance, two functions have as many top neurons in common: {said}, {_span(between)} between families"
-    beside = random.filter("is_within")
     text += f"; at random initialisation {_span(beside)} within" if len(beside) else ""
     p = _family_test(rows)
     if p > LEVEL:

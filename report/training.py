@@ -36,21 +36,15 @@ def plot_training(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, st
     shown = means.filter(pl.col("family").is_in(families)).sort("family", "step")
     colours = dict(zip(families, _FAMILIES, strict=False))
     chart = lines(shown, steps_axis(rows["step"].to_list()), "lift", "held-out lift", "family", colours, rule=True)
-    named = {"control_lift": "control functions", "random_lift": "the random initialisation"}
-    n_steps = rows["step"].n_unique()
-    compared = {}
-    for column, name in named.items():
+    n_steps, compared, is_lacking = rows["step"].n_unique(), {}, pl.lit(value=False)
+    for column, name in (("control_lift", "control functions"), ("random_lift", "the random initialisation")):
         # Checkpoints measured without it are compared with what else there is; functions without it leave the test.
-        n_known = rows.filter(pl.col(column).is_not_null())["step"].n_unique()
-        if n_known:
+        if n_known := rows.filter(pl.col(column).is_not_null())["step"].n_unique():
             compared[column] = name if n_known == n_steps else f"{name} (known at {n_known} of {n_steps} checkpoints)"
-    is_lacking = pl.any_horizontal(
-        pl.lit(value=False), *(pl.col(name).is_null() & (pl.col(name).count().over("step") > 0) for name in compared)
-    )
-    beyond = rows.with_columns(
-        beyond=pl.when(~is_lacking).then(pl.col("lift") - pl.max_horizontal(*compared, pl.lit(0.0)))
-    )
-    steps = {step: sign_test(values) <= LEVEL for step, values in beyond.group_by("step").agg("beyond").iter_rows()}
+            is_lacking |= pl.col(column).is_null() & (pl.col(column).count().over("step") > 0)
+    beyond = pl.when(~is_lacking).then(pl.col("lift") - pl.max_horizontal(*compared, pl.lit(0.0)))
+    by_step = rows.select("step", beyond=beyond).group_by("step").agg("beyond")
+    steps = {step: sign_test(values) <= LEVEL for step, values in by_step.iter_rows()}
     missed = max((step for step, is_shown in steps.items() if not is_shown), default=-1)
     since = min((step for step in steps if step > missed), default=None)
     drawn = last.filter(pl.col("family").is_in(families)).sort("family")
@@ -81,11 +75,8 @@ def plot_settling(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, st
 def plot_dead_neurons(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, str]:
     """Plot the share of neurons that are dead at each checkpoint."""
     y = alt.Y("share_dead:Q", title="dead neurons", axis=alt.Axis(format=".1%", tickCount=3))
-    chart = (
-        alt.Chart(rows)
-        .mark_bar(color=GREY, size=9)
-        .encode(x=steps_axis(rows["step"].to_list()), y=y, tooltip=tooltip(rows))
-    )
+    bars = alt.Chart(rows).mark_bar(color=GREY, size=9)
+    chart = bars.encode(x=steps_axis(rows["step"].to_list()), y=y, tooltip=tooltip(rows))
     most = rows.sort("n_dead", descending=True).row(0, named=True)
     share = f"{most['share_dead']:.1%} of {plural(most['n_neurons'], 'neuron')}"
     text = f"Up to {share} are dead, {most['n_dead']:,} at step {most['step']:,}."
