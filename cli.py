@@ -16,9 +16,8 @@ from .commands.ingest import ingest
 from .commands.options import query_text, rows_options
 from .commands.perturb import perturb
 from .commands.printing import chosen_store, echo, note, open_database, print_rows, standard_output, typed
-from .commands.report import report
 from .commands.share import share
-from .commands.store import remove, runs, status
+from .commands.store import remove, report, runs, status
 from .errors import UnknownNameError
 from .schema.vocabulary import Format
 

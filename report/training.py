@@ -5,7 +5,6 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from ..queries.database import Database
 from .picture import LEVEL, picture, plural, sign_test, signed
 from .style import BLUE, GREY, INK, ORANGE, PURPLE, by_family, lines, panels, steps_axis, tooltip
 from .subjects import Subject
@@ -15,18 +14,7 @@ _UNITS = {"experts": BLUE, "neurons": ORANGE, "random groups": GREY, "matched gr
 _FAMILIES = (BLUE, ORANGE, PURPLE, "#4c9a6a", "#c05a7a", "#7a7f2a")
 
 
-def _series(_: Database, subject: Subject) -> dict[str, object] | None:
-    return {} if subject.series else None
-
-
-def _stabilities(database: Database, subject: Subject) -> dict[str, object] | None:
-    """Return the partitions of the last checkpoint, * of neurons; None where stability was not computed."""
-    query = "select distinct partition_id from stabilities where model = ? order by all"
-    stored = [row[0] for row in database.sql(query, [subject.model]).rows()]
-    return {"partitions": stored} if subject.series and stored else None
-
-
-@picture("training", asks=_series)
+@picture("training", asks="report_series")
 def plot_training(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, str]:
     """Plot the held-out lift of each family at each checkpoint."""
     lift, error = pl.col("lift").mean(), 2 * pl.col("lift").std() / pl.len().sqrt()
@@ -60,7 +48,7 @@ def plot_training(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, st
     return chart.properties(width=420, height=200, usermeta={"panels": 1}), text
 
 
-@picture("settling", asks=_stabilities)
+@picture("settling", asks="report_stabilities")
 def plot_settling(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, str]:
     """Plot how alike scores at each checkpoint are to those at the last, of neurons, experts and other groups."""
     shown, x = by_family(rows), steps_axis(rows["step"].to_list())
@@ -71,7 +59,7 @@ def plot_settling(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, st
     return panels(both, shown), f"{_settled(shown)}."
 
 
-@picture("dead-neurons", asks=_stabilities)
+@picture("dead-neurons", asks="report_stabilities")
 def plot_dead_neurons(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, str]:
     """Plot the share of neurons that are dead at each checkpoint."""
     y = alt.Y("share_dead:Q", title="dead neurons", axis=alt.Axis(format=".1%", tickCount=3))
