@@ -141,16 +141,17 @@ def ingest(
     options["additions"] = [addition for addition in get_args(Addition) if options.pop(addition)]
     checkpoints = [Checkpoint(model, revision, name=name) for revision in names]
     checkpoints += [Checkpoint(model, random_init=seed, name=name) for seed in seeds]
+    checkpoints = checkpoints or [Checkpoint(model, name=name)]
     many = {"corpus": corpora, "engine": engine, "shard": shard, "progress": show_progress, "tell": show}
     if is_series:
         steps = None if steps_file is None else read_steps(steps_file)
         options |= {"revisions": patterns or None, "steps": steps, "name": name}
         report = ingest_series(model, **options, **many)
-    elif max(len(checkpoints), 1) * len(corpora) > 1 or shard is not None or not isinstance(engine, SerialEngine):
-        report = ingest_checkpoints(checkpoints or [Checkpoint(model, name=name)], **options, **many)
+    elif len(checkpoints) * len(corpora) > 1 or shard is not None or not isinstance(engine, SerialEngine):
+        report = ingest_checkpoints(checkpoints, **options, **many)
     else:
-        revision, seed = (checkpoints[0].revision, checkpoints[0].random_init) if checkpoints else (None, None)
-        options |= {"corpus": corpora[0], "revision": revision, "random_init": seed, "name": name}
+        (only,) = checkpoints
+        options |= {"corpus": corpora[0], "revision": only.revision, "random_init": only.random_init, "name": name}
         with show_progress(has_bar=not options["dry_run"]) as progress:
             show(made := ingest_model(model, **options, progress=progress))
         if not options["dry_run"]:

@@ -25,10 +25,8 @@ def neuron_cards(database: Database, subject: Subject, function_map: pl.DataFram
     ``functions`` and ``layers`` are the rows and columns of the map; ``neurons`` and ``cards`` are by the numbers of
     both, as in ``"3,0"``. A cell without a card has a neuron alone.
     """
-    functions_of_map, layers = (
-        function_map.select(columns).unique(maintain_order=True).rows()
-        for columns in (("family", "function"), ("stack", "layer"))
-    )
+    functions_of_map = function_map.select("family", "function").unique(maintain_order=True).rows()
+    layers = function_map.select("stack", "layer").unique(maintain_order=True).rows()
     ranked = function_map.sort("difference", *_KEYS, descending=[True, False, False, False], nulls_last=True)
     cells = ranked.head(_MOST_CARDS).sort("family", "function", "stack", "layer")
     neurons = cells.select(pl.concat_str(_KEYS, separator=" ")).to_series().unique(maintain_order=True).to_list()

@@ -6,7 +6,7 @@ import altair as alt
 import polars as pl
 
 from .picture import LEVEL, p_text, picture, plural, sign_test, told_apart
-from .style import BLUE, GREY, ORANGE, PURPLE, by_family, cells, layer_axis, lines, panels
+from .style import BLUE, GREY, LAYERS, ORANGE, PURPLE, by_family, cells, lines, panels
 from .subjects import Subject
 
 _MOST_ROUTED = 60  # functions
@@ -17,7 +17,7 @@ _GROUPS = {"experts": BLUE, "random groups": GREY, "matched groups": PURPLE, "co
 def plot_expert_enrichment(rows: pl.DataFrame, subject: Subject) -> tuple[alt.TopLevelMixin, str]:
     """Plot the enrichment of functional experts by layer, beside random and matched groups and control functions."""
     shown = by_family(rows)
-    chart = lines(shown, layer_axis(), "enrichment", "enrichment", "groups", _GROUPS)
+    chart = lines(shown, LAYERS, "enrichment", "enrichment", "groups", _GROUPS)
     share = dict(rows.group_by("groups").agg(pl.col("proportion").mean()).sort("groups").iter_rows())
     experts, first = rows.filter(groups="experts"), rows.row(0, named=True)
     n_significant, n_pairs = int(experts["n_significant"].sum()), int(experts["n_pairs"].sum())
@@ -68,10 +68,8 @@ def plot_routing(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, str
     chart = chart.properties(width=420, height=alt.Step(15), usermeta=usermeta)
     tested, found = plural(len(rows), "pair") + " of native expert and function", rows.filter(is_found)
     if found.is_empty():
-        return (
-            chart,
-            f"None of {tested} differs from chance (q ≤ .05): the router is not shown to choose by function.",
-        )
+        text = f"None of {tested} differs from chance (q ≤ .05): the router is not shown to choose by function."
+        return chart, text
     most = found.sort("q_value", "layer", "native_expert").row(0, named=True)
     return chart, (
         f"{_beyond_random(rows)}{len(found):,} of {tested} differ from chance (q ≤ .05), of "

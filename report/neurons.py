@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from .picture import LEVEL, p_text, picture, plural, sign_test, signed
-from .style import BLUE, GREY, INK, ORANGE, by_family, cells, layer_axis, lines, panels, tooltip
+from .style import BLUE, GREY, INK, LAYERS, ORANGE, by_family, cells, lines, panels, tooltip
 from .subjects import Subject
 
 _MEASURED = {"trained": BLUE, "random initialisation": GREY, "control": ORANGE}
@@ -19,7 +19,7 @@ _PERMUTATIONS = 999
 def plot_specialised_neurons(rows: pl.DataFrame, subject: Subject) -> tuple[alt.TopLevelMixin, str]:
     """Plot the held-out lift of each layer's neurons, trained, at random initialisation and of control functions."""
     shown = by_family(rows)
-    chart = lines(shown, layer_axis(), "lift", "held-out lift", "measured", _MEASURED, rule=True)
+    chart = lines(shown, LAYERS, "lift", "held-out lift", "measured", _MEASURED, rule=True)
     means = dict(rows.group_by("measured").agg(pl.col("lift").mean()).iter_rows())
     held = ", ".join(f"{signed(means[name])} {name}" for name in _MEASURED if name in means)
     text = f"Held out, the lift of a layer's neuron of a function is {held}."

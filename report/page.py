@@ -69,13 +69,12 @@ def write_report(
     shown, path = subjects[:_MOST_SUBJECTS], Path(path)
     if not shown:
         raise AnalysisError(f"{database.store} holds no runs to picture; neuronlake ingest measures a model")
-    pictures = [pictures_of(database, subject) for subject in shown]
     data: dict[str, list[Any]] = {"pictures": [], "subjects": []}
     body = [measured(database, shown, subjects[_MOST_SUBJECTS:])]
-    for number, (subject, of_subject) in enumerate(zip(shown, pictures, strict=True)):
+    for number, subject in enumerate(shown):
         body.append(f'<h2 id="model-{number}">{escaped(subject.title)}</h2>')
         cards: dict[str, Any] = {}
-        for picture in of_subject:
+        for picture in pictures_of(database, subject):
             identifier = f"{picture.name}-{number}"
             body.append(_figure(picture, identifier))
             embedded = {"id": identifier, "name": picture.name, "subject": number, "sentence": picture.sentence}

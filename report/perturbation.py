@@ -50,12 +50,11 @@ def plot_dose_curves(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin,
     if own.is_empty():
         return chart, "No function whose neurons are ablated is read out beside a control: nothing is shown of it."
     if held.is_empty():
-        text = "At no dose does the ablation harm the own functions more than others beyond every control."
-        return chart, f"{text[:-1]}: no selective effect is shown."
+        text = "At no dose does the ablation harm the own functions more than others beyond every control"
+        return chart, f"{text}: no selective effect is shown."
     row = held.row(0, named=True)
-    more = signed(row["selectivity"], 3)
     return chart, (
         f"The ablation is selective: with {row['dose']:.1%} of neurons the own function is worse by "
-        f"{more} at least more than others, beyond every control ({p_text(row['p'])}); so at "
+        f"{signed(row['selectivity'], 3)} at least more than others, beyond every control ({p_text(row['p'])}); so at "
         f"{plural(len(held), 'dose')} of {len(of_doses)}."
     )

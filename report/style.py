@@ -23,6 +23,7 @@ CONFIG: dict[str, Any] = {
     "header": _TEXT | {"labelFontSize": 12, "labelFontWeight": "bold", "labelAnchor": "start", "labelOrient": "top"},
     "facet": {"spacing": 28},
 }
+LAYERS = alt.X("layer:Q", axis=alt.Axis(format="d", tickMinStep=1))
 _HIDDEN = {"panel", "place", "stack", "is_random_init"}
 
 
@@ -80,19 +81,7 @@ def by_family(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(panel=pl.concat_str("family", "stack", separator=", ") if several else pl.col("family"))
 
 
-def layer_axis() -> alt.X:
-    """Return the axis of layers."""
-    return alt.X("layer:Q", axis=alt.Axis(format="d", tickMinStep=1))
-
-
-def cells(
-    rows: pl.DataFrame,
-    x: alt.X,
-    y: alt.Y,
-    *,
-    title: str,
-    is_framed: Any = None,  # noqa: ANN401
-) -> alt.Chart:
+def cells(rows: pl.DataFrame, x: alt.X, y: alt.Y, *, title: str, is_framed: Any = None) -> alt.Chart:  # noqa: ANN401
     """Return a map of ``difference``: blue above 0, orange below, the paler the nearer; one scale for all panels.
 
     `is_framed` is the condition of cells that have a frame; None of none.

@@ -1,6 +1,7 @@
 """What of a store is pictured: a model on a corpus, with its random initialisation and checkpoints."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 from ..errors import UnknownNameError
 from ..queries.database import Database
@@ -17,8 +18,8 @@ class Subject:
     run_id: str
     random_run_id: str | None  # the same architecture, randomly initialised
     is_random_init: bool  # of a store that has no other run of the measurement
-    series: tuple[str, ...]  # runs of all checkpoints with a step, this one the last; empty without others
-    left_out: tuple[str, ...]  # revisions of the same measurement that are not pictured
+    series: Sequence[str]  # runs of all checkpoints with a step, this one the last; empty without others
+    left_out: Sequence[str]  # revisions of the same measurement that are not pictured
     n_neurons: int
     n_layers: int
     n_functions: int
@@ -40,8 +41,7 @@ class Subject:
     @property
     def parameters(self) -> dict[str, object]:
         """What statements ask of it."""
-        names = ("model", "revision", "run_id", "random_run_id", "series", "family", "weights")
-        return {name: getattr(self, name) for name in names}
+        return asdict(self) | {"weights": self.weights}
 
 
 def find_subjects(
@@ -54,5 +54,4 @@ def find_subjects(
         if name and name not in known:
             raise UnknownNameError(kind, name, known, where=database.store)
     rows = database.sql(statement("report_subjects"), {"model": model, "corpus": corpus}).arrow().to_pylist()
-    lists = ("series", "left_out")
-    return [Subject(**row | {name: tuple(row[name]) for name in lists}, family=family) for row in rows]
+    return [Subject(**row, family=family) for row in rows]
