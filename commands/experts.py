@@ -55,7 +55,8 @@ def partition(model: str, **options: Any) -> None:  # noqa: ANN401
     with show_progress("the store is as it was") as progress:
         report = partition_model(model, store=chosen_store(), settings=settings, progress=progress, **options)
     echo(report.describe())
-    suggest(f"align {report.partition_id}")
+    if report.method not in ("random", "matched"):  # which others are compared with
+        suggest(f"align {report.partition_id}")
 
 
 @click.command(cls=AdvancedCommand)

@@ -84,7 +84,7 @@ def test_a_command_that_changes_a_store_ends_with_the_next_one_unless_it_is_quie
     shuffle = ("corpus", "shuffle", "demo", "--name")
     told = neuronlake("--store", store, *shuffle, "other").stderr
     assert shlex.split(told)[-6:] == ["--store", str(store), "ingest", "all-MiniLM-L6-v2", "--corpus", "other"]
-    told = neuronlake("--store", store, "partition", "all-MiniLM-L6-v2", "--method", "random", "--experts", "8")
+    told = neuronlake("--store", store, "partition", "all-MiniLM-L6-v2", "--method", "function", "--experts", "4")
     partition_id = re.search(r"partition (\w{16})", told.stdout)[1]
     assert told.stderr.splitlines()[-1].endswith(f" align {partition_id}")
     quiet = neuronlake("--quiet", "--store", store, *shuffle, "c")
