@@ -112,11 +112,11 @@ def tables(
     if files and (views or name is None):
         raise click.UsageError("--files lists the files of one table; it takes a NAME, and no --views")
     database = open_database()
-    if files and name in database.committed:
+    if files and name:
+        if name not in database.committed:
+            raise UnknownNameError("table", name, database.committed)
         paths = [database.store.address(file) for file in database.committed[name]]
         rows = database.sql("select unnest(?::varchar[]) as path", [paths])
-    elif files:
-        raise UnknownNameError("table", str(name), database.committed)
     elif name:
         rows = database.describe_columns(name)
     else:

@@ -44,7 +44,8 @@ def _set_level(context: click.Context, option: click.Parameter, is_chosen: bool)
     handler.setFormatter(_SafeFormatter("%(relativeCreated)8.0f ms  %(message)s"))  # since the program began
     LOGGER.setLevel(level)
     LOGGER.addHandler(handler)
-    context.find_root().call_on_close(lambda: (LOGGER.setLevel(logging.NOTSET), LOGGER.removeHandler(handler)))
+    context.find_root().call_on_close(functools.partial(LOGGER.setLevel, logging.NOTSET))
+    context.find_root().call_on_close(functools.partial(LOGGER.removeHandler, handler))
 
 
 class _SafeFormatter(logging.Formatter):

@@ -11,7 +11,7 @@ from ..errors import printable
 from .printing import named_stores
 
 
-class Stored(click.ParamType):
+class Stored(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """A name in the store, any text; `names` are those that a shell completes, and what each is: rows of SQL if text.
 
     Where none begins as the word does, it is `otherwise` that is completed, such as ``file``.
@@ -22,7 +22,9 @@ class Stored(click.ParamType):
     ) -> None:
         self.name, self._names, self._otherwise = name, names, otherwise
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> "list[CompletionItem[str]]":
         """Return the names that begin so; none where the store is far away, or anything is wrong with it."""
         rows: Iterable[Sequence[object]] = ()
         stores = named_stores(ctx)
@@ -37,7 +39,7 @@ class Stored(click.ParamType):
                     rows = database.sql(self._names).rows()
         texts = [(str(name), printable(str(what))) for name, what in rows]
         items = [CompletionItem(name, help=what) for name, what in texts if name.startswith(incomplete)]
-        return items or [CompletionItem(incomplete, type=self._otherwise)] * bool(self._otherwise)
+        return items or ([CompletionItem(incomplete, type=self._otherwise)] if self._otherwise else [])
 
 
 def _described(*, has_tables: bool) -> Iterable[Sequence[object]]:

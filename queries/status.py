@@ -58,7 +58,7 @@ def store_status(store: Place) -> Result:
 
 def gaps(database: Database, run_id: str | None = None) -> list[dict[str, object]]:
     """Return what a run lacks, or all of a store, with the commands that add it: ``what, n, names, command``."""
-    found = list(database.sql(statement("status_lacks"), {"run_id": run_id}))
+    found = database.sql(statement("status_lacks"), {"run_id": run_id}).arrow().to_pylist()
     return [row | {"command": shlex.join(["neuronlake", *row.pop("words")])} for row in found]
 
 

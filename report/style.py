@@ -11,7 +11,7 @@ BLUE, ORANGE, GREY, PURPLE = "#3b7fc4", "#d9731a", "#8a8f98", "#a05195"
 INK = "currentColor"
 _DASHES = ([1, 0], [5, 3], [2, 2], [8, 3, 2, 3])
 _TEXT = {"labelColor": INK, "titleColor": INK, "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}
-_AXIS = {f"{part}Color": INK for part in ("domain", "tick", "grid")}
+_AXIS: dict[str, Any] = {f"{part}Color": INK for part in ("domain", "tick", "grid")}
 _AXIS |= {"domainOpacity": 0.4, "tickOpacity": 0.4, "gridOpacity": 0.12}
 CONFIG: dict[str, Any] = {
     "background": "transparent",
