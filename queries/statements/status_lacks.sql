@@ -186,10 +186,13 @@ gaps as (
 
 select
     what,
-    count(distinct name) as n,
-    array_to_string(list(distinct name order by name)[:5], ', ') || if(n > 5, ', …', '') as names,
-    head || flatten(list(distinct own)) || tail as words,
-from gaps
-where coalesce(run_id = $run_id, $run_id is null and is_last)
+    count(*) as n,
+    array_to_string(list(name order by step nulls first, name)[:5], ', ') || if(n > 5, ', …', '') as names,
+    head || flatten(list(own order by step nulls first, own)) || tail as words,
+from (
+    select distinct place, what, step, name, head, own, tail
+    from gaps
+    where coalesce(run_id = $run_id, $run_id is null and is_last)
+)
 group by place, what, head, tail, if(place = 3, own, []), own = []
 order by place, min(step) nulls first, names
