@@ -83,8 +83,8 @@ def perturb(model: str, dry_run: bool, **options: Any) -> None:  # noqa: ANN401
     from ..progress import show_progress
     from ..queries.statements import statement
 
-    options |= {"settings": taken(PerturbationSettings, options), "store": chosen_store()}
-    options["engine"] = taken_engine(options)
+    settings, engine = taken(PerturbationSettings, options), taken_engine(options)
+    options |= {"settings": settings, "engine": engine, "store": chosen_store()}
     with show_progress(has_bar=not dry_run) as progress:
         report = study_perturbation(model, dry_run=dry_run, progress=progress, **options)
     echo(report.describe())

@@ -10,6 +10,8 @@ from click.shell_completion import CompletionItem
 from ..errors import printable
 from .printing import named_stores
 
+_Rows = Iterable[Sequence[object]]  # of a name, and what it is
+
 
 class Stored(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """A name in the store, any text; `names` are those that a shell completes, and what each is: rows of SQL if text.
@@ -17,16 +19,14 @@ class Stored(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
     Where none begins as the word does, it is `otherwise` that is completed, such as ``file``.
     """
 
-    def __init__(
-        self, name: str, names: str | Callable[[], Iterable[Sequence[object]]], *, otherwise: str | None = None
-    ) -> None:
+    def __init__(self, name: str, names: str | Callable[[], _Rows], *, otherwise: str | None = None) -> None:
         self.name, self._names, self._otherwise = name, names, otherwise
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> "list[CompletionItem[str]]":
         """Return the names that begin so; none where the store is far away, or anything is wrong with it."""
-        rows: Iterable[Sequence[object]] = ()
+        rows: _Rows = ()
         stores = named_stores(ctx)
         # A shell shows no error, and a person who only asks for names wants none.
         with contextlib.suppress(Exception):
@@ -42,7 +42,7 @@ class Stored(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
         return items or ([CompletionItem(incomplete, type=self._otherwise)] if self._otherwise else [])
 
 
-def _described(*, has_tables: bool) -> Iterable[Sequence[object]]:
+def _described(*, has_tables: bool) -> _Rows:
     """Return the names of all views, and of tables if so, with what they hold."""
     from ..queries.catalog import TABLES, describe
 
