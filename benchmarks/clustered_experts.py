@@ -9,7 +9,6 @@ p of two controls, labels permuted by text and by word, of so many draws each. P
 to .5 raise the activations of 12 neurons of an expert by 1.5 standard deviations; five share 6 of these with another.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
@@ -17,12 +16,12 @@ import numpy as np
 import polars as pl
 from clustered_labels import draw_labels, label_index, measure
 from scipy import stats
-from table import print_table
+from table import command_line, print_table
 
 from neuronlake import BalancedKMeans
 from neuronlake.analysis.alignment.controls import control_tests
 from neuronlake.analysis.alignment.layer_tests import layer_test
-from neuronlake.ingest.corpora.permutations import Permutations
+from neuronlake.ingest.corpora.control_tasks import Permutations
 from neuronlake.ingest.scores.best import Chance, Ranked
 from neuronlake.ingest.scores.scoring import score
 
@@ -107,7 +106,7 @@ def plant(activations, table, experts):
 
 def main():
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--corpus", default="../../shared/corpora/semcor3.0", help="folder of SemCor 3.0")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--draws", type=int, default=1, help="draws of each control")
@@ -138,9 +137,9 @@ def main():
         rows.append([name, *(f"{level.mean():.5f}" for level in levels), *shown])
     header = ["labels drawn for each", "p <= .001, free", "control", "q <= .05 of 1,920, free", "control"]
     header += ["families of 32, free", "control"]
-    print_table("Experts where labels mean nothing: mean over seeds (worst)", header, rows)
     free, control = power / arguments.seeds * N_PLANTED
-    print(f"\nPlanted modules found of {N_PLANTED}, mean over seeds: free {free:.1f}, control {control:.1f}")
+    note = f"Planted modules found of {N_PLANTED}, mean over seeds: free {free:.1f}, control {control:.1f}."
+    print_table("Experts where labels mean nothing: mean over seeds (worst)", header, rows, note)
 
 
 if __name__ == "__main__":

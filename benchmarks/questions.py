@@ -1,5 +1,7 @@
 """Ten questions about other runs and functions, each in a new process: process CPU milliseconds, first and warm.
 
+    python questions.py [STORE]
+
 Each process opens the store and asks one run's ``specialization``, the top 100 neurons of a function, and the former
 through a join to ``runs``. First is the first question to a new `Database`, which reads commits and footers; warm is
 the lesser of two more. ``--check`` compares all rows with those that SQL computes from scores alone, without
@@ -7,10 +9,7 @@ the lesser of two more. ``--check`` compares all rows with those that SQL comput
 """
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import time
 from pathlib import Path
 
 from generated_store import MODEL
-from table import print_table
+from table import command_line, print_table
 
 from neuronlake.queries.database import Database
 
@@ -87,18 +86,20 @@ def summary(times):
 
 
 def main():
-    """Print the table, and write the numbers as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("store", type=Path, help="a store that generated_store.py wrote")
+    """Print the table."""
+    parser = command_line(__doc__)
+    store = Path("../build/generated")
+    parser.add_argument("store", type=Path, nargs="?", default=store, help="a store that generated_store.py wrote")
     parser.add_argument("--beside", type=Path, help="another one, for ratios")
     parser.add_argument("--questions", type=int, default=10)
     parser.add_argument("--check", action="store_true", help="compare rows with those made of scores alone")
-    parser.add_argument("--json", type=Path, default=Path("questions.json"))
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(ask(arguments.store, *map(int, arguments.one.split(",")))))
         return
+    if not arguments.store.is_dir():
+        raise SystemExit(f"{arguments.store} is no store; python generated_store.py {arguments.store} writes it")
     stores = [store for store in (arguments.store, arguments.beside) if store]
     sizes = []
     for store in stores:
@@ -124,16 +125,10 @@ def main():
     for kind in TARGETS:
         header += [f"{kind}, CPU ms, median", "most", "target", *["over the other store"] * (len(stores) - 1)]
     n_rows = sizes[0]["neuron_functions"]
-    print_table(f"{len(asked)} questions of {sizes[0]['runs']} runs, {n_rows / 1e6:,.1f} M scores", header, rows)
-    found = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}",
-        "stores": [{"runs": size["runs"], "scores": size["neuron_functions"]} for size in sizes],
-        "asked": asked,
-        "are_rows_equal": True if arguments.check else None,
-        "cpu_ms": summaries,
-    }
-    arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    note = f"{len(asked)} questions each, {n_rows / 1e6:,.1f} M scores" + ", beside a store of " * (len(stores) - 1)
+    note += "".join(f"{size['runs']} runs" for size in sizes[1:])
+    note += "; all rows equal those made of scores alone." if arguments.check else "."
+    print_table(f"Questions of {sizes[0]['runs']} runs", header, rows, note)
 
 
 if __name__ == "__main__":

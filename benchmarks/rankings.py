@@ -8,13 +8,12 @@ numpy and scipy find from the stored scores (Zhang et al. 2023: the 1% of a laye
 hypergeometric p of at most .001), and in how many tests count and verdict are those of our view.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from scipy import stats
-from table import print_table
+from table import command_line, print_table
 
 from neuronlake.queries.database import Database
 from neuronlake.schema.store import Store
@@ -71,12 +70,20 @@ def authors_rule(scores, experts, prevalences, ranking):
 
 def main():
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", type=Path, required=True)
-    parser.add_argument("--run", required=True, help="run_id of a measured run, whose partitions cover whole layers")
+    parser = command_line(__doc__)
+    parser.add_argument("--store", type=Path, default=Path("../neuronlake-store"), help="the demo's by default")
+    parser.add_argument(
+        "--run", help="run_id of a measured run, its first one by default; partitions cover whole layers"
+    )
     arguments = parser.parse_args()
-    store, run = Store(arguments.store), arguments.run
+    if not arguments.store.is_dir():
+        raise SystemExit(f"{arguments.store} is no store; `make demo` makes it")
+    store = Store(arguments.store)
     with Database(store) as database:
+        first = (
+            "select run_id from runs where measurement = 'measured' and not is_random_init order by started_at limit 1"
+        )
+        run = arguments.run or database.sql(first).rows()[0][0]
         rows = [row[1:] for row in database.sql(SHARED, {"run": run}).rows()]
         header = ["prevalence", "functions × layers", "shared, mean", "least", "most"]
         print_table("Top neurons by lift that are top neurons by predictivity", header, rows)

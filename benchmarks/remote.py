@@ -6,12 +6,11 @@ The store (that of `make demo` by default) is packed and served on loopback by a
 bytes. Each question is the first of a session: views are bound and footers read for it alone.
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
 
-from table import print_table
+from table import command_line, print_table
 
 import neuronlake
 from neuronlake.tests.serving import serving
@@ -26,9 +25,11 @@ QUESTIONS = {
 
 def main():
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--store", default="../neuronlake-store", help="folder of a store that the demo made")
     arguments = parser.parse_args()
+    if not Path(arguments.store).is_dir():
+        raise SystemExit(f"{arguments.store} is no store; `make demo` makes it")
     with tempfile.TemporaryDirectory() as folder:
         pack = neuronlake.pack_store(arguments.store, Path(folder) / "pack")
         rows = []
@@ -46,8 +47,9 @@ def main():
                 heads = sum(method == "HEAD" for method, *_ in served.requests)
                 share = f"{n_bytes / pack.size_bytes:.1%}"
                 rows.append([question, len(served.requests), heads, f"{n_bytes:,}", share, f"{seconds:.2f}"])
-        title = f"A store at a URL: {pack.size_bytes:,} bytes in {pack.n_files} files"
-        print_table(title, ["question", "requests", "of them HEAD", "bytes", "share", "CPU s"], rows)
+        note = f"The store has {pack.size_bytes:,} bytes in {pack.n_files} files."
+        header = ["question", "requests", "of them HEAD", "bytes", "share", "CPU s"]
+        print_table("Questions to a store at a URL", header, rows, note)
 
 
 if __name__ == "__main__":

@@ -1,65 +1,71 @@
-"""Run the benchmarks, each in a process of its own, and print their tables as one Markdown document."""
+"""Run the benchmarks, each in a process of its own; keep the tables in results/ and fill docs/benchmarks.md.
+
+    python run.py [NAME ...] [--skip NAME]
+    python run.py --render
+
+All by default. What cannot run here fails and is told at the end, unless it is skipped by name: `gpu` needs a GPU,
+`remote` and `rankings` the store of `make demo`, `extraction` the extra `bench`; `queries` and `questions` write and
+keep a store of 11 GB in ../build/generated. With --render nothing runs.
+"""
 
 import argparse
-import importlib.metadata
-import os
-import platform
 import subprocess
 import sys
-from pathlib import Path
 
-NAMES = (
-    "scoring",
-    "nulls",
-    "clustered_labels",
-    "controls",
-    "clustered_experts",
-    "ingest",
-    "memory",
-    "dry_run",
-    "series",
-    "experts",
-    "coactivation",
-    "partitions",
-    "emergence",
-    "stability",
-    "calibration",
-    "perturbation",
-    "perturbation_calibration",
-    "storage",
-    "queries",
-    "startup",
-)
-PACKAGES = ("neuronlake", "duckdb", "polars", "pyarrow", "numba", "torch", "transformers", "scikit-learn")
+from document import FOLDER, RESULTS, render
 
-
-def processor():
-    """Return the model of the CPU."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+# What the document shows: a benchmark and the arguments of each of its commands.
+COMMANDS = {
+    "scoring": [[]],
+    "expertise": [[]],
+    "extraction": [[]],
+    "ingest": [[], ["--words", "3000", "--storage", "float16"]],
+    "memory": [[]],
+    "dry_run": [[]],
+    "series": [["--per-topic", "5"]],
+    "experts": [[]],
+    "nulls": [[]],
+    "clustered_labels": [["--seeds", "5"], ["--power"]],
+    "controls": [[]],
+    "clustered_experts": [["--seeds", "5"]],
+    "calibration": [[]],
+    "rankings": [[]],
+    "coactivation": [[]],
+    "partitions": [["--large"]],
+    "storage": [[]],
+    "queries": [["--checkpoints", "50", "--store", "../build/generated"]],
+    "questions": [["--check"]],
+    "runs": [[]],
+    "emergence": [[]],
+    "stability": [[]],
+    "remote": [[]],
+    "perturbation": [[]],
+    "perturbation_calibration": [[]],
+    "startup": [[]],
+    "gpu": [["../build/gpu.json"]],
+}
 
 
 def run(name):
-    """Run one benchmark; return its exit status."""
-    return subprocess.run([sys.executable, f"{name}.py"], cwd=Path(__file__).parent, check=False).returncode
+    """Run the commands of a benchmark; return whether all went well."""
+    out = ["--out", str(RESULTS / f"{name}.json")]
+    commands = [[sys.executable, f"{name}.py", *arguments, *out] for arguments in COMMANDS[name]]
+    return not sum(subprocess.run(command, cwd=FOLDER, check=False).returncode for command in commands)
 
 
 def main():
-    """Print the document."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(NAMES)}; all by default")
+    """Run what is asked for, and fill the document."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(COMMANDS)}; all by default")
+    parser.add_argument("--skip", action="append", default=[], metavar="NAME", help="leave one out")
+    parser.add_argument("--render", action="store_true", help="fill the document from results/, and run nothing")
     arguments = parser.parse_args()
-    unknown = sorted(set(arguments.names) - set(NAMES))
+    unknown = sorted({*arguments.names, *arguments.skip} - COMMANDS.keys())
     if unknown:
-        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")
-    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in PACKAGES)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(f"{processor()}, {cores} cores; Python {platform.python_version()}, {versions}", flush=True)
-    failed = [name for name in arguments.names or NAMES if run(name)]
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(COMMANDS)}")
+    names = [] if arguments.render else [name for name in arguments.names or COMMANDS if name not in arguments.skip]
+    failed = [name for name in names if not run(name)]
+    render()
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 

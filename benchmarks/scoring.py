@@ -5,12 +5,11 @@ complement, over all instances and over each half, and the AUROC. 20,000 instanc
 cells and multiplied up, since it would run for hours.
 """
 
-import argparse
 import time
 
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
-from table import print_table
+from table import command_line, exponents, print_table
 
 from neuronlake.ingest.corpora.labels import LabelIndex
 from neuronlake.ingest.scores.scoring import score
@@ -56,8 +55,8 @@ def time_loop(activations, dense, half, *, n_cells):
 
 
 def growth(activations, counts):
-    """Return a row for each number of functions: seconds a neuron, and the exponent of their growth from the last."""
-    generator, rows, last = np.random.default_rng(1), [], None
+    """Return milliseconds a neuron for each number of functions."""
+    generator, found = np.random.default_rng(1), []
     n_instances = activations.shape[1]
     for n_functions in counts:
         function = np.append(np.arange(n_functions), generator.integers(0, n_functions, n_instances - n_functions))
@@ -70,30 +69,50 @@ def growth(activations, counts):
             is_positive=np.ones(n_instances, dtype=np.uint8),
         )
         score(activations, labels)  # compiles, and makes the tables of p-values
-        seconds = time_ours(activations, labels)
-        exponent = "" if last is None else f"{np.log(seconds / last[1]) / np.log(n_functions / last[0]):.2f}"
-        rows.append([f"{n_functions:,}", f"{1e3 * seconds:.2f}", exponent])
-        last = n_functions, seconds
-    return rows
+        found.append(1e3 * time_ours(activations, labels))
+    return found
+
+
+def growth_with_instances(generator, sizes, n_neurons):
+    """Return milliseconds a neuron for each number of instances: 26 functions of 4%, half of the neurons ReLU."""
+    found = []
+    for n_instances in sizes:
+        labels, _ = make_labels(generator, n_instances=n_instances, n_functions=26, prevalence=0.04)
+        block = relu_half(generator, n_neurons, n_instances)
+        score(block, labels)  # makes the tables of p-values
+        found.append(1e3 * time_ours(block, labels))
+    return found
+
+
+def relu_half(generator, n_neurons, n_instances):
+    """Draw activations of which half are continuous, half ReLU of 5 to 98% zeros."""
+    block, half = generator.standard_normal((n_neurons, n_instances)).astype(np.float32), n_neurons // 2
+    block[half:] = np.maximum(block[half:] - generator.uniform(-1.6, 2, (n_neurons - half, 1)), 0)
+    return block
+
+
+def print_growth(title, of, sizes, times):
+    """Print what a neuron takes by size, and the exponents."""
+    rows = [
+        [f"{size:,}", f"{each:.2f}", slope]
+        for size, each, slope in zip(sizes, times, exponents(sizes, times), strict=True)
+    ]
+    print_table(title, [of, "ms a neuron", "exponent"], rows)
 
 
 def main():
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--neurons", type=int, default=96)
     parser.add_argument("--cells", type=int, default=8)
-    parser.add_argument("--growth", action="store_true", help="the growth with functions alone, of a block of a job")
+    parser.add_argument("--growth", action="store_true", help="the growth alone, of a block of a job")
     arguments = parser.parse_args()
     generator = np.random.default_rng(0)
     continuous = generator.standard_normal((arguments.neurons, 20_000)).astype(np.float32)
     relu = np.where(generator.random(continuous.shape) < 0.67, 0, np.abs(continuous)).astype(np.float32)
-    block = generator.standard_normal((512, 20_000)).astype(np.float32)
-    block[256:] = np.maximum(block[256:] - generator.uniform(-1.6, 2, (256, 1)), 0)
-    print_table(
-        "Growth with functions, a label an instance: half continuous, half ReLU of 5 to 98% zeros",
-        ["functions", "ms a neuron", "exponent"],
-        growth(block, (26, 100, 300, 1000)),
-    )
+    counts, sizes = (26, 100, 300, 1000), (2_000, 20_000, 200_000)
+    print_growth("Growth with functions", "functions", counts, growth(relu_half(generator, 512, 20_000), counts))
+    print_growth("Growth with instances", "instances", sizes, growth_with_instances(generator, sizes, 128))
     if arguments.growth:
         return
     rows = []

@@ -4,21 +4,20 @@ A BERT of 4 layers of 1,024 neurons, 256 wide, with random weights, over BBC New
 nothing kept. All of it is done in one process, after one checkpoint that is not counted.
 """
 
-import argparse
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
 import torch
-from table import print_table
+from table import command_line, print_table
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from neuronlake import Resources, Settings, Store, ingest_series
 from neuronlake.demo.corpus import package_folder
 from neuronlake.ingest.activations.tokens import collate
 from neuronlake.ingest.corpora.builder import build_corpus
-from neuronlake.ingest.corpora.folders import read_folders
+from neuronlake.ingest.corpora.readers.folders import read_folders
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs import forward, measurement, run
 from neuronlake.ingest.jobs.request import Ingestion, Request
@@ -58,7 +57,7 @@ def bare(model, revision, store):
 
 def main():
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--checkpoints", type=int, default=10)
     parser.add_argument("--per-topic", type=int, default=20)
     arguments = parser.parse_args()
@@ -87,7 +86,7 @@ def main():
         raise SystemExit(report.describe())
     spent["scoring, rows, and what else"] = whole_s - sum(spent.values())
     print_table(
-        f"{arguments.checkpoints} checkpoints",
+        f"A series of {arguments.checkpoints} checkpoints",
         ["step", "CPU s", "over the bare forward passes"],
         [
             ["the sum of bare forward passes", f"{bare_s:.2f}", "1.000"],

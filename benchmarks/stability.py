@@ -6,12 +6,10 @@ functions alone and with the noise that functions share; a share of a function's
 checkpoints have as much of it in common as they share instances.
 """
 
-import argparse
-
 import numpy as np
 from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score
-from table import print_table
+from table import command_line, print_table
 
 N_NEURONS, N_EXPERTS, N_HALF, N_RATE_FUNCTIONS = 256, 16, 600, 6
 
@@ -118,7 +116,7 @@ def coverage(n_units, shared, in_common, arguments):
 
 def main():
     """Simulate both and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--draws", type=int, default=300)
     arguments = parser.parse_args()
     rows = []
@@ -138,7 +136,7 @@ def main():
         "spread", "jackknife", "with shared", "coverage of jackknife", "coverage with shared"
     )]  # fmt: skip
     print_table(
-        f"Errors of curves of 8 functions ({arguments.draws} series of 9 checkpoints)",
+        "Errors of curves of 8 functions",
         ("units", "noise of all functions", "of both checkpoints", *kinds),
         [
             coverage(n_units, shared, in_common, arguments)
@@ -146,6 +144,7 @@ def main():
             for shared in (0.0, 0.5, 0.9)
             for in_common in (0.0, 0.9)
         ],
+        f"{arguments.draws} series of 9 checkpoints.",
     )
 
 

@@ -4,7 +4,6 @@ Each round runs every command once, one after another in new processes, so that 
 all alike. Medians; CPU and wall milliseconds of the child process.
 """
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -13,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from table import print_table
+from table import command_line, print_table
 
 PEER = 'python -c "import duckdb, click"'
 TARGET = 3
@@ -33,7 +32,7 @@ def measure(command, folder):
 
 def main():
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
     neuronlake = str(Path(sys.executable).with_name("neuronlake"))

@@ -1,11 +1,10 @@
 """Bytes a row and write rate of neuron_functions, against pyarrow's default Parquet, gzipped CSV and pickle.
 
-The work: the scores of a model's neurons for functions of three families, a part of whole layers at a time, as
+The work: the scores of a model's neurons for functions of three families, a part of whole layers at a time, rounded as
 ingestion writes them. The scores are the kernel's own, of simulated ReLU neurons that each respond to a few
-functions; p_value is NULL. CSV and pickle are what pandas writes of one layer. CPU seconds of the process.
+functions. CSV and pickle are what pandas writes of one layer. CPU seconds of the process.
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from table import print_table
+from table import command_line, print_table
 
 from neuronlake.ingest.corpora.labels import LabelIndex
 from neuronlake.ingest.jobs.sinks import PART_ROWS, neuron_function_rows
@@ -61,7 +60,7 @@ def make_layer(generator, layer, labels, dense, *, n_neurons):
     activations = np.maximum(weights.astype(np.float32) @ dense.T + noise - 0.5, 0)
     keys = {"run_id": "0123456789abcdef", "model": "model", "revision": "step1000", "step": 1000}
     keys |= {"stack": "encoder", "layer": layer}
-    return neuron_function_rows(keys, score(activations, labels), labels.functions)
+    return neuron_function_rows(keys, score(activations, labels).rounded(), labels.functions)
 
 
 def make_parts(arguments):
@@ -124,7 +123,7 @@ def measure(arguments, folder):
 
 def main():
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--neurons", type=int, default=3072, help="neurons a layer")
     parser.add_argument("--functions", type=int, default=200)

@@ -52,7 +52,7 @@ def _build(source: "Source", name: str, **texts: str | None) -> None:
 def _add_reader(
     command_name: str, reader: str, summary: str, parameters: Sequence[Command], group: click.Group = corpus_build
 ) -> None:
-    """Make a command out of a reader, such as ``ingest.corpora.trex.read_trex``, and of `build_corpus`."""
+    """Make a command out of a reader, such as ``ingest.corpora.readers.facts.read_trex``, and of `build_corpus`."""
 
     def command(corpus_name: str, description: str | None, licence: str | None, **arguments: object) -> None:
         module, _, function = reader.rpartition(".")
@@ -67,7 +67,7 @@ def _add_reader(
 
 _add_reader(
     "add",
-    "ingest.corpora.table.read_table",
+    "ingest.corpora.readers.table.read_table",
     "Add a JSONL, CSV or Parquet FILE of labelled texts.\n\n"
     "One instance a row: text; optionally id, start, end, target, group, lemma, stratum; and labels.\n\n"
     'Labels are a list of "family/function" names, a mapping of them to true or false, or one boolean column each.',
@@ -76,7 +76,7 @@ _add_reader(
 )
 _add_reader(
     "semcor",
-    "ingest.corpora.semcor.read_semcor",
+    "ingest.corpora.readers.semcor.read_semcor",
     "SemCor 3.0 tagfiles (semantic).\n\nSupersenses of tagged words, or pairs of senses of a word.",
     [
         _PATH,
@@ -88,19 +88,19 @@ _add_reader(
 )
 _add_reader(
     "trex",
-    "ingest.corpora.trex.read_trex",
+    "ingest.corpora.readers.facts.read_trex",
     "T-REx in LAMA's form (knowledge).\n\nTrue facts against the same subject with another object of the relation.",
     [_PATH, _CAP, _SEED, _ENCODING],
 )
 _add_reader(
     "conllu",
-    "ingest.corpora.conllu.read_conllu",
+    "ingest.corpora.readers.conllu.read_conllu",
     "CoNLL-U treebanks (grammar).\n\nPart of speech and relation of each word.",
     [_PATH, _MIN_COUNT, _CAP, _SEED, _ENCODING],
 )
 _add_reader(
     "folders",
-    "ingest.corpora.folders.read_folders",
+    "ingest.corpora.readers.folders.read_folders",
     "A folder with one subfolder of text files a label.\n\nEach label against the rest.",
     [_PATH, _MAX_CHARS, _FAMILY, _CAP, _SEED, _ENCODING],
 )
@@ -112,7 +112,7 @@ _add_reader(
 )
 _add_reader(
     "huggingface",
-    "ingest.corpora.huggingface.read_huggingface",
+    "ingest.corpora.readers.huggingface.read_huggingface",
     "A Hugging Face dataset, local or from the hub.\n\nEach class against the rest, or chosen pairs of classes.",
     [
         click.argument("path"),
@@ -143,7 +143,7 @@ def corpus_shuffle(original: str, name: str, by: ShuffleUnit, within: Literal["s
 
     By word, each word has the labels of another of like frequency: a control task, for functions that go by words.
     """
-    from ..ingest.corpora.shuffled import read_shuffled
+    from ..ingest.corpora.readers.shuffled import read_shuffled
 
     _build(read_shuffled(original, store=chosen_store(), by=by, within=within, seed=seed), name)
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import IngestError
-from ..ingest.corpora.folders import read_folders
 from ..ingest.corpora.instance import Instance, Reading, Source
 from ..ingest.corpora.labels import class_labels, split_label
+from ..ingest.corpora.readers.folders import read_folders
 from .countries import read_countries
 from .word_senses import read_word_senses
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import IngestError
-from ..ingest.corpora.facts import Relation, fact_instances
 from ..ingest.corpora.files import texts
 from ..ingest.corpora.instance import Instance, Reading, Source
+from ..ingest.corpora.readers.facts import Relation, fact_instances
 
 if TYPE_CHECKING:
     from countryinfo import CountryInfo

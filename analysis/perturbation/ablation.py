@@ -17,9 +17,8 @@ from ...errors import AnalysisError, UnknownNameError
 from ...ingest.models.model import body_parts
 from ...ingest.neurons import routers
 from ...ingest.neurons.feed_forwards import FeedForward, Layer, Place
-from ...ingest.neurons.hooks import hooked
+from ...ingest.neurons.hooks import NeuronValues, hooked
 from ...ingest.neurons.layers import find_layers
-from ...ingest.neurons.sites import NeuronValues
 from ...queries.result import Result
 from ...schema.vocabulary import ActivationKind, PerturbationKind
 from ..neuron_rows import KEYS, check_columns, key_column, numbers

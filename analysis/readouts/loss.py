@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
 from ...errors import AnalysisError
-from ...ingest.activations.tokens import TokenizedCorpus, TokenizedTargets, tokenize_targets
+from ...ingest.activations.tokens import TokenizedCorpus, TokenizedTargets, check_embedded, tokenize_targets
 from ...ingest.models.model import decoder_of, start_token
-from ...ingest.models.tokenizers import check_embedded, n_embedded
+from ...ingest.models.tokenizers import n_embedded
 from .predictions import objective, positives, predict, predictions_sha256, with_head
 from .readout import Readout
 from .texts import LEAST_INSTANCES, Texts

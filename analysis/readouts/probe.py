@@ -13,7 +13,6 @@ from sklearn.linear_model import LogisticRegression
 from transformers import PreTrainedModel
 
 from ...errors import AnalysisError
-from ...ingest.activations.pooling import pool
 from ...ingest.activations.tokens import TokenizedCorpus, arrays_sha256
 from .readout import Readout
 from .texts import Texts
@@ -80,7 +79,7 @@ class ProbeReadout(Readout):
             states = self.model(**inputs)[0].float()
             where = spans[self._texts.model.parts[0].stack]
             layout = where.layout(states.shape[1], states.device)
-            pooled.append(pool(states.flatten(0, 1), layout, where.n_instances, "mean").cpu().numpy())
+            pooled.append(layout.pool(states.flatten(0, 1), where.n_instances, "mean").cpu().numpy())
         return np.concatenate(pooled).astype(np.float64)
 
 

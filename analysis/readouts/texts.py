@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from ...errors import AnalysisError
 from ...ingest.activations.pooling import Spans
-from ...ingest.activations.tokens import Batch, TokenizedCorpus, TokenizedTargets, collate, tokenize
+from ...ingest.activations.tokens import Batch, TokenizedCorpus, TokenizedTargets, check_embedded, collate, tokenize
 from ...ingest.corpora.labels import LabelIndex
 from ...ingest.corpora.stored import StoredCorpus
 from ...ingest.models.model import Model
-from ...ingest.models.tokenizers import check_embedded
 from ...ingest.neurons.feed_forwards import Stack
 
 LEAST_INSTANCES = 10

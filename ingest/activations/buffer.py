@@ -22,29 +22,25 @@ from ...errors import IngestError, StoreError
 from ...schema.disk import store_errors
 from ...schema.vocabulary import Storage
 
-# Instances of a section, and the checksum of its values.
-_HEADER = struct.Struct("<QQ")
+_HEADER = struct.Struct("<QQ")  # instances of a section, and the checksum of its values
 _SECTIONS = 100
-# Batches under way at most: one is copied or written while another runs.
-_PENDING = 2
+_PENDING = 2  # batches under way at most: one is copied or written while another runs
 
 
 class Buffer:
     """A matrix [neurons, instances] in a file, the neurons of all layers one after another.
 
-    Whole sections that an earlier attempt left in the file are kept, and what follows them is cut off. The
-    section that is being filled takes at most `memory_bytes`. Raises StoreError if the file cannot be read or written.
+    Whole sections that an earlier attempt left in the file are kept, and what follows them is cut off. The section that
+    is being filled takes at most `memory_bytes`.
     """
 
     def __init__(self, path: Path, n_neurons: int, n_instances: int, *, storage: Storage, memory_bytes: int) -> None:
-        self.n_neurons = n_neurons
         self._path = path
         self._dtype = np.dtype(storage)
         capacity = max(1, min(-(-n_instances // _SECTIONS), memory_bytes // (n_neurons * self._dtype.itemsize)))
         self._section = torch.empty((n_neurons, capacity), dtype=getattr(torch, storage))
         self._n_filled = 0
-        # Where the values of each section begin, and its instances.
-        self._written: list[tuple[int, int]] = []
+        self._written: list[tuple[int, int]] = []  # where the values of each section begin, and its instances
         with store_errors(f"cannot write {path}"), path.open("a+b") as file:
             self._end = self._read_kept(file, n_instances)
             file.truncate(self._end)
@@ -58,7 +54,6 @@ class Buffer:
         """Add the activations of some instances: one tensor [instances, neurons of the layer] for each layer.
 
         `first` is the place of the first instance among all; instances that the buffer has already are skipped.
-        Raises IngestError if a value is beyond the range of float16.
         """
         done = self.n_instances - first
         while done < len(pooled[0]):
@@ -67,10 +62,10 @@ class Buffer:
             for layer in pooled:
                 part = layer[done : done + n]
                 target = self._section[row : row + part.shape[1], self._n_filled : self._n_filled + n]
-                if target.dtype == torch.float16 and float(part.abs().max()) > torch.finfo(torch.float16).max:
+                highest = float(part.abs().max()) if target.dtype == torch.float16 else 0.0
+                if highest > torch.finfo(torch.float16).max:
                     raise IngestError(
-                        f"an activation of {float(part.abs().max()):.4g} is beyond the range of float16; "
-                        "store activations as float32"
+                        f"an activation of {highest:.4g} is beyond the range of float16; store activations as float32"
                     )
                 target.copy_(part.T)
                 row += part.shape[1]
@@ -114,7 +109,7 @@ class Buffer:
             n_columns, checksum = _HEADER.unpack(header)
             if not 0 < n_columns <= n_instances:
                 break
-            values = file.read(n_columns * self.n_neurons * self._dtype.itemsize)
+            values = file.read(n_columns * len(self._section) * self._dtype.itemsize)
             if zlib.crc32(values) != checksum:
                 break
             self._written.append((end + _HEADER.size, n_columns))
@@ -127,7 +122,6 @@ def fill(buffers: Sequence[Buffer], batches: Iterable[tuple[int, Sequence[Sequen
 
     A batch is the place of its first instance among all and, for each buffer, one tensor [instances, neurons] a layer.
     From a GPU, values are copied to pinned memory; the other thread waits for the copies, not the next forward pass.
-    Errors of `Buffer.append` come at most two batches later; an error of `batches` itself goes before these.
     """
 
     def append(batch: list[list[torch.Tensor]], first: int, copied: list[torch.cuda.Event]) -> None:

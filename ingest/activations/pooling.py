@@ -18,10 +18,7 @@ _GATHER_TOKENS = 8
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """Token spans of the instances of one batch, half open.
-
-    As indices into values [texts * tokens, neurons] they are made once for each device.
-    """
+    """Token spans of the instances of one batch, half open; their indices into values are made once for a device."""
 
     # The instance's text within the batch, its first token and one past its last [instances]
     row: NDArray[np.integer]
@@ -63,16 +60,13 @@ class Spans:
     def segments(self, tokens_per_text: int, device: torch.device) -> "Segments":
         """Return spans as segments, of all tokens if none overlaps another, else of a copy of theirs."""
         first, n_tokens = self._first(tokens_per_text), self._lengths()
-        stop, ends = first + n_tokens, n_tokens.cumsum(0)
+        stop, segment = first + n_tokens, torch.arange(self.n_instances)
         if bool((first[1:] >= stop[:-1]).all()):
-            between = torch.stack([first, stop], 1).flatten()  # every other segment lies between two spans
-            offsets, copied = torch.cat([torch.zeros(1, dtype=torch.int64), between]), None
-            segment = 1 + 2 * torch.arange(self.n_instances)
+            ends, copied = torch.stack([first, stop], 1).flatten(), None  # every other segment lies between two spans
+            segment = 1 + 2 * segment
         else:
-            offsets, segment = torch.cat([torch.zeros(1, dtype=torch.int64), ends]), torch.arange(self.n_instances)
-            copied = moved(
-                torch.repeat_interleave(first - ends + n_tokens, n_tokens) + torch.arange(int(ends[-1])), device
-            )
+            ends, copied = n_tokens.cumsum(0), moved(_each_token(first, n_tokens), device)
+        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), ends])
         return Segments(moved(offsets, device), moved(segment, device), moved(stop - 1, device), copied)
 
     def pairs(self, device: torch.device, *, is_last_only: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -83,8 +77,7 @@ class Spans:
             if is_last_only:
                 begin, n_tokens = begin + n_tokens - 1, torch.ones_like(n_tokens)
             instance = torch.repeat_interleave(torch.arange(self.n_instances), n_tokens)
-            offset = torch.arange(len(instance)) - torch.repeat_interleave(n_tokens.cumsum(0) - n_tokens, n_tokens)
-            return moved(instance, device), moved(begin[instance] + offset, device)
+            return moved(instance, device), moved(_each_token(begin, n_tokens), device)
 
         return self._once(("pairs", device, is_last_only), make)  # type: ignore[no-any-return]
 
@@ -120,7 +113,7 @@ class Slices:
     sliced: Sequence[tuple[int, int, int]]  # longer ones: the instance, its first token and one past its last
 
     def pool(self, tokens: torch.Tensor, n_instances: int, pooling: Pooling) -> torch.Tensor:
-        """Pool as `pool` does."""
+        """Pool the values of all tokens [texts * tokens, neurons] into [instances, neurons]."""
         pooled = tokens.new_empty((n_instances, tokens.shape[1]))
         for instances, index in self.gathered:
             pooled[instances] = _reduce(tokens[index], pooling)
@@ -139,7 +132,7 @@ class Segments:
     copied: torch.Tensor | None  # the tokens that segments are of, where spans overlap; None: all, in their order
 
     def pool(self, tokens: torch.Tensor, n_instances: int, pooling: Pooling) -> torch.Tensor:
-        """Pool as `pool` does."""
+        """Pool the values of all tokens [texts * tokens, neurons] into [instances, neurons]."""
         if pooling == "last":
             return tokens.index_select(0, self.last)
         values = tokens if self.copied is None else tokens.index_select(0, self.copied)
@@ -151,22 +144,19 @@ class Segments:
         return reduced.index_select(0, self.segment).to(tokens.dtype)
 
 
-def pool(tokens: torch.Tensor, layout: Slices | Segments, n_instances: int, pooling: Pooling) -> torch.Tensor:
-    """Pool the values of all tokens [texts * tokens, neurons] into [instances, neurons]."""
-    return layout.pool(tokens, n_instances, pooling)
+def _each_token(first: torch.Tensor, n_tokens: torch.Tensor) -> torch.Tensor:
+    """Return the tokens of spans, one after the other, given each one's first token and their number."""
+    ends = n_tokens.cumsum(0)
+    return torch.repeat_interleave(first - ends + n_tokens, n_tokens) + torch.arange(int(n_tokens.sum()))
 
 
 def _reduce(tokens: torch.Tensor, pooling: Pooling) -> torch.Tensor:
     """Pool the middle axis of [instances, tokens, neurons]."""
-    match pooling:
-        case "max":
-            return tokens.amax(1)
-        case "mean":
-            return tokens.mean(1, dtype=torch.float32).to(tokens.dtype)
-        case "abs_max":
-            return tokens.abs().amax(1)
-        case "last":
-            return tokens[:, -1]
+    if pooling == "mean":
+        return tokens.mean(1, dtype=torch.float32).to(tokens.dtype)
+    if pooling == "last":
+        return tokens[:, -1]
+    return (tokens.abs() if pooling == "abs_max" else tokens).amax(1)
 
 
 class ExpertPool:
@@ -193,22 +183,18 @@ class ExpertPool:
             target, row = self._entries(token, expert, is_last_only=True)
         if self._reduced is None:
             self._dtype = values.dtype
-            self._reduced = torch.full(
-                (self._n_rows, self._width),
-                float("-inf") if self._pooling == "max" else 0.0,
-                dtype=torch.float32 if self._pooling == "mean" else values.dtype,
-                device=values.device,
-            )
+            least = float("-inf") if self._pooling == "max" else 0.0
+            dtype = torch.float32 if self._pooling == "mean" else values.dtype
+            self._reduced = values.new_full((self._n_rows, self._width), least, dtype=dtype)
         if row is not None:
             values = values.index_select(0, row)
-        match self._pooling:
-            case "mean":
-                self._reduced.index_add_(0, target, values.float())
-            case "last":
-                self._reduced[target] = values
-            case "max" | "abs_max":
-                values = values.abs() if self._pooling == "abs_max" else values
-                self._reduced.scatter_reduce_(0, target[:, None].expand(-1, self._width), values, "amax")
+        if self._pooling == "mean":
+            self._reduced.index_add_(0, target, values.float())
+        elif self._pooling == "last":
+            self._reduced[target] = values
+        else:
+            values = values.abs() if self._pooling == "abs_max" else values
+            self._reduced.scatter_reduce_(0, target[:, None].expand(-1, self._width), values, "amax")
 
     def send(self, token: torch.Tensor, expert: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Count tokens as sent to experts, without values; return what `_entries` does."""
@@ -232,9 +218,8 @@ class ExpertPool:
 
     def n_sent(self) -> torch.Tensor:
         """Return how many of each instance's tokens were sent to each expert, as float32 [instances, experts]."""
-        if self._n_sent is None:
-            return torch.zeros(self._spans.n_instances, self._n_experts)
-        return self._n_sent.reshape(-1, self._n_experts)[:-1]
+        n_sent = torch.zeros(self._n_rows) if self._n_sent is None else self._n_sent
+        return n_sent.reshape(-1, self._n_experts)[:-1]
 
     def shares(self) -> torch.Tensor:
         """Return which share of each instance's tokens was sent to each expert, as float32 [instances, experts]."""

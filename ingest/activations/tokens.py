@@ -4,14 +4,16 @@ import dataclasses
 import hashlib
 import inspect
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Encoding
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from ...errors import IngestError
@@ -19,12 +21,11 @@ from ...schema.vocabulary import SpecialTokens
 from ..corpora.stored import StoredCorpus
 from ..models.devices import moved
 from ..models.model import Model, decoder_of
-from ..models.tokenizers import encode, padding_id
+from ..models.tokenizers import encode, n_embedded, padding_id
 from ..neurons.feed_forwards import Stack
 from .pooling import Spans
 
-# Texts that are tokenized together.
-_TOGETHER = 2048
+_TOGETHER = 2048  # texts that are tokenized together
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,8 @@ class Batch:
 
     texts: NDArray[np.int64]  # their rows in the corpus, longest first
     n_tokens: int  # their tokens, without padding
-    # Their instances are ``first:last`` of the order in which instances are run
-    first: int
-    last: int
+    first: int  # their first instance, in the order in which instances are run
+    last: int  # one past their last
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,8 @@ class TokenizedCorpus:
     order: NDArray[np.int64]
     instance_id: NDArray[np.int64]  # the instance, as stored [instances]
     text: NDArray[np.int64]  # its text [instances]
-    # Its first token within the text and one past its last [instances]
-    start: NDArray[np.int32]
-    stop: NDArray[np.int32]
+    start: NDArray[np.int32]  # its first token within the text [instances]
+    stop: NDArray[np.int32]  # one past its last [instances]
     n_truncated: int  # texts that were cut
     n_dropped: int  # instances without a token: beyond the cut, or made of characters the tokenizer ignores
     n_special: int  # instances with special tokens among theirs
@@ -94,14 +93,13 @@ class TokenizedCorpus:
         last_instance = np.cumsum(n_instances)
         begin = 0
         while begin < self.n_texts:
-            size = max(1, batch_tokens // int(lengths[begin]))
-            end = min(begin + size, self.n_texts)
+            end = min(begin + max(1, batch_tokens // int(lengths[begin])), self.n_texts)
+            first = int(last_instance[begin] - n_instances[begin])
             if batch_instances is not None:
-                most = last_instance[begin] - n_instances[begin] + batch_instances
+                most = first + batch_instances
                 end = max(begin + 1, min(end, int(np.searchsorted(last_instance, most, "right"))))
             if of_equal_lengths:
                 end = min(end, begin + int(np.count_nonzero(lengths[begin:end] == lengths[begin])))
-            first = int(last_instance[begin] - n_instances[begin])
             yield Batch(self.order[begin:end], int(lengths[begin:end].sum()), first, int(last_instance[end - 1]))
             begin = end
 
@@ -112,9 +110,8 @@ class TokenizedTargets:
 
     token_ids: NDArray[np.int32]  # all texts' decoder inputs, end to end
     token_start: NDArray[np.int64]  # text t's are ``token_ids[token_start[t]:token_start[t + 1]]`` [texts + 1]
-    # First token of the target within its text's, and one past its last [texts]
-    start: NDArray[np.int64]
-    stop: NDArray[np.int64]
+    start: NDArray[np.int64]  # first token of the target within its text's [texts]
+    stop: NDArray[np.int64]  # one past its last [texts]
     n_truncated: int  # targets that were cut
 
     def sha256(self) -> str:
@@ -131,29 +128,24 @@ def arrays_sha256(*arrays: NDArray[Any]) -> str:
 
 
 def tokenize(
-    corpus: StoredCorpus,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    max_tokens: int,
-    special_tokens: SpecialTokens = "drop",
+    corpus: StoredCorpus, tokenizer: PreTrainedTokenizerBase, *, max_tokens: int, special_tokens: SpecialTokens = "drop"
 ) -> TokenizedCorpus:
-    """Tokenize a corpus and put its texts and instances in the order to run them.
+    """Tokenize a corpus by a fast tokenizer, and put its texts and instances in the order to run them.
 
-    The tokenizer must be a fast one. Texts are cut at `max_tokens`, special tokens included. Those around a whole text
-    are among its tokens if `special_tokens` is keep; a text without a token of its own is no instance in any case.
-    Raises IngestError if a text cannot be tokenized, or no instance has a token left to measure.
+    Texts are cut at `max_tokens`, special tokens included. Those around a whole text are among its tokens if
+    `special_tokens` is keep; a text without a token of its own is no instance in any case.
     """
     n_special = tokenizer.num_special_tokens_to_add()
     if max_tokens <= n_special:
         raise IngestError(f"max_tokens is {max_tokens}; the tokenizer alone adds {n_special} to every text")
     spans = corpus.instances()
     with_offsets = not np.isnan(spans.start_char).all()
-    start = np.zeros(len(spans.text), dtype=np.int32)
-    stop = np.zeros(len(spans.text), dtype=np.int32)
+    start, stop = np.zeros((2, len(spans.text)), dtype=np.int32)
     has_special = np.zeros(len(spans.text), dtype=np.bool_)
     token_ids: list[NDArray[np.int32]] = []
     n_truncated = 0
-    for text, (encoding, content) in enumerate(_encodings(tokenizer, corpus.texts(), max_tokens=max_tokens)):
+    encodings = _encodings(corpus.texts(), partial(encode, tokenizer, max_tokens=max_tokens))
+    for text, (encoding, content) in enumerate(encodings):
         token_ids.append(np.array(encoding.ids, dtype=np.int32))
         n_truncated += bool(encoding.overflowing)
         if not len(content):
@@ -161,11 +153,11 @@ def tokenize(
         if content[-1] - content[0] >= len(content):
             raise IngestError("the tokenizer puts special tokens inside a text, not around it alone")
         instances = slice(*np.searchsorted(spans.text, (text, text + 1)).tolist())
-        begin, first_of_whole, end_of_whole = int(content[0]), int(content[0]), int(content[-1]) + 1
+        whole = int(content[0]), int(content[-1]) + 1
         if special_tokens == "keep":
-            first_of_whole, end_of_whole = 0, len(encoding.ids)
+            whole = 0, len(encoding.ids)
             has_special[instances] = len(encoding.ids) > len(content)
-        start[instances], stop[instances] = first_of_whole, end_of_whole
+        start[instances], stop[instances] = whole
         if with_offsets:  # an instance has the tokens that overlap its characters
             offsets = np.array(encoding.offsets, dtype=np.int64)[content]
             start_char, end_char = spans.start_char[instances], spans.end_char[instances]
@@ -173,22 +165,21 @@ def tokenize(
             first = np.searchsorted(offsets[:, 1], start_char, side="right")
             last = np.searchsorted(offsets[:, 0], end_char, side="left")
             is_whole = np.isnan(start_char)
-            start[instances] = np.where(is_whole, first_of_whole, begin + first)
-            stop[instances] = np.where(is_whole, end_of_whole, begin + np.maximum(last, first))
+            start[instances] = np.where(is_whole, whole[0], content[0] + first)
+            stop[instances] = np.where(is_whole, whole[1], content[0] + np.maximum(last, first))
             has_special[instances] &= is_whole
     lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
     kept = np.flatnonzero(stop > start)
-    kept = kept[np.argsort(-lengths[spans.text[kept]], kind="stable")]  # one text's, and texts of one length, as stored
-    longest_first = np.argsort(-lengths, kind="stable")
-    order = longest_first[np.isin(longest_first, spans.text[kept])]
     if not len(kept):
         raise IngestError(f"corpus {corpus.name}: no instance has a token to measure (cut at {max_tokens} tokens)")
+    kept = kept[np.argsort(-lengths[spans.text[kept]], kind="stable")]  # one text's, and texts of one length, as stored
+    text_of = spans.text[kept]
     return TokenizedCorpus(
         token_ids=np.concatenate(token_ids),
         token_start=np.concatenate([[0], np.cumsum(lengths)]),
-        order=order,
+        order=text_of[np.diff(text_of, prepend=-1) != 0],
         instance_id=spans.instance_id[kept],
-        text=spans.text[kept],
+        text=text_of,
         start=start[kept],
         stop=stop[kept],
         n_truncated=n_truncated,
@@ -207,16 +198,15 @@ def tokenize_targets(
 ) -> TokenizedTargets:
     """Tokenize the targets of a corpus in which every text has one; what the decoder starts with is `start_token`.
 
-    The tokenizer must be a fast one. Decoder inputs are cut at `max_tokens`. With `special_tokens` keep, the span of a
-    target is all that the decoder reads, from the start token on. Raises IngestError if a target has no
-    token, or cannot be tokenized.
+    Decoder inputs are cut at `max_tokens`. With `special_tokens` keep, the span of a target is all that the decoder
+    reads, from the start token on.
     """
     token_ids: list[NDArray[np.int32]] = []
     start: list[int] = []
     stop: list[int] = []
     n_truncated = 0
-    texts = (target or "" for target in corpus.targets())
-    for encoding, content in _encodings(tokenizer, texts, are_targets=True):
+    targets = (target or "" for target in corpus.targets())
+    for encoding, content in _encodings(targets, partial(encode, tokenizer, are_targets=True)):
         if not len(content) or content[0] + 1 >= max_tokens:
             raise IngestError(f"corpus {corpus.name}: the target of text {len(start)} has no token to measure")
         # What stands after the last of the target is only ever predicted, never read.
@@ -231,6 +221,21 @@ def tokenize_targets(
         stop=np.array(stop, dtype=np.int64),
         n_truncated=n_truncated,
     )
+
+
+def check_embedded(
+    tokens: TokenizedCorpus | TokenizedTargets, tokenizer: PreTrainedTokenizerBase, stack: nn.Module, texts: str
+) -> None:
+    """Raise `IngestError` if a stack has no embedding for one of these tokens; `texts` names the texts they are of."""
+    n_tokens = n_embedded(stack)
+    beyond = np.flatnonzero(tokens.token_ids >= n_tokens)
+    if len(beyond):
+        token_id = int(tokens.token_ids[beyond[0]])
+        raise IngestError(
+            f"{texts}: text {np.searchsorted(tokens.token_start, beyond[0], side='right') - 1} holds the token "
+            f"{tokenizer.convert_ids_to_tokens(token_id)!r}, number {token_id:,} of the tokenizer, but "
+            f"{type(stack).__name__} has embeddings for {n_tokens:,} tokens alone"
+        )
 
 
 def collate(
@@ -249,28 +254,17 @@ def collate(
         spans["decoder"] = Spans(rows, targets.start[text], targets.stop[text], inputs["decoder_input_ids"].shape)
     accepted = inspect.signature(model.module.forward).parameters
     device = next(model.module.parameters()).device
-    arguments: dict[str, Any] = {
-        name: moved(torch.from_numpy(values), device) for name, values in inputs.items() if name in accepted
-    }
-    if "use_cache" in accepted:
-        arguments["use_cache"] = False
-    return arguments, spans
+    tensors = {name: torch.from_numpy(values) for name, values in inputs.items() if name in accepted}
+    arguments: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
+    return arguments | {name: moved(tensor, device) for name, tensor in tensors.items()}, spans
 
 
 def _encodings(
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Iterable[str],
-    *,
-    max_tokens: int | None = None,
-    are_targets: bool = False,
+    texts: Iterator[str], encode_some: Callable[[list[str]], list[Encoding]]
 ) -> Iterator[tuple[Encoding, NDArray[np.int64]]]:
-    """Tokenize texts some thousands at a time; yield each, and which of its tokens are not special ones put around it.
-
-    Arguments and errors are those of `encode`.
-    """
-    stream = iter(texts)
-    while some := list(itertools.islice(stream, _TOGETHER)):
-        for encoding in encode(tokenizer, some, max_tokens=max_tokens, are_targets=are_targets):
+    """Tokenize texts some thousands at a time; yield each, and which of its tokens are not special ones around it."""
+    while some := list(itertools.islice(texts, _TOGETHER)):
+        for encoding in encode_some(some):
             yield encoding, np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
 
 

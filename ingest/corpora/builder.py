@@ -40,30 +40,17 @@ _DIGESTED_COLUMNS = 5
 
 @dataclass(frozen=True, slots=True)
 class CorpusReport:
-    """What a source became in the store.
-
-    Parameters
-    ----------
-    corpus
-        Name of the corpus.
-    corpus_sha256
-        Digest of its texts, instances, labels and functions: 64 hex digits. The order of texts and instances enters
-        it, as it makes their ids; the name and the descriptions do not.
-    n_texts, n_instances, n_functions
-        How many of each it holds.
-    dropped
-        What the reader and the builder excluded or altered: count by reason.
-    is_new
-        False if the store already held exactly this corpus, so that nothing was written.
-    """
+    """What a source became in the store."""
 
     corpus: str
+    # Digest of its texts, instances, labels and functions: 64 hex digits. The order of texts and instances enters it,
+    # as it makes their ids; the name and the descriptions do not.
     corpus_sha256: str
     n_texts: int
     n_instances: int
     n_functions: int
-    dropped: Mapping[str, int]
-    is_new: bool
+    dropped: Mapping[str, int]  # what the reader and the builder excluded or altered: count by reason
+    is_new: bool  # False if the store already held exactly this corpus, so that nothing was written
 
     def describe(self) -> str:
         """Return the report as lines: what the corpus holds, then what was excluded, by reason."""
@@ -84,10 +71,10 @@ def build_corpus(
 ) -> CorpusReport:
     """Write a labelled corpus to a store.
 
-    Texts and instances are numbered in the order read. A text is one row of ``texts`` for each target it has, however
-    many instances it has. An instance with the text and span of an earlier one is excluded and counted; where
-    negatives are explicit, labels that it adds go to the earlier one. The half of a text, ``a`` or ``b``, is decided by
-    a hash of its split group, or of the text where it has none. Empty texts are excluded and counted.
+    Texts and instances are numbered in the order read. A text is one row of ``texts`` for each target it has. An
+    instance with the text and span of an earlier one is excluded and counted; where negatives are explicit, labels that
+    it adds go to the earlier one. The half of a text, ``a`` or ``b``, is decided by a hash of its split group, or of
+    the text where it has none. Empty texts are excluded and counted.
 
     Parameters
     ----------
@@ -130,10 +117,10 @@ def build_corpus(
             job.commit()
         return report
     build, stored = _Build(source, name, None), StoredCorpus(folder, name)
-    report, stored_sha256 = build.report(), stored.sha256
-    if stored_sha256 != report.corpus_sha256:
+    report = build.report()
+    if stored.sha256 != report.corpus_sha256:
         raise StoreError(
-            f"corpus {name!r} in {folder.path} holds other content (sha256 {stored_sha256[:12]}…, this is "
+            f"corpus {name!r} in {folder.path} holds other content (sha256 {stored.sha256[:12]}…, this is "
             f"{report.corpus_sha256[:12]}…); add this one under another name"
         )
     alike = stored.read("instances", "lemma", "stratum").columns
@@ -169,9 +156,8 @@ class _Build:
         labels = self.labels.label_rows(self.corpus)
         for start in range(0, labels.num_rows, _PART_LABELS):
             self._write("labels", labels.slice(start, _PART_LABELS))
-        digest = hashlib.sha256(f"corpus/{source.negatives}".encode())
-        for part in (self.digests["texts"].digest(), self.digests["instances"].digest(), self.labels.digest()):
-            digest.update(part)
+        digests = (self.digests["texts"].digest(), self.digests["instances"].digest(), self.labels.digest())
+        digest = hashlib.sha256(b"".join((f"corpus/{source.negatives}".encode(), *digests)))
         report = CorpusReport(
             corpus=self.corpus,
             corpus_sha256=digest.hexdigest(),
@@ -181,23 +167,15 @@ class _Build:
             dropped=dict(sorted((reading.dropped + reading.defects).items())),
             is_new=True,
         )
-        row = {
-            "corpus": self.corpus,
-            "corpus_sha256": report.corpus_sha256,
-            "description": source.description,
-            "licence": source.licence,
-            "source": source.origin,
-            "n_texts": report.n_texts,
-            "n_instances": report.n_instances,
-            "dropped": json.dumps(report.dropped, ensure_ascii=False),
-        }
+        row = {name: getattr(report, name) for name in ("corpus", "corpus_sha256", "n_texts", "n_instances")}
+        row |= {"description": source.description, "licence": source.licence, "source": source.origin}
+        row |= {"dropped": json.dumps(report.dropped, ensure_ascii=False)}
         self._write("corpora", conform("corpora", [row]))
         return report
 
     def _read(self) -> None:
         """Read all instances, and write texts and instances in parts."""
-        reading = self.source.reading
-        n_added = 0
+        reading, n_added = self.source.reading, 0
         for number, instance in enumerate(self.source.instances, start=1):
             if not reading.file:
                 reading.index = number
@@ -213,25 +191,20 @@ class _Build:
                 self._flush("texts")
             if len(self.pending["instances"]) >= _PART_ROWS:
                 self._flush("instances")
-        self._check_defects(n_added)
-        self._flush("texts")
-        self._flush("instances")
-
-    def _check_defects(self, n_added: int) -> None:
-        """Refuse a source without instances, or with too many defects."""
-        reading, origin = self.source.reading, self.source.origin
         if not self.instances:
             excluded = sorted((reading.dropped + reading.defects).items())
             reasons = "; ".join(f"{count} excluded: {reason}" for reason, count in excluded)
-            raise IngestError(f"{origin}: no instances" + (f" ({reasons})" if reasons else ""))
+            raise IngestError(f"{self.source.origin}: no instances" + (f" ({reasons})" if reasons else ""))
         n_defects = reading.defects.total()
         n_rows = n_added + n_defects
         if n_defects > max(_DEFECTS_FORGIVEN, _DEFECTS_SHARE * n_rows):
             reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(reading.defects.items()))
             raise IngestError(
-                f"{origin}: {n_defects:,} of {n_rows:,} instances say nothing, more than "
+                f"{self.source.origin}: {n_defects:,} of {n_rows:,} instances say nothing, more than "
                 f"{_DEFECTS_SHARE:.0%} ({reasons}); the first at {reading.first_defect}"
             )
+        self._flush("texts")
+        self._flush("instances")
 
     def _add(self, instance: Instance) -> None:
         _check_instance(instance)
@@ -241,29 +214,27 @@ class _Build:
         key = (text_id << 64) | ((instance.start or 0) << 32) | (instance.end or 0)
         new = len(self.instances)
         instance_id = self.instances.setdefault(key, new)
-        if instance_id == new:
-            self.labels.append(codes)
-            span = (instance.start, instance.end)
-            row = (new, text_id, *span, instance.source_id, instance.lemma or None, instance.stratum or None)
-            self.pending["instances"].append(row)
-            self.n_alike += sum(map(bool, row[_DIGESTED_COLUMNS:]))
-        else:
+        if instance_id != new:
             self.source.reading.dropped[self.labels.merge(instance_id, codes)] += 1
+            return
+        self.labels.append(codes)
+        alike = (instance.lemma or None, instance.stratum or None)
+        self.pending["instances"].append((new, text_id, instance.start, instance.end, instance.source_id, *alike))
+        self.n_alike += sum(map(bool, alike))
 
     def _text_id(self, instance: Instance) -> int:
         """Return the number of the instance's text, which is pending where it is new."""
-        digest = _digest(instance.text, 16)
+        digest = hashlib.blake2b(instance.text.encode(), digest_size=16).digest()
         target, group = _short_digest(instance.target), _short_digest(instance.split_group)
         new = len(self.groups)
         row = self.rows.setdefault(digest, new)
-        if row != new:
-            if self.groups[row] != group:
-                raise IngestError(
-                    f"this text was read before in another split group, this is {instance.split_group!r}: "
-                    f"{_shown(instance.text)}"
-                )
-            if self.targets[row] != target:
-                row = self.rows.setdefault(digest + target.to_bytes(8), new)
+        if row != new and self.groups[row] != group:
+            raise IngestError(
+                f"this text was read before in another split group, this is {instance.split_group!r}: "
+                f"{_shown(instance.text)}"
+            )
+        if row != new and self.targets[row] != target:
+            row = self.rows.setdefault(digest + target.to_bytes(8), new)
         if row == new:
             self.targets.append(target)
             self.groups.append(group)
@@ -282,8 +253,7 @@ class _Build:
         columns = dict(zip(table(name).column_names[1:], zip(*rows, strict=True), strict=True))
         data = conform(name, columns, corpus=self.corpus)
         rows.clear()
-        if name == "texts":
-            self.pending_characters = 0
+        self.pending_characters = 0 if name == "texts" else self.pending_characters
         self._write(name, data)
 
     def _write(self, name: str, rows: pa.Table) -> None:
@@ -294,17 +264,16 @@ class _Build:
 def _check_instance(instance: Instance) -> None:
     text, start, end = instance.text, instance.start, instance.end
     for what in ("text", "target", "source_id", "split_group", "lemma", "stratum"):
-        value = getattr(instance, what)
+        value = getattr(instance, what) or ""
         try:
-            (value or "").encode()
+            value.encode()
         except UnicodeEncodeError as error:
-            raise IngestError(
-                f"{what} holds half a surrogate pair, which is not valid Unicode: {_shown(value)}"
-            ) from error
-    if (start is None) != (end is None):
-        raise IngestError(
-            f"the span has a start ({start}) but no end" if end is None else f"the span has an end ({end}) but no start"
-        )
+            why = "half a surrogate pair, which is not valid Unicode"
+            raise IngestError(f"{what} holds {why}: {_shown(value)}") from error
+    if end is None and start is not None:
+        raise IngestError(f"the span has a start ({start}) but no end")
+    if start is None and end is not None:
+        raise IngestError(f"the span has an end ({end}) but no start")
     if start is not None and end is not None and not 0 <= start < end <= len(text):
         raise IngestError(
             f"the span {reprlib.repr(start)}-{reprlib.repr(end)} is not inside the text of {len(text)} characters "
@@ -316,10 +285,6 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:59] + "…")
 
 
-def _digest(text: str, size_bytes: int) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=size_bytes).digest()
-
-
 def _short_digest(text: str | None) -> int:
     """Return 64 bits that stand for `text`; 0 for None."""
-    return 0 if text is None else int.from_bytes(_digest(text, 8)) | 1
+    return 0 if text is None else int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) | 1

@@ -2,10 +2,17 @@
 
 A neuron that detects such a function detects texts or words, not the function: what a study finds of the real labels
 and not of these is about the function (Hewitt and Liang 2019, "Designing and Interpreting Probes with Control Tasks").
+
+The labels of every instance are given away once, so that all counts stay. Units (texts, groups, words) of like size
+make a class: in descending order of size, at least ten, and so many that none holds more than half of the class. Its
+units stand in random order, and labels move on by as many instances as the largest of them has. So a unit among others
+of its size gives all it has to one of them; where sizes differ, to two or three; and one that is far more frequent than
+all others (*be*) gives to many, and takes from them.
 """
 
+import hashlib
 from dataclasses import dataclass
-from typing import get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 import pyarrow.compute as pc
@@ -14,8 +21,75 @@ from numpy.typing import NDArray
 from ...errors import IngestError, UnknownNameError
 from ...schema.vocabulary import ControlTask, ShuffleUnit
 from .labels import LabelIndex
-from .permutations import Permutations
 from .stored import StoredCorpus
+
+_Value = TypeVar("_Value", bound=np.generic)
+_FEWEST_UNITS = 10  # of a class: fewer would leave little to chance
+
+
+@dataclass(slots=True)
+class Permutations:
+    """Permutations that are drawn one after the other, and how many instances they left with labels of their unit."""
+
+    draws: np.random.PCG64
+    unit: NDArray[np.int64]  # code of what keeps its labels together [instances]
+    stratum: NDArray[np.int64]  # code of what labels do not leave [instances]
+    is_plain: bool = False  # whether each instance is a unit, and all are of one stratum
+    is_ordered: bool = True  # whether labels of a unit keep their order, the last followed by the first
+    n_drawn: int = 0
+    n_kept: int = 0
+
+    def draw(self, instance: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return for each of some instances the place among them that its labels move to [instances]."""
+        if self.is_plain:
+            return _random_order(len(instance), self.draws)
+        pairs = np.stack([self.stratum[instance], self.unit[instance]])
+        (of_unit, _), unit, size = np.unique(pairs, axis=1, return_inverse=True, return_counts=True)
+        class_of_unit = _classes(of_unit, size)
+        largest = np.zeros(class_of_unit.max() + 1, np.int64)
+        np.maximum.at(largest, class_of_unit, size)
+        within = _random_order(len(unit), self.draws)
+        if self.is_ordered:  # but begins anywhere: labels kept in their places would go by what neurons make of places
+            by_unit = np.argsort(unit, kind="stable")
+            within[by_unit] = np.arange(len(unit)) - (np.cumsum(size) - size)[unit[by_unit]]
+            turn = self.draws.random_raw(len(size)).astype(np.int64) % size
+            within = (within + turn[unit]) % size[unit]
+        # Instances by class, then by unit in random order: their labels move on within the class.
+        order = np.lexsort((within, _random_order(len(size), self.draws)[unit], class_of_unit[unit]))
+        in_class = class_of_unit[unit[order]]
+        n_in_class = np.bincount(in_class)
+        start = (np.cumsum(n_in_class) - n_in_class)[in_class]
+        moved = np.empty_like(order)
+        moved[order] = order[start + (np.arange(len(order)) - start + largest[in_class]) % n_in_class[in_class]]
+        self.n_drawn += len(moved)
+        self.n_kept += int((unit == unit[moved]).sum())
+        return moved
+
+    def permute(
+        self,
+        instance: NDArray[np.int64],
+        function: NDArray[np.int32],
+        is_positive: NDArray[_Value],
+        rest: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.int64], NDArray[_Value]]:
+        """Return instance and value of labels that are permuted, given one (instance, function, value) a label.
+
+        Where unlabelled means negative (`rest`, by function), all labels of an instance move together to another. The
+        labels of other functions are permuted among the instances that have one, alike if those are the same.
+        """
+        instance, is_positive, moves = instance.copy(), is_positive.copy(), rest[function]
+        if moves.any():
+            instance[moves] = self.draw(np.arange(len(self.unit)))[instance[moves]]
+        drawn: dict[bytes, NDArray[np.int64]] = {}  # by the instances that a function labels
+        stays = np.flatnonzero(~moves)
+        stays = stays[np.lexsort((instance[stays], function[stays]))]
+        for rows in np.split(stays, np.cumsum(np.bincount(function[stays]))[:-1]):
+            if len(rows):
+                labelled = hashlib.sha256(instance[rows].tobytes()).digest()
+                if labelled not in drawn:
+                    drawn[labelled] = self.draw(instance[rows])
+                is_positive[rows] = is_positive[rows][drawn[labelled]]
+        return instance, is_positive
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +103,7 @@ class ControlLabels:
 
 
 def default_control(stored: StoredCorpus) -> ControlTask:
-    """Return the strictest control task that a corpus allows.
-
-    By word within strata, or else by word, where all instances have words; else by group of texts, or by text where
-    texts hold several instances; by instance where there is nothing to go by.
-    """
+    """Return the strictest control task that a corpus allows: by word (in its stratum), group, text or instance."""
     if (stored.words() < 0).all():
         return "word-in-stratum" if len(stored.strata().dictionary) else "word"
     text = stored.instances().text
@@ -50,8 +120,7 @@ def control_labels(
 ) -> ControlLabels:
     """Return the labels of instances permuted, given by their ids and their texts' [instances]; counts stay the same.
 
-    A function of which no label has moved is left out, as one that the strata fix: it would be its own control. Raises
-    IngestError if the corpus lacks what labels are to go by, or none of them can move.
+    A function of which no label has moved is left out, as one that the strata fix: it would be its own control.
     """
     by, within = ("word", "stratum") if control == "word-in-stratum" else (control, None)
     # In the order of ids: labels are those of the corpus shuffled, in whatever order its instances were run.
@@ -85,17 +154,14 @@ def permutations_of(
     within: str | None,
     seed: int,
 ) -> Permutations:
-    """Return what draws permutations of instances, given by their ids and their texts' [instances].
-
-    Raises UnknownNameError or IngestError if the corpus lacks what labels are to go by.
-    """
+    """Return what draws permutations of instances, given by their ids and their texts' [instances]."""
     for what, name, known in (("by", by, get_args(ShuffleUnit)), ("within", within or "stratum", ("stratum",))):
         if name not in known:
             raise UnknownNameError(f"shuffle {what}", name, known)
-    stratum = np.zeros(len(text), np.int64)
-    if by == "instance":
-        unit = np.arange(len(text))
-    else:
+    if by == "group" and not stored.has_groups:
+        raise IngestError(f"corpus {stored.name}: no text has a split group; shuffle it by instance, text or word")
+    unit, stratum = np.arange(len(text)), np.zeros(len(text), np.int64)
+    if by != "instance":
         unit = stored.words()[instance_id] if by == "word" else stored.clusters(instance_id, text)[by]
     n_without_word = int((unit >= 0).sum())
     if by == "word" and n_without_word:
@@ -103,8 +169,6 @@ def permutations_of(
             f"corpus {stored.name}: {n_without_word:,} of {len(text):,} instances are no words but whole texts without "
             "a lemma; shuffle it by instance, text or group"
         )
-    if by == "group" and not stored.has_groups:
-        raise IngestError(f"corpus {stored.name}: no text has a split group; shuffle it by instance, text or word")
     if within:
         strata = stored.strata()
         if not len(strata.dictionary):
@@ -115,3 +179,31 @@ def permutations_of(
         stratum = pc.fill_null(strata.indices, -1).to_numpy().astype(np.int64)[instance_id]
     is_plain = by == "instance" and not within
     return Permutations(np.random.PCG64(seed), unit, stratum, is_plain=is_plain, is_ordered=by != "word")
+
+
+def _classes(stratum: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the class of each unit, given its stratum, in which they are sorted, and its number of instances."""
+    order = np.lexsort((-size, stratum))
+    stratum, size = stratum[order], size[order]
+    before = np.concatenate([[0], np.cumsum(size)])
+    starts, first_of_stratum = [0], 0
+    for end in [*np.flatnonzero(np.diff(stratum) | np.diff(size)) + 1, len(size)]:
+        start = starts[-1]
+        is_whole = end - start >= _FEWEST_UNITS and before[end] - before[start] >= 2 * size[start]
+        if end == len(size) or stratum[end] != stratum[start]:
+            if not is_whole and start > first_of_stratum:
+                starts.pop()  # too few are left: they go to the class before
+            first_of_stratum = end
+        if is_whole or first_of_stratum == end:
+            starts.append(end)
+    classes = np.empty_like(size)
+    classes[order] = np.searchsorted(starts[:-1], np.arange(len(size)), side="right") - 1
+    return classes
+
+
+def _random_order(size: int, draws: np.random.PCG64) -> NDArray[np.int64]:
+    """Return a random order of ``range(size)``, the same in every version of numpy.
+
+    numpy keeps the bits of a generator between versions, but not what `Generator.permutation` makes of them.
+    """
+    return np.argsort(draws.random_raw(size), kind="stable")

@@ -34,14 +34,10 @@ _NULLS = frozenset(["", "na", "nan", "none", "null"])
 
 
 def visible_files(folder: Path, pattern: str, reading: Reading) -> list[Path]:
-    """Return the files below a folder that match a pattern, sorted; hidden files are excluded and counted.
-
-    A folder that may not be read, or a link that leads nowhere, is an `IngestError`.
-    """
+    """Return the files below a folder that match a pattern, sorted; hidden files are excluded and counted."""
 
     def is_hidden(path: Path) -> bool:
-        names = path.relative_to(folder).parts
-        return any(name.startswith(".") or name.lower() in _HIDDEN_NAMES for name in names)
+        return any(name[0] == "." or name.lower() in _HIDDEN_NAMES for name in path.relative_to(folder).parts)
 
     for below in folder.glob("**/"):
         if not is_hidden(below) and not os.access(below, os.R_OK | os.X_OK):
@@ -60,8 +56,7 @@ def read_text(file: Path, reading: Reading) -> str:
     """Return the text of a file, with its line ends unchanged; a ``.gz`` file is decompressed.
 
     The encoding is the reading's. Where it has none, a byte-order mark decides; without a mark the file is UTF-8, or,
-    if it is not valid UTF-8, cp1252, which is counted. A file that cannot be read, or is not text in its encoding, is
-    an `IngestError` with line and byte.
+    if it is not valid UTF-8, cp1252, which is counted.
     """
     reading.file = str(file)
     with _opened(file, reading) as text:
@@ -73,15 +68,11 @@ def lines(file: Path, reading: Reading) -> Generator[str]:
     reading.file, reading.unit, reading.index = str(file), "line", 0
     with _opened(file, reading) as text:
         for reading.index, line in enumerate(text, start=1):
-            # Files put together keep the marks they began with.
-            yield line.removeprefix("\ufeff")
+            yield line.removeprefix("\ufeff")  # files put together keep the marks they began with
 
 
 def json_objects(file: Path, reading: Reading) -> Generator[dict[str, object]]:
-    """Yield the JSON objects of a file with one object a line, decoded as by `read_text`; blank lines are counted.
-
-    A line that is not a JSON object is an `IngestError` with its number.
-    """
+    """Yield the JSON objects of a file with one object a line, decoded as by `read_text`; blank lines are counted."""
     for line in lines(file, reading):
         if not line.strip():
             reading.dropped[BLANK_LINE] += 1
@@ -208,11 +199,9 @@ def without_gap(value: object) -> object:
 def boolean(value: object) -> bool | None:
     """Return the truth value of a boolean, of 0 or 1, or of such a value, yes or no as text; None for NULL."""
     number = _number(_WORDS.get(value.strip().lower(), value) if isinstance(value, str) else value)
-    if number is None or isinstance(number, bool):
-        return number
-    if number in (0, 1):
-        return bool(number)
-    raise IngestError(f"not boolean: {reprlib.repr(value)}")
+    if number not in (None, 0, 1):
+        raise IngestError(f"not boolean: {reprlib.repr(value)}")
+    return None if number is None else bool(number)
 
 
 def whole_number(value: object) -> int | None:

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 
 import numpy as np
 import pyarrow as pa
@@ -31,8 +32,7 @@ def split_label(label: str) -> tuple[str, str]:
 def class_labels(name: str, pairs: Sequence[tuple[str, str]], *, prefix: str) -> dict[str, bool]:
     """Return the labels of a text of class `name`: one for the class, or one for every pair that holds it.
 
-    A class ``sport`` gives ``{"task/sport": True}``. With the pairs art and sport, sport and tech, it gives
-    ``{"task/art-sport": False, "task/sport-tech": True}``: the first class of a pair is positive.
+    With the pairs art-sport and sport-tech, ``sport`` gives ``{"task/art-sport": False, "task/sport-tech": True}``.
     """
     if not pairs:
         return {f"{prefix}{name}": True}
@@ -42,8 +42,7 @@ def class_labels(name: str, pairs: Sequence[tuple[str, str]], *, prefix: str) ->
 class Labels:
     """The labels of the instances read so far, in 5 bytes a label and 8 an instance.
 
-    A function is a code, in order of appearance; instances are numbered in the order appended. Where unlabelled
-    means negative (`negatives` is ``rest``), only positive labels are kept.
+    A function is a code, in order of appearance; where `negatives` are the ``rest``, only positive labels are kept.
     """
 
     def __init__(self, negatives: Negatives) -> None:
@@ -56,15 +55,12 @@ class Labels:
 
     def encode(self, labels: Mapping[str, bool]) -> dict[int, bool]:
         """Return an instance's labels by function code; one not of the form family/function is an `IngestError`."""
-        codes = {}
-        for label, is_positive in labels.items():
-            code = self._codes.get(label)
-            if code is None:
+        for label in labels:
+            if label not in self._codes:
                 split_label(label)
-                code = self._codes[label] = len(self._codes)
-            if is_positive or self._negatives == "explicit":
-                codes[code] = is_positive
-        return codes
+                self._codes[label] = len(self._codes)
+        is_explicit = self._negatives == "explicit"
+        return {self._codes[label]: value for label, value in labels.items() if value or is_explicit}
 
     def append(self, codes: Mapping[int, bool]) -> None:
         """Add the labels of the next instance."""
@@ -101,26 +97,23 @@ class Labels:
         return conform("labels", columns, corpus=corpus)
 
     def function_rows(self, corpus: str, source: Source) -> pa.Table:
-        """Return the rows of table ``functions``, sorted by family and function.
-
-        An `IngestError` if there is no function, or one has no positive or no negative instance.
-        """
+        """Return the rows of table ``functions``, sorted by family and function."""
         functions = self._index.functions
         if not functions:
             raise IngestError(f"{source.origin}: no instance has a label")
         positives, evaluated = self._index.counts()[:, 0].T
         negatives = evaluated - positives
         faults = [
-            f"{family}/{name} ({n_positive} positive, {n_negative} negative)"
-            for (family, name), n_positive, n_negative in zip(functions, positives, negatives, strict=True)
-            if not (n_positive and n_negative)
+            f"{'/'.join(functions[place])} ({positives[place]} positive, {negatives[place]} negative)"
+            for place in np.flatnonzero((positives == 0) | (negatives == 0))
         ]
         if faults:
             shown = ", ".join(faults[:5]) + (f" and {len(faults) - 5} more" if len(faults) > 5 else "")
             raise IngestError(f"{source.origin}: a function needs positive and negative instances: {shown}")
+        families, names = zip(*functions, strict=True)
         columns = {
-            "family": [family for family, _ in functions],
-            "function": [name for _, name in functions],
+            "family": families,
+            "function": names,
             "n_positive": positives,
             "n_negative": negatives,
             "prevalence": positives / evaluated,
@@ -143,9 +136,8 @@ class Labels:
         places = np.argsort([code for _, code in by_name]).astype(np.int32)  # [functions], from code to place
         starts: NDArray[np.int64] = np.array(self._starts, np.int64)
         n_labels = np.diff(starts)
-        merged = np.array(
-            [(id_, code, value) for id_, added in self._merged.items() for code, value in added.items()], np.int64
-        ).reshape(-1, 3)
+        added = [(number, *label) for number, labels in self._merged.items() for label in labels.items()]
+        merged = np.array(added, np.int64).reshape(-1, 3)
         instance = np.concatenate([np.repeat(np.arange(len(n_labels)), n_labels), merged[:, 0]])
         function = places[np.concatenate([np.array(self._functions, np.int32), merged[:, 1].astype(np.int32)])]
         is_positive = np.concatenate([np.array(self._values, np.uint8), merged[:, 2].astype(np.uint8)])
@@ -182,10 +174,7 @@ class LabelIndex:
         function: NDArray[np.int32],
         is_positive: NDArray[np.uint8],
     ) -> "LabelIndex":
-        """Compress labels given as one ``(instance, function, is_positive)`` an entry, in any order.
-
-        An entry of an instance or function that is not there is an `IngestError`.
-        """
+        """Compress labels given as one ``(instance, function, is_positive)`` an entry, in any order."""
         n_instances = len(half)
         is_there = (instance >= 0) & (instance < n_instances) & (function >= 0) & (function < len(functions))
         if not is_there.all():
@@ -223,14 +212,10 @@ class LabelIndex:
     def only(self, kept: NDArray[np.bool_]) -> "LabelIndex":
         """Return the labels of some of the functions, marked [functions]."""
         entry, place = kept[self.function], (np.cumsum(kept) - 1).astype(np.int32)
-        return LabelIndex.build(
-            [name for name, is_kept in zip(self.functions, kept, strict=True) if is_kept],
-            is_rest=self.is_rest[kept],
-            half=self.half,
-            instance=self.instance[entry],
-            function=place[self.function[entry]],
-            is_positive=self.is_positive[entry],
-        )
+        functions = tuple(compress(self.functions, kept))
+        indptr = np.concatenate([[0], np.cumsum(entry)])[self.indptr]
+        function, is_positive = place[self.function[entry]], self.is_positive[entry]
+        return LabelIndex(functions, self.is_rest[kept], self.half, indptr, function, is_positive)
 
     def packed(self) -> tuple[NDArray[np.uint32], NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]:
         """Return the labels as the kernel reads them: a word for every instance, and rows of labels.

@@ -17,8 +17,7 @@ from ...schema.vocabulary import Halves
 from .instance import half_of
 from .labels import LabelIndex
 
-# Columns of instances that corpora stored before schema version 3 lack.
-_ADDED = ("lemma", "stratum")
+_ADDED = ("lemma", "stratum")  # columns of instances that corpora stored before schema version 3 lack
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +31,7 @@ class Instances:
 
 
 class StoredCorpus:
-    """A corpus in a store, whose tables are read when asked for.
-
-    A name that the store does not have is an `UnknownNameError`, and a file that is missing or damaged, while reading,
-    a `StoreError`.
-    """
+    """A corpus in a store, whose tables are read when asked for."""
 
     def __init__(self, store: Store, name: str) -> None:
         self.name = name
@@ -72,7 +67,7 @@ class StoredCorpus:
 
     @cached_property
     def n_without_target(self) -> int:
-        """Number of texts without a target; read when first asked for."""
+        """Number of texts without a target."""
         return sum(not (target and target.strip()) for target in self.targets())
 
     @cached_property
@@ -105,8 +100,7 @@ class StoredCorpus:
     def clusters(self, instance_id: NDArray[np.int64], text: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
         """Return the cluster of each instance, by text, by group of texts and by word; instances as in `label_index`.
 
-        The word is the characters of the span, casefolded: no lemma, which is outside the digests of corpus and run. A
-        whole text shares none with another.
+        The word is the characters of the span, casefolded: no lemma, which is outside the digests of corpus and run.
         """
         groups = self.read("texts", "split_group").column(0).combine_chunks().dictionary_encode()
         group = pc.fill_null(groups.indices, -1).to_numpy()
@@ -154,8 +148,7 @@ class StoredCorpus:
         """Return the labels of instances, given by their ids and their texts' as stored [instances], in that order.
 
         Halves by word put a span where a hash of its word says, a whole text where its text is. A function without
-        positives or without negatives among the instances is an `IngestError` unless it `may_lack` them, as are halves
-        by word without a span.
+        positives or without negatives among the instances is an `IngestError` unless it `may_lack` them.
         """
         functions = self.functions()
         instance, function, is_positive = self.labels()

@@ -16,14 +16,14 @@ from ...errors import IngestError
 from ...progress import Progress
 from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.vocabulary import Addition, Router
-from ..activations.tokens import Batch, TokenizedCorpus, TokenizedTargets, tokenize, tokenize_targets
+from ..activations.tokens import Batch, TokenizedCorpus, TokenizedTargets, check_embedded, tokenize, tokenize_targets
 from ..corpora.control_tasks import ControlLabels, control_labels
 from ..corpora.labels import LabelIndex
 from ..corpora.stored import StoredCorpus
 from ..models.model import Model, decoder_of, first_position, load, start_token
-from ..models.tokenizers import check_embedded, longest_text
+from ..models.tokenizers import longest_text
 from ..neurons.feed_forwards import Layer
-from ..neurons.sites import check_site
+from ..neurons.hooks import check_site
 from ..scores.clusters import Clusters
 from .functions import choose_functions
 from .known_runs import lacks_coactivations

@@ -12,8 +12,7 @@ from ...schema.store import Store
 from ...schema.vocabulary import Addition, ControlTask
 from ..corpora.control_tasks import default_control
 from ..corpora.stored import StoredCorpus
-from ..models.checkpoint import Checkpoint
-from ..models.source import locate_tokenizer
+from ..models.checkpoint import Checkpoint, locate_tokenizer
 from .settings import Coactivation, Controls, Resources, Settings
 
 

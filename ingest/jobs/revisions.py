@@ -11,7 +11,7 @@ from ...errors import IngestError, UnknownNameError, joined
 from ...schema.conformance import conform
 from ...schema.identity import identifier
 from ...schema.store import Store
-from ..models.source import list_revisions
+from ..models.checkpoint import list_revisions
 from ..models.steps import gaps, parse_step
 from .known_runs import KnownRuns
 

@@ -20,8 +20,7 @@ from ...schema.vocabulary import WeightKind
 from ..models.embeddings import TokenVectors, embeddings, unembedding
 from ..models.tokenizers import spelling
 from ..neurons.feed_forwards import Layer
-from ..neurons.vocabulary import extreme_tokens
-from ..neurons.weights import weight_vectors
+from ..neurons.weights import extreme_tokens, weight_vectors
 from .measurement import Measurement
 from .sinks import Sink
 

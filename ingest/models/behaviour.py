@@ -24,7 +24,9 @@ def adjust(body: nn.Module, label: str) -> Iterator[str]:
         return
     default: str = experts[0].config._experts_implementation  # type: ignore[union-attr, assignment]
     chosen = "grouped_mm" if default == "eager" else default  # eager runs expert by expert, which cannot be read
-    if chosen == "grouped_mm" and not all(map(_is_aligned, experts)):
+    # Rows must begin at multiples of 16 bytes, as torch's grouped products ask for.
+    weights = [weight for module in experts for weight in module.parameters(recurse=False) if weight.ndim == 3]
+    if chosen == "grouped_mm" and any(weight.stride(-2) * weight.element_size() % 16 for weight in weights):
         chosen = "batched_mm"
     if chosen != default:
         body.set_experts_implementation(chosen)
@@ -75,9 +77,3 @@ def _tried(body: nn.Module) -> Iterator[None]:
             undo.callback(body.set_experts_implementation, body.get_experts_implementation())
             body.set_experts_implementation("batched_mm")
         yield
-
-
-def _is_aligned(experts: nn.Module) -> bool:
-    """Return whether rows of the weights begin at multiples of 16 bytes, as torch's grouped products ask for."""
-    weights = [weight for weight in experts.parameters(recurse=False) if weight.ndim == 3]
-    return all(weight.stride(-2) * weight.element_size() % 16 == 0 for weight in weights)

@@ -19,10 +19,7 @@ def lacks_memory(error: BaseException) -> bool:
 
 @contextmanager
 def explaining_lack_of_memory(label: str, *lower: str) -> Iterator[None]:
-    """Turn a lack of memory inside the context into an `IngestError` that says what helps.
-
-    `label` names the model; `lower` are the names of parameters that take less memory when they are lower.
-    """
+    """Turn a lack of memory inside into an `IngestError`; `lower` are parameters that take less when they are lower."""
     try:
         yield
     except (MemoryError, RuntimeError, OSError) as error:
@@ -47,10 +44,7 @@ def device_name(module: nn.Module) -> str:
 
 
 def place(body: nn.Module, device: str, label: str) -> nn.Module:
-    """Return a module moved to a torch device, or, if that is ``split``, its layers spread over all GPUs.
-
-    Raise `IngestError` if there is no such device, or not enough memory; `label` names the model.
-    """
+    """Return a module moved to a torch device, or, if that is ``split``, its layers spread over all GPUs."""
     try:
         with explaining_lack_of_memory(label):
             if device == "split":

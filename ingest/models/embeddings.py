@@ -26,8 +26,8 @@ class TokenVectors:
     def through_norm(self, vectors: torch.Tensor) -> torch.Tensor:
         """Return vectors [neurons, features] as the norm passes them on, but for its division by the state's size.
 
-        The gain is what the norm makes of ones and minus ones, which it need not scale; so an offset falls out, and a
-        gain that is kept as its distance from 1 counts whole.
+        The gain is what the norm makes of ones and minus ones: so an offset falls out, and a gain that is kept as its
+        distance from 1 counts whole.
         """
         if self.norm is None:
             return vectors
@@ -56,10 +56,9 @@ def unembedding(model: Model, layers: tuple[Layer, ...]) -> TokenVectors | str:
     """
     if layers[0].stack == "encoder" and model.config.is_encoder_decoder:
         return "its encoder predicts no tokens"
-    norm = _final_norm(model, layers)
-    through = (
-        "" if norm is None else f" through {_name(norm, model.module)} ({type(norm).__name__}, its gain folded in)"
-    )
+    norm, through = _final_norm(model, layers), ""
+    if norm is not None:
+        through = f" through {_name(norm, model.module)} ({type(norm).__name__}, its gain folded in)"
     if model.head is None:
         try:
             kind = head_class(model.config, model.name)
@@ -72,18 +71,15 @@ def unembedding(model: Model, layers: tuple[Layer, ...]) -> TokenVectors | str:
         reads = embedding_layer(stack)
         if layer is None or layer.weight is not reads.weight:
             return f"the checkpoint holds no head, and {kind.__name__} does not tie one to its embeddings"
-        known = embeddings(model, layers[0].stack)
-        return TokenVectors(f"{known.name}, to which {kind.__name__} ties its head{through}", known.weight, norm)
+        tied = embeddings(model, layers[0].stack)
+        return TokenVectors(f"{tied.name}, to which {kind.__name__} ties its head{through}", tied.weight, norm)
     layer = model.head.get_output_embeddings()  # type: ignore[no-untyped-call]
     if layer is None:
         return f"{type(model.head).__name__} has no unembedding"
     whole = model.head.base_model
-    body = set((model.module if whole is model.head else whole).modules())
-    between = [
-        path
-        for path, part in model.head.named_modules()
-        if isinstance(part, nn.Linear) and part is not layer and part not in body
-    ]
+    known = {layer, *(model.module if whole is model.head else whole).modules()}
+    linear = {part: path for path, part in model.head.named_modules() if isinstance(part, nn.Linear)}
+    between = [path for part, path in linear.items() if part not in known]
     skipped = f", without what {', '.join(between)} computes before it" if between else ""
     return TokenVectors(f"{_name(layer, model.head)}{through}{skipped}", _weight(layer, model), norm)
 
@@ -91,7 +87,7 @@ def unembedding(model: Model, layers: tuple[Layer, ...]) -> TokenVectors | str:
 def _final_norm(model: Model, layers: tuple[Layer, ...]) -> nn.Module | None:
     """Return the norm behind the last block, which running four tokens shows; None where there is none.
 
-    It stands outside of the list of blocks, and what the last of them puts out goes in, or the last state comes out.
+    What the last block puts out goes into it, or the last state comes out.
     """
     match = re.match(r"(?:.*?\.)?\w+(?=\.\d+\.)", layers[0].feed_forwards[0].path)
     if match is None:
@@ -126,12 +122,10 @@ def _name(part: nn.Module, whole: nn.Module) -> str:
 
 
 def _weight(layer: nn.Module, model: Model) -> torch.Tensor:
-    weight = getattr(layer, "weight", None)
+    weight, kind = getattr(layer, "weight", None), type(layer).__name__
     if not isinstance(weight, torch.Tensor) or weight.is_meta:
-        raise IngestError(f"model {model.name}: the weights of its {type(layer).__name__} are not in memory to be read")
+        raise IngestError(f"model {model.name}: the weights of its {kind} are not in memory to be read")
     weight = plain(weight)
     if not weight.is_floating_point() or weight.itemsize < 2:
-        raise IngestError(
-            f"model {model.name}: its {type(layer).__name__} is quantised ({weight.dtype}); its numbers cannot be read"
-        )
+        raise IngestError(f"model {model.name}: its {kind} is quantised ({weight.dtype}); its numbers cannot be read")
     return weight

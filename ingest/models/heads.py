@@ -47,11 +47,7 @@ def body_of(head: PreTrainedModel) -> PreTrainedModel:
 
 
 def check_head(head: PreTrainedModel, stack: Stack, label: str) -> None:
-    """Raise `IngestError` if a head does not fit how its body, an encoder or a decoder, attends.
-
-    A head that predicts the next token needs a body that does not see it; one that predicts masked tokens, a body that
-    sees what stands on both sides. `label` names the model.
-    """
+    """Refuse a head that predicts the next token where its body sees that, or masked tokens where it sees one side."""
     config, kind = type(head.config), cast("object", type(head))
     masked = auto.MODEL_FOR_MASKED_LM_MAPPING.get(config, None)
     causal = auto.MODEL_FOR_CAUSAL_LM_MAPPING.get(config, None)

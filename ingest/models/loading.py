@@ -26,10 +26,10 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from ...errors import IngestError, one_line
 from ...schema.vocabulary import DType
 from ..neurons.widths import expert_counts
+from .checkpoint import Source
 from .devices import lacks_memory
-from .digests import OPTIONAL_WEIGHTS
 from .heads import body_class
-from .source import Source
+from .tensors import OPTIONAL_WEIGHTS
 from .tokenizers import set_aside
 
 # What transformers raises for files that are absent, malformed or of another kind.
@@ -37,10 +37,16 @@ _LOADING_ERRORS = (
     *(OSError, ValueError, LookupError, ImportError, AttributeError, TypeError, ArithmeticError, RuntimeError),
     *(AssertionError, struct.error, StrictDataclassError, SafetensorError, pickle.UnpicklingError, EOFError),
 )
+# What is said in place of a message with a phrase, which names nothing, or advises to run code of the checkpoint.
+_REASONS = {
+    "above report": "weights are missing or of other shapes than its configuration says",
+    "weights_only": "its torch file is damaged, or holds more than tensors",
+    "trust_remote_code": "it needs Python code of its own, which is never run",
+    "backend tokenizer": "there is none, or not all of its files; name another: --tokenizer",
+}
 # Sizes that are at least 1 in every model; where a configuration has another name for one, this is an alias.
 _SIZES = ("hidden_size", "vocab_size", "num_hidden_layers", "num_attention_heads")
-# Far more layers than any model has, and few enough to be laid out without memory in a minute.
-_MOST_LAYERS = 10_000
+_MOST_LAYERS = 10_000  # far more layers than any model has, and few enough to be laid out without memory in a minute
 
 
 @contextlib.contextmanager
@@ -59,11 +65,7 @@ def quietly() -> Iterator[None]:
 
 
 def read_config(source: Source, *, with_weights: bool) -> PreTrainedConfig:
-    """Return a checkpoint's configuration.
-
-    Raise `IngestError` if it cannot be read, if it implies sizes that no model has, or if weights will be read too and
-    an adapter lies beside them.
-    """
+    """Return a checkpoint's configuration; refuse sizes that no model has, and an adapter beside weights to be read."""
     source.check_fetched(with_weights=with_weights)
     if with_weights and "gguf_file" not in source.arguments:
         adapter = None
@@ -87,9 +89,8 @@ def read_tokenizer(source: Source, config: PreTrainedConfig, other: Source | Non
         other.check_fetched(with_weights=False, noun="tokenizer")
         tokenizer = _read(AutoTokenizer, other, "tokenizer", "files", config=config)
     if not getattr(tokenizer, "is_fast", False):
-        raise IngestError(
-            f"model {source.name}: its tokenizer {type(tokenizer).__name__} is not a fast one, which spans need"
-        )
+        kind = type(tokenizer).__name__
+        raise IngestError(f"model {source.name}: its tokenizer {kind} is not a fast one, which spans need")
     set_aside(tokenizer)
     return tokenizer  # type: ignore[no-any-return]
 
@@ -99,8 +100,7 @@ def read_weights(
 ) -> tuple[PreTrainedModel, set[str]]:
     """Return a checkpoint as a model of class `kind`, and the names of its tensors that have no place in that.
 
-    Quantised weights are put on `device`, for they cannot be moved afterwards. Raise `IngestError` if weights are
-    missing, ambiguous or cannot be read.
+    Quantised weights are put on `device`, for they cannot be moved afterwards.
     """
     is_quantised = hasattr(config, "quantization_config")
     placed = {"device_map": "auto" if device == "split" else {"": device}} if is_quantised else {}
@@ -148,23 +148,17 @@ def initialise(config: PreTrainedConfig, seed: int, label: str, dtype: DType) ->
         _check_memory(4 * sum(weight.numel() for weight in outline.parameters()), label)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            drawn: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
-                config, dtype=torch.float32, trust_remote_code=False
-            )
+            drawn: PreTrainedModel = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)  # type: ignore[no-untyped-call]
     if dtype == "float32":
         return drawn
     # As a checkpoint would be read in this type: some weights stay float32.
-    return type(drawn).from_pretrained(
-        None, config=drawn.config, state_dict=drawn.state_dict(), dtype=getattr(torch, dtype), trust_remote_code=False
-    )
+    settings = {"config": drawn.config, "state_dict": drawn.state_dict(), "dtype": getattr(torch, dtype)}
+    return type(drawn).from_pretrained(None, **settings, trust_remote_code=False)
 
 
 def _read(kind: type, source: Source, noun: str, part: str, **more: object) -> Any:  # noqa: ANN401 - untyped factories
-    where = (
-        f"folder {source.path}"
-        if source.is_local
-        else "no such folder here, and the hub did not give it; a name in a store is not enough, name the files"
-    )
+    where = "no such folder here, and the hub did not give it; a name in a store is not enough, name the files"
+    where = f"folder {source.path}" if source.is_local else where
     with _explained(f"cannot load {noun} {source.name!r} ({where}): its {part} cannot be read"):
         return kind.from_pretrained(source.path, **source.arguments, **more, trust_remote_code=False)  # type: ignore[attr-defined]
 
@@ -184,15 +178,9 @@ def _explained(what: str, config: PreTrainedConfig | None = None) -> Iterator[No
 
 def _why(error: BaseException, config: PreTrainedConfig | None) -> str:
     """Return why transformers could not load something, as one line."""
-    text = str(error)
-    if "above report" in text:  # transformers prints which: its error does not say
-        return "weights are missing or of other shapes than its configuration says"
-    if "weights_only" in text:  # torch advises to run what the file says
-        return "its torch file is damaged, or holds more than tensors"
-    if "trust_remote_code" in text:  # transformers advises to run it
-        return "it needs Python code of its own, which is never run"
-    if "backend tokenizer" in text:  # transformers says what it would have needed
-        return "there is none, or not all of its files; name another: --tokenizer"
+    for phrase, why in _REASONS.items():
+        if phrase in str(error):
+            return why
     if config is not None and isinstance(error, KeyError):
         settings = vars(config.get_text_config())  # it may name an activation function that is none
         name = next((name for name, value in settings.items() if value == error.args[0]), None)
@@ -225,9 +213,8 @@ def _check_files(whole: PreTrainedModel, source: Source) -> None:
                         "say how its weights are quantised"
                     )
                 prefixed = f"{whole.base_model_prefix}.{name}"
-                if prefixed not in names or OPTIONAL_WEIGHTS.search(name):
-                    continue
-                if not torch.equal(tensors.get_tensor(name), tensors.get_tensor(prefixed)):
+                is_twice = prefixed in names and not OPTIONAL_WEIGHTS.search(name)
+                if is_twice and not torch.equal(tensors.get_tensor(name), tensors.get_tensor(prefixed)):
                     raise IngestError(
                         f"model {source.name!r}: {file.name} holds one weight twice, as {name} and {prefixed}, with "
                         "different values"

@@ -15,15 +15,13 @@ from ...schema.vocabulary import DType
 from ..neurons.feed_forwards import Layer, Stack
 from ..neurons.layers import find_layers
 from .behaviour import adjust, is_causal, sees_padding, sparse_attention
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, locate_tokenizer
 from .devices import explaining_lack_of_memory, place
-from .digests import TensorDigest, tensor_digests
 from .heads import body_class, body_of, check_head, head_class
 from .loading import initialise, quietly, read_config, read_tokenizer, read_weights
-from .source import locate_tokenizer
 from .steps import parse_step
+from .tensors import TensorDigest, check_unread, tensor_digests
 from .tokenizers import check_vocabulary, n_embedded
-from .unread import check_unread
 
 # Whether the bodies of models that were not loaded here are causal, as running them has shown.
 _IS_CAUSAL: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
@@ -42,8 +40,7 @@ class Part:
 class Model:
     """A loaded checkpoint."""
 
-    # The keys its measurements are stored under
-    name: str
+    name: str  # what its measurements are stored under, with the revision
     revision: str
     step: int | None  # training step, None when unknown
     # The transformer body that is run, in evaluation mode and without a language-model head. For an encoder-decoder the
@@ -59,8 +56,7 @@ class Model:
     seed: int | None  # seed of a random initialisation, None if the weights are the checkpoint's
     sees_padding: bool  # whether a text's states depend on its padding, so that texts must run unpadded
     notice: str | None  # what the user should know of the choice of body and of adjustments; None if nothing
-    # The whole model with its language-model head, which contains `module`; None if not asked for
-    head: PreTrainedModel | None
+    head: PreTrainedModel | None  # the whole model, which contains `module`, with its head; None if not asked for
 
     @property
     def weights_sha256(self) -> str:
@@ -93,12 +89,7 @@ def load(
     tokenizer: str | None = None,  # hub id or folder of the tokenizer; the checkpoint's own if None
     with_tokenizer: bool = True,
 ) -> Model:
-    """Load a checkpoint, ready to be measured.
-
-    Raise `IngestError` if it is not there, is no text model, needs code of its own, lacks weights or holds some that
-    are not read, or holds NaN or infinite weights; if there is no memory for it; if a head is asked for that is not
-    its own.
-    """
+    """Load a checkpoint, ready to be measured; raise `IngestError` if it cannot be, or has not the head asked for."""
     source, label, seed = checkpoint.locate(), checkpoint.stored_name, checkpoint.random_init
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -125,9 +116,8 @@ def load(
             place(module if head is None else head, device, label)
         notices = list(adjust(module, label))
         if text_model is not body:
-            notices.insert(
-                0, f"{label} is a multimodal model: its language model {type(text_model).__name__} is measured"
-            )
+            named = type(text_model).__name__
+            notices.insert(0, f"{label} is a multimodal model: its language model {named} is measured")
         if not text_model.config.is_encoder_decoder:
             parts = (replace(parts[0], stack="decoder" if is_causal(module, label) else "encoder"),)
             if head is not None:
@@ -153,26 +143,24 @@ def load(
 
 def first_position(module: nn.Module) -> int:
     """Return the first learned position: in RoBERTa and its kin they start behind the padding token's id."""
-    for path, embedding in module.named_modules():
-        is_of_positions = path.endswith("position_embeddings") and isinstance(embedding, nn.Embedding)
-        if is_of_positions and embedding.padding_idx is not None:
-            return int(embedding.padding_idx) + 1
-    return 0
+    parts = (part for path, part in module.named_modules() if path.endswith("position_embeddings"))
+    padding = (part.padding_idx for part in parts if isinstance(part, nn.Embedding) and part.padding_idx is not None)
+    return next((int(index) + 1 for index in padding), 0)
 
 
 def start_token(model: Model) -> int:
     """Return the token with which a decoder starts; raise `IngestError` if none is named, or it is not embedded."""
-    for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id"):
-        token = getattr(model.config, name, None)
-        if isinstance(token, int):
-            n_tokens = n_embedded(decoder_of(model))
-            if not 0 <= token < n_tokens:
-                raise IngestError(
-                    f"model {model.name}: its decoder starts with token {token:,} by its {name}, but has embeddings "
-                    f"for {n_tokens:,} tokens alone"
-                )
-            return token
-    raise IngestError(f"model {model.name}: its configuration names no token for its decoder to start with")
+    names = ("decoder_start_token_id", "bos_token_id", "pad_token_id")
+    name = next((name for name in names if isinstance(getattr(model.config, name, None), int)), None)
+    if name is None:
+        raise IngestError(f"model {model.name}: its configuration names no token for its decoder to start with")
+    token, n_tokens = int(getattr(model.config, name)), n_embedded(decoder_of(model))
+    if not 0 <= token < n_tokens:
+        raise IngestError(
+            f"model {model.name}: its decoder starts with token {token:,} by its {name}, but has embeddings for "
+            f"{n_tokens:,} tokens alone"
+        )
+    return token
 
 
 def decoder_of(model: Model) -> nn.Module:
@@ -197,7 +185,6 @@ def body_parts(model: PreTrainedModel) -> tuple[PreTrainedModel, tuple[Part, ...
     """Return the body of a model that was not loaded here, and its stacks as `load` would name them.
 
     The first time, two texts of four tokens are run to distinguish an encoder from a decoder. The model stays as it is.
-    Raise `IngestError` if it does not take text, does not run on it, or would be another after a short text.
     """
     label = model.name_or_path or type(model).__name__
     body = _text_model(cast("PreTrainedModel", model.base_model), label)
@@ -220,10 +207,9 @@ def _text_model(whole: PreTrainedModel, label: str) -> PreTrainedModel:
     text_config = config if config.is_encoder_decoder else config.get_text_config()
     # In a multimodal model, the language model is the outermost that has the text configuration.
     for model in [whole] if text_config is config else whole.modules():
-        if not isinstance(model, PreTrainedModel) or model.config is not text_config:
-            continue
-        if "input_ids" in inspect.signature(model.forward).parameters:
-            return model
+        is_of_text = isinstance(model, PreTrainedModel) and model.config is text_config
+        if is_of_text and "input_ids" in inspect.signature(model.forward).parameters:
+            return cast("PreTrainedModel", model)
     raise IngestError(
         f"model {label} ({type(whole).__name__}) does not take text, so it cannot be measured; models of images, "
         "audio or time series cannot"

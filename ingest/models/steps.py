@@ -9,8 +9,7 @@ from pathlib import Path
 
 from ...errors import IngestError, one_line
 
-# The largest training step that a store can hold.
-_MAX_STEP = 2**63 - 1
+_MAX_STEP = 2**63 - 1  # the largest training step that a store can hold
 
 _STEP = re.compile(
     r"(?:^|[^a-z])(?:global[-_]?step|step|checkpoint|ckpt|iteration|iter)s?[-_=]?(\d+)([km]?)(?![0-9a-z])",
@@ -31,16 +30,22 @@ def parse_step(revision: str) -> int | None:
 
 
 def read_steps(file: Path) -> dict[str, int]:
-    """Read training steps by revision from a CSV file with columns revision and step, or from a JSON object.
-
-    Raise `IngestError` if the file cannot be read, a row names no revision, a step is not a whole number from 0 to
-    2**63 - 1, or one revision has two steps.
-    """
+    """Read training steps by revision from a CSV file with columns revision and step, or from a JSON object."""
     try:
         text = file.read_text(encoding="utf-8-sig")
         if not text.strip():
             raise ValueError("it is empty")
-        pairs = _json_pairs(text) if file.suffix.lower() == ".json" else list(_csv_pairs(text))
+        if file.suffix.lower() == ".json":
+            pairs = json.loads(text, object_pairs_hook=tuple)  # as pairs, so that a revision named twice is seen
+            if not isinstance(pairs, tuple):
+                raise ValueError("it is no JSON object of steps by revision")
+        else:
+            rows = csv.DictReader(text.strip().splitlines(), restval="", strict=True)
+            rows.fieldnames = names = [name.strip() for name in rows.fieldnames or ()]
+            if missing := {"revision", "step"} - set(names):
+                raise ValueError(f"it has no column {min(missing)}; there are: {', '.join(names)}")
+            cells = [(row["revision"].strip(), row["step"].strip()) for row in rows]
+            pairs = [(revision, int(step) if step.isdecimal() else step) for revision, step in cells]
     except (OSError, ValueError, csv.Error) as error:
         raise IngestError(f"cannot read the steps in {file}: {one_line(error)}") from error
     steps: dict[str, int] = {}
@@ -58,31 +63,12 @@ def read_steps(file: Path) -> dict[str, int]:
     return steps
 
 
-def _json_pairs(text: str) -> Iterable[tuple[str, object]]:
-    # As pairs, so that a revision named twice is seen.
-    pairs = json.loads(text, object_pairs_hook=tuple)
-    if not isinstance(pairs, tuple):
-        raise ValueError("it is no JSON object of steps by revision")
-    return pairs
-
-
-def _csv_pairs(text: str) -> Iterable[tuple[str, object]]:
-    rows = csv.DictReader(text.strip().splitlines(), restval="", strict=True)
-    rows.fieldnames = names = [name.strip() for name in rows.fieldnames or ()]
-    missing = {"revision", "step"} - set(names)
-    if missing:
-        raise ValueError(f"it has no column {min(missing)}; there are: {', '.join(names)}")
-    for row in rows:
-        step = row["step"].strip()
-        yield row["revision"].strip(), int(step) if step.isdecimal() else step
-
-
 def gaps(steps: Iterable[int]) -> Iterator[tuple[list[int], str]]:
     """Yield the steps at which checkpoints seem to be missing from a series, gap by gap, and how the others are apart.
 
     Where the gaps before and after a gap are equal, in difference or in ratio (rounded to whole steps), and the gap
-    itself is as wide as several of them, the steps that would divide it are missing. The first and the last gap have
-    one neighbour, and gaps of a single step come about by rounding: nothing is concluded from these.
+    itself is as wide as several of them, the steps that would divide it are missing. Nothing is concluded from gaps of
+    a single step, which come about by rounding.
 
     >>> list(gaps([0, 1000, 2000, 4000, 5000])), list(gaps([1, 2, 4, 16, 32, 64]))
     ([([3000], '1000 apart')], [([8], '2 times the one before')])
@@ -92,9 +78,7 @@ def gaps(steps: Iterable[int]) -> Iterator[tuple[list[int], str]]:
         apart, gap = first - before, last - first
         if apart == after - last and apart > 1 and gap % apart == 0 and gap > apart:
             yield list(range(first + apart, last, apart)), f"{apart} apart"
-            continue
-        n_parts = _equal_ratios(before, first, last, after)
-        if n_parts > 1:
+        elif (n_parts := _equal_ratios(before, first, last, after)) > 1:
             ratio = (last / first) ** (1 / n_parts)
             yield [round(first * ratio**part) for part in range(1, n_parts)], f"{ratio:.3g} times the one before"
 
@@ -105,8 +89,7 @@ def _equal_ratios(before: int, first: int, last: int, after: int) -> int:
         return 0
 
     def bounds(low: int, high: int) -> tuple[float, float]:
-        # Steps are whole, and may have been rounded up or down.
-        return (high - 1) / (low + 1), (high + 1) / (low - 1)
+        return (high - 1) / (low + 1), (high + 1) / (low - 1)  # steps are whole, and may have been rounded up or down
 
     least = max(bounds(before, first)[0], bounds(last, after)[0])
     most = min(bounds(before, first)[1], bounds(last, after)[1])

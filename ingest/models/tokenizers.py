@@ -1,10 +1,9 @@
 """A checkpoint's tokenizer, freed of what its files say about padding, truncation and chance."""
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import cast
 
-import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Encoding
 from tokenizers.models import BPE, WordPiece
 from torch import nn
@@ -17,9 +16,8 @@ from ...errors import IngestError, one_line
 def set_aside(tokenizer: PreTrainedTokenizerBase) -> None:
     """Set aside what a tokenizer's files say beside how text becomes tokens.
 
-    Texts are cut where a measurement says so, at their end, and never padded. The same text always gives the same
-    tokens: merges are not dropped at random, as they may be in training. The name of a special token within a text
-    becomes that token, as a mask in a prompt must.
+    Texts are cut at their end, and merges are not dropped at random, as they may be in training. The name of a special
+    token within a text becomes that token, as a mask in a prompt must.
     """
     tokenizer.truncation_side = "right"
     tokenizer.split_special_tokens = False
@@ -43,10 +41,7 @@ def encode(
     are_targets: bool = False,  # whether the texts are what a decoder is to say, which some tokenizers mark otherwise
     with_special_tokens: bool = True,
 ) -> list[Encoding]:
-    """Return the tokens of texts: for each text its ids, the characters of each token, and which tokens were added.
-
-    The tokenizer must be a fast one. Raise `IngestError` if a text cannot be tokenized.
-    """
+    """Return what a fast tokenizer makes of texts: ids, the characters of each token, and which tokens were added."""
     try:
         encoded = tokenizer(
             **{"text_target" if are_targets else "text": list(texts)},
@@ -77,24 +72,19 @@ def spelling(tokenizer: PreTrainedTokenizerBase, n_tokens: int) -> tuple[list[st
     special = set(tokenizer.all_special_ids)
     continues = backend.model.continuing_subword_prefix if isinstance(backend.model, WordPiece) else None
     byte_of = {letter: byte for byte, letter in bytes_to_unicode().items()}  # type: ignore[no-untyped-call]
-    marks = {mark: sum(name is not None and name.startswith(mark) for name in names) for mark in ("Ġ", "▁")}
-    mark = max(marks, key=lambda mark: marks[mark]) if any(marks.values()) else None
+    marks = Counter(name[0] for name in names if name and name[0] in "Ġ▁")
+    mark = max("Ġ▁", key=marks.__getitem__) if marks else None
     texts: list[str | None] = []
     is_piece = []
     for number, name in enumerate(names):
         text, begins, is_cut = name, True, False
         if name is not None and number not in special:
-            if continues:
-                text, begins = name.removeprefix(continues), not name.startswith(continues)
-            elif mark:
-                begins = name.startswith(mark)
-                text = name.removeprefix(mark)
-                if mark == "Ġ" and byte_of.keys() >= set(text):
-                    spelt = bytes(byte_of[letter] for letter in text) or b" "
-                    text, is_cut = (
-                        spelt.decode(errors="backslashreplace"),
-                        spelt.decode(errors="replace")[0] == "\ufffd",
-                    )
+            prefix = continues or mark or ""
+            text, begins = name.removeprefix(prefix), name.startswith(prefix) != bool(continues)
+            if not continues and mark == "Ġ" and byte_of.keys() >= set(text):
+                spelt = bytes(byte_of[letter] for letter in text) or b" "
+                text = spelt.decode(errors="backslashreplace")
+                is_cut = spelt.decode(errors="replace")[0] == "\ufffd"
             text = text or name
         texts.append(text)
         is_piece.append(not begins and text is not None and (text[:1].isalnum() or is_cut))
@@ -115,10 +105,7 @@ def n_embedded(stack: nn.Module) -> int:
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, n_tokens: int, label: str) -> None:
-    """Raise `IngestError` if a tokenizer knows less than half as many tokens as the model, named by `label`.
-
-    Then it is not the model's: transformers makes up an empty one where files are missing.
-    """
+    """Refuse a tokenizer with less than half of the model's tokens: where files are missing, one is made up."""
     if 2 * len(tokenizer) < n_tokens:
         raise IngestError(
             f"model {label}: its tokenizer knows {len(tokenizer):,} tokens, the model {n_tokens:,}; if files are "
@@ -130,23 +117,3 @@ def padding_id(tokenizer: PreTrainedTokenizerBase, stack: nn.Module) -> int:
     """Return the token that fills texts up to one length; it is masked, so any that the stack has will do."""
     token_id = tokenizer.pad_token_id
     return token_id if isinstance(token_id, int) and 0 <= token_id < n_embedded(stack) else 0
-
-
-class _Tokenized(Protocol):
-    @property
-    def token_ids(self) -> NDArray[np.int32]: ...
-    @property
-    def token_start(self) -> NDArray[np.int64]: ...
-
-
-def check_embedded(tokens: _Tokenized, tokenizer: PreTrainedTokenizerBase, stack: nn.Module, texts: str) -> None:
-    """Raise `IngestError` if a stack has no embedding for one of these tokens; `texts` names the texts they are of."""
-    n_tokens = n_embedded(stack)
-    beyond = np.flatnonzero(tokens.token_ids >= n_tokens)
-    if len(beyond):
-        token_id = int(tokens.token_ids[beyond[0]])
-        raise IngestError(
-            f"{texts}: text {np.searchsorted(tokens.token_start, beyond[0], side='right') - 1} holds the token "
-            f"{tokenizer.convert_ids_to_tokens(token_id)!r}, number {token_id:,} of the tokenizer, but "
-            f"{type(stack).__name__} has embeddings for {n_tokens:,} tokens alone"
-        )

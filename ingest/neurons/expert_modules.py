@@ -62,24 +62,21 @@ class FusedExperts:
             return self._activation(projected)
         # The activation is linear in up: up * act(gate), or (up + 1) * act(gate) in GPT-OSS and its kin. Its slope is
         # act(gate), to the bit, without knowing which.
-        return self._at_up(projected, 1.0) - self._at_up(projected, 0.0)
+        return self._activation(projected, up=1.0) - self._activation(projected, up=0.0)
 
     def check_gate(self, width: int) -> None:
         """Raise `IngestError` if the activation of experts, of `width` neurons each, is not linear in up."""
         gates = torch.linspace(-4, 4, 2 * width, device=next(self.module.parameters()).device)[None]
-        at_zero, at_half, at_one = (self._at_up(gates, up) for up in (0.0, 0.5, 1.0))
+        at_zero, at_half, at_one = (self._activation(gates, up=up) for up in (0.0, 0.5, 1.0))
         if float((at_zero + at_one - 2 * at_half).abs().max()) > 1e-5 * float((at_one - at_zero).abs().max()):
-            raise IngestError(
-                f"{type(self.module).__name__}: its activation is not act(gate) times up, so it has no site gate"
-            )
+            kind = type(self.module).__name__
+            raise IngestError(f"{kind}: its activation is not act(gate) times up, so it has no site gate")
 
-    def _activation(self, projected: torch.Tensor) -> torch.Tensor:
+    def _activation(self, projected: torch.Tensor, *, up: float | None = None) -> torch.Tensor:
+        """Return the activation, on request as if all values of up were `up`."""
+        if up is not None:
+            projected = projected.clone()
+            self.halves(projected)[1].fill_(up)
         if self.module.has_gate:
             return cast("torch.Tensor", type(self.module)._apply_gate(self.module, projected))  # type: ignore[attr-defined]
         return cast("torch.Tensor", cast("nn.Module", self.module._modules["act_fn"])(projected))
-
-    def _at_up(self, projected: torch.Tensor, up: float) -> torch.Tensor:
-        """Return the activation where all values of up are `up`."""
-        changed = projected.clone()
-        self.halves(changed)[1].fill_(up)
-        return self._activation(changed)

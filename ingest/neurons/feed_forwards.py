@@ -19,16 +19,13 @@ class Place:
 class FeedForward:
     """One feed-forward network of a layer, or all routed experts of a layer together."""
 
-    # The down projection, whose input is the neurons' activations. For experts, the module that holds them all.
-    down: Place
+    down: Place  # the down projection, whose input is the neurons' activations; the module that holds all experts
     n_neurons: int  # number of neurons; for experts, over all of them
     activation_function: str  # name of the nonlinearity in the configuration
     is_gated: bool  # whether the activation is act(gate) * up
     n_experts: int | None = None  # number of experts; None for a dense network
-    # The network of each expert, where each is a module of its own. Empty where one tensor holds them all (fused).
-    members: tuple["FeedForward", ...] = ()
-    # Paths of the projections from the hidden state to the neurons; empty for experts
-    input_paths: tuple[str, ...] = ()
+    members: tuple["FeedForward", ...] = ()  # the network of each expert; empty where one tensor holds them (fused)
+    input_paths: tuple[str, ...] = ()  # of the projections from the hidden state to the neurons; empty for experts
     nonlinearity: Place | None = None  # the module that applies the nonlinearity; None where it is a function
     is_time_first: bool = False  # whether its tensors are [tokens, texts, ...] instead of [texts, tokens, ...]
     pads_to: int = 0  # the model itself pads texts at their ends to a multiple of this many tokens; 0 if it does not

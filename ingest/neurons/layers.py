@@ -13,8 +13,8 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
 
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -50,12 +50,10 @@ _SMALL = re.compile(r"(^|\.)(gate|wg|shared_expert_gate)(\.|$)|^\.linear\.")
 _OUTSIDE = re.compile(
     r"emb|cls_token|pooler|project|rel_pos|relative|hc_head|hyper_connection|contact_head|altup|norm", re.IGNORECASE
 )
-# Architectures whose blocks see [tokens, texts, hidden], by model type.
-_TIME_FIRST = frozenset({"fsmt", "xlnet"})
+_TIME_FIRST = frozenset({"fsmt", "xlnet"})  # architectures whose blocks see [tokens, texts, hidden], by model type
 
 
-@dataclass(frozen=True, slots=True)
-class _Linear:
+class _Linear(NamedTuple):
     path: str
     n_inputs: int
     n_outputs: int
@@ -64,14 +62,11 @@ class _Linear:
 def find_layers(
     module: nn.Module, config: PreTrainedConfig, *, stack: Stack, name: str, root: str = ""
 ) -> tuple[Layer, ...]:
-    """Find every feed-forward network of one stack of a model.
+    """Return the blocks of one stack of a model that have neurons, from the embeddings on.
 
     `module` is run, and paths are relative to it; `root` is the path of the stack in it, `config` the text
-    configuration, `name` the model's name for errors. Return the blocks that have neurons, from the embeddings on;
-    numbers of blocks without are skipped.
-
-    Raise `IngestError` if a weight of the blocks is not known to be inside or outside feed-forward networks, or if the
-    networks are not those that the configuration implies. The message names the model's class and the weight.
+    configuration, `name` the model's name for errors. Raise `IngestError` if a weight of the blocks is not known to be
+    inside or outside feed-forward networks, or if the networks are not those that the configuration implies.
     """
     return _Finder(module, config, f"model {name} ({type(module).__name__})").find(stack, root)
 
@@ -116,11 +111,9 @@ class _Finder:
         for path, module in sorted(self._modules(root), key=lambda item: item[0].count(".")):
             if isinstance(module, nn.ModuleList) and not _is_within(path, blocks):
                 blocks[path] = [f"{path}.{index}" for index in range(len(module))]
+        holding = (path for path, some in blocks.items() if any(self._experts(one) or self._dense(one) for one in some))
         # Where none holds a feed-forward layer, what its blocks hold will say why.
-        chosen = [
-            path for path, some in blocks.items() if any(self._experts(one) or self._dense(one, ()) for one in some)
-        ]
-        chosen = chosen or [path for path in blocks if len(blocks[path]) in depths][:1]
+        chosen = list(holding) or [path for path in blocks if len(blocks[path]) in depths][:1]
         if len(chosen) != 1:
             raise IngestError(
                 f"{self._label}: its feed-forward layers are not one list of blocks (found: "
@@ -137,7 +130,7 @@ class _Finder:
     def _block(self, path: str, index: int) -> tuple[FeedForward, ...]:
         """Return the feed-forward networks of one block, all its other weights accounted for."""
         experts = self._experts(path)
-        dense = self._dense(path, tuple(network.path for network in experts))
+        dense = self._dense(path, [network.path for network in experts])
         networks = (*experts, *dense)
         claimed = [place for network in networks for place in (network.path, *network.input_paths)]
         for name, module in self._modules(path):
@@ -147,14 +140,12 @@ class _Finder:
                 )
         for name, weight in self._weights(path):
             is_depthwise = weight.ndim == 3 and weight.shape[1] == 1  # a convolution over tokens, channel by channel
-            if weight.ndim < 2 or is_depthwise or _is_within(name, claimed):
-                continue
-            if self._is_mixer(name, path) or self._is_auxiliary(name.removeprefix(path), tuple(weight.shape)):
-                continue
-            raise IngestError(
-                f"{self._label}: block {index} holds {name} {list(weight.shape)}, which is no feed-forward layer that "
-                f"can be read, nor known to be none (widths by the configuration: {sorted(self._widths)})"
-            )
+            is_known = weight.ndim < 2 or is_depthwise or _is_within(name, claimed) or self._is_mixer(name, path)
+            if not is_known and not self._is_auxiliary(name.removeprefix(path), weight.shape):
+                raise IngestError(
+                    f"{self._label}: block {index} holds {name} {list(weight.shape)}, which is no feed-forward layer "
+                    f"that can be read, nor known to be none (widths by the configuration: {sorted(self._widths)})"
+                )
         self._check_no_numbered_experts(path, index, dense)
         return networks
 
@@ -179,14 +170,12 @@ class _Finder:
         apart = [blocks, *(path for path in models if not _is_within(blocks, [path]))]
         for name, weight in self._module.get_submodule(root).named_parameters(prefix=root, remove_duplicate=False):
             holder = self._module.get_submodule(name.rpartition(".")[0])
-            if weight.ndim < 2 or isinstance(holder, nn.Embedding) or _is_within(name, apart):
-                continue
-            if _OUTSIDE.search(name.removeprefix(f"{root}.")) or self._is_mixer(name, root):
-                continue
-            raise IngestError(
-                f"{self._label}: outside its blocks {blocks} it holds {name} {list(weight.shape)}, which is not "
-                "known to be no feed-forward layer"
-            )
+            is_known = weight.ndim < 2 or isinstance(holder, nn.Embedding) or _is_within(name, apart)
+            if not (is_known or _OUTSIDE.search(name.removeprefix(f"{root}.")) or self._is_mixer(name, root)):
+                raise IngestError(
+                    f"{self._label}: outside its blocks {blocks} it holds {name} {list(weight.shape)}, which is not "
+                    "known to be no feed-forward layer"
+                )
 
     def _experts(self, path: str) -> list[FeedForward]:
         """Return the routed experts of a block."""
@@ -198,8 +187,8 @@ class _Finder:
                 width, is_gated = int(first if module.is_transposed else second), bool(module.has_gate)
             elif is_list_of_experts(module):
                 keys = [key for key, child in module.named_children() if any(True for _ in child.parameters())]
-                networks = [self._dense(f"{name}.{key}", ()) for key in keys]
-                if not networks or not all(len(network) == 1 for network in networks):
+                networks = [self._dense(f"{name}.{key}") for key in keys]
+                if {len(network) for network in networks} != {1}:
                     raise IngestError(f"{self._label}: the experts of {name} are not one feed-forward network each")
                 members = tuple(network for (network,) in networks)
                 n_experts, width, is_gated = len(members), members[0].n_neurons, members[0].is_gated
@@ -210,19 +199,18 @@ class _Finder:
                     f"{self._label}: {name} holds {n_experts} experts of width {width}; the configuration "
                     f"implies {sorted(self._expert_counts)} experts of one of the widths {sorted(self._widths)}"
                 )
-            experts.append(
-                self._network(name, width * n_experts, is_gated=is_gated, n_experts=n_experts, members=members)
-            )
+            network = self._network(name, width * n_experts, is_gated=is_gated, n_experts=n_experts, members=members)
+            experts.append(network)
         return experts
 
-    def _dense(self, path: str, experts: tuple[str, ...]) -> list[FeedForward]:
+    def _dense(self, path: str, experts: Iterable[str] = ()) -> list[FeedForward]:
         """Return the networks of a block outside its experts."""
         linears = [
             linear
             for linear in _linears(self._modules(path))
             if not _is_within(linear.path, experts)
             and not self._is_mixer(linear.path, path)
-            and not self._is_auxiliary(linear.path.removeprefix(path), (linear.n_inputs, linear.n_outputs))
+            and not self._is_auxiliary(linear.path.removeprefix(path), linear[1:])
         ]
         networks: dict[_Linear, FeedForward] = {}
         claimed: set[_Linear] = set()
@@ -237,16 +225,13 @@ class _Finder:
             if n_inputs not in (1, 2):
                 continue  # the weights stay unclaimed, and the model is refused by that
             claimed |= {down, *inputs}
+            paths, nonlinearity = tuple(linear.path for linear in inputs), self._nonlinearity(inputs[0].path, path)
             networks[down] = self._network(
-                down.path,
-                down.n_inputs,
-                is_gated=n_inputs == 2,
-                input_paths=tuple(linear.path for linear in inputs),
-                nonlinearity=self._nonlinearity(inputs[0].path, path),
+                down.path, down.n_inputs, is_gated=n_inputs == 2, input_paths=paths, nonlinearity=nonlinearity
             )
         return [networks[down] for down in linears if down in networks]
 
-    def _is_auxiliary(self, relative: str, shape: tuple[int, ...]) -> bool:
+    def _is_auxiliary(self, relative: str, shape: Iterable[int]) -> bool:
         """Return whether a weight is known to be of no neuron."""
         if _AUXILIARY.search(relative):
             return True
@@ -274,11 +259,8 @@ class _Finder:
     def _nonlinearity(self, start: str, block: str) -> Place | None:
         """Return the activation module that lies nearest to an input projection, None if there is no single one."""
         for folder in _folders(start, block):
-            paths = [
-                path
-                for path, module in self._modules(folder, remove_duplicate=False)
-                if _is_activation(module) and not self._is_mixer(path, block)
-            ]
+            modules = self._modules(folder, remove_duplicate=False)
+            paths = [path for path, module in modules if _is_activation(module) and not self._is_mixer(path, block)]
             if paths:
                 return Place(paths[0]) if len(paths) == 1 else None
         return None
@@ -329,6 +311,5 @@ def _is_within(path: str, outer: Iterable[str]) -> bool:
 
 
 def _is_activation(module: nn.Module) -> bool:
-    if isinstance(module, _ACTIVATIONS):
-        return True
-    return not list(module.children()) and bool(_ACTIVATION_NAME.search(type(module).__name__))
+    is_named_so = not list(module.children()) and _ACTIVATION_NAME.search(type(module).__name__) is not None
+    return isinstance(module, _ACTIVATIONS) or is_named_so

@@ -6,7 +6,7 @@ chooses among the others. Whether it did is checked at the experts whenever it r
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Any
 
@@ -19,10 +19,7 @@ from .feed_forwards import FeedForward, Layer
 
 # What yields scores: logits, and what is added to them, or to their sigmoid, to keep the experts' load even.
 _SCORING = frozenset({"linear", "add"})
-# What takes the best of them. Before it, routers that choose among groups may have raised scores to 0 again.
-_CHOOSING = frozenset({"topk"})
-# How configurations name the experts of a token.
-_N_CHOSEN = ("num_experts_per_tok", "moe_topk", "top_k_experts")
+_N_CHOSEN = ("num_experts_per_tok", "moe_topk", "top_k_experts")  # how configurations name the experts of a token
 
 
 def experts_per_token(module: nn.Module, experts: FeedForward) -> int:
@@ -34,36 +31,32 @@ def experts_per_token(module: nn.Module, experts: FeedForward) -> int:
 
 @contextlib.contextmanager
 def exclude_experts(module: nn.Module, layer: Layer, excluded: Collection[int]) -> Iterator[None]:
-    """Keep a layer's router from choosing some experts whenever `module` runs inside the context.
+    """Keep a layer's router from choosing the experts of some numbers whenever `module` runs inside the context.
 
-    `layer` is one of the module's layers, `excluded` the numbers of some of its experts. The router computes as if
-    their logits, and the corrections that only its choice sees, were the lowest there are: it chooses the best of the
-    others. The weights of those follow by its own rule: a softmax over all experts is one over those not excluded, and
-    what is normalised over the chosen is so still. Afterwards the module is as before.
+    The router computes as if their logits, and the corrections that only its choice sees, were the lowest there are: it
+    chooses the best of the others. The weights of those follow by its own rule: a softmax over all experts is one over
+    those not excluded, and what is normalised over the chosen is so still. Afterwards the module is as before.
 
-    Raise `IngestError` if fewer remain than a token is sent to, or if its router cannot be identified. While the model
-    runs: if an excluded expert is chosen nevertheless, as by a table of tokens, or within groups in which too few
-    experts remain.
+    Raise `IngestError` if fewer remain than a token is sent to, or if its router cannot be identified; while the model
+    runs, if an excluded expert is chosen nevertheless.
     """
     if not excluded:
         yield
         return
     experts = layer.experts
     assert experts is not None  # there are some to exclude
-    n_experts = experts.n_experts or 0
-    n_chosen = experts_per_token(module, experts)
-    n_left = n_experts - len(set(excluded))
+    n_experts, n_chosen = experts.n_experts or 0, experts_per_token(module, experts)
+    numbers = torch.tensor(sorted(set(excluded)))
+    n_left = n_experts - len(numbers)
     if n_left < n_chosen:
         raise IngestError(
             f"{experts.path}: {n_left} of {n_experts} experts are left, its router sends a token to {n_chosen}; "
             f"leave {n_chosen} at least"
         )
-    router = module.get_submodule(_router_path(module, layer, experts))
-    numbers_excluded = torch.tensor(sorted(set(excluded)))
-    check = partial(_check_choice, experts, numbers_excluded)
+    router, check = _router(module, layer, experts), partial(_check_choice, experts, numbers)
     with (
         module.get_submodule(experts.path).register_forward_pre_hook(check, with_kwargs=True),
-        _run_within(router, _Exclusion(n_experts, numbers_excluded)),
+        _run_within(router, _Exclusion(n_experts, numbers)),
     ):
         yield
 
@@ -76,14 +69,9 @@ class _Exclusion(TorchFunctionMode):
         self._n_experts = n_experts
         self._excluded = excluded
 
-    def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        types: tuple[type, ...],
-        arguments: tuple[Any, ...] = (),
-        named: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the function returns
-        if function.__name__ in _CHOOSING:
+    def __torch_function__(self, function: Any, _: Any, arguments: Any = (), named: Any = None) -> Any:  # noqa: ANN401
+        # Before the best are taken, routers that choose among groups may have raised scores to 0 again.
+        if function.__name__ == "topk":
             arguments = (self._lowered(arguments[0]), *arguments[1:])
         result = function(*arguments, **(named or {}))
         return self._lowered(result) if function.__name__ in _SCORING else result
@@ -128,21 +116,20 @@ def _check_choice(
         )
 
 
-def _router_path(module: nn.Module, layer: Layer, experts: FeedForward) -> str:
-    """Return the path of the module beside the experts that holds one matrix with a row for each of them."""
-    block = experts.path.rpartition(".")[0]
-    networks = [path for network in layer.feed_forwards for path in (network.path, *network.input_paths)]
+def _router(module: nn.Module, layer: Layer, experts: FeedForward) -> nn.Module:
+    """Return the module beside the experts that holds one matrix with a row for each of them."""
+    path = experts.path.rpartition(".")[0]
+    block = module.get_submodule(path)
+    networks = tuple(f"{of}." for network in layer.feed_forwards for of in (network.path, *network.input_paths))
     matrices = [
         name
-        for name, weight in module.get_submodule(block).named_parameters(prefix=block)
-        if weight.ndim == 2
-        and len(weight) == experts.n_experts
-        and not any(name.startswith(f"{path}.") for path in networks)
+        for name, weight in block.named_parameters(prefix=path)
+        if weight.ndim == 2 and len(weight) == experts.n_experts and not name.startswith(networks)
     ]
-    routers = [name.removeprefix(f"{block}.").split(".")[0] for name in matrices]
-    if len(routers) != 1 or not isinstance(getattr(module.get_submodule(block), routers[0]), nn.Module):
+    routers = [getattr(block, name.removeprefix(f"{path}.").split(".")[0]) for name in matrices]
+    if len(routers) != 1 or not isinstance(routers[0], nn.Module):
         raise IngestError(
             f"{experts.path}: its router is not the one module beside it with a row for each of {experts.n_experts} "
             f"experts (found: {', '.join(matrices) or 'none'}), so that no expert can be excluded"
         )
-    return f"{block}.{routers[0]}"
+    return routers[0]

@@ -1,4 +1,4 @@
-"""The weights of neurons: the vectors that lead to and from a neuron, and their norms."""
+"""The weights of neurons: the vectors that lead to and from a neuron, their norms, and the tokens they stand for."""
 
 from collections.abc import Iterator
 from typing import get_args
@@ -16,8 +16,10 @@ from .feed_forwards import FeedForward, Layer
 
 # Types that hold weights as they are; others are scaled by something beside them.
 _PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-# Rows of the identity sent at a time through a layer whose weights are packed.
-_PROBED_ROWS = 1024
+# Neurons and tokens of one product: at most 64 MB of it are in memory, whatever the vocabulary.
+_NEURONS_TOGETHER = 512
+_TOKENS_TOGETHER = 32_768
+_PROBED_ROWS = 1024  # rows of the identity sent at a time through a layer whose weights are packed
 
 
 def weight_norms(module: nn.Module, layer: Layer) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,8 +37,7 @@ def weight_vectors(module: nn.Module, layer: Layer, kind: WeightKind) -> NDArray
     """Return one kind of weights of a layer's neurons, in their order. [neurons, features].
 
     The gate is the projection that says so in its name, else the first, as in transformers' text models (``wi_0`` of
-    T5, the first half of ModernBERT's ``Wi``). Raise `IngestError` if gate or up is asked for and a network of the
-    layer is not gated, or if its networks' weights differ in length; `UnknownNameError` if there is no such kind.
+    T5, the first half of ModernBERT's ``Wi``).
     """
     if kind not in get_args(WeightKind):
         raise UnknownNameError("kind of weights", kind, get_args(WeightKind))
@@ -49,15 +50,26 @@ def weight_vectors(module: nn.Module, layer: Layer, kind: WeightKind) -> NDArray
             )
         if kind == "output":
             rows = _output_weights(module, network, expert)
-        elif kind == "input":
-            rows = torch.cat(list(_input_weights(module, network, expert)), dim=1)
         else:
-            rows = list(_input_weights(module, network, expert))[("gate", "up").index(kind)]
+            inputs = list(_input_weights(module, network, expert))
+            rows = torch.cat(inputs, dim=1) if kind == "input" else inputs[("gate", "up").index(kind)]
         vectors.append(rows.float())
     lengths = sorted({rows.shape[1] for rows in vectors})
     if len(lengths) > 1:
         raise IngestError(f"{where}: its neurons have {kind} weights of {' or '.join(map(str, lengths))} numbers")
     return torch.cat(vectors).numpy()
+
+
+def extreme_tokens(vectors: torch.Tensor, tokens: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the places of the n highest products of each vector with tokens, then of the n lowest; and the products.
+
+    Vectors are float32 [neurons, features], tokens of any floating-point type on any device [tokens, features]. Both
+    results are on the CPU [neurons, 2 n], the furthest from zero of either end first.
+    """
+    n = min(n, len(tokens))
+    found = [_extremes(block.to(tokens.device), tokens, n) for block in vectors.split(_NEURONS_TOGETHER)]  # type: ignore[no-untyped-call]
+    place, product = (torch.cat(of).cpu() for of in zip(*found, strict=True))
+    return place, product
 
 
 def plain(tensor: torch.Tensor) -> torch.Tensor:
@@ -90,9 +102,8 @@ def _output_weights(module: nn.Module, network: FeedForward, expert: int) -> tor
 
 
 def _fused_weight(experts: FusedExperts, name: str, expert: int) -> torch.Tensor:
-    weight = experts.weight(name, expert)
+    weight, kind = experts.weight(name, expert), type(experts.module).__name__
     if weight.dtype not in _PLAIN:
-        kind = type(experts.module).__name__
         raise IngestError(f"{kind} holds its experts as {weight.dtype}, whose weights cannot be read")
     return weight.detach().to("cpu", torch.float64)
 
@@ -110,7 +121,21 @@ def _weight(layer: nn.Module) -> torch.Tensor:
     device = next((tensor.device for tensor in tensors), torch.device("cpu"))
     dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
     with torch.inference_mode():
-        nothing = layer(torch.zeros(1, n_inputs, dtype=dtype, device=device)).double()
         identity = torch.eye(n_inputs, dtype=dtype, device=device)
+        nothing = layer(torch.zeros_like(identity[:1])).double()
         rows = [layer(some).double() - nothing for some in torch.split(identity, _PROBED_ROWS)]
     return torch.cat(rows).T.cpu()
+
+
+def _extremes(block: torch.Tensor, tokens: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    ends: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+    places: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+    for start in range(0, len(tokens), _TOKENS_TOGETHER):
+        product = block @ tokens[start : start + _TOKENS_TOGETHER].float().T
+        for is_highest in ends:
+            values, index = product.topk(min(n, product.shape[1]), largest=is_highest)
+            ends[is_highest].append(values)
+            places[is_highest].append(index + start)
+    best = {is_highest: torch.cat(of, 1).topk(n, largest=is_highest) for is_highest, of in ends.items()}
+    place = [torch.cat(places[is_highest], 1).gather(1, index) for is_highest, (_, index) in best.items()]
+    return torch.cat(place, 1), torch.cat([values for values, _ in best.values()], 1)

@@ -24,8 +24,7 @@ _DECODER_LAYERS = ("decoder_layers", "num_decoder_layers", "num_hidden_layers", 
 
 def widths(config: PreTrainedConfig) -> set[int]:
     """Return the widths, in neurons, that a feed-forward network or one expert may have."""
-    sizes = set(_numbers(config, _WIDTHS))
-    hidden = int(config.hidden_size)
+    sizes, hidden = set(_numbers(config, _WIDTHS)), int(config.hidden_size)
     # Several shared experts are one network of their summed width.
     sizes |= {width * n for width in sizes for n in _numbers(config, _SHARED_EXPERTS)}
     sizes |= {int(multiple * hidden) for multiple in _values(config, _MULTIPLES)} | _derived(config)
@@ -60,8 +59,7 @@ def _derived(config: PreTrainedConfig) -> set[int]:
             return {config.intermediate_size // 2}
         case "lfm2" | "lfm2_moe" if getattr(config, "block_auto_adjust_ff_dim", False):
             width = int(config.block_ffn_dim_multiplier * int(2 * config.intermediate_size / 3))
-            multiple = config.block_multiple_of
-            return {multiple * -(-width // multiple)}
+            return {config.block_multiple_of * -(-width // config.block_multiple_of)}
         case "xlstm":
             multiple = config.ffn_round_up_to_multiple_of
             return {int(-(-config.ffn_proj_factor * config.hidden_size // multiple) * multiple)}
@@ -74,8 +72,6 @@ def _numbers(config: PreTrainedConfig, names: Iterable[str]) -> list[int]:
 
 def _values(config: PreTrainedConfig, names: Iterable[str]) -> list[Any]:
     """Return the attributes of these names that are set; a list, one value a layer, is flattened."""
-    values: list[Any] = []
-    for name in names:
-        value = getattr(config, name, None)
-        values += value if isinstance(value, list | tuple) else [value]
+    set_so = (getattr(config, name, None) for name in names)
+    values = [one for value in set_so for one in (value if isinstance(value, list | tuple) else [value])]
     return [value for value in values if value is not None and not isinstance(value, bool)]

@@ -25,6 +25,7 @@ def test_every_neuron_is_what_the_weights_make_of_its_input(kind):
     assert bool(found.refused) != bool(found.layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", zoo_configs.KINDS)
 def test_widths_that_are_other_sizes_of_a_model_are_told_apart(kind):
     # Half the hidden size, as in OLMoE: gate and up together are as wide as the model. And the rank of attention.

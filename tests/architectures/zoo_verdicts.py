@@ -16,8 +16,8 @@ from neuronlake.ingest.activations.pooling import Spans
 from neuronlake.ingest.models.behaviour import adjust, is_causal, sees_padding
 from neuronlake.ingest.models.model import stack_parts
 from neuronlake.ingest.neurons.feed_forwards import Layer, Stack
+from neuronlake.ingest.neurons.hooks import check_site
 from neuronlake.ingest.neurons.layers import find_layers
-from neuronlake.ingest.neurons.sites import check_site
 from neuronlake.schema.vocabulary import Router, Site
 
 from . import zoo_brute_force, zoo_configs

@@ -118,6 +118,7 @@ def test_scores_by_step_are_means_over_functions_and_layers(succeeds, store, ser
         assert values[:4] == pytest.approx(expected, abs=6e-5)
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_is_what_is_stored(succeeds, store, series, asked):
     said = succeeds(
         "--store", store, "emergence", series, "--method", "kmeans", "--features", "output", "--layers", "1",
@@ -135,6 +136,7 @@ def test_what_is_asked_for_is_what_is_stored(succeeds, store, series, asked):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_study_without_groups_has_no_columns_of_them(succeeds, store, series):
     tables = succeeds("--store", store, "emergence", series, "--experts", "4", "--starts", "1", "--random", "0")
     _, by_step, _, settled = (section.splitlines() for section in tables.split("\n\n"))

@@ -202,6 +202,7 @@ def test_weights_cut_short_are_one_clear_line(fails, store, bert, tmp_path, cont
     assert contents(store) == before
 
 
+@pytest.mark.slow
 def test_weights_that_are_missing_are_one_clear_line_and_no_report_beside_it(python, made_store, altered):
     def lose(tensors):
         del tensors["encoder.layer.0.output.dense.weight"]

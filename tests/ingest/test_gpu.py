@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from neuronlake.ingest.activations.capture import capture
-from neuronlake.ingest.activations.pooling import Spans, pool
+from neuronlake.ingest.activations.pooling import Spans
 from neuronlake.ingest.activations.tokens import collate
 from neuronlake.ingest.corpora.instance import Instance
 from neuronlake.ingest.corpora.stored import StoredCorpus
@@ -48,9 +48,9 @@ def test_spans_are_pooled_as_on_a_cpu(pooling, dtype):
     values = torch.randn((40, 64), generator=torch.Generator().manual_seed(0)).to(dtype)
     for some in (slice(None), slice(2)):  # spans that overlap, and none that do
         spans = Spans(row[some], start[some], stop[some], (2, 20))
-        expected = pool(values, spans.layout(20, values.device), spans.n_instances, pooling)
+        expected = spans.layout(20, values.device).pool(values, spans.n_instances, pooling)
         on_gpu = values.cuda()
-        found = pool(on_gpu, spans.layout(20, on_gpu.device), spans.n_instances, pooling).cpu()
+        found = spans.layout(20, on_gpu.device).pool(on_gpu, spans.n_instances, pooling).cpu()
         torch.testing.assert_close(found, expected, rtol=1e-2 if pooling == "mean" else 0, atol=0)
 
 

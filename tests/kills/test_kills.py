@@ -2,11 +2,14 @@
 
 import pytest
 
-QUICK = ("corpus",)
-SLOW = ("ingest", "shuffle", "materialize", "chance", "align", "import", "series", "partition", "perturb", "emergence")
+KINDS = (
+    *("corpus", "ingest", "shuffle", "materialize", "chance", "align", "import"),
+    *("series", "partition", "perturb", "emergence"),
+)
 
 
-@pytest.mark.parametrize("kind", [*QUICK, *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_killed_job_started_again_ends_as_if_it_had_never_been_killed(killed, kind):
     answer = killed(kind, 10)
     assert "error" not in answer, answer["error"]

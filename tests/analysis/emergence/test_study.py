@@ -172,6 +172,7 @@ def test_the_views_read_what_the_study_stored_of_neurons_and_the_last_checkpoint
     assert not set(stored) & set(asked("select distinct partition_id from unstored_stability"))
 
 
+@pytest.mark.slow
 def test_partitions_that_workers_make_are_those_made_here(series_store, study, measured_series, tmp_path):
     engine, here = Elsewhere(), Store(shutil.copytree(measured_series, tmp_path / "here"))
     reports = study(series_store, engine=engine), study(here)

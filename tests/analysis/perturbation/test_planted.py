@@ -186,6 +186,7 @@ def test_sources_that_share_a_module_are_no_control_of_each_other(asked):
         assert row["control_effect"] < 0.05
 
 
+@pytest.mark.slow
 def test_drawn_neurons_have_effects_but_hardly_ever_larger_ones_than_other_drawn_neurons(asked):
     draw = random.Random(0)
     rows = [

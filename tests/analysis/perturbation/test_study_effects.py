@@ -76,7 +76,7 @@ class ByHand:
         return found
 
 
-@pytest.mark.parametrize("kind", ["zero", "mean", "clamp"])
+@pytest.mark.parametrize("kind", ["zero", pytest.param("mean", marks=pytest.mark.slow), "clamp"])
 def test_every_effect_is_that_of_a_loop_of_ones_own(studied, headed, perturbed, kind):
     store = studied("bert")
     chosen = {"query": CLAMPED} if kind == "clamp" else {"is_top": True, "doses": (0.3,), "n_seeds": 2}

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuronlake.ingest.activations.pooling import ExpertPool, Segments, Spans, pool
+from neuronlake.ingest.activations.pooling import ExpertPool, Segments, Spans
 
 POOLINGS = ["max", "mean", "abs_max", "last"]
 TYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -61,7 +61,7 @@ def test_dense_values_are_pooled_instance_by_instance(spans, pooling, dtype, see
     # As on a CPU, and as on a GPU.
     for layout in (spans.slices, spans.segments):
         of = layout(n_tokens + n_more, values.device)
-        check(pool(values.reshape(-1, WIDTH), of, len(spans.row), pooling), torch.stack(expected), pooling)
+        check(of.pool(values.reshape(-1, WIDTH), len(spans.row), pooling), torch.stack(expected), pooling)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -70,13 +70,14 @@ def test_words_that_do_not_overlap_are_segments_of_the_tokens_themselves(pooling
     values = random_values((8, WIDTH), torch.float32, 3)
     segments = spans.segments(4, values.device)
     assert segments.copied is None
-    check(pool(values, segments, 4, pooling), pool(values, spans.slices(4, values.device), 4, pooling), pooling)
+    slices = spans.slices(4, values.device)
+    check(segments.pool(values, 4, pooling), slices.pool(values, 4, pooling), pooling)
 
 
 def test_a_device_that_is_not_a_cpu_reduces_all_spans_in_one_operation():
     spans = one_text(12, (0, 12), (2, 12))
     values = torch.empty((12, WIDTH), device="meta")
-    assert pool(values, spans.layout(12, values.device), 2, "max").shape == (2, WIDTH)
+    assert spans.layout(12, values.device).pool(values, 2, "max").shape == (2, WIDTH)
     assert isinstance(spans.layout(12, values.device), Segments)
 
 
@@ -160,7 +161,7 @@ def test_a_value_that_is_not_a_number_is_never_lost(pooling):
     values = torch.tensor([[1.0], [float("nan")]])
     spans = one_text(2, (0, 2))
     for layout in (spans.slices, spans.segments):
-        assert pool(values, layout(2, values.device), 1, pooling).isnan().all()
+        assert layout(2, values.device).pool(values, 1, pooling).isnan().all()
     experts = ExpertPool(spans, 1, 1, pooling)
     experts.add(values, torch.tensor([0, 1]), torch.tensor([0, 0]))
     assert experts.pooled().isnan().all()

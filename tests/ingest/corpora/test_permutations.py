@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuronlake.ingest.corpora.permutations import Permutations
+from neuronlake.ingest.corpora.control_tasks import Permutations
 
 
 def permute(unit, stratum=None, *, seed=0, **how):

@@ -318,6 +318,7 @@ def test_progress_of_a_pass_for_coactivations_alone_is_reported_in_full(ingest):
     assert [(name, total - done) for name, total, _, done in progress.phases] == [("forward", 0), ("pairing", 0)]
 
 
+@pytest.mark.slow
 def test_a_killed_job_leaves_nothing_visible_and_goes_on_where_it_was(
     ingest, filled, tmp_path, tiny_model, make_corpus, spans, read_rows, contents, tree, layers_run, monkeypatch
 ):

@@ -266,6 +266,7 @@ def test_a_forward_pass_that_was_of_something_else_starts_over_and_says_why(
     assert progress.phases[0][0] == "forward"
 
 
+@pytest.mark.slow
 def test_a_job_killed_after_a_part_scores_the_rest_without_another_pass(
     ingest, tmp_path, make_corpus, spans, contents, filled, monkeypatch, tiny_model
 ):

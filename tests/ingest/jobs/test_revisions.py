@@ -8,7 +8,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest.jobs.revisions import ListedCheckpoint, choose_checkpoints
-from neuronlake.ingest.models import source
+from neuronlake.ingest.models.checkpoint import Checkpoint, Source
 from neuronlake.ingest.models.steps import gaps, read_steps
 
 PYTHIA = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, *range(1000, 144_000, 1000)]
@@ -61,7 +61,7 @@ def test_a_file_has_no_revisions(tmp_path):
 
 def test_the_fingerprint_of_a_folder_is_of_names_sizes_and_times_of_change(tmp_path):
     def fingerprint():
-        return source.Source(str(tmp_path), "m", {}, is_local=True).fingerprint()
+        return Source(str(tmp_path), "m", {}, is_local=True).fingerprint()
 
     file = tmp_path / "a.json"
     file.write_text("one")
@@ -102,7 +102,7 @@ def test_the_fingerprint_of_a_folder_is_of_names_sizes_and_times_of_change(tmp_p
     ],
 )
 def test_the_fingerprint_of_a_folder_is_of_what_loading_reads(tmp_path, name, is_read):
-    folder = source.Source(str(tmp_path), "m", {}, is_local=True)
+    folder = Source(str(tmp_path), "m", {}, is_local=True)
     before = folder.fingerprint()
     (tmp_path / name).write_text("new")
     assert (folder.fingerprint() != before) == is_read
@@ -110,11 +110,11 @@ def test_the_fingerprint_of_a_folder_is_of_what_loading_reads(tmp_path, name, is
 
 def test_the_fingerprint_of_a_gguf_file_is_its_own(tmp_path):
     (tmp_path / "a.gguf").write_text("one")
-    before = source.locate(str(tmp_path / "a.gguf"), None).fingerprint()
+    before = Checkpoint(str(tmp_path / "a.gguf")).locate().fingerprint()
     (tmp_path / "b.gguf").write_text("another")
-    assert source.locate(str(tmp_path / "a.gguf"), None).fingerprint() == before
+    assert Checkpoint(str(tmp_path / "a.gguf")).locate().fingerprint() == before
     (tmp_path / "a.gguf").write_text("longer")
-    assert source.locate(str(tmp_path / "a.gguf"), None).fingerprint() != before
+    assert Checkpoint(str(tmp_path / "a.gguf")).locate().fingerprint() != before
 
 
 @pytest.mark.parametrize(

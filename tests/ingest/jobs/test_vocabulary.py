@@ -17,7 +17,7 @@ from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.ingest.models.embeddings import TokenVectors, embeddings, unembedding
 from neuronlake.ingest.models.model import load
 from neuronlake.ingest.models.tokenizers import spelling
-from neuronlake.ingest.neurons import vocabulary
+from neuronlake.ingest.neurons import weights
 
 HEADS = {"bert": "AutoModelForMaskedLM", "t5": "AutoModelForSeq2SeqLM"}
 
@@ -100,8 +100,8 @@ def check(rows, products, texts):
 
 @pytest.mark.parametrize("kind", ["bert", "llama", "gpt2", "olmoe"])
 def test_products_are_those_of_the_weights_with_all_tokens(filled, headed, read_rows, kind, monkeypatch):
-    monkeypatch.setattr(vocabulary, "_NEURONS_TOGETHER", 50)
-    monkeypatch.setattr(vocabulary, "_TOKENS_TOGETHER", 47)
+    monkeypatch.setattr(weights, "_NEURONS_TOGETHER", 50)
+    monkeypatch.setattr(weights, "_TOKENS_TOGETHER", 47)
     folder, progress = headed(kind), Noting()
     ask = {"model": str(folder), "corpus": "test", "store": filled.path, "additions": ["vocabulary"]}
     plan = ingest_model(**ask, dry_run=True)

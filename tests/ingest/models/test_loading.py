@@ -14,7 +14,6 @@ from neuronlake.ingest.jobs.revisions import choose_checkpoints
 from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.ingest.models.devices import explaining_lack_of_memory
 from neuronlake.ingest.models.model import load
-from neuronlake.ingest.models.source import locate
 from neuronlake.ingest.neurons.layers import find_layers
 
 
@@ -91,7 +90,7 @@ def test_one_part_of_a_split_gguf_file_is_refused(tmp_path):
     for name in ("m-00002-of-00003.gguf", "m-00001-of-00001.gguf"):
         (tmp_path / name).write_bytes(b"GGUF")
     with pytest.raises(IngestError, match=r"m-00002-of-00003\.gguf is one part of a split GGUF file; join the parts"):
-        locate(str(tmp_path / "m-00002-of-00003.gguf"), None)
+        Checkpoint(str(tmp_path / "m-00002-of-00003.gguf")).locate()
     whole = Checkpoint(str(tmp_path / "m-00001-of-00001.gguf"))
     assert whole.locate().is_local
     assert whole.stored_name == "m-00001-of-00001"

@@ -8,8 +8,8 @@ from neuronlake.errors import IngestError
 from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.ingest.models.model import load
 from neuronlake.ingest.neurons.feed_forwards import FeedForward, Layer, Place
+from neuronlake.ingest.neurons.hooks import check_site
 from neuronlake.ingest.neurons.layers import find_layers
-from neuronlake.ingest.neurons.sites import check_site
 
 SIZE = {
     "vocab_size": 50,
