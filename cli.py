@@ -8,32 +8,33 @@ from pathlib import Path
 
 import click
 
+from .commands import stored
 from .commands.corpus import corpus
-from .commands.emergence import emergence
-from .commands.experts import align, describe, partition
+from .commands.experts import align, describe, emergence, partition
 from .commands.groups import Group
 from .commands.ingest import ingest
 from .commands.options import query_text, rows_options
 from .commands.perturb import perturb
-from .commands.printing import chosen_store, echo, open_database, print_rows, standard_output
-from .commands.report import report
+from .commands.printing import chosen_store, echo, note, open_database, print_rows, standard_output, typed
 from .commands.share import share
-from .commands.store import remove, runs
-from .errors import printable
+from .commands.store import remove, report, runs, status
+from .errors import UnknownNameError
 from .schema.vocabulary import Format
 
 _SECTIONS = {
     "Measure": ("corpus", "ingest", "demo"),
-    "Ask": ("sql", "shell", "tables", "views", "describe", "report"),
+    "Ask": ("sql", "shell", "tables", "describe", "report"),
     "Analyse": ("partition", "align", "perturb", "emergence"),
     "Share": ("share",),
-    "Store": ("runs", "remove", "check", "materialize"),
+    "Store": ("status", "runs", "remove", "check", "materialize"),
 }
 
 
 @click.group(
     cls=Group,
     sections=_SECTIONS,
+    epilog="\b\nA shell completes names of runs, models, corpora and more after\n"
+    '  eval "$(_NEURONLAKE_COMPLETE=bash_source neuronlake)"\nor with zsh_source or fish_source in its place.',
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
 )
 @click.version_option(package_name="neuronlake")
@@ -48,7 +49,7 @@ def demo() -> None:
     Three families of functions, on the pretrained weights and on a random initialisation of the same architecture.
     """
     from .analysis.sections import write_sections
-    from .demo.run import findings, run_demo, try_next
+    from .demo.run import findings, run_demo
     from .progress import show_progress
     from .report.page import write_report
 
@@ -58,6 +59,20 @@ def demo() -> None:
         write_sections(database, findings(database, run), stream)
         page = write_report(database, chosen_store().with_suffix(".html"))
     echo(f"\nThe same as pictures, with more:\n  {page}\n\n{try_next(chosen_store())}")
+
+
+def try_next(store: Path) -> str:
+    """Return commands to go on with after the demo, as the person must type them."""
+    lift = (
+        "from specialization where revision = 'main' and family = 'knowledge' order by lift desc, layer, neuron limit 5"
+    )
+    best = "from best_predictivity where revision = 'main' order by all"
+    commands = (
+        f'sql "select layer, neuron, function, lift, held_out_function, held_out_lift {lift}"',
+        f'sql "select family, layer, held_out_predictivity {best}"',
+        "shell",
+    )
+    return "\n  ".join(["Try next", *(typed(command, [store]) for command in commands)])
 
 
 @main.command("sql")
@@ -80,38 +95,37 @@ def shell() -> None:
 
 
 @main.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=stored.TABLE)
+@click.option("--views", is_flag=True, help="List the views: questions that have an answer ready.")
 @click.option("--files", is_flag=True, help="List the committed files of the table NAME, for programs that read them.")
-@rows_options
-def tables(name: str | None, files: bool, format_: Format | None, output: Path | None) -> None:
-    """List the tables, or the columns or files of the table NAME."""
-    database = open_database()
-    if files:
-        if name is None:
-            raise click.UsageError("--files lists the files of one table; it takes a NAME")
-        paths = [database.store.address(file) for file in database.committed[name]]
-        print_rows(database.sql("select unnest(?::varchar[]) as path", [paths]), format_, output)
-        return
-    print_rows(database.describe_columns(name) if name else database.describe_tables(), format_, output)
-
-
-@main.command()
-@click.argument("name", required=False)
 @click.option("--sql", "as_sql", is_flag=True, help="Print a script that makes the same views in any DuckDB client.")
 @rows_options
-def views(name: str | None, as_sql: bool, format_: Format | None, output: Path | None) -> None:
-    """List the views, or the columns of the view NAME."""
+def tables(
+    name: str | None, views: bool, files: bool, as_sql: bool, format_: Format | None, output: Path | None
+) -> None:
+    """List the tables or the views, or the columns of the table or view NAME."""
     if as_sql:
-        if name or format_ or output:
-            raise click.UsageError("--sql prints the script of all views; it takes no NAME, --format or -o")
+        if name or files or format_ or output:
+            raise click.UsageError("--sql prints the script of all views; it takes no NAME, --files, --format or -o")
         echo(open_database().script())
         return
+    if files and (views or name is None):
+        raise click.UsageError("--files lists the files of one table; it takes a NAME, and no --views")
     database = open_database()
-    print_rows(database.describe_columns(name) if name else database.describe_views(), format_, output)
+    if files and name:
+        if name not in database.committed:
+            raise UnknownNameError("table", name, database.committed)
+        paths = [database.store.address(file) for file in database.committed[name]]
+        rows = database.sql("select unnest(?::varchar[]) as path", [paths])
+    elif name:
+        rows = database.describe_columns(name)
+    else:
+        rows = database.describe_views() if views else database.describe_tables()
+    print_rows(rows, format_, output)
 
 
 @main.command()
-@click.argument("names", nargs=-1, metavar="[VIEW]...")
+@click.argument("names", nargs=-1, type=stored.VIEW, metavar="[VIEW]...")
 def materialize(names: tuple[str, ...]) -> None:
     """Keep the rows of views as Parquet, so that asking is quick.
 
@@ -123,7 +137,7 @@ def materialize(names: tuple[str, ...]) -> None:
     from .queries.materialize import materialize as keep
 
     store, database = chosen_store(), open_database()
-    with show_progress() as progress:
+    with show_progress("what was added to runs is kept; the same command goes on") as progress:
         added = add_best(store, progress=progress)
     for run_id in added:
         echo(f"run {run_id}: best functions and top neurons added")
@@ -144,25 +158,19 @@ def check(repair: bool) -> None:
     NULL and NaN, keys that are there twice. What killed jobs have left is named.
     """
     from .queries.check import check_store
+    from .queries.status import STATES
 
     report = check_store(chosen_store(), repair=repair)
     for done in report.repaired:
-        echo(printable(f"{done.path}: {done.what}"), err=True)
+        note(f"{done.path}: {done.what}")
     for problem in report.problems:
-        echo(printable(f"{problem.path}: {problem.what}"))
+        echo(f"{problem.path}: {problem.what}")
     for name, state in report.unfinished.items():
-        echo(printable(f".staging/{name}: {_STATES[state]}"), err=True)
-    echo(f"{report.n_files:,} committed files, {len(report.problems):,} problems", err=True)
+        note(f".staging/{name}: {STATES[state]}")
+    note(f"{report.n_files:,} committed files, {len(report.problems):,} problems")
     if report.problems:
         raise click.exceptions.Exit(1)
 
 
-_STATES = {
-    "running": "a job is running",
-    "unfinished": "a job was stopped; the same command goes on from what it has done (delete the folder to give it up)",
-    "garbage": "left by a job that was killed; the next job, or 'check --repair', removes it",
-}
-
-
-for _command in (corpus, ingest, partition, align, describe, perturb, emergence, report, share, runs, remove):
+for _command in (corpus, ingest, partition, align, describe, perturb, emergence, report, share, status, runs, remove):
     main.add_command(_command)

@@ -1,30 +1,29 @@
-"""How far a job is: a bar on a terminal, a quiet line now and then elsewhere."""
+"""How far a job is: a bar on a terminal, a line now and then elsewhere; how much is told is the level of `LOGGER`."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
 
 from .errors import printable
 
 _LINE_EVERY_S = 30.0
+# Its level is what a person wants to be told: DEBUG adds each query, file and phase, ERROR leaves errors alone.
+LOGGER = logging.getLogger("neuronlake")
 
 
-class Progress(Protocol):
-    """What a job reports to; a method that a subclass does not define does nothing."""
+class Progress:
+    """What a job reports to: here nothing, and in a subclass what it defines."""
 
     def phase(self, name: str, *, total: int, unit: str) -> None:
         """Start a phase of `total` units."""
-        return
 
     def advance(self, amount: int) -> None:
         """Report that so many more units of the phase are done."""
-        return
 
     def note(self, text: str) -> None:
         """Show the person one line."""
-        return
 
 
 class SilentProgress(Progress):
@@ -50,6 +49,7 @@ class LineProgress(Progress):
 
     def phase(self, name: str, *, total: int, unit: str) -> None:
         """Start a phase."""
+        LOGGER.debug("%s: %s %s", name, f"{total:,}", unit)
         self._name, self._unit, self._total, self._done = name, unit, total, 0
         self._started = self._printed = time.monotonic()
 
@@ -64,6 +64,8 @@ class LineProgress(Progress):
         line = f"{self._name}: {self._done:,} of {self._total:,} {self._unit}, {_per_second(rate)} a second"
         if self._done < self._total:
             line += f", {(self._total - self._done) / rate:,.0f} s left"
+        elif LOGGER.isEnabledFor(logging.DEBUG):
+            line += f", {now - self._started:.1f} s in all"
         self.note(line)
 
     def note(self, text: str) -> None:
@@ -115,11 +117,21 @@ def _per_second(rate: float) -> str:
 
 
 @contextmanager
-def show_progress() -> Iterator[Progress]:
-    """Yield what suits standard error: a live bar on a terminal, lines elsewhere."""
-    if not sys.stderr.isatty():
-        yield LineProgress()
-        return
-    progress = TerminalProgress()
-    with progress.bar:
-        yield progress
+def show_progress(keeps: str = "", *, has_bar: bool = True) -> Iterator[Progress]:
+    """Yield what suits standard error: a live bar on a terminal if it is to have one, else lines, or silence if quiet.
+
+    `keeps` is what an interruption keeps, which is noted unless the job has noted more.
+    """
+    try:
+        if not LOGGER.isEnabledFor(logging.WARNING):
+            yield SilentProgress()
+        elif not has_bar or LOGGER.isEnabledFor(logging.DEBUG) or not sys.stderr.isatty():
+            yield LineProgress()
+        else:
+            progress = TerminalProgress()
+            with progress.bar:
+                yield progress
+    except KeyboardInterrupt as error:
+        if keeps and not hasattr(error, "__notes__"):
+            error.add_note(keeps)
+        raise

@@ -1,6 +1,7 @@
 """Labelled corpora in: ``neuronlake corpus``."""
 
 import importlib
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -8,9 +9,10 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ..schema.vocabulary import Format, SemcorLabels, ShuffleUnit
+from . import stored
 from .groups import StoreGroup
 from .options import POSITIVE, SEED_RANGE, Command, choice_of, rows_options
-from .printing import chosen_store, echo, open_database, print_rows
+from .printing import chosen_store, echo, note, open_database, print_rows, suggest
 
 if TYPE_CHECKING:
     from ..ingest.corpora.instance import Source
@@ -43,6 +45,8 @@ def _build(source: "Source", name: str, **texts: str | None) -> None:
     from ..ingest.corpora.builder import build_corpus
 
     echo(build_corpus(source, name, store=chosen_store(), **texts).describe())
+    models = open_database().sql("select model from runs order by started_at desc limit 1").rows()
+    suggest(f"ingest {shlex.quote(str(models[0][0])) if models else 'MODEL'} --corpus {shlex.quote(name)}")
 
 
 def _add_reader(
@@ -127,7 +131,7 @@ _add_reader(
 
 
 @corpus.command("shuffle")
-@click.argument("original", metavar="NAME")
+@click.argument("original", metavar="NAME", type=stored.CORPUS)
 @click.option("--name", required=True, help="Name of the new corpus.")
 @click.option("--by", type=choice_of(ShuffleUnit), default="instance", help="What keeps its labels together.")
 @click.option("--within", type=click.Choice(["stratum"]), help="Keep labels in their stratum (part of speech).")
@@ -153,7 +157,7 @@ def corpus_list(format_: Format | None, output: Path | None) -> None:
 
 
 @corpus.command("show")
-@click.argument("name")
+@click.argument("name", type=stored.CORPUS)
 @rows_options
 def corpus_show(name: str, format_: Format | None, output: Path | None) -> None:
     """Show the functions of a corpus, and what reading it excluded."""
@@ -165,11 +169,11 @@ def corpus_show(name: str, format_: Format | None, output: Path | None) -> None:
         known = [str(row["corpus"]) for row in database.sql("select corpus from corpora")]
         raise UnknownNameError("corpus", name, known, where=database.store)
     for key, value in rows[0].items():
-        echo(f"{key}: {'unknown' if value is None else value}", err=True)
+        note(f"{key}: {'unknown' if value is None else value}")
     counts = "stratum, count(*) as n, count(distinct lemma) as n_lemmas"
     query = f"select {counts} from instances where corpus = $name group by stratum order by n desc, stratum"
     for row in database.sql(query, {"name": name}):
         if row["stratum"] is not None or row["n_lemmas"]:
-            echo(f"stratum {row['stratum'] or 'none'}: {row['n']:,} instances, {row['n_lemmas']:,} lemmas", err=True)
+            note(f"stratum {row['stratum'] or 'none'}: {row['n']:,} instances, {row['n_lemmas']:,} lemmas")
     query = "select * exclude (corpus) from functions where corpus = $name order by family, function"
     print_rows(database.sql(query, {"name": name}), format_, output)

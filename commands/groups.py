@@ -1,12 +1,17 @@
-"""The classes of commands: they take ``--store``, list help in sections, and turn errors into one line."""
+"""The classes of commands: common options, examples and sections in their help, and errors as one line."""
 
+import functools
+import logging
 import re
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import NeuronlakeError, QueryError, one_line
+from ..errors import NeuronlakeError, QueryError, one_line, printable
+from ..progress import LOGGER
 from .stopping import stopping_in_one_line
 
 # Options that most people never set; a command's help lists them apart.
@@ -17,6 +22,8 @@ _ADVANCED = frozenset(
         *("energy_ratio", "site", "special_tokens", "storage", "tokenizer", "warm_start"),
     }
 )
+# Former names of commands, and what they are now.
+_FORMER = {"views": ("tables", "--views")}
 
 
 def _remember_store(context: click.Context, _: click.Parameter, names: tuple[str, ...]) -> None:
@@ -24,6 +31,26 @@ def _remember_store(context: click.Context, _: click.Parameter, names: tuple[str
         raise click.BadParameter("the name of a folder is empty")
     if names:
         context.find_root().obj = names
+
+
+def _set_level(context: click.Context, option: click.Parameter, is_chosen: bool) -> None:
+    """Tell errors alone, or each query and file as well, until the program ends."""
+    if not is_chosen or context.resilient_parsing:
+        return
+    level = logging.ERROR if option.name == "quiet" else logging.DEBUG
+    if LOGGER.level not in (logging.NOTSET, level):
+        raise click.UsageError("--quiet and --verbose exclude each other")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_SafeFormatter("%(relativeCreated)8.0f ms  %(message)s"))  # since the program began
+    LOGGER.setLevel(level)
+    LOGGER.addHandler(handler)
+    context.find_root().call_on_close(functools.partial(LOGGER.setLevel, logging.NOTSET))
+    context.find_root().call_on_close(functools.partial(LOGGER.removeHandler, handler))
+
+
+class _SafeFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n")
 
 
 _STORE = click.Option(
@@ -35,14 +62,46 @@ _STORE = click.Option(
     help="The store's folder; to read, also a pack in one FILE or a URL, and several as one.  [repeatable; env: "
     "NEURONLAKE_STORE; default: ./neuronlake-store]",
 )
+_LEVELS = {
+    "quiet": "Print results and errors alone: no progress, no notes, no next step.",
+    "verbose": "Also print each phase, query, its time, and the files that are written.",
+}
 
 
-class StoreCommand(click.Command):
-    """A command that takes ``--store``, as `Group` does before its name."""
+def _level_options(*, is_hidden: bool = False) -> list[click.Option]:
+    """Return the options of how much is told, which only the program's help shows."""
+    options: dict[str, Any] = {"is_flag": True, "callback": _set_level, "expose_value": False, "hidden": is_hidden}
+    return [click.Option([f"--{name}", f"-{name[0]}"], help=text, **options) for name, text in _LEVELS.items()]
+
+
+@functools.cache
+def _examples() -> Mapping[str, tuple[str, ...]]:
+    """Return the lines of examples.txt with the words of their commands."""
+    lines = Path(__file__).with_name("examples.txt").read_text(encoding="utf-8").splitlines()
+    return {line: tuple(shlex.split(line)[1:]) for line in lines}
+
+
+class Command(click.Command):
+    """A command whose help ends with examples."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples of the command; of a group the first one of each of its commands, at most six."""
+        path = tuple(ctx.command_path.split()[1:])
+        lines = [line for line, words in _examples().items() if words[: len(path)] == path]
+        if isinstance(self, click.Group):
+            by_command = {_examples()[line][len(path)]: line for line in reversed(lines)}
+            lines = [line for line in lines if line in by_command.values()][:6]
+        with formatter.section("Example" if len(lines) == 1 else "Examples"):
+            formatter.write("".join(f"  {line}\n" for line in lines))
+        super().format_epilog(ctx, formatter)
+
+
+class StoreCommand(Command):
+    """A command that takes ``--store`` and how much is told, as `Group` does before its name."""
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - click's own arguments
         super().__init__(*args, **options)
-        self.params.append(_STORE)
+        self.params += [_STORE, *_level_options(is_hidden=True)]
 
 
 class AdvancedCommand(StoreCommand):
@@ -59,7 +118,7 @@ class AdvancedCommand(StoreCommand):
                     formatter.write_dl([record for option in section if (record := option.get_help_record(ctx))])
 
 
-class StoreGroup(click.Group):
+class StoreGroup(Command, click.Group):
     """Commands that take ``--store``."""
 
     command_class = StoreCommand
@@ -76,8 +135,14 @@ class Group(StoreGroup):
 
     def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]], **options: Any) -> None:  # noqa: ANN401 - click's own arguments
         super().__init__(*args, **options)
-        self.params.append(_STORE)
+        self.params += [_STORE, *_level_options()]
         self.sections = sections
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command of the first word, which may be a former name."""
+        return super().resolve_command(ctx, [*_FORMER.get(args[0], args[:1]), *args[1:]])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands section by section."""

@@ -1,15 +1,15 @@
 """Activations to Parquet: ``neuronlake ingest``."""
 
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-from ..schema.vocabulary import ControlTask, DType, Halves, Pooling, Router, Site, SpecialTokens, Storage
+from ..schema.vocabulary import Addition, ControlTask, DType, Halves, Pooling, Router, Site, SpecialTokens, Storage
+from . import stored
 from .groups import AdvancedCommand
 from .options import POSITIVE, SEED_RANGE, choice_of, engine_options, parse_layers, taken, taken_engine
-from .printing import chosen_store, echo
+from .printing import chosen_store, echo, suggest
 
 
 def _size(text: str) -> int:
@@ -26,8 +26,10 @@ def _size(text: str) -> int:
 
 
 @click.command(cls=AdvancedCommand)
-@click.argument("model")
-@click.option("--corpus", "corpora", required=True, multiple=True, help="Corpus of the store.  [repeatable]")
+@click.argument("model", type=stored.MODEL_OR_PATH)
+@click.option(
+    "--corpus", "corpora", type=stored.CORPUS, required=True, multiple=True, help="Corpus of the store.  [repeatable]"
+)
 @click.option("--revision", "names", multiple=True, help="Branch, tag, commit or subfolder.  [repeatable]")
 @click.option(
     "--revisions", "patterns", multiple=True, metavar="PATTERN",
@@ -104,8 +106,6 @@ def ingest(
     name: str | None,
     coactivation: bool,
     controls: bool,
-    highlights: bool,
-    vocabulary: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Measure every feed-forward neuron of MODEL on a corpus, or on several.
@@ -121,7 +121,7 @@ def ingest(
     from ..ingest.jobs.settings import Coactivation, Controls, Resources, Settings
     from ..ingest.models.checkpoint import Checkpoint
     from ..ingest.models.steps import read_steps
-    from ..progress import LineProgress, show_progress
+    from ..progress import show_progress
 
     if not coactivation and (options["n_partners"] or options["active_share"]):
         raise click.UsageError("--partners and --active-share are of the counts that --coactivation stores")
@@ -138,24 +138,28 @@ def ingest(
     options |= {"settings": taken(Settings, options), "resources": taken(Resources, options), "store": chosen_store()}
     counts, tasks = taken(Coactivation, options), taken(Controls, options)
     options |= {"coactivation": counts if coactivation else None, "controls": tasks if controls else None}
-    chosen = {"highlights": highlights, "vocabulary": vocabulary}
-    options["additions"] = [addition for addition, is_chosen in chosen.items() if is_chosen]
+    options["additions"] = [addition for addition in get_args(Addition) if options.pop(addition)]
     checkpoints = [Checkpoint(model, revision, name=name) for revision in names]
     checkpoints += [Checkpoint(model, random_init=seed, name=name) for seed in seeds]
+    checkpoints = checkpoints or [Checkpoint(model, name=name)]
     many = {"corpus": corpora, "engine": engine, "shard": shard, "progress": show_progress, "tell": show}
     if is_series:
         steps = None if steps_file is None else read_steps(steps_file)
         options |= {"revisions": patterns or None, "steps": steps, "name": name}
         report = ingest_series(model, **options, **many)
-    elif max(len(checkpoints), 1) * len(corpora) > 1 or shard is not None or not isinstance(engine, SerialEngine):
-        report = ingest_checkpoints(checkpoints or [Checkpoint(model, name=name)], **options, **many)
+    elif len(checkpoints) * len(corpora) > 1 or shard is not None or not isinstance(engine, SerialEngine):
+        report = ingest_checkpoints(checkpoints, **options, **many)
     else:
-        revision, seed = (checkpoints[0].revision, checkpoints[0].random_init) if checkpoints else (None, None)
-        options |= {"corpus": corpora[0], "revision": revision, "random_init": seed, "name": name}
-        with nullcontext(LineProgress()) if options["dry_run"] else show_progress() as progress:
-            show(ingest_model(model, **options, progress=progress))
+        (only,) = checkpoints
+        options |= {"corpus": corpora[0], "revision": only.revision, "random_init": only.random_init, "name": name}
+        with show_progress(has_bar=not options["dry_run"]) as progress:
+            show(made := ingest_model(model, **options, progress=progress))
+        if not options["dry_run"]:
+            suggest(f"sql \"from specialization where run_id = '{made.run_id}' order by lift desc limit 10\"")
         return
     if report.plans:
         echo(report.describe())
     if report.failures:
         raise click.ClickException(report.describe())
+    if not options["dry_run"]:
+        suggest("status")

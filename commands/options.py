@@ -39,7 +39,9 @@ def parse_layers(text: str) -> tuple[int, ...]:
 
 def query_text(query: str) -> str:
     """Return a query, or for ``-`` what standard input holds; bytes that are not UTF-8 are refused as SQL later."""
-    return sys.stdin.buffer.read().decode(errors="surrogateescape") if query == "-" else query
+    if query != "-" or click.get_current_context().resilient_parsing:  # a shell that completes types nothing in
+        return query
+    return sys.stdin.buffer.read().decode(errors="surrogateescape")
 
 
 def rows_options(command: Command) -> Command:
@@ -68,10 +70,7 @@ def taken_engine(options: dict[str, Any]) -> Engine:
 
 
 def taken(settings: type[_Settings], options: dict[str, Any]) -> _Settings:
-    """Take the options that are called as the fields of a dataclass out of `options`, and return them as it.
-
-    What was not given stays at the default of its field.
-    """
+    """Take what was given of a dataclass's fields out of `options`, and return it as the dataclass."""
     fields = dataclasses.fields(settings)  # type: ignore[arg-type]
     values = {field.name: options.pop(field.name, None) for field in fields}
     return settings(**{name: value for name, value in values.items() if value not in (None, ())})

@@ -1,19 +1,19 @@
 """``neuronlake perturb``: ablate the neurons of functions and measure what it does to every function."""
 
-from contextlib import nullcontext
 from typing import Any
 
 import click
 
 from ..schema.vocabulary import Control, PerturbationKind, Ranking, ReadoutKind
+from . import stored
 from .groups import AdvancedCommand
 from .options import POSITIVE, SEED_RANGE, choice_of, engine_options, parse_layers, query_text, taken, taken_engine
-from .printing import chosen_store, echo, open_database, print_rows
+from .printing import chosen_store, echo, open_database, print_rows, suggest
 
 
 @click.command(cls=AdvancedCommand)
-@click.argument("model")
-@click.option("--functional", "partition", metavar="PARTITION", help="Ablate each function's experts of PARTITION.")
+@click.argument("model", type=stored.MODEL_OR_PATH)
+@click.option("--functional", "partition", type=stored.PARTITION, help="Ablate each function's experts of PARTITION.")
 @click.option("--top", "is_top", is_flag=True, help="Ablate each function's top neurons.")
 @click.option(
     "--ranking", type=choice_of(Ranking), default="lift",
@@ -24,8 +24,16 @@ from .printing import chosen_store, echo, open_database, print_rows
     help="Ablate the neurons that SQL returns: stack, layer, neuron, in order; with family and function, several "
     "sources. '-' reads it.",
 )  # fmt: skip
-@click.option("--family", "families", multiple=True, help="Source: the functions of this family.  [repeatable]")
-@click.option("--function", "functions", multiple=True, help="Source: this family/function.  [repeatable]")
+@click.option(
+    "--family",
+    "families",
+    type=stored.FAMILY,
+    multiple=True,
+    help="Source: the functions of this family.  [repeatable]",
+)
+@click.option(
+    "--function", "functions", type=stored.FUNCTION, multiple=True, help="Source: this family/function.  [repeatable]"
+)
 @click.option("--kind", type=choice_of(PerturbationKind), default="zero", help="Kind of ablation.")
 @click.option(
     "--scale", type=click.FloatRange(min=0), help="Factor of shuffle and noise.  [default: 4 of shuffle, else 1]"
@@ -49,9 +57,9 @@ from .printing import chosen_store, echo, open_database, print_rows
     "--readout", type=choice_of(ReadoutKind), default="probe",
     help="Linear probe of final states, language-model loss, or accuracy of label words.",
 )  # fmt: skip
-@click.option("--corpus", help="Corpus to read out.  [default: the run's]")
+@click.option("--corpus", type=stored.CORPUS, help="Corpus to read out.  [default: the run's]")
 @click.option("--texts", "n_texts", type=POSITIVE, default=1000, help="Most texts to read out, and to fit on.")
-@click.option("--run", metavar="RUN_ID", help="Run whose scores select neurons.  [default: the only one]")
+@click.option("--run", type=stored.RUN, help="Run whose scores select neurons.  [default: the only one]")
 @click.option("--revision", help="Branch, tag, commit or subfolder.")
 @click.option("--random-init", type=SEED_RANGE, help="Seed of a random initialisation to ablate.")
 @click.option("--name", help="Name the model is stored under.  [default: MODEL, of a path the last part]")
@@ -72,14 +80,15 @@ def perturb(model: str, dry_run: bool, **options: Any) -> None:  # noqa: ANN401
     """
     from ..analysis.perturbation.settings import PerturbationSettings
     from ..analysis.perturbation.study import study_perturbation
-    from ..progress import LineProgress, show_progress
+    from ..progress import show_progress
     from ..queries.statements import statement
 
-    options |= {"settings": taken(PerturbationSettings, options), "store": chosen_store()}
-    options["engine"] = taken_engine(options)
-    with nullcontext(LineProgress()) if dry_run else show_progress() as progress:
+    settings, engine = taken(PerturbationSettings, options), taken_engine(options)
+    options |= {"settings": settings, "engine": engine, "store": chosen_store()}
+    with show_progress(has_bar=not dry_run) as progress:
         report = study_perturbation(model, dry_run=dry_run, progress=progress, **options)
     echo(report.describe())
     if not dry_run:
         query, parameters = statement("perturbation_summary"), {"study": report.perturbation_id}
         print_rows(open_database().sql(query, parameters), None, None)
+        suggest(f"sql \"from perturbation_effects where perturbation_id = '{report.perturbation_id}'\"")

@@ -1,21 +1,27 @@
 """The store that a command reads, and what it prints."""
 
 import contextlib
+import logging
 import os
 import re
+import shlex
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
 
 from ..errors import StoreError, joined, printable
+from ..progress import LOGGER
 from ..schema.vocabulary import Format
 
 if TYPE_CHECKING:
     from ..queries.database import Database
     from ..queries.result import Result
+
+_DEFAULT = "neuronlake-store"
 
 
 def chosen_store() -> Path:
@@ -28,10 +34,10 @@ def chosen_store() -> Path:
     return Path(first)
 
 
-def named_stores() -> tuple[str, ...]:
+def named_stores(context: click.Context | None = None) -> tuple[str, ...]:
     """Return the folders, files and URLs of the stores that were chosen, for a command that reads them as one."""
-    chosen: tuple[str, ...] | None = click.get_current_context().find_root().obj
-    return chosen or (os.environ.get("NEURONLAKE_STORE") or "neuronlake-store",)
+    chosen: tuple[str, ...] | None = (context or click.get_current_context()).find_root().obj
+    return chosen or (os.environ.get("NEURONLAKE_STORE") or _DEFAULT,)
 
 
 def open_database() -> "Database":
@@ -42,13 +48,34 @@ def open_database() -> "Database":
     database = Database(named_stores())
     if isinstance(database.store, UnionStore):
         for job, home in sorted(database.store.several.items()):
-            echo(f"{job} stands in several stores with other bytes: that of {home} is read", err=True)
+            note(f"{job} stands in several stores with other bytes: that of {home} is read")
     return database
 
 
 def echo(text: str, *, err: bool = False) -> None:
     """Print lines to standard output, or to standard error; control characters from a store's names are escaped."""
     click.echo(printable(text, keep="\n"), err=err)
+
+
+def note(text: str) -> None:
+    """Print lines beside the result to standard error, unless only errors are to be told."""
+    if LOGGER.isEnabledFor(logging.WARNING):
+        echo(text, err=True)
+
+
+def suggest(arguments: str, *stores: str | Path) -> None:
+    """Note the command that one would run next, on the chosen store or another."""
+    note(f"next: {typed(arguments, stores)}")
+
+
+def typed(arguments: str, stores: Sequence[str | Path] = ()) -> str:
+    """Return a command line as the person must type it: with the program, and the store if it is not the default."""
+    # Where the environment is not active, by the path that the program was started with.
+    started = "python -m neuronlake" if Path(sys.argv[0]).name == "__main__.py" else os.path.relpath(sys.argv[0])
+    program = "neuronlake" if shutil.which("neuronlake") else started
+    chosen = [str(store) for store in stores or click.get_current_context().find_root().obj or ()]
+    named = "" if chosen in ([], [_DEFAULT]) else "".join(f" --store {shlex.quote(store)}" for store in chosen)
+    return f"{program}{named} {arguments}"
 
 
 def echo_card(card: str) -> None:

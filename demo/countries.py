@@ -32,10 +32,8 @@ _LANGUAGES = dict(
 def read_countries(*, cap: int | None = None, seed: int = 0) -> Source:
     """Return a source with two sentences for each fact about a country: the fact, and one with a wrong object.
 
-    There are seven functions with explicit negatives, such as ``knowledge/capital``; sentences about one country
-    share a half. If a country has several languages, currencies or neighbours, every one is a fact, and none of them
-    is a wrong object of that country (`fact_instances`). `cap` and `seed` are as in `read_trex`. Without the package
-    ``countryinfo`` it is an `IngestError`.
+    Sentences about one country share a half. Of several languages, currencies or neighbours of a country every one is a
+    fact, and none a wrong object of it (`fact_instances`). `cap` and `seed` are as in `read_trex`.
     """
     try:
         from countryinfo import all_countries
@@ -62,18 +60,14 @@ def _instances(countries: "Sequence[CountryInfo]", reading: Reading, cap: int | 
     reading.dropped["language code without a name"] += sum(code not in _LANGUAGES for code in codes)
     rows: list[Mapping[str, object]] = [
         {
-            "country": country.name(),
-            "capital": country.capital(),
-            "region": country.region(),
-            "subregion": country.subregion(),
+            **{name: getattr(country, name)() for name in ("name", "capital", "region", "subregion", "demonym")},
             "currency": country.currencies(),
             "language": [_LANGUAGES.get(code) for code in country.languages()],
-            "demonym": country.demonym(),
             "border": [neighbour.name() for neighbour in country.neighbors() if neighbour.iso(2)],
         }
         for country in with_code
     ]
     for relation in RELATIONS:
         # A set of languages may name one twice: Norwegian has three codes.
-        facts = [(str(row["country"]), object_) for row in rows for object_ in dict.fromkeys(texts(row, relation.name))]
+        facts = [(str(row["name"]), object_) for row in rows for object_ in dict.fromkeys(texts(row, relation.name))]
         yield from fact_instances(relation, facts, cap=cap, seed=seed, reading=reading)

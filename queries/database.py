@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import time
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import IO, Self
 import duckdb
 
 from ..errors import QueryError, StoreError, UnknownNameError
+from ..progress import LOGGER
 from ..schema import tables
 from ..schema.commits import CommittedFile
 from ..schema.identity import identifier
@@ -23,7 +25,7 @@ _SCRIPT_HEAD = """\
 -- Views over a neuronlake store, for any DuckDB client: paste it, or .read it.
 -- The next line says where the store lies, and views ask it each time they are read: where that is elsewhere, or a path
 -- from the working directory, change it; in another session of a database that keeps the views, run it again.
--- The files are those committed now: after an ingest, run 'neuronlake views --sql' anew.
+-- The files are those committed now: after an ingest, run 'neuronlake tables --sql' anew.
 set variable store = {store};"""
 
 
@@ -100,7 +102,10 @@ class Database:
             self._comment(names)
         try:
             narrowed = narrowing.narrowed(self.connection, statement, self._runs_where)
-            return run(self.connection, query.replace(statement, narrowed), parameters)
+            started = time.perf_counter()
+            result = run(self.connection, query.replace(statement, narrowed), parameters)
+            LOGGER.debug("%.0f ms: %s", 1000 * (time.perf_counter() - started), query)
+            return result
         except duckdb.CatalogException as error:
             self._make_missing(error)
         except failures.ENGINE_ERRORS as error:

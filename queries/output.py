@@ -7,7 +7,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, cast, get_args
 
@@ -43,21 +43,26 @@ def save(result: Result, path: Path, *, format: Format | None = None, stores: Se
         target = Path(os.path.realpath(path))
         for store in (store for store in stores if _is_own(target, store)):
             raise QueryError(f"{path} would be a file of the store {store} itself; name one outside")
-        device = _opened(path)
-        if device is not None:
-            with device, tempfile.TemporaryDirectory() as folder:
-                _write_file(result, Path(folder) / "rows", chosen)
-                with (Path(folder) / "rows").open("rb") as rows:
-                    shutil.copyfileobj(rows, device)
-            return
-        partial = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            _write_file(result, partial, chosen)
-            if target.exists():
-                partial.chmod(stat.S_IMODE(target.stat().st_mode))
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, lambda partial: _write_file(result, partial, chosen))
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let a file be written, which then replaces the one at a path, of the same mode, or goes to a pipe or device."""
+    target, device = Path(os.path.realpath(path)), _opened(path)
+    if device is not None:
+        with device, tempfile.TemporaryDirectory() as folder:
+            write(Path(folder) / "rows")
+            with (Path(folder) / "rows").open("rb") as rows:
+                shutil.copyfileobj(rows, device)
+        return
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        write(partial)
+        if target.exists():
+            partial.chmod(stat.S_IMODE(target.stat().st_mode))
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _is_own(target: Path, store: Path) -> bool:

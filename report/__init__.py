@@ -1,8 +1,8 @@
 """Pictures of what a store holds: charts with a sentence each, a page that holds them, figures for a paper.
 
 Read in this order: `subjects` (which measurements are pictured), `style` (colours, and what all charts share),
-`picture` (a chart, its rows, SQL and sentence; pictures.toml), `neurons`, `families`, `experts`, `perturbation`,
-`training`, `routing` (the charts), `cards` (what some neurons detect), `measured` (what a store holds and lacks),
+`picture` (a chart, its rows, SQL and sentence; pictures.toml), `neurons`, `experts`, `perturbation`, `training` (the
+charts), `cards` (what some neurons detect), `measured` (what a store holds and lacks),
 `page` (one HTML file; page.html, figure.html, cards.html, page.css, page.js), `figures` (SVG, PDF, PNG, CSV).
 """
 

@@ -1,8 +1,6 @@
 """What the neurons of a map detect, as a page's script shows it: functions, texts by side, tokens, vocabulary."""
 
 import shlex
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import polars as pl
@@ -27,31 +25,21 @@ def neuron_cards(database: Database, subject: Subject, function_map: pl.DataFram
     ``functions`` and ``layers`` are the rows and columns of the map; ``neurons`` and ``cards`` are by the numbers of
     both, as in ``"3,0"``. A cell without a card has a neuron alone.
     """
-    functions_of_map, layers = (
-        function_map.select(columns).unique(maintain_order=True).rows()
-        for columns in (("family", "function"), ("stack", "layer"))
-    )
+    functions_of_map = function_map.select("family", "function").unique(maintain_order=True).rows()
+    layers = function_map.select("stack", "layer").unique(maintain_order=True).rows()
     ranked = function_map.sort("difference", *_KEYS, descending=[True, False, False, False], nulls_last=True)
-    cells = ranked.head(_MOST_CARDS)
-    cells = cells.sort("family", "function", "stack", "layer")
-    neurons = [
-        f"{stack} {layer} {neuron}"
-        for stack, layer, neuron in cells.select(_KEYS).unique(maintain_order=True).iter_rows()
-    ]
-    places = cells.select(*_KEYS, "family", "function").to_dicts()
+    cells = ranked.head(_MOST_CARDS).sort("family", "function", "stack", "layer")
+    neurons = cells.select(pl.concat_str(_KEYS, separator=" ")).to_series().unique(maintain_order=True).to_list()
+    place_keys = (*_KEYS, "family", "function")
+    places = cells.select(place_keys).to_dicts()
     asked = {"run_id": subject.run_id, "neurons": neurons}
     _, functions = rows_of(database, "report_cards", **asked, n_functions=_N_FUNCTIONS)
     _, texts = rows_of(database, "report_card_texts", run_id=subject.run_id, places=places, n_texts=_N_TEXTS)
-    tokens = vocabulary = pl.DataFrame()
-    if database.committed["top_tokens"]:
-        _, tokens = rows_of(database, "report_card_tokens", run_id=subject.run_id, places=places, n_texts=_N_TEXTS)
-    if database.committed["neuron_vocabulary"]:
-        _, vocabulary = rows_of(database, "report_card_vocabulary", **asked, n_tokens=_N_TOKENS)
-    detected = _by_key(functions, _KEYS)
-    shown = _by_key(texts, (*_KEYS, "family", "function"))
+    _, tokens = rows_of(database, "report_card_tokens", run_id=subject.run_id, places=places, n_texts=_N_TEXTS)
+    _, vocabulary = rows_of(database, "report_card_vocabulary", **asked, n_tokens=_N_TOKENS)
+    detected, words = (rows.rows_by_key(_KEYS, named=True) for rows in (functions, vocabulary))
     # Where tokens are known, their texts are those of the side as such, not of the side among the top of all.
-    shown |= _by_key(tokens, (*_KEYS, "family", "function"))
-    words = _by_key(vocabulary, _KEYS)
+    shown = texts.rows_by_key(place_keys, named=True) | tokens.rows_by_key(place_keys, named=True)
 
     def place(cell: dict[str, Any]) -> str:
         row = functions_of_map.index((cell["family"], cell["function"]))
@@ -80,13 +68,6 @@ def neuron_cards(database: Database, subject: Subject, function_map: pl.DataFram
     }
 
 
-def _by_key(rows: pl.DataFrame, keys: Sequence[str]) -> defaultdict[tuple[object, ...], list[dict[str, Any]]]:
-    found = defaultdict[tuple[object, ...], list[dict[str, Any]]](list)
-    for row in rows.iter_rows(named=True):
-        found[tuple(row[key] for key in keys)].append(row)
-    return found
-
-
 def _parts(row: dict[str, Any]) -> str | list[tuple[str, float]]:
     """Return a text as it is, or in parts of text and share of the highest activation, cut around the highest."""
     text, tokens = row["text"], row.get("tokens")
@@ -95,19 +76,15 @@ def _parts(row: dict[str, Any]) -> str | list[tuple[str, float]]:
     highest = max(tokens, key=lambda token: token["activation"])
     first = max(0, min(highest["start"] - _WIDTH // 2, len(text) - _WIDTH))
     last = min(len(text), first + _WIDTH)
-    parts, at = [("…", 0.0)] * (first > 0), first
-    for start, past_end, share in _shares(tokens, highest["activation"]):
+    parts, at, past_token = [("…", 0.0)] * (first > 0), first, 0
+    for token in tokens:
+        start, past_end, activation = token["start"], token["past_end"], token["activation"]
+        if start < past_token:  # in a text none is marked twice
+            continue
+        past_token = past_end
         if first <= start and past_end <= last:
+            share = round(max(0.0, activation / highest["activation"] if highest["activation"] > 0 else 0.0), 2)
             parts += [(text[at:start], 0.0), (text[start:past_end], share)]
             at = past_end
     parts += [(text[at:last], 0.0), ("…", 0.0) if last < len(text) else ("", 0.0)]
     return [(" ".join(part.split("\n")), share) for part, share in parts if part]
-
-
-def _shares(tokens: Iterable[dict[str, Any]], highest: float) -> Iterable[tuple[int, int, float]]:
-    """Yield start and end of tokens, none twice, with the share of the highest activation."""
-    at = 0
-    for token in tokens:
-        if token["start"] >= at:
-            at = token["past_end"]
-            yield token["start"], at, round(max(0.0, token["activation"] / highest if highest > 0 else 0.0), 2)

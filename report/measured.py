@@ -7,19 +7,17 @@ from collections.abc import Iterable, Sequence
 from ..errors import printable
 from ..queries import quoting
 from ..queries.database import Database
+from ..queries.status import gaps
 from .picture import plural
 from .subjects import Subject
 
 
 def measured(database: Database, shown: Sequence[Subject], others: Sequence[Subject]) -> str:
     """Return the section as HTML: a row a measurement that is shown, what it lacks, and `others`, which are not."""
-    heads = ("model", "revision", "corpus", "neurons", "layers", "functions", "instances", "beside it")
-    rows = "".join(f"<tr>{_cells(heads, _row(subject))}</tr>" for subject in shown)
-    table = (
-        '<div class="scroll"><table class="measured"><thead><tr>'
-        + "".join(f"<th>{head}</th>" for head in heads)
-        + f"</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    rows = [_row(subject) for subject in shown]
+    heads = "".join(f"<th>{head}</th>" for head in rows[0])
+    # A narrow page shows its head beside each cell.
+    cells = ["".join(f'<td data-head="{head}">{escaped(value)}</td>' for head, value in row.items()) for row in rows]
     missing = [
         (f"{subject.title}: {what}" if len(shown) > 1 else what[0].upper() + what[1:], command)
         for subject in shown
@@ -30,7 +28,10 @@ def measured(database: Database, shown: Sequence[Subject], others: Sequence[Subj
         missing.append((f"Not pictured here: {names}", "neuronlake report --model MODEL"))
     items = "".join(f"<li>{escaped(what)}. <code>{escaped(command)}</code></li>" for what, command in missing)
     lacking = f'<h3>What is missing</h3><ul class="missing">{items}</ul>' if missing else ""
-    return f'<h2 id="measured" class="first">What was measured</h2>{table}{lacking}'
+    return (
+        f'<h2 id="measured" class="first">What was measured</h2><div class="scroll"><table class="measured"><thead><tr>'
+        f"{heads}</tr></thead><tbody><tr>{'</tr><tr>'.join(cells)}</tr></tbody></table></div>{lacking}"
+    )
 
 
 def escaped(text: object) -> str:
@@ -38,63 +39,29 @@ def escaped(text: object) -> str:
     return html.escape(printable(str(text)))
 
 
-def _row(subject: Subject) -> tuple[object, ...]:
-    beside = [
-        *["a random initialisation"] * (subject.random_run_id is not None),
-        *[f"{plural(subject.n_control_draws, 'set')} of controls"] * (subject.n_control_draws > 0),
-        *[f"{len(subject.series)} checkpoints"] * (len(subject.series) > 0),
-    ]
-    counts = (subject.n_neurons, subject.n_layers, subject.n_functions, subject.n_instances)
-    return (
-        subject.model,
-        subject.revision,
-        subject.corpus or "imported scores",
-        *counts,
-        ", ".join(beside) or "nothing",
+def _row(subject: Subject) -> dict[str, str]:
+    beside = (
+        "a random initialisation" if subject.random_run_id else "",
+        f"{plural(subject.n_control_draws, 'set')} of controls" if subject.n_control_draws else "",
+        f"{len(subject.series)} checkpoints" if subject.series else "",
     )
-
-
-def _cells(heads: Sequence[str], row: Sequence[object]) -> str:
-    """Return the cells of a row, each with its head, which a narrow page shows beside it."""
-    shown = [f"{value:,}" if isinstance(value, int) else "" if value is None else value for value in row]
-    return "".join(f'<td data-head="{head}">{escaped(value)}</td>' for head, value in zip(heads, shown, strict=True))
+    return {
+        "model": subject.model,
+        "revision": subject.revision,
+        "corpus": subject.corpus or "imported scores",
+        "neurons": f"{subject.n_neurons:,}",
+        "layers": f"{subject.n_layers:,}",
+        "functions": f"{subject.n_functions:,}",
+        "instances": "" if subject.n_instances is None else f"{subject.n_instances:,}",
+        "beside it": ", ".join(filter(None, beside)) or "nothing",
+    }
 
 
 def _missing(database: Database, subject: Subject) -> Iterable[tuple[str, str]]:
     """Yield what a measurement lacks, and the command that adds it."""
-    model, revision = shlex.quote(subject.model), shlex.quote(subject.revision)
-    ingest, of_model = (
-        f"neuronlake ingest {model} --corpus {shlex.quote(str(subject.corpus))}",
-        f"{model} --revision {revision}",
-    )
-
-    def holds(source: str, *values: str) -> bool:
-        return bool(database.sql(f"select 1 from {source} limit 1", values).rows())
-
-    is_measured = subject.corpus is not None
-    if is_measured and not subject.random_run_id:
-        yield "no random initialisation to compare with", f"{ingest} --random-init 0"
-    if is_measured and not subject.n_control_draws:
-        what = "no control functions, so texts and words alone may explain what neurons detect"
-        yield what, f"{ingest} --revision {revision} --controls"
-    experts = "partitions where model = ? and revision = ? and half is null"
-    experts += " and method not in ('random', 'matched', 'function')"
-    if not holds(experts, subject.model, subject.revision):
-        yield "no experts that were made without scores", f"neuronlake partition {of_model} --experts 16"
-    if not holds("perturbation_studies where run_id = ?", subject.run_id):
-        what = "no ablations, so nothing shows that the network uses these neurons"
-        yield what, f"neuronlake perturb {of_model} --top"
-    if subject.series and not holds("stabilities where model = ?", subject.model):
-        yield "the stability of its checkpoints is not computed", f"neuronlake emergence {model} --experts 16"
+    for gap in gaps(database, subject.run_id):
+        yield f"{gap['what']}: {gap['names']}" if gap["n"] != 1 else str(gap["what"]), str(gap["command"])
     if subject.left_out:
         listed = f"from runs where model = {quoting.literal(subject.model)}"
         what = f"not pictured here: {plural(len(subject.left_out), 'other revision')}, {', '.join(subject.left_out)}"
         yield what, f"neuronlake sql {shlex.quote(listed)}"
-    query = (
-        "select count(distinct revision) from checkpoints where model = ? "
-        "and revision not in (select revision from runs where model = ?)"
-    )
-    unmeasured = int(str(database.sql(query, [subject.model, subject.model]).rows()[0][0]))
-    if unmeasured:
-        what = f"{plural(unmeasured, 'listed checkpoint')} not measured"
-        yield what, 'neuronlake sql "from coverage where not is_complete"'

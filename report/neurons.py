@@ -1,54 +1,33 @@
-"""Charts of single neurons: by layer beside random initialisation and controls, and the map of layers and functions."""
+"""Charts of neurons: by layer beside random initialisation and controls, layers × functions, shared in a family."""
 
 from typing import Any
 
 import altair as alt
+import numpy as np
 import polars as pl
 
 from .picture import LEVEL, p_text, picture, plural, sign_test, signed
-from .style import BLUE, GREY, ORANGE, by_family, cells, layer_axis, lines, panels
+from .style import BLUE, GREY, INK, LAYERS, ORANGE, by_family, cells, lines, panels, tooltip
 from .subjects import Subject
 
 _MEASURED = {"trained": BLUE, "random initialisation": GREY, "control": ORANGE}
 _MOST_FUNCTIONS = 80
+_PERMUTATIONS = 999
 
 
-@picture("specialised-neurons")
+@picture("specialised-neurons", example="alt.FacetChart(...)")
 def plot_specialised_neurons(rows: pl.DataFrame, subject: Subject) -> tuple[alt.TopLevelMixin, str]:
-    """Plot the held-out lift of each layer's neurons, trained, at random initialisation and of control functions.
-
-    Parameters
-    ----------
-    database
-        The store's database.
-    model, corpus
-        What to plot; None for the only one.
-    family
-        The only family to plot; None for all.
-
-    Raises
-    ------
-    UnknownNameError
-        If the store has no such model, corpus or family, or several and none is named.
-    AnalysisError
-        If the store has no data for the chart.
-
-    Examples
-    --------
-    >>> database = neuronlake.open("neuronlake-store")
-    >>> neuronlake.plot_specialised_neurons(database, "tiny-bert")
-    alt.FacetChart(...)
-    """
+    """Plot the held-out lift of each layer's neurons, trained, at random initialisation and of control functions."""
     shown = by_family(rows)
-    chart = lines(shown, layer_axis(), "lift", "held-out lift", "measured", _MEASURED, rule=0)
+    chart = lines(shown, LAYERS, "lift", "held-out lift", "measured", _MEASURED, rule=True)
     means = dict(rows.group_by("measured").agg(pl.col("lift").mean()).iter_rows())
     held = ", ".join(f"{signed(means[name])} {name}" for name in _MEASURED if name in means)
     text = f"Held out, the lift of a layer's neuron of a function is {held}."
     # Counts are those of the run, in each of its rows.
     known = rows.with_columns(pl.col("n_neurons", "n_significant").fill_null(0))
-    counts = {row.pop("measured"): row for row in known.unique("measured").to_dicts()}
+    counts = {row["measured"]: row for row in known.unique("measured").to_dicts()}
     own = counts[subject.weights]
-    n, n_significant, n_selective = (own[name] for name in ("n_neurons", "n_significant", "n_selective"))
+    n, n_significant, n_selective = own["n_neurons"], own["n_significant"], own["n_selective"]
     if not n_significant:
         return panels(chart, shown), f"No neuron of {n:,} stands out from chance (q ≤ .05). {text}"
     beyond = f"{n_significant:,} of {n:,} neurons ({n_significant / n:.0%}) stand out from chance (q ≤ .05)"
@@ -67,17 +46,9 @@ def plot_specialised_neurons(rows: pl.DataFrame, subject: Subject) -> tuple[alt.
     return panels(chart, shown), f"{beyond}. {text}"
 
 
-@picture("function-map")
+@picture("function-map", example="alt.FacetChart(...)")
 def plot_function_map(rows: pl.DataFrame, subject: Subject) -> tuple[alt.TopLevelMixin, str]:
-    """Plot layer × function by held-out lift less that of controls, or of the random initialisation.
-
-    Parameters and errors are those of `plot_specialised_neurons`.
-
-    Examples
-    --------
-    >>> neuronlake.plot_function_map(neuronlake.open("neuronlake-store"), "tiny-bert")
-    alt.FacetChart(...)
-    """
+    """Plot layer × function by held-out lift less that of controls, or of the random initialisation."""
     means = rows.group_by("family", "function").agg(mean=pl.col("difference").mean())
     means = means.sort("mean", "family", "function", descending=[True, False, False], nulls_last=True)
     shown = rows.join(means.head(_MOST_FUNCTIONS), on=["family", "function"], how="semi", maintain_order="left")
@@ -99,11 +70,9 @@ def _mapped(rows: pl.DataFrame, means: pl.DataFrame, subject: Subject) -> str:
     compared = next((column for column in named if rows[column].count()), None)
     versus = f"that of {named[compared]}" if compared else "chance"
     n, n_above, p = means["mean"].count(), int((means["mean"] > 0).sum()), sign_test(means["mean"])
-    counted = (
-        f"{n_above} of {plural(n, 'function')} have a held-out lift above {versus}, mean over layers ({p_text(p)})"
-    )
-    if n < len(means):
-        counted += f"; {plural(len(means) - n, 'function')} that have none are left out"
+    n_without = f"; {plural(len(means) - n, 'function')} that have none are left out" if n < len(means) else ""
+    counted = f"{n_above} of {plural(n, 'function')} have a held-out lift above {versus}, mean over layers "
+    counted += f"({p_text(p)}){n_without}"
     if p > LEVEL:
         return f"{counted}: no more than a coin gives, so the map shows no specialisation."
     best: dict[str, Any] = rows.sort("difference", descending=True, nulls_last=True).row(0, named=True)
@@ -115,3 +84,72 @@ def _mapped(rows: pl.DataFrame, means: pl.DataFrame, subject: Subject) -> str:
         f"{claim}: {counted}. The farthest is neuron {best['neuron']} of layer {best['layer']} for {best['function']}: "
         f"{signed(best['held_out_lift'])}{other}."
     )
+
+
+@picture("families")
+def plot_family_overlap(rows: pl.DataFrame, subject: Subject) -> tuple[alt.TopLevelMixin, str]:
+    """Plot the top neurons that functions of one family, and of two, have in common."""
+    measured = {subject.weights: "overlap"}
+    if not subject.is_random_init:
+        measured["random initialisation"] = "random_overlap"
+    is_within = pl.col("family_a") == pl.col("family_b")
+    between = pl.concat_str("family_a", "family_b", separator=" – ")
+    pairs = rows.with_columns(families=pl.when(is_within).then("within " + pl.col("family_a")).otherwise(between))
+    means = pl.concat(
+        pairs.group_by("families", is_within=is_within).agg(
+            n_pairs=pl.len(), measured=pl.lit(name), times_chance=(pl.col(column) / pl.col("chance")).mean()
+        )
+        for name, column in measured.items()
+    ).drop_nulls()
+    means = means.sort("is_within", "families", descending=[True, False])
+    means = means.with_columns(pl.col("times_chance").round_sig_figs(6))
+    names = [name for name in measured if name in set(means["measured"])]
+    colours = alt.Scale(domain=names, range=[_MEASURED[name] for name in names])
+    colour = alt.Color("measured:N", scale=colours, title=None)
+    shape = alt.Shape("measured:N", scale=alt.Scale(domain=names, range=["circle", "diamond"]), title=None)
+    axis = alt.Axis(grid=True, tickCount=6)
+    x = alt.X("times_chance:Q", title="top neurons in common, times chance", scale=alt.Scale(domainMin=0), axis=axis)
+    base = alt.Chart(means).encode(x=x, y=alt.Y("families:N", title=None, sort=None))
+    dots = base.mark_point(filled=True, size=90, opacity=1).encode(color=colour, shape=shape, tooltip=tooltip(means))
+    numbers = base.transform_filter(alt.datum.measured == subject.weights).mark_text(dy=-11, color=INK, aria=False)
+    chance = alt.Chart(means).transform_aggregate(n="count()").mark_rule(opacity=0.5, color=INK, aria=False)
+    texts = numbers.encode(text=alt.Text("times_chance:Q", format=".1f"))
+    chart = alt.layer(chance.encode(x=alt.datum(1)), dots, texts)
+    chart = chart.properties(width=420, height=alt.Step(30), usermeta={"panels": 1, "most": 760})
+    return chart, _family_sentence(rows, means, subject)
+
+
+def _family_sentence(rows: pl.DataFrame, means: pl.DataFrame, subject: Subject) -> str:
+    within, between = (means.filter(measured=subject.weights, is_within=is_within) for is_within in (True, False))
+    beside = means.filter(pl.col("measured") != subject.weights, is_within=True)
+    if within.is_empty() or between.is_empty():
+        return "Without two families of several functions there is nothing to compare."
+    said = ", ".join(f"{row['times_chance']:.1f} {row['families']}" for row in within.iter_rows(named=True))
+    text = f"Times chance, two functions have as many top neurons in common: {said}, {_span(between)} between families"
+    text += f"; at random initialisation {_span(beside)} within" if len(beside) else ""
+    p = _family_test(rows)
+    if p > LEVEL:
+        return f"{text}. Families dealt anew give as much ({p_text(p)}): nothing shows that families share neurons."
+    where = "At random initialisation functions" if subject.is_random_init else "Functions"
+    return f"{where} of one family share neurons, more than functions of two ({p_text(p)}). {text}."
+
+
+def _span(means: pl.DataFrame) -> str:
+    values = means["times_chance"]
+    return " to ".join(dict.fromkeys(f"{value:.1f}" for value in sorted(values)[:: max(1, len(values) - 1)]))
+
+
+def _family_test(rows: pl.DataFrame) -> float:
+    """Return how often families dealt anew among the functions share as much within, by permutation.
+
+    Functions that are labelled on the same instances share luck too, so each pair is measured against the random
+    initialisation where there is one.
+    """
+    a, b = (list(rows.select(f"family_{side}", f"function_{side}").iter_rows()) for side in "ab")
+    functions = sorted({*a, *b})
+    first, second = (np.array([functions.index(function) for function in side]) for side in (a, b))
+    overlap = (rows["overlap"] - rows["random_overlap"].fill_null(0)).to_numpy()
+    families, generator = np.array([family for family, _ in functions]), np.random.default_rng(0)
+    dealt = [families, *(generator.permutation(families) for _ in range(_PERMUTATIONS))]
+    within = [overlap[each[first] == each[second]].mean() for each in dealt]
+    return float(np.mean(np.array(within) >= within[0]))

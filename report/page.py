@@ -14,8 +14,9 @@ import vl_convert
 
 from ..errors import AnalysisError
 from ..queries.database import Database
+from ..queries.output import write_whole
 from ..schema.commits import neuronlake_version
-from . import experts, families, neurons, perturbation, routing, training  # noqa: F401  # they fill PICTURES
+from . import experts, neurons, perturbation, training  # noqa: F401  # they fill PICTURES
 from .cards import neuron_cards
 from .measured import escaped, measured
 from .picture import PICTURES, TEXTS, Picture, plural
@@ -23,7 +24,6 @@ from .subjects import Subject, find_subjects
 
 # Models on corpora in one page; others are named.
 _MOST_SUBJECTS = 6
-_FOLDER = Path(__file__).parent
 
 
 def write_report(
@@ -69,13 +69,12 @@ def write_report(
     shown, path = subjects[:_MOST_SUBJECTS], Path(path)
     if not shown:
         raise AnalysisError(f"{database.store} holds no runs to picture; neuronlake ingest measures a model")
-    pictures = [pictures_of(database, subject) for subject in shown]
     data: dict[str, list[Any]] = {"pictures": [], "subjects": []}
     body = [measured(database, shown, subjects[_MOST_SUBJECTS:])]
-    for number, (subject, of_subject) in enumerate(zip(shown, pictures, strict=True)):
+    for number, subject in enumerate(shown):
         body.append(f'<h2 id="model-{number}">{escaped(subject.title)}</h2>')
         cards: dict[str, Any] = {}
-        for picture in of_subject:
+        for picture in pictures_of(database, subject):
             identifier = f"{picture.name}-{number}"
             body.append(_figure(picture, identifier))
             embedded = {"id": identifier, "name": picture.name, "subject": number, "sentence": picture.sentence}
@@ -85,13 +84,9 @@ def write_report(
                 cards = neuron_cards(database, subject, picture.rows)
                 body.append(_cards(cards, number))
         data["subjects"].append(cards)
-    page, temporary = _page(subjects, shown, body, data), path.with_name(f".{path.name}.{os.getpid()}")
+    page = _page(subjects, shown, body, data)
     try:
-        try:
-            temporary.write_text(page, encoding="utf-8", newline="\n")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, lambda file: file.write_text(page, encoding="utf-8", newline="\n"))
     except OSError as error:
         raise AnalysisError(f"cannot write {path}: {error.strerror}") from error
     return path
@@ -104,8 +99,8 @@ def pictures_of(database: Database, subject: Subject) -> list[Picture]:
 
 def _page(subjects: Sequence[Subject], shown: Sequence[Subject], body: Iterable[str], data: object) -> str:
     vega: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]
-    vega = vega.replace("</script", "<\\/script")
-    script, style, page = ((_FOLDER / f"page.{kind}").read_text(encoding="utf-8") for kind in ("js", "css", "html"))
+    scripts = {"vega": vega.replace("</script", "<\\/script"), "script": _read("page.js")}
+    style = _read("page.css")
     # "<" as an escape: what a text or a name spells neither ends the element nor begins another.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     models = plural(len({subject.model for subject in subjects}), "model")
@@ -114,19 +109,22 @@ def _page(subjects: Sequence[Subject], shown: Sequence[Subject], body: Iterable[
         title, only = shown[0].title, shown[0]
         what = f"{only.n_neurons:,} neurons in {plural(only.n_layers, 'layer')}"
     links = [("measured", "What was measured"), *((f"model-{n}", each.title) for n, each in enumerate(shown))]
-    return string.Template(page).substitute(
-        script_hashes=" ".join(map(_digest, (vega, script))),
+    return string.Template(_read("page.html")).substitute(
+        scripts,
+        script_hashes=" ".join(map(_digest, scripts.values())),
         style_hash=_digest(style),
+        style=style,
         title=escaped(title),
         lede=f"What {what} respond to, beside what chance, random weights and control labels give.",
         navigation="".join(f'<a href="#{place}">{escaped(name)}</a>' for place, name in links),
         body="\n".join(body),
         version=neuronlake_version(),
         data=text,
-        vega=vega,
-        script=script,
-        style=style,
     )
+
+
+def _read(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:
@@ -135,14 +133,9 @@ def _digest(text: str) -> str:
 
 
 def _figure(picture: Picture, identifier: str) -> str:
-    return string.Template((_FOLDER / "figure.html").read_text(encoding="utf-8")).substitute(
-        identifier=identifier,
-        is_map=int(picture.name == "function-map"),
-        title=escaped(picture.title),
-        sentence=escaped(picture.sentence),
-        reading=escaped(picture.reading),
-        query=html.escape(picture.query),
-    )
+    texts = {name: escaped(getattr(picture, name)) for name in ("title", "sentence", "reading")}
+    is_map, query = int(picture.name == "function-map"), html.escape(picture.query)
+    return string.Template(_read("figure.html")).substitute(texts, identifier=identifier, is_map=is_map, query=query)
 
 
 def _cards(cards: dict[str, Any], subject: int) -> str:
@@ -155,5 +148,4 @@ def _cards(cards: dict[str, Any], subject: int) -> str:
         )
         for names, first in zip((functions, layers), cards["first"].split(","), strict=True)
     ]
-    page = string.Template((_FOLDER / "cards.html").read_text(encoding="utf-8"))
-    return page.substitute(subject=subject, functions=options[0], layers=options[1])
+    return string.Template(_read("cards.html")).substitute(subject=subject, functions=options[0], layers=options[1])

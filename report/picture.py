@@ -3,7 +3,7 @@
 import functools
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import comb
 from pathlib import Path
@@ -40,20 +40,47 @@ Draw = Callable[[pl.DataFrame, Subject], tuple[alt.TopLevelMixin, str]]
 Plot = Callable[..., alt.TopLevelMixin]
 # By the name of a picture, in the order of pictures.toml, what makes it of a subject; None where there is no data.
 PICTURES: dict[str, Callable[[Database, Subject], Picture | None]] = {}
+# What the documentation of every plot adds to its first line.
+_DOCUMENTATION = """
+
+Parameters
+----------
+database
+    The store's database.
+model, corpus
+    What to plot; None for the only one.
+family
+    The only family to plot; None for all.
+
+Raises
+------
+UnknownNameError
+    If the store has no such model, corpus or family, or several and none is named.
+AnalysisError
+    If the store has no data for the chart.
+
+Examples
+--------
+>>> neuronlake.{}(neuronlake.open("neuronlake-store"), "tiny-bert")
+{}
+"""
 
 
 def picture(
-    name: str, *, asks: Callable[[Database, Subject], dict[str, object] | None] | None = None
+    name: str,
+    *,
+    asks: str | None = None,
+    example: str = "Traceback (most recent call last):\nneuronlake.errors.AnalysisError: ...",
 ) -> Callable[[Draw], Plot]:
     """Make a function from rows to a chart and a sentence a picture, and a function from a database to the chart.
 
-    The rows are those of the statement that pictures.toml names; its parameters are the subject's and those that `asks`
-    returns. Where that is None, or there are no rows, there is no picture.
+    The rows are those of the statement that pictures.toml names; its parameters are the subject's and what statement
+    `asks` finds. Where either has no rows, there is no picture. `example` is what a small store shows.
     """
 
     def decorate(draw: Draw) -> Plot:
         def build(database: Database, subject: Subject) -> Picture | None:
-            asked = asks(database, subject) if asks else {}
+            asked = found(database, asks, subject) if asks else {}
             if asked is None:
                 return None
             query, rows = rows_of(database, TEXTS[name]["statement"], **subject.parameters, **asked)
@@ -69,17 +96,16 @@ def picture(
             subjects = find_subjects(database, model=model, corpus=corpus, family=family)
             made = {subject.title: chosen.chart for subject in subjects if (chosen := build(database, subject))}
             if not made:
-                raise AnalysisError(
-                    f"{database.store} has no data for the chart {name}; neuronlake report says what is missing"
-                )
+                lacking = f"{database.store} has no data for the chart {name}"
+                raise AnalysisError(f"{lacking}; neuronlake report says what is missing")
             if len(made) > 1:
-                raise UnknownNameError(
-                    "single measurement", model or "*", made, where=f"{database.store} (model, corpus)"
-                )
+                where = f"{database.store} (model, corpus)"
+                raise UnknownNameError("single measurement", model or "*", made, where=where)
             return next(iter(made.values()))
 
         PICTURES[name] = build
         functools.update_wrapper(plot, draw)
+        plot.__doc__ = f"{draw.__doc__}{_DOCUMENTATION.format(draw.__name__, example)}"
         del plot.__wrapped__  # type: ignore[attr-defined]
         return plot
 
@@ -91,13 +117,15 @@ def rows_of(database: Database, name: str, **parameters: object) -> tuple[str, p
 
     Floating-point numbers have six significant digits: what is shown, downloaded and said are the same.
     """
-    text = statement(name)
-    if "from function_map" in text:
-        text = f"with function_map as (\n{statement('report_function_map')}\n)\n\n{text}"
-    query = re.sub(r"\$(\w+)", lambda match: _literal(parameters[match[1]]), text)
+    query = _written(name, parameters)
     rows = database.sql(query).pl()
     floats = [column for column, kind in rows.schema.items() if kind.is_float()]
     return query, rows.with_columns(pl.col(floats).cast(pl.Float64).round_sig_figs(6).fill_nan(None))
+
+
+def found(database: Database, name: str, subject: Subject) -> dict[str, object] | None:
+    """Return the first row of a statement about a subject; None if there is none."""
+    return next(iter(database.sql(_written(name, subject.parameters))), None)
 
 
 def sign_test(values: Iterable[float | None]) -> float:
@@ -123,10 +151,7 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def told_apart(rows: pl.DataFrame, **families: str) -> pl.DataFrame:
-    """Return rows with functions as family/function where functions of two families have one name.
-
-    `families` are the columns of families by those of their functions.
-    """
+    """Return rows with functions as family/function where two families have one; `families` are by those columns."""
     pairs = pl.concat(rows.select(function=name, family=family) for name, family in families.items()).unique()
     twice = pairs.filter(pl.col("function").is_duplicated())["function"].to_list()
     return rows.with_columns(
@@ -138,6 +163,14 @@ def told_apart(rows: pl.DataFrame, **families: str) -> pl.DataFrame:
 def _typeset(sentence: str) -> str:
     """Return a sentence with relations that no line breaks."""
     return re.sub(r"\b([pq]) ([≤=]) (?=[.\d])", "\\1\u00a0\\2\u00a0", sentence)
+
+
+def _written(name: str, parameters: Mapping[str, object]) -> str:
+    """Return a statement with its parameters written out."""
+    text = statement(name)
+    if "from function_map" in text:
+        text = f"with function_map as (\n{statement('report_function_map')}\n)\n\n{text}"
+    return re.sub(r"\$(\w+)", lambda match: _literal(parameters[match[1]]), text)
 
 
 def _literal(value: object) -> str:

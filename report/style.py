@@ -11,14 +11,8 @@ BLUE, ORANGE, GREY, PURPLE = "#3b7fc4", "#d9731a", "#8a8f98", "#a05195"
 INK = "currentColor"
 _DASHES = ([1, 0], [5, 3], [2, 2], [8, 3, 2, 3])
 _TEXT = {"labelColor": INK, "titleColor": INK, "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}
-_AXIS = {
-    "domainColor": INK,
-    "tickColor": INK,
-    "gridColor": INK,
-    "domainOpacity": 0.4,
-    "tickOpacity": 0.4,
-    "gridOpacity": 0.12,
-}
+_AXIS: dict[str, Any] = {f"{part}Color": INK for part in ("domain", "tick", "grid")}
+_AXIS |= {"domainOpacity": 0.4, "tickOpacity": 0.4, "gridOpacity": 0.12}
 CONFIG: dict[str, Any] = {
     "background": "transparent",
     "font": "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif",
@@ -29,6 +23,7 @@ CONFIG: dict[str, Any] = {
     "header": _TEXT | {"labelFontSize": 12, "labelFontWeight": "bold", "labelAnchor": "start", "labelOrient": "top"},
     "facet": {"spacing": 28},
 }
+LAYERS = alt.X("layer:Q", axis=alt.Axis(format="d", tickMinStep=1))
 _HIDDEN = {"panel", "place", "stack", "is_random_init"}
 
 
@@ -42,30 +37,19 @@ def tooltip(rows: pl.DataFrame) -> list[alt.Tooltip]:
 
 
 def lines(
-    rows: pl.DataFrame,
-    x: alt.X,
-    y: str,
-    title: str,
-    group: str,
-    colours: Mapping[str, str],
-    *,
-    rule: float | None = None,
+    rows: pl.DataFrame, x: alt.X, y: str, title: str, group: str, colours: Mapping[str, str], *, rule: bool = False
 ) -> alt.LayerChart:
     """Return lines with points and a band from ``low`` to ``high``, one of each group, told apart by dashes too.
 
-    `y` is a column and `title` that of its axis; `rule` is the height of a horizontal rule: chance.
+    `y` is a column and `title` that of its axis; a `rule` is horizontal, at 0: chance.
     """
     known = [name for name in colours if name in set(rows[group])]
     legend = alt.Legend(title=None, columns=2, symbolType="stroke", symbolSize=260, symbolOpacity=1)
     scale = alt.Scale(domain=known, range=[colours[name] for name in known])
-    coloured = alt.Chart(rows).encode(x=x, color=alt.Color(f"{group}:N", scale=scale, legend=legend))
-    dashes = alt.Scale(domain=known, range=list(_DASHES[: len(known)]))
-    # A fifth line and others are told apart by colour alone.
-    base = (
-        coloured.encode(strokeDash=alt.StrokeDash(f"{group}:N", scale=dashes, legend=legend))
-        if len(known) <= 4
-        else coloured
-    )
+    base = coloured = alt.Chart(rows).encode(x=x, color=alt.Color(f"{group}:N", scale=scale, legend=legend))
+    if len(known) <= len(_DASHES):  # others are told apart by colour alone
+        dashes = alt.Scale(domain=known, range=list(_DASHES[: len(known)]))
+        base = coloured.encode(strokeDash=alt.StrokeDash(f"{group}:N", scale=dashes, legend=legend))
     height = alt.Y(f"{y}:Q", title=title)
     layers: list[Any] = [
         base.mark_line(strokeWidth=2, aria=False).encode(y=height),
@@ -73,23 +57,21 @@ def lines(
         base.mark_point(filled=True, size=36, opacity=1, strokeDash=[1, 0]).encode(y=height, tooltip=tooltip(rows)),
     ]
     if {"low", "high"} <= set(rows.columns):
-        layers.insert(
-            0, coloured.mark_area(opacity=0.14, aria=False).encode(y=alt.Y("low:Q", title=title), y2="high:Q")
-        )
-    if rule is not None:
+        area = coloured.mark_area(opacity=0.14, aria=False)
+        layers.insert(0, area.encode(y=alt.Y("low:Q", title=title), y2="high:Q"))
+    if rule:
         # One rule a panel, not one a row.
         panel: list[Any] = ["panel"] * ("panel" in rows.columns)
         once = alt.Chart(rows).transform_aggregate(n="count()", groupby=panel)
-        layers.insert(0, once.mark_rule(opacity=0.5, color=INK, aria=False).encode(y=alt.datum(rule)))
+        layers.insert(0, once.mark_rule(opacity=0.5, color=INK, aria=False).encode(y=alt.datum(0)))
     return cast("alt.LayerChart", alt.layer(*layers))
 
 
 def panels(chart: alt.LayerChart, rows: pl.DataFrame) -> alt.FacetChart:
     """Return a chart once for each value of the column ``panel``, beside each other."""
     names = sorted(set(rows["panel"]))
-    faceted = chart.properties(width=190, height=150).facet(
-        alt.Facet("panel:N", sort=names, title=None), columns=min(3, len(names))
-    )
+    facet = alt.Facet("panel:N", sort=names, title=None)
+    faceted = chart.properties(width=190, height=150).facet(facet, columns=min(3, len(names)))
     return faceted.properties(usermeta={"panels": len(names)})
 
 
@@ -99,19 +81,7 @@ def by_family(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(panel=pl.concat_str("family", "stack", separator=", ") if several else pl.col("family"))
 
 
-def layer_axis() -> alt.X:
-    """Return the axis of layers."""
-    return alt.X("layer:Q", axis=alt.Axis(format="d", tickMinStep=1))
-
-
-def cells(
-    rows: pl.DataFrame,
-    x: alt.X,
-    y: alt.Y,
-    *,
-    title: str,
-    is_framed: Any = None,  # noqa: ANN401
-) -> alt.Chart:
+def cells(rows: pl.DataFrame, x: alt.X, y: alt.Y, *, title: str, is_framed: Any = None) -> alt.Chart:  # noqa: ANN401
     """Return a map of ``difference``: blue above 0, orange below, the paler the nearer; one scale for all panels.
 
     `is_framed` is the condition of cells that have a frame; None of none.

@@ -5,7 +5,6 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from ..queries.database import Database
 from .picture import LEVEL, picture, plural, sign_test, signed
 from .style import BLUE, GREY, INK, ORANGE, PURPLE, by_family, lines, panels, steps_axis, tooltip
 from .subjects import Subject
@@ -15,51 +14,25 @@ _UNITS = {"experts": BLUE, "neurons": ORANGE, "random groups": GREY, "matched gr
 _FAMILIES = (BLUE, ORANGE, PURPLE, "#4c9a6a", "#c05a7a", "#7a7f2a")
 
 
-def _series(_: Database, subject: Subject) -> dict[str, object] | None:
-    return {} if subject.series else None
-
-
-def _stabilities(database: Database, subject: Subject) -> dict[str, object] | None:
-    """Return the partitions of the last checkpoint, * of neurons; None where stability was not computed."""
-    query = "select distinct partition_id from stabilities where model = ? order by all"
-    stored = [row[0] for row in database.sql(query, [subject.model]).rows()]
-    return {"partitions": stored} if subject.series and stored else None
-
-
-@picture("training", asks=_series)
+@picture("training", asks="report_series")
 def plot_training(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, str]:
-    """Plot the held-out lift of each family at each checkpoint.
-
-    Parameters and errors are those of `plot_specialised_neurons`.
-
-    Examples
-    --------
-    >>> neuronlake.plot_training(neuronlake.open("neuronlake-store"), "tiny-bert")
-    Traceback (most recent call last):
-    neuronlake.errors.AnalysisError: ...
-    """
+    """Plot the held-out lift of each family at each checkpoint."""
     lift, error = pl.col("lift").mean(), 2 * pl.col("lift").std() / pl.len().sqrt()
     means = rows.group_by("step", "family").agg(lift=lift, low=lift - error, high=lift + error, n_functions=pl.len())
     last = means.filter(pl.col("step") == pl.col("step").max()).sort("lift", "family", descending=[True, False])
     families = sorted(last["family"].head(len(_FAMILIES)))
     shown = means.filter(pl.col("family").is_in(families)).sort("family", "step")
     colours = dict(zip(families, _FAMILIES, strict=False))
-    chart = lines(shown, steps_axis(rows["step"].to_list()), "lift", "held-out lift", "family", colours, rule=0)
-    named = {"control_lift": "control functions", "random_lift": "the random initialisation"}
-    n_steps = rows["step"].n_unique()
-    compared = {}
-    for column, name in named.items():
+    chart = lines(shown, steps_axis(rows["step"].to_list()), "lift", "held-out lift", "family", colours, rule=True)
+    n_steps, compared, is_lacking = rows["step"].n_unique(), {}, pl.lit(value=False)
+    for column, name in (("control_lift", "control functions"), ("random_lift", "the random initialisation")):
         # Checkpoints measured without it are compared with what else there is; functions without it leave the test.
-        n_known = rows.filter(pl.col(column).is_not_null())["step"].n_unique()
-        if n_known:
+        if n_known := rows.filter(pl.col(column).is_not_null())["step"].n_unique():
             compared[column] = name if n_known == n_steps else f"{name} (known at {n_known} of {n_steps} checkpoints)"
-    is_lacking = pl.any_horizontal(
-        pl.lit(value=False), *(pl.col(name).is_null() & (pl.col(name).count().over("step") > 0) for name in compared)
-    )
-    beyond = rows.with_columns(
-        beyond=pl.when(~is_lacking).then(pl.col("lift") - pl.max_horizontal(*compared, pl.lit(0.0)))
-    )
-    steps = {step: sign_test(values) <= LEVEL for step, values in beyond.group_by("step").agg("beyond").iter_rows()}
+            is_lacking |= pl.col(column).is_null() & (pl.col(column).count().over("step") > 0)
+    beyond = pl.when(~is_lacking).then(pl.col("lift") - pl.max_horizontal(*compared, pl.lit(0.0)))
+    by_step = rows.select("step", beyond=beyond).group_by("step").agg("beyond")
+    steps = {step: sign_test(values) <= LEVEL for step, values in by_step.iter_rows()}
     missed = max((step for step, is_shown in steps.items() if not is_shown), default=-1)
     since = min((step for step in steps if step > missed), default=None)
     drawn = last.filter(pl.col("family").is_in(families)).sort("family")
@@ -75,18 +48,9 @@ def plot_training(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, st
     return chart.properties(width=420, height=200, usermeta={"panels": 1}), text
 
 
-@picture("settling", asks=_stabilities)
+@picture("settling", asks="report_stabilities")
 def plot_settling(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, str]:
-    """Plot how alike scores at each checkpoint are to those at the last, of neurons, experts and other groups.
-
-    Parameters and errors are those of `plot_specialised_neurons`.
-
-    Examples
-    --------
-    >>> neuronlake.plot_settling(neuronlake.open("neuronlake-store"), "tiny-bert")
-    Traceback (most recent call last):
-    neuronlake.errors.AnalysisError: ...
-    """
+    """Plot how alike scores at each checkpoint are to those at the last, of neurons, experts and other groups."""
     shown, x = by_family(rows), steps_axis(rows["step"].to_list())
     curves = lines(shown, x, "correlation", "correlation with the last", "units", _UNITS)
     dotted = alt.Chart(shown).mark_line(color=INK, opacity=0.55, strokeWidth=1, strokeDash=[1, 3], aria=False)
@@ -95,24 +59,12 @@ def plot_settling(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, st
     return panels(both, shown), f"{_settled(shown)}."
 
 
-@picture("dead-neurons", asks=_stabilities)
+@picture("dead-neurons", asks="report_stabilities")
 def plot_dead_neurons(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, str]:
-    """Plot the share of neurons that are dead at each checkpoint.
-
-    Parameters and errors are those of `plot_specialised_neurons`.
-
-    Examples
-    --------
-    >>> neuronlake.plot_dead_neurons(neuronlake.open("neuronlake-store"), "tiny-bert")
-    Traceback (most recent call last):
-    neuronlake.errors.AnalysisError: ...
-    """
+    """Plot the share of neurons that are dead at each checkpoint."""
     y = alt.Y("share_dead:Q", title="dead neurons", axis=alt.Axis(format=".1%", tickCount=3))
-    chart = (
-        alt.Chart(rows)
-        .mark_bar(color=GREY, size=9)
-        .encode(x=steps_axis(rows["step"].to_list()), y=y, tooltip=tooltip(rows))
-    )
+    bars = alt.Chart(rows).mark_bar(color=GREY, size=9)
+    chart = bars.encode(x=steps_axis(rows["step"].to_list()), y=y, tooltip=tooltip(rows))
     most = rows.sort("n_dead", descending=True).row(0, named=True)
     share = f"{most['share_dead']:.1%} of {plural(most['n_neurons'], 'neuron')}"
     text = f"Up to {share} are dead, {most['n_dead']:,} at step {most['step']:,}."

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import StoreError
+from ..progress import LOGGER
 from . import card, disk
 from .commits import Commit, CommittedFile, commit_text, file_name, neuronlake_version, read_commit, read_commits
 from .identity import file_sha256
@@ -144,6 +145,7 @@ class Job:
                         commits = now
                         self._write_card(commits)
                 shutil.rmtree(staging, ignore_errors=True)
+        LOGGER.debug("committed %s in %s: %s", self.name, store, ", ".join(file.path for file in commit.files))
         return commit
 
     def _write_card(self, commits: Sequence[Commit]) -> None:

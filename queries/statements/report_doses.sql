@@ -3,6 +3,7 @@
 -- Parameters:
 --   $perturbation_id: the study
 --   $selection: how the neurons were chosen
+--   $family: NULL, as means are of all sources: of one family there are no rows
 -- Columns:
 --   control: what the neurons are compared with
 --   dose: share of the layers' neurons that were ablated
@@ -33,7 +34,9 @@ select
     n_sources,
     n_selective,
 from perturbation_specificity
-where perturbation_id = $perturbation_id and selection = $selection and difference_on_target is not null
+where
+    perturbation_id = $perturbation_id and selection = $selection and $family is null
+    and difference_on_target is not null
 union all by name
 select
     control,
@@ -44,5 +47,7 @@ select
     n_sources,
     n_selective,
 from perturbation_specificity
-where perturbation_id = $perturbation_id and selection = $selection and difference_off_target is not null
+where
+    perturbation_id = $perturbation_id and selection = $selection and $family is null
+    and difference_off_target is not null
 order by control, dose, functions desc

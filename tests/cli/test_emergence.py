@@ -88,7 +88,7 @@ def test_a_study_is_shown_in_three_tables_and_the_same_again_prints_them_again(
         for family in ("form", "task") for threshold in ("0.6", "0.95")
     ]  # fmt: skip
     phases = ["partitioning checkpoints", "comparing checkpoints"]
-    assert [each.partition(":")[0] for each in result.stderr.splitlines()] == phases
+    assert [each.partition(":")[0] for each in result.stderr.splitlines()] == [*phases, "next"]
     before = contents(store)
     again = neuronlake(*arguments)
     assert again.stdout.splitlines()[0].endswith("; already in the store, nothing done")

@@ -248,7 +248,7 @@ def test_an_alignment_is_told_in_one_line_with_its_progress_beside_it_and_stored
     start = f"alignment {alignment_id}: partition {random_id} on run {run_id}, by lift"
     (line,) = result.stdout.splitlines()
     assert line.startswith(f"{start}, 32 tests in 2 layers, free and matched null, 99 permutations, ")
-    assert [each.partition(":")[0] for each in result.stderr.splitlines()] == ["aligning"]
+    assert [each.partition(":")[0] for each in result.stderr.splitlines()] == ["aligning", "next"]
     # In a model this small no neuron is on two lists, so that nothing is left to permute.
     assert asked("select distinct n_permutations, seed from alignments") == [(None, 3)]
     levels = asked("select level, count(*) from alignment_tests where half = 'all' group by all order by all")

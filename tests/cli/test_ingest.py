@@ -50,7 +50,7 @@ def test_a_run_is_told_in_one_line_and_its_progress_beside_it(neuronlake, store,
     assert "mine main, 64 neurons in 1 layer x 2 functions over 9 instances" in line
     note, *phases = (line.partition(":")[0] for line in result.stderr.splitlines())
     assert note.startswith("2 of 2 functions have fewer than 5 positives or negatives in a half")
-    assert phases == ["forward", "scoring"]
+    assert phases == ["forward", "scoring", "next"]
 
 
 def test_ingesting_again_does_nothing_and_says_so(succeeds, store, bert, contents):

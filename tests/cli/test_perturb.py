@@ -62,7 +62,7 @@ def test_a_study_is_told_in_one_line_with_a_row_a_dose_and_control(neuronlake, s
         assert sum(f" {control} " in row for row in rows) == 2
     # A model of random weights reads little: what is at chance is named.
     at_chance = "read no better than chance without an ablation, and left out of selectivity"
-    assert [each.partition(":")[0] for each in result.stderr.splitlines()] == [at_chance, "perturbing"]
+    assert [each.partition(":")[0] for each in result.stderr.splitlines()] == [at_chance, "perturbing", "next"]
     before = contents(store)
     again = neuronlake(*arguments)
     assert again.stdout.splitlines()[0].endswith("; already in the store, nothing done")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,10 @@ def test_every_command_says_what_it_does(succeeds, names):
     # After "Usage: … [OPTIONS]" and an empty line: a sentence that is not cut, and a full stop.
     description = text.split("\n\n")[1]
     assert re.search(r"\.$", description), description
+    # And examples of the command, or of those of a group.
+    examples = re.findall(r"^  neuronlake (.*)", text.rpartition("\nExample")[2], re.MULTILINE)
+    assert examples
+    assert {tuple(shlex.split(line)[: len(names)]) for line in examples} == {names}
 
 
 @pytest.mark.parametrize(

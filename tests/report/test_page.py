@@ -168,3 +168,10 @@ def test_charts_are_altair_objects_with_the_sentence_as_description(planted: Dat
     assert chart.to_dict()["description"].startswith("Layers hold neurons specialised")
     with pytest.raises(neuronlake.UnknownNameError, match="tiny"):
         neuronlake.plot_function_map(planted, "tinny")
+
+
+def test_a_page_goes_to_standard_output_whole(planted: Database) -> None:
+    command = [sys.executable, "-m", "neuronlake", "--store", str(planted.store.path), "report", "-o", "/dev/stdout"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout[:15], done.stdout[-8:]) == ("<!doctype html>", "</html>\n")
+    assert done.stderr.startswith("/dev/stdout: ")

@@ -1,0 +1,71 @@
+"""Names that a store has, as types of options and arguments: what a shell completes."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import click
+from click.shell_completion import CompletionItem
+
+from ..errors import printable
+from .printing import named_stores
+
+_Rows = Iterable[Sequence[object]]  # of a name, and what it is
+
+
+class Stored(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
+    """A name in the store, any text; `names` are those that a shell completes, and what each is: rows of SQL if text.
+
+    Where none begins as the word does, it is `otherwise` that is completed, such as ``file``.
+    """
+
+    def __init__(self, name: str, names: str | Callable[[], _Rows], *, otherwise: str | None = None) -> None:
+        self.name, self._names, self._otherwise = name, names, otherwise
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> "list[CompletionItem[str]]":
+        """Return the names that begin so; none where the store is far away, or anything is wrong with it."""
+        rows: _Rows = ()
+        stores = named_stores(ctx)
+        # A shell shows no error, and a person who only asks for names wants none.
+        with contextlib.suppress(Exception):
+            if callable(self._names):
+                rows = self._names()
+            elif not any("://" in store for store in stores):
+                from ..queries.database import Database
+
+                with Database(stores) as database:
+                    rows = database.sql(self._names).rows()
+        texts = [(str(name), printable(str(what))) for name, what in rows]
+        items = [CompletionItem(name, help=what) for name, what in texts if name.startswith(incomplete)]
+        return items or ([CompletionItem(incomplete, type=self._otherwise)] if self._otherwise else [])
+
+
+def _described(*, has_tables: bool) -> _Rows:
+    """Return the names of all views, and of tables if so, with what they hold."""
+    from ..queries.catalog import TABLES, describe
+
+    return [(name, line) for name, (line, _) in describe().items() if has_tables or name not in TABLES]
+
+
+_MODELS = "select model, string_agg(distinct revision, ', ') from runs group by model order by all"
+MODEL = Stored("model", _MODELS)
+MODEL_OR_PATH = Stored("model", _MODELS, otherwise="file")
+CORPUS = Stored("corpus", "select corpus, description from corpora order by all")
+RUN = Stored("run_id", "select run_id, concat_ws(' ', model, revision, 'on', corpus) from runs order by started_at")
+PARTITION = Stored(
+    "partition", "select partition_id, concat_ws(' ', model, revision, 'by', method) from partitions order by all"
+)
+FAMILY = Stored(
+    "family", "select family, string_agg(distinct function, ', ') from run_functions group by family order by all"
+)
+FUNCTION = Stored("function", "select distinct concat(family, '/', function), family from run_functions order by all")
+JOB = Stored(
+    "job",
+    "select corpus, 'corpus' from corpora union all select run_id, 'run' from runs union all "
+    "select partition_id, 'partition' from partitions union all select emergence_id, 'study' from emergence_studies "
+    "union all select perturbation_id, 'study' from perturbation_studies",
+)
+TABLE = Stored("name", partial(_described, has_tables=True))
+VIEW = Stored("view", partial(_described, has_tables=False))
