@@ -20,8 +20,7 @@ from scipy import stats
 from table import print_table
 
 from neuronlake import BalancedKMeans
-from neuronlake.analysis.alignment.controls import control_tests
-from neuronlake.analysis.alignment.layer_tests import layer_test
+from neuronlake.analysis.alignment.layer_tests import control_tests, layer_test
 from neuronlake.ingest.corpora.permutations import Permutations
 from neuronlake.ingest.scores.best import Chance, Ranked
 from neuronlake.ingest.scores.scoring import score
