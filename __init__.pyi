@@ -7,9 +7,9 @@ from .analysis.cards import describe_word as describe_word
 from .analysis.emergence.settings import EmergenceSettings as EmergenceSettings
 from .analysis.emergence.study import study_emergence as study_emergence
 from .analysis.partitions.chance import RandomPartition as RandomPartition
-from .analysis.partitions.graph import GraphPartition as GraphPartition
+from .analysis.partitions.clustering import BalancedKMeans as BalancedKMeans
+from .analysis.partitions.clustering import GraphPartition as GraphPartition
 from .analysis.partitions.job import partition_model as partition_model
-from .analysis.partitions.kmeans import BalancedKMeans as BalancedKMeans
 from .analysis.partitions.settings import PartitionSettings as PartitionSettings
 from .analysis.perturbation.ablation import ablate as ablate
 from .analysis.perturbation.settings import PerturbationSettings as PerturbationSettings

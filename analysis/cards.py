@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import AnalysisError
 from ..queries.database import Database
-from .lookup import Run, find_partition, find_run, run_starting_with
+from .lookup import Run, find_partition, find_run, starting_with
 from .sections import Section, write_sections
 
 _N_FUNCTIONS = 8
@@ -33,10 +33,8 @@ def describe_neuron(
 
     Parameters
     ----------
-    database
-        The store's database.
-    model, revision
-        The model as stored; None for main, or the revision of `run`.
+    database, model, revision
+        The store's database, and the model as stored; the revision is None for main, or that of `run`.
     layer, neuron, stack
         Which neuron; the stack is None for the encoder, or the decoder where it is the only one.
     run
@@ -56,38 +54,27 @@ def describe_neuron(
     neuron 3 of encoder layer 0, tiny-bert main, run ...
     """
     measured = find_run(database, run, model, revision=revision)
-    stack = stack or _first_stack(database, measured)
-    place = {"run_id": measured.run_id, "stack": stack, "layer": layer, "neuron": neuron}
+    neuron_of = {"stack": stack or _first_stack(database, measured), "layer": layer, "neuron": neuron}
+    place = {"run_id": measured.run_id, **neuron_of}
+    name = f"{neuron_of['stack']} layer {layer}"
     best = _strongest(database, "neuron_scores", "ranking desc", place)
     if best is None:
         query = "select stack, layer, n_neurons from layers where run_id = ? order by all"
         layers = database.sql(query, [measured.run_id])
         known = ", ".join(f"{row['stack']} {row['layer']} ({row['n_neurons']:,} neurons)" for row in layers)
-        raise AnalysisError(f"run {measured.run_id} has no neuron {neuron} in {stack} layer {layer}; it has {known}")
+        raise AnalysisError(f"run {measured.run_id} has no neuron {neuron} in {name}; it has {known}")
     texts = {**place, "family": best["family"], "function": best["function"], "n_texts": _N_TEXTS}
-    checkpoint = {"model": model, "revision": measured.revision, "stack": stack, "layer": layer, "neuron": neuron}
+    functions = {**place, "n_functions": _N_FUNCTIONS}
+    checkpoint = {"model": model, "revision": measured.revision, **neuron_of}
+    sides = {f"texts that activate it most, {side} {_name(best)}": is_positive for is_positive, side in _SIDES.items()}
+    vocabulary = "tokens that its weights write and read, without any text (## before a piece of a word)"
     sections = [
-        Section(f"neuron {neuron} of {stack} layer {layer}, {_run_line(measured)}"),
+        Section(f"neuron {neuron} of {name}, {_run_line(measured)}"),
         Section("activation, and norms of its weights", "card_neuron_statistics", place),
-        Section(
-            f"functions that it detects best, by {_ranking(measured)}",
-            "card_neuron_functions",
-            {**place, "n_functions": _N_FUNCTIONS},
-        ),
+        Section(f"functions that it detects best, by {_ranking(measured)}", "card_neuron_functions", functions),
         Section("beside control functions, whose labels are permuted", "card_neuron_controls", place),
-        *(
-            Section(
-                f"texts that activate it most, {side} {_name(best)}",
-                "card_neuron_texts",
-                {**texts, "is_positive": is_positive},
-            )
-            for is_positive, side in _SIDES.items()
-        ),
-        Section(
-            "tokens that its weights write and read, without any text (## before a piece of a word)",
-            "card_neuron_vocabulary",
-            place,
-        ),
+        *(Section(side, "card_neuron_texts", {**texts, "is_positive": value}) for side, value in sides.items()),
+        Section(vocabulary, "card_neuron_vocabulary", place),
         Section("experts it is in (random ones excluded)", "card_neuron_experts", checkpoint),
     ]
     return _text(database, sections)
@@ -100,10 +87,8 @@ def describe_expert(
 
     Parameters
     ----------
-    database
-        The store's database.
-    partition
-        partition_id, or its first digits.
+    database, partition
+        The store's database, and a partition_id or its first digits.
     layer, expert, stack
         Which expert; the stack is None for the encoder, or the decoder where it is the only one.
     run
@@ -124,11 +109,11 @@ def describe_expert(
     expert 1 of encoder layer 0, partition ...: function, 4 experts a layer, 16 neurons; tiny-bert main, run ...
     """
     partitioned = find_partition(database, partition)
+    partition_id = partitioned.partition_id
     # A run that is named may be of another checkpoint than the partition.
     revision = partitioned.revision if run is None else None
     measured = find_run(database, run, partitioned.model, revision=revision)
     stack = stack or _first_stack(database, measured)
-    partition_id = partitioned.partition_id
     place = {"run_id": measured.run_id, "partition_id": partition_id, "stack": stack, "layer": layer, "expert": expert}
     nearest = _strongest(database, "expert_function_alignment", "p_value", place)
     if nearest is None:
@@ -139,25 +124,21 @@ def describe_expert(
             f"partition {partition_id} has no expert {expert} in {stack} layer {layer} that run {measured.run_id} "
             f"measured; it has {known}"
         )
+    ranking = _ranking(measured)
+    neurons, texts = {**place, "n_neurons": _N_NEURONS}, {**place, "n_texts": _N_TEXTS}
     sections = [
         Section(
             f"expert {expert} of {stack} layer {layer}, partition {partition_id}: {nearest['method']}, "
             f"{nearest['n_experts']} experts a layer, {nearest['n_neurons']} neurons; {_run_line(measured)}"
         ),
         Section(
-            f"functional for (p <= .001, of top neurons by {_ranking(measured)})",
+            f"functional for (p <= .001, of top neurons by {ranking})",
             "card_expert_functions",
             place,
             otherwise=f"functional for nothing: its smallest p is {nearest['p_value']:.2g}, for {_name(nearest)}",
         ),
-        Section(
-            f"its most specialised neurons, by {_ranking(measured)}",
-            "card_expert_neurons",
-            {**place, "n_neurons": _N_NEURONS},
-        ),
-        Section(
-            "texts that most of its neurons have among their top", "card_expert_texts", {**place, "n_texts": _N_TEXTS}
-        ),
+        Section(f"its most specialised neurons, by {ranking}", "card_expert_neurons", neurons),
+        Section("texts that most of its neurons have among their top", "card_expert_texts", texts),
     ]
     return _text(database, sections)
 
@@ -167,10 +148,8 @@ def describe_word(database: Database, word: str, *, run: str | None = None) -> s
 
     Parameters
     ----------
-    database
-        The store's database.
-    word
-        The word, in any case; ``##`` before a piece of a word.
+    database, word
+        The store's database, and the word, in any case; ``##`` before a piece of a word.
     run
         run_id of the measurement, or its first digits; None for all.
 
@@ -186,7 +165,7 @@ def describe_word(database: Database, word: str, *, run: str | None = None) -> s
     word 'cat' in all runs of neuronlake-store
     ...
     """
-    measured = None if run is None else run_starting_with(database, run)
+    measured = None if run is None else starting_with(database, Run, run)
     asked = {"word": word, "run_id": measured and measured.run_id, "n_neurons": _N_NEURONS}
     has = {table: bool(database.committed[table]) for table in ("neuron_vocabulary", "top_tokens")}
     lacking = {name: "" if has[name] else f"; the store has no {name}" for name in has}
@@ -241,10 +220,8 @@ def _ranking(run: Run) -> str:
 
 
 def _run_line(run: Run) -> str:
-    line = f"{run.model} {run.revision}, run {run.run_id}"
-    if run.measurement == "imported":
-        return f"{line} (imported from {run.source})"
-    return f"{line} (corpus {run.settings})"
+    origin = f"imported from {run.source}" if run.measurement == "imported" else f"corpus {run.settings}"
+    return f"{run.model} {run.revision}, run {run.run_id} ({origin})"
 
 
 def _name(row: Row) -> str:

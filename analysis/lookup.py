@@ -32,16 +32,15 @@ class Run:
 
     def __str__(self) -> str:
         """Return the run as an error lists it."""
-        return _listed(self.run_id, self.model, self.revision, self.settings or None)
+        return f"{self.run_id} ({_joined(self.model, self.revision, self.settings)})"
 
     @property
     def settings(self) -> str:
         """Return corpus and settings as a line; of those added later what is not the default."""
-        named = [self.corpus, self.site, self.pooling]
-        named += ["special tokens kept"] * (self.special_tokens == "keep")
-        named += ["halves by word"] * (self.halves == "word")
-        named += [f"min_instances {self.min_instances}"] * bool(self.min_instances)
-        return ", ".join(value for value in named if value is not None)
+        special_tokens = "special tokens kept" if self.special_tokens == "keep" else None
+        halves = "halves by word" if self.halves == "word" else None
+        least = f"min_instances {self.min_instances}" if self.min_instances else None
+        return _joined(self.corpus, self.site, self.pooling, special_tokens, halves, least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Partition:
 
     def __str__(self) -> str:
         """Return the partition as an error lists it."""
-        return _listed(self.partition_id, self.model, self.revision, self.method, self.n_experts)
+        return f"{self.partition_id} ({_joined(self.model, self.revision, self.method, str(self.n_experts))})"
 
 
 _Row = TypeVar("_Row", Run, Partition)
@@ -74,30 +73,13 @@ def find_run(
 
     Without `revision`, `prefix` may name a run of any revision; without both, the revision is ``main`` if the model has
     it, and else its only one. With `is_any`, several runs are no error: the one that measured most layers is returned.
-
-    Raises `UnknownNameError`, which lists runs, if there is no such run or more than one, and `AnalysisError` if the
-    run is of another model or revision.
     """
-    if prefix is None:
-        return _run_of_model(database, model, revision, is_any=is_any)
-    run = _starting_with(database, Run, prefix)
-    if run.model != model or revision not in (None, run.revision):
-        wanted = model if revision is None else f"{model} {revision}"
-        raise AnalysisError(f"run {run.run_id} is of {run.model} {run.revision}, not of {wanted}")
-    return run
-
-
-def run_starting_with(database: Database, prefix: str) -> Run:
-    """Return the run of any model whose id begins with `prefix`; if not exactly one does, raise `UnknownNameError`."""
-    return _starting_with(database, Run, prefix)
-
-
-def find_partition(database: Database, prefix: str) -> Partition:
-    """Return the partition whose id begins with `prefix`; if not exactly one does, raise `UnknownNameError`."""
-    return _starting_with(database, Partition, prefix)
-
-
-def _run_of_model(database: Database, model: str, revision: str | None, *, is_any: bool) -> Run:
+    if prefix is not None:
+        run = starting_with(database, Run, prefix)
+        if run.model != model or revision not in (None, run.revision):
+            wanted = model if revision is None else f"{model} {revision}"
+            raise AnalysisError(f"run {run.run_id} is of {run.model} {run.revision}, not of {wanted}")
+        return run
     where, stored = database.store, all_runs(database)
     runs = [run for run in stored if run.model == model]
     if not runs:
@@ -117,13 +99,18 @@ def _run_of_model(database: Database, model: str, revision: str | None, *, is_an
     return runs[0]
 
 
-def _starting_with(database: Database, row_type: type[_Row], prefix: str) -> _Row:
+def find_partition(database: Database, prefix: str) -> Partition:
+    """Return the partition whose id begins with `prefix`; if not exactly one does, raise `UnknownNameError`."""
+    return starting_with(database, Partition, prefix)
+
+
+def starting_with(database: Database, row_type: type[_Row], prefix: str) -> _Row:
+    """Return the run or partition whose id begins with `prefix`; if not exactly one does, raise `UnknownNameError`."""
     rows, kind = _rows(database, row_type), row_type.__name__.lower()
     matches = [row for row in rows if getattr(row, f"{kind}_id").startswith(prefix)]
     if len(matches) == 1:
         return matches[0]
-    kind = "single " * bool(matches) + kind
-    raise UnknownNameError(kind, prefix, map(str, matches or rows), where=database.store)
+    raise UnknownNameError("single " * bool(matches) + kind, prefix, map(str, matches or rows), where=database.store)
 
 
 def _rows(database: Database, row_type: type[_Row]) -> list[_Row]:
@@ -132,5 +119,5 @@ def _rows(database: Database, row_type: type[_Row]) -> list[_Row]:
     return [row_type(**row) for row in rows.to_pylist()]
 
 
-def _listed(row_id: str, *values: object) -> str:
-    return f"{row_id} ({', '.join(str(value) for value in values if value is not None)})"
+def _joined(*values: str | None) -> str:
+    return ", ".join(value for value in values if value)

@@ -1,9 +1,10 @@
 """Rows that name neurons, as queries and people give them, checked column by column.
 
-In every function `owner` says whose rows they are, as an error names them: ``the query``.
+In every function `owner` says whose rows they are, as an error names them: ``the query``. Errors are `AnalysisError`.
 """
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -14,20 +15,22 @@ KEYS = ("stack", "layer", "neuron")
 """What names a neuron of a model."""
 
 
-def check_columns(rows: pa.Table, columns: tuple[str, ...], owner: str) -> None:
-    """Raise `AnalysisError` unless rows have all of these columns."""
-    missing = [name for name in columns if name not in rows.column_names]
-    if missing:
-        has = ", ".join(rows.column_names)
-        raise AnalysisError(f"{owner} must have the columns {', '.join(columns)}; no {', '.join(missing)} among {has}")
+def read_neurons(rows: pa.Table, owner: str, *named: str, level: str | None = None) -> pl.DataFrame:
+    """Return the columns stack, layer, neuron and `named`, and that of a name as ``level``; refuse rows without them.
 
-
-def key_column(rows: pa.Table, name: str, owner: str) -> NDArray[np.generic]:
-    """Return a column that names neurons or functions [rows]: int64 of ``layer`` and ``neuron``, else objects of str.
-
-    Raises `AnalysisError` if the column is of another type or holds NULL.
+    Layer and neuron must be whole numbers, the level finite numbers, all else text.
     """
-    column = rows.column(name)
+    wanted = (*KEYS, *named) if level is None else (*KEYS, *named, level)
+    if missing := [name for name in wanted if name not in rows.column_names]:
+        has = ", ".join(rows.column_names)
+        raise AnalysisError(f"{owner} must have the columns {', '.join(wanted)}; no {', '.join(missing)} among {has}")
+    columns = {name: _key(rows.column(name), name, owner) for name in (*KEYS, *named)}
+    if level is not None:
+        columns["level"] = numbers(rows.column(level), level, owner)
+    return pl.DataFrame(columns)
+
+
+def _key(column: pa.ChunkedArray, name: str, owner: str) -> NDArray[np.generic]:
     is_number = name in ("layer", "neuron")
     type_ = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     check_null(column, name, owner)
@@ -49,7 +52,6 @@ def numbers(column: pa.Array | pa.ChunkedArray, name: str, owner: str) -> NDArra
     if not (pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)):
         raise AnalysisError(f"{owner}: column {name} is {type_}, not numbers")
     values = np.asarray(column.cast(pa.float64()), dtype=np.float64)
-    n_wrong = int(np.count_nonzero(~np.isfinite(values)))
-    if n_wrong:
+    if n_wrong := int(np.count_nonzero(~np.isfinite(values))):
         raise AnalysisError(f"{owner}: column {name} holds {n_wrong:,} NaN or infinite values")
     return values

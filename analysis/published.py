@@ -29,29 +29,15 @@ _TYPES = {**pl.Schema(arrow_schema(table("experts"))), **pl.Schema(arrow_schema(
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What `import_scores` added.
+    """What `import_scores` added."""
 
-    Parameters
-    ----------
-    run_id
-        The run that holds the scores.
-    partition_id
-        The partition, None if no column of experts was named.
-    is_new
-        False if the store already held both, so that nothing was done.
-    n_layers, n_neurons, n_functions
-        What the run holds.
-    n_experts
-        Experts in each layer, the most where layers differ; 0 without a partition.
-    """
-
-    run_id: str
-    partition_id: str | None
-    is_new: bool
+    run_id: str  # holds the scores
+    partition_id: str | None  # None if no column of experts was named
+    is_new: bool  # False if the store already held both, so that nothing was done
     n_layers: int
     n_neurons: int
     n_functions: int
-    n_experts: int
+    n_experts: int  # in each layer, the most where layers differ; 0 without a partition
 
     def describe(self) -> str:
         """Return what was added as one line."""
@@ -81,18 +67,14 @@ def import_scores(
 
     Parameters
     ----------
-    path
-        A Parquet or CSV file.
-    store
-        The store's folder.
+    path, store
+        A Parquet or CSV file, and the store's folder.
     model, revision, step
         The checkpoint that the neurons belong to.
     score
         Column of the score. It is stored as `ap` and ranked as it is: no prevalence is known, and so no lift.
-    stack
-        encoder or decoder; None reads the column ``stack``.
-    family, function
-        What the score is for; None reads the column of this name.
+    stack, family, function
+        encoder or decoder, and what the score is for; None reads the column of this name.
     partition
         Column of the expert each neuron is in; None if there is none.
 
@@ -117,9 +99,8 @@ def import_scores(
     check_name("model", model)
     check_name("revision", revision)
     file = Path(path)
-    rows = _read(file)
     constants = {"stack": stack, "family": family, "function": function}
-    rows = rows.with_columns(**{name: pl.lit(value) for name, value in constants.items() if value is not None})
+    rows = _read(file).with_columns(**{name: pl.lit(value) for name, value in constants.items() if value is not None})
     rows = _checked(rows, file, score, partition)
     source = {"source": file.name, "source_sha256": file_sha256(file)}
     keys = {"model": model, "revision": revision, "step": step}
@@ -150,12 +131,8 @@ def import_scores(
         divisions = {key: Division(each["neuron"], each["expert"]) for key, each in layers_of_experts.items()}
         n_experts = max(len(np.unique(division.labels)) for division in divisions.values())
         if target.commit(partition_id) is None:
-            is_new = True
-            described = {
-                "method": "imported",
-                "parameters": json.dumps({**source, "column": partition}),
-                "duration_s": 0.0,
-            }
+            is_new, parameters = True, json.dumps({**source, "column": partition})
+            described = {"method": "imported", "parameters": parameters, "duration_s": 0.0}
             with target.job(partition_id, kind="partition", resume=False) as job:
                 write_partition(job, Origin(model, revision, step), described, divisions)
                 job.commit()
@@ -172,15 +149,13 @@ def import_scores(
 
 def _read(file: Path) -> pl.DataFrame:
     suffix = file.suffix.lower()
+    if suffix not in (".parquet", ".csv"):
+        raise AnalysisError(f"{file} is neither .parquet nor .csv")
     try:
-        match suffix:
-            case ".parquet":
-                return pl.read_parquet(file, glob=False)
-            case ".csv":
-                # All rows decide a column's type: a score may be a whole number in the first hundred.
-                return pl.read_csv(file, glob=False, infer_schema_length=None)
-            case _:
-                raise AnalysisError(f"{file} is neither .parquet nor .csv")
+        if suffix == ".parquet":
+            return pl.read_parquet(file, glob=False)
+        # All rows decide a column's type: a score may be a whole number in the first hundred.
+        return pl.read_csv(file, glob=False, infer_schema_length=None)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise AnalysisError(f"cannot read {file}: {one_line(error)}") from error
 
@@ -195,11 +170,9 @@ def _checked(rows: pl.DataFrame, file: Path, score: str, partition: str | None) 
             raise UnknownNameError("column", column, rows.columns, where=file)
     if rows.is_empty():
         raise AnalysisError(f"{file} has no rows")
-    rows = rows.select(pl.col(column).alias(name) for name, column in columns.items())
-    for name, column in columns.items():
-        rows = rows.with_columns(_typed(rows[name], f"{file}: column {column}"))
-    unknown = set(rows["stack"].unique()) - set(get_args(Stack))
-    if unknown:
+    typed = [_typed(rows[column].alias(name), f"{file}: column {column}") for name, column in columns.items()]
+    rows = pl.DataFrame(typed)
+    if unknown := set(rows["stack"].unique()) - set(get_args(Stack)):
         raise UnknownNameError("stack", min(unknown), get_args(Stack), where=file)
     if (rows["function"] == "*").any():
         raise AnalysisError(f"{file}: column function holds '*', which stands for all functions of a family")
@@ -210,13 +183,13 @@ def _checked(rows: pl.DataFrame, file: Path, score: str, partition: str | None) 
         _check_grain(experts, KEYS, file, f"column {partition}")
     sizes = rows.group_by("stack", "layer", *_FUNCTION).agg(n=pl.len(), last=pl.col("neuron").max())
     # All functions of a layer are of the same neurons.
-    whole = sizes.with_columns(expected=1 + pl.col("last").max().over("stack", "layer"))
-    short = whole.filter(pl.col("n") != pl.col("expected")).sort("stack", "layer", *_FUNCTION)
+    whole = sizes.with_columns(last=pl.col("last").max().over("stack", "layer"))
+    short = whole.filter(pl.col("n") != pl.col("last") + 1).sort("stack", "layer", *_FUNCTION)
     if short.height:
-        first = short.row(0, named=True)
+        stack, layer, family, function, n, last = short.row(0)
         raise AnalysisError(
-            f"{file}: {first['stack']} layer {first['layer']} has {first['n']:,} neurons for {first['family']}/"
-            f"{first['function']}, but neuron {first['expected'] - 1} is among them; every neuron from 0 on is needed"
+            f"{file}: {stack} layer {layer} has {n:,} neurons for {family}/{function}, but neuron {last} is among "
+            "them; every neuron from 0 on is needed"
         )
     return rows
 
@@ -233,10 +206,8 @@ def _typed(values: pl.Series, what: str) -> pl.Series:
         typed = values.cast(expected)
     except pl.exceptions.PolarsError as error:
         raise AnalysisError(f"{what}: {one_line(error)}") from error
-    if expected.is_float():
-        wrong = ~typed.is_finite().fill_null(False)
-    else:
-        wrong = typed.is_null() | (typed.cast(pl.String) == "")
+    is_text = not expected.is_numeric()
+    wrong = typed.is_null() | (typed == "") if is_text else ~typed.is_finite().fill_null(False)
     if wrong.any():
         raise AnalysisError(f"{what}: no value at row {wrong.arg_max()}, counted from 0")
     if expected.is_integer() and (typed < 0).any():

@@ -19,8 +19,7 @@ from scipy import stats
 from table import command_line, print_table
 
 from neuronlake import BalancedKMeans
-from neuronlake.analysis.alignment.controls import control_tests
-from neuronlake.analysis.alignment.layer_tests import layer_test
+from neuronlake.analysis.alignment.layer_tests import control_tests, layer_test
 from neuronlake.ingest.corpora.control_tasks import Permutations
 from neuronlake.ingest.scores.best import Chance, Ranked
 from neuronlake.ingest.scores.scoring import score

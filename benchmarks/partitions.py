@@ -14,8 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 from table import command_line, print_table
 
 from neuronlake.analysis.partitions.chance import RandomPartition
-from neuronlake.analysis.partitions.graph import GraphPartition, cut
-from neuronlake.analysis.partitions.kmeans import BalancedKMeans, inertia, unit_rows
+from neuronlake.analysis.partitions.clustering import BalancedKMeans, GraphPartition, cut, inertia, unit_rows
 
 SMALL = ((3072, 768, 16), (3072, 768, 96))
 LARGE = ((14336, 4096, 64),)

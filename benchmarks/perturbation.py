@@ -14,8 +14,8 @@ from table import command_line, print_table
 
 from neuronlake.analysis.perturbation.ablation import ablate
 from neuronlake.analysis.perturbation.preparation import prepare
-from neuronlake.analysis.perturbation.request import find_request
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
+from neuronlake.analysis.perturbation.study import find_request
 from neuronlake.demo.corpus import package_folder
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.readers.folders import read_folders

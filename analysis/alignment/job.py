@@ -1,17 +1,16 @@
 """Which experts hold more of a function's top neurons than chance, by tests that SQL alone cannot give.
 
-The views test one list of distinct neurons at a time, which the hypergeometric distribution does exactly. Here are
-the two nulls it does not cover: the top lists of a family's functions taken together, which overlap, and experts
-permuted among neurons of the same norm and firing rate, so that an expert of strong or ever-active neurons does not
-look functional for being that.
+The views test one list of distinct neurons at a time, which the hypergeometric distribution does exactly. It does not
+cover the top lists of a family's functions taken together, which overlap, nor experts permuted among neurons of the
+same norm and firing rate, so that an expert of strong or ever-active neurons does not look functional for being that.
 """
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -26,46 +25,28 @@ from ...schema.conformance import conform
 from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.vocabulary import Ranking
 from ..lookup import Partition, Run, all_runs, find_partition, find_run
-from ..permutations import layer_seed, strata
-from .controls import control_tests
-from .layer_tests import layer_test
+from ..partitions.chance import layer_seed, strata
+from .layer_tests import control_tests, layer_test
 
 _FAMILY = "*"  # stands for all functions of a family
 _LIST = ["half", "family", "function"]
+_Settings = Mapping[str, int]  # permutations, bins and seed
 _CONTROLS = "select distinct control, draw from control_functions where run_id = ? order by all"
 
 
 @dataclass(frozen=True, slots=True)
 class AlignmentReport:
-    """What `align_partition` did for one run.
-
-    Parameters
-    ----------
-    alignment_id, partition_id, run_id
-        Keys of the rows.
-    ranking
-        What chose the top neurons.
-    is_new
-        False if the store already held these tests, so that nothing was done.
-    null_models
-        The nulls tested.
-    n_layers, n_tests
-        Layers, and tests on all instances under each null.
-    n_permutations
-        Permutations behind the p values of families.
-    duration_s
-        Wall time.
-    """
+    """What `align_partition` did for one run."""
 
     alignment_id: str
     partition_id: str
     run_id: str
-    ranking: Ranking
-    is_new: bool
+    ranking: Ranking  # what chose the top neurons
+    is_new: bool  # False if the store already held these tests, so that nothing was done
     null_models: tuple[str, ...]
     n_layers: int
-    n_tests: int
-    n_permutations: int
+    n_tests: int  # on all instances under each null
+    n_permutations: int  # behind the p values of families
     duration_s: float
 
     def describe(self) -> str:
@@ -75,9 +56,8 @@ class AlignmentReport:
             return f"{line}; already in the store, nothing done"
         line += f", {self.n_tests:,} tests in {self.n_layers} layers, {' and '.join(self.null_models)} null, "
         line += f"{self.n_permutations:,} permutations, {self.duration_s:.1f} s"
-        if "matched" not in self.null_models:
-            line += "; the run has no norms and firing rates, so none is matched"
-        return line
+        unmatched = "; the run has no norms and firing rates, so none is matched"
+        return line if "matched" in self.null_models else line + unmatched
 
 
 def align_partition(
@@ -103,23 +83,17 @@ def align_partition(
 
     Parameters
     ----------
-    partition
-        The partition_id, or its first digits.
-    store
-        The store's folder.
+    partition, store, progress
+        The partition_id, or its first digits, the store's folder, and where to report.
     run
         run_id of the run to test on, or its first digits; None for all runs of the partition's model and revision.
-    n_permutations
-        Permutations behind a family's p values, which are at least 1 / (n_permutations + 1).
+    n_permutations, seed
+        Permutations behind a family's p values, which are at least 1 / (n_permutations + 1), and their seed.
     n_bins
         Quantile bins of norm and of firing rate: the matched null permutes within their crossings.
-    seed
-        Seed of the permutations.
     ranking
         What neurons are ordered by: ``lift``, or as in Zhang et al. 2023 ``predictivity``, the better of two average
         precisions. Far from a prevalence of one half their top neurons have little in common.
-    progress
-        Where to report.
 
     Raises
     ------
@@ -166,52 +140,41 @@ def _runs(database: Database, partition: Partition, run: str | None) -> list[Run
 
 
 def _align(
-    database: Database,
-    partition: Partition,
-    run: Run,
-    ranking: Ranking,
-    settings: Mapping[str, int],
-    progress: Progress,
+    database: Database, partition: Partition, run: Run, ranking: Ranking, settings: _Settings, progress: Progress
 ) -> AlignmentReport:
     started = time.monotonic()
-    keys = {"partition": partition.partition_id, "run": run.run_id}
+    partition_id, run_id, store = partition.partition_id, run.run_id, database.store
     chosen: dict[str, object] = {} if ranking == "lift" else {"ranking": ranking}
-    drawn = database.sql(_CONTROLS, [run.run_id]).rows()
+    drawn = database.sql(_CONTROLS, [run_id]).rows()
     chosen |= {"controls": drawn} if drawn else {}
-    alignment_id = identifier({"schema_version": IDENTITY_VERSION, **keys, **settings, **chosen})
-    is_new = database.store.commit(alignment_id) is None
+    definition = {"schema_version": IDENTITY_VERSION, "partition": partition_id, "run": run_id, **settings, **chosen}
+    alignment_id = identifier(definition)
+    keys: dict[str, Any] = {"partition_id": partition_id, "run_id": run_id, "ranking": ranking}
+    keys["alignment_id"] = alignment_id
+    is_new = store.commit(alignment_id) is None
     tests: list[pl.DataFrame] = []
     null_models: tuple[str, ...] = ()
     if is_new:
-        experts, lists = _inputs(database, keys, ranking)
-        controls = database.sql(statement("alignment_controls"), {"run": run.run_id, "ranking": ranking}).pl()
+        asked = {"run": run_id, "ranking": ranking}
+        experts = _experts(database, partition_id, run_id)
+        lists, controls = (database.sql(statement(f"alignment_{name}"), asked).pl() for name in ("lists", "controls"))
+        if experts.is_empty() or lists.is_empty():
+            raise AnalysisError(f"run {run_id} has no scored layer that partition {partition_id} covers")
         permuted = ("free", "matched") if experts["input_norm"].is_not_null().all() else ("free",)
         null_models = (*permuted, *dict.fromkeys(f"control-{control}" for control, _ in drawn))
         layers = experts.partition_by("stack", "layer", maintain_order=True)
         progress.phase("aligning", total=len(layers), unit="layers")
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for rows in pool.map(lambda neurons: _layer_tests(neurons, lists, controls, permuted, **settings), layers):
+            for rows in pool.map(lambda neurons: _layer_tests(neurons, lists, controls, permuted, settings), layers):
                 tests.append(rows)
                 progress.advance(1)
-        constants = {
-            "run_id": run.run_id,
-            "model": run.model,
-            "revision": run.revision,
-            "step": run.step,
-            "alignment_id": alignment_id,
-            "partition_id": partition.partition_id,
-            "ranking": ranking,
-            "seed": settings["seed"],
-        }
-        with database.store.job(alignment_id, kind="alignment") as job:
-            data = conform("alignments", pl.concat(tests), **constants)
+        checkpoint = {"model": run.model, "revision": run.revision, "step": run.step}
+        data = conform("alignments", pl.concat(tests), **keys, **checkpoint, seed=settings["seed"])
+        with store.job(alignment_id, kind="alignment") as job:
             job.write("alignments", data, model=run.model, revision=run.revision)
             job.commit()
     return AlignmentReport(
-        alignment_id=alignment_id,
-        partition_id=partition.partition_id,
-        run_id=run.run_id,
-        ranking=ranking,
+        **keys,
         is_new=is_new,
         null_models=null_models,
         n_layers=len(tests),
@@ -221,48 +184,38 @@ def _align(
     )
 
 
-def _inputs(database: Database, keys: dict[str, str], ranking: Ranking) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return the partition's neurons with their norms and firing rates, and the top lists of the run by a ranking."""
-    experts = database.sql(statement("alignment_experts"), keys).pl()
-    lists = database.sql(statement("alignment_lists"), {"run": keys["run"], "ranking": ranking}).pl()
+def _experts(database: Database, partition_id: str, run_id: str) -> pl.DataFrame:
+    """Return the partition's neurons, which must be of the run, with their norms and firing rates."""
+    experts = database.sql(statement("alignment_experts"), {"partition": partition_id, "run": run_id}).pl()
     beyond = experts.filter(pl.col("neuron") >= pl.col("n_neurons"))
     if beyond.height:
         stack, layer, neuron, n_neurons = beyond.select("stack", "layer", "neuron", "n_neurons").row(-1)
         raise AnalysisError(
-            f"partition {keys['partition']} holds neuron {neuron} of {stack} layer {layer}, which has {n_neurons} "
-            f"neurons in run {keys['run']}"
+            f"partition {partition_id} holds neuron {neuron} of {stack} layer {layer}, which has {n_neurons} "
+            f"neurons in run {run_id}"
         )
-    if experts.is_empty() or lists.is_empty():
-        raise AnalysisError(f"run {keys['run']} has no scored layer that partition {keys['partition']} covers")
-    return experts, lists
+    return experts
 
 
 def _layer_tests(
-    neurons: pl.DataFrame,
-    lists: pl.DataFrame,
-    controls: pl.DataFrame,
-    null_models: tuple[str, ...],
-    *,
-    permutations: int,
-    bins: int,
-    seed: int,
+    neurons: pl.DataFrame, lists: pl.DataFrame, controls: pl.DataFrame, null_models: Sequence[str], settings: _Settings
 ) -> pl.DataFrame:
     """Return the tests of a layer, given its neurons: a row for each null, half, expert and function (or family)."""
-    stack, layer = neurons["stack"][0], neurons["layer"][0]
-    seed = layer_seed(seed, stack, layer)
+    stack, layer, permutations = neurons["stack"][0], neurons["layer"][0], settings["permutations"]
+    seed = layer_seed(settings["seed"], stack, layer)
     names, membership = _membership(neurons, lists.filter(stack=stack, layer=layer))
     experts, places, sizes = np.unique(neurons["expert"].to_numpy(), return_inverse=True, return_counts=True)
     labels = places.astype(np.int32)
     # Lists that no neuron is on twice are tested exactly.
     is_pooled = membership.max(axis=0) > 1
-    cells = pl.DataFrame({"stack": stack, "layer": layer, "expert": experts, "n_neurons": sizes}).join(
-        names.with_columns(n_permutations=pl.when(pl.Series(is_pooled)).then(permutations)), how="cross"
-    )
+    tests = names.with_columns(n_permutations=pl.when(pl.Series(is_pooled)).then(permutations))
+    cells = pl.DataFrame({"stack": stack, "layer": layer, "expert": experts, "n_neurons": sizes})
+    cells = cells.join(tests, how="cross")
     frames = []
     for null_model in null_models:
         codes = None
         if null_model == "matched":
-            codes = strata(neurons["input_norm"].to_numpy(), neurons["firing_rate"].to_numpy(), n_bins=bins)
+            codes = strata(neurons["input_norm"].to_numpy(), neurons["firing_rate"].to_numpy(), settings["bins"])
         test = layer_test(labels, membership, codes, is_pooled=is_pooled, n_permutations=permutations, seed=seed)
         n_top = test.n_top.astype(np.float64)
         nominal = _nominal(n_top, membership, sizes, is_family=(names["function"] == _FAMILY).to_numpy())
@@ -272,10 +225,9 @@ def _layer_tests(
     most = np.sort(membership, axis=0)[::-1].cumsum(axis=0)[sizes - 1]
     of_layer = controls.filter(stack=stack, layer=layer)
     for control, rows in control_tests(neurons, names, of_layer, n_top, most).items():
-        tested = frames[0].drop("n_expected", "p_value", "smallest_p", "n_permutations").with_columns(**rows)
-        frames.append(
-            tested.filter(pl.col("p_value").is_not_nan()).with_columns(null_model=pl.lit(f"control-{control}"))
-        )
+        # Its own columns, NaN where it does not test, take the place of those of the null ``free``.
+        tested = frames[0].with_columns(**rows, null_model=pl.lit(f"control-{control}"))
+        frames.append(tested.filter(pl.col("p_value").is_not_nan()))
     return pl.concat(frames, how="diagonal_relaxed")
 
 
@@ -299,5 +251,4 @@ def _nominal(
     size = np.broadcast_to(sizes[:, None], n_top.shape)
     binomial = stats.binom.sf(n_top - 1, length, size / n_neurons)
     hypergeometric = stats.hypergeom.sf(n_top - 1, n_neurons, size, length)
-    nominal: NDArray[np.float64] = np.clip(np.where(is_family, binomial, hypergeometric), 0, 1)
-    return nominal
+    return np.asarray(np.clip(np.where(is_family, binomial, hypergeometric), 0, 1))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ...schema.vocabulary import Control
-from ..perturbation.settings import SHARED
+from ..perturbation.settings import SHARED, Functions
 from .resampling import Resampling, finite_mean
 
 CONTROLS = get_args(Control)
@@ -23,12 +23,11 @@ _APART_P = 0.05
 class CellEffect:
     """What one perturbation of a study did."""
 
-    # The function whose neurons were perturbed, ``*`` and ``*`` of a control that all sources share
-    source_family: str
+    source_family: str  # ``*``, as the function, of a control that all sources share
     source_function: str
-    selection: str  # how they were selected: functional, top or query; or a control: random, matched or nonfunctional
+    selection: str  # functional, top or query; or a control: random, matched or nonfunctional
     dose: float  # share of neurons perturbed
-    seed: int  # seed of the selection and the perturbation
+    seed: int  # of the selection and the perturbation
     neurons: NDArray[np.int64]  # numbers that stand for the neurons perturbed
     sums: NDArray[np.float32]  # the effects on instances, by `Resampling.reduce` [texts, functions, strata]
     energy: float = 1.0  # of the neurons perturbed, in any unit
@@ -51,10 +50,9 @@ class Statistics(NamedTuple):
 
     A difference is a source's effect less its control's. A selectivity is the difference on the source's own function
     less the mean difference on all other functions, of those that the model as it is reads better than chance: beside
-    functions that nothing can impair, anything looks selective. It is NaN for a source whose function is not read out,
-    or no better than chance, and where no difference is defined on the own function or on the others. Means are over
-    the sources whose function is read out: of the difference on it, and of the selectivity. They are NaN where no such
-    value is defined.
+    functions that nothing can impair, anything looks selective. It is NaN where its function is not read out, or no
+    better than chance, and where no difference is defined on the own function or on the others. Means are over the
+    sources whose function is read out, of the difference on it and of the selectivity; NaN where none is defined.
     """
 
     differences: NDArray[np.floating]  # [n, sources, functions]
@@ -71,11 +69,10 @@ class Comparison:
     control: str  # none, random, matched, nonfunctional or other
     groups: Sequence[Group]  # all groups of the dose
     sources: NDArray[np.int64]  # the group of each source [sources]
-    # The groups of the control, or of the other sources, and which of them are each source's control
-    controls: NDArray[np.int64]  # [controls]
-    is_control: NDArray[np.bool_]  # [sources, controls]
+    controls: NDArray[np.int64]  # the groups of the control, or of the other sources [controls]
+    is_control: NDArray[np.bool_]  # which of them are each source's control [sources, controls]
     target: NDArray[np.int64]  # the target that is the source's function, -1 if none is [sources]
-    targets: Sequence[tuple[str, str]]  # family and function of each function read out
+    targets: Functions  # family and function of each function read out
     is_readable: NDArray[np.bool_]  # whether each counts in selectivities [functions]
 
     @property
@@ -84,47 +81,41 @@ class Comparison:
         return self.target >= 0
 
     @property
-    def is_on_target(self) -> NDArray[np.bool_]:
-        """Whether the function that is read out is the source's own. [sources, functions]."""
-        is_on_target: NDArray[np.bool_] = self.target[:, None] == np.arange(len(self.targets))
-        return is_on_target
-
-    @property
     def is_counted(self) -> NDArray[np.bool_]:
         """Whether a control counts on a function: another source on all but its own. [controls, functions].
 
-        What it does to its own function is no control of another's: it would count the effect on a module as what any
-        neurons do.
+        What it does to its own is no control of another's: the effect on a module would count as what any neurons do.
         """
         groups = [self.groups[control] for control in self.controls]
         counted = [group.selection in CONTROLS or group.source != target for group in groups for target in self.targets]
         return np.reshape(np.array(counted, dtype=np.bool_), (len(groups), len(self.targets)))
 
+    def controls_of(self, place: int) -> list[Group]:
+        """Return the groups that are the control of the source at `place`."""
+        return [self.groups[control] for control in self.controls[self.is_control[place]]]
+
     @property
     def overlap(self) -> NDArray[np.float64]:
         """The share of each source's neurons that its control's sets hold, mean over them; NaN of none. [sources]."""
-        own = [self.groups[source].neurons[:1] for source in self.sources]
-        controls = [[self.groups[control] for control in self.controls[is_own]] for is_own in self.is_control]
-        sets = [[neurons for group in groups for neurons in group.neurons] for groups in controls]
-        return np.array([overlap(*pair).mean() if pair[1] else np.nan for pair in zip(own, sets, strict=True)])
+        overlaps = []
+        for place, source in enumerate(self.sources):
+            sets = [neurons for group in self.controls_of(place) for neurons in group.neurons]
+            overlaps.append(overlap(self.groups[source].neurons[:1], sets).mean() if sets else np.nan)
+        return np.array(overlaps)
 
     @property
     def energy_ratio(self) -> NDArray[np.float64]:
         """The energy of each source's control, mean over its sets, to its own; NaN of none. [sources]."""
-        energy = np.array([group.energy for group in self.groups])
-        controls = [energy[self.controls[is_own]].mean() if is_own.any() else np.nan for is_own in self.is_control]
-        own = energy[self.sources]
-        ratio: NDArray[np.float64] = np.full(len(own), np.nan)
-        np.divide(np.array(controls), own, out=ratio, where=own > 0)
-        return ratio
+        ratios = []
+        for place, source in enumerate(self.sources):
+            own, controls = self.groups[source].energy, [group.energy for group in self.controls_of(place)]
+            ratios.append(np.mean(controls) / own if controls and own > 0 else np.nan)
+        return np.array(ratios)
 
     def control_effects(self, effects: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Return the mean effects of the sources' controls [n, sources, functions], from [n, groups, functions].
-
-        The control ``none`` has a single 0, which broadcasts to this shape.
-        """
+        """Return the mean effects of the sources' controls [n, sources, functions], from [n, groups, functions]."""
         if self.control == "none":
-            return np.zeros((1, 1, 1), dtype=effects.dtype)
+            return np.zeros((1, 1, 1), dtype=effects.dtype)  # broadcasts to this shape
         counted, is_control = self.is_counted.astype(effects.dtype), self.is_control.astype(effects.dtype)
         means: NDArray[np.floating] = is_control @ (effects[:, self.controls] * counted)
         means /= is_control @ counted
@@ -157,12 +148,11 @@ class Comparison:
 
         Another source counts as one set, the mean over its own, and is NaN on its own function.
         """
-        is_own = self.is_control[place]
-        groups = [self.groups[control] for control in self.controls[is_own]]
+        groups = self.controls_of(place)
         if self.control in CONTROLS:
             return np.concatenate([group.effects for group in groups])
         sets = np.reshape([group.effects.mean(axis=0) for group in groups], (-1, len(self.targets)))
-        return np.where(self.is_counted[is_own], sets, np.nan)
+        return np.where(self.is_counted[self.is_control[place]], sets, np.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,16 +178,14 @@ class Contrast:
 def contrasts(
     resampling: Resampling,
     cells: Sequence[CellEffect],
-    targets: Sequence[tuple[str, str]],  # family and function of each function read out
+    targets: Functions,  # family and function of each function read out
     is_readable: NDArray[np.bool_] | None = None,  # whether they count in selectivities, None for all [functions]
 ) -> Iterator[Contrast]:
-    """Yield the contrasts of a study, dose by dose.
+    """Yield the contrasts of a study, dose by dose; cells that differ in nothing but the seed are sets of one group.
 
-    `cells` are all perturbations of the study; those that differ in nothing but the seed are the sets of one group.
     Own selections are compared with no perturbation (``none``), with those controls there are, and with the ``other``
     sources that are `apart`, if there are at least two: a source counts as one set, the mean over its seeds, but not on
-    the target that is its own function, where it is expected to have an effect. Control selections are compared with
-    ``none`` only.
+    the target that is its own function, where it is expected to have an effect. Controls are compared with ``none``.
     """
     if is_readable is None:
         is_readable = np.ones(len(targets), dtype=np.bool_)
@@ -230,9 +218,8 @@ def apart(neurons: Sequence[NDArray[np.int64]], dose: float) -> NDArray[np.bool_
     n_own = np.array([[len(own)] for own in neurons])
     n_shared = np.rint(overlap(neurons, neurons) * n_own)
     # A dose is a share of all neurons.
-    is_apart: NDArray[np.bool_] = stats.hypergeom.sf(n_shared - 1, np.rint(n_own / dose), n_own, n_own.T) > _APART_P
-    np.fill_diagonal(is_apart, val=False)
-    return is_apart
+    is_apart = stats.hypergeom.sf(n_shared - 1, np.rint(n_own / dose), n_own, n_own.T) > _APART_P
+    return np.asarray(is_apart & ~np.eye(len(neurons), dtype=np.bool_))
 
 
 def _groups(cells: Sequence[CellEffect], resampling: Resampling) -> list[Group]:
@@ -253,17 +240,17 @@ def _groups(cells: Sequence[CellEffect], resampling: Resampling) -> list[Group]:
 
 
 def _compare(
-    groups: Sequence[Group], targets: Sequence[tuple[str, str]], dose: float, is_readable: NDArray[np.bool_]
+    groups: Sequence[Group], targets: Functions, dose: float, is_readable: NDArray[np.bool_]
 ) -> Iterator[Comparison]:
     """Yield the comparisons of all groups of a dose."""
     index = {(group.selection, group.source): place for place, group in enumerate(groups)}
     target_index = {target: place for place, target in enumerate(targets)}
     for selection in sorted({group.selection for group in groups}):
         members = [place for place, group in enumerate(groups) if group.selection == selection]
-        is_apart = apart([groups[place].neurons[0] for place in members], dose)  # the same in all sets of a source
         # By control, for each source that it is for, its groups: one, or those of several other sources.
         controls: dict[str, dict[int, list[int]]] = {"none": {member: [] for member in members}}
         if selection not in CONTROLS:
+            is_apart = apart([groups[place].neurons[0] for place in members], dose)  # the same in all sets of a source
             others = zip(members, [np.array(members)[own].tolist() for own in is_apart], strict=True)
             controls["other"] = {member: groups_of for member, groups_of in others if len(groups_of) > 1}
             for control in CONTROLS:
@@ -273,20 +260,11 @@ def _compare(
                 controls[control] = {member: [group] for member, group in own.items() if group is not None}
         for control, of_sources in controls.items():
             if of_sources:
-                used = sorted({group for control_groups in of_sources.values() for group in control_groups})
-                is_control = [np.isin(used, control_groups) for control_groups in of_sources.values()]
-                target = [target_index.get(groups[member].source, -1) for member in of_sources]
-                yield Comparison(
-                    selection,
-                    control,
-                    groups,
-                    np.asarray(list(of_sources)),
-                    np.asarray(used, dtype=np.int64),
-                    np.asarray(is_control),
-                    np.asarray(target),
-                    targets,
-                    is_readable,
-                )
+                used = np.array(sorted(set(chain.from_iterable(of_sources.values()))), dtype=np.int64)
+                is_control = np.array([np.isin(used, control_groups) for control_groups in of_sources.values()])
+                target = np.array([target_index.get(groups[member].source, -1) for member in of_sources])
+                sources = np.array(list(of_sources))
+                yield Comparison(selection, control, groups, sources, used, is_control, target, targets, is_readable)
 
 
 def _p_texts(

@@ -15,12 +15,11 @@ _BLOCK_SIZE = 1 << 22  # floats of a block of permuted effects: small enough to 
 class Resampling:
     """The texts of a study, their bootstrap resamples and their permutations: the same for all of its cells.
 
-    The effect of a cell on an instance is how much worse the instance is read with the cell's neurons perturbed. The
-    effect on a function is the mean, over the function's strata (positives and negatives), of the mean within the
-    stratum. Instances of one text depend on each other, so texts are resampled and not instances. A cell is reduced at
-    once to the sums of its effects by text, function and stratum, which is all that is needed.
-
-    Every function has an instance. Raises `AnalysisError` if no resample holds all strata of some function.
+    The effect of a cell on an instance is how much worse the instance is read with the cell's neurons perturbed; on a
+    function, the mean, over its strata (positives and negatives), of the mean within the stratum. Instances of one text
+    depend on each other, so texts are resampled and not instances. A cell is reduced at once to the sums of its effects
+    by text, function and stratum, which is all that is needed. Every function has an instance. An `AnalysisError` if no
+    resample holds all strata of some function.
     """
 
     # Whether a resample holds instances of each stratum that the function has [resamples, functions]
@@ -64,54 +63,43 @@ class Resampling:
         self._probability = generator.permutation((np.arange(n_bootstrap) + 0.5) / n_bootstrap)
 
     def reduce(self, effects: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return the sums of a cell's effects on instances, by text, function and stratum. [texts, functions, strata].
-
-        `effects` are in the readout's unit [functions, instances], or [1, instances] where all functions share them.
-        """
+        """Return the sums [texts, functions, strata] of a cell's effects on instances [functions or 1, instances]."""
         row = self._function if len(effects) > 1 else 0
         sums = np.bincount(self._code, effects[row, self._instance], minlength=int(np.prod(self._shape)))
         return sums.reshape(self._shape).astype(np.float32)
 
     def effects(self, sums: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the effect on each function [functions], from what `reduce` returned."""
-        effects: NDArray[np.float64] = (sums.sum(axis=0, dtype=np.float64) * self._weight).sum(axis=1)
-        return effects
+        return np.asarray((sums.sum(axis=0, dtype=np.float64) * self._weight).sum(axis=1))
 
     def contributions(self, sums: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the share of each text in the effects [texts, functions], which are the sums of these over texts."""
-        contributions: NDArray[np.float32] = (sums * self._weight).sum(axis=2).astype(np.float32)
-        return contributions
+        return np.asarray((sums * self._weight).sum(axis=2), dtype=np.float32)
 
     def bootstrap(self, sums: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the effects in each resample of the texts, from what `reduce` returned.
+        """Return the effects in each resample, from what `reduce` returned; NaN where undefined [resamples, functions].
 
-        Means are over the instances that the resample holds, as often as it holds them; NaN where not `is_defined`
-        [resamples, functions]. Resamples are the same for all cells, so that differences between cells are paired.
+        Resamples are the same for all cells, so that differences between cells are paired.
         """
         resampled = (self._drawn @ sums.reshape(len(sums), -1)).reshape(-1, *self._shape[1:])
-        effects: NDArray[np.float32] = (resampled * self._resampled_weight).sum(axis=2)
-        effects[~self.is_defined] = np.nan
-        return effects
+        return np.where(self.is_defined, (resampled * self._resampled_weight).sum(axis=2), np.float32(np.nan))
 
     def student(self, degrees_of_freedom: int) -> NDArray[np.float64]:
         """Return a draw from Student's distribution for each resample. [resamples]."""
-        draws: NDArray[np.float64] = stats.t.ppf(self._probability, degrees_of_freedom)
-        return draws
+        return np.asarray(stats.t.ppf(self._probability, degrees_of_freedom))
 
     def permutation_test(
         self,
         contributions: NDArray[np.float32],  # of texts to effects of cells, or means of cells [texts, cells, functions]
         contrast: Callable[[NDArray[np.floating], int], Sequence[NDArray[np.floating]]],
     ) -> tuple[NDArray[np.float64], ...]:
-        """Return the two-sided p values of contrasts of effects, by permutation.
+        """Return the two-sided p values of contrasts of effects: (1 + as far from 0) / (1 + permutations).
 
         A permutation swaps what was read before and after the perturbation, with probability 1/2 for each text: in all
-        its instances, and in all cells. Contrasts are linear in effects, so that those of permuted texts are
-        contrasts of permuted effects, and a cell is permuted once however many contrasts use it.
-
-        `contrast` takes effects [n, cells, functions] and a sign, and returns arrays [n, ...]. The sign -1 gives the
-        contrasts; with +1 they are sums of absolute values, which bound the rounding errors. For every array there is
-        one of p values [...]: (1 + permutations as far from 0) / (1 + permutations), 1 where the contrast is exactly 0.
+        its instances, and in all cells. Contrasts are linear in effects, so that those of permuted texts are contrasts
+        of permuted effects, and a cell is permuted once however many contrasts use it. `contrast` takes effects [n,
+        cells, functions] and a sign, and returns arrays [n, ...]: with -1 the contrasts, and with +1 sums of absolute
+        values, which bound the rounding errors. For every array there is one of p values [...].
         """
         n_texts, n_cells, n_functions = contributions.shape
         columns = contributions.reshape(n_texts, -1)
@@ -138,6 +126,4 @@ class Resampling:
 def finite_mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
     """Return the mean of the values along an axis that are not NaN; NaN where all are."""
     n_values = np.isfinite(values).sum(axis=axis)
-    mean: NDArray[np.float64] = np.full(n_values.shape, np.nan)
-    np.divide(np.nansum(values, axis=axis), n_values, out=mean, where=n_values > 0)
-    return mean
+    return np.where(n_values > 0, np.nansum(values, axis=axis) / np.maximum(n_values, 1), np.nan)

@@ -9,18 +9,20 @@ from scipy import stats
 
 from ...schema.conformance import arrow_schema
 from ...schema.tables import table
+from ..perturbation.settings import Functions
 from .contrast import CONTROLS, Contrast
 from .resampling import Resampling, finite_mean
 
 _INTERVAL = (0.025, 0.975)
 _BLOCK = 1 << 20  # permuted effects in memory at a time
+_Floats = NDArray[np.float64]
+_Counts = NDArray[np.int64]
 
 
 def contrast_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
-    """Return what every source of a study did to every target, beside its controls at the same dose.
+    """Return the columns of ``perturbation_contrasts`` from ``source_family`` on, sorted by its grain.
 
-    Rows have the columns of table ``perturbation_contrasts`` from ``source_family`` on, sorted by its grain. Intervals
-    are percentiles of the difference over resamples of the texts. Where there are two control sets or more, each
+    Intervals are percentiles of the difference over resamples of the texts. With two control sets or more, each
     resample also moves the mean of the control by a draw of Student's distribution with k - 1 degrees of freedom times
     s / sqrt(k), s being the standard deviation of the k sets' effects: sets resampled with replacement are too narrow
     by sqrt((k - 1) / k), and for the few sets of a study by more, as their spread is itself uncertain.
@@ -34,12 +36,11 @@ def contrast_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
 
 
 def mean_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
-    """Return means, over the sources that are targets, of differences on the own function and of selectivities.
+    """Return the columns of ``perturbation_means`` from ``selection`` on: means over sources that are targets.
 
-    Rows have the columns of table ``perturbation_means`` from ``selection`` on, for own selections only. They show
-    effects that are too small to be seen in a single source. Intervals are percentiles over resamples of the texts. The
-    p over functions permutes the functions of the sources, which keeps that some functions are changed by any neurons
-    and that some neurons change all functions: it shows whether it matters which neurons belong to which function.
+    Of own selections only. Intervals are percentiles over resamples of the texts. The p over functions permutes the
+    functions of the sources, which keeps that some functions are changed by any neurons and that some neurons change
+    all functions: it shows whether it matters which neurons belong to which function.
     """
     rows: list[dict[str, object]] = []
     for contrast in contrasts:
@@ -61,9 +62,8 @@ def mean_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
             p = float(getattr(p_texts, f"mean_{name}")) if np.isfinite(mean[0]) else np.nan
             row |= {name: float(mean[0]), f"{name}_low": low, f"{name}_high": high, f"{name}_p_texts": p}
         rows.append(row)
-    return pl.DataFrame(rows, schema=_schema("perturbation_means", "selection")).with_columns(
-        pl.col(pl.Float64).fill_nan(None)
-    )
+    means = pl.DataFrame(rows, schema=_schema("perturbation_means", "selection"))
+    return means.with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
 def _schema(name: str, first: str) -> pl.Schema:
@@ -76,19 +76,21 @@ def _keys(contrast: Contrast) -> pl.DataFrame:
     """Return what is of a source or a target alone in the rows of a contrast, target by target within each source."""
     comparison = contrast.comparison
     groups = [comparison.groups[place] for place in comparison.sources]
-    sources = pl.DataFrame(
-        [(*group.source, group.selection, len(group.effects)) for group in groups],
-        schema=["source_family", "source_function", "selection", "n_sets"],
-        orient="row",
-    ).with_columns(
+    names = ["source_family", "source_function", "selection", "n_sets"]
+    rows = [(*group.source, group.selection, len(group.effects)) for group in groups]
+    sources = pl.DataFrame(rows, schema=names, orient="row").with_columns(
         dose=pl.lit(contrast.dose),
         control=pl.lit(comparison.control),
         control_overlap=comparison.overlap,
         control_energy_ratio=comparison.energy_ratio,
     )
-    targets = pl.DataFrame(list(comparison.targets), schema=["target_family", "target_function"], orient="row")
-    targets = targets.with_columns(is_readable=comparison.is_readable)
+    targets = target_names(comparison.targets).with_columns(is_readable=comparison.is_readable)
     return sources.join(targets, how="cross", maintain_order="left_right")
+
+
+def target_names(functions: Functions) -> pl.DataFrame:
+    """Return the columns target_family and target_function of functions read out."""
+    return pl.DataFrame(list(functions), schema=["target_family", "target_function"], orient="row")
 
 
 def _statistics(contrast: Contrast) -> pl.DataFrame:
@@ -113,8 +115,9 @@ def _statistics(contrast: Contrast) -> pl.DataFrame:
     differences[~np.broadcast_to(resampling.is_defined[:, None], differences.shape)] = np.nan
     low, high = _interval(differences, error, n_sets, resampling)
     selectivity_low, selectivity_high = _interval(resampled.selectivities, selective_error, n_selective, resampling)
+    is_on_target = comparison.target[:, None] == np.arange(len(comparison.targets))
     of_targets = {
-        "is_on_target": comparison.is_on_target,
+        "is_on_target": is_on_target,
         "n_control_sets": n_sets,
         "effect": effect,
         "control_effect": np.broadcast_to(comparison.control_effects(contrast.effects)[0], effect.shape),
@@ -131,23 +134,21 @@ def _statistics(contrast: Contrast) -> pl.DataFrame:
         "selectivity_p_texts": np.where(np.isfinite(selectivity), contrast.p_texts.selectivities, np.nan),
         "selectivity_p_sets": selective_p_sets,
     }
-    of_targets |= {
-        name: np.where(comparison.is_on_target, values[:, None], np.nan) for name, values in of_sources.items()
-    }
+    of_targets |= {name: np.where(is_on_target, values[:, None], np.nan) for name, values in of_sources.items()}
     return pl.DataFrame({name: values.reshape(-1) for name, values in of_targets.items()})
 
 
 def compare_with_sets(
-    own: NDArray[np.float64],  # the effect of own neurons [...]
-    effects: NDArray[np.float64],  # of control sets, NaN where an effect does not count [sets, ...]
+    own: _Floats,  # the effect of own neurons [...]
+    effects: _Floats,  # of control sets, NaN where an effect does not count [sets, ...]
     largest: float | None = None,  # absolute value of the float32 numbers that they were computed from; None: their own
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the number of control sets, the standard error of their mean effect, and the two-sided p value of `own`.
+) -> tuple[_Counts, _Floats, _Floats]:
+    """Return the number of control sets, the standard error of their mean effect, and the two-sided p of `own`. [...].
 
-    The p value is that of one more draw from the distribution of the sets, from Student's prediction interval for one
-    more normal observation: t = (own - mean) / (s sqrt(1 + 1/k)) with k - 1 degrees of freedom (Hahn and Meeker 1991,
-    Statistical Intervals, section 4.2). It is NaN where there are fewer than two sets. Where all sets have the same
-    effect it is 1 if `own` equals it, and else NaN, as nothing shows how far the next set might be. [...].
+    The p value is of one more draw, from Student's prediction interval for one more normal observation: t = (own -
+    mean) / (s sqrt(1 + 1/k)) with k - 1 degrees of freedom (Hahn and Meeker 1991, Statistical Intervals, section 4.2).
+    It is NaN with fewer than two sets. Where all sets have the same effect it is 1 if `own` equals it, and else NaN, as
+    nothing shows how far the next set might be.
     """
     n_sets = np.isfinite(effects).sum(axis=0)
     mean = finite_mean(effects, axis=0)
@@ -164,8 +165,8 @@ def compare_with_sets(
 
 
 def _compare_selectivity(
-    own: NDArray[np.float64], sets: NDArray[np.float64], target: int, is_readable: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    own: _Floats, sets: _Floats, target: int, is_readable: NDArray[np.bool_]
+) -> tuple[_Counts, _Floats, _Floats]:
     """Compare a selectivity with those of control sets [sets, functions] for the same target.
 
     The mean of the sets on a function is taken from their effects on it: not every other source has an effect on each
@@ -178,8 +179,8 @@ def _compare_selectivity(
 
 
 def _interval(
-    values: NDArray[np.floating], error: NDArray[np.float64], n_sets: NDArray[np.int64], resampling: Resampling
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    values: NDArray[np.floating], error: _Floats, n_sets: _Counts, resampling: Resampling
+) -> tuple[_Floats, _Floats]:
     """Return the ends of intervals of resampled values [resamples, ...], whose control sets have errors [...]."""
     moved = values.astype(np.float64)
     for count in np.unique(n_sets[n_sets > 1]):

@@ -1,5 +1,6 @@
 """The partitions of a study: made anew or warm-started at each checkpoint, native, random and matched."""
 
+import functools
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -59,8 +60,7 @@ def make_lineages(
     """Make the partitions of a study, store those that are new, and return their lineages and how many were new.
 
     Lineages come in the order cold by seed, warm, native, random by seed, matched by seed. kmeans loads each checkpoint
-    of `model`, a hub id or folder, once. Raises `AnalysisError` if a layer was not measured, if a checkpoint cannot be
-    loaded or has changed since, if its run lacks what the method needs, or if checkpoints have other layers or neurons.
+    of `model`, a hub id or folder, once.
     """
     _check_layers(series, settings)
     n_new = 0
@@ -108,47 +108,38 @@ def _check_layers(series: Series, settings: EmergenceSettings) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _ColdTask:
-    """A checkpoint whose cold partitions are to be made."""
-
-    store: Path
-    model: str
-    series: Series
-    settings: EmergenceSettings
-    checkpoint: MeasuredCheckpoint
-
-    def __str__(self) -> str:
-        return self.checkpoint.revision
-
-
 def make_cold(
     store: Store, model: str, series: Series, settings: EmergenceSettings, engine: Engine, progress: Progress
 ) -> int:
-    """Have an engine make the cold partitions, a checkpoint a task, and commit them; return how many were new.
-
-    `make_lineages`, whose errors are raised here too, then finds them made.
-    """
+    """Have an engine make the cold partitions, a checkpoint a task, for `make_lineages`; return how many were new."""
     if settings.method == "native":
         return 0
     _check_layers(series, settings)
-    tasks = [_ColdTask(store.path.absolute(), model, series, settings, each) for each in series.checkpoints]
-    staged = []
-    for _, made in engine.run(Work(tasks=tasks, do=_stage_cold, unit="checkpoints"), lambda: nullcontext(progress)):
-        staged += made
+    do = functools.partial(_stage_cold, store.path.absolute(), model, series, settings)
+    work = Work(tasks=series.checkpoints, do=do, unit="checkpoints", label=lambda checkpoint: checkpoint.revision)
+    n_new = 0
+    for _, made in engine.run(work, lambda: nullcontext(progress)):
+        n_new += len(made)
         for partition_id in made:
             store.commit_staged(partition_id, kind="partition")
-    return len(staged)
+    return n_new
 
 
-def _stage_cold(task: _ColdTask, progress: Progress) -> list[str]:
+def _stage_cold(
+    store: Path,
+    model: str,
+    series: Series,
+    settings: EmergenceSettings,
+    checkpoint: MeasuredCheckpoint,
+    progress: Progress,
+) -> list[str]:
     """Make and stage the cold partitions of a checkpoint in a worker; return the ids of those that are new."""
     made = []
-    with Database(task.store) as database:
-        loaded = _load(task.model, task.series, task.checkpoint) if task.settings.method == "kmeans" else None
-        for seed in task.settings.seeds:
-            chosen = task.settings.partition(run=task.checkpoint.run_id, seed=seed, warm_start=None)
-            source = _source(database, task.series, task.checkpoint, chosen, None, loaded)
+    with Database(store) as database:
+        loaded = _load(model, series, checkpoint) if settings.method == "kmeans" else None
+        for seed in settings.seeds:
+            chosen = settings.partition(run=checkpoint.run_id, seed=seed)
+            source = _source(database, series, checkpoint, chosen, None, loaded)
             partition_id, is_new = store_partition(database.store, source, chosen, progress, commits=False)
             made += [partition_id] * is_new
     return made
@@ -163,10 +154,11 @@ def _source(
     loaded: "Model | None",
 ) -> Source:
     """Return what a partition of a checkpoint is made of."""
-    if loaded is not None:
-        source = weight_source(loaded, chosen, other)
-    else:
-        source = stored_source(database, series.model, chosen, other, revision=checkpoint.revision)
+    source = (
+        stored_source(database, series.model, chosen, other, revision=checkpoint.revision)
+        if loaded is None
+        else weight_source(loaded, chosen, other)
+    )
     # The step is the series'; the name of a revision may not contain it.
     return replace(source, origin=replace(source.origin, step=checkpoint.step))
 
@@ -185,7 +177,7 @@ def _chains(
                 chain.append(chains["cold", seed][0])
                 continue
             start = chain[-1] if role == "warm" else None
-            start_id = None if start is None else start.partition_id
+            start_id = start.partition_id if start else None
             chosen = settings.partition(run=checkpoint.run_id, seed=seed, warm_start=start_id)
             chain.append(make(checkpoint, chosen, start, loaded))
     lineages = []
@@ -207,13 +199,9 @@ def _load(model: str, series: Series, checkpoint: MeasuredCheckpoint) -> "Model"
     from ...ingest.models.model import load
 
     where = f"checkpoint {checkpoint.revision} (step {checkpoint.step:,}) of {series.model}"
+    source = Checkpoint(model, checkpoint.revision, name=series.model)
     try:
-        loaded = load(
-            Checkpoint(model, checkpoint.revision, name=series.model),
-            dtype=checkpoint.dtype,
-            with_decoder=True,
-            with_tokenizer=False,
-        )
+        loaded = load(source, dtype=checkpoint.dtype, with_decoder=True, with_tokenizer=False)
     except (IngestError, UnknownNameError) as error:
         raise AnalysisError(f"{where} cannot be loaded: {error}") from error
     if loaded.weights_sha256 != checkpoint.weights_sha256:

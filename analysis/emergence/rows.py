@@ -3,7 +3,8 @@
 import datetime
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from statistics import fmean
 from typing import Any
 
@@ -24,11 +25,7 @@ _Row = dict[str, Any]
 
 
 def write_study(
-    job: Job,
-    series: Series,
-    settings: EmergenceSettings,
-    lineages: Sequence[Lineage],
-    started_at: datetime.datetime,
+    job: Job, series: Series, settings: EmergenceSettings, lineages: Sequence[Lineage], started_at: datetime.datetime
 ) -> None:
     """Stage the rows of a study in a job named by its id: the study, its partitions, how they agree, native experts."""
     study = {
@@ -50,23 +47,20 @@ def write_study(
     partitions = [
         {**_keys(lineage, checkpoint), "run_id": checkpoint.run_id, "partition_id": partition.partition_id}
         for lineage in lineages
-        for checkpoint, partition in zip(
-            series.checkpoints[-len(lineage.partitions) :], lineage.partitions, strict=True
-        )
+        for checkpoint, partition in zip(reversed(series.checkpoints), reversed(lineage.partitions), strict=False)
     ]
-    # Only native experts are followed: k-means of two seeds hardly agrees, so that its experts cannot be.
-    tracks = _track_rows(series, lineages) if settings.method == "native" else ()
-    for name, rows in (
-        ("emergence_studies", [study]),
-        ("emergence_partitions", partitions),
-        ("partition_changes", _change_rows(series, lineages)),
-        ("expert_tracks", tracks),
-    ):
+    tables: dict[str, Iterable[_Row]] = {
+        "emergence_studies": [study],
+        "emergence_partitions": partitions,
+        "partition_changes": _change_rows(series, lineages),
+        # Only native experts are followed: k-means of two seeds hardly agrees, so that its experts cannot be.
+        "expert_tracks": _track_rows(series, lineages) if settings.method == "native" else (),
+    }
+    for name, rows in tables.items():
         grain = [column for column in table(name).grain if column != "emergence_id"]
         ordered = sorted(rows, key=lambda row: [row[column] for column in grain])
         if ordered:
-            data = conform(name, ordered, emergence_id=job.name, model=series.model)
-            job.write(name, data, model=series.model)
+            job.write(name, conform(name, ordered, emergence_id=job.name, model=series.model), model=series.model)
 
 
 def _keys(lineage: Lineage, checkpoint: MeasuredCheckpoint) -> _Row:
@@ -76,29 +70,24 @@ def _keys(lineage: Lineage, checkpoint: MeasuredCheckpoint) -> _Row:
 def _change_rows(series: Series, lineages: Sequence[Lineage]) -> Iterator[_Row]:
     """Yield the agreement of each remade partition with those of the previous, the last and its own checkpoint."""
     cold = [lineage for lineage in lineages if lineage.role == "cold"]
-    last = len(series.checkpoints) - 1
-    for lineage in lineages:
-        if lineage.role not in ("cold", "warm"):
-            continue
+    remade = [lineage for lineage in lineages if lineage.role in ("cold", "warm")]
+    for lineage, (index, checkpoint) in product(remade, enumerate(series.checkpoints)):
         # Partitions of one seed start from the same draws, so that they agree before anything else makes them.
         others = [other for other in cold if other is not lineage] if lineage.role == "cold" else [lineage]
-        for index, checkpoint in enumerate(series.checkpoints):
-            references = {"previous": index - 1, "last": last, "seed": index}
-            for reference, place in references.items():
-                if place < 0 or (place == index and (reference == "last" or lineage.role == "warm")):
-                    continue
-                for key, columns in lineage.partitions[index].layers.items():
-                    agreements = [
-                        agreement(columns["expert"], other.partitions[place].layers[key]["expert"]) for other in others
-                    ]
-                    yield {
-                        **_keys(lineage, checkpoint),
-                        "reference": reference,
-                        "reference_step": series.checkpoints[place].step,
-                        "stack": key[0],
-                        "layer": key[1],
-                        **{name: fmean(row[name] for row in agreements) for name in agreements[0]},
-                    }
+        for reference, place in (("previous", index - 1), ("last", len(series.checkpoints) - 1), ("seed", index)):
+            if place < 0 or (place == index and (reference == "last" or lineage.role == "warm")):
+                continue
+            for key, columns in lineage.partitions[index].layers.items():
+                labels = [other.partitions[place].layers[key]["expert"] for other in others]
+                agreements = [agreement(columns["expert"], other) for other in labels]
+                yield {
+                    **_keys(lineage, checkpoint),
+                    "reference": reference,
+                    "reference_step": series.checkpoints[place].step,
+                    "stack": key[0],
+                    "layer": key[1],
+                    **{name: fmean(row[name] for row in agreements) for name in agreements[0]},
+                }
 
 
 def _track_rows(series: Series, lineages: Sequence[Lineage]) -> Iterator[_Row]:
@@ -134,10 +123,9 @@ def agreement(a: NDArray[np.integer], b: NDArray[np.integer]) -> dict[str, float
 
 
 def variation_of_information(a: NDArray[np.integer], b: NDArray[np.integer]) -> float:
-    """Return the variation of information of two partitions (Meila 2007), in nats; arguments are as in `agreement`.
+    """Return the variation of information of two partitions (Meila 2007), in nats, given the expert of each neuron.
 
-    It is the entropy of either partition given the other, summed. No term of the sum is negative, so that equal
-    partitions give exactly 0.
+    It is the entropy of either partition given the other, summed. No term is negative: equal partitions give exactly 0.
     """
     counts = contingency_matrix(a, b)  # [experts of a, experts of b]
     sizes_a, sizes_b = (counts.sum(axis, keepdims=True) + 0 * counts for axis in (1, 0))

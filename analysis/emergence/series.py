@@ -1,34 +1,40 @@
-"""The series of a study: checkpoints of a model that were measured in the same way."""
+"""The series of a study: checkpoints of a model measured in the same way, and how similar scores are between two."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...errors import AnalysisError, UnknownNameError
+from ...progress import Progress
 from ...queries.database import Database
 from ...queries.statements import statement
+from ...schema.conformance import conform
+from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.vocabulary import DType
 
 # A change between two checkpoints needs a third to be later or earlier than.
 _MIN_CHECKPOINTS = 3
+# Scores that are ranked at a time: about 150 bytes of memory each.
+_BATCH_SCORES = 2**23
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCheckpoint:
-    """One checkpoint of a series: its run, its name and training step, and the weights that were measured."""
+    """One checkpoint of a series."""
 
     run_id: str
     revision: str
     step: int
     weights_sha256: str
-    dtype: DType  # floating-point type of the weights
+    dtype: DType  # of the weights
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
     """Checkpoints of a model that were measured in the same way."""
 
-    model: str  # the model, as stored
-    corpus: str  # corpus of the measurements
+    model: str  # as stored
+    corpus: str
     checkpoints: tuple[MeasuredCheckpoint, ...]  # in the order of their steps, one a step
     # Stack and index of each layer that the run of the last checkpoint measured: the decoder of an encoder-decoder is
     # measured only on texts with targets
@@ -49,30 +55,18 @@ class Series:
         return tuple(tuple(twins) for twins in by_weights.values() if len(twins) > 1)
 
 
-def find_series(
-    database: Database,
-    model: str,
-    *,
-    corpus: str | None = None,
-    run: str | None = None,  # beginning of the id of any run of the series
-) -> Series:
-    """Return the only series of a stored model, among those of the corpus and run if these are given.
+def find_series(database: Database, model: str, *, corpus: str | None = None, run: str | None = None) -> Series:
+    """Return the only series of a stored model, among those of a corpus, and with a run whose id begins so, if given.
 
     A series is, as in the view ``checkpoint_stability``, the measured runs of trained weights that have a known step
     and the same corpus and settings. Where several revisions have the same step and weights, it has the first by name.
-
-    Raises `UnknownNameError` if there is no such model, corpus or run, or several series, which it lists, and
-    `AnalysisError` if the series has fewer than three checkpoints, or different weights at one step.
     """
     candidates = database.sql(statement("emergence_series"), {"model": model}).arrow().to_pylist()
     where = database.store
     if not candidates:
-        query = (
-            "select distinct model from runs "
-            "where step is not null and measurement = 'measured' and not is_random_init order by model"
-        )
-        models = [row["model"] for row in database.sql(query)]
-        raise UnknownNameError("series of checkpoints of the model", model, map(str, models), where=where)
+        query = "select model from runs where step is not null and measurement = 'measured' and not is_random_init"
+        models = {str(row["model"]) for row in database.sql(query)}
+        raise UnknownNameError("series of checkpoints of the model", model, models, where=where)
     if corpus is not None:
         corpora = {series["corpus"] for series in candidates}
         candidates = [series for series in candidates if series["corpus"] == corpus]
@@ -114,6 +108,49 @@ def _checkpoints(model: str, series: dict[str, Any]) -> tuple[MeasuredCheckpoint
 
 def _described(series: dict[str, Any]) -> str:
     """Return a series as it is listed in an error: its last run, how it was measured, and how long it is."""
-    runs = series["runs"]
-    n_checkpoints = len({row["step"] for row in runs})
-    return f"{runs[-1]['run_id']} ({series['measurement']}: {n_checkpoints} checkpoints)"
+    n_checkpoints = len({row["step"] for row in series["runs"]})
+    return f"{series['runs'][-1]['run_id']} ({series['measurement']}: {n_checkpoints} checkpoints)"
+
+
+def store_stability(database: Database, series: Series, partition_ids: Sequence[str], progress: Progress) -> bool:
+    """Store what table ``stabilities`` lacks of the neurons of a series and of partitions; return if there was any.
+
+    A job that was killed goes on with the batches of layers and functions that it has staged. A series that has grown
+    lacks each checkpoint beside the new last one, and that beside the one before.
+    """
+    runs = [checkpoint.run_id for checkpoint in series.checkpoints]
+    asked = {"model": series.model, "runs": runs, "partitions": ["*", *partition_ids]}
+    layers = database.sql(statement("emergence_unstored"), asked).arrow().to_pylist()
+    compared = sorted({tuple(each) for layer in layers for each in layer["compared"]})
+    name = identifier({"schema_version": IDENTITY_VERSION, "stability": compared, "batch": _BATCH_SCORES})
+    if not compared or database.store.commit(name) is not None:
+        return False
+    query = "select distinct function from run_functions where run_id = ? order by function"
+    functions = [str(function) for (function,) in database.sql(query, [series.last.run_id]).rows()]
+    batches = list(_batches(layers, functions, len({pair[:2] for pair in compared})))
+    progress.phase("comparing checkpoints", total=len(batches), unit="batches")
+    with database.store.job(name, kind="stability") as job:
+        for part, batch in enumerate(batches):
+            if not job.is_staged("stabilities", part):
+                rows = database.sql(statement("emergence_stability"), asked | batch).pl()
+                job.write("stabilities", conform("stabilities", rows), part=part, model=series.model)
+            progress.advance(1)
+        job.commit()
+    return True
+
+
+def _batches(
+    layers: Sequence[dict[str, Any]], functions: Sequence[str], n_compared: int
+) -> Iterator[dict[str, object]]:
+    """Yield the stack, first and last layer, and functions of each batch: several layers, one, or some functions."""
+    # Two lists of a layer's scores for a function of each comparison, as dead neurons may differ.
+    scores_of_function = 2 * n_compared * max(layer["n_neurons"] for layer in layers)
+    n_functions = min(len(functions), max(1, _BATCH_SCORES // scores_of_function))
+    n_layers = max(1, _BATCH_SCORES // (scores_of_function * len(functions)))
+    for stack in dict.fromkeys(layer["stack"] for layer in layers):
+        numbers = [layer["layer"] for layer in layers if layer["stack"] == stack]
+        for first in range(0, len(numbers), n_layers):
+            chosen = numbers[first : first + n_layers]
+            for start in range(0, len(functions), n_functions):
+                some = functions[start : start + n_functions]
+                yield {"stack": stack, "layers": [chosen[0], chosen[-1]], "functions": some}

@@ -16,10 +16,8 @@ class EmergenceSettings:
 
     Parameters
     ----------
-    method
-        How neurons are grouped into experts.
-    n_experts
-        Experts in each layer; None for native experts.
+    method, n_experts
+        How neurons are grouped into experts, and how many a layer has; None for native experts.
     layers
         Layers to partition; None for all.
     features
@@ -28,8 +26,7 @@ class EmergenceSettings:
         Seeds from which the experts of each checkpoint are made, at least 2: partitions of two checkpoints are compared
         between different seeds, and so are those of one checkpoint, which shows how much differs by chance.
     n_random
-        Number of random partitions of the last checkpoint's neurons, and of partitions matched on input norm and firing
-        rate: the controls.
+        Number of random partitions of the last checkpoint's neurons, and of matched ones: the controls.
     seed
         The first seed of each kind of partition.
     n_starts
@@ -80,10 +77,7 @@ class EmergenceSettings:
     def partition(
         self, *, run: str | None = None, seed: int | None = None, warm_start: str | None = None
     ) -> PartitionSettings:
-        """Return the settings of one partition.
-
-        That is of the first seed if none is given; kmeans does not use the run.
-        """
+        """Return the settings of one partition, of the first seed if none is given; kmeans does not use the run."""
         shared: dict[str, Any] = {"n_experts": self.n_experts, "layers": self.layers, "features": self.features}
         if self.method != "kmeans":
             shared["run"] = run

@@ -12,48 +12,27 @@ from ...progress import Progress, SilentProgress
 from ...queries.database import Database
 from ...schema.identity import IDENTITY_VERSION, identifier
 from .lineages import Role, make_cold, make_lineages, n_partitions
-from .notices import notices
-from .series import find_series
+from .series import find_series, store_stability
 from .settings import EmergenceSettings
-from .stability import store_stability
+from .summary import notices
 
 
 @dataclass(frozen=True, slots=True)
 class EmergenceReport:
-    """What a study did.
-
-    Parameters
-    ----------
-    emergence_id, model, last_run_id
-        Keys of the study and of its series.
-    corpus
-        Corpus that the series was measured on.
-    method, n_experts
-        How experts were made, and how many a layer has, the most where layers differ.
-    is_new
-        False if the store already held all of it, so that nothing was done.
-    run_ids, steps
-        Runs of the checkpoints and their training steps, in the order of steps.
-    n_partitions, n_partitions_reused
-        Partitions of the study, and how many of them the store held.
-    notices
-        What else to know, a line each: see `notices`.
-    duration_s
-        Wall time.
-    """
+    """What a study did."""
 
     emergence_id: str
     model: str
     last_run_id: str
     corpus: str
     method: str
-    n_experts: int
-    is_new: bool
-    run_ids: tuple[str, ...]
+    n_experts: int  # a layer, the most where layers differ
+    is_new: bool  # False if the store already held all of it, so that nothing was done
+    run_ids: tuple[str, ...]  # of the checkpoints, in the order of steps
     steps: tuple[int, ...]
     n_partitions: int
-    n_partitions_reused: int
-    notices: tuple[str, ...]
+    n_partitions_reused: int  # those that the store held
+    notices: tuple[str, ...]  # what else to know, a line each
     duration_s: float
 
     def describe(self) -> str:
@@ -63,11 +42,8 @@ class EmergenceReport:
             f"{self.steps[0]:,} to {self.steps[-1]:,}, {self.n_experts} experts a layer by {self.method}, "
             f"{self.n_partitions} partitions"
         )
-        if not self.is_new:
-            line += "; already in the store, nothing done"
-        else:
-            known = f" ({self.n_partitions_reused} known)" if self.n_partitions_reused else ""
-            line += f"{known}, {self.duration_s:.1f} s"
+        known = f" ({self.n_partitions_reused} known)" if self.n_partitions_reused else ""
+        line += f"{known}, {self.duration_s:.1f} s" if self.is_new else "; already in the store, nothing done"
         return "\n".join([line, *(f"note: {notice}" for notice in self.notices)])
 
 
@@ -93,22 +69,15 @@ def study_emergence(
 
     Parameters
     ----------
-    model
-        Hub id or folder whose revisions kmeans loads; for all other methods, the model as stored is enough.
-    store
-        The store's folder.
-    settings
-        How experts are made.
-    corpus
-        Corpus of the series, if the model has series on several.
-    run
-        Beginning of the id of any run of the series, if the corpus has several series.
-    name
-        Name the model is stored under; the hub id or folder name if None.
+    model, name
+        Hub id or folder whose revisions kmeans loads, and the name it is stored under, by default the id or the
+        folder's; for all other methods, the model as stored is enough.
+    store, settings, progress
+        The store's folder, how experts are made, and where to report.
+    corpus, run
+        Corpus of the series, and beginning of the id of any of its runs: None if there is one series to choose.
     engine
         Where each checkpoint is divided from several seeds: in this process if None, or by `RayEngine` in several.
-    progress
-        Where to report.
 
     Raises
     ------
@@ -136,10 +105,8 @@ def study_emergence(
         series = find_series(database, Checkpoint(model, name=name).stored_name, corpus=corpus, run=run)
         # Weights and scores are determined by the ids of the runs, and so are the partitions; nothing need be loaded.
         runs = [checkpoint.run_id for checkpoint in series.checkpoints]
-        roles = get_args(Role)
-        emergence_id = identifier(
-            {"schema_version": IDENTITY_VERSION, "study": "emergence", "roles": roles, "runs": runs, **asdict(settings)}
-        )
+        definition = {"schema_version": IDENTITY_VERSION, "study": "emergence", "roles": get_args(Role), "runs": runs}
+        emergence_id = identifier(definition | asdict(settings))
         n_all, n_new, n_cold = n_partitions(series, settings), 0, 0
         is_new = database.store.commit(emergence_id) is None
         if is_new:

@@ -1,20 +1,26 @@
-"""What a study of emergence shows, in sections: tables, and sentences that say how to read them."""
+"""What a study of emergence shows, in sections, and what to know beside: gaps, what its tests cannot show."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
+from ...ingest.models.steps import gaps
 from ...queries.database import Database
+from ...queries.statements import statement
 from ...schema.vocabulary import Ranking
 from ..sections import Section
-from .study import EmergenceReport
+from .series import Series
+from .settings import EmergenceSettings
+
+if TYPE_CHECKING:
+    from .study import EmergenceReport
 
 
 def summarise(
-    database: Database, report: EmergenceReport, *, thresholds: Sequence[float], ranking: Ranking = "lift"
+    database: Database, report: "EmergenceReport", *, thresholds: Sequence[float], ranking: Ranking = "lift"
 ) -> list[Section]:
     """Return the sections of a study: scores by step, agreement of partitions, settled steps, births of native experts.
 
-    The database was opened after the study was made. A score counts as settled at the correlations `thresholds`, which
-    are among those of the view ``stabilization_steps``. Experts are tested for the top neurons by a `ranking`.
+    The database was opened after it. Scores are settled at `thresholds` of the view ``stabilization_steps``.
     """
     query = (
         "select role, run_id, partition_id from emergence_partitions where emergence_id = ? and role != 'warm' "
@@ -24,7 +30,7 @@ def summarise(
     last = [row for row in stored if row["run_id"] == report.last_run_id]
     # Neurons of the layers of any partition are the same: those of the cold one of the first seed, or of the native.
     own = next(row["partition_id"] for row in last if row["role"] in ("cold", "native"))
-    study, last_run = {"study": report.emergence_id}, {"last_run": report.last_run_id}
+    study, series = {"study": report.emergence_id}, {"last_run": report.last_run_id, "model": report.model}
     is_native = report.method == "native"
     experts = "native experts" if is_native else "experts made anew"
     partitions = [row["partition_id"] for row in stored]
@@ -34,7 +40,8 @@ def summarise(
         f"(q <= .05). Means over layers, functions and partitions: share of {experts} that are functional for the "
         f"function (its top neurons by {ranking}), and how strongly (enrichment), beside random and matched groups.",
         "emergence_by_step",
-        {**study, **last_run, "runs": list(report.run_ids), "partitions": partitions, "ranking": ranking},
+        study
+        | {"last_run": report.last_run_id, "runs": list(report.run_ids), "partitions": partitions, "ranking": ranking},
     )
     settled = Section(
         "Settled: training step from which on scores stay correlated at the threshold or more with those of the "
@@ -49,13 +56,8 @@ def summarise(
         "noisy to correct at any checkpoint; counted apart. Values: checkpoints at which the curve has one, of those "
         "compared.",
         "emergence_settled",
-        {
-            **last_run,
-            "model": report.model,
-            "partitions": [row["partition_id"] for row in last],
-            "partition": own,
-            "thresholds": list(thresholds),
-        },
+        series
+        | {"partitions": [row["partition_id"] for row in last], "partition": own, "thresholds": list(thresholds)},
         otherwise="Settled: no checkpoint can be compared with a previous or the last one.",
     )
     if is_native:
@@ -65,7 +67,7 @@ def summarise(
             "matched groups show what chance gives. Then of these pairs: share functional at the checkpoint before "
             "too, median step at which functional first, and from which on without a break.",
             "emergence_births",
-            {**study, **last_run, "model": report.model, "ranking": ranking},
+            study | series | {"ranking": ranking},
         )
         return [by_step, settled, births]
     agreement = Section(
@@ -78,3 +80,44 @@ def summarise(
         study,
     )
     return [by_step, agreement, settled]
+
+
+def notices(database: Database, emergence_id: str, series: Series, settings: EmergenceSettings) -> Iterator[str]:
+    """Yield what a reader of a study must know beside its numbers, a line each; the database was opened after it."""
+    missing = [step for gap, _ in gaps(checkpoint.step for checkpoint in series.checkpoints) for step in gap]
+    if missing:
+        steps = ", ".join(f"{step:,}" for step in missing)
+        yield f"no checkpoint at step {steps}, where the others are evenly spaced"
+    for twins in series.twins():
+        names = ", ".join(f"{checkpoint.revision} (step {checkpoint.step:,})" for checkpoint in twins)
+        yield f"{names} have one and the same weights: which is mislabelled is not known, settled steps exclude all"
+    if settings.method == "coactivation":
+        yield "no warm chain: METIS, which divides the graph of coactivations, starts from nothing"
+    if settings.method == "native":
+        yield "native experts are the same neurons throughout: they are of the last checkpoint alone"
+    if settings.method == "function":
+        yield (
+            "circular: functional experts and settled steps are tested on the scores that experts are made of; experts "
+            "select the noise of the last checkpoint's scores, of both halves"
+        )
+    if settings.n_random and not series.has_norms:
+        yield (
+            f"no matched groups: run {series.last.run_id} holds no input norm and firing rate of all neurons, so that "
+            "experts of neurons that fire equally often may look stable for that alone"
+        )
+    parameters = {"study": emergence_id, "last_run": series.last.run_id, "seed": settings.seed}
+    yield from map(_power, database.sql(statement("emergence_power"), parameters))
+
+
+def _power(row: dict[str, Any]) -> str:
+    """Return the line on layers in which no expert, or hardly one, can be functional, from a row of the statement."""
+    layers, n_top, n_needed = row["layers"], row["n_top"], row["n_needed"]
+    where = f"{row['stack']} layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}"
+    if n_needed is not None:
+        needed = "all" if n_needed == n_top else f"{n_needed:,}"
+        return f"an expert of {where} is functional only if it holds {needed} of a function's {n_top:,} top neurons"
+    size = " to ".join(f"{size:,}" for size in sorted({row["n_smallest"], row["n_largest"]}))
+    return (
+        f"no expert of {where} can be functional: the smallest p is {row['least_p_value']:.2g} "
+        f"({n_top:,} top neuron{'s' * (n_top > 1)} a function, {row['n_experts']:,} experts of {size} neurons)"
+    )

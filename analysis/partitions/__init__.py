@@ -1,1 +1,1 @@
-"""Neurons into experts: settings, features, kmeans, graph, chance, stored, sources, job."""
+"""Neurons into experts: settings, clustering, chance, stored, sources, job."""

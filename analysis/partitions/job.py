@@ -14,7 +14,7 @@ from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.names import check_name
 from ...schema.store import Store
 from ..lookup import find_partition
-from ..permutations import layer_seed
+from .chance import layer_seed
 from .settings import PartitionSettings
 from .sources import Source, stored_source, weight_source
 from .stored import read_stored_partition, write_partition
@@ -22,41 +22,20 @@ from .stored import read_stored_partition, write_partition
 
 @dataclass(frozen=True, slots=True)
 class PartitionReport:
-    """The partition that `partition_model` made, or found in the store.
-
-    Parameters
-    ----------
-    partition_id, model, revision, method
-        Keys of the partition.
-    is_new
-        False if the store already held it, so that nothing was done.
-    n_layers, n_neurons
-        What it covers.
-    n_excluded
-        Neurons of the chosen layers that are in no expert.
-    n_experts
-        Experts in each layer, the most where layers differ.
-    n_smallest, n_largest
-        Neurons of the smallest and of the largest expert of all layers.
-    objective_name
-        What the method minimises, None if nothing.
-    objective, objective_random
-        Its mean over layers, and that of random experts of equal sizes; None if it minimises nothing.
-    duration_s
-        Wall time.
-    """
+    """The partition that `partition_model` made, or found in the store."""
 
     partition_id: str
     model: str
     revision: str
     method: str
-    is_new: bool
+    is_new: bool  # False if the store already held it, so that nothing was done
     n_layers: int
     n_neurons: int
-    n_excluded: int
-    n_experts: int
-    n_smallest: int
+    n_excluded: int  # neurons of the chosen layers that are in no expert
+    n_experts: int  # in each layer, the most where layers differ
+    n_smallest: int  # neurons of the smallest and of the largest expert of all layers
     n_largest: int
+    # What the method minimises, its mean over layers, and that of random experts of equal sizes; None if nothing
     objective_name: str | None
     objective: float | None
     objective_random: float | None
@@ -64,14 +43,13 @@ class PartitionReport:
 
     def describe(self) -> str:
         """Return what was done as one line."""
+        sizes = f"of {self.n_largest:,} neurons"
+        if self.n_smallest < self.n_largest:
+            sizes = f"whose sizes differ, {self.n_smallest:,} to {self.n_largest:,} neurons"
         line = (
             f"partition {self.partition_id}: {self.model} {self.revision} by {self.method}, {self.n_neurons:,} neurons "
-            f"of {self.n_layers} layers, {self.n_experts} experts a layer "
+            f"of {self.n_layers} layers, {self.n_experts} experts a layer {sizes}"
         )
-        if self.n_smallest == self.n_largest:
-            line += f"of {self.n_largest:,} neurons"
-        else:
-            line += f"whose sizes differ, {self.n_smallest:,} to {self.n_largest:,} neurons"
         if self.n_excluded:
             line += f", {self.n_excluded:,} neurons excluded"
         if self.objective is not None and self.objective_random is not None:
@@ -95,21 +73,14 @@ def partition_model(
 
     Parameters
     ----------
-    model
-        Hub id, folder or ``.gguf`` file where weights are clustered; for all other methods, the model as stored.
-    store
-        The store's folder.
-    settings
-        What defines the partition.
-    revision
-        Branch, tag, commit or subfolder of a folder where weights are clustered; for all other methods, the revision as
-        stored, None for the only one.
-    random_init
-        Seed of a random initialisation whose weights are clustered in place of the checkpoint's.
-    name
-        Name the model is stored under, where weights are clustered; the hub id or folder name if None.
-    progress
-        Where to report.
+    model, revision
+        Hub id, folder or ``.gguf`` file, and branch, tag, commit or subfolder, where weights are clustered; for all
+        other methods, as stored, the revision None for the only one.
+    store, settings, progress
+        The store's folder, what defines the partition, and where to report.
+    random_init, name
+        Where weights are clustered, the seed of a random initialisation in place of the checkpoint, and the name the
+        model is stored under, by default the hub id or folder name.
 
     Raises
     ------
@@ -133,8 +104,7 @@ def partition_model(
     started = time.monotonic()
     progress = progress or SilentProgress()
     with Database(store) as database:
-        other = None
-        prefix = settings.matched if settings.warm_start is None else settings.warm_start
+        other, prefix = None, settings.matched if settings.warm_start is None else settings.warm_start
         if prefix is not None:
             row = find_partition(database, prefix)
             other = read_stored_partition(database.store, row.partition_id, row.model, row.revision)
@@ -173,8 +143,7 @@ def store_partition(
 ) -> tuple[str, bool]:
     """Divide neurons into experts, store them unless the store has this partition, and return its id and if it is new.
 
-    Unless this `commits` it, a new one is left staged, for `Store.commit_staged`.
-    Raises `AnalysisError` if a layer has fewer neurons than experts.
+    Unless this `commits` it, a new one is left staged. An `AnalysisError` if a layer has fewer neurons than experts.
     """
     started = time.monotonic()
     origin = source.origin
@@ -185,19 +154,18 @@ def store_partition(
                 f"{origin.revision} has no more"
             )
     described, parameters = settings.columns(), {**settings.parameters(), **source.provenance}
-    partition_id = identifier(
-        {
-            "schema_version": IDENTITY_VERSION,
-            "model": origin.model,
-            "revision": origin.revision,
-            "run_id": origin.run_id,
-            "n_experts": settings.n_experts,
-            **described,
-            **parameters,  # with the digest of the rows of a query in place of its text
-            # The layers themselves, so that to name all is to name none.
-            "layers": [[*key, len(neurons)] for key, neurons in source.neurons.items()],
-        }
-    )
+    definition = {
+        "schema_version": IDENTITY_VERSION,
+        "model": origin.model,
+        "revision": origin.revision,
+        "run_id": origin.run_id,
+        "n_experts": settings.n_experts,
+        **described,
+        **parameters,  # with the digest of the rows of a query in place of its text
+        # The layers themselves, so that to name all is to name none.
+        "layers": [[*key, len(neurons)] for key, neurons in source.neurons.items()],
+    }
+    partition_id = identifier(definition)
     if store.commit(partition_id) is not None:
         return partition_id, False
     with store.job(partition_id, kind="partition", resume=not commits) as job:

@@ -28,10 +28,8 @@ class PartitionSettings:
 
     Parameters
     ----------
-    method
-        How neurons are grouped.
-    n_experts
-        Experts in each layer; None where they are given, by method native and with `matched`.
+    method, n_experts
+        How neurons are grouped, and how many experts a layer has; None where method native or `matched` gives them.
     layers
         Layers to partition; None for all.
     features
@@ -49,7 +47,7 @@ class PartitionSettings:
     activity
         coactivation: when a neuron counts as active, as stored; None for the only one there is.
     seed
-        Seed. Each layer has its own, derived from it, so that a layer's experts do not depend on the other layers.
+        Each layer has a seed derived from it, so that a layer's experts do not depend on the other layers.
     warm_start
         kmeans, function: beginning of the id of a partition of the same neurons of this model, at any revision. Experts
         start as the means of its experts, so that expert i continues its expert i.
@@ -94,10 +92,9 @@ class PartitionSettings:
         if self.warm_start is not None and self.n_starts != _N_STARTS:
             raise AnalysisError("n_starts means nothing to a warm start, which is one")
         for field in fields(self):
-            if field.name in ("method", "layers", *takes) or getattr(self, field.name) == field.default:
-                continue
-            others = [way for way, names in _TAKES.items() if field.name in names]
-            raise AnalysisError(f"`{field.name}` means nothing to method {self._way}; it is for {', '.join(others)}")
+            if field.name not in ("method", "layers", *takes) and getattr(self, field.name) != field.default:
+                others = ", ".join(way for way, names in _TAKES.items() if field.name in names)
+                raise AnalysisError(f"`{field.name}` means nothing to method {self._way}; it is for {others}")
         if self.n_experts is None and "n_experts" in takes:
             raise AnalysisError(f"method {self._way} needs n_experts: how many experts a layer has")
         for name, least in (("n_experts", 1), ("n_starts", 1), ("seed", 0)):

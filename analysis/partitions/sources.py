@@ -1,21 +1,25 @@
-"""Where the neurons of a partition come from, and how those of one layer are divided into experts."""
+"""Where the neurons of a partition and their vectors come from, and how those of one layer are divided into experts."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
+from scipy import sparse
 
 from ...errors import AnalysisError, UnknownNameError
 from ...queries.database import Database
 from ...queries.quoting import literal
 from ...queries.statements import statement
 from ..lookup import Run, find_run
-from ..permutations import permute_within, strata
-from .chance import RandomPartition
-from .features import features_sha256, read_features
+from ..neuron_rows import KEYS, check_null, numbers, read_neurons
+from .chance import RandomPartition, permute_within, strata
+from .clustering import BalancedKMeans, GraphPartition, cluster_means, cut, inertia, unit_rows
 from .settings import PartitionSettings
 from .stored import Division, Key, Origin, StoredPartition, by_layer
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
 _OfLayer = TypeVar("_OfLayer")
 _MATCHED_BINS = 5  # quantile bins of norm, and of firing rate, at most
+_QUERY = "the query"  # as errors name it
 _SCORES = {"all": "ranking", "a": "ranking_half_a", "b": "ranking_half_b"}
 
 
@@ -32,7 +37,7 @@ class Source:
     """Neurons that are divided into experts, layer by layer."""
 
     origin: Origin
-    neurons: Mapping[Key, NDArray[np.integer]]  # indices of the neurons of each layer, ascending [members]
+    neurons: Mapping[Key, NDArray[np.integer]]  # of each layer, ascending [members]
     divide: Callable[[Key, int], Division]  # takes a layer and its seed
     source_query: str | None = None  # the SQL whose rows are clustered
     n_excluded: int = 0  # neurons of the chosen layers that are in no expert
@@ -40,22 +45,18 @@ class Source:
 
 
 def weight_source(loaded: "Model", settings: PartitionSettings, warm_start: StoredPartition | None = None) -> Source:
-    """Return the neurons of all stacks of a model, to be clustered by their weights.
-
-    Raises `IngestError` if the model has no such weights, and `AnalysisError` if it has no such layer, or not the
-    neurons of the warm start.
-    """
+    """Return the neurons of all stacks of a model, to be clustered by their weights; refuse what it does not have."""
     from ...ingest.neurons.weights import weight_vectors
 
     layers = _chosen({(str(layer.stack), layer.layer): layer for layer in loaded.layers()}, settings)
-    return _clustered(
-        Origin(loaded.name, loaded.revision, loaded.step),
-        _whole({key: layer.n_neurons for key, layer in layers.items()}),
-        lambda key: weight_vectors(loaded.module, layers[key], settings.features),
-        settings,
-        warm_start,
-        {"weights_sha256": loaded.weights_sha256},
-    )
+    origin = Origin(loaded.name, loaded.revision, loaded.step)
+    neurons = _whole({key: layer.n_neurons for key, layer in layers.items()})
+    provenance = {"weights_sha256": loaded.weights_sha256}
+
+    def vectors(key: Key) -> NDArray[np.floating]:
+        return weight_vectors(loaded.module, layers[key], settings.features)
+
+    return _clustered(origin, neurons, vectors, settings, warm_start, provenance)
 
 
 def stored_source(
@@ -66,11 +67,7 @@ def stored_source(
     *,
     revision: str | None,
 ) -> Source:
-    """Return the neurons of a run, to be divided by what the store holds of them.
-
-    Raises `UnknownNameError` if the store has no such model, revision, run or activity, or several, and `AnalysisError`
-    if the run does not hold what the method needs, has no such layer, or not the neurons of the other partition.
-    """
+    """Return the neurons of a run, to be divided by what the store holds of them; refuse what it does not hold."""
     # All runs of a checkpoint have the same neurons and native experts.
     is_any = settings.method == "native" or (settings.method == "random" and settings.matched is None)
     run = find_run(database, settings.run, model, revision=revision, is_any=is_any)
@@ -110,10 +107,6 @@ def _coactivation(
     database: Database, run: Run, origin: Origin, n_neurons: Mapping[Key, int], settings: PartitionSettings
 ) -> Source:
     """Partition the graph of the Jaccard indices of each neuron with its closest partners."""
-    from scipy import sparse
-
-    from .graph import GraphPartition, cut
-
     query = "select activity, stack, layer, count(*) as n_pairs from coactivations where run_id = ? group by all"
     counts = database.sql(query, [run.run_id]).arrow().to_pylist()
     activities = sorted({row["activity"] for row in counts})
@@ -157,12 +150,10 @@ def _matched(
         )
     query = "select stack, layer, neuron, input_norm, firing_rate from neurons where run_id = ?"
     known = database.sql(query, [run.run_id]).pl()
-    members = {
-        (stack, layer): pl.DataFrame(columns).join(
-            known.filter(stack=stack, layer=layer), on="neuron", how="left", maintain_order="left"
-        )
-        for (stack, layer), columns in other.layers.items()
-    }
+    members = {}
+    for (stack, layer), columns in other.layers.items():
+        of_layer = known.filter(stack=stack, layer=layer)
+        members[stack, layer] = pl.DataFrame(columns).join(of_layer, on="neuron", how="left", maintain_order="left")
     n_unknown = sum(rows["input_norm"].null_count() for rows in members.values())
     if n_unknown:
         raise AnalysisError(
@@ -186,11 +177,8 @@ def _native(
     """Take the experts that the model itself has; neurons that every token passes are in none."""
     query = "select stack, layer, neuron, native_expert from neurons where run_id = ? and native_expert is not null"
     members = by_layer(database.sql(query, [run.run_id]).arrow())
-    divisions = {
-        key: Division(members[key]["neuron"], members[key]["native_expert"])
-        for key in _chosen(n_neurons, settings)
-        if key in members
-    }
+    chosen = [key for key in _chosen(n_neurons, settings) if key in members]
+    divisions = {key: Division(members[key]["neuron"], members[key]["native_expert"]) for key in chosen}
     if not divisions:
         raise AnalysisError(f"run {run.run_id}: no chosen layer of {run.model} {run.revision} has native experts")
     neurons = {key: division.neurons for key, division in divisions.items()}
@@ -221,8 +209,6 @@ def _clustered(
     provenance: Mapping[str, object],
 ) -> Source:
     """Return neurons to be clustered by their vectors: `vectors` takes a layer, returns [members, features]."""
-    from .kmeans import BalancedKMeans, cluster_means, inertia, unit_rows
-
     n_experts = settings.n_experts or 1
     if warm_start is not None:
         warm_start.check_start(origin, neurons, n_experts)
@@ -242,3 +228,63 @@ def _clustered(
 
 def _random(neurons: NDArray[np.integer], settings: PartitionSettings, seed: int) -> Division:
     return Division(neurons, RandomPartition(settings.n_experts or 1, random_state=seed).fit(neurons).labels_)
+
+
+def features_sha256(vectors: Mapping[Key, NDArray[np.float64]]) -> str:
+    """Return the digest of what `read_features` returns."""
+    digest = hashlib.sha256()
+    for (stack, layer), features in vectors.items():
+        digest.update(f"{stack} {layer} {features.shape}\n".encode())
+        digest.update(np.ascontiguousarray(features).data)
+    return digest.hexdigest()
+
+
+def read_features(database: Database, query: str, n_neurons: Mapping[Key, int]) -> dict[Key, NDArray[np.float64]]:
+    """Run a query and return the features of its neurons [neurons, features], by stack and layer, both sorted.
+
+    Features are all columns beside stack, layer and neuron, in order: finite numbers, or lists of them of one length.
+    Raises `AnalysisError` if they are not, or the rows of a layer are not all `n_neurons` that the store knows, once.
+    """
+    rows = database.sql(query).arrow()
+    keys = read_neurons(rows, _QUERY)
+    if keys.is_empty():
+        raise AnalysisError("the query yields no rows")
+    names = [name for name in rows.column_names if name not in KEYS]
+    if not names:
+        raise AnalysisError("the query yields no features beside stack, layer and neuron")
+    features = np.column_stack([_feature(name, rows.column(name).combine_chunks()) for name in names])
+    if not features.shape[1]:
+        raise AnalysisError(f"the query's lists {', '.join(names)} are empty")
+    layers = by_layer(keys.with_row_index("row"))
+    for key, columns in layers.items():
+        _check_neurons(key, columns["neuron"], n_neurons)
+    return {key: features[columns["row"]] for key, columns in layers.items()}
+
+
+def _check_neurons(key: Key, neuron: NDArray[np.int64], n_neurons: Mapping[Key, int]) -> None:
+    """Refuse neurons, which ascend, that are not all neurons of the layer, each once."""
+    where = f"{key[0]} layer {key[1]}"
+    if key not in n_neurons:
+        known = ", ".join(f"{stack} {layer}" for stack, layer in n_neurons)
+        raise AnalysisError(f"the query yields {where}, which the store does not know; it has {known}")
+    n = n_neurons[key]
+    if len(repeated := neuron[1:][neuron[1:] == neuron[:-1]]):
+        raise AnalysisError(f"the query yields {where}, neuron {repeated[0]} more than once")
+    if len(unknown := neuron[(neuron < 0) | (neuron >= n)]):
+        raise AnalysisError(f"the query yields {where}, neuron {unknown[0]}; the layer has {n:,} neurons")
+    if len(absent := np.setdiff1d(np.arange(n), neuron)):
+        raise AnalysisError(
+            f"the query lacks {len(absent):,} of the {n:,} neurons of {where}, neuron {absent[0]} the first"
+        )
+
+
+def _feature(name: str, column: pa.Array) -> NDArray[np.float64]:
+    """Return a column of numbers, or of lists that are as long in every row. [rows, features]."""
+    n_rows = len(column)
+    check_null(column, name, _QUERY)
+    if isinstance(column, pa.ListArray | pa.FixedSizeListArray | pa.LargeListArray):
+        lengths = pc.min_max(pc.list_value_length(column)).as_py()
+        if lengths["min"] != lengths["max"]:
+            raise AnalysisError(f"the query's lists {name} have from {lengths['min']} to {lengths['max']} numbers")
+        column = column.flatten()
+    return numbers(column, name, _QUERY).reshape(n_rows, -1)

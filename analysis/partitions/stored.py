@@ -24,7 +24,7 @@ Key = tuple[str, int]
 class Division:
     """Neurons of one layer, divided into experts."""
 
-    neurons: NDArray[np.integer]  # their indices within the layer, ascending [members]
+    neurons: NDArray[np.integer]  # ascending [members]
     labels: NDArray[np.integer]  # the expert of each [members]
     # What the method minimises, and the same of random experts of equal sizes; None where it minimises nothing
     objective: float | None = None
@@ -71,10 +71,7 @@ class StoredPartition:
 def write_partition(
     job: Job, origin: Origin, described: Mapping[str, object], divisions: Mapping[Key, Division]
 ) -> None:
-    """Stage the rows of a partition in a job named by its id: its own, one for each layer and one for each neuron.
-
-    `described` has the columns of ``partitions`` that only the caller knows; a column that neither knows is NULL.
-    """
+    """Stage the rows of a partition, its layers and neurons in a job named by its id; `described` is of itself."""
     experts = pl.concat(
         pl.DataFrame({"stack": stack, "layer": layer, "neuron": division.neurons, "expert": division.labels})
         for (stack, layer), division in divisions.items()

@@ -21,14 +21,16 @@ from ...ingest.neurons.hooks import NeuronValues, hooked
 from ...ingest.neurons.layers import find_layers
 from ...queries.result import Result
 from ...schema.vocabulary import ActivationKind, PerturbationKind
-from ..neuron_rows import KEYS, check_columns, key_column, numbers
+from ..neuron_rows import KEYS, read_neurons
 from .settings import LEVEL_COLUMNS, check_kind
 
 # The selected neurons of each stack and layer: columns neuron and level, the latter in float32.
 _Selection = Mapping[tuple[Any, ...], pl.DataFrame]
-# The selected neurons of a network, by expert, or under None in a dense one: their indices [selected] within the
-# expert or network, ascending, and their levels in float32 [selected].
+# The selected neurons of a network, by expert, or under None in a dense one: their indices within the expert or
+# network, ascending, and their levels in float32 [selected].
 _Groups = dict[int | None, tuple[torch.Tensor, torch.Tensor]]
+_Replaced = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # takes values and levels
+_Generator = Callable[[torch.device], torch.Generator]
 
 
 class _ArrowTable(Protocol):
@@ -43,12 +45,7 @@ Neurons = Result | _ArrowTable | Iterable[tuple[str, int, int]]
 
 @contextlib.contextmanager
 def ablate(
-    model: PreTrainedModel,
-    neurons: Neurons,
-    *,
-    kind: PerturbationKind = "zero",
-    scale: float = 1.0,
-    seed: int = 0,
+    model: PreTrainedModel, neurons: Neurons, *, kind: PerturbationKind = "zero", scale: float = 1.0, seed: int = 0
 ) -> Iterator[None]:
     """Change the activations of some neurons whenever `model` runs inside the ``with`` block.
 
@@ -81,18 +78,16 @@ def ablate(
         Columns ``mean`` and ``std`` of table ``neurons`` describe pooled activations: by default each instance's
         maximum, which lies above the mean over tokens. Take them from a run of the site ``activation``, and of pooling
         ``mean`` for a neuron's average.
-    scale
-        Factor of ``noise`` and ``shuffle``; must be 1 for the other kinds.
-    seed
-        Seed of ``noise`` and ``shuffle``: with the same seed, the same batches are ablated in the same way. The random
-        state of torch is not touched.
+    scale, seed
+        Factor and seed of ``noise`` and ``shuffle``; the scale of other kinds must be 1. With the same seed, the same
+        batches are ablated in the same way. The random state of torch is not touched.
 
     Raises
     ------
     AnalysisError
         If a column is missing or holds no numbers; if a neuron does not exist or is given twice; if the scale is not
-        possible; if the model is compiled or not of transformers; or if neurons of a kind that
-        restricts the router are not all those of routed experts.
+        possible; if the model is compiled or not of transformers; or if neurons of a kind that restricts the router are
+        not all those of routed experts.
     UnknownNameError
         If the model has no such stack, or there is no such kind.
     IngestError
@@ -136,26 +131,22 @@ def ablate(
 
 def _groups(layer: Layer, selected: pl.DataFrame) -> dict[Place, _Groups]:
     """Return the selected neurons of each network of a layer, by the place of its down projection."""
-    groups = {}
-    first = 0
+    groups, first = {}, 0
     for network in layer.feed_forwards:
         unit = pl.col("neuron") - first
         # In order of neurons, not of rows: SQL promises none, and draws would differ with it.
         own = selected.filter(unit.is_between(0, network.n_neurons - 1)).sort("neuron")
         expert = pl.lit(None) if network.n_experts is None else unit // network.width
-        by_expert = own.select("level", unit=unit % network.width, expert=expert).partition_by("expert", as_dict=True)
+        parts = own.select("level", unit=unit % network.width, expert=expert).partition_by("expert", as_dict=True)
         groups[network.down] = {
-            expert: (part["unit"].to_torch(), part["level"].to_torch()) for (expert,), part in by_expert.items()
+            key: (part["unit"].to_torch(), part["level"].to_torch()) for (key,), part in parts.items()
         }
         first += network.n_neurons
     return groups
 
 
 def _changed(
-    groups: Mapping[Place, _Groups],
-    replaced: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    network: FeedForward,
-    seen: NeuronValues,
+    groups: Mapping[Place, _Groups], replaced: _Replaced, network: FeedForward, seen: NeuronValues
 ) -> torch.Tensor:
     """Return the activations of a network, replaced where its neurons are selected."""
     own = groups[network.down]
@@ -174,11 +165,7 @@ def _changed(
 
 
 def _replaced(
-    kind: ActivationKind,
-    scale: float,
-    generator: Callable[[torch.device], torch.Generator],
-    values: torch.Tensor,
-    levels: torch.Tensor,
+    kind: ActivationKind, scale: float, generator: _Generator, values: torch.Tensor, levels: torch.Tensor
 ) -> torch.Tensor:
     """Return new activations for `values` [..., neurons], given the neurons' levels in float32 [neurons]."""
     match kind:
@@ -194,19 +181,19 @@ def _replaced(
 
 def _whole_experts(layer: Layer, neurons: Collection[int], kind: str) -> list[int]:
     """Return the routed experts that neurons of a layer make up, ascending; refuse any other neurons."""
-    experts = layer.experts
+    experts, where = layer.experts, f"{layer.stack} layer {layer.layer}"
     outside = [neuron for neuron in neurons if experts is None or neuron >= experts.n_neurons]
     if experts is None or outside:
         raise AnalysisError(
-            f"{layer.stack} layer {layer.layer}, neuron {min(outside)} is of no routed expert: every token passes it, "
-            f"and {kind} is about what a router chooses"
+            f"{where}, neuron {min(outside)} is of no routed expert: every token passes it, and {kind} is about what a "
+            "router chooses"
         )
     n_selected = Counter(neuron // experts.width for neuron in neurons)
-    for expert in sorted(n_selected):
-        if n_missing := experts.width - n_selected[expert]:
+    for expert, n in sorted(n_selected.items()):
+        if n < experts.width:
             raise AnalysisError(
-                f"{layer.stack} layer {layer.layer}, expert {expert}: {n_missing:,} of its {experts.width:,} neurons "
-                f"are missing; {kind} takes whole experts"
+                f"{where}, expert {expert}: {experts.width - n:,} of its {experts.width:,} neurons are missing; {kind} "
+                "takes whole experts"
             )
     return sorted(n_selected)
 
@@ -214,12 +201,14 @@ def _whole_experts(layer: Layer, neurons: Collection[int], kind: str) -> list[in
 def experts_per_token(model: PreTrainedModel) -> int:
     """Return to how many experts the layers of a model send a token, the most of any; 0 in a dense model."""
     body, parts = body_parts(model)
-    numbers = [0]
-    for part in parts:
-        module = body.get_submodule(part.path)
-        layers = find_layers(module, part.config, stack=part.stack, name=model.name_or_path or "")
-        numbers += [routers.experts_per_token(module, layer.experts) for layer in layers if layer.experts]
-    return max(numbers)
+    stacks = ((part, body.get_submodule(part.path)) for part in parts)
+    counts = [
+        routers.experts_per_token(module, layer.experts)
+        for part, module in stacks
+        for layer in find_layers(module, part.config, stack=part.stack, name=model.name_or_path or "")
+        if layer.experts
+    ]
+    return max(counts, default=0)
 
 
 def _find(model: PreTrainedModel, selection: _Selection) -> Iterator[tuple[PreTrainedModel, tuple[Layer, ...]]]:
@@ -242,19 +231,16 @@ def _find(model: PreTrainedModel, selection: _Selection) -> Iterator[tuple[PreTr
             continue
         module = cast("PreTrainedModel", body.get_submodule(part.path))
         layers = find_layers(module, part.config, stack=part.stack, name=name)
-        n_neurons = {layer.layer: layer.n_neurons for layer in layers}
+        n_neurons, whose = {layer.layer: layer.n_neurons for layer in layers}, f"the {part.stack} of model {name}"
         for number, neurons in wanted.items():
             if number not in n_neurons:
                 raise AnalysisError(
-                    f"the {part.stack} of model {name} has no layer {number}; it has {len(n_neurons)} layers of "
-                    f"neurons, {min(n_neurons)} to {max(n_neurons)}"
+                    f"{whose} has no layer {number}; it has {len(n_neurons)} layers of neurons, {min(n_neurons)} to "
+                    f"{max(n_neurons)}"
                 )
-            absent = neurons.filter(~neurons.is_between(0, n_neurons[number] - 1))
-            if len(absent):
-                raise AnalysisError(
-                    f"layer {number} of the {part.stack} of model {name} has no neuron {absent[0]}; it has "
-                    f"{n_neurons[number]:,}, from 0"
-                )
+            n = n_neurons[number]
+            if len(absent := neurons.filter(~neurons.is_between(0, n - 1))):
+                raise AnalysisError(f"layer {number} of {whose} has no neuron {absent[0]}; it has {n:,}, from 0")
         yield module, tuple(layer for layer in layers if layer.layer in wanted)
 
 
@@ -263,17 +249,15 @@ def _read(neurons: Neurons, column: str | None, kind: str) -> _Selection:
     rows = _table(neurons)
     if not rows.num_rows:
         return {}
-    owner = f"the neurons of a perturbation of kind {kind}"
-    check_columns(rows, KEYS if column is None else (*KEYS, column), owner)
-    levels = np.zeros(rows.num_rows) if column is None else numbers(rows.column(column), column, owner)
-    selected = pl.DataFrame({name: key_column(rows, name, owner) for name in KEYS})
-    repeated = selected.filter(~pl.struct(KEYS).is_first_distinct()).rows()
+    selected = read_neurons(rows, f"the neurons of a perturbation of kind {kind}", level=column)
+    repeated = selected.select(KEYS).filter(~pl.struct(KEYS).is_first_distinct()).rows()
     if repeated:
         stack, layer, neuron = repeated[0]
         raise AnalysisError(
             f"{stack} layer {layer}, neuron {neuron} is among the neurons more than once; are they of several runs?"
         )
-    selected = selected.with_columns(level=pl.Series(levels, dtype=pl.Float32))
+    level = pl.lit(0.0) if column is None else pl.col("level")
+    selected = selected.with_columns(level=level.cast(pl.Float32))
     return selected.partition_by("stack", "layer", maintain_order=True, as_dict=True)
 
 

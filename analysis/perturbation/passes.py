@@ -1,9 +1,14 @@
-"""The passes over the texts: the model is read out as it is and in every cell, and the values are kept on disk."""
+"""The passes over the texts: the model is read out as it is and in every cell, and the values are kept on disk.
 
+Workers of an engine read cells too; each prepares the study for itself once.
+"""
+
+import functools
 import time
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -13,20 +18,29 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ...engines.engine import Engine, Work
+from ...engines.serial import SerialEngine
 from ...errors import AnalysisError
+from ...ingest.models.checkpoint import Checkpoint
 from ...ingest.models.devices import explaining_lack_of_memory
-from ...progress import Progress
+from ...progress import Progress, SilentProgress
 from ...queries.database import Database
 from ...queries.statements import statement
 from ...schema.commits import neuronlake_version
 from ...schema.disk import store_errors
 from ...schema.job import Job
 from ..effects.resampling import Resampling
+from ..effects.rows import target_names
 from ..readouts.readout import summarize
 from .ablation import ablate
-from .preparation import Study
-from .settings import SHARED
+from .preparation import Study, prepare
+from .settings import SHARED, Functions, PerturbationSettings
 from .sources import Ranking
+from .study import find_request
+
+_Floats = NDArray[np.float32]
+# What a worker prepares a study from: store, checkpoint, settings, run_id, corpus and device.
+_Asked = tuple[Path, Checkpoint, PerturbationSettings, str, str, str]
 
 
 class CellValues:
@@ -35,17 +49,17 @@ class CellValues:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def get(self, cell_id: str) -> NDArray[np.float32] | None:
+    def get(self, cell_id: str) -> _Floats | None:
         """Return the values of a cell, or None if it was not read yet."""
         try:
             # Opened here, as numpy leaves a file open that is no archive.
             with self._path(cell_id).open("rb") as file, np.load(file) as archive:
-                values: NDArray[np.float32] = archive["values"]
+                values: _Floats = archive["values"]
         except (FileNotFoundError, zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError):
             return None  # not there, or not written out when the machine went down: it is read again
         return values
 
-    def put(self, cell_id: str, values: NDArray[np.float32]) -> None:
+    def put(self, cell_id: str, values: _Floats) -> None:
         """Write the values of a cell."""
         path = self._path(cell_id)
         partial = path.with_suffix(".partial")
@@ -61,16 +75,15 @@ class CellValues:
         return self._folder / f"{cell_id}.npz"
 
 
-def value_targets(functions: Sequence[tuple[str, str]], values: NDArray[np.float32]) -> pl.DataFrame:
+def value_targets(functions: Functions, values: _Floats) -> pl.DataFrame:
     """Return the columns target_family and target_function of the rows of `values`; a single row is `SHARED`."""
-    names = functions if len(values) > 1 else [(SHARED, SHARED)]
-    return pl.DataFrame(list(names), schema=["target_family", "target_function"], orient="row")
+    return target_names(functions if len(values) > 1 else [(SHARED, SHARED)])
 
 
-def readable(resampled: NDArray[np.float32], chance: NDArray[np.float64] | None) -> NDArray[np.bool_]:
-    """Return which functions are read better than chance: the 95% interval of the readout over texts lies above it.
+def readable(resampled: _Floats, chance: NDArray[np.float64] | None) -> NDArray[np.bool_]:
+    """Return which functions are read better than chance: their 95% interval over resamples lies above it.
 
-    `resampled` is the readout in each resample, NaN where it is not defined [resamples, functions].
+    A resample is NaN where it does not define the readout [resamples, functions].
     """
     if chance is None:
         return np.ones(resampled.shape[1], dtype=np.bool_)
@@ -80,25 +93,15 @@ def readable(resampled: NDArray[np.float32], chance: NDArray[np.float64] | None)
 
 def known_cells(database: Database, cell_ids: Iterable[str]) -> Mapping[str, str]:
     """Return the cells that studies in the store have read with this version of neuronlake, with the id of a study."""
-    parameters = {"version": neuronlake_version(), "cells": list(cell_ids)}
-    rows = database.sql(statement("perturbation_known_cells"), parameters).pl()
-    return dict(rows.select("cell_id", "perturbation_id").rows())
+    asked = {"version": neuronlake_version(), "cells": list(cell_ids)}
+    return dict(database.sql(statement("perturbation_known_cells"), asked).pl().rows())
 
 
 def earlier_values(
-    database: Database,
-    cell_ids: Iterable[str],
-    baseline: NDArray[np.float32],
-    functions: Sequence[tuple[str, str]],
-    instance_id: NDArray[np.int64],
-) -> Mapping[str, NDArray[np.float32]]:
-    """Return the values [functions or 1, instances] of the `known_cells`, by cell_id.
-
-    The store holds only what differs from the baseline: the values of the same functions and instances without an
-    ablation.
-    """
-    known = known_cells(database, cell_ids)
-    if not known:
+    database: Database, cell_ids: Iterable[str], baseline: _Floats, functions: Functions, instance_id: NDArray[np.int64]
+) -> Mapping[str, _Floats]:
+    """Return the values [functions or 1, instances] of the `known_cells`; stored is what differs from the baseline."""
+    if not (known := known_cells(database, cell_ids)):
         return {}
     keys = [perturbation_id + cell_id for cell_id, perturbation_id in known.items()]
     stored = database.sql(statement("perturbation_cell_values"), {"keys": keys}).pl()
@@ -115,34 +118,67 @@ def earlier_values(
 class Reading:
     """The values of all cells of a study, and what its statistics need of them."""
 
-    baseline: NDArray[np.float32]  # values without an ablation [functions or 1, instances]
-    cell_ids: Sequence[str]  # the id of each cell of the study
-    values: CellValues  # the values of all cells
+    baseline: _Floats  # values without an ablation [functions or 1, instances]
+    cell_ids: Sequence[str]  # of the cells of the study
+    values: CellValues
     is_readable: NDArray[np.bool_]  # the `readable` functions [functions]
     resampling: Resampling  # the texts of the study
-    # By cell_id, how much worse values are than in the baseline, summed [texts, functions, strata], and the readouts
-    # [functions]
-    sums: Mapping[str, NDArray[np.float32]]
-    readouts: Mapping[str, NDArray[np.float64]]
+    sums: Mapping[str, _Floats]  # by cell_id, how much worse than the baseline [texts, functions, strata]
+    readouts: Mapping[str, NDArray[np.float64]]  # by cell_id [functions]
     n_known: int  # number of cells that an earlier attempt or study had read
     cell_s: float  # mean wall time of a pass, in seconds
 
 
-def read_cells(study: Study, job: Job, progress: Progress) -> Reading:
-    """Read the model out as it is and in every cell; the job keeps values from one attempt to the next.
-
-    Raises an `AnalysisError` if a cell has values that are not finite, and an `IngestError` if memory does not suffice.
-    """
-    kept = CellValues(job.folder("cells"))
+def read_cells(study: Study, job: Job, device: str, engine: Engine | None, progress: Progress) -> Reading:
+    """Read the model out as it is and in every cell; the job keeps values from one attempt to the next."""
+    folder = job.folder("cells")
+    kept, n_elsewhere = CellValues(folder), 0
+    if engine is not None and not isinstance(engine, SerialEngine):
+        n_elsewhere = _read_in_workers(study, folder, engine, device, progress)
     try:
         with explaining_lack_of_memory(study.model.name, "batch_tokens", "n_texts"):
-            return _read(study, kept, progress)
+            return _read(study, kept, n_elsewhere, progress)
     except KeyboardInterrupt as error:
         error.add_note(f"{len(kept):,} of {len(study.cells):,} cells are kept; the same command goes on")
         raise
 
 
-def read_cell(study: Study, cell: Ranking, progress: Progress) -> NDArray[np.float32]:
+def _read_in_workers(study: Study, folder: Path, engine: Engine, device: str, progress: Progress) -> int:
+    """Have an engine put into a folder the cells that neither it nor the store has; return how many it read."""
+    request, kept = study.request, CellValues(folder)
+    places = {study.cell_id(cell): place for place, cell in enumerate(study.cells)}
+    known = known_cells(request.database, places)
+    tasks = [(place, cell) for cell, place in places.items() if cell not in known and kept.get(cell) is None]
+    store, run, corpus = request.database.store.path.absolute(), request.run.run_id, request.corpus.name
+    asked = (store, request.checkpoint, study.settings, run, corpus, device)
+    do = functools.partial(_read_in_worker, asked, folder.absolute())
+    work = Work(tasks=tasks, do=do, unit="cells", label=lambda task: f"cell {task[0]}", device=device)
+    return sum(1 for _ in engine.run(work, lambda: nullcontext(progress)))
+
+
+def _read_in_worker(asked: _Asked, folder: Path, task: tuple[int, str], progress: Progress) -> None:
+    """Read the cell at a place of a study, and keep its values."""
+    study, (place, wanted_id) = _prepared(*asked), task
+    cell = study.cells[place]
+    if (cell_id := study.cell_id(cell)) != wanted_id:
+        raise AnalysisError(
+            f"cell {cell_id} of this worker is {wanted_id} where the study was asked for: their devices or versions "
+            "differ, and so would their values"
+        )
+    progress.phase("perturbing", total=study.texts.read.tokens.n_texts, unit="texts")
+    CellValues(folder).put(cell_id, _read_cell(study, cell, progress))
+
+
+@functools.lru_cache(maxsize=1)
+def _prepared(
+    store: Path, checkpoint: Checkpoint, settings: PerturbationSettings, run: str, corpus: str, device: str
+) -> Study:
+    progress = SilentProgress()  # the process that asks has told it all
+    request = find_request(Database(store), checkpoint, settings, run=run, corpus=corpus, progress=progress)
+    return prepare(request, device, progress)
+
+
+def _read_cell(study: Study, cell: Ranking, progress: Progress) -> _Floats:
     """Return the values read while a cell is ablated [functions or 1, instances]; they must be finite."""
     readout, settings = study.readout, study.settings
     with ablate(readout.model, study.neurons(cell), kind=settings.kind, scale=settings.factor, seed=cell.seed):
@@ -157,7 +193,7 @@ def read_cell(study: Study, cell: Ranking, progress: Progress) -> NDArray[np.flo
     return values
 
 
-def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
+def _read(study: Study, kept: CellValues, n_elsewhere: int, progress: Progress) -> Reading:
     readout, settings, n_texts = study.readout, study.settings, study.texts.read.tokens.n_texts
     ids = [study.cell_id(cell) for cell in study.cells]
     cells = dict(zip(ids, study.cells, strict=True))  # cells of the same neurons, as of two small doses, share a pass
@@ -165,18 +201,13 @@ def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
     started = time.monotonic()
     baseline = readout.read(progress.advance)
     durations = [time.monotonic() - started]
-    resampling = Resampling(
-        readout.strata,
-        readout.text,
-        n_bootstrap=settings.n_bootstrap,
-        n_permutations=settings.n_permutations,
-        seed=settings.seed,
-    )
+    sizes = {"n_bootstrap": settings.n_bootstrap, "n_permutations": settings.n_permutations}
+    resampling = Resampling(readout.strata, readout.text, seed=settings.seed, **sizes)
     is_readable = readable(resampling.bootstrap(resampling.reduce(baseline)), readout.chance)
     if not is_readable.all():
         names = ", ".join("/".join(function) for function in compress(readout.functions, ~is_readable))
         progress.note(f"read no better than chance without an ablation, and left out of selectivity: {names}")
-    sums: dict[str, NDArray[np.float32]] = {}
+    sums: dict[str, _Floats] = {}
     readouts = {study.cell_id(None): summarize(baseline, readout.strata)}
     earlier = earlier_values(study.request.database, ids, baseline, readout.functions, readout.instance_id)
     for cell_id, stored in earlier.items():
@@ -187,10 +218,10 @@ def _read(study: Study, kept: CellValues, progress: Progress) -> Reading:
             progress.advance(n_texts)
         else:
             started = time.monotonic()
-            values = read_cell(study, cell, progress)
+            values = _read_cell(study, cell, progress)
             durations.append(time.monotonic() - started)
             kept.put(cell_id, values)
         sums[cell_id] = resampling.reduce(values - baseline if readout.is_loss else baseline - values)
         readouts[cell_id] = summarize(values, readout.strata)
-    n_known = len(cells) + 1 - len(durations)
+    n_known = len(cells) + 1 - len(durations) - n_elsewhere
     return Reading(baseline, ids, kept, is_readable, resampling, sums, readouts, n_known, fmean(durations))

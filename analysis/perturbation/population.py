@@ -22,11 +22,9 @@ class Population:
 
     neurons: pl.DataFrame  # columns stack, layer, neuron, mean and std
     layer: NDArray[np.int64]  # number of each neuron's layer, 0 for the first studied [neurons]
-    # Number of neurons of a unit, which is drawn as a whole: 1, or the size of all native experts where whole experts
-    # are ablated. The neurons of a unit lie together.
-    unit_size: int
-    # Mean square of each neuron's pooled activation times the squared norm of its output weights: how much it writes to
-    # the residual stream [neurons]
+    unit_size: int  # neurons, which lie together, that are drawn as one: those of a native expert ablated whole, or 1
+    # How much each neuron writes to the residual stream: mean square of its pooled activation times the squared norm of
+    # its output weights [neurons]
     energy: NDArray[np.float64]
 
     def __len__(self) -> int:
@@ -37,10 +35,7 @@ class Population:
         return max(1, round(dose * len(self) / self.unit_size)) * self.unit_size
 
     def rows(self, keys: pl.DataFrame, owner: str) -> NDArray[np.int64]:
-        """Return the rows of neurons in columns stack, layer and neuron, all of which must be in the population.
-
-        `owner` says in the error message whose neurons they are.
-        """
+        """Return the rows of neurons by stack, layer and neuron; refuse those of `owner` that are not there."""
         typed = pl.col("stack").cast(pl.String), pl.col("layer", "neuron").cast(pl.Int64)
         own = self.neurons.select(*typed).with_row_index("row")
         joined = keys.select(*typed).join(own, on=KEYS, how="left", maintain_order="left")
@@ -55,10 +50,7 @@ class Population:
         return joined["row"].cast(pl.Int64).to_numpy()
 
     def draw_random(self, rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-        """Return some rows of the population, which must be whole units, in random order with each unit together.
-
-        The first n of them are then n neurons at random.
-        """
+        """Return some rows, of whole units, in random order with each unit together: the first n are n at random."""
         units, place = np.unique(rows // self.unit_size, return_inverse=True)
         order = np.random.default_rng((seed, 0)).permutation(len(units))
         return rows[np.argsort(order[place], kind="stable")]
@@ -66,12 +58,10 @@ class Population:
     def draw_matched(self, ranking: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
         """Return, for each ranked neuron, an unranked neuron of the same layer and of similar energy.
 
-        In order of rank, each neuron is matched with one of the ten that are nearest in energy, among the neurons of
-        its layer that are neither ranked nor taken. Whole native experts are matched in the same way, by their energy.
-        The result is shorter than the ranking if a layer has no neuron left.
+        In order of rank, each unit is matched with one of the ten that are nearest in energy, among those of its layer
+        that are neither ranked nor taken. The result is shorter than the ranking if a layer has none left.
         """
-        generator = np.random.default_rng((seed, 1))
-        size = self.unit_size
+        generator, size = np.random.default_rng((seed, 1)), self.unit_size
         layer = self.layer[::size]
         energy = np.add.reduceat(self.energy, np.arange(0, len(self), size))
         ranked_units = list(dict.fromkeys((ranking // size).tolist()))
@@ -100,15 +90,13 @@ def read_population(
 
     With `by_native_expert`, units are native experts, which must have one size, and all other neurons are excluded.
     """
-    parameters = {"run": run_id, "stacks": list(stacks)}
-    neurons = database.sql(statement("perturbation_population"), parameters).pl()
+    neurons = database.sql(statement("perturbation_population"), {"run": run_id, "stacks": list(stacks)}).pl()
     if layers is not None:
         check_layers(run_id, layers, set(neurons["layer"].unique()))
         neurons = neurons.filter(pl.col("layer").is_in(layers))
     if by_native_expert:
         neurons = neurons.filter(pl.col("native_expert").is_not_null())
-        lost = sorted(set(layers or ()) - set(neurons["layer"].unique()))
-        if lost:
+        if lost := sorted(set(layers or ()) - set(neurons["layer"].unique())):
             raise AnalysisError(f"run {run_id} has no native experts in layer {lost}")
     if neurons.is_empty():
         what = "neurons of native experts in these layers" if by_native_expert else "neurons"
@@ -126,6 +114,5 @@ def read_population(
 
 def check_layers(run_id: str, layers: Collection[int], measured: Collection[int]) -> None:
     """Refuse layers that a run did not measure, with an `AnalysisError`."""
-    unknown = sorted(set(layers) - set(measured))
-    if unknown:
+    if unknown := sorted(set(layers) - set(measured)):
         raise AnalysisError(f"run {run_id} has no layer {unknown}; it measured {sorted(measured)}")

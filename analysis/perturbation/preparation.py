@@ -5,11 +5,9 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
 from ...errors import AnalysisError
 from ...ingest.models.model import Model, body_parts, load
@@ -20,14 +18,12 @@ from ..neuron_rows import KEYS
 from ..readouts.choice import ChoiceReadout
 from ..readouts.loss import LossReadout
 from ..readouts.probe import ProbeReadout
-from ..readouts.readout import Readout
-from ..readouts.texts import Texts, read_texts
+from ..readouts.readout import Readout, Texts, read_texts
 from .ablation import experts_per_token
-from .cells import comparable, plan_cells, rankings
 from .population import Population, read_population
-from .request import Request, wanted_functions
 from .settings import ENERGY_RATIO, LEVEL_COLUMNS, ROUTING, PerturbationSettings
-from .sources import Ranking, expert_sources, query_sources, top_sources
+from .sources import Ranking, comparable, find_sources, plan_cells, rankings
+from .study import Request
 
 READOUTS: Mapping[ReadoutKind, Callable[[Texts], Readout]] = {
     "probe": ProbeReadout,
@@ -41,13 +37,11 @@ READOUTS: Mapping[ReadoutKind, Callable[[Texts], Readout]] = {
 class Study:
     """A study that is ready to run."""
 
-    request: Request  # what the study asks for
-    # The loaded model with its texts, and what is read out
-    texts: Texts
+    request: Request
+    texts: Texts  # with the loaded model
     readout: Readout
-    # The studied neurons, and those of each source and control
     population: Population
-    rankings: Sequence[Ranking]
+    rankings: Sequence[Ranking]  # the neurons of each source and control
     cells: Sequence[Ranking]  # the neurons of each pass over the texts, beside the pass without an ablation
     is_compared: Sequence[bool]  # whether the effect of each cell is compared with others (see `comparable`)
 
@@ -74,8 +68,7 @@ class Study:
 
     def neurons(self, cell: Ranking) -> pa.Table:
         """Return the neurons of a cell as `ablate` reads them: sorted, with the column that the kind needs."""
-        neurons = self.population.neurons[cell.rows]
-        column = LEVEL_COLUMNS.get(self.settings.kind)
+        neurons, column = self.population.neurons[cell.rows], LEVEL_COLUMNS.get(self.settings.kind)
         if column is None:
             return neurons.select(KEYS).sort(KEYS).to_arrow()
         levels = neurons[column] if cell.levels is None else pl.Series(cell.levels)
@@ -135,20 +128,16 @@ class Study:
 
 def prepare(request: Request, device: str, progress: Progress) -> Study:
     """Load the model, fit the readout, and select the neurons; errors are those of `study.study_perturbation`."""
-    settings = request.settings
-    assert request.run.dtype is not None  # the run was measured
+    settings, run, checkpoint = request.settings, request.run, request.checkpoint
+    assert run.dtype is not None  # the run was measured
+    has_head, tokenizer = settings.readout != "probe", settings.tokenizer
     model = load(
-        request.checkpoint,
-        dtype=request.run.dtype,
-        device=device,
-        with_decoder=False,
-        with_head=settings.readout != "probe",
-        tokenizer=settings.tokenizer,
+        checkpoint, dtype=run.dtype, device=device, with_decoder=False, with_head=has_head, tokenizer=tokenizer
     )
-    if model.weights_sha256 != request.run.weights_sha256:
+    if model.weights_sha256 != run.weights_sha256:
         raise AnalysisError(
-            f"the weights of {request.checkpoint.model} are not those that run {request.run.run_id} measured: "
-            f"their digest is {model.weights_sha256[:16]}, not {str(request.run.weights_sha256)[:16]}"
+            f"the weights of {checkpoint.model} are not those that run {run.run_id} measured: "
+            f"their digest is {model.weights_sha256[:16]}, not {str(run.weights_sha256)[:16]}"
         )
     texts = read_texts(
         model,
@@ -163,43 +152,13 @@ def prepare(request: Request, device: str, progress: Progress) -> Study:
     readout = READOUTS[settings.readout](texts)
     # Without a head the encoder of an encoder-decoder runs alone.
     parts = model.parts if model.head is None else body_parts(model.head)[1]
+    stacks, is_whole = [part.stack for part in parts], settings.kind in ROUTING
     population = read_population(
-        request.database,
-        request.run.run_id,
-        stacks=[part.stack for part in parts],
-        layers=settings.layers,
-        by_native_expert=settings.kind in ROUTING,
+        request.database, run.run_id, stacks=stacks, layers=settings.layers, by_native_expert=is_whole
     )
-    sources, nonfunctional = _sources(request, population, readout, progress)
+    sources, nonfunctional = find_sources(request, population, readout.functions, progress)
     ranked = rankings(population, sources, nonfunctional, settings)
     n_least = experts_per_token(readout.model) if settings.kind == "route-only" else 0
     cells = plan_cells(population, ranked, settings, progress.note, n_least=n_least)
     is_compared = comparable(population, cells, settings, progress.note)
     return Study(request, texts, readout, population, ranked, cells, is_compared)
-
-
-def _sources(
-    request: Request, population: Population, readout: Readout, progress: Progress
-) -> tuple[list[Ranking], NDArray[np.int64] | None]:
-    """Return the sources, and the neurons of experts that are functional for nothing, None without experts."""
-    database, settings, run_id = request.database, request.settings, request.run.run_id
-    if settings.query is not None:
-        return query_sources(database, settings.query, population, settings.kind), None
-    measured = set(database.sql("select family, function from run_functions where run_id = ?", [run_id]).rows())
-    readable = [function for function in readout.functions if function in measured]
-    functions = wanted_functions(readable, settings, "the functions read out")
-    n_most = population.n_neurons(max(settings.doses or (1.0,)))
-    if request.partition_id is None:
-        return top_sources(request, population, functions, n_most), None
-    sources, nonfunctional = expert_sources(request, population, functions, n_most)
-    functional = [source for source in sources if source.n_functional]
-    if not functional:
-        raise AnalysisError(
-            f"partition {request.partition_id} has no expert that is functional for a function read out"
-        )
-    if len(functional) < len(sources):
-        progress.note(
-            f"{len(sources) - len(functional):,} of {len(sources):,} functions have no functional expert, and are no "
-            "sources"
-        )
-    return functional, nonfunctional

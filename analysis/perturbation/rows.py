@@ -17,13 +17,12 @@ from ...schema.conformance import conform
 from ...schema.job import Job
 from ...schema.tables import table
 from ..effects.contrast import CellEffect, contrasts
-from ..effects.rows import contrast_rows, mean_rows
+from ..effects.rows import contrast_rows, mean_rows, target_names
 from ..neuron_rows import KEYS
-from .cells import most_held
 from .passes import Reading, value_targets
 from .preparation import Study
 from .settings import SHARED
-from .sources import Ranking
+from .sources import Ranking, most_held
 
 # Rows of perturbed_instances in a file.
 _PART_ROWS = 4_000_000
@@ -47,23 +46,15 @@ def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetim
         "readout": study.readout.kind,
         "metric": study.readout.metric,
     }
-    write(
-        "perturbations",
-        _cells(study, reading).with_columns(pl.lit(value).alias(name) for name, value in definition.items()),
-    )
+    constants = {name: pl.lit(value) for name, value in definition.items()}
+    write("perturbations", _cells(study, reading).with_columns(**constants))
     write("perturbed_neurons", _neurons(study))
     for part, rows in enumerate(_instances(study, reading)):
         write("perturbed_instances", rows, part)
-    energy = study.population.energy
     cells = [
-        CellEffect(
-            **_keys(cell),
-            dose=cell.dose,
-            neurons=cell.rows,
-            sums=reading.sums[cell_id],
-            energy=float(energy[cell.rows].sum()),
-        )
+        CellEffect(**_keys(cell), dose=cell.dose, neurons=cell.rows, sums=reading.sums[cell_id], energy=energy)
         for cell, cell_id in compress(zip(study.cells, reading.cell_ids, strict=True), study.is_compared)
+        for energy in [float(study.population.energy[cell.rows].sum())]
     ]
     compared = list(contrasts(reading.resampling, cells, study.readout.functions, reading.is_readable))
     write("perturbation_contrasts", contrast_rows(compared))
@@ -125,13 +116,13 @@ def _cells(study: Study, reading: Reading) -> pl.DataFrame:
         for cell, cell_id in zip([none, *study.cells], cell_ids, strict=True)
         for overlap_source, share in [most_held(study.cells, cell)]
     ]
-    targets = pl.DataFrame(list(readout.functions), schema=["target_family", "target_function"], orient="row")
-    baseline = pl.Series(reading.readouts[cell_ids[0]])
-    targets = targets.with_columns(baseline=baseline, n_instances=pl.Series((readout.strata >= 0).sum(axis=1)))
+    targets = target_names(readout.functions).with_columns(
+        baseline=pl.Series(reading.readouts[cell_ids[0]]), n_instances=pl.Series((readout.strata >= 0).sum(axis=1))
+    )
     cells = pl.DataFrame(rows, infer_schema_length=None).join(targets, how="cross", maintain_order="left_right")
     cells = cells.with_columns(perturbed=np.concatenate([reading.readouts[cell_id] for cell_id in cell_ids]))
-    sign = 1.0 if readout.is_loss else -1.0
-    return cells.with_columns(effect=sign * (pl.col("perturbed") - pl.col("baseline")))
+    effect = pl.col("perturbed") - pl.col("baseline")
+    return cells.with_columns(effect=effect if readout.is_loss else -effect)
 
 
 def _neurons(study: Study) -> pl.DataFrame:
@@ -139,10 +130,9 @@ def _neurons(study: Study) -> pl.DataFrame:
     most = {cell.key: len(cell.rows) for cell in sorted(study.cells, key=lambda cell: cell.dose)}
     frames = []
     for ranking in study.rankings:
-        n_neurons = most.get(ranking.key, 0)
-        chosen = study.population.neurons[ranking.rows[:n_neurons]].select(KEYS)
         names = {name: pl.lit(value) for name, value in _keys(ranking).items()}
-        frames.append(chosen.with_columns(rank=pl.int_range(1, n_neurons + 1, dtype=pl.Int32), **names))
+        chosen = study.population.neurons[ranking.rows[: most.get(ranking.key, 0)]].select(KEYS)
+        frames.append(chosen.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32), **names))
     return pl.concat(frames)
 
 

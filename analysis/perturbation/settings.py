@@ -1,7 +1,7 @@
 """The settings of a perturbation study, and what each kind of ablation needs."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import get_args
@@ -11,6 +11,9 @@ from ...schema.vocabulary import Control, PerturbationKind, Ranking, ReadoutKind
 
 LEVEL_COLUMNS: Mapping[PerturbationKind, str] = MappingProxyType({"mean": "mean", "clamp": "value", "noise": "std"})
 """By kind, the column with each neuron's level: the value it is held at, or the standard deviation of its noise."""
+
+Functions = Sequence[tuple[str, str]]
+"""Family and function of each of some functions."""
 
 SHARED = "*"
 """Family and function of a control that all sources share."""
@@ -25,6 +28,8 @@ ENERGY_RATIO = 1.25
 _DRAWN = ("noise", "shuffle")
 # The paper's: 2 to 12.5% of the neurons of the layers.
 _DOSES = (0.02, 0.06, 0.125)
+_CHOICES = {"kind": PerturbationKind, "readout": ReadoutKind, "ranking": Ranking, "control": Control}
+_LEAST = {"n_seeds": 2, "seed": 0, "n_texts": 1, "batch_tokens": 1, "n_bootstrap": 1, "n_permutations": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +62,15 @@ class PerturbationSettings:
         neurons of other functions is always made, and costs nothing.)
     energy_ratio
         Largest ratio, either way, of the energies of a matched set and its source; other sets are not compared.
-    n_seeds
-        Number of seeds of each control, and of a source's own neurons where the kind draws at random. At least 2,
-        because control sets differ from each other.
-    seed
-        First of these seeds; also the seed of the choice of texts and of the statistics.
-    layers
-        Layers whose neurons may be ablated. None: all measured layers.
-    readout
-        What is read out.
+    n_seeds, seed
+        Number of seeds of each control, and of a source's own neurons where the kind draws at random: at least 2,
+        because control sets differ from each other. The first is also that of the choice of texts and the statistics.
+    layers, readout
+        Layers whose neurons may be ablated (None: all measured layers), and what is read out.
     families, functions
         The sources, by family or by ``family/function``. Empty: all functions that are read out.
-    n_texts
-        Most texts of each half.
-    max_tokens
-        Longest text in tokens. None: as in the run.
+    n_texts, max_tokens
+        Most texts of each half, and longest text in tokens. None: as in the run.
     batch_tokens
         Most tokens of a batch, padding included. The kind shuffle permutes within a batch.
     n_bootstrap, n_permutations
@@ -118,14 +117,10 @@ class PerturbationSettings:
         """Check values, and sort doses, layers and names: their order and repetition mean nothing."""
         if sum((self.partition is not None, self.query is not None, self.is_top)) != 1:
             raise AnalysisError("a study perturbs neurons of a partition, of a query, or top neurons: one of the three")
-        for name, value, choices in (
-            ("kind", self.kind, get_args(PerturbationKind)),
-            ("readout", self.readout, get_args(ReadoutKind)),
-            ("ranking", self.ranking, get_args(Ranking)),
-            *(("control", control, get_args(Control)) for control in self.controls or ()),
-        ):
-            if value not in choices:
-                raise UnknownNameError(name, value, choices)
+        given = [("kind", self.kind), ("readout", self.readout), ("ranking", self.ranking)]
+        for name, value in given + [("control", control) for control in self.controls or ()]:
+            if value not in get_args(_CHOICES[name]):
+                raise UnknownNameError(name, value, get_args(_CHOICES[name]))
         for control in self.controls or ():
             if control in self._impossible:
                 raise AnalysisError(f"the control {control} is not possible: {self._impossible[control]}")
@@ -143,9 +138,7 @@ class PerturbationSettings:
                 raise AnalysisError(f"a dose is {dose}; doses are shares of neurons, above 0 and up to 1")
         if not 1 <= self.energy_ratio < math.inf:
             raise AnalysisError(f"energy_ratio is {self.energy_ratio}; it must be a number of at least 1")
-        for name, least in (
-            ("n_seeds", 2), ("seed", 0), ("n_texts", 1), ("batch_tokens", 1), ("n_bootstrap", 1), ("n_permutations", 1)
-        ):  # fmt: skip
+        for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise AnalysisError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         for name in ("doses", "layers", "families", "functions", "controls"):
@@ -157,9 +150,8 @@ class PerturbationSettings:
     @property
     def factor(self) -> float:
         """The scale, given or by default."""
-        if self.scale is not None:
-            return self.scale
-        return 4.0 if self.kind == "shuffle" else 1.0
+        default = 4.0 if self.kind == "shuffle" else 1.0
+        return default if self.scale is None else self.scale
 
     @property
     def selection(self) -> Selection:
@@ -171,9 +163,8 @@ class PerturbationSettings:
     @property
     def controls_run(self) -> tuple[Control, ...]:
         """The controls that are run."""
-        if self.controls is not None:
-            return self.controls
-        return tuple(control for control in get_args(Control) if control not in self._impossible)
+        possible = tuple(control for control in get_args(Control) if control not in self._impossible)
+        return possible if self.controls is None else self.controls
 
     @property
     def _impossible(self) -> dict[str, str]:

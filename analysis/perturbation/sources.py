@@ -1,25 +1,36 @@
-"""The sources of a study: functions, each with its neurons ranked in the order in which they are ablated."""
+"""Which neurons a study ablates: of each source, a function, and of controls, in their order; and the cells of both.
 
-from collections.abc import Iterator, Sequence
+A cell is the neurons that are ablated together in one pass over the texts.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from ...errors import AnalysisError
+from ...progress import Progress
 from ...queries.database import Database
 from ...queries.statements import statement
-from ...schema.vocabulary import PerturbationKind
-from ..neuron_rows import KEYS, check_columns, key_column, numbers
+from ...schema.vocabulary import PerturbationKind, Selection
+from ..effects.contrast import apart, overlap
+from ..neuron_rows import KEYS, read_neurons
 from .population import Population
-from .request import Request
-from .settings import LEVEL_COLUMNS
+from .settings import LEVEL_COLUMNS, SHARED, Functions, PerturbationSettings
+from .study import Request, measured_functions, wanted_functions
 
 FUNCTIONAL_P = 0.001
 """An expert is functional where its hypergeometric p is at most this: the paper's level."""
 
+_Rows = NDArray[np.int64]  # of the population
+_Note = Callable[[str], None]  # told of what is left out
 _EXPERT = ("stack", "layer", "expert")
+# A matched set that holds this share or more of another source's neurons is named.
+_MUCH = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +41,17 @@ class Ranking:
     family: str
     function: str
     selection: str  # functional, top or query; or the control: random, matched or nonfunctional
-    rows: NDArray[np.int64]  # rows of the population [ranked]
+    rows: _Rows  # [ranked]
     # Each neuron's level (see `LEVEL_COLUMNS`); None where the population has it [ranked]
     levels: NDArray[np.float64] | None = None
     n_functional: int | None = None  # how many, the first, are in experts functional for the source; None without any
     seed: int = 0  # seed of the draw and of the ablation
     dose: float = 0.0  # share of the population, for a cell; 0 for a ranking that is not cut to a dose
+
+    @property
+    def source(self) -> tuple[str, str]:
+        """Family and function."""
+        return self.family, self.function
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -53,13 +69,35 @@ class Ranking:
         )
 
 
-def top_sources(
-    request: Request, population: Population, functions: Sequence[tuple[str, str]], n_most: int
-) -> list[Ranking]:
-    """Return each function's `n_most` top neurons over all studied layers, best on half a first.
+def find_sources(
+    request: Request, population: Population, functions: Functions, progress: Progress
+) -> tuple[list[Ranking], _Rows | None]:
+    """Return the sources, and the neurons of experts that are functional for nothing, None without experts."""
+    database, settings = request.database, request.settings
+    if settings.query is not None:
+        return query_sources(database, settings.query, population, settings.kind), None
+    measured = set(measured_functions(database, request.run.run_id))
+    readable = [function for function in functions if function in measured]
+    wanted = wanted_functions(readable, settings, "the functions read out")
+    n_most = population.n_neurons(max(settings.doses or (1.0,)))
+    if request.partition_id is None:
+        return top_sources(request, population, wanted, n_most), None
+    sources, nonfunctional = expert_sources(request, population, wanted, n_most)
+    functional = [source for source in sources if source.n_functional]
+    if not functional:
+        raise AnalysisError(
+            f"partition {request.partition_id} has no expert that is functional for a function read out"
+        )
+    if len(functional) < len(sources):
+        progress.note(
+            f"{len(sources) - len(functional):,} of {len(sources):,} functions have no functional expert, and are no "
+            "sources"
+        )
+    return functional, nonfunctional
 
-    Functions without a score on half a are excluded.
-    """
+
+def top_sources(request: Request, population: Population, functions: Functions, n_most: int) -> list[Ranking]:
+    """Return the `n_most` top neurons over all studied layers, best on half a first, of functions with scores there."""
     layers = [f"{stack} {layer}" for stack, layer in population.neurons.select("stack", "layer").unique().rows()]
     names = ["/".join(function) for function in functions]
     asked = {"run": request.run.run_id, "ranking": request.settings.ranking, "functions": names, "layers": layers}
@@ -71,13 +109,11 @@ def top_sources(
 
 
 def expert_sources(
-    request: Request, population: Population, functions: Sequence[tuple[str, str]], n_most: int
-) -> tuple[list[Ranking], NDArray[np.int64]]:
-    """Return each function's `n_most` first neurons, expert by expert, and the neurons of nonfunctional experts.
+    request: Request, population: Population, functions: Functions, n_most: int
+) -> tuple[list[Ranking], _Rows]:
+    """Return each function's `n_most` first neurons, expert by expert, and those in experts with no p low enough.
 
-    Experts are in the order of their hypergeometric p for the function's top neurons on half a, their neurons in the
-    order of scores on half a. The second result is the rows of the population in experts whose p is above
-    `FUNCTIONAL_P` for every function of the run. The partition must have a neuron of the population.
+    Experts are in the order of their hypergeometric p for the function's top neurons on half a, then by scores there.
     """
     database, partition_id = request.database, request.partition_id
     query = "select stack, layer, neuron, expert from experts where partition_id = ?"
@@ -113,26 +149,22 @@ def expert_sources(
 def query_sources(database: Database, query: str, population: Population, kind: PerturbationKind) -> list[Ranking]:
     """Return the neurons that SQL selects, in the order of its rows; one source for each function it names.
 
-    Raises a `QueryError` if the SQL is wrong. An `AnalysisError` says if it returns no rows, lacks a column, or returns
-    a neuron that is not studied, or twice for a source; or if units are native experts and it returns them in parts.
+    A `QueryError` if the SQL is wrong. An `AnalysisError` if it returns no rows, lacks a column, or returns a neuron
+    that is not studied, or twice for a source; or if units are native experts and it returns them in parts.
     """
-    owner = "the query"
+    owner, size = "the query", population.unit_size
     table = database.sql(query).arrow()
-    check_columns(table, KEYS, owner)
-    if not table.num_rows:
-        raise AnalysisError("the query yields no rows")
     named = [name for name in ("family", "function") if name in table.column_names]
     if len(named) == 1:
         raise AnalysisError(f"the query yields a column {named[0]} alone; sources have a family and a function")
-    neurons = pl.DataFrame({name: key_column(table, name, owner) for name in (*KEYS, *named)})
+    # Means and deviations are the run's, for own neurons and controls alike.
+    level = LEVEL_COLUMNS[kind] if kind == "clamp" else None
+    neurons = read_neurons(table, owner, *named, level=level)
+    if neurons.is_empty():
+        raise AnalysisError("the query yields no rows")
     neurons = neurons.with_columns(row=population.rows(neurons, owner))
     if not named:
         neurons = neurons.with_columns(family=pl.lit("query"), function=pl.lit("query"))
-    if kind == "clamp":
-        # Means and deviations are the run's, for own neurons and controls alike.
-        level = LEVEL_COLUMNS[kind]
-        check_columns(table, (*KEYS, level), owner)
-        neurons = neurons.with_columns(level=numbers(table.column(level), level, owner))
     sources = []
     for family, function, own in _by_function(neurons):
         repeated = own.filter(pl.col("row").is_duplicated())
@@ -143,15 +175,13 @@ def query_sources(database: Database, query: str, population: Population, kind: 
                 "is it of several runs?"
             )
         rows = own["row"].to_numpy()
-        size = population.unit_size
         unit = rows // size
         if len(unit) % size or (unit.reshape(-1, size) != unit[::size, None]).any():
             raise AnalysisError(
                 f"the query does not yield whole native experts one after the other, {size:,} neurons each, for "
                 f"{family}/{function}; {kind} takes whole experts"
             )
-        levels = own["level"].to_numpy() if "level" in own.columns else None
-        sources.append(Ranking(family, function, "query", rows, levels))
+        sources.append(Ranking(family, function, "query", rows, None if level is None else own["level"].to_numpy()))
     return sources
 
 
@@ -160,3 +190,130 @@ def _by_function(rows: pl.DataFrame) -> Iterator[tuple[str, str, pl.DataFrame]]:
     parts = rows.partition_by("family", "function", maintain_order=True, as_dict=True)
     for (family, function), own in sorted(parts.items(), key=lambda part: part[0]):
         yield str(family), str(function), own
+
+
+def rankings(
+    population: Population, sources: Sequence[Ranking], nonfunctional: _Rows | None, settings: PerturbationSettings
+) -> list[Ranking]:
+    """Return the rankings of controls that all sources share, then each source's own and its matched controls."""
+    ranked, seeds, controls = [], settings.seeds, settings.controls_run
+    for control, pool in (("random", np.arange(len(population))), ("nonfunctional", nonfunctional)):
+        if control in controls and pool is not None and len(pool):
+            drawn = ((seed, population.draw_random(pool, seed)) for seed in seeds)
+            ranked += [Ranking(SHARED, SHARED, control, rows, seed=seed) for seed, rows in drawn]
+    for source in sources:
+        ranked += [replace(source, seed=seed) for seed in (seeds if settings.is_drawn else seeds[:1])]
+        if "matched" in controls:
+            # The levels of the kind clamp go with the rank.
+            matched = replace(source, selection="matched", n_functional=None)
+            ranked += [replace(matched, rows=population.draw_matched(source.rows, seed), seed=seed) for seed in seeds]
+    return ranked
+
+
+def plan_cells(
+    population: Population, ranked: Sequence[Ranking], settings: PerturbationSettings, note: _Note, *, n_least: int = 0
+) -> list[Ranking]:
+    """Return the cells of a study: own rankings cut to every dose, then controls cut to the doses of own cells.
+
+    A ranking that is too short for a dose has no such cell, nor has one that would leave a layer with some but fewer
+    than `n_least` units. Both are noted, and so are sources that the control ``other`` leaves out and matched sets that
+    hold half or more of another source's neurons. An `AnalysisError` says if no source has neurons enough for a dose.
+    """
+    cells: list[Ranking] = []
+    short, narrow = Counter[tuple[str, float]](), Counter[tuple[str, float]]()
+
+    def add(ranking: Ranking, dose: float) -> None:
+        n_neurons = population.n_neurons(dose)
+        if n_neurons > len(ranking.rows):
+            short[ranking.selection, dose] += 1
+        elif np.unique_counts(population.layer[ranking.rows[:n_neurons]]).counts.min() < n_least * population.unit_size:
+            narrow[ranking.selection, dose] += 1
+        else:
+            cells.append(ranking.cut(dose, n_neurons))
+
+    own = [ranking for ranking in ranked if ranking.selection == settings.selection]
+    for ranking in own:
+        for dose in settings.doses or (len(ranking.rows) / len(population),):
+            add(ranking, dose)
+    if not cells and narrow:
+        raise AnalysisError(
+            f"no source has, in each of its layers, the {n_least} experts that a token is sent to; take one layer, or "
+            "a larger dose"
+        )
+    if not cells:
+        most = max((len(ranking.rows) for ranking in own), default=0)
+        raise AnalysisError(
+            f"no source has neurons enough for a dose: the most is {most:,} of {len(population):,} neurons"
+        )
+    doses = dict.fromkeys(cell.dose for cell in cells)
+    needed = {(cell.source, cell.dose) for cell in cells} | {((SHARED, SHARED), dose) for dose in doses}
+    for ranking in ranked:
+        for dose in doses:
+            if ranking.selection != settings.selection and (ranking.source, dose) in needed:
+                add(ranking, dose)
+    for (selection, dose), n in sorted(short.items()):
+        note(f"{n:,} {selection} sets have fewer neurons than a dose of {dose:g} takes, and are excluded from it")
+    for (selection, dose), n in sorted(narrow.items()):
+        note(
+            f"{n:,} {selection} sets have, at a dose of {dose:g}, a layer with fewer than the {n_least} experts that a "
+            "token is sent to, and are excluded from it"
+        )
+    for dose in doses:
+        sources = [cell for cell in cells if (*cell.key[2:], cell.dose) == (settings.selection, settings.seed, dose)]
+        n_apart = apart([source.rows for source in sources], dose).sum(axis=1)
+        alone = ["/".join(source.source) for source, n in zip(sources, n_apart, strict=True) if n < 2]
+        if alone and len(sources) > 2:
+            note(
+                f"at a dose of {dose:g} control other is left out of {', '.join(alone)}: of the other sources, fewer "
+                "than two share no more of its neurons than sets drawn at random do"
+            )
+        named = [
+            f"{'/'.join(cell.source)} with seed {cell.seed} holds {share:.0%} of {held}"
+            for cell in cells
+            if (cell.selection, cell.dose) == ("matched", dose)
+            for held, share in [most_held(cells, cell)]
+            if share >= _MUCH
+        ]
+        if named:
+            note(f"at a dose of {dose:g} matched sets hold neurons of other sources: that of {', of '.join(named)}")
+    return cells
+
+
+def most_held(cells: Sequence[Ranking], cell: Ranking) -> tuple[str, float]:
+    """Return the other source, as family/function, of whose neurons of the same dose a cell holds most; their share."""
+    sources = {
+        each.source: each.rows
+        for each in cells
+        if each.selection in get_args(Selection) and each.dose == cell.dose and each.source != cell.source
+    }
+    shares = overlap(list(sources.values()), [cell.rows])[:, 0]
+    return max(zip(shares.tolist(), map("/".join, sources), strict=True), default=(0.0, ""))[::-1]
+
+
+def comparable(
+    population: Population, cells: Sequence[Ranking], settings: PerturbationSettings, note: _Note
+) -> list[bool]:
+    """Return for each cell whether its effect is compared: matched sets must be like their source in energy.
+
+    Where fewer than two sets of a source and dose are, none is compared: a single one does not show how sets differ.
+    """
+    most, energy = settings.energy_ratio, [float(population.energy[cell.rows].sum()) for cell in cells]
+    held = {(cell.source, cell.dose, cell.selection): each for cell, each in zip(cells, energy, strict=True)}
+    matched: dict[tuple[tuple[str, str], float], dict[int, float]] = {}
+    for place, cell in enumerate(cells):
+        if cell.selection == "matched":
+            own = held[cell.source, cell.dose, settings.selection]
+            ratio = energy[place] / own if own else np.inf if energy[place] else 1.0
+            matched.setdefault((cell.source, cell.dose), {})[place] = ratio
+    not_compared: set[int] = set()
+    for (source, dose), ratios in matched.items():
+        alike = [place for place, ratio in ratios.items() if 1 / most <= ratio <= most]
+        excluded = ratios.keys() - (alike if len(alike) > 1 else [])
+        not_compared |= excluded
+        if excluded:
+            note(
+                f"at a dose of {dose:g} {len(excluded)} of {len(ratios)} matched sets of {'/'.join(source)} are not "
+                f"compared: sets hold {min(ratios.values()):.2f} to {max(ratios.values()):.2f} times its neurons' "
+                f"energy, and two at least must be within a factor of {most:g}"
+            )
+    return [place not in not_compared for place in range(len(cells))]

@@ -1,56 +1,57 @@
-"""The study: ablate the neurons of one source after the other, and read out all functions each time."""
+"""The study: ablate the neurons of one source after the other, and read out all functions each time.
+
+What it asks for is found in the store, and checked, before a model is loaded.
+"""
 
 import datetime
 import os
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import cast
 
 from ...engines.engine import Engine
-from ...engines.serial import SerialEngine
+from ...errors import AnalysisError, UnknownNameError
+from ...ingest.corpora.stored import StoredCorpus
 from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
-from .request import find_request
-from .settings import PerturbationSettings
+from ..lookup import Run, find_partition, find_run
+from .population import check_layers
+from .settings import ROUTING, Functions, PerturbationSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a study asks for."""
+
+    database: Database
+    checkpoint: Checkpoint  # whose neurons are ablated
+    settings: PerturbationSettings
+    run: Run  # whose scores select neurons
+    partition_id: str | None  # whose experts are selected; None if there is none
+    corpus: StoredCorpus  # that is read out
+    max_tokens: int  # of the longest text
 
 
 @dataclass(frozen=True, slots=True)
 class PerturbationReport:
-    """What a study did, or in a dry run would do.
-
-    Parameters
-    ----------
-    perturbation_id, model, revision
-        Keys of the study.
-    is_new, is_dry_run
-        False if the store already held the study, so that nothing was done; true if it was only asked what would be.
-    n_sources, n_targets
-        Number of functions whose neurons are ablated, and of functions read out.
-    n_neurons
-        Number of neurons in the studied layers.
-    n_instances, n_texts
-        Number of instances and texts read out.
-    n_cells, n_cells_reused
-        Number of passes over the texts, by selection, and of those that an earlier attempt or study had made.
-    cell_s, duration_s
-        Wall time of a pass and of all, in seconds; `cell_s` is None if nothing was done.
-    """
+    """What a study did, or in a dry run would do."""
 
     perturbation_id: str
     model: str
     revision: str
-    is_new: bool
+    is_new: bool  # False if the store already held the study, so that nothing was done
     is_dry_run: bool
-    n_sources: int
-    n_targets: int
-    n_neurons: int
-    n_instances: int
+    n_sources: int  # functions whose neurons are ablated
+    n_targets: int  # functions read out
+    n_neurons: int  # of the layers studied
+    n_instances: int  # read out
     n_texts: int
-    n_cells: Mapping[str, int]
-    n_cells_reused: int
-    cell_s: float | None
+    n_cells: Mapping[str, int]  # passes over the texts, by selection
+    n_cells_reused: int  # those that an earlier attempt or study had made
+    cell_s: float | None  # of a pass; None if nothing was done
     duration_s: float
 
     def describe(self) -> str:
@@ -98,25 +99,19 @@ def study_perturbation(
 
     Parameters
     ----------
-    model
-        Hub id, folder or ``.gguf`` file.
-    store, settings
-        The store's folder, and the settings of the study.
-    run
-        Id of the run whose scores select neurons, or its beginning. None: the only run of the model.
-    corpus
-        Corpus to read out. None: the run's.
-    revision, random_init, name
+    model, revision, random_init, name
         The checkpoint, as in `ingest_model`.
-    device
-        Torch device; ``auto`` is a GPU where there is one.
+    store, settings, progress
+        The store's folder, the settings of the study, and where to report.
+    run, corpus
+        Id of the run whose scores select neurons, or its beginning, and the corpus to read out. None: the only run of
+        the model, and its corpus.
+    device, engine
+        Torch device, ``auto`` for a GPU where there is one; and where cells are read: in this process if None, or by
+        `RayEngine` in several.
     dry_run
         Return what would be done, and write nothing. The model is loaded, the readout fitted, and the model read out
         once as it is.
-    engine
-        Where cells are read: in this process if None, or by `RayEngine` in several.
-    progress
-        Where to report.
 
     Raises
     ------
@@ -150,24 +145,18 @@ def study_perturbation(
         from .passes import known_cells, read_cells
         from .preparation import prepare
         from .rows import write_study
-        from .workers import read_in_workers
 
         study = prepare(request, device, progress)
         perturbation_id = study.identifier()
         is_new = database.store.commit(perturbation_id) is None
         n_reused, cell_s = 0, None
         if dry_run:
-            n_reused = len(known_cells(database, map(study.cell_id, study.cells)))
-            started = time.monotonic()
+            n_reused, started = len(known_cells(database, map(study.cell_id, study.cells))), time.monotonic()
             study.readout.read()
             cell_s = time.monotonic() - started
         elif is_new:
             with database.store.job(perturbation_id, kind="perturbation") as job:
-                n_elsewhere = 0
-                if engine is not None and not isinstance(engine, SerialEngine):
-                    n_elsewhere = read_in_workers(study, job.folder("cells"), engine, device, progress)
-                reading = read_cells(study, job, progress)
-                reading = replace(reading, n_known=reading.n_known - n_elsewhere)
+                reading = read_cells(study, job, device, engine, progress)
                 write_study(study, reading, job, started_at=started_at)
                 job.commit()
             n_reused, cell_s = reading.n_known, reading.cell_s
@@ -184,3 +173,87 @@ def study_perturbation(
         duration_s=(datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
         **study.counts,
     )
+
+
+def find_request(
+    database: Database,
+    checkpoint: Checkpoint,
+    settings: PerturbationSettings,
+    *,
+    run: str | None,
+    corpus: str | None,
+    progress: Progress,
+) -> Request:
+    """Find in the store what a study asks for; parameters and errors are those of `study_perturbation`."""
+    # Where no revision is asked for, the run may be of any.
+    is_any = checkpoint.revision is None and checkpoint.random_init is None
+    found = find_run(database, run, checkpoint.stored_name, revision=None if is_any else checkpoint.stored_revision)
+    run_id, is_measured = found.run_id, found.measurement == "measured"
+    if not is_measured or found.site != "activation":
+        what = f"of the site {found.site}" if is_measured else "imported"
+        raise AnalysisError(
+            f"run {run_id} is {what}; a study needs a run that measured the site activation, which is what is perturbed"
+        )
+    if found.halves == "word":
+        raise AnalysisError(
+            f"run {run_id} has halves by word: neurons chosen on half a have seen the texts of half b; a study needs a "
+            "run of --halves text"
+        )
+    partition_id = None if settings.partition is None else _partition(database, settings, found, progress)
+    if settings.layers is not None:
+        layers = database.sql("select distinct layer from layers where run_id = ?", [run_id]).rows()
+        check_layers(run_id, settings.layers, {cast("int", layer) for (layer,) in layers})
+    if settings.query is None:
+        wanted_functions(measured_functions(database, run_id), settings, f"the functions that run {run_id} measured")
+    longest = cast("int", found.max_tokens)  # a measured run has it, and a corpus
+    max_tokens = settings.max_tokens or longest
+    if max_tokens > longest:
+        raise AnalysisError(f"texts of {max_tokens} tokens: run {run_id} measured texts of up to {longest}")
+    stored = StoredCorpus(database.store, corpus or cast("str", found.corpus))
+    return Request(database, checkpoint, settings, found, partition_id, stored, max_tokens)
+
+
+def _partition(database: Database, settings: PerturbationSettings, run: Run, progress: Progress) -> str:
+    """Return the id of the partition of a study; refuse one that does not fit the study."""
+    partition = find_partition(database, settings.partition or "")
+    partition_id = partition.partition_id
+    if partition.model != run.model:
+        raise AnalysisError(f"partition {partition_id} is of {partition.model}, run {run.run_id} of {run.model}")
+    if partition.revision != run.revision:
+        progress.note(
+            f"partition {partition_id} is of the neurons of {partition.revision}, run {run.run_id} of {run.revision}"
+        )
+    if settings.kind in ROUTING and partition.method != "native":
+        raise AnalysisError(
+            f"the kind {settings.kind} takes whole native experts, and partition {partition_id} is by "
+            f"{partition.method}"
+        )
+    made_of = "select max(partition_half) from partitions_of_runs where run_id = ? and partition_id = ?"
+    if database.sql(made_of, [run.run_id, partition_id]).rows() in ([("all",)], [("b",)]):
+        progress.note(
+            f"partition {partition_id} was made of scores on the half that is read out: what it shows is not "
+            "independent of how its experts were made"
+        )
+    return partition_id
+
+
+def measured_functions(database: Database, run_id: str) -> list[tuple[str, str]]:
+    """Return the family and function of each function that a run measured."""
+    rows = database.sql("select family, function from run_functions where run_id = ?", [run_id]).rows()
+    return cast("list[tuple[str, str]]", rows)
+
+
+def wanted_functions(functions: Functions, settings: PerturbationSettings, where: str) -> list[tuple[str, str]]:
+    """Return those functions that the settings name, or all if they name none; there must be one."""
+    families = sorted({family for family, _ in functions})
+    for family in settings.families:
+        if family not in families:
+            raise UnknownNameError("family", family, families, where=where)
+    chosen = [function for function in functions if function[0] in (settings.families or families)]
+    names = ["/".join(function) for function in chosen]
+    for name in settings.functions:
+        if name not in names:
+            raise UnknownNameError("function", name, names, where=where)
+    if not chosen:
+        raise AnalysisError("no function of the run is of the families and functions asked for and can be read out")
+    return [function for function, name in zip(chosen, names, strict=True) if name in (settings.functions or names)]

@@ -1,15 +1,9 @@
 """Readouts: what a model can still do on a corpus, instance by instance.
 
-Read in this order:
+Read in this order: `readout` (what every readout has and does, and the texts it is fitted on and reads), `probe` (a
+linear classifier on the final hidden states), `predictions` (what a model with its head predicts), `loss` (the
+language-model loss of each instance) and `choice` (whether the model prefers the right label word).
 
-- `readout`: what every readout has and does (`Readout`), and its value for each function (`summarize`);
-- `texts`: which texts readouts are fitted on and read on, batch by batch;
-- `probe`: a linear classifier on the final hidden states;
-- `predictions`: what a model with its head predicts, as `loss` and `choice` need it;
-- `loss`: the language-model loss of each instance;
-- `choice`: whether the model prefers the right label word.
-
-A new readout is a module here with a class that takes `texts.Texts` and has what `readout.Readout` asks for. Add its
-name to `ReadoutKind` in ``schema/vocabulary.py`` and its class to `READOUTS` in
-``analysis/perturbation/preparation.py``.
+A new readout is a module here with a class that takes `readout.Texts` and has what `readout.Readout` asks for. Its name
+is added to `ReadoutKind` in ``schema/vocabulary.py``, its class to `READOUTS` in ``perturbation/preparation.py``.
 """

@@ -1,6 +1,7 @@
 """The choice: whether a language model prefers the right label word to the other ones."""
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from operator import eq
@@ -15,8 +16,7 @@ from ...ingest.activations.tokens import TokenizedTargets
 from ...ingest.models.model import start_token
 from ...ingest.models.tokenizers import encode
 from .predictions import objective, positives, predict, predictions_sha256, with_head
-from .readout import Readout
-from .texts import Texts
+from .readout import Advance, Readout, Texts
 
 MOST_CANDIDATES = 50
 """Most label words of a family: with more they are no labels."""
@@ -71,11 +71,10 @@ class ChoiceReadout(Readout):
         )  # fmt: skip
 
     @torch.inference_mode()
-    def read(self, advance: Callable[[int], None] | None = None) -> NDArray[np.float32]:
-        """Return 1 where the choice is right, and 0 elsewhere (see `Readout.read`).
+    def read(self, advance: Advance = None) -> NDArray[np.float32]:
+        """Return 1 where the choice is right, and 0 elsewhere, as where the target is no candidate of the family.
 
-        A choice is not right where the target is no candidate of the function's family. The values are [functions,
-        instances], or [1, instances] if all functions are of one family.
+        The values are [functions, instances], or [1, instances] if all functions are of one family.
         """
         tokens, prompts = self._texts.read.tokens, self._prompts
         prompt = np.empty(int(tokens.order.max()) + 1, dtype=np.int64)
@@ -83,7 +82,8 @@ class ChoiceReadout(Readout):
         parts = []
         for batch, inputs, _ in self._texts.batches(tokens, prompts.targets, advance):
             chosen, rows = prompt[batch.texts], np.arange(len(batch.texts))
-            parts.append(predict(self.model, inputs, rows, prompts.position[chosen], _gather(prompts.token_id[chosen])))
+            gather = functools.partial(_gather, torch.from_numpy(prompts.token_id[chosen]))
+            parts.append(predict(self.model, inputs, rows, prompts.position[chosen], gather))
         logits = np.concatenate(parts)  # [prompts, words]
         values = {}
         for family, words in self._families.items():
@@ -96,29 +96,27 @@ class ChoiceReadout(Readout):
 
     def _check_first_tokens(self, words: Sequence[str]) -> None:
         """Refuse candidates of a family that begin with the same token."""
-        tokenizer = self._texts.model.tokenizer
+        model = self._texts.model
         for family, members in self._families.items():
             for token_id in self._prompts.token_id[:, members].tolist():
                 word_of: dict[int, str] = {}
                 for token, place in zip(token_id, members.tolist(), strict=True):
-                    other = word_of.setdefault(token, words[place])
-                    if other != words[place]:
+                    if (other := word_of.setdefault(token, words[place])) != words[place]:
                         raise AnalysisError(
                             f"candidates {other!r} and {words[place]!r} of family {family} begin with the same token, "
-                            f"{tokenizer.convert_ids_to_tokens(token)!r}, so {self._texts.model.name} cannot choose "
-                            "between them"
+                            f"{model.tokenizer.convert_ids_to_tokens(token)!r}, so {model.name} cannot choose between "
+                            "them"
                         )
 
 
-def _gather(token_id: NDArray[np.int64]) -> Callable[[slice, torch.Tensor], torch.Tensor]:
-    return lambda places, logits: logits.gather(1, torch.from_numpy(token_id[places]).to(logits.device))
+def _gather(token_id: torch.Tensor, places: slice, logits: torch.Tensor) -> torch.Tensor:
+    return logits.gather(1, token_id[places].to(logits.device))
 
 
 def _targets(texts: Texts) -> list[str]:
     """Return the target of each text of the corpus."""
     targets = [(target or "").strip() for target in texts.corpus.targets()]
-    absent = targets.count("")
-    if absent:
+    if absent := targets.count(""):
         raise AnalysisError(
             f"readout choice needs a label word as the target of every text; {absent:,} of {len(targets):,} texts of "
             f"corpus {texts.corpus.name} have none"
@@ -167,15 +165,11 @@ def _token_ids(texts: Texts, contents: Sequence[str]) -> list[list[int]]:
 
 
 def _after_texts(texts: Texts, words: Sequence[str]) -> _Prompts:
-    """Return prompts whose word follows the text: it begins where the text and the text with the word differ.
-
-    The tokenizer is given the text, a space if the text ends in none, and the word.
-    """
+    """Return prompts whose word follows the text, and a space: it begins where the text with and without it differ."""
     tokens, contents = texts.read.tokens, _contents(texts)
     prompts = _token_ids(texts, contents)
     lengths = np.diff(tokens.token_start)[tokens.order].tolist()
-    n_cut = sum(len(ids) > length for ids, length in zip(prompts, lengths, strict=True))
-    if n_cut:
+    if n_cut := sum(len(ids) > length for ids, length in zip(prompts, lengths, strict=True)):
         raise AnalysisError(
             f"readout choice reads what comes after a text, but {n_cut:,} of {tokens.n_texts:,} texts of corpus "
             f"{texts.corpus.name} are cut; more tokens a text are needed"
@@ -204,8 +198,8 @@ def _at_masks(texts: Texts, words: Sequence[str]) -> _Prompts:
     if tokenizer.mask_token_id is None:
         raise AnalysisError(f"readout choice needs a mask, which the tokenizer of model {texts.model.name} has not")
     contents = _contents(texts)
-    position = []
-    for text in tokens.order.tolist():
+    position, order = [], tokens.order.tolist()
+    for text in order:
         read = tokens.token_ids[tokens.token_start[text] : tokens.token_start[text + 1]]
         masks = np.flatnonzero(read == tokenizer.mask_token_id)
         if len(masks) != 1:
@@ -217,7 +211,7 @@ def _at_masks(texts: Texts, words: Sequence[str]) -> _Prompts:
     masked, token_id = _token_ids(texts, contents), []
     for word in words:
         filled = _token_ids(texts, [text.replace(str(tokenizer.mask_token), word) for text in contents])
-        for text, before, ids, place in zip(tokens.order.tolist(), masked, filled, position, strict=True):
+        for text, before, ids, place in zip(order, masked, filled, position, strict=True):
             if ids[:place] != before[:place]:
                 raise AnalysisError(
                     f"the mask of text {text} of corpus {texts.corpus.name} stands where no word can begin"
@@ -234,12 +228,9 @@ def _at_beginnings(texts: Texts, words: Sequence[str]) -> _Prompts:
     token_id = [encoding.ids[place] for encoding, place in zip(encoded, begin, strict=True)]
     before = [start_token(texts.model), *encoded[0].ids[: begin[0]]]
     n_texts = len(tokens.token_start) - 1
+    token_ids, starts = np.tile(np.array(before, dtype=np.int32), n_texts), np.arange(n_texts + 1) * len(before)
     ends = np.full(n_texts, len(before))
     targets = TokenizedTargets(
-        token_ids=np.tile(np.array(before, dtype=np.int32), n_texts),
-        token_start=np.arange(n_texts + 1) * len(before),
-        start=np.zeros(n_texts, dtype=np.int64),
-        stop=ends,
-        n_truncated=0,
+        token_ids=token_ids, token_start=starts, start=np.zeros(n_texts, dtype=np.int64), stop=ends, n_truncated=0
     )
     return _Prompts(ends[tokens.order] - 1, np.tile(np.array(token_id), (tokens.n_texts, 1)), targets)

@@ -1,7 +1,7 @@
 """The loss: how well a language model predicts the tokens of each instance."""
 
+import functools
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import compress
 
@@ -15,8 +15,7 @@ from ...ingest.activations.tokens import TokenizedCorpus, TokenizedTargets, chec
 from ...ingest.models.model import decoder_of, start_token
 from ...ingest.models.tokenizers import n_embedded
 from .predictions import objective, positives, predict, predictions_sha256, with_head
-from .readout import Readout
-from .texts import LEAST_INSTANCES, Texts
+from .readout import LEAST_INSTANCES, Advance, Readout, Texts
 
 # Share of tokens that are masked where an instance is a whole text, as in BERT's training, and the seed of their draw.
 _MASKED_SHARE = 0.15
@@ -68,7 +67,7 @@ class LossReadout(Readout):
         self.sha256 = predictions_sha256(self.model, read.tokens, read.targets, *decisive)
 
     @torch.inference_mode()
-    def read(self, advance: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+    def read(self, advance: Advance = None) -> NDArray[np.float32]:
         """Return the mean loss of each instance's tokens, [1, instances] (see `Readout.read`)."""
         predicted = self._predicted
         n_instances = len(predicted.count)
@@ -85,10 +84,9 @@ class LossReadout(Readout):
             if wanted.stop > wanted.start:
                 rows, positions = row[predicted.tokens.text[instance[wanted]]], predicted.position[wanted]
                 # A token of several instances is predicted once.
-                _, once, back = np.unique(
-                    rows * (positions.max() + 1) + positions, return_index=True, return_inverse=True
-                )
-                loss = _cross_entropy(predicted.token_id[wanted][once])
+                place = rows * (positions.max() + 1) + positions
+                _, once, back = np.unique(place, return_index=True, return_inverse=True)
+                loss = functools.partial(_cross_entropy, torch.from_numpy(predicted.token_id[wanted][once]))
                 losses[wanted] = predict(self.model, inputs, rows[once], positions[once], loss)[back]
             if advance is not None:
                 advance(int(is_last[batch.first : batch.last].sum()))
@@ -96,9 +94,8 @@ class LossReadout(Readout):
         return (sums[self._kept] / predicted.count[self._kept]).astype(np.float32)[None]
 
 
-def _cross_entropy(token_id: NDArray[np.int64]) -> Callable[[slice, torch.Tensor], torch.Tensor]:
-    right = torch.from_numpy(token_id)
-    return lambda places, logits: cross_entropy(logits, right[places].to(logits.device), reduction="none")
+def _cross_entropy(token_id: torch.Tensor, places: slice, logits: torch.Tensor) -> torch.Tensor:
+    return cross_entropy(logits, token_id[places].to(logits.device), reduction="none")
 
 
 def _ranges(start: NDArray[np.integer], stop: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -130,11 +127,10 @@ def _masked_tokens(texts: Texts) -> _Predicted:
         )
     stored = texts.corpus.instances()
     is_whole = np.isin(tokens.instance_id, stored.instance_id[np.isnan(stored.start_char)])
+    spans = (column.tolist() for column in (tokens.start, tokens.stop, tokens.instance_id, is_whole))
     chosen = [
         _draw(start, stop, instance_id) if whole else np.arange(start, stop)
-        for start, stop, instance_id, whole in zip(
-            tokens.start.tolist(), tokens.stop.tolist(), tokens.instance_id.tolist(), is_whole.tolist(), strict=True
-        )
+        for start, stop, instance_id, whole in zip(*spans, strict=True)
     ]
     count = np.array([len(places) for places in chosen])
     position = np.concatenate(chosen)

@@ -17,7 +17,7 @@ from ...ingest.activations.tokens import TokenizedCorpus, TokenizedTargets, arra
 from ...ingest.models.model import Model
 from ...ingest.neurons.weights import plain
 from ...schema.vocabulary import ReadoutKind
-from .texts import Half, Texts
+from .readout import Half, Texts
 
 # Logits held at a time: 256 MB of float32.
 _SLICE_LOGITS = 1 << 26
@@ -70,8 +70,7 @@ def predict(
     """Run a model once, compute its logits at some places, a slice at a time, and return the results of `reduce`.
 
     The logits are the model's own: whatever it does to hidden states before and after its output embeddings is done,
-    but at these places only. Everything before the head runs once, however many slices there are. A head that cannot be
-    run at some places alone is refused.
+    but at these places only. A head that cannot be run at some places alone is refused.
     """
     output = head.get_output_embeddings()  # type: ignore[no-untyped-call]
     name = type(head).__name__
@@ -102,8 +101,7 @@ def predict(
             if not is_chosen or logits.shape[:2] != (1, len(row[places])):
                 raise AnalysisError(f"the head of {name} does not predict token by token, so it cannot be read")
             reduced.append(reduce(places, logits[0].float()))
-    values: NDArray[np.float32] = torch.cat(reduced).cpu().numpy()
-    return values
+    return np.asarray(torch.cat(reduced).cpu().numpy())
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """The probe: what a linear classifier, fitted on the model as it is, still finds in its final hidden states."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -14,8 +14,7 @@ from transformers import PreTrainedModel
 
 from ...errors import AnalysisError
 from ...ingest.activations.tokens import TokenizedCorpus, arrays_sha256
-from .readout import Readout
-from .texts import Texts
+from .readout import Advance, Readout, Texts
 
 INVERSE_REGULARISATION = 0.001
 """C of every probe's L2 penalty, on standardised features. It is strong, as rare functions have fewer instances than
@@ -62,17 +61,16 @@ class ProbeReadout(Readout):
             *(self.strata, self._mean, self._deviation, self._weights, self._intercepts),
         )
 
-    def read(self, advance: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+    def read(self, advance: Advance = None) -> NDArray[np.float32]:
         """Return 1 where a function's probe is right about an instance, and 0 elsewhere (see `Readout.read`)."""
         # An ablated model may overflow: what is not a number is no positive.
         with np.errstate(invalid="ignore", over="ignore"):
             features = (self._features(self._texts.read.tokens, advance) - self._mean) / self._deviation
             decisions = self._weights @ features.T + self._intercepts[:, None] > 0
-        is_right: NDArray[np.bool_] = np.where(decisions, self.strata == 1, self.strata == 0)
-        return is_right.astype(np.float32)
+        return np.asarray(np.where(decisions, self.strata == 1, self.strata == 0), dtype=np.float32)
 
     @torch.inference_mode()
-    def _features(self, tokens: TokenizedCorpus, advance: Callable[[int], None] | None = None) -> NDArray[np.float64]:
+    def _features(self, tokens: TokenizedCorpus, advance: Advance = None) -> NDArray[np.float64]:
         """Return the mean of each instance's final hidden states, taken in float32. [instances, hidden]."""
         pooled = []
         for _, inputs, spans in self._texts.batches(tokens, advance=advance):

@@ -13,7 +13,7 @@ import transformers
 
 from neuronlake.analysis.partitions.job import partition_model
 from neuronlake.analysis.partitions.settings import PartitionSettings
-from neuronlake.analysis.readouts.texts import Texts, read_texts
+from neuronlake.analysis.readouts.readout import Texts, read_texts
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Source
 from neuronlake.ingest.corpora.stored import StoredCorpus

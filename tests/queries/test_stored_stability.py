@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from neuronlake.analysis.emergence import stability
+from neuronlake.analysis.emergence import series as series_module
 from neuronlake.analysis.emergence.series import find_series
 from neuronlake.progress import SilentProgress
 from neuronlake.queries.database import Database
@@ -45,7 +45,7 @@ def series(store: Store, add: Callable[[int], None], partition: Callable[..., No
 
 def store_stability(store: Store, *partition_ids: str) -> bool:
     with Database(store) as database:
-        return stability.store_stability(database, find_series(database, "tiny"), partition_ids, SilentProgress())
+        return series_module.store_stability(database, find_series(database, "tiny"), partition_ids, SilentProgress())
 
 
 def rows(store: Store, query: str = "from function_stability") -> list[tuple[object, ...]]:
@@ -86,7 +86,7 @@ def test_batches_of_layers_and_functions_are_all_of_them(
     series: Store, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
     computed = rows(series)
-    monkeypatch.setattr(stability, "_BATCH_SCORES", batch)
+    monkeypatch.setattr(series_module, "_BATCH_SCORES", batch)
     store_stability(series, EXPERTS, GROUPS)
     # By the function, or two at a time; a function name may be of several families.
     assert len(series.files("stabilities")) == 2 * {1: 3}.get(batch, 2)
@@ -94,7 +94,7 @@ def test_batches_of_layers_and_functions_are_all_of_them(
 
 
 def test_a_killed_job_goes_on_with_what_it_staged(series: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    computed, conform, n_made = rows(series), stability.conform, 0
+    computed, conform, n_made = rows(series), series_module.conform, 0
 
     def killed(*arguments: object) -> object:
         nonlocal n_made
@@ -103,8 +103,8 @@ def test_a_killed_job_goes_on_with_what_it_staged(series: Store, monkeypatch: py
             raise KeyboardInterrupt
         return conform(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stability, "_BATCH_SCORES", 1)
-    monkeypatch.setattr(stability, "conform", killed)
+    monkeypatch.setattr(series_module, "_BATCH_SCORES", 1)
+    monkeypatch.setattr(series_module, "conform", killed)
     with pytest.raises(KeyboardInterrupt):
         store_stability(series, EXPERTS)
     assert not series.files("stabilities")

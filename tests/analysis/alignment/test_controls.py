@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from neuronlake.analysis.alignment.controls import control_tests
+from neuronlake.analysis.alignment.layer_tests import control_tests
 
 N_NEURONS, N_EXPERTS, N_TOP, N_FUNCTIONS = 1536, 16, 15, 60
 NEURONS = pl.DataFrame({"neuron": np.arange(N_NEURONS), "expert": np.arange(N_NEURONS) % N_EXPERTS})

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from neuronlake.analysis.alignment.job import align_partition
-from neuronlake.analysis.permutations import strata
+from neuronlake.analysis.partitions.chance import strata
 from neuronlake.queries.database import Database
 from neuronlake.schema.conformance import arrow_schema
 from neuronlake.schema.store import Store

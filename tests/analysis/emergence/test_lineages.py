@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 
+from neuronlake.analysis.partitions.chance import strata
 from neuronlake.analysis.partitions.job import partition_model
 from neuronlake.analysis.partitions.settings import PartitionSettings
-from neuronlake.analysis.permutations import strata
 from neuronlake.queries.database import Database
 
 

@@ -5,9 +5,9 @@ from importlib import resources
 import duckdb
 import pytest
 
-from neuronlake.analysis.emergence.notices import notices
 from neuronlake.analysis.emergence.series import MeasuredCheckpoint, Series
 from neuronlake.analysis.emergence.settings import EmergenceSettings
+from neuronlake.analysis.emergence.summary import notices
 from neuronlake.queries.result import Result
 
 SERIES = Series(

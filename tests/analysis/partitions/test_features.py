@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from neuronlake.analysis.partitions.features import features_sha256, read_features
+from neuronlake.analysis.partitions.sources import features_sha256, read_features
 from neuronlake.errors import AnalysisError, QueryError
 from neuronlake.queries.database import Database
 

@@ -6,7 +6,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 
-from neuronlake.analysis.partitions.graph import GraphPartition, cut
+from neuronlake.analysis.partitions.clustering import GraphPartition, cut
 
 
 def planted(n_vertices: int, n_parts: int, *, n_within: int = 8, n_across: int = 1, seed: int = 0):

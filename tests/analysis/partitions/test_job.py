@@ -12,10 +12,10 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from neuronlake.analysis.lookup import find_partition
+from neuronlake.analysis.partitions.chance import layer_seed
+from neuronlake.analysis.partitions.clustering import BalancedKMeans
 from neuronlake.analysis.partitions.job import partition_model
-from neuronlake.analysis.partitions.kmeans import BalancedKMeans
 from neuronlake.analysis.partitions.settings import PartitionSettings
-from neuronlake.analysis.permutations import layer_seed
 from neuronlake.errors import AnalysisError, NeuronlakeError, StoreError, UnknownNameError
 from neuronlake.queries.database import Database
 from neuronlake.schema.conformance import arrow_schema

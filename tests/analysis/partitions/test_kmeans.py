@@ -6,7 +6,7 @@ from k_means_constrained import KMeansConstrained
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 
-from neuronlake.analysis.partitions.kmeans import BalancedKMeans, inertia, unit_rows
+from neuronlake.analysis.partitions.clustering import BalancedKMeans, inertia, unit_rows
 
 
 def planted(n_rows: int, n_clusters: int, *, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

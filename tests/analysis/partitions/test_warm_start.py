@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from neuronlake.analysis.partitions.kmeans import BalancedKMeans, unit_rows
+from neuronlake.analysis.partitions.clustering import BalancedKMeans, unit_rows
 from neuronlake.analysis.partitions.stored import Origin, StoredPartition
 from neuronlake.errors import AnalysisError, NeuronlakeError
 

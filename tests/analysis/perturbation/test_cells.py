@@ -7,10 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from neuronlake.analysis.perturbation.cells import comparable, most_held, plan_cells, rankings
 from neuronlake.analysis.perturbation.population import Population
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
-from neuronlake.analysis.perturbation.sources import Ranking
+from neuronlake.analysis.perturbation.sources import Ranking, comparable, most_held, plan_cells, rankings
 from neuronlake.errors import AnalysisError, UnknownNameError
 
 ANIMAL, WATER = ("task", "animal"), ("task", "water")

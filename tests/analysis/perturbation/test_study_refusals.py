@@ -8,9 +8,8 @@ import transformers
 from neuronlake.analysis.partitions.job import partition_model
 from neuronlake.analysis.partitions.settings import PartitionSettings
 from neuronlake.analysis.perturbation import passes, sources
-from neuronlake.analysis.perturbation.request import wanted_functions
 from neuronlake.analysis.perturbation.settings import PerturbationSettings
-from neuronlake.analysis.perturbation.study import study_perturbation
+from neuronlake.analysis.perturbation.study import study_perturbation, wanted_functions
 from neuronlake.errors import AnalysisError, QueryError, UnknownNameError
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Source

@@ -77,7 +77,7 @@ def test_an_instance_outside_a_function_is_neither_fitted_nor_right(tiny_model, 
             if index % 3 else Instance(each.text, {"task/other": index % 2 == 0}, each.start, each.end)
             for index, each in enumerate(instances())]  # fmt: skip
     build_corpus(Source(some, "a test", None, "test: literals", "explicit"), "test", store=tmp_path / "store")
-    from neuronlake.analysis.readouts.texts import read_texts
+    from neuronlake.analysis.readouts.readout import read_texts
 
     made = read_texts(
         load(Checkpoint(str(tiny_model("bert")))), StoredCorpus(Store(tmp_path / "store"), "test"),

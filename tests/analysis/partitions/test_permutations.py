@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from neuronlake.analysis.permutations import permute_within, strata
+from neuronlake.analysis.partitions.chance import permute_within, strata
 
 
 def test_strata_cross_quantile_bins_of_norm_with_those_of_firing_rate():
