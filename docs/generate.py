@@ -7,6 +7,7 @@ tests/test_docs.py holds the pages to the code.
 
 import ast
 import inspect
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -206,12 +207,30 @@ def architectures_page() -> str:
     )
 
 
+BLOCK = re.compile(r"<!-- not run: ([^>]+) -->\n```\w+\n(.*?)```", re.DOTALL)
+NOT_RUN = "## Commands on these pages that no test runs\n"
+
+
+def reliable_page() -> str:
+    """Return the page with its last section, the commands of all pages that are marked as not run, made anew."""
+    page = FOLDER / "reliable.md"
+    rows = [
+        f"| `{command}` | [{path.relative_to(FOLDER)}]({path.relative_to(FOLDER)}) | {block[1]} |"
+        for path in sorted([*FOLDER.glob("*.md"), *FOLDER.glob("how-to/*.md")])
+        for block in BLOCK.finditer(path.read_text())
+        for command in re.findall(r"^\$ (.+)$", block[2], re.MULTILINE)
+    ]
+    head = page.read_text().partition(NOT_RUN)[0]
+    return "\n".join([f"{head}{NOT_RUN}", NOTE, "", "| command | page | why |", "|---|---|---|", *rows, ""])
+
+
 PAGES = {
     "tables.md": tables_page,
     "views.md": views_page,
     "cli.md": cli_page,
     "api.md": api_page,
     "architectures.md": architectures_page,
+    "reliable.md": reliable_page,
 }
 
 if __name__ == "__main__":

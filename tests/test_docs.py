@@ -26,7 +26,15 @@ def generator() -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    "page", ["tables.md", "views.md", "cli.md", "api.md", pytest.param("architectures.md", marks=pytest.mark.slow)]
+    "page",
+    [
+        "tables.md",
+        "views.md",
+        "cli.md",
+        "api.md",
+        "reliable.md",
+        pytest.param("architectures.md", marks=pytest.mark.slow),
+    ],
 )
 def test_generated_pages_are_up_to_date(page: str) -> None:
     assert (ROOT / "docs" / page).read_text() == generator().PAGES[page](), "run: make docs"
