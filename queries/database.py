@@ -93,13 +93,14 @@ class Database:
             If a file of the store is missing, corrupt or cannot be read.
         """
         statement = readonly.check(self.connection, query)
-        names = parse_tree.named(self.connection, statement, self._known)
+        tree = parse_tree.parse(self.connection, statement)
+        names = parse_tree.named(tree, statement, self._known)
         for name in sorted(names):
             self.make(name)
         if names == self._known:  # of a statement that lists them
             self._comment(names)
         try:
-            narrowed = narrowing.narrowed(self.connection, statement, self._runs_where)
+            narrowed = narrowing.narrowed(self.connection, statement, tree, self._runs_where) if tree else statement
             return run(self.connection, query.replace(statement, narrowed), parameters)
         except duckdb.CatalogException as error:
             self._make_missing(error)

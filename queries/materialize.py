@@ -16,27 +16,13 @@ from .database import Database
 
 @dataclass(frozen=True, slots=True)
 class Materialized:
-    """A view, or its rows of one run, kept as Parquet.
-
-    Parameters
-    ----------
-    view
-        Its name.
-    run_id
-        The run, None of all runs.
-    path
-        The file.
-    size_bytes
-        Its size.
-    is_new
-        Whether it was computed now; False if a current file was there.
-    """
+    """A view, or its rows of one run, kept as Parquet."""
 
     view: str
-    run_id: str | None
+    run_id: str | None  # None of all runs
     path: Path
     size_bytes: int
-    is_new: bool
+    is_new: bool  # whether it was computed now; False if a current file was there
 
 
 def materialize(database: Database, names: Iterable[str]) -> tuple[Materialized, ...]:

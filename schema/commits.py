@@ -47,6 +47,11 @@ class Commit:
         """The run that its rows are of, if it measures a run or ranks the scores of one; None of other jobs."""
         return self.job.removeprefix("best-") if self.kind in ("run", "best") else None
 
+    @property
+    def size_bytes(self) -> int:
+        """Size of its files."""
+        return sum(file.size_bytes for file in self.files)
+
 
 _COPY = "a copy of {}, and so ignored"
 _REPR = reprlib.Repr()

@@ -6,7 +6,7 @@ import json
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -28,20 +28,18 @@ _ATTEMPTS = 5  # at a commit of a Hub dataset that others write meanwhile
 
 @dataclass(frozen=True, slots=True)
 class TransferReport:
-    """What `push_store` or `pull_store` carried.
-
-    Parameters
-    ----------
-    n_jobs, n_files, size_bytes
-        What was missing, and is there now.
-    n_known
-        Jobs that were there already.
-    """
+    """What `push_store` or `pull_store` carried: what was missing, and is there now."""
 
     n_jobs: int
     n_files: int
     size_bytes: int
-    n_known: int
+    n_known: int  # jobs that were there already
+
+    @classmethod
+    def of(cls, missing: Sequence[Commit], n_known: int) -> "TransferReport":
+        """Return what was carried of jobs that were missing."""
+        n_files = sum(len(commit.files) for commit in missing)
+        return cls(len(missing), n_files, sum(commit.size_bytes for commit in missing), n_known)
 
     def describe(self) -> str:
         """Return what was carried as one line."""
@@ -80,7 +78,7 @@ def push_store(store: str | os.PathLike[str], url: str, *, progress: Progress | 
     if target.scheme not in ("s3", "hf"):
         raise StoreError(f"cannot write {url}: s3:// and hf://datasets/ can be written to")
     push = _push_to_hub if target.scheme == "hf" else _push_objects
-    return _report(*push(source, target, shown))
+    return TransferReport.of(*push(source, target, shown))
 
 
 def pull_store(url: Place, store: str | os.PathLike[str], *, progress: Progress | None = None) -> TransferReport:
@@ -113,8 +111,8 @@ def pull_store(url: Place, store: str | os.PathLike[str], *, progress: Progress 
     for commit in missing:
         with target.job(commit.job, kind=cast("JobKind", commit.kind)) as job:
             job.commit_copy(commit, source)
-        shown.advance(_size_bytes(commit))
-    return _report(missing, n_known)
+        shown.advance(commit.size_bytes)
+    return TransferReport.of(missing, n_known)
 
 
 @contextlib.contextmanager
@@ -131,35 +129,16 @@ def at_hand(store: Place) -> Iterator[Store]:
         yield Store(copy)
 
 
-def _report(missing: Sequence[Commit], n_known: int) -> TransferReport:
-    n_files, size_bytes = sum(len(commit.files) for commit in missing), sum(map(_size_bytes, missing))
-    return TransferReport(len(missing), n_files, size_bytes, n_known)
-
-
-def _size_bytes(commit: Commit) -> int:
-    return sum(file.size_bytes for file in commit.files)
-
-
 def _missing(source: Store, target: Store, shown: Progress, phase: str) -> tuple[list[Commit], int]:
-    """Return the jobs that the target lacks, and how many it has, and announce what is to be carried.
-
-    A job of other content is a `StoreError`.
-    """
-    there = {commit.job: commit for commit in target.commits()}
-    missing, n_known = [], 0
-    for commit in source.commits():
-        if commit.job not in there:
-            missing.append(commit)
-        elif _digests(commit) != _digests(there[commit.job]):
+    """Return the jobs that the target lacks, and how many it has; a job of other content is a `StoreError`."""
+    commits, there = source.commits(), {commit.job: commit for commit in target.commits()}
+    missing = [commit for commit in commits if commit.job not in there]
+    for commit in commits:
+        a, b = ({(file.path, file.sha256) for file in each.files} for each in (commit, there.get(commit.job, commit)))
+        if a != b:
             raise StoreError(f"job {commit.job} of {source} is another than that of {target}: their files differ")
-        else:
-            n_known += 1
-    shown.phase(phase, total=sum(map(_size_bytes, missing)), unit="bytes")
-    return missing, n_known
-
-
-def _digests(commit: Commit) -> Mapping[str, str]:
-    return {file.path: file.sha256 for file in commit.files}
+    shown.phase(phase, total=sum(commit.size_bytes for commit in missing), unit="bytes")
+    return missing, len(commits) - len(missing)
 
 
 def _push_objects(source: Store, target: RemoteStore, shown: Progress) -> tuple[list[Commit], int]:
@@ -182,15 +161,14 @@ def _create(target: RemoteStore, path: str, data: bytes | mmap.mmap, file: Commi
         obstore.put(target.objects, path, data, mode="create")
     except obstore.exceptions.AlreadyExistsError as error:
         found = target.read(path)
-        is_same = hashlib.sha256(found).hexdigest() == file.sha256 if file else _is_same_commit(found, bytes(data))
+        if file:
+            is_same = hashlib.sha256(found).hexdigest() == file.sha256
+        else:
+            is_same = json.loads(found)["files"] == json.loads(bytes(data))["files"]
         if not is_same:
             raise StoreError(f"{target}/{path} is there with other content") from error
     except (OSError, obstore.exceptions.BaseError) as error:
         raise StoreError(f"cannot write {target}/{path}: {one_line(error)[:200]}") from error
-
-
-def _is_same_commit(found: bytes, data: bytes) -> bool:
-    return bool(json.loads(found)["files"] == json.loads(data)["files"])
 
 
 def _push_to_hub(source: Store, target: RemoteStore, shown: Progress) -> tuple[list[Commit], int]:
@@ -227,7 +205,7 @@ def _push_to_hub(source: Store, target: RemoteStore, shown: Progress) -> tuple[l
                 parent_commit=head.sha,
                 commit_message=f"{len(missing)} jobs of neuronlake",
             )
-            shown.advance(sum(map(_size_bytes, missing)))
+            shown.advance(sum(commit.size_bytes for commit in missing))
             return missing, n_known
         except hub_errors as error:
             status = getattr(getattr(error, "response", None), "status_code", None)

@@ -32,17 +32,9 @@ _JOINS = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What `verify_store` found.
+    """What `verify_store` found, and how much it read."""
 
-    Parameters
-    ----------
-    problems
-        What is wrong, by path or table; none if all is well.
-    n_files, n_runs
-        What was read.
-    """
-
-    problems: tuple[Problem, ...]
+    problems: tuple[Problem, ...]  # what is wrong, by path or table; none if all is well
     n_files: int
     n_runs: int
 
