@@ -83,10 +83,7 @@ class View:
 
 
 def parse(text: str, subject: str = "") -> View:
-    """Return the view that the text of a file defines; columns that it only names have an empty description.
-
-    A header without its grain, source or columns raises `QueryError`.
-    """
+    """Return the view that the text of a file defines; columns that it only names have an empty description."""
     lines = text.splitlines()
     n_header = next((i for i, line in enumerate(lines) if not line.startswith("--")), len(lines))
     header = [line.removeprefix("--").strip() for line in lines[:n_header]]
@@ -139,10 +136,8 @@ def views() -> tuple[View, ...]:
         holders = [source for source in sources if column in meanings[source]]
         return next(filter(None, (described(source, column) for source in holders or sources)), "")
 
-    resolved = (
-        replace(view, columns={column: described(view.name, column) for column in view.columns})
-        for view in parsed.values()
-    )
+    of_each = {name: {column: described(name, column) for column in view.columns} for name, view in parsed.items()}
+    resolved = (replace(view, columns=of_each[name]) for name, view in parsed.items())
     return tuple(sorted(resolved, key=lambda view: view.is_intermediate))
 
 
@@ -217,11 +212,8 @@ def table_query(table: Table, files: str, n_rows: int, of_runs: bool) -> str:
     have rows of the run of their name alone (`Database.run_of`): DuckDB then concludes from a filter on runs which
     files to leave out.
     """
-    schema = ", ".join(
-        f"{quoting.literal(column.name)}: {{name: {quoting.literal(column.name)}, "
-        f"type: {quoting.literal(column.duckdb_type)}, default_value: null}}"
-        for column in table.columns
-    )
+    columns = ((quoting.literal(column.name), quoting.literal(column.duckdb_type)) for column in table.columns)
+    schema = ", ".join(f"{name}: {{name: {name}, type: {kind}, default_value: null}}" for name, kind in columns)
     return scan(f"{files}, schema = map {{{schema}}}, explicit_cardinality = {n_rows}", of_runs)
 
 
@@ -243,9 +235,6 @@ def comments(name: str) -> str:
     if name not in describe():
         return f"comment on view {name} is 'part of neuron_functions';"
     line, columns = describe()[name]
-    lines = [f"comment on view {name} is {quoting.literal(line)};"]
-    lines += [
-        f"comment on column {name}.{quoting.name(column)} is {quoting.literal(text)};"
-        for column, text in columns.items()
-    ]
-    return "\n".join(lines)
+    meanings = {f"column {name}.{quoting.name(column)}": text for column, text in columns.items()}
+    said = {f"view {name}": line, **meanings}
+    return "\n".join(f"comment on {what} is {quoting.literal(text)};" for what, text in said.items())

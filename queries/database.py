@@ -14,7 +14,7 @@ from ..errors import QueryError, StoreError, UnknownNameError
 from ..schema import tables
 from ..schema.commits import CommittedFile
 from ..schema.identity import identifier
-from ..schema.union import Place, open_store
+from ..schema.stores.union import Place, open_store
 from . import cache, catalog, failures, narrowing, parse_tree, quoting, readonly
 from .catalog import TABLES
 from .result import Result, run
@@ -143,23 +143,25 @@ class Database:
     def describe_views(self) -> Result:
         """Return the views, one a row: subject, grain, what asks it by the paper's ranking, the question it answers.
 
-        And whether kept rows are read, and why not.
-
-        Intermediate views, which only other views are meant to read, come last.
+        And whether kept rows are read, and why not. Intermediate views, which only others are meant to read, come last.
         """
-        return self._result(
-            {
-                "name": view.name,
-                "subject": "intermediate" if view.is_intermediate else view.subject,
-                "grain": ", ".join(view.grain),
-                "by_ranking": f"{view.macro}('predictivity')" if view.is_ranked else None,
-                "is_materialized": is_kept,
-                "not_read_because": None if is_kept or self.store.is_read_only else self._why_not_kept(view.name),
-                "answers": view.answers,
-            }
-            for view in self._views.values()
-            for is_kept in [bool(self.kept_files(view.name))]
-        )
+        rows = []
+        for name, view in self._views.items():
+            runs = () if self.store.is_read_only else self.pieces(name)
+            why_not = (cache.reason(self.store, name, self.fingerprint(name, run), run) for run in runs)
+            is_kept = bool(self.kept_files(name))
+            rows.append(
+                {
+                    "name": name,
+                    "subject": "intermediate" if view.is_intermediate else view.subject,
+                    "grain": ", ".join(view.grain),
+                    "by_ranking": f"{view.macro}('predictivity')" if view.is_ranked else None,
+                    "is_materialized": is_kept,
+                    "not_read_because": None if is_kept else next(filter(None, why_not), None),
+                    "answers": view.answers,
+                }
+            )
+        return self._result(rows)
 
     def describe_columns(self, name: str) -> Result:
         """Return the columns of a table or view, one a row: type and meaning.
@@ -188,14 +190,11 @@ class Database:
         StoreError
             If a file of the store is missing or corrupt.
         """
-        names = dict.fromkeys([*TABLES, *(name for view in self._views for name in catalog.reads(view))])
-        head = _SCRIPT_HEAD.format(store=quoting.path(self.store.root))
-        definitions = [
-            f"{catalog.definition(name, query)};\n{catalog.comments(name)}"
-            for name in names
-            for query in [self.query_of(name, root="getvariable('store')")]
-        ]
-        return "\n\n".join([head, catalog.macros().strip(), *definitions]) + "\n"
+        parts = [_SCRIPT_HEAD.format(store=quoting.path(self.store.root)), catalog.macros().strip()]
+        for name in dict.fromkeys([*TABLES, *(name for view in self._views for name in catalog.reads(view))]):
+            query = self.query_of(name, root="getvariable('store')")
+            parts.append(f"{catalog.definition(name, query)};\n{catalog.comments(name)}")
+        return "\n\n".join(parts) + "\n"
 
     def close(self) -> None:
         """Close the connection, and the kept files that it reads."""
@@ -213,14 +212,12 @@ class Database:
         """The committed files by table, as of the first use or the last `refresh`."""
         self.store.require()
         files: dict[str, list[CommittedFile]] = {name: [] for name in TABLES}
-        commits = self.store.commits()
-        tops = [commit for commit in commits if any(file.table == "function_top_neurons" for file in commit.files)]
-        listed = {commit.run_id for commit in tops}
-        for commit in commits:
-            for file in commit.files:
-                files[file.table].append(file)
-                if file.table == "neuron_functions" and commit.job not in listed:
-                    files["unlisted_scores"].append(file)
+        every = [(commit, file) for commit in self.store.commits() for file in commit.files]
+        listed = {commit.run_id for commit, file in every if file.table == "function_top_neurons"}
+        for commit, file in every:
+            files[file.table].append(file)
+            if file.table == "neuron_functions" and commit.job not in listed:
+                files["unlisted_scores"].append(file)
         return files
 
     @cached_property
@@ -258,34 +255,22 @@ class Database:
         )
 
     def kept_files(self, name: str) -> list[Path]:
-        """Return the files of a view's kept rows, one of each of its `pieces`; [] if one lacks.
-
-        A single one is locked against removal while this database is open.
-        """
+        """Return the files of a view's kept rows, one of each of its `pieces`; [] if one lacks."""
         if self.store.is_read_only or not cache.folder(self.store, name).exists():
             return []
         if name not in self._kept:
-            self._kept[name] = self._open_kept(name)
+            self._kept[name] = []  # a single one stays open, and so locked against removal
+            for run_id in (pieces := self.pieces(name)):
+                file = cache.open_kept(self.store, name, self.fingerprint(name, run_id), run_id)
+                if file is None:
+                    self._kept[name] = []
+                    break
+                # Of pieces none stays open, as a process may open so many files only: where one goes, the view is
+                # computed.
+                if len(pieces) > 1:
+                    file.close()
+                self._kept[name].append(file)
         return [Path(file.name) for file in self._kept[name]]
-
-    def _open_kept(self, name: str) -> list[IO[bytes]]:
-        """Return the files of a view's kept rows, or [] if one lacks.
-
-        Of pieces none stays open, as a process may open so many files only: where one goes, the view is computed.
-        """
-        files: list[IO[bytes]] = []
-        for run_id in (pieces := self.pieces(name)):
-            file = cache.open_kept(self.store, name, self.fingerprint(name, run_id), run_id)
-            if file is None:
-                return []
-            if len(pieces) > 1:
-                file.close()
-            files.append(file)
-        return files
-
-    def _why_not_kept(self, view: str) -> str | None:
-        reasons = (cache.reason(self.store, view, self.fingerprint(view, run), run) for run in self.pieces(view))
-        return next(filter(None, reasons), None)
 
     def query_of(self, name: str, *, root: str | None = None) -> str:
         """Return the SQL that defines the view of a table, a view or a macro, without regard to kept rows.
@@ -297,19 +282,18 @@ class Database:
         parts: dict[bool, list[CommittedFile]] = {}
         for file in self.committed[name]:
             parts.setdefault(self.run_of(file) is not None, []).append(file)
-        queries = [
-            catalog.table_query(TABLES[name], self._file_list(files, root), sum(file.n_rows for file in files), of_runs)
-            for of_runs, files in parts.items()
-        ]
-        return "\nunion all by name\n".join(queries) or catalog.empty_query(
-            (column.name, column.duckdb_type) for column in TABLES[name].columns
-        )
+        queries = []
+        for of_runs, files in parts.items():
+            places = (self.store.address(file) if root is None else file.path for file in files)
+            listed = f"[{', '.join(map(quoting.path, places))}]"
+            if root is not None:
+                listed = f"list_transform({listed}, lambda file: {root} || '/' || file)"
+            queries.append(catalog.table_query(TABLES[name], listed, sum(file.n_rows for file in files), of_runs))
+        none = ((column.name, column.duckdb_type) for column in TABLES[name].columns)
+        return "\nunion all by name\n".join(queries) or catalog.empty_query(none)
 
     def make(self, name: str) -> None:
-        """Create the view of a table, or a view or macro and all it reads, unless they exist.
-
-        SQL that does not fit the tables raises `QueryError`, a committed file that is missing or corrupt `StoreError`.
-        """
+        """Create the view of a table, or a view or macro and all it reads, unless they exist."""
         if name in self._made:
             return
         view = self._views.get(name) or catalog.ranked().get(name)
@@ -381,7 +365,7 @@ class Database:
             raise QueryError(str(UnknownNameError("table or view", missing[1], self._known))) from error
         self.make(missing[1].lower())
 
-    def _remake(self, names: Collection[str]) -> None:
+    def _remake(self, names: Iterable[str]) -> None:
         names = sorted(names)
         self._made.difference_update(names)
         for name in names:
@@ -398,24 +382,14 @@ class Database:
     def _result(self, rows: Iterable[Mapping[str, object]]) -> Result:
         return run(self.connection, "select unnest(?, recursive := true)", [list(rows)])
 
-    def _file_list(self, files: Iterable[CommittedFile], root: str | None) -> str:
-        """Return SQL of the list of some files, with `root` as in `query_of`."""
-        if root is None:
-            return f"[{', '.join(quoting.path(self.store.address(file)) for file in files)}]"
-        listed = ", ".join(quoting.path(file.path) for file in files)
-        return f"list_transform([{listed}], lambda file: {root} || '/' || file)"
-
     def _blame(self, error: BaseException, names: Collection[str]) -> None:
         """Raise a `StoreError` if the files that tables and views are read from explain DuckDB's error."""
         if not self.store.is_read_only:
-            failures.check_files(error, self._files_behind(names))
+            tables = sorted({source for name in names for source in catalog.reads(name)} & set(TABLES))
+            files = (file for table in tables for file in self.committed[table])
+            failures.check_files(error, ((self.store.locate(file), file) for file in files))
         elif isinstance(error, duckdb.IOException | duckdb.InvalidInputException) or type(error) is duckdb.Error:
             raise StoreError(f"cannot read {self.store}: {failures.explain(error)}") from error
-
-    def _files_behind(self, names: Collection[str]) -> Iterator[tuple[Path, CommittedFile]]:
-        """Return the committed files that tables and views are read from, ordered by table."""
-        tables = {source for name in names for source in catalog.reads(name)} & set(TABLES)
-        return ((self.store.locate(file), file) for table in sorted(tables) for file in self.committed[table])
 
 
 def _close(kept: Mapping[str, list[IO[bytes]]]) -> None:

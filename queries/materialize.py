@@ -73,16 +73,16 @@ def _keep(database: Database, view: catalog.View) -> list[Materialized]:
 
 
 def _piece(database: Database, view: catalog.View, folder: Path, run_id: str | None) -> Materialized:
-    kept = cache.open_kept(database.store, view.name, database.fingerprint(view.name, run_id), run_id)
-    path = Path(kept.name) if kept else _write(database, view, folder, run_id)
+    fingerprint = database.fingerprint(view.name, run_id)
+    kept = cache.open_kept(database.store, view.name, fingerprint, run_id)
+    path = Path(kept.name) if kept else _write(database, view, folder, run_id, fingerprint)
     if kept:
         kept.close()
     return Materialized(view.name, run_id, path, path.stat().st_size, is_new=kept is None)
 
 
-def _write(database: Database, view: catalog.View, folder: Path, run_id: str | None) -> Path:
+def _write(database: Database, view: catalog.View, folder: Path, run_id: str | None, fingerprint: str) -> Path:
     """Compute a view, or its rows of a run, into its folder and return the file."""
-    fingerprint = database.fingerprint(view.name, run_id)
     partial = folder / f".{fingerprint}.{os.getpid()}"
     database.make(view.name)
     rows = f"from {view.name}" + (f" where run_id = {quoting.literal(run_id)}" if run_id else "")

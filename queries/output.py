@@ -23,8 +23,11 @@ from .text_table import CELL_WIDTH, cells, draw_table, json_text, plain_text, te
 _TERMINAL_ROWS = 100
 _SHOWN_ROWS = 20
 _OWN = {".staging", "README.md", "commits", "data", "derived"}
-# What Python spells otherwise, or holds less of.
-_AS_SQL_SPELLS_THEM = {"BLOB", "INTERVAL", "TIMESTAMP_NS", "TIME_NS"}
+# What Python spells otherwise, or holds less of; and 0.3, not 0.30000001192092896, which a float32 is as a float64.
+_SPELT = {
+    **dict.fromkeys(("BLOB", "INTERVAL", "TIMESTAMP_NS", "TIME_NS"), "cast({} as varchar)"),
+    "FLOAT": "cast(cast({} as varchar) as double)",
+}
 _NEEDS_QUOTES = re.compile('[,"\r\n]')
 
 
@@ -122,23 +125,15 @@ def as_html(result: Result) -> str:
     """Return the first rows as an HTML table, long cells cut, and how many rows there are."""
     rows = _portable_rows(result, _SHOWN_ROWS)
     heads = "".join(f"<th>{html.escape(printable(column))}</th>" for column in result.columns)
-    lines = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells(rows, CELL_WIDTH)
-    )
-    return f"<table><tr>{heads}</tr>{lines}</table><p>{_count(len(rows), len(result))}</p>"
+    lines = [[f"<td>{html.escape(cell)}</td>" for cell in row] for row in cells(rows, CELL_WIDTH)]
+    body = "".join(f"<tr>{''.join(line)}</tr>" for line in lines)
+    return f"<table><tr>{heads}</tr>{body}</table><p>{_count(len(rows), len(result))}</p>"
 
 
 def _portable_rows(result: Result, n_rows: int | None = None) -> list[tuple[object, ...]]:
     """Return all rows or the first, single-precision numbers with the fewest digits that are exact."""
-    selected = [
-        # 0.3, not 0.30000001192092896, which is what a float32 is as a float64.
-        f"cast(cast({name} as varchar) as double)"
-        if type_name == "FLOAT"
-        else f"cast({name} as varchar)"
-        if type_name in _AS_SQL_SPELLS_THEM
-        else name
-        for name, type_name in zip(map(quoting.name, result.columns), result.types, strict=True)
-    ]
+    columns = zip(map(quoting.name, result.columns), result.types, strict=True)
+    selected = [_SPELT.get(type_name, "{}").format(name) for name, type_name in columns]
     relation = result.relation.project(", ".join(selected))
     return Result(relation if n_rows is None else relation.limit(n_rows)).rows()
 

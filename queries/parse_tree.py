@@ -41,11 +41,8 @@ def nodes(tree: object) -> Iterator[Tree]:
 
 
 def named(tree: Tree | None, query: str, known: Iterable[str]) -> frozenset[str]:
-    """Return which tables and views of `known`, in lower case, a statement names; all of them if it lists the catalog.
-
-    Without a tree, every word counts as a name.
-    """
-    if tree is None:
+    """Return which tables and views of `known`, in lower case, a statement names; all if it lists the catalog."""
+    if tree is None:  # then every word counts as a name
         names = {*re.findall(r"\w+", query.lower())}
         lists_all = "show" in names
     else:

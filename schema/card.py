@@ -45,10 +45,7 @@ def is_current(path: Path, commits: Sequence[Commit]) -> bool:
 
 
 def text(commits: Sequence[Commit], facts: Facts | None = None) -> str:
-    """Return the card of a store with these commits: YAML with one config a table, then a data dictionary.
-
-    Of a pack it begins with `facts`, its size and how to cite it.
-    """
+    """Return the card of a store with these commits: YAML with one config a table, then a data dictionary."""
     filled = _filled(commits)
     lines = ["---", "pretty_name: neuronlake store", "tags:", "- neuronlake", "- interpretability"]
     lines += [] if facts is None else _published(facts, filled)

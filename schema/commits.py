@@ -110,10 +110,7 @@ def copies(ignored: Mapping[str, str], job: str) -> list[str]:
 
 
 def read_commit(store: Path, job: str) -> Commit | None:
-    """Return the commit of a job in the store's folder, or None if there is none.
-
-    One that cannot be read, is of another job or of a newer neuronlake raises `StoreError`.
-    """
+    """Return the commit of a job in the store's folder, or None; one that cannot be read raises `StoreError`."""
     name = file_name(job)
     if len(name) > 255 or fault(store, f"commits/{name}") == "missing":
         return None
@@ -124,7 +121,10 @@ def read_commit(store: Path, job: str) -> Commit | None:
 
 
 def parse_commit(fields: object) -> Commit:
-    """Return the commit that a JSON object describes; raise `ValueError` if it is none, or of a newer neuronlake."""
+    """Return the commit that a JSON object describes, its files in the order of their parts.
+
+    What is none, or of a newer neuronlake, raises `ValueError`.
+    """
     version = fields.get("schema_version") if isinstance(fields, dict) else None
     # Checked before all else: a newer version may have fields that this one does not know.
     if type(version) is int and version > SCHEMA_VERSION:
@@ -132,27 +132,14 @@ def parse_commit(fields: object) -> Commit:
             f"it was written with schema version {_shown(version)}, this neuronlake ({neuronlake_version()}) reads up "
             f"to {SCHEMA_VERSION}; please upgrade neuronlake"
         )
-    return _commit(_fields(fields, Commit, "it"))
-
-
-def _read(store: Path, name: str) -> Commit:
-    """Read one file of the folder ``commits``."""
-    file = store / "commits" / name
-    with store_errors(f"cannot read the commit {file}", ValueError, RecursionError):
-        if problem := fault(store, f"commits/{name}"):
-            raise ValueError(problem)
-        return parse_commit(json.loads(file.read_text(encoding="utf-8")))
-
-
-def _commit(fields: dict[str, Any]) -> Commit:
-    """Return the commit of these fields, its files in the order of their parts."""
-    job, version = fields["job"], fields["schema_version"]
-    if version < 1:
-        raise ValueError(f"schema_version is {_shown(version)}")
-    if datetime.datetime.fromisoformat(fields["committed_at"]).tzinfo is None:
+    checked = _fields(fields, Commit, "it")
+    job = checked["job"]
+    if checked["schema_version"] < 1:
+        raise ValueError(f"schema_version is {_shown(checked['schema_version'])}")
+    if datetime.datetime.fromisoformat(checked["committed_at"]).tzinfo is None:
         raise ValueError("committed_at has no time zone")
     places: dict[Place, CommittedFile] = {}
-    for number, described in enumerate(fields["files"]):
+    for number, described in enumerate(checked["files"]):
         file = CommittedFile(**_fields(described, CommittedFile, f"file {number}"))
         place = Place.of(file.path)
         # No file can be of two jobs: the job's name is part of the file's.
@@ -165,7 +152,16 @@ def _commit(fields: dict[str, Any]) -> Commit:
         if place in places:
             raise ValueError(f"{_shown(file.path)} is named twice")
         places[place] = file
-    return Commit(**{**fields, "files": tuple(places[place] for place in sorted(places))})
+    return Commit(**{**checked, "files": tuple(places[place] for place in sorted(places))})
+
+
+def _read(store: Path, name: str) -> Commit:
+    """Read one file of the folder ``commits``."""
+    file = store / "commits" / name
+    with store_errors(f"cannot read the commit {file}", ValueError, RecursionError):
+        if problem := fault(store, f"commits/{name}"):
+            raise ValueError(problem)
+        return parse_commit(json.loads(file.read_text(encoding="utf-8")))
 
 
 def _fields(value: object, of: type, what: str) -> dict[str, Any]:

@@ -11,12 +11,12 @@ import duckdb
 
 from ..errors import SchemaError, StoreError, joined
 from ..schema.conformance import conform
-from ..schema.copies import Copy, check_corpora, copies
-from ..schema.copies import kept as kept_of
 from ..schema.identity import identifier
 from ..schema.integrity import check_file
 from ..schema.references import read_job
 from ..schema.store import Store
+from ..schema.stores.copies import Copy, check_corpora, copies
+from ..schema.stores.copies import kept as kept_of
 from ..schema.tables import TABLES
 from .comparison import tolerance, worst_difference
 from .inventory import place

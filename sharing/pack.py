@@ -14,14 +14,14 @@ from ..errors import StoreError
 from ..queries.database import Database
 from ..queries.quoting import literal
 from ..schema import card, disk, parquet
-from ..schema.archive import write_archive
 from ..schema.commits import Commit, CommittedFile, commit_text, file_name
 from ..schema.identity import file_sha256
-from ..schema.reading import INDEX
 from ..schema.references import Job, jobs
 from ..schema.store import Store
+from ..schema.stores.archive import write_archive
+from ..schema.stores.reading import INDEX
+from ..schema.stores.union import Place
 from ..schema.tables import TABLES
-from ..schema.union import Place
 from .croissant import croissant
 
 

@@ -15,10 +15,10 @@ from ..errors import StoreError, one_line
 from ..progress import Progress, SilentProgress
 from ..schema import card
 from ..schema.commits import Commit, CommittedFile, commit_text, file_name
-from ..schema.reading import INDEX
-from ..schema.remote import RemoteStore
 from ..schema.store import Store
-from ..schema.union import Place, open_store
+from ..schema.stores.reading import INDEX
+from ..schema.stores.remote import RemoteStore, repository
+from ..schema.stores.union import Place, open_store
 
 if TYPE_CHECKING:
     from ..schema.vocabulary import JobKind
@@ -176,15 +176,15 @@ def _push_to_hub(source: Store, target: RemoteStore, shown: Progress) -> tuple[l
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    repository, revision = target.repository
+    name, revision = repository(target.name)
     api = HfApi()
     # The Hub's error is one of its HTTP client's: of a host that is not reached there is no other.
     hub_errors: tuple[type[BaseException], ...] = (HfHubHTTPError.__mro__[1], OSError, ValueError)
     for attempt in range(_ATTEMPTS):
         try:
-            head = api.dataset_info(repository, revision=revision)
+            head = api.dataset_info(name, revision=revision)
             there = {file.rfilename for file in head.siblings or ()}
-            if INDEX not in there and any(name.startswith("commits/") for name in there):
+            if INDEX not in there and any(path.startswith("commits/") for path in there):
                 raise StoreError(f"{target} holds commits without {INDEX}, which 'neuronlake share pack' writes")
             target.refresh(None if INDEX in there else ())  # a new dataset holds nothing yet
             missing, n_known = _missing(source, target, shown, "pushing")
@@ -198,7 +198,7 @@ def _push_to_hub(source: Store, target: RemoteStore, shown: Progress) -> tuple[l
             texts |= {INDEX: commit_text(commits).encode(), "README.md": card.text(commits).encode()}
             operations += [CommitOperationAdd(path, text) for path, text in texts.items()]
             api.create_commit(
-                repository,
+                name,
                 operations,
                 repo_type="dataset",
                 revision=revision,

@@ -9,7 +9,7 @@ from ..queries.statements import statement
 from ..schema.leftovers import Problem
 from ..schema.references import DEFINED_BY, jobs
 from ..schema.store import Store
-from ..schema.union import Place
+from ..schema.stores.union import Place
 from .transfer import at_hand
 
 # Rows of one table that a row of another needs: the columns they share.
