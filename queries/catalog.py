@@ -8,7 +8,8 @@ marks a view that only other views are meant to read.
 A line ``-- By run`` marks a view whose rows of a run come from rows of this run alone: they are kept run by run.
 
 A line ``-- Empty without: <table>`` names a table without which the view has no rows. Where a store holds none of the
-table, the view is made without its query, which all that read it would else carry along.
+table, the view is made without its query, which all that read it would else carry along. Its columns are then of the
+types of the first table that has them, or of a line ``-- Type: <column> <type>``.
 
 A line ``-- Ranked`` marks a view that ranks neurons, or reads one that does. Its SQL is the body of a macro of the
 parameter ``ranking``, named ``<view>_by``, and reads the macros of ranked views. The view is the macro's rows by lift.
@@ -41,12 +42,13 @@ _TABLE_COLUMNS: Mapping[str, Mapping[str, str]] = {
     name: {column.name: column.description for column in table.columns} for name, table in TABLES.items()
 }
 
-# Files of a job that measures a run, or ranks its scores, end in the run and a number.
-_RUN_IN_NAME = r"([^/-]+)-\d+\.parquet$"
-_RUN_OF_FILE = f"regexp_extract(filename, '{_RUN_IN_NAME}', 1)"
+# Files of a job that measures a run, or ranks its scores, end in the run and a number. SQL finds out by splitting, at a
+# fifth of what a regular expression costs: it is asked of every file.
+_RUN_IN_NAME = re.compile(r"([^/-]+)-\d+\.parquet$")
+_RUN_OF_FILE = "string_split(parse_filename(filename), '-')[-2]"
 
 _MARKS = ("Intermediate", "Ranked", "By run")
-_NEEDS = "Empty without: "
+_NEEDS, _TYPE = "Empty without: ", "Type: "
 
 SUBJECTS: Mapping[str, str] = {
     "checkpoints": "Checkpoints",
@@ -70,6 +72,7 @@ class View:
     is_intermediate: bool  # whether it is a step that other views share, not an answer
     is_by_run: bool  # whether the rows of one run come from rows of this run alone
     needs: str | None  # a table without which it has no rows
+    types: Mapping[str, str]  # of such a view, types of columns that are not as in the first table that has them
     is_ranked: bool  # whether its SQL is the body of the macro `macro`, of the parameter ``ranking``
     grain: tuple[str, ...]  # the columns that together identify a row
     source: tuple[str, ...]  # tables and views it reads
@@ -100,7 +103,8 @@ def parse(text: str, subject: str = "") -> View:
         columns.update(dict.fromkeys(_names(names), description))
     note = header[1 : marks["Grain:"]]
     needs = next((line.removeprefix(_NEEDS) for line in note if line.startswith(_NEEDS)), None)
-    kept = [line for line in note if line not in _MARKS and not line.startswith(_NEEDS)]
+    types = dict(line.removeprefix(_TYPE).split(" ", 1) for line in note if line.startswith(_TYPE))
+    kept = [line for line in note if line not in _MARKS and not line.startswith((_NEEDS, _TYPE))]
     return View(
         name=name,
         subject=subject,
@@ -109,6 +113,7 @@ def parse(text: str, subject: str = "") -> View:
         is_intermediate="Intermediate" in note,
         is_by_run="By run" in note,
         needs=needs,
+        types=types,
         is_ranked="Ranked" in note,
         grain=_names(header[marks["Grain:"]].partition(":")[2]),
         source=_names(header[marks["Source:"]].partition(":")[2]),
@@ -193,6 +198,23 @@ def macros() -> str:
     return (_FOLDER / "macros.sql").read_text(encoding="utf-8")
 
 
+@functools.cache
+def macros_by_name() -> Mapping[str, str]:
+    """Return the SQL that defines each macro, in an order to create them."""
+    start = "create or replace macro "
+    return {text.partition("(")[0]: start + text for text in re.split(f"^{start}", macros(), flags=re.MULTILINE)[1:]}
+
+
+def macros_in(sql: str) -> list[str]:
+    """Return the macros that some SQL names, and those that these read, in an order to create them."""
+    every = macros_by_name()
+    found, left = set[str](), {*re.findall(r"\w+", sql.lower())} & every.keys()
+    while left:
+        found |= left
+        left = {word for name in left for word in re.findall(r"\w+", every[name])} & every.keys() - found
+    return [name for name in every if name in found]
+
+
 def definition(name: str, query: str) -> str:
     """Return SQL that creates the view of a table, a view, or the macro of a ranked view, of a query."""
     kind = f"macro {name}(ranking) as table" if name in ranked() else f"view {name} as"
@@ -201,7 +223,7 @@ def definition(name: str, query: str) -> str:
 
 def named_run(file: CommittedFile) -> str | None:
     """Return the run that the name of a file says, if it is one of a run."""
-    named = re.search(_RUN_IN_NAME, file.path)
+    named = _RUN_IN_NAME.search(file.path)
     return named[1] if named else None
 
 
@@ -226,6 +248,12 @@ def scan(files: str, of_runs: bool) -> str:
 def empty_query(columns: Iterable[tuple[str, str]]) -> str:
     """Return SQL of columns, given their names and types, and no row."""
     return f"select {', '.join(f'cast(null as {kind}) as {quoting.name(name)}' for name, kind in columns)} where false"
+
+
+def columns_of_none(view: View) -> list[tuple[str, str]]:
+    """Return the names and types of the columns of a view that has no rows without a table."""
+    declared = {column.name: column.duckdb_type for table in reversed([*TABLES.values()]) for column in table.columns}
+    return [(name, view.types.get(name) or declared[name]) for name in view.columns]
 
 
 def comments(name: str) -> str:

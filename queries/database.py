@@ -3,7 +3,7 @@
 import contextlib
 import re
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Self
@@ -12,7 +12,7 @@ import duckdb
 
 from ..errors import QueryError, StoreError, UnknownNameError
 from ..schema import tables
-from ..schema.commits import CommittedFile
+from ..schema.commits import Commit, CommittedFile
 from ..schema.identity import identifier
 from ..schema.stores.union import Place, open_store
 from . import cache, catalog, failures, narrowing, parse_tree, quoting, readonly
@@ -63,12 +63,12 @@ class Database:
         self.connection.execute("set TimeZone = 'UTC'")
         # A footer is read when a view is made, when a query is bound and when it runs: parse it once.
         self.connection.execute("set parquet_metadata_cache = true")
-        self.connection.execute(catalog.macros())
         self.store.attach(self.connection)
         self.connection.execute("set lock_configuration = true")
         self._views = {view.name: view for view in catalog.views()}
         self._known = {*TABLES, *self._views, *catalog.ranked()}
         self._made: set[str] = set()
+        self._made_macros: set[str] = set()
         self._commented: set[str] = set()
         self._found: dict[str, Sequence[str]] = {}  # the runs that meet conditions, by the query that finds them
         # The kept files of a view, open and so locked against removal; none where one is lacking.
@@ -97,7 +97,9 @@ class Database:
         names = parse_tree.named(tree, statement, self._known)
         for name in sorted(names):
             self.make(name)
+        self._make_macros(statement)
         if names == self._known:  # of a statement that lists them
+            self._make_macros(catalog.macros())
             self._comment(names)
         try:
             narrowed = narrowing.narrowed(self.connection, statement, tree, self._runs_where) if tree else statement
@@ -120,8 +122,8 @@ class Database:
         StoreError
             If the store is gone, or a file of it is missing, corrupt or cannot be read.
         """
-        self.__dict__.pop("committed", None)
-        self.__dict__.pop("_runs_of_files", None)
+        for name in ("_commits", "committed", "_runs_of_files"):
+            self.__dict__.pop(name, None)
         self._found.clear()
         _close(self._kept)
         self._kept.clear()
@@ -208,11 +210,15 @@ class Database:
         self.close()
 
     @cached_property
+    def _commits(self) -> Sequence[Commit]:
+        self.store.require()
+        return self.store.commits()
+
+    @cached_property
     def committed(self) -> Mapping[str, Sequence[CommittedFile]]:
         """The committed files by table, as of the first use or the last `refresh`."""
-        self.store.require()
         files: dict[str, list[CommittedFile]] = {name: [] for name in TABLES}
-        every = [(commit, file) for commit in self.store.commits() for file in commit.files]
+        every = [(commit, file) for commit in self._commits for file in commit.files]
         listed = {commit.run_id for commit, file in every if file.table == "function_top_neurons"}
         for commit, file in every:
             files[file.table].append(file)
@@ -224,7 +230,7 @@ class Database:
     def _runs_of_files(self) -> Mapping[str, str]:
         return {
             file.path: commit.run_id
-            for commit in self.store.commits()
+            for commit in self._commits
             if commit.run_id
             for file in commit.files
             if TABLES[file.table].grain[0] == "run_id" and catalog.named_run(file) == commit.run_id
@@ -304,12 +310,13 @@ class Database:
             kept_rows = f"from ({catalog.scan(f'[{listed}]', of_runs=self.pieces(view.name) != (None,))})"
         if kept and name in self._views:
             query = kept_rows
+        elif view and view.needs and not self.committed[view.needs]:
+            query = catalog.empty_query(catalog.columns_of_none(view))
         elif view:
             for source in catalog.reads(name)[:-1]:
                 self.make(source)
             query = catalog.query(name)
-            if view.needs and not self.committed[view.needs]:
-                query = catalog.empty_query(self._columns_of(name))
+            self._make_macros(query)
             if kept:
                 live = f"select * from ({query}) where ranking is distinct from 'lift'"
                 query = f"{kept_rows} where ranking = 'lift' union all by name {live}"
@@ -326,23 +333,30 @@ class Database:
             self.connection.execute(catalog.comments(name))
             self._commented.add(name)
 
-    def _columns_of(self, name: str) -> list[tuple[str, str]]:
-        """Return the names and types of the columns of a view or macro, whose sources are made."""
-        with self._explained(name):
-            self.connection.execute(catalog.definition(name, catalog.query(name)))
-            rows = f"from {name}('lift')" if name in catalog.ranked() else f"from {name}"
-            return [(row[0], row[1]) for row in self.connection.execute(f"describe {rows}").fetchall()]
+    def _make_macros(self, sql: str) -> None:
+        """Create the macros that some SQL names, unless they exist."""
+        for name in catalog.macros_in(sql):
+            if name not in self._made_macros:
+                self.connection.execute(catalog.macros_by_name()[name])
+                self._made_macros.add(name)
 
-    def _runs_where(self, query: str) -> Sequence[str]:
-        """Return the runs that a query of ``run_id from runs`` finds, and those that have files and are unknown."""
+    def _runs_where(self, query: str, folders: Set[str]) -> Sequence[str]:
+        """Return the runs that a query of ``run_id from runs`` finds, and those that have files and are unknown.
+
+        `folders` are those of the model and the revision that they must have: of others no file is opened.
+        """
         if query not in self._found:
             self.make("runs")
-            known, found = (
-                {str(row[0]) for row in self.connection.execute(each).fetchall()}
-                for each in ("select run_id from runs", query)
-            )
-            of_files = {self.run_of(file) for files in self.committed.values() for file in files}
-            self._found[query] = sorted(found | {run for run in of_files if run} - known)
+            files = self.committed["runs"]
+            known = {self.run_of(file) for file in files}
+            asked, others = query, set[str]()
+            if None in known:
+                others = {row[0] for row in self.connection.execute("select run_id from runs").fetchall()}
+            elif folders:
+                within = (self.run_of(file) for file in files if folders <= {*file.path.split("/")})
+                asked = f"from ({query}) where run_id {quoting.among(filter(None, within))}"
+            found = {row[0] for row in self.connection.execute(asked).fetchall()}
+            self._found[query] = sorted(found | {*self._runs_of_files.values()} - known - others)
         return self._found[query]
 
     @contextlib.contextmanager

@@ -5,24 +5,28 @@ through every view, whereas one on a joined table is met only when all rows are 
 are looked up first, and ``run_id = …``, or in a list, is added to those of the statement, in its parse tree.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
 import duckdb
 
+from ..schema.names import folder_name
 from . import catalog, quoting
 from .parse_tree import Tree, nodes, parse, unparse
+
+RunsWhere = Callable[[str, Set[str]], Sequence[str]]
+"""Returns the ids that a query of ``run_id from runs`` finds, whose files are in some folders, by their names."""
 
 _OF_RUNS = {"run_id", "model", "revision", "step"}
 # What a condition may be made of to have one value for a run: no subquery, no parameter, nothing random.
 _PLAIN = {None, "COLUMN_REF", "CONSTANT", "COMPARISON", "CONJUNCTION", "OPERATOR", "BETWEEN", "CAST"}
 
 
-def narrowed(
-    connection: duckdb.DuckDBPyConnection, statement: str, tree: Tree, runs_where: Callable[[str], Sequence[str]]
-) -> str:
+def narrowed(connection: duckdb.DuckDBPyConnection, statement: str, tree: Tree, runs_where: RunsWhere) -> str:
     """Return a statement with a condition on ``run_id`` added wherever others imply one; most often as it is.
 
-    `tree` is its parse tree, and `runs_where` returns the ids that a query of ``run_id from runs`` finds.
+    `tree` is its parse tree.
     """
     every = list(nodes(tree))
     selects = [node for node in every if node.get("type") == "SELECT_NODE"]
@@ -43,7 +47,7 @@ def narrowed(
 
 
 def _implied(
-    connection: duckdb.DuckDBPyConnection, select: Tree, ctes: set[str], runs_where: Callable[[str], Sequence[str]]
+    connection: duckdb.DuckDBPyConnection, select: Tree, ctes: set[str], runs_where: RunsWhere
 ) -> Iterator[str]:
     """Yield the conditions on ``run_id`` of tables that the WHERE of a SELECT implies."""
     tables: dict[str, str] = {}
@@ -55,19 +59,28 @@ def _implied(
     for a, b in links:
         if a in group and b in group:
             group = {alias: group[b] if of == group[a] else of for alias, of in group.items()}
+    meant = [each for each, name in tables.items() if name != "runs" and _is_by_run(name)]
+    told: dict[str, list[Tree]] = defaultdict(list)
     for condition in conditions:
         alias = _table_of(condition, tables)
-        others = [each for each in group if alias and group[each] == group[alias] and tables[each] != "runs"]
-        if alias and (others := [each for each in others if _is_by_run(tables[each])]):
-            query, of_runs = _select(connection, f"select run_id from runs as {quoting.name(alias)}")
-            of_runs["where_clause"] = condition
-            try:
-                ids = [*map(quoting.literal, runs_where(unparse(connection, query)))] or ["null"]
-            except duckdb.Error:  # as of a name that is no number: the statement's other conditions may leave it out
-                continue
-            # An equality holds for all that is joined by run_id, too; DuckDB does not conclude so from a list.
-            meant = f"= {ids[0]}" if len(ids) == 1 else f"in ({', '.join(ids)})"
-            yield from (f"{quoting.name(each)}.run_id {meant}" for each in others)
+        if alias and group[alias] in [group[each] for each in meant]:
+            told[alias].append(condition)
+    found: dict[str, set[str]] = {}
+    for alias, of_alias in told.items():
+        query, of_runs = _select(connection, f"select run_id from runs as {quoting.name(alias)} where true and true")
+        of_runs["where_clause"]["children"][1:] = of_alias
+        folders = {
+            folder_name(each["right"]["literal"]["text"])
+            for each in of_alias
+            if each["type"] == "COMPARE_EQUAL" and each["right"].get("literal", {}).get("kind") == "STRING"
+            if each["left"].get("column_names", [""])[-1].lower() in ("model", "revision")
+        }
+        # An error, as of a name that is no number, is the statement's own: its other conditions may leave it out.
+        with contextlib.suppress(duckdb.Error):
+            ids = {*runs_where(unparse(connection, query), folders)}
+            found[group[alias]] = found.get(group[alias], ids) & ids
+    for alias in (each for each in meant if group[each] in found):
+        yield f"{quoting.name(alias)}.run_id {quoting.among(found[group[alias]])}"
 
 
 def _gather(ref: Tree, tables: dict[str, str], links: list[tuple[str, str]]) -> bool:

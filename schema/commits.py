@@ -56,8 +56,12 @@ class Commit:
 _COPY = "a copy of {}, and so ignored"
 _REPR = reprlib.Repr()
 _REPR.maxstring = 120
-# The JSON types of fields, and their names in messages; all other fields are lists.
+# The JSON types of the fields of both classes, and their names in messages; all other fields than these are lists.
 _JSON_TYPES: Mapping[object, tuple[type, str]] = {str: (str, "text"), int: (int, "whole number")}
+_FIELDS: Mapping[type, Mapping[str, tuple[type, str]]] = {
+    of: {field.name: _JSON_TYPES.get(field.type, (list, "list")) for field in dataclasses.fields(of)}
+    for of in (Commit, CommittedFile)
+}
 
 
 def neuronlake_version() -> str:
@@ -133,7 +137,7 @@ def parse_commit(fields: object) -> Commit:
             f"to {SCHEMA_VERSION}; please upgrade neuronlake"
         )
     checked = _fields(fields, Commit, "it")
-    job = checked["job"]
+    job, folder = checked["job"], folder_name(checked["job"])
     if checked["schema_version"] < 1:
         raise ValueError(f"schema_version is {_shown(checked['schema_version'])}")
     if datetime.datetime.fromisoformat(checked["committed_at"]).tzinfo is None:
@@ -143,7 +147,7 @@ def parse_commit(fields: object) -> Commit:
         file = CommittedFile(**_fields(described, CommittedFile, f"file {number}"))
         place = Place.of(file.path)
         # No file can be of two jobs: the job's name is part of the file's.
-        if place is None or place.table != file.table or place.job != folder_name(job):
+        if place is None or place.table != file.table or place.job != folder:
             raise ValueError(f"{_shown(file.path)} is no place for rows of {_shown(file.table)} by {_shown(job)}")
         if file.table not in TABLES:
             raise ValueError(f"table {_shown(file.table)} is not declared in neuronlake {neuronlake_version()}")
@@ -168,18 +172,18 @@ def _fields(value: object, of: type, what: str) -> dict[str, Any]:
     """Return `value` if it is a JSON object with exactly the fields of a dataclass, of their types; else raise."""
     if type(value) is not dict:
         raise ValueError(f"{what} is {_shown(value)}, not an object")
-    types = {field.name: field.type for field in dataclasses.fields(of)}
-    wrong = sorted(types.keys() ^ value.keys())
-    if wrong:
-        raise ValueError(f"{what} {'lacks' if wrong[0] in types else 'has the unknown'} {_shown(wrong[0])}")
-    for name, field_type in types.items():
-        json_type, type_name = _JSON_TYPES.get(field_type, (list, "list"))
-        if type(value[name]) is not json_type:
-            raise ValueError(f"{what} has {name} {_shown(value[name])}, not a {type_name}")
-        if json_type is int and not 0 <= value[name] < 2**63:
-            raise ValueError(f"{what} has {name} {_shown(value[name])}")
+    types = _FIELDS[of]
+    if value.keys() != types.keys():
+        wrong = min(types.keys() ^ value.keys())
+        raise ValueError(f"{what} {'lacks' if wrong in types else 'has the unknown'} {_shown(wrong)}")
+    for name, (json_type, type_name) in types.items():
+        given = value[name]
+        if type(given) is not json_type:
+            raise ValueError(f"{what} has {name} {_shown(given)}, not a {type_name}")
+        if json_type is int and not 0 <= given < 2**63:
+            raise ValueError(f"{what} has {name} {_shown(given)}")
         if json_type is str:
-            value[name].encode()  # raises for half a surrogate pair, which could not even be printed
+            given.encode()  # raises for half a surrogate pair, which could not even be printed
     return cast("dict[str, Any]", value)
 
 

@@ -16,7 +16,7 @@ def ids(database: Database, query: str) -> str:
     """Return what is added to a statement, the ids in it."""
     database.make("runs")
     tree = parse(database.connection, query) or {}
-    found = narrowed(database.connection, query, tree, lambda of_runs: sorted(
+    found = narrowed(database.connection, query, tree, lambda of_runs, _: sorted(
         row[0] for row in database.connection.execute(of_runs).fetchall()
     ))  # fmt: skip
     return "" if found == query else re.split("run_id (?:= |IN [(])", found)[-1].partition(")")[0]
