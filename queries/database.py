@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Self
+from typing import IO
 
 import duckdb
 
@@ -27,7 +27,7 @@ _SCRIPT_HEAD = """\
 set variable store = {store};"""
 
 
-class Database:
+class Database(contextlib.AbstractContextManager["Database"]):
     """A store as it stood when first read, or when `refresh` was last called, open for SQL that reads.
 
     The view of a table, or of a file in ``views/``, is made when a statement first names it: to make a view, DuckDB
@@ -203,9 +203,6 @@ class Database:
         self.connection.close()
         _close(self._kept)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -271,9 +268,7 @@ class Database:
                 if file is None:
                     self._kept[name] = []
                     break
-                # Of pieces none stays open, as a process may open so many files only: where one goes, the view is
-                # computed.
-                if len(pieces) > 1:
+                if len(pieces) > 1:  # a process may open so many files only: where one goes, the view is computed
                     file.close()
                 self._kept[name].append(file)
         return [Path(file.name) for file in self._kept[name]]
@@ -348,15 +343,12 @@ class Database:
         if query not in self._found:
             self.make("runs")
             files = self.committed["runs"]
-            known = {self.run_of(file) for file in files}
-            asked, others = query, set[str]()
-            if None in known:
-                others = {row[0] for row in self.connection.execute("select run_id from runs").fetchall()}
-            elif folders:
+            known, asked = {self.run_of(file) for file in files}, query
+            if folders and None not in known:
                 within = (self.run_of(file) for file in files if folders <= {*file.path.split("/")})
                 asked = f"from ({query}) where run_id {quoting.among(filter(None, within))}"
             found = {row[0] for row in self.connection.execute(asked).fetchall()}
-            self._found[query] = sorted(found | {*self._runs_of_files.values()} - known - others)
+            self._found[query] = sorted(found | {*self._runs_of_files.values()} - known)
         return self._found[query]
 
     @contextlib.contextmanager

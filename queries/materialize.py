@@ -63,22 +63,20 @@ def materialize(database: Database, names: Iterable[str]) -> tuple[Materialized,
 
 def _keep(database: Database, view: catalog.View) -> list[Materialized]:
     folder = cache.folder(database.store, view.name)
+    pieces = []
     with store_errors(f"cannot write {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         # Of several processes that compute the same, one does, and the others find it done.
         with exclusive(folder):
-            pieces = [_piece(database, view, folder, run_id) for run_id in database.pieces(view.name)]
+            for run_id in database.pieces(view.name):
+                fingerprint = database.fingerprint(view.name, run_id)
+                kept = cache.open_kept(database.store, view.name, fingerprint, run_id)
+                path = Path(kept.name) if kept else _write(database, view, folder, run_id, fingerprint)
+                if kept:
+                    kept.close()
+                pieces.append(Materialized(view.name, run_id, path, path.stat().st_size, is_new=kept is None))
             cache.remove_others(folder, {piece.path for piece in pieces})
-            return pieces
-
-
-def _piece(database: Database, view: catalog.View, folder: Path, run_id: str | None) -> Materialized:
-    fingerprint = database.fingerprint(view.name, run_id)
-    kept = cache.open_kept(database.store, view.name, fingerprint, run_id)
-    path = Path(kept.name) if kept else _write(database, view, folder, run_id, fingerprint)
-    if kept:
-        kept.close()
-    return Materialized(view.name, run_id, path, path.stat().st_size, is_new=kept is None)
+    return pieces
 
 
 def _write(database: Database, view: catalog.View, folder: Path, run_id: str | None, fingerprint: str) -> Path:

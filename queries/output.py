@@ -32,11 +32,9 @@ _NEEDS_QUOTES = re.compile('[,"\r\n]')
 
 
 def save(result: Result, path: Path, *, format: Format | None = None, stores: Sequence[Path] = ()) -> None:  # noqa: A002
-    """Write a result to a file, which appears complete or not at all.
+    """Write a result to a file, which appears complete or not at all; one that exists is replaced and keeps its mode.
 
-    A file that exists, or the target of a link, is replaced and keeps its mode. Pipes and devices are written to. The
-    format is by default that of the suffix; a suffix that names none raises `QueryError`, and so does a file that the
-    `stores` themselves write.
+    The format is by default that of the suffix. What the `stores` themselves write is refused.
     """
     suffix = path.suffix.lower().removeprefix(".")
     if format is None and suffix not in ("csv", "json", "parquet"):
@@ -86,12 +84,7 @@ def _write_file(result: Result, path: Path, format: Format) -> None:  # noqa: A0
 
 
 def write(result: Result, stream: IO[str], *, format: Format = "table") -> None:  # noqa: A002
-    """Write a result as text; a format that is not text raises `QueryError`.
-
-    CSV spells NULL as an empty field and an empty text as ``""``; JSON is a list of records. NaN and infinity, which
-    SQL can compute, are written as NULL. A table is drawn on a terminal, cut after 100 rows and in long cells;
-    elsewhere it is plain text, uncut. Control characters are escaped in tables, in JSON, and on a terminal.
-    """
+    """Write a result as text, NaN and infinity as NULL, control characters escaped; on a terminal a table is cut."""
     if format == "csv":
         for row in [result.columns, *_portable_rows(result)]:
             line = ",".join(map(_csv_field, row))

@@ -35,10 +35,8 @@ def conform(
 ) -> pa.Table:
     """Return rows as the table called `name` declares them: its columns, in its order, of its types.
 
-    `data` is a data frame, a mapping from columns to their values, or a list with a mapping for each row, where a
-    missing name is NULL. `constants` are columns of one value, dictionary-encoded where they are strings; they replace
-    those in `data`. Missing nullable columns become NULL. Other missing columns, undeclared ones and values that do not
-    fit the type raise `SchemaError`; NULLs, NaN and the grain are for `check`.
+    `data` are columns, or rows by name, `constants` columns of one value, which replace those. Missing nullable columns
+    become NULL; other missing ones, undeclared ones and values of another type raise `SchemaError`.
 
     >>> neurons = {"neuron": [0, 1], "expert": [1, 0]}
     >>> conform("experts", neurons, partition_id="p", stack="encoder", layer=0).column_names

@@ -127,7 +127,7 @@ def worst_difference(
         n_rows = n_moved = 0
         for paths in parts:
             pair = [_Rows(table, [files[path] for path in paths if path in files], layers) for files in of]
-            counts = _compare(table, pair[0], pair[1], allowed, ignored, wrong, moved)
+            counts = _compare(table, pair, allowed, ignored, (wrong, moved))
             n_rows, n_moved = n_rows + counts[0], n_moved + counts[1]
         if not wrong and n_moved > allowed.moved * n_rows:
             wrong.append(replace(max(moved, key=_size), moved=n_moved / n_rows))
@@ -174,15 +174,10 @@ class _Rows:
 
 
 def _compare(
-    table: Table,
-    a: _Rows,
-    b: _Rows,
-    allowed: Tolerance,
-    ignored: Collection[str],
-    wrong: list[Difference],
-    moved: list[Difference],
+    table: Table, pair: Sequence[_Rows], allowed: Tolerance, ignored: Collection[str], found: Sequence[list[Difference]]
 ) -> tuple[int, int]:
     """Add the worst cell of each column to those that are wrong or have moved; return how many rows, and have moved."""
+    (a, b), (wrong, moved) = pair, found
     ordered = _ORDERED.get(table.name, {})
     keys = [name for name in table.grain if name not in ignored]
     left_keys, right_keys = a.columns(keys), b.columns(keys)
@@ -193,8 +188,8 @@ def _compare(
         alone = (left_keys.join(both, on="row", how="anti"), right_keys.join(both, on="row_b", how="anti"))
         for rows in [rows for rows in alone if rows.height][:1]:
             key = _shown(rows.select(keys), 0)
-            found = Difference(table.name, keys[-1], key, ("in one", "not in the other"), np.inf)
-            (wrong if ordered.keys().isdisjoint(keys) else moved).append(found)
+            lone = Difference(table.name, keys[-1], key, ("in one", "not in the other"), np.inf)
+            (wrong if ordered.keys().isdisjoint(keys) else moved).append(lone)
         a.take(both["row"])
         b.take(both["row_b"])
         n_both = both.height
