@@ -225,17 +225,13 @@ class Database(contextlib.AbstractContextManager["Database"]):
 
     @cached_property
     def _runs_of_files(self) -> Mapping[str, str]:
-        return {
-            file.path: commit.run_id
-            for commit in self._commits
-            if commit.run_id
-            for file in commit.files
-            if TABLES[file.table].grain[0] == "run_id" and catalog.named_run(file) == commit.run_id
-        }
+        return {file.path: commit.run_id for commit in self._commits if commit.run_id for file in commit.files}
 
     def run_of(self, file: CommittedFile) -> str | None:
         """Return the run that all rows of a file are of, and that its name says; None of other jobs than runs'."""
-        return self._runs_of_files.get(file.path)
+        run_id = self._runs_of_files.get(file.path)
+        is_named = TABLES[file.table].grain[0] == "run_id" and catalog.named_run(file) == run_id
+        return run_id if is_named else None
 
     def pieces(self, view: str) -> tuple[str | None, ...]:
         """Return the runs whose rows of a view are kept each in a file of its own; None: all rows are kept in one."""

@@ -53,6 +53,7 @@ class Commit:
         return sum(file.size_bytes for file in self.files)
 
 
+_SHA256 = re.compile("[0-9a-f]{64}")
 _COPY = "a copy of {}, and so ignored"
 _REPR = reprlib.Repr()
 _REPR.maxstring = 120
@@ -98,9 +99,10 @@ def read_commits(store: Path) -> tuple[tuple[Commit, ...], Mapping[str, str]]:
             raise StoreError(f"{folder if store.is_dir() else store} is not a folder") from error
     read = {name: _read(store, name) for name in names if name.endswith(".json") and not name.startswith(".")}
     ignored = {name: "no commit, and so ignored" for name in names if name not in read}
-    commits = {name: commit for name, commit in read.items() if file_name(commit.job) == name}
+    rights = {name: file_name(commit.job) for name, commit in read.items()}
+    commits = {name: commit for name, commit in read.items() if rights[name] == name}
     for name, commit in read.items():
-        right = file_name(commit.job)
+        right = rights[name]
         if right not in commits:
             raise StoreError(f"{folder / name} is the commit of {commit.job!r} under another name than {right}")
         if name != right:
@@ -151,7 +153,7 @@ def parse_commit(fields: object) -> Commit:
             raise ValueError(f"{_shown(file.path)} is no place for rows of {_shown(file.table)} by {_shown(job)}")
         if file.table not in TABLES:
             raise ValueError(f"table {_shown(file.table)} is not declared in neuronlake {neuronlake_version()}")
-        if not re.fullmatch("[0-9a-f]{64}", file.sha256):
+        if not _SHA256.fullmatch(file.sha256):
             raise ValueError(f"file {number} has the sha256 {_shown(file.sha256)}")
         if place in places:
             raise ValueError(f"{_shown(file.path)} is named twice")
@@ -172,19 +174,19 @@ def _fields(value: object, of: type, what: str) -> dict[str, Any]:
     """Return `value` if it is a JSON object with exactly the fields of a dataclass, of their types; else raise."""
     if type(value) is not dict:
         raise ValueError(f"{what} is {_shown(value)}, not an object")
-    types = _FIELDS[of]
-    if value.keys() != types.keys():
-        wrong = min(types.keys() ^ value.keys())
+    fields, types = cast("dict[str, Any]", value), _FIELDS[of]
+    if fields.keys() != types.keys():
+        wrong = min(types.keys() ^ fields.keys())
         raise ValueError(f"{what} {'lacks' if wrong in types else 'has the unknown'} {_shown(wrong)}")
     for name, (json_type, type_name) in types.items():
-        given = value[name]
+        given = fields[name]
         if type(given) is not json_type:
             raise ValueError(f"{what} has {name} {_shown(given)}, not a {type_name}")
         if json_type is int and not 0 <= given < 2**63:
             raise ValueError(f"{what} has {name} {_shown(given)}")
         if json_type is str:
             given.encode()  # raises for half a surrogate pair, which could not even be printed
-    return cast("dict[str, Any]", value)
+    return fields
 
 
 def _shown(value: object) -> str:

@@ -119,16 +119,16 @@ class Store:
 
     def address(self, file: CommittedFile) -> str:
         """Return where a committed file is read: `locate`, as text."""
-        return str(self.locate(file))
+        if (fault := disk.fault(self.path, file.path)) not in (None, "missing"):
+            raise StoreError(f"{self.path / file.path}: {fault}")
+        return f"{self.root}/{file.path}"
 
     def attach(self, connection: "duckdb.DuckDBPyConnection") -> None:
         """Let a connection read the files: those of a folder need nothing."""
 
     def locate(self, file: CommittedFile) -> Path:
         """Return the absolute path of a committed file, which may be missing; a link is a `StoreError`."""
-        if (fault := disk.fault(self.path, file.path)) not in (None, "missing"):
-            raise StoreError(f"{self.path / file.path}: {fault}")
-        return self.path.absolute() / file.path
+        return Path(self.address(file))
 
     @contextlib.contextmanager
     def job(self, name: str, *, kind: JobKind, resume: bool = True) -> Iterator[Job]:
