@@ -179,9 +179,9 @@ def _fields(value: object, of: type, what: str) -> dict[str, Any]:
         wrong = min(types.keys() ^ fields.keys())
         raise ValueError(f"{what} {'lacks' if wrong in types else 'has the unknown'} {_shown(wrong)}")
     for name, (json_type, type_name) in types.items():
+        if type(fields[name]) is not json_type:
+            raise ValueError(f"{what} has {name} {_shown(fields[name])}, not a {type_name}")
         given = fields[name]
-        if type(given) is not json_type:
-            raise ValueError(f"{what} has {name} {_shown(given)}, not a {type_name}")
         if json_type is int and not 0 <= given < 2**63:
             raise ValueError(f"{what} has {name} {_shown(given)}")
         if json_type is str:

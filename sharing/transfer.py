@@ -107,6 +107,8 @@ def pull_store(url: Place, store: str | os.PathLike[str], *, progress: Progress 
     """
     source, target, shown = open_store(url), Store(store), progress or SilentProgress()
     source.require()
+    if target.path.suffix == ".zip" and not target.path.is_dir():
+        raise StoreError(f"cannot write {target}: what is pulled is a folder, and 'share pack' makes one file of it")
     missing, n_known = _missing(source, target, shown, "pulling")
     for commit in missing:
         with target.job(commit.job, kind=cast("JobKind", commit.kind)) as job:
