@@ -43,7 +43,7 @@ def named_stores(context: click.Context | None = None) -> tuple[str, ...]:
 def open_database() -> "Database":
     """Return the database over the chosen store."""
     from ..queries.database import Database
-    from ..schema.union import UnionStore
+    from ..schema.stores.union import UnionStore
 
     database = Database(named_stores())
     if isinstance(database.store, UnionStore):

@@ -41,10 +41,7 @@ def file_name(fingerprint: str, sha256: str, run_id: str | None) -> str:
 
 
 def open_kept(store: Store, view: str, fingerprint: str, run_id: str | None = None) -> IO[bytes] | None:
-    """Return the open file of a view's rows, or of a run's, locked against removal until it is closed; None if none is.
-
-    `fingerprint` is the digest of everything that the rows come from, and the start of the file's name.
-    """
+    """Return the open file of a view's rows, or of a run's, locked against removal until it is closed; or None."""
     for path in _current(store, view, fingerprint, run_id):
         if _problem(path) is None:
             with contextlib.suppress(FileNotFoundError):

@@ -8,7 +8,8 @@ marks a view that only other views are meant to read.
 A line ``-- By run`` marks a view whose rows of a run come from rows of this run alone: they are kept run by run.
 
 A line ``-- Empty without: <table>`` names a table without which the view has no rows. Where a store holds none of the
-table, the view is made without its query, which all that read it would else carry along.
+table, the view is made without its query, which all that read it would else carry along. Its columns are then of the
+types of the first table that has them, or of a line ``-- Type: <column> <type>``.
 
 A line ``-- Ranked`` marks a view that ranks neurons, or reads one that does. Its SQL is the body of a macro of the
 parameter ``ranking``, named ``<view>_by``, and reads the macros of ranked views. The view is the macro's rows by lift.
@@ -41,12 +42,13 @@ _TABLE_COLUMNS: Mapping[str, Mapping[str, str]] = {
     name: {column.name: column.description for column in table.columns} for name, table in TABLES.items()
 }
 
-# Files of a job that measures a run, or ranks its scores, end in the run and a number.
-_RUN_IN_NAME = r"([^/-]+)-\d+\.parquet$"
-_RUN_OF_FILE = f"regexp_extract(filename, '{_RUN_IN_NAME}', 1)"
+# Files of a job that measures a run, or ranks its scores, end in the run and a number. SQL finds out by splitting, at a
+# fifth of what a regular expression costs: it is asked of every file.
+_RUN_IN_NAME = re.compile(r"([^/-]+)-\d+\.parquet$")
+_RUN_OF_FILE = "string_split(parse_filename(filename), '-')[-2]"
 
 _MARKS = ("Intermediate", "Ranked", "By run")
-_NEEDS = "Empty without: "
+_NEEDS, _TYPE = "Empty without: ", "Type: "
 
 SUBJECTS: Mapping[str, str] = {
     "checkpoints": "Checkpoints",
@@ -70,6 +72,7 @@ class View:
     is_intermediate: bool  # whether it is a step that other views share, not an answer
     is_by_run: bool  # whether the rows of one run come from rows of this run alone
     needs: str | None  # a table without which it has no rows
+    types: Mapping[str, str]  # of such a view, types of columns that are not as in the first table that has them
     is_ranked: bool  # whether its SQL is the body of the macro `macro`, of the parameter ``ranking``
     grain: tuple[str, ...]  # the columns that together identify a row
     source: tuple[str, ...]  # tables and views it reads
@@ -83,10 +86,7 @@ class View:
 
 
 def parse(text: str, subject: str = "") -> View:
-    """Return the view that the text of a file defines; columns that it only names have an empty description.
-
-    A header without its grain, source or columns raises `QueryError`.
-    """
+    """Return the view that the text of a file defines; columns that it only names have an empty description."""
     lines = text.splitlines()
     n_header = next((i for i, line in enumerate(lines) if not line.startswith("--")), len(lines))
     header = [line.removeprefix("--").strip() for line in lines[:n_header]]
@@ -103,7 +103,8 @@ def parse(text: str, subject: str = "") -> View:
         columns.update(dict.fromkeys(_names(names), description))
     note = header[1 : marks["Grain:"]]
     needs = next((line.removeprefix(_NEEDS) for line in note if line.startswith(_NEEDS)), None)
-    kept = [line for line in note if line not in _MARKS and not line.startswith(_NEEDS)]
+    types = dict(line.removeprefix(_TYPE).split(" ", 1) for line in note if line.startswith(_TYPE))
+    kept = [line for line in note if line not in _MARKS and not line.startswith((_NEEDS, _TYPE))]
     return View(
         name=name,
         subject=subject,
@@ -112,6 +113,7 @@ def parse(text: str, subject: str = "") -> View:
         is_intermediate="Intermediate" in note,
         is_by_run="By run" in note,
         needs=needs,
+        types=types,
         is_ranked="Ranked" in note,
         grain=_names(header[marks["Grain:"]].partition(":")[2]),
         source=_names(header[marks["Source:"]].partition(":")[2]),
@@ -139,10 +141,8 @@ def views() -> tuple[View, ...]:
         holders = [source for source in sources if column in meanings[source]]
         return next(filter(None, (described(source, column) for source in holders or sources)), "")
 
-    resolved = (
-        replace(view, columns={column: described(view.name, column) for column in view.columns})
-        for view in parsed.values()
-    )
+    of_each = {name: {column: described(name, column) for column in view.columns} for name, view in parsed.items()}
+    resolved = (replace(view, columns=of_each[name]) for name, view in parsed.items())
     return tuple(sorted(resolved, key=lambda view: view.is_intermediate))
 
 
@@ -198,6 +198,23 @@ def macros() -> str:
     return (_FOLDER / "macros.sql").read_text(encoding="utf-8")
 
 
+@functools.cache
+def macros_by_name() -> Mapping[str, str]:
+    """Return the SQL that defines each macro, in an order to create them."""
+    start = "create or replace macro "
+    return {text.partition("(")[0]: start + text for text in re.split(f"^{start}", macros(), flags=re.MULTILINE)[1:]}
+
+
+def macros_in(sql: str) -> list[str]:
+    """Return the macros that some SQL names, and those that these read, in an order to create them."""
+    every = macros_by_name()
+    found, left = set[str](), {*re.findall(r"\w+", sql.lower())} & every.keys()
+    while left:
+        found |= left
+        left = {word for name in left for word in re.findall(r"\w+", every[name])} & every.keys() - found
+    return [name for name in every if name in found]
+
+
 def definition(name: str, query: str) -> str:
     """Return SQL that creates the view of a table, a view, or the macro of a ranked view, of a query."""
     kind = f"macro {name}(ranking) as table" if name in ranked() else f"view {name} as"
@@ -206,7 +223,7 @@ def definition(name: str, query: str) -> str:
 
 def named_run(file: CommittedFile) -> str | None:
     """Return the run that the name of a file says, if it is one of a run."""
-    named = re.search(_RUN_IN_NAME, file.path)
+    named = _RUN_IN_NAME.search(file.path)
     return named[1] if named else None
 
 
@@ -217,11 +234,8 @@ def table_query(table: Table, files: str, n_rows: int, of_runs: bool) -> str:
     have rows of the run of their name alone (`Database.run_of`): DuckDB then concludes from a filter on runs which
     files to leave out.
     """
-    schema = ", ".join(
-        f"{quoting.literal(column.name)}: {{name: {quoting.literal(column.name)}, "
-        f"type: {quoting.literal(column.duckdb_type)}, default_value: null}}"
-        for column in table.columns
-    )
+    columns = ((quoting.literal(column.name), quoting.literal(column.duckdb_type)) for column in table.columns)
+    schema = ", ".join(f"{name}: {{name: {name}, type: {kind}, default_value: null}}" for name, kind in columns)
     return scan(f"{files}, schema = map {{{schema}}}, explicit_cardinality = {n_rows}", of_runs)
 
 
@@ -236,6 +250,12 @@ def empty_query(columns: Iterable[tuple[str, str]]) -> str:
     return f"select {', '.join(f'cast(null as {kind}) as {quoting.name(name)}' for name, kind in columns)} where false"
 
 
+def columns_of_none(view: View) -> list[tuple[str, str]]:
+    """Return the names and types of the columns of a view that has no rows without a table."""
+    declared = {column.name: column.duckdb_type for table in reversed([*TABLES.values()]) for column in table.columns}
+    return [(name, view.types.get(name) or declared[name]) for name in view.columns]
+
+
 def comments(name: str) -> str:
     """Return SQL that comments the view of a table, or a view, and its columns."""
     if name in ranked():
@@ -243,9 +263,6 @@ def comments(name: str) -> str:
     if name not in describe():
         return f"comment on view {name} is 'part of neuron_functions';"
     line, columns = describe()[name]
-    lines = [f"comment on view {name} is {quoting.literal(line)};"]
-    lines += [
-        f"comment on column {name}.{quoting.name(column)} is {quoting.literal(text)};"
-        for column, text in columns.items()
-    ]
-    return "\n".join(lines)
+    meanings = {f"column {name}.{quoting.name(column)}": text for column, text in columns.items()}
+    said = {f"view {name}": line, **meanings}
+    return "\n".join(f"comment on {what} is {quoting.literal(text)};" for what, text in said.items())

@@ -11,25 +11,12 @@ from . import cache
 
 @dataclass(frozen=True, slots=True)
 class StoreReport:
-    """The state of a store.
+    """The state of a store."""
 
-    Parameters
-    ----------
-    n_files
-        Committed files, all of them read.
-    problems
-        What is wrong, by path.
-    repaired
-        What was removed or renewed before the check.
-    unfinished
-        State of each job that has not committed, by name: running, unfinished (the same command resumes it), or
-        garbage, which the next job removes.
-    """
-
-    n_files: int
-    problems: tuple[Problem, ...]
-    repaired: tuple[Problem, ...]
-    unfinished: Mapping[str, State]
+    n_files: int  # committed files, all of them read
+    problems: tuple[Problem, ...]  # what is wrong, by path
+    repaired: tuple[Problem, ...]  # what was removed or renewed before the check
+    unfinished: Mapping[str, State]  # state of each job that has not committed, by its name in paths
 
 
 def check_store(store: str | os.PathLike[str], *, repair: bool = False) -> StoreReport:

@@ -4,19 +4,19 @@ import contextlib
 import re
 import time
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Self
+from typing import IO
 
 import duckdb
 
 from ..errors import QueryError, StoreError, UnknownNameError
 from ..progress import LOGGER
 from ..schema import tables
-from ..schema.commits import CommittedFile
+from ..schema.commits import Commit, CommittedFile
 from ..schema.identity import identifier
-from ..schema.union import Place, open_store
+from ..schema.stores.union import Place, open_store
 from . import cache, catalog, failures, narrowing, parse_tree, quoting, readonly
 from .catalog import TABLES
 from .result import Result, run
@@ -29,7 +29,7 @@ _SCRIPT_HEAD = """\
 set variable store = {store};"""
 
 
-class Database:
+class Database(contextlib.AbstractContextManager["Database"]):
     """A store as it stood when first read, or when `refresh` was last called, open for SQL that reads.
 
     The view of a table, or of a file in ``views/``, is made when a statement first names it: to make a view, DuckDB
@@ -65,12 +65,12 @@ class Database:
         self.connection.execute("set TimeZone = 'UTC'")
         # A footer is read when a view is made, when a query is bound and when it runs: parse it once.
         self.connection.execute("set parquet_metadata_cache = true")
-        self.connection.execute(catalog.macros())
         self.store.attach(self.connection)
         self.connection.execute("set lock_configuration = true")
         self._views = {view.name: view for view in catalog.views()}
         self._known = {*TABLES, *self._views, *catalog.ranked()}
         self._made: set[str] = set()
+        self._made_macros: set[str] = set()
         self._commented: set[str] = set()
         self._found: dict[str, Sequence[str]] = {}  # the runs that meet conditions, by the query that finds them
         # The kept files of a view, open and so locked against removal; none where one is lacking.
@@ -95,13 +95,16 @@ class Database:
             If a file of the store is missing, corrupt or cannot be read.
         """
         statement = readonly.check(self.connection, query)
-        names = parse_tree.named(self.connection, statement, self._known)
+        tree = parse_tree.parse(self.connection, statement)
+        names = parse_tree.named(tree, statement, self._known)
         for name in sorted(names):
             self.make(name)
+        self._make_macros(statement)
         if names == self._known:  # of a statement that lists them
+            self._make_macros(catalog.macros())
             self._comment(names)
         try:
-            narrowed = narrowing.narrowed(self.connection, statement, self._runs_where)
+            narrowed = narrowing.narrowed(self.connection, statement, tree, self._runs_where) if tree else statement
             started = time.perf_counter()
             result = run(self.connection, query.replace(statement, narrowed), parameters)
             LOGGER.debug("%.0f ms: %s", 1000 * (time.perf_counter() - started), query)
@@ -124,8 +127,8 @@ class Database:
         StoreError
             If the store is gone, or a file of it is missing, corrupt or cannot be read.
         """
-        self.__dict__.pop("committed", None)
-        self.__dict__.pop("_runs_of_files", None)
+        for name in ("_commits", "committed", "_runs_of_files"):
+            self.__dict__.pop(name, None)
         self._found.clear()
         _close(self._kept)
         self._kept.clear()
@@ -147,23 +150,25 @@ class Database:
     def describe_views(self) -> Result:
         """Return the views, one a row: subject, grain, what asks it by the paper's ranking, the question it answers.
 
-        And whether kept rows are read, and why not.
-
-        Intermediate views, which only other views are meant to read, come last.
+        And whether kept rows are read, and why not. Intermediate views, which only others are meant to read, come last.
         """
-        return self._result(
-            {
-                "name": view.name,
-                "subject": "intermediate" if view.is_intermediate else view.subject,
-                "grain": ", ".join(view.grain),
-                "by_ranking": f"{view.macro}('predictivity')" if view.is_ranked else None,
-                "is_materialized": is_kept,
-                "not_read_because": None if is_kept or self.store.is_read_only else self._why_not_kept(view.name),
-                "answers": view.answers,
-            }
-            for view in self._views.values()
-            for is_kept in [bool(self.kept_files(view.name))]
-        )
+        rows = []
+        for name, view in self._views.items():
+            runs = () if self.store.is_read_only else self.pieces(name)
+            why_not = (cache.reason(self.store, name, self.fingerprint(name, run), run) for run in runs)
+            is_kept = bool(self.kept_files(name))
+            rows.append(
+                {
+                    "name": name,
+                    "subject": "intermediate" if view.is_intermediate else view.subject,
+                    "grain": ", ".join(view.grain),
+                    "by_ranking": f"{view.macro}('predictivity')" if view.is_ranked else None,
+                    "is_materialized": is_kept,
+                    "not_read_because": None if is_kept else next(filter(None, why_not), None),
+                    "answers": view.answers,
+                }
+            )
+        return self._result(rows)
 
     def describe_columns(self, name: str) -> Result:
         """Return the columns of a table or view, one a row: type and meaning.
@@ -192,54 +197,46 @@ class Database:
         StoreError
             If a file of the store is missing or corrupt.
         """
-        names = dict.fromkeys([*TABLES, *(name for view in self._views for name in catalog.reads(view))])
-        head = _SCRIPT_HEAD.format(store=quoting.path(self.store.root))
-        definitions = [
-            f"{catalog.definition(name, query)};\n{catalog.comments(name)}"
-            for name in names
-            for query in [self.query_of(name, root="getvariable('store')")]
-        ]
-        return "\n\n".join([head, catalog.macros().strip(), *definitions]) + "\n"
+        parts = [_SCRIPT_HEAD.format(store=quoting.path(self.store.root)), catalog.macros().strip()]
+        for name in dict.fromkeys([*TABLES, *(name for view in self._views for name in catalog.reads(view))]):
+            query = self.query_of(name, root="getvariable('store')")
+            parts.append(f"{catalog.definition(name, query)};\n{catalog.comments(name)}")
+        return "\n\n".join(parts) + "\n"
 
     def close(self) -> None:
         """Close the connection, and the kept files that it reads."""
         self.connection.close()
         _close(self._kept)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
     @cached_property
+    def _commits(self) -> Sequence[Commit]:
+        self.store.require()
+        return self.store.commits()
+
+    @cached_property
     def committed(self) -> Mapping[str, Sequence[CommittedFile]]:
         """The committed files by table, as of the first use or the last `refresh`."""
-        self.store.require()
         files: dict[str, list[CommittedFile]] = {name: [] for name in TABLES}
-        commits = self.store.commits()
-        tops = [commit for commit in commits if any(file.table == "function_top_neurons" for file in commit.files)]
-        listed = {commit.run_id for commit in tops}
-        for commit in commits:
-            for file in commit.files:
-                files[file.table].append(file)
-                if file.table == "neuron_functions" and commit.job not in listed:
-                    files["unlisted_scores"].append(file)
+        every = [(commit, file) for commit in self._commits for file in commit.files]
+        listed = {commit.run_id for commit, file in every if file.table == "function_top_neurons"}
+        for commit, file in every:
+            files[file.table].append(file)
+            if file.table == "neuron_functions" and commit.job not in listed:
+                files["unlisted_scores"].append(file)
         return files
 
     @cached_property
     def _runs_of_files(self) -> Mapping[str, str]:
-        return {
-            file.path: commit.run_id
-            for commit in self.store.commits()
-            if commit.run_id
-            for file in commit.files
-            if TABLES[file.table].grain[0] == "run_id" and catalog.named_run(file) == commit.run_id
-        }
+        return {file.path: commit.run_id for commit in self._commits if commit.run_id for file in commit.files}
 
     def run_of(self, file: CommittedFile) -> str | None:
         """Return the run that all rows of a file are of, and that its name says; None of other jobs than runs'."""
-        return self._runs_of_files.get(file.path)
+        run_id = self._runs_of_files.get(file.path)
+        is_named = TABLES[file.table].grain[0] == "run_id" and catalog.named_run(file) == run_id
+        return run_id if is_named else None
 
     def pieces(self, view: str) -> tuple[str | None, ...]:
         """Return the runs whose rows of a view are kept each in a file of its own; None: all rows are kept in one."""
@@ -262,34 +259,20 @@ class Database:
         )
 
     def kept_files(self, name: str) -> list[Path]:
-        """Return the files of a view's kept rows, one of each of its `pieces`; [] if one lacks.
-
-        A single one is locked against removal while this database is open.
-        """
+        """Return the files of a view's kept rows, one of each of its `pieces`; [] if one lacks."""
         if self.store.is_read_only or not cache.folder(self.store, name).exists():
             return []
         if name not in self._kept:
-            self._kept[name] = self._open_kept(name)
+            self._kept[name] = []  # a single one stays open, and so locked against removal
+            for run_id in (pieces := self.pieces(name)):
+                file = cache.open_kept(self.store, name, self.fingerprint(name, run_id), run_id)
+                if file is None:
+                    self._kept[name] = []
+                    break
+                if len(pieces) > 1:  # a process may open so many files only: where one goes, the view is computed
+                    file.close()
+                self._kept[name].append(file)
         return [Path(file.name) for file in self._kept[name]]
-
-    def _open_kept(self, name: str) -> list[IO[bytes]]:
-        """Return the files of a view's kept rows, or [] if one lacks.
-
-        Of pieces none stays open, as a process may open so many files only: where one goes, the view is computed.
-        """
-        files: list[IO[bytes]] = []
-        for run_id in (pieces := self.pieces(name)):
-            file = cache.open_kept(self.store, name, self.fingerprint(name, run_id), run_id)
-            if file is None:
-                return []
-            if len(pieces) > 1:
-                file.close()
-            files.append(file)
-        return files
-
-    def _why_not_kept(self, view: str) -> str | None:
-        reasons = (cache.reason(self.store, view, self.fingerprint(view, run), run) for run in self.pieces(view))
-        return next(filter(None, reasons), None)
 
     def query_of(self, name: str, *, root: str | None = None) -> str:
         """Return the SQL that defines the view of a table, a view or a macro, without regard to kept rows.
@@ -301,19 +284,18 @@ class Database:
         parts: dict[bool, list[CommittedFile]] = {}
         for file in self.committed[name]:
             parts.setdefault(self.run_of(file) is not None, []).append(file)
-        queries = [
-            catalog.table_query(TABLES[name], self._file_list(files, root), sum(file.n_rows for file in files), of_runs)
-            for of_runs, files in parts.items()
-        ]
-        return "\nunion all by name\n".join(queries) or catalog.empty_query(
-            (column.name, column.duckdb_type) for column in TABLES[name].columns
-        )
+        queries = []
+        for of_runs, files in parts.items():
+            places = (self.store.address(file) if root is None else file.path for file in files)
+            listed = f"[{', '.join(map(quoting.path, places))}]"
+            if root is not None:
+                listed = f"list_transform({listed}, lambda file: {root} || '/' || file)"
+            queries.append(catalog.table_query(TABLES[name], listed, sum(file.n_rows for file in files), of_runs))
+        none = ((column.name, column.duckdb_type) for column in TABLES[name].columns)
+        return "\nunion all by name\n".join(queries) or catalog.empty_query(none)
 
     def make(self, name: str) -> None:
-        """Create the view of a table, or a view or macro and all it reads, unless they exist.
-
-        SQL that does not fit the tables raises `QueryError`, a committed file that is missing or corrupt `StoreError`.
-        """
+        """Create the view of a table, or a view or macro and all it reads, unless they exist."""
         if name in self._made:
             return
         view = self._views.get(name) or catalog.ranked().get(name)
@@ -324,12 +306,13 @@ class Database:
             kept_rows = f"from ({catalog.scan(f'[{listed}]', of_runs=self.pieces(view.name) != (None,))})"
         if kept and name in self._views:
             query = kept_rows
+        elif view and view.needs and not self.committed[view.needs]:
+            query = catalog.empty_query(catalog.columns_of_none(view))
         elif view:
             for source in catalog.reads(name)[:-1]:
                 self.make(source)
             query = catalog.query(name)
-            if view.needs and not self.committed[view.needs]:
-                query = catalog.empty_query(self._columns_of(name))
+            self._make_macros(query)
             if kept:
                 live = f"select * from ({query}) where ranking is distinct from 'lift'"
                 query = f"{kept_rows} where ranking = 'lift' union all by name {live}"
@@ -346,23 +329,27 @@ class Database:
             self.connection.execute(catalog.comments(name))
             self._commented.add(name)
 
-    def _columns_of(self, name: str) -> list[tuple[str, str]]:
-        """Return the names and types of the columns of a view or macro, whose sources are made."""
-        with self._explained(name):
-            self.connection.execute(catalog.definition(name, catalog.query(name)))
-            rows = f"from {name}('lift')" if name in catalog.ranked() else f"from {name}"
-            return [(row[0], row[1]) for row in self.connection.execute(f"describe {rows}").fetchall()]
+    def _make_macros(self, sql: str) -> None:
+        """Create the macros that some SQL names, unless they exist."""
+        for name in catalog.macros_in(sql):
+            if name not in self._made_macros:
+                self.connection.execute(catalog.macros_by_name()[name])
+                self._made_macros.add(name)
 
-    def _runs_where(self, query: str) -> Sequence[str]:
-        """Return the runs that a query of ``run_id from runs`` finds, and those that have files and are unknown."""
+    def _runs_where(self, query: str, folders: Set[str]) -> Sequence[str]:
+        """Return the runs that a query of ``run_id from runs`` finds, and those that have files and are unknown.
+
+        `folders` are those of the model and the revision that they must have: of others no file is opened.
+        """
         if query not in self._found:
             self.make("runs")
-            known, found = (
-                {str(row[0]) for row in self.connection.execute(each).fetchall()}
-                for each in ("select run_id from runs", query)
-            )
-            of_files = {self.run_of(file) for files in self.committed.values() for file in files}
-            self._found[query] = sorted(found | {run for run in of_files if run} - known)
+            files = self.committed["runs"]
+            known, asked = {self.run_of(file) for file in files}, query
+            if folders and None not in known:
+                within = (self.run_of(file) for file in files if folders <= {*file.path.split("/")})
+                asked = f"from ({query}) where run_id {quoting.among(filter(None, within))}"
+            found = {row[0] for row in self.connection.execute(asked).fetchall()}
+            self._found[query] = sorted(found | {*self._runs_of_files.values()} - known)
         return self._found[query]
 
     @contextlib.contextmanager
@@ -385,7 +372,7 @@ class Database:
             raise QueryError(str(UnknownNameError("table or view", missing[1], self._known))) from error
         self.make(missing[1].lower())
 
-    def _remake(self, names: Collection[str]) -> None:
+    def _remake(self, names: Iterable[str]) -> None:
         names = sorted(names)
         self._made.difference_update(names)
         for name in names:
@@ -402,24 +389,14 @@ class Database:
     def _result(self, rows: Iterable[Mapping[str, object]]) -> Result:
         return run(self.connection, "select unnest(?, recursive := true)", [list(rows)])
 
-    def _file_list(self, files: Iterable[CommittedFile], root: str | None) -> str:
-        """Return SQL of the list of some files, with `root` as in `query_of`."""
-        if root is None:
-            return f"[{', '.join(quoting.path(self.store.address(file)) for file in files)}]"
-        listed = ", ".join(quoting.path(file.path) for file in files)
-        return f"list_transform([{listed}], lambda file: {root} || '/' || file)"
-
     def _blame(self, error: BaseException, names: Collection[str]) -> None:
         """Raise a `StoreError` if the files that tables and views are read from explain DuckDB's error."""
         if not self.store.is_read_only:
-            failures.check_files(error, self._files_behind(names))
+            tables = sorted({source for name in names for source in catalog.reads(name)} & set(TABLES))
+            files = (file for table in tables for file in self.committed[table])
+            failures.check_files(error, ((self.store.locate(file), file) for file in files))
         elif isinstance(error, duckdb.IOException | duckdb.InvalidInputException) or type(error) is duckdb.Error:
             raise StoreError(f"cannot read {self.store}: {failures.explain(error)}") from error
-
-    def _files_behind(self, names: Collection[str]) -> Iterator[tuple[Path, CommittedFile]]:
-        """Return the committed files that tables and views are read from, ordered by table."""
-        tables = {source for name in names for source in catalog.reads(name)} & set(TABLES)
-        return ((self.store.locate(file), file) for table in sorted(tables) for file in self.committed[table])
 
 
 def _close(kept: Mapping[str, list[IO[bytes]]]) -> None:

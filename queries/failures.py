@@ -29,10 +29,7 @@ def explain(error: BaseException) -> str:
 
 
 def check_files(error: BaseException, files: Iterable[tuple[Path, CommittedFile]]) -> None:
-    """Raise a `StoreError` that names the file if one that is missing, unreadable or corrupt explains DuckDB's error.
-
-    `files` are those that the query read, with their entries in the commits.
-    """
+    """Raise a `StoreError` if one of the files that a query read is missing, unreadable or corrupt and so its error."""
     message = str(error)
     # DuckDB has no class of its own for broken Parquet structures: they come as the base class.
     is_structure = type(error) in ENGINE_ERRORS and _NO_EXTENSION not in message

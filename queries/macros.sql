@@ -321,6 +321,18 @@ create or replace macro benjamini_hochberg(
             count(p) over (partition by key_1, key_2, key_3, key_4, key_5, key_6, key_7, key_8 order by p) as p_rank,
         from query_table(tests)
     );
+
+-- For each instance, the characters of the token on which a neuron fires most, from a table of the columns of top_tokens.
+create or replace macro fired(token_table, of_run, of_stack, of_layer, of_neuron) as table
+    select
+        corpus,
+        instance_id,
+        arg_max(start_char, abs(activation)) as token_start,
+        arg_max(end_char, abs(activation)) as token_end,
+    from query_table(token_table)
+    where run_id = of_run and stack = of_stack and layer = of_layer and neuron = of_neuron
+    group by all;
+
 -- A text cut to a width, with an ellipsis where something is cut off.
 create or replace macro shortened(text, width) as if(len(text) <= width, text, left(text, width - 1) || '…');
 

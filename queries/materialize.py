@@ -16,27 +16,13 @@ from .database import Database
 
 @dataclass(frozen=True, slots=True)
 class Materialized:
-    """A view, or its rows of one run, kept as Parquet.
-
-    Parameters
-    ----------
-    view
-        Its name.
-    run_id
-        The run, None of all runs.
-    path
-        The file.
-    size_bytes
-        Its size.
-    is_new
-        Whether it was computed now; False if a current file was there.
-    """
+    """A view, or its rows of one run, kept as Parquet."""
 
     view: str
-    run_id: str | None
+    run_id: str | None  # None of all runs
     path: Path
     size_bytes: int
-    is_new: bool
+    is_new: bool  # whether it was computed now; False if a current file was there
 
 
 def materialize(database: Database, names: Iterable[str]) -> tuple[Materialized, ...]:
@@ -77,26 +63,24 @@ def materialize(database: Database, names: Iterable[str]) -> tuple[Materialized,
 
 def _keep(database: Database, view: catalog.View) -> list[Materialized]:
     folder = cache.folder(database.store, view.name)
+    pieces = []
     with store_errors(f"cannot write {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         # Of several processes that compute the same, one does, and the others find it done.
         with exclusive(folder):
-            pieces = [_piece(database, view, folder, run_id) for run_id in database.pieces(view.name)]
+            for run_id in database.pieces(view.name):
+                fingerprint = database.fingerprint(view.name, run_id)
+                kept = cache.open_kept(database.store, view.name, fingerprint, run_id)
+                path = Path(kept.name) if kept else _write(database, view, folder, run_id, fingerprint)
+                if kept:
+                    kept.close()
+                pieces.append(Materialized(view.name, run_id, path, path.stat().st_size, is_new=kept is None))
             cache.remove_others(folder, {piece.path for piece in pieces})
-            return pieces
+    return pieces
 
 
-def _piece(database: Database, view: catalog.View, folder: Path, run_id: str | None) -> Materialized:
-    kept = cache.open_kept(database.store, view.name, database.fingerprint(view.name, run_id), run_id)
-    path = Path(kept.name) if kept else _write(database, view, folder, run_id)
-    if kept:
-        kept.close()
-    return Materialized(view.name, run_id, path, path.stat().st_size, is_new=kept is None)
-
-
-def _write(database: Database, view: catalog.View, folder: Path, run_id: str | None) -> Path:
+def _write(database: Database, view: catalog.View, folder: Path, run_id: str | None, fingerprint: str) -> Path:
     """Compute a view, or its rows of a run, into its folder and return the file."""
-    fingerprint = database.fingerprint(view.name, run_id)
     partial = folder / f".{fingerprint}.{os.getpid()}"
     database.make(view.name)
     rows = f"from {view.name}" + (f" where run_id = {quoting.literal(run_id)}" if run_id else "")

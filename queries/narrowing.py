@@ -5,56 +5,49 @@ through every view, whereas one on a joined table is met only when all rows are 
 are looked up first, and ``run_id = …``, or in a list, is added to those of the statement, in its parse tree.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
 import duckdb
 
+from ..schema.names import folder_name
 from . import catalog, quoting
+from .parse_tree import Tree, nodes, parse, unparse
 
-_Tree = dict[str, Any]  # a node of DuckDB's parse tree
+RunsWhere = Callable[[str, Set[str]], Sequence[str]]
+"""Returns the ids that a query of ``run_id from runs`` finds, whose files are in some folders, by their names."""
 
 _OF_RUNS = {"run_id", "model", "revision", "step"}
 # What a condition may be made of to have one value for a run: no subquery, no parameter, nothing random.
 _PLAIN = {None, "COLUMN_REF", "CONSTANT", "COMPARISON", "CONJUNCTION", "OPERATOR", "BETWEEN", "CAST"}
 
 
-def narrowed(connection: duckdb.DuckDBPyConnection, statement: str, runs_where: Callable[[str], Sequence[str]]) -> str:
+def narrowed(connection: duckdb.DuckDBPyConnection, statement: str, tree: Tree, runs_where: RunsWhere) -> str:
     """Return a statement with a condition on ``run_id`` added wherever others imply one; most often as it is.
 
-    `runs_where` returns the ids that a query of ``run_id from runs`` finds.
+    `tree` is its parse tree.
     """
-    try:
-        return _narrowed(connection, statement, runs_where)
-    except RecursionError:  # an expression of hundreds of terms
-        return statement
-
-
-def _narrowed(connection: duckdb.DuckDBPyConnection, statement: str, runs_where: Callable[[str], Sequence[str]]) -> str:
-    tree = _parsed(connection, statement)
-    if tree["error"]:
-        return statement
-    nodes = list(_nodes(tree))
-    selects = [node for node in nodes if node.get("type") == "SELECT_NODE"]
+    every = list(nodes(tree))
+    selects = [node for node in every if node.get("type") == "SELECT_NODE"]
     # A result's column without a name of its own is named by its expression, which so stays as it is.
     unnamed = {
-        id(node) for select in selects for item in select["select_list"] if not item["alias"] for node in _nodes(item)
+        id(node) for select in selects for item in select["select_list"] if not item["alias"] for node in nodes(item)
     }
-    ctes = {entry["key"].lower() for node in nodes for entry in node.get("cte_map", {}).get("map", ())}
+    ctes = {entry["key"].lower() for node in every for entry in node.get("cte_map", {}).get("map", ())}
     is_changed = False
     for node in selects:
         if node["where_clause"] and id(node) not in unnamed:
             for implied in list(_implied(connection, node, ctes, runs_where)):
-                both = _select(_parsed(connection, f"select 1 where true and {implied}"))["where_clause"]
+                both = _select(connection, f"select 1 where true and {implied}")[1]["where_clause"]
                 both["children"][0] = node["where_clause"]
                 node["where_clause"] = both
                 is_changed = True
-    return _unparsed(connection, tree) if is_changed else statement
+    return unparse(connection, tree) if is_changed else statement
 
 
 def _implied(
-    connection: duckdb.DuckDBPyConnection, select: _Tree, ctes: set[str], runs_where: Callable[[str], Sequence[str]]
+    connection: duckdb.DuckDBPyConnection, select: Tree, ctes: set[str], runs_where: RunsWhere
 ) -> Iterator[str]:
     """Yield the conditions on ``run_id`` of tables that the WHERE of a SELECT implies."""
     tables: dict[str, str] = {}
@@ -66,22 +59,31 @@ def _implied(
     for a, b in links:
         if a in group and b in group:
             group = {alias: group[b] if of == group[a] else of for alias, of in group.items()}
+    meant = [each for each, name in tables.items() if name != "runs" and _is_by_run(name)]
+    told: dict[str, list[Tree]] = defaultdict(list)
     for condition in conditions:
         alias = _table_of(condition, tables)
-        others = [each for each in group if alias and group[each] == group[alias] and tables[each] != "runs"]
-        if alias and (others := [each for each in others if _is_by_run(tables[each])]):
-            query = _parsed(connection, f"select run_id from runs as {quoting.name(alias)}")
-            _select(query)["where_clause"] = condition
-            try:
-                ids = [*map(quoting.literal, runs_where(_unparsed(connection, query)))] or ["null"]
-            except duckdb.Error:  # as of a name that is no number: the statement's other conditions may leave it out
-                continue
-            # An equality holds for all that is joined by run_id, too; DuckDB does not conclude so from a list.
-            meant = f"= {ids[0]}" if len(ids) == 1 else f"in ({', '.join(ids)})"
-            yield from (f"{quoting.name(each)}.run_id {meant}" for each in others)
+        if alias and group[alias] in [group[each] for each in meant]:
+            told[alias].append(condition)
+    found: dict[str, set[str]] = {}
+    for alias, of_alias in told.items():
+        query, of_runs = _select(connection, f"select run_id from runs as {quoting.name(alias)} where true and true")
+        of_runs["where_clause"]["children"][1:] = of_alias
+        folders = {
+            folder_name(each["right"]["literal"]["text"])
+            for each in of_alias
+            if each["type"] == "COMPARE_EQUAL" and each["right"].get("literal", {}).get("kind") == "STRING"
+            if each["left"].get("column_names", [""])[-1].lower() in ("model", "revision")
+        }
+        # An error, as of a name that is no number, is the statement's own: its other conditions may leave it out.
+        with contextlib.suppress(duckdb.Error):
+            ids = {*runs_where(unparse(connection, query), folders)}
+            found[group[alias]] = found.get(group[alias], ids) & ids
+    for alias in (each for each in meant if group[each] in found):
+        yield f"{quoting.name(alias)}.run_id {quoting.among(found[group[alias]])}"
 
 
-def _gather(ref: _Tree, tables: dict[str, str], links: list[tuple[str, str]]) -> bool:
+def _gather(ref: Tree, tables: dict[str, str], links: list[tuple[str, str]]) -> bool:
     """Add the tables of a FROM by alias, and which share a ``run_id``; return whether there are inner joins alone."""
     if ref.get("column_name_alias"):
         return False
@@ -99,17 +101,17 @@ def _gather(ref: _Tree, tables: dict[str, str], links: list[tuple[str, str]]) ->
     return bool(ref["type"] == "BASE_TABLE")
 
 
-def _equal(conditions: Sequence[_Tree]) -> list[tuple[str, str]]:
+def _equal(conditions: Sequence[Tree]) -> list[tuple[str, str]]:
     """Return the pairs of aliases whose ``run_id`` conditions say are equal."""
     sides = [(each["left"], each["right"]) for each in conditions if each["type"] == "COMPARE_EQUAL"]
     names = [[[*map(str.lower, side.get("column_names", ()))] for side in both] for both in sides]
     return [(a[0], b[0]) for a, b in names if a[1:] == b[1:] == ["run_id"]]
 
 
-def _table_of(condition: _Tree, tables: Mapping[str, str]) -> str | None:
+def _table_of(condition: Tree, tables: Mapping[str, str]) -> str | None:
     """Return the alias of the table whose runs a condition is about, other than by id alone; None if it is not."""
     aliases, columns = set(), set()
-    for node in _nodes(condition):
+    for node in nodes(condition):
         kind = node.get("class")
         if kind not in _PLAIN and not (kind == "FUNCTION" and node["is_operator"]):
             return None
@@ -130,28 +132,12 @@ def _is_by_run(name: str) -> bool:
     return "run_id" in grain and {*catalog.describe()[name][1]} >= _OF_RUNS
 
 
-def _conjuncts(condition: _Tree) -> list[_Tree]:
+def _conjuncts(condition: Tree) -> list[Tree]:
     children = condition["children"] if condition["type"] == "CONJUNCTION_AND" else ()
     return [each for child in children for each in _conjuncts(child)] if children else [condition]
 
 
-def _select(tree: _Tree) -> _Tree:
-    node: _Tree = tree["statements"][0]["node"]
-    return node
-
-
-def _parsed(connection: duckdb.DuckDBPyConnection, statement: str) -> _Tree:
-    tree: _Tree = json.loads(connection.execute("select json_serialize_sql(?)", [statement]).fetchall()[0][0])
-    return tree
-
-
-def _unparsed(connection: duckdb.DuckDBPyConnection, tree: _Tree) -> str:
-    return str(connection.execute("select json_deserialize_sql(?::json)", [json.dumps(tree)]).fetchall()[0][0])
-
-
-def _nodes(tree: object) -> Iterator[_Tree]:
-    """Yield all nodes of a tree, each before those within it."""
-    if isinstance(tree, dict):
-        yield tree
-    for child in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
-        yield from _nodes(child)
+def _select(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Tree, Tree]:
+    """Return the tree of a query of ours, and its SELECT."""
+    tree = parse(connection, query) or {}
+    return tree, tree["statements"][0]["node"]

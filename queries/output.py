@@ -23,17 +23,18 @@ from .text_table import CELL_WIDTH, cells, draw_table, json_text, plain_text, te
 _TERMINAL_ROWS = 100
 _SHOWN_ROWS = 20
 _OWN = {".staging", "README.md", "commits", "data", "derived"}
-# What Python spells otherwise, or holds less of.
-_AS_SQL_SPELLS_THEM = {"BLOB", "INTERVAL", "TIMESTAMP_NS", "TIME_NS"}
+# What Python spells otherwise, or holds less of; and 0.3, not 0.30000001192092896, which a float32 is as a float64.
+_SPELT = {
+    **dict.fromkeys(("BLOB", "INTERVAL", "TIMESTAMP_NS", "TIME_NS"), "cast({} as varchar)"),
+    "FLOAT": "cast(cast({} as varchar) as double)",
+}
 _NEEDS_QUOTES = re.compile('[,"\r\n]')
 
 
 def save(result: Result, path: Path, *, format: Format | None = None, stores: Sequence[Path] = ()) -> None:  # noqa: A002
-    """Write a result to a file, which appears complete or not at all.
+    """Write a result to a file, which appears complete or not at all; one that exists is replaced and keeps its mode.
 
-    A file that exists, or the target of a link, is replaced and keeps its mode. Pipes and devices are written to. The
-    format is by default that of the suffix; a suffix that names none raises `QueryError`, and so does a file that the
-    `stores` themselves write.
+    The format is by default that of the suffix. What the `stores` themselves write is refused.
     """
     suffix = path.suffix.lower().removeprefix(".")
     if format is None and suffix not in ("csv", "json", "parquet"):
@@ -88,12 +89,7 @@ def _write_file(result: Result, path: Path, format: Format) -> None:  # noqa: A0
 
 
 def write(result: Result, stream: IO[str], *, format: Format = "table") -> None:  # noqa: A002
-    """Write a result as text; a format that is not text raises `QueryError`.
-
-    CSV spells NULL as an empty field and an empty text as ``""``; JSON is a list of records. NaN and infinity, which
-    SQL can compute, are written as NULL. A table is drawn on a terminal, cut after 100 rows and in long cells;
-    elsewhere it is plain text, uncut. Control characters are escaped in tables, in JSON, and on a terminal.
-    """
+    """Write a result as text, NaN and infinity as NULL, control characters escaped; on a terminal a table is cut."""
     if format == "csv":
         for row in [result.columns, *_portable_rows(result)]:
             line = ",".join(map(_csv_field, row))
@@ -127,23 +123,15 @@ def as_html(result: Result) -> str:
     """Return the first rows as an HTML table, long cells cut, and how many rows there are."""
     rows = _portable_rows(result, _SHOWN_ROWS)
     heads = "".join(f"<th>{html.escape(printable(column))}</th>" for column in result.columns)
-    lines = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells(rows, CELL_WIDTH)
-    )
-    return f"<table><tr>{heads}</tr>{lines}</table><p>{_count(len(rows), len(result))}</p>"
+    lines = [[f"<td>{html.escape(cell)}</td>" for cell in row] for row in cells(rows, CELL_WIDTH)]
+    body = "".join(f"<tr>{''.join(line)}</tr>" for line in lines)
+    return f"<table><tr>{heads}</tr>{body}</table><p>{_count(len(rows), len(result))}</p>"
 
 
 def _portable_rows(result: Result, n_rows: int | None = None) -> list[tuple[object, ...]]:
     """Return all rows or the first, single-precision numbers with the fewest digits that are exact."""
-    selected = [
-        # 0.3, not 0.30000001192092896, which is what a float32 is as a float64.
-        f"cast(cast({name} as varchar) as double)"
-        if type_name == "FLOAT"
-        else f"cast({name} as varchar)"
-        if type_name in _AS_SQL_SPELLS_THEM
-        else name
-        for name, type_name in zip(map(quoting.name, result.columns), result.types, strict=True)
-    ]
+    columns = zip(map(quoting.name, result.columns), result.types, strict=True)
+    selected = [_SPELT.get(type_name, "{}").format(name) for name, type_name in columns]
     relation = result.relation.project(", ".join(selected))
     return Result(relation if n_rows is None else relation.limit(n_rows)).rows()
 

@@ -44,6 +44,7 @@ _BEFORE_A_CTE_BODY = frozenset({"as", "materialized"})
 _LONGEST = 1_000_000
 _DEEPEST = 1_000
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
+_WORD = re.compile(r'"(?:[^"]|"")*"|\w+')
 _WAY_OUT = "SQL here only reads; to keep a result, use -o FILE"
 
 
@@ -74,8 +75,7 @@ def check(connection: duckdb.DuckDBPyConnection, query: str) -> str:
     if len(statements) > 1:
         raise QueryError(f"{len(statements)} statements in one query; please run them one at a time")
     query = statements[0].query
-    offsets = _offsets(query)
-    words = _words(query, offsets)
+    offsets, words = _tokens(query)
     if words[0] == "explain":
         return check(connection, query.encode()[offsets[_explained(words)] :].decode())
     if words[0] not in _QUERY_WORDS:
@@ -101,36 +101,26 @@ def _check_size(query: str) -> None:
         raise QueryError(
             f"the query has {len(query):,} characters, more than {_LONGEST:,}; read long lists of values from a file"
         )
-    offsets = _offsets(query)
-    words = _words(query, offsets) if offsets else []
-    depth = itertools.accumulate((word in _OPENING) - (word in _CLOSING) for word in words)
+    depth = itertools.accumulate((word in _OPENING) - (word in _CLOSING) for word in _tokens(query)[1])
     if max(depth, default=0) > _DEEPEST:
         raise QueryError(f"the query has more than {_DEEPEST:,} brackets inside one another")
 
 
-def _offsets(query: str) -> list[int]:
-    """Return the byte offsets at which the tokens of the query start, comments excluded."""
+def _tokens(query: str) -> tuple[list[int], list[str]]:
+    """Return where the tokens of the query start, in bytes, and the tokens in lower case, quoted ones with quotes."""
     try:
-        query.encode()
-        return [offset for offset, token in duckdb.tokenize(query) if token != duckdb.token_type.comment]
+        text = query.encode()
+        offsets = [offset for offset, token in duckdb.tokenize(query) if token != duckdb.token_type.comment]
     except UnicodeEncodeError as error:
         raise QueryError(f"the query is not UTF-8 text: character {error.start + 1:,} is none") from error
     except duckdb.Error as error:
         raise QueryError(one_line(error)) from error
-
-
-def _words(query: str, offsets: Sequence[int]) -> list[str]:
-    """Return the tokens at these byte offsets in lower case; quoted names and strings keep their quotes."""
-    text = query.encode()
     words = []
-    for start, end in zip(offsets, [*offsets[1:], len(text)], strict=True):
+    for start, end in itertools.pairwise([*offsets, len(text)]):
         # The text up to the next token may end in white space and comments: neither can be in a word.
         word = _WORD.match(text[start:end].decode())
         words.append(word.group().lower() if word else text[start : start + 1].decode(errors="replace"))
-    return words
-
-
-_WORD = re.compile(r'"(?:[^"]|"")*"|\w+')
+    return offsets, words
 
 
 def _explained(words: Sequence[str]) -> int:

@@ -26,15 +26,10 @@ class Result:
     """The rows of a query that has run, as tuples, data frames or an Arrow table.
 
     Iterating gives the rows as dictionaries; printed, or in a notebook, it shows its first rows.
-
-    Parameters
-    ----------
-    relation
-        The rows, in memory, as a DuckDB relation.
     """
 
     def __init__(self, relation: "duckdb.DuckDBPyRelation") -> None:
-        self.relation = relation
+        self.relation = relation  # in memory
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -50,14 +45,14 @@ class Result:
         """Return the rows as tuples of Python values; times are in UTC."""
         # DuckDB wants the pytz package for times with a zone, at any depth; without one they are times in UTC.
         plain = [_retyped(type_name, _ZONED) for type_name in self.types]
-        is_zoned = [before != after for before, after in zip(self.types, plain, strict=True)]
         selected = [
-            f"cast({quoting.name(column)} as {type_name})" if zoned else quoting.name(column)
-            for column, type_name, zoned in zip(self.columns, plain, is_zoned, strict=True)
+            f"cast({quoting.name(column)} as {after})" if after != before else quoting.name(column)
+            for column, before, after in zip(self.columns, self.types, plain, strict=True)
         ]
         rows = cast("list[tuple[object, ...]]", self.relation.project(", ".join(selected)).fetchall())
-        if not any(is_zoned):
+        if plain == [*self.types]:
             return rows
+        is_zoned = [before != after for before, after in zip(self.types, plain, strict=True)]
         return [
             tuple(_in_utc(value) if zoned else value for value, zoned in zip(row, is_zoned, strict=True))
             for row in rows
@@ -98,23 +93,17 @@ def run(
     query: str,
     parameters: Sequence[object] | Mapping[str, object] | None = None,
 ) -> Result:
-    """Run a query, with parameters as in `Database.sql`, and return its rows; Ctrl-C stops it.
-
-    Sums of integers come in a type that every format holds exactly: BIGINT where all values of the column fit, else
-    DECIMAL, else text.
-    """
+    """Run a query, with parameters as in `Database.sql`, and return its rows; Ctrl-C stops it."""
     # In a thread of its own: inside DuckDB, Python would not notice Ctrl-C until the query ends.
     done = threading.Event()
-    results: list[Result] = []
-    errors: list[BaseException] = []
+    answers: list[Result | BaseException] = []
 
     def collect() -> None:
         try:
-            results.append(_collect(connection.sql(query, params=parameters)))
+            answers.append(_collect(connection.sql(query, params=parameters)))
         except BaseException as error:  # raised again below
-            errors.append(error)
-        finally:
-            done.set()
+            answers.append(error)
+        done.set()
 
     threading.Thread(target=collect, name="neuronlake-query", daemon=True).start()
     try:
@@ -129,30 +118,24 @@ def run(
                 break
             connection.interrupt()
         raise
-    if errors:
-        raise errors[0]
-    return results[0]
+    if isinstance(answers[0], BaseException):
+        raise answers[0]
+    return answers[0]
 
 
 def _collect(relation: "duckdb.DuckDBPyRelation") -> Result:
-    rows = relation.materialize()
-    for column, type_name in zip(rows.columns, map(str, rows.types), strict=True):
-        if _retyped(type_name, dict.fromkeys(_WIDE_INTEGERS, "")) != type_name:
-            rows = _narrowed(rows, quoting.name(column), type_name)
-    return Result(rows)
-
-
-def _narrowed(rows: "duckdb.DuckDBPyRelation", column: str, type_name: str) -> "duckdb.DuckDBPyRelation":
+    """Return rows, sums of integers as BIGINT where all values fit, else DECIMAL, else text: exact in every format."""
     import duckdb
 
-    def cast_to(narrow: str) -> "duckdb.DuckDBPyRelation":
-        exact = f"cast({column} as {_retyped(type_name, dict.fromkeys(_WIDE_INTEGERS, narrow))})"
-        return rows.project(f"* replace ({exact} as {column})").materialize()
-
-    for narrow in ("BIGINT", "DECIMAL(38,0)"):
-        with contextlib.suppress(duckdb.ConversionException, duckdb.OutOfRangeException):
-            return cast_to(narrow)
-    return cast_to("VARCHAR")
+    rows = relation.materialize()
+    for column, type_name in zip(map(quoting.name, rows.columns), map(str, rows.types), strict=True):
+        if _retyped(type_name, dict.fromkeys(_WIDE_INTEGERS, "")) != type_name:
+            for narrow in ("BIGINT", "DECIMAL(38,0)", "VARCHAR"):
+                exact = f"cast({column} as {_retyped(type_name, dict.fromkeys(_WIDE_INTEGERS, narrow))})"
+                with contextlib.suppress(duckdb.ConversionException, duckdb.OutOfRangeException):
+                    rows = rows.project(f"* replace ({exact} as {column})").materialize()
+                    break
+    return Result(rows)
 
 
 def _retyped(type_name: str, types: Mapping[str, str]) -> str:

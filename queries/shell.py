@@ -31,12 +31,8 @@ _KEYWORDS = (
 
 
 def run_shell(database: Database) -> None:
-    """Read statements and print their rows until the person leaves.
-
-    A statement ends with ``;`` and may take several lines. Ctrl-C drops what is typed, or stops what runs;
-    Ctrl-D leaves. What is piped in is answered without a prompt.
-    """
-    if not sys.stdin.isatty():
+    """Read statements, which end with ``;``, and print their rows until the person leaves, by Ctrl-D."""
+    if not sys.stdin.isatty():  # what is piped in is answered without a prompt
         try:
             statements = sys.stdin.read().split(";")
         except UnicodeDecodeError as error:
@@ -72,12 +68,11 @@ def run_shell(database: Database) -> None:
     print("SQL ends with ; and .help lists more. Ctrl-D leaves.")
     while True:
         try:
-            text = session.prompt()
-        except KeyboardInterrupt:
+            if not answer(database, session.prompt(), sys.stdout):
+                return
+        except KeyboardInterrupt:  # what is typed is dropped
             continue
         except EOFError:
-            return
-        if not answer(database, text, sys.stdout):
             return
 
 
@@ -127,11 +122,7 @@ def _listed(descriptions: Mapping[str, str]) -> str:
 
 
 def complete(text: str) -> Sequence[str]:
-    """Return what the word at the end of a text, the statement up to the cursor, may become, the likeliest first.
-
-    After ``from`` and ``join`` come tables, views and their macros; elsewhere the columns of those that the statement
-    names come before keywords and all else.
-    """
+    """Return what the word at the end of a text, the statement up to the cursor, may become, the likeliest first."""
     columns = {name: set(meanings) for name, (_, meanings) in catalog.describe().items()}
     if text.lstrip().startswith("."):
         command, _, rest = text.lstrip().partition(" ")
@@ -140,7 +131,7 @@ def complete(text: str) -> Sequence[str]:
         return _starting(command, _COMMANDS)
     word = re.findall(r"\w*$", text)[0].lower()
     before = re.findall(r"\w+|[^\w\s]", text[: len(text) - len(word)].lower())
-    if before and before[-1] in ("from", "join", "describe", "summarize"):
+    if before and before[-1] in ("from", "join", "describe", "summarize"):  # where tables, views and macros stand
         return _starting(word, sorted([*columns, *catalog.ranked()]))
     if not word:
         return ()

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 
 from ..schema.leftovers import State
-from ..schema.union import Place
+from ..schema.stores.union import Place
 from .database import Database
 from .result import Result
 from .statements import statement

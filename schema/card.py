@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,10 +45,7 @@ def is_current(path: Path, commits: Sequence[Commit]) -> bool:
 
 
 def text(commits: Sequence[Commit], facts: Facts | None = None) -> str:
-    """Return the card of a store with these commits: YAML with one config a table, then a data dictionary.
-
-    Of a pack it begins with `facts`, its size and how to cite it.
-    """
+    """Return the card of a store with these commits: YAML with one config a table, then a data dictionary."""
     filled = _filled(commits)
     lines = ["---", "pretty_name: neuronlake store", "tags:", "- neuronlake", "- interpretability"]
     lines += [] if facts is None else _published(facts, filled)
@@ -72,16 +68,16 @@ def _published(facts: Facts, filled: Sequence[tuple[Table, int]]) -> list[str]:
     """Return the lines of YAML by which the Hub finds a dataset: models, licence and size."""
     most = max((n_rows for _, n_rows in filled), default=0)
     size = _SIZES[min(max(len(str(most)) - 3, 0), len(_SIZES) - 1)]
-    lines = [*(["base_model:", *(f"- {json.dumps(model)}" for model in facts.models)] if facts.models else [])]
+    models = ["base_model:", *(f"- {json.dumps(model)}" for model in facts.models)] if facts.models else []
     # What the corpora say in words is below; the Hub knows licences by identifiers alone.
-    return [*lines, "license: other", "size_categories:", f"- {size}"]
+    return [*models, "license: other", "size_categories:", f"- {size}"]
 
 
 def _about(commits: Sequence[Commit], facts: Facts) -> list[str]:
     """Return what the pack is of, where it comes from and how to cite it."""
     versions = sorted({commit.neuronlake_version for commit in commits})
     dates = sorted(commit.committed_at[:10] for commit in commits)
-    n_bytes = sum(file.size_bytes for commit in commits for file in commit.files)
+    n_bytes = sum(commit.size_bytes for commit in commits)
     lines = ["## About", "", f"- Models: {', '.join(facts.models) or 'none'}"]
     lines += [f"- Corpus {corpus}" for corpus in facts.corpora]
     lines += [f"- Licences of the corpora: {'; '.join(facts.licences) or 'unknown: ask before you pass it on'}"]
@@ -95,8 +91,6 @@ def _about(commits: Sequence[Commit], facts: Facts) -> list[str]:
 
 def _filled(commits: Sequence[Commit]) -> list[tuple[Table, int]]:
     """Return the tables that hold rows, and how many."""
-    n_rows: Counter[str] = Counter()
-    for commit in commits:
-        for file in commit.files:
-            n_rows[file.table] += file.n_rows
-    return [(table, n_rows[table.name]) for table in TABLES.values() if n_rows[table.name]]
+    files = [file for commit in commits for file in commit.files]
+    counts = [(table, sum(file.n_rows for file in files if file.table == table.name)) for table in TABLES.values()]
+    return [(table, n_rows) for table, n_rows in counts if n_rows]

@@ -47,12 +47,22 @@ class Commit:
         """The run that its rows are of, if it measures a run or ranks the scores of one; None of other jobs."""
         return self.job.removeprefix("best-") if self.kind in ("run", "best") else None
 
+    @property
+    def size_bytes(self) -> int:
+        """Size of its files."""
+        return sum(file.size_bytes for file in self.files)
 
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 _COPY = "a copy of {}, and so ignored"
 _REPR = reprlib.Repr()
 _REPR.maxstring = 120
-# The JSON types of fields, and their names in messages; all other fields are lists.
+# The JSON types of the fields of both classes, and their names in messages; all other fields than these are lists.
 _JSON_TYPES: Mapping[object, tuple[type, str]] = {str: (str, "text"), int: (int, "whole number")}
+_FIELDS: Mapping[type, Mapping[str, tuple[type, str]]] = {
+    of: {field.name: _JSON_TYPES.get(field.type, (list, "list")) for field in dataclasses.fields(of)}
+    for of in (Commit, CommittedFile)
+}
 
 
 def neuronlake_version() -> str:
@@ -89,9 +99,10 @@ def read_commits(store: Path) -> tuple[tuple[Commit, ...], Mapping[str, str]]:
             raise StoreError(f"{folder if store.is_dir() else store} is not a folder") from error
     read = {name: _read(store, name) for name in names if name.endswith(".json") and not name.startswith(".")}
     ignored = {name: "no commit, and so ignored" for name in names if name not in read}
-    commits = {name: commit for name, commit in read.items() if file_name(commit.job) == name}
+    rights = {name: file_name(commit.job) for name, commit in read.items()}
+    commits = {name: commit for name, commit in read.items() if rights[name] == name}
     for name, commit in read.items():
-        right = file_name(commit.job)
+        right = rights[name]
         if right not in commits:
             raise StoreError(f"{folder / name} is the commit of {commit.job!r} under another name than {right}")
         if name != right:
@@ -105,10 +116,7 @@ def copies(ignored: Mapping[str, str], job: str) -> list[str]:
 
 
 def read_commit(store: Path, job: str) -> Commit | None:
-    """Return the commit of a job in the store's folder, or None if there is none.
-
-    One that cannot be read, is of another job or of a newer neuronlake raises `StoreError`.
-    """
+    """Return the commit of a job in the store's folder, or None; one that cannot be read raises `StoreError`."""
     name = file_name(job)
     if len(name) > 255 or fault(store, f"commits/{name}") == "missing":
         return None
@@ -119,7 +127,10 @@ def read_commit(store: Path, job: str) -> Commit | None:
 
 
 def parse_commit(fields: object) -> Commit:
-    """Return the commit that a JSON object describes; raise `ValueError` if it is none, or of a newer neuronlake."""
+    """Return the commit that a JSON object describes, its files in the order of their parts.
+
+    What is none, or of a newer neuronlake, raises `ValueError`.
+    """
     version = fields.get("schema_version") if isinstance(fields, dict) else None
     # Checked before all else: a newer version may have fields that this one does not know.
     if type(version) is int and version > SCHEMA_VERSION:
@@ -127,7 +138,27 @@ def parse_commit(fields: object) -> Commit:
             f"it was written with schema version {_shown(version)}, this neuronlake ({neuronlake_version()}) reads up "
             f"to {SCHEMA_VERSION}; please upgrade neuronlake"
         )
-    return _commit(_fields(fields, Commit, "it"))
+    checked = _fields(fields, Commit, "it")
+    job, folder = checked["job"], folder_name(checked["job"])
+    if checked["schema_version"] < 1:
+        raise ValueError(f"schema_version is {_shown(checked['schema_version'])}")
+    if datetime.datetime.fromisoformat(checked["committed_at"]).tzinfo is None:
+        raise ValueError("committed_at has no time zone")
+    places: dict[Place, CommittedFile] = {}
+    for number, described in enumerate(checked["files"]):
+        file = CommittedFile(**_fields(described, CommittedFile, f"file {number}"))
+        place = Place.of(file.path)
+        # No file can be of two jobs: the job's name is part of the file's.
+        if place is None or place.table != file.table or place.job != folder:
+            raise ValueError(f"{_shown(file.path)} is no place for rows of {_shown(file.table)} by {_shown(job)}")
+        if file.table not in TABLES:
+            raise ValueError(f"table {_shown(file.table)} is not declared in neuronlake {neuronlake_version()}")
+        if not _SHA256.fullmatch(file.sha256):
+            raise ValueError(f"file {number} has the sha256 {_shown(file.sha256)}")
+        if place in places:
+            raise ValueError(f"{_shown(file.path)} is named twice")
+        places[place] = file
+    return Commit(**{**checked, "files": tuple(places[place] for place in sorted(places))})
 
 
 def _read(store: Path, name: str) -> Commit:
@@ -139,47 +170,23 @@ def _read(store: Path, name: str) -> Commit:
         return parse_commit(json.loads(file.read_text(encoding="utf-8")))
 
 
-def _commit(fields: dict[str, Any]) -> Commit:
-    """Return the commit of these fields, its files in the order of their parts."""
-    job, version = fields["job"], fields["schema_version"]
-    if version < 1:
-        raise ValueError(f"schema_version is {_shown(version)}")
-    if datetime.datetime.fromisoformat(fields["committed_at"]).tzinfo is None:
-        raise ValueError("committed_at has no time zone")
-    places: dict[Place, CommittedFile] = {}
-    for number, described in enumerate(fields["files"]):
-        file = CommittedFile(**_fields(described, CommittedFile, f"file {number}"))
-        place = Place.of(file.path)
-        # No file can be of two jobs: the job's name is part of the file's.
-        if place is None or place.table != file.table or place.job != folder_name(job):
-            raise ValueError(f"{_shown(file.path)} is no place for rows of {_shown(file.table)} by {_shown(job)}")
-        if file.table not in TABLES:
-            raise ValueError(f"table {_shown(file.table)} is not declared in neuronlake {neuronlake_version()}")
-        if not re.fullmatch("[0-9a-f]{64}", file.sha256):
-            raise ValueError(f"file {number} has the sha256 {_shown(file.sha256)}")
-        if place in places:
-            raise ValueError(f"{_shown(file.path)} is named twice")
-        places[place] = file
-    return Commit(**{**fields, "files": tuple(places[place] for place in sorted(places))})
-
-
 def _fields(value: object, of: type, what: str) -> dict[str, Any]:
     """Return `value` if it is a JSON object with exactly the fields of a dataclass, of their types; else raise."""
     if type(value) is not dict:
         raise ValueError(f"{what} is {_shown(value)}, not an object")
-    types = {field.name: field.type for field in dataclasses.fields(of)}
-    wrong = sorted(types.keys() ^ value.keys())
-    if wrong:
-        raise ValueError(f"{what} {'lacks' if wrong[0] in types else 'has the unknown'} {_shown(wrong[0])}")
-    for name, field_type in types.items():
-        json_type, type_name = _JSON_TYPES.get(field_type, (list, "list"))
-        if type(value[name]) is not json_type:
-            raise ValueError(f"{what} has {name} {_shown(value[name])}, not a {type_name}")
-        if json_type is int and not 0 <= value[name] < 2**63:
-            raise ValueError(f"{what} has {name} {_shown(value[name])}")
+    fields, types = cast("dict[str, Any]", value), _FIELDS[of]
+    if fields.keys() != types.keys():
+        wrong = min(types.keys() ^ fields.keys())
+        raise ValueError(f"{what} {'lacks' if wrong in types else 'has the unknown'} {_shown(wrong)}")
+    for name, (json_type, type_name) in types.items():
+        if type(fields[name]) is not json_type:
+            raise ValueError(f"{what} has {name} {_shown(fields[name])}, not a {type_name}")
+        given = fields[name]
+        if json_type is int and not 0 <= given < 2**63:
+            raise ValueError(f"{what} has {name} {_shown(given)}")
         if json_type is str:
-            value[name].encode()  # raises for half a surrogate pair, which could not even be printed
-    return cast("dict[str, Any]", value)
+            given.encode()  # raises for half a surrogate pair, which could not even be printed
+    return fields
 
 
 def _shown(value: object) -> str:

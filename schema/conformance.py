@@ -35,10 +35,8 @@ def conform(
 ) -> pa.Table:
     """Return rows as the table called `name` declares them: its columns, in its order, of its types.
 
-    `data` is a data frame, a mapping from columns to their values, or a list with a mapping for each row, where a
-    missing name is NULL. `constants` are columns of one value, dictionary-encoded where they are strings; they replace
-    those in `data`. Missing nullable columns become NULL. Other missing columns, undeclared ones and values that do not
-    fit the type raise `SchemaError`; NULLs, NaN and the grain are for `check`.
+    `data` are columns, or rows by name, `constants` columns of one value, which replace those. Missing nullable columns
+    become NULL; other missing ones, undeclared ones and values of another type raise `SchemaError`.
 
     >>> neurons = {"neuron": [0, 1], "expert": [1, 0]}
     >>> conform("experts", neurons, partition_id="p", stack="encoder", layer=0).column_names
@@ -78,15 +76,12 @@ def check(declared: Table, data: pa.Table) -> None:
 
 
 def check_columns(declared: Table, schema: pa.Schema, *, may_lack: Container[str] = ()) -> None:
-    """Raise a `SchemaError` unless a schema has the declared columns, in order and of their types.
-
-    Strings may be dictionary-encoded, and columns in `may_lack` missing.
-    """
+    """Raise a `SchemaError` unless a schema has the declared columns but `may_lack`, in order and of their types."""
     _check_names(declared, schema.names, may_lack=may_lack)
     if schema.names != [name for name in declared.column_names if name in schema.names]:
         order = ", ".join(declared.column_names)
         raise SchemaError(f"table {declared.name}: columns in another order; declared: {order}")
-    for field in schema:
+    for field in schema:  # strings may be dictionary-encoded
         given = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         expected = _arrow_type(declared.column(field.name))
         if given != expected:
@@ -101,9 +96,8 @@ def check_values(declared: Table, data: pa.Table) -> None:
             row = pc.index(values.is_null(), True).as_py()
             raise SchemaError(f"{where}: NULL at row {row}, declared not null")
         if pa.types.is_floating(values.type):
-            is_finite = pc.is_finite(values)
-            if not pc.all(is_finite, min_count=0).as_py():
-                row = pc.index(is_finite, False).as_py()
+            row = pc.index(pc.is_finite(values), False).as_py()
+            if row >= 0:
                 raise SchemaError(f"{where}: {values[row]} at row {row}")
 
 
@@ -165,12 +159,11 @@ def _repeated(value: object, type_: pa.DataType, n_rows: int) -> pa.Array:
 
 def _decode_irregular(data: pa.Table) -> pa.Table:
     """Decode dictionaries that hold NULL or a value twice: equal codes are not equal values there."""
-    for index, field in enumerate(data.schema):
-        if pa.types.is_dictionary(field.type):
-            column = data.column(index)
+    for index, column in enumerate(data.columns):
+        if pa.types.is_dictionary(column.type):
             dictionaries = [chunk.dictionary for chunk in column.chunks]
             if any(values.null_count or len(values.unique()) < len(values) for values in dictionaries):
-                data = data.set_column(index, field.name, column.cast(field.type.value_type))
+                data = data.set_column(index, data.column_names[index], column.cast(column.type.value_type))
     return data
 
 
@@ -184,6 +177,5 @@ def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], int]:
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     encoded = column.unify_dictionaries().combine_chunks()
-    dictionary = encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
-    indices = dictionary.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    return indices, len(dictionary.dictionary)
+    indices = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return indices, len(encoded.dictionary)

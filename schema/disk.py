@@ -98,20 +98,17 @@ def create_text(path: Path, text: str, temporary: Path, *, is_locked: bool) -> b
 
 @contextlib.contextmanager
 def exclusive(path: Path, *, waits: bool = True, writable: bool = False) -> Iterator[int | None]:
-    """Lock a file or folder against other processes and yield its descriptor.
-
-    If another process has it locked, wait, or else yield None. A file on NFS must be opened as `writable` to be locked.
-    """
+    """Lock a file or folder and yield its descriptor; where another process has it locked, wait, or else yield None."""
     if os.environ.get(LOCKS_VARIABLE) == "off":
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    # To be locked on NFS, a file must be writable.
     descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK)
     try:
-        is_free = True
-        try:
+        locked = None
+        with contextlib.suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
-        except BlockingIOError:
-            is_free = False
-        yield descriptor if is_free else None
+            locked = descriptor
+        yield locked
     finally:
         os.close(descriptor)
 
@@ -130,11 +127,8 @@ def has_locks(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def locked(folder: Path, *, is_needed: bool = True) -> Iterator[None]:
-    """Lock a folder, which is made if it is missing; wait while another process has it locked.
-
-    Unless the lock `is_needed`, the context is entered also on a disk without locks.
-    """
-    if not is_needed and not has_locks(folder):
+    """Lock a folder, which is made if it is missing; wait while another process has it locked."""
+    if not is_needed and not has_locks(folder):  # entered on a disk without locks too
         yield
         return
     while True:

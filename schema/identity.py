@@ -13,9 +13,7 @@ stores hold is not measured again. tests/test_ids.py pins ids of every kind."""
 
 
 def identifier(definition: Mapping[str, object]) -> str:
-    """Return the id of a measurement or of something made: 16 hex digits of the digest of all that defines it.
-
-    The definition is of JSON values, in any order of keys.
+    """Return the id of a measurement or of something made: 16 hex digits of the digest of all that defines it, as JSON.
 
     >>> identifier({"corpus": "semcor", "pooling": "max"})
     '62f82c1f3590ecd3'

@@ -92,25 +92,16 @@ class Job:
         """
         with disk.store_errors(f"cannot write the store {self._store}"):
             files = self._described()
-        commit = Commit(
-            job=self.name,
-            kind=self.kind,
-            schema_version=SCHEMA_VERSION,
-            neuronlake_version=neuronlake_version(),
-            committed_at=committed_at or datetime.datetime.now(datetime.UTC).isoformat(),
-            files=tuple(files.values()),
-        )
-        return self._publish(commit, files)
+        time = committed_at or datetime.datetime.now(datetime.UTC).isoformat()
+        committed = tuple(files.values())
+        return self._publish(Commit(self.name, self.kind, SCHEMA_VERSION, neuronlake_version(), time, committed), files)
 
     def commit_copy(self, commit: Commit, source: "Store") -> None:
-        """Copy the files that this job has in another store and commit them as there; `StoreError` if one is altered.
-
-        What is committed are the bytes that were compared with their digests.
-        """
+        """Copy the files that this job has in another store and commit them as there; one altered is a `StoreError`."""
         files = {}
         for file in commit.files:
             staged = self._staging / file.path.removeprefix("data/")
-            source.copy(file, staged)
+            source.copy(file, staged)  # and compare with their digests the bytes that are committed
             with disk.store_errors(f"cannot write the store {self._store}"):
                 disk.sync(staged)
             files[staged] = file
@@ -123,20 +114,20 @@ class Job:
             for staged, file in files.items():
                 target = store / file.path
                 disk.make_folder(target.parent)
-                if self._is_locked:
-                    staged.replace(target)
-                else:
-                    self._link(staged, target, file)
+                try:
+                    # On a disk without locks nothing is replaced, and another process may have put the same there.
+                    staged.replace(target) if self._is_locked else os.link(staged, target)
+                except FileExistsError:
+                    if file_sha256(target) != file.sha256:
+                        raise
                 disk.sync(target.parent)
             disk.make_folder(store / "commits")
             # The card first: if it cannot be written, nothing is committed. One at a time, so that no job's card
             # lacks what another commits meanwhile.
             with disk.locked(store / STAGING, is_needed=self._is_locked):
                 self._write_card((*read_commits(store)[0], commit))
-                place = store / "commits" / file_name(self.name)
-                is_ours = disk.create_text(
-                    place, commit_text(commit), staging / "commit.json", is_locked=self._is_locked
-                )
+                place, text = store / "commits" / file_name(self.name), commit_text(commit)
+                is_ours = disk.create_text(place, text, staging / "commit.json", is_locked=self._is_locked)
                 if not self._is_locked:
                     if not is_ours:
                         commit = self._yield_to(files)
@@ -150,14 +141,6 @@ class Job:
 
     def _write_card(self, commits: Sequence[Commit]) -> None:
         disk.replace_text(self._store / "README.md", card.text(commits), self._staging / "card.md")
-
-    def _link(self, staged: Path, target: Path, file: CommittedFile) -> None:
-        """Put a file in its place unless it is there: on a disk without locks nothing is replaced."""
-        try:
-            os.link(staged, target)
-        except FileExistsError:
-            if file_sha256(target) != file.sha256:
-                raise
 
     def _yield_to(self, files: Mapping[Path, CommittedFile]) -> Commit:
         """Remove the files of this attempt where another process has committed the job; return its commit."""
@@ -174,16 +157,12 @@ class Job:
 
         # Without locks another process may be about to commit the job, in files that must have other names.
         first = 0 if self._is_locked else random.randrange(1, 10_000) * 100_000
-        return {
-            staged: CommittedFile(
-                path="/".join((*place.folder, f"{place.job}-{first + place.part}.parquet")),
-                table=place.table,
-                n_rows=parquet.n_rows(staged),
-                size_bytes=staged.stat().st_size,
-                sha256=file_sha256(staged),
-            )
-            for place, staged in sorted(self._staged(*TABLES).items())
-        }
+        files = {}
+        for place, staged in sorted(self._staged(*TABLES).items()):
+            path = "/".join((*place.folder, f"{place.job}-{first + place.part}.parquet"))
+            n_rows, size_bytes = parquet.n_rows(staged), staged.stat().st_size
+            files[staged] = CommittedFile(path, place.table, n_rows, size_bytes, file_sha256(staged))
+        return files
 
     def _staged(self, *tables: str) -> dict[Place, Path]:
         """Return the files of some tables staged so far, by the places they will have."""

@@ -35,18 +35,14 @@ class Problem:
 
 
 def begin(staging: Path, *, resume: bool) -> None:
-    """Prepare a job's folder for an attempt: note the version that writes it, and drop earlier parts unless `resume`.
-
-    Parts of another version of neuronlake are always dropped: its code may compute something else.
-    """
+    """Prepare a job's folder for an attempt: note the version that writes it; drop earlier parts unless `resume`."""
     writer = staging / "writer.json"
     version = {"neuronlake_version": neuronlake_version(), "schema_version": SCHEMA_VERSION}
     text = json.dumps(version if resume else {**version, "resume": False})
     is_same = writer.exists() and writer.read_text(encoding="utf-8", errors="replace") == text
-    if not (resume and is_same):
-        for folder in staging.iterdir():
-            if folder.is_dir():
-                shutil.rmtree(folder)
+    if not (resume and is_same):  # the code of another version may compute something else
+        for folder in filter(Path.is_dir, staging.iterdir()):
+            shutil.rmtree(folder)
     if not is_same:
         disk.replace_text(writer, text, staging / "writer.partial")
 

@@ -50,11 +50,7 @@ def folder_name(name: str) -> str:
 
 
 def check_name(what: str, name: str) -> None:
-    """Raise a `StoreError` if a store cannot hold a model, revision or corpus (`what`) of this name.
-
-    Refused are names that are empty, too long, not valid Unicode or of dots alone, that end like a data file or hold
-    control characters. Call it before hours are spent on a measurement.
-    """
+    """Raise a `StoreError` if a store cannot hold a model, revision or corpus (`what`) of this name."""
     n_bytes = len(folder_name(name))
     if not name.strip(" ."):
         problem = "it is empty, or of dots alone"

@@ -68,10 +68,7 @@ def n_rows(path: Path) -> int:
 
 
 def read(paths: tuple[Path, ...], columns: tuple[str, ...], *, may_lack: Collection[str] = ()) -> pa.Table:
-    """Return columns of committed files, in the order of the files; of strings that a file may lack, NULL if it does.
-
-    A file that is missing, not Parquet, or lacks another column raises `StoreError`.
-    """
+    """Return columns of committed files, in the order of the files; of strings that one may lack, NULL if it does."""
     tables = []
     for path in paths:
         with store_errors(f"cannot read {path}", pa.ArrowException, KeyError, UnicodeDecodeError):

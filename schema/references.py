@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
 
-from .commits import Commit
+from .commits import Commit, CommittedFile
 from .disk import store_errors
 from .store import Store
 from .tables import TABLES
@@ -47,29 +45,25 @@ def read_job(store: Store, commit: Commit) -> Job:
     """Return a committed job with what its files say; one that cannot be read is a `StoreError`."""
     makes, refers, checkpoints = {("job", commit.job)}, set[Key](), set[tuple[str, str]]()
     for file in commit.files:
-        named = [name for name in TABLES[file.table].column_names if name in _NAMING]
-        has_model = {"model", "revision"} <= {*TABLES[file.table].column_names}
-        values = _distinct(
-            store.open(file), store.address(file), (*named, *(("model", "revision") if has_model else ()))
-        )
+        columns = TABLES[file.table].column_names
+        has_model = {"model", "revision"} <= {*columns}
+        named = [name for name in columns if name in _NAMING]
+        rows = _distinct(store, file, (*named, *(("model", "revision") if has_model else ())))
         if has_model:
-            checkpoints |= {(str(model), str(revision)) for model, revision in values[len(named)]}
-        for name, ids in zip(named, values, strict=False):
-            keys = {(_NAMING[name], str(of)) for (of,) in ids}
+            checkpoints |= {(str(row["model"]), str(row["revision"])) for row in rows}
+        for name in named:
+            keys = {(_NAMING[name], str(row[name])) for row in rows if row.get(name) is not None}
             (makes if DEFINED_BY.get(name) == file.table else refers).update(keys)
     return Job(commit, frozenset(makes), frozenset(refers - makes), frozenset(checkpoints))
 
 
-def _distinct(source: Path | IO[bytes], name_of_file: str, columns: tuple[str, ...]) -> list[set[tuple[object, ...]]]:
-    """Return the values of each column of a file but NULL, model and revision as pairs at the end.
-
-    Statistics tell where a column has one value, as nearly all have; the others are read.
-    """
+def _distinct(store: Store, committed: CommittedFile, columns: tuple[str, ...]) -> list[dict[str, object]]:
+    """Return the distinct rows of some columns of a file, those that it has; only what statistics lack is read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    failure = store_errors(f"cannot read {name_of_file}", pa.ArrowException, UnicodeDecodeError)
-    with failure, pq.ParquetFile(source) as file:
+    failure = store_errors(f"cannot read {store.address(committed)}", pa.ArrowException, UnicodeDecodeError)
+    with failure, pq.ParquetFile(store.open(committed)) as file:
         places = {file.metadata.schema.column(place).name: place for place in range(file.metadata.num_columns)}
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
         present = [name for name in columns if name in places]
@@ -80,12 +74,5 @@ def _distinct(source: Path | IO[bytes], name_of_file: str, columns: tuple[str, .
             if len(bounds) == 1 and all(each and each.has_min_max and not each.null_count for each in statistics):
                 found[name] = bounds.pop()
         read = [name for name in present if name not in found]
-        rows = file.read(columns=read).group_by(read).aggregate([]).to_pylist() if read and groups else [{}]
-    rows = [found | row for row in rows] if groups else []
-    pairs = [name for name in columns if name in ("model", "revision")]
-    of_each: list[set[tuple[object, ...]]] = [
-        {(row[name],) for row in rows if row.get(name) is not None} for name in columns if name not in pairs
-    ]
-    if pairs:
-        of_each.append({tuple(row[name] for name in pairs) for row in rows})
-    return of_each
+        rows = file.read(columns=read).group_by(read).aggregate([]).to_pylist() if read else [{}]
+    return [found | row for row in rows] if groups else []

@@ -80,48 +80,22 @@ class Store:
             raise StoreError(f"no store at {self.path}: 'neuronlake corpus add' makes one, --store names another")
 
     def commits(self) -> tuple[Commit, ...]:
-        """Return all commits, oldest first.
-
-        Raises
-        ------
-        StoreError
-            If the folder is not a store, a commit cannot be read, or it was written by a newer neuronlake.
-        """
+        """Return all commits, oldest first; a `StoreError` if one cannot be read, or is of a newer neuronlake."""
         return read_commits(self.path)[0]
 
     def commit(self, job: str) -> Commit | None:
-        """Return the commit of `job`, or None if it has not been committed.
-
-        If the job was killed just after its commit, the staging folder that it left is removed.
-
-        Raises
-        ------
-        StoreError
-            If the commit cannot be read, or is of another job.
-        """
+        """Return the commit of `job`, or None if there is none; one that cannot be read is a `StoreError`."""
         commit = read_commit(self.path, job)
         if commit is not None and (self.staging / folder_name(job)).exists():
-            # If possible: a user may read a store without being allowed to write it.
+            # The job was killed just after its commit. If possible: a user may read a store and not write it.
             with contextlib.suppress(OSError, StoreError), disk.locked(self.staging):
                 leftovers.remove(self.path)
         return commit
 
     def files(self, name: str, *, job: str | None = None) -> tuple[Path, ...]:
-        """Return the committed files of a table as absolute paths.
+        """Return the committed files of the table called `name`, of one job or of all, as absolute paths.
 
-        Parameters
-        ----------
-        name
-            Name of the table.
-        job
-            Name of the job whose files to return; None for all jobs.
-
-        Raises
-        ------
-        UnknownNameError
-            If no such table is declared.
-        StoreError
-            As `commits` and `locate`.
+        A table that is not declared raises `UnknownNameError`, and what `commits` and `locate` refuse `StoreError`.
         """
         table(name)
         commits = self.commits() if job is None else filter(None, [self.commit(job)])
@@ -145,26 +119,20 @@ class Store:
 
     def address(self, file: CommittedFile) -> str:
         """Return where a committed file is read: `locate`, as text."""
-        return str(self.locate(file))
+        if (fault := disk.fault(self.path, file.path)) not in (None, "missing"):
+            raise StoreError(f"{self.path / file.path}: {fault}")
+        return f"{self.root}/{file.path}"
 
     def attach(self, connection: "duckdb.DuckDBPyConnection") -> None:
         """Let a connection read the files: those of a folder need nothing."""
 
     def locate(self, file: CommittedFile) -> Path:
-        """Return the absolute path of a committed file, which may be missing.
-
-        Raise a `StoreError` if anything but a regular file is there, such as a link, or it cannot be looked at.
-        """
-        fault = disk.fault(self.path, file.path)
-        if fault not in (None, "missing"):
-            raise StoreError(f"{self.path / file.path}: {fault}")
-        return self.path.absolute() / file.path
+        """Return the absolute path of a committed file, which may be missing; a link is a `StoreError`."""
+        return Path(self.address(file))
 
     @contextlib.contextmanager
     def job(self, name: str, *, kind: JobKind, resume: bool = True) -> Iterator[Job]:
-        """Start the job called `name`, or go on with it.
-
-        What killed jobs left that cannot go on is removed first.
+        """Start the job called `name`, or go on with it; what killed jobs left that cannot go on is removed first.
 
         Parameters
         ----------
@@ -196,9 +164,8 @@ class Store:
                         (staging / "lock").touch()
                         lock = disk.exclusive(staging / "lock", waits=False, writable=True)
                         if stack.enter_context(lock) is None:
-                            raise BeingWrittenError(
-                                f"another process is writing {name} to {self.path}; wait for it, or stop it"
-                            )
+                            what = f"another process is writing {name} to {self.path}"
+                            raise BeingWrittenError(f"{what}; wait for it, or stop it")
                     else:
                         staging = claims.claim(self.staging, folder_name(name))
                     if read_commit(self.path, name) is not None:
@@ -223,13 +190,7 @@ class Store:
                 leftovers.end_unlocked(staging)
 
     def commit_staged(self, name: str, *, kind: JobKind) -> Commit:
-        """Commit what another process staged for the job called `name`, unless that is done; return the commit.
-
-        Raises
-        ------
-        StoreError
-            As `job`, or if nothing is staged: another process may have taken it.
-        """
+        """Commit what another process staged for the job called `name`, unless that is done; return the commit."""
         commit = self.commit(name)
         if commit is None:
             with self.job(name, kind=kind) as job:
@@ -241,17 +202,8 @@ class Store:
     def remove(self, commits: Sequence[Commit], *, known: Sequence[Commit]) -> None:
         """Remove committed jobs in the order given, of each its commit first; readers see a job whole or not at all.
 
-        Parameters
-        ----------
-        commits
-            What to remove: what depends on a job before the job.
-        known
-            All commits of the store when that was decided.
-
-        Raises
-        ------
-        StoreError
-            If a job is running, others were committed or removed meanwhile, or the disk refuses.
+        What depends on a job comes before it. `known` are all commits of the store when that was decided: if there are
+        others by now, or a job is running, that is a `StoreError`.
         """
         with disk.store_errors(f"cannot write the store {self.path}"), disk.locked(self.staging):
             if {commit.job for commit in self.commits()} != {commit.job for commit in known}:

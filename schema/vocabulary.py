@@ -3,21 +3,9 @@
 from typing import Literal
 
 JobKind = Literal[
-    "corpus",
-    "run",
-    "best",
-    "controls",
-    "coactivation",
-    "highlights",
-    "vocabulary",
-    "checkpoints",
-    "partition",
-    "alignment",
-    "perturbation",
-    "stability",
-    "emergence",
-    "merge",
-]
+    "corpus", "run", "best", "controls", "coactivation", "highlights", "vocabulary", "checkpoints", "partition",
+    "alignment", "perturbation", "stability", "emergence", "merge",
+]  # fmt: skip
 """What a job makes, as its commit says."""
 
 Addition = Literal["highlights", "vocabulary"]

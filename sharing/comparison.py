@@ -116,32 +116,27 @@ def worst_difference(
     columns that are not compared beside those of provenance; `layers`, where given, are all that is.
     """
     ignored = {*PROVENANCE, *ignored}
-    found = [_worst(TABLES[name], [_files(name, *a), _files(name, *b)], allowed, ignored, layers) for name in tables]
-    return max(filter(None, found), key=lambda difference: difference.size, default=None)
+    worst: list[Difference] = []
+    for table in map(TABLES.__getitem__, tables):
+        of = [
+            {file.path: (store, file) for file in commit.files if file.table == table.name} for store, commit in (a, b)
+        ]
+        parts = [[path] for path in of[0]] if of[0].keys() == of[1].keys() else [[*dict.fromkeys([*of[0], *of[1]])]]
+        wrong: list[Difference] = []
+        moved: list[Difference] = []
+        n_rows = n_moved = 0
+        for paths in parts:
+            pair = [_Rows(table, [files[path] for path in paths if path in files], layers) for files in of]
+            counts = _compare(table, pair, allowed, ignored, (wrong, moved))
+            n_rows, n_moved = n_rows + counts[0], n_moved + counts[1]
+        if not wrong and n_moved > allowed.moved * n_rows:
+            wrong.append(replace(max(moved, key=_size), moved=n_moved / n_rows))
+        worst += wrong
+    return max(worst, key=_size, default=None)
 
 
-def _files(table: str, store: Store, commit: Commit) -> "_Files":
-    return {file.path: (store, file) for file in commit.files if file.table == table}
-
-
-_Files = Mapping[str, tuple[Store, CommittedFile]]
-
-
-def _worst(
-    table: Table, of: Sequence[_Files], allowed: Tolerance, ignored: Collection[str], layers: Collection[int] | None
-) -> Difference | None:
-    parts = [[path] for path in of[0]] if of[0].keys() == of[1].keys() else [[*dict.fromkeys([*of[0], *of[1]])]]
-    wrong: list[Difference] = []
-    moved: list[Difference] = []
-    n_rows = n_moved = 0
-    for paths in parts:
-        pair = [_Rows(table, [files[path] for path in paths if path in files], layers) for files in of]
-        counts = _compare(table, pair[0], pair[1], allowed, ignored, wrong, moved)
-        n_rows, n_moved = n_rows + counts[0], n_moved + counts[1]
-    if not wrong and n_moved > allowed.moved * n_rows:
-        worst = max(moved, key=lambda difference: difference.size)
-        wrong.append(replace(worst, moved=n_moved / n_rows))
-    return max(wrong, key=lambda difference: difference.size, default=None)
+def _size(difference: Difference) -> float:
+    return difference.size
 
 
 class _Rows:
@@ -179,15 +174,10 @@ class _Rows:
 
 
 def _compare(
-    table: Table,
-    a: _Rows,
-    b: _Rows,
-    allowed: Tolerance,
-    ignored: Collection[str],
-    wrong: list[Difference],
-    moved: list[Difference],
+    table: Table, pair: Sequence[_Rows], allowed: Tolerance, ignored: Collection[str], found: Sequence[list[Difference]]
 ) -> tuple[int, int]:
     """Add the worst cell of each column to those that are wrong or have moved; return how many rows, and have moved."""
+    (a, b), (wrong, moved) = pair, found
     ordered = _ORDERED.get(table.name, {})
     keys = [name for name in table.grain if name not in ignored]
     left_keys, right_keys = a.columns(keys), b.columns(keys)
@@ -197,10 +187,9 @@ def _compare(
         both = left_keys.join(right_keys, on=keys, how="inner", maintain_order="left")
         alone = (left_keys.join(both, on="row", how="anti"), right_keys.join(both, on="row_b", how="anti"))
         for rows in [rows for rows in alone if rows.height][:1]:
-            found = Difference(
-                table.name, keys[-1], _shown(rows.select(keys), 0), ("in one", "not in the other"), np.inf
-            )
-            (wrong if ordered.keys().isdisjoint(keys) else moved).append(found)
+            key = _shown(rows.select(keys), 0)
+            lone = Difference(table.name, keys[-1], key, ("in one", "not in the other"), np.inf)
+            (wrong if ordered.keys().isdisjoint(keys) else moved).append(lone)
         a.take(both["row"])
         b.take(both["row_b"])
         n_both = both.height

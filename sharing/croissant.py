@@ -25,6 +25,7 @@ _CONTEXT = {
     "examples": {"@id": "cr:examples", "@type": "@json"},
     **{term: f"cr:{term}" for term in _TERMS},
 }
+_PARQUET = {"encodingFormat": "application/x-parquet"}
 _TYPES = {
     "bool": "sc:Boolean",
     "string": "sc:Text",
@@ -41,23 +42,18 @@ def croissant(commits: Sequence[Commit], facts: Facts) -> dict[str, object]:
         for file in commit.files:
             files[file.table].append(file)
     tables = [table for table in TABLES.values() if files[table.name]]
-    parquet = "application/x-parquet"
-    distribution = [
-        _node("FileObject", file.path, contentUrl=file.path, contentSize=f"{file.size_bytes} B", sha256=file.sha256)
-        | {"encodingFormat": parquet}
-        for table in tables
-        for file in files[table.name]
-    ]
+    distribution, records = [], []
+    for file in (file for table in tables for file in files[table.name]):
+        size = f"{file.size_bytes} B"
+        node = _node("FileObject", file.path, contentUrl=file.path, contentSize=size, sha256=file.sha256)
+        distribution.append(node | _PARQUET)
     for table in tables:
+        of_files, pattern = f"{table.name}-files", f"data/{table.name}/**/*.parquet"
         parts = [{"@id": file.path} for file in files[table.name]]
-        pattern = f"data/{table.name}/**/*.parquet"
-        of_table = _node("FileSet", f"{table.name}-files", containedIn=parts, includes=pattern)
-        distribution.append(of_table | {"encodingFormat": parquet})
-    records = []
-    for table in tables:
+        distribution.append(_node("FileSet", of_files, containedIn=parts, includes=pattern) | _PARQUET)
         fields = []
         for column in table.columns:
-            source = {"fileSet": {"@id": f"{table.name}-files"}, "extract": {"column": column.name}}
+            source = {"fileSet": {"@id": of_files}, "extract": {"column": column.name}}
             typed = {"dataType": _TYPES[column.type], "source": source}
             fields.append(_node("Field", f"{table.name}/{column.name}", description=column.description, **typed))
         key = [{"@id": f"{table.name}/{name}"} for name in table.grain]

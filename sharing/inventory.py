@@ -8,7 +8,7 @@ from ..queries.database import Database
 from ..queries.result import Result
 from ..schema.commits import Commit
 from ..schema.references import Job, Key, jobs
-from ..schema.union import Place
+from ..schema.stores.union import Place
 from ..schema.vocabulary import JobKind
 
 # Kinds of jobs that only add to what another made. A merged copy may be of any of the others.

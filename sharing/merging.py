@@ -11,12 +11,12 @@ import duckdb
 
 from ..errors import SchemaError, StoreError, joined
 from ..schema.conformance import conform
-from ..schema.copies import Copy, check_corpora, copies
-from ..schema.copies import kept as kept_of
 from ..schema.identity import identifier
 from ..schema.integrity import check_file
 from ..schema.references import read_job
 from ..schema.store import Store
+from ..schema.stores.copies import Copy, check_corpora, copies
+from ..schema.stores.copies import kept as kept_of
 from ..schema.tables import TABLES
 from .comparison import tolerance, worst_difference
 from .inventory import place
@@ -28,38 +28,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MergeReport:
-    """What a merge committed.
+    """What a merge committed."""
 
-    Parameters
-    ----------
-    n_jobs
-        Jobs of all the stores together, each counted once.
-    n_new
-        Of these, committed now: the others were there.
-    made_twice
-        Jobs of which the stores hold several makings, equal but for times, devices and rounding. One is kept, and
-        ``merged_copies`` names the others.
-    """
-
-    n_jobs: int
-    n_new: int
+    n_jobs: int  # of all the stores together, each counted once
+    n_new: int  # of these, committed now: the others were there
+    # Jobs of which the stores hold several makings, equal but for times, devices and rounding: one is kept, and
+    # ``merged_copies`` names the others
     made_twice: tuple[str, ...]
 
     def describe(self) -> str:
         """Return what was done, in one line."""
         twice = f"; made more than once, and alike: {joined(self.made_twice)}" if self.made_twice else ""
         return f"{self.n_jobs:,} jobs, {self.n_new:,} committed now{twice}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """A row of ``merged_copies``, and when the copy that it is of was committed, as its own commit will say.
-
-    So the record of a copy is the same to the byte whoever merges.
-    """
-
-    committed_at: str
-    row: Mapping[str, object]
 
 
 def merge_stores(stores: Sequence[str | os.PathLike[str]], *, into: str | os.PathLike[str]) -> MergeReport:
@@ -110,22 +90,25 @@ def _merge(sources: Sequence[Store], target: Store) -> MergeReport:
     for name, copy in kept.items():
         others += _equals(copy, by_job[name], dtypes)
         if own.get(name, copy.digest) != copy.digest and copy.commit.kind != "merge":
-            raise StoreError(
-                f"the {copy.commit.kind} {name} of {copy.store} would take the place of that in {target}; merge into a "
-                "new folder"
-            )
-    records = {name: record for name, record in map(_record, others) if _is_first(record, kept.get(name), name in own)}
+            what = f"the {copy.commit.kind} {name} of {copy.store}"
+            raise StoreError(f"{what} would take the place of that in {target}; merge into a new folder")
+    records: dict[str, Copy] = {}
+    for copy in others:
+        name = _record_job(copy)
+        known = kept.get(name)  # a record that is there has the same row, and may be of an earlier commit
+        if name not in own and (known is None or copy.commit.committed_at < known.commit.committed_at):
+            records[name] = copy
     new = [copy for copy in new if copy.commit.job not in records]
     for copy in sorted(new, key=lambda copy: place(copy.commit)):
         with target.job(copy.commit.job, kind=cast("JobKind", copy.commit.kind), resume=False) as job:
             job.commit_copy(copy.commit, copy.store)
-    for name, record in sorted(records.items()):
+    for name, copy in sorted(records.items()):
         with target.job(name, kind="merge", resume=False) as job:
-            job.write("merged_copies", conform("merged_copies", [record.row]))
-            job.commit(committed_at=record.committed_at)
-    return MergeReport(
-        len({**kept, **records}), len(new) + len(records), tuple(sorted({copy.commit.job for copy in others}))
-    )
+            job.write("merged_copies", conform("merged_copies", [_record(copy)]))
+            # As the copy says, so that its record is the same to the byte whoever merges.
+            job.commit(committed_at=copy.commit.committed_at)
+    made_twice = tuple(sorted({copy.commit.job for copy in others}))
+    return MergeReport(len({**kept, **records}), len(new) + len(records), made_twice)
 
 
 def _check_files(copies: Iterable[Copy]) -> None:
@@ -166,17 +149,15 @@ def _equals(kept: Copy, group: Iterable[Copy], dtypes: Mapping[str, str]) -> lis
     return [other for other in others.values() if is_making and other.n_lacking <= kept.n_lacking]
 
 
-def _record(copy: Copy) -> tuple[str, _Record]:
-    """Return what is kept of a copy that is not: the name of its job, and its row."""
-    keys = {"job": copy.commit.job, "copy_digest": copy.digest}
+def _record_job(copy: Copy) -> str:
+    return f"merged-{identifier({'job': copy.commit.job, 'copy_digest': copy.digest})}"
+
+
+def _record(copy: Copy) -> Mapping[str, object]:
+    """Return what is kept of a copy that is not: its row in ``merged_copies``."""
     facts = {"neuronlake_version": copy.commit.neuronlake_version}
     for file in copy.commit.files:
         present = [name for name in TABLES["merged_copies"].column_names if name in TABLES[file.table].column_names]
         if "duration_s" in present:
             facts = dict(zip(present, copy.values([file.table], tuple(present))[0], strict=True))
-    return f"merged-{identifier(keys)}", _Record(copy.commit.committed_at, keys | facts)
-
-
-def _is_first(record: _Record, known: Copy | None, is_own: bool) -> bool:
-    """Return whether a record is to be written: one that is there has the same row, and may be of an earlier commit."""
-    return not is_own and (known is None or record.committed_at < known.commit.committed_at)
+    return {"job": copy.commit.job, "copy_digest": copy.digest, **facts}

@@ -14,39 +14,27 @@ from ..errors import StoreError
 from ..queries.database import Database
 from ..queries.quoting import literal
 from ..schema import card, disk, parquet
-from ..schema.archive import write_archive
 from ..schema.commits import Commit, CommittedFile, commit_text, file_name
 from ..schema.identity import file_sha256
-from ..schema.reading import INDEX
 from ..schema.references import Job, jobs
 from ..schema.store import Store
+from ..schema.stores.archive import write_archive
+from ..schema.stores.reading import INDEX
+from ..schema.stores.union import Place
 from ..schema.tables import TABLES
-from ..schema.union import Place
 from .croissant import croissant
 
 
 @dataclass(frozen=True, slots=True)
 class PackReport:
-    """What `pack_store` wrote.
+    """What `pack_store` wrote."""
 
-    Parameters
-    ----------
-    path
-        The pack's folder or file.
-    n_jobs, n_files, size_bytes
-        What it holds.
-    run_ids
-        The runs in it.
-    without_texts
-        Whether the columns that hold texts of corpora were left out.
-    """
-
-    path: Path
+    path: Path  # the pack's folder or file
     n_jobs: int
     n_files: int
     size_bytes: int
-    run_ids: tuple[str, ...]
-    without_texts: bool
+    run_ids: tuple[str, ...]  # the runs in it
+    without_texts: bool  # whether the columns that hold texts of corpora were left out
 
     def describe(self) -> str:
         """Return what was written as one line."""
@@ -119,10 +107,8 @@ def pack_store(
         finally:
             shutil.rmtree(staging, ignore_errors=True)
             archive.unlink(missing_ok=True)
-    files = [file for commit in commits for file in commit.files]
-    return PackReport(
-        target, len(commits), len(files), sum(file.size_bytes for file in files), tuple(chosen), not with_texts
-    )
+    n_files, size_bytes = sum(len(commit.files) for commit in commits), sum(commit.size_bytes for commit in commits)
+    return PackReport(target, len(commits), n_files, size_bytes, tuple(chosen), not with_texts)
 
 
 def _chosen(database: Database, keys: dict[str, str | None], where: str | None) -> list[str]:
@@ -144,20 +130,15 @@ def _closed(every: Sequence[Job], run_ids: Sequence[str]) -> list[Job]:
         return list(every)
     checkpoints = {checkpoint for job in taken for checkpoint in job.checkpoints}
     referred = {key for job in taken for key in job.refers}
-    taken += [job for job in every if job not in taken and job.makes & referred]
+    candidates = [job for job in every if job.checkpoints <= checkpoints]
+    candidates = [job for job in candidates if job.checkpoints or job.commit.kind == "merge"]
+    more = [job for job in every if job not in taken and job.makes & referred]
     while True:
+        taken += more
         made = {key for job in taken for key in job.makes}
-        more = [
-            job
-            for job in every
-            if job not in taken
-            and job.refers <= made
-            and job.checkpoints <= checkpoints
-            and (job.checkpoints or job.commit.kind == "merge")
-        ]
+        more = [job for job in candidates if job not in taken and job.refers <= made]
         if not more:
             return [job for job in every if job in taken]
-        taken += more
 
 
 def _copied(source: Store, commit: Commit, staging: Path, *, with_texts: bool) -> Commit:
@@ -186,21 +167,19 @@ def _without(file: CommittedFile, path: Path, columns: list[str]) -> CommittedFi
 
 def _describe(staging: Path, commits: tuple[Commit, ...], database: Database) -> None:
     """Write the index of commits, the card and the Croissant description."""
-    (staging / INDEX).write_text(commit_text(commits), encoding="utf-8")
-    run_ids = {commit.job for commit in commits if commit.kind == "run"}
-    corpora = {commit.job.removeprefix("corpus-") for commit in commits if commit.kind == "corpus"}
+    jobs = [commit.job for commit in commits]
+
+    def distinct(expression: str, table: str, job: str) -> tuple[str, ...]:
+        query = f"select distinct {expression} as each from {table} where list_contains($jobs, {job})"
+        rows = database.sql(f"from ({query}) where each is not null order by each", {"jobs": jobs}).rows()
+        return tuple(str(value) for (value,) in rows)
+
     facts = card.Facts(
-        models=_distinct(database, "model from runs", "run_id", run_ids),
-        corpora=_distinct(database, "corpus || coalesce(': ' || description, '') from corpora", "corpus", corpora),
-        licences=_distinct(database, "licence from corpora where licence is not null", "corpus", corpora),
+        models=distinct("model", "runs", "run_id"),
+        corpora=distinct("corpus || coalesce(': ' || description, '')", "corpora", "'corpus-' || corpus"),
+        licences=distinct("licence", "corpora", "'corpus-' || corpus"),
     )
-    (staging / "README.md").write_text(card.text(commits, facts), encoding="utf-8")
     described = json.dumps(croissant(commits, facts), indent=1, ensure_ascii=False) + "\n"
-    (staging / "croissant.json").write_text(described, encoding="utf-8")
-
-
-def _distinct(database: Database, what: str, key: str, among: set[str]) -> tuple[str, ...]:
-    column, _, source = what.partition(" from ")
-    source += " and " if " where " in source else " where "
-    query = f"select distinct {column} from {source} list_contains($among, {key}) order by 1"
-    return tuple(str(value) for (value,) in database.sql(query, {"among": sorted(among)}).rows())
+    texts = {INDEX: commit_text(commits), "README.md": card.text(commits, facts), "croissant.json": described}
+    for name, text in texts.items():
+        (staging / name).write_text(text, encoding="utf-8")

@@ -14,7 +14,7 @@ from ..queries.database import Database
 from ..schema.leftovers import Problem
 from ..schema.names import corpus_job
 from ..schema.store import Store
-from ..schema.union import Place, open_store
+from ..schema.stores.union import Place, open_store
 from .comparison import tolerance, worst_difference
 
 # What a run measures layer by layer, and the columns of it that say which layers were measured.
@@ -83,13 +83,14 @@ def recompute(
             again = Store(Path(folder) / str(measured["run_id"]))
             try:
                 _copy_corpus(database.store, again, measured, corpora)
-                revision, seed = _checkpoint(measured)
+                seed = measured["seed"] if isinstance(measured["seed"], int) else None
+                is_main = measured["revision"] == "main"
                 report = ingest_model(
                     model or str(measured["model"]),
                     corpus=str(measured["corpus"]),
                     store=again.path,
                     name=str(measured["model"]),
-                    revision=revision,
+                    revision=None if seed is not None or is_main else str(measured["revision"]),
                     random_init=seed,
                     settings=replace(_settings(measured, layers), tokenizer=tokenizer),
                     resources=Resources(device=device),
@@ -117,13 +118,6 @@ def _copy_corpus(store: Store, again: Store, run: Mapping[str, object], corpora:
         raise StoreError(f"corpus {run['corpus']} of {source} lacks its texts; `corpora` names a store that has them")
     with again.job(name, kind="corpus") as job:
         job.commit_copy(commit, source)
-
-
-def _checkpoint(run: Mapping[str, object]) -> tuple[str | None, int | None]:
-    """Return the revision to load, or the seed of the random initialisation."""
-    if isinstance(run["seed"], int):
-        return None, run["seed"]
-    return None if run["revision"] == "main" else str(run["revision"]), None
 
 
 def _settings(run: Mapping[str, object], layers: Sequence[int] | None) -> Settings:

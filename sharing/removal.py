@@ -12,24 +12,12 @@ from .inventory import Inventory, place
 
 @dataclass(frozen=True, slots=True)
 class RemovalReport:
-    """The jobs that were removed, or would be.
+    """The jobs that were removed, or would be."""
 
-    Parameters
-    ----------
-    jobs
-        Kind and name of each, what depends on others first.
-    n_files
-        Their files.
-    size_bytes
-        Size of these.
-    is_dry_run
-        Whether nothing was removed yet.
-    """
-
-    jobs: tuple[tuple[str, str], ...]
+    jobs: tuple[tuple[str, str], ...]  # kind and name of each, what depends on others first
     n_files: int
     size_bytes: int
-    is_dry_run: bool
+    is_dry_run: bool  # whether nothing was removed yet
 
     def describe(self) -> str:
         """Return a line for each job, and one for all."""
@@ -84,12 +72,12 @@ def remove_jobs(
             "removes them too"
         )
     distinct = {job.commit.job: job for job in (*chosen, *additions, *others)}
-    gone = sorted(distinct.values(), key=lambda job: place(job.commit), reverse=True)
-    files = [file for job in gone for file in job.commit.files]
+    gone = sorted((job.commit for job in distinct.values()), key=place, reverse=True)
     if not dry_run:
-        target.remove([job.commit for job in gone], known=[job.commit for job in inventory.jobs])
-    named = tuple((job.commit.kind, job.commit.job) for job in gone)
-    return RemovalReport(named, len(files), sum(file.size_bytes for file in files), dry_run)
+        target.remove(gone, known=[job.commit for job in inventory.jobs])
+    named = tuple((commit.kind, commit.job) for commit in gone)
+    n_files = sum(len(commit.files) for commit in gone)
+    return RemovalReport(named, n_files, sum(commit.size_bytes for commit in gone), dry_run)
 
 
 def _chosen(name: str, among: Sequence[Job], where: Store) -> Job:

@@ -6,7 +6,7 @@ import json
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -15,10 +15,10 @@ from ..errors import StoreError, one_line
 from ..progress import Progress, SilentProgress
 from ..schema import card
 from ..schema.commits import Commit, CommittedFile, commit_text, file_name
-from ..schema.reading import INDEX
-from ..schema.remote import RemoteStore
 from ..schema.store import Store
-from ..schema.union import Place, open_store
+from ..schema.stores.reading import INDEX
+from ..schema.stores.remote import RemoteStore, repository
+from ..schema.stores.union import Place, open_store
 
 if TYPE_CHECKING:
     from ..schema.vocabulary import JobKind
@@ -28,20 +28,18 @@ _ATTEMPTS = 5  # at a commit of a Hub dataset that others write meanwhile
 
 @dataclass(frozen=True, slots=True)
 class TransferReport:
-    """What `push_store` or `pull_store` carried.
-
-    Parameters
-    ----------
-    n_jobs, n_files, size_bytes
-        What was missing, and is there now.
-    n_known
-        Jobs that were there already.
-    """
+    """What `push_store` or `pull_store` carried: what was missing, and is there now."""
 
     n_jobs: int
     n_files: int
     size_bytes: int
-    n_known: int
+    n_known: int  # jobs that were there already
+
+    @classmethod
+    def of(cls, missing: Sequence[Commit], n_known: int) -> "TransferReport":
+        """Return what was carried of jobs that were missing."""
+        n_files = sum(len(commit.files) for commit in missing)
+        return cls(len(missing), n_files, sum(commit.size_bytes for commit in missing), n_known)
 
     def describe(self) -> str:
         """Return what was carried as one line."""
@@ -80,7 +78,7 @@ def push_store(store: str | os.PathLike[str], url: str, *, progress: Progress | 
     if target.scheme not in ("s3", "hf"):
         raise StoreError(f"cannot write {url}: s3:// and hf://datasets/ can be written to")
     push = _push_to_hub if target.scheme == "hf" else _push_objects
-    return _report(*push(source, target, shown))
+    return TransferReport.of(*push(source, target, shown))
 
 
 def pull_store(url: Place, store: str | os.PathLike[str], *, progress: Progress | None = None) -> TransferReport:
@@ -109,12 +107,14 @@ def pull_store(url: Place, store: str | os.PathLike[str], *, progress: Progress 
     """
     source, target, shown = open_store(url), Store(store), progress or SilentProgress()
     source.require()
+    if target.path.suffix == ".zip" and not target.path.is_dir():
+        raise StoreError(f"cannot write {target}: what is pulled is a folder, and 'share pack' makes one file of it")
     missing, n_known = _missing(source, target, shown, "pulling")
     for commit in missing:
         with target.job(commit.job, kind=cast("JobKind", commit.kind)) as job:
             job.commit_copy(commit, source)
-        shown.advance(_size_bytes(commit))
-    return _report(missing, n_known)
+        shown.advance(commit.size_bytes)
+    return TransferReport.of(missing, n_known)
 
 
 @contextlib.contextmanager
@@ -131,35 +131,16 @@ def at_hand(store: Place) -> Iterator[Store]:
         yield Store(copy)
 
 
-def _report(missing: Sequence[Commit], n_known: int) -> TransferReport:
-    n_files, size_bytes = sum(len(commit.files) for commit in missing), sum(map(_size_bytes, missing))
-    return TransferReport(len(missing), n_files, size_bytes, n_known)
-
-
-def _size_bytes(commit: Commit) -> int:
-    return sum(file.size_bytes for file in commit.files)
-
-
 def _missing(source: Store, target: Store, shown: Progress, phase: str) -> tuple[list[Commit], int]:
-    """Return the jobs that the target lacks, and how many it has, and announce what is to be carried.
-
-    A job of other content is a `StoreError`.
-    """
-    there = {commit.job: commit for commit in target.commits()}
-    missing, n_known = [], 0
-    for commit in source.commits():
-        if commit.job not in there:
-            missing.append(commit)
-        elif _digests(commit) != _digests(there[commit.job]):
+    """Return the jobs that the target lacks, and how many it has; a job of other content is a `StoreError`."""
+    commits, there = source.commits(), {commit.job: commit for commit in target.commits()}
+    missing = [commit for commit in commits if commit.job not in there]
+    for commit in commits:
+        a, b = ({(file.path, file.sha256) for file in each.files} for each in (commit, there.get(commit.job, commit)))
+        if a != b:
             raise StoreError(f"job {commit.job} of {source} is another than that of {target}: their files differ")
-        else:
-            n_known += 1
-    shown.phase(phase, total=sum(map(_size_bytes, missing)), unit="bytes")
-    return missing, n_known
-
-
-def _digests(commit: Commit) -> Mapping[str, str]:
-    return {file.path: file.sha256 for file in commit.files}
+    shown.phase(phase, total=sum(commit.size_bytes for commit in missing), unit="bytes")
+    return missing, len(commits) - len(missing)
 
 
 def _push_objects(source: Store, target: RemoteStore, shown: Progress) -> tuple[list[Commit], int]:
@@ -182,15 +163,14 @@ def _create(target: RemoteStore, path: str, data: bytes | mmap.mmap, file: Commi
         obstore.put(target.objects, path, data, mode="create")
     except obstore.exceptions.AlreadyExistsError as error:
         found = target.read(path)
-        is_same = hashlib.sha256(found).hexdigest() == file.sha256 if file else _is_same_commit(found, bytes(data))
+        if file:
+            is_same = hashlib.sha256(found).hexdigest() == file.sha256
+        else:
+            is_same = json.loads(found)["files"] == json.loads(bytes(data))["files"]
         if not is_same:
             raise StoreError(f"{target}/{path} is there with other content") from error
     except (OSError, obstore.exceptions.BaseError) as error:
         raise StoreError(f"cannot write {target}/{path}: {one_line(error)[:200]}") from error
-
-
-def _is_same_commit(found: bytes, data: bytes) -> bool:
-    return bool(json.loads(found)["files"] == json.loads(data)["files"])
 
 
 def _push_to_hub(source: Store, target: RemoteStore, shown: Progress) -> tuple[list[Commit], int]:
@@ -198,15 +178,15 @@ def _push_to_hub(source: Store, target: RemoteStore, shown: Progress) -> tuple[l
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    repository, revision = target.repository
+    name, revision = repository(target.name)
     api = HfApi()
     # The Hub's error is one of its HTTP client's: of a host that is not reached there is no other.
     hub_errors: tuple[type[BaseException], ...] = (HfHubHTTPError.__mro__[1], OSError, ValueError)
     for attempt in range(_ATTEMPTS):
         try:
-            head = api.dataset_info(repository, revision=revision)
+            head = api.dataset_info(name, revision=revision)
             there = {file.rfilename for file in head.siblings or ()}
-            if INDEX not in there and any(name.startswith("commits/") for name in there):
+            if INDEX not in there and any(path.startswith("commits/") for path in there):
                 raise StoreError(f"{target} holds commits without {INDEX}, which 'neuronlake share pack' writes")
             target.refresh(None if INDEX in there else ())  # a new dataset holds nothing yet
             missing, n_known = _missing(source, target, shown, "pushing")
@@ -220,14 +200,14 @@ def _push_to_hub(source: Store, target: RemoteStore, shown: Progress) -> tuple[l
             texts |= {INDEX: commit_text(commits).encode(), "README.md": card.text(commits).encode()}
             operations += [CommitOperationAdd(path, text) for path, text in texts.items()]
             api.create_commit(
-                repository,
+                name,
                 operations,
                 repo_type="dataset",
                 revision=revision,
                 parent_commit=head.sha,
                 commit_message=f"{len(missing)} jobs of neuronlake",
             )
-            shown.advance(sum(map(_size_bytes, missing)))
+            shown.advance(sum(commit.size_bytes for commit in missing))
             return missing, n_known
         except hub_errors as error:
             status = getattr(getattr(error, "response", None), "status_code", None)

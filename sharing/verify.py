@@ -9,40 +9,27 @@ from ..queries.statements import statement
 from ..schema.leftovers import Problem
 from ..schema.references import DEFINED_BY, jobs
 from ..schema.store import Store
-from ..schema.union import Place
+from ..schema.stores.union import Place
+from ..schema.tables import TABLES
 from .transfer import at_hand
 
-# Rows of one table that a row of another needs: the columns they share.
-_JOINS = (
-    ("layers", "runs", ("run_id",)),
-    ("run_functions", "runs", ("run_id",)),
-    ("neurons", "layers", ("run_id", "stack", "layer")),
-    ("neuron_functions", "layers", ("run_id", "stack", "layer")),
-    ("neuron_best", "layers", ("run_id", "stack", "layer")),
-    ("function_top_neurons", "layers", ("run_id", "stack", "layer")),
-    ("control_best", "layers", ("run_id", "stack", "layer")),
-    ("control_top_neurons", "control_functions", ("run_id", "control", "draw", "family", "function")),
-    ("top_instances", "instances", ("corpus", "instance_id")),
-    ("instances", "texts", ("corpus", "text_id")),
-    ("labels", "instances", ("corpus", "instance_id")),
-    ("labels", "functions", ("corpus", "family", "function")),
-    ("experts", "partitions", ("partition_id",)),
-)
+# Tables whose rows each need the row of another that the columns of its grain name, by the other.
+_NEEDED_BY = {
+    "runs": ("layers", "run_functions"),
+    "layers": ("neurons", "neuron_functions", "neuron_best", "function_top_neurons", "control_best"),
+    "control_functions": ("control_top_neurons",),
+    "instances": ("top_instances", "labels"),
+    "texts": ("instances",),
+    "functions": ("labels",),
+    "partitions": ("experts",),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What `verify_store` found.
+    """What `verify_store` found, and how much it read."""
 
-    Parameters
-    ----------
-    problems
-        What is wrong, by path or table; none if all is well.
-    n_files, n_runs
-        What was read.
-    """
-
-    problems: tuple[Problem, ...]
+    problems: tuple[Problem, ...]  # what is wrong, by path or table; none if all is well
     n_files: int
     n_runs: int
 
@@ -95,8 +82,9 @@ def _unmade(store: Store) -> Iterator[Problem]:
 
 def _unjoined(database: Database) -> Iterator[Problem]:
     """Yield the tables with rows that refer to rows that are not there."""
-    for table, other, columns in _JOINS:
+    for table, other in ((table, other) for other, tables in _NEEDED_BY.items() for table in tables):
         if database.committed[table]:
+            columns = TABLES[other].grain
             keys = ", ".join(columns)
             rows = database.sql(
                 f"select {keys}, count(*) from {table} anti join {other} using ({keys}) group by all order by all"

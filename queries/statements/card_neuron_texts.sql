@@ -12,22 +12,11 @@
 -- Columns:
 --   activation: activation of the neuron on the instance
 --   text: the text, the span of the instance in brackets, and between « and » the token on which the neuron fires most
-with fired as (
-    select
-        corpus,
-        instance_id,
-        arg_max(top_tokens.start_char, abs(activation)) as token_start,
-        arg_max(top_tokens.end_char, abs(activation)) as token_end,
-    from top_tokens
-    where run_id = $run_id and stack = $stack and layer = $layer and neuron = $neuron
-    group by all
-)
-
 select
     value as activation,
     highlighted(texts.text, instances.start_char, instances.end_char, token_start, token_end, 110) as text,
 from top_instances
-left join fired using (corpus, instance_id)
+left join fired('top_tokens', $run_id, $stack, $layer, $neuron) as fired using (corpus, instance_id)
 inner join instances using (corpus, instance_id)
 inner join texts using (corpus, text_id)
 inner join functions using (corpus)

@@ -10,32 +10,18 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ...errors import UnknownNameError
-from .checkpoints import CHECKPOINT_TABLES
-from .contents import CONTENT_TABLES
-from .corpora import CORPUS_TABLES
+from . import checkpoints, contents, corpora, merges, partitions, perturbations, rankings, runs
 from .declaration import Column, Table
-from .merges import MERGE_TABLES
-from .partitions import PARTITION_TABLES
-from .perturbations import PERTURBATION_TABLES
-from .rankings import RANKING_TABLES
-from .runs import RUN_TABLES
 
 __all__ = ["SCHEMA_VERSION", "TABLES", "Column", "Table", "table"]
 
 SCHEMA_VERSION = 3
 
-_TABLES = (
-    *RUN_TABLES,
-    *RANKING_TABLES,
-    *CORPUS_TABLES,
-    *PARTITION_TABLES,
-    *PERTURBATION_TABLES,
-    *CHECKPOINT_TABLES,
-    *CONTENT_TABLES,
-    *MERGE_TABLES,
-)
+_MODULES = (runs, rankings, corpora, partitions, perturbations, checkpoints, contents, merges)
 
-TABLES: Mapping[str, Table] = MappingProxyType({declared.name: declared for declared in _TABLES})
+TABLES: Mapping[str, Table] = MappingProxyType(
+    {declared.name: declared for module in _MODULES for declared in module.TABLES}
+)
 """All tables by name, in the order to read them."""
 
 

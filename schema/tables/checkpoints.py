@@ -23,7 +23,7 @@ def _correlation(name: str, description: str) -> Column:
 
 _PARTITION_KEYS = ("emergence_id", "role", "seed", "revision")
 
-CHECKPOINT_TABLES = (
+TABLES = (
     Table.of(
         "checkpoints",
         ("model", "revision", "listed_at"),

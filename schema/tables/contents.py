@@ -7,7 +7,7 @@ _SOURCE = (
     Column("source_sha256", "string", "digest of that file"),
 )
 
-CONTENT_TABLES = (
+TABLES = (
     Table.of(
         "top_tokens",
         ("run_id", "stack", "layer", "neuron", "family", "function", "is_positive", "rank", "token"),

@@ -2,7 +2,7 @@
 
 from .declaration import FUNCTION, Column, Table
 
-CORPUS_TABLES = (
+TABLES = (
     Table.of(
         "corpora",
         ("corpus",),

@@ -7,7 +7,7 @@ def _stated(name: str, type_: ColumnType, description: str) -> Column:
     return Column(name, type_, f"{description}; NULL if the copy does not state it", nullable=True)
 
 
-MERGE_TABLES = (
+TABLES = (
     Table.of(
         "merged_copies",
         ("job", "copy_digest"),

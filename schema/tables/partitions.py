@@ -2,7 +2,7 @@
 
 from .declaration import NEURON, RUN, Column, Table
 
-PARTITION_TABLES = (
+TABLES = (
     Table.of(
         "partitions",
         ("partition_id",),

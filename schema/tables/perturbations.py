@@ -22,7 +22,7 @@ _TARGET = (
     Column("target_function", "string", "function that was read out"),
 )
 
-PERTURBATION_TABLES = (
+TABLES = (
     Table.of(
         "perturbation_studies",
         ("perturbation_id",),

@@ -53,7 +53,7 @@ _TOP = (
     measured("ap_complement", "float32", "average precision for the function's negatives, on all instances"),
 )
 
-RANKING_TABLES = (
+TABLES = (
     Table.of(
         "neuron_best",
         ("run_id", *_BEST_KEYS),

@@ -2,7 +2,7 @@
 
 from .declaration import FUNCTION, NEURON, RUN, Column, Table, clustered, measured
 
-RUN_TABLES = (
+TABLES = (
     Table.of(
         "runs",
         ("run_id",),

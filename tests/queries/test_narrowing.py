@@ -7,6 +7,7 @@ import pytest
 from neuronlake.queries import catalog
 from neuronlake.queries.database import Database
 from neuronlake.queries.narrowing import narrowed
+from neuronlake.queries.parse_tree import parse
 
 A, B = "a" * 16, "b" * 16
 
@@ -14,7 +15,8 @@ A, B = "a" * 16, "b" * 16
 def ids(database: Database, query: str) -> str:
     """Return what is added to a statement, the ids in it."""
     database.make("runs")
-    found = narrowed(database.connection, query, lambda of_runs: sorted(
+    tree = parse(database.connection, query) or {}
+    found = narrowed(database.connection, query, tree, lambda of_runs, _: sorted(
         row[0] for row in database.connection.execute(of_runs).fetchall()
     ))  # fmt: skip
     return "" if found == query else re.split("run_id (?:= |IN [(])", found)[-1].partition(")")[0]

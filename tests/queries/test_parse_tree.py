@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import duckdb
 import pytest
 
-from neuronlake.queries.parse_tree import named
+from neuronlake.queries.parse_tree import named, parse
 
 KNOWN = {"labels", "layers", "runs", "texts"}
 
@@ -46,4 +46,4 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
 def test_a_statement_names_what_it_reads_and_all_where_it_lists_the_catalog(
     connection: duckdb.DuckDBPyConnection, query: str, expected: set[str]
 ) -> None:
-    assert named(connection, query, KNOWN) == expected
+    assert named(parse(connection, query), query, KNOWN) == expected

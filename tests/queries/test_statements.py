@@ -13,7 +13,7 @@ FILES = sorted((Path(queries.__file__).parent / "statements").glob("*.sql"))
 
 
 def test_the_comment_at_the_top_is_no_part_of_a_statement() -> None:
-    assert statement("statement_names").startswith("select\n")
+    assert statement("alignment_experts").startswith("select\n")
     with pytest.raises(FileNotFoundError):
         statement("no_such_statement")
 

@@ -55,6 +55,14 @@ def test_what_is_pushed_and_pulled_is_the_same_byte_by_byte(measured, bucket, tm
         assert remote.sql(query).rows() == local.sql(query).rows()
 
 
+def test_what_is_pulled_is_a_folder_and_no_file(measured, tmp_path):
+    with pytest.raises(
+        StoreError, match=r"new\.zip: what is pulled is a folder, and 'share pack' makes one file of it"
+    ):
+        pull_store(measured.path, tmp_path / "new.zip")
+    assert not (tmp_path / "new.zip").exists()
+
+
 def test_two_that_push_at_once_lose_nothing(measured, bucket, slices):
     with ThreadPoolExecutor(2) as pool:
         reports = list(pool.map(lambda folder: push_store(folder, bucket.url), slices))

@@ -6,6 +6,7 @@
 -- Ranked
 -- Intermediate
 -- Empty without: control_functions
+-- Type: n_top_of_experts map(integer, double)
 -- Grain: run_id, partition_id, stack, layer, family, function
 -- Source: control_neuron_experts, control_functions, run_functions
 -- Columns:

@@ -5,6 +5,7 @@
 -- Ranked
 -- Intermediate
 -- Empty without: control_top_neurons
+-- Type: n_top bigint
 -- Grain: run_id, partition_id, control, draw, stack, layer, expert, family, function
 -- Source: control_top_neurons, partitions, experts
 -- Columns:

@@ -12,27 +12,6 @@
 -- Columns:
 --   run_id, model, revision, step, stack, layer, neuron, family, function, n_functions, ap, ap_complement, p_value
 --   lift_error, second_function, second_ap, second_ap_complement, held_out_function, held_out_evidence, held_out_lift
-select
-    run_id,
-    model,
-    revision,
-    step,
-    stack,
-    layer,
-    neuron,
-    family,
-    function,
-    n_functions,
-    ap,
-    ap_complement,
-    p_value,
-    lift_error,
-    second_function,
-    second_ap,
-    second_ap_complement,
-    held_out_function,
-    held_out_evidence,
-    held_out_lift,
 from neuron_best
 union all by name
 from live_bests

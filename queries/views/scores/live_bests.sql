@@ -5,6 +5,7 @@
 --
 -- Intermediate
 -- Empty without: unlisted_scores
+-- Type: held_out_evidence double
 -- Grain: run_id, stack, layer, neuron, family
 -- Source: unlisted_scores, run_functions
 -- Columns:

@@ -7,6 +7,9 @@
 -- Ranked
 -- Intermediate
 -- Empty without: unlisted_scores
+-- Type: top struct("order" double, neuron integer, ap float, ap_complement float)[]
+-- Type: top_half_a struct("order" double, neuron integer)[]
+-- Type: top_half_b struct("order" double, neuron integer)[]
 -- Grain: run_id, stack, layer, family, function
 -- Source: unlisted_scores, run_functions, layers
 -- Columns:

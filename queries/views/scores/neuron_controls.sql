@@ -8,6 +8,8 @@
 --
 -- Intermediate
 -- Empty without: control_functions
+-- Type: control_lift double
+-- Type: control_q_value double
 -- Grain: run_id, stack, layer, neuron
 -- Source: family_best, control_best, control_functions, run_functions
 -- Columns:

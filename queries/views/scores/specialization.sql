@@ -70,13 +70,46 @@ best_of_neurons as (
     group by all
 ),
 
-rated as (
+-- Neurons of one p value have one q value, so that the few p values there are stand for all neurons.
+p_values as (
+    select
+        run_id,
+        model,
+        revision,
+        step,
+        p_value,
+        count(*) as n_neurons,
+    from best_of_neurons
+    where p_value is not null
+    group by all
+),
+
+ranked as (
     select
         *,
+        sum(n_neurons) over (partition by run_id, model, revision, step) as n_tested,
+        sum(n_neurons) over (partition by run_id, model, revision, step order by p_value) as p_rank,
+    from p_values
+),
+
+q_values as (
+    select
+        run_id,
+        p_value,
+        min(p_value * n_tested / p_rank)
+            over (partition by run_id, model, revision, step order by p_value desc) as q_value,
+    from ranked
+),
+
+rated as (
+    select
+        best_of_neurons.*,
+        q_value,
         bests[1] as best,
         lift(bests[1].ap, bests[1].ap_complement, bests[1].prevalence) as lift,
         lift(bests[2].ap, bests[2].ap_complement, bests[2].prevalence) as second_family_lift,
-    from benjamini_hochberg('best_of_neurons', p_value, run_id, model, revision, step)
+    from best_of_neurons
+    left join q_values using (run_id, p_value)
 )
 
 select

@@ -17,7 +17,7 @@ from neuronlake.analysis.perturbation.study import study_perturbation
 from neuronlake.analysis.readouts.probe import ProbeReadout
 from neuronlake.errors import AnalysisError
 from neuronlake.schema.conformance import arrow_schema, check
-from neuronlake.schema.tables.perturbations import PERTURBATION_TABLES
+from neuronlake.schema.tables.perturbations import TABLES as PERTURBATION_TABLES
 
 QUICK = {"n_bootstrap": 50, "n_permutations": 49, "n_seeds": 2}
 CLAMPED = (

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from ..errors import StoreError, joined
-from .commits import Commit, CommittedFile
+from ...errors import StoreError, joined
+from ..commits import Commit, CommittedFile
+from ..store import Store
 from .reading import ReadOnlyStore, attach
-from .store import Store
 
 if TYPE_CHECKING:
     import duckdb

@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import StoreError
-from .commits import Commit
-from .disk import store_errors
-from .identity import identifier
-from .store import Store
-from .tables import TABLES
+from ...errors import StoreError
+from ..commits import Commit
+from ..disk import store_errors
+from ..identity import identifier
+from ..store import Store
+from ..tables import TABLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,9 @@ def copies(stores: Sequence[Store]) -> Mapping[str, list[Copy]]:
 def kept(of: Sequence[Copy]) -> Copy:
     """Return the copy that stands for all: most texts, smallest digest, and of the same files the first committed."""
     differ = len({copy.digest for copy in of}) > 1
-    precedence = {
-        number: (copy.n_lacking if differ else 0, copy.digest, copy.commit.committed_at, repr(copy.commit))
-        for number, copy in enumerate(of)
-    }
-    return of[min(precedence, key=lambda number: precedence[number])]
+    return min(
+        of, key=lambda copy: (differ and copy.n_lacking, copy.digest, copy.commit.committed_at, repr(copy.commit))
+    )
 
 
 def check_corpora(among: Iterable[Copy]) -> None:

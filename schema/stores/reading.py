@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
-from ..errors import StoreError, one_line
-from .commits import Commit, CommittedFile, parse_commit
-from .store import Store
-from .vocabulary import JobKind
+from ...errors import StoreError
+from ..commits import Commit, CommittedFile, parse_commit
+from ..disk import store_errors
+from ..store import Store
+from ..vocabulary import JobKind
 
 if TYPE_CHECKING:
     import duckdb
@@ -91,7 +92,7 @@ class ReadOnlyStore(Store):
     def read_commits(self) -> Sequence[Commit]:
         """Return the commits, in any order."""
         text = self.read(INDEX)
-        try:
+        with store_errors(f"cannot read the commits {self}/{INDEX}", ValueError, RecursionError):
             listed = json.loads(text)
             if not isinstance(listed, list):
                 raise ValueError("it is no list of commits")
@@ -100,8 +101,6 @@ class ReadOnlyStore(Store):
             if twice := [job for job, count in jobs.items() if count > 1]:
                 raise ValueError(f"job {twice[0]} is in it twice")
             return commits
-        except (ValueError, RecursionError) as error:
-            raise StoreError(f"cannot read the commits {self}/{INDEX}: {one_line(error)}") from error
 
 
 def attach(stores: Sequence[ReadOnlyStore], connection: "duckdb.DuckDBPyConnection") -> None:

@@ -5,19 +5,16 @@ import struct
 import zipfile
 from pathlib import Path
 
-from ..errors import StoreError
-from .commits import CommittedFile
-from .disk import store_errors
+from ...errors import StoreError
+from ..commits import CommittedFile
+from ..disk import store_errors
 from .reading import ReadOnlyStore
 
 
 class ArchiveStore(ReadOnlyStore):
-    """The files of a store in a zip archive.
+    """The files of a store in a zip archive: its index of commits, and the members that commits name."""
 
-    Of its members the index of commits is read, and what commits name. Nothing is unpacked, so no name of a member can
-    lead out of a folder; nothing is compressed, so none can grow. What is no archive is a `StoreError`.
-    """
-
+    # Nothing is unpacked, so no name of a member can lead out of a folder; nothing is compressed, so none can grow.
     scheme = "zip"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

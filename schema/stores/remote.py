@@ -8,8 +8,9 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import StoreError, one_line
-from .commits import Commit, CommittedFile, parse_commit
+from ...errors import StoreError, one_line
+from ..commits import Commit, CommittedFile, parse_commit
+from ..disk import store_errors
 from .reading import INDEX, ReadOnlyStore
 
 if TYPE_CHECKING:
@@ -23,11 +24,6 @@ class RemoteStore(ReadOnlyStore):
         super().__init__(url.rstrip("/"))
         self.scheme = url.partition("://")[0]
         self.objects = _open_objects(self.name)
-
-    @property
-    def repository(self) -> tuple[str, str | None]:
-        """Name and revision of the Hub's dataset repository; a URL of another kind is a `StoreError`."""
-        return _repository(self.name)
 
     @property
     def root(self) -> str:
@@ -51,25 +47,20 @@ class RemoteStore(ReadOnlyStore):
 
     def read_commits(self) -> Sequence[Commit]:
         """Return the commits, in any order."""
-        if self.scheme == "s3":  # where a folder can be listed, and an index could lag behind
-            return [self._read_commit(path) for path in self._listed()]
-        return super().read_commits()
-
-    def _listed(self) -> list[str]:
+        if self.scheme != "s3":
+            return super().read_commits()
+        # There a folder can be listed, and an index could lag behind.
         import obstore
 
         try:
             found = [entry["path"] for page in obstore.list(self.objects, "commits") for entry in page]
         except (OSError, obstore.exceptions.BaseError) as error:
             raise StoreError(f"cannot list {self}/commits: {one_line(error)[:200]}") from error
-        return sorted(path for path in found if path.endswith(".json"))
-
-    def _read_commit(self, path: str) -> Commit:
-        text = self.read(path)
-        try:
-            return parse_commit(json.loads(text))
-        except (ValueError, RecursionError) as error:
-            raise StoreError(f"cannot read the commit {self}/{path}: {one_line(error)}") from error
+        commits = []
+        for path in sorted(path for path in found if path.endswith(".json")):
+            with store_errors(f"cannot read the commit {self}/{path}", ValueError, RecursionError):
+                commits.append(parse_commit(json.loads(self.read(path))))
+        return commits
 
 
 def _open_objects(url: str) -> "ObjectStore":
@@ -88,7 +79,8 @@ def _open_objects(url: str) -> "ObjectStore":
         raise StoreError(f"cannot read {url}: {one_line(error)[:200]}") from error
 
 
-def _repository(url: str) -> tuple[str, str | None]:
+def repository(url: str) -> tuple[str, str | None]:
+    """Return name and revision of the Hub's dataset repository at a URL; one of another kind is a `StoreError`."""
     kind, _, name = url.partition("://")[2].partition("/")
     name, _, revision = name.partition("@")
     if not url.startswith("hf://") or kind != "datasets" or name.count("/") != 1:
@@ -101,6 +93,6 @@ def _hub(url: str) -> tuple[str, dict[str, str]]:
     from huggingface_hub import hf_hub_url
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    repository, revision = _repository(url)
-    address = hf_hub_url(repository, INDEX, repo_type="dataset", revision=revision)
+    name, revision = repository(url)
+    address = hf_hub_url(name, INDEX, repo_type="dataset", revision=revision)
     return address.removesuffix(f"/{INDEX}"), dict(build_hf_headers())
