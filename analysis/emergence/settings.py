@@ -26,7 +26,8 @@ class EmergenceSettings:
         Seeds from which the experts of each checkpoint are made, at least 2: partitions of two checkpoints are compared
         between different seeds, and so are those of one checkpoint, which shows how much differs by chance.
     n_random
-        Number of random partitions of the last checkpoint's neurons, and of matched ones: the controls.
+        Number of random partitions of the last checkpoint's neurons, and of partitions matched on input norm and firing
+        rate: the controls.
     seed
         The first seed of each kind of partition.
     n_starts

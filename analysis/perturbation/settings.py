@@ -63,14 +63,15 @@ class PerturbationSettings:
     energy_ratio
         Largest ratio, either way, of the energies of a matched set and its source; other sets are not compared.
     n_seeds, seed
-        Number of seeds of each control, and of a source's own neurons where the kind draws at random: at least 2,
-        because control sets differ from each other. The first is also that of the choice of texts and the statistics.
+        Number of seeds of each control, and of a source's own neurons where the kind draws at random (at least 2,
+        because control sets differ from each other), and the first of them, which is also the seed of the choice of
+        texts and of the statistics.
     layers, readout
         Layers whose neurons may be ablated (None: all measured layers), and what is read out.
     families, functions
         The sources, by family or by ``family/function``. Empty: all functions that are read out.
     n_texts, max_tokens
-        Most texts of each half, and longest text in tokens. None: as in the run.
+        Most texts of each half, and longest text in tokens (None: as in the run).
     batch_tokens
         Most tokens of a batch, padding included. The kind shuffle permutes within a batch.
     n_bootstrap, n_permutations

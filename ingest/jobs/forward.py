@@ -143,7 +143,8 @@ def _kept(measurement: Measurement, n_batches: int, folder: Path) -> tuple[tuple
         return None
     wanted = _definition(measurement, n_batches)
     changes = [f"{name} {kept.get(name)}, not {value}" for name, value in wanted.items() if kept.get(name) != value]
-    return tuple(of for of in measurement.layers if [of.stack, of.layer] in kept.get("layers", ())), changes
+    layers = tuple(layer for layer in measurement.layers if [layer.stack, layer.layer] in kept.get("layers", ()))
+    return layers, changes
 
 
 def _definition(measurement: Measurement, n_batches: int) -> dict[str, Any]:

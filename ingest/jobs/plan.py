@@ -92,7 +92,7 @@ def plan_run(measurement: Measurement, *, prepared_s: float) -> IngestPlan:
         written.arrow_bytes * max(0.0, min(factor, PART_ROWS / max(1, written.n_rows)) - 1)
         for written in scoring.tables.values()
     )
-    parquet_bytes = scoring.small_bytes + sum(of.size(n_rows[name]) for name, of in scoring.tables.items())
+    parquet_bytes = scoring.small_bytes + sum(written.size(n_rows[name]) for name, written in scoring.tables.items())
     additions_s = _additions_s(measurement, sample)
     n_passes = len(passes) + sum(additions_s.values()) / sample.wall_s  # what additions take counts in passes
     return IngestPlan(

@@ -204,12 +204,14 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
     functions = {
         **dict(zip(("family", "function"), zip(*labels.functions, strict=True), strict=True)),
         "prevalence": positive[0] / evaluated[0],
-        **{f"n_positive{of}": n for of, n in zip(HALVES, positive, strict=True)},
-        **{f"n_negative{of}": n for of, n in zip(HALVES, evaluated - positive, strict=True)},
+        **{f"n_positive{half}": n for half, n in zip(HALVES, positive, strict=True)},
+        **{f"n_negative{half}": n for half, n in zip(HALVES, evaluated - positive, strict=True)},
         **{f"{name}_pairs": pairs for name, pairs in zip(clusters.names, clusters.pairs.T, strict=True)},
         **{f"n_{name}_clusters": n for name, n in zip(clusters.names, clusters.n_clusters.T, strict=True)},
     }
-    tensors = [{"tensor": of.name, "sha256": of.sha256, "n_values": of.n_values} for of in model.tensors]
+    tensors = [
+        {"tensor": tensor.name, "sha256": tensor.sha256, "n_values": tensor.n_values} for tensor in model.tensors
+    ]
     measurement.write(job, "runs", [run])
     measurement.write(job, "layers", layers)
     measurement.write(job, "run_functions", functions)

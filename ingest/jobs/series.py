@@ -104,14 +104,14 @@ def ingest_series(
     ingestions = _on_each(corpus, target, engine, stored_name, *asked)
     known_runs = KnownRuns(target)
     checkpoints = []
-    for of in choose_checkpoints(model, [revisions] if isinstance(revisions, str) else revisions, steps):
-        known = None if of.revision in steps else known_runs.step(stored_name, of.revision)
-        checkpoints.append(of if known is None else replace(of, step=known))
-    checkpoints.sort(key=lambda of: of.place)
+    for listed in choose_checkpoints(model, [revisions] if isinstance(revisions, str) else revisions, steps):
+        known = None if listed.revision in steps else known_runs.step(stored_name, listed.revision)
+        checkpoints.append(listed if known is None else replace(listed, step=known))
+    checkpoints.sort(key=lambda listed: listed.place)
     tasks = []
-    for of, on in itertools.product(checkpoints, ingestions):
-        checkpoint = Checkpoint(model, of.revision, name=name)
-        tasks.append((Request(checkpoint, on.corpus.name, settings, steps.get(of.revision), of.commit), on))
+    for listed, ingestion in itertools.product(checkpoints, ingestions):
+        checkpoint, step = Checkpoint(model, listed.revision, name=name), steps.get(listed.revision)
+        tasks.append((Request(checkpoint, ingestion.corpus.name, settings, step, listed.commit), ingestion))
     if shard_of([True], shard):  # the first shard alone, so that shards that begin at once do not all do it
         with progress() as shown:
             for note in oddities(checkpoints, steps):
@@ -158,7 +158,10 @@ def ingest_checkpoints(
     target = Store(store)
     asked = (resources or Resources(), coactivation, controls, dry_run, tuple(additions))
     ingestions = _on_each(corpus, target, engine, checkpoints[0].stored_name, *asked)
-    tasks = [(Request(of, on.corpus.name, settings or Settings()), on) for of in checkpoints for on in ingestions]
+    tasks = [
+        (Request(checkpoint, ingestion.corpus.name, settings or Settings()), ingestion)
+        for checkpoint, ingestion in itertools.product(checkpoints, ingestions)
+    ]
     return _ingest(shard_of(tasks, shard), target, engine, progress or silently, tell)
 
 

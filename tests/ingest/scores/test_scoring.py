@@ -38,6 +38,8 @@ VALUES = {
     "continuous": st.floats(-1e6, 1e6, width=32),
     "constant": st.just(0.25),
     "two": st.sampled_from([-0.0, 0.0]),
+    "kept in 16 bits": st.floats(width=16, allow_nan=False, allow_infinity=False),
+    "powers of two": st.sampled_from([-(2.0**100), -4.0, -2.0, -0.0, 0.0, 2.0, 2.0**-100]),
 }
 
 
