@@ -18,7 +18,7 @@ from .commands.perturb import perturb
 from .commands.printing import chosen_store, echo, note, open_database, print_rows, standard_output, typed
 from .commands.share import share
 from .commands.store import remove, report, runs, status
-from .errors import UnknownNameError
+from .errors import UnknownNameError, printable
 from .schema.vocabulary import Format
 
 _SECTIONS = {
@@ -162,11 +162,11 @@ def check(repair: bool) -> None:
 
     report = check_store(chosen_store(), repair=repair)
     for done in report.repaired:
-        note(f"{done.path}: {done.what}")
+        note(printable(f"{done.path}: {done.what}"))
     for problem in report.problems:
-        echo(f"{problem.path}: {problem.what}")
+        echo(printable(f"{problem.path}: {problem.what}"))
     for name, state in report.unfinished.items():
-        note(f".staging/{name}: {STATES[state]}")
+        note(printable(f".staging/{name}: {STATES[state]}"))
     note(f"{report.n_files:,} committed files, {len(report.problems):,} problems")
     if report.problems:
         raise click.exceptions.Exit(1)

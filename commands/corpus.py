@@ -1,5 +1,6 @@
 """Labelled corpora in: ``neuronlake corpus``."""
 
+import contextlib
 import importlib
 import shlex
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from ..errors import NeuronlakeError, UnknownNameError
 from ..schema.vocabulary import Format, SemcorLabels, ShuffleUnit
 from . import stored
 from .groups import StoreGroup
@@ -45,8 +47,11 @@ def _build(source: "Source", name: str, **texts: str | None) -> None:
     from ..ingest.corpora.builder import build_corpus
 
     echo(build_corpus(source, name, store=chosen_store(), **texts).describe())
-    models = open_database().sql("select model from runs order by started_at desc limit 1").rows()
-    suggest(f"ingest {shlex.quote(str(models[0][0])) if models else 'MODEL'} --corpus {shlex.quote(name)}")
+    model = "MODEL"
+    with contextlib.suppress(NeuronlakeError):  # the corpus is there, whatever is wrong with a run
+        for row in open_database().sql("select model from runs order by started_at desc limit 1"):
+            model = shlex.quote(str(row["model"]))
+    suggest(f"ingest {model} --corpus {shlex.quote(name)}")
 
 
 def _add_reader(
@@ -161,8 +166,6 @@ def corpus_list(format_: Format | None, output: Path | None) -> None:
 @rows_options
 def corpus_show(name: str, format_: Format | None, output: Path | None) -> None:
     """Show the functions of a corpus, and what reading it excluded."""
-    from ..errors import UnknownNameError
-
     database = open_database()
     rows = list(database.sql("select * from corpora where corpus = $name", {"name": name}))
     if not rows:

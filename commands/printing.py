@@ -70,9 +70,11 @@ def suggest(arguments: str, *stores: str | Path) -> None:
 
 def typed(arguments: str, stores: Sequence[str | Path] = ()) -> str:
     """Return a command line as the person must type it: with the program, and the store if it is not the default."""
-    # Where the environment is not active, by the path that the program was started with.
-    started = "python -m neuronlake" if Path(sys.argv[0]).name == "__main__.py" else os.path.relpath(sys.argv[0])
-    program = "neuronlake" if shutil.which("neuronlake") else started
+    # Where the environment is not active, by the path that the program was started with, if it is one.
+    program, started = "neuronlake", Path(sys.argv[0])
+    if not shutil.which(program):
+        is_program = started.name == program
+        program = shlex.quote(os.path.relpath(started)) if is_program else "python -m neuronlake"
     chosen = [str(store) for store in stores or click.get_current_context().find_root().obj or ()]
     named = "" if chosen in ([], [_DEFAULT]) else "".join(f" --store {shlex.quote(store)}" for store in chosen)
     return f"{program}{named} {arguments}"

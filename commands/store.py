@@ -17,10 +17,13 @@ def status(format_: Format | None, output: Path | None) -> None:
     """Say what the store holds and lacks, and what to run next.
 
     The commands name a model as the store does: of one that was measured from a folder, give the folder, and --name.
+    Where the store is only read (a FILE, a URL, or several), DIR stands for the folder of one to write.
     """
     from ..queries.status import store_status
 
-    found = store_status(named_stores())
+    stores = named_stores()
+    written = () if len(stores) == 1 and Path(stores[0]).is_dir() else ("DIR",)
+    found = store_status(stores)
     if format_ is not None or output is not None:
         print_rows(found, format_, output)
         return
@@ -30,7 +33,7 @@ def status(format_: Format | None, output: Path | None) -> None:
             continue
         echo(f"\n# {row['what']}: {row['names'] or row['n']}")
         if row["command"]:
-            echo(typed(str(row["command"]).removeprefix("neuronlake ")))
+            echo(typed(str(row["command"]).removeprefix("neuronlake "), written))
 
 
 @click.command(cls=StoreCommand)

@@ -52,8 +52,8 @@ def _described(*, has_tables: bool) -> _Rows:
 _MODELS = "select model, string_agg(distinct revision, ', ') from runs group by model order by all"
 MODEL = Stored("model", _MODELS)
 MODEL_OR_PATH = Stored("model", _MODELS, otherwise="file")
-CORPUS = Stored("corpus", "select corpus, description from corpora order by all")
-RUN = Stored("run_id", "select run_id, concat_ws(' ', model, revision, 'on', corpus) from runs order by started_at")
+CORPUS = Stored("corpus", "select corpus, coalesce(description, '') from corpora order by all")
+RUN = Stored("run_id", "select run_id, concat_ws(' ', model, revision, 'on ' || corpus) from runs order by started_at")
 PARTITION = Stored(
     "partition", "select partition_id, concat_ws(' ', model, revision, 'by', method) from partitions order by all"
 )

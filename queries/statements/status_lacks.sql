@@ -75,7 +75,7 @@ gaps as (
         run_id,
         is_last,
         step,
-        concat_ws(' ', model, revision, 'on', corpus) as name,
+        concat_ws(' ', model, revision, 'on ' || corpus) as name,
         'no random initialisation to compare with' as what,
         ['ingest', model, '--corpus', corpus, '--random-init', '0'] || settings as head,
         [] as own,
@@ -88,7 +88,7 @@ gaps as (
         run_id,
         is_last or not is_random,
         step,
-        concat_ws(' ', model, revision, 'on', corpus),
+        concat_ws(' ', model, revision, 'on ' || corpus),
         'no control functions, so texts and words alone may explain what neurons detect',
         ['ingest', model, '--corpus', corpus],
         chosen,
@@ -116,13 +116,16 @@ gaps as (
         run_id,
         is_last,
         step,
-        concat_ws(' ', model, revision, 'on', corpus),
+        concat_ws(' ', model, revision, 'on ' || corpus),
         'no ablations, so nothing shows that the network uses these neurons',
         ['perturb', model],
         chosen,
         ['--run', run_id, '--top'],
-    from placed
-    where run_id not in (select run_id from perturbation_studies)
+    from measured
+    -- Only what was read there is ablated, and only neurons chosen on other texts than they are tested on.
+    where
+        site = 'activation' and coalesce(halves, 'text') = 'text'
+        and run_id not in (select run_id from perturbation_studies)
     union all
     select
         5,
@@ -134,7 +137,7 @@ gaps as (
         ['emergence', model, '--run', run_id, '--experts', '16'],
         [],
         [],
-    from placed
+    from measured
     where n_steps > 2 and is_last and model not in (select model from stabilities)
     union all
     select

@@ -17,6 +17,7 @@ from click.shell_completion import ShellComplete
 
 from neuronlake.cli import main
 from neuronlake.commands.groups import _examples
+from neuronlake.commands.printing import typed
 from neuronlake.progress import LOGGER, show_progress
 
 # Examples that only read a store, by their first words.
@@ -93,6 +94,31 @@ def test_a_command_that_changes_a_store_ends_with_the_next_one_unless_it_is_quie
     assert neuronlake("check", "-q", "--store", store).output == ""
 
 
+def test_a_corpus_is_added_beside_a_damaged_run_and_the_next_command_named(neuronlake, demo_store, tmp_path):
+    store = shutil.copytree(demo_store, tmp_path / "store")
+    next((store / "data" / "runs").rglob("*.parquet")).write_bytes(b"damaged")
+    result = neuronlake("--store", store, "corpus", "shuffle", "demo", "--name", "other")
+    assert (result.exit_code, result.stderr.split()[-4:]) == (0, ["ingest", "MODEL", "--corpus", "other"])
+
+
+def test_check_prints_a_line_for_a_folder_with_a_line_break_in_its_name(neuronlake, demo_store, tmp_path):
+    store = shutil.copytree(demo_store, tmp_path / "store")
+    (store / ".staging" / "a\nb").mkdir(parents=True)
+    assert re.match(
+        r"\.staging/a\\nb: left by .*\n[\d,]+ committed files, 0 problems\n$",
+        neuronlake("--store", store, "check").stderr,
+    )
+
+
+@pytest.mark.parametrize("started", ["", "-c", "/usr/lib/notebook.py"])
+def test_a_command_is_named_where_the_program_was_not_started_as_one(monkeypatch, started):
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    monkeypatch.setattr("sys.argv", [started])
+    assert typed("status", ["my store"]) == "python -m neuronlake --store 'my store' status"
+    monkeypatch.setattr("sys.argv", [str(Path("my env/bin/neuronlake").absolute())])
+    assert typed("status", ["neuronlake-store"]) == "'my env/bin/neuronlake' status"
+
+
 def test_verbose_tells_phases_queries_and_files_and_only_one_of_both_is_taken(
     neuronlake, is_usage_error, made_store, store
 ):
@@ -165,6 +191,9 @@ def test_status_tells_what_a_store_holds_and_lacks_wherever_it_lies(succeeds, de
     succeeds("--store", demo_store, "share", "pack", pack)
     assert zipfile.is_zipfile(pack)
     assert rows(succeeds, pack) == rows(succeeds, pack, demo_store) == found
+    for stores in ((pack,), (pack, demo_store)):
+        said = succeeds(*(word for store in stores for word in ("--store", store)), "status")
+        assert set(re.findall(r"--store (\S+) (?:ingest|partition|perturb) ", said)) == {"DIR"}
 
 
 def test_what_status_says_to_run_fills_the_gaps(succeeds, neuronlake, demo_store, bert, tmp_path, monkeypatch):
@@ -188,6 +217,29 @@ def test_what_status_says_to_run_fills_the_gaps(succeeds, neuronlake, demo_store
     # Of what these commands made, other things are lacking now.
     assert not {row["command"] for row in left} & set(re.findall(r"^neuronlake .*", said, re.MULTILINE))
     assert "a partition without alignments" in {row["what"] for row in left}
+
+
+def test_status_names_no_command_that_imported_scores_would_be_refused_by(succeeds, tmp_path):
+    scores = tmp_path / "scores.csv"
+    scores.write_text("stack,layer,neuron,family,function,score\nencoder,0,0,f,g,0.5\nencoder,0,1,f,g,0.1\n")
+    for step in "123":
+        revision = ("--revision", f"step{step}", "--step", step)
+        succeeds("--store", "s", "share", "import", scores, "--model", "x", "--score", "score", *revision)
+    commands = [row["command"] for row in rows(succeeds, "s").values() if row["part"] == "lacks"]
+    assert [command.split()[1] for command in commands] == ["partition", "materialize"]
+
+
+def test_status_names_no_study_of_a_run_that_it_would_refuse(succeeds, demo_store, bert, write_jsonl, tmp_path):
+    store = ("--store", shutil.copytree(demo_store, tmp_path / "store"))
+    words = [
+        {"text": f"{word} {colour}", "start": 0, "end": len(word), "labels": {"task/red": colour == "red"}}
+        for word in ("cat", "dog", "bird", "fish", "tree", "house", "river", "stone")
+        for colour in ("red", "blue")
+    ]
+    succeeds(*store, "corpus", "add", write_jsonl(tmp_path / "words.jsonl", words), "--name", "words")
+    for settings in (("--site", "preactivation"), ("--halves", "word")):
+        succeeds(*store, "ingest", bert, "--name", settings[1], "--corpus", "words", *settings)
+    assert re.findall(r" perturb (\S+) ", succeeds(*store, "status")) == ["all-MiniLM-L6-v2"]
 
 
 def test_an_interruption_says_what_is_kept_and_what_the_job_says_comes_first():
