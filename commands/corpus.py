@@ -177,6 +177,7 @@ def corpus_show(name: str, format_: Format | None, output: Path | None) -> None:
     query = f"select {counts} from instances where corpus = $name group by stratum order by n desc, stratum"
     for row in database.sql(query, {"name": name}):
         if row["stratum"] is not None or row["n_lemmas"]:
-            note(f"stratum {row['stratum'] or 'none'}: {row['n']:,} instances, {row['n_lemmas']:,} lemmas")
+            lemmas = f", {row['n_lemmas']:,} lemmas" if row["n_lemmas"] else ""
+            note(f"stratum {row['stratum'] or 'none'}: {row['n']:,} instances{lemmas}")
     query = "select * exclude (corpus) from functions where corpus = $name order by family, function"
     print_rows(database.sql(query, {"name": name}), format_, output)

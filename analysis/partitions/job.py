@@ -119,8 +119,8 @@ def partition_model(
             source = weight_source(loaded, settings, other)
         elif random_init is not None or name is not None:
             raise AnalysisError(
-                f"method {settings.method} reads the store, in which a model has one name, and a random initialisation "
-                "is the revision random-<seed>; random_init and name are for kmeans of weights"
+                f"method {settings.method} reads the store: give the model's name there, and for a random "
+                "initialisation the revision random-<seed>; random_init and name are for kmeans of weights"
             )
         else:
             source = stored_source(database, model, settings, other, revision=revision)

@@ -103,7 +103,7 @@ class Source:
         except _hub_errors() as error:
             raise IngestError(
                 f"cannot load {noun} {self.name!r} (no such folder here, and the hub cannot be reached; a name in a "
-                f"store is not enough, name the files): {one_line(error)}"
+                f"store is not enough, name the files by their folder): {one_line(error)}"
             ) from error
 
 

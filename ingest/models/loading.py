@@ -157,8 +157,8 @@ def initialise(config: PreTrainedConfig, seed: int, label: str, dtype: DType) ->
 
 
 def _read(kind: type, source: Source, noun: str, part: str, **more: object) -> Any:  # noqa: ANN401 - untyped factories
-    where = "no such folder here, and the hub did not give it; a name in a store is not enough, name the files"
-    where = f"folder {source.path}" if source.is_local else where
+    where = "no such folder here, and the hub did not give it; a name in a store is not enough, name the files by "
+    where = f"folder {source.path}" if source.is_local else f"{where}their folder"
     with _explained(f"cannot load {noun} {source.name!r} ({where}): its {part} cannot be read"):
         return kind.from_pretrained(source.path, **source.arguments, **more, trust_remote_code=False)  # type: ignore[attr-defined]
 

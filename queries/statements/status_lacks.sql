@@ -77,7 +77,8 @@ gaps as (
         step,
         concat_ws(' ', model, revision, 'on ' || corpus) as name,
         'no random initialisation to compare with' as what,
-        ['ingest', model, '--corpus', corpus, '--random-init', '0'] || settings as head,
+        ['ingest', model, '--corpus', corpus, '--random-init', '0']
+            || if(run_id in (select run_id from control_functions), ['--controls'], []) || settings as head,
         [] as own,
         [] as tail,
     from measured
