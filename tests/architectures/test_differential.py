@@ -10,6 +10,8 @@ from neuronlake.ingest.neurons.layers import find_layers
 from . import zoo_brute_force, zoo_configs
 from .zoo_verdicts import BUILT_BUT_NOT_RECOMPUTED, verdict, verdicts
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
@@ -25,7 +27,6 @@ def test_every_neuron_is_what_the_weights_make_of_its_input(kind):
     assert bool(found.refused) != bool(found.layers)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", zoo_configs.KINDS)
 def test_widths_that_are_other_sizes_of_a_model_are_told_apart(kind):
     # Half the hidden size, as in OLMoE: gate and up together are as wide as the model. And the rank of attention.

@@ -96,6 +96,7 @@ def test_a_study_is_shown_in_three_tables_and_the_same_again_prints_them_again(
     assert contents(store) == before
 
 
+@pytest.mark.slow
 def test_scores_by_step_are_means_over_functions_and_layers(succeeds, store, series, asked):
     tables = succeeds("--store", store, "emergence", series, *QUICK).split("\n\n")
     shown = [[float(each) for each in line.split()] for line in tables[1].splitlines()[-3:]]

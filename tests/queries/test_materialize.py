@@ -200,6 +200,7 @@ def test_an_unknown_view_is_refused(database: Database) -> None:
         materialize(database, ["top_neuron"])
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_the_script_makes_the_same_views_in_a_plain_client(filled: Store, database: Database) -> None:
     import duckdb

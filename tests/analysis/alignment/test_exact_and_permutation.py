@@ -181,6 +181,7 @@ def overlap(membership):
     return (shared.sum() - np.trace(shared)) / (n_lists * (n_lists - 1)) / N_TOP
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("n_lists", "scale", "expected_overlap"), [(100, 1.45, 0.057), (39, 1.74, 0.095)], ids=["100 lists", "39 lists"]

@@ -100,6 +100,7 @@ def test_checkpoints_with_the_same_weights_are_told_and_that_settled_steps_leave
     assert database.sql("select count(*) from stabilization_steps").rows() == [(0,)]
 
 
+@pytest.mark.slow
 def test_coactivations_have_no_warm_chain_and_that_is_said(series_store, checkpoints, study):
     for step in (0, 1, 2, 4, 8):
         ingest_model(

@@ -148,6 +148,7 @@ def test_the_same_again_loads_and_writes_nothing(studied, checkpoints, study, mo
     assert {path: path.stat().st_mtime_ns for path in store.path.rglob("*") if path.is_file()} == files
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_with_the_partitions_it_made(series_store, study, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(study_rows, "write_study", lambda *_: 1 / 0)

@@ -99,6 +99,7 @@ def test_a_killed_study_goes_on_where_it_was(studied, perturbed, reads, tmp_path
     assert store.check() == ()
 
 
+@pytest.mark.slow
 def test_cells_that_workers_read_are_those_read_here(studied, perturbed, tmp_path):
     store, engine = studied("bert"), Elsewhere()
     here = type(store)(shutil.copytree(store.path, tmp_path / "here"))

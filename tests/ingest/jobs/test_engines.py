@@ -90,6 +90,7 @@ def additions_of(store):
     return {(commit.job, commit.kind) for commit in store.commits()}, rows
 
 
+@pytest.mark.slow
 def test_additions_of_workers_are_those_of_the_serial_engine_even_after_a_kill(series, filled, tmp_path, monkeypatch):
     serial = Store(shutil.copytree(filled.path, tmp_path / "serial"))
     asked = {"corpus": "test", "revisions": "step*", "additions": ("vocabulary", "highlights")}

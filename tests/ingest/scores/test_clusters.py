@@ -147,6 +147,7 @@ def test_labels_of_whole_texts_are_noticed_and_independent_ones_are_not():
     assert Clusters.build(label_index(by_span), of).notices(functions) == []
 
 
+@pytest.mark.slow
 def test_where_no_instances_share_anything_p_values_are_those_of_independent_ones():
     draw = np.random.default_rng(4)
     activations, labels = neurons({}, 0, draw), label_index(labels_by(TEXT, 0, draw))
@@ -174,6 +175,7 @@ def test_random_labels_get_uniform_p_values_whatever_they_go_by(name, correlatio
     assert np.mean(p <= 0.001) <= 0.002
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize(("name", "correlation"), [("text", 0.1), ("text", 1), ("word", 0.1)])
 def test_an_effect_that_who_knows_the_null_finds_in_nine_of_ten_neurons_is_found_in_eight(name, correlation):

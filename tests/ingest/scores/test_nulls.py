@@ -64,7 +64,7 @@ def test_meaningless_labels_get_uniform_p_values(share, below):
 
 @pytest.mark.long
 @pytest.mark.parametrize("n_above", [10, 9, 5, 2, 1])
-@pytest.mark.parametrize("n_positive", [1, 3, 5, 9])
+@pytest.mark.parametrize("n_positive", [1, 3, pytest.param(5, marks=pytest.mark.slow), 9])
 def test_p_values_of_few_instances_are_those_of_all_arrangements(n_positive, n_above):
     n = 10
     activations = np.where(np.arange(n) < n_above, n - np.arange(n), 0)
@@ -102,7 +102,7 @@ def test_the_tail_of_two_positives_is_that_counted(second, n_better):
     assert p_of_labels(labels[None], -np.arange(1000), 1000)[0] == pytest.approx(expected, rel=0.4)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_positive", "n_above"), [(4, 400), (60, 400), (60, 130), (200, 400), (200, 130)])
 def test_the_tail_is_that_of_direct_draws(n_positive, n_above):
     n, n_draws = 400, 40_000
