@@ -356,7 +356,7 @@ def test_chance_is_the_same_whichever_run_is_there(stored, partition, tiny_model
         ({"half": "a"}, AnalysisError, "`half` means nothing to method random; it is for function"),
         ({"query": "select 1"}, AnalysisError, "`query` means nothing to method random; it is for kmeans"),
         ({"method": "native"}, AnalysisError, "`n_experts` means nothing to method native; it is for kmeans, "),
-        ({"random_init": 3}, AnalysisError, "a random initialisation is the revision random-<seed>"),
+        ({"random_init": 3}, AnalysisError, "for a random initialisation the revision random-<seed>"),
         ({"revision": "step5"}, UnknownNameError, "no revision 'step5' in tiny-bert in .*; available: main"),
         ({"run": "x"}, UnknownNameError, "no run 'x' in .*; available: [0-9a-f]{16} .tiny-bert, main, test, "),
         ({"matched": "x", "n_experts": None}, UnknownNameError, "no partition 'x' in .*; there are none"),
