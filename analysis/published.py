@@ -16,8 +16,7 @@ from ..errors import AnalysisError, UnknownNameError, one_line
 from ..ingest.neurons.feed_forwards import Stack
 from ..schema.commits import neuronlake_version
 from ..schema.conformance import arrow_schema, conform
-from ..schema.identity import IDENTITY_VERSION, file_sha256, identifier
-from ..schema.names import check_name
+from ..schema.names import IDENTITY_VERSION, check_name, file_sha256, identifier
 from ..schema.store import Store
 from ..schema.tables import table
 from .neuron_rows import KEYS

@@ -15,7 +15,7 @@ from ..errors import QueryError, StoreError, UnknownNameError
 from ..progress import LOGGER
 from ..schema import tables
 from ..schema.commits import Commit, CommittedFile
-from ..schema.identity import identifier
+from ..schema.names import identifier
 from ..schema.stores.union import Place, open_store
 from . import cache, catalog, failures, narrowing, parse_tree, quoting, readonly
 from .catalog import TABLES

@@ -10,7 +10,7 @@ import duckdb
 
 from ..errors import QueryError, StoreError, one_line
 from ..schema.commits import CommittedFile
-from ..schema.identity import file_sha256
+from ..schema.names import file_sha256
 
 ENGINE_ERRORS = (duckdb.Error, UnicodeDecodeError)
 """Errors of a query; a message that quotes bytes of a corrupt file raises the second."""

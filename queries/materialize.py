@@ -9,7 +9,7 @@ import duckdb
 
 from ..errors import QueryError, StoreError, one_line
 from ..schema.disk import exclusive, store_errors
-from ..schema.identity import file_sha256
+from ..schema.names import file_sha256
 from . import cache, catalog, quoting
 from .database import Database
 

@@ -18,9 +18,8 @@ import pyarrow.parquet as pq
 from ..errors import SchemaError, StoreError, one_line
 from . import card, conformance, disk, leftovers
 from .commits import Commit, CommittedFile, read_commits
-from .identity import file_sha256
 from .leftovers import Problem
-from .names import STAGING, Place
+from .names import STAGING, Place, file_sha256
 from .tables import SCHEMA_VERSION, Table, table
 
 

@@ -12,8 +12,7 @@ from ..errors import StoreError
 from ..progress import LOGGER
 from . import card, disk
 from .commits import Commit, CommittedFile, commit_text, file_name, neuronlake_version, read_commit, read_commits
-from .identity import file_sha256
-from .names import STAGING, Place, check_name, folder_name
+from .names import STAGING, Place, check_name, file_sha256, folder_name
 from .tables import SCHEMA_VERSION, TABLES, table
 from .vocabulary import JobKind
 

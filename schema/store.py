@@ -24,10 +24,9 @@ from typing import IO, TYPE_CHECKING
 from ..errors import AlreadyCommittedError, BeingWrittenError, StoreError
 from . import card, claims, disk, leftovers
 from .commits import Commit, CommittedFile, read_commit, read_commits
-from .identity import file_sha256
 from .job import Job
 from .leftovers import Problem
-from .names import STAGING, folder_name
+from .names import STAGING, file_sha256, folder_name
 from .tables import table
 from .vocabulary import JobKind
 

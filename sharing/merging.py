@@ -11,8 +11,8 @@ import duckdb
 
 from ..errors import SchemaError, StoreError, joined
 from ..schema.conformance import conform
-from ..schema.identity import identifier
 from ..schema.integrity import check_file
+from ..schema.names import identifier
 from ..schema.references import read_job
 from ..schema.store import Store
 from ..schema.stores.copies import Copy, check_corpora, copies

@@ -15,7 +15,7 @@ from ..queries.database import Database
 from ..queries.quoting import literal
 from ..schema import card, disk, parquet
 from ..schema.commits import Commit, CommittedFile, commit_text, file_name
-from ..schema.identity import file_sha256
+from ..schema.names import file_sha256
 from ..schema.references import Job, jobs
 from ..schema.store import Store
 from ..schema.stores.archive import write_archive

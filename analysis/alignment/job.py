@@ -22,7 +22,7 @@ from ...progress import Progress, SilentProgress
 from ...queries.database import Database
 from ...queries.statements import statement
 from ...schema.conformance import conform
-from ...schema.identity import IDENTITY_VERSION, identifier
+from ...schema.names import IDENTITY_VERSION, identifier
 from ...schema.vocabulary import Ranking
 from ..lookup import Partition, Run, all_runs, find_partition, find_run
 from ..partitions.chance import layer_seed, strata

@@ -9,7 +9,7 @@ from ...progress import Progress
 from ...queries.database import Database
 from ...queries.statements import statement
 from ...schema.conformance import conform
-from ...schema.identity import IDENTITY_VERSION, identifier
+from ...schema.names import IDENTITY_VERSION, identifier
 from ...schema.vocabulary import DType
 
 # A change between two checkpoints needs a third to be later or earlier than.

@@ -10,7 +10,7 @@ from ...engines.serial import SerialEngine
 from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
-from ...schema.identity import IDENTITY_VERSION, identifier
+from ...schema.names import IDENTITY_VERSION, identifier
 from .lineages import Role, make_cold, make_lineages, n_partitions
 from .series import find_series, store_stability
 from .settings import EmergenceSettings

@@ -10,8 +10,7 @@ from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
 from ...queries.statements import statement
-from ...schema.identity import IDENTITY_VERSION, identifier
-from ...schema.names import check_name
+from ...schema.names import IDENTITY_VERSION, check_name, identifier
 from ...schema.store import Store
 from ..lookup import find_partition
 from .chance import layer_seed

@@ -12,7 +12,7 @@ import torch
 from ...errors import AnalysisError
 from ...ingest.models.model import Model, body_parts, load
 from ...progress import Progress
-from ...schema.identity import IDENTITY_VERSION, identifier
+from ...schema.names import IDENTITY_VERSION, identifier
 from ...schema.vocabulary import ReadoutKind
 from ..neuron_rows import KEYS
 from ..readouts.choice import ChoiceReadout

@@ -16,8 +16,8 @@ from rich.filesize import decimal
 from ...errors import IngestError
 from ...progress import Progress
 from ...schema.conformance import conform
-from ...schema.identity import IDENTITY_VERSION, identifier
 from ...schema.job import Job
+from ...schema.names import IDENTITY_VERSION, identifier
 from ...schema.vocabulary import Addition, Router
 from ..activations.tokens import Batch, TokenizedCorpus, TokenizedTargets, check_embedded, tokenize, tokenize_targets
 from ..corpora.control_tasks import ControlLabels, control_labels

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from ...errors import UnknownNameError
-from ...schema.identity import IDENTITY_VERSION, identifier
-from ...schema.names import check_name
+from ...schema.names import IDENTITY_VERSION, check_name, identifier
 from ...schema.store import Store
 from ...schema.vocabulary import Addition, ControlTask
 from ..corpora.control_tasks import default_control

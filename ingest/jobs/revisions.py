@@ -9,7 +9,7 @@ from typing import Literal
 
 from ...errors import IngestError, UnknownNameError, joined
 from ...schema.conformance import conform
-from ...schema.identity import identifier
+from ...schema.names import identifier
 from ...schema.store import Store
 from ..models.checkpoint import list_revisions
 from ..models.steps import gaps, parse_step

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from ...errors import IngestError, UnknownNameError
-from ...schema.identity import identifier
+from ...schema.names import identifier
 from ...schema.vocabulary import ControlTask, DType, Halves, Pooling, Router, Site, SpecialTokens, Storage
 
 # Settings that runs made before them have at these values: there they are no part of a digest, so that ids stay.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from ...errors import IngestError, UnknownNameError, one_line
-from ...schema.identity import identifier
+from ...schema.names import identifier
 
 # What transformers may read of a checkpoint's folder: configuration, code, tokenizer and weights; not what training
 # writes beside them for itself.

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from ...errors import StoreError
 from ..commits import Commit
 from ..disk import store_errors
-from ..identity import identifier
+from ..names import identifier
 from ..store import Store
 from ..tables import TABLES
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuronlake.errors import StoreError
-from neuronlake.schema.identity import file_sha256, identifier
+from neuronlake.schema.names import file_sha256, identifier
 
 VALUES = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False)
 

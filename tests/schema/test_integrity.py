@@ -9,8 +9,8 @@ import pytest
 
 from neuronlake.schema import disk, leftovers
 from neuronlake.schema.conformance import arrow_schema
-from neuronlake.schema.identity import file_sha256
 from neuronlake.schema.leftovers import Problem
+from neuronlake.schema.names import file_sha256
 from neuronlake.schema.store import Store
 from neuronlake.schema.tables import SCHEMA_VERSION, table
 

@@ -22,7 +22,7 @@ from neuronlake.queries import cache
 from neuronlake.queries.database import Database
 from neuronlake.queries.materialize import materialize
 from neuronlake.schema.conformance import arrow_schema
-from neuronlake.schema.identity import file_sha256
+from neuronlake.schema.names import file_sha256
 from neuronlake.schema.store import Store
 from neuronlake.schema.tables import table
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from neuronlake.errors import StoreError
 from neuronlake.queries.database import Database
-from neuronlake.schema.identity import file_sha256
+from neuronlake.schema.names import file_sha256
 from neuronlake.schema.store import Store
 from neuronlake.sharing.merging import merge_stores
 from neuronlake.sharing.pack import pack_store

@@ -13,7 +13,7 @@ from serving import serving
 
 from neuronlake.errors import StoreError
 from neuronlake.schema import parquet
-from neuronlake.schema.identity import file_sha256
+from neuronlake.schema.names import file_sha256
 from neuronlake.schema.store import Store
 from neuronlake.schema.tables import TABLES
 from neuronlake.sharing.pack import pack_store
