@@ -2,18 +2,26 @@
 
 A killed job leaves its folder in ``.staging``, which no process has locked, and, if it was committing, files under
 ``data`` that are in no commit. While that is looked at, ``.staging`` is locked, so that no job starts.
+
+On a disk without locks, as some network file systems are, a process works on a job in a folder of its own, called
+``<job>=<host>=<process>=<its start>=<token>``. What an earlier attempt left it takes over by renaming, which only one of
+several processes can do: a folder ``<job>`` that was given back, or one of this machine whose process is gone. Of a
+process that was killed on another machine nobody here can tell, so that its job starts over.
 """
 
+import contextlib
 import json
 import os
+import secrets
 import shutil
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from ..errors import StoreError, joined
-from . import card, claims, disk
+from . import card, disk
 from .commits import copies, file_name, neuronlake_version, read_commits
 from .names import STAGING, Place, folder_name
 from .tables import SCHEMA_VERSION
@@ -50,7 +58,7 @@ def begin(staging: Path, *, resume: bool) -> None:
 def end_unlocked(staging: Path) -> None:
     """End an attempt on a disk without locks: leave the job's folder to the next, or remove it if it is of no use."""
     if _has_parts(staging) and _is_resumable(staging):
-        claims.give_back(staging)
+        give_back(staging)
     else:
         shutil.rmtree(staging)
 
@@ -148,14 +156,14 @@ def _find(store: Path, *, everywhere: bool) -> tuple[dict[str, State], list[tupl
     moved = {place.job for _, place in strays}
     for folder in idle:
         has_parts = folder.name in moved or _has_parts(folder)
-        goes_on = has_parts and _is_resumable(folder) and not _is_committed(store, claims.job_of(folder.name))
+        goes_on = has_parts and _is_resumable(folder) and not _is_committed(store, job_of(folder.name))
         by_job[folder.name] = "unfinished" if goes_on else "garbage"
     return by_job, strays
 
 
 def _is_held(staging: Path) -> bool:
     """Return whether a process may be working in a job's folder."""
-    return claims.is_held(staging.name) if claims.is_claim(staging.name) else disk.is_locked(staging / "lock")
+    return is_held(staging.name) if is_claim(staging.name) else disk.is_locked(staging / "lock")
 
 
 def _is_committed(store: Path, job: str) -> bool:
@@ -176,3 +184,63 @@ def _is_resumable(staging: Path) -> bool:
     except (OSError, ValueError):
         return True
     return not (isinstance(writer, dict) and writer.get("resume") is False)
+
+
+# No job's name has it as a part of a path.
+_SEPARATOR = "="
+
+
+def job_of(folder: str) -> str:
+    """Return the job, as paths spell it, whose folder in ``.staging`` has this name."""
+    return folder.partition(_SEPARATOR)[0]
+
+
+def is_claim(folder: str) -> bool:
+    """Return whether a folder of this name is a process's own."""
+    return _SEPARATOR in folder
+
+
+def is_held(folder: str) -> bool:
+    """Return whether the process that a folder names may be running."""
+    _, host, process, start, _ = (*folder.split(_SEPARATOR), "", "", "", "")[:5]
+    if host != _host() or not process.isdecimal():
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return _start(int(process)) == start  # else the number is another process's by now
+
+
+def claim(staging: Path, job: str) -> Path:
+    """Return a folder in `staging` for this process to do a job in, with what an earlier attempt left if possible."""
+    own = f"{job}{_SEPARATOR}{_host()}{_SEPARATOR}{os.getpid()}{_SEPARATOR}{_start(os.getpid())}"
+    mine = staging / f"{own}{_SEPARATOR}{secrets.token_hex(4)}"
+    others = [folder for folder in sorted(staging.iterdir()) if is_claim(folder.name) and job_of(folder.name) == job]
+    for left in (staging / job, *(folder for folder in others if not is_held(folder.name))):
+        with contextlib.suppress(FileNotFoundError):
+            return left.rename(mine)
+    mine.mkdir()
+    return mine
+
+
+def give_back(folder: Path) -> None:
+    """Leave a folder for the next attempt at its job; it is removed where another was given back meanwhile."""
+    try:
+        folder.rename(folder.with_name(job_of(folder.name)))
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _host() -> str:
+    return socket.gethostname().replace(_SEPARATOR, "-").replace("/", "-")
+
+
+def _start(process: int) -> str:
+    """Return when a process started, in units of the machine's; nothing where that cannot be known."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""

@@ -11,7 +11,7 @@
 What is not in a commit does not exist. A job stages its files, syncs them, renames them into place and then
 commits, so that a killed job leaves nothing visible; the same job started again goes on from its staged parts.
 Jobs of different names may write one store at once; a lock keeps a job to one writer. On a disk without locks several
-may do the same job, each in a folder of its own (see `claims`), and the first commit stands.
+may do the same job, each in a folder of its own (see `leftovers`), and the first commit stands.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ..errors import AlreadyCommittedError, BeingWrittenError, StoreError
-from . import card, claims, disk, leftovers
+from . import card, disk, leftovers
 from .commits import Commit, CommittedFile, read_commit, read_commits
 from .job import Job
 from .leftovers import Problem
@@ -166,7 +166,7 @@ class Store:
                             what = f"another process is writing {name} to {self.path}"
                             raise BeingWrittenError(f"{what}; wait for it, or stop it")
                     else:
-                        staging = claims.claim(self.staging, folder_name(name))
+                        staging = leftovers.claim(self.staging, folder_name(name))
                     if read_commit(self.path, name) is not None:
                         shutil.rmtree(staging, ignore_errors=True)
                         raise AlreadyCommittedError(f"{name} is already committed in {self.path}")

@@ -7,9 +7,9 @@ from typing import get_args
 from ..queries.database import Database
 from ..queries.result import Result
 from ..schema.commits import Commit
-from ..schema.references import Job, Key, jobs
 from ..schema.stores.union import Place
 from ..schema.vocabulary import JobKind
+from .references import Job, Key, jobs
 
 # Kinds of jobs that only add to what another made. A merged copy may be of any of the others.
 _ADDITIONS = ("best", "controls", "coactivation", "highlights", "vocabulary", "merge")

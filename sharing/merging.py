@@ -13,13 +13,13 @@ from ..errors import SchemaError, StoreError, joined
 from ..schema.conformance import conform
 from ..schema.integrity import check_file
 from ..schema.names import identifier
-from ..schema.references import read_job
 from ..schema.store import Store
 from ..schema.stores.copies import Copy, check_corpora, copies
 from ..schema.stores.copies import kept as kept_of
 from ..schema.tables import TABLES
 from .comparison import tolerance, worst_difference
 from .inventory import place
+from .references import read_job
 from .transfer import at_hand
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from ..queries.quoting import literal
 from ..schema import card, disk, parquet
 from ..schema.commits import Commit, CommittedFile, commit_text, file_name
 from ..schema.names import file_sha256
-from ..schema.references import Job, jobs
 from ..schema.store import Store
 from ..schema.stores.archive import write_archive
 from ..schema.stores.reading import INDEX
 from ..schema.stores.union import Place
 from ..schema.tables import TABLES
 from .croissant import croissant
+from .references import Job, jobs
 
 
 @dataclass(frozen=True, slots=True)

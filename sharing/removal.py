@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import StoreError, UnknownNameError, joined
-from ..schema.references import Job, jobs
 from ..schema.store import Store
 from .inventory import Inventory, place
+from .references import Job, jobs
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from ..queries.check import check_store
 from ..queries.database import Database
 from ..queries.statements import statement
 from ..schema.leftovers import Problem
-from ..schema.references import DEFINED_BY, jobs
 from ..schema.store import Store
 from ..schema.stores.union import Place
 from ..schema.tables import TABLES
+from .references import DEFINED_BY, jobs
 from .transfer import at_hand
 
 # Tables whose rows each need the row of another that the columns of its grain name, by the other.

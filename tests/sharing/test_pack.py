@@ -9,9 +9,9 @@ from sharing.conftest import SECRET
 from neuronlake.errors import QueryError, StoreError
 from neuronlake.queries.check import check_store
 from neuronlake.queries.database import Database
-from neuronlake.schema.references import jobs
 from neuronlake.sharing.inventory import Inventory
 from neuronlake.sharing.pack import pack_store
+from neuronlake.sharing.references import jobs
 
 pytestmark = pytest.mark.long
 QUERIES = (

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .commits import Commit, CommittedFile
-from .disk import store_errors
-from .store import Store
-from .tables import TABLES
+from ..schema.commits import Commit, CommittedFile
+from ..schema.disk import store_errors
+from ..schema.store import Store
+from ..schema.tables import TABLES
 
 Key = tuple[str, str]
 """What a job makes and others refer to: the column of its id, and the id; and itself, as ``job``."""
