@@ -44,9 +44,9 @@ from .ingest.jobs.settings import Controls as Controls
 from .ingest.jobs.settings import Resources as Resources
 from .ingest.jobs.settings import Settings as Settings
 from .ingest.models.checkpoint import Checkpoint as Checkpoint
-from .queries.check import check_store as check_store
+from .queries.cache import materialize as materialize
 from .queries.database import Database as Database
-from .queries.materialize import materialize as materialize
+from .queries.status import check_store as check_store
 from .queries.status import store_status as store_status
 from .report.experts import plot_expert_enrichment as plot_expert_enrichment
 from .report.experts import plot_routing as plot_routing

@@ -134,7 +134,7 @@ def materialize(names: tuple[str, ...]) -> None:
     """
     from .ingest.jobs.additions.best import add_best
     from .progress import show_progress
-    from .queries.materialize import materialize as keep
+    from .queries.cache import materialize as keep
 
     store, database = chosen_store(), open_database()
     with show_progress("what was added to runs is kept; the same command goes on") as progress:
@@ -157,8 +157,7 @@ def check(repair: bool) -> None:
     Every file is held against its recorded size and digest, and its rows against the declared table: columns, types,
     NULL and NaN, keys that are there twice. What killed jobs have left is named.
     """
-    from .queries.check import check_store
-    from .queries.status import STATES
+    from .queries.status import STATES, check_store
 
     report = check_store(chosen_store(), repair=repair)
     for done in report.repaired:

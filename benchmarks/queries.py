@@ -18,8 +18,8 @@ import polars as pl
 from generated_store import MODEL, N_LAYERS, add_arguments, generate
 from table import command_line, print_table
 
+from neuronlake.queries.cache import materialize
 from neuronlake.queries.database import Database
-from neuronlake.queries.materialize import materialize
 from neuronlake.schema.store import Store
 
 NEURON, FUNCTION = ["run_id", "layer", "neuron"], ["run_id", "family", "function"]

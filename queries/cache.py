@@ -12,13 +12,22 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
+import duckdb
+
+from ..errors import QueryError, StoreError, one_line
 from ..schema.disk import exclusive, store_errors
 from ..schema.leftovers import Problem
+from ..schema.names import file_sha256
 from ..schema.store import Store
+from . import catalog, quoting
+
+if TYPE_CHECKING:
+    from .database import Database
 
 _KEPT = re.compile(r"[0-9a-f]{16}(-(?P<sha256>[0-9a-f]{64})(-(?P<run_id>[^/-]+)-0)?)?\.parquet")
 _PARTIAL = re.compile(r"\.[0-9a-f]{16}\.\d+")
@@ -30,7 +39,7 @@ _FOREIGN = "no file that neuronlake keeps there, and so not read"
 _GARBAGE = (_UNFINISHED, _UNSIGNED, _ALTERED)
 
 
-def folder(store: Store, view: str) -> Path:
+def folder_of(store: Store, view: str) -> Path:
     """Return where the rows of a view are kept."""
     return store.path.absolute() / "derived" / view
 
@@ -57,7 +66,7 @@ def open_kept(store: Store, view: str, fingerprint: str, run_id: str | None = No
 
 def reason(store: Store, view: str, fingerprint: str, run_id: str | None = None) -> str | None:
     """Return why the kept files of a view, as in `open_kept`, are not read; None if there are none, or one is right."""
-    kept = [path for path in _files(folder(store, view)) if _KEPT.fullmatch(path.name)]
+    kept = [path for path in _files(folder_of(store, view)) if _KEPT.fullmatch(path.name)]
     faults = [_problem(path) for path in _current(store, view, fingerprint, run_id)]
     return None if None in faults or not kept else faults[0] if faults else "out of date"
 
@@ -119,7 +128,7 @@ def _remove(path: Path) -> bool:
 
 def _current(store: Store, view: str, fingerprint: str, run_id: str | None) -> list[Path]:
     """Return the files that are named as the rows of a view, or of a run, as the store stands."""
-    named = [(path, _KEPT.fullmatch(path.name)) for path in _files(folder(store, view))]
+    named = [(path, _KEPT.fullmatch(path.name)) for path in _files(folder_of(store, view))]
     return [path for path, match in named if match and path.name.startswith(fingerprint) and match["run_id"] == run_id]
 
 
@@ -133,3 +142,87 @@ def _files(place: Path) -> list[Path]:
         return sorted(place.iterdir())
     except OSError:
         return []
+
+
+@dataclass(frozen=True, slots=True)
+class Materialized:
+    """A view, or its rows of one run, kept as Parquet."""
+
+    view: str
+    run_id: str | None  # None of all runs
+    path: Path
+    size_bytes: int
+    is_new: bool  # whether it was computed now; False if a current file was there
+
+
+def materialize(database: "Database", names: Iterable[str]) -> tuple[Materialized, ...]:
+    """Compute views and keep their rows as Parquet, unless a current file is there; remove outdated files.
+
+    Views of the scores of neurons are kept run by run, so that only what was added since is computed.
+
+    Parameters
+    ----------
+    database
+        The store's database, which reads the files after its next `refresh`.
+    names
+        The views.
+
+    Returns
+    -------
+    tuple of Materialized
+        In the order of the names, and of the runs.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such view.
+    StoreError
+        If the store cannot be written, or a committed file is missing or corrupt.
+
+    Examples
+    --------
+    >>> (kept,) = neuronlake.materialize(neuronlake.open("neuronlake-store"), ["specialization"])
+    >>> kept.view, kept.is_new
+    ('specialization', True)
+    """
+    if database.store.is_read_only:
+        raise StoreError(f"{database.store} is only read: the rows of views cannot be kept in it")
+    views = [catalog.view(name) for name in names]
+    return tuple(kept for view in views for kept in _keep(database, view))
+
+
+def _keep(database: "Database", view: catalog.View) -> list[Materialized]:
+    folder = folder_of(database.store, view.name)
+    pieces = []
+    with store_errors(f"cannot write {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        # Of several processes that compute the same, one does, and the others find it done.
+        with exclusive(folder):
+            for run_id in database.pieces(view.name):
+                fingerprint = database.fingerprint(view.name, run_id)
+                kept = open_kept(database.store, view.name, fingerprint, run_id)
+                path = Path(kept.name) if kept else _write(database, view, folder, run_id, fingerprint)
+                if kept:
+                    kept.close()
+                pieces.append(Materialized(view.name, run_id, path, path.stat().st_size, is_new=kept is None))
+            remove_others(folder, {piece.path for piece in pieces})
+    return pieces
+
+
+def _write(database: "Database", view: catalog.View, folder: Path, run_id: str | None, fingerprint: str) -> Path:
+    """Compute a view, or its rows of a run, into its folder and return the file."""
+    partial = folder / f".{fingerprint}.{os.getpid()}"
+    database.make(view.name)
+    rows = f"from {view.name}" + (f" where run_id = {quoting.literal(run_id)}" if run_id else "")
+    try:
+        database.connection.execute(
+            f"copy ({rows} order by {', '.join(view.grain)}) to {quoting.literal(partial)} "
+            "(format parquet, compression zstd, row_group_size 122880)"
+        )
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        return partial.replace(folder / file_name(fingerprint, file_sha256(partial), run_id))
+    except duckdb.Error as error:
+        raise QueryError(f"view {view.name}: {one_line(error)}") from error
+    finally:
+        partial.unlink(missing_ok=True)

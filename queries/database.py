@@ -17,7 +17,7 @@ from ..schema import tables
 from ..schema.commits import Commit, CommittedFile
 from ..schema.names import identifier
 from ..schema.stores.union import Place, open_store
-from . import cache, catalog, failures, narrowing, parse_tree, quoting, readonly
+from . import cache, catalog, failures, parse_tree, quoting, readonly
 from .catalog import TABLES
 from .result import Result, run
 
@@ -104,7 +104,7 @@ class Database(contextlib.AbstractContextManager["Database"]):
             self._make_macros(catalog.macros())
             self._comment(names)
         try:
-            narrowed = narrowing.narrowed(self.connection, statement, tree, self._runs_where) if tree else statement
+            narrowed = parse_tree.narrowed(self.connection, statement, tree, self._runs_where) if tree else statement
             started = time.perf_counter()
             result = run(self.connection, query.replace(statement, narrowed), parameters)
             LOGGER.debug("%.0f ms: %s", 1000 * (time.perf_counter() - started), query)
@@ -260,7 +260,7 @@ class Database(contextlib.AbstractContextManager["Database"]):
 
     def kept_files(self, name: str) -> list[Path]:
         """Return the files of a view's kept rows, one of each of its `pieces`; [] if one lacks."""
-        if self.store.is_read_only or not cache.folder(self.store, name).exists():
+        if self.store.is_read_only or not cache.folder_of(self.store, name).exists():
             return []
         if name not in self._kept:
             self._kept[name] = []  # a single one stays open, and so locked against removal

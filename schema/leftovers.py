@@ -4,8 +4,8 @@ A killed job leaves its folder in ``.staging``, which no process has locked, and
 ``data`` that are in no commit. While that is looked at, ``.staging`` is locked, so that no job starts.
 
 On a disk without locks, as some network file systems are, a process works on a job in a folder of its own, called
-``<job>=<host>=<process>=<its start>=<token>``. What an earlier attempt left it takes over by renaming, which only one of
-several processes can do: a folder ``<job>`` that was given back, or one of this machine whose process is gone. Of a
+``<job>=<host>=<process>=<its start>=<token>``. What an earlier attempt left it takes over by renaming, which only one
+of several processes can do: a folder ``<job>`` that was given back, or one of this machine whose process is gone. Of a
 process that was killed on another machine nobody here can tell, so that its job starts over.
 """
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..queries.check import check_store
 from ..queries.database import Database
 from ..queries.statements import statement
+from ..queries.status import check_store
 from ..schema.leftovers import Problem
 from ..schema.store import Store
 from ..schema.stores.union import Place

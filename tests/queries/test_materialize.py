@@ -6,8 +6,8 @@ import pytest
 
 from neuronlake.errors import UnknownNameError
 from neuronlake.queries import cache, catalog
+from neuronlake.queries.cache import materialize
 from neuronlake.queries.database import Database
-from neuronlake.queries.materialize import materialize
 from neuronlake.schema import disk
 from neuronlake.schema.store import Store
 

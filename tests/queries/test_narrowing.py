@@ -6,8 +6,7 @@ import pytest
 
 from neuronlake.queries import catalog
 from neuronlake.queries.database import Database
-from neuronlake.queries.narrowing import narrowed
-from neuronlake.queries.parse_tree import parse
+from neuronlake.queries.parse_tree import narrowed, parse
 
 A, B = "a" * 16, "b" * 16
 

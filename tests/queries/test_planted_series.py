@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from neuronlake.queries.cache import materialize
 from neuronlake.queries.database import Database
-from neuronlake.queries.materialize import materialize
 from neuronlake.schema.store import Store
 
 STEPS = tuple(range(0, 11_000, 1000))

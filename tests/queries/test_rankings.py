@@ -8,8 +8,8 @@ import pytest
 
 from neuronlake.errors import QueryError
 from neuronlake.queries import catalog
+from neuronlake.queries.cache import materialize
 from neuronlake.queries.database import Database
-from neuronlake.queries.materialize import materialize
 from neuronlake.schema.store import Store
 
 pytestmark = pytest.mark.long

@@ -1,4 +1,4 @@
-from neuronlake.queries.text_table import text_table
+from neuronlake.queries.output import text_table
 
 
 def test_texts_are_aligned_to_the_left_and_numbers_to_the_right() -> None:

@@ -19,8 +19,8 @@ import pytest
 
 from neuronlake.errors import NeuronlakeError
 from neuronlake.queries import cache
+from neuronlake.queries.cache import materialize
 from neuronlake.queries.database import Database
-from neuronlake.queries.materialize import materialize
 from neuronlake.schema.conformance import arrow_schema
 from neuronlake.schema.names import file_sha256
 from neuronlake.schema.store import Store

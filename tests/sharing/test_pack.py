@@ -7,8 +7,8 @@ import pytest
 from sharing.conftest import SECRET
 
 from neuronlake.errors import QueryError, StoreError
-from neuronlake.queries.check import check_store
 from neuronlake.queries.database import Database
+from neuronlake.queries.status import check_store
 from neuronlake.sharing.inventory import Inventory
 from neuronlake.sharing.pack import pack_store
 from neuronlake.sharing.references import jobs
