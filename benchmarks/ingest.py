@@ -27,9 +27,8 @@ from neuronlake.ingest.corpora.readers.folders import read_folders
 from neuronlake.ingest.corpora.readers.semcor import read_semcor
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs.measurement import load_requested, prepare
-from neuronlake.ingest.jobs.request import Ingestion, Request
 from neuronlake.ingest.jobs.run import measure, write_run
-from neuronlake.ingest.jobs.settings import Resources, Settings
+from neuronlake.ingest.jobs.settings import Ingestion, Request, Resources, Settings
 from neuronlake.ingest.jobs.sinks import RoutingTables, Scorer, ScoreTables
 from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.progress import SilentProgress

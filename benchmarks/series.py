@@ -20,7 +20,7 @@ from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.readers.folders import read_folders
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs import forward, measurement, run
-from neuronlake.ingest.jobs.request import Ingestion, Request
+from neuronlake.ingest.jobs.settings import Ingestion, Request
 from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.progress import SilentProgress
 from neuronlake.schema.job import Job

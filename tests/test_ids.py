@@ -138,9 +138,9 @@ def test_so_have_the_jobs_beside_a_run(ask):
 
 
 def test_so_have_the_requests_that_a_store_knows_again(monkeypatch):
-    from neuronlake.ingest.jobs import request
+    from neuronlake.ingest.jobs import settings
     from neuronlake.ingest.models.checkpoint import Checkpoint
 
     monkeypatch.setattr("importlib.metadata.version", lambda _: "5.23.0")
-    asked = request.Request(Checkpoint("tiny/model", "step10"), "c")
+    asked = settings.Request(Checkpoint("tiny/model", "step10"), "c")
     assert asked.identifier(corpus_sha256="0" * 64, fingerprint="f" * 16) == "532a50c76929c50e"

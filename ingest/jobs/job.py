@@ -16,8 +16,7 @@ from ..corpora.stored import StoredCorpus
 from ..models.checkpoint import Checkpoint
 from .known_runs import KnownRuns
 from .reports import IngestPlan, IngestReport
-from .request import Ingestion, Request
-from .settings import Coactivation, Controls, Resources, Settings
+from .settings import Coactivation, Controls, Ingestion, Request, Resources, Settings
 
 
 class _Options(TypedDict, total=False):

@@ -12,8 +12,7 @@ from ...errors import IngestError
 from ...schema.disk import store_errors
 from ...schema.store import Store
 from .reports import IngestReport
-from .request import Ingestion, Request
-from .settings import Coactivation
+from .settings import Coactivation, Ingestion, Request
 
 _COLUMNS = ("run_id", "model", "revision", "step", "request_id", "n_instances", "n_truncated", "n_dropped")
 

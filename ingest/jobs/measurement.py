@@ -29,8 +29,7 @@ from ..neurons.feed_forwards import Layer
 from ..neurons.hooks import check_site
 from ..scores.clusters import Clusters
 from .known_runs import lacks_coactivations
-from .request import Ingestion, Request
-from .settings import Settings
+from .settings import Ingestion, Request, Settings
 
 # However little memory is given, the activations of a batch may take this.
 _LEAST_BATCH_BYTES = 1 << 20

@@ -19,9 +19,8 @@ from ..corpora.stored import StoredCorpus
 from ..models.checkpoint import Checkpoint
 from .known_runs import KnownRuns
 from .reports import Failure, Outcome, SeriesReport
-from .request import Ingestion, Request
 from .revisions import choose_checkpoints, oddities, record_checkpoints
-from .settings import Coactivation, Controls, Resources, Settings
+from .settings import Coactivation, Controls, Ingestion, Request, Resources, Settings
 
 _PATIENCE_S = 60
 

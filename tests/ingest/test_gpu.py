@@ -13,8 +13,7 @@ from neuronlake.ingest.corpora.instance import Instance
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.ingest.jobs.measurement import load_requested, prepare
-from neuronlake.ingest.jobs.request import Ingestion, Request
-from neuronlake.ingest.jobs.settings import Resources
+from neuronlake.ingest.jobs.settings import Ingestion, Request, Resources
 from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.ingest.scores.device import DeviceWalk
 from neuronlake.ingest.scores.scoring import score

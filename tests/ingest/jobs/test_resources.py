@@ -10,8 +10,7 @@ from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs import measurement
 from neuronlake.ingest.jobs.forward import ForwardPass
 from neuronlake.ingest.jobs.measurement import load_requested, prepare
-from neuronlake.ingest.jobs.request import Ingestion, Request
-from neuronlake.ingest.jobs.settings import Coactivation, Resources
+from neuronlake.ingest.jobs.settings import Coactivation, Ingestion, Request, Resources
 from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.progress import SilentProgress
 from neuronlake.schema.store import Store

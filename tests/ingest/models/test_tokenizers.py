@@ -11,8 +11,7 @@ from neuronlake.ingest.corpora.instance import Instance
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.ingest.jobs.measurement import load_requested, prepare
-from neuronlake.ingest.jobs.request import Ingestion, Request
-from neuronlake.ingest.jobs.settings import Resources, Settings
+from neuronlake.ingest.jobs.settings import Ingestion, Request, Resources, Settings
 from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.ingest.models.loading import quietly
 from neuronlake.ingest.models.model import load, start_token
