@@ -40,9 +40,6 @@ with families as (
 best_of_neurons as (
     select
         run_id,
-        model,
-        revision,
-        step,
         stack,
         layer,
         neuron,
@@ -74,9 +71,6 @@ best_of_neurons as (
 p_values as (
     select
         run_id,
-        model,
-        revision,
-        step,
         p_value,
         count(*) as n_neurons,
     from best_of_neurons
@@ -87,8 +81,8 @@ p_values as (
 ranked as (
     select
         *,
-        sum(n_neurons) over (partition by run_id, model, revision, step) as n_tested,
-        sum(n_neurons) over (partition by run_id, model, revision, step order by p_value) as p_rank,
+        sum(n_neurons) over (partition by run_id) as n_tested,
+        sum(n_neurons) over (partition by run_id order by p_value) as p_rank,
     from p_values
 ),
 
@@ -97,7 +91,7 @@ q_values as (
         run_id,
         p_value,
         min(p_value * n_tested / p_rank)
-            over (partition by run_id, model, revision, step order by p_value desc) as q_value,
+            over (partition by run_id order by p_value desc) as q_value,
     from ranked
 ),
 
@@ -114,9 +108,9 @@ rated as (
 
 select
     run_id,
-    rated.model,
-    rated.revision,
-    rated.step,
+    runs.model,
+    runs.revision,
+    runs.step,
     runs.corpus,
     stack,
     layer,
