@@ -1,13 +1,25 @@
-"""What a table is: a name, a grain, and columns with their meanings; and the columns that many tables begin with."""
+"""What a table is: a name, a grain, and columns with their meanings; and how files of SQL declare tables.
 
-from collections.abc import Mapping
+A file holds ``create table`` statements apart by blank lines. The comment above one says what a row is, the one at the
+end of a column's line what the column means; both go on in lines of comment below. Columns without a comment, of which
+a line may hold several, mean what the last column of their name above means, in the file or those read before it.
+
+A comment may end in marks. ``[late]``: the column was declared after files of the current schema version had been
+written, which lack it. ``[text]``: it holds text of a corpus. ``[measured]``: every measurement of ours fills it,
+imported results may lack it, and its meaning ends in these words: NULL if unknown, of imported results.
+"""
+
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
+
+from ...errors import SchemaError
 
 ColumnType = Literal["bool", "int16", "int32", "int64", "float32", "float64", "string", "timestamp"]
 
 # How DuckDB spells a declared type. Arrow types are built where pyarrow is imported: in ``conformance``.
-_DUCKDB_TYPES: Mapping[ColumnType, str] = {
+_DUCKDB_TYPES: dict[ColumnType, str] = {
     "bool": "boolean",
     "int16": "smallint",
     "int32": "integer",
@@ -17,6 +29,17 @@ _DUCKDB_TYPES: Mapping[ColumnType, str] = {
     "string": "varchar",
     "timestamp": "timestamp with time zone",
 }
+_TYPES = {spelled: type_ for type_, spelled in _DUCKDB_TYPES.items()}
+
+_TABLE = re.compile(
+    r"(?P<description>(?:-- .+\n)+)create table (?P<name>\w+) \(\n"
+    r"(?P<columns>(?: +\S.*\n)+?) +primary key \((?P<grain>[\w,\s]+)\)\n\);"
+)
+_COLUMN = re.compile(rf"(\w+) ({'|'.join(_TYPES)})( not null)?")
+_LINE = re.compile(
+    rf" +(?P<columns>{_COLUMN.pattern}(?:, {_COLUMN.pattern})*),"
+    r"(?: +-- (?P<meaning>[^][]+)(?P<marks>(?: \[(?:late|text|measured)\])*))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +70,6 @@ class Table:
     description: str  # one line: what a row is
     columns: tuple[Column, ...]  # all columns, keys first
 
-    @classmethod
-    def of(cls, name: str, grain: tuple[str, ...], description: str, *columns: Column) -> "Table":
-        """Return the table with these columns."""
-        return cls(name, grain, description, columns)
-
     @property
     def column_names(self) -> tuple[str, ...]:
         """Names of all columns, in order."""
@@ -62,33 +80,29 @@ class Table:
         return {column.name: column for column in self.columns}[name]
 
 
-# The keys of a run, repeated in every table of measurements: a constant column costs nothing in Parquet,
-# and lets a query filter on a model or a step without a join, skipping whole files.
-RUN = (
-    Column("run_id", "string", "the measurement: 16 hex digits of the digest of all that defines it"),
-    Column("model", "string", "hub id or folder name, as given"),
-    Column("revision", "string", "revision, branch or commit as given; main if none; random-<seed> if initialised"),
-    Column("step", "int64", "training step of the revision, NULL when unknown", nullable=True),
-)
-NEURON = (
-    Column("stack", "string", "encoder or decoder"),
-    Column("layer", "int16", "0 at the embedding side, within its stack"),
-    Column("neuron", "int32", "index within the layer"),
-)
-FUNCTION = (
-    Column("family", "string", "function family: semantic, knowledge, task, grammar or the corpus's own"),
-    Column("function", "string", "sub-function within the family"),
-)
+def parse(sql: str) -> Iterator[Table]:
+    """Yield the tables that SQL declares; what is not understood is a `SchemaError`."""
+    meanings: dict[str, str] = {}  # of the columns above, by name
+    for paragraph in sql.strip().split("\n\n"):
+        if match := _TABLE.fullmatch(paragraph):
+            description = match["description"].removeprefix("-- ").rstrip().replace("\n-- ", " ")
+            columns = tuple(_columns(match["name"], match["columns"], meanings))
+            yield Table(match["name"], tuple(re.findall(r"\w+", match["grain"])), description, columns)
+        elif not all(line.startswith("--") for line in paragraph.splitlines()):
+            raise SchemaError(f"no declaration of a table, nor comments alone: {paragraph[:200]!r}")
 
 
-def measured(name: str, type_: ColumnType, description: str) -> Column:
-    """Return a nullable column: every measurement of ours fills it, imported results may lack it."""
-    return Column(name, type_, f"{description}; NULL if unknown, of imported results", nullable=True)
-
-
-def clustered(name: str, description: str, type_: ColumnType = "float64") -> tuple[Column, ...]:
-    """Return a column for each way in which instances cluster, which takes the place of ``{}``."""
-    return tuple(
-        Column(name.format(of), type_, f"{description.format(of)}; NULL if none holds two, or unknown", nullable=True)
-        for of in ("text", "group", "word")
-    )
+def _columns(table: str, lines: str, meanings: dict[str, str]) -> Iterator[Column]:
+    for line in re.sub(r"\n +--", "", lines).splitlines():
+        match = _LINE.fullmatch(line)
+        columns = _COLUMN.findall(match["columns"]) if match else []
+        if match is None or (match["meaning"] and len(columns) > 1):
+            raise SchemaError(f"table {table}: no columns, nor one with its meaning: {line.strip()!r}")
+        marks = match["marks"] or ""
+        if match["meaning"]:
+            of_imports = "; NULL if unknown, of imported results" if "measured" in marks else ""
+            meanings[columns[0][0]] = match["meaning"] + of_imports
+        for name, type_, not_null in columns:
+            if name not in meanings:
+                raise SchemaError(f"table {table}, column {name}: no meaning, here or above")
+            yield Column(name, _TYPES[type_], meanings[name], not not_null, "late" in marks, "text" in marks)

@@ -17,8 +17,9 @@ from neuronlake.analysis.perturbation.study import study_perturbation
 from neuronlake.analysis.readouts.probe import ProbeReadout
 from neuronlake.errors import AnalysisError
 from neuronlake.schema.conformance import arrow_schema, check
-from neuronlake.schema.tables.perturbations import TABLES as PERTURBATION_TABLES
+from neuronlake.schema.tables import TABLES
 
+PERTURBATION_TABLES = [each for each in TABLES.values() if "perturbation_id" in each.column_names]
 QUICK = {"n_bootstrap": 50, "n_permutations": 49, "n_seeds": 2}
 CLAMPED = (
     "select stack, layer, neuron, max as value, 'f' as family, (neuron % 2)::varchar as function from neurons "
