@@ -5,6 +5,7 @@ expected failure, 2 for wrong usage. Commands import what they need, so that ``-
 """
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,7 +14,7 @@ from .commands.corpus import corpus
 from .commands.experts import align, describe, emergence, partition
 from .commands.groups import Group
 from .commands.ingest import ingest
-from .commands.options import query_text, rows_options
+from .commands.options import engine_options, query_text, rows_options, taken_engine
 from .commands.perturb import perturb
 from .commands.printing import chosen_store, echo, note, open_database, print_rows, standard_output, typed
 from .commands.share import share
@@ -126,7 +127,8 @@ def tables(
 
 @main.command()
 @click.argument("names", nargs=-1, type=stored.VIEW, metavar="[VIEW]...")
-def materialize(names: tuple[str, ...]) -> None:
+@engine_options
+def materialize(names: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
     """Keep the rows of views as Parquet, so that asking is quick.
 
     By default specialization. What is kept is used until the store changes, and may be deleted at any time. First each
@@ -136,13 +138,13 @@ def materialize(names: tuple[str, ...]) -> None:
     from .progress import show_progress
     from .queries.cache import materialize as keep
 
-    store, database = chosen_store(), open_database()
+    store, database, engine = chosen_store(), open_database(), taken_engine(options)
     with show_progress("what was added to runs is kept; the same command goes on") as progress:
         added = add_best(store, progress=progress)
     for run_id in added:
         echo(f"run {run_id}: best functions and top neurons added")
     database.refresh()
-    for kept in keep(database, names or ("specialization",)):
+    for kept in keep(database, names or ("specialization",), engine=engine, progress=show_progress):
         status = "kept" if kept.is_new else "is current"
         of_run = f" of run {kept.run_id}" if kept.run_id else ""
         path = kept.path.relative_to(store.absolute())

@@ -8,6 +8,7 @@ in a folder without a lock is known to be garbage.
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import re
@@ -19,7 +20,10 @@ from typing import IO, TYPE_CHECKING
 
 import duckdb
 
+from ..engines.engine import Engine, Work
+from ..engines.serial import SerialEngine
 from ..errors import QueryError, StoreError, one_line
+from ..progress import Progress, Shown, silently
 from ..schema.disk import exclusive, store_errors
 from ..schema.leftovers import Problem
 from ..schema.names import file_sha256
@@ -155,7 +159,9 @@ class Materialized:
     is_new: bool  # whether it was computed now; False if a current file was there
 
 
-def materialize(database: "Database", names: Iterable[str]) -> tuple[Materialized, ...]:
+def materialize(
+    database: "Database", names: Iterable[str], *, engine: Engine | None = None, progress: Shown | None = None
+) -> tuple[Materialized, ...]:
     """Compute views and keep their rows as Parquet, unless a current file is there; remove outdated files.
 
     Views of the scores of neurons are kept run by run, so that only what was added since is computed.
@@ -166,6 +172,10 @@ def materialize(database: "Database", names: Iterable[str]) -> tuple[Materialize
         The store's database, which reads the files after its next `refresh`.
     names
         The views.
+    engine
+        Where they are computed: in this process one after another if None, or by `RayEngine` in several.
+    progress
+        Opens where to report, such as `progress.show_progress`.
 
     Returns
     -------
@@ -178,6 +188,8 @@ def materialize(database: "Database", names: Iterable[str]) -> tuple[Materialize
         If there is no such view.
     StoreError
         If the store cannot be written, or a committed file is missing or corrupt.
+    EngineError
+        If the engine lacks what it needs.
 
     Examples
     --------
@@ -188,41 +200,68 @@ def materialize(database: "Database", names: Iterable[str]) -> tuple[Materialize
     if database.store.is_read_only:
         raise StoreError(f"{database.store} is only read: the rows of views cannot be kept in it")
     views = [catalog.view(name) for name in names]
-    return tuple(kept for view in views for kept in _keep(database, view))
+    engine, progress = engine or SerialEngine(), progress or silently
+    return tuple(kept for view in views for kept in _keep(database, view, engine, progress))
 
 
-def _keep(database: "Database", view: catalog.View) -> list[Materialized]:
+_Piece = tuple[str, str, str | None, str]  # what a file holds: the store's folder, view, run and fingerprint
+
+
+def _keep(database: "Database", view: catalog.View, engine: Engine, progress: Shown) -> list[Materialized]:
     folder = folder_of(database.store, view.name)
-    pieces = []
     with store_errors(f"cannot write {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         # Of several processes that compute the same, one does, and the others find it done.
         with exclusive(folder):
+            paths: dict[_Piece, Path | None] = {}
             for run_id in database.pieces(view.name):
                 fingerprint = database.fingerprint(view.name, run_id)
-                kept = open_kept(database.store, view.name, fingerprint, run_id)
-                path = Path(kept.name) if kept else _write(database, view, folder, run_id, fingerprint)
-                if kept:
-                    kept.close()
-                pieces.append(Materialized(view.name, run_id, path, path.stat().st_size, is_new=kept is None))
+                with open_kept(database.store, view.name, fingerprint, run_id) or contextlib.nullcontext() as kept:
+                    piece = (database.store.root, view.name, run_id, fingerprint)
+                    paths[piece] = Path(kept.name) if kept else None
+            lacking = [piece for piece, path in paths.items() if path is None]
+            here = functools.partial(_write, database)
+            work = Work(
+                tasks=lacking,
+                do=here if isinstance(engine, SerialEngine) else _write_elsewhere,
+                unit="pieces",
+                label=lambda piece: " ".join(filter(None, piece[1:3])),
+            )
+            for place, path in engine.run(work, progress):
+                paths[lacking[place]] = path
+            pieces = [
+                Materialized(view.name, piece[2], path, path.stat().st_size, is_new=piece in lacking)
+                for piece, path in paths.items()
+                if path is not None
+            ]
             remove_others(folder, {piece.path for piece in pieces})
     return pieces
 
 
-def _write(database: "Database", view: catalog.View, folder: Path, run_id: str | None, fingerprint: str) -> Path:
+def _write_elsewhere(piece: _Piece, progress: Progress) -> Path:
+    """Write a piece in another process than that of the database that asks for it."""
+    from .database import Database
+
+    with Database(piece[0]) as database:
+        return _write(database, piece, progress)
+
+
+def _write(database: "Database", piece: _Piece, _: Progress) -> Path:
     """Compute a view, or its rows of a run, into its folder and return the file."""
+    name, run_id, fingerprint = piece[1:]
+    folder = folder_of(database.store, name)
     partial = folder / f".{fingerprint}.{os.getpid()}"
-    database.make(view.name)
-    rows = f"from {view.name}" + (f" where run_id = {quoting.literal(run_id)}" if run_id else "")
+    database.make(name)
+    rows = f"from {name}" + (f" where run_id = {quoting.literal(run_id)}" if run_id else "")
     try:
         database.connection.execute(
-            f"copy ({rows} order by {', '.join(view.grain)}) to {quoting.literal(partial)} "
+            f"copy ({rows} order by {', '.join(catalog.view(name).grain)}) to {quoting.literal(partial)} "
             "(format parquet, compression zstd, row_group_size 122880)"
         )
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         return partial.replace(folder / file_name(fingerprint, file_sha256(partial), run_id))
     except duckdb.Error as error:
-        raise QueryError(f"view {view.name}: {one_line(error)}") from error
+        raise QueryError(f"view {name}: {one_line(error)}") from error
     finally:
         partial.unlink(missing_ok=True)

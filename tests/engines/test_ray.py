@@ -20,7 +20,7 @@ import pytest
 from conftest import WORDS
 from safetensors.torch import load_file, save_file
 
-from neuronlake import Instance, Source
+from neuronlake import Database, Instance, Source, materialize
 from neuronlake.engines.engine import Work
 from neuronlake.engines.ray import RayEngine
 from neuronlake.errors import EngineError, UnknownNameError
@@ -234,6 +234,21 @@ def test_a_series_of_which_a_worker_is_killed_is_that_of_the_serial_engine(
     assert sum("again: its worker before died" in note for note in notes) >= 1
     workers = {note.split()[4] for note in notes if ": worker " in note}
     assert len({pid for pid, *_ in staged} & workers) >= 2
+
+
+def test_workers_keep_the_rows_of_a_view_as_this_process_does(engine, notes, show, serial, tmp_path):
+    kept = {}
+    for name, where in (("serial", None), ("ray", engine)):
+        shutil.copytree(serial, tmp_path / name)
+        with Database(tmp_path / name) as database:
+            first, again = (materialize(database, ["specialization"], engine=where, progress=show) for _ in range(2))
+        assert all(piece.is_new for piece in first)
+        assert [(piece.path, piece.is_new) for piece in again] == [(piece.path, False) for piece in first]
+        kept[name] = [piece.path.name for piece in first]  # which holds a digest of the rows
+    assert kept["ray"] == kept["serial"]
+    assert len(kept["ray"]) > 1
+    workers = {note.partition(":")[0] for note in notes if "worker" in note}
+    assert workers == {f"specialization {path.split('-')[-2]}" for path in kept["ray"]}
 
 
 def test_a_driver_that_is_killed_and_started_again_goes_on(engine, labelled, series, serial, tmp_path):
