@@ -108,8 +108,7 @@ def _dumped(value):
 
 def _command():
     """Return the command of this process as one types it in `benchmarks/`, without --out."""
-    arguments = sys.argv[1:]
-    if "--out" in arguments:
-        place = arguments.index("--out")
-        arguments = arguments[:place] + arguments[place + 2 :]
+    before = ["", *sys.argv[1:]]
+    arguments = [each for last, each in zip(before, sys.argv[1:], strict=False) if "--out" not in (last, each)]
+    arguments = [each for each in arguments if not each.startswith("--out=")]
     return shlex.join(["python", Path(sys.argv[0]).name, *arguments])
