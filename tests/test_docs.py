@@ -52,6 +52,11 @@ def test_every_command_of_the_readme_exists() -> None:
             command = command.commands[word]
 
 
+def test_every_page_has_a_title() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    assert not [str(page) for page in pages if not page.read_text().startswith("# ")]
+
+
 def test_local_links_lead_somewhere() -> None:
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
