@@ -125,8 +125,8 @@ def main():
         for kind, name in enumerate(("unsigned", "signed")):
             for level in draws[0]:
                 numbers = np.array([draw[level][kind] for draw in draws])
-                texts = (" to ".join(f"{each:.2f}" for each in (column.min(), column.max())) for column in numbers.T)
-                rows.append([prevalence, name, level, *texts])
+                spans = (" to ".join(f"{each:.2f}" for each in (column.min(), column.max())) for column in numbers.T)
+                rows.append([prevalence, name, level, *("NULL" if "nan" in span else span for span in spans)])
     print_table(
         "No signal at all: neurons that fire on .02 to .9 of instances",
         ("share of positives", "lift", "level", "split-half correlation", "corrected to the other checkpoint"),
