@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..schema import parquet
 from ..schema.commits import Commit, CommittedFile
 from ..schema.conformance import arrow_schema
-from ..schema.disk import store_errors
 from ..schema.store import Store
 from ..schema.tables import TABLES, Table
 
@@ -159,9 +158,7 @@ class _Rows:
         """Return the values of a column, NULL where a file was written before it was declared."""
         chunks: list[pa.Array] = []
         for store, committed in self._files:
-            unreadable = (pa.ArrowException, UnicodeDecodeError)
-            failure = store_errors(f"cannot read {store.address(committed)}", *unreadable)
-            with failure, pq.ParquetFile(store.open(committed)) as file:
+            with parquet.opened(store, committed) as file:
                 if name in file.schema_arrow.names:
                     chunks += file.read(columns=[name]).column(0).cast(self._types[name]).chunks
                 else:

@@ -14,12 +14,11 @@ from ..schema.conformance import conform
 from ..schema.integrity import check_file
 from ..schema.names import identifier
 from ..schema.store import Store
-from ..schema.stores.copies import Copy, check_corpora, copies
-from ..schema.stores.copies import kept as kept_of
+from ..schema.stores.union import Copy, check_corpora, copies
+from ..schema.stores.union import kept as kept_of
 from ..schema.tables import TABLES
 from .comparison import tolerance, worst_difference
-from .inventory import place
-from .references import read_job
+from .jobs import place, read_job
 from .transfer import at_hand
 
 if TYPE_CHECKING:

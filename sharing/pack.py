@@ -22,7 +22,7 @@ from ..schema.stores.reading import INDEX
 from ..schema.stores.union import Place
 from ..schema.tables import TABLES
 from .croissant import croissant
-from .references import Job, jobs
+from .jobs import Inventory, Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def pack_store(
     with Database(store) as database:
         source = database.store
         chosen = _chosen(database, {"model": model, "revision": revision, "corpus": corpus}, where)
-        packed = _closed(jobs(source), chosen)
+        packed = _closed(Inventory(source).jobs, chosen)
         if not packed:
             raise StoreError(f"{source} holds nothing to pack")
         staging, archive = (target.with_name(f".{target.name}.{os.getpid()}{suffix}") for suffix in ("", ".zip"))

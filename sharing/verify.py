@@ -10,7 +10,7 @@ from ..schema.leftovers import Problem
 from ..schema.store import Store
 from ..schema.stores.union import Place
 from ..schema.tables import TABLES
-from .references import DEFINED_BY, jobs
+from .jobs import DEFINED_BY, Inventory
 from .transfer import at_hand
 
 # Tables whose rows each need the row of another that the columns of its grain name, by the other.
@@ -73,7 +73,7 @@ def verify_store(store: Place) -> Verdict:
 
 def _unmade(store: Store) -> Iterator[Problem]:
     """Yield what jobs refer to and no job makes."""
-    every = jobs(store)
+    every = Inventory(store).jobs
     made = {key for job in every for key in job.makes}
     for job in every:
         for name, of in sorted(job.refers - made):
