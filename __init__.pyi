@@ -66,9 +66,9 @@ from .sharing.jobs import list_runs as list_runs
 from .sharing.jobs import remove_jobs as remove_jobs
 from .sharing.merging import merge_stores as merge_stores
 from .sharing.pack import pack_store as pack_store
-from .sharing.recompute import recompute as recompute
 from .sharing.transfer import pull_store as pull_store
 from .sharing.transfer import push_store as push_store
+from .sharing.verify import recompute as recompute
 from .sharing.verify import verify_store as verify_store
 
 open = Database  # noqa: A001

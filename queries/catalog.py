@@ -102,8 +102,6 @@ def parse(text: str, subject: str = "") -> View:
         names, _, description = line.partition(": ")
         columns.update(dict.fromkeys(_names(names), description))
     note = header[1 : marks["Grain:"]]
-    needs = next((line.removeprefix(_NEEDS) for line in note if line.startswith(_NEEDS)), None)
-    types = dict(line.removeprefix(_TYPE).split(" ", 1) for line in note if line.startswith(_TYPE))
     kept = [line for line in note if line not in _MARKS and not line.startswith((_NEEDS, _TYPE))]
     return View(
         name=name,
@@ -112,8 +110,8 @@ def parse(text: str, subject: str = "") -> View:
         note=" ".join(" ".join(kept).split()),
         is_intermediate="Intermediate" in note,
         is_by_run="By run" in note,
-        needs=needs,
-        types=types,
+        needs=next((line.removeprefix(_NEEDS) for line in note if line.startswith(_NEEDS)), None),
+        types=dict(line.removeprefix(_TYPE).split(" ", 1) for line in note if line.startswith(_TYPE)),
         is_ranked="Ranked" in note,
         grain=_names(header[marks["Grain:"]].partition(":")[2]),
         source=_names(header[marks["Source:"]].partition(":")[2]),

@@ -17,9 +17,9 @@ from ..schema import tables
 from ..schema.commits import Commit, CommittedFile
 from ..schema.names import identifier
 from ..schema.stores.union import Place, open_store
-from . import cache, catalog, failures, parse_tree, quoting, readonly
+from . import cache, catalog, parse_tree, quoting, readonly
 from .catalog import TABLES
-from .result import Result, run
+from .result import ENGINE_ERRORS, Result, check_files, explain, run
 
 _SCRIPT_HEAD = """\
 -- Views over a neuronlake store, for any DuckDB client: paste it, or .read it.
@@ -111,10 +111,10 @@ class Database(contextlib.AbstractContextManager["Database"]):
             return result
         except duckdb.CatalogException as error:
             self._make_missing(error)
-        except failures.ENGINE_ERRORS as error:
+        except ENGINE_ERRORS as error:
             if not self._remake_lost():
                 self._blame(error, names)
-                raise QueryError(failures.explain(error)) from error
+                raise QueryError(explain(error)) from error
         return self.sql(query, parameters)
 
     def refresh(self) -> None:
@@ -357,16 +357,16 @@ class Database(contextlib.AbstractContextManager["Database"]):
         """Raise DuckDB's errors about a table or view as errors of the store or the query."""
         try:
             yield
-        except failures.ENGINE_ERRORS as error:
+        except ENGINE_ERRORS as error:
             self._blame(error, [name])
             kind = "table" if name in TABLES else "view"
-            raise QueryError(f"{kind} {name}: {failures.explain(error)}") from error
+            raise QueryError(f"{kind} {name}: {explain(error)}") from error
 
     def _make_missing(self, error: duckdb.CatalogException) -> None:
         """Create the table or view that DuckDB missed, as in query_table('ru' || 'ns'); raise if there is none."""
         missing = re.search(r"Table with name (.*) does not exist!", str(error))
         if missing is None:
-            raise QueryError(failures.explain(error)) from error
+            raise QueryError(explain(error)) from error
         if missing[1].lower() not in self._known - self._made:
             # DuckDB's own suggestion is of names that the views of this store never have.
             raise QueryError(str(UnknownNameError("table or view", missing[1], self._known))) from error
@@ -394,9 +394,9 @@ class Database(contextlib.AbstractContextManager["Database"]):
         if not self.store.is_read_only:
             tables = sorted({source for name in names for source in catalog.reads(name)} & set(TABLES))
             files = (file for table in tables for file in self.committed[table])
-            failures.check_files(error, ((self.store.locate(file), file) for file in files))
+            check_files(error, ((self.store.locate(file), file) for file in files))
         elif isinstance(error, duckdb.IOException | duckdb.InvalidInputException) or type(error) is duckdb.Error:
-            raise StoreError(f"cannot read {self.store}: {failures.explain(error)}") from error
+            raise StoreError(f"cannot read {self.store}: {explain(error)}") from error
 
 
 def _close(kept: Mapping[str, list[IO[bytes]]]) -> None:

@@ -5,7 +5,6 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
 
 import duckdb
 
@@ -20,9 +19,6 @@ from ..schema.tables import TABLES
 from .comparison import tolerance, worst_difference
 from .jobs import place, read_job
 from .transfer import at_hand
-
-if TYPE_CHECKING:
-    from ..schema.vocabulary import JobKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +95,7 @@ def _merge(sources: Sequence[Store], target: Store) -> MergeReport:
             records[name] = copy
     new = [copy for copy in new if copy.commit.job not in records]
     for copy in sorted(new, key=lambda copy: place(copy.commit)):
-        with target.job(copy.commit.job, kind=cast("JobKind", copy.commit.kind), resume=False) as job:
-            job.commit_copy(copy.commit, copy.store)
+        target.add_copy(copy.commit, copy.store)
     for name, copy in sorted(records.items()):
         with target.job(name, kind="merge", resume=False) as job:
             job.write("merged_copies", conform("merged_copies", [_record(copy)]))

@@ -5,17 +5,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from ...errors import StoreError, joined
 from ..commits import Commit, CommittedFile
 from ..names import identifier
 from ..store import Store
 from ..tables import TABLES
-from .reading import ReadOnlyStore, attach
-
-if TYPE_CHECKING:
-    import duckdb
+from .reading import ReadOnlyStore
 
 Place = Store | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """Where a store is: its folder, a pack in one file, a URL; or several, read as one."""
@@ -31,8 +28,9 @@ class UnionStore(ReadOnlyStore):
     def __init__(self, stores: Sequence[str | os.PathLike[str]]) -> None:
         if not stores:
             raise StoreError("no store is named")
-        self.parts = [open_store(store) for store in stores]
-        super().__init__(joined(self.parts))
+        parts = [open_store(store) for store in stores]
+        super().__init__(joined(parts))
+        self.parts = parts
         self._homes: dict[str, Store] = {}
         self.several: dict[str, Store] = {}  # jobs whose copies differ: where the one that is read stands
 
@@ -61,14 +59,6 @@ class UnionStore(ReadOnlyStore):
     def open(self, file: CommittedFile) -> Path | IO[bytes]:
         """Return a committed file as pyarrow reads it."""
         return self._homes[file.path].open(file)
-
-    def fetch(self, file: CommittedFile, target: Path) -> None:
-        """Copy the bytes of a committed file to a path, whatever they are."""
-        self._homes[file.path].fetch(file, target)
-
-    def attach(self, connection: "duckdb.DuckDBPyConnection") -> None:
-        """Let a connection read the files."""
-        attach([part for part in self.parts if isinstance(part, ReadOnlyStore)], connection)
 
 
 def open_store(store: Place) -> Store:
