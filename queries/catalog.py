@@ -23,7 +23,6 @@ from pathlib import Path
 
 from ..errors import QueryError, UnknownNameError
 from ..schema import tables
-from ..schema.commits import CommittedFile
 from ..schema.tables import Table
 from . import quoting
 
@@ -44,7 +43,7 @@ _TABLE_COLUMNS: Mapping[str, Mapping[str, str]] = {
 
 # Files of a job that measures a run, or ranks its scores, end in the run and a number. SQL finds out by splitting, at a
 # fifth of what a regular expression costs: it is asked of every file.
-_RUN_IN_NAME = re.compile(r"([^/-]+)-\d+\.parquet$")
+RUN_IN_NAME = re.compile(r"([^/-]+)-\d+\.parquet$")
 _RUN_OF_FILE = "string_split(parse_filename(filename), '-')[-2]"
 
 _MARKS = ("Intermediate", "Ranked", "By run")
@@ -217,12 +216,6 @@ def definition(name: str, query: str) -> str:
     """Return SQL that creates the view of a table, a view, or the macro of a ranked view, of a query."""
     kind = f"macro {name}(ranking) as table" if name in ranked() else f"view {name} as"
     return f"create or replace {kind}\n{query}"
-
-
-def named_run(file: CommittedFile) -> str | None:
-    """Return the run that the name of a file says, if it is one of a run."""
-    named = _RUN_IN_NAME.search(file.path)
-    return named[1] if named else None
 
 
 def table_query(table: Table, files: str, n_rows: int, of_runs: bool) -> str:

@@ -234,9 +234,8 @@ class Database(contextlib.AbstractContextManager["Database"]):
 
     def run_of(self, file: CommittedFile) -> str | None:
         """Return the run that all rows of a file are of, and that its name says; None of other jobs than runs'."""
-        run_id = self._runs_of_files.get(file.path)
-        is_named = TABLES[file.table].grain[0] == "run_id" and catalog.named_run(file) == run_id
-        return run_id if is_named else None
+        run_id, named = self._runs_of_files.get(file.path), catalog.RUN_IN_NAME.search(file.path)
+        return run_id if TABLES[file.table].grain[0] == "run_id" and named and named[1] == run_id else None
 
     def pieces(self, view: str) -> tuple[str | None, ...]:
         """Return the runs whose rows of a view are kept each in a file of its own; None: all rows are kept in one."""

@@ -8,6 +8,7 @@ first, by more: such cells may be beyond the tolerance in few rows of a table, a
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import numpy as np
 import polars as pl
@@ -129,13 +130,9 @@ def worst_difference(
             counts = _compare(table, pair, allowed, ignored, (wrong, moved))
             n_rows, n_moved = n_rows + counts[0], n_moved + counts[1]
         if not wrong and n_moved > allowed.moved * n_rows:
-            wrong.append(replace(max(moved, key=_size), moved=n_moved / n_rows))
+            wrong.append(replace(max(moved, key=attrgetter("size")), moved=n_moved / n_rows))
         worst += wrong
-    return max(worst, key=_size, default=None)
-
-
-def _size(difference: Difference) -> float:
-    return difference.size
+    return max(worst, key=attrgetter("size"), default=None)
 
 
 class _Rows:

@@ -89,7 +89,7 @@ def _merge(sources: Sequence[Store], target: Store) -> MergeReport:
             raise StoreError(f"{what} would take the place of that in {target}; merge into a new folder")
     records: dict[str, Copy] = {}
     for copy in others:
-        name = _record_job(copy)
+        name = f"merged-{identifier({'job': copy.commit.job, 'copy_digest': copy.digest})}"
         known = kept.get(name)  # a record that is there has the same row, and may be of an earlier commit
         if name not in own and (known is None or copy.commit.committed_at < known.commit.committed_at):
             records[name] = copy
@@ -141,10 +141,6 @@ def _equals(kept: Copy, group: Iterable[Copy], dtypes: Mapping[str, str]) -> lis
             )
     is_making = kept.commit.kind != "merge"  # and not a record, nor a copy without texts
     return [other for other in others.values() if is_making and other.n_lacking <= kept.n_lacking]
-
-
-def _record_job(copy: Copy) -> str:
-    return f"merged-{identifier({'job': copy.commit.job, 'copy_digest': copy.digest})}"
 
 
 def _record(copy: Copy) -> Mapping[str, object]:

@@ -70,7 +70,14 @@ def _open_objects(url: str) -> "ObjectStore":
     from obstore.exceptions import BaseError
     from obstore.store import HTTPStore, S3Store
 
-    address, headers = _hub(url) if scheme == "hf" else (url, {})
+    address, headers = url, dict[str, str]()
+    if scheme == "hf":  # the address of a dataset repository, and the headers that let its reader in
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+        name, revision = repository(url)
+        index = hf_hub_url(name, INDEX, repo_type="dataset", revision=revision)
+        address, headers = index.removesuffix(f"/{INDEX}"), dict(build_hf_headers())
     try:
         if scheme == "s3":
             return S3Store.from_url(url, client_options={"allow_http": True})
@@ -86,13 +93,3 @@ def repository(url: str) -> tuple[str, str | None]:
     if not url.startswith("hf://") or kind != "datasets" or name.count("/") != 1:
         raise StoreError(f"{url} is no dataset repository: hf://datasets/OWNER/NAME, or …/NAME@REVISION")
     return name, revision or None
-
-
-def _hub(url: str) -> tuple[str, dict[str, str]]:
-    """Return the address of a dataset repository on the Hub, and the headers that let its reader in."""
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
-
-    name, revision = repository(url)
-    address = hf_hub_url(name, INDEX, repo_type="dataset", revision=revision)
-    return address.removesuffix(f"/{INDEX}"), dict(build_hf_headers())
