@@ -57,19 +57,15 @@ class Result:
     def rows(self) -> list[tuple[object, ...]]:
         """Return the rows as tuples of Python values; times are in UTC."""
         # DuckDB wants the pytz package for times with a zone, at any depth; without one they are times in UTC.
-        plain = [_retyped(type_name, _ZONED) for type_name in self.types]
-        selected = [
-            f"cast({quoting.name(column)} as {after})" if after != before else quoting.name(column)
-            for column, before, after in zip(self.columns, self.types, plain, strict=True)
-        ]
+        plain = [_retyped(kind, _ZONED) for kind in self.types]
+        is_zoned = [after != before for before, after in zip(self.types, plain, strict=True)]
+        columns = zip(map(quoting.name, self.columns), plain, is_zoned, strict=True)
+        selected = [f"cast({name} as {kind})" if zoned else name for name, kind, zoned in columns]
         rows = cast("list[tuple[object, ...]]", self.relation.project(", ".join(selected)).fetchall())
-        if plain == [*self.types]:
+        if not any(is_zoned):
             return rows
-        is_zoned = [before != after for before, after in zip(self.types, plain, strict=True)]
-        return [
-            tuple(_in_utc(value) if zoned else value for value, zoned in zip(row, is_zoned, strict=True))
-            for row in rows
-        ]
+        cells = (zip(row, is_zoned, strict=True) for row in rows)
+        return [tuple(_in_utc(value) if zoned else value for value, zoned in row) for row in cells]
 
     def pl(self) -> "pl.DataFrame":
         """Return the rows as a polars data frame."""

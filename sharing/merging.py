@@ -13,8 +13,7 @@ from ..schema.conformance import conform
 from ..schema.integrity import check_file
 from ..schema.names import identifier
 from ..schema.store import Store
-from ..schema.stores.union import Copy, check_corpora, copies
-from ..schema.stores.union import kept as kept_of
+from ..schema.stores.union import Copy, check_corpora, copies, copy_kept
 from ..schema.tables import TABLES
 from .comparison import tolerance, worst_difference
 from .jobs import place, read_job
@@ -77,7 +76,7 @@ def _merge(sources: Sequence[Store], target: Store) -> MergeReport:
     own = {commit.job: Copy(target, commit).digest for commit in target.commits()}
     by_job = copies([*sources, target] if own else sources)
     check_corpora(copy for group in by_job.values() for copy in group)
-    kept = {name: kept_of(group) for name, group in by_job.items()}
+    kept = {name: copy_kept(group) for name, group in by_job.items()}
     dtypes = dict(pair for copy in kept.values() for pair in copy.values(["runs"], ("run_id", "dtype")))
     others: list[Copy] = []
     new = [copy for name, copy in kept.items() if name not in own]
@@ -124,7 +123,7 @@ def _equals(kept: Copy, group: Iterable[Copy], dtypes: Mapping[str, str]) -> lis
     del by_digest[kept.digest]
     if not by_digest:
         return []
-    others = {digest: kept_of(alike) for digest, alike in by_digest.items()}
+    others = {digest: copy_kept(alike) for digest, alike in by_digest.items()}
     job = read_job(kept.store, kept.commit)
     of_runs = [dtypes[key] for what, key in job.makes | job.refers if what == "run_id" and key in dtypes]
     devices = kept.values(["runs"], ("device",))

@@ -18,8 +18,8 @@ from ..schema import card, disk, parquet
 from ..schema.commits import Commit, CommittedFile, commit_text, file_name
 from ..schema.names import file_sha256
 from ..schema.store import Store
-from ..schema.stores.archive import write_archive
 from ..schema.stores.reading import INDEX
+from ..schema.stores.remote import write_archive
 from ..schema.stores.union import Place
 from ..schema.tables import TABLES
 from .jobs import Inventory, Job

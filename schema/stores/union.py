@@ -44,7 +44,7 @@ class UnionStore(ReadOnlyStore):
         """Return the commits, in any order."""
         commits = []
         for job, group in copies(self.parts).items():
-            chosen = kept(group)
+            chosen = copy_kept(group)
             if len({copy.digest for copy in group}) > 1:
                 check_corpora(copy for copy in group if copy.commit.kind == "corpus")
                 self.several[job] = chosen.store
@@ -67,14 +67,11 @@ def open_store(store: Place) -> Store:
         return store
     if not isinstance(store, str | os.PathLike):
         return UnionStore(store) if len(store) != 1 else open_store(store[0])
-    if "://" in (name := os.fspath(store)):
-        from .remote import RemoteStore
+    is_remote = "://" in (name := os.fspath(store))
+    if is_remote or (name.endswith(".zip") and not Path(name).is_dir()):
+        from .remote import ArchiveStore, RemoteStore
 
-        return RemoteStore(name)
-    if name.endswith(".zip") and not Path(name).is_dir():
-        from .archive import ArchiveStore
-
-        return ArchiveStore(name)
+        return RemoteStore(name) if is_remote else ArchiveStore(name)
     return Store(name)
 
 
@@ -125,7 +122,7 @@ def copies(stores: Sequence[Store]) -> Mapping[str, list[Copy]]:
     return found
 
 
-def kept(of: Sequence[Copy]) -> Copy:
+def copy_kept(of: Sequence[Copy]) -> Copy:
     """Return the copy that stands for all: most texts, smallest digest, and of the same files the first committed."""
     differ = len({copy.digest for copy in of}) > 1
     return min(
