@@ -204,12 +204,12 @@ def macros_by_name() -> Mapping[str, str]:
 
 def macros_in(sql: str) -> list[str]:
     """Return the macros that some SQL names, and those that these read, in an order to create them."""
-    every = macros_by_name()
-    found, left = set[str](), {*re.findall(r"\w+", sql.lower())} & every.keys()
-    while left:
-        found |= left
-        left = {word for name in left for word in re.findall(r"\w+", every[name])} & every.keys() - found
-    return [name for name in every if name in found]
+    found, words = list[str](), {*re.findall(r"\w+", sql.lower())}
+    for name, text in reversed(macros_by_name().items()):  # each reads earlier ones alone
+        if name in words:
+            found.insert(0, name)
+            words.update(re.findall(r"\w+", text))
+    return found
 
 
 def definition(name: str, query: str) -> str:

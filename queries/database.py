@@ -120,12 +120,8 @@ class Database(contextlib.AbstractContextManager["Database"]):
     def refresh(self) -> None:
         """Read the store again, for what was committed and kept since.
 
-        A store at a URL, a pack in one file and several stores read as one stay as they were when they were opened.
-
-        Raises
-        ------
-        StoreError
-            If the store is gone, or a file of it is missing, corrupt or cannot be read.
+        A store at a URL, a pack in one file and several stores read as one stay as they were when they were opened. A
+        store that is gone, or a file of it that is missing, corrupt or cannot be read, is a `StoreError`.
         """
         for name in ("_commits", "committed", "_runs_of_files"):
             self.__dict__.pop(name, None)
@@ -171,13 +167,7 @@ class Database(contextlib.AbstractContextManager["Database"]):
         return self._result(rows)
 
     def describe_columns(self, name: str) -> Result:
-        """Return the columns of a table or view, one a row: type and meaning.
-
-        Raises
-        ------
-        UnknownNameError
-            If there is no such table or view.
-        """
+        """Return the columns of a table or view, one a row: type and meaning; `UnknownNameError` if there is none."""
         if name not in self._known:
             raise UnknownNameError("table or view", name, self._known)
         name = catalog.ranked()[name].name if name in catalog.ranked() else name
@@ -190,12 +180,7 @@ class Database(contextlib.AbstractContextManager["Database"]):
         """Return SQL that makes the same tables, macros and views in any DuckDB client.
 
         It reads the files that are committed now, at paths relative to the variable ``store``, which its first
-        statement sets: so it serves for a copy of the store too.
-
-        Raises
-        ------
-        StoreError
-            If a file of the store is missing or corrupt.
+        statement sets: so it serves for a copy of the store too. A missing or corrupt file is a `StoreError`.
         """
         parts = [_SCRIPT_HEAD.format(store=quoting.path(self.store.root)), catalog.macros().strip()]
         for name in dict.fromkeys([*TABLES, *(name for view in self._views for name in catalog.reads(view))]):

@@ -136,20 +136,9 @@ class Store:
     def job(self, name: str, *, kind: JobKind, resume: bool = True) -> Iterator[Job]:
         """Start the job called `name`, or go on with it; what killed jobs left that cannot go on is removed first.
 
-        Parameters
-        ----------
-        name
-            Name of the job; it becomes part of the names of its files.
-        kind
-            What the job makes, as its commit will say.
-        resume
-            Whether the next attempt keeps the parts of one that failed or was killed. Only for jobs whose name
-            identifies their content.
-
-        Raises
-        ------
-        StoreError
-            If the folder cannot be written, the job is already committed, or another process is writing it.
+        The name becomes part of the names of its files, and the commit says the `kind`. With `resume` the next attempt
+        keeps the parts of one that failed or was killed: only for jobs whose name identifies their content. A folder
+        that cannot be written, and a job that is committed or that another process is writing, are a `StoreError`.
         """
         for folder in (self.path / "commits", self.path / "data"):
             if folder.is_symlink():
