@@ -180,9 +180,9 @@ class Store:
             if not has_locks and staging.exists():  # it is for another process to commit
                 leftovers.end_unlocked(staging)
 
-    def add_copy(self, commit: Commit, source: "Store") -> None:
+    def add_copy(self, commit: Commit, source: "Store", *, resume: bool = True) -> None:
         """Add a job of another store: the same files, under the same commit; one altered is a `StoreError`."""
-        with self.job(commit.job, kind=cast("JobKind", commit.kind), resume=False) as job:
+        with self.job(commit.job, kind=cast("JobKind", commit.kind), resume=resume) as job:
             job.commit_copy(commit, source)
 
     def commit_staged(self, name: str, *, kind: JobKind) -> Commit:
