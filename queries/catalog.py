@@ -196,7 +196,7 @@ def macros() -> str:
 
 
 @functools.cache
-def macros_by_name() -> Mapping[str, str]:
+def macros_by_name() -> dict[str, str]:
     """Return the SQL that defines each macro, in an order to create them."""
     start = "create or replace macro "
     return {text.partition("(")[0]: start + text for text in re.split(f"^{start}", macros(), flags=re.MULTILINE)[1:]}
