@@ -15,8 +15,8 @@ from .analysis.perturbation.ablation import ablate as ablate
 from .analysis.perturbation.settings import PerturbationSettings as PerturbationSettings
 from .analysis.perturbation.study import study_perturbation as study_perturbation
 from .analysis.published import import_scores as import_scores
+from .engines.engine import SerialEngine as SerialEngine
 from .engines.ray import RayEngine as RayEngine
-from .engines.serial import SerialEngine as SerialEngine
 from .errors import AnalysisError as AnalysisError
 from .errors import EngineError as EngineError
 from .errors import IngestError as IngestError
@@ -61,14 +61,14 @@ from .report.training import plot_dead_neurons as plot_dead_neurons
 from .report.training import plot_settling as plot_settling
 from .report.training import plot_training as plot_training
 from .schema.store import Store as Store
-from .sharing.inventory import list_jobs as list_jobs
-from .sharing.inventory import list_runs as list_runs
+from .sharing.jobs import list_jobs as list_jobs
+from .sharing.jobs import list_runs as list_runs
+from .sharing.jobs import remove_jobs as remove_jobs
 from .sharing.merging import merge_stores as merge_stores
 from .sharing.pack import pack_store as pack_store
-from .sharing.recompute import recompute as recompute
-from .sharing.removal import remove_jobs as remove_jobs
 from .sharing.transfer import pull_store as pull_store
 from .sharing.transfer import push_store as push_store
+from .sharing.verify import recompute as recompute
 from .sharing.verify import verify_store as verify_store
 
 open = Database  # noqa: A001

@@ -20,6 +20,7 @@ from .commands.printing import chosen_store, echo, note, open_database, print_ro
 from .commands.share import share
 from .commands.store import remove, report, runs, status
 from .errors import UnknownNameError, printable
+from .progress import show_progress
 from .schema.vocabulary import Format
 
 _SECTIONS = {
@@ -51,7 +52,6 @@ def demo() -> None:
     """
     from .analysis.sections import write_sections
     from .demo.run import findings, run_demo
-    from .progress import show_progress
     from .report.page import write_report
 
     with show_progress() as progress:
@@ -135,7 +135,6 @@ def materialize(names: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
     neuron's best functions and each function's top neurons are added to runs that were measured without them, for good.
     """
     from .ingest.jobs.additions.best import add_best
-    from .progress import show_progress
     from .queries.cache import materialize as keep
 
     store, database, engine = chosen_store(), open_database(), taken_engine(options)

@@ -44,7 +44,7 @@ def corpus_build() -> None:
 
 
 def _build(source: "Source", name: str, **texts: str | None) -> None:
-    from ..ingest.corpora.builder import build_corpus
+    from .. import build_corpus
 
     echo(build_corpus(source, name, store=chosen_store(), **texts).describe())
     model = "MODEL"
@@ -111,7 +111,7 @@ _add_reader(
 )
 _add_reader(
     "countries",
-    "demo.countries.read_countries",
+    "demo.corpus.read_countries",
     "Facts about countries (knowledge).\n\nFrom the countryinfo package: true ones against corrupted ones.",
     [_CAP, _SEED],
 )
@@ -148,7 +148,7 @@ def corpus_shuffle(original: str, name: str, by: ShuffleUnit, within: Literal["s
 
     By word, each word has the labels of another of like frequency: a control task, for functions that go by words.
     """
-    from ..ingest.corpora.readers.shuffled import read_shuffled
+    from .. import read_shuffled
 
     _build(read_shuffled(original, store=chosen_store(), by=by, within=within, seed=seed), name)
 

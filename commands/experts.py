@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from ..progress import show_progress
 from ..schema.vocabulary import EmergenceMethod, Half, Method, Ranking, WeightKind
 from . import stored
 from .groups import AdvancedCommand, StoreGroup
@@ -47,9 +48,7 @@ def partition(model: str, **options: Any) -> None:  # noqa: ANN401
     rows of a query. All other methods read the store: coactivation the counts of ingest --coactivation, function the
     scores, native the model's own experts. random is the control.
     """
-    from ..analysis.partitions.job import partition_model
-    from ..analysis.partitions.settings import PartitionSettings
-    from ..progress import show_progress
+    from .. import PartitionSettings, partition_model
 
     settings = taken(PartitionSettings, options)
     with show_progress("the store is as it was") as progress:
@@ -82,8 +81,7 @@ def align(partition_id: str, **options: Any) -> None:  # noqa: ANN401
     exactly, families by permutation, on all instances and on each half. The tests go to the table alignments; the
     views alignment_tests and held_out_experts read it.
     """
-    from ..analysis.alignment.job import align_partition
-    from ..progress import show_progress
+    from .. import align_partition
 
     with show_progress("the tests of runs that are done are kept; the same command goes on") as progress:
         reports = align_partition(partition_id, store=chosen_store(), progress=progress, **options)
@@ -105,7 +103,7 @@ def describe() -> None:
 @_RUN
 def describe_expert_command(partition_id: str, **options: Any) -> None:  # noqa: ANN401
     """What an expert of PARTITION is functional for, its neurons and their texts."""
-    from ..analysis.cards import describe_expert
+    from .. import describe_expert
 
     echo(describe_expert(open_database(), partition_id, **options))
 
@@ -115,7 +113,7 @@ def describe_expert_command(partition_id: str, **options: Any) -> None:  # noqa:
 @click.option("--run", type=stored.RUN, help="Run to ask, by its first digits.  [default: all]")
 def describe_word_command(word: str, run: str | None) -> None:
     """Which neurons write WORD, read it, fire on it, or are specialised in functions of that name."""
-    from ..analysis.cards import describe_word
+    from .. import describe_word
 
     echo_card(describe_word(open_database(), word, run=run))
 
@@ -132,7 +130,7 @@ def describe_neuron_command(model: str, **options: Any) -> None:  # noqa: ANN401
 
     In a text « and » mark the token on which it fires most, [ and ] the span that is labelled.
     """
-    from ..analysis.cards import describe_neuron
+    from .. import describe_neuron
 
     echo_card(describe_neuron(open_database(), model, **options))
 
@@ -177,11 +175,9 @@ def emergence(model: str, thresholds: tuple[str, ...], ranking: Ranking, **optio
     several seeds and from the experts of the checkpoint before; random groups and groups matched in input norm and
     firing rate are the controls. kmeans loads each checkpoint again from MODEL; all else comes from the store.
     """
-    from ..analysis.emergence.settings import EmergenceSettings
-    from ..analysis.emergence.study import study_emergence
+    from .. import EmergenceSettings, study_emergence
     from ..analysis.emergence.summary import summarise
     from ..analysis.sections import write_sections
-    from ..progress import show_progress
 
     settings = taken(EmergenceSettings, options)
     options["engine"] = taken_engine(options)

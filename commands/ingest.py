@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import click
 
+from ..progress import show_progress
 from ..schema.vocabulary import Addition, ControlTask, DType, Halves, Pooling, Router, Site, SpecialTokens, Storage
 from . import stored
 from .groups import AdvancedCommand
@@ -114,14 +115,10 @@ def ingest(
     same; what the store holds is not loaded again. Machines that share the store's folder share the work by --engine
     ray or --shard.
     """
-    from ..engines.serial import SerialEngine
-    from ..ingest.jobs.job import ingest_model
+    from .. import Checkpoint, SerialEngine, ingest_checkpoints, ingest_model, ingest_series
     from ..ingest.jobs.reports import Failure, Outcome
-    from ..ingest.jobs.series import ingest_checkpoints, ingest_series
     from ..ingest.jobs.settings import Coactivation, Controls, Resources, Settings
-    from ..ingest.models.checkpoint import Checkpoint
     from ..ingest.models.steps import read_steps
-    from ..progress import show_progress
 
     if not coactivation and (options["n_partners"] or options["active_share"]):
         raise click.UsageError("--partners and --active-share are of the counts that --coactivation stores")

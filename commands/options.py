@@ -65,8 +65,7 @@ def engine_options(command: Command) -> Command:
 
 def taken_engine(options: dict[str, Any]) -> Engine:
     """Take the options of `engine_options` out of `options`, and return the engine that they choose."""
-    names = ("workers", "address")
-    return engine_called(options.pop("engine"), **{name: options.pop(name) for name in names})
+    return engine_called(options.pop("engine"), workers=options.pop("workers"), address=options.pop("address"))
 
 
 def taken(settings: type[_Settings], options: dict[str, Any]) -> _Settings:

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from ..progress import show_progress
 from ..schema.vocabulary import Control, PerturbationKind, Ranking, ReadoutKind
 from . import stored
 from .groups import AdvancedCommand
@@ -25,12 +26,9 @@ from .printing import chosen_store, echo, open_database, print_rows, suggest
     "sources. '-' reads it.",
 )  # fmt: skip
 @click.option(
-    "--family",
-    "families",
-    type=stored.FAMILY,
-    multiple=True,
+    "--family", "families", type=stored.FAMILY, multiple=True,
     help="Source: the functions of this family.  [repeatable]",
-)
+)  # fmt: skip
 @click.option(
     "--function", "functions", type=stored.FUNCTION, multiple=True, help="Source: this family/function.  [repeatable]"
 )
@@ -78,9 +76,7 @@ def perturb(model: str, dry_run: bool, **options: Any) -> None:  # noqa: ANN401
     (--query). For comparison, as many control neurons are ablated: drawn at random, or matched in layer and energy.
     View perturbation_effects holds the results.
     """
-    from ..analysis.perturbation.settings import PerturbationSettings
-    from ..analysis.perturbation.study import study_perturbation
-    from ..progress import show_progress
+    from .. import PerturbationSettings, study_perturbation
     from ..queries.statements import statement
 
     settings, engine = taken(PerturbationSettings, options), taken_engine(options)

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from ..progress import show_progress
 from . import stored
 from .groups import Command, StoreGroup
 from .options import parse_layers
@@ -33,7 +34,7 @@ def share_import(file: str, **options: Any) -> None:  # noqa: ANN401
 
     FILE is Parquet or CSV with a row a neuron: layer, neuron, a score, and the neuron's expert if it has one.
     """
-    from ..analysis.published import import_scores
+    from .. import import_scores
 
     echo(import_scores(file, store=chosen_store(), **options).describe())
     suggest("status")
@@ -53,7 +54,7 @@ def share_pack(path: Path, without_texts: bool, **options: Any) -> None:  # noqa
     '--store FOLDER' asks it, and so does '--store URL' wherever its files are served. FILE.zip is the same in one file,
     which '--store FILE.zip' reads as it is and 'share pull FILE.zip' unpacks.
     """
-    from ..sharing.pack import pack_store
+    from .. import pack_store
 
     echo(pack_store(named_stores(), path, with_texts=not without_texts, **options).describe())
     suggest("share verify", path)
@@ -74,8 +75,7 @@ def share_verify(recompute: str | None, **options: Any) -> None:  # noqa: ANN401
     Digests, types, keys, rows that refer to others, best functions and top neurons. With --recompute every score of
     some layers is measured again, and compared within what rounding allows.
     """
-    from ..progress import show_progress
-    from ..sharing.verify import verify_store
+    from .. import verify_store
 
     options = {name: value for name, value in options.items() if value is not None}
     if recompute is None and options:
@@ -83,7 +83,7 @@ def share_verify(recompute: str | None, **options: Any) -> None:  # noqa: ANN401
     verdict = verify_store(named_stores())
     problems = verdict.problems
     if recompute is not None and not problems:
-        from ..sharing.recompute import recompute as measure_again
+        from .. import recompute as measure_again
 
         layers = None if recompute == "all" else parse_layers(recompute)
         with show_progress() as progress:
@@ -102,8 +102,7 @@ def share_push(url: str) -> None:
 
     Nothing that is there is replaced; the same command goes on where it was stopped.
     """
-    from ..progress import show_progress
-    from ..sharing.transfer import push_store
+    from .. import push_store
 
     with show_progress(_KEPT) as progress:
         report = push_store(chosen_store(), url, progress=progress)
@@ -114,8 +113,7 @@ def share_push(url: str) -> None:
 @click.argument("url", metavar="URL|FILE.zip")
 def share_pull(url: str) -> None:
     """Add what the store lacks of another: http(s)://, s3://, hf://datasets/OWNER/NAME, or a pack in one file."""
-    from ..progress import show_progress
-    from ..sharing.transfer import pull_store
+    from .. import pull_store
 
     with show_progress(_KEPT) as progress:
         report = pull_store(url, chosen_store(), progress=progress)
@@ -132,7 +130,7 @@ def share_merge(stores: tuple[str, ...], into: str) -> None:
     A job that several hold is kept once: the same run of two laboratories may differ in times, devices and rounding.
     Where they contradict each other, nothing is merged. If DIR is a store already, it keeps what it has.
     """
-    from ..sharing.merging import merge_stores
+    from .. import merge_stores
 
     if click.get_current_context().find_root().obj is not None:
         raise click.UsageError("merge takes its stores as arguments, and --into: no --store")

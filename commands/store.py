@@ -19,7 +19,7 @@ def status(format_: Format | None, output: Path | None) -> None:
     The commands name a model as the store does: of one that was measured from a folder, give the folder, and --name.
     Where the store is only read (a FILE, a URL, or several), DIR stands for the folder of one to write.
     """
-    from ..queries.status import store_status
+    from .. import store_status
 
     stores = named_stores()
     written = () if len(stores) == 1 and Path(stores[0]).is_dir() else ("DIR",)
@@ -45,7 +45,7 @@ def runs(with_others: bool, format_: Format | None, output: Path | None) -> None
     Sizes are with what was added to a run, such as control functions and highlights. With --all every job is listed
     by itself, with the jobs that it depends on and those that depend on it.
     """
-    from ..sharing.inventory import list_jobs, list_runs
+    from .. import list_jobs, list_runs
 
     print_rows((list_jobs if with_others else list_runs)(named_stores()), format_, output)
 
@@ -67,8 +67,7 @@ def report(output: Path | None, figures: Path | None, **options: str | None) -> 
     The page needs nothing else and makes no request: charts with a sentence made from their numbers, the SQL and data
     behind each, and cards of neurons.
     """
-    from ..report.figures import write_figures
-    from ..report.page import write_report
+    from .. import write_figures, write_report
 
     if figures is not None:
         if output is not None:
@@ -90,6 +89,6 @@ def remove(names: tuple[str, ...], with_dependents: bool, dry_run: bool) -> None
     A JOB is an id or its first digits, or a corpus. It stays if another job depends on it, unless that goes too; what
     was added to a run goes with it.
     """
-    from ..sharing.removal import remove_jobs
+    from .. import remove_jobs
 
     echo(remove_jobs(chosen_store(), names, with_dependents=with_dependents, dry_run=dry_run).describe())

@@ -1,4 +1,4 @@
-"""What an engine is asked: tasks in, results out; and the share of the tasks that is this machine's."""
+"""What an engine is asked, the engine of this process, and the share of the tasks that is this machine's."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -50,8 +50,6 @@ def engine_called(name: EngineName, *, workers: int | None = None, address: str 
     Raises UnknownNameError if there is no such engine, EngineError if the serial one is given workers.
     """
     if name == "serial":
-        from .serial import SerialEngine
-
         if workers is not None or address is not None:
             raise EngineError("workers and address are of engine ray; engine serial runs in this process")
         return SerialEngine()
@@ -77,3 +75,42 @@ def shard_of(tasks: Sequence[_Item], shard: str | None) -> tuple[_Item, ...]:
     if not 1 <= number <= n_shards:
         raise EngineError(f"{shard!r} is no shard such as 1/10, which is the first of ten")
     return tuple(tasks[number - 1 :: n_shards])
+
+
+class SerialEngine:
+    """Runs tasks in this process, one after another, each with a progress of its own.
+
+    Examples
+    --------
+    >>> report = neuronlake.ingest_series(
+    ...     "tiny-series", corpus="animals", store="neuronlake-store", engine=neuronlake.SerialEngine()
+    ... )
+    >>> len(report.failures)
+    0
+    """
+
+    def run(self, work: Work[_Task, _Result], show: Shown) -> Iterator[tuple[int, _Result]]:
+        """Do every task in order; a task begins when the result before it was taken."""
+        noted = set[str]()
+        for place, task in enumerate(work.tasks):
+            try:
+                with show() as progress:
+                    result = work.do(task, _NotingOnce(progress, noted))
+            except KeyboardInterrupt as error:
+                error.add_note(f"{place} of {len(work.tasks)} {work.unit} are done")
+                raise
+            yield place, result
+
+
+class _NotingOnce(Progress):
+    """Passes progress on, but a note only the first time: what is true of one task is often true of all."""
+
+    def __init__(self, progress: Progress, noted: set[str]) -> None:
+        self.phase, self.advance = progress.phase, progress.advance  # type: ignore[method-assign]
+        self._progress, self._noted = progress, noted
+
+    def note(self, text: str) -> None:
+        """Pass a new note on."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self._progress.note(text)

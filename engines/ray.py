@@ -1,7 +1,7 @@
 """Tasks in worker processes of Ray, on this machine or on the machines of a cluster.
 
 A task whose worker died is done again, elsewhere; what it had staged is in the store, and it goes on from there.
-Workers leave notes with an actor, which the process that waits for results asks now and then.
+Workers put notes into a queue, which the process that waits for results reads now and then.
 """
 
 import logging
@@ -127,15 +127,22 @@ def _results(
     ray: ModuleType, work: Work[_Task, _Result], shares: dict[str, float], progress: Progress
 ) -> Iterator[tuple[int, _Result]]:
     """Do tasks, each with its shares of the processors and GPUs; yield places and results as they are known."""
-    board = ray.remote(num_cpus=0)(_Board).remote()
+    from ray.util.queue import Queue
+
+    board = Queue(actor_options={"num_cpus": 0})
+    n_begun, noted = Counter[int](), set[str]()
     do = ray.remote(max_retries=_RETRIES, retry_exceptions=False, **shares)(_do)
     running = {do.remote(work.do, task, place, board): place for place, task in enumerate(work.tasks)}
     progress.phase(work.unit, total=len(work.tasks), unit=work.unit)
     try:
         while running:
             ready, _ = ray.wait(list(running), timeout=_ASK_EVERY_S)
-            for place, note in ray.get(board.take.remote()):
-                progress.note(f"{work.label(work.tasks[place])}: {note}")
+            for place, is_begun, note in board.get_nowait_batch(board.qsize()):
+                n_begun[place] += is_begun
+                again = ", again: its worker before died" if is_begun and n_begun[place] > 1 else ""
+                if is_begun or note not in noted:  # what is true of one task is often true of all
+                    progress.note(f"{work.label(work.tasks[place])}: {note}{again}")
+                noted.add(note)
             for done in ready:
                 place = running.pop(done)
                 result = _result(ray, done, work, work.tasks[place])
@@ -147,7 +154,7 @@ def _results(
     finally:
         for task in running:
             ray.cancel(task, force=True)
-        ray.kill(board)
+        board.shutdown(force=True)
 
 
 def _result(ray: ModuleType, done: object, work: Work[_Task, _Result], task: _Task) -> _Result:
@@ -166,11 +173,9 @@ def _result(ray: ModuleType, done: object, work: Work[_Task, _Result], task: _Ta
     return result
 
 
-def _do(do: Callable[[_Task, Progress], _Result], task: _Task, place: int, board: Any) -> _Result | NeuronlakeError:  # noqa: ANN401 - an actor
+def _do(do: Callable[[_Task, Progress], _Result], task: _Task, place: int, board: Any) -> _Result | NeuronlakeError:  # noqa: ANN401 - a queue of Ray's
     """Do a task in a worker; an error that is the fault of what was asked is a result: it comes whole, unwrapped."""
-    import ray
-
-    ray.get(board.begin.remote(place, os.getpid(), socket.gethostname()))  # known before it can die
+    board.put((place, True, f"worker {os.getpid()} on {socket.gethostname()}"))  # known before it can die
     try:
         return do(task, _Reported(place, board))
     except NeuronlakeError as error:
@@ -183,31 +188,8 @@ class _Reported(Progress):
     """Passes the notes of a task on to the board."""
 
     place: int
-    board: Any  # an actor
+    board: Any  # a queue of Ray's: place, whether its task begins, and a line
 
     def note(self, text: str) -> None:
         """Report a line."""
-        self.board.note.remote(self.place, text)
-
-
-class _Board:
-    """The actor that holds the notes of workers until they are taken."""
-
-    def __init__(self) -> None:
-        self._notes: list[tuple[int, str]] = []
-        self._noted = set[str]()
-        self._begun = Counter[int]()
-
-    def begin(self, place: int, pid: int, host: str) -> None:
-        self._begun[place] += 1
-        again = ", again: its worker before died" if self._begun[place] > 1 else ""
-        self._notes.append((place, f"worker {pid} on {host}{again}"))
-
-    def note(self, place: int, text: str) -> None:
-        if text not in self._noted:  # what is true of one task is often true of all
-            self._noted.add(text)
-            self._notes.append((place, text))
-
-    def take(self) -> list[tuple[int, str]]:
-        notes, self._notes = self._notes, []
-        return notes
+        self.board.put((self.place, False, text))

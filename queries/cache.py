@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -94,13 +94,6 @@ def remove_useless(store: Store) -> tuple[Problem, ...]:
     return tuple(
         Problem(problem.path, f"removed: {problem.what}") for problem in garbage if _remove(store.path / problem.path)
     )
-
-
-def remove_others(folder: Path, kept: Collection[Path]) -> None:
-    """Remove a view's other files that neuronlake wrote, unless somebody reads them; the folder must be locked."""
-    for path in _files(folder):
-        if path not in kept and (_KEPT.fullmatch(path.name) or _PARTIAL.fullmatch(path.name)):
-            _remove(path)
 
 
 def _problem(path: Path) -> str | None:
@@ -234,7 +227,9 @@ def _keep(database: "Database", view: catalog.View, engine: Engine, progress: Sh
                 for piece, path in paths.items()
                 if path is not None
             ]
-            remove_others(folder, {piece.path for piece in pieces})
+            others = {*_files(folder)} - {piece.path for piece in pieces}
+            for other in (path for path in others if _KEPT.fullmatch(path.name) or _PARTIAL.fullmatch(path.name)):
+                _remove(other)  # unless somebody reads it
     return pieces
 
 

@@ -23,7 +23,6 @@ from pathlib import Path
 
 from ..errors import QueryError, UnknownNameError
 from ..schema import tables
-from ..schema.commits import CommittedFile
 from ..schema.tables import Table
 from . import quoting
 
@@ -44,7 +43,7 @@ _TABLE_COLUMNS: Mapping[str, Mapping[str, str]] = {
 
 # Files of a job that measures a run, or ranks its scores, end in the run and a number. SQL finds out by splitting, at a
 # fifth of what a regular expression costs: it is asked of every file.
-_RUN_IN_NAME = re.compile(r"([^/-]+)-\d+\.parquet$")
+RUN_IN_NAME = re.compile(r"([^/-]+)-\d+\.parquet$")
 _RUN_OF_FILE = "string_split(parse_filename(filename), '-')[-2]"
 
 _MARKS = ("Intermediate", "Ranked", "By run")
@@ -102,8 +101,6 @@ def parse(text: str, subject: str = "") -> View:
         names, _, description = line.partition(": ")
         columns.update(dict.fromkeys(_names(names), description))
     note = header[1 : marks["Grain:"]]
-    needs = next((line.removeprefix(_NEEDS) for line in note if line.startswith(_NEEDS)), None)
-    types = dict(line.removeprefix(_TYPE).split(" ", 1) for line in note if line.startswith(_TYPE))
     kept = [line for line in note if line not in _MARKS and not line.startswith((_NEEDS, _TYPE))]
     return View(
         name=name,
@@ -112,8 +109,8 @@ def parse(text: str, subject: str = "") -> View:
         note=" ".join(" ".join(kept).split()),
         is_intermediate="Intermediate" in note,
         is_by_run="By run" in note,
-        needs=needs,
-        types=types,
+        needs=next((line.removeprefix(_NEEDS) for line in note if line.startswith(_NEEDS)), None),
+        types=dict(line.removeprefix(_TYPE).split(" ", 1) for line in note if line.startswith(_TYPE)),
         is_ranked="Ranked" in note,
         grain=_names(header[marks["Grain:"]].partition(":")[2]),
         source=_names(header[marks["Source:"]].partition(":")[2]),
@@ -199,7 +196,7 @@ def macros() -> str:
 
 
 @functools.cache
-def macros_by_name() -> Mapping[str, str]:
+def macros_by_name() -> dict[str, str]:
     """Return the SQL that defines each macro, in an order to create them."""
     start = "create or replace macro "
     return {text.partition("(")[0]: start + text for text in re.split(f"^{start}", macros(), flags=re.MULTILINE)[1:]}
@@ -207,24 +204,18 @@ def macros_by_name() -> Mapping[str, str]:
 
 def macros_in(sql: str) -> list[str]:
     """Return the macros that some SQL names, and those that these read, in an order to create them."""
-    every = macros_by_name()
-    found, left = set[str](), {*re.findall(r"\w+", sql.lower())} & every.keys()
-    while left:
-        found |= left
-        left = {word for name in left for word in re.findall(r"\w+", every[name])} & every.keys() - found
-    return [name for name in every if name in found]
+    found, words = list[str](), {*re.findall(r"\w+", sql.lower())}
+    for name, text in reversed(macros_by_name().items()):  # each reads earlier ones alone
+        if name in words:
+            found.insert(0, name)
+            words.update(re.findall(r"\w+", text))
+    return found
 
 
 def definition(name: str, query: str) -> str:
     """Return SQL that creates the view of a table, a view, or the macro of a ranked view, of a query."""
     kind = f"macro {name}(ranking) as table" if name in ranked() else f"view {name} as"
     return f"create or replace {kind}\n{query}"
-
-
-def named_run(file: CommittedFile) -> str | None:
-    """Return the run that the name of a file says, if it is one of a run."""
-    named = _RUN_IN_NAME.search(file.path)
-    return named[1] if named else None
 
 
 def table_query(table: Table, files: str, n_rows: int, of_runs: bool) -> str:

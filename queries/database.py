@@ -17,9 +17,9 @@ from ..schema import tables
 from ..schema.commits import Commit, CommittedFile
 from ..schema.names import identifier
 from ..schema.stores.union import Place, open_store
-from . import cache, catalog, failures, parse_tree, quoting, readonly
+from . import cache, catalog, parse_tree, quoting, readonly
 from .catalog import TABLES
-from .result import Result, run
+from .result import ENGINE_ERRORS, Result, check_files, explain, run
 
 _SCRIPT_HEAD = """\
 -- Views over a neuronlake store, for any DuckDB client: paste it, or .read it.
@@ -111,21 +111,17 @@ class Database(contextlib.AbstractContextManager["Database"]):
             return result
         except duckdb.CatalogException as error:
             self._make_missing(error)
-        except failures.ENGINE_ERRORS as error:
+        except ENGINE_ERRORS as error:
             if not self._remake_lost():
                 self._blame(error, names)
-                raise QueryError(failures.explain(error)) from error
+                raise QueryError(explain(error)) from error
         return self.sql(query, parameters)
 
     def refresh(self) -> None:
         """Read the store again, for what was committed and kept since.
 
-        A store at a URL, a pack in one file and several stores read as one stay as they were when they were opened.
-
-        Raises
-        ------
-        StoreError
-            If the store is gone, or a file of it is missing, corrupt or cannot be read.
+        A store at a URL, a pack in one file and several stores read as one stay as they were when they were opened. A
+        store that is gone, or a file of it that is missing, corrupt or cannot be read, is a `StoreError`.
         """
         for name in ("_commits", "committed", "_runs_of_files"):
             self.__dict__.pop(name, None)
@@ -171,13 +167,7 @@ class Database(contextlib.AbstractContextManager["Database"]):
         return self._result(rows)
 
     def describe_columns(self, name: str) -> Result:
-        """Return the columns of a table or view, one a row: type and meaning.
-
-        Raises
-        ------
-        UnknownNameError
-            If there is no such table or view.
-        """
+        """Return the columns of a table or view, one a row: type and meaning; `UnknownNameError` if there is none."""
         if name not in self._known:
             raise UnknownNameError("table or view", name, self._known)
         name = catalog.ranked()[name].name if name in catalog.ranked() else name
@@ -190,12 +180,7 @@ class Database(contextlib.AbstractContextManager["Database"]):
         """Return SQL that makes the same tables, macros and views in any DuckDB client.
 
         It reads the files that are committed now, at paths relative to the variable ``store``, which its first
-        statement sets: so it serves for a copy of the store too.
-
-        Raises
-        ------
-        StoreError
-            If a file of the store is missing or corrupt.
+        statement sets: so it serves for a copy of the store too. A missing or corrupt file is a `StoreError`.
         """
         parts = [_SCRIPT_HEAD.format(store=quoting.path(self.store.root)), catalog.macros().strip()]
         for name in dict.fromkeys([*TABLES, *(name for view in self._views for name in catalog.reads(view))]):
@@ -234,9 +219,8 @@ class Database(contextlib.AbstractContextManager["Database"]):
 
     def run_of(self, file: CommittedFile) -> str | None:
         """Return the run that all rows of a file are of, and that its name says; None of other jobs than runs'."""
-        run_id = self._runs_of_files.get(file.path)
-        is_named = TABLES[file.table].grain[0] == "run_id" and catalog.named_run(file) == run_id
-        return run_id if is_named else None
+        run_id, named = self._runs_of_files.get(file.path), catalog.RUN_IN_NAME.search(file.path)
+        return run_id if TABLES[file.table].grain[0] == "run_id" and named and named[1] == run_id else None
 
     def pieces(self, view: str) -> tuple[str | None, ...]:
         """Return the runs whose rows of a view are kept each in a file of its own; None: all rows are kept in one."""
@@ -357,16 +341,16 @@ class Database(contextlib.AbstractContextManager["Database"]):
         """Raise DuckDB's errors about a table or view as errors of the store or the query."""
         try:
             yield
-        except failures.ENGINE_ERRORS as error:
+        except ENGINE_ERRORS as error:
             self._blame(error, [name])
             kind = "table" if name in TABLES else "view"
-            raise QueryError(f"{kind} {name}: {failures.explain(error)}") from error
+            raise QueryError(f"{kind} {name}: {explain(error)}") from error
 
     def _make_missing(self, error: duckdb.CatalogException) -> None:
         """Create the table or view that DuckDB missed, as in query_table('ru' || 'ns'); raise if there is none."""
         missing = re.search(r"Table with name (.*) does not exist!", str(error))
         if missing is None:
-            raise QueryError(failures.explain(error)) from error
+            raise QueryError(explain(error)) from error
         if missing[1].lower() not in self._known - self._made:
             # DuckDB's own suggestion is of names that the views of this store never have.
             raise QueryError(str(UnknownNameError("table or view", missing[1], self._known))) from error
@@ -394,9 +378,9 @@ class Database(contextlib.AbstractContextManager["Database"]):
         if not self.store.is_read_only:
             tables = sorted({source for name in names for source in catalog.reads(name)} & set(TABLES))
             files = (file for table in tables for file in self.committed[table])
-            failures.check_files(error, ((self.store.locate(file), file) for file in files))
+            check_files(error, ((self.store.locate(file), file) for file in files))
         elif isinstance(error, duckdb.IOException | duckdb.InvalidInputException) or type(error) is duckdb.Error:
-            raise StoreError(f"cannot read {self.store}: {failures.explain(error)}") from error
+            raise StoreError(f"cannot read {self.store}: {explain(error)}") from error
 
 
 def _close(kept: Mapping[str, list[IO[bytes]]]) -> None:

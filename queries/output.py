@@ -24,6 +24,7 @@ from .result import Result
 
 _TERMINAL_ROWS = 100
 _SHOWN_ROWS = 20
+# What a store writes.
 _OWN = {".staging", "README.md", "commits", "data", "derived"}
 # What Python spells otherwise, or holds less of; and 0.3, not 0.30000001192092896, which a float32 is as a float64.
 _SPELT = {
@@ -44,8 +45,10 @@ def save(result: Result, path: Path, *, format: Format | None = None, stores: Se
     chosen = format or cast("Format", suffix)
     with store_errors(f"cannot write {path}", duckdb.Error):
         target = Path(os.path.realpath(path))
-        for store in (store for store in stores if _is_own(target, store)):
-            raise QueryError(f"{path} would be a file of the store {store} itself; name one outside")
+        for store in stores:
+            root = Path(os.path.realpath(store))
+            if target.is_relative_to(root) and not _OWN.isdisjoint(target.relative_to(root).parts[:1]):
+                raise QueryError(f"{path} would be a file of the store {store} itself; name one outside")
         write_whole(path, lambda partial: _write_file(result, partial, chosen))
 
 
@@ -66,12 +69,6 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _is_own(target: Path, store: Path) -> bool:
-    """Return whether a file, links followed, is one that a store writes."""
-    root = Path(os.path.realpath(store))
-    return target.is_relative_to(root) and not _OWN.isdisjoint(target.relative_to(root).parts[:1])
 
 
 def _opened(path: Path) -> IO[bytes] | None:

@@ -1,16 +1,24 @@
-"""Running a query, and the rows it returned."""
+"""Running a query: the rows it returned, or why DuckDB failed, in one line or as a corrupt file of the store."""
 
 import contextlib
 import datetime
+import errno
+import os
 import re
+import resource
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import duckdb
+
+from ..errors import QueryError, StoreError, one_line
+from ..schema.commits import CommittedFile
+from ..schema.names import file_sha256
 from . import quoting
 
 if TYPE_CHECKING:
-    import duckdb
     import pandas as pd  # type: ignore[import-untyped]
     import polars as pl
     import pyarrow as pa
@@ -21,6 +29,11 @@ _WAIT_S = 0.05
 _INTERRUPTS = 40
 _ZONED = {"TIMESTAMP WITH TIME ZONE": "TIMESTAMP", "TIMESTAMPTZ_NS": "TIMESTAMP_NS"}
 
+ENGINE_ERRORS = (duckdb.Error, UnicodeDecodeError)
+"""Errors of a query; a message that quotes bytes of a corrupt file raises the second."""
+
+_NO_EXTENSION = "requires the extension"
+
 
 class Result:
     """The rows of a query that has run, as tuples, data frames or an Arrow table.
@@ -28,7 +41,7 @@ class Result:
     Iterating gives the rows as dictionaries; printed, or in a notebook, it shows its first rows.
     """
 
-    def __init__(self, relation: "duckdb.DuckDBPyRelation") -> None:
+    def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:
         self.relation = relation  # in memory
 
     @property
@@ -44,19 +57,15 @@ class Result:
     def rows(self) -> list[tuple[object, ...]]:
         """Return the rows as tuples of Python values; times are in UTC."""
         # DuckDB wants the pytz package for times with a zone, at any depth; without one they are times in UTC.
-        plain = [_retyped(type_name, _ZONED) for type_name in self.types]
-        selected = [
-            f"cast({quoting.name(column)} as {after})" if after != before else quoting.name(column)
-            for column, before, after in zip(self.columns, self.types, plain, strict=True)
-        ]
+        plain = [_retyped(kind, _ZONED) for kind in self.types]
+        is_zoned = [after != before for before, after in zip(self.types, plain, strict=True)]
+        columns = zip(map(quoting.name, self.columns), plain, is_zoned, strict=True)
+        selected = [f"cast({name} as {kind})" if zoned else name for name, kind, zoned in columns]
         rows = cast("list[tuple[object, ...]]", self.relation.project(", ".join(selected)).fetchall())
-        if plain == [*self.types]:
+        if not any(is_zoned):
             return rows
-        is_zoned = [before != after for before, after in zip(self.types, plain, strict=True)]
-        return [
-            tuple(_in_utc(value) if zoned else value for value, zoned in zip(row, is_zoned, strict=True))
-            for row in rows
-        ]
+        cells = (zip(row, is_zoned, strict=True) for row in rows)
+        return [tuple(_in_utc(value) if zoned else value for value, zoned in row) for row in cells]
 
     def pl(self) -> "pl.DataFrame":
         """Return the rows as a polars data frame."""
@@ -89,7 +98,7 @@ class Result:
 
 
 def run(
-    connection: "duckdb.DuckDBPyConnection",
+    connection: duckdb.DuckDBPyConnection,
     query: str,
     parameters: Sequence[object] | Mapping[str, object] | None = None,
 ) -> Result:
@@ -123,10 +132,8 @@ def run(
     return answers[0]
 
 
-def _collect(relation: "duckdb.DuckDBPyRelation") -> Result:
+def _collect(relation: duckdb.DuckDBPyRelation) -> Result:
     """Return rows, sums of integers as BIGINT where all values fit, else DECIMAL, else text: exact in every format."""
-    import duckdb
-
     rows = relation.materialize()
     for column, type_name in zip(map(quoting.name, rows.columns), map(str, rows.types), strict=True):
         if _retyped(type_name, dict.fromkeys(_WIDE_INTEGERS, "")) != type_name:
@@ -153,3 +160,36 @@ def _in_utc(value: object) -> object:
     if isinstance(value, list | tuple):
         return type(value)(map(_in_utc, value))
     return value
+
+
+def explain(error: BaseException) -> str:
+    """Return DuckDB's message and suggestions in one line, without its picture of the query."""
+    message = str(error).partition("\nLINE ")[0]
+    # What a file system of ours raised comes with its traceback.
+    message = message.rpartition(f"{StoreError.__module__}.{StoreError.__name__}: ")[2]
+    if _NO_EXTENSION in message:
+        return f"{one_line(error)}: only local files can be read"
+    return one_line(QueryError(" ".join(message.split())))
+
+
+def check_files(error: BaseException, files: Iterable[tuple[Path, CommittedFile]]) -> None:
+    """Raise a `StoreError` if one of the files that a query read is missing, unreadable or corrupt and so its error."""
+    message = str(error)
+    # DuckDB has no class of its own for broken Parquet structures: they come as the base class.
+    is_structure = type(error) in ENGINE_ERRORS and _NO_EXTENSION not in message
+    if not (is_structure or isinstance(error, duckdb.IOException | duckdb.InvalidInputException)):
+        return
+    if os.strerror(errno.EMFILE) in message:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        raise StoreError(f"too many open files: this process may open {limit} at once (ulimit -n)") from error
+    for path, file in files:
+        try:
+            is_altered = path.stat().st_size != file.size_bytes
+        except FileNotFoundError:
+            raise StoreError(f"{path} is committed but missing") from error
+        except OSError as reason:
+            raise StoreError(f"cannot read {path}: {reason.strerror}") from error
+        if not is_altered and (is_structure or str(path) in message):
+            is_altered = file_sha256(path) != file.sha256
+        if is_altered:
+            raise StoreError(f"{path} is corrupt: it differs from what was committed") from error

@@ -43,16 +43,13 @@ def run_shell(database: Database) -> None:
         return
 
     from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import CompleteEvent, Completer, Completion
-    from prompt_toolkit.document import Document
+    from prompt_toolkit.completion import DynamicCompleter, WordCompleter
     from prompt_toolkit.filters import Condition
     from prompt_toolkit.history import FileHistory
 
-    class Words(Completer):
-        def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-            text = document.text_before_cursor
-            word = document.get_word_before_cursor(WORD=text.lstrip().startswith("."))
-            return (Completion(name, -len(word)) for name in complete(text))
+    def words() -> WordCompleter:
+        text = session.default_buffer.document.text_before_cursor
+        return WordCompleter(complete(text), ignore_case=True, WORD=text.lstrip().startswith("."))
 
     file = history_file()
     with store_errors(f"cannot write {file.parent}"):
@@ -60,7 +57,7 @@ def run_shell(database: Database) -> None:
     session: PromptSession[str] = PromptSession(
         "neuronlake> ",
         history=FileHistory(str(file)),
-        completer=Words(),
+        completer=DynamicCompleter(words),
         complete_while_typing=False,
         multiline=Condition(lambda: not is_complete(session.default_buffer.text)),
         prompt_continuation="        ... ",

@@ -68,8 +68,7 @@ def gaps(database: Database, run_id: str | None = None) -> list[dict[str, object
 
 def _unfinished(database: Database) -> list[dict[str, object]]:
     """Return what is to be computed anew or removed in a store on this disk."""
-    views = list(database.describe_views())
-    outdated = [str(row["name"]) for row in views if row["not_read_because"]]
+    outdated = [str(row["name"]) for row in database.describe_views() if row["not_read_because"]]
     n_unranked = len(database.committed["unlisted_scores"])
     found: list[tuple[str, int, list[str], str | None]] = [
         ("kept views that are out of date", len(outdated), outdated, f"neuronlake materialize {' '.join(outdated)}"),

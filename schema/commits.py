@@ -54,7 +54,7 @@ class Commit:
 
 
 _SHA256 = re.compile("[0-9a-f]{64}")
-_COPY = "a copy of {}, and so ignored"
+COPY = "a copy of {}, and so ignored"
 _REPR = reprlib.Repr()
 _REPR.maxstring = 120
 # The JSON types of the fields of both classes, and their names in messages; all other fields than these are lists.
@@ -106,13 +106,8 @@ def read_commits(store: Path) -> tuple[tuple[Commit, ...], Mapping[str, str]]:
         if right not in commits:
             raise StoreError(f"{folder / name} is the commit of {commit.job!r} under another name than {right}")
         if name != right:
-            ignored[name] = _COPY.format(right)
+            ignored[name] = COPY.format(right)
     return tuple(sorted(commits.values(), key=lambda commit: (commit.committed_at, commit.job))), ignored
-
-
-def copies(ignored: Mapping[str, str], job: str) -> list[str]:
-    """Return, of the files that `read_commits` ignored, the names of the copies of a job's commit."""
-    return [name for name, reason in ignored.items() if reason == _COPY.format(file_name(job))]
 
 
 def read_commit(store: Path, job: str) -> Commit | None:

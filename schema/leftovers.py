@@ -22,7 +22,7 @@ from typing import Literal
 
 from ..errors import StoreError, joined
 from . import card, disk
-from .commits import copies, file_name, neuronlake_version, read_commits
+from .commits import COPY, file_name, neuronlake_version, read_commits
 from .names import STAGING, Place, folder_name
 from .tables import SCHEMA_VERSION
 
@@ -105,7 +105,9 @@ def withdraw(store: Path, jobs: Sequence[str]) -> None:
         staging = store / STAGING / folder_name(job)
         disk.make_folder(staging)
         begin(staging, resume=False)
-        for name in (*copies(read_commits(store)[1], job), file_name(job)):
+        copied = COPY.format(file_name(job))
+        copies = [name for name, reason in read_commits(store)[1].items() if reason == copied]
+        for name in (*copies, file_name(job)):
             (store / "commits" / name).unlink()
             disk.sync(store / "commits")
     commits = read_commits(store)[0]
@@ -145,7 +147,7 @@ def _discard(path: Path, *, move_to: Path | None = None) -> str:
 def _find(store: Path, *, everywhere: bool) -> tuple[dict[str, State], list[tuple[str, Place]]]:
     """Return the states of the folders in ``.staging``, and the files under ``data`` that no job runs or commits."""
     folders = [folder for folder in sorted((store / STAGING).iterdir()) if folder.is_dir()]
-    idle = [folder for folder in folders if not _is_held(folder)]
+    idle = [folder for folder in folders if not is_held(folder)]
     by_job: dict[str, State] = {folder.name: "running" for folder in folders if folder not in idle}
     strays: list[tuple[str, Place]] = []
     if idle or everywhere:
@@ -159,11 +161,6 @@ def _find(store: Path, *, everywhere: bool) -> tuple[dict[str, State], list[tupl
         goes_on = has_parts and _is_resumable(folder) and not _is_committed(store, job_of(folder.name))
         by_job[folder.name] = "unfinished" if goes_on else "garbage"
     return by_job, strays
-
-
-def _is_held(staging: Path) -> bool:
-    """Return whether a process may be working in a job's folder."""
-    return is_held(staging.name) if is_claim(staging.name) else disk.is_locked(staging / "lock")
 
 
 def _is_committed(store: Path, job: str) -> bool:
@@ -195,14 +192,11 @@ def job_of(folder: str) -> str:
     return folder.partition(_SEPARATOR)[0]
 
 
-def is_claim(folder: str) -> bool:
-    """Return whether a folder of this name is a process's own."""
-    return _SEPARATOR in folder
-
-
-def is_held(folder: str) -> bool:
-    """Return whether the process that a folder names may be running."""
-    _, host, process, start, _ = (*folder.split(_SEPARATOR), "", "", "", "")[:5]
+def is_held(folder: Path) -> bool:
+    """Return whether a process may be working in a job's folder: one that has it locked, or that its name says."""
+    if _SEPARATOR not in folder.name:
+        return disk.is_locked(folder / "lock")
+    _, host, process, start, _ = (*folder.name.split(_SEPARATOR), "", "", "", "")[:5]
     if host != _host() or not process.isdecimal():
         return True
     try:
@@ -218,8 +212,8 @@ def claim(staging: Path, job: str) -> Path:
     """Return a folder in `staging` for this process to do a job in, with what an earlier attempt left if possible."""
     own = f"{job}{_SEPARATOR}{_host()}{_SEPARATOR}{os.getpid()}{_SEPARATOR}{_start(os.getpid())}"
     mine = staging / f"{own}{_SEPARATOR}{secrets.token_hex(4)}"
-    others = [folder for folder in sorted(staging.iterdir()) if is_claim(folder.name) and job_of(folder.name) == job]
-    for left in (staging / job, *(folder for folder in others if not is_held(folder.name))):
+    others = [folder for folder in sorted(staging.iterdir()) if folder.name.startswith(f"{job}{_SEPARATOR}")]
+    for left in (staging / job, *(folder for folder in others if not is_held(folder))):
         with contextlib.suppress(FileNotFoundError):
             return left.rename(mine)
     mine.mkdir()

@@ -58,10 +58,9 @@ class Place:
     @classmethod
     def of(cls, path: str) -> "Place | None":
         """Return the place of a path relative to the store, or None if no job writes files there."""
-        match = _PLACE.fullmatch(path)
-        if match is None:
-            return None
-        return cls(tuple(path.split("/")[:-1]), match["table"], match["job"], int(match["part"]))
+        if match := _PLACE.fullmatch(path):
+            return cls(tuple(path.split("/")[:-1]), match["table"], match["job"], int(match["part"]))
+        return None
 
 
 def corpus_job(corpus: str) -> str:

@@ -1,15 +1,21 @@
 """How a table is laid out in a Parquet file."""
 
+import contextlib
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .commits import CommittedFile
 from .disk import store_errors
 from .tables import SCHEMA_VERSION, Table
+
+if TYPE_CHECKING:
+    from .store import Store
 
 ROW_GROUP_ROWS = 122_880
 FEWEST_ROWS = 4_096  # of a group of rows that ends where a layer does: fewer would be mostly footer
@@ -65,6 +71,14 @@ def n_rows(path: Path) -> int:
     """Return the number of rows of a Parquet file, from its footer; raise a `StoreError` if it is none or cut short."""
     with store_errors(f"cannot read {path}", pa.ArrowException, UnicodeDecodeError):
         return int(pq.read_metadata(path).num_rows)
+
+
+@contextlib.contextmanager
+def opened(store: "Store", file: CommittedFile) -> Iterator[pq.ParquetFile]:
+    """Open a committed file of a store; what cannot be read of it, or is not in it, is a `StoreError`."""
+    unreadable = (pa.ArrowException, KeyError, UnicodeDecodeError)
+    with store_errors(f"cannot read {store.address(file)}", *unreadable), pq.ParquetFile(store.open(file)) as opened:
+        yield opened
 
 
 def read(paths: tuple[Path, ...], columns: tuple[str, ...], *, may_lack: Collection[str] = ()) -> pa.Table:

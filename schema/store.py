@@ -19,7 +19,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from ..errors import AlreadyCommittedError, BeingWrittenError, StoreError
 from . import card, disk, leftovers
@@ -32,6 +32,8 @@ from .vocabulary import JobKind
 
 if TYPE_CHECKING:
     import duckdb
+
+_PIECE = 64 << 20  # bytes of a file that are fetched at once when it is copied
 
 
 class Store:
@@ -108,13 +110,14 @@ class Store:
         """Copy a committed file to a path, whose folder is made; a `StoreError` if it is not what was committed."""
         with disk.store_errors(f"cannot copy {self.address(file)} to {target}"):
             target.parent.mkdir(parents=True, exist_ok=True)
-            self.fetch(file, target)
+            source = self.open(file)
+            if isinstance(source, Path):
+                shutil.copyfile(source, target)
+            else:
+                with target.open("wb") as written:
+                    shutil.copyfileobj(source, written, _PIECE)
             if target.stat().st_size != file.size_bytes or file_sha256(target) != file.sha256:
                 raise StoreError(f"{self.address(file)}: altered since it was committed (size or sha256 differs)")
-
-    def fetch(self, file: CommittedFile, target: Path) -> None:
-        """Copy the bytes of a committed file to a path, whatever they are."""
-        shutil.copyfile(self.locate(file), target)
 
     def address(self, file: CommittedFile) -> str:
         """Return where a committed file is read: `locate`, as text."""
@@ -133,20 +136,9 @@ class Store:
     def job(self, name: str, *, kind: JobKind, resume: bool = True) -> Iterator[Job]:
         """Start the job called `name`, or go on with it; what killed jobs left that cannot go on is removed first.
 
-        Parameters
-        ----------
-        name
-            Name of the job; it becomes part of the names of its files.
-        kind
-            What the job makes, as its commit will say.
-        resume
-            Whether the next attempt keeps the parts of one that failed or was killed. Only for jobs whose name
-            identifies their content.
-
-        Raises
-        ------
-        StoreError
-            If the folder cannot be written, the job is already committed, or another process is writing it.
+        The name becomes part of the names of its files, and the commit says the `kind`. With `resume` the next attempt
+        keeps the parts of one that failed or was killed: only for jobs whose name identifies their content. A folder
+        that cannot be written, and a job that is committed or that another process is writing, are a `StoreError`.
         """
         for folder in (self.path / "commits", self.path / "data"):
             if folder.is_symlink():
@@ -187,6 +179,11 @@ class Store:
                 raise
             if not has_locks and staging.exists():  # it is for another process to commit
                 leftovers.end_unlocked(staging)
+
+    def add_copy(self, commit: Commit, source: "Store", *, resume: bool = True) -> None:
+        """Add a job of another store: the same files, under the same commit; one altered is a `StoreError`."""
+        with self.job(commit.job, kind=cast("JobKind", commit.kind), resume=resume) as job:
+            job.commit_copy(commit, source)
 
     def commit_staged(self, name: str, *, kind: JobKind) -> Commit:
         """Commit what another process staged for the job called `name`, unless that is done; return the commit."""

@@ -8,16 +8,16 @@ first, by more: such cells may be beyond the tolerance in few rows of a table, a
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..schema import parquet
 from ..schema.commits import Commit, CommittedFile
 from ..schema.conformance import arrow_schema
-from ..schema.disk import store_errors
 from ..schema.store import Store
 from ..schema.tables import TABLES, Table
 
@@ -130,13 +130,9 @@ def worst_difference(
             counts = _compare(table, pair, allowed, ignored, (wrong, moved))
             n_rows, n_moved = n_rows + counts[0], n_moved + counts[1]
         if not wrong and n_moved > allowed.moved * n_rows:
-            wrong.append(replace(max(moved, key=_size), moved=n_moved / n_rows))
+            wrong.append(replace(max(moved, key=attrgetter("size")), moved=n_moved / n_rows))
         worst += wrong
-    return max(worst, key=_size, default=None)
-
-
-def _size(difference: Difference) -> float:
-    return difference.size
+    return max(worst, key=attrgetter("size"), default=None)
 
 
 class _Rows:
@@ -159,9 +155,7 @@ class _Rows:
         """Return the values of a column, NULL where a file was written before it was declared."""
         chunks: list[pa.Array] = []
         for store, committed in self._files:
-            unreadable = (pa.ArrowException, UnicodeDecodeError)
-            failure = store_errors(f"cannot read {store.address(committed)}", *unreadable)
-            with failure, pq.ParquetFile(store.open(committed)) as file:
+            with parquet.opened(store, committed) as file:
                 if name in file.schema_arrow.names:
                     chunks += file.read(columns=[name]).column(0).cast(self._types[name]).chunks
                 else:

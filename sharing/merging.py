@@ -5,7 +5,6 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
 
 import duckdb
 
@@ -14,16 +13,11 @@ from ..schema.conformance import conform
 from ..schema.integrity import check_file
 from ..schema.names import identifier
 from ..schema.store import Store
-from ..schema.stores.copies import Copy, check_corpora, copies
-from ..schema.stores.copies import kept as kept_of
+from ..schema.stores.union import Copy, check_corpora, copies, copy_kept
 from ..schema.tables import TABLES
 from .comparison import tolerance, worst_difference
-from .inventory import place
-from .references import read_job
+from .jobs import place, read_job
 from .transfer import at_hand
-
-if TYPE_CHECKING:
-    from ..schema.vocabulary import JobKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +76,7 @@ def _merge(sources: Sequence[Store], target: Store) -> MergeReport:
     own = {commit.job: Copy(target, commit).digest for commit in target.commits()}
     by_job = copies([*sources, target] if own else sources)
     check_corpora(copy for group in by_job.values() for copy in group)
-    kept = {name: kept_of(group) for name, group in by_job.items()}
+    kept = {name: copy_kept(group) for name, group in by_job.items()}
     dtypes = dict(pair for copy in kept.values() for pair in copy.values(["runs"], ("run_id", "dtype")))
     others: list[Copy] = []
     new = [copy for name, copy in kept.items() if name not in own]
@@ -94,14 +88,13 @@ def _merge(sources: Sequence[Store], target: Store) -> MergeReport:
             raise StoreError(f"{what} would take the place of that in {target}; merge into a new folder")
     records: dict[str, Copy] = {}
     for copy in others:
-        name = _record_job(copy)
+        name = f"merged-{identifier({'job': copy.commit.job, 'copy_digest': copy.digest})}"
         known = kept.get(name)  # a record that is there has the same row, and may be of an earlier commit
         if name not in own and (known is None or copy.commit.committed_at < known.commit.committed_at):
             records[name] = copy
     new = [copy for copy in new if copy.commit.job not in records]
     for copy in sorted(new, key=lambda copy: place(copy.commit)):
-        with target.job(copy.commit.job, kind=cast("JobKind", copy.commit.kind), resume=False) as job:
-            job.commit_copy(copy.commit, copy.store)
+        target.add_copy(copy.commit, copy.store, resume=False)
     for name, copy in sorted(records.items()):
         with target.job(name, kind="merge", resume=False) as job:
             job.write("merged_copies", conform("merged_copies", [_record(copy)]))
@@ -130,7 +123,7 @@ def _equals(kept: Copy, group: Iterable[Copy], dtypes: Mapping[str, str]) -> lis
     del by_digest[kept.digest]
     if not by_digest:
         return []
-    others = {digest: kept_of(alike) for digest, alike in by_digest.items()}
+    others = {digest: copy_kept(alike) for digest, alike in by_digest.items()}
     job = read_job(kept.store, kept.commit)
     of_runs = [dtypes[key] for what, key in job.makes | job.refers if what == "run_id" and key in dtypes]
     devices = kept.values(["runs"], ("device",))
@@ -147,10 +140,6 @@ def _equals(kept: Copy, group: Iterable[Copy], dtypes: Mapping[str, str]) -> lis
             )
     is_making = kept.commit.kind != "merge"  # and not a record, nor a copy without texts
     return [other for other in others.values() if is_making and other.n_lacking <= kept.n_lacking]
-
-
-def _record_job(copy: Copy) -> str:
-    return f"merged-{identifier({'job': copy.commit.job, 'copy_digest': copy.digest})}"
 
 
 def _record(copy: Copy) -> Mapping[str, object]:

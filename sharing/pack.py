@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,11 @@ from ..schema import card, disk, parquet
 from ..schema.commits import Commit, CommittedFile, commit_text, file_name
 from ..schema.names import file_sha256
 from ..schema.store import Store
-from ..schema.stores.archive import write_archive
 from ..schema.stores.reading import INDEX
+from ..schema.stores.remote import write_archive
 from ..schema.stores.union import Place
 from ..schema.tables import TABLES
-from .croissant import croissant
-from .references import Job, jobs
+from .jobs import Inventory, Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def pack_store(
     with Database(store) as database:
         source = database.store
         chosen = _chosen(database, {"model": model, "revision": revision, "corpus": corpus}, where)
-        packed = _closed(jobs(source), chosen)
+        packed = _closed(Inventory(source).jobs, chosen)
         if not packed:
             raise StoreError(f"{source} holds nothing to pack")
         staging, archive = (target.with_name(f".{target.name}.{os.getpid()}{suffix}") for suffix in ("", ".zip"))
@@ -183,3 +183,76 @@ def _describe(staging: Path, commits: tuple[Commit, ...], database: Database) ->
     texts = {INDEX: commit_text(commits), "README.md": card.text(commits, facts), "croissant.json": described}
     for name, text in texts.items():
         (staging / name).write_text(text, encoding="utf-8")
+
+
+_TERMS = (
+    "citeAs", "column", "equivalentProperty", "extract", "field", "fileProperty", "fileObject", "fileSet", "format",
+    "includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex",
+    "repeated", "replace", "samplingRate", "separator", "source", "subField", "transform",
+)  # fmt: skip
+_CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "dct": "http://purl.org/dc/terms/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "sc": "https://schema.org/",
+    "conformsTo": "dct:conformsTo",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    **{term: f"cr:{term}" for term in _TERMS},
+}
+_PARQUET = {"encodingFormat": "application/x-parquet"}
+_TYPES = {
+    "bool": "sc:Boolean",
+    "string": "sc:Text",
+    "timestamp": "sc:DateTime",
+    **dict.fromkeys(("float32", "float64"), "sc:Float"),
+    **dict.fromkeys(("int16", "int32", "int64"), "sc:Integer"),
+}
+
+
+def croissant(commits: Sequence[Commit], facts: card.Facts) -> dict[str, object]:
+    """Return the JSON-LD of a pack with these commits: every file with its digest, every table with its columns."""
+    files: dict[str, list[CommittedFile]] = defaultdict(list)
+    for commit in commits:
+        for file in commit.files:
+            files[file.table].append(file)
+    tables = [table for table in TABLES.values() if files[table.name]]
+    records = []
+    distribution = [
+        _node("FileObject", file.path, contentUrl=file.path, contentSize=f"{file.size_bytes} B", sha256=file.sha256)
+        | _PARQUET
+        for table in tables
+        for file in files[table.name]
+    ]
+    for table in tables:
+        of_files, pattern = f"{table.name}-files", f"data/{table.name}/**/*.parquet"
+        parts = [{"@id": file.path} for file in files[table.name]]
+        distribution.append(_node("FileSet", of_files, containedIn=parts, includes=pattern) | _PARQUET)
+        fields = []
+        for column in table.columns:
+            source = {"fileSet": {"@id": of_files}, "extract": {"column": column.name}}
+            typed = {"dataType": _TYPES[column.type], "source": source}
+            fields.append(_node("Field", f"{table.name}/{column.name}", description=column.description, **typed))
+        key = [{"@id": f"{table.name}/{name}"} for name in table.grain]
+        records.append(_node("RecordSet", table.name, description=table.description, key=key, field=fields))
+    return {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": "neuronlake-store",
+        "description": f"What single neurons of {', '.join(facts.models) or 'transformers'} respond to, as tables.",
+        "datePublished": max((commit.committed_at for commit in commits), default="")[:10],
+        "version": "1.0.0",
+        "citeAs": "neuronlake (CITATION.cff in its repository), and the models and corpora named in the card",
+        **({"license": list(facts.licences)} if facts.licences else {}),
+        "url": "https://huggingface.co/datasets",
+        "distribution": distribution,
+        "recordSet": records,
+    }
+
+
+def _node(kind: str, name: str, **properties: object) -> dict[str, object]:
+    return {"@type": f"cr:{kind}", "@id": name, "name": name, **properties}

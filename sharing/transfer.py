@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 from ..errors import StoreError, one_line
 from ..progress import Progress, SilentProgress
@@ -19,9 +18,6 @@ from ..schema.store import Store
 from ..schema.stores.reading import INDEX
 from ..schema.stores.remote import RemoteStore, repository
 from ..schema.stores.union import Place, open_store
-
-if TYPE_CHECKING:
-    from ..schema.vocabulary import JobKind
 
 _ATTEMPTS = 5  # at a commit of a Hub dataset that others write meanwhile
 
@@ -111,8 +107,7 @@ def pull_store(url: Place, store: str | os.PathLike[str], *, progress: Progress 
         raise StoreError(f"cannot write {target}: what is pulled is a folder, and 'share pack' makes one file of it")
     missing, n_known = _missing(source, target, shown, "pulling")
     for commit in missing:
-        with target.job(commit.job, kind=cast("JobKind", commit.kind)) as job:
-            job.commit_copy(commit, source)
+        target.add_copy(commit, source)
         shown.advance(commit.size_bytes)
     return TransferReport.of(missing, n_known)
 

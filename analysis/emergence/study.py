@@ -5,8 +5,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import cast, get_args
 
-from ...engines.engine import Engine
-from ...engines.serial import SerialEngine
+from ...engines.engine import Engine, SerialEngine
 from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database

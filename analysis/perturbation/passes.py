@@ -18,8 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ...engines.engine import Engine, Work
-from ...engines.serial import SerialEngine
+from ...engines.engine import Engine, SerialEngine, Work
 from ...errors import AnalysisError
 from ...ingest.models.checkpoint import Checkpoint
 from ...ingest.models.devices import explaining_lack_of_memory

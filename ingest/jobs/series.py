@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ...engines.engine import Engine, Work, shard_of
-from ...engines.serial import SerialEngine
+from ...engines.engine import Engine, SerialEngine, Work, shard_of
 from ...errors import BeingWrittenError, IngestError, NeuronlakeError, UnknownNameError
 from ...progress import Progress, Shown, silently
 from ...schema.job import Job

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 INDEX = "commits.json"
 """File of a packed store that holds all its commits, for readers that cannot list a folder."""
 
-_PIECE = 64 << 20  # bytes of a file that are fetched at once when it is copied
 _BLOCK = 512 << 10  # bytes of the largest request of a query: a column of a group of rows
 _ESCAPED = re.compile(r"\[([*?\[])\]")  # as `quoting.path` writes what would be a pattern
 _COMMITTED_AT = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)  # of all files, for they never change
@@ -39,6 +38,7 @@ class ReadOnlyStore(Store):
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.parts: Sequence[Store] = [self]
         self.path = Path(name)  # in no message, and nothing is there
 
     def __str__(self) -> str:
@@ -79,15 +79,16 @@ class ReadOnlyStore(Store):
         """Return a reader of a committed file."""
         return cast("IO[bytes]", _RangeReader(self, file))
 
-    def fetch(self, file: CommittedFile, target: Path) -> None:
-        """Copy the bytes of a committed file to a path, whatever they are."""
-        with target.open("wb") as written:
-            for start in range(0, file.size_bytes, _PIECE):
-                written.write(self.read(file.path, start, min(_PIECE, file.size_bytes - start)))
-
     def attach(self, connection: "duckdb.DuckDBPyConnection") -> None:
-        """Let a connection read the files."""
-        attach([self], connection)
+        """Let a connection read the files: one file system for all parts whose addresses begin alike."""
+        files: dict[str, dict[str, tuple[ReadOnlyStore, CommittedFile]]] = defaultdict(dict)
+        for store in (part for part in self.parts if isinstance(part, ReadOnlyStore)):
+            for commit in store.commits():
+                files[store.scheme].update((store.address(file), (store, file)) for file in commit.files)
+        # Else DuckDB fetches whole what is below two megabytes, of which a question about one layer needs a sixth.
+        connection.execute(f"set external_file_cache_remote_max_block_size = '{_BLOCK}'")
+        for scheme, of_scheme in files.items():
+            connection.register_filesystem(_file_system(scheme, of_scheme))
 
     def read_commits(self) -> Sequence[Commit]:
         """Return the commits, in any order."""
@@ -101,18 +102,6 @@ class ReadOnlyStore(Store):
             if twice := [job for job, count in jobs.items() if count > 1]:
                 raise ValueError(f"job {twice[0]} is in it twice")
             return commits
-
-
-def attach(stores: Sequence[ReadOnlyStore], connection: "duckdb.DuckDBPyConnection") -> None:
-    """Let a connection read the files of some stores: one file system for all whose addresses begin alike."""
-    files: dict[str, dict[str, tuple[ReadOnlyStore, CommittedFile]]] = defaultdict(dict)
-    for store in stores:
-        for commit in store.commits():
-            files[store.scheme].update((store.address(file), (store, file)) for file in commit.files)
-    # Else DuckDB fetches whole what is below two megabytes, of which a question about one layer needs a sixth.
-    connection.execute(f"set external_file_cache_remote_max_block_size = '{_BLOCK}'")
-    for scheme, of_scheme in files.items():
-        connection.register_filesystem(_file_system(scheme, of_scheme))
 
 
 def _file_system(scheme: str, files: Mapping[str, tuple[ReadOnlyStore, CommittedFile]]) -> Any:  # noqa: ANN401 - fsspec has no types

@@ -1,11 +1,17 @@
-"""A store at a URL, which is read and never written: its commits from one index, its files by ranges of bytes.
+"""A store at a URL, and one in a zip archive: each is read by ranges of bytes, in place, and never written.
 
 ``http``, ``https`` and ``s3`` are read by obstore, and a dataset repository ``hf://datasets/OWNER/NAME`` of the Hugging
-Face Hub by the same ranges, under the address that huggingface_hub gives.
+Face Hub by the same ranges, under the address that huggingface_hub gives. The members of an archive are stored as they
+are, so that ranges of them can be read.
 """
 
 import json
+import os
+import shutil
+import struct
+import zipfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import StoreError, one_line
@@ -70,7 +76,14 @@ def _open_objects(url: str) -> "ObjectStore":
     from obstore.exceptions import BaseError
     from obstore.store import HTTPStore, S3Store
 
-    address, headers = _hub(url) if scheme == "hf" else (url, {})
+    address, headers = url, dict[str, str]()
+    if scheme == "hf":  # the address of a dataset repository, and the headers that let its reader in
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+        name, revision = repository(url)
+        index = hf_hub_url(name, INDEX, repo_type="dataset", revision=revision)
+        address, headers = index.removesuffix(f"/{INDEX}"), dict(build_hf_headers())
     try:
         if scheme == "s3":
             return S3Store.from_url(url, client_options={"allow_http": True})
@@ -88,11 +101,50 @@ def repository(url: str) -> tuple[str, str | None]:
     return name, revision or None
 
 
-def _hub(url: str) -> tuple[str, dict[str, str]]:
-    """Return the address of a dataset repository on the Hub, and the headers that let its reader in."""
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+class ArchiveStore(ReadOnlyStore):
+    """The files of a store in a zip archive: its index of commits, and the members that commits name."""
 
-    name, revision = repository(url)
-    address = hf_hub_url(name, INDEX, repo_type="dataset", revision=revision)
-    return address.removesuffix(f"/{INDEX}"), dict(build_hf_headers())
+    # Nothing is unpacked, so no name of a member can lead out of a folder; nothing is compressed, so none can grow.
+    scheme = "zip"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(os.fspath(path))
+        self.path = self.path.absolute()
+        if not self.path.is_file():
+            raise StoreError(f"no store at {self}: it is no file")
+        unreadable = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, ValueError)
+        with store_errors(f"cannot read {self}", *unreadable), zipfile.ZipFile(self.path) as archive:
+            self._members = {member.filename: member for member in archive.infolist()}
+        self._size_bytes = self.path.stat().st_size
+
+    def address(self, file: CommittedFile) -> str:
+        """Return the address of a committed file, as DuckDB is told it."""
+        return f"zip://{self.path}/{file.path}"
+
+    def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
+        """Return bytes of a member, all of them without `length`; a `StoreError` says what could not be read."""
+        member = self._members.get(path)
+        with store_errors(f"cannot read {self}/{path}", struct.error):
+            if member is None:
+                raise StoreError(f"{self} holds no {path}")
+            is_encrypted, is_cut = member.flag_bits & 1, member.file_size > self._size_bytes
+            if member.compress_type != zipfile.ZIP_STORED or is_encrypted or is_cut:
+                raise StoreError(f"{path} is compressed, encrypted or cut, and not as 'share pack' writes it")
+            if start + (length or 0) > member.file_size:
+                raise StoreError(f"{path} is shorter than its commit says")
+            with self.path.open("rb") as file:
+                file.seek(member.header_offset + 26)
+                n_name, n_extra = struct.unpack("<HH", file.read(4))
+                file.seek(member.header_offset + 30 + n_name + n_extra + start)
+                left = member.file_size - start
+                return file.read(left if length is None else min(length, left))
+
+
+def write_archive(folder: Path, target: Path) -> None:
+    """Write the files of a folder into a zip archive, which is the same bytes each time."""
+    with zipfile.ZipFile(target, "w") as archive:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            member = zipfile.ZipInfo(path.relative_to(folder).as_posix())
+            member.file_size = path.stat().st_size  # beyond 4 GB the header is another
+            with path.open("rb") as source, archive.open(member, "w") as written:
+                shutil.copyfileobj(source, written, 1 << 20)

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from neuronlake.demo.countries import RELATIONS, read_countries
+from neuronlake.demo.corpus import RELATIONS, read_countries
 from neuronlake.errors import IngestError
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.stored import StoredCorpus

@@ -8,7 +8,7 @@ from statistics import mean
 
 import pytest
 
-from neuronlake.demo.word_senses import read_word_senses
+from neuronlake.demo.corpus import read_word_senses
 
 FUNCTION_WORDS = frozenset(
     re.findall(

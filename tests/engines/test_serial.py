@@ -5,8 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from neuronlake.engines.engine import Work, engine_called, shard_of
-from neuronlake.engines.serial import SerialEngine
+from neuronlake.engines.engine import SerialEngine, Work, engine_called, shard_of
 from neuronlake.errors import EngineError, UnknownNameError
 from neuronlake.progress import SilentProgress, silently
 

@@ -16,7 +16,7 @@ import pytest
 from neuronlake.errors import QueryError, StoreError
 from neuronlake.queries import catalog
 from neuronlake.queries.database import Database
-from neuronlake.queries.failures import check_files
+from neuronlake.queries.result import check_files
 from neuronlake.schema.store import Store
 from neuronlake.schema.tables import TABLES
 

@@ -7,8 +7,7 @@ import pytest
 
 from neuronlake.errors import SchemaError, UnknownNameError
 from neuronlake.schema import tables
-from neuronlake.schema.tables import TABLES, Column, Table, table
-from neuronlake.schema.tables.declaration import parse
+from neuronlake.schema.tables import TABLES, Column, Table, parse, table
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -138,7 +138,7 @@ def test_a_killed_process_of_this_machine_leaves_its_parts_to_the_next(store, ot
 def test_a_folder_of_another_machine_is_left_alone(store, experts):
     name = f"j=another-{socket.gethostname()}=1=1=abcd"
     (store.staging / name).mkdir(parents=True)
-    assert leftovers.is_held(name)
+    assert leftovers.is_held(store.staging / name)
     with store.job("j", **PARTITION) as job:
         job.write("experts", experts())
         job.commit()

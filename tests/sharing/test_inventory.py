@@ -4,7 +4,7 @@ import pytest
 
 from neuronlake.errors import StoreError
 from neuronlake.schema.store import Store
-from neuronlake.sharing.inventory import list_jobs, list_runs
+from neuronlake.sharing.jobs import list_jobs, list_runs
 
 
 def test_jobs_say_what_they_depend_on_and_what_depends_on_them(laboratory):

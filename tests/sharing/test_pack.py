@@ -9,9 +9,8 @@ from sharing.conftest import SECRET
 from neuronlake.errors import QueryError, StoreError
 from neuronlake.queries.database import Database
 from neuronlake.queries.status import check_store
-from neuronlake.sharing.inventory import Inventory
+from neuronlake.sharing.jobs import Inventory
 from neuronlake.sharing.pack import pack_store
-from neuronlake.sharing.references import jobs
 
 pytestmark = pytest.mark.long
 QUERIES = (
@@ -81,7 +80,7 @@ def test_what_cannot_be_packed_is_refused_and_nothing_is_left(measured, tmp_path
 
 
 def test_jobs_know_what_depends_on_them(measured):
-    every = Inventory(jobs(measured))
+    every = Inventory(measured)
     by_kind = {kind: [job for job in every.jobs if job.commit.kind == kind] for kind in ("corpus", "run", "controls")}
     assert len(every.dependents(by_kind["corpus"])) == 4
     (first, _) = by_kind["run"]

@@ -11,7 +11,7 @@ import pytest
 
 from neuronlake.errors import StoreError, UnknownNameError
 from neuronlake.schema.store import Store
-from neuronlake.sharing.removal import remove_jobs
+from neuronlake.sharing.jobs import remove_jobs
 
 
 def jobs(path):

@@ -10,7 +10,7 @@ from neuronlake.cli import main
 from neuronlake.errors import StoreError
 from neuronlake.queries.database import Database
 from neuronlake.schema.stores.union import open_store
-from neuronlake.sharing.inventory import list_jobs, list_runs
+from neuronlake.sharing.jobs import list_jobs, list_runs
 from neuronlake.sharing.merging import merge_stores
 from neuronlake.sharing.pack import pack_store
 

@@ -17,8 +17,7 @@ from neuronlake.schema.names import file_sha256
 from neuronlake.schema.store import Store
 from neuronlake.schema.tables import TABLES
 from neuronlake.sharing.pack import pack_store
-from neuronlake.sharing.recompute import recompute
-from neuronlake.sharing.verify import verify_store
+from neuronlake.sharing.verify import recompute, verify_store
 
 pytestmark = pytest.mark.long
 

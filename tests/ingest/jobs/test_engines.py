@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from elsewhere import Elsewhere
 
-from neuronlake.engines.serial import SerialEngine
+from neuronlake.engines.engine import SerialEngine
 from neuronlake.errors import EngineError, IngestError
 from neuronlake.ingest.jobs.additions import highlights
 from neuronlake.ingest.jobs.reports import Failure

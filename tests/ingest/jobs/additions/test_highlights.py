@@ -13,7 +13,7 @@ from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.ingest.jobs.settings import Resources, Settings
 from neuronlake.queries.database import Database
 from neuronlake.schema.tables import table
-from neuronlake.sharing.removal import remove_jobs
+from neuronlake.sharing.jobs import remove_jobs
 
 PLACES = {
     "bert": "encoder.layer.{}.output.dense",
