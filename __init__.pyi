@@ -26,6 +26,7 @@ from .errors import SchemaError as SchemaError
 from .errors import StoreError as StoreError
 from .errors import UnknownNameError as UnknownNameError
 from .ingest.corpora.builder import build_corpus as build_corpus
+from .ingest.corpora.control_tasks import read_shuffled as read_shuffled
 from .ingest.corpora.instance import Instance as Instance
 from .ingest.corpora.instance import Source as Source
 from .ingest.corpora.readers.conllu import read_conllu as read_conllu
@@ -33,12 +34,11 @@ from .ingest.corpora.readers.facts import read_trex as read_trex
 from .ingest.corpora.readers.folders import read_folders as read_folders
 from .ingest.corpora.readers.huggingface import read_huggingface as read_huggingface
 from .ingest.corpora.readers.semcor import read_semcor as read_semcor
-from .ingest.corpora.readers.shuffled import read_shuffled as read_shuffled
 from .ingest.corpora.readers.table import read_table as read_table
 from .ingest.jobs.additions.best import add_best as add_best
+from .ingest.jobs.job import ingest_checkpoints as ingest_checkpoints
 from .ingest.jobs.job import ingest_model as ingest_model
-from .ingest.jobs.series import ingest_checkpoints as ingest_checkpoints
-from .ingest.jobs.series import ingest_series as ingest_series
+from .ingest.jobs.job import ingest_series as ingest_series
 from .ingest.jobs.settings import Coactivation as Coactivation
 from .ingest.jobs.settings import Controls as Controls
 from .ingest.jobs.settings import Resources as Resources

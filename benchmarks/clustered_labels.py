@@ -66,7 +66,7 @@ def measure(folder, store):
     model = next(path.parent for path in package.rglob("config.json") if (path.parent / "tokenizer.json").exists())
     neuronlake.ingest_model(str(model), corpus="spans", store=store, settings=neuronlake.Settings(layers=LAYERS))
     tokens = measurements[0].tokens
-    return np.concatenate(blocks), measurements[0].ingestion.corpus.clusters(tokens.instance_id, tokens.text)
+    return np.concatenate(blocks), measurements[0].request.corpus.clusters(tokens.instance_id, tokens.text)
 
 
 def draw_labels(generator, of, correlation):

@@ -148,7 +148,7 @@ def corpus_shuffle(original: str, name: str, by: ShuffleUnit, within: Literal["s
 
     By word, each word has the labels of another of like frequency: a control task, for functions that go by words.
     """
-    from ..ingest.corpora.readers.shuffled import read_shuffled
+    from ..ingest.corpora.control_tasks import read_shuffled
 
     _build(read_shuffled(original, store=chosen_store(), by=by, within=within, seed=seed), name)
 

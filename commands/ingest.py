@@ -115,9 +115,8 @@ def ingest(
     ray or --shard.
     """
     from ..engines.serial import SerialEngine
-    from ..ingest.jobs.job import ingest_model
+    from ..ingest.jobs.job import ingest_checkpoints, ingest_model, ingest_series
     from ..ingest.jobs.reports import Failure, Outcome
-    from ..ingest.jobs.series import ingest_checkpoints, ingest_series
     from ..ingest.jobs.settings import Coactivation, Controls, Resources, Settings
     from ..ingest.models.checkpoint import Checkpoint
     from ..ingest.models.steps import read_steps

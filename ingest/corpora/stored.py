@@ -35,7 +35,7 @@ class StoredCorpus:
 
     def __init__(self, store: Store, name: str) -> None:
         self.name = name
-        self._store = store
+        self.store = store
         if store.commit(corpus_job(name)) is None:
             names = [commit.job.removeprefix(corpus_job("")) for commit in store.commits() if commit.kind == "corpus"]
             raise UnknownNameError("corpus", name, names, where=store.path)
@@ -43,11 +43,11 @@ class StoredCorpus:
 
     def read(self, table: str, *columns: str) -> pa.Table:
         """Return columns of the corpus's rows in a table."""
-        return parquet.read(self._store.files(table, job=corpus_job(self.name)), columns, may_lack=_ADDED)
+        return parquet.read(self.store.files(table, job=corpus_job(self.name)), columns, may_lack=_ADDED)
 
     def batches(self, table: str, *columns: str) -> Iterator[pa.Table]:
         """Yield columns of the corpus's rows in a table, a file at a time, so that one is in memory."""
-        for path in self._store.files(table, job=corpus_job(self.name)):
+        for path in self.store.files(table, job=corpus_job(self.name)):
             yield parquet.read((path,), columns, may_lack=_ADDED)
 
     def instances(self) -> Instances:

@@ -46,7 +46,7 @@ class ForwardPass:
         n_experts = sum(layer.n_native_experts for layer in self.layers)
         n_instances, storage = measurement.tokens.n_instances, measurement.settings.storage
         # Beside batches under way, which take half; a section that is not full is copied to be written.
-        section_bytes = max(1, measurement.ingestion.resources.memory_bytes // 4)
+        section_bytes = max(1, measurement.request.resources.memory_bytes // 4)
         memory_bytes = section_bytes * n_neurons // (n_neurons + n_experts)
         file = folder / "activations.bin"
         self._buffers = [Buffer(file, n_neurons, n_instances, storage=storage, memory_bytes=memory_bytes)]
@@ -84,7 +84,7 @@ class ForwardPass:
     def blocks(self, layer: Layer) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield the activations of a layer in blocks of neurons, each with the index of its first neuron."""
         first = sum(above.n_neurons for above in self.layers[: self.layers.index(layer)])
-        n_instances, resources = self._measurement.tokens.n_instances, self._measurement.ingestion.resources
+        n_instances, resources = self._measurement.tokens.n_instances, self._measurement.request.resources
         # One block is read while another is measured.
         size = min(512, max(1, resources.memory_bytes // 8 // (4 * n_instances)))
         with ThreadPoolExecutor(1, thread_name_prefix="blocks") as thread:

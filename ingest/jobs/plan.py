@@ -79,7 +79,7 @@ def plan_run(measurement: Measurement, *, prepared_s: float) -> IngestPlan:
     most_neurons = max((sum(layer.n_neurons for layer in layers) for layers in passes), default=0)
     layer = measurement.layers[len(measurement.layers) // 2]
     n_rows, sample, factor = _n_rows(measurement), sample_pass(measurement, layer), n_neurons / layer.n_neurons
-    memory_bytes = measurement.ingestion.resources.memory_bytes
+    memory_bytes = measurement.request.resources.memory_bytes
     section_bytes = min(memory_bytes // 4, -(-n_instances // 100) * n_neurons * value_bytes)
     forward_bytes = _most_memory() + section_bytes
     scoring = _rehearse(measurement, layer, sample)
@@ -113,7 +113,7 @@ def plan_run(measurement: Measurement, *, prepared_s: float) -> IngestPlan:
 
 def _n_rows(measurement: Measurement) -> dict[str, int]:
     """Return the rows that a run has, or that are added to it, by table."""
-    summary, layers, coactivation = measurement.summary(), measurement.layers, measurement.ingestion.coactivation
+    summary, layers, coactivation = measurement.summary(), measurement.layers, measurement.request.coactivation
     n_neurons, n_functions, n_controls = (summary[name] for name in ("n_neurons", "n_functions", "n_controls"))
     n_rows: dict[str, int] = {}
     n_best = n_neurons * len({family for family, _ in measurement.labels.functions})

@@ -55,13 +55,13 @@ def make_run(
     Raises IngestError if an activation is not finite or memory does not suffice, StoreError if the disk refuses.
     """
     with contextlib.ExitStack() as stack:
-        store = measurement.ingestion.store
+        store = measurement.request.corpus.store
         try:
             jobs, sinks = open_jobs(measurement, store, stack)
         except AlreadyCommittedError:  # another process was faster since this was prepared: what is still lacking?
             stack.close()
             return make_run(measurement.renewed(), progress, started_at, finish=finish)
-        summary, coactivation = measurement.summary(), measurement.ingestion.coactivation
+        summary, coactivation = measurement.summary(), measurement.request.coactivation
         if jobs:
             measure(measurement, sinks, jobs[0].folder("forward"), progress)
         if summary["is_new"]:
@@ -89,7 +89,7 @@ def make_run(
 
 def open_jobs(measurement: Measurement, store: Store, stack: contextlib.ExitStack) -> tuple[list[Job], list[Sink]]:
     """Start the jobs in a store that make what is lacking, that of the run first; return them and their sinks."""
-    is_new, coactivation = measurement.is_new, measurement.ingestion.coactivation
+    is_new, coactivation = measurement.is_new, measurement.request.coactivation
     jobs: list[Job] = []
     sinks: list[Sink] = []
     scorer = Scorer(measurement, with_functions=is_new)
@@ -172,8 +172,8 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
         "measurement": "measured",
         "weights_sha256": model.weights_sha256,
         "is_random_init": model.seed is not None,
-        "corpus": measurement.ingestion.corpus.name,
-        "corpus_sha256": measurement.ingestion.corpus.sha256,
+        "corpus": measurement.request.corpus.name,
+        "corpus_sha256": measurement.request.corpus.sha256,
         **{name: value for name, value in dataclasses.asdict(settings).items() if name not in ("n_top", "tokenizer")},
         "router": measurement.router,
         "layers": None if settings.layers is None else ",".join(map(str, settings.layers)),

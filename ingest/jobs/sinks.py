@@ -155,7 +155,7 @@ class ScoreTables(_ScoredTables):
         }
         return {
             "neurons": conform("neurons", neurons, **keys),
-            "top_instances": conform("top_instances", top_instances, **keys, corpus=measurement.ingestion.corpus.name),
+            "top_instances": conform("top_instances", top_instances, **keys, corpus=measurement.request.corpus.name),
             "neuron_best": conform("neuron_best", ranked.best(), **keys),
             "function_top_neurons": conform("function_top_neurons", ranked.top(), **keys),
             "neuron_functions": neuron_function_rows(keys, scores, measurement.labels.functions),

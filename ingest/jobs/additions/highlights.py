@@ -38,7 +38,7 @@ def add_highlights(measurement: Measurement, job: Job, run: Job | None, progress
     """
     if measurement.targets is not None:
         progress.note("highlights are of the encoder's neurons alone: the decoder reads targets, not texts")
-    model, corpus, tokens = measurement.model, measurement.ingestion.corpus, measurement.tokens
+    model, corpus, tokens = measurement.model, measurement.request.corpus, measurement.tokens
     spans = {name: getattr(tokens, name) for name in ("instance_id", "text", "start", "stop")}
     places = pl.DataFrame({"text": tokens.order, "n_tokens": np.diff(tokens.token_start)[tokens.order]})
     listed = (
@@ -65,7 +65,7 @@ def add_highlights(measurement: Measurement, job: Job, run: Job | None, progress
 
 def _listed(measurement: Measurement, run: Job | None) -> pl.DataFrame:
     """Return neuron, function, side, rank and instance of what is highlighted, as the store's rows of the run say."""
-    corpus, stack = measurement.ingestion.corpus, measurement.model.parts[0].stack
+    corpus, stack = measurement.request.corpus, measurement.model.parts[0].stack
     positive, evaluated = measurement.labels.counts()[:, 0].T
     names = pl.DataFrame(measurement.labels.functions, schema=_FUNCTION, orient="row")
     columns = (*_NEURON, *_FUNCTION, "rank", "ranked_by", "half", "ap", "ap_complement")
@@ -100,7 +100,7 @@ def _listed(measurement: Measurement, run: Job | None) -> pl.DataFrame:
 
 def _rows(measurement: Measurement, run: Job | None, name: str, *columns: str) -> pl.DataFrame:
     """Return columns of the run's rows in a table, which may have been added to it later."""
-    store, run_id = measurement.ingestion.store, measurement.run_id
+    store, run_id = measurement.request.corpus.store, measurement.run_id
     files = [file for job in (run_id, f"best-{run_id}") for file in store.files(name, job=job)]
     if run is not None and not files:  # it waits for its commit
         files += run.staged(name)
@@ -129,7 +129,7 @@ def _fired(measurement: Measurement, listed: pl.DataFrame, progress: Progress) -
     unit, number, neuron = (each[name].to_numpy().astype(np.int64) for name in ("unit", "layer", "neuron"))
     activation = np.empty(len(unit), np.float32)
     # All neurons at every token are in memory at once, and a copy.
-    most = measurement.ingestion.resources.memory_bytes // (8 * sum(layer.n_neurons for layer in layers))
+    most = measurement.request.resources.memory_bytes // (8 * sum(layer.n_neurons for layer in layers))
     batches = single.batches(max(1, min(measurement.batch_tokens, most)), of_equal_lengths=model.sees_padding)
     reader = capture(model.module, layers, site=settings.site, router=settings.router, ends_early=True)
     with torch.inference_mode(), reader as reading:

@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import false_discovery_control
 
 from neuronlake.ingest.corpora.builder import build_corpus
+from neuronlake.ingest.corpora.control_tasks import read_shuffled
 from neuronlake.ingest.corpora.instance import Instance
-from neuronlake.ingest.corpora.readers.shuffled import read_shuffled
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.scores.best import SCORE_NAMES
 from neuronlake.ingest.scores.scoring import score
