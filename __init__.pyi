@@ -29,10 +29,10 @@ from .ingest.corpora.builder import build_corpus as build_corpus
 from .ingest.corpora.control_tasks import read_shuffled as read_shuffled
 from .ingest.corpora.instance import Instance as Instance
 from .ingest.corpora.instance import Source as Source
+from .ingest.corpora.readers.classes import read_folders as read_folders
+from .ingest.corpora.readers.classes import read_huggingface as read_huggingface
 from .ingest.corpora.readers.conllu import read_conllu as read_conllu
 from .ingest.corpora.readers.facts import read_trex as read_trex
-from .ingest.corpora.readers.folders import read_folders as read_folders
-from .ingest.corpora.readers.huggingface import read_huggingface as read_huggingface
 from .ingest.corpora.readers.semcor import read_semcor as read_semcor
 from .ingest.corpora.readers.table import read_table as read_table
 from .ingest.jobs.additions.best import add_best as add_best

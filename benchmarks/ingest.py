@@ -23,7 +23,7 @@ from neuronlake.demo.corpus import package_folder
 from neuronlake.ingest.activations.tokens import collate, tokenize
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Source
-from neuronlake.ingest.corpora.readers.folders import read_folders
+from neuronlake.ingest.corpora.readers.classes import read_folders
 from neuronlake.ingest.corpora.readers.semcor import read_semcor
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs.measurement import load_requested, prepare

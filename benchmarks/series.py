@@ -17,7 +17,7 @@ from neuronlake import Settings, Store, ingest_series
 from neuronlake.demo.corpus import package_folder
 from neuronlake.ingest.activations.tokens import collate
 from neuronlake.ingest.corpora.builder import build_corpus
-from neuronlake.ingest.corpora.readers.folders import read_folders
+from neuronlake.ingest.corpora.readers.classes import read_folders
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs import forward, measurement, run
 from neuronlake.ingest.jobs.settings import Request

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ..errors import IngestError
 from ..ingest.corpora.instance import Instance, Reading, Source
-from ..ingest.corpora.labels import class_labels, split_label
-from ..ingest.corpora.readers.folders import read_folders
+from ..ingest.corpora.labels import split_label
+from ..ingest.corpora.readers.classes import class_labels, read_folders
 from .countries import read_countries
 from .word_senses import read_word_senses
 

@@ -208,10 +208,7 @@ def _classes(stratum: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.
 
 
 def _random_order(size: int, draws: np.random.PCG64) -> NDArray[np.int64]:
-    """Return a random order of ``range(size)``, the same in every version of numpy.
-
-    numpy keeps the bits of a generator between versions, but not what `Generator.permutation` makes of them.
-    """
+    """Return a random order of ``range(size)``: of a generator numpy keeps the bits alone the same between versions."""
     return np.argsort(draws.random_raw(size), kind="stable")
 
 

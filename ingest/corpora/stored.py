@@ -114,10 +114,7 @@ class StoredCorpus:
         return codes, np.array([half_of(word) for word in words], np.uint8)
 
     def words(self) -> NDArray[np.int64]:
-        """Return a code of the word of every instance, by its id: ``~place`` of a word, or the id of a text without.
-
-        The word is the lemma, or the characters of a span where the corpus has none, casefolded.
-        """
+        """Return by id a code of each instance's word, ``~place`` of the lemma or else the span, or its id."""
         return self._coded(self.read("instances", "lemma").column(0).to_pylist())[0]
 
     def _coded(self, lemmas: Sequence[str | None]) -> tuple[NDArray[np.int64], list[str]]:

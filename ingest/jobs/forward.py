@@ -62,10 +62,7 @@ class ForwardPass:
         return 100 * (n_tokens - sum(batch.n_tokens for batch in self._missing())) // n_tokens
 
     def run(self, progress: Progress) -> None:
-        """Run every text that no earlier attempt ran; whatever stops it, the activations up to there are kept.
-
-        Raises IngestError if a value does not fit the storage type, or a network runs twice or not at all.
-        """
+        """Run every text that no earlier attempt ran; whatever stops it, the activations up to there are kept."""
         missing = self._missing()
         if len(missing) < len(self._batches):
             progress.note(f"going on at {self.percent}% of the forward pass, kept from an earlier attempt")

@@ -117,10 +117,7 @@ class Measurement:
         return self.tokens.batches(self.batch_tokens, batch_instances=most, of_equal_lengths=self.model.sees_padding)
 
     def passes(self, layers: Sequence[Layer]) -> list[list[Layer]]:
-        """Cut layers into groups whose activations the free disk holds, for a pass over the texts each.
-
-        Raises IngestError if the disk does not hold those of a single layer.
-        """
+        """Cut layers into groups whose activations the free disk holds; `IngestError` if one is too large."""
         store, value_bytes = self.request.corpus.store, np.dtype(self.settings.storage).itemsize
         kept = 0  # by a killed attempt
         for file in store.staging.glob("*/forward/*.bin"):
@@ -151,10 +148,7 @@ def grouped(sizes: Mapping[Layer, int], most: int) -> list[list[Layer]]:
 
 
 def load_requested(request: Request) -> Model:
-    """Load the checkpoint of a request; its decoder too if the corpus has targets for it, its head for a vocabulary.
-
-    A checkpoint without a head has a vocabulary of what neurons read, and a notice why that is all.
-    """
+    """Load a request's checkpoint, its decoder if the corpus has targets, any head for a vocabulary."""
     with_head = "vocabulary" in request.additions
     read = functools.partial(
         load,
@@ -174,10 +168,7 @@ def load_requested(request: Request) -> Model:
 
 
 def prepare(request: Request, model: Model, progress: Progress) -> Measurement:
-    """Find the neurons of a loaded model, tokenize the corpus for it, and note what may surprise the user.
-
-    Raises IngestError if the request does not fit the model: a layer or site it lacks, a corpus it cannot read.
-    """
+    """Find a model's neurons, tokenize the corpus, note what may surprise; `IngestError` if they do not fit."""
     corpus = request.corpus
     if model.notice:
         progress.note(model.notice)
@@ -249,10 +240,7 @@ def prepare(request: Request, model: Model, progress: Progress) -> Measurement:
 def _choose_functions(
     corpus: StoredCorpus, tokens: TokenizedCorpus, settings: Settings
 ) -> tuple[LabelIndex, str | None]:
-    """Return the labels of the functions to measure, and a notice: which are left out, or else have few instances.
-
-    Raises IngestError if no function has `min_instances`, or if some lack a class where none is asked for.
-    """
+    """Return the labels of the functions to measure, and a notice: which are left out, or else have few instances."""
     least = settings.min_instances
     labels = corpus.label_index(tokens.instance_id, tokens.text, settings.halves, may_lack=least > 0)
     positive, evaluated = np.moveaxis(labels.counts()[:, 1:], 2, 0)  # [functions, halves]

@@ -61,10 +61,7 @@ class KnownRuns:
         return None
 
     def with_step(self, request: Request) -> Request:
-        """Return a request with the training step that the store holds for its revision, unless it names one.
-
-        Raises IngestError if its revision cannot have the step that it names (see `refusal`).
-        """
+        """Return a request at the step that the store holds for its revision; refuse another that it names."""
         model, revision = request.checkpoint.stored_name, request.checkpoint.stored_revision
         if request.step is None:
             return dataclasses.replace(request, step=self.step(model, revision))
@@ -99,11 +96,7 @@ class KnownRuns:
 
 
 def lacks_coactivations(request: Request, run_id: str, n_instances: int) -> bool:
-    """Return whether coactivations are asked for that the store does not hold.
-
-    Raises IngestError if the active share is less than one instance, or if the store holds the run's coactivations with
-    another number of partners, so that the two would overlap.
-    """
+    """Return whether the store lacks coactivations asked for; refuse those that would overlap others."""
     store, coactivation = request.corpus.store, request.coactivation
     if coactivation is None or store.commit(coactivation.job_name(run_id)) is not None:
         return False

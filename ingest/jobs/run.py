@@ -51,8 +51,6 @@ def make_run(
     """Measure and commit what the store lacks of a run, and of what is asked for beside it.
 
     Jobs whose tables are staged are given to `finish`: those of the measurement together, then each addition.
-
-    Raises IngestError if an activation is not finite or memory does not suffice, StoreError if the disk refuses.
     """
     with contextlib.ExitStack() as stack:
         store = measurement.request.corpus.store

@@ -238,10 +238,7 @@ def _check_least(name: str, value: int, least: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One checkpoint to measure on one corpus of a store, with what may be used and what is made beside the run.
-
-    Raises StoreError if no store can hold model or revision under its name.
-    """
+    """One checkpoint to measure on one corpus of a store, with what may be used and what is made beside the run."""
 
     checkpoint: Checkpoint
     corpus: StoredCorpus

@@ -19,7 +19,7 @@ from ..scores.best import SCORE_NAMES, Chance, Ranked
 from ..scores.clusters import Clusters
 from ..scores.coactivation import active_bits, closest_partners
 from ..scores.device import DeviceWalk
-from ..scores.scoring import STATISTIC_NAMES, Scores, compile_kernels, score
+from ..scores.scoring import STATISTIC_NAMES, Scores, score
 from .measurement import Measurement, grouped
 from .settings import Coactivation
 
@@ -70,10 +70,7 @@ class Sink(ABC):
         return any(layer in part for part in self._parts.values())
 
     def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:  # noqa: B027 - some need no block
-        """Take a block [neurons, instances] of activations, from neuron `start` on; blocks come in order.
-
-        Raises NonFiniteError if an activation is NaN or infinite.
-        """
+        """Take a block [neurons, instances] of finite activations, from neuron `start` on; blocks come in order."""
 
     def finish(self, layer: Layer, shares: NDArray[np.float32] | None) -> None:
         """Stage the rows of a layer; `shares` [experts, instances] as `ForwardPass.shares` returns them."""
@@ -189,7 +186,8 @@ class Scorer:
         if sets:
             self._labels = LabelIndex.joined([labels for _, labels, _ in sets])
             self._clusters = Clusters.joined([clusters for *_, clusters in sets])
-            compile_kernels(self._labels, self._clusters)
+            # To compile takes seconds, once on a machine, that would otherwise be taken for those of scoring.
+            score(np.zeros((1, self._labels.n_instances), np.float32), self._labels, self._clusters, n_top=0)
             device = next(measurement.model.module.parameters()).device
             # On a CPU the compiled walk is several times as fast.
             self._walk = DeviceWalk(self._labels, device) if device.type == "cuda" else None

@@ -100,10 +100,7 @@ def read_tokenizer(source: Source, config: PreTrainedConfig, other: Source | Non
 def read_weights(
     source: Source, config: PreTrainedConfig, kind: type, dtype: DType, device: str
 ) -> tuple[PreTrainedModel, set[str]]:
-    """Return a checkpoint as a model of class `kind`, and the names of its tensors that have no place in that.
-
-    Quantised weights are put on `device`, for they cannot be moved afterwards.
-    """
+    """Return a checkpoint as a model of class `kind`, and the names of its tensors that have no place in that."""
     is_quantised = hasattr(config, "quantization_config")
     placed = {"device_map": "auto" if device == "split" else {"": device}} if is_quantised else {}
     with _explained(f"cannot load the weights of model {source.name!r}", config):

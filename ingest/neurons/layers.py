@@ -79,7 +79,8 @@ class _Finder:
         self._config = config
         self._label = label
         self._widths = widths(config)
-        self._residuals = residual_widths(config)
+        # Of the hidden states that blocks read and write; MobileBERT's are narrower within blocks.
+        self._residuals = {int(config.hidden_size), *_numbers(config, ("true_hidden_size",))}
         self._expert_counts = expert_counts(config)
         self._mixers = {
             path
@@ -88,7 +89,8 @@ class _Finder:
         }
 
     def find(self, stack: Stack, root: str) -> tuple[Layer, ...]:
-        depths = layer_counts(self._config, stack)
+        names = _DECODER_LAYERS if stack == "decoder" and self._config.is_encoder_decoder else _ENCODER_LAYERS
+        depths = set(_numbers(self._config, names)[:1])
         blocks = [self._block(path, index) for index, path in enumerate(self._blocks(root, depths))]
         if len(blocks) not in depths:
             raise IngestError(
@@ -249,7 +251,7 @@ class _Finder:
             nonlinearity=nonlinearity,
             **more,
             is_time_first=self._config.model_type in _TIME_FIRST,
-            pads_to=padding_multiple(self._config),
+            pads_to=max(_numbers(self._config, ("attention_window",)), default=0),
         )
 
     def _is_mixer(self, path: str, block: str) -> bool:
@@ -338,25 +340,9 @@ def widths(config: PreTrainedConfig) -> set[int]:
     return sizes or {4 * hidden}  # where nothing is said, as in the GPT-2 family
 
 
-def residual_widths(config: PreTrainedConfig) -> set[int]:
-    """Return the widths of the hidden states that blocks read and write; MobileBERT's are narrower within blocks."""
-    return {int(config.hidden_size), *_numbers(config, ("true_hidden_size",))}
-
-
 def expert_counts(config: PreTrainedConfig) -> set[int]:
     """Return the numbers of routed experts a layer may have."""
     return set(_numbers(config, _EXPERTS))
-
-
-def layer_counts(config: PreTrainedConfig, stack: str) -> set[int]:
-    """Return the numbers of blocks a stack may have."""
-    names = _DECODER_LAYERS if stack == "decoder" and config.is_encoder_decoder else _ENCODER_LAYERS
-    return set(_numbers(config, names)[:1])
-
-
-def padding_multiple(config: PreTrainedConfig) -> int:
-    """Return the multiple of tokens to which a model itself pads texts, 0 if it does not."""
-    return max(_numbers(config, ("attention_window",)), default=0)
 
 
 def _derived(config: PreTrainedConfig) -> set[int]:

@@ -32,10 +32,7 @@ _LISTED = [*_NEURON, *_FUNCTION, "is_positive", "rank"]
 
 
 def add_highlights(measurement: Measurement, job: Job, run: Job | None, progress: Progress) -> None:
-    """Stage the highlights of a run that the store holds, or that another job has staged.
-
-    Raises IngestError if no neuron of the run is listed with a text, or memory does not suffice.
-    """
+    """Stage the highlights of a run that the store holds or another job has staged; `IngestError` if there are none."""
     if measurement.targets is not None:
         progress.note("highlights are of the encoder's neurons alone: the decoder reads targets, not texts")
     model, corpus, tokens = measurement.model, measurement.request.corpus, measurement.tokens

@@ -63,10 +63,7 @@ class TokenVectors:
 
 
 def add_vocabulary(measurement: Measurement, job: Job, run: Job | None, progress: Progress) -> None:
-    """Stage the vocabulary of a run, of whose rows it needs none; what the model has none of is noted.
-
-    Raises IngestError if it has none at all, or weights cannot be read.
-    """
+    """Stage the vocabulary of a run, of whose rows it needs none; what the model has none of is noted."""
     tables = VocabularyTables(measurement, job)
     for notice in tables.notices:
         progress.note(notice)
@@ -197,10 +194,7 @@ def unembedding(model: Model, layers: tuple[Layer, ...]) -> TokenVectors | str:
 
 
 def _final_norm(model: Model, layers: tuple[Layer, ...]) -> nn.Module | None:
-    """Return the norm behind the last block, which running four tokens shows; None where there is none.
-
-    What the last block puts out goes into it, or the last state comes out.
-    """
+    """Return the norm that the last block leads into, or the last state comes out of, as a trial shows."""
     match = re.match(r"(?:.*?\.)?\w+(?=\.\d+\.)", layers[0].feed_forwards[0].path)
     if match is None:
         return None
