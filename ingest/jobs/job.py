@@ -222,11 +222,8 @@ def ingest_series(
     stored_name = Checkpoint(model, name=name).stored_name
     beside = settings or Settings(), resources or Resources(), coactivation, controls, tuple(additions), dry_run
     corpora, known_runs = _corpora(corpus, target, beside[1], engine, stored_name), KnownRuns(target)
-    checkpoints = []
-    for listed in choose_checkpoints(model, [revisions] if isinstance(revisions, str) else revisions, steps):
-        known = None if listed.revision in steps else known_runs.step(stored_name, listed.revision)
-        checkpoints.append(listed if known is None else replace(listed, step=known))
-    checkpoints.sort(key=lambda listed: listed.place)
+    patterns = [revisions] if isinstance(revisions, str) else revisions
+    checkpoints = choose_checkpoints(model, patterns, steps, functools.partial(known_runs.step, stored_name))
     requests = [
         Request(
             Checkpoint(model, listed.revision, name=name), stored, *beside, steps.get(listed.revision), listed.commit

@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -143,13 +143,16 @@ class ListedCheckpoint:
 
 
 def choose_checkpoints(
-    model: str, patterns: Sequence[str] | None, steps: Mapping[str, int] | None
+    model: str,
+    patterns: Sequence[str] | None,
+    steps: Mapping[str, int] | None,
+    stored: Callable[[str], int | None] = lambda _: None,
 ) -> tuple[ListedCheckpoint, ...]:
     """Return the revisions of a model (hub id or folder) that are asked for, in the order of their steps.
 
     They are those whose names match shell-style patterns; without patterns those that `steps` names, or all. `steps`
-    are training steps by revision, in place of the step in a name; a revision named there is listed whether it is there
-    or not. Raises UnknownNameError if nothing matches a pattern, IngestError if files alone do.
+    are training steps by revision, in place of those `stored` and of the step in a name; a revision named there is
+    listed whether it is there or not. A pattern that nothing matches, or files alone, is refused.
     """
     listing, steps = list_revisions(model), steps or {}
     known = sorted({*listing.commits, *steps})
@@ -171,7 +174,7 @@ def choose_checkpoints(
     checkpoints = [
         ListedCheckpoint(
             revision,
-            steps.get(revision, parse_step(revision)),
+            next((step for step in (steps.get(revision), stored(revision)) if step is not None), parse_step(revision)),
             "file" if is_by_file or revision not in listing.commits else listing.kind,
             listing.commits.get(revision),
         )

@@ -22,7 +22,7 @@ from ...schema.commits import neuronlake_version
 from ...schema.job import Job
 from ...schema.store import Store
 from ...schema.vocabulary import Addition, JobKind
-from ..corpora.control_tasks import ControlLabels
+from ..corpora.labels import LabelIndex
 from ..models.devices import device_name, explaining_lack_of_memory
 from ..neurons.feed_forwards import Layer
 from ..scores.best import HALVES
@@ -102,7 +102,11 @@ def open_jobs(measurement: Measurement, store: Store, stack: contextlib.ExitStac
     for control, _ in measurement.controls:
         job = begin(Controls.job_name(measurement.run_id, control.control, control.draw), "controls")
         sinks.append(ControlTables(measurement, job, scorer, control))
-        write_control_functions(measurement, job, control)
+        positive, evaluated = control.labels.counts()[:, 0].T
+        rows = _named(control.labels) | {"n_positive": positive, "n_negative": evaluated - positive}
+        measurement.write(
+            job, "control_functions", rows, control=control.control, draw=control.draw, n_kept=control.n_kept
+        )
     if coactivation is not None and measurement.adds_coactivations:
         job = begin(coactivation.job_name(measurement.run_id), "coactivation")
         sinks.append(CoactivationTables(measurement, coactivation, job))
@@ -117,24 +121,25 @@ def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progr
     in a pass is staged at its end. Errors are those of `make_run`.
     """
     lacking = {layer: [sink for sink in sinks if sink.lacks(layer)] for layer in measurement.layers}
-    missing, kept = [layer for layer in measurement.layers if lacking[layer]], kept_layers(measurement, folder)
+    missing = [layer for layer in measurement.layers if lacking[layer]]
+    kept = kept_layers(measurement, missing, folder, progress) if missing else ()
     begun = [layer for layer in missing if layer in kept]
     passes = [begun, *measurement.passes([layer for layer in missing if layer not in kept])]
     for sink in sinks:
         sink.keep_within(passes)
     for layers in filter(None, passes):
-        _measure_layers(measurement, layers, lacking, folder, progress)
+        forward = ForwardPass(measurement, kept if layers is begun else layers, folder)
+        _measure_layers(measurement, layers, lacking, forward, progress)
 
 
 def _measure_layers(
     measurement: Measurement,
     layers: Sequence[Layer],
     lacking: Mapping[Layer, Sequence[Sink]],
-    folder: Path,
+    forward: ForwardPass,
     progress: Progress,
 ) -> None:
     """Measure layers in one pass over the texts; `lacking` are the sinks that lack each."""
-    forward = ForwardPass(measurement, layers, folder, progress)
     with explaining_lack_of_memory(measurement.model.name, "batch_tokens", "memory_bytes"):
         try:
             forward.run(progress)
@@ -152,7 +157,7 @@ def _measure_layers(
             error.add_note(f"{forward.percent}% of the forward pass is kept; the same command goes on")
             raise
         except IngestError as error:  # values that are refused now would be refused again
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(forward.folder, ignore_errors=True)
             if not isinstance(error, NonFiniteError):
                 raise
             raise IngestError(
@@ -200,7 +205,7 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
     ]
     positive, evaluated = labels.counts().T  # [3, functions]
     functions = {
-        **dict(zip(("family", "function"), zip(*labels.functions, strict=True), strict=True)),
+        **_named(labels),
         "prevalence": positive[0] / evaluated[0],
         **{f"n_positive{half}": n for half, n in zip(HALVES, positive, strict=True)},
         **{f"n_negative{half}": n for half, n in zip(HALVES, evaluated - positive, strict=True)},
@@ -216,12 +221,6 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
     measurement.write(job, "weight_tensors", tensors)
 
 
-def write_control_functions(measurement: Measurement, job: Job, control: ControlLabels) -> None:
-    """Stage the row of each function of a set of controls."""
-    positive, evaluated = control.labels.counts()[:, 0].T
-    rows = {
-        **dict(zip(("family", "function"), zip(*control.labels.functions, strict=True), strict=True)),
-        "n_positive": positive,
-        "n_negative": evaluated - positive,
-    }
-    measurement.write(job, "control_functions", rows, control=control.control, draw=control.draw, n_kept=control.n_kept)
+def _named(labels: LabelIndex) -> dict[str, object]:
+    """Return the names of functions as columns."""
+    return dict(zip(("family", "function"), zip(*labels.functions, strict=True), strict=True))

@@ -16,9 +16,9 @@ from ....progress import Progress
 from ....schema import parquet
 from ....schema.job import Job
 from ...activations.capture import capture
-from ...activations.tokens import collate
 from ...models.devices import explaining_lack_of_memory
 from ...models.tokenizers import encode
+from ..forward import run_batch
 from ..measurement import Measurement
 
 N_NEURONS = 10  # of each function those with the highest lift over all layers, beside the first of every layer
@@ -113,7 +113,7 @@ def _fired(measurement: Measurement, listed: pl.DataFrame, progress: Progress) -
     units = each.select("place", "text", "token").unique().sort("place", "token")
     each = each.join(units.with_row_index("unit"), on=["text", "token"]).sort("unit")
     token = units["token"].to_numpy()
-    single = dataclasses.replace(  # a corpus in which these tokens are the instances
+    tokens = dataclasses.replace(  # a corpus in which these tokens are the instances
         measurement.tokens,
         order=units["text"].unique(maintain_order=True).to_numpy(),
         instance_id=np.arange(len(units)),
@@ -127,13 +127,12 @@ def _fired(measurement: Measurement, listed: pl.DataFrame, progress: Progress) -
     activation = np.empty(len(unit), np.float32)
     # All neurons at every token are in memory at once, and a copy.
     most = measurement.request.resources.memory_bytes // (8 * sum(layer.n_neurons for layer in layers))
-    batches = single.batches(max(1, min(measurement.batch_tokens, most)), of_equal_lengths=model.sees_padding)
+    batches = tokens.batches(max(1, min(measurement.batch_tokens, most)), of_equal_lengths=model.sees_padding)
+    single = dataclasses.replace(measurement, tokens=tokens)
     reader = capture(model.module, layers, site=settings.site, router=settings.router, ends_early=True)
     with torch.inference_mode(), reader as reading:
         for batch in batches:
-            inputs, spans = collate(model, single, measurement.targets, batch)
-            with reading.batch(spans):
-                model.module(**inputs)
+            run_batch(single, reading, batch)
             first, last = np.searchsorted(unit, (batch.first, batch.last))
             for layer, values in zip(layers, reading.pooled(), strict=True):
                 of = first + np.flatnonzero(number[first:last] == layer.layer)
