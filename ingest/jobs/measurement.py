@@ -212,21 +212,10 @@ def prepare(request: Request, model: Model, progress: Progress) -> Measurement:
         control_labels(corpus, labels, tokens.instance_id, tokens.text, *each)
         for each in request.lacking_controls(run_id)
     ]
-    measurement = Measurement(
-        request,
-        model,
-        layers,
-        tokens,
-        targets,
-        labels,
-        clusters,
-        tuple((control, Clusters.build(control.labels, clusterings)) for control in controls),
-        settings,
-        router,
-        run_id=run_id,
-        request_id=request.identifier(model.fingerprint),
-        adds_coactivations=lacks_coactivations(request, run_id, tokens.n_instances),
-    )
+    clustered = tuple((control, Clusters.build(control.labels, clusterings)) for control in controls)
+    adds = lacks_coactivations(request, run_id, tokens.n_instances)
+    measured = request, model, layers, tokens, targets, labels, clusters, clustered, settings, router
+    measurement = Measurement(*measured, run_id, request.identifier(model.fingerprint), adds_coactivations=adds)
     if measurement.is_new:
         if settings.halves == "word":
             _note_halves(labels, clusterings["word"], progress)

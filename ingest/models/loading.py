@@ -114,7 +114,13 @@ def read_weights(
             trust_remote_code=False,
         )
     if is_quantised:
-        _check_quantised(whole, source)
+        for path, module in whole.named_modules():
+            weight = getattr(module, "weight", None) if type(module).__module__.startswith("bitsandbytes.") else None
+            if weight is not None and weight.is_floating_point() and getattr(weight, "quant_state", None) is None:
+                raise IngestError(
+                    f"model {source.name!r}: its configuration says that its weights are quantised, but {path}.weight "
+                    "is not"
+                )
     elif "gguf_file" not in source.arguments:
         _check_files(whole, source)
     mismatched = sorted(report["mismatched_keys"])
@@ -186,16 +192,6 @@ def _why(error: BaseException, config: PreTrainedConfig | None) -> str:
         if name is not None:
             return f"its {name} is {settings[name]!r}, which transformers does not know"
     return one_line(error)
-
-
-def _check_quantised(whole: PreTrainedModel, source: Source) -> None:
-    for path, module in whole.named_modules():
-        weight = getattr(module, "weight", None) if type(module).__module__.startswith("bitsandbytes.") else None
-        if weight is not None and weight.is_floating_point() and getattr(weight, "quant_state", None) is None:
-            raise IngestError(
-                f"model {source.name!r}: its configuration says that its weights are quantised, but {path}.weight is "
-                "not"
-            )
 
 
 def _check_files(whole: PreTrainedModel, source: Source) -> None:
