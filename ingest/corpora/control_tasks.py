@@ -117,21 +117,16 @@ def default_control(stored: StoredCorpus) -> ControlTask:
 
 
 def control_labels(
-    stored: StoredCorpus,
-    labels: LabelIndex,
-    instance_id: NDArray[np.int64],
-    text: NDArray[np.int64],
-    control: ControlTask,
-    draw: int,
+    stored: StoredCorpus, labels: LabelIndex, instance_id: NDArray[np.int64], control: ControlTask, draw: int
 ) -> ControlLabels:
-    """Return the labels of instances permuted, given by their ids and their texts' [instances]; counts stay the same.
+    """Return the labels of instances permuted, given by their ids [instances]; counts stay the same.
 
     A function of which no label has moved is left out, as one that the strata fix: it would be its own control.
     """
     by, within = ("word", "stratum") if control == "word-in-stratum" else (control, None)
     # In the order of ids: labels are those of the corpus shuffled, in whatever order its instances were run.
     order = np.argsort(instance_id)
-    permutations = permutations_of(stored, instance_id[order], text[order], by, within, draw)
+    permutations = permutations_of(stored, instance_id[order], by, within, draw)
     place = np.argsort(order)[labels.instance]
     place, is_positive = permutations.permute(place, labels.function, labels.is_positive, labels.is_rest)
     before, after = (
@@ -153,26 +148,21 @@ def control_labels(
 
 
 def permutations_of(
-    stored: StoredCorpus,
-    instance_id: NDArray[np.int64],
-    text: NDArray[np.int64],
-    by: str,
-    within: str | None,
-    seed: int,
+    stored: StoredCorpus, instance_id: NDArray[np.int64], by: str, within: str | None, seed: int
 ) -> Permutations:
-    """Return what draws permutations of instances, given by their ids and their texts' [instances]."""
+    """Return what draws permutations of instances, given by their ids [instances]."""
     for what, name, known in (("by", by, get_args(ShuffleUnit)), ("within", within or "stratum", ("stratum",))):
         if name not in known:
             raise UnknownNameError(f"shuffle {what}", name, known)
     if by == "group" and not stored.has_groups:
         raise IngestError(f"corpus {stored.name}: no text has a split group; shuffle it by instance, text or word")
-    unit, stratum = np.arange(len(text)), np.zeros(len(text), np.int64)
+    unit, stratum = np.arange(len(instance_id)), np.zeros(len(instance_id), np.int64)
     if by != "instance":
-        unit = stored.words()[instance_id] if by == "word" else stored.clusters(instance_id, text)[by]
+        unit = stored.words()[instance_id] if by == "word" else stored.clusters(instance_id)[by]
     n_without_word = int((unit >= 0).sum())
     if by == "word" and n_without_word:
         raise IngestError(
-            f"corpus {stored.name}: {n_without_word:,} of {len(text):,} instances are no words but whole texts without "
+            f"corpus {stored.name}: {n_without_word:,} of {len(unit):,} instances are no words but whole texts without "
             "a lemma; shuffle it by instance, text or group"
         )
     if within:
@@ -275,8 +265,8 @@ def read_shuffled(
             "others; only a corpus of one kind can be shuffled"
         )
     descriptions = {f"{function['family']}/{function['function']}": function["description"] for function in functions}
-    text = stored.read("instances", "text_id").column(0).to_numpy()
-    permutations = permutations_of(stored, np.arange(len(text)), text, by, within, seed)
+    everything = np.arange(stored.read("instances", "instance_id").num_rows)
+    permutations = permutations_of(stored, everything, by, within, seed)
     labels = _labels(stored, list(descriptions), permutations, reading, is_rest=n_rest > 0)
     how = f" by {by}" * (by != "instance") + f" within {within}" * (within is not None)
     return Source(

@@ -97,7 +97,11 @@ class StoredCorpus:
         instance, function, is_positive = (np.concatenate(column) for column in zip(*parts, strict=True))
         return instance, function, is_positive
 
-    def clusters(self, instance_id: NDArray[np.int64], text: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    def _text_of(self, instance_id: NDArray[np.int64]) -> NDArray[np.int64]:
+        text: NDArray[np.int64] = self.read("instances", "text_id").column(0).to_numpy()[instance_id]
+        return text
+
+    def clusters(self, instance_id: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
         """Return the cluster of each instance, by text, by group of texts and by word; instances as in `label_index`.
 
         The word is the characters of the span, casefolded: no lemma, which is outside the digests of corpus and run.
@@ -105,6 +109,7 @@ class StoredCorpus:
         groups = self.read("texts", "split_group").column(0).combine_chunks().dictionary_encode()
         group = pc.fill_null(groups.indices, -1).to_numpy()
         group = np.where(group < 0, len(groups.dictionary) + np.arange(len(group)), group)
+        text = self._text_of(instance_id)
         return {"text": text, "group": group[text], "word": self._surfaces[0][instance_id]}
 
     @cached_property
@@ -135,14 +140,9 @@ class StoredCorpus:
         return words, list(codes)
 
     def label_index(
-        self,
-        instance_id: NDArray[np.int64],
-        text: NDArray[np.int64],
-        halves: Halves = "text",
-        *,
-        may_lack: bool = False,
+        self, instance_id: NDArray[np.int64], halves: Halves = "text", *, may_lack: bool = False
     ) -> LabelIndex:
-        """Return the labels of instances, given by their ids and their texts' as stored [instances], in that order.
+        """Return the labels of instances, given by their ids [instances], in that order.
 
         Halves by word put a span where a hash of its word says, a whole text where its text is. A function without
         positives or without negatives among the instances is an `IngestError` unless it `may_lack` them.
@@ -153,7 +153,8 @@ class StoredCorpus:
         place[instance_id] = np.arange(len(instance_id))
         instance = place[instance]
         measured = instance >= 0
-        half = (self.read("texts", "half").column("half").to_numpy() == "b").astype(np.uint8)[text]
+        in_b = self.read("texts", "half").column("half").to_numpy() == "b"
+        half = in_b.astype(np.uint8)[self._text_of(instance_id)]
         if halves == "word":
             words, half_of_word = self._surfaces
             is_span = words[instance_id] < 0

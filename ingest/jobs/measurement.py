@@ -206,12 +206,10 @@ def prepare(request: Request, model: Model, progress: Progress) -> Measurement:
     del definition["tokenizer"]  # the digest of tokens stands for it
     run_id = identifier(definition)
     labels, few = _choose_functions(corpus, tokens, settings)
-    clusterings = corpus.clusters(tokens.instance_id, tokens.text)
+    clusterings = corpus.clusters(tokens.instance_id)
     clusters = Clusters.build(labels, clusterings)
-    controls = [
-        control_labels(corpus, labels, tokens.instance_id, tokens.text, *each)
-        for each in request.lacking_controls(run_id)
-    ]
+    lacking = request.lacking_controls(run_id)
+    controls = [control_labels(corpus, labels, tokens.instance_id, *each) for each in lacking]
     clustered = tuple((control, Clusters.build(control.labels, clusterings)) for control in controls)
     adds = lacks_coactivations(request, run_id, tokens.n_instances)
     measured = request, model, layers, tokens, targets, labels, clusters, clustered, settings, router
@@ -231,7 +229,7 @@ def _choose_functions(
 ) -> tuple[LabelIndex, str | None]:
     """Return the labels of the functions to measure, and a notice: which are left out, or else have few instances."""
     least = settings.min_instances
-    labels = corpus.label_index(tokens.instance_id, tokens.text, settings.halves, may_lack=least > 0)
+    labels = corpus.label_index(tokens.instance_id, settings.halves, may_lack=least > 0)
     positive, evaluated = np.moveaxis(labels.counts()[:, 1:], 2, 0)  # [functions, halves]
     counts = np.stack([positive, evaluated - positive], axis=2)  # [functions, halves, classes]
     fewest = counts.min(axis=(1, 2))

@@ -25,7 +25,7 @@ def measure(source, store):
             build_corpus(read_shuffled("real", store=store.path, seed=1, **how), kind, store=store.path)
         corpus = StoredCorpus(store, kind)
         read = corpus.instances()
-        labels = corpus.label_index(read.instance_id, read.text)
+        labels = corpus.label_index(read.instance_id)
         return labels, score(np.ascontiguousarray(activations[:, read.instance_id], np.float32), labels, n_top=0)
 
     return scores
