@@ -36,7 +36,7 @@ class ForwardPass:
     """
 
     def __init__(self, measurement: Measurement, layers: Sequence[Layer], folder: Path) -> None:
-        self._measurement = measurement
+        self.measurement = measurement
         self.folder = folder
         self._batches = list(measurement.batches())
         self.layers = layers
@@ -60,7 +60,7 @@ class ForwardPass:
     @property
     def percent(self) -> int:
         """How much of the pass is done, by tokens; 100 is all of it."""
-        n_tokens = self._measurement.tokens.n_tokens
+        n_tokens = self.measurement.tokens.n_tokens
         return 100 * (n_tokens - sum(batch.n_tokens for batch in self._missing())) // n_tokens
 
     def run(self, progress: Progress) -> None:
@@ -72,7 +72,7 @@ class ForwardPass:
             return
         progress.phase("forward", total=sum(batch.n_tokens for batch in missing), unit="tokens")
         try:
-            with torch.inference_mode(), _reader(self._measurement, self.layers) as reading:
+            with torch.inference_mode(), _reader(self.measurement, self.layers) as reading:
                 fill(self._buffers, self._pooled(reading, missing, progress))
         except BaseException:
             with contextlib.suppress(StoreError):
@@ -83,7 +83,7 @@ class ForwardPass:
     def blocks(self, layer: Layer) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield the activations of a layer in blocks of neurons, each with the index of its first neuron."""
         first = sum(above.n_neurons for above in self.layers[: self.layers.index(layer)])
-        n_instances, resources = self._measurement.tokens.n_instances, self._measurement.request.resources
+        n_instances, resources = self.measurement.tokens.n_instances, self.measurement.request.resources
         # One block is read while another is measured.
         size = min(512, max(1, resources.memory_bytes // 8 // (4 * n_instances)))
         with ThreadPoolExecutor(1, thread_name_prefix="blocks") as thread:
@@ -115,7 +115,7 @@ class ForwardPass:
     ) -> Iterator[tuple[int, list[list[torch.Tensor]]]]:
         """Run batches; yield the place of the first instance of each, and the tensors for each buffer."""
         for batch in batches:
-            run_batch(self._measurement, reading, batch)
+            run_batch(self.measurement, reading, batch)
             yield batch.first, [reading.pooled(), reading.routed()][: len(self._buffers)]
             progress.advance(batch.n_tokens)
 

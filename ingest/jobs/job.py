@@ -235,7 +235,7 @@ def ingest_series(
             for note in oddities(checkpoints, steps):
                 shown.note(note)
         if not dry_run:  # after the requests, which refuse names that no store can hold
-            record_checkpoints(checkpoints, stored_name, known_runs, target)
+            record_checkpoints(checkpoints, stored_name, known_runs)
     return _ingest(shard_of(requests, shard), target, engine, progress, tell)
 
 

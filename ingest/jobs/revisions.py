@@ -29,7 +29,7 @@ class KnownRuns:
     """The runs and the listed checkpoints of a store, which need not exist, as they are now."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.store = store
         runs = _rows(store.files("runs"), _COLUMNS)
         self._by_request = {run["request_id"]: run for run in runs if run.get("request_id") is not None}
         self._run_steps: dict[tuple[str, str], dict[str, int | None]] = defaultdict(dict)
@@ -55,7 +55,7 @@ class KnownRuns:
             if known != step:
                 other = "without a step" if known is None else f"at step {known}"
                 return (
-                    f"it cannot be step {step} of {model}: run {run_id} in {self._store.path} has it {other}; measure "
+                    f"it cannot be step {step} of {model}: run {run_id} in {self.store.path} has it {other}; measure "
                     "the series under another --name"
                 )
         return None
@@ -73,9 +73,9 @@ class KnownRuns:
         """Return the report on a request of which the store holds the run and its coactivations; None if it may not."""
         coactivation = request.coactivation
         run = self._by_request.get(request.identifier(request.checkpoint.locate().fingerprint() or request.commit))
-        if run is None or (commit := self._store.commit(run["run_id"])) is None:
+        if run is None or (commit := self.store.commit(run["run_id"])) is None:
             return None
-        if coactivation is not None and self._store.commit(coactivation.job_name(commit.job)) is None:
+        if coactivation is not None and self.store.commit(coactivation.job_name(commit.job)) is None:
             return None
         if request.lacking_controls(commit.job) or request.lacking_additions(commit.job):
             return None
@@ -204,9 +204,7 @@ def oddities(checkpoints: Sequence[ListedCheckpoint], asked: Mapping[str, int]) 
         yield f"no checkpoint at step {joined(steps)}, where steps are otherwise {rhythm}"
 
 
-def record_checkpoints(
-    checkpoints: Sequence[ListedCheckpoint], model: str, known_runs: KnownRuns, store: Store
-) -> None:
+def record_checkpoints(checkpoints: Sequence[ListedCheckpoint], model: str, known_runs: KnownRuns) -> None:
     """Commit those checkpoints that the store does not list at their step, unless a run holds another."""
     new = [
         checkpoint
@@ -221,10 +219,10 @@ def record_checkpoints(
     definition = {
         "model": model,
         "checkpoints": [[checkpoint.revision, checkpoint.step, checkpoint.source] for checkpoint in new],
-        "n_lists": sum(commit.kind == "checkpoints" for commit in store.commits()),
+        "n_lists": sum(commit.kind == "checkpoints" for commit in known_runs.store.commits()),
     }
     rows = [{name: getattr(checkpoint, name) for name in ("revision", "step", "source")} for checkpoint in new]
     listed_at = datetime.datetime.now(datetime.UTC)
-    with store.job(f"checkpoints-{identifier(definition)}", kind="checkpoints", resume=False) as job:
+    with known_runs.store.job(f"checkpoints-{identifier(definition)}", kind="checkpoints", resume=False) as job:
         job.write("checkpoints", conform("checkpoints", rows, model=model, listed_at=listed_at), model=model)
         job.commit()

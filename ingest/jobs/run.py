@@ -128,18 +128,15 @@ def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progr
     for sink in sinks:
         sink.keep_within(passes)
     for layers in filter(None, passes):
-        forward = ForwardPass(measurement, kept if layers is begun else layers, folder)
-        _measure_layers(measurement, layers, lacking, forward, progress)
+        of_pass = kept if layers is begun else layers
+        _measure_layers(layers, lacking, ForwardPass(measurement, of_pass, folder), progress)
 
 
 def _measure_layers(
-    measurement: Measurement,
-    layers: Sequence[Layer],
-    lacking: Mapping[Layer, Sequence[Sink]],
-    forward: ForwardPass,
-    progress: Progress,
+    layers: Sequence[Layer], lacking: Mapping[Layer, Sequence[Sink]], forward: ForwardPass, progress: Progress
 ) -> None:
     """Measure layers in one pass over the texts; `lacking` are the sinks that lack each."""
+    measurement = forward.measurement
     with explaining_lack_of_memory(measurement.model.name, "batch_tokens", "memory_bytes"):
         try:
             forward.run(progress)
