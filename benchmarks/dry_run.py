@@ -16,7 +16,7 @@ from table import command_line, print_table
 
 from neuronlake.demo.corpus import package_folder
 from neuronlake.ingest.corpora.builder import build_corpus
-from neuronlake.ingest.corpora.readers.folders import read_folders
+from neuronlake.ingest.corpora.readers.classes import read_folders
 from neuronlake.ingest.corpora.readers.semcor import read_semcor
 from neuronlake.schema.store import Store
 

@@ -23,12 +23,12 @@ from neuronlake.demo.corpus import package_folder
 from neuronlake.ingest.activations.tokens import collate, tokenize
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Source
-from neuronlake.ingest.corpora.readers.folders import read_folders
+from neuronlake.ingest.corpora.readers.classes import read_folders
 from neuronlake.ingest.corpora.readers.semcor import read_semcor
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs.measurement import load_requested, prepare
 from neuronlake.ingest.jobs.run import measure, write_run
-from neuronlake.ingest.jobs.settings import Ingestion, Request, Resources, Settings
+from neuronlake.ingest.jobs.settings import Request, Settings
 from neuronlake.ingest.jobs.sinks import RoutingTables, Scorer, ScoreTables
 from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.progress import SilentProgress
@@ -49,7 +49,7 @@ class Phases(SilentProgress):
 def run_bare(measurement):
     """Tokenize and run everything; return CPU seconds."""
     start = time.process_time()
-    tokenize(measurement.ingestion.corpus, measurement.model.tokenizer, max_tokens=measurement.settings.max_tokens)
+    tokenize(measurement.request.corpus, measurement.model.tokenizer, max_tokens=measurement.settings.max_tokens)
     with torch.inference_mode():
         for batch in measurement.batches():
             inputs, _ = collate(measurement.model, measurement.tokens, measurement.targets, batch)
@@ -63,8 +63,8 @@ def run_ours(measurement):
     started_at = datetime.datetime.now(datetime.UTC)
     scorer = Scorer(measurement, with_functions=True)  # compiles, once on a machine
     start = time.process_time()
-    tokenize(measurement.ingestion.corpus, measurement.model.tokenizer, max_tokens=measurement.settings.max_tokens)
-    with measurement.ingestion.store.job(f"{measurement.run_id}-{start}", kind="run") as job:
+    tokenize(measurement.request.corpus, measurement.model.tokenizer, max_tokens=measurement.settings.max_tokens)
+    with measurement.request.corpus.store.job(f"{measurement.run_id}-{start}", kind="run") as job:
         sinks = [ScoreTables(measurement, job, scorer), RoutingTables(measurement, job)]
         measure(measurement, sinks, job.folder("forward"), phases)
         write_run(measurement, job, started_at)
@@ -111,9 +111,8 @@ def main():
             checkpoint, dtypes = Checkpoint(model, random_init=0), ("float32", "bfloat16")
         for dtype in dtypes:
             settings = Settings(dtype=dtype, max_tokens=256, storage=arguments.storage)
-            request = Request(checkpoint, "corpus", settings)
-            ingestion = Ingestion(Store(store), StoredCorpus(Store(store), "corpus"), Resources())
-            measurement = prepare(request, load_requested(request, ingestion), ingestion, SilentProgress())
+            request = Request(checkpoint, StoredCorpus(Store(store), "corpus"), settings)
+            measurement = prepare(request, load_requested(request), SilentProgress())
             if not arguments.words:
                 run_bare(measurement)  # warms up both the allocator and the matrix products
                 run_ours(measurement)

@@ -18,7 +18,7 @@ from neuronlake.analysis.perturbation.settings import PerturbationSettings
 from neuronlake.analysis.perturbation.study import find_request
 from neuronlake.demo.corpus import package_folder
 from neuronlake.ingest.corpora.builder import build_corpus
-from neuronlake.ingest.corpora.readers.folders import read_folders
+from neuronlake.ingest.corpora.readers.classes import read_folders
 from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.progress import SilentProgress

@@ -13,14 +13,14 @@ import torch
 from table import command_line, print_table
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from neuronlake import Resources, Settings, Store, ingest_series
+from neuronlake import Settings, Store, ingest_series
 from neuronlake.demo.corpus import package_folder
 from neuronlake.ingest.activations.tokens import collate
 from neuronlake.ingest.corpora.builder import build_corpus
-from neuronlake.ingest.corpora.readers.folders import read_folders
+from neuronlake.ingest.corpora.readers.classes import read_folders
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs import forward, measurement, run
-from neuronlake.ingest.jobs.settings import Ingestion, Request
+from neuronlake.ingest.jobs.settings import Request
 from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.progress import SilentProgress
 from neuronlake.schema.job import Job
@@ -44,9 +44,8 @@ def timed(spent, name, function):
 
 def bare(model, revision, store):
     """Return the CPU seconds of the bare forward pass of a checkpoint."""
-    ingestion = Ingestion(Store(store), StoredCorpus(Store(store), "bbc"), Resources())
-    request = Request(Checkpoint(model, revision), "bbc", SETTINGS)
-    ready = measurement.prepare(request, measurement.load_requested(request, ingestion), ingestion, SilentProgress())
+    request = Request(Checkpoint(model, revision), StoredCorpus(Store(store), "bbc"), SETTINGS)
+    ready = measurement.prepare(request, measurement.load_requested(request), SilentProgress())
     start = time.process_time()
     with torch.inference_mode():
         for batch in ready.batches():

@@ -105,7 +105,7 @@ _add_reader(
 )
 _add_reader(
     "folders",
-    "ingest.corpora.readers.folders.read_folders",
+    "ingest.corpora.readers.classes.read_folders",
     "A folder with one subfolder of text files a label.\n\nEach label against the rest.",
     [_PATH, _MAX_CHARS, _FAMILY, _CAP, _SEED, _ENCODING],
 )
@@ -117,7 +117,7 @@ _add_reader(
 )
 _add_reader(
     "huggingface",
-    "ingest.corpora.readers.huggingface.read_huggingface",
+    "ingest.corpora.readers.classes.read_huggingface",
     "A Hugging Face dataset, local or from the hub.\n\nEach class against the rest, or chosen pairs of classes.",
     [
         click.argument("path"),

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from ..errors import IngestError
 from ..ingest.corpora.files import texts
 from ..ingest.corpora.instance import Instance, Reading, Source
-from ..ingest.corpora.labels import class_labels, split_label
+from ..ingest.corpora.labels import split_label
+from ..ingest.corpora.readers.classes import class_labels, read_folders
 from ..ingest.corpora.readers.facts import Relation, fact_instances
-from ..ingest.corpora.readers.folders import read_folders
 
 if TYPE_CHECKING:
     from countryinfo import CountryInfo

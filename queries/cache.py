@@ -20,8 +20,7 @@ from typing import IO, TYPE_CHECKING
 
 import duckdb
 
-from ..engines.engine import Engine, Work
-from ..engines.serial import SerialEngine
+from ..engines.engine import Engine, SerialEngine, Work
 from ..errors import QueryError, StoreError, one_line
 from ..progress import Progress, Shown, silently
 from ..schema.disk import exclusive, store_errors

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -142,5 +143,5 @@ def test_so_have_the_requests_that_a_store_knows_again(monkeypatch):
     from neuronlake.ingest.models.checkpoint import Checkpoint
 
     monkeypatch.setattr("importlib.metadata.version", lambda _: "5.23.0")
-    asked = settings.Request(Checkpoint("tiny/model", "step10"), "c")
-    assert asked.identifier(corpus_sha256="0" * 64, fingerprint="f" * 16) == "532a50c76929c50e"
+    asked = settings.Request(Checkpoint("tiny/model", "step10"), SimpleNamespace(name="c", sha256="0" * 64))
+    assert asked.identifier("f" * 16) == "532a50c76929c50e"

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from ...errors import AnalysisError, UnknownNameError
 from ...ingest.models.model import body_parts
-from ...ingest.neurons import routers
+from ...ingest.neurons import experts
 from ...ingest.neurons.feed_forwards import FeedForward, Layer, Place
 from ...ingest.neurons.hooks import NeuronValues, hooked
 from ...ingest.neurons.layers import find_layers
@@ -121,7 +121,7 @@ def ablate(
                     given = _whole_experts(layer, own["neuron"].to_list(), kind)
                     others = [expert for expert in range(layer.n_native_experts) if expert not in given]
                     excluded = given if kind == "route-away" else others
-                    undo.enter_context(routers.exclude_experts(module, layer, excluded))
+                    undo.enter_context(experts.exclude_experts(module, layer, excluded))
             else:
                 groups = {place: own for layer in layers for place, own in _groups(layer, selected[layer]).items()}
                 replaced = functools.partial(_replaced, kind, scale, generator)
@@ -203,7 +203,7 @@ def experts_per_token(model: PreTrainedModel) -> int:
     body, parts = body_parts(model)
     stacks = ((part, body.get_submodule(part.path)) for part in parts)
     counts = [
-        routers.experts_per_token(module, layer.experts)
+        experts.experts_per_token(module, layer.experts)
         for part, module in stacks
         for layer in find_layers(module, part.config, stack=part.stack, name=model.name_or_path or "")
         if layer.experts

@@ -127,7 +127,7 @@ def _targets(texts: Texts) -> list[str]:
 def _candidates(texts: Texts, targets: Sequence[str]) -> Mapping[str, Sequence[str]]:
     """Return the sorted candidates of each family that is read."""
     instances = texts.corpus.instances()
-    labels = texts.corpus.label_index(instances.instance_id, instances.text)
+    labels = texts.corpus.label_index(instances.instance_id)
     entry_text = instances.text[labels.instance]
     entry_family = np.array([family for family, _ in labels.functions])[labels.function]
     candidates = {}

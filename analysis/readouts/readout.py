@@ -103,7 +103,7 @@ def read_texts(
     """
     tokens = tokenize(corpus, model.tokenizer, max_tokens=max_tokens)
     check_embedded(tokens, model.tokenizer, model.module, f"corpus {corpus.name}")
-    labels = corpus.label_index(tokens.instance_id, tokens.text)
+    labels = corpus.label_index(tokens.instance_id)
     halves = []
     for half in (0, 1):
         chosen = tokens.only(_choose_texts(labels, tokens.text, half, n_texts, seed))

@@ -51,10 +51,7 @@ class Buffer:
         return sum(n for _, n in self._written) + self._n_filled
 
     def append(self, pooled: Sequence[torch.Tensor], *, first: int) -> None:
-        """Add the activations of some instances: one tensor [instances, neurons of the layer] for each layer.
-
-        `first` is the place of the first instance among all; instances that the buffer has already are skipped.
-        """
+        """Add activations, [instances, neurons] a layer, from place `first` on; what the buffer has is skipped."""
         done = self.n_instances - first
         while done < len(pooled[0]):
             n = min(len(pooled[0]) - done, self._section.shape[1] - self._n_filled)

@@ -52,10 +52,7 @@ class Capture:
         self._has_run = True
 
     def pooled(self) -> list[torch.Tensor]:
-        """Return the pooled values of the last batch, one tensor [instances, neurons] a layer.
-
-        Raises IngestError if a network did not run.
-        """
+        """Return the pooled values of the last batch, [instances, neurons] a layer; all networks must have run."""
         layers = [[self._pooled_of(network) for network in layer.feed_forwards] for layer in self.layers]
         return [networks[0] if len(networks) == 1 else torch.cat(networks, 1) for networks in layers]
 

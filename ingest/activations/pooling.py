@@ -39,8 +39,7 @@ class Spans:
     def layout(self, tokens_per_text: int, device: torch.device) -> "Slices | Segments":
         """Return where spans lie if each text takes `tokens_per_text` rows; models may pad further by themselves.
 
-        On a CPU slices of values are the fastest by far; a GPU would spend more on starting so many operations than on
-        the model, so that it reduces all spans in one.
+        A CPU is fastest on slices by far; a GPU would spend more on starting so many operations than on the model.
         """
         make = self.slices if device.type == "cpu" else self.segments
         return self._once(("layout", tokens_per_text, device), lambda: make(tokens_per_text, device))  # type: ignore[no-any-return]
@@ -160,10 +159,7 @@ def _reduce(tokens: torch.Tensor, pooling: Pooling) -> torch.Tensor:
 
 
 class ExpertPool:
-    """Pools the values of `n_experts` experts of `width` neurons: one row for each token and expert it is sent to.
-
-    Where a token is not sent to an expert, the expert's neurons count as 0.
-    """
+    """Pools the values of experts, a row for each token and expert it is sent to; to others it counts as 0."""
 
     def __init__(self, spans: Spans, n_experts: int, width: int, pooling: Pooling) -> None:
         self._spans = spans
@@ -229,10 +225,7 @@ class ExpertPool:
     def _entries(
         self, token: torch.Tensor, expert: torch.Tensor, *, is_last_only: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return a place (instance * experts + expert) for each row and each instance its token lies in, and the row.
-
-        The rows are None where they are all rows, each once and in order, those of no instance too.
-        """
+        """Return a place (instance * experts + expert) for each row and instance, and the rows; None: all in order."""
         owner = self._spans.owner(token.device, is_last_only=is_last_only)
         if owner is not None:
             return owner[token] * self._n_experts + expert, None

@@ -10,7 +10,7 @@ import reprlib
 import zlib
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedIOBase, IncrementalNewlineDecoder, TextIOWrapper
 from pathlib import Path
 from typing import TextIO
@@ -238,8 +238,6 @@ def _number(value: object) -> object:
     if value.strip().lower() in _NULLS:
         return None
     for parse in (int, float):
-        try:
+        with suppress(ValueError):
             return without_gap(parse(value))
-        except ValueError:
-            continue
     return value

@@ -29,16 +29,6 @@ def split_label(label: str) -> tuple[str, str]:
     return family, function
 
 
-def class_labels(name: str, pairs: Sequence[tuple[str, str]], *, prefix: str) -> dict[str, bool]:
-    """Return the labels of a text of class `name`: one for the class, or one for every pair that holds it.
-
-    With the pairs art-sport and sport-tech, ``sport`` gives ``{"task/art-sport": False, "task/sport-tech": True}``.
-    """
-    if not pairs:
-        return {f"{prefix}{name}": True}
-    return {f"{prefix}{first}-{second}": name == first for first, second in pairs if name in (first, second)}
-
-
 class Labels:
     """The labels of the instances read so far, in 5 bytes a label and 8 an instance.
 

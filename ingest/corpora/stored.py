@@ -35,7 +35,7 @@ class StoredCorpus:
 
     def __init__(self, store: Store, name: str) -> None:
         self.name = name
-        self._store = store
+        self.store = store
         if store.commit(corpus_job(name)) is None:
             names = [commit.job.removeprefix(corpus_job("")) for commit in store.commits() if commit.kind == "corpus"]
             raise UnknownNameError("corpus", name, names, where=store.path)
@@ -43,11 +43,11 @@ class StoredCorpus:
 
     def read(self, table: str, *columns: str) -> pa.Table:
         """Return columns of the corpus's rows in a table."""
-        return parquet.read(self._store.files(table, job=corpus_job(self.name)), columns, may_lack=_ADDED)
+        return parquet.read(self.store.files(table, job=corpus_job(self.name)), columns, may_lack=_ADDED)
 
     def batches(self, table: str, *columns: str) -> Iterator[pa.Table]:
         """Yield columns of the corpus's rows in a table, a file at a time, so that one is in memory."""
-        for path in self._store.files(table, job=corpus_job(self.name)):
+        for path in self.store.files(table, job=corpus_job(self.name)):
             yield parquet.read((path,), columns, may_lack=_ADDED)
 
     def instances(self) -> Instances:
@@ -97,7 +97,11 @@ class StoredCorpus:
         instance, function, is_positive = (np.concatenate(column) for column in zip(*parts, strict=True))
         return instance, function, is_positive
 
-    def clusters(self, instance_id: NDArray[np.int64], text: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    def _text_of(self, instance_id: NDArray[np.int64]) -> NDArray[np.int64]:
+        text: NDArray[np.int64] = self.read("instances", "text_id").column(0).to_numpy()[instance_id]
+        return text
+
+    def clusters(self, instance_id: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
         """Return the cluster of each instance, by text, by group of texts and by word; instances as in `label_index`.
 
         The word is the characters of the span, casefolded: no lemma, which is outside the digests of corpus and run.
@@ -105,6 +109,7 @@ class StoredCorpus:
         groups = self.read("texts", "split_group").column(0).combine_chunks().dictionary_encode()
         group = pc.fill_null(groups.indices, -1).to_numpy()
         group = np.where(group < 0, len(groups.dictionary) + np.arange(len(group)), group)
+        text = self._text_of(instance_id)
         return {"text": text, "group": group[text], "word": self._surfaces[0][instance_id]}
 
     @cached_property
@@ -114,10 +119,7 @@ class StoredCorpus:
         return codes, np.array([half_of(word) for word in words], np.uint8)
 
     def words(self) -> NDArray[np.int64]:
-        """Return a code of the word of every instance, by its id: ``~place`` of a word, or the id of a text without.
-
-        The word is the lemma, or the characters of a span where the corpus has none, casefolded.
-        """
+        """Return by id a code of each instance's word, ``~place`` of the lemma or else the span, or its id."""
         return self._coded(self.read("instances", "lemma").column(0).to_pylist())[0]
 
     def _coded(self, lemmas: Sequence[str | None]) -> tuple[NDArray[np.int64], list[str]]:
@@ -138,14 +140,9 @@ class StoredCorpus:
         return words, list(codes)
 
     def label_index(
-        self,
-        instance_id: NDArray[np.int64],
-        text: NDArray[np.int64],
-        halves: Halves = "text",
-        *,
-        may_lack: bool = False,
+        self, instance_id: NDArray[np.int64], halves: Halves = "text", *, may_lack: bool = False
     ) -> LabelIndex:
-        """Return the labels of instances, given by their ids and their texts' as stored [instances], in that order.
+        """Return the labels of instances, given by their ids [instances], in that order.
 
         Halves by word put a span where a hash of its word says, a whole text where its text is. A function without
         positives or without negatives among the instances is an `IngestError` unless it `may_lack` them.
@@ -156,7 +153,8 @@ class StoredCorpus:
         place[instance_id] = np.arange(len(instance_id))
         instance = place[instance]
         measured = instance >= 0
-        half = (self.read("texts", "half").column("half").to_numpy() == "b").astype(np.uint8)[text]
+        in_b = self.read("texts", "half").column("half").to_numpy() == "b"
+        half = in_b.astype(np.uint8)[self._text_of(instance_id)]
         if halves == "word":
             words, half_of_word = self._surfaces
             is_span = words[instance_id] < 0

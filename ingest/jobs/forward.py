@@ -4,7 +4,7 @@ import contextlib
 import importlib.metadata
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -32,21 +32,23 @@ _SAMPLED = 8  # batches that are run to see what all take
 class ForwardPass:
     """One pass of the model over all texts, and the pooled activations of some layers that come of it.
 
-    An earlier attempt that left activations in `folder` is continued if it was over these layers, or more, and of the
-    same run, batches, device and versions; else they are deleted, and the reason is noted.
+    What `kept_layers` left in `folder`, if these are its layers, is gone on with.
     """
 
-    def __init__(self, measurement: Measurement, layers: Sequence[Layer], folder: Path, progress: Progress) -> None:
-        self._measurement = measurement
-        self._folder = folder
+    def __init__(self, measurement: Measurement, layers: Sequence[Layer], folder: Path) -> None:
+        self.measurement = measurement
+        self.folder = folder
         self._batches = list(measurement.batches())
+        self.layers = layers
+        recorded = {**_definition(measurement), "layers": [(layer.stack, layer.layer) for layer in layers]}
         with store_errors(f"cannot write {folder}"):
-            self.layers = _begin(measurement, layers, len(self._batches), folder, progress)
+            if not (folder / "pass.json").exists():
+                (folder / "pass.json").write_text(json.dumps(recorded))
         n_neurons = sum(layer.n_neurons for layer in self.layers)
         n_experts = sum(layer.n_native_experts for layer in self.layers)
         n_instances, storage = measurement.tokens.n_instances, measurement.settings.storage
         # Beside batches under way, which take half; a section that is not full is copied to be written.
-        section_bytes = max(1, measurement.ingestion.resources.memory_bytes // 4)
+        section_bytes = max(1, measurement.request.resources.memory_bytes // 4)
         memory_bytes = section_bytes * n_neurons // (n_neurons + n_experts)
         file = folder / "activations.bin"
         self._buffers = [Buffer(file, n_neurons, n_instances, storage=storage, memory_bytes=memory_bytes)]
@@ -58,14 +60,11 @@ class ForwardPass:
     @property
     def percent(self) -> int:
         """How much of the pass is done, by tokens; 100 is all of it."""
-        n_tokens = self._measurement.tokens.n_tokens
+        n_tokens = self.measurement.tokens.n_tokens
         return 100 * (n_tokens - sum(batch.n_tokens for batch in self._missing())) // n_tokens
 
     def run(self, progress: Progress) -> None:
-        """Run every text that no earlier attempt ran; whatever stops it, the activations up to there are kept.
-
-        Raises IngestError if a value does not fit the storage type, or a network runs twice or not at all.
-        """
+        """Run every text that no earlier attempt ran; whatever stops it, the activations up to there are kept."""
         missing = self._missing()
         if len(missing) < len(self._batches):
             progress.note(f"going on at {self.percent}% of the forward pass, kept from an earlier attempt")
@@ -73,7 +72,7 @@ class ForwardPass:
             return
         progress.phase("forward", total=sum(batch.n_tokens for batch in missing), unit="tokens")
         try:
-            with torch.inference_mode(), _reader(self._measurement, self.layers) as reading:
+            with torch.inference_mode(), _reader(self.measurement, self.layers) as reading:
                 fill(self._buffers, self._pooled(reading, missing, progress))
         except BaseException:
             with contextlib.suppress(StoreError):
@@ -84,7 +83,7 @@ class ForwardPass:
     def blocks(self, layer: Layer) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield the activations of a layer in blocks of neurons, each with the index of its first neuron."""
         first = sum(above.n_neurons for above in self.layers[: self.layers.index(layer)])
-        n_instances, resources = self._measurement.tokens.n_instances, self._measurement.ingestion.resources
+        n_instances, resources = self.measurement.tokens.n_instances, self.measurement.request.resources
         # One block is read while another is measured.
         size = min(512, max(1, resources.memory_bytes // 8 // (4 * n_instances)))
         with ThreadPoolExecutor(1, thread_name_prefix="blocks") as thread:
@@ -108,7 +107,7 @@ class ForwardPass:
 
     def remove(self) -> None:
         """Remove the activations; the pass is done with."""
-        for file in self._folder.iterdir():
+        for file in self.folder.iterdir():
             file.unlink()
 
     def _pooled(
@@ -116,7 +115,7 @@ class ForwardPass:
     ) -> Iterator[tuple[int, list[list[torch.Tensor]]]]:
         """Run batches; yield the place of the first instance of each, and the tensors for each buffer."""
         for batch in batches:
-            _run(self._measurement, reading, batch)
+            run_batch(self.measurement, reading, batch)
             yield batch.first, [reading.pooled(), reading.routed()][: len(self._buffers)]
             progress.advance(batch.n_tokens)
 
@@ -129,52 +128,42 @@ class ForwardPass:
         return [batch for batch in self._batches if batch.last > n_done]
 
 
-def kept_layers(measurement: Measurement, folder: Path) -> tuple[Layer, ...]:
-    """Return the layers of the pass that an earlier attempt left in a folder; none if it cannot be continued."""
-    kept = _kept(measurement, len(list(measurement.batches())), folder)
-    return kept[0] if kept and not kept[1] else ()
+def kept_layers(
+    measurement: Measurement, missing: Collection[Layer], folder: Path, progress: Progress
+) -> tuple[Layer, ...]:
+    """Return the layers of the pass that an earlier attempt left in a folder; empty that if it is of no use.
 
-
-def _kept(measurement: Measurement, n_batches: int, folder: Path) -> tuple[tuple[Layer, ...], list[str]] | None:
-    """Return the layers of the pass in a folder, and what has changed since; None if it was killed before a text."""
+    It is continued if some of its layers are missing and it was of the same run, batches, device and versions.
+    """
     try:
         kept = dict(json.loads((folder / "pass.json").read_text()))
     except (FileNotFoundError, TypeError, ValueError):
-        return None
-    wanted = _definition(measurement, n_batches)
+        kept = {}
+    wanted = _definition(measurement)
     changes = [f"{name} {kept.get(name)}, not {value}" for name, value in wanted.items() if kept.get(name) != value]
     layers = tuple(layer for layer in measurement.layers if [layer.stack, layer.layer] in kept.get("layers", ()))
-    return layers, changes
+    if not changes and not set(layers).isdisjoint(missing):
+        return layers
+    if kept:
+        reason = changes[0] if changes else "other layers"
+        progress.note(f"the forward pass starts over: an earlier attempt was of {reason}")
+    with store_errors(f"cannot write {folder}"):
+        for file in folder.iterdir():
+            file.unlink()
+    return ()
 
 
-def _definition(measurement: Measurement, n_batches: int) -> dict[str, Any]:
+def _definition(measurement: Measurement) -> dict[str, Any]:
     """Return what must be the same for a pass to be continued."""
     return {
         "run": measurement.run_id,
         "batch tokens": measurement.batch_tokens,
-        "batches": n_batches,  # memory limits them too
+        "batches": len(list(measurement.batches())),  # memory limits them too
         "device": device_name(measurement.model.module),
         "torch": str(torch.__version__),
         "transformers": importlib.metadata.version("transformers"),
         "neuronlake": neuronlake_version(),
     }
-
-
-def _begin(
-    measurement: Measurement, layers: Sequence[Layer], n_batches: int, folder: Path, progress: Progress
-) -> tuple[Layer, ...]:
-    """Return the layers of the pass to continue in a folder; if there is none, begin one over `layers`."""
-    if kept := _kept(measurement, n_batches, folder):
-        begun, changes = kept
-        if not changes and set(layers) <= set(begun):
-            return begun
-        reason = changes[0] if changes else "other layers"
-        progress.note(f"the forward pass starts over: an earlier attempt was of {reason}")
-    for file in folder.iterdir():
-        file.unlink()
-    recorded = {**_definition(measurement, n_batches), "layers": [(layer.stack, layer.layer) for layer in layers]}
-    (folder / "pass.json").write_text(json.dumps(recorded))
-    return tuple(layers)
 
 
 def _reader(measurement: Measurement, layers: Sequence[Layer]) -> AbstractContextManager[Capture]:
@@ -189,7 +178,7 @@ def _reader(measurement: Measurement, layers: Sequence[Layer]) -> AbstractContex
     )
 
 
-def _run(measurement: Measurement, reading: Capture, batch: Batch) -> None:
+def run_batch(measurement: Measurement, reading: Capture, batch: Batch) -> None:
     """Run one batch and pool what is read of it."""
     inputs, spans = collate(measurement.model, measurement.tokens, measurement.targets, batch)
     with reading.batch(spans):
@@ -216,10 +205,10 @@ def sample_pass(measurement: Measurement, layer: Layer) -> Sample:
     index = measurement.layers.index(layer)
     costs, pooled, routed = [], [], []
     with torch.inference_mode(), _reader(measurement, measurement.layers) as reading:
-        _run(measurement, reading, batches[chosen[-1]])  # the first pass warms up
+        run_batch(measurement, reading, batches[chosen[-1]])  # the first pass warms up
         for place in chosen:
             cpu_s, wall_s = time.process_time(), time.perf_counter()
-            _run(measurement, reading, batches[place])
+            run_batch(measurement, reading, batches[place])
             pooled.append(reading.pooled()[index].float().cpu().numpy())
             if layer.n_native_experts:
                 before = sum(above.n_native_experts > 0 for above in measurement.layers[:index])

@@ -28,8 +28,8 @@ from ..models.tokenizers import longest_text
 from ..neurons.feed_forwards import Layer
 from ..neurons.hooks import check_site
 from ..scores.clusters import Clusters
-from .known_runs import lacks_coactivations
-from .settings import Ingestion, Request, Settings
+from .revisions import lacks_coactivations
+from .settings import Request, Settings
 
 # However little memory is given, the activations of a batch may take this.
 _LEAST_BATCH_BYTES = 1 << 20
@@ -41,7 +41,7 @@ _FEW = 5  # of a class in a half: fewer are told
 class Measurement:
     """A measurement about to be made, with everything it needs; made by `prepare`."""
 
-    ingestion: Ingestion
+    request: Request
     model: Model
     layers: tuple[Layer, ...]
     tokens: TokenizedCorpus
@@ -64,7 +64,7 @@ class Measurement:
     @property
     def is_new(self) -> bool:
         """Whether the store lacks this run."""
-        return self.ingestion.store.commit(self.run_id) is None
+        return self.request.corpus.store.commit(self.run_id) is None
 
     @property
     def has_pass(self) -> bool:
@@ -74,7 +74,7 @@ class Measurement:
     @property
     def additions(self) -> tuple[Addition, ...]:
         """What the store lacks of the additions asked for."""
-        return self.ingestion.lacking_additions(self.run_id)
+        return self.request.lacking_additions(self.run_id)
 
     def write(self, job: Job, name: str, rows: _Rows, *, part: int = 0, **constants: object) -> None:
         """Stage rows of a table of the run, less the columns that every table of it begins with."""
@@ -83,12 +83,11 @@ class Measurement:
 
     def renewed(self) -> "Measurement":
         """Return it without what another process has added to the store since it was prepared."""
-        ingestion, n_instances = self.ingestion, self.tokens.n_instances
-        lacking = ingestion.lacking_controls(self.run_id)
+        lacking = self.request.lacking_controls(self.run_id)
         return dataclasses.replace(
             self,
             controls=tuple(each for each in self.controls if (each[0].control, each[0].draw) in lacking),
-            adds_coactivations=lacks_coactivations(ingestion.store, self.run_id, ingestion.coactivation, n_instances),
+            adds_coactivations=lacks_coactivations(self.request, self.run_id, self.tokens.n_instances),
         )
 
     def summary(self) -> dict[str, Any]:
@@ -108,21 +107,18 @@ class Measurement:
     def batch_tokens(self) -> int:
         """Number of tokens in one batch."""
         is_on_cpu = next(self.model.module.parameters()).device.type == "cpu"
-        return self.ingestion.resources.batch_tokens or (4096 if is_on_cpu else 32768)
+        return self.request.resources.batch_tokens or (4096 if is_on_cpu else 32768)
 
     def batches(self) -> Iterator[Batch]:
         """Cut the texts into batches; the activations of three, which are under way at a time, take half the memory."""
         n_values = sum(layer.n_neurons + layer.n_native_experts for layer in self.layers)
         value_bytes = 4 if self.settings.dtype == "float32" else 2
-        most = max(1, max(self.ingestion.resources.memory_bytes // 6, _LEAST_BATCH_BYTES) // (value_bytes * n_values))
+        most = max(1, max(self.request.resources.memory_bytes // 6, _LEAST_BATCH_BYTES) // (value_bytes * n_values))
         return self.tokens.batches(self.batch_tokens, batch_instances=most, of_equal_lengths=self.model.sees_padding)
 
     def passes(self, layers: Sequence[Layer]) -> list[list[Layer]]:
-        """Cut layers into groups whose activations the free disk holds, for a pass over the texts each.
-
-        Raises IngestError if the disk does not hold those of a single layer.
-        """
-        store, value_bytes = self.ingestion.store, np.dtype(self.settings.storage).itemsize
+        """Cut layers into groups whose activations the free disk holds; `IngestError` if one is too large."""
+        store, value_bytes = self.request.corpus.store, np.dtype(self.settings.storage).itemsize
         kept = 0  # by a killed attempt
         for file in store.staging.glob("*/forward/*.bin"):
             with contextlib.suppress(FileNotFoundError):  # another job is done with its own
@@ -151,19 +147,16 @@ def grouped(sizes: Mapping[Layer, int], most: int) -> list[list[Layer]]:
     return groups
 
 
-def load_requested(request: Request, ingestion: Ingestion) -> Model:
-    """Load the checkpoint of a request; its decoder too if the corpus has targets for it, its head for a vocabulary.
-
-    A checkpoint without a head has a vocabulary of what neurons read, and a notice why that is all.
-    """
-    with_head = "vocabulary" in ingestion.additions
+def load_requested(request: Request) -> Model:
+    """Load a request's checkpoint, its decoder if the corpus has targets, any head for a vocabulary."""
+    with_head = "vocabulary" in request.additions
     read = functools.partial(
         load,
         request.checkpoint,
         dtype=request.settings.dtype,
-        device=ingestion.resources.device,
+        device=request.resources.device,
         tokenizer=request.settings.tokenizer,
-        with_decoder=not ingestion.corpus.n_without_target,
+        with_decoder=not request.corpus.n_without_target,
     )
     try:
         model = read(with_head=with_head)
@@ -174,12 +167,9 @@ def load_requested(request: Request, ingestion: Ingestion) -> Model:
     return model if request.step is None else dataclasses.replace(model, step=request.step)
 
 
-def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Progress) -> Measurement:
-    """Find the neurons of a loaded model, tokenize the corpus for it, and note what may surprise the user.
-
-    Raises IngestError if the request does not fit the model: a layer or site it lacks, a corpus it cannot read.
-    """
-    corpus = ingestion.corpus
+def prepare(request: Request, model: Model, progress: Progress) -> Measurement:
+    """Find a model's neurons, tokenize the corpus, note what may surprise; `IngestError` if they do not fit."""
+    corpus = request.corpus
     if model.notice:
         progress.note(model.notice)
     if model.config.is_encoder_decoder and corpus.n_without_target:
@@ -216,27 +206,14 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
     del definition["tokenizer"]  # the digest of tokens stands for it
     run_id = identifier(definition)
     labels, few = _choose_functions(corpus, tokens, settings)
-    clusterings = corpus.clusters(tokens.instance_id, tokens.text)
+    clusterings = corpus.clusters(tokens.instance_id)
     clusters = Clusters.build(labels, clusterings)
-    controls = [
-        control_labels(corpus, labels, tokens.instance_id, tokens.text, *each)
-        for each in ingestion.lacking_controls(run_id)
-    ]
-    measurement = Measurement(
-        ingestion,
-        model,
-        layers,
-        tokens,
-        targets,
-        labels,
-        clusters,
-        tuple((control, Clusters.build(control.labels, clusterings)) for control in controls),
-        settings,
-        router,
-        run_id=run_id,
-        request_id=request.identifier(corpus_sha256=corpus.sha256, fingerprint=model.fingerprint),
-        adds_coactivations=lacks_coactivations(ingestion.store, run_id, ingestion.coactivation, tokens.n_instances),
-    )
+    lacking = request.lacking_controls(run_id)
+    controls = [control_labels(corpus, labels, tokens.instance_id, *each) for each in lacking]
+    clustered = tuple((control, Clusters.build(control.labels, clusterings)) for control in controls)
+    adds = lacks_coactivations(request, run_id, tokens.n_instances)
+    measured = request, model, layers, tokens, targets, labels, clusters, clustered, settings, router
+    measurement = Measurement(*measured, run_id, request.identifier(model.fingerprint), adds_coactivations=adds)
     if measurement.is_new:
         if settings.halves == "word":
             _note_halves(labels, clusterings["word"], progress)
@@ -250,12 +227,9 @@ def prepare(request: Request, model: Model, ingestion: Ingestion, progress: Prog
 def _choose_functions(
     corpus: StoredCorpus, tokens: TokenizedCorpus, settings: Settings
 ) -> tuple[LabelIndex, str | None]:
-    """Return the labels of the functions to measure, and a notice: which are left out, or else have few instances.
-
-    Raises IngestError if no function has `min_instances`, or if some lack a class where none is asked for.
-    """
+    """Return the labels of the functions to measure, and a notice: which are left out, or else have few instances."""
     least = settings.min_instances
-    labels = corpus.label_index(tokens.instance_id, tokens.text, settings.halves, may_lack=least > 0)
+    labels = corpus.label_index(tokens.instance_id, settings.halves, may_lack=least > 0)
     positive, evaluated = np.moveaxis(labels.counts()[:, 1:], 2, 0)  # [functions, halves]
     counts = np.stack([positive, evaluated - positive], axis=2)  # [functions, halves, classes]
     fewest = counts.min(axis=(1, 2))

@@ -61,16 +61,6 @@ class _Written:
         return n_parts * self.file_bytes + n_groups * self.first_bytes + (n_layers - n_groups) * self.next_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Rehearsal:
-    """What measuring one layer says of the run."""
-
-    tables: dict[str, _Written]
-    small_bytes: int  # of the tables that a run has once
-    cpu_s: float  # of measuring all layers
-    wall_s: float
-
-
 def plan_run(measurement: Measurement, *, prepared_s: float) -> IngestPlan:
     """Return what `run.make_run` would write and take, of which preparing took `prepared_s` CPU seconds."""
     summary, value_bytes = measurement.summary(), np.dtype(measurement.settings.storage).itemsize
@@ -79,20 +69,20 @@ def plan_run(measurement: Measurement, *, prepared_s: float) -> IngestPlan:
     most_neurons = max((sum(layer.n_neurons for layer in layers) for layers in passes), default=0)
     layer = measurement.layers[len(measurement.layers) // 2]
     n_rows, sample, factor = _n_rows(measurement), sample_pass(measurement, layer), n_neurons / layer.n_neurons
-    memory_bytes = measurement.ingestion.resources.memory_bytes
+    memory_bytes = measurement.request.resources.memory_bytes
     section_bytes = min(memory_bytes // 4, -(-n_instances // 100) * n_neurons * value_bytes)
     forward_bytes = _most_memory() + section_bytes
-    scoring = _rehearse(measurement, layer, sample)
-    controls_s = scoring.wall_s if measurement.controls else 0.0
+    tables, small_bytes, (cpu_s, wall_s) = _rehearse(measurement, layer, sample)
+    controls_s = wall_s if measurement.controls else 0.0
     if measurement.controls and measurement.is_new:
-        bare = _rehearse(dataclasses.replace(measurement, controls=()), layer, sample)
-        controls_s = max(0.0, controls_s - bare.wall_s)
+        *_, (_, bare_s) = _rehearse(dataclasses.replace(measurement, controls=()), layer, sample)
+        controls_s = max(0.0, controls_s - bare_s)
     # Rows of a part are in memory; those of a layer are counted already.
     part_bytes = sum(
         written.arrow_bytes * max(0.0, min(factor, PART_ROWS / max(1, written.n_rows)) - 1)
-        for written in scoring.tables.values()
+        for written in tables.values()
     )
-    parquet_bytes = scoring.small_bytes + sum(written.size(n_rows[name]) for name, written in scoring.tables.items())
+    parquet_bytes = small_bytes + sum(written.size(n_rows[name]) for name, written in tables.items())
     additions_s = _additions_s(measurement, sample)
     n_passes = len(passes) + sum(additions_s.values()) / sample.wall_s  # what additions take counts in passes
     return IngestPlan(
@@ -104,16 +94,16 @@ def plan_run(measurement: Measurement, *, prepared_s: float) -> IngestPlan:
         activation_bytes=most_neurons * n_instances * value_bytes,
         memory_bytes=max(forward_bytes, _most_memory() + section_bytes + round(part_bytes)),
         forward_s=len(passes) * sample.wall_s,
-        scoring_s=scoring.wall_s,
+        scoring_s=wall_s,
         controls_s=controls_s,
-        cpu_s=prepared_s + scoring.cpu_s + n_passes * sample.cpu_s,
+        cpu_s=prepared_s + cpu_s + n_passes * sample.cpu_s,
         additions_s=additions_s,
     )
 
 
 def _n_rows(measurement: Measurement) -> dict[str, int]:
     """Return the rows that a run has, or that are added to it, by table."""
-    summary, layers, coactivation = measurement.summary(), measurement.layers, measurement.ingestion.coactivation
+    summary, layers, coactivation = measurement.summary(), measurement.layers, measurement.request.coactivation
     n_neurons, n_functions, n_controls = (summary[name] for name in ("n_neurons", "n_functions", "n_controls"))
     n_rows: dict[str, int] = {}
     n_best = n_neurons * len({family for family, _ in measurement.labels.functions})
@@ -162,8 +152,13 @@ def _additions_s(measurement: Measurement, sample: Sample) -> dict[Addition, flo
     return seconds
 
 
-def _rehearse(measurement: Measurement, layer: Layer, sample: Sample) -> _Rehearsal:
-    """Measure one layer on activations drawn from a sample, in a store of its own."""
+def _rehearse(
+    measurement: Measurement, layer: Layer, sample: Sample
+) -> tuple[dict[str, _Written], int, tuple[float, float]]:
+    """Measure one layer on activations drawn from a sample, in a store of its own.
+
+    Return what tables say of the run, bytes of those it has once, seconds of CPU and clock that all layers take.
+    """
     started = _now()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         store = Store(Path(folder) / "store")
@@ -194,7 +189,7 @@ def _rehearse(measurement: Measurement, layer: Layer, sample: Sample) -> _Rehear
             if name not in _SMALL and pq.read_metadata(file).num_rows
         }
         small_bytes = sum(file.stat().st_size for file, name in files.items() if name in _SMALL)
-        return _Rehearsal(tables, small_bytes, cpu_s, wall_s)
+        return tables, small_bytes, (cpu_s, wall_s)
 
 
 def _now() -> NDArray[np.float64]:
@@ -233,10 +228,7 @@ def _draw(measurement: Measurement, sample: Sample) -> NDArray[np.int64]:
 
 
 def _blocks(pooled: NDArray[np.float32], drawn: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield blocks of neurons, with their first, over instances drawn from some [instances, neurons].
-
-    Values are smoothed, for no two of a neuron are equal but its zeros.
-    """
+    """Yield blocks of neurons, with their first, over instances drawn from some [instances, neurons], and smoothed."""
     draw = np.random.default_rng(1)
     width = pooled.std(axis=0) * len(pooled) ** -0.2  # as of a kernel density
     for start in range(0, pooled.shape[1], _BLOCK):

@@ -1,19 +1,130 @@
-"""Which revisions of a model are a series of checkpoints, at which training steps; the store's list of them."""
+"""Which revisions of a model are a series, and what a store holds of them: asked before anything is loaded."""
 
+import dataclasses
 import datetime
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ...errors import IngestError, UnknownNameError, joined
 from ...schema.conformance import conform
+from ...schema.disk import store_errors
 from ...schema.names import identifier
 from ...schema.store import Store
 from ..models.checkpoint import list_revisions
 from ..models.steps import gaps, parse_step
-from .known_runs import KnownRuns
+from .reports import IngestReport
+from .settings import Request
+
+_COLUMNS = ("run_id", "model", "revision", "step", "request_id", "n_instances", "n_truncated", "n_dropped")
+
+
+class KnownRuns:
+    """The runs and the listed checkpoints of a store, which need not exist, as they are now."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        runs = _rows(store.files("runs"), _COLUMNS)
+        self._by_request = {run["request_id"]: run for run in runs if run.get("request_id") is not None}
+        self._run_steps: dict[tuple[str, str], dict[str, int | None]] = defaultdict(dict)
+        for run in runs:
+            self._run_steps[run["model"], run["revision"]][run["run_id"]] = run["step"]
+        # A later row of a revision corrects its step.
+        checkpoints = _rows(store.files("checkpoints"), ("model", "revision", "step", "listed_at"))
+        checkpoints.sort(key=lambda row: row["listed_at"])
+        self._listed_steps = {(row["model"], row["revision"]): row["step"] for row in checkpoints}
+
+    def lists(self, model: str, revision: str, step: int | None) -> bool:
+        """Return whether a revision is listed at this training step."""
+        return ((model, revision), step) in self._listed_steps.items()
+
+    def step(self, model: str, revision: str) -> int | None:
+        """Return the training step that the store holds for a revision: that of its runs, else the last one listed."""
+        known = (step for step in self._run_steps[model, revision].values() if step is not None)
+        return next(known, self._listed_steps.get((model, revision)))
+
+    def refusal(self, model: str, revision: str, step: int) -> str | None:
+        """Return why a revision cannot have a training step, if a run has it at another or without one; else None."""
+        for run_id, known in self._run_steps[model, revision].items():
+            if known != step:
+                other = "without a step" if known is None else f"at step {known}"
+                return (
+                    f"it cannot be step {step} of {model}: run {run_id} in {self.store.path} has it {other}; measure "
+                    "the series under another --name"
+                )
+        return None
+
+    def with_step(self, request: Request) -> Request:
+        """Return a request at the step that the store holds for its revision; refuse another that it names."""
+        model, revision = request.checkpoint.stored_name, request.checkpoint.stored_revision
+        if request.step is None:
+            return dataclasses.replace(request, step=self.step(model, revision))
+        if refusal := self.refusal(model, revision, request.step):
+            raise IngestError(refusal)
+        return request
+
+    def report(self, request: Request) -> IngestReport | None:
+        """Return the report on a request of which the store holds the run and its coactivations; None if it may not."""
+        coactivation = request.coactivation
+        run = self._by_request.get(request.identifier(request.checkpoint.locate().fingerprint() or request.commit))
+        if run is None or (commit := self.store.commit(run["run_id"])) is None:
+            return None
+        if coactivation is not None and self.store.commit(coactivation.job_name(commit.job)) is None:
+            return None
+        if request.lacking_controls(commit.job) or request.lacking_additions(commit.job):
+            return None
+        n_rows = Counter[str]()
+        for file in commit.files:
+            n_rows[file.table] += file.n_rows
+        return IngestReport(
+            run_id=commit.job,
+            model=request.checkpoint.stored_name,
+            revision=request.checkpoint.stored_revision,
+            is_new=False,
+            n_layers=n_rows["layers"],
+            n_neurons=n_rows["neurons"],
+            n_functions=n_rows["run_functions"],
+            **{name: run[name] for name in ("n_instances", "n_truncated", "n_dropped")},
+            activity=None if coactivation is None else coactivation.activity,
+        )
+
+
+def lacks_coactivations(request: Request, run_id: str, n_instances: int) -> bool:
+    """Return whether the store lacks coactivations asked for; refuse those that would overlap others."""
+    store, coactivation = request.corpus.store, request.coactivation
+    if coactivation is None or store.commit(coactivation.job_name(run_id)) is not None:
+        return False
+    coactivation.n_highest(n_instances)
+    files = [str(path) for path in store.files("coactivations")]
+    if not files:
+        return True
+    same = [("run_id", "=", run_id), ("activity", "=", coactivation.activity)]
+    neuron = ["stack", "layer", "neuron"]
+    with store_errors(f"cannot read the coactivations of {store.path}", pa.ArrowException):
+        stored = pq.read_table(files, columns=neuron, filters=same, partitioning=None)
+    if len(stored):
+        n_stored = max(stored.group_by(neuron).aggregate([([], "count_all")])["count_all"].to_pylist())
+        raise IngestError(
+            f"the store holds coactivations ({coactivation.activity}) of run {run_id} already, with up to "
+            f"{n_stored} partners a neuron; {coactivation.n_partners} cannot stand beside them"
+        )
+    return True
+
+
+def _rows(paths: tuple[Path, ...], columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Read columns of small tables; files written before a column was declared lack it."""
+    rows: list[dict[str, Any]] = []
+    for path in paths:
+        with store_errors(f"cannot read {path}", pa.ArrowException, UnicodeDecodeError), pq.ParquetFile(path) as file:
+            present = [name for name in columns if name in file.schema_arrow.names]
+            rows += file.read(columns=present).to_pylist()
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +143,16 @@ class ListedCheckpoint:
 
 
 def choose_checkpoints(
-    model: str, patterns: Sequence[str] | None, steps: Mapping[str, int] | None
+    model: str,
+    patterns: Sequence[str] | None,
+    steps: Mapping[str, int] | None,
+    stored: Callable[[str], int | None] = lambda _: None,
 ) -> tuple[ListedCheckpoint, ...]:
     """Return the revisions of a model (hub id or folder) that are asked for, in the order of their steps.
 
     They are those whose names match shell-style patterns; without patterns those that `steps` names, or all. `steps`
-    are training steps by revision, in place of the step in a name; a revision named there is listed whether it is there
-    or not. Raises UnknownNameError if nothing matches a pattern, IngestError if files alone do.
+    are training steps by revision, in place of those `stored` and of the step in a name; a revision named there is
+    listed whether it is there or not. A pattern that nothing matches, or files alone, is refused.
     """
     listing, steps = list_revisions(model), steps or {}
     known = sorted({*listing.commits, *steps})
@@ -60,7 +174,7 @@ def choose_checkpoints(
     checkpoints = [
         ListedCheckpoint(
             revision,
-            steps.get(revision, parse_step(revision)),
+            next((step for step in (steps.get(revision), stored(revision)) if step is not None), parse_step(revision)),
             "file" if is_by_file or revision not in listing.commits else listing.kind,
             listing.commits.get(revision),
         )
@@ -90,9 +204,7 @@ def oddities(checkpoints: Sequence[ListedCheckpoint], asked: Mapping[str, int]) 
         yield f"no checkpoint at step {joined(steps)}, where steps are otherwise {rhythm}"
 
 
-def record_checkpoints(
-    checkpoints: Sequence[ListedCheckpoint], model: str, known_runs: KnownRuns, store: Store
-) -> None:
+def record_checkpoints(checkpoints: Sequence[ListedCheckpoint], model: str, known_runs: KnownRuns) -> None:
     """Commit those checkpoints that the store does not list at their step, unless a run holds another."""
     new = [
         checkpoint
@@ -107,10 +219,10 @@ def record_checkpoints(
     definition = {
         "model": model,
         "checkpoints": [[checkpoint.revision, checkpoint.step, checkpoint.source] for checkpoint in new],
-        "n_lists": sum(commit.kind == "checkpoints" for commit in store.commits()),
+        "n_lists": sum(commit.kind == "checkpoints" for commit in known_runs.store.commits()),
     }
     rows = [{name: getattr(checkpoint, name) for name in ("revision", "step", "source")} for checkpoint in new]
     listed_at = datetime.datetime.now(datetime.UTC)
-    with store.job(f"checkpoints-{identifier(definition)}", kind="checkpoints", resume=False) as job:
+    with known_runs.store.job(f"checkpoints-{identifier(definition)}", kind="checkpoints", resume=False) as job:
         job.write("checkpoints", conform("checkpoints", rows, model=model, listed_at=listed_at), model=model)
         job.commit()

@@ -22,7 +22,7 @@ from ...schema.commits import neuronlake_version
 from ...schema.job import Job
 from ...schema.store import Store
 from ...schema.vocabulary import Addition, JobKind
-from ..corpora.control_tasks import ControlLabels
+from ..corpora.labels import LabelIndex
 from ..models.devices import device_name, explaining_lack_of_memory
 from ..neurons.feed_forwards import Layer
 from ..scores.best import HALVES
@@ -51,17 +51,15 @@ def make_run(
     """Measure and commit what the store lacks of a run, and of what is asked for beside it.
 
     Jobs whose tables are staged are given to `finish`: those of the measurement together, then each addition.
-
-    Raises IngestError if an activation is not finite or memory does not suffice, StoreError if the disk refuses.
     """
     with contextlib.ExitStack() as stack:
-        store = measurement.ingestion.store
+        store = measurement.request.corpus.store
         try:
             jobs, sinks = open_jobs(measurement, store, stack)
         except AlreadyCommittedError:  # another process was faster since this was prepared: what is still lacking?
             stack.close()
             return make_run(measurement.renewed(), progress, started_at, finish=finish)
-        summary, coactivation = measurement.summary(), measurement.ingestion.coactivation
+        summary, coactivation = measurement.summary(), measurement.request.coactivation
         if jobs:
             measure(measurement, sinks, jobs[0].folder("forward"), progress)
         if summary["is_new"]:
@@ -89,7 +87,7 @@ def make_run(
 
 def open_jobs(measurement: Measurement, store: Store, stack: contextlib.ExitStack) -> tuple[list[Job], list[Sink]]:
     """Start the jobs in a store that make what is lacking, that of the run first; return them and their sinks."""
-    is_new, coactivation = measurement.is_new, measurement.ingestion.coactivation
+    is_new, coactivation = measurement.is_new, measurement.request.coactivation
     jobs: list[Job] = []
     sinks: list[Sink] = []
     scorer = Scorer(measurement, with_functions=is_new)
@@ -104,7 +102,11 @@ def open_jobs(measurement: Measurement, store: Store, stack: contextlib.ExitStac
     for control, _ in measurement.controls:
         job = begin(Controls.job_name(measurement.run_id, control.control, control.draw), "controls")
         sinks.append(ControlTables(measurement, job, scorer, control))
-        write_control_functions(measurement, job, control)
+        positive, evaluated = control.labels.counts()[:, 0].T
+        rows = _named(control.labels) | {"n_positive": positive, "n_negative": evaluated - positive}
+        measurement.write(
+            job, "control_functions", rows, control=control.control, draw=control.draw, n_kept=control.n_kept
+        )
     if coactivation is not None and measurement.adds_coactivations:
         job = begin(coactivation.job_name(measurement.run_id), "coactivation")
         sinks.append(CoactivationTables(measurement, coactivation, job))
@@ -119,24 +121,22 @@ def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progr
     in a pass is staged at its end. Errors are those of `make_run`.
     """
     lacking = {layer: [sink for sink in sinks if sink.lacks(layer)] for layer in measurement.layers}
-    missing, kept = [layer for layer in measurement.layers if lacking[layer]], kept_layers(measurement, folder)
+    missing = [layer for layer in measurement.layers if lacking[layer]]
+    kept = kept_layers(measurement, missing, folder, progress) if missing else ()
     begun = [layer for layer in missing if layer in kept]
     passes = [begun, *measurement.passes([layer for layer in missing if layer not in kept])]
     for sink in sinks:
         sink.keep_within(passes)
     for layers in filter(None, passes):
-        _measure_layers(measurement, layers, lacking, folder, progress)
+        of_pass = kept if layers is begun else layers
+        _measure_layers(layers, lacking, ForwardPass(measurement, of_pass, folder), progress)
 
 
 def _measure_layers(
-    measurement: Measurement,
-    layers: Sequence[Layer],
-    lacking: Mapping[Layer, Sequence[Sink]],
-    folder: Path,
-    progress: Progress,
+    layers: Sequence[Layer], lacking: Mapping[Layer, Sequence[Sink]], forward: ForwardPass, progress: Progress
 ) -> None:
     """Measure layers in one pass over the texts; `lacking` are the sinks that lack each."""
-    forward = ForwardPass(measurement, layers, folder, progress)
+    measurement = forward.measurement
     with explaining_lack_of_memory(measurement.model.name, "batch_tokens", "memory_bytes"):
         try:
             forward.run(progress)
@@ -154,7 +154,7 @@ def _measure_layers(
             error.add_note(f"{forward.percent}% of the forward pass is kept; the same command goes on")
             raise
         except IngestError as error:  # values that are refused now would be refused again
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(forward.folder, ignore_errors=True)
             if not isinstance(error, NonFiniteError):
                 raise
             raise IngestError(
@@ -172,8 +172,8 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
         "measurement": "measured",
         "weights_sha256": model.weights_sha256,
         "is_random_init": model.seed is not None,
-        "corpus": measurement.ingestion.corpus.name,
-        "corpus_sha256": measurement.ingestion.corpus.sha256,
+        "corpus": measurement.request.corpus.name,
+        "corpus_sha256": measurement.request.corpus.sha256,
         **{name: value for name, value in dataclasses.asdict(settings).items() if name not in ("n_top", "tokenizer")},
         "router": measurement.router,
         "layers": None if settings.layers is None else ",".join(map(str, settings.layers)),
@@ -202,7 +202,7 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
     ]
     positive, evaluated = labels.counts().T  # [3, functions]
     functions = {
-        **dict(zip(("family", "function"), zip(*labels.functions, strict=True), strict=True)),
+        **_named(labels),
         "prevalence": positive[0] / evaluated[0],
         **{f"n_positive{half}": n for half, n in zip(HALVES, positive, strict=True)},
         **{f"n_negative{half}": n for half, n in zip(HALVES, evaluated - positive, strict=True)},
@@ -218,12 +218,6 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
     measurement.write(job, "weight_tensors", tensors)
 
 
-def write_control_functions(measurement: Measurement, job: Job, control: ControlLabels) -> None:
-    """Stage the row of each function of a set of controls."""
-    positive, evaluated = control.labels.counts()[:, 0].T
-    rows = {
-        **dict(zip(("family", "function"), zip(*control.labels.functions, strict=True), strict=True)),
-        "n_positive": positive,
-        "n_negative": evaluated - positive,
-    }
-    measurement.write(job, "control_functions", rows, control=control.control, draw=control.draw, n_kept=control.n_kept)
+def _named(labels: LabelIndex) -> dict[str, object]:
+    """Return the names of functions as columns."""
+    return dict(zip(("family", "function"), zip(*labels.functions, strict=True), strict=True))

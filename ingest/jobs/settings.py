@@ -10,7 +10,6 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from ...errors import IngestError, UnknownNameError
 from ...schema.names import IDENTITY_VERSION, check_name, identifier
-from ...schema.store import Store
 from ...schema.vocabulary import Addition, ControlTask, DType, Halves, Pooling, Router, Site, SpecialTokens, Storage
 from ..corpora.control_tasks import default_control
 from ..corpora.stored import StoredCorpus
@@ -239,22 +238,27 @@ def _check_least(name: str, value: int, least: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One checkpoint to measure on one corpus.
-
-    Raises StoreError if no store can hold model or revision under its name.
-    """
+    """One checkpoint to measure on one corpus of a store, with what may be used and what is made beside the run."""
 
     checkpoint: Checkpoint
-    corpus: str
+    corpus: StoredCorpus
     settings: Settings = field(default_factory=Settings)
+    resources: Resources = field(default_factory=Resources)
+    coactivation: Coactivation | None = None
+    controls: Controls | None = None
+    additions: tuple[Addition, ...] = ()
+    dry_run: bool = False
     step: int | None = None  # training step; None: the step in the revision's name
     commit: str | None = None  # commit of a hub revision; None if not known before it is loaded
 
     def __post_init__(self) -> None:
         check_name("model", self.checkpoint.stored_name)
         check_name("revision", self.checkpoint.stored_revision)
+        for addition in self.additions:
+            if addition not in get_args(Addition):
+                raise UnknownNameError("addition", addition, get_args(Addition))
 
-    def identifier(self, *, corpus_sha256: str, fingerprint: str | None) -> str | None:
+    def identifier(self, fingerprint: str | None) -> str | None:
         """Return the digest of all that defines the measurement; None without a fingerprint of the checkpoint's files.
 
         Where a store holds a run of the same digest, the model need not be loaded. The version of transformers is part
@@ -276,34 +280,16 @@ class Request:
                 "model": self.checkpoint.stored_name,
                 "revision": self.checkpoint.stored_revision,
                 "random_init": self.checkpoint.random_init,
-                "corpus": self.corpus,
-                "corpus_sha256": corpus_sha256,
+                "corpus": self.corpus.name,
+                "corpus_sha256": self.corpus.sha256,
                 **settings,
             }
         )
 
-
-@dataclass(frozen=True, slots=True)
-class Ingestion:
-    """What the requests of one job share: the store, its corpus, what may be used, and what is made beside each run."""
-
-    store: Store
-    corpus: StoredCorpus
-    resources: Resources
-    coactivation: Coactivation | None = None
-    controls: Controls | None = None
-    dry_run: bool = False
-    additions: tuple[Addition, ...] = ()
-
-    def __post_init__(self) -> None:
-        for addition in self.additions:
-            if addition not in get_args(Addition):
-                raise UnknownNameError("addition", addition, get_args(Addition))
-
     def lacking_additions(self, run_id: str) -> tuple[Addition, ...]:
         """Return what is to be added to a run and is not in the store, in the order in which it is made."""
         asked = [addition for addition in get_args(Addition) if addition in self.additions]
-        return tuple(addition for addition in asked if self.store.commit(f"{addition}-{run_id}") is None)
+        return tuple(addition for addition in asked if self.corpus.store.commit(f"{addition}-{run_id}") is None)
 
     def lacking_controls(self, run_id: str) -> list[tuple[ControlTask, int]]:
         """Return the controls of a run that are asked for and that the store lacks, by task and draw."""
@@ -311,4 +297,4 @@ class Ingestion:
             return []
         tasks = self.controls.tasks or (default_control(self.corpus),)
         asked = itertools.product(dict.fromkeys(tasks), range(self.controls.n_draws))
-        return [each for each in asked if self.store.commit(Controls.job_name(run_id, *each)) is None]
+        return [each for each in asked if self.corpus.store.commit(Controls.job_name(run_id, *each)) is None]

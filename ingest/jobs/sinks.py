@@ -70,10 +70,7 @@ class Sink(ABC):
         return any(layer in part for part in self._parts.values())
 
     def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:  # noqa: B027 - some need no block
-        """Take a block [neurons, instances] of activations, from neuron `start` on; blocks come in order.
-
-        Raises NonFiniteError if an activation is NaN or infinite.
-        """
+        """Take a block [neurons, instances] of finite activations, from neuron `start` on; blocks come in order."""
 
     def finish(self, layer: Layer, shares: NDArray[np.float32] | None) -> None:
         """Stage the rows of a layer; `shares` [experts, instances] as `ForwardPass.shares` returns them."""
@@ -155,7 +152,7 @@ class ScoreTables(_ScoredTables):
         }
         return {
             "neurons": conform("neurons", neurons, **keys),
-            "top_instances": conform("top_instances", top_instances, **keys, corpus=measurement.ingestion.corpus.name),
+            "top_instances": conform("top_instances", top_instances, **keys, corpus=measurement.request.corpus.name),
             "neuron_best": conform("neuron_best", ranked.best(), **keys),
             "function_top_neurons": conform("function_top_neurons", ranked.top(), **keys),
             "neuron_functions": neuron_function_rows(keys, scores, measurement.labels.functions),

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ...errors import IngestError, one_line
-from ..neurons.expert_modules import is_fused_experts, is_list_of_experts
+from ..neurons.experts import is_fused_experts, is_list_of_experts
 
 
 def adjust(body: nn.Module, label: str) -> Iterator[str]:

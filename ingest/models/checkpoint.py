@@ -228,10 +228,7 @@ def locate_tokenizer(name: str) -> Source:
 
 
 def list_revisions(model: str) -> Listing:
-    """Return the revisions of a model: the subfolders of a folder unless hidden, or the hub's branches and tags.
-
-    A subfolder without a checkpoint is among them, and a link to what is not there: a series may have broken ones.
-    """
+    """Return a model's revisions: subfolders that are not hidden, broken ones too, or branches and tags."""
     path = _as_path(model)
     if path.is_file() or path.suffix == ".gguf":
         raise IngestError(f"{model} is one file and has no revisions")

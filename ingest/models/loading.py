@@ -7,9 +7,10 @@ import pickle
 import re
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
+import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import (
@@ -20,15 +21,16 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto import modeling_auto as auto
 from transformers.utils import logging as transformers_logging
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from ...errors import IngestError, one_line
 from ...schema.vocabulary import DType
-from ..neurons.widths import expert_counts
+from ..neurons.feed_forwards import Stack
+from ..neurons.layers import expert_counts
 from .checkpoint import Source
 from .devices import lacks_memory
-from .heads import body_class
 from .tensors import OPTIONAL_WEIGHTS
 from .tokenizers import set_aside
 
@@ -98,10 +100,7 @@ def read_tokenizer(source: Source, config: PreTrainedConfig, other: Source | Non
 def read_weights(
     source: Source, config: PreTrainedConfig, kind: type, dtype: DType, device: str
 ) -> tuple[PreTrainedModel, set[str]]:
-    """Return a checkpoint as a model of class `kind`, and the names of its tensors that have no place in that.
-
-    Quantised weights are put on `device`, for they cannot be moved afterwards.
-    """
+    """Return a checkpoint as a model of class `kind`, and the names of its tensors that have no place in that."""
     is_quantised = hasattr(config, "quantization_config")
     placed = {"device_map": "auto" if device == "split" else {"": device}} if is_quantised else {}
     with _explained(f"cannot load the weights of model {source.name!r}", config):
@@ -115,7 +114,13 @@ def read_weights(
             trust_remote_code=False,
         )
     if is_quantised:
-        _check_quantised(whole, source)
+        for path, module in whole.named_modules():
+            weight = getattr(module, "weight", None) if type(module).__module__.startswith("bitsandbytes.") else None
+            if weight is not None and weight.is_floating_point() and getattr(weight, "quant_state", None) is None:
+                raise IngestError(
+                    f"model {source.name!r}: its configuration says that its weights are quantised, but {path}.weight "
+                    "is not"
+                )
     elif "gguf_file" not in source.arguments:
         _check_files(whole, source)
     mismatched = sorted(report["mismatched_keys"])
@@ -189,16 +194,6 @@ def _why(error: BaseException, config: PreTrainedConfig | None) -> str:
     return one_line(error)
 
 
-def _check_quantised(whole: PreTrainedModel, source: Source) -> None:
-    for path, module in whole.named_modules():
-        weight = getattr(module, "weight", None) if type(module).__module__.startswith("bitsandbytes.") else None
-        if weight is not None and weight.is_floating_point() and getattr(weight, "quant_state", None) is None:
-            raise IngestError(
-                f"model {source.name!r}: its configuration says that its weights are quantised, but {path}.weight is "
-                "not"
-            )
-
-
 def _check_files(whole: PreTrainedModel, source: Source) -> None:
     """Refuse weights that are whole numbers, read as if they were values, and two of which one would be read."""
     for file in source.files("*.safetensors"):
@@ -245,3 +240,53 @@ def _check_memory(n_bytes: int, label: str) -> None:
             f"model {label} has at least {n_bytes / 1e9:,.1f} GB of weights by its configuration; this machine has "
             f"{memory / 1e9:,.1f} GB of memory"
         )
+
+
+# How transformers' classes with a head over the vocabulary end; other mappings' classes end otherwise.
+_HEADS = ("ForCausalLM", "ForMaskedLM", "ForConditionalGeneration", "ForSeq2SeqLM", "LMHeadModel")
+
+
+def body_class(config: PreTrainedConfig) -> type:
+    """Return what reads a checkpoint without a head: `AutoModel`, or the class of an encoder saved alone."""
+    names = (name for name in config.architectures or () if name.endswith("EncoderModel"))
+    return next((getattr(transformers, name) for name in names if hasattr(transformers, name)), AutoModel)
+
+
+def head_class(config: PreTrainedConfig, label: str) -> type[PreTrainedModel]:
+    """Return the class with a head that a configuration names, else that of its kind; `IngestError` if none has one."""
+    names = [name for name in config.architectures or () if name.endswith(_HEADS) and hasattr(transformers, name)]
+    if names:
+        return cast("type[PreTrainedModel]", getattr(transformers, names[0]))
+    mappings = [auto.MODEL_FOR_MASKED_LM_MAPPING, auto.MODEL_FOR_CAUSAL_LM_MAPPING]
+    for mapping in [auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING] if config.is_encoder_decoder else mappings:
+        if (kind := mapping.get(type(config), None)) is not None:
+            return cast("type[PreTrainedModel]", kind)
+    raise IngestError(
+        f"model {label} cannot predict tokens: transformers has no language-model head for {type(config).__name__}"
+    )
+
+
+def body_of(head: PreTrainedModel) -> PreTrainedModel:
+    """Return the body of a model with a head, made of the same modules, as it would have been loaded without one."""
+    if head.base_model is not head:
+        return cast("PreTrainedModel", head.base_model)
+    # T5 and its kin hold their stacks beside their head, just as their class without a head holds them.
+    with torch.device("meta"):
+        body: PreTrainedModel = AutoModel.from_config(head.config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    for name, _ in list(body.named_children()):
+        setattr(body, name, getattr(head, name))
+    return body
+
+
+def check_head(head: PreTrainedModel, stack: Stack, label: str) -> None:
+    """Refuse a head that predicts the next token where its body sees that, or masked tokens where it sees one side."""
+    config, kind = type(head.config), cast("object", type(head))
+    masked = auto.MODEL_FOR_MASKED_LM_MAPPING.get(config, None)
+    causal = auto.MODEL_FOR_CAUSAL_LM_MAPPING.get(config, None)
+    if masked is causal:
+        return
+    problem = f"model {label} cannot predict tokens: its head {type(head).__name__} predicts"
+    if stack == "encoder" and kind is causal:
+        raise IngestError(f"{problem} the next token, but its body attends both ways")
+    if stack == "decoder" and kind is masked:
+        raise IngestError(f"{problem} masked tokens, but its body attends to the left alone")

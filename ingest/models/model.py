@@ -17,8 +17,17 @@ from ..neurons.layers import find_layers
 from .behaviour import adjust, is_causal, sees_padding, sparse_attention
 from .checkpoint import Checkpoint, locate_tokenizer
 from .devices import explaining_lack_of_memory, place
-from .heads import body_class, body_of, check_head, head_class
-from .loading import initialise, quietly, read_config, read_tokenizer, read_weights
+from .loading import (
+    body_class,
+    body_of,
+    check_head,
+    head_class,
+    initialise,
+    quietly,
+    read_config,
+    read_tokenizer,
+    read_weights,
+)
 from .steps import parse_step
 from .tensors import TensorDigest, check_unread, tensor_digests
 from .tokenizers import check_vocabulary, n_embedded

@@ -69,11 +69,7 @@ def tensor_digests(body: nn.Module, label: str) -> tuple[TensorDigest, ...]:
 
 
 def check_unread(unexpected: Iterable[str], whole: PreTrainedModel, text_model: PreTrainedModel, label: str) -> None:
-    """Raise `IngestError` if a tensor that nothing reads lies in the text model, or is not known to lie outside.
-
-    `unexpected` names the tensors of the checkpoint for which transformers found no place in `whole`, and `text_model`
-    is the part of that which takes text.
-    """
+    """Refuse tensors without a place in `whole` that lie in the text model, or are not known to lie outside of it."""
     keys = sorted(unexpected)
     further = tuple(f"{match[1]}." for key in keys if (match := _LATER_TOKENS.match(key)))
     body = whole.base_model

@@ -14,10 +14,9 @@ from ...errors import IngestError, one_line
 
 
 def set_aside(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Set aside what a tokenizer's files say beside how text becomes tokens.
+    """Have texts cut at their end, merges never dropped at random, and special tokens' names in a text be those tokens.
 
-    Texts are cut at their end, and merges are not dropped at random, as they may be in training. The name of a special
-    token within a text becomes that token, as a mask in a prompt must.
+    The files of a tokenizer may say otherwise; a mask in a prompt must be one.
     """
     tokenizer.truncation_side = "right"
     tokenizer.split_special_tokens = False

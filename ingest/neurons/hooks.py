@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ...errors import IngestError
 from ...schema.vocabulary import Site
-from .expert_modules import FusedExperts
+from .experts import FusedExperts
 from .feed_forwards import FeedForward, Layer, Place
 
 _CHECKED_ROWS = 4  # rows that are recomputed to check which token they are of

@@ -6,7 +6,8 @@ it that lead into it are its inputs; two of them, or one of twice the width, mak
 module of experts stands in its place, or beside it.
 
 Every other weight in a block must be known to be outside feed-forward networks; otherwise the model is refused, and the
-weight named. A part of a model is never measured in silence.
+weight named. What is found is compared with the numbers that the configuration implies, in whatever words. A part of a
+model is never measured in silence.
 """
 
 import itertools
@@ -22,9 +23,8 @@ from transformers.activations import ACT2CLS
 from transformers.pytorch_utils import Conv1D
 
 from ...errors import IngestError
-from .expert_modules import is_fused_experts, is_list_of_experts
+from .experts import is_fused_experts, is_list_of_experts
 from .feed_forwards import FeedForward, Layer, Place, Stack
-from .widths import expert_counts, layer_counts, padding_multiple, residual_widths, widths
 
 _ACTIVATION_KEYS = (
     *("hidden_act", "hidden_activation", "activation_function", "dense_act_fn", "activation", "afn"),
@@ -79,7 +79,8 @@ class _Finder:
         self._config = config
         self._label = label
         self._widths = widths(config)
-        self._residuals = residual_widths(config)
+        # Of the hidden states that blocks read and write; MobileBERT's are narrower within blocks.
+        self._residuals = {int(config.hidden_size), *_numbers(config, ("true_hidden_size",))}
         self._expert_counts = expert_counts(config)
         self._mixers = {
             path
@@ -88,7 +89,8 @@ class _Finder:
         }
 
     def find(self, stack: Stack, root: str) -> tuple[Layer, ...]:
-        depths = layer_counts(self._config, stack)
+        names = _DECODER_LAYERS if stack == "decoder" and self._config.is_encoder_decoder else _ENCODER_LAYERS
+        depths = set(_numbers(self._config, names)[:1])
         blocks = [self._block(path, index) for index, path in enumerate(self._blocks(root, depths))]
         if len(blocks) not in depths:
             raise IngestError(
@@ -249,7 +251,7 @@ class _Finder:
             nonlinearity=nonlinearity,
             **more,
             is_time_first=self._config.model_type in _TIME_FIRST,
-            pads_to=padding_multiple(self._config),
+            pads_to=max(_numbers(self._config, ("attention_window",)), default=0),
         )
 
     def _is_mixer(self, path: str, block: str) -> bool:
@@ -313,3 +315,56 @@ def _is_within(path: str, outer: Iterable[str]) -> bool:
 def _is_activation(module: nn.Module) -> bool:
     is_named_so = not list(module.children()) and _ACTIVATION_NAME.search(type(module).__name__) is not None
     return isinstance(module, _ACTIVATIONS) or is_named_so
+
+
+_WIDTHS = (
+    *("intermediate_size", "dense_intermediate_size", "prefix_dense_intermediate_size", "intermediate_size_mlp"),
+    *("moe_intermediate_size", "shared_intermediate_size", "shared_expert_intermediate_size"),
+    *("shared_experts_intermediate_size", "moe_shared_expert_intermediate_size", "expert_ffn_hidden_size"),
+    *("d_ff", "dim_ff", "dff", "hidden_dim", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "ffn_hidden_size"),
+    *("n_inner", "d_inner", "inner_dim"),
+)
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+_SHARED_EXPERTS = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert")
+_MULTIPLES = ("expansion_ratio", "intermediate_multiple_size")
+_ENCODER_LAYERS = ("encoder_layers", "num_encoder_layers", "num_hidden_layers", "num_layers")
+_DECODER_LAYERS = ("decoder_layers", "num_decoder_layers", "num_hidden_layers", "num_layers")
+
+
+def widths(config: PreTrainedConfig) -> set[int]:
+    """Return the widths, in neurons, that a feed-forward network or one expert may have."""
+    sizes, hidden = set(_numbers(config, _WIDTHS)), int(config.hidden_size)
+    # Several shared experts are one network of their summed width.
+    sizes |= {width * n for width in sizes for n in _numbers(config, _SHARED_EXPERTS)}
+    sizes |= {int(multiple * hidden) for multiple in _values(config, _MULTIPLES)} | _derived(config)
+    return sizes or {4 * hidden}  # where nothing is said, as in the GPT-2 family
+
+
+def expert_counts(config: PreTrainedConfig) -> set[int]:
+    """Return the numbers of routed experts a layer may have."""
+    return set(_numbers(config, _EXPERTS))
+
+
+def _derived(config: PreTrainedConfig) -> set[int]:
+    """Return the width where an architecture computes it from what its configuration says."""
+    match config.model_type:
+        case "recurrent_gemma":
+            return {config.intermediate_size // 2}
+        case "lfm2" | "lfm2_moe" if getattr(config, "block_auto_adjust_ff_dim", False):
+            width = int(config.block_ffn_dim_multiplier * int(2 * config.intermediate_size / 3))
+            return {config.block_multiple_of * -(-width // config.block_multiple_of)}
+        case "xlstm":
+            multiple = config.ffn_round_up_to_multiple_of
+            return {int(-(-config.ffn_proj_factor * config.hidden_size // multiple) * multiple)}
+    return set()
+
+
+def _numbers(config: PreTrainedConfig, names: Iterable[str]) -> list[int]:
+    return [value for value in _values(config, names) if isinstance(value, int) and value > 0]
+
+
+def _values(config: PreTrainedConfig, names: Iterable[str]) -> list[Any]:
+    """Return the attributes of these names that are set; a list, one value a layer, is flattened."""
+    set_so = (getattr(config, name, None) for name in names)
+    values = [one for value in set_so for one in (value if isinstance(value, list | tuple) else [value])]
+    return [value for value in values if value is not None and not isinstance(value, bool)]

@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ...errors import IngestError, UnknownNameError
 from ...schema.vocabulary import WeightKind
-from .expert_modules import FusedExperts
+from .experts import FusedExperts
 from .feed_forwards import FeedForward, Layer
 
 # Types that hold weights as they are; others are scaled by something beside them.

@@ -46,11 +46,7 @@ class Clusters:
 
     @classmethod
     def build(cls, labels: LabelIndex, clusterings: Mapping[str, NDArray[np.int64]]) -> "Clusters":
-        """Return how labelled instances cluster, given by name the cluster of each instance [instances].
-
-        Texts lie within groups: of a group only the pairs of different texts count. A clustering without a pair is
-        left out.
-        """
+        """Return how instances cluster, by name of clustering; pairs of one text do not count for its group."""
         codes = {name: np.unique(of, return_inverse=True)[1] for name, of in clusterings.items()}
         alone = _sums(labels, np.arange(labels.n_instances))
         sums = {name: _sums(labels, code) for name, code in codes.items()}
@@ -100,14 +96,13 @@ class Clusters:
         estimates, by analysis of variance and over all pairs, which large clusters make, the higher; never below 0, and
         above 1 where the instances of large clusters lie further out than others.
         """
-        correlation = np.zeros((len(activations), len(self.names)), np.float32)
-        if self.names:
-            texts = self.names.index("text") if "text" in self.names else -1
-            within = np.array([texts if name == "group" else -1 for name in self.names])
-            starts = np.cumsum([0, *map(len, self.sizes)])
-            members, sizes = np.concatenate(self.members), np.concatenate(self.sizes)
-            _correlate(activations, lowest, highest, members, sizes, starts, within, correlation)
-        return correlation
+        if not self.names:
+            return np.zeros((len(activations), 0), np.float32)
+        texts = self.names.index("text") if "text" in self.names else -1
+        within = np.array([texts if name == "group" else -1 for name in self.names])
+        starts = np.cumsum([0, *map(len, self.sizes)])
+        members, sizes = np.concatenate(self.members), np.concatenate(self.sizes)
+        return _correlate(activations, lowest, highest, members, sizes, starts, within)
 
     def inflation(self, correlation: NDArray[np.float32], function: int) -> tuple[NDArray[np.float64], ...]:
         """Return D and the degrees of freedom of a function for neurons of some correlations, [neurons] both."""
@@ -177,17 +172,14 @@ def _correlate(
     sizes: NDArray[np.int64],
     starts: NDArray[np.int64],
     within: NDArray[np.int64],
-    correlation: NDArray[np.float32],
-) -> None:
-    """Fill the correlation of each neuron in each clustering; `within` is the clustering whose pairs do not count.
-
-    Those of a clustering are the clusters from its start to the next one's. Clusters of one instance are in none.
-    """
+) -> NDArray[np.float32]:
+    """Return each neuron's correlation in each clustering, but for pairs of the clustering `within` it."""
     # Ranks of activations rounded to eight binary digits, within sixteen doublings below the largest, make a sort
     # unnecessary: 4,096 classes, each of which has the mean rank of what it holds, as ties have. Where 0 lies outside
     # of a neuron's activations, they count from the nearest on.
     n_neurons, n = activations.shape
     n_clusterings = len(within)
+    correlation = np.zeros((n_neurons, n_clusterings), np.float32)
     counts = np.zeros(4096, np.int32)
     ranks = np.empty(4096, np.int32)  # twice the rank less the mean of all
     class_of = np.empty(n, np.uint16)
@@ -245,6 +237,7 @@ def _correlate(
                 mean_size = (n - n_pairs[index] / n) / (n_clusters - 1)
                 estimate = max(estimate, (between - inner) / (between + (mean_size - 1) * inner))
             correlation[neuron, index] = max(estimate, 0.0)
+    return correlation
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -8,14 +8,11 @@ A function's labels are sorted by rank too, as one key of function, rank and lab
 every neuron, a column of the sorted keys is of the same function in every row, and sums over its columns are its sums.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from ..corpora.labels import LabelIndex
+from ..corpora.labels import LabelIndex
 
 # Neurons times instances, or labels, that are taken at a time: some 25 numbers of 8 bytes each.
 _TOGETHER = 1 << 22
@@ -24,7 +21,7 @@ _TOGETHER = 1 << 22
 class DeviceWalk:
     """Scores neurons for the functions of some labels on a torch device that knows float64."""
 
-    def __init__(self, labels: "LabelIndex", device: torch.device) -> None:
+    def __init__(self, labels: LabelIndex, device: torch.device) -> None:
         def on_device(values: NDArray[np.generic]) -> torch.Tensor:
             return torch.tensor(values, device=device)
 

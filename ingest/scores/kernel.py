@@ -22,7 +22,6 @@ Nothing here checks bounds or types: `scoring.score` does, before it calls.
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 # Accumulators of one function in the walk. The first three are over all instances; 4 further on, the same over half a,
 # and 8 further on over half b.
@@ -39,21 +38,10 @@ _N_ACCUMULATORS = 16
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def score_neurons(
-    activations: NDArray[np.float32],
-    is_rest: NDArray[np.bool_],
-    words: NDArray[np.uint32],
-    starts: NDArray[np.unsignedinteger],
-    entries: NDArray[np.unsignedinteger],
-    counts: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    n_above: NDArray[np.int64],
-    excess: NDArray[np.float64],
-    statistics: NDArray[np.float32],
-    top_instance: NDArray[np.int64],
-    top_value: NDArray[np.float32],
-) -> None:
-    """Fill the last six arrays, a row a neuron, from the others (see `scoring.score` and `LabelIndex.packed`)."""
+def score_neurons(activations, is_rest, packed, counts, filled) -> None:
+    """Fill the arrays of `filled`, a row a neuron, from the others (see `scoring.score` and `LabelIndex.packed`)."""
+    words, starts, entries = packed
+    scores, n_above, excess, statistics, top_instance, top_value = filled
     n_neurons, n_instances = activations.shape
     keys = np.empty(n_instances, dtype=np.uint64)
     spare = np.empty(n_instances, dtype=np.uint64)

@@ -79,10 +79,7 @@ def draw_nulls(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _ranks(edges: Integers, n_above: int) -> tuple[Floats, Floats, Floats]:
-    """Return by block: sums over its ranks r of 1 / r and of (its ranks before r) / r, the mean of log n_above / r.
-
-    They are 0 in the tie group.
-    """
+    """Return by block: sums over its ranks r of 1 / r and of (its ranks before r) / r, the mean of log n_above / r."""
     inverse = np.zeros(len(edges))
     inner = np.zeros(len(edges))
     logarithm = np.zeros(len(edges))

@@ -50,11 +50,7 @@ def p_values(excess: Floats, n_above: Integers, n_positive: int, n_negative: int
 
 
 def deviates(excess: Floats, n_above: Integers, n_positive: int, n_negative: int) -> Floats:
-    """Return `p_values` as deviates of a normal distribution, two-sided, and beyond `SMALLEST_P` too.
-
-    There the deviate is taken to grow as the excess does, from where p is just above it on; it is never below that of
-    the smallest p.
-    """
+    """Return `p_values` as two-sided normal deviates, which beyond `SMALLEST_P` grow as the excess does."""
     read = _reader(n_above, n_positive, n_negative)
     deviate = np.zeros(len(excess))
     beyond, scale = np.arange(len(excess)), 1.0
@@ -79,10 +75,8 @@ def _reader(n_above: Integers, n_positive: int, n_negative: int) -> Callable[[Fl
     pair = pair.reshape(2, -1)
 
     def read(excess: Floats, some: Integers) -> Floats:
-        p = np.ones(len(some))
         of_tables = levels[needed], n_positive, n_negative, statistic, log_tail
-        _look_up(excess - _TOLERANCE, n_above[some], pair[:, some], *of_tables, p)
-        return p
+        return _look_up(excess - _TOLERANCE, n_above[some], pair[:, some], *of_tables)
 
     return read
 
@@ -97,15 +91,15 @@ def _look_up(
     n_negative: int,
     statistic: Floats,
     log_tail: Floats,
-    p: Floats,
-) -> None:
-    """Fill the p-value of each neuron with instances above rest, interpolated between two `tables` [2, neurons]."""
+) -> Floats:
+    """Return the p-value of each neuron, interpolated between two `tables` [2, neurons]; 1 with none above rest."""
     # The variance v of an excess grows as n_above * (2 N - n_above). The logarithm of a tail probability varies with it
     # in two ways. For the rarer class, the tail is made by the first ranks whatever is below, or is normal and varies
     # as 1 / v. For the other class, the excess is highest where none of the rarer class is above rest, about as v; the
     # logarithm of the probability of a share of it (a lower tail of a count) varies as v.
     rarer = 0 if n_positive <= n_negative else 1
     twice = 2 * (n_positive + n_negative)
+    p = np.ones(len(n_above))
     parts = np.empty(2)  # of the upper table, by side
     mixed = np.empty(2)
     tails = np.empty((2, 2))  # by side and table
@@ -136,6 +130,7 @@ def _look_up(
             either = min(max(either, smaller), smaller + math.log(2.0))
             total += either * (part if end else 1.0 - part)
         p[neuron] = min(1.0, max(SMALLEST_P, math.exp(total)))
+    return p
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -161,10 +156,7 @@ def _levels(n: int) -> Integers:
 
 
 def _blocks(n: int, n_above: int) -> tuple[Integers, int]:
-    """Return the last rank of each block, and the block that takes the positives that the others leave.
-
-    That is the tie group or, in a ranking without one, a block in the middle, for ranks matter at both ends.
-    """
+    """Return the last rank of each block, and the one that takes the rest: the tie group, or a middle one."""
     if n_above < n:
         return np.array([*_steps(n_above), n]), len(_steps(n_above))
     top, bottom = _steps(max(1, n // 2)), _steps(n // 3)

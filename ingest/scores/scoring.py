@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,8 @@ from ..corpora.labels import LabelIndex
 from . import kernel
 from .best import SCORE_NAMES
 from .clusters import Clusters, tails
+from .device import DeviceWalk
 from .nulls import deviates, p_values
-
-if TYPE_CHECKING:
-    from .device import DeviceWalk
 
 _Float = TypeVar("_Float", bound=np.floating)
 STATISTIC_NAMES = ("mean", "std", "min", "max", "firing_rate")
@@ -89,7 +87,7 @@ def score(
     *,
     n_top: int = 10,
     n_threads: int = 1,
-    walk: "DeviceWalk | None" = None,
+    walk: DeviceWalk | None = None,
 ) -> Scores:
     """Score every neuron of a block of C-contiguous activations [neurons, instances] for every function.
 
@@ -122,17 +120,14 @@ def score(
         top_instance=np.full((n_neurons, n_top), -1, dtype=np.int64),
         top_value=np.zeros((n_neurons, n_top), dtype=np.float32),
     )
-
     filled: list[NDArray[Any]]
     filled = [scores.scores, n_above, excess, scores.statistics, scores.top_instance, scores.top_value]
-
-    words, starts, entries = labels.packed()
+    packed = labels.packed()
 
     def run(part: slice) -> None:
         if not walk:
-            kernel.score_neurons(
-                activations[part], labels.is_rest, words, starts, entries, counts, *(array[part] for array in filled)
-            )
+            some = tuple(array[part] for array in filled)
+            kernel.score_neurons(activations[part], labels.is_rest, packed, counts, some)
         if not np.isfinite(scores.statistics[part, 0]).all():  # a sum is finite only if every term is
             check_finite(activations)
         if clusters:

@@ -25,7 +25,7 @@ from neuronlake.engines.engine import Work
 from neuronlake.engines.ray import RayEngine
 from neuronlake.errors import EngineError, UnknownNameError
 from neuronlake.ingest.corpora.builder import build_corpus
-from neuronlake.ingest.jobs.series import ingest_series
+from neuronlake.ingest.jobs.job import ingest_series
 from neuronlake.progress import SilentProgress
 from neuronlake.schema.store import Store
 

@@ -13,7 +13,7 @@ from neuronlake.ingest.corpora.instance import Instance
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.ingest.jobs.measurement import load_requested, prepare
-from neuronlake.ingest.jobs.settings import Ingestion, Request, Resources
+from neuronlake.ingest.jobs.settings import Request, Resources
 from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.ingest.scores.device import DeviceWalk
 from neuronlake.ingest.scores.scoring import score
@@ -74,9 +74,9 @@ def test_scores_are_those_of_the_cpu():
 def test_a_batch_waits_for_the_gpu_no_more_often_than_the_model_does(store, make_corpus, tiny_model, words, kind):
     texts = [" ".join(words[shift:] + words[:shift]) for shift in range(len(words))]
     make_corpus(store, [Instance(text, {"task/odd": index % 2 == 1}) for index, text in enumerate(texts)])
-    ingestion = Ingestion(store, StoredCorpus(store, "test"), Resources(device="cuda"))
-    request = Request(Checkpoint(str(tiny_model(kind))), "test")
-    measured = prepare(request, load_requested(request, ingestion), ingestion, SilentProgress())
+    corpus, resources = StoredCorpus(store, "test"), Resources(device="cuda")
+    request = Request(Checkpoint(str(tiny_model(kind))), corpus, resources=resources)
+    measured = prepare(request, load_requested(request), SilentProgress())
     module, batch = measured.model.module, next(measured.batches())
     inputs, _ = collate(measured.model, measured.tokens, None, batch)
 

@@ -161,14 +161,6 @@ def main() -> None:
     import torch
     import transformers  # noqa: F401
 
-    import neuronlake.analysis.alignment.job
-    import neuronlake.analysis.emergence.study
-    import neuronlake.analysis.perturbation.passes
-    import neuronlake.analysis.perturbation.study
-    import neuronlake.analysis.published
-    import neuronlake.ingest.jobs.run
-    import neuronlake.ingest.jobs.series  # noqa: F401
-
     torch.set_num_threads(1)
     file = Path(sys.argv[1])
     folder = file.parent / "kills"

@@ -1,5 +1,4 @@
 """Readers of labelled corpora, one form a file: each returns a `Source`.
 
-`table` (one instance a row), `folders` (one a label), `semcor`, `conllu`, `facts` (T-REx), `huggingface`, `shuffled`
-(a stored corpus with its labels permuted).
+`table` (one instance a row), `classes` (texts of one class each), `semcor`, `conllu`, `facts` (T-REx).
 """

@@ -72,18 +72,11 @@ def read_conllu(
         files = [file for file in visible_files(path, "*.conllu*", reading) if file.name.endswith(_SUFFIXES)]
     if not files:
         raise IngestError(f"{path}: neither a CoNLL-U file nor a folder of *.conllu files")
-    reason = "word beyond the cap of its part of speech"
-    words = _instances(files, reading, min_count=min_count)
-    return Source(
-        instances=capped(
-            words, cap, by=lambda word: next(iter(word.labels), ""), seed=seed, reading=reading, reason=reason
-        ),
-        description=f"part of speech and syntactic relation of each word of {path.stem}",
-        licence=None,
-        origin=f"conllu: {path.name}",
-        negatives="rest",
-        reading=reading,
-    )
+    words, reason = _instances(files, reading, min_count=min_count), "word beyond the cap of its part of speech"
+    words = capped(words, cap, by=lambda word: next(iter(word.labels), ""), seed=seed, reading=reading, reason=reason)
+    description = f"part of speech and syntactic relation of each word of {path.stem}"
+    origin = f"conllu: {path.name}"
+    return Source(words, description, licence=None, origin=origin, negatives="rest", reading=reading)
 
 
 def _instances(files: Sequence[Path], reading: Reading, *, min_count: int) -> Iterator[Instance]:

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from ....errors import IngestError, one_line
 from ..files import BLANK_LINE, boolean, is_null, json_objects, lines, parse_json, string, whole_number
-from ..instance import Instance, Reading, Source
+from ..instance import Instance, Negatives, Reading, Source
 
 _Row = Mapping[str, object]
 _Form = Literal["a list in 'labels'", "a mapping in 'labels'", "boolean columns named family/function"]
@@ -69,14 +69,10 @@ def read_table(path: str | os.PathLike[str], *, encoding: str | None = None) -> 
     if path.is_fifo():
         raise IngestError(f"cannot read {path}: a pipe cannot be read twice; write it to a file")
     form = _find_form(path, Reading(encoding=encoding))
-    return Source(
-        instances=_instances(path, reading, form),
-        description=f"labelled texts of {path.name}",
-        licence=None,
-        origin=f"table: {path.name}",
-        negatives="rest" if form == "a list in 'labels'" else "explicit",
-        reading=reading,
-    )
+    negatives: Negatives = "rest" if form == "a list in 'labels'" else "explicit"
+    description, origin = f"labelled texts of {path.name}", f"table: {path.name}"
+    instances = _instances(path, reading, form)
+    return Source(instances, description, licence=None, origin=origin, negatives=negatives, reading=reading)
 
 
 def _find_form(path: Path, reading: Reading) -> _Form:

@@ -16,9 +16,9 @@ from ....progress import Progress
 from ....schema import parquet
 from ....schema.job import Job
 from ...activations.capture import capture
-from ...activations.tokens import collate
 from ...models.devices import explaining_lack_of_memory
 from ...models.tokenizers import encode
+from ..forward import run_batch
 from ..measurement import Measurement
 
 N_NEURONS = 10  # of each function those with the highest lift over all layers, beside the first of every layer
@@ -32,13 +32,10 @@ _LISTED = [*_NEURON, *_FUNCTION, "is_positive", "rank"]
 
 
 def add_highlights(measurement: Measurement, job: Job, run: Job | None, progress: Progress) -> None:
-    """Stage the highlights of a run that the store holds, or that another job has staged.
-
-    Raises IngestError if no neuron of the run is listed with a text, or memory does not suffice.
-    """
+    """Stage the highlights of a run that the store holds or another job has staged; `IngestError` if there are none."""
     if measurement.targets is not None:
         progress.note("highlights are of the encoder's neurons alone: the decoder reads targets, not texts")
-    model, corpus, tokens = measurement.model, measurement.ingestion.corpus, measurement.tokens
+    model, corpus, tokens = measurement.model, measurement.request.corpus, measurement.tokens
     spans = {name: getattr(tokens, name) for name in ("instance_id", "text", "start", "stop")}
     places = pl.DataFrame({"text": tokens.order, "n_tokens": np.diff(tokens.token_start)[tokens.order]})
     listed = (
@@ -65,7 +62,7 @@ def add_highlights(measurement: Measurement, job: Job, run: Job | None, progress
 
 def _listed(measurement: Measurement, run: Job | None) -> pl.DataFrame:
     """Return neuron, function, side, rank and instance of what is highlighted, as the store's rows of the run say."""
-    corpus, stack = measurement.ingestion.corpus, measurement.model.parts[0].stack
+    corpus, stack = measurement.request.corpus, measurement.model.parts[0].stack
     positive, evaluated = measurement.labels.counts()[:, 0].T
     names = pl.DataFrame(measurement.labels.functions, schema=_FUNCTION, orient="row")
     columns = (*_NEURON, *_FUNCTION, "rank", "ranked_by", "half", "ap", "ap_complement")
@@ -100,7 +97,7 @@ def _listed(measurement: Measurement, run: Job | None) -> pl.DataFrame:
 
 def _rows(measurement: Measurement, run: Job | None, name: str, *columns: str) -> pl.DataFrame:
     """Return columns of the run's rows in a table, which may have been added to it later."""
-    store, run_id = measurement.ingestion.store, measurement.run_id
+    store, run_id = measurement.request.corpus.store, measurement.run_id
     files = [file for job in (run_id, f"best-{run_id}") for file in store.files(name, job=job)]
     if run is not None and not files:  # it waits for its commit
         files += run.staged(name)
@@ -116,7 +113,7 @@ def _fired(measurement: Measurement, listed: pl.DataFrame, progress: Progress) -
     units = each.select("place", "text", "token").unique().sort("place", "token")
     each = each.join(units.with_row_index("unit"), on=["text", "token"]).sort("unit")
     token = units["token"].to_numpy()
-    single = dataclasses.replace(  # a corpus in which these tokens are the instances
+    tokens = dataclasses.replace(  # a corpus in which these tokens are the instances
         measurement.tokens,
         order=units["text"].unique(maintain_order=True).to_numpy(),
         instance_id=np.arange(len(units)),
@@ -129,14 +126,13 @@ def _fired(measurement: Measurement, listed: pl.DataFrame, progress: Progress) -
     unit, number, neuron = (each[name].to_numpy().astype(np.int64) for name in ("unit", "layer", "neuron"))
     activation = np.empty(len(unit), np.float32)
     # All neurons at every token are in memory at once, and a copy.
-    most = measurement.ingestion.resources.memory_bytes // (8 * sum(layer.n_neurons for layer in layers))
-    batches = single.batches(max(1, min(measurement.batch_tokens, most)), of_equal_lengths=model.sees_padding)
+    most = measurement.request.resources.memory_bytes // (8 * sum(layer.n_neurons for layer in layers))
+    batches = tokens.batches(max(1, min(measurement.batch_tokens, most)), of_equal_lengths=model.sees_padding)
+    single = dataclasses.replace(measurement, tokens=tokens)
     reader = capture(model.module, layers, site=settings.site, router=settings.router, ends_early=True)
     with torch.inference_mode(), reader as reading:
         for batch in batches:
-            inputs, spans = collate(model, single, measurement.targets, batch)
-            with reading.batch(spans):
-                model.module(**inputs)
+            run_batch(single, reading, batch)
             first, last = np.searchsorted(unit, (batch.first, batch.last))
             for layer, values in zip(layers, reading.pooled(), strict=True):
                 of = first + np.flatnonzero(number[first:last] == layer.layer)

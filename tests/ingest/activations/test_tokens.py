@@ -203,7 +203,7 @@ def test_labels_follow_the_instances_asked_for(store, make_corpus):
     instances = [Instance(f"text {index}", {"f/g": index in (1, 2)}) for index in range(5)]
     make_corpus(store, instances)
     corpus = StoredCorpus(store, "test")
-    index = corpus.label_index(np.array([4, 2, 0, 1]), np.array([4, 2, 0, 1]))
+    index = corpus.label_index(np.array([4, 2, 0, 1]))
     assert index.indptr.tolist() == [0, 0, 1, 1, 2]
     with pytest.raises(IngestError, match=r"of 3 measured instances, 0 are positive and 3 negative for f/g"):
-        corpus.label_index(np.array([4, 3, 0]), np.array([4, 3, 0]))
+        corpus.label_index(np.array([4, 3, 0]))

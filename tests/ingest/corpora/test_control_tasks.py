@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import false_discovery_control
 
 from neuronlake.ingest.corpora.builder import build_corpus
+from neuronlake.ingest.corpora.control_tasks import read_shuffled
 from neuronlake.ingest.corpora.instance import Instance
-from neuronlake.ingest.corpora.readers.shuffled import read_shuffled
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.scores.best import SCORE_NAMES
 from neuronlake.ingest.scores.scoring import score
@@ -25,7 +25,7 @@ def measure(source, store):
             build_corpus(read_shuffled("real", store=store.path, seed=1, **how), kind, store=store.path)
         corpus = StoredCorpus(store, kind)
         read = corpus.instances()
-        labels = corpus.label_index(read.instance_id, read.text)
+        labels = corpus.label_index(read.instance_id)
         return labels, score(np.ascontiguousarray(activations[:, read.instance_id], np.float32), labels, n_top=0)
 
     return scores

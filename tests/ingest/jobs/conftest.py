@@ -6,7 +6,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from neuronlake.ingest.jobs import measurement
-from neuronlake.ingest.jobs.series import ingest_series
+from neuronlake.ingest.jobs.job import ingest_series
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 
 from neuronlake.errors import IngestError, UnknownNameError
 from neuronlake.ingest.corpora.builder import build_corpus
+from neuronlake.ingest.corpora.control_tasks import read_shuffled
 from neuronlake.ingest.corpora.instance import Instance
-from neuronlake.ingest.corpora.readers.shuffled import read_shuffled
 from neuronlake.ingest.jobs import sinks
 from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.ingest.jobs.settings import Controls

@@ -9,8 +9,8 @@ from elsewhere import Elsewhere
 from neuronlake.engines.engine import SerialEngine
 from neuronlake.errors import EngineError, IngestError
 from neuronlake.ingest.jobs.additions import highlights
+from neuronlake.ingest.jobs.job import ingest_series
 from neuronlake.ingest.jobs.reports import Failure
-from neuronlake.ingest.jobs.series import ingest_series
 from neuronlake.ingest.jobs.settings import Settings
 from neuronlake.schema.job import Job
 from neuronlake.schema.store import Store

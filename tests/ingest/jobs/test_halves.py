@@ -42,7 +42,7 @@ def mixed(store, make_corpus) -> tuple[StoredCorpus, list[Instance]]:
 def halves(corpus: StoredCorpus, halves: str) -> np.ndarray:
     """Return the half of every instance, by its id."""
     stored = corpus.instances()
-    index = corpus.label_index(stored.instance_id, stored.text, halves)
+    index = corpus.label_index(stored.instance_id, halves)
     half = np.zeros(len(index.half), np.uint8)
     half[stored.instance_id] = index.half
     return half

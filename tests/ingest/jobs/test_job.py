@@ -192,12 +192,12 @@ def test_a_job_killed_in_its_forward_pass_runs_the_rest_of_it_and_ends_the_same(
         from neuronlake.ingest.jobs import forward
         from neuronlake.ingest.jobs.job import ingest_model
         from neuronlake.ingest.jobs.settings import Resources
-        run, done = forward._run, []
+        run, done = forward.run_batch, []
         def run_or_die(*arguments):
             if len(done) == 12:
                 os._exit(9)
             done.append(run(*arguments))
-        forward._run = run_or_die
+        forward.run_batch = run_or_die
         small = Resources(batch_tokens=32)
         ingest_model({str(tiny_model("olmoe"))!r}, corpus="test", store={str(killed.path)!r}, resources=small)
         """)
@@ -218,7 +218,7 @@ def test_a_job_killed_in_its_forward_pass_runs_the_rest_of_it_and_ends_the_same(
 
 
 def test_a_job_that_is_interrupted_says_what_is_kept_and_runs_no_batch_again(ingest, monkeypatch, contents, filled):
-    run, n_run = forward._run, []
+    run, n_run = forward.run_batch, []
 
     def run_or_stop(*arguments):
         if len(n_run) == 10:
@@ -226,7 +226,7 @@ def test_a_job_that_is_interrupted_says_what_is_kept_and_runs_no_batch_again(ing
         n_run.append(run(*arguments))
 
     with monkeypatch.context() as stopping:
-        stopping.setattr(forward, "_run", run_or_stop)
+        stopping.setattr(forward, "run_batch", run_or_stop)
         with pytest.raises(KeyboardInterrupt) as stopped:
             ingest("switch", resources=SMALL)
     (note,) = stopped.value.__notes__
@@ -300,8 +300,11 @@ def test_a_job_killed_after_a_part_scores_the_rest_without_another_pass(
 @pytest.mark.parametrize(
     ("place", "error"),
     [
-        ("forward._run", RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")),
-        ("forward._run", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has …")),
+        (
+            "forward.run_batch",
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."),
+        ),
+        ("forward.run_batch", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has …")),
         ("sinks.score", MemoryError("Unable to allocate 9.00 GiB for an array")),
     ],
 )

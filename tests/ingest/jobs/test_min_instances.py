@@ -92,7 +92,7 @@ def test_labels_of_some_functions_are_those_of_all_without_the_others(store, mak
     labels = [{"f/a": True, "f/b": False}, {"f/c": True}, {"f/a": False, "f/c": False}, {"f/b": True}]
     make_corpus(store, [Instance(f"text {place}", of) for place, of in enumerate(labels)], negatives="explicit")
     place, kept = np.arange(4), np.array([True, False, True])
-    index = StoredCorpus(store, "test").label_index(place, place)
+    index = StoredCorpus(store, "test").label_index(place)
     some = index.only(kept)
     assert some.functions == (("f", "a"), ("f", "c"))
     assert some.dense(place).tolist() == index.dense(place)[kept].tolist()

@@ -7,8 +7,7 @@ import pytest
 from conftest import WORDS
 
 from neuronlake import Instance
-from neuronlake.ingest.jobs.job import ingest_model
-from neuronlake.ingest.jobs.series import ingest_series
+from neuronlake.ingest.jobs.job import ingest_model, ingest_series
 from neuronlake.ingest.jobs.settings import Coactivation, Controls
 from neuronlake.schema.store import Store
 

@@ -10,7 +10,7 @@ from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs import measurement
 from neuronlake.ingest.jobs.forward import ForwardPass
 from neuronlake.ingest.jobs.measurement import load_requested, prepare
-from neuronlake.ingest.jobs.settings import Coactivation, Ingestion, Request, Resources
+from neuronlake.ingest.jobs.settings import Coactivation, Request, Resources
 from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.progress import SilentProgress
 from neuronlake.schema.store import Store
@@ -107,12 +107,11 @@ def test_a_disk_that_does_not_hold_one_layer_is_refused_before_anything_runs(ing
 
 
 def test_batches_hold_no_more_instances_than_memory_allows(filled, tiny_model, monkeypatch):
-    ingestion = Ingestion(filled, StoredCorpus(filled, "test"), Resources())
-    request = Request(Checkpoint(str(tiny_model("bert"))), "test")
-    whole = prepare(request, load_requested(request, ingestion), ingestion, SilentProgress())
+    request = Request(Checkpoint(str(tiny_model("bert"))), StoredCorpus(filled, "test"))
+    whole = prepare(request, load_requested(request), SilentProgress())
     # Three batches are under way, in half of the memory: five instances each.
     small = Resources(memory_bytes=2 * 3 * 5 * 4 * sum(layer.n_neurons for layer in whole.layers))
-    tight = dataclasses.replace(whole, ingestion=dataclasses.replace(ingestion, resources=small))
+    tight = dataclasses.replace(whole, request=dataclasses.replace(request, resources=small))
     monkeypatch.setattr(measurement, "_LEAST_BATCH_BYTES", 1)
     batches = list(tight.batches())
     assert len(batches) > len(list(whole.batches()))

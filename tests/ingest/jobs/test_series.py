@@ -8,8 +8,8 @@ import pytest
 
 from neuronlake.errors import IngestError, StoreError, UnknownNameError
 from neuronlake.ingest.jobs import measurement
+from neuronlake.ingest.jobs.job import ingest_series
 from neuronlake.ingest.jobs.reports import Failure
-from neuronlake.ingest.jobs.series import ingest_series
 from neuronlake.ingest.jobs.settings import Coactivation, Resources, Settings
 from neuronlake.schema import card, leftovers
 

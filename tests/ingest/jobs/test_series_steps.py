@@ -2,7 +2,7 @@
 
 import shutil
 
-from neuronlake.ingest.jobs.series import ingest_series
+from neuronlake.ingest.jobs.job import ingest_series
 from neuronlake.ingest.jobs.settings import Settings
 from neuronlake.progress import SilentProgress
 

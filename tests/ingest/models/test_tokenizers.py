@@ -11,7 +11,7 @@ from neuronlake.ingest.corpora.instance import Instance
 from neuronlake.ingest.corpora.stored import StoredCorpus
 from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.ingest.jobs.measurement import load_requested, prepare
-from neuronlake.ingest.jobs.settings import Ingestion, Request, Resources, Settings
+from neuronlake.ingest.jobs.settings import Request, Settings
 from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.ingest.models.loading import quietly
 from neuronlake.ingest.models.model import load, start_token
@@ -43,9 +43,8 @@ def prepared(store, make_corpus):
 
     def run(folder, *, targets=False, **settings):
         make_corpus(store, [Instance(text, {"f/g": len(text) > 6}, target=text if targets else None) for text in TEXTS])
-        request = Request(Checkpoint(str(folder), name="m"), "test", settings=Settings(**settings))
-        ingestion = Ingestion(store, StoredCorpus(store, "test"), Resources())
-        return prepare(request, load_requested(request, ingestion), ingestion, SilentProgress())
+        request = Request(Checkpoint(str(folder), name="m"), StoredCorpus(store, "test"), Settings(**settings))
+        return prepare(request, load_requested(request), SilentProgress())
 
     return run
 

@@ -15,9 +15,9 @@ from architectures import zoo_configs
 from architectures.zoo_experts import EXPERTS
 from neuronlake.errors import IngestError
 from neuronlake.ingest.models.model import stack_parts
+from neuronlake.ingest.neurons.experts import exclude_experts
 from neuronlake.ingest.neurons.feed_forwards import Layer
 from neuronlake.ingest.neurons.layers import find_layers
-from neuronlake.ingest.neurons.routers import exclude_experts
 
 # Whose experts cannot be distinguished, whatever is done with them.
 UNREAD = {"dbrx", "inkling_text", "jetmoe", "llama4_text", "longcat_flash"}

@@ -4,7 +4,7 @@ import pytest
 
 from neuronlake.errors import IngestError
 from neuronlake.ingest.corpora.instance import Instance
-from neuronlake.ingest.corpora.readers.folders import read_folders
+from neuronlake.ingest.corpora.readers.classes import read_folders
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from neuronlake.errors import IngestError, UnknownNameError
 from neuronlake.ingest.corpora.instance import Instance
-from neuronlake.ingest.corpora.readers.huggingface import read_huggingface
+from neuronlake.ingest.corpora.readers.classes import read_huggingface
 
 NAMES = ["entailment", "neutral", "contradiction"]
 

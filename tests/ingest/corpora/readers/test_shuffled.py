@@ -11,8 +11,8 @@ import pytest
 
 from neuronlake.errors import IngestError, UnknownNameError
 from neuronlake.ingest.corpora.builder import build_corpus
+from neuronlake.ingest.corpora.control_tasks import read_shuffled
 from neuronlake.ingest.corpora.instance import Instance
-from neuronlake.ingest.corpora.readers.shuffled import read_shuffled
 from neuronlake.schema import parquet
 from neuronlake.schema.conformance import arrow_schema
 from neuronlake.schema.tables import table

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from neuronlake.errors import IngestError
 from neuronlake.ingest.corpora.instance import Instance
 from neuronlake.ingest.jobs import sinks
+from neuronlake.ingest.jobs.additions.vocabulary import TokenVectors, embeddings, unembedding
 from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.ingest.jobs.settings import Settings
 from neuronlake.ingest.models.checkpoint import Checkpoint
-from neuronlake.ingest.models.embeddings import TokenVectors, embeddings, unembedding
 from neuronlake.ingest.models.model import load
 from neuronlake.ingest.models.tokenizers import spelling
 from neuronlake.ingest.neurons import weights
