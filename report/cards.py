@@ -6,8 +6,7 @@ from typing import Any
 import polars as pl
 
 from ..queries.database import Database
-from .picture import rows_of
-from .subjects import Subject
+from .picture import Subject, rows_of
 
 # Those of the map that are farthest above what it compares with: more would make the page large.
 _MOST_CARDS = 240
