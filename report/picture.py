@@ -122,8 +122,8 @@ def picture(
 ) -> Callable[[Draw], Plot]:
     """Make a function from rows to a chart and a sentence a picture, and a function from a database to the chart.
 
-    The rows are those of the statement that pictures.toml names; its parameters are the subject's and what statement
-    `asks` finds. Where either has no rows, there is no picture. `example` is what a small store shows.
+    The rows are those of the statement in pictures.toml, given the first row of statement `asks`; without either there
+    is no picture. `example` is what a small store shows.
     """
 
     def decorate(draw: Draw) -> Plot:
@@ -161,10 +161,7 @@ def picture(
 
 
 def rows_of(database: Database, name: str, **parameters: object) -> tuple[str, pl.DataFrame]:
-    """Return a statement with its parameters written out, and its rows.
-
-    Floating-point numbers have six significant digits: what is shown, downloaded and said are the same.
-    """
+    """Return a statement with its parameters written out, and its rows, with six digits: as shown, downloaded, said."""
     query = _written(name, parameters)
     rows = database.sql(query).pl()
     floats = [column for column, kind in rows.schema.items() if kind.is_float()]

@@ -94,23 +94,20 @@ class Comparison:
         """Return the groups that are the control of the source at `place`."""
         return [self.groups[control] for control in self.controls[self.is_control[place]]]
 
-    @property
-    def overlap(self) -> NDArray[np.float64]:
-        """The share of each source's neurons that its control's sets hold, mean over them; NaN of none. [sources]."""
-        overlaps = []
-        for place, source in enumerate(self.sources):
-            sets = [neurons for group in self.controls_of(place) for neurons in group.neurons]
-            overlaps.append(overlap(self.groups[source].neurons[:1], sets).mean() if sets else np.nan)
-        return np.array(overlaps)
+    def overlap_and_energy(self) -> NDArray[np.float64]:
+        """Return the share of a source's neurons that its control holds, and the latter's energy to its. [2, sources].
 
-    @property
-    def energy_ratio(self) -> NDArray[np.float64]:
-        """The energy of each source's control, mean over its sets, to its own; NaN of none. [sources]."""
-        ratios = []
-        for place, source in enumerate(self.sources):
-            own, controls = self.groups[source].energy, [group.energy for group in self.controls_of(place)]
-            ratios.append(np.mean(controls) / own if controls and own > 0 else np.nan)
-        return np.array(ratios)
+        Means over the sets of the control; NaN without any, and of the energy where its own is 0.
+        """
+        means = np.full((2, len(self.sources)), np.nan)
+        for place, own in enumerate(self.groups[source] for source in self.sources):
+            if controls := self.controls_of(place):
+                sets = [neurons for group in controls for neurons in group.neurons]
+                means[0, place] = overlap(own.neurons[:1], sets).mean()
+                means[1, place] = (
+                    np.mean([group.energy for group in controls]) / own.energy if own.energy > 0 else np.nan
+                )
+        return means
 
     def control_effects(self, effects: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return the mean effects of the sources' controls [n, sources, functions], from [n, groups, functions]."""

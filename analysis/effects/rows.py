@@ -78,11 +78,12 @@ def _keys(contrast: Contrast) -> pl.DataFrame:
     groups = [comparison.groups[place] for place in comparison.sources]
     names = ["source_family", "source_function", "selection", "n_sets"]
     rows = [(*group.source, group.selection, len(group.effects)) for group in groups]
+    overlap, energy_ratio = comparison.overlap_and_energy()
     sources = pl.DataFrame(rows, schema=names, orient="row").with_columns(
         dose=pl.lit(contrast.dose),
         control=pl.lit(comparison.control),
-        control_overlap=comparison.overlap,
-        control_energy_ratio=comparison.energy_ratio,
+        control_overlap=overlap,
+        control_energy_ratio=energy_ratio,
     )
     targets = target_names(comparison.targets).with_columns(is_readable=comparison.is_readable)
     return sources.join(targets, how="cross", maintain_order="left_right")

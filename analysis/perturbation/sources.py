@@ -123,11 +123,7 @@ def scored_sources(
 
 
 def query_sources(database: Database, query: str, population: Population, kind: PerturbationKind) -> list[Ranking]:
-    """Return the neurons that SQL selects, in the order of its rows; one source for each function it names.
-
-    A `QueryError` if the SQL is wrong. An `AnalysisError` if it returns no rows, lacks a column, or returns a neuron
-    that is not studied, or twice for a source; or if units are native experts and it returns them in parts.
-    """
+    """Return the neurons that SQL selects, in the order of its rows, a source for each function; refuse any others."""
     owner, size = "the query", population.unit_size
     table = database.sql(query).arrow()
     named = [name for name in ("family", "function") if name in table.column_names]
@@ -191,9 +187,7 @@ def plan_cells(
 ) -> list[Ranking]:
     """Return the cells of a study: own rankings cut to every dose, then controls cut to the doses of own cells.
 
-    A ranking that is too short for a dose has no such cell, nor has one that would leave a layer with some but fewer
-    than `n_least` units. Both are noted, and so are sources that the control ``other`` leaves out and matched sets that
-    hold half or more of another source's neurons. An `AnalysisError` says if no source has neurons enough for a dose.
+    A ranking that is too short for a dose, or leaves a layer with some but fewer than `n_least` units, has no cell.
     """
     cells: list[Ranking] = []
     short, narrow = Counter[tuple[str, float]](), Counter[tuple[str, float]]()
@@ -271,7 +265,7 @@ def comparable(
 ) -> list[bool]:
     """Return for each cell whether its effect is compared: matched sets must be like their source in energy.
 
-    Where fewer than two sets of a source and dose are, none is compared: a single one does not show how sets differ.
+    Fewer than two of a source and dose are not: a single one does not show how sets differ.
     """
     most, energy = settings.energy_ratio, [float(population.energy[cell.rows].sum()) for cell in cells]
     held = {(cell.source, cell.dose, cell.selection): each for cell, each in zip(cells, energy, strict=True)}
