@@ -5,7 +5,7 @@ import functools
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -149,7 +149,8 @@ def import_scores(
 
 def _read(file: Path) -> pl.DataFrame:
     # All rows of a CSV decide a column's type: a score may be a whole number in the first hundred.
-    readers = {".parquet": pl.read_parquet, ".csv": functools.partial(pl.read_csv, infer_schema_length=None)}
+    read_csv = functools.partial(pl.read_csv, infer_schema_length=None)
+    readers: dict[str, Callable[..., pl.DataFrame]] = {".parquet": pl.read_parquet, ".csv": read_csv}
     if (read := readers.get(file.suffix.lower())) is None:
         raise AnalysisError(f"{file} is neither .parquet nor .csv")
     try:

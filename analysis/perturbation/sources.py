@@ -115,8 +115,8 @@ def scored_sources(
             raise AnalysisError(f"partition {partition_id} has no neuron of the layers that run {run_id} measured")
     selection = "top" if partition_id is None else "functional"
     sources = [
-        Ranking(*function, selection, population.rows(own, "the store"), n_functional=own["n_functional"][0])
-        for *function, own in _by_function(ranked)
+        Ranking(family, function, selection, population.rows(own, "the store"), n_functional=own["n_functional"][0])
+        for family, function, own in _by_function(ranked)
     ]
     nonfunctional = sources.pop(0).rows if sources and sources[0].family == SHARED else None
     return sources, nonfunctional
