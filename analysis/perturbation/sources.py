@@ -118,8 +118,8 @@ def scored_sources(
         Ranking(family, function, selection, population.rows(own, "the store"), n_functional=own["n_functional"][0])
         for family, function, own in _by_function(ranked)
     ]
-    nonfunctional = sources.pop(0).rows if sources and sources[0].family == SHARED else None
-    return sources, nonfunctional
+    nonfunctional = next((each.rows for each in sources if each.family == SHARED), None)
+    return [replace(each, rows=each.rows[:n_most]) for each in sources if each.family != SHARED], nonfunctional
 
 
 def query_sources(database: Database, query: str, population: Population, kind: PerturbationKind) -> list[Ranking]:

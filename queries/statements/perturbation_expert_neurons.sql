@@ -8,13 +8,14 @@
 --   $partition: the partition_id of the experts
 --   $layers: studied layers, as 'stack layer'
 --   $functions: functions, as 'family/function'
---   $most: most neurons of a function
+--   $most: no expert is begun after so many neurons of a function
 --   $ranking: what neurons are ordered by: lift or predictivity
 --   $functional_p: an expert is functional where its p is at most this
 -- Columns:
 --   family, function: the function; * and * of neurons in experts that are functional for no function of the run
 --   stack, layer, neuron: its neurons, in order
 --   n_functional: of all neurons of the partition, those in experts functional for the function; NULL of *
+--   place, score: place of the neuron's expert, and its score
 with members as (
     select stack, layer, neuron, expert
     from experts
@@ -57,6 +58,27 @@ tests as (
     inner join covered using (stack, layer)
 ),
 
+ordered as (
+    select
+        family,
+        function,
+        stack,
+        layer,
+        expert,
+        sum(if(p_value <= $functional_p, n_members, 0)) over (partition by family, function)::bigint as n_functional,
+        row_number() over in_order as place,
+        sum(n_members) over in_order - n_members as n_before,
+    from run_functions
+    cross join (select stack, layer, expert, count(*) as n_members from members group by all)
+    left join tests using (family, function, stack, layer, expert)
+    where run_functions.run_id = $run and list_contains($functions, family || '/' || function)
+    window in_order as (
+        partition by family, function
+        order by p_value nulls last, n_top desc, stack, layer, expert
+    )
+    qualify n_before < $most
+),
+
 scored as (
     select
         family,
@@ -67,30 +89,14 @@ scored as (
         ranked($ranking, ranking_half_a, predictivity_half_a) as score,
     from neuron_scores
     where run_id = $run and list_contains($functions, family || '/' || function)
-),
-
-placed as (
-    select
-        family,
-        function,
-        stack,
-        layer,
-        neuron,
-        count(*) filter (p_value <= $functional_p) over (partition by family, function) as n_functional,
-        row_number() over (
-            partition by family, function
-            order by p_value nulls last, n_top desc, stack, layer, expert, score desc nulls last, neuron
-        ) as place,
-    from members
-    inner join scored using (stack, layer, neuron)
-    left join tests using (family, function, stack, layer, expert)
-    qualify place <= $most
-    union all
-    select '*', '*', stack, layer, neuron, null, row_number() over (order by stack, layer, neuron)
-    from members
-    anti join (from tests where p_value <= $functional_p) using (stack, layer, expert)
 )
 
-select family, function, stack, layer, neuron, n_functional,
-from placed
-order by family, function, place
+select family, function, stack, layer, neuron, n_functional, place, score,
+from ordered
+inner join members using (stack, layer, expert)
+inner join scored using (family, function, stack, layer, neuron)
+union all
+select '*', '*', stack, layer, neuron, null, 1, null
+from members
+anti join (from tests where p_value <= $functional_p) using (stack, layer, expert)
+order by family, function, place, score desc nulls last, stack, layer, neuron
