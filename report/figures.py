@@ -27,15 +27,19 @@ def write_figures(
 ) -> list[Path]:
     """Write each picture of a store at the width of a page: SVG, PDF, PNG, data as CSV, and a caption with its SQL.
 
-    The files are returned, five a picture.
-
     Parameters
     ----------
-    database, folder
-        The store's database, of a folder or a URL, and where the files go: made if missing, files of the same names
-        are replaced.
+    database
+        The store's database, of a folder or a URL.
+    folder
+        Where the files go; made if missing, files of the same names are replaced.
     model, corpus, family
         What to picture of the store; None for all.
+
+    Returns
+    -------
+    list of Path
+        The files, five a picture.
 
     Raises
     ------

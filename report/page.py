@@ -35,16 +35,23 @@ def write_report(
     corpus: str | None = None,
     family: str | None = None,
 ) -> Path:
-    """Write one HTML file with pictures of a store, charts with a sentence each and cards of neurons; return its path.
+    """Write one HTML file with pictures of a store: charts with a sentence each, and cards of neurons.
 
     The file holds all that it needs, makes no request, and is the same for the same store.
 
     Parameters
     ----------
-    database, path
-        The store's database, of a folder or a URL, and the file, replaced if it exists.
+    database
+        The store's database, of a folder or a URL.
+    path
+        The file, replaced if it exists.
     model, corpus, family
         What to picture of the store; None for all.
+
+    Returns
+    -------
+    Path
+        The file.
 
     Raises
     ------
