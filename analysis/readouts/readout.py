@@ -119,7 +119,7 @@ def read_texts(
 
 
 def _choose_texts(labels: LabelIndex, text: NDArray[np.int64], half: int, n_texts: int, seed: int) -> NDArray[np.int64]:
-    """Return up to `n_texts` of half a (0) or b (1), sorted: positives and negatives of all functions draw in turns."""
+    """Return up to `n_texts` of half a (0) or b (1), sorted; classes draw in turns, so that rare ones have any."""
     shuffled = np.random.default_rng((seed, half)).permutation(np.unique(text[labels.half == half]))
     if len(shuffled) <= n_texts:
         return np.sort(shuffled)
