@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import AnalysisError
 from ..queries.database import Database
-from .lookup import Run, find_partition, find_run, starting_with
+from .lookup import Partition, Run, find_run, starting_with
 from .sections import Section, write_sections
 
 _N_FUNCTIONS = 8
@@ -54,28 +54,26 @@ def describe_neuron(
     neuron 3 of encoder layer 0, tiny-bert main, run ...
     """
     measured = find_run(database, run, model, revision=revision)
-    neuron_of = {"stack": stack or _first_stack(database, measured), "layer": layer, "neuron": neuron}
-    place = {"run_id": measured.run_id, **neuron_of}
-    name = f"{neuron_of['stack']} layer {layer}"
+    stack = stack or _first_stack(database, measured)
+    place = {"run_id": measured.run_id, "stack": stack, "layer": layer, "neuron": neuron}
+    name = f"{stack} layer {layer}"
     best = _strongest(database, "neuron_scores", "ranking desc", place)
     if best is None:
         query = "select stack, layer, n_neurons from layers where run_id = ? order by all"
         layers = database.sql(query, [measured.run_id])
         known = ", ".join(f"{row['stack']} {row['layer']} ({row['n_neurons']:,} neurons)" for row in layers)
         raise AnalysisError(f"run {measured.run_id} has no neuron {neuron} in {name}; it has {known}")
-    texts = {**place, "family": best["family"], "function": best["function"], "n_texts": _N_TEXTS}
-    functions = {**place, "n_functions": _N_FUNCTIONS}
-    checkpoint = {"model": model, "revision": measured.revision, **neuron_of}
+    asked = {**best, "n_texts": _N_TEXTS, "n_functions": _N_FUNCTIONS}
     sides = {f"texts that activate it most, {side} {_name(best)}": is_positive for is_positive, side in _SIDES.items()}
     vocabulary = "tokens that its weights write and read, without any text (## before a piece of a word)"
     sections = [
         Section(f"neuron {neuron} of {name}, {_run_line(measured)}"),
-        Section("activation, and norms of its weights", "card_neuron_statistics", place),
-        Section(f"functions that it detects best, by {_ranking(measured)}", "card_neuron_functions", functions),
-        Section("beside control functions, whose labels are permuted", "card_neuron_controls", place),
-        *(Section(side, "card_neuron_texts", {**texts, "is_positive": value}) for side, value in sides.items()),
-        Section(vocabulary, "card_neuron_vocabulary", place),
-        Section("experts it is in (random ones excluded)", "card_neuron_experts", checkpoint),
+        Section("activation, and norms of its weights", "card_neuron_statistics", asked),
+        Section(f"functions that it detects best, by {_ranking(measured)}", "card_neuron_functions", asked),
+        Section("beside control functions, whose labels are permuted", "card_neuron_controls", asked),
+        *(Section(side, "card_neuron_texts", {**asked, "is_positive": value}) for side, value in sides.items()),
+        Section(vocabulary, "card_neuron_vocabulary", asked),
+        Section("experts it is in (random ones excluded)", "card_neuron_experts", asked),
     ]
     return _text(database, sections)
 
@@ -108,7 +106,7 @@ def describe_expert(
     >>> print(neuronlake.describe_expert(database, partition_id, 0, 1))
     expert 1 of encoder layer 0, partition ...: function, 4 experts a layer, 16 neurons; tiny-bert main, run ...
     """
-    partitioned = find_partition(database, partition)
+    partitioned = starting_with(database, Partition, partition)
     partition_id = partitioned.partition_id
     # A run that is named may be of another checkpoint than the partition.
     revision = partitioned.revision if run is None else None
@@ -125,7 +123,7 @@ def describe_expert(
             f"measured; it has {known}"
         )
     ranking = _ranking(measured)
-    neurons, texts = {**place, "n_neurons": _N_NEURONS}, {**place, "n_texts": _N_TEXTS}
+    asked = {**place, "n_neurons": _N_NEURONS, "n_texts": _N_TEXTS}
     sections = [
         Section(
             f"expert {expert} of {stack} layer {layer}, partition {partition_id}: {nearest['method']}, "
@@ -134,11 +132,11 @@ def describe_expert(
         Section(
             f"functional for (p <= .001, of top neurons by {ranking})",
             "card_expert_functions",
-            place,
+            asked,
             otherwise=f"functional for nothing: its smallest p is {nearest['p_value']:.2g}, for {_name(nearest)}",
         ),
-        Section(f"its most specialised neurons, by {ranking}", "card_expert_neurons", neurons),
-        Section("texts that most of its neurons have among their top", "card_expert_texts", texts),
+        Section(f"its most specialised neurons, by {ranking}", "card_expert_neurons", asked),
+        Section("texts that most of its neurons have among their top", "card_expert_texts", asked),
     ]
     return _text(database, sections)
 

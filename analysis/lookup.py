@@ -61,11 +61,6 @@ class Partition:
 _Row = TypeVar("_Row", Run, Partition)
 
 
-def all_runs(database: Database) -> list[Run]:
-    """Return the runs of a store, by id."""
-    return _rows(database, Run)
-
-
 def find_run(
     database: Database, prefix: str | None, model: str, *, revision: str | None = None, is_any: bool = False
 ) -> Run:
@@ -80,7 +75,7 @@ def find_run(
             wanted = model if revision is None else f"{model} {revision}"
             raise AnalysisError(f"run {run.run_id} is of {run.model} {run.revision}, not of {wanted}")
         return run
-    where, stored = database.store, all_runs(database)
+    where, stored = database.store, stored_rows(database, Run)
     runs = [run for run in stored if run.model == model]
     if not runs:
         raise UnknownNameError("model", model, {run.model for run in stored}, where=where)
@@ -99,21 +94,17 @@ def find_run(
     return runs[0]
 
 
-def find_partition(database: Database, prefix: str) -> Partition:
-    """Return the partition whose id begins with `prefix`; if not exactly one does, raise `UnknownNameError`."""
-    return starting_with(database, Partition, prefix)
-
-
 def starting_with(database: Database, row_type: type[_Row], prefix: str) -> _Row:
     """Return the run or partition whose id begins with `prefix`; if not exactly one does, raise `UnknownNameError`."""
-    rows, kind = _rows(database, row_type), row_type.__name__.lower()
+    rows, kind = stored_rows(database, row_type), row_type.__name__.lower()
     matches = [row for row in rows if getattr(row, f"{kind}_id").startswith(prefix)]
     if len(matches) == 1:
         return matches[0]
     raise UnknownNameError("single " * bool(matches) + kind, prefix, map(str, matches or rows), where=database.store)
 
 
-def _rows(database: Database, row_type: type[_Row]) -> list[_Row]:
+def stored_rows(database: Database, row_type: type[_Row]) -> list[_Row]:
+    """Return the runs or partitions of a store, by id."""
     columns = ", ".join(field.name for field in fields(row_type))
     rows = database.sql(f"select {columns} from {row_type.__name__.lower()}s order by 1").arrow()
     return [row_type(**row) for row in rows.to_pylist()]

@@ -1,5 +1,6 @@
 """Sections: a sentence and the rows that it introduces, which cards, summaries and the demo are made of."""
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,14 +22,15 @@ class Section:
 
     sentence: str  # what the rows show and how to read them; without a statement, all there is to say
     statement: str | None = None  # name of the statement, a file in ``queries/statements``
-    parameters: Mapping[str, object] = field(default_factory=dict)  # values of its ``$name``
+    parameters: Mapping[str, object] = field(default_factory=dict)  # values of its ``$name``, others may be among them
     otherwise: str | None = None  # what to say where it has no rows; None if then nothing is said
 
     def rows(self, database: Database) -> Result | None:
         """Return the rows, without columns that are NULL in all of them; None if there are no rows."""
         if self.statement is None:
             return None
-        result = database.sql(statement(self.statement), self.parameters)
+        query = statement(self.statement)
+        result = database.sql(query, {name: self.parameters[name] for name in re.findall(r"\$(\w+)", query)})
         columns = zip(result.columns, zip(*result.rows(), strict=True), strict=False)  # no columns without rows
         known = [quoting.name(name) for name, values in columns if any(value is not None for value in values)]
         return Result(result.relation.project(", ".join(known))) if known else None

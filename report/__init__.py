@@ -1,9 +1,9 @@
 """Pictures of what a store holds: charts with a sentence each, a page that holds them, figures for a paper.
 
-Read in this order: `subjects` (which measurements are pictured), `style` (colours, and what all charts share),
-`picture` (a chart, its rows, SQL and sentence; pictures.toml), `neurons`, `experts`, `perturbation`, `training` (the
-charts), `cards` (what some neurons detect), `measured` (what a store holds and lacks),
-`page` (one HTML file; page.html, figure.html, cards.html, page.css, page.js), `figures` (SVG, PDF, PNG, CSV).
+Read in this order: `style` (colours, and what all charts share), `picture` (a measurement, a chart of it, its rows, SQL
+and sentence; pictures.toml), `neurons`, `experts`, `perturbation`, `training` (the charts), `cards` (what some neurons
+detect), `page` (one HTML file, and what the store lacks; page.html, figure.html, cards.html, page.css, page.js),
+`figures` (SVG, PDF, PNG, CSV).
 """
 
 import importlib.util

@@ -6,8 +6,7 @@ from typing import Any
 import polars as pl
 
 from ..queries.database import Database
-from .picture import rows_of
-from .subjects import Subject
+from .picture import Subject, rows_of
 
 # Those of the map that are farthest above what it compares with: more would make the page large.
 _MOST_CARDS = 240
@@ -20,11 +19,7 @@ _KEYS = ("stack", "layer", "neuron")
 
 
 def neuron_cards(database: Database, subject: Subject, function_map: pl.DataFrame) -> dict[str, Any]:
-    """Return what the page's script shows of the neurons of a function map.
-
-    ``functions`` and ``layers`` are the rows and columns of the map; ``neurons`` and ``cards`` are by the numbers of
-    both, as in ``"3,0"``. A cell without a card has a neuron alone.
-    """
+    """Return what the page's script shows of a map; ``neurons`` and ``cards`` are by row and column, as in ``3,0``."""
     functions_of_map = function_map.select("family", "function").unique(maintain_order=True).rows()
     layers = function_map.select("stack", "layer").unique(maintain_order=True).rows()
     ranked = function_map.sort("difference", *_KEYS, descending=[True, False, False, False], nulls_last=True)

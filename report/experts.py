@@ -5,9 +5,8 @@ import math
 import altair as alt
 import polars as pl
 
-from .picture import LEVEL, p_text, picture, plural, sign_test, told_apart
+from .picture import LEVEL, Subject, p_text, picture, plural, sign_test, told_apart
 from .style import BLUE, GREY, LAYERS, ORANGE, PURPLE, by_family, cells, lines, panels
-from .subjects import Subject
 
 _MOST_ROUTED = 60  # functions
 _GROUPS = {"experts": BLUE, "random groups": GREY, "matched groups": PURPLE, "control functions": ORANGE}

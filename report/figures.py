@@ -9,8 +9,7 @@ import vl_convert
 from ..errors import AnalysisError
 from ..queries.database import Database
 from .page import pictures_of
-from .picture import Picture
-from .subjects import find_subjects
+from .picture import Picture, find_subjects
 
 # The width of a text block of two columns, in points; panels share it.
 _WIDTH = 468

@@ -3,9 +3,8 @@
 import altair as alt
 import polars as pl
 
-from .picture import LEVEL, p_text, picture, plural, signed, told_apart
+from .picture import LEVEL, Subject, p_text, picture, plural, signed, told_apart
 from .style import BLUE, GREY, INK, cells, lines, panels
-from .subjects import Subject
 
 _FUNCTIONS = {"own function": BLUE, "other functions": GREY}
 

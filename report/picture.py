@@ -1,10 +1,10 @@
-"""A picture: the rows of one statement, the chart that shows them, and the sentence that they allow."""
+"""A picture: the rows of one statement about a subject, the chart that shows them, and the sentence that they allow."""
 
 import functools
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from math import comb
 from pathlib import Path
 
@@ -16,11 +16,59 @@ from ..queries import quoting
 from ..queries.database import Database
 from ..queries.statements import statement
 from .style import CONFIG
-from .subjects import Subject, find_subjects
 
 # Of a test behind a sentence: what a store of labels that mean nothing passes once in a hundred times.
 LEVEL = 0.01
 TEXTS: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_name("pictures.toml").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A measurement, the last of its series, and what the store has to compare it with."""
+
+    model: str
+    revision: str
+    corpus: str | None  # None of imported scores
+    run_id: str
+    random_run_id: str | None  # the same architecture, randomly initialised
+    is_random_init: bool  # of a store that has no other run of the measurement
+    series: Sequence[str]  # runs of all checkpoints with a step, this one the last; empty without others
+    left_out: Sequence[str]  # revisions of the same measurement that are not pictured
+    n_neurons: int
+    n_layers: int
+    n_functions: int
+    n_instances: int | None
+    n_control_draws: int
+    family: str | None  # the only family that is pictured; None for all
+
+    @property
+    def title(self) -> str:
+        """The model and the corpus."""
+        revision = "" if self.revision == "main" else f" {self.revision}"
+        return f"{self.model}{revision} on {self.corpus or 'imported scores'}"
+
+    @property
+    def weights(self) -> str:
+        """What its weights are, as charts name it."""
+        return "random initialisation" if self.is_random_init else "trained"
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """What statements ask of it."""
+        return asdict(self) | {"weights": self.weights}
+
+
+def find_subjects(
+    database: Database, *, model: str | None = None, corpus: str | None = None, family: str | None = None
+) -> list[Subject]:
+    """Return what a store, or a slice of it, has to picture; a name that it lacks raises `UnknownNameError`."""
+    for kind, name in {"model": model, "corpus": corpus, "family": family}.items():
+        table = "run_functions" if kind == "family" else "runs"
+        known = [str(row[0]) for row in database.sql(f"select distinct {kind} from {table}").rows()] if name else []
+        if name and name not in known:
+            raise UnknownNameError(kind, name, known, where=database.store)
+    rows = database.sql(statement("report_subjects"), {"model": model, "corpus": corpus}).arrow().to_pylist()
+    return [Subject(**row, family=family) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +122,8 @@ def picture(
 ) -> Callable[[Draw], Plot]:
     """Make a function from rows to a chart and a sentence a picture, and a function from a database to the chart.
 
-    The rows are those of the statement that pictures.toml names; its parameters are the subject's and what statement
-    `asks` finds. Where either has no rows, there is no picture. `example` is what a small store shows.
+    The rows are those of the statement in pictures.toml, given the first row of statement `asks`; without either there
+    is no picture. `example` is what a small store shows.
     """
 
     def decorate(draw: Draw) -> Plot:
@@ -113,10 +161,7 @@ def picture(
 
 
 def rows_of(database: Database, name: str, **parameters: object) -> tuple[str, pl.DataFrame]:
-    """Return a statement with its parameters written out, and its rows.
-
-    Floating-point numbers have six significant digits: what is shown, downloaded and said are the same.
-    """
+    """Return a statement with its parameters written out, and its rows, with six digits: as shown, downloaded, said."""
     query = _written(name, parameters)
     rows = database.sql(query).pl()
     floats = [column for column, kind in rows.schema.items() if kind.is_float()]

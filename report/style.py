@@ -82,10 +82,7 @@ def by_family(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def cells(rows: pl.DataFrame, x: alt.X, y: alt.Y, *, title: str, is_framed: Any = None) -> alt.Chart:  # noqa: ANN401
-    """Return a map of ``difference``: blue above 0, orange below, the paler the nearer; one scale for all panels.
-
-    `is_framed` is the condition of cells that have a frame; None of none.
-    """
+    """Return a map of ``difference``, blue above 0 and orange below, the paler the nearer; framed where `is_framed`."""
     most = cast("float", rows["difference"].abs().max() or 1)
     colours = [ORANGE, "rgba(217, 115, 26, 0.03)", "rgba(59, 127, 196, 0.03)", BLUE]
     scale = alt.Scale(domain=[-most, -most * 1e-6, most * 1e-6, most], range=colours, clamp=True)

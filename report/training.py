@@ -5,9 +5,8 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from .picture import LEVEL, picture, plural, sign_test, signed
+from .picture import LEVEL, Subject, picture, plural, sign_test, signed
 from .style import BLUE, GREY, INK, ORANGE, PURPLE, by_family, lines, panels, steps_axis, tooltip
-from .subjects import Subject
 
 _SETTLED = 0.7
 _UNITS = {"experts": BLUE, "neurons": ORANGE, "random groups": GREY, "matched groups": PURPLE}

@@ -24,7 +24,7 @@ from ...queries.statements import statement
 from ...schema.conformance import conform
 from ...schema.names import IDENTITY_VERSION, identifier
 from ...schema.vocabulary import Ranking
-from ..lookup import Partition, Run, all_runs, find_partition, find_run
+from ..lookup import Partition, Run, find_run, starting_with, stored_rows
 from ..partitions.chance import layer_seed, strata
 from .layer_tests import control_tests, layer_test
 
@@ -117,7 +117,7 @@ def align_partition(
         raise UnknownNameError("ranking", ranking, get_args(Ranking))
     settings = {"permutations": n_permutations, "bins": n_bins, "seed": seed}
     with Database(store) as database:
-        stored = find_partition(database, partition)
+        stored = starting_with(database, Partition, partition)
         runs = _runs(database, stored, run)
         shown = progress or SilentProgress()
         return tuple(_align(database, stored, measured, ranking, settings, shown) for measured in runs)
@@ -127,10 +127,10 @@ def _runs(database: Database, partition: Partition, run: str | None) -> list[Run
     """Return the run of this id, or all that measured the partition's checkpoint in a layer of the partition."""
     if run is not None:
         return [find_run(database, run, partition.model)]
-    query = "select distinct run_id from layers join partition_layers using (stack, layer) where partition_id = ?"
-    covering = {run_id for (run_id,) in database.sql(query, [partition.partition_id]).rows()}
+    query = "select run_id from layers semi join (from partition_layers where partition_id = ?) using (stack, layer)"
     checkpoint = (partition.model, partition.revision)
-    runs = [run for run in all_runs(database) if (run.model, run.revision) == checkpoint and run.run_id in covering]
+    covering = database.sql(f"{query} where model = ? and revision = ?", [partition.partition_id, *checkpoint]).rows()
+    runs = [run for run in stored_rows(database, Run) if (run.run_id,) in covering]
     if not runs:
         raise AnalysisError(
             f"the store has no run of {partition.model} {partition.revision} that measured a layer of partition "
@@ -144,13 +144,12 @@ def _align(
 ) -> AlignmentReport:
     started = time.monotonic()
     partition_id, run_id, store = partition.partition_id, run.run_id, database.store
-    chosen: dict[str, object] = {} if ranking == "lift" else {"ranking": ranking}
     drawn = database.sql(_CONTROLS, [run_id]).rows()
-    chosen |= {"controls": drawn} if drawn else {}
-    definition = {"schema_version": IDENTITY_VERSION, "partition": partition_id, "run": run_id, **settings, **chosen}
-    alignment_id = identifier(definition)
-    keys: dict[str, Any] = {"partition_id": partition_id, "run_id": run_id, "ranking": ranking}
-    keys["alignment_id"] = alignment_id
+    definition = {"schema_version": IDENTITY_VERSION, "partition": partition_id, "run": run_id, **settings}
+    definition |= {"ranking": ranking} if ranking != "lift" else {}
+    alignment_id = identifier(definition | ({"controls": drawn} if drawn else {}))
+    keys: dict[str, Any] = {"alignment_id": alignment_id, "partition_id": partition_id, "run_id": run_id}
+    keys["ranking"] = ranking
     is_new = store.commit(alignment_id) is None
     tests: list[pl.DataFrame] = []
     null_models: tuple[str, ...] = ()

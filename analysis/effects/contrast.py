@@ -1,6 +1,7 @@
 """Contrasts: what the perturbations of a dose did, beside what a control does, observed, resampled and tested."""
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import NamedTuple, get_args
@@ -46,7 +47,7 @@ class Group:
 
 
 class Statistics(NamedTuple):
-    """The statistics of a comparison, for each of n versions of the effects: observed, resampled or permuted.
+    """The statistics of a contrast, for each of n versions of the effects: observed, resampled or permuted.
 
     A difference is a source's effect less its control's. A selectivity is the difference on the source's own function
     less the mean difference on all other functions, of those that the model as it is reads better than chance: beside
@@ -62,18 +63,22 @@ class Statistics(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Contrast:
     """All sources of one selection beside one control, at one dose."""
 
+    dose: float  # share of neurons perturbed
+    groups: Sequence[Group]  # all groups of the dose
+    effects: NDArray[np.float64]  # mean of each group of sets [1, groups, functions]
+    resampled_effects: NDArray[np.float32]  # in each resample, 0 where not defined [resamples, groups, functions]
+    resampling: Resampling
+    targets: Functions  # family and function of each function read out
+    is_readable: NDArray[np.bool_]  # whether each counts in selectivities [functions]
     selection: str  # how the sources' neurons were selected
     control: str  # none, random, matched, nonfunctional or other
-    groups: Sequence[Group]  # all groups of the dose
     sources: NDArray[np.int64]  # the group of each source [sources]
     controls: NDArray[np.int64]  # the groups of the control, or of the other sources [controls]
     is_control: NDArray[np.bool_]  # which of them are each source's control [sources, controls]
     target: NDArray[np.int64]  # the target that is the source's function, -1 if none is [sources]
-    targets: Functions  # family and function of each function read out
-    is_readable: NDArray[np.bool_]  # whether each counts in selectivities [functions]
 
     @property
     def is_target(self) -> NDArray[np.bool_]:
@@ -94,23 +99,20 @@ class Comparison:
         """Return the groups that are the control of the source at `place`."""
         return [self.groups[control] for control in self.controls[self.is_control[place]]]
 
-    @property
-    def overlap(self) -> NDArray[np.float64]:
-        """The share of each source's neurons that its control's sets hold, mean over them; NaN of none. [sources]."""
-        overlaps = []
-        for place, source in enumerate(self.sources):
-            sets = [neurons for group in self.controls_of(place) for neurons in group.neurons]
-            overlaps.append(overlap(self.groups[source].neurons[:1], sets).mean() if sets else np.nan)
-        return np.array(overlaps)
+    def overlap_and_energy(self) -> NDArray[np.float64]:
+        """Return the share of a source's neurons that its control holds, and the latter's energy to its. [2, sources].
 
-    @property
-    def energy_ratio(self) -> NDArray[np.float64]:
-        """The energy of each source's control, mean over its sets, to its own; NaN of none. [sources]."""
-        ratios = []
-        for place, source in enumerate(self.sources):
-            own, controls = self.groups[source].energy, [group.energy for group in self.controls_of(place)]
-            ratios.append(np.mean(controls) / own if controls and own > 0 else np.nan)
-        return np.array(ratios)
+        Means over the sets of the control; NaN without any, and of the energy where its own is 0.
+        """
+        means = np.full((2, len(self.sources)), np.nan)
+        for place, own in enumerate(self.groups[source] for source in self.sources):
+            if controls := self.controls_of(place):
+                sets = [neurons for group in controls for neurons in group.neurons]
+                means[0, place] = overlap(own.neurons[:1], sets).mean()
+                means[1, place] = (
+                    np.mean([group.energy for group in controls]) / own.energy if own.energy > 0 else np.nan
+                )
+        return means
 
     def control_effects(self, effects: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return the mean effects of the sources' controls [n, sources, functions], from [n, groups, functions]."""
@@ -143,6 +145,14 @@ class Comparison:
         selective = selectivities[:, self.is_target].astype(np.float64)
         return Statistics(differences, selectivities, finite_mean(own, axis=1), finite_mean(selective, axis=1))
 
+    def observed(self) -> Statistics:
+        """Return the statistics of the effects: n is 1."""
+        return self.statistics(self.effects)
+
+    def resampled(self) -> Statistics:
+        """Return the statistics in each resample of the texts: n is the number of resamples."""
+        return self.statistics(self.resampled_effects, self.resampling.is_defined)
+
     def control_sets(self, place: int) -> NDArray[np.float64]:
         """Return the effects of the control sets of the source at `place`. [sets, functions].
 
@@ -155,33 +165,13 @@ class Comparison:
         return np.where(self.is_counted[self.is_control[place]], sets, np.nan)
 
 
-@dataclass(frozen=True, slots=True)
-class Contrast:
-    """A comparison at one dose, and the effects it is computed from."""
-
-    dose: float  # share of neurons perturbed
-    comparison: Comparison
-    resampling: Resampling
-    effects: NDArray[np.float64]  # mean of each group of sets [1, groups, functions]
-    resampled_effects: NDArray[np.float32]  # in each resample, 0 where not defined [resamples, groups, functions]
-    p_texts: Statistics  # two-sided p values over texts, without the first axis
-
-    def observed(self) -> Statistics:
-        """Return the statistics of the effects: n is 1."""
-        return self.comparison.statistics(self.effects)
-
-    def resampled(self) -> Statistics:
-        """Return the statistics in each resample of the texts: n is the number of resamples."""
-        return self.comparison.statistics(self.resampled_effects, self.resampling.is_defined)
-
-
 def contrasts(
     resampling: Resampling,
     cells: Sequence[CellEffect],
     targets: Functions,  # family and function of each function read out
     is_readable: NDArray[np.bool_] | None = None,  # whether they count in selectivities, None for all [functions]
-) -> Iterator[Contrast]:
-    """Yield the contrasts of a study, dose by dose; cells that differ in nothing but the seed are sets of one group.
+) -> Iterator[tuple[Contrast, Statistics]]:
+    """Yield contrasts and their two-sided p over texts, by dose; cells that differ in the seed alone are one group.
 
     Own selections are compared with no perturbation (``none``), with those controls there are, and with the ``other``
     sources that are `apart`, if there are at least two: a source counts as one set, the mean over its seeds, but not on
@@ -193,9 +183,9 @@ def contrasts(
         groups = _groups([cell for cell in cells if cell.dose == dose], resampling)
         effects = np.stack([group.effects.mean(axis=0) for group in groups])[None]
         resampled = np.stack([np.nan_to_num(resampling.bootstrap(group.sums)) for group in groups], axis=1)
-        comparisons = list(_compare(groups, targets, dose, is_readable))
-        for comparison, p_texts in zip(comparisons, _p_texts(comparisons, groups, resampling), strict=True):
-            yield Contrast(dose, comparison, resampling, effects, resampled, p_texts)
+        of_dose = functools.partial(Contrast, dose, groups, effects, resampled, resampling, targets, is_readable)
+        made = list(_compare(of_dose, groups, targets, dose))
+        yield from zip(made, _p_texts(made, groups, resampling), strict=True)
 
 
 def overlap(own: Sequence[NDArray[np.int64]], others: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
@@ -240,9 +230,9 @@ def _groups(cells: Sequence[CellEffect], resampling: Resampling) -> list[Group]:
 
 
 def _compare(
-    groups: Sequence[Group], targets: Functions, dose: float, is_readable: NDArray[np.bool_]
-) -> Iterator[Comparison]:
-    """Yield the comparisons of all groups of a dose."""
+    of_dose: Callable[..., Contrast], groups: Sequence[Group], targets: Functions, dose: float
+) -> Iterator[Contrast]:
+    """Yield the contrasts of a dose, which `of_dose` makes from what they compare."""
     index = {(group.selection, group.source): place for place, group in enumerate(groups)}
     target_index = {target: place for place, target in enumerate(targets)}
     for selection in sorted({group.selection for group in groups}):
@@ -264,18 +254,16 @@ def _compare(
                 is_control = np.array([np.isin(used, control_groups) for control_groups in of_sources.values()])
                 target = np.array([target_index.get(groups[member].source, -1) for member in of_sources])
                 sources = np.array(list(of_sources))
-                yield Comparison(selection, control, groups, sources, used, is_control, target, targets, is_readable)
+                yield of_dose(selection, control, sources, used, is_control, target)
 
 
-def _p_texts(
-    comparisons: Sequence[Comparison], groups: Sequence[Group], resampling: Resampling
-) -> Iterator[Statistics]:
-    """Yield the p values of the comparisons; all are tested at once, as permuted effects are the same for all."""
+def _p_texts(made: Sequence[Contrast], groups: Sequence[Group], resampling: Resampling) -> Iterator[Statistics]:
+    """Yield p values, without the first axis; all are tested at once, as permuted effects are the same for all."""
     contributions = np.stack([resampling.contributions(group.sums) for group in groups], axis=1)
 
     def statistics(effects: NDArray[np.floating], sign: int) -> list[NDArray[np.floating]]:
-        return [values for comparison in comparisons for values in comparison.statistics(effects, sign=sign)]
+        return [values for contrast in made for values in contrast.statistics(effects, sign=sign)]
 
     p_values = iter(resampling.permutation_test(contributions, statistics))
-    for _ in comparisons:
+    for _ in made:
         yield Statistics(*islice(p_values, len(Statistics._fields)))

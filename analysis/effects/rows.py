@@ -10,7 +10,7 @@ from scipy import stats
 from ...schema.conformance import arrow_schema
 from ...schema.tables import table
 from ..perturbation.settings import Functions
-from .contrast import CONTROLS, Contrast
+from .contrast import CONTROLS, Contrast, Statistics
 from .resampling import Resampling, finite_mean
 
 _INTERVAL = (0.025, 0.975)
@@ -19,7 +19,7 @@ _Floats = NDArray[np.float64]
 _Counts = NDArray[np.int64]
 
 
-def contrast_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
+def contrast_rows(contrasts: Iterable[tuple[Contrast, Statistics]]) -> pl.DataFrame:
     """Return the columns of ``perturbation_contrasts`` from ``source_family`` on, sorted by its grain.
 
     Intervals are percentiles of the difference over resamples of the texts. With two control sets or more, each
@@ -29,13 +29,13 @@ def contrast_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
     """
     schema = _schema("perturbation_contrasts", "source_family")
     frames = [pl.DataFrame(schema=schema)]
-    for contrast in contrasts:
-        rows = _keys(contrast).with_columns(_statistics(contrast))
+    for contrast, p_texts in contrasts:
+        rows = _keys(contrast).with_columns(_statistics(contrast, p_texts))
         frames.append(rows.cast(schema).select(*schema).with_columns(pl.col(pl.Float64).fill_nan(None)))
     return pl.concat(frames).sort([name for name in table("perturbation_contrasts").grain if name in schema])
 
 
-def mean_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
+def mean_rows(contrasts: Iterable[tuple[Contrast, Statistics]]) -> pl.DataFrame:
     """Return the columns of ``perturbation_means`` from ``selection`` on: means over sources that are targets.
 
     Of own selections only. Intervals are percentiles over resamples of the texts. The p over functions permutes the
@@ -43,15 +43,14 @@ def mean_rows(contrasts: Iterable[Contrast]) -> pl.DataFrame:
     all functions: it shows whether it matters which neurons belong to which function.
     """
     rows: list[dict[str, object]] = []
-    for contrast in contrasts:
-        comparison, p_texts = contrast.comparison, contrast.p_texts
-        if comparison.selection in CONTROLS or not comparison.is_target.any():
+    for contrast, p_texts in contrasts:
+        if contrast.selection in CONTROLS or not contrast.is_target.any():
             continue
         row: dict[str, object] = {
-            "selection": comparison.selection,
+            "selection": contrast.selection,
             "dose": contrast.dose,
-            "control": comparison.control,
-            "n_sources": int(comparison.is_target.sum()),
+            "control": contrast.control,
+            "n_sources": int(contrast.is_target.sum()),
             "selectivity_p_functions": _p_functions(contrast),
         }
         observed, resampled = contrast.observed(), contrast.resampled()
@@ -74,17 +73,17 @@ def _schema(name: str, first: str) -> pl.Schema:
 
 def _keys(contrast: Contrast) -> pl.DataFrame:
     """Return what is of a source or a target alone in the rows of a contrast, target by target within each source."""
-    comparison = contrast.comparison
-    groups = [comparison.groups[place] for place in comparison.sources]
+    groups = [contrast.groups[place] for place in contrast.sources]
     names = ["source_family", "source_function", "selection", "n_sets"]
     rows = [(*group.source, group.selection, len(group.effects)) for group in groups]
+    overlap, energy_ratio = contrast.overlap_and_energy()
     sources = pl.DataFrame(rows, schema=names, orient="row").with_columns(
         dose=pl.lit(contrast.dose),
-        control=pl.lit(comparison.control),
-        control_overlap=comparison.overlap,
-        control_energy_ratio=comparison.energy_ratio,
+        control=pl.lit(contrast.control),
+        control_overlap=overlap,
+        control_energy_ratio=energy_ratio,
     )
-    targets = target_names(comparison.targets).with_columns(is_readable=comparison.is_readable)
+    targets = target_names(contrast.targets).with_columns(is_readable=contrast.is_readable)
     return sources.join(targets, how="cross", maintain_order="left_right")
 
 
@@ -93,19 +92,18 @@ def target_names(functions: Functions) -> pl.DataFrame:
     return pl.DataFrame(list(functions), schema=["target_family", "target_function"], orient="row")
 
 
-def _statistics(contrast: Contrast) -> pl.DataFrame:
+def _statistics(contrast: Contrast, p_texts: Statistics) -> pl.DataFrame:
     """Return the statistics of a contrast, in the same order; selectivity is NaN on all functions but the own."""
-    comparison, resampling = contrast.comparison, contrast.resampling
-    observed, resampled = contrast.observed(), contrast.resampled()
+    observed, resampled, resampling = contrast.observed(), contrast.resampled(), contrast.resampling
     difference, selectivity = observed.differences[0], observed.selectivities[0]
-    effect = contrast.effects[0, comparison.sources]
+    effect = contrast.effects[0, contrast.sources]
 
-    sets = [comparison.control_sets(place) for place in range(len(effect))]
+    sets = [contrast.control_sets(place) for place in range(len(effect))]
     n_sets, error, p_sets = (np.stack(values) for values in zip(*map(compare_with_sets, effect, sets), strict=True))
     selective_tests = [
         # With a single set on some target, the mean there would be the set itself.
-        _compare_selectivity(own, sets[place], comparison.target[place], comparison.is_readable)
-        if np.isfinite(own) and n_sets[place][comparison.is_readable].min() > 1
+        _compare_selectivity(own, sets[place], contrast.target[place], contrast.is_readable)
+        if np.isfinite(own) and n_sets[place][contrast.is_readable].min() > 1
         else compare_with_sets(own, np.empty(0))
         for place, own in enumerate(selectivity)
     ]
@@ -115,23 +113,23 @@ def _statistics(contrast: Contrast) -> pl.DataFrame:
     differences[~np.broadcast_to(resampling.is_defined[:, None], differences.shape)] = np.nan
     low, high = _interval(differences, error, n_sets, resampling)
     selectivity_low, selectivity_high = _interval(resampled.selectivities, selective_error, n_selective, resampling)
-    is_on_target = comparison.target[:, None] == np.arange(len(comparison.targets))
+    is_on_target = contrast.target[:, None] == np.arange(len(contrast.targets))
     of_targets = {
         "is_on_target": is_on_target,
         "n_control_sets": n_sets,
         "effect": effect,
-        "control_effect": np.broadcast_to(comparison.control_effects(contrast.effects)[0], effect.shape),
+        "control_effect": np.broadcast_to(contrast.control_effects(contrast.effects)[0], effect.shape),
         "difference": difference,
         "difference_low": low,
         "difference_high": high,
-        "p_texts": contrast.p_texts.differences,
+        "p_texts": p_texts.differences,
         "p_sets": p_sets,
     }
     of_sources = {
         "selectivity": selectivity,
         "selectivity_low": selectivity_low,
         "selectivity_high": selectivity_high,
-        "selectivity_p_texts": np.where(np.isfinite(selectivity), contrast.p_texts.selectivities, np.nan),
+        "selectivity_p_texts": np.where(np.isfinite(selectivity), p_texts.selectivities, np.nan),
         "selectivity_p_sets": selective_p_sets,
     }
     of_targets |= {name: np.where(is_on_target, values[:, None], np.nan) for name, values in of_sources.items()}
@@ -200,13 +198,13 @@ def _interval(
 
 def _p_functions(contrast: Contrast) -> float:
     """Return the share of assignments of functions to sources with as much selectivity; NaN for a single source."""
-    comparison, n_permutations = contrast.comparison, contrast.resampling.n_permutations
-    is_target = comparison.is_target & comparison.is_readable[comparison.target]
+    n_permutations = contrast.resampling.n_permutations
+    is_target = contrast.is_target & contrast.is_readable[contrast.target]
     n_sources = int(is_target.sum())
     if n_sources < 2:
         return float("nan")
     # A source's selectivity rises with its difference on target, as the sum over all targets is given.
-    matrix = contrast.observed().differences[0][is_target][:, comparison.target[is_target]]
+    matrix = contrast.observed().differences[0][is_target][:, contrast.target[is_target]]
     own = float(np.trace(matrix))
     slack = np.finfo(np.float32).eps * float(np.abs(matrix).sum())
     generator = np.random.default_rng((contrast.resampling.seed, 2))

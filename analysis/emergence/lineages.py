@@ -59,8 +59,7 @@ def make_lineages(
 ) -> tuple[list[Lineage], int]:
     """Make the partitions of a study, store those that are new, and return their lineages and how many were new.
 
-    Lineages come in the order cold by seed, warm, native, random by seed, matched by seed. kmeans loads each checkpoint
-    of `model`, a hub id or folder, once.
+    kmeans loads each checkpoint of `model`, a hub id or folder, once.
     """
     _check_layers(series, settings)
     n_new = 0

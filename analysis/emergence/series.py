@@ -58,8 +58,7 @@ class Series:
 def find_series(database: Database, model: str, *, corpus: str | None = None, run: str | None = None) -> Series:
     """Return the only series of a stored model, among those of a corpus, and with a run whose id begins so, if given.
 
-    A series is, as in the view ``checkpoint_stability``, the measured runs of trained weights that have a known step
-    and the same corpus and settings. Where several revisions have the same step and weights, it has the first by name.
+    Where several revisions have the same step and weights, it has the first by name.
     """
     candidates = database.sql(statement("emergence_series"), {"model": model}).arrow().to_pylist()
     where = database.store
@@ -113,11 +112,7 @@ def _described(series: dict[str, Any]) -> str:
 
 
 def store_stability(database: Database, series: Series, partition_ids: Sequence[str], progress: Progress) -> bool:
-    """Store what table ``stabilities`` lacks of the neurons of a series and of partitions; return if there was any.
-
-    A job that was killed goes on with the batches of layers and functions that it has staged. A series that has grown
-    lacks each checkpoint beside the new last one, and that beside the one before.
-    """
+    """Store what table ``stabilities`` lacks of the neurons of a series and of partitions; return if there was any."""
     runs = [checkpoint.run_id for checkpoint in series.checkpoints]
     asked = {"model": series.model, "runs": runs, "partitions": ["*", *partition_ids]}
     layers = database.sql(statement("emergence_unstored"), asked).arrow().to_pylist()

@@ -18,30 +18,31 @@ if TYPE_CHECKING:
 def summarise(
     database: Database, report: "EmergenceReport", *, thresholds: Sequence[float], ranking: Ranking = "lift"
 ) -> list[Section]:
-    """Return the sections of a study: scores by step, agreement of partitions, settled steps, births of native experts.
-
-    The database was opened after it. Scores are settled at `thresholds` of the view ``stabilization_steps``.
-    """
-    query = (
-        "select role, run_id, partition_id from emergence_partitions where emergence_id = ? and role != 'warm' "
-        "order by role, seed, run_id"
-    )
+    """Return the sections of a study, which the database was opened after; scores are settled at `thresholds`."""
+    query = "from emergence_partitions where emergence_id = ? and role != 'warm' order by role, seed, run_id"
     stored = list(database.sql(query, [report.emergence_id]))
     last = [row for row in stored if row["run_id"] == report.last_run_id]
     # Neurons of the layers of any partition are the same: those of the cold one of the first seed, or of the native.
-    own = next(row["partition_id"] for row in last if row["role"] in ("cold", "native"))
-    study, series = {"study": report.emergence_id}, {"last_run": report.last_run_id, "model": report.model}
+    asked = {
+        "study": report.emergence_id,
+        "model": report.model,
+        "last_run": report.last_run_id,
+        "runs": list(report.run_ids),
+        "partitions": [row["partition_id"] for row in stored],
+        "last_partitions": [row["partition_id"] for row in last],
+        "partition": next(row["partition_id"] for row in last if row["role"] in ("cold", "native")),
+        "thresholds": list(thresholds),
+        "ranking": ranking,
+    }
     is_native = report.method == "native"
     experts = "native experts" if is_native else "experts made anew"
-    partitions = [row["partition_id"] for row in stored]
     by_step = Section(
         "By step. Means over layers and functions: predictivity of the best neuron, and its lift above chance on "
         "texts that did not choose it. Means over neurons: lift for the best function, and share specialised "
         f"(q <= .05). Means over layers, functions and partitions: share of {experts} that are functional for the "
         f"function (its top neurons by {ranking}), and how strongly (enrichment), beside random and matched groups.",
         "emergence_by_step",
-        study
-        | {"last_run": report.last_run_id, "runs": list(report.run_ids), "partitions": partitions, "ranking": ranking},
+        asked,
     )
     settled = Section(
         "Settled: training step from which on scores stay correlated at the threshold or more with those of the "
@@ -56,8 +57,7 @@ def summarise(
         "noisy to correct at any checkpoint; counted apart. Values: checkpoints at which the curve has one, of those "
         "compared.",
         "emergence_settled",
-        series
-        | {"partitions": [row["partition_id"] for row in last], "partition": own, "thresholds": list(thresholds)},
+        asked,
         otherwise="Settled: no checkpoint can be compared with a previous or the last one.",
     )
     if is_native:
@@ -67,7 +67,7 @@ def summarise(
             "matched groups show what chance gives. Then of these pairs: share functional at the checkpoint before "
             "too, median step at which functional first, and from which on without a break.",
             "emergence_births",
-            study | series | {"ranking": ranking},
+            asked,
         )
         return [by_step, settled, births]
     agreement = Section(
@@ -77,7 +77,7 @@ def summarise(
         "between the checkpoints, the root of the product of their agreements between seeds. Warm: of partitions that "
         "started from the experts of the checkpoint before.",
         "emergence_agreement",
-        study,
+        asked,
     )
     return [by_step, agreement, settled]
 

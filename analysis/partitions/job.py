@@ -12,7 +12,7 @@ from ...queries.database import Database
 from ...queries.statements import statement
 from ...schema.names import IDENTITY_VERSION, check_name, identifier
 from ...schema.store import Store
-from ..lookup import find_partition
+from ..lookup import Partition, starting_with
 from .chance import layer_seed
 from .settings import PartitionSettings
 from .sources import Source, stored_source, weight_source
@@ -105,7 +105,7 @@ def partition_model(
     with Database(store) as database:
         other, prefix = None, settings.matched if settings.warm_start is None else settings.warm_start
         if prefix is not None:
-            row = find_partition(database, prefix)
+            row = starting_with(database, Partition, prefix)
             other = read_stored_partition(database.store, row.partition_id, row.model, row.revision)
         if settings.reads_weights:
             checkpoint = Checkpoint(model, revision, random_init, name)

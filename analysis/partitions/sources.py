@@ -243,7 +243,6 @@ def read_features(database: Database, query: str, n_neurons: Mapping[Key, int]) 
     """Run a query and return the features of its neurons [neurons, features], by stack and layer, both sorted.
 
     Features are all columns beside stack, layer and neuron, in order: finite numbers, or lists of them of one length.
-    Raises `AnalysisError` if they are not, or the rows of a layer are not all `n_neurons` that the store knows, once.
     """
     rows = database.sql(query).arrow()
     keys = read_neurons(rows, _QUERY)

@@ -80,10 +80,7 @@ def value_targets(functions: Functions, values: _Floats) -> pl.DataFrame:
 
 
 def readable(resampled: _Floats, chance: NDArray[np.float64] | None) -> NDArray[np.bool_]:
-    """Return which functions are read better than chance: their 95% interval over resamples lies above it.
-
-    A resample is NaN where it does not define the readout [resamples, functions].
-    """
+    """Return which functions are read above chance: their 95% interval over resamples, which may be NaN, is."""
     if chance is None:
         return np.ones(resampled.shape[1], dtype=np.bool_)
     low: NDArray[np.float64] = np.nanquantile(resampled.astype(np.float64), 0.025, axis=0)

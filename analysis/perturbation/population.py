@@ -58,8 +58,7 @@ class Population:
     def draw_matched(self, ranking: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
         """Return, for each ranked neuron, an unranked neuron of the same layer and of similar energy.
 
-        In order of rank, each unit is matched with one of the ten that are nearest in energy, among those of its layer
-        that are neither ranked nor taken. The result is shorter than the ranking if a layer has none left.
+        In order of rank; shorter than the ranking if a layer has no unit left that is neither ranked nor taken.
         """
         generator, size = np.random.default_rng((seed, 1)), self.unit_size
         layer = self.layer[::size]
@@ -86,10 +85,7 @@ class Population:
 def read_population(
     database: Database, run_id: str, *, stacks: Sequence[str], layers: tuple[int, ...] | None, by_native_expert: bool
 ) -> Population:
-    """Read the neurons of a run in some stacks and layers; None stands for all measured layers.
-
-    With `by_native_expert`, units are native experts, which must have one size, and all other neurons are excluded.
-    """
+    """Read the neurons of a run in some stacks and layers, or those of native experts alone, which are then units."""
     neurons = database.sql(statement("perturbation_population"), {"run": run_id, "stacks": list(stacks)}).pl()
     if layers is not None:
         check_layers(run_id, layers, set(neurons["layer"].unique()))

@@ -25,12 +25,8 @@ from .settings import ENERGY_RATIO, LEVEL_COLUMNS, ROUTING, PerturbationSettings
 from .sources import Ranking, comparable, find_sources, plan_cells, rankings
 from .study import Request
 
-READOUTS: Mapping[ReadoutKind, Callable[[Texts], Readout]] = {
-    "probe": ProbeReadout,
-    "loss": LossReadout,
-    "choice": ChoiceReadout,
-}
-"""The class of each readout."""
+_READOUTS: Mapping[ReadoutKind, Callable[[Texts], Readout]]
+_READOUTS = {readout.kind: readout for readout in (ChoiceReadout, LossReadout, ProbeReadout)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +145,7 @@ def prepare(request: Request, device: str, progress: Progress) -> Study:
         of_equal_lengths=settings.kind == "shuffle",
         seed=settings.seed,
     )
-    readout = READOUTS[settings.readout](texts)
+    readout = _READOUTS[settings.readout](texts)
     # Without a head the encoder of an encoder-decoder runs alone.
     parts = model.parts if model.head is None else body_parts(model.head)[1]
     stacks, is_whole = [part.stack for part in parts], settings.kind in ROUTING

@@ -3,13 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import get_args
 
 from ...errors import AnalysisError, UnknownNameError
 from ...schema.vocabulary import Control, PerturbationKind, Ranking, ReadoutKind, RoutingKind, Selection
 
-LEVEL_COLUMNS: Mapping[PerturbationKind, str] = MappingProxyType({"mean": "mean", "clamp": "value", "noise": "std"})
+LEVEL_COLUMNS: Mapping[PerturbationKind, str] = {"mean": "mean", "clamp": "value", "noise": "std"}
 """By kind, the column with each neuron's level: the value it is held at, or the standard deviation of its noise."""
 
 Functions = Sequence[tuple[str, str]]

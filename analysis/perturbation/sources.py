@@ -28,7 +28,6 @@ FUNCTIONAL_P = 0.001
 
 _Rows = NDArray[np.int64]  # of the population
 _Note = Callable[[str], None]  # told of what is left out
-_EXPERT = ("stack", "layer", "expert")
 # A matched set that holds this share or more of another source's neurons is named.
 _MUCH = 0.5
 
@@ -80,9 +79,9 @@ def find_sources(
     readable = [function for function in functions if function in measured]
     wanted = wanted_functions(readable, settings, "the functions read out")
     n_most = population.n_neurons(max(settings.doses or (1.0,)))
+    sources, nonfunctional = scored_sources(request, population, wanted, n_most)
     if request.partition_id is None:
-        return top_sources(request, population, wanted, n_most), None
-    sources, nonfunctional = expert_sources(request, population, wanted, n_most)
+        return sources, nonfunctional
     functional = [source for source in sources if source.n_functional]
     if not functional:
         raise AnalysisError(
@@ -96,62 +95,35 @@ def find_sources(
     return functional, nonfunctional
 
 
-def top_sources(request: Request, population: Population, functions: Functions, n_most: int) -> list[Ranking]:
-    """Return the `n_most` top neurons over all studied layers, best on half a first, of functions with scores there."""
+def scored_sources(
+    request: Request, population: Population, functions: Functions, n_most: int
+) -> tuple[list[Ranking], _Rows | None]:
+    """Return each function's `n_most` first neurons by scores on half a, and those in experts functional for nothing.
+
+    The first are the best over all studied layers or, of a partition, those of one expert after the other.
+    """
+    run_id, partition_id = request.run.run_id, request.partition_id
     layers = [f"{stack} {layer}" for stack, layer in population.neurons.select("stack", "layer").unique().rows()]
     names = ["/".join(function) for function in functions]
-    asked = {"run": request.run.run_id, "ranking": request.settings.ranking, "functions": names, "layers": layers}
-    ranked = request.database.sql(statement("perturbation_top_neurons"), asked | {"most": n_most}).pl()
-    return [
-        Ranking(family, function, "top", population.rows(neurons, "the top neurons"))
-        for family, function, neurons in _by_function(ranked)
+    asked = {"run": run_id, "ranking": request.settings.ranking, "functions": names, "layers": layers, "most": n_most}
+    if partition_id is None:
+        ranked = request.database.sql(statement("perturbation_top_neurons"), asked).pl()
+    else:
+        asked |= {"partition": partition_id, "functional_p": FUNCTIONAL_P}
+        ranked = request.database.sql(statement("perturbation_expert_neurons"), asked).pl()
+        if ranked.is_empty():
+            raise AnalysisError(f"partition {partition_id} has no neuron of the layers that run {run_id} measured")
+    selection = "top" if partition_id is None else "functional"
+    sources = [
+        Ranking(family, function, selection, population.rows(own, "the store"), n_functional=own["n_functional"][0])
+        for family, function, own in _by_function(ranked)
     ]
-
-
-def expert_sources(
-    request: Request, population: Population, functions: Functions, n_most: int
-) -> tuple[list[Ranking], _Rows]:
-    """Return each function's `n_most` first neurons, expert by expert, and those in experts with no p low enough.
-
-    Experts are in the order of their hypergeometric p for the function's top neurons on half a, then by scores there.
-    """
-    database, partition_id = request.database, request.partition_id
-    query = "select stack, layer, neuron, expert from experts where partition_id = ?"
-    members = database.sql(query, [partition_id]).pl()
-    members = population.neurons.with_row_index("row").join(members, on=KEYS, maintain_order="left")
-    if members.is_empty():
-        raise AnalysisError(
-            f"partition {partition_id} has no neuron of the layers that run {request.run.run_id} measured"
-        )
-    asked = {"run": request.run.run_id, "ranking": request.settings.ranking}
-    tests = database.sql(statement("perturbation_expert_tests"), asked | {"partition": partition_id}).pl()
-    tests = tests.with_columns(is_functional=pl.col("p_value") <= FUNCTIONAL_P)
-    functional = tests.filter("is_functional").select(_EXPERT).unique()
-    nonfunctional = members.join(functional, on=_EXPERT, how="anti", maintain_order="left")
-    names = ["/".join(function) for function in functions]
-    scores = database.sql(statement("perturbation_half_scores"), asked | {"functions": names}).pl()
-    sources = []
-    for family, function, own_scores in _by_function(scores):
-        ranked = (
-            members.join(tests.filter(family=family, function=function), on=_EXPERT, how="left")
-            .join(own_scores.select(*KEYS, "score"), on=KEYS, how="left")
-            .sort(
-                "p_value", "n_top", *_EXPERT, "score", "neuron",
-                descending=[False, True, False, False, False, True, False], nulls_last=True,
-            )
-        )  # fmt: skip
-        rows = ranked["row"].cast(pl.Int64).to_numpy()[:n_most]
-        n_functional = int(ranked["is_functional"].sum())
-        sources.append(Ranking(family, function, "functional", rows, n_functional=n_functional))
-    return sources, nonfunctional["row"].cast(pl.Int64).to_numpy()
+    nonfunctional = next((each.rows for each in sources if each.family == SHARED), None)
+    return [replace(each, rows=each.rows[:n_most]) for each in sources if each.family != SHARED], nonfunctional
 
 
 def query_sources(database: Database, query: str, population: Population, kind: PerturbationKind) -> list[Ranking]:
-    """Return the neurons that SQL selects, in the order of its rows; one source for each function it names.
-
-    A `QueryError` if the SQL is wrong. An `AnalysisError` if it returns no rows, lacks a column, or returns a neuron
-    that is not studied, or twice for a source; or if units are native experts and it returns them in parts.
-    """
+    """Return the neurons that SQL selects, in the order of its rows, a source for each function; refuse any others."""
     owner, size = "the query", population.unit_size
     table = database.sql(query).arrow()
     named = [name for name in ("family", "function") if name in table.column_names]
@@ -215,9 +187,7 @@ def plan_cells(
 ) -> list[Ranking]:
     """Return the cells of a study: own rankings cut to every dose, then controls cut to the doses of own cells.
 
-    A ranking that is too short for a dose has no such cell, nor has one that would leave a layer with some but fewer
-    than `n_least` units. Both are noted, and so are sources that the control ``other`` leaves out and matched sets that
-    hold half or more of another source's neurons. An `AnalysisError` says if no source has neurons enough for a dose.
+    A ranking that is too short for a dose, or leaves a layer with some but fewer than `n_least` units, has no cell.
     """
     cells: list[Ranking] = []
     short, narrow = Counter[tuple[str, float]](), Counter[tuple[str, float]]()
@@ -295,7 +265,7 @@ def comparable(
 ) -> list[bool]:
     """Return for each cell whether its effect is compared: matched sets must be like their source in energy.
 
-    Where fewer than two sets of a source and dose are, none is compared: a single one does not show how sets differ.
+    Fewer than two of a source and dose are not: a single one does not show how sets differ.
     """
     most, energy = settings.energy_ratio, [float(population.energy[cell.rows].sum()) for cell in cells]
     held = {(cell.source, cell.dose, cell.selection): each for cell, each in zip(cells, energy, strict=True)}

@@ -17,7 +17,7 @@ from ...ingest.corpora.stored import StoredCorpus
 from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
-from ..lookup import Run, find_partition, find_run
+from ..lookup import Partition, Run, find_run, starting_with
 from .population import check_layers
 from .settings import ROUTING, Functions, PerturbationSettings
 
@@ -215,7 +215,7 @@ def find_request(
 
 def _partition(database: Database, settings: PerturbationSettings, run: Run, progress: Progress) -> str:
     """Return the id of the partition of a study; refuse one that does not fit the study."""
-    partition = find_partition(database, settings.partition or "")
+    partition = starting_with(database, Partition, settings.partition or "")
     partition_id = partition.partition_id
     if partition.model != run.model:
         raise AnalysisError(f"partition {partition_id} is of {partition.model}, run {run.run_id} of {run.model}")

@@ -5,5 +5,5 @@ linear classifier on the final hidden states), `predictions` (what a model with 
 language-model loss of each instance) and `choice` (whether the model prefers the right label word).
 
 A new readout is a module here with a class that takes `readout.Texts` and has what `readout.Readout` asks for. Its name
-is added to `ReadoutKind` in ``schema/vocabulary.py``, its class to `READOUTS` in ``perturbation/preparation.py``.
+is added to `ReadoutKind` in ``schema/vocabulary.py``, its class to `_READOUTS` in ``perturbation/preparation.py``.
 """

@@ -1,6 +1,5 @@
 """The choice: whether a language model prefers the right label word to the other ones."""
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -72,18 +71,15 @@ class ChoiceReadout(Readout):
 
     @torch.inference_mode()
     def read(self, advance: Advance = None) -> NDArray[np.float32]:
-        """Return 1 where the choice is right, and 0 elsewhere, as where the target is no candidate of the family.
-
-        The values are [functions, instances], or [1, instances] if all functions are of one family.
-        """
+        """Return 1 where the choice is right, 0 elsewhere; one row if all functions are of one family."""
         tokens, prompts = self._texts.read.tokens, self._prompts
         prompt = np.empty(int(tokens.order.max()) + 1, dtype=np.int64)
         prompt[tokens.order] = np.arange(tokens.n_texts)
         parts = []
         for batch, inputs, _ in self._texts.batches(tokens, prompts.targets, advance):
             chosen, rows = prompt[batch.texts], np.arange(len(batch.texts))
-            gather = functools.partial(_gather, torch.from_numpy(prompts.token_id[chosen]))
-            parts.append(predict(self.model, inputs, rows, prompts.position[chosen], gather))
+            places = (rows, prompts.position[chosen], prompts.token_id[chosen])
+            parts.append(predict(self.model, inputs, *places, lambda logits, token_id: logits.gather(1, token_id)))
         logits = np.concatenate(parts)  # [prompts, words]
         values = {}
         for family, words in self._families.items():
@@ -107,10 +103,6 @@ class ChoiceReadout(Readout):
                             f"{model.tokenizer.convert_ids_to_tokens(token)!r}, so {model.name} cannot choose between "
                             "them"
                         )
-
-
-def _gather(token_id: torch.Tensor, places: slice, logits: torch.Tensor) -> torch.Tensor:
-    return logits.gather(1, token_id[places].to(logits.device))
 
 
 def _targets(texts: Texts) -> list[str]:

@@ -86,16 +86,13 @@ class LossReadout(Readout):
                 # A token of several instances is predicted once.
                 place = rows * (positions.max() + 1) + positions
                 _, once, back = np.unique(place, return_index=True, return_inverse=True)
-                loss = functools.partial(_cross_entropy, torch.from_numpy(predicted.token_id[wanted][once]))
-                losses[wanted] = predict(self.model, inputs, rows[once], positions[once], loss)[back]
+                token_id = predicted.token_id[wanted][once]
+                loss = functools.partial(cross_entropy, reduction="none")
+                losses[wanted] = predict(self.model, inputs, rows[once], positions[once], token_id, loss)[back]
             if advance is not None:
                 advance(int(is_last[batch.first : batch.last].sum()))
         sums = np.bincount(instance, losses, minlength=n_instances)
         return (sums[self._kept] / predicted.count[self._kept]).astype(np.float32)[None]
-
-
-def _cross_entropy(token_id: torch.Tensor, places: slice, logits: torch.Tensor) -> torch.Tensor:
-    return cross_entropy(logits, token_id[places].to(logits.device), reduction="none")
 
 
 def _ranges(start: NDArray[np.integer], stop: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

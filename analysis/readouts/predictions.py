@@ -64,8 +64,9 @@ def predict(
     inputs: Mapping[str, Any],  # the arguments of its forward pass
     row: NDArray[np.int64],  # text within the batch [places]
     position: NDArray[np.int64],  # token within the text, or within the target of an encoder-decoder [places]
-    # Takes a slice of the places and their logits, float32 [slice, vocabulary], and returns float32 [slice, ...]
-    reduce: Callable[[slice, torch.Tensor], torch.Tensor],
+    token_id: NDArray[np.int64],  # token, or tokens, that the logits of a place are reduced to [places, ...]
+    # Takes logits, float32 [slice, vocabulary], and the tokens of their places, and returns float32 [slice, ...]
+    reduce: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
 ) -> NDArray[np.float32]:  # [places, ...]
     """Run a model once, compute its logits at some places, a slice at a time, and return the results of `reduce`.
 
@@ -77,7 +78,7 @@ def predict(
     if output is None:
         raise AnalysisError(f"{name} has no output embeddings to read predictions from")
     device = next(head.parameters()).device
-    rows, positions = (torch.from_numpy(values).to(device) for values in (row, position))
+    rows, positions, tokens = (torch.from_numpy(values).to(device) for values in (row, position, token_id))
     size = max(1, _SLICE_LOGITS // int(head.config.get_text_config().vocab_size))
     reduced: list[torch.Tensor] = []
     is_chosen = False
@@ -100,7 +101,7 @@ def predict(
             logits = head(**inputs).logits
             if not is_chosen or logits.shape[:2] != (1, len(row[places])):
                 raise AnalysisError(f"the head of {name} does not predict token by token, so it cannot be read")
-            reduced.append(reduce(places, logits[0].float()))
+            reduced.append(reduce(logits[0].float(), tokens[places].to(logits.device)))
     return np.asarray(torch.cat(reduced).cpu().numpy())
 
 

@@ -97,10 +97,7 @@ def read_texts(
     of_equal_lengths: bool,
     seed: int,
 ) -> Texts:
-    """Tokenize a corpus and choose the texts to fit on and to read out, `n_texts` of each half.
-
-    If the model's states depend on padding, texts of a batch always have the same length.
-    """
+    """Tokenize a corpus and choose the texts to fit on and to read out, `n_texts` of each half."""
     tokens = tokenize(corpus, model.tokenizer, max_tokens=max_tokens)
     check_embedded(tokens, model.tokenizer, model.module, f"corpus {corpus.name}")
     labels = corpus.label_index(tokens.instance_id)
@@ -117,14 +114,12 @@ def read_texts(
         )
     fitted, read = (dataclasses.replace(half, labels=half.labels[kept]) for half in halves)
     functions = tuple(labels.functions[index] for index in kept)
+    # Padding would change the states of some models.
     return Texts(model, corpus, functions, fitted, read, batch_tokens, of_equal_lengths or model.sees_padding)
 
 
 def _choose_texts(labels: LabelIndex, text: NDArray[np.int64], half: int, n_texts: int, seed: int) -> NDArray[np.int64]:
-    """Choose up to `n_texts` of half a (0) or b (1) at random, such that rare functions have instances; sorted.
-
-    The positives of each function, and the negatives, take turns to choose a text that holds one of them.
-    """
+    """Return up to `n_texts` of half a (0) or b (1), sorted; classes draw in turns, so that rare ones have any."""
     shuffled = np.random.default_rng((seed, half)).permutation(np.unique(text[labels.half == half]))
     if len(shuffled) <= n_texts:
         return np.sort(shuffled)

@@ -5,7 +5,7 @@
 -- Parameters:
 --   $last_run: run of the last checkpoint
 --   $model: the model, as stored
---   $partitions: the partitions of the last checkpoint
+--   $last_partitions: the partitions of the last checkpoint
 --   $partition: the one whose layers the curve of neurons is of
 --   $thresholds: correlations from which on scores count as settled
 -- Columns:
@@ -32,7 +32,7 @@ with steps as (
     from stabilization_steps
     where
         last_run_id = $last_run and model = $model and threshold in $thresholds
-        and partition_id in $partitions
+        and partition_id in $last_partitions
         and (level != 'neuron' or partition_id = $partition)
 ),
 

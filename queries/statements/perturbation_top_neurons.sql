@@ -9,6 +9,7 @@
 -- Columns:
 --   family, function: the function
 --   stack, layer, neuron: its neurons, best first
+--   n_functional: NULL, as there are no experts
 with scores as (
     select *, ranked($ranking, ranking_half_a, predictivity_half_a) as score
     from neuron_scores
@@ -23,6 +24,7 @@ select
     stack,
     layer,
     neuron,
+    null::bigint as n_functional,
 from scores
 where score is not null
 qualify row_number() over (partition by family, function order by score desc, stack, layer, neuron) <= $most

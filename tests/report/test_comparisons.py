@@ -16,10 +16,8 @@ from queries.small_tables import table
 
 from neuronlake.cli import main
 from neuronlake.queries.database import Database
-from neuronlake.report.measured import measured
-from neuronlake.report.page import pictures_of, write_report
-from neuronlake.report.picture import PICTURES, _typeset, found, told_apart
-from neuronlake.report.subjects import Subject, find_subjects
+from neuronlake.report.page import measured, pictures_of, write_report
+from neuronlake.report.picture import PICTURES, Subject, _typeset, find_subjects, found, told_apart
 from neuronlake.schema.store import Store
 
 SUBJECT = Subject("tiny", "main", "words", "a" * 16, None, False, (), (), 8, 1, 1, None, 0, None)

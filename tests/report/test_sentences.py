@@ -6,8 +6,7 @@ import pytest
 
 from neuronlake.queries.database import Database
 from neuronlake.report.page import pictures_of
-from neuronlake.report.picture import TEXTS, Picture, sign_test
-from neuronlake.report.subjects import find_subjects
+from neuronlake.report.picture import TEXTS, Picture, find_subjects, sign_test
 
 CLAIMS = {
     "specialised-neurons": r"neurons \(\d+%\) are specialised beyond what controls explain",

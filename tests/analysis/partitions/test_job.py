@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from neuronlake.analysis.lookup import find_partition
+from neuronlake.analysis.lookup import Partition, starting_with
 from neuronlake.analysis.partitions.chance import layer_seed
 from neuronlake.analysis.partitions.clustering import BalancedKMeans
 from neuronlake.analysis.partitions.job import partition_model
@@ -290,9 +290,9 @@ def test_a_partition_is_named_by_digits_that_only_it_begins_with(stored, partiti
     store = stored("bert")
     ids = [partition(store, method="random", seed=seed).partition_id for seed in (0, 1)]
     with Database(store) as database:
-        assert find_partition(database, ids[1][:12]).partition_id == ids[1]
+        assert starting_with(database, Partition, ids[1][:12]).partition_id == ids[1]
         with pytest.raises(UnknownNameError, match=r"no single partition '' in .*tiny-bert, main, random, 4") as error:
-            find_partition(database, "")
+            starting_with(database, Partition, "")
     assert all(each in str(error.value) for each in ids)
 
 

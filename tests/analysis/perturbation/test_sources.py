@@ -11,7 +11,7 @@ from neuronlake.analysis.partitions.job import partition_model
 from neuronlake.analysis.partitions.settings import PartitionSettings
 from neuronlake.analysis.perturbation import sources
 from neuronlake.analysis.perturbation.population import read_population
-from neuronlake.analysis.perturbation.sources import expert_sources, query_sources, top_sources
+from neuronlake.analysis.perturbation.sources import query_sources, scored_sources
 from neuronlake.errors import AnalysisError, QueryError
 from neuronlake.queries.database import Database
 from neuronlake.schema.store import Store
@@ -91,7 +91,7 @@ def scores(asked, ranking="lift"):
 def test_top_neurons_are_in_the_order_of_their_scores_on_half_a(asked, layers, ranking):
     made = asked("bert", layers=layers)
     expected = scores(made, ranking)
-    found = top_sources(made.request(ranking), made.population, FUNCTIONS, 20)
+    found, _ = scored_sources(made.request(ranking), made.population, FUNCTIONS, 20)
     assert [(each.family, each.function) for each in found] == FUNCTIONS
     for source, name in zip(found, FUNCTIONS, strict=True):
         ranked = expected[name].sort("score", *KEYS, descending=[True, False, False, False])
@@ -102,14 +102,14 @@ def test_top_neurons_are_in_the_order_of_their_scores_on_half_a(asked, layers, r
 
 
 def test_top_neurons_of_functions_not_asked_for_are_not_returned(bert):
-    found = top_sources(bert.request(), bert.population, [("task", "water")], 1)
+    found, _ = scored_sources(bert.request(), bert.population, [("task", "water")], 1)
     assert [(each.family, each.function, len(each.rows)) for each in found] == [("task", "water", 1)]
 
 
 def test_top_neurons_are_of_the_stacks_that_run(asked):
     made = asked("t5", stacks=("encoder",))
     assert set(made.rows("neurons")["stack"]) == {"encoder", "decoder"}
-    for source in top_sources(made.request(), made.population, FUNCTIONS, 1000):
+    for source in scored_sources(made.request(), made.population, FUNCTIONS, 1000)[0]:
         assert len(source.rows) == len(made.population) == 128
 
 
@@ -148,7 +148,7 @@ def test_experts_are_in_the_order_of_their_hypergeometric_p(asked, monkeypatch, 
     made = asked(kind, by_native_expert=kind == "olmoe")
     settings = PartitionSettings("native") if kind == "olmoe" else PartitionSettings("random", n_experts=4)
     partition_id = partition_model(f"tiny-{kind}", store=made.store.path, settings=settings).partition_id
-    found, nonfunctional = expert_sources(made.request(ranking, partition_id), made.population, FUNCTIONS, 10_000)
+    found, nonfunctional = scored_sources(made.request(ranking, partition_id), made.population, FUNCTIONS, 10_000)
     assert [(each.family, each.function) for each in found] == FUNCTIONS
     functional_of_any = set()
     for source, name in zip(found, FUNCTIONS, strict=True):
@@ -174,7 +174,7 @@ def test_planted_experts_are_functional_by_the_papers_criterion(planted):
             database=database, run=SimpleNamespace(run_id=run_id), partition_id=partition_id,
             settings=SimpleNamespace(ranking="lift"),
         )  # fmt: skip
-        found, nonfunctional = expert_sources(request, population, functions, 20)
+        found, nonfunctional = scored_sources(request, population, functions, 20)
     for place, source in enumerate(found):
         assert sorted(source.rows.tolist()) == list(range(400 + 20 * place, 420 + 20 * place))
         assert source.n_functional >= 20
@@ -187,7 +187,7 @@ def test_a_partition_that_covers_one_layer_ranks_that_layer_alone(asked, monkeyp
     settings = PartitionSettings("random", n_experts=4, layers=(1,))
     partition_id = partition_model("tiny-bert", store=made.store.path, settings=settings).partition_id
     request = made.request(partition_id=partition_id)
-    found, nonfunctional = expert_sources(request, made.population, FUNCTIONS, 1000)
+    found, nonfunctional = scored_sources(request, made.population, FUNCTIONS, 1000)
     for source in found:
         assert {layer for _, layer, _ in made.names(source)} == {1}
         assert len(source.rows) == 64
@@ -199,7 +199,7 @@ def test_a_partition_of_no_studied_layer_is_refused(asked):
     settings = PartitionSettings("random", n_experts=4, layers=(1,))
     partition_id = partition_model("tiny-bert", store=made.store.path, settings=settings).partition_id
     with pytest.raises(AnalysisError, match=f"partition {partition_id} has no neuron of the layers"):
-        expert_sources(made.request(partition_id=partition_id), made.population, FUNCTIONS, 9)
+        scored_sources(made.request(partition_id=partition_id), made.population, FUNCTIONS, 9)
 
 
 def test_a_query_keeps_the_order_of_its_rows(bert):
