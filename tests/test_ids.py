@@ -141,6 +141,6 @@ def test_so_have_the_requests_that_a_store_knows_again(monkeypatch):
     from neuronlake.ingest.jobs import request
     from neuronlake.ingest.models.checkpoint import Checkpoint
 
-    monkeypatch.setattr("importlib.metadata.version", lambda _: "5.23.0")
+    monkeypatch.setattr(request, "transformers_version", lambda: "5.23.0")
     asked = request.Request(Checkpoint("tiny/model", "step10"), "c")
     assert asked.identifier(corpus_sha256="0" * 64, fingerprint="f" * 16) == "532a50c76929c50e"

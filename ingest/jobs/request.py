@@ -1,5 +1,6 @@
 """What a job is asked to measure, before anything is loaded."""
 
+import functools
 import importlib.metadata
 import itertools
 from dataclasses import dataclass, field
@@ -14,6 +15,12 @@ from ..corpora.control_tasks import default_control
 from ..corpora.stored import StoredCorpus
 from ..models.checkpoint import Checkpoint, locate_tokenizer
 from .settings import Coactivation, Controls, Resources, Settings
+
+
+@functools.cache
+def transformers_version() -> str:
+    """Return the version of transformers that is installed, without importing it."""
+    return importlib.metadata.version("transformers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,7 @@ class Request:
         return identifier(
             {
                 "schema_version": IDENTITY_VERSION,
-                "transformers_version": importlib.metadata.version("transformers"),
+                "transformers_version": transformers_version(),
                 "fingerprint": fingerprint,
                 "model": self.checkpoint.stored_name,
                 "revision": self.checkpoint.stored_revision,
