@@ -5,6 +5,7 @@ All of it is checked: a commit may have been copied, cut, edited or made to harm
 
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
 import json
 import re
@@ -65,6 +66,7 @@ _FIELDS: Mapping[type, Mapping[str, tuple[type, str]]] = {
 }
 
 
+@functools.cache
 def neuronlake_version() -> str:
     """Return the version of neuronlake that is installed."""
     return importlib.metadata.version("neuronlake")

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         if folder in _LONG_FOLDERS or not {"tiny_model", "shared"}.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker("long")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waits_for_the_disk() -> Iterator[None]:
+    """Let no sync wait for the disk: what it has when the power fails is nothing that a test sees."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", os.fstat)  # which fails for a file that is not open as well
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -142,6 +142,6 @@ def test_so_have_the_requests_that_a_store_knows_again(monkeypatch):
     from neuronlake.ingest.jobs import settings
     from neuronlake.ingest.models.checkpoint import Checkpoint
 
-    monkeypatch.setattr("importlib.metadata.version", lambda _: "5.23.0")
+    monkeypatch.setattr(settings, "transformers_version", lambda: "5.23.0")
     asked = settings.Request(Checkpoint("tiny/model", "step10"), SimpleNamespace(name="c", sha256="0" * 64))
     assert asked.identifier("f" * 16) == "532a50c76929c50e"

@@ -124,7 +124,8 @@ def partition_model(
         else:
             source = stored_source(database, model, settings, other, revision=revision)
         partition_id, is_new = store_partition(database.store, source, settings, progress)
-    with Database(store) as database:
+        if is_new:
+            database.refresh()
         (made,) = database.sql(statement("partition_report"), {"partition": partition_id}).arrow().to_pylist()
     return PartitionReport(
         partition_id=partition_id,

@@ -1,7 +1,6 @@
 """The forward pass of a measurement: texts in, pooled activations out, kept on disk from one attempt to the next."""
 
 import contextlib
-import importlib.metadata
 import json
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -25,6 +24,7 @@ from ..activations.tokens import Batch, collate
 from ..models.devices import device_name
 from ..neurons.feed_forwards import Layer
 from .measurement import Measurement
+from .settings import transformers_version
 
 _SAMPLED = 8  # batches that are run to see what all take
 
@@ -161,7 +161,7 @@ def _definition(measurement: Measurement) -> dict[str, Any]:
         "batches": len(list(measurement.batches())),  # memory limits them too
         "device": device_name(measurement.model.module),
         "torch": str(torch.__version__),
-        "transformers": importlib.metadata.version("transformers"),
+        "transformers": transformers_version(),
         "neuronlake": neuronlake_version(),
     }
 

@@ -1,6 +1,7 @@
 """What defines a measurement, what a job may use, and what it is asked to measure, before anything is loaded."""
 
 import dataclasses
+import functools
 import importlib.metadata
 import itertools
 import math
@@ -236,6 +237,12 @@ def _check_least(name: str, value: int, least: int) -> None:
         raise IngestError(f"{name} is {value}; it must be at least {least}")
 
 
+@functools.cache
+def transformers_version() -> str:
+    """Return the version of transformers that is installed, without importing it."""
+    return importlib.metadata.version("transformers")
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One checkpoint to measure on one corpus of a store, with what may be used and what is made beside the run."""
@@ -275,7 +282,7 @@ class Request:
         return identifier(
             {
                 "schema_version": IDENTITY_VERSION,
-                "transformers_version": importlib.metadata.version("transformers"),
+                "transformers_version": transformers_version(),
                 "fingerprint": fingerprint,
                 "model": self.checkpoint.stored_name,
                 "revision": self.checkpoint.stored_revision,

@@ -1,6 +1,7 @@
 """What the tests of ingestion share: small corpora, and a recomputation that uses nothing of the package."""
 
 import random
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,9 +224,18 @@ def recompute() -> Callable[..., Recomputed]:
     return run
 
 
+@pytest.fixture(scope="session")
+def corpus_of_spans(
+    tmp_path_factory: pytest.TempPathFactory, make_corpus: Callable[..., None], spans: list[Instance]
+) -> Path:
+    folder = tmp_path_factory.mktemp("spans") / "store"
+    make_corpus(Store(folder), spans)
+    return folder
+
+
 @pytest.fixture
-def filled(store: Store, make_corpus: Callable[..., None], spans: list[Instance]) -> Store:
-    make_corpus(store, spans)
+def filled(store: Store, corpus_of_spans: Path) -> Store:
+    shutil.copytree(corpus_of_spans, store.path)
     return store
 
 

@@ -50,9 +50,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def database(filled: Store) -> Database:
-    """Return a database over two checkpoints."""
+    """Return a database over two checkpoints, whose views are made once for all tests."""
     return Database(filled)
 
 

@@ -240,16 +240,32 @@ def test_all_curves_of_a_partition_have_the_same_cells(scored: Scored) -> None:
     "view", ["function_stability", "checkpoint_stability", "stability_curves", "stabilization_steps"]
 )
 def test_a_filter_gives_what_the_view_has_in_the_whole(scored: Scored, view: str) -> None:
-    for condition in (f"partition_id = '{GROUPS}'", f"model = 'tiny' and last_run_id = '{run_id(300)}'"):
-        whole = scored[0].sql(f"select * from (from {view} order by all) where {condition}").rows()
-        found = scored[0].sql(f"from {view} where {condition} order by all").rows()
+    every = list(scored[0].sql(f"from {view} order by all"))
+    for asked in ({"partition_id": GROUPS}, {"model": "tiny", "last_run_id": run_id(300)}):
+        whole = [row for row in every if asked.items() <= row.items()]
+        condition = " and ".join(f"{name} = '{value}'" for name, value in asked.items())
+        found = scored[0].sql(f"from {view} where {condition} order by all")
         # Sums of other orders differ in their last digits.
-        assert [list(map(_rounded, row)) for row in found] == [list(map(_rounded, row)) for row in whole]
+        assert list(map(_rounded, found)) == list(map(_rounded, whole))
         assert whole
 
 
-def _rounded(value: object) -> object:
-    return round(value, 12) if isinstance(value, float) else value
+def _rounded(row: dict[str, object]) -> dict[str, object]:
+    return {name: round(value, 12) if isinstance(value, float) else value for name, value in row.items()}
+
+
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory: pytest.TempPathFactory, run: Run, partition: Run) -> Database:
+    """Return two checkpoints of each of two models, and two partitions of one."""
+    store = Store(tmp_path_factory.mktemp("two-models"))
+    for model, step in product(("tiny", "other"), (0, 1)):
+        run(
+            store, f"{model:>15}{step}", model=model, revision=f"step{step}", step=step, n_neurons=10,
+            functions=FUNCTIONS, prevalence=(0.5,) * 6,
+        )  # fmt: skip
+    partition(store, EXPERTS, np.arange(20).reshape(2, 10) % 5)
+    partition(store, GROUPS, np.arange(20).reshape(2, 10) % 4)
+    return Database(store)
 
 
 @pytest.mark.parametrize(
@@ -262,56 +278,55 @@ def _rounded(value: object) -> object:
     ],
 )
 def test_a_filter_reaches_the_files(
-    store: Store, run: Run, partition: Run, filters: Callable[..., list[str]],
-    condition: str, columns: tuple[str, ...], scans: int,
-) -> None:  # fmt: skip
-    for model, step in product(("tiny", "other"), (0, 1)):
-        run(
-            store, f"{model:>15}{step}", model=model, revision=f"step{step}", step=step, n_neurons=10,
-            functions=FUNCTIONS, prevalence=(0.5,) * 6,
-        )  # fmt: skip
-    partition(store, EXPERTS, np.arange(20).reshape(2, 10) % 5)
-    partition(store, GROUPS, np.arange(20).reshape(2, 10) % 4)
-    found = filters(Database(store), f"from checkpoint_stability where {condition}", *columns)
+    two_models: Database, filters: Callable[..., list[str]], condition: str, columns: tuple[str, ...], scans: int
+) -> None:
+    found = filters(two_models, f"from checkpoint_stability where {condition}", *columns)
     # What neurons each partition has is looked up first; of its experts' scores a filter on it reaches the files.
     assert (len(found), set(found) - {""}) == (scans, {condition})
 
 
-@pytest.mark.parametrize(
-    ("settings", "is_in"),
-    [
-        ({}, True),
-        ({"is_random_init": True}, False),
-        ({"measurement": "imported"}, False),
-        ({"step": None}, False),
-        ({"model": "another"}, False),
-        ({"corpus": "others"}, False),
-        ({"corpus_sha256": "dd"}, False),
-        ({"site": "gate"}, False),
-        ({"pooling": "mean"}, False),
-        ({"special_tokens": "keep"}, False),
-        ({"special_tokens": "drop"}, True),
-        ({"halves": "word"}, False),
-        ({"halves": "text"}, True),
-        ({"min_instances": 5}, False),
-        ({"min_instances": 0}, True),
-        ({"router": "blind"}, False),
-        ({"dtype": "bfloat16"}, False),
-        ({"storage": "float16"}, False),
-        ({"max_tokens": 64}, False),
-        ({"layers": "0"}, False),
-    ],
+NEIGHBOURS: tuple[tuple[dict[str, object], bool], ...] = (
+    ({}, True),
+    ({"is_random_init": True}, False),
+    ({"measurement": "imported"}, False),
+    ({"step": None}, False),
+    ({"model": "another"}, False),
+    ({"corpus": "others"}, False),
+    ({"corpus_sha256": "dd"}, False),
+    ({"site": "gate"}, False),
+    ({"pooling": "mean"}, False),
+    ({"special_tokens": "keep"}, False),
+    ({"special_tokens": "drop"}, True),
+    ({"halves": "word"}, False),
+    ({"halves": "text"}, True),
+    ({"min_instances": 5}, False),
+    ({"min_instances": 0}, True),
+    ({"router": "blind"}, False),
+    ({"dtype": "bfloat16"}, False),
+    ({"storage": "float16"}, False),
+    ({"max_tokens": 64}, False),
+    ({"layers": "0"}, False),
 )
-def test_a_series_is_measured_runs_that_differ_in_step_alone(
-    store: Store, run: Run, settings: dict[str, object], is_in: bool
-) -> None:
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory, run: Run) -> list[tuple[str, str]]:
+    """Return the runs of three checkpoints that are compared, the second with settings of its own, one model each."""
+    store = Store(tmp_path_factory.mktemp("neighbours"))
     small = {"n_layers": 1, "n_neurons": 8, "functions": FUNCTIONS[:1], "prevalence": (0.5,), "layers": None}
-    run(store, "a" * 16, revision="step1", step=1, weights="w1", **small)
-    run(store, "b" * 16, revision="step3", step=3, weights="w3", **small)
-    run(store, "c" * 16, **{"revision": "step2", "step": 2, "weights": "w2", **small, **settings})
+    for number, (settings, _) in enumerate(NEIGHBOURS):
+        of_model = {"model": f"tiny-{number}", **small}
+        run(store, f"{number:015}a", revision="step1", step=1, weights="w1", **of_model)
+        run(store, f"{number:015}b", revision="step3", step=3, weights="w3", **of_model)
+        run(store, f"{number:015}c", **{"revision": "step2", "step": 2, "weights": "w2", **of_model, **settings})
     query = "select distinct run_id, reference_run_id from checkpoint_stability where reference = 'previous'"
-    names = [(row[0][0], row[1][0]) for row in Database(store).sql(f"{query} order by all").rows()]
-    assert names == ([("b", "c"), ("c", "a")] if is_in else [("b", "a")])
+    return Database(store).sql(f"{query} order by all").rows()
+
+
+@pytest.mark.parametrize("number", range(len(NEIGHBOURS)), ids=[str(settings) for settings, _ in NEIGHBOURS])
+def test_a_series_is_measured_runs_that_differ_in_step_alone(compared: list[tuple[str, str]], number: int) -> None:
+    names = [(run_id[-1], before[-1]) for run_id, before in compared if int(run_id[:-1]) == number]
+    assert names == ([("b", "c"), ("c", "a")] if NEIGHBOURS[number][1] else [("b", "a")])
 
 
 def test_of_several_revisions_of_a_step_the_first_by_name_is_in_the_series(store: Store, run: Run) -> None:

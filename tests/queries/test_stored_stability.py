@@ -1,6 +1,8 @@
 """Stability that is stored: the views answer as if they had computed it, and nothing is computed twice."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,11 +21,11 @@ def run_id(step: int) -> str:
     return f"{step:016d}"
 
 
-@pytest.fixture
-def add(store: Store, run: Callable[..., None]) -> Callable[[int], None]:
+@pytest.fixture(scope="module")
+def add(run: Callable[..., None]) -> Callable[[Store, int], None]:
     """Return the function that adds a checkpoint of two layers, in which ever more neurons are dead."""
 
-    def make(step: int) -> None:
+    def make(store: Store, step: int) -> None:
         dead = np.random.default_rng(7).random((2, 24)) < 0.1 * step
         run(
             store, run_id(step), revision=f"step{step}", step=step, weights=f"w{step}", n_neurons=24, seed=step,
@@ -33,14 +35,29 @@ def add(store: Store, run: Callable[..., None]) -> Callable[[int], None]:
     return make
 
 
-@pytest.fixture
-def series(store: Store, add: Callable[[int], None], partition: Callable[..., None]) -> Store:
-    """Return a store of three checkpoints, with experts, and random groups of one layer."""
+@pytest.fixture(scope="module")
+def made(
+    tmp_path_factory: pytest.TempPathFactory, add: Callable[[Store, int], None], partition: Callable[..., None]
+) -> Store:
+    """Return a store of three checkpoints, with experts, and random groups of one layer; do not write to it."""
+    store = Store(tmp_path_factory.mktemp("made") / "store")
     for step in (1, 2, 3):
-        add(step)
+        add(store, step)
     partition(store, EXPERTS, np.arange(48).reshape(2, 24) % 6)
     partition(store, GROUPS, np.stack([np.arange(24) % 5, np.full(24, -1)]), method="random")
     return store
+
+
+@pytest.fixture(scope="module")
+def computed(made: Store) -> list[tuple[object, ...]]:
+    """Return what the view computes of it."""
+    return rows(made)
+
+
+@pytest.fixture
+def series(made: Store, tmp_path: Path) -> Store:
+    """Return a copy of it, to be written to."""
+    return Store(shutil.copytree(made.path, tmp_path / "store"))
 
 
 def store_stability(store: Store, *partition_ids: str) -> bool:
@@ -56,8 +73,9 @@ def rows(store: Store, query: str = "from function_stability") -> list[tuple[obj
 UNSTORED = "select distinct run_id, reference_run_id, partition_id from unstored_stability"
 
 
-def test_the_view_has_what_is_stored_and_computes_the_rest_to_the_same_numbers(series: Store) -> None:
-    computed = rows(series)
+def test_the_view_has_what_is_stored_and_computes_the_rest_to_the_same_numbers(
+    series: Store, computed: list[tuple[object, ...]]
+) -> None:
     # Four comparisons; neurons and experts of two layers, groups of one.
     assert len(computed) == 4 * 5 * len(FUNCTIONS)
     assert store_stability(series, EXPERTS)
@@ -71,9 +89,9 @@ def test_the_view_has_what_is_stored_and_computes_the_rest_to_the_same_numbers(s
     assert len(series.files("stabilities")) == n_files
 
 
-def test_a_checkpoint_more_lacks_its_own_comparisons_alone(series: Store, add: Callable[[int], None]) -> None:
+def test_a_checkpoint_more_lacks_its_own_comparisons_alone(series: Store, add: Callable[[Store, int], None]) -> None:
     store_stability(series, EXPERTS, GROUPS)
-    add(4)
+    add(series, 4)
     lacking = {(run_id(step), run_id(4)) for step in (1, 2, 3)} | {(run_id(4), run_id(3))}
     assert {pair[:2] for pair in rows(series, UNSTORED)} == lacking
     computed = rows(series)
@@ -83,9 +101,8 @@ def test_a_checkpoint_more_lacks_its_own_comparisons_alone(series: Store, add: C
 
 @pytest.mark.parametrize("batch", [1, 2 * 4 * 24 * 2])
 def test_batches_of_layers_and_functions_are_all_of_them(
-    series: Store, monkeypatch: pytest.MonkeyPatch, batch: int
+    series: Store, computed: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    computed = rows(series)
     monkeypatch.setattr(series_module, "_BATCH_SCORES", batch)
     store_stability(series, EXPERTS, GROUPS)
     # By the function, or two at a time; a function name may be of several families.
@@ -93,8 +110,10 @@ def test_batches_of_layers_and_functions_are_all_of_them(
     assert (rows(series), rows(series, UNSTORED)) == (computed, [])
 
 
-def test_a_killed_job_goes_on_with_what_it_staged(series: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    computed, conform, n_made = rows(series), series_module.conform, 0
+def test_a_killed_job_goes_on_with_what_it_staged(
+    series: Store, computed: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conform, n_made = series_module.conform, 0
 
     def killed(*arguments: object) -> object:
         nonlocal n_made

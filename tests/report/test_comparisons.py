@@ -147,7 +147,8 @@ def test_a_study_is_shown_of_its_run_and_missing_says_what_the_store_lacks(plant
     of_family = replace(subject, family="knowledge")
     assert found(planted, "report_study", of_family) is None
     assert "no ablations" not in measured(planted, [of_family], [])
-    assert "dose-curves" not in {picture.name for picture in pictures_of(planted, replace(subject, family="semantic"))}
+    assert PICTURES["dose-curves"](planted, subject)
+    assert PICTURES["dose-curves"](planted, replace(subject, family="semantic")) is None
 
 
 def test_revisions_left_out_are_named_and_names_in_commands_are_quoted(tmp_path: Path) -> None:

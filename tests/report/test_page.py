@@ -119,16 +119,24 @@ def test_tokens_mark_the_texts_that_they_are_known_of(planted: Database) -> None
     assert sum(len(part) for part, _ in parts) < 120
 
 
-def test_what_is_missing_is_said_with_the_command_that_adds_it(tmp_path: Path, run) -> None:
-    store = Store(tmp_path / "store")
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, run) -> Store:
+    """Return a store of one run alone, of which a page has few pictures."""
+    store = Store(tmp_path_factory.mktemp("small") / "store")
     run(store, "a" * 16)
-    page = write_report(Database(store), tmp_path / "report.html").read_text()
+    return store
+
+
+def test_what_is_missing_is_said_with_the_command_that_adds_it(small: Store, tmp_path: Path) -> None:
+    page = write_report(Database(small), tmp_path / "report.html").read_text()
     for command in ("ingest tiny --corpus words --random-init 0", "--controls", "partition tiny", "perturb tiny"):
         assert command in page
     assert "perturbed-functions" not in page
 
 
-def test_names_that_a_store_lacks_and_a_store_without_runs_are_one_line(planted: Database, tmp_path: Path) -> None:
+def test_names_that_a_store_lacks_and_a_store_without_runs_are_one_line(
+    planted: Database, small: Store, tmp_path: Path
+) -> None:
     store = str(planted.store.path)
     for option, name, known in (
         ("--model", "tinny", "tiny"),
@@ -142,7 +150,7 @@ def test_names_that_a_store_lacks_and_a_store_without_runs_are_one_line(planted:
     (tmp_path / "empty").mkdir()
     result = CliRunner().invoke(main, ["--store", str(tmp_path / "empty"), "report", "-o", str(tmp_path / "r.html")])
     assert result.exit_code == 1
-    result = CliRunner().invoke(main, ["--store", store, "report", "-o", str(tmp_path / "no" / "r.html")])
+    result = CliRunner().invoke(main, ["--store", str(small.path), "report", "-o", str(tmp_path / "no" / "r.html")])
     assert (result.exit_code, "cannot write" in result.stderr) == (1, True)
     result = CliRunner().invoke(main, ["--store", store, "report", "-o", "x.html", "--figures", str(tmp_path / "f")])
     assert result.exit_code == 2
@@ -170,8 +178,8 @@ def test_charts_are_altair_objects_with_the_sentence_as_description(planted: Dat
         neuronlake.plot_function_map(planted, "tinny")
 
 
-def test_a_page_goes_to_standard_output_whole(planted: Database) -> None:
-    command = [sys.executable, "-m", "neuronlake", "--store", str(planted.store.path), "report", "-o", "/dev/stdout"]
+def test_a_page_goes_to_standard_output_whole(small: Store) -> None:
+    command = [sys.executable, "-m", "neuronlake", "--store", str(small.path), "report", "-o", "/dev/stdout"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (done.stdout[:15], done.stdout[-8:]) == ("<!doctype html>", "</html>\n")
     assert done.stderr.startswith("/dev/stdout: ")

@@ -31,15 +31,19 @@ def pictures(database: Database) -> dict[str, Picture]:
     return {picture.name: picture for picture in pictures_of(database, subject)}
 
 
+@pytest.fixture(scope="module")
+def of_planted(planted: Database) -> dict[str, Picture]:
+    return pictures(planted)
+
+
 def test_every_picture_has_a_claim_to_be_held_to() -> None:
     assert list(CLAIMS) == list(TEXTS)
 
 
-def test_on_a_planted_store_every_sentence_claims_what_is_there(planted: Database) -> None:
-    found = pictures(planted)
-    assert list(found) == list(CLAIMS)
+def test_on_a_planted_store_every_sentence_claims_what_is_there(of_planted: dict[str, Picture]) -> None:
+    assert list(of_planted) == list(CLAIMS)
     for name, claim in CLAIMS.items():
-        assert re.search(claim, found[name].sentence), found[name].sentence
+        assert re.search(claim, of_planted[name].sentence), of_planted[name].sentence
 
 
 def test_on_a_store_whose_labels_mean_nothing_no_sentence_claims_specialisation(null: Database) -> None:
@@ -49,8 +53,8 @@ def test_on_a_store_whose_labels_mean_nothing_no_sentence_claims_specialisation(
         assert not ANY_CLAIM.search(picture.sentence), picture.sentence
 
 
-def test_the_planted_functions_are_those_at_the_top_of_the_map(planted: Database) -> None:
-    rows = pictures(planted)["function-map"].rows
+def test_the_planted_functions_are_those_at_the_top_of_the_map(of_planted: dict[str, Picture]) -> None:
+    rows = of_planted["function-map"].rows
     found = 0
     for row in rows.iter_rows(named=True):
         assert row["difference"] == pytest.approx(row["held_out_lift"] - row["control_lift"], abs=1e-5)

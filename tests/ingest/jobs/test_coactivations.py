@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import textwrap
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +40,15 @@ def draw(n_neurons: int, n_instances: int, share: float = 0.4) -> np.ndarray:
 
 
 def brute_force(active: np.ndarray, n_partners: int) -> list[list[tuple[int, int]]]:
-    """Return, of each neuron, its partners and the instances in common, closest first, by exact fractions."""
+    """Return, of each neuron, its partners and the instances in common, closest first.
+
+    Of so few instances two quotients are the same floating-point number only if they are equal.
+    """
     both = active.astype(int) @ active.astype(int).T
     found = []
     for neuron, row in enumerate(both.tolist()):
         closeness = {
-            other: Fraction(n_both, int(both[neuron, neuron] + both[other, other]) - n_both)
+            other: n_both / (int(both[neuron, neuron] + both[other, other]) - n_both)
             for other, n_both in enumerate(row)
             if other != neuron and n_both
         }
