@@ -212,8 +212,10 @@ def prepare(request: Request, model: Model, progress: Progress) -> Measurement:
     controls = [control_labels(corpus, labels, tokens.instance_id, *each) for each in lacking]
     clustered = tuple((control, Clusters.build(control.labels, clusterings)) for control in controls)
     adds = lacks_coactivations(request, run_id, tokens.n_instances)
-    measured = request, model, layers, tokens, targets, labels, clusters, clustered, settings, router
-    measurement = Measurement(*measured, run_id, request.identifier(model.fingerprint), adds_coactivations=adds)
+    request_id = request.identifier(model.fingerprint)
+    measurement = Measurement(
+        request, model, layers, tokens, targets, labels, clusters, clustered, settings, router, run_id, request_id, adds
+    )
     if measurement.is_new:
         if settings.halves == "word":
             _note_halves(labels, clusterings["word"], progress)
