@@ -1,6 +1,7 @@
 """The paper's exhibits: on stand-ins from end to end, and the page that describes them."""
 
 import csv
+import importlib
 import os
 import re
 import subprocess
@@ -8,9 +9,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+import click
 import duckdb
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 import neuronlake
 
@@ -65,19 +68,29 @@ def test_the_page_shows_the_sql_that_runs_and_says_that_the_published_weights_we
         assert f"--exhibit {name}\n" in text
 
 
-def test_without_corpora_the_published_models_are_refused(tmp_path) -> None:
-    done = run("--out", str(tmp_path))
-    assert done.returncode == 2
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch) -> click.Command:
+    """Return the example's command, for this process."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    return importlib.import_module("emergent_modularity").main
+
+
+def test_without_corpora_the_published_models_are_refused(tmp_path, main) -> None:
+    done = CliRunner().invoke(main, ["--out", str(tmp_path)])
+    assert done.exit_code == 2
     assert "--semcor and --trex" in done.stderr
 
 
-def test_without_a_network_the_published_models_are_one_clear_line(tmp_path, shared) -> None:
+def test_without_a_network_the_published_models_are_one_clear_line(tmp_path, shared, main, monkeypatch) -> None:
+    import datasets
+
+    assert datasets.config.HF_DATASETS_OFFLINE
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     corpora = shared / "corpora"
     where = ("--semcor", str(corpora / "semcor3.0"), "--trex", str(corpora / "trex"))
-    done = run(
-        "--out", str(tmp_path), "--exhibit", "figure-1-left", *where, HF_DATASETS_OFFLINE="1", HF_HOME=str(tmp_path)
-    )
-    assert done.returncode == 1
+    done = CliRunner().invoke(main, ["--out", str(tmp_path), "--exhibit", "figure-1-left", *where])
+    assert (done.exit_code, type(done.exception)) == (1, SystemExit)
     assert "Traceback" not in done.stderr
     assert "nyu-mll/glue" in done.stderr.strip().splitlines()[-1]
 

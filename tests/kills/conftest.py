@@ -7,7 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -94,28 +94,45 @@ def make_job(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPat
             "perturb": ("measured", "perturb", bert, "--top", "--dose", "0.1", *quick),
             "emergence": ("series", "emergence", growing, "--experts", "4", "--random", "2", "--starts", "1"),
         }[kind]
-        return {"name": kind, "store": str(store(name)), "arguments": [str(each) for each in arguments]}
+        words = [str(each) for each in arguments]
+        return {"name": kind, "store": str(store(name)), "arguments": words}
 
     return make
 
 
 @pytest.fixture(scope="session")
+def killer(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen]:
+    """Return the process that kills jobs, which imports the package once for all of them."""
+    errors = tmp_path_factory.mktemp("killer") / "errors"
+    with (
+        errors.open("w") as stream,
+        subprocess.Popen(
+            [sys.executable, str(HERE / "kill_points.py"), str(tiny_model("bert"))],
+            env={**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            text=True,
+        ) as process,
+    ):
+        yield process
+        process.communicate()
+    assert process.returncode == 0, errors.read_text()
+
+
+@pytest.fixture(scope="session")
 def killed(
-    make_job: Callable[[str], dict], tmp_path_factory: pytest.TempPathFactory
+    make_job: Callable[[str], dict], killer: subprocess.Popen, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, int], dict[str, object]]:
     """Return a function that kills a kind of job at so many points and says what became of it."""
 
     def kill(kind: str, n_points: int) -> dict[str, object]:
-        file = tmp_path_factory.mktemp("kills") / "job.json"
-        file.write_text(json.dumps(make_job(kind) | {"n_points": n_points}))
-        done = subprocess.run(
-            [sys.executable, str(HERE / "kill_points.py"), str(file)],
-            env={**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        job = make_job(kind) | {"n_points": n_points, "folder": str(tmp_path_factory.mktemp("kills"))}
+        assert killer.stdin is not None
+        assert killer.stdout is not None
+        print(json.dumps(job), file=killer.stdin, flush=True)
+        answer = killer.stdout.readline()
+        assert answer, "the process that kills jobs has died"
+        return json.loads(answer)
 
     return kill

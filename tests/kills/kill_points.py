@@ -1,10 +1,11 @@
-"""Run a command that is killed at chosen steps of what it writes, then again to its end: a process of its own.
+"""Run commands that are killed at chosen steps of what they write, then again to their end: a process of its own.
 
-    python kill_points.py JOB.json
+    python kill_points.py MODEL
 
-Reads a job (name, store, arguments, n_points) and prints, as JSON, what became of it. A step is anything the command is
-about to do to the disk below its store: open a file to write, rename, make or remove one, sync one. All of the package
-is imported once, and every attempt is a fork: nothing of it may have started a thread before.
+Reads a job (name, store, arguments, n_points, folder) a line and prints, as a line of JSON, what became of it. A step
+is anything the command is about to do to the disk below its store: open a file to write, rename, make or remove one,
+sync one. All of the package is imported once, and every attempt is a fork: nothing of it may have started a thread
+before.
 """
 
 import contextlib
@@ -154,18 +155,30 @@ def try_job(job: dict, folder: Path) -> dict:
     return {"n_steps": n_steps, "points": len(points), "problems": problems}
 
 
+def warm_up(model: str) -> None:
+    """Load a model and the compiled tests of a layer once, which takes longer than most attempts, and no thread."""
+    import numpy as np
+
+    from neuronlake.analysis.alignment.layer_tests import layer_test
+    from neuronlake.ingest.models.checkpoint import Checkpoint
+    from neuronlake.ingest.models.model import load
+
+    load(Checkpoint(model))
+    layer_test(np.array([0, 1], np.int32), np.array([[1, 0], [0, 2]], np.int32), n_permutations=1)
+
+
 def main() -> None:
-    """Read the job, run it and print what became of it."""
+    """Read jobs, run each and print what became of it."""
     import polars  # noqa: F401
     import sklearn.linear_model  # noqa: F401
     import torch
     import transformers  # noqa: F401
 
     torch.set_num_threads(1)
-    file = Path(sys.argv[1])
-    folder = file.parent / "kills"
-    folder.mkdir()
-    print(json.dumps(try_job(json.loads(file.read_text()), folder)))
+    warm_up(sys.argv[1])
+    for line in sys.stdin:
+        job = json.loads(line)
+        print(json.dumps(try_job(job, Path(job["folder"]))), flush=True)
 
 
 if __name__ == "__main__":
