@@ -63,10 +63,13 @@ def test_local_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_tests_that_pages_name_are_there() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")):
-        for name in re.findall(r"\btests/[\w/]+(?:\.py)?", page.read_text()):
+def test_files_that_pages_name_are_there() -> None:
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("**/*.md")):
+        text = page.read_text()
+        for name in re.findall(r"\btests/[\w/]+(?:\.py)?", text):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
+        for name in re.findall(r"`((?:[\w-]+/)+[\w-]+\.(?:py|sql|ipynb))\b", text):
+            assert any((root / name).exists() for root in (ROOT, ROOT / "tests")), f"{page.name}: {name}"
 
 
 @pytest.mark.long
