@@ -57,7 +57,8 @@ def add_best(store: str | os.PathLike[str], *, progress: Progress | None = None)
     commits = target.commits()
     listed = {commit.job for commit in commits if _files(commit, "function_top_neurons")}
     lacking = [commit for commit in commits if not {commit.job, f"best-{commit.job}"} & listed]
-    shown.phase("ranking", total=sum(file.n_rows for commit in lacking for file in _files(commit)), unit="scores")
+    if n_scores := sum(file.n_rows for commit in lacking for file in _files(commit)):
+        shown.phase("ranking", total=n_scores, unit="scores")
     added = []
     for commit in filter(_files, lacking):
         counts = _counts(target, commit.job)
