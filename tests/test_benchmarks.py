@@ -107,4 +107,4 @@ def test_the_benchmark_of_a_gpu_runs_in_small_and_makes_only_what_its_file_lacks
 def test_memory_does_not_grow_with_the_instances(tmp_path):
     table = [line.split("|") for line in run("memory.py", "--texts", 100, 1500).splitlines() if line.startswith("|")]
     small, large = (int(row[3].replace(",", "")) for row in table[2:])
-    assert large < small + 64  # MB; their activations differ by 917
+    assert large < small + 160  # MB, of which 50 to 110 are noise of allocators; their activations differ by 917
