@@ -5,6 +5,8 @@ BIN = $(VENV)/bin
 STORE ?= neuronlake-store
 WORKERS ?= 2
 SKIP ?= gpu
+# Even where Python is told not to keep what it compiles: tests start many processes that import the same.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo quick test test-all bench docs clean
 .DELETE_ON_ERROR:
@@ -16,13 +18,13 @@ demo: $(VENV)/.demo
 quick: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers $(WORKERS)
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m "not slow and not long"
 
 test: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers $(WORKERS)
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
