@@ -8,6 +8,9 @@ SKIP ?= gpu
 # Even where Python is told not to keep what it compiles: tests start many processes that import the same.
 export PYTHONDONTWRITEBYTECODE =
 
+# Each worker has a processor to itself: more threads would only wait for each other.
+quick test test-all: export OMP_NUM_THREADS = 1
+
 .PHONY: demo quick test test-all bench docs clean
 .DELETE_ON_ERROR:
 

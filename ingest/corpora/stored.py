@@ -97,8 +97,10 @@ class StoredCorpus:
         instance, function, is_positive = (np.concatenate(column) for column in zip(*parts, strict=True))
         return instance, function, is_positive
 
-    def _text_of(self, instance_id: NDArray[np.int64]) -> NDArray[np.int64]:
-        text: NDArray[np.int64] = self.read("instances", "text_id").column(0).to_numpy()[instance_id]
+    @cached_property
+    def _text_id(self) -> NDArray[np.int64]:
+        """The text of every instance, by its id."""
+        text: NDArray[np.int64] = self.read("instances", "text_id").column(0).to_numpy()
         return text
 
     def clusters(self, instance_id: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
@@ -109,7 +111,7 @@ class StoredCorpus:
         groups = self.read("texts", "split_group").column(0).combine_chunks().dictionary_encode()
         group = pc.fill_null(groups.indices, -1).to_numpy()
         group = np.where(group < 0, len(groups.dictionary) + np.arange(len(group)), group)
-        text = self._text_of(instance_id)
+        text = self._text_id[instance_id]
         return {"text": text, "group": group[text], "word": self._surfaces[0][instance_id]}
 
     @cached_property
@@ -154,7 +156,7 @@ class StoredCorpus:
         instance = place[instance]
         measured = instance >= 0
         in_b = self.read("texts", "half").column("half").to_numpy() == "b"
-        half = in_b.astype(np.uint8)[self._text_of(instance_id)]
+        half = in_b.astype(np.uint8)[self._text_id[instance_id]]
         if halves == "word":
             words, half_of_word = self._surfaces
             is_span = words[instance_id] < 0

@@ -47,7 +47,7 @@ def described(tiny_model, tmp_path_factory):
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def database(described):
     return Database(described)
 

@@ -1,5 +1,6 @@
 """What the tests of ingestion share: small corpora, and a recomputation that uses nothing of the package."""
 
+import functools
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -167,9 +168,11 @@ def recompute() -> Callable[..., Recomputed]:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    def run(
-        folder: Path, kind: str, store: Store, instances: Sequence[Instance], *, negatives: str, pooling: str = "max"
-    ) -> Recomputed:
+    @functools.cache
+    def measure(
+        folder: Path, kind: str, places: tuple[tuple[str, int | None, int | None], ...], pooling: str
+    ) -> list[np.ndarray]:
+        """Return the activations of places in texts, [neurons, places] a layer; several tests ask for the same."""
         model = AutoModel.from_pretrained(folder).eval()
         tokenizer = AutoTokenizer.from_pretrained(folder)
         n_layers = model.config.num_hidden_layers
@@ -186,16 +189,15 @@ def recompute() -> Callable[..., Recomputed]:
             model.get_submodule(DOWN_PROJECTIONS[kind].format(layer)).register_forward_pre_hook(look(layer))
         body = model.encoder if kind.startswith("t5") else model
         pooled: list[list[np.ndarray]] = [[] for _ in range(n_layers)]
-        for instance in instances:
-            encoded = tokenizer(instance.text, return_offsets_mapping=True, return_special_tokens_mask=True)
+        for text, first_char, past_end in places:
+            encoded = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True)
             with torch.no_grad():
                 body(torch.tensor([encoded["input_ids"]]))
-            start, end = (0, len(instance.text)) if instance.start is None else (instance.start, instance.end)
+            start, end = (0, len(text)) if first_char is None else (first_char, past_end)
             tokens = [
                 index
                 for index, (first, last) in enumerate(encoded["offset_mapping"])
-                if not encoded["special_tokens_mask"][index]
-                and (instance.start is None or (first < end and last > start))
+                if not encoded["special_tokens_mask"][index] and (first_char is None or (first < end and last > start))
             ]
             for layer in range(n_layers):
                 values = seen[layer][tokens]
@@ -207,6 +209,15 @@ def recompute() -> Callable[..., Recomputed]:
                         "last": lambda v: v[-1],
                     }[pooling](values)
                 )
+        activations = [np.array(each).T for each in pooled]
+        for each in activations:
+            each.setflags(write=False)
+        return activations
+
+    def run(
+        folder: Path, kind: str, store: Store, instances: Sequence[Instance], *, negatives: str, pooling: str = "max"
+    ) -> Recomputed:
+        places = tuple((instance.text, instance.start, instance.end) for instance in instances)
         names = sorted({tuple(name.split("/", 1)) for instance in instances for name in instance.labels})
         outside = 0 if negatives == "rest" else -1
         labels = {
@@ -219,7 +230,7 @@ def recompute() -> Callable[..., Recomputed]:
             for row in pq.read_table(path, partitioning=None).to_pylist()
         }
         half = np.array([halves[instance.text] for instance in instances])
-        return Recomputed([np.array(each).T for each in pooled], labels, half)
+        return Recomputed(measure(folder, kind, places, pooling), labels, half)
 
     return run
 

@@ -1,5 +1,6 @@
 """Mixtures of experts from end to end: what a run stores, against the router and the experts written out."""
 
+import functools
 import random
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from neuronlake.ingest.corpora.instance import Instance
 from neuronlake.ingest.jobs.job import ingest_model
 from neuronlake.ingest.jobs.settings import Resources, Settings
+from neuronlake.schema.store import Store
 
 N_EXPERTS, WIDTH = 4, 64
 
@@ -64,8 +66,8 @@ def switch(tiny_model, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def folder(request, tiny_model, switch) -> Callable[[str], Path]:
+@pytest.fixture(scope="module")
+def folder(tiny_model, switch) -> Callable[[str], Path]:
     return lambda kind: switch if kind == "switch" else tiny_model(kind)
 
 
@@ -91,6 +93,24 @@ EXPERTS = {
     "olmoe": (1, "layers.1.mlp", olmoe_layer),
     "switch": (1, "encoder.block.1.layer.1.mlp", switch_layer),
 }
+
+
+@pytest.fixture(scope="module")
+def recomputed(folder, spans) -> Callable[[str, str], Expected]:
+    """Return a function that measures the spans again, once for each kind of model and way to read its experts."""
+    return functools.cache(lambda kind, router: recompute(folder(kind), kind, spans, router))
+
+
+@pytest.fixture(scope="module")
+def measured(folder, corpus_of_spans, tmp_path_factory) -> Callable[[str, str], Store]:
+    """Return a function to a store in which a kind of model is measured on the spans, made once; not to be written."""
+
+    def make(kind: str, router: str) -> Store:
+        store = Store(shutil.copytree(corpus_of_spans, tmp_path_factory.mktemp("measured") / "store"))
+        ingest_model(str(folder(kind)), corpus="test", store=store.path, settings=Settings(router=router))
+        return store
+
+    return functools.cache(make)
 
 
 def recompute(folder: Path, kind: str, instances: list[Instance], router: str) -> Expected:
@@ -128,12 +148,12 @@ def router(request) -> str:
 
 
 @pytest.mark.parametrize("kind", EXPERTS)
-def test_a_run_stores_what_router_and_experts_compute(filled, spans, folder, kind, router, read_rows):
+def test_a_run_stores_what_router_and_experts_compute(filled, recomputed, folder, kind, router, read_rows):
     settings = Settings(router=router)
     # One text a batch, as in the recomputation: matrix products of the same shapes round the same way.
     alone = Resources(batch_tokens=1)
     ingest_model(str(folder(kind)), corpus="test", store=filled.path, settings=settings, resources=alone)
-    expected = recompute(folder(kind), kind, spans, router)
+    expected = recomputed(kind, router)
     layer, _, _ = EXPERTS[kind]
     neurons = [row for row in read_rows(filled, "neurons") if row["layer"] == layer]
     assert [row["native_expert"] for row in neurons] == [expert for expert in range(N_EXPERTS) for _ in range(WIDTH)]
@@ -156,13 +176,12 @@ def test_a_run_stores_what_router_and_experts_compute(filled, spans, folder, kin
 
 
 @pytest.mark.parametrize("kind", EXPERTS)
-def test_scores_are_sklearns_on_what_is_recomputed(filled, spans, folder, kind, router, read_rows):
-    ingest_model(str(folder(kind)), corpus="test", store=filled.path, settings=Settings(router=router))
-    expected = recompute(folder(kind), kind, spans, router)
+def test_scores_are_sklearns_on_what_is_recomputed(measured, recomputed, spans, kind, router, read_rows):
+    expected = recomputed(kind, router)
     layer, _, _ = EXPERTS[kind]
     rows = [
         row
-        for row in read_rows(filled, "neuron_functions")
+        for row in read_rows(measured(kind, router), "neuron_functions")
         if row["layer"] == layer and (row["family"], row["function"]) == ("semantic", "long")
     ]
     labels = np.array([bool(instance.labels.get("semantic/long", False)) for instance in spans])
@@ -177,11 +196,10 @@ def test_scores_are_sklearns_on_what_is_recomputed(filled, spans, folder, kind, 
 
 
 @pytest.mark.parametrize("kind", EXPERTS)
-def test_routing_is_how_often_the_router_chooses_an_expert(filled, spans, folder, kind, read_rows):
-    ingest_model(str(folder(kind)), corpus="test", store=filled.path)
-    expected = recompute(folder(kind), kind, spans, "routed")
+def test_routing_is_how_often_the_router_chooses_an_expert(measured, recomputed, spans, kind, read_rows):
+    expected = recomputed(kind, "routed")
     layer, _, _ = EXPERTS[kind]
-    rows = [row for row in read_rows(filled, "routing") if row["layer"] == layer]
+    rows = [row for row in read_rows(measured(kind, "routed"), "routing") if row["layer"] == layer]
     functions = {(row["family"], row["function"]) for row in rows}
     assert functions == {("semantic", "long"), ("semantic", "drawn"), ("task", "whole")}
     assert len(rows) == N_EXPERTS * len(functions)
@@ -194,10 +212,9 @@ def test_routing_is_how_often_the_router_chooses_an_expert(filled, spans, folder
         assert row["auroc"] == pytest.approx(roc_auc_score(labels, share), abs=1e-6)
 
 
-def test_shares_sum_to_the_experts_a_token_is_sent_to(filled, tiny_model, read_rows):
-    ingest_model(str(tiny_model("olmoe")), corpus="test", store=filled.path)
+def test_shares_sum_to_the_experts_a_token_is_sent_to(measured, read_rows):
     sums: dict[tuple[object, ...], list[float]] = {}
-    for row in read_rows(filled, "routing"):
+    for row in read_rows(measured("olmoe", "routed"), "routing"):
         total = sums.setdefault((row["layer"], row["family"], row["function"]), [0.0, 0.0])
         total[0] += row["share_positive"]
         total[1] += row["share_negative"]
@@ -205,14 +222,13 @@ def test_shares_sum_to_the_experts_a_token_is_sent_to(filled, tiny_model, read_r
     assert all(total == pytest.approx([2, 2], abs=1e-6) for total in sums.values())
 
 
-def test_an_instance_no_token_of_which_is_sent_to_an_expert_scores_0(store, make_corpus, spans, switch, read_rows):
-    make_corpus(store, spans)
-    ingest_model(str(switch), corpus="test", store=store.path, settings=Settings(pooling="mean", n_top=400))
-    expected = recompute(switch, "switch", spans, "routed")
+def test_an_instance_no_token_of_which_is_sent_to_an_expert_scores_0(filled, recomputed, spans, switch, read_rows):
+    ingest_model(str(switch), corpus="test", store=filled.path, settings=Settings(pooling="mean", n_top=400))
+    expected = recomputed("switch", "routed")
     unsent = expected.shares == 0  # [experts, instances]
     assert unsent.any(), "every instance reaches every expert, so that the test shows nothing"
-    by_instance = {row["instance_id"]: row["text_id"] for row in read_rows(store, "instances")}
-    tops = [row for row in read_rows(store, "top_instances") if row["layer"] == 1]
+    by_instance = {row["instance_id"]: row["text_id"] for row in read_rows(filled, "instances")}
+    tops = [row for row in read_rows(filled, "top_instances") if row["layer"] == 1]
     assert len(by_instance) == len(spans)
     for row in tops:  # those at a neuron's minimum, which is 0 here, are left out
         assert not unsent[row["neuron"] // WIDTH, row["instance_id"]]
@@ -229,19 +245,10 @@ def test_how_experts_are_read_is_part_of_what_a_run_is(filled, tiny_model):
 
 
 @pytest.mark.parametrize("kind", EXPERTS)
-def test_results_do_not_depend_on_the_batch(
-    filled, store, folder, kind, router, read_rows, tmp_path, make_corpus, spans
-):
-    from neuronlake.schema.store import Store
-
-    alone = Store(tmp_path / "alone")
-    make_corpus(alone, spans)
-    for target, batch_tokens in ((filled, 4096), (alone, 1)):
-        ingest_model(
-            str(folder(kind)), corpus="test", store=target.path, settings=Settings(router=router),
-            resources=Resources(batch_tokens=batch_tokens),
-        )  # fmt: skip
-    many, one = (read_rows(each, "neurons") for each in (filled, alone))
+def test_results_do_not_depend_on_the_batch(measured, filled, folder, kind, router, read_rows):
+    settings, alone = Settings(router=router), Resources(batch_tokens=1)
+    ingest_model(str(folder(kind)), corpus="test", store=filled.path, settings=settings, resources=alone)
+    many, one = (read_rows(each, "neurons") for each in (measured(kind, router), filled))
     for name in ("mean", "std", "max"):
         values = np.array([row[name] for row in one])
         np.testing.assert_allclose([row[name] for row in many], values, rtol=0, atol=1e-5 * abs(values).max())

@@ -1,5 +1,6 @@
 """Target texts, as the decoder of an encoder-decoder reads them."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,7 +136,13 @@ def with_targets(store, make_corpus, translations):
     return store
 
 
-def decoder_activations(folder: Path, instances: list[Instance], *, gate: bool = False) -> list[np.ndarray]:
+@pytest.fixture(scope="module")
+def decoder_activations(translations) -> Callable[..., list[np.ndarray]]:
+    """Return a function from a model's folder, and if its gate is asked for, to what plain hooks see of its decoder."""
+    return functools.cache(lambda folder, gate=False: see_decoder(folder, translations, gate=gate))
+
+
+def see_decoder(folder: Path, instances: list[Instance], *, gate: bool) -> list[np.ndarray]:
     """Return what plain hooks see of each decoder layer, text by text, without padding: [neurons, instances]."""
     model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     seen: dict[int, torch.Tensor] = {}
@@ -169,7 +176,7 @@ def test_both_stacks_are_measured_where_every_text_has_a_target(with_targets, ti
 @pytest.mark.parametrize(("kind", "site"), [("t5", "activation"), ("t5-gated", "activation"), ("t5-gated", "gate")])
 @pytest.mark.parametrize("batch_tokens", [1, 40, 4096])
 def test_decoder_neurons_are_what_plain_hooks_see(
-    with_targets, tiny_model, read_rows, translations, kind, site, batch_tokens
+    with_targets, tiny_model, read_rows, decoder_activations, kind, site, batch_tokens
 ):
     folder = tiny_model(kind)
     ingest_model(
@@ -179,7 +186,7 @@ def test_decoder_neurons_are_what_plain_hooks_see(
         settings=Settings(site=site),
         resources=Resources(batch_tokens=batch_tokens),
     )
-    expected = decoder_activations(folder, translations, gate=site == "gate")
+    expected = decoder_activations(folder, site == "gate")
     rows = {
         (row["layer"], row["neuron"]): row for row in read_rows(with_targets, "neurons") if row["stack"] == "decoder"
     }
@@ -190,10 +197,10 @@ def test_decoder_neurons_are_what_plain_hooks_see(
         assert found == pytest.approx([values.mean(), values.std(), values.min(), values.max()], rel=1e-4, abs=1e-5)
 
 
-def test_decoder_neurons_do_not_depend_on_padding(with_targets, tiny_model, read_rows, translations):
+def test_decoder_neurons_do_not_depend_on_padding(with_targets, tiny_model, read_rows, decoder_activations):
     folder = tiny_model("t5")
     ingest_model(str(folder), corpus="test", store=with_targets.path)
-    expected = decoder_activations(folder, translations)
+    expected = decoder_activations(folder)
     found = {(row["stack"], row["layer"], row["neuron"]): row["mean"] for row in read_rows(with_targets, "neurons")}
     for layer in (0, 1):
         means = [found["decoder", layer, neuron] for neuron in range(64)]
