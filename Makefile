@@ -32,8 +32,9 @@ test: $(VENV)/.dev
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 # And what is slow by nature: every kind of job killed at steps of what it writes, the base in an environment of its own.
+# What a file takes minutes to set up is set up once, so a worker takes a whole file.
 test-all: test
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m slow
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m slow
 
 # Fills docs/benchmarks.md; an hour or two, and 11 GB of disk. SKIP names what cannot run here.
 bench: $(VENV)/.bench $(STORE)

@@ -18,10 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import duckdb
-
 from ..engines.engine import Engine, SerialEngine, Work
-from ..errors import QueryError, StoreError, one_line
+from ..errors import StoreError
 from ..progress import Progress, Shown, silently
 from ..schema.disk import exclusive, store_errors
 from ..schema.leftovers import Problem
@@ -248,14 +246,13 @@ def _write(database: "Database", piece: _Piece, _: Progress) -> Path:
     database.make(name)
     rows = f"from {name}" + (f" where run_id = {quoting.literal(run_id)}" if run_id else "")
     try:
-        database.connection.execute(
-            f"copy ({rows} order by {', '.join(catalog.view(name).grain)}) to {quoting.literal(partial)} "
-            "(format parquet, compression zstd, row_group_size 122880)"
-        )
+        with database.explained(name):
+            database.connection.execute(
+                f"copy ({rows} order by {', '.join(catalog.view(name).grain)}) to {quoting.literal(partial)} "
+                "(format parquet, compression zstd, row_group_size 122880)"
+            )
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         return partial.replace(folder / file_name(fingerprint, file_sha256(partial), run_id))
-    except duckdb.Error as error:
-        raise QueryError(f"view {name}: {one_line(error)}") from error
     finally:
         partial.unlink(missing_ok=True)

@@ -212,10 +212,13 @@ def macros_in(sql: str) -> list[str]:
     return found
 
 
-def definition(name: str, query: str) -> str:
-    """Return SQL that creates the view of a table, a view, or the macro of a ranked view, of a query."""
-    kind = f"macro {name}(ranking) as table" if name in ranked() else f"view {name} as"
-    return f"create or replace {kind}\n{query}"
+def definition(name: str, query: str, *, deferred: bool = False) -> str:
+    """Return SQL that creates the view of a table, a view, or the macro of a ranked view, of a query.
+
+    A `deferred` view is bound, with all that it reads, when a statement asks it, and not before (DuckDB 2).
+    """
+    view = f"view {name} with (defer_binding) as" if deferred else f"view {name} as"
+    return f"create or replace {f'macro {name}(ranking) as table' if name in ranked() else view}\n{query}"
 
 
 def table_query(table: Table, files: str, n_rows: int, of_runs: bool) -> str:

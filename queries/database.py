@@ -302,15 +302,16 @@ class Database(contextlib.AbstractContextManager["Database"]):
                 query = f"{kept_rows} where ranking = 'lift' union all by name {live}"
         else:
             query = self.query_of(name)
-        with self._explained(name):
-            self.connection.execute(catalog.definition(name, query))
+        with self.explained(name):
+            self.connection.execute(catalog.definition(name, query, deferred=True))
         self._made.add(name)
         self._commented.discard(name)
 
     def _comment(self, names: Collection[str]) -> None:
         """Say what views and their columns mean, which takes longer than to make them."""
         for name in sorted({*names} - self._commented):
-            self.connection.execute(catalog.comments(name))
+            with self.explained(name):
+                self.connection.execute(catalog.comments(name))
             self._commented.add(name)
 
     def _make_macros(self, sql: str) -> None:
@@ -337,7 +338,7 @@ class Database(contextlib.AbstractContextManager["Database"]):
         return self._found[query]
 
     @contextlib.contextmanager
-    def _explained(self, name: str) -> Iterator[None]:
+    def explained(self, name: str) -> Iterator[None]:
         """Raise DuckDB's errors about a table or view as errors of the store or the query."""
         try:
             yield

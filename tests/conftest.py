@@ -27,10 +27,17 @@ HIDDEN, FEED_FORWARD, LAYERS, HEADS = 32, 64, 2, 4
 
 
 _LONG_FOLDERS = {"architectures", "demo", "examples", "kills"}
+# They take a minute or more, the longest first: whoever begins one last is waited for.
+_LONGEST = (
+    *("test_demo.py", "test_kills.py", "test_pages.py", "test_emergent_modularity.py", "test_differential.py"),
+    *("test_ray.py", "test_first_evening.py", "test_base_install.py", "test_benchmarks.py"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as long what loads a model, or lies in a folder whose tests do."""
+    """Put the longest first; mark as long what loads a model, or lies in a folder whose tests do."""
+    order = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         if folder in _LONG_FOLDERS or not {"tiny_model", "shared"}.isdisjoint(getattr(item, "fixturenames", ())):

@@ -107,7 +107,7 @@ def test_an_extra_installs_what_is_missing() -> None:
 def test_the_base_answers_in_an_environment_of_its_own(store: Path, bert: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     binaries = tmp_path / "venv" / "bin"
-    install = [binaries / "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", ROOT]
+    install = [binaries / "pip", "install", "--quiet", "--no-compile", "-c", ROOT / "constraints.txt", ROOT]
     subprocess.run(install, check=True, cwd=tmp_path)
     environment = {**os.environ, "NEURONLAKE_STORE": str(store)}
 

@@ -26,7 +26,7 @@ READING = (
     *("share pack", "runs", "remove"),
 )
 EXAMPLES = list(_examples())
-DEMO_PARTITION = "82a8e049"  # of the demo's store; tests/demo holds it
+DEMO_PARTITION = "8d1c68d4"  # of the demo's model; tests/demo holds it
 
 
 @pytest.fixture(scope="module")
