@@ -77,7 +77,6 @@ def perturb(model: str, dry_run: bool, **options: Any) -> None:  # noqa: ANN401
     View perturbation_effects holds the results.
     """
     from .. import PerturbationSettings, study_perturbation
-    from ..queries.statements import statement
 
     settings, engine = taken(PerturbationSettings, options), taken_engine(options)
     options |= {"settings": settings, "engine": engine, "store": chosen_store()}
@@ -85,6 +84,5 @@ def perturb(model: str, dry_run: bool, **options: Any) -> None:  # noqa: ANN401
         report = study_perturbation(model, dry_run=dry_run, progress=progress, **options)
     echo(report.describe())
     if not dry_run:
-        query, parameters = statement("perturbation_summary"), {"study": report.perturbation_id}
-        print_rows(open_database().sql(query, parameters), None, None)
+        print_rows(open_database().ask("perturbation_summary", study=report.perturbation_id), None, None)
         suggest(f"sql \"from perturbation_effects where perturbation_id = '{report.perturbation_id}'\"")

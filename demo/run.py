@@ -12,7 +12,6 @@ from ..ingest.jobs.reports import IngestReport
 from ..ingest.jobs.settings import Settings
 from ..progress import Progress
 from ..queries.database import Database
-from ..queries.statements import statement
 from ..schema.vocabulary import Addition
 from .corpus import package_folder, read_demo_corpus
 
@@ -71,7 +70,7 @@ def findings(database: Database, run: DemoRun) -> list[Section]:
 
 def _neurons(database: Database, run_id: str) -> Iterator[Section]:
     """Yield a section for the most specialised neuron of each family: the texts that activate it most."""
-    for best in database.sql(statement("demo_neurons"), {"run_id": run_id}):
+    for best in database.ask("demo_neurons", run_id=run_id):
         is_not = "" if best["direction"] == "positive" else "not "
         place = {name: best[name] for name in ("stack", "layer", "neuron", "family", "function")}
         yield Section(

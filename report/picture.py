@@ -67,7 +67,7 @@ def find_subjects(
         known = [str(row[0]) for row in database.sql(f"select distinct {kind} from {table}").rows()] if name else []
         if name and name not in known:
             raise UnknownNameError(kind, name, known, where=database.store)
-    rows = database.sql(statement("report_subjects"), {"model": model, "corpus": corpus}).arrow().to_pylist()
+    rows = database.ask("report_subjects", model=model, corpus=corpus).arrow().to_pylist()
     return [Subject(**row, family=family) for row in rows]
 
 

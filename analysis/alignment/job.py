@@ -20,7 +20,6 @@ from scipy import stats
 from ...errors import AnalysisError, UnknownNameError
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
-from ...queries.statements import statement
 from ...schema.conformance import conform
 from ...schema.names import IDENTITY_VERSION, identifier
 from ...schema.vocabulary import Ranking
@@ -154,9 +153,9 @@ def _align(
     tests: list[pl.DataFrame] = []
     null_models: tuple[str, ...] = ()
     if is_new:
-        asked = {"run": run_id, "ranking": ranking}
         experts = _experts(database, partition_id, run_id)
-        lists, controls = (database.sql(statement(f"alignment_{name}"), asked).pl() for name in ("lists", "controls"))
+        asked = ("alignment_lists", "alignment_controls")
+        lists, controls = (database.ask(name, run=run_id, ranking=ranking).pl() for name in asked)
         if experts.is_empty() or lists.is_empty():
             raise AnalysisError(f"run {run_id} has no scored layer that partition {partition_id} covers")
         permuted = ("free", "matched") if experts["input_norm"].is_not_null().all() else ("free",)
@@ -185,7 +184,7 @@ def _align(
 
 def _experts(database: Database, partition_id: str, run_id: str) -> pl.DataFrame:
     """Return the partition's neurons, which must be of the run, with their norms and firing rates."""
-    experts = database.sql(statement("alignment_experts"), {"partition": partition_id, "run": run_id}).pl()
+    experts = database.ask("alignment_experts", partition=partition_id, run=run_id).pl()
     beyond = experts.filter(pl.col("neuron") >= pl.col("n_neurons"))
     if beyond.height:
         stack, layer, neuron, n_neurons = beyond.select("stack", "layer", "neuron", "n_neurons").row(-1)

@@ -9,7 +9,6 @@ from ...errors import AnalysisError
 from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
-from ...queries.statements import statement
 from ...schema.names import IDENTITY_VERSION, check_name, identifier
 from ...schema.store import Store
 from ..lookup import Partition, starting_with
@@ -126,7 +125,7 @@ def partition_model(
         partition_id, is_new = store_partition(database.store, source, settings, progress)
         if is_new:
             database.refresh()
-        (made,) = database.sql(statement("partition_report"), {"partition": partition_id}).arrow().to_pylist()
+        (made,) = database.ask("partition_report", partition=partition_id).arrow().to_pylist()
     return PartitionReport(
         partition_id=partition_id,
         model=source.origin.model,

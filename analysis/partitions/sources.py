@@ -15,7 +15,6 @@ from scipy import sparse
 from ...errors import AnalysisError, UnknownNameError
 from ...queries.database import Database
 from ...queries.quoting import literal
-from ...queries.statements import statement
 from ..lookup import Run, find_run
 from ..neuron_rows import KEYS, check_null, numbers, read_neurons
 from .chance import RandomPartition, permute_within, strata
@@ -124,8 +123,8 @@ def _coactivation(
     neurons = _whole(_chosen({key: n for key, n in n_neurons.items() if key in n_pairs}, settings))
 
     def divide(key: Key, seed: int) -> Division:
-        asked = {"run": run.run_id, "activity": activity, "stack": key[0], "layer": key[1]}
-        rows = database.sql(statement("partition_coactivations"), asked).arrow()
+        place = {"run": run.run_id, "activity": activity, "stack": key[0], "layer": key[1]}
+        rows = database.ask("partition_coactivations", **place).arrow()
         neuron, partner, weight = (rows.column(name).to_numpy() for name in ("neuron", "partner", "weight"))
         size = len(neurons[key])
         one_way = sparse.csr_array((weight, (neuron, partner)), shape=(size, size))

@@ -24,7 +24,6 @@ from ...ingest.models.checkpoint import Checkpoint
 from ...ingest.models.devices import explaining_lack_of_memory
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
-from ...queries.statements import statement
 from ...schema.commits import neuronlake_version
 from ...schema.disk import store_errors
 from ...schema.job import Job
@@ -89,8 +88,8 @@ def readable(resampled: _Floats, chance: NDArray[np.float64] | None) -> NDArray[
 
 def known_cells(database: Database, cell_ids: Iterable[str]) -> Mapping[str, str]:
     """Return the cells that studies in the store have read with this version of neuronlake, with the id of a study."""
-    asked = {"version": neuronlake_version(), "cells": list(cell_ids)}
-    return dict(database.sql(statement("perturbation_known_cells"), asked).pl().rows())
+    known = database.ask("perturbation_known_cells", version=neuronlake_version(), cells=list(cell_ids))
+    return dict(known.pl().rows())
 
 
 def earlier_values(
@@ -100,7 +99,7 @@ def earlier_values(
     if not (known := known_cells(database, cell_ids)):
         return {}
     keys = [perturbation_id + cell_id for cell_id, perturbation_id in known.items()]
-    stored = database.sql(statement("perturbation_cell_values"), {"keys": keys}).pl()
+    stored = database.ask("perturbation_cell_values", keys=keys).pl()
     columns = pl.DataFrame({"instance_id": instance_id}).with_row_index("column")
     rows = value_targets(functions, baseline).with_row_index("row")
     stored = stored.join(columns, on="instance_id").join(rows, on=["target_family", "target_function"])

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from ...errors import AnalysisError
 from ...queries.database import Database
-from ...queries.statements import statement
 from ..neuron_rows import KEYS
 
 # A matched unit is drawn among so many that are nearest in energy.
@@ -86,7 +85,7 @@ def read_population(
     database: Database, run_id: str, *, stacks: Sequence[str], layers: tuple[int, ...] | None, by_native_expert: bool
 ) -> Population:
     """Read the neurons of a run in some stacks and layers, or those of native experts alone, which are then units."""
-    neurons = database.sql(statement("perturbation_population"), {"run": run_id, "stacks": list(stacks)}).pl()
+    neurons = database.ask("perturbation_population", run=run_id, stacks=list(stacks)).pl()
     if layers is not None:
         check_layers(run_id, layers, set(neurons["layer"].unique()))
         neurons = neurons.filter(pl.col("layer").is_in(layers))

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ...errors import AnalysisError
 from ...progress import Progress
 from ...queries.database import Database
-from ...queries.statements import statement
 from ...schema.vocabulary import PerturbationKind, Selection
 from ..effects.contrast import apart, overlap
 from ..neuron_rows import KEYS, read_neurons
@@ -106,14 +105,11 @@ def scored_sources(
     layers = [f"{stack} {layer}" for stack, layer in population.neurons.select("stack", "layer").unique().rows()]
     names = ["/".join(function) for function in functions]
     asked = {"run": run_id, "ranking": request.settings.ranking, "functions": names, "layers": layers, "most": n_most}
-    if partition_id is None:
-        ranked = request.database.sql(statement("perturbation_top_neurons"), asked).pl()
-    else:
-        asked |= {"partition": partition_id, "functional_p": FUNCTIONAL_P}
-        ranked = request.database.sql(statement("perturbation_expert_neurons"), asked).pl()
-        if ranked.is_empty():
-            raise AnalysisError(f"partition {partition_id} has no neuron of the layers that run {run_id} measured")
-    selection = "top" if partition_id is None else "functional"
+    asked |= {"partition": partition_id, "functional_p": FUNCTIONAL_P}
+    which, selection = ("top", "top") if partition_id is None else ("expert", "functional")
+    ranked = request.database.ask(f"perturbation_{which}_neurons", **asked).pl()
+    if partition_id is not None and ranked.is_empty():
+        raise AnalysisError(f"partition {partition_id} has no neuron of the layers that run {run_id} measured")
     sources = [
         Ranking(family, function, selection, population.rows(own, "the store"), n_functional=own["n_functional"][0])
         for family, function, own in _by_function(ranked)
