@@ -19,7 +19,7 @@ from .commands.perturb import perturb
 from .commands.printing import chosen_store, echo, note, open_database, print_rows, standard_output, typed
 from .commands.share import share
 from .commands.store import remove, report, runs, status
-from .errors import UnknownNameError, printable
+from .errors import check_known, printable
 from .progress import show_progress
 from .schema.vocabulary import Format
 
@@ -64,12 +64,10 @@ def demo() -> None:
 
 def try_next(store: Path) -> str:
     """Return commands to go on with after the demo, as the person must type them."""
-    lift = (
-        "from specialization where revision = 'main' and family = 'knowledge' order by lift desc, layer, neuron limit 5"
-    )
+    lift = "specialization where revision = 'main' and family = 'knowledge' order by lift desc, layer, neuron limit 5"
     best = "from best_predictivity where revision = 'main' order by all"
     commands = (
-        f'sql "select layer, neuron, function, lift, held_out_function, held_out_lift {lift}"',
+        f'sql "select layer, neuron, function, lift, held_out_function, held_out_lift from {lift}"',
         f'sql "select family, layer, held_out_predictivity {best}"',
         "shell",
     )
@@ -114,8 +112,7 @@ def tables(
         raise click.UsageError("--files lists the files of one table; it takes a NAME, and no --views")
     database = open_database()
     if files and name:
-        if name not in database.committed:
-            raise UnknownNameError("table", name, database.committed)
+        check_known("table", [name], database.committed)
         paths = [database.store.address(file) for file in database.committed[name]]
         rows = database.sql("select unnest(?::varchar[]) as path", [paths])
     elif name:

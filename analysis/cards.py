@@ -42,10 +42,8 @@ def describe_neuron(
 
     Raises
     ------
-    UnknownNameError
-        If the store has no such run, or several and none is named.
-    AnalysisError
-        If the run is of another model or revision, or has no such neuron.
+    UnknownNameError, AnalysisError
+        If there is no such run, or several and none is named; if it is of another checkpoint, or has no such neuron.
 
     Examples
     --------
@@ -59,8 +57,7 @@ def describe_neuron(
     name = f"{stack} layer {layer}"
     best = _strongest(database, "neuron_scores", "ranking desc", place)
     if best is None:
-        query = "select stack, layer, n_neurons from layers where run_id = ? order by all"
-        layers = database.sql(query, [measured.run_id])
+        layers = database.ask("measured_layers", run=measured.run_id)
         known = ", ".join(f"{row['stack']} {row['layer']} ({row['n_neurons']:,} neurons)" for row in layers)
         raise AnalysisError(f"run {measured.run_id} has no neuron {neuron} in {name}; it has {known}")
     asked = {**best, "n_texts": _N_TEXTS, "n_functions": _N_FUNCTIONS}
@@ -115,8 +112,7 @@ def describe_expert(
     place = {"run_id": measured.run_id, "partition_id": partition_id, "stack": stack, "layer": layer, "expert": expert}
     nearest = _strongest(database, "expert_function_alignment", "p_value", place)
     if nearest is None:
-        query = "select stack, layer, n_experts from partition_layers where partition_id = ? order by all"
-        layers = database.sql(query, [partition_id])
+        layers = database.ask("card_partition_layers", partition=partition_id)
         known = ", ".join(f"{row['stack']} {row['layer']} ({row['n_experts']} experts)" for row in layers)
         raise AnalysisError(
             f"partition {partition_id} has no expert {expert} in {stack} layer {layer} that run {measured.run_id} "

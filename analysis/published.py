@@ -13,7 +13,7 @@ from typing import get_args
 import numpy as np
 import polars as pl
 
-from ..errors import AnalysisError, UnknownNameError, one_line
+from ..errors import AnalysisError, check_known, one_line
 from ..ingest.neurons.feed_forwards import Stack
 from ..schema.commits import neuronlake_version
 from ..schema.conformance import arrow_schema, conform
@@ -82,10 +82,8 @@ def import_scores(
     ------
     AnalysisError
         If the file cannot be read, a value is missing or repeated, or a layer is not whole; the store is unchanged.
-    UnknownNameError
-        If a column is not there, or a stack is neither of the two.
-    StoreError
-        If the store cannot be written.
+    UnknownNameError, StoreError
+        If a column is not there, or a stack is neither of the two; if the store cannot be written.
 
     Examples
     --------
@@ -164,15 +162,12 @@ def _checked(rows: pl.DataFrame, file: Path, score: str, partition: str | None) 
     columns = {name: name for name in (*KEYS, *_FUNCTION)} | {"ap": score}
     if partition is not None:
         columns["expert"] = partition
-    for column in columns.values():
-        if column not in rows.columns:
-            raise UnknownNameError("column", column, rows.columns, where=file)
+    check_known("column", columns.values(), rows.columns, where=file)
     if rows.is_empty():
         raise AnalysisError(f"{file} has no rows")
     typed = [_typed(rows[column].alias(name), f"{file}: column {column}") for name, column in columns.items()]
     rows = pl.DataFrame(typed)
-    if unknown := set(rows["stack"].unique()) - set(get_args(Stack)):
-        raise UnknownNameError("stack", min(unknown), get_args(Stack), where=file)
+    check_known("stack", sorted(rows["stack"].unique()), get_args(Stack), where=file)
     if (rows["function"] == "*").any():
         raise AnalysisError(f"{file}: column function holds '*', which stands for all functions of a family")
     rows = rows.sort(*KEYS, *_FUNCTION)
@@ -184,8 +179,7 @@ def _checked(rows: pl.DataFrame, file: Path, score: str, partition: str | None) 
     # All functions of a layer are of the same neurons.
     whole = sizes.with_columns(last=pl.col("last").max().over("stack", "layer"))
     short = whole.filter(pl.col("n") != pl.col("last") + 1).sort("stack", "layer", *_FUNCTION)
-    if short.height:
-        stack, layer, family, function, n, last = short.row(0)
+    for stack, layer, family, function, n, last in short.head(1).rows():
         raise AnalysisError(
             f"{file}: {stack} layer {layer} has {n:,} neurons for {family}/{function}, but neuron {last} is among "
             "them; every neuron from 0 on is needed"
@@ -215,7 +209,6 @@ def _typed(values: pl.Series, what: str) -> pl.Series:
 
 
 def _check_grain(rows: pl.DataFrame, grain: Sequence[str], file: Path, what: str) -> None:
-    repeated = rows.filter(rows.select(grain).is_duplicated())
-    if repeated.height:
-        values = ", ".join(f"{name} {repeated[name][0]}" for name in grain)
+    for row in rows.filter(rows.select(grain).is_duplicated()).head(1).iter_rows(named=True):
+        values = ", ".join(f"{name} {row[name]}" for name in grain)
         raise AnalysisError(f"{file}: {what} has several values for {values}")

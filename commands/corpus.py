@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ..errors import NeuronlakeError, UnknownNameError
+from ..errors import NeuronlakeError, check_known
 from ..schema.vocabulary import Format, SemcorLabels, ShuffleUnit
 from . import stored
 from .groups import StoreGroup
@@ -157,8 +157,7 @@ def corpus_shuffle(original: str, name: str, by: ShuffleUnit, within: Literal["s
 @rows_options
 def corpus_list(format_: Format | None, output: Path | None) -> None:
     """List the corpora of the store."""
-    query = "select corpus, description, n_texts, n_instances, licence, source from corpora order by corpus"
-    print_rows(open_database().sql(query), format_, output)
+    print_rows(open_database().ask("corpus_list"), format_, output)
 
 
 @corpus.command("show")
@@ -167,17 +166,12 @@ def corpus_list(format_: Format | None, output: Path | None) -> None:
 def corpus_show(name: str, format_: Format | None, output: Path | None) -> None:
     """Show the functions of a corpus, and what reading it excluded."""
     database = open_database()
-    rows = list(database.sql("select * from corpora where corpus = $name", {"name": name}))
-    if not rows:
-        known = [str(row["corpus"]) for row in database.sql("select corpus from corpora")]
-        raise UnknownNameError("corpus", name, known, where=database.store)
-    for key, value in rows[0].items():
+    corpora = {str(row["corpus"]): row for row in database.sql("from corpora")}
+    check_known("corpus", [name], corpora, where=database.store)
+    for key, value in corpora[name].items():
         note(f"{key}: {'unknown' if value is None else value}")
-    counts = "stratum, count(*) as n, count(distinct lemma) as n_lemmas"
-    query = f"select {counts} from instances where corpus = $name group by stratum order by n desc, stratum"
-    for row in database.sql(query, {"name": name}):
+    for row in database.ask("corpus_strata", corpus=name):
         if row["stratum"] is not None or row["n_lemmas"]:
             lemmas = f", {row['n_lemmas']:,} lemmas" if row["n_lemmas"] else ""
             note(f"stratum {row['stratum'] or 'none'}: {row['n']:,} instances{lemmas}")
-    query = "select * exclude (corpus) from functions where corpus = $name order by family, function"
-    print_rows(database.sql(query, {"name": name}), format_, output)
+    print_rows(database.ask("corpus_functions", corpus=name), format_, output)

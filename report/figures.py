@@ -32,14 +32,9 @@ def write_figures(
     database
         The store's database, of a folder or a URL.
     folder
-        Where the files go; made if missing, files of the same names are replaced.
+        Where the files go, five a picture, which are returned; made if missing, files of the same names are replaced.
     model, corpus, family
         What to picture of the store; None for all.
-
-    Returns
-    -------
-    list of Path
-        The files, five a picture.
 
     Raises
     ------

@@ -44,14 +44,9 @@ def write_report(
     database
         The store's database, of a folder or a URL.
     path
-        The file, replaced if it exists.
+        The file, replaced if it exists, and returned.
     model, corpus, family
         What to picture of the store; None for all.
-
-    Returns
-    -------
-    Path
-        The file.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from pathlib import Path
 import altair as alt
 import polars as pl
 
-from ..errors import AnalysisError, UnknownNameError
+from ..errors import AnalysisError, UnknownNameError, check_known
 from ..queries import quoting
 from ..queries.database import Database
 from ..queries.statements import statement
@@ -65,8 +65,7 @@ def find_subjects(
     for kind, name in {"model": model, "corpus": corpus, "family": family}.items():
         table = "run_functions" if kind == "family" else "runs"
         known = [str(row[0]) for row in database.sql(f"select distinct {kind} from {table}").rows()] if name else []
-        if name and name not in known:
-            raise UnknownNameError(kind, name, known, where=database.store)
+        check_known(kind, filter(None, [name]), known, where=database.store)
     rows = database.ask("report_subjects", model=model, corpus=corpus).arrow().to_pylist()
     return [Subject(**row, family=family) for row in rows]
 
@@ -102,10 +101,8 @@ family
 
 Raises
 ------
-UnknownNameError
-    If the store has no such model, corpus or family, or several and none is named.
-AnalysisError
-    If the store has no data for the chart.
+UnknownNameError, AnalysisError
+    If there is no such model, corpus or family, or several and none is named; if there is no data for the chart.
 
 Examples
 --------
@@ -128,7 +125,7 @@ def picture(
 
     def decorate(draw: Draw) -> Plot:
         def build(database: Database, subject: Subject) -> Picture | None:
-            asked = found(database, asks, subject) if asks else {}
+            asked = next(iter(database.sql(_written(asks, subject.parameters))), None) if asks else {}
             if asked is None:
                 return None
             query, rows = rows_of(database, TEXTS[name]["statement"], **subject.parameters, **asked)
@@ -166,11 +163,6 @@ def rows_of(database: Database, name: str, **parameters: object) -> tuple[str, p
     rows = database.sql(query).pl()
     floats = [column for column, kind in rows.schema.items() if kind.is_float()]
     return query, rows.with_columns(pl.col(floats).cast(pl.Float64).round_sig_figs(6).fill_nan(None))
-
-
-def found(database: Database, name: str, subject: Subject) -> dict[str, object] | None:
-    """Return the first row of a statement about a subject; None if there is none."""
-    return next(iter(database.sql(_written(name, subject.parameters))), None)
 
 
 def sign_test(values: Iterable[float | None]) -> float:

@@ -109,9 +109,8 @@ class Contrast:
             if controls := self.controls_of(place):
                 sets = [neurons for group in controls for neurons in group.neurons]
                 means[0, place] = overlap(own.neurons[:1], sets).mean()
-                means[1, place] = (
-                    np.mean([group.energy for group in controls]) / own.energy if own.energy > 0 else np.nan
-                )
+                energy = np.mean([group.energy for group in controls])
+                means[1, place] = energy / own.energy if own.energy > 0 else np.nan
         return means
 
     def control_effects(self, effects: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -88,10 +88,8 @@ def partition_model(
         If its neurons cannot be divided as asked; the store is unchanged.
     UnknownNameError
         If the store has no such model, revision, run, partition or activity, or several where one was meant.
-    QueryError
-        If the query of the settings is wrong.
-    StoreError
-        If the store cannot be read or written.
+    QueryError, StoreError
+        If the query of the settings is wrong; if the store cannot be read or written.
 
     Examples
     --------

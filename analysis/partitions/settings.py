@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import get_args
 
-from ...errors import AnalysisError, UnknownNameError
+from ...errors import AnalysisError, check_known
 from ...schema.vocabulary import Half, Method, WeightKind
 
 _CHOICES = {"method": get_args(Method), "features": get_args(WeightKind), "half": get_args(Half)}
@@ -58,10 +58,8 @@ class PartitionSettings:
 
     Raises
     ------
-    UnknownNameError
-        If a choice is none of those there are.
-    AnalysisError
-        If a value is out of range, missing, or means nothing to the method.
+    UnknownNameError, AnalysisError
+        If a choice is none of those there are; if a value is out of range, missing, or means nothing to the method.
 
     Examples
     --------
@@ -86,8 +84,7 @@ class PartitionSettings:
     def __post_init__(self) -> None:
         """Check values; sort the layers and drop repeated ones."""
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise UnknownNameError(name, getattr(self, name), choices)
+            check_known(name, [getattr(self, name)], choices)
         takes = _TAKES[self._way]
         if self.warm_start is not None and self.n_starts != _N_STARTS:
             raise AnalysisError("n_starts means nothing to a warm start, which is one")

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ...errors import AnalysisError, UnknownNameError
+from ...errors import AnalysisError, check_known
 from ...queries.database import Database
 from ...queries.quoting import literal
 from ..lookup import Run, find_run
@@ -71,9 +71,8 @@ def stored_source(
     is_any = settings.method == "native" or (settings.method == "random" and settings.matched is None)
     run = find_run(database, settings.run, model, revision=revision, is_any=is_any)
     origin = Origin(run.model, run.revision, run.step, None if is_any else run.run_id)
-    query = "select stack, layer, n_neurons from layers where run_id = ? order by stack, layer"
-    rows = database.sql(query, [run.run_id]).arrow().to_pylist()
-    n_neurons = {(row["stack"], row["layer"]): row["n_neurons"] for row in rows}
+    measured = database.ask("measured_layers", run=run.run_id).pl()
+    n_neurons = {(stack, layer): n for stack, layer, n in measured.iter_rows()}
     match settings.method:
         case "coactivation":
             source = _coactivation(database, run, origin, n_neurons, settings)
@@ -106,8 +105,7 @@ def _coactivation(
     database: Database, run: Run, origin: Origin, n_neurons: Mapping[Key, int], settings: PartitionSettings
 ) -> Source:
     """Partition the graph of the Jaccard indices of each neuron with its closest partners."""
-    query = "select activity, stack, layer, count(*) as n_pairs from coactivations where run_id = ? group by all"
-    counts = database.sql(query, [run.run_id]).arrow().to_pylist()
+    counts = database.ask("partition_activities", run=run.run_id).arrow().to_pylist()
     activities = sorted({row["activity"] for row in counts})
     if not activities:
         raise AnalysisError(
@@ -117,8 +115,7 @@ def _coactivation(
     if settings.activity is None and len(activities) > 1:
         raise AnalysisError(f"run {run.run_id} has coactivations of several activities: {', '.join(activities)}")
     activity = settings.activity or activities[0]
-    if activity not in activities:
-        raise UnknownNameError("activity", activity, activities, where=f"the coactivations of run {run.run_id}")
+    check_known("activity", [activity], activities, where=f"the coactivations of run {run.run_id}")
     n_pairs = {(row["stack"], row["layer"]): row["n_pairs"] for row in counts if row["activity"] == activity}
     neurons = _whole(_chosen({key: n for key, n in n_neurons.items() if key in n_pairs}, settings))
 
@@ -147,14 +144,12 @@ def _matched(
             f"partition {other.partition_id} is of {other.model} {other.revision}, run {run.run_id} of {run.model} "
             f"{run.revision}"
         )
-    query = "select stack, layer, neuron, input_norm, firing_rate from neurons where run_id = ?"
-    known = database.sql(query, [run.run_id]).pl()
+    known = database.ask("partition_matching", run=run.run_id).pl()
     members = {}
     for (stack, layer), columns in other.layers.items():
         of_layer = known.filter(stack=stack, layer=layer)
         members[stack, layer] = pl.DataFrame(columns).join(of_layer, on="neuron", how="left", maintain_order="left")
-    n_unknown = sum(rows["input_norm"].null_count() for rows in members.values())
-    if n_unknown:
+    if n_unknown := sum(rows["input_norm"].null_count() for rows in members.values()):
         raise AnalysisError(
             f"run {run.run_id} holds no norm and firing rate of {n_unknown:,} of the "
             f"{sum(rows.height for rows in members.values()):,} neurons of partition {other.partition_id}"
@@ -174,8 +169,7 @@ def _native(
     database: Database, run: Run, origin: Origin, n_neurons: Mapping[Key, int], settings: PartitionSettings
 ) -> Source:
     """Take the experts that the model itself has; neurons that every token passes are in none."""
-    query = "select stack, layer, neuron, native_expert from neurons where run_id = ? and native_expert is not null"
-    members = by_layer(database.sql(query, [run.run_id]).arrow())
+    members = by_layer(database.ask("partition_native_experts", run=run.run_id).arrow())
     chosen = [key for key in _chosen(n_neurons, settings) if key in members]
     divisions = {key: Division(members[key]["neuron"], members[key]["native_expert"]) for key in chosen}
     if not divisions:

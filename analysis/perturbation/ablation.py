@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from transformers import PreTrainedModel
 
-from ...errors import AnalysisError, UnknownNameError
+from ...errors import AnalysisError, check_known
 from ...ingest.models.model import body_parts
 from ...ingest.neurons import experts
 from ...ingest.neurons.feed_forwards import FeedForward, Layer, Place
@@ -222,9 +222,7 @@ def _find(model: PreTrainedModel, selection: _Selection) -> Iterator[tuple[PreTr
         raise AnalysisError(f"model {name} is compiled, which would pass over any perturbation; load it anew")
     body, parts = body_parts(model)
     stacks = [part.stack for part in parts]
-    for stack, _ in selection:
-        if stack not in stacks:
-            raise UnknownNameError("stack", stack, stacks, where=f"model {name}")
+    check_known("stack", (stack for stack, _ in selection), stacks, where=f"model {name}")
     for part in parts:
         wanted = {layer: rows["neuron"] for (stack, layer), rows in selection.items() if stack == part.stack}
         if not wanted:
@@ -250,9 +248,7 @@ def _read(neurons: Neurons, column: str | None, kind: str) -> _Selection:
     if not rows.num_rows:
         return {}
     selected = read_neurons(rows, f"the neurons of a perturbation of kind {kind}", level=column)
-    repeated = selected.select(KEYS).filter(~pl.struct(KEYS).is_first_distinct()).rows()
-    if repeated:
-        stack, layer, neuron = repeated[0]
+    for stack, layer, neuron in selected.select(KEYS).filter(~pl.struct(KEYS).is_first_distinct()).head(1).rows():
         raise AnalysisError(
             f"{stack} layer {layer}, neuron {neuron} is among the neurons more than once; are they of several runs?"
         )

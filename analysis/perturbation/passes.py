@@ -153,7 +153,7 @@ def _read_in_workers(study: Study, folder: Path, engine: Engine, device: str, pr
 
 def _read_in_worker(asked: _Asked, folder: Path, task: tuple[int, str], progress: Progress) -> None:
     """Read the cell at a place of a study, and keep its values."""
-    study, (place, wanted_id) = _prepared(*asked), task
+    study, (place, wanted_id) = _prepared(asked), task
     cell = study.cells[place]
     if (cell_id := study.cell_id(cell)) != wanted_id:
         raise AnalysisError(
@@ -165,9 +165,8 @@ def _read_in_worker(asked: _Asked, folder: Path, task: tuple[int, str], progress
 
 
 @functools.lru_cache(maxsize=1)
-def _prepared(
-    store: Path, checkpoint: Checkpoint, settings: PerturbationSettings, run: str, corpus: str, device: str
-) -> Study:
+def _prepared(asked: _Asked) -> Study:
+    store, checkpoint, settings, run, corpus, device = asked
     progress = SilentProgress()  # the process that asks has told it all
     request = find_request(Database(store), checkpoint, settings, run=run, corpus=corpus, progress=progress)
     return prepare(request, device, progress)
@@ -178,8 +177,7 @@ def _read_cell(study: Study, cell: Ranking, progress: Progress) -> _Floats:
     readout, settings = study.readout, study.settings
     with ablate(readout.model, study.neurons(cell), kind=settings.kind, scale=settings.factor, seed=cell.seed):
         values = readout.read(progress.advance)
-    n_wrong = int(np.count_nonzero(~np.isfinite(values)))
-    if n_wrong:
+    if n_wrong := int(np.count_nonzero(~np.isfinite(values))):
         raise AnalysisError(
             f"the {readout.kind} of {n_wrong:,} instances is not finite where {len(cell.rows):,} neurons of "
             f"{cell.family}/{cell.function} ({cell.selection}, seed {cell.seed}) are perturbed; perturb fewer, or by "

@@ -38,9 +38,7 @@ class Population:
         typed = pl.col("stack").cast(pl.String), pl.col("layer", "neuron").cast(pl.Int64)
         own = self.neurons.select(*typed).with_row_index("row")
         joined = keys.select(*typed).join(own, on=KEYS, how="left", maintain_order="left")
-        absent = joined.filter(pl.col("row").is_null())
-        if absent.height:
-            stack, layer, neuron = absent.select(KEYS).row(0)
+        for stack, layer, neuron in joined.filter(pl.col("row").is_null()).select(KEYS).head(1).rows():
             layers = self.neurons.select("stack", "layer").unique(maintain_order=True).rows()
             raise AnalysisError(
                 f"{owner} yields {stack} layer {layer}, neuron {neuron}, which is not among the neurons studied; these "

@@ -124,12 +124,10 @@ class Study:
 
 def prepare(request: Request, device: str, progress: Progress) -> Study:
     """Load the model, fit the readout, and select the neurons; errors are those of `study.study_perturbation`."""
-    settings, run, checkpoint = request.settings, request.run, request.checkpoint
+    settings, run, checkpoint, database = request.settings, request.run, request.checkpoint, request.database
     assert run.dtype is not None  # the run was measured
-    has_head, tokenizer = settings.readout != "probe", settings.tokenizer
-    model = load(
-        checkpoint, dtype=run.dtype, device=device, with_decoder=False, with_head=has_head, tokenizer=tokenizer
-    )
+    head, tokenizer = settings.readout != "probe", settings.tokenizer
+    model = load(checkpoint, dtype=run.dtype, device=device, with_decoder=False, with_head=head, tokenizer=tokenizer)
     if model.weights_sha256 != run.weights_sha256:
         raise AnalysisError(
             f"the weights of {checkpoint.model} are not those that run {run.run_id} measured: "
@@ -149,9 +147,7 @@ def prepare(request: Request, device: str, progress: Progress) -> Study:
     # Without a head the encoder of an encoder-decoder runs alone.
     parts = model.parts if model.head is None else body_parts(model.head)[1]
     stacks, is_whole = [part.stack for part in parts], settings.kind in ROUTING
-    population = read_population(
-        request.database, run.run_id, stacks=stacks, layers=settings.layers, by_native_expert=is_whole
-    )
+    population = read_population(database, run.run_id, stacks=stacks, layers=settings.layers, by_native_expert=is_whole)
     sources, nonfunctional = find_sources(request, population, readout.functions, progress)
     ranked = rankings(population, sources, nonfunctional, settings)
     n_least = experts_per_token(readout.model) if settings.kind == "route-only" else 0

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from ...errors import AnalysisError, UnknownNameError
+from ...errors import AnalysisError, check_known
 from ...schema.vocabulary import Control, PerturbationKind, Ranking, ReadoutKind, RoutingKind, Selection
 
 LEVEL_COLUMNS: Mapping[PerturbationKind, str] = {"mean": "mean", "clamp": "value", "noise": "std"}
@@ -27,7 +27,7 @@ ENERGY_RATIO = 1.25
 _DRAWN = ("noise", "shuffle")
 # The paper's: 2 to 12.5% of the neurons of the layers.
 _DOSES = (0.02, 0.06, 0.125)
-_CHOICES = {"kind": PerturbationKind, "readout": ReadoutKind, "ranking": Ranking, "control": Control}
+_CHOICES = {"kind": PerturbationKind, "readout": ReadoutKind, "ranking": Ranking}
 _LEAST = {"n_seeds": 2, "seed": 0, "n_texts": 1, "batch_tokens": 1, "n_bootstrap": 1, "n_permutations": 1}
 
 
@@ -50,10 +50,8 @@ class PerturbationSettings:
         Ablate each function's top neurons, beginning with the highest in the ranking.
     ranking
         What top neurons, and those of an expert, are ordered by: ``lift``, or ``predictivity`` as in Zhang et al. 2023.
-    kind
-        Kind of ablation (see `ablate`).
-    scale
-        Factor of the kinds shuffle and noise. None: 4 for shuffle (as in the paper), 1 for noise.
+    kind, scale
+        Kind of ablation (see `ablate`), and factor of shuffle and noise. None: 4 for shuffle (as in the paper), else 1.
     doses
         Shares of the neurons of the studied layers to ablate. None: 2, 6 and 12.5%; for a query, all of its rows.
     controls
@@ -80,10 +78,8 @@ class PerturbationSettings:
 
     Raises
     ------
-    UnknownNameError
-        If a kind, readout or control does not exist.
-    AnalysisError
-        If a value is out of range, or two settings do not go together.
+    UnknownNameError, AnalysisError
+        If a kind, readout or control does not exist; if a value is out of range, or two settings do not go together.
 
     Examples
     --------
@@ -117,10 +113,9 @@ class PerturbationSettings:
         """Check values, and sort doses, layers and names: their order and repetition mean nothing."""
         if sum((self.partition is not None, self.query is not None, self.is_top)) != 1:
             raise AnalysisError("a study perturbs neurons of a partition, of a query, or top neurons: one of the three")
-        given = [("kind", self.kind), ("readout", self.readout), ("ranking", self.ranking)]
-        for name, value in given + [("control", control) for control in self.controls or ()]:
-            if value not in get_args(_CHOICES[name]):
-                raise UnknownNameError(name, value, get_args(_CHOICES[name]))
+        for name, choices in _CHOICES.items():
+            check_known(name, [getattr(self, name)], get_args(choices))
+        check_known("control", self.controls or (), get_args(Control))
         for control in self.controls or ():
             if control in self._impossible:
                 raise AnalysisError(f"the control {control} is not possible: {self._impossible[control]}")
@@ -190,8 +185,7 @@ class PerturbationSettings:
 
 def check_kind(kind: PerturbationKind, *, scale: float) -> None:
     """Refuse an unknown kind of ablation, and a scale that is negative, not finite, or not 1 for a kind without one."""
-    if kind not in get_args(PerturbationKind):
-        raise UnknownNameError("kind of perturbation", kind, get_args(PerturbationKind))
+    check_known("kind of perturbation", [kind], get_args(PerturbationKind))
     if not (math.isfinite(scale) and scale >= 0):
         raise AnalysisError(f"a perturbation of scale {scale} is not possible; scales are numbers of at least 0")
     if kind not in _DRAWN and scale != 1:

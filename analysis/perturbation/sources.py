@@ -71,7 +71,7 @@ def find_sources(
     request: Request, population: Population, functions: Functions, progress: Progress
 ) -> tuple[list[Ranking], _Rows | None]:
     """Return the sources, and the neurons of experts that are functional for nothing, None without experts."""
-    database, settings = request.database, request.settings
+    database, settings, partition_id = request.database, request.settings, request.partition_id
     if settings.query is not None:
         return query_sources(database, settings.query, population, settings.kind), None
     measured = set(measured_functions(database, request.run.run_id))
@@ -79,13 +79,11 @@ def find_sources(
     wanted = wanted_functions(readable, settings, "the functions read out")
     n_most = population.n_neurons(max(settings.doses or (1.0,)))
     sources, nonfunctional = scored_sources(request, population, wanted, n_most)
-    if request.partition_id is None:
+    if partition_id is None:
         return sources, nonfunctional
     functional = [source for source in sources if source.n_functional]
     if not functional:
-        raise AnalysisError(
-            f"partition {request.partition_id} has no expert that is functional for a function read out"
-        )
+        raise AnalysisError(f"partition {partition_id} has no expert that is functional for a function read out")
     if len(functional) < len(sources):
         progress.note(
             f"{len(sources) - len(functional):,} of {len(sources):,} functions have no functional expert, and are no "
@@ -135,9 +133,7 @@ def query_sources(database: Database, query: str, population: Population, kind: 
         neurons = neurons.with_columns(family=pl.lit("query"), function=pl.lit("query"))
     sources = []
     for family, function, own in _by_function(neurons):
-        repeated = own.filter(pl.col("row").is_duplicated())
-        if repeated.height:
-            stack, layer, neuron = repeated.select(KEYS).row(0)
+        for stack, layer, neuron in own.filter(pl.col("row").is_duplicated()).select(KEYS).head(1).rows():
             raise AnalysisError(
                 f"the query yields {stack} layer {layer}, neuron {neuron} more than once for {family}/{function}; "
                 "is it of several runs?"
