@@ -23,6 +23,7 @@ import difflib
 import functools
 import re
 from collections.abc import Collection, Iterable, Sequence
+from typing import Literal, get_args, get_origin, get_type_hints
 
 
 class NeuronlakeError(Exception):
@@ -100,6 +101,16 @@ def check_known(kind: str, names: Iterable[str], available: Collection[str], *, 
     for name in names:
         if name not in available:
             raise UnknownNameError(kind, name, available, where=where)
+
+
+def check_settings(settings: object, error: type[NeuronlakeError], **least: float) -> None:
+    """Refuse fields of a dataclass that are no choice of their `Literal`, or are below the `least` of their name."""
+    for name, kind in get_type_hints(type(settings)).items():
+        if get_origin(kind) is Literal:
+            check_known(name, [getattr(settings, name)], get_args(kind))
+    for name, lowest in least.items():
+        if (value := getattr(settings, name)) is not None and value < lowest:
+            raise error(f"{name} is {value}; it must be at least {lowest}")
 
 
 def joined(names: Sequence[object], *, most: int = 8) -> str:

@@ -54,69 +54,59 @@ def _build(source: "Source", name: str, **texts: str | None) -> None:
     suggest(f"ingest {model} --corpus {shlex.quote(name)}")
 
 
-def _add_reader(
-    command_name: str, reader: str, summary: str, parameters: Sequence[Command], group: click.Group = corpus_build
-) -> None:
+def _add_reader(reader: str, summary: str, parameters: Sequence[Command]) -> None:
     """Make a command out of a reader, such as ``ingest.corpora.readers.facts.read_trex``, and of `build_corpus`."""
+    module, _, function = reader.rpartition(".")
 
     def command(corpus_name: str, description: str | None, licence: str | None, **arguments: object) -> None:
-        module, _, function = reader.rpartition(".")
         read = getattr(importlib.import_module(f"..{module}", __package__), function)
         _build(read(**arguments), corpus_name, description=description, licence=licence)
 
     decorated: Command = command
     for parameter in (_LICENCE, _DESCRIPTION, *reversed(parameters), _NAME):
         decorated = parameter(decorated)
-    group.command(command_name, help=summary)(decorated)
+    group, name = (corpus, "add") if function == "read_table" else (corpus_build, function.removeprefix("read_"))
+    group.command(name, help=summary)(decorated)
 
 
 _add_reader(
-    "add",
     "ingest.corpora.readers.table.read_table",
     "Add a JSONL, CSV or Parquet FILE of labelled texts.\n\n"
     "One instance a row: text; optionally id, start, end, target, group, lemma, stratum; and labels.\n\n"
     'Labels are a list of "family/function" names, a mapping of them to true or false, or one boolean column each.',
     [click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False)), _ENCODING],
-    group=corpus,
 )
 _add_reader(
-    "semcor",
     "ingest.corpora.readers.semcor.read_semcor",
     "SemCor 3.0 tagfiles (semantic).\n\nSupersenses of tagged words, or pairs of senses of a word.",
     [
         _PATH,
         click.option("--labels", type=choice_of(SemcorLabels), default="supersenses"),
         click.option("--min-per-sense", type=POSITIVE, default=20, help="For word-senses."),
-        _CAP,
-        _SEED,
+        *(_CAP, _SEED),
     ],
 )
 _add_reader(
-    "trex",
     "ingest.corpora.readers.facts.read_trex",
     "T-REx in LAMA's form (knowledge).\n\nTrue facts against the same subject with another object of the relation.",
     [_PATH, _CAP, _SEED, _ENCODING],
 )
 _add_reader(
-    "conllu",
     "ingest.corpora.readers.conllu.read_conllu",
     "CoNLL-U treebanks (grammar).\n\nPart of speech and relation of each word.",
     [_PATH, _MIN_COUNT, _CAP, _SEED, _ENCODING],
 )
 _add_reader(
-    "folders",
     "ingest.corpora.readers.classes.read_folders",
     "A folder with one subfolder of text files a label.\n\nEach label against the rest.",
     [_PATH, _MAX_CHARS, _FAMILY, _CAP, _SEED, _ENCODING],
 )
 _add_reader(
-    "countries",
     "demo.corpus.read_countries",
     "Facts about countries (knowledge).\n\nFrom the countryinfo package: true ones against corrupted ones.",
     [_CAP, _SEED],
 )
 _add_reader(
-    "huggingface",
     "ingest.corpora.readers.classes.read_huggingface",
     "A Hugging Face dataset, local or from the hub.\n\nEach class against the rest, or chosen pairs of classes.",
     [
@@ -128,9 +118,7 @@ _add_reader(
         click.option("--revision", help="Revision on the hub."),
         click.option("--pair", "pairs", multiple=True, metavar="A-B", help="One class against another.  [repeatable]"),
         click.option("--task", help="Prefix of the functions' names."),
-        _FAMILY,
-        _CAP,
-        _SEED,
+        *(_FAMILY, _CAP, _SEED),
     ],
 )
 

@@ -88,27 +88,7 @@ Plot = Callable[..., alt.TopLevelMixin]
 # By the name of a picture, in the order of pictures.toml, what makes it of a subject; None where there is no data.
 PICTURES: dict[str, Callable[[Database, Subject], Picture | None]] = {}
 # What the documentation of every plot adds to its first line.
-_DOCUMENTATION = """
-
-Parameters
-----------
-database
-    The store's database.
-model, corpus
-    What to plot; None for the only one.
-family
-    The only family to plot; None for all.
-
-Raises
-------
-UnknownNameError, AnalysisError
-    If there is no such model, corpus or family, or several and none is named; if there is no data for the chart.
-
-Examples
---------
->>> neuronlake.{}(neuronlake.open("neuronlake-store"), "tiny-bert")
-{}
-"""
+_DOCUMENTATION = Path(__file__).with_name("plot.txt").read_text(encoding="utf-8")
 
 
 def picture(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from ...errors import AnalysisError, check_known
+from ...errors import AnalysisError, check_known, check_settings
 from ...schema.vocabulary import Control, PerturbationKind, Ranking, ReadoutKind, RoutingKind, Selection
 
 LEVEL_COLUMNS: Mapping[PerturbationKind, str] = {"mean": "mean", "clamp": "value", "noise": "std"}
@@ -27,7 +27,6 @@ ENERGY_RATIO = 1.25
 _DRAWN = ("noise", "shuffle")
 # The paper's: 2 to 12.5% of the neurons of the layers.
 _DOSES = (0.02, 0.06, 0.125)
-_CHOICES = {"kind": PerturbationKind, "readout": ReadoutKind, "ranking": Ranking}
 _LEAST = {"n_seeds": 2, "seed": 0, "n_texts": 1, "batch_tokens": 1, "n_bootstrap": 1, "n_permutations": 1}
 
 
@@ -113,8 +112,7 @@ class PerturbationSettings:
         """Check values, and sort doses, layers and names: their order and repetition mean nothing."""
         if sum((self.partition is not None, self.query is not None, self.is_top)) != 1:
             raise AnalysisError("a study perturbs neurons of a partition, of a query, or top neurons: one of the three")
-        for name, choices in _CHOICES.items():
-            check_known(name, [getattr(self, name)], get_args(choices))
+        check_settings(self, AnalysisError, **_LEAST)
         check_known("control", self.controls or (), get_args(Control))
         for control in self.controls or ():
             if control in self._impossible:
@@ -133,9 +131,6 @@ class PerturbationSettings:
                 raise AnalysisError(f"a dose is {dose}; doses are shares of neurons, above 0 and up to 1")
         if not 1 <= self.energy_ratio < math.inf:
             raise AnalysisError(f"energy_ratio is {self.energy_ratio}; it must be a number of at least 1")
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise AnalysisError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         for name in ("doses", "layers", "families", "functions", "controls"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
