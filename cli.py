@@ -143,8 +143,7 @@ def materialize(names: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
     for kept in keep(database, names or ("specialization",), engine=engine, progress=show_progress):
         status = "kept" if kept.is_new else "is current"
         of_run = f" of run {kept.run_id}" if kept.run_id else ""
-        path = kept.path.relative_to(store.absolute())
-        echo(f"{kept.view}{of_run} {status}: {path}, {kept.size_bytes:,} bytes")
+        echo(f"{kept.view}{of_run} {status}: {kept.path.relative_to(store.absolute())}, {kept.size_bytes:,} bytes")
 
 
 @main.command()

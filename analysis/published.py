@@ -173,8 +173,7 @@ def _checked(rows: pl.DataFrame, file: Path, score: str, partition: str | None) 
     rows = rows.sort(*KEYS, *_FUNCTION)
     _check_grain(rows, [*KEYS, *_FUNCTION], file, f"column {score}")
     if partition is not None:
-        experts = rows.select(*KEYS, "expert").unique(maintain_order=True)
-        _check_grain(experts, KEYS, file, f"column {partition}")
+        _check_grain(rows.select(*KEYS, "expert").unique(maintain_order=True), KEYS, file, f"column {partition}")
     sizes = rows.group_by("stack", "layer", *_FUNCTION).agg(n=pl.len(), last=pl.col("neuron").max())
     # All functions of a layer are of the same neurons.
     whole = sizes.with_columns(last=pl.col("last").max().over("stack", "layer"))
@@ -199,8 +198,7 @@ def _typed(values: pl.Series, what: str) -> pl.Series:
         typed = values.cast(expected)
     except pl.exceptions.PolarsError as error:
         raise AnalysisError(f"{what}: {one_line(error)}") from error
-    is_text = not expected.is_numeric()
-    wrong = typed.is_null() | (typed == "") if is_text else ~typed.is_finite().fill_null(False)
+    wrong = ~typed.is_finite().fill_null(False) if expected.is_numeric() else typed.is_null() | (typed == "")
     if wrong.any():
         raise AnalysisError(f"{what}: no value at row {wrong.arg_max()}, counted from 0")
     if expected.is_integer() and (typed < 0).any():

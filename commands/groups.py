@@ -22,8 +22,7 @@ _ADVANCED = frozenset(
         *("energy_ratio", "site", "special_tokens", "storage", "tokenizer", "warm_start"),
     }
 )
-# Former names of commands, and what they are now.
-_FORMER = {"views": ("tables", "--views")}
+_FORMER = {"views": ("tables", "--views")}  # former names of commands, and what they are now
 
 
 def _remember_store(context: click.Context, _: click.Parameter, names: tuple[str, ...]) -> None:

@@ -49,8 +49,7 @@ def rows_options(command: Command) -> Command:
     how = "How to write rows.  [default: table; with -o, the file's suffix]"
     path = click.Path(dir_okay=False, path_type=Path)
     output = click.option("-o", "--output", type=path, help="Write to FILE instead.")
-    format_ = click.option("--format", "format_", type=choice_of(Format), help=how)
-    return format_(output(command))
+    return click.option("--format", "format_", type=choice_of(Format), help=how)(output(command))
 
 
 def engine_options(command: Command) -> Command:
@@ -70,6 +69,5 @@ def taken_engine(options: dict[str, Any]) -> Engine:
 
 def taken(settings: type[_Settings], options: dict[str, Any]) -> _Settings:
     """Take what was given of a dataclass's fields out of `options`, and return it as the dataclass."""
-    fields = dataclasses.fields(settings)  # type: ignore[arg-type]
-    values = {field.name: options.pop(field.name, None) for field in fields}
+    values = {field.name: options.pop(field.name, None) for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
     return settings(**{name: value for name, value in values.items() if value not in (None, ())})

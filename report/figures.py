@@ -11,8 +11,7 @@ from ..queries.database import Database
 from .page import pictures_of
 from .picture import Picture, find_subjects
 
-# The width of a text block of two columns, in points; panels share it.
-_WIDTH = 468
+_WIDTH = 468  # of a text block of two columns, in points; panels share it
 _DOTS_PER_INCH = 300
 _FONT = "Helvetica, Arial, 'Liberation Sans', 'Noto Sans', sans-serif"
 

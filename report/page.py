@@ -23,8 +23,7 @@ from . import experts, neurons, perturbation, training  # noqa: F401  # they fil
 from .cards import neuron_cards
 from .picture import PICTURES, TEXTS, Picture, Subject, find_subjects, plural
 
-# Models on corpora in one page; others are named.
-_MOST_SUBJECTS = 6
+_MOST_SUBJECTS = 6  # models on corpora in one page; others are named
 
 
 def write_report(

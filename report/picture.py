@@ -17,8 +17,7 @@ from ..queries.database import Database
 from ..queries.statements import statement
 from .style import CONFIG
 
-# Of a test behind a sentence: what a store of labels that mean nothing passes once in a hundred times.
-LEVEL = 0.01
+LEVEL = 0.01  # of a test behind a sentence: what labels that mean nothing pass once in a hundred times
 TEXTS: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_name("pictures.toml").read_text(encoding="utf-8"))
 
 

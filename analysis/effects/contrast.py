@@ -16,8 +16,7 @@ from .resampling import Resampling, finite_mean
 
 CONTROLS = get_args(Control)
 
-# Two sources overlap if as many shared neurons or more are as rare as this between sets drawn at random.
-_APART_P = 0.05
+_APART_P = 0.05  # two sources overlap if sets drawn at random share as many neurons more rarely than this
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +251,7 @@ def _compare(
                 used = np.array(sorted(set(chain.from_iterable(of_sources.values()))), dtype=np.int64)
                 is_control = np.array([np.isin(used, control_groups) for control_groups in of_sources.values()])
                 target = np.array([target_index.get(groups[member].source, -1) for member in of_sources])
-                sources = np.array(list(of_sources))
-                yield of_dose(selection, control, sources, used, is_control, target)
+                yield of_dose(selection, control, np.array(list(of_sources)), used, is_control, target)
 
 
 def _p_texts(made: Sequence[Contrast], groups: Sequence[Group], resampling: Resampling) -> Iterator[Statistics]:

@@ -22,8 +22,7 @@ class Resampling:
     resample holds all strata of some function.
     """
 
-    # Whether a resample holds instances of each stratum that the function has [resamples, functions]
-    is_defined: NDArray[np.bool_]
+    is_defined: NDArray[np.bool_]  # whether a resample holds all strata that the function has [resamples, functions]
 
     def __init__(
         self,

@@ -71,5 +71,4 @@ def permute_within(
 
 
 def _bins(values: NDArray[np.floating], n_bins: int) -> NDArray[np.int64]:
-    inner_edges = np.quantile(values, np.arange(1, n_bins) / n_bins)
-    return np.searchsorted(inner_edges, values, side="left").astype(np.int64)
+    return np.searchsorted(np.quantile(values, np.arange(1, n_bins) / n_bins), values, side="left").astype(np.int64)

@@ -111,8 +111,7 @@ def partition_model(
             # Only now the libraries of models, which take seconds to load.
             from ...ingest.models.model import load
 
-            loaded = load(checkpoint, with_decoder=True, with_tokenizer=False)
-            source = weight_source(loaded, settings, other)
+            source = weight_source(load(checkpoint, with_decoder=True, with_tokenizer=False), settings, other)
         elif random_init is not None or name is not None:
             raise AnalysisError(
                 f"method {settings.method} reads the store: give the model's name there, and for a random "

@@ -48,8 +48,7 @@ class StoredPartition:
     partition_id: str
     model: str
     revision: str
-    # Columns ``neuron`` and ``expert`` of each layer [members]
-    layers: Mapping[Key, Mapping[str, NDArray[Any]]]
+    layers: Mapping[Key, Mapping[str, NDArray[Any]]]  # columns ``neuron`` and ``expert`` of each [members]
 
     def check_start(self, origin: Origin, neurons: Mapping[Key, NDArray[np.integer]], n_experts: int) -> None:
         """Raise `AnalysisError` unless this partition has the same model, neurons and number of experts."""
@@ -93,8 +92,7 @@ def write_partition(
         **described,
     }
     for name, rows in (("partitions", [partition]), ("partition_layers", layers), ("experts", experts)):
-        data = conform(name, rows, partition_id=job.name)
-        job.write(name, data, model=origin.model, revision=origin.revision)
+        job.write(name, conform(name, rows, partition_id=job.name), model=origin.model, revision=origin.revision)
 
 
 def read_stored_partition(store: Store, partition_id: str, model: str, revision: str) -> StoredPartition:

@@ -221,8 +221,7 @@ def _find(model: PreTrainedModel, selection: _Selection) -> Iterator[tuple[PreTr
     if any(module._compiled_call_impl is not None for module in model.modules()):
         raise AnalysisError(f"model {name} is compiled, which would pass over any perturbation; load it anew")
     body, parts = body_parts(model)
-    stacks = [part.stack for part in parts]
-    check_known("stack", (stack for stack, _ in selection), stacks, where=f"model {name}")
+    check_known("stack", (stack for stack, _ in selection), [part.stack for part in parts], where=f"model {name}")
     for part in parts:
         wanted = {layer: rows["neuron"] for (stack, layer), rows in selection.items() if stack == part.stack}
         if not wanted:

@@ -11,8 +11,7 @@ from ...errors import AnalysisError
 from ...queries.database import Database
 from ..neuron_rows import KEYS
 
-# A matched unit is drawn among so many that are nearest in energy.
-_NEAREST = 10
+_NEAREST = 10  # in energy: a matched unit is drawn among so many
 
 
 @dataclass(frozen=True, slots=True)

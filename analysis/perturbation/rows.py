@@ -24,8 +24,7 @@ from .preparation import Study
 from .settings import SHARED
 from .sources import Ranking, most_held
 
-# Rows of perturbed_instances in a file.
-_PART_ROWS = 4_000_000
+_PART_ROWS = 4_000_000  # of perturbed_instances in a file
 
 
 def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetime.datetime) -> None:

@@ -23,10 +23,8 @@ ROUTING: tuple[RoutingKind, ...] = get_args(RoutingKind)
 ENERGY_RATIO = 1.25
 """Default of the setting `energy_ratio`."""
 
-# Kinds that draw at random; they alone have a scale.
-_DRAWN = ("noise", "shuffle")
-# The paper's: 2 to 12.5% of the neurons of the layers.
-_DOSES = (0.02, 0.06, 0.125)
+_DRAWN = ("noise", "shuffle")  # kinds that draw at random; they alone have a scale
+_DOSES = (0.02, 0.06, 0.125)  # the paper's: 2 to 12.5% of the neurons of the layers
 _LEAST = {"n_seeds": 2, "seed": 0, "n_texts": 1, "batch_tokens": 1, "n_bootstrap": 1, "n_permutations": 1}
 
 

@@ -27,21 +27,18 @@ FUNCTIONAL_P = 0.001
 
 _Rows = NDArray[np.int64]  # of the population
 _Note = Callable[[str], None]  # told of what is left out
-# A matched set that holds this share or more of another source's neurons is named.
-_MUCH = 0.5
+_MUCH = 0.5  # a matched set that holds this share or more of another source's neurons is named
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """Neurons in the order in which they are ablated: a source's own or a control's, all of them or those of a dose."""
 
-    # The source; `SHARED` for a control that all sources share
-    family: str
+    family: str  # the source; `SHARED`, as the function, for a control that all sources share
     function: str
     selection: str  # functional, top or query; or the control: random, matched or nonfunctional
     rows: _Rows  # [ranked]
-    # Each neuron's level (see `LEVEL_COLUMNS`); None where the population has it [ranked]
-    levels: NDArray[np.float64] | None = None
+    levels: NDArray[np.float64] | None = None  # as in `LEVEL_COLUMNS`; None where the population has them [ranked]
     n_functional: int | None = None  # how many, the first, are in experts functional for the source; None without any
     seed: int = 0  # seed of the draw and of the ablation
     dose: float = 0.0  # share of the population, for a cell; 0 for a ranking that is not cut to a dose
@@ -120,8 +117,7 @@ def query_sources(database: Database, query: str, population: Population, kind: 
     """Return the neurons that SQL selects, in the order of its rows, a source for each function; refuse any others."""
     owner, size = "the query", population.unit_size
     table = database.sql(query).arrow()
-    named = [name for name in ("family", "function") if name in table.column_names]
-    if len(named) == 1:
+    if len(named := [name for name in ("family", "function") if name in table.column_names]) == 1:
         raise AnalysisError(f"the query yields a column {named[0]} alone; sources have a family and a function")
     # Means and deviations are the run's, for own neurons and controls alike.
     level = LEVEL_COLUMNS[kind] if kind == "clamp" else None
@@ -138,8 +134,7 @@ def query_sources(database: Database, query: str, population: Population, kind: 
                 f"the query yields {stack} layer {layer}, neuron {neuron} more than once for {family}/{function}; "
                 "is it of several runs?"
             )
-        rows = own["row"].to_numpy()
-        unit = rows // size
+        unit = (rows := own["row"].to_numpy()) // size
         if len(unit) % size or (unit.reshape(-1, size) != unit[::size, None]).any():
             raise AnalysisError(
                 f"the query does not yield whole native experts one after the other, {size:,} neurons each, for "

@@ -20,8 +20,7 @@ INVERSE_REGULARISATION = 0.001
 """C of every probe's L2 penalty, on standardised features. It is strong, as rare functions have fewer instances than
 features: of powers of ten the best on supersenses of SemCor in MiniLM, and within .01 of the best in SmolLM2."""
 
-# Far more than such a penalty needs; a probe that has not converged by then is refused.
-_ITERATIONS = 2000
+_ITERATIONS = 2000  # far more than such a penalty needs; a probe that has not converged by then is refused
 
 
 class ProbeReadout(Readout):
