@@ -120,17 +120,13 @@ def describe_expert(
         )
     ranking = _ranking(measured)
     asked = {**place, "n_neurons": _N_NEURONS, "n_texts": _N_TEXTS}
+    title = f"expert {expert} of {stack} layer {layer}, partition {partition_id}: {nearest['method']}, "
+    title += f"{nearest['n_experts']} experts a layer, {nearest['n_neurons']} neurons; {_run_line(measured)}"
+    functional = f"functional for (p <= .001, of top neurons by {ranking})"
+    none = f"functional for nothing: its smallest p is {nearest['p_value']:.2g}, for {_name(nearest)}"
     sections = [
-        Section(
-            f"expert {expert} of {stack} layer {layer}, partition {partition_id}: {nearest['method']}, "
-            f"{nearest['n_experts']} experts a layer, {nearest['n_neurons']} neurons; {_run_line(measured)}"
-        ),
-        Section(
-            f"functional for (p <= .001, of top neurons by {ranking})",
-            "card_expert_functions",
-            asked,
-            otherwise=f"functional for nothing: its smallest p is {nearest['p_value']:.2g}, for {_name(nearest)}",
-        ),
+        Section(title),
+        Section(functional, "card_expert_functions", asked, none),
         Section(f"its most specialised neurons, by {ranking}", "card_expert_neurons", asked),
         Section("texts that most of its neurons have among their top", "card_expert_texts", asked),
     ]
@@ -163,29 +159,17 @@ def describe_word(database: Database, word: str, *, run: str | None = None) -> s
     asked = {"word": word, "run_id": measured and measured.run_id, "n_neurons": _N_NEURONS}
     has = {table: bool(database.committed[table]) for table in ("neuron_vocabulary", "top_tokens")}
     lacking = {name: "" if has[name] else f"; the store has no {name}" for name in has}
-    sections = [
-        Section(f"word {word!r} in {f'all runs of {database.store}' if measured is None else _run_line(measured)}"),
-        *(
-            Section(
-                f"neurons that {verb} it most, by their weights",
-                "word_vocabulary",
-                {**asked, "direction": f"{verb}s"},
-                otherwise=f"no neuron has it among the tokens that it {verb}s most{lacking['neuron_vocabulary']}",
-            )
-            for verb in ("write", "read")
-        ),
-        Section(
-            "neurons that fire on it most, of the texts they are shown with",
-            "word_texts",
-            asked,
-            otherwise=f"no neuron fires on it most in a text that it is shown with{lacking['top_tokens']}",
-        ),
-        Section(
-            "neurons specialised in functions of its name",
-            "word_functions",
-            asked,
-            otherwise="no function has it in its name",
-        ),
+    where = f"all runs of {database.store}" if measured is None else _run_line(measured)
+    sections = [Section(f"word {word!r} in {where}")]
+    for verb in ("write", "read"):
+        weights, direction = f"neurons that {verb} it most, by their weights", {"direction": f"{verb}s"}
+        none = f"no neuron has it among the tokens that it {verb}s most{lacking['neuron_vocabulary']}"
+        sections.append(Section(weights, "word_vocabulary", {**asked, **direction}, none))
+    none = f"no neuron fires on it most in a text that it is shown with{lacking['top_tokens']}"
+    named, none_named = "neurons specialised in functions of its name", "no function has it in its name"
+    sections += [
+        Section("neurons that fire on it most, of the texts they are shown with", "word_texts", asked, none),
+        Section(named, "word_functions", asked, none_named),
     ]
     return _text(database, sections)
 

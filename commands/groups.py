@@ -190,16 +190,12 @@ def extra_of(module: str) -> str | None:
 def _as_options(message: str, command: click.Command) -> str:
     """Return a message with parameters named as options: ``n_experts``, or a word in backticks, becomes --experts."""
     commands = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
-    options = {
-        parameter.name: max(parameter.opts, key=len)
-        for command in commands
-        for parameter in command.params
-        if isinstance(parameter, click.Option)
-    }
+    parameters = [each for command in commands for each in command.params if isinstance(each, click.Option)]
+    options = {option.name: max(option.opts, key=len) for option in parameters}
 
-    def option(match: re.Match[str]) -> str:
+    def typed(match: re.Match[str]) -> str:
         name = match["quoted"] or match["plain"]
         return options.get(name, name)
 
     # Within quotes or a path it is a name of the person's own.
-    return re.sub(r"`(?P<quoted>\w+)`|(?<![\w'\"/.-])(?P<plain>[a-z]+(_[a-z]+)+)(?![\w'\"/.-]\S)", option, message)
+    return re.sub(r"`(?P<quoted>\w+)`|(?<![\w'\"/.-])(?P<plain>[a-z]+(_[a-z]+)+)(?![\w'\"/.-]\S)", typed, message)

@@ -22,9 +22,7 @@ class Stored(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
     def __init__(self, name: str, names: str | Callable[[], _Rows], *, otherwise: str | None = None) -> None:
         self.name, self._names, self._otherwise = name, names, otherwise
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> "list[CompletionItem[str]]":
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, word: str) -> "list[CompletionItem[str]]":
         """Return the names that begin so; none where the store is far away, or anything is wrong with it."""
         rows: _Rows = ()
         stores = named_stores(ctx)
@@ -38,8 +36,8 @@ class Stored(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
                 with Database(stores) as database:
                     rows = database.ask(self._names).rows()
         texts = [(str(name), printable(str(what))) for name, what in rows]
-        items = [CompletionItem(name, help=what) for name, what in texts if name.startswith(incomplete)]
-        return items or ([CompletionItem(incomplete, type=self._otherwise)] if self._otherwise else [])
+        items = [CompletionItem(name, help=what) for name, what in texts if name.startswith(word)]
+        return items or ([CompletionItem(word, type=self._otherwise)] if self._otherwise else [])
 
 
 def _described(*, has_tables: bool) -> _Rows:

@@ -227,10 +227,8 @@ def _groups(cells: Sequence[CellEffect], resampling: Resampling) -> list[Group]:
     ]
 
 
-def _compare(
-    of_dose: Callable[..., Contrast], groups: Sequence[Group], targets: Functions, dose: float
-) -> Iterator[Contrast]:
-    """Yield the contrasts of a dose, which `of_dose` makes from what they compare."""
+def _compare(make: Callable[..., Contrast], groups: list[Group], targets: Functions, dose: float) -> Iterator[Contrast]:
+    """Yield the contrasts of a dose, which are made from what they compare."""
     index = {(group.selection, group.source): place for place, group in enumerate(groups)}
     target_index = {target: place for place, target in enumerate(targets)}
     for selection in sorted({group.selection for group in groups}):
@@ -251,7 +249,7 @@ def _compare(
                 used = np.array(sorted(set(chain.from_iterable(of_sources.values()))), dtype=np.int64)
                 is_control = np.array([np.isin(used, control_groups) for control_groups in of_sources.values()])
                 target = np.array([target_index.get(groups[member].source, -1) for member in of_sources])
-                yield of_dose(selection, control, np.array(list(of_sources)), used, is_control, target)
+                yield make(selection, control, np.array(list(of_sources)), used, is_control, target)
 
 
 def _p_texts(made: Sequence[Contrast], groups: Sequence[Group], resampling: Resampling) -> Iterator[Statistics]:

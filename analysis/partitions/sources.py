@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ...ingest.models.model import Model
 
 _OfLayer = TypeVar("_OfLayer")
+_Sizes = Mapping[Key, int]  # neurons of each layer
 _MATCHED_BINS = 5  # quantile bins of norm, and of firing rate, at most
 _QUERY = "the query"  # as errors name it
 _SCORES = {"all": "ranking", "a": "ranking_half_a", "b": "ranking_half_b"}
@@ -101,9 +102,7 @@ def stored_source(
     return replace(source, n_excluded=n_chosen - sum(map(len, source.neurons.values())))
 
 
-def _coactivation(
-    database: Database, run: Run, origin: Origin, n_neurons: Mapping[Key, int], settings: PartitionSettings
-) -> Source:
+def _coactivation(database: Database, run: Run, origin: Origin, sizes: _Sizes, settings: PartitionSettings) -> Source:
     """Partition the graph of the Jaccard indices of each neuron with its closest partners."""
     counts = database.ask("partition_activities", run=run.run_id).arrow().to_pylist()
     activities = sorted({row["activity"] for row in counts})
@@ -117,7 +116,7 @@ def _coactivation(
     activity = settings.activity or activities[0]
     check_known("activity", [activity], activities, where=f"the coactivations of run {run.run_id}")
     n_pairs = {(row["stack"], row["layer"]): row["n_pairs"] for row in counts if row["activity"] == activity}
-    neurons = _whole(_chosen({key: n for key, n in n_neurons.items() if key in n_pairs}, settings))
+    neurons = _whole(_chosen({key: n for key, n in sizes.items() if key in n_pairs}, settings))
 
     def divide(key: Key, seed: int) -> Division:
         place = {"run": run.run_id, "activity": activity, "stack": key[0], "layer": key[1]}
@@ -165,9 +164,7 @@ def _matched(
     return Source(origin, neurons, divide, provenance={"matched": other.partition_id, "n_bins": _MATCHED_BINS})
 
 
-def _native(
-    database: Database, run: Run, origin: Origin, n_neurons: Mapping[Key, int], settings: PartitionSettings
-) -> Source:
+def _native(database: Database, run: Run, origin: Origin, n_neurons: _Sizes, settings: PartitionSettings) -> Source:
     """Take the experts that the model itself has; neurons that every token passes are in none."""
     members = by_layer(database.ask("partition_native_experts", run=run.run_id).arrow())
     chosen = [key for key in _chosen(n_neurons, settings) if key in members]
@@ -189,7 +186,7 @@ def _chosen(layers: Mapping[Key, _OfLayer], settings: PartitionSettings) -> dict
     return {key: value for key, value in layers.items() if key[1] in chosen}
 
 
-def _whole(n_neurons: Mapping[Key, int]) -> dict[Key, NDArray[np.integer]]:
+def _whole(n_neurons: _Sizes) -> dict[Key, NDArray[np.integer]]:
     return {key: np.arange(n, dtype=np.int32) for key, n in n_neurons.items()}
 
 
@@ -232,7 +229,7 @@ def features_sha256(vectors: Mapping[Key, NDArray[np.float64]]) -> str:
     return digest.hexdigest()
 
 
-def read_features(database: Database, query: str, n_neurons: Mapping[Key, int]) -> dict[Key, NDArray[np.float64]]:
+def read_features(database: Database, query: str, n_neurons: _Sizes) -> dict[Key, NDArray[np.float64]]:
     """Run a query and return the features of its neurons [neurons, features], by stack and layer, both sorted.
 
     Features are all columns beside stack, layer and neuron, in order: finite numbers, or lists of them of one length.
@@ -253,7 +250,7 @@ def read_features(database: Database, query: str, n_neurons: Mapping[Key, int]) 
     return {key: features[columns["row"]] for key, columns in layers.items()}
 
 
-def _check_neurons(key: Key, neuron: NDArray[np.int64], n_neurons: Mapping[Key, int]) -> None:
+def _check_neurons(key: Key, neuron: NDArray[np.int64], n_neurons: _Sizes) -> None:
     """Refuse neurons, which ascend, that are not all neurons of the layer, each once."""
     where = f"{key[0]} layer {key[1]}"
     if key not in n_neurons:

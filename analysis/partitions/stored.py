@@ -67,10 +67,8 @@ class StoredPartition:
             raise AnalysisError(f"no start for {what}: partition {self.partition_id} of {self.revision} {has}")
 
 
-def write_partition(
-    job: Job, origin: Origin, described: Mapping[str, object], divisions: Mapping[Key, Division]
-) -> None:
-    """Stage the rows of a partition, its layers and neurons in a job named by its id; `described` is of itself."""
+def write_partition(job: Job, origin: Origin, columns: Mapping[str, object], divisions: Mapping[Key, Division]) -> None:
+    """Stage the rows of a partition, its layers and neurons in a job named by its id; `columns` are of itself."""
     experts = pl.concat(
         pl.DataFrame({"stack": stack, "layer": layer, "neuron": division.neurons, "expert": division.labels})
         for (stack, layer), division in divisions.items()
@@ -89,7 +87,7 @@ def write_partition(
         "n_experts": layers["n_experts"].max(),
         "objective": layers["objective"].mean(),
         "neuronlake_version": neuronlake_version(),
-        **described,
+        **columns,
     }
     for name, rows in (("partitions", [partition]), ("partition_layers", layers), ("experts", experts)):
         job.write(name, conform(name, rows, partition_id=job.name), model=origin.model, revision=origin.revision)

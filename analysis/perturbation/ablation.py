@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from ...errors import AnalysisError, check_known
@@ -28,8 +29,8 @@ from .settings import LEVEL_COLUMNS, check_kind
 _Selection = Mapping[tuple[Any, ...], pl.DataFrame]
 # The selected neurons of a network, by expert, or under None in a dense one: their indices within the expert or
 # network, ascending, and their levels in float32 [selected].
-_Groups = dict[int | None, tuple[torch.Tensor, torch.Tensor]]
-_Replaced = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # takes values and levels
+_Groups = dict[int | None, tuple[Tensor, Tensor]]
+_Replaced = Callable[[Tensor, Tensor], Tensor]  # takes values and levels
 _Generator = Callable[[torch.device], torch.Generator]
 
 
@@ -145,9 +146,7 @@ def _groups(layer: Layer, selected: pl.DataFrame) -> dict[Place, _Groups]:
     return groups
 
 
-def _changed(
-    groups: Mapping[Place, _Groups], replaced: _Replaced, network: FeedForward, seen: NeuronValues
-) -> torch.Tensor:
+def _changed(groups: Mapping[Place, _Groups], replaced: _Replaced, network: FeedForward, seen: NeuronValues) -> Tensor:
     """Return the activations of a network, replaced where its neurons are selected."""
     own = groups[network.down]
     if not own:
@@ -156,7 +155,7 @@ def _changed(
     for expert in [None] if seen.expert is None else torch.unique(seen.expert).tolist():
         if expert in own:
             # In an expert [rows, 1], which spans [rows, units] beside units.
-            rows: torch.Tensor | EllipsisType = ... if expert is None else torch.nonzero(seen.expert == expert)
+            rows: Tensor | EllipsisType = ... if expert is None else torch.nonzero(seen.expert == expert)
             # Kept where it is used: layers may be on several devices.
             units, levels = (tensor.to(changed.device) for tensor in own[expert])
             own[expert] = units, levels
@@ -164,9 +163,7 @@ def _changed(
     return changed
 
 
-def _replaced(
-    kind: ActivationKind, scale: float, generator: _Generator, values: torch.Tensor, levels: torch.Tensor
-) -> torch.Tensor:
+def _replaced(kind: ActivationKind, scale: float, generator: _Generator, values: Tensor, levels: Tensor) -> Tensor:
     """Return new activations for `values` [..., neurons], given the neurons' levels in float32 [neurons]."""
     match kind:
         case "zero" | "mean" | "clamp":

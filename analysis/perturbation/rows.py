@@ -59,12 +59,8 @@ def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetim
     write("perturbation_contrasts", contrast_rows(compared))
     write("perturbation_means", mean_rows(compared))
     # Last, as the duration is of all.
-    timing = {
-        "n_cells_reused": reading.n_known,
-        "cell_s": reading.cell_s,
-        "started_at": started_at,
-        "duration_s": (datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
-    }
+    timing: dict[str, object] = {"n_cells_reused": reading.n_known, "cell_s": reading.cell_s, "started_at": started_at}
+    timing["duration_s"] = (datetime.datetime.now(datetime.UTC) - started_at).total_seconds()
     write("perturbation_studies", [_description(study) | definition | study.counts | timing])
 
 

@@ -64,9 +64,10 @@ class Ranking:
         )
 
 
-def find_sources(
-    request: Request, population: Population, functions: Functions, progress: Progress
-) -> tuple[list[Ranking], _Rows | None]:
+_Sources = tuple[list[Ranking], _Rows | None]  # and the neurons of experts that are functional for nothing
+
+
+def find_sources(request: Request, population: Population, functions: Functions, progress: Progress) -> _Sources:
     """Return the sources, and the neurons of experts that are functional for nothing, None without experts."""
     database, settings, partition_id = request.database, request.settings, request.partition_id
     if settings.query is not None:
@@ -89,9 +90,7 @@ def find_sources(
     return functional, nonfunctional
 
 
-def scored_sources(
-    request: Request, population: Population, functions: Functions, n_most: int
-) -> tuple[list[Ranking], _Rows | None]:
+def scored_sources(request: Request, population: Population, functions: Functions, n_most: int) -> _Sources:
     """Return each function's `n_most` first neurons by scores on half a, and those in experts functional for nothing.
 
     The first are the best over all studied layers or, of a partition, those of one expert after the other.
@@ -247,9 +246,7 @@ def most_held(cells: Sequence[Ranking], cell: Ranking) -> tuple[str, float]:
     return max(zip(shares.tolist(), map("/".join, sources), strict=True), default=(0.0, ""))[::-1]
 
 
-def comparable(
-    population: Population, cells: Sequence[Ranking], settings: PerturbationSettings, note: _Note
-) -> list[bool]:
+def comparable(population: Population, cells: list[Ranking], settings: PerturbationSettings, note: _Note) -> list[bool]:
     """Return for each cell whether its effect is compared: matched sets must be like their source in energy.
 
     Fewer than two of a source and dose are not: a single one does not show how sets differ.
