@@ -114,10 +114,8 @@ def describe_expert(
     if nearest is None:
         layers = database.ask("card_partition_layers", partition=partition_id)
         known = ", ".join(f"{row['stack']} {row['layer']} ({row['n_experts']} experts)" for row in layers)
-        raise AnalysisError(
-            f"partition {partition_id} has no expert {expert} in {stack} layer {layer} that run {measured.run_id} "
-            f"measured; it has {known}"
-        )
+        problem = f"partition {partition_id} has no expert {expert} in {stack} layer {layer}"
+        raise AnalysisError(f"{problem} that run {measured.run_id} measured; it has {known}")
     ranking = _ranking(measured)
     asked = {**place, "n_neurons": _N_NEURONS, "n_texts": _N_TEXTS}
     title = f"expert {expert} of {stack} layer {layer}, partition {partition_id}: {nearest['method']}, "

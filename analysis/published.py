@@ -179,10 +179,8 @@ def _checked(rows: pl.DataFrame, file: Path, score: str, partition: str | None) 
     whole = sizes.with_columns(last=pl.col("last").max().over("stack", "layer"))
     short = whole.filter(pl.col("n") != pl.col("last") + 1).sort("stack", "layer", *_FUNCTION)
     for stack, layer, family, function, n, last in short.head(1).rows():
-        raise AnalysisError(
-            f"{file}: {stack} layer {layer} has {n:,} neurons for {family}/{function}, but neuron {last} is among "
-            "them; every neuron from 0 on is needed"
-        )
+        problem = f"{file}: {stack} layer {layer} has {n:,} neurons for {family}/{function}"
+        raise AnalysisError(f"{problem}, but neuron {last} is among them; every neuron from 0 on is needed")
     return rows
 
 

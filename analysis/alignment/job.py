@@ -126,10 +126,8 @@ def _runs(database: Database, partition: Partition, run: str | None) -> list[Run
     covering = database.ask("alignment_runs", partition=partition.partition_id, **checkpoint).rows()
     runs = [run for run in stored_rows(database, Run) if (run.run_id,) in covering]
     if not runs:
-        raise AnalysisError(
-            f"the store has no run of {partition.model} {partition.revision} that measured a layer of partition "
-            f"{partition.partition_id}"
-        )
+        problem = f"the store has no run of {partition.model} {partition.revision}"
+        raise AnalysisError(f"{problem} that measured a layer of partition {partition.partition_id}")
     return runs
 
 
@@ -181,10 +179,8 @@ def _experts(database: Database, partition_id: str, run_id: str) -> pl.DataFrame
     """Return the partition's neurons, which must be of the run, with their norms and firing rates."""
     experts = database.ask("alignment_experts", partition=partition_id, run=run_id).pl()
     for row in experts.filter(pl.col("neuron") >= pl.col("n_neurons")).tail(1).iter_rows(named=True):
-        raise AnalysisError(
-            f"partition {partition_id} holds neuron {row['neuron']} of {row['stack']} layer {row['layer']}, which has "
-            f"{row['n_neurons']} neurons in run {run_id}"
-        )
+        problem = f"partition {partition_id} holds neuron {row['neuron']} of {row['stack']} layer {row['layer']}"
+        raise AnalysisError(f"{problem}, which has {row['n_neurons']} neurons in run {run_id}")
     return experts
 
 

@@ -113,10 +113,9 @@ def partition_model(
 
             source = weight_source(load(checkpoint, with_decoder=True, with_tokenizer=False), settings, other)
         elif random_init is not None or name is not None:
-            raise AnalysisError(
-                f"method {settings.method} reads the store: give the model's name there, and for a random "
-                "initialisation the revision random-<seed>; random_init and name are for kmeans of weights"
-            )
+            given = "give the model's name there, and for a random initialisation the revision random-<seed>"
+            problem = f"method {settings.method} reads the store: {given}"
+            raise AnalysisError(f"{problem}; random_init and name are for kmeans of weights")
         else:
             source = stored_source(database, model, settings, other, revision=revision)
         partition_id, is_new = store_partition(database.store, source, settings, progress)
@@ -145,10 +144,8 @@ def store_partition(
     origin = source.origin
     for (stack, layer), neurons in source.neurons.items():
         if settings.n_experts is not None and settings.n_experts > len(neurons):
-            raise AnalysisError(
-                f"{settings.n_experts:,} experts of {len(neurons):,} neurons: {stack} layer {layer} of {origin.model} "
-                f"{origin.revision} has no more"
-            )
+            problem = f"{settings.n_experts:,} experts of {len(neurons):,} neurons"
+            raise AnalysisError(f"{problem}: {stack} layer {layer} of {origin.model} {origin.revision} has no more")
     described, parameters = settings.columns(), {**settings.parameters(), **source.provenance}
     definition = {
         "schema_version": IDENTITY_VERSION,

@@ -107,10 +107,8 @@ def _coactivation(database: Database, run: Run, origin: Origin, sizes: _Sizes, s
     counts = database.ask("partition_activities", run=run.run_id).arrow().to_pylist()
     activities = sorted({row["activity"] for row in counts})
     if not activities:
-        raise AnalysisError(
-            f"run {run.run_id} has no coactivations in {database.store}: 'neuronlake ingest {run.model} "
-            f"--corpus {run.corpus} --coactivation' makes them"
-        )
+        command = f"neuronlake ingest {run.model} --corpus {run.corpus} --coactivation"
+        raise AnalysisError(f"run {run.run_id} has no coactivations in {database.store}: '{command}' makes them")
     if settings.activity is None and len(activities) > 1:
         raise AnalysisError(f"run {run.run_id} has coactivations of several activities: {', '.join(activities)}")
     activity = settings.activity or activities[0]
@@ -139,20 +137,16 @@ def _matched(
 ) -> Source:
     """Permute the experts of a partition among neurons in the same bins of norm and firing rate."""
     if (other.model, other.revision) != (run.model, run.revision):
-        raise AnalysisError(
-            f"partition {other.partition_id} is of {other.model} {other.revision}, run {run.run_id} of {run.model} "
-            f"{run.revision}"
-        )
+        problem = f"partition {other.partition_id} is of {other.model} {other.revision}"
+        raise AnalysisError(f"{problem}, run {run.run_id} of {run.model} {run.revision}")
     known = database.ask("partition_matching", run=run.run_id).pl()
     members = {}
     for (stack, layer), columns in other.layers.items():
         of_layer = known.filter(stack=stack, layer=layer)
         members[stack, layer] = pl.DataFrame(columns).join(of_layer, on="neuron", how="left", maintain_order="left")
     if n_unknown := sum(rows["input_norm"].null_count() for rows in members.values()):
-        raise AnalysisError(
-            f"run {run.run_id} holds no norm and firing rate of {n_unknown:,} of the "
-            f"{sum(rows.height for rows in members.values()):,} neurons of partition {other.partition_id}"
-        )
+        whose = f"the {sum(rows.height for rows in members.values()):,} neurons of partition {other.partition_id}"
+        raise AnalysisError(f"run {run.run_id} holds no norm and firing rate of {n_unknown:,} of {whose}")
     members = _chosen(members, settings)
 
     def divide(key: Key, seed: int) -> Division:
@@ -262,9 +256,8 @@ def _check_neurons(key: Key, neuron: NDArray[np.int64], n_neurons: _Sizes) -> No
     if len(unknown := neuron[(neuron < 0) | (neuron >= n)]):
         raise AnalysisError(f"the query yields {where}, neuron {unknown[0]}; the layer has {n:,} neurons")
     if len(absent := np.setdiff1d(np.arange(n), neuron)):
-        raise AnalysisError(
-            f"the query lacks {len(absent):,} of the {n:,} neurons of {where}, neuron {absent[0]} the first"
-        )
+        lacks = f"{len(absent):,} of the {n:,} neurons of {where}"
+        raise AnalysisError(f"the query lacks {lacks}, neuron {absent[0]} the first")
 
 
 def _feature(name: str, column: pa.Array) -> NDArray[np.float64]:

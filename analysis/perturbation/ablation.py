@@ -181,17 +181,13 @@ def _whole_experts(layer: Layer, neurons: Collection[int], kind: str) -> list[in
     experts, where = layer.experts, f"{layer.stack} layer {layer.layer}"
     outside = [neuron for neuron in neurons if experts is None or neuron >= experts.n_neurons]
     if experts is None or outside:
-        raise AnalysisError(
-            f"{where}, neuron {min(outside)} is of no routed expert: every token passes it, and {kind} is about what a "
-            "router chooses"
-        )
+        problem = f"{where}, neuron {min(outside)} is of no routed expert"
+        raise AnalysisError(f"{problem}: every token passes it, and {kind} is about what a router chooses")
     n_selected = Counter(neuron // experts.width for neuron in neurons)
     for expert, n in sorted(n_selected.items()):
         if n < experts.width:
-            raise AnalysisError(
-                f"{where}, expert {expert}: {experts.width - n:,} of its {experts.width:,} neurons are missing; {kind} "
-                "takes whole experts"
-            )
+            problem = f"{where}, expert {expert}: {experts.width - n:,} of its {experts.width:,} neurons are missing"
+            raise AnalysisError(f"{problem}; {kind} takes whole experts")
     return sorted(n_selected)
 
 
@@ -228,10 +224,8 @@ def _find(model: PreTrainedModel, selection: _Selection) -> Iterator[tuple[PreTr
         n_neurons, whose = {layer.layer: layer.n_neurons for layer in layers}, f"the {part.stack} of model {name}"
         for number, neurons in wanted.items():
             if number not in n_neurons:
-                raise AnalysisError(
-                    f"{whose} has no layer {number}; it has {len(n_neurons)} layers of neurons, {min(n_neurons)} to "
-                    f"{max(n_neurons)}"
-                )
+                problem = f"{whose} has no layer {number}; it has {len(n_neurons)} layers of neurons"
+                raise AnalysisError(f"{problem}, {min(n_neurons)} to {max(n_neurons)}")
             n = n_neurons[number]
             if len(absent := neurons.filter(~neurons.is_between(0, n - 1))):
                 raise AnalysisError(f"layer {number} of {whose} has no neuron {absent[0]}; it has {n:,}, from 0")

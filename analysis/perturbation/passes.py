@@ -156,10 +156,8 @@ def _read_in_worker(asked: _Asked, folder: Path, task: tuple[int, str], progress
     study, (place, wanted_id) = _prepared(asked), task
     cell = study.cells[place]
     if (cell_id := study.cell_id(cell)) != wanted_id:
-        raise AnalysisError(
-            f"cell {cell_id} of this worker is {wanted_id} where the study was asked for: their devices or versions "
-            "differ, and so would their values"
-        )
+        problem = f"cell {cell_id} of this worker is {wanted_id} where the study was asked for"
+        raise AnalysisError(f"{problem}: their devices or versions differ, and so would their values")
     progress.phase("perturbing", total=study.texts.read.tokens.n_texts, unit="texts")
     CellValues(folder).put(cell_id, _read_cell(study, cell, progress))
 
@@ -178,11 +176,9 @@ def _read_cell(study: Study, cell: Ranking, progress: Progress) -> _Floats:
     with ablate(readout.model, study.neurons(cell), kind=settings.kind, scale=settings.factor, seed=cell.seed):
         values = readout.read(progress.advance)
     if n_wrong := int(np.count_nonzero(~np.isfinite(values))):
-        raise AnalysisError(
-            f"the {readout.kind} of {n_wrong:,} instances is not finite where {len(cell.rows):,} neurons of "
-            f"{cell.family}/{cell.function} ({cell.selection}, seed {cell.seed}) are perturbed; perturb fewer, or by "
-            "less"
-        )
+        neurons = f"{len(cell.rows):,} neurons of {cell.family}/{cell.function} ({cell.selection}, seed {cell.seed})"
+        problem = f"the {readout.kind} of {n_wrong:,} instances is not finite where {neurons} are perturbed"
+        raise AnalysisError(f"{problem}; perturb fewer, or by less")
     return values
 
 

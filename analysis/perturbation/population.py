@@ -39,10 +39,8 @@ class Population:
         joined = keys.select(*typed).join(own, on=KEYS, how="left", maintain_order="left")
         for stack, layer, neuron in joined.filter(pl.col("row").is_null()).select(KEYS).head(1).rows():
             layers = self.neurons.select("stack", "layer").unique(maintain_order=True).rows()
-            raise AnalysisError(
-                f"{owner} yields {stack} layer {layer}, neuron {neuron}, which is not among the neurons studied; these "
-                f"are of {', '.join(f'{stack} {layer}' for stack, layer in layers)}"
-            )
+            problem = f"{owner} yields {stack} layer {layer}, neuron {neuron}, which is not among the neurons studied"
+            raise AnalysisError(f"{problem}; these are of {', '.join(f'{stack} {layer}' for stack, layer in layers)}")
         return joined["row"].cast(pl.Int64).to_numpy()
 
     def draw_random(self, rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
@@ -96,10 +94,8 @@ def read_population(
     unit = pl.struct("stack", "layer", "native_expert" if by_native_expert else "neuron")
     sizes = neurons.select(unit.rle().struct.field("len").unique().sort()).to_series()
     if len(sizes) > 1:
-        raise AnalysisError(
-            f"the native experts of run {run_id} have {sizes[0]:,} to {sizes[-1]:,} neurons; a study takes layers with "
-            "experts of one size"
-        )
+        problem = f"the native experts of run {run_id} have {sizes[0]:,} to {sizes[-1]:,} neurons"
+        raise AnalysisError(f"{problem}; a study takes layers with experts of one size")
     layer = neurons.select(pl.struct("stack", "layer").rle_id().cast(pl.Int64)).to_series().to_numpy()
     return Population(neurons.drop("native_expert", "energy"), layer, sizes[0], neurons["energy"].to_numpy())
 

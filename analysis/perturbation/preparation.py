@@ -129,10 +129,9 @@ def prepare(request: Request, device: str, progress: Progress) -> Study:
     head, tokenizer = settings.readout != "probe", settings.tokenizer
     model = load(checkpoint, dtype=run.dtype, device=device, with_decoder=False, with_head=head, tokenizer=tokenizer)
     if model.weights_sha256 != run.weights_sha256:
-        raise AnalysisError(
-            f"the weights of {checkpoint.model} are not those that run {run.run_id} measured: "
-            f"their digest is {model.weights_sha256[:16]}, not {str(run.weights_sha256)[:16]}"
-        )
+        problem = f"the weights of {checkpoint.model} are not those that run {run.run_id} measured"
+        digest, measured = model.weights_sha256[:16], str(run.weights_sha256)[:16]
+        raise AnalysisError(f"{problem}: their digest is {digest}, not {measured}")
     texts = read_texts(
         model,
         request.corpus,

@@ -83,10 +83,8 @@ def find_sources(request: Request, population: Population, functions: Functions,
     if not functional:
         raise AnalysisError(f"partition {partition_id} has no expert that is functional for a function read out")
     if len(functional) < len(sources):
-        progress.note(
-            f"{len(sources) - len(functional):,} of {len(sources):,} functions have no functional expert, and are no "
-            "sources"
-        )
+        lacking = f"{len(sources) - len(functional):,} of {len(sources):,} functions"
+        progress.note(f"{lacking} have no functional expert, and are no sources")
     return functional, nonfunctional
 
 
@@ -129,16 +127,12 @@ def query_sources(database: Database, query: str, population: Population, kind: 
     sources = []
     for family, function, own in _by_function(neurons):
         for stack, layer, neuron in own.filter(pl.col("row").is_duplicated()).select(KEYS).head(1).rows():
-            raise AnalysisError(
-                f"the query yields {stack} layer {layer}, neuron {neuron} more than once for {family}/{function}; "
-                "is it of several runs?"
-            )
+            problem = f"the query yields {stack} layer {layer}, neuron {neuron} more than once for {family}/{function}"
+            raise AnalysisError(f"{problem}; is it of several runs?")
         unit = (rows := own["row"].to_numpy()) // size
         if len(unit) % size or (unit.reshape(-1, size) != unit[::size, None]).any():
-            raise AnalysisError(
-                f"the query does not yield whole native experts one after the other, {size:,} neurons each, for "
-                f"{family}/{function}; {kind} takes whole experts"
-            )
+            problem = f"the query does not yield whole native experts one after the other, {size:,} neurons each"
+            raise AnalysisError(f"{problem}, for {family}/{function}; {kind} takes whole experts")
         sources.append(Ranking(family, function, "query", rows, None if level is None else own["level"].to_numpy()))
     return sources
 
@@ -192,15 +186,12 @@ def plan_cells(
         for dose in settings.doses or (len(ranking.rows) / len(population),):
             add(ranking, dose)
     if not cells and narrow:
-        raise AnalysisError(
-            f"no source has, in each of its layers, the {n_least} experts that a token is sent to; take one layer, or "
-            "a larger dose"
-        )
+        least = f"the {n_least} experts that a token is sent to"
+        raise AnalysisError(f"no source has, in each of its layers, {least}; take one layer, or a larger dose")
     if not cells:
         most = max((len(ranking.rows) for ranking in own), default=0)
-        raise AnalysisError(
-            f"no source has neurons enough for a dose: the most is {most:,} of {len(population):,} neurons"
-        )
+        problem = f"the most is {most:,} of {len(population):,} neurons"
+        raise AnalysisError(f"no source has neurons enough for a dose: {problem}")
     doses = dict.fromkeys(cell.dose for cell in cells)
     needed = {(cell.source, cell.dose) for cell in cells} | {((SHARED, SHARED), dose) for dose in doses}
     for ranking in ranked:
@@ -210,19 +201,16 @@ def plan_cells(
     for (selection, dose), n in sorted(short.items()):
         note(f"{n:,} {selection} sets have fewer neurons than a dose of {dose:g} takes, and are excluded from it")
     for (selection, dose), n in sorted(narrow.items()):
-        note(
-            f"{n:,} {selection} sets have, at a dose of {dose:g}, a layer with fewer than the {n_least} experts that a "
-            "token is sent to, and are excluded from it"
-        )
+        least = f"fewer than the {n_least} experts that a token is sent to"
+        note(f"{n:,} {selection} sets have, at a dose of {dose:g}, a layer with {least}, and are excluded from it")
     for dose in doses:
         sources = [cell for cell in cells if (*cell.key[2:], cell.dose) == (settings.selection, settings.seed, dose)]
         n_apart = apart([source.rows for source in sources], dose).sum(axis=1)
         alone = ["/".join(source.source) for source, n in zip(sources, n_apart, strict=True) if n < 2]
         if alone and len(sources) > 2:
-            note(
-                f"at a dose of {dose:g} control other is left out of {', '.join(alone)}: of the other sources, fewer "
-                "than two share no more of its neurons than sets drawn at random do"
-            )
+            left_out = f"at a dose of {dose:g} control other is left out of {', '.join(alone)}"
+            few = "of the other sources, fewer than two share no more of its neurons than sets drawn at random do"
+            note(f"{left_out}: {few}")
         named = [
             f"{'/'.join(cell.source)} with seed {cell.seed} holds {share:.0%} of {held}"
             for cell in cells
@@ -265,9 +253,7 @@ def comparable(population: Population, cells: list[Ranking], settings: Perturbat
         excluded = ratios.keys() - (alike if len(alike) > 1 else [])
         not_compared |= excluded
         if excluded:
-            note(
-                f"at a dose of {dose:g} {len(excluded)} of {len(ratios)} matched sets of {'/'.join(source)} are not "
-                f"compared: sets hold {min(ratios.values()):.2f} to {max(ratios.values()):.2f} times its neurons' "
-                f"energy, and two at least must be within a factor of {most:g}"
-            )
+            which = f"at a dose of {dose:g} {len(excluded)} of {len(ratios)} matched sets of {'/'.join(source)}"
+            hold = f"sets hold {min(ratios.values()):.2f} to {max(ratios.values()):.2f} times its neurons' energy"
+            note(f"{which} are not compared: {hold}, and two at least must be within a factor of {most:g}")
     return [place not in not_compared for place in range(len(cells))]

@@ -187,14 +187,11 @@ def find_request(
     run_id, is_measured = found.run_id, found.measurement == "measured"
     if not is_measured or found.site != "activation":
         what = f"of the site {found.site}" if is_measured else "imported"
-        raise AnalysisError(
-            f"run {run_id} is {what}; a study needs a run that measured the site activation, which is what is perturbed"
-        )
+        needed = "a study needs a run that measured the site activation, which is what is perturbed"
+        raise AnalysisError(f"run {run_id} is {what}; {needed}")
     if found.halves == "word":
-        raise AnalysisError(
-            f"run {run_id} has halves by word: neurons chosen on half a have seen the texts of half b; a study needs a "
-            "run of --halves text"
-        )
+        problem = f"run {run_id} has halves by word: neurons chosen on half a have seen the texts of half b"
+        raise AnalysisError(f"{problem}; a study needs a run of --halves text")
     partition_id = None if settings.partition is None else _partition(database, settings, found, progress)
     if settings.layers is not None:
         check_layers(run_id, settings.layers, set(database.ask("measured_layers", run=run_id).pl()["layer"]))
@@ -215,20 +212,15 @@ def _partition(database: Database, settings: PerturbationSettings, run: Run, pro
     if partition.model != run.model:
         raise AnalysisError(f"partition {partition_id} is of {partition.model}, run {run.run_id} of {run.model}")
     if partition.revision != run.revision:
-        progress.note(
-            f"partition {partition_id} is of the neurons of {partition.revision}, run {run.run_id} of {run.revision}"
-        )
+        of = f"partition {partition_id} is of the neurons of {partition.revision}"
+        progress.note(f"{of}, run {run.run_id} of {run.revision}")
     if settings.kind in ROUTING and partition.method != "native":
-        raise AnalysisError(
-            f"the kind {settings.kind} takes whole native experts, and partition {partition_id} is by "
-            f"{partition.method}"
-        )
+        problem = f"the kind {settings.kind} takes whole native experts"
+        raise AnalysisError(f"{problem}, and partition {partition_id} is by {partition.method}")
     ((half,),) = database.ask("perturbation_partition_half", run=run.run_id, partition=partition_id).rows()
     if half in ("all", "b"):
-        progress.note(
-            f"partition {partition_id} was made of scores on the half that is read out: what it shows is not "
-            "independent of how its experts were made"
-        )
+        made = f"partition {partition_id} was made of scores on the half that is read out"
+        progress.note(f"{made}: what it shows is not independent of how its experts were made")
     return partition_id
 
 

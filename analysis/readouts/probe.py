@@ -46,10 +46,8 @@ class ProbeReadout(Readout):
         self.n_fitted_texts = texts.fitted.tokens.n_texts
         features = self._features(texts.fitted.tokens)
         if not np.isfinite(features).all():
-            raise AnalysisError(
-                f"the final hidden states of model {texts.model.name} on corpus {texts.corpus.name} are not finite "
-                "everywhere; is its floating-point type too narrow?"
-            )
+            states = f"the final hidden states of model {texts.model.name} on corpus {texts.corpus.name}"
+            raise AnalysisError(f"{states} are not finite everywhere; is its floating-point type too narrow?")
         self._mean = features.mean(0)
         deviation = features.std(0)
         self._deviation = np.where(deviation > 0, deviation, 1.0)
