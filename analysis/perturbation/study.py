@@ -212,8 +212,8 @@ def _partition(database: Database, settings: PerturbationSettings, run: Run, pro
     if partition.model != run.model:
         raise AnalysisError(f"partition {partition_id} is of {partition.model}, run {run.run_id} of {run.model}")
     if partition.revision != run.revision:
-        of = f"partition {partition_id} is of the neurons of {partition.revision}"
-        progress.note(f"{of}, run {run.run_id} of {run.revision}")
+        whose = f"partition {partition_id} is of the neurons of {partition.revision}"
+        progress.note(f"{whose}, run {run.run_id} of {run.revision}")
     if settings.kind in ROUTING and partition.method != "native":
         problem = f"the kind {settings.kind} takes whole native experts"
         raise AnalysisError(f"{problem}, and partition {partition_id} is by {partition.method}")
