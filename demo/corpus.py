@@ -96,9 +96,8 @@ def read_countries(*, cap: int | None = None, seed: int = 0) -> Source:
     try:
         from countryinfo import all_countries
     except ImportError as error:
-        raise IngestError(
-            "country facts come from the package 'countryinfo', which is not installed: pip install 'neuronlake[demo]'"
-        ) from error
+        lacking = "country facts come from the package 'countryinfo', which is not installed"
+        raise IngestError(f"{lacking}: pip install 'neuronlake[demo]'") from error
     reading = Reading("countryinfo")
     return Source(
         instances=_instances(all_countries(), reading, cap, seed),

@@ -214,17 +214,12 @@ def _groups(cells: Sequence[CellEffect], resampling: Resampling) -> list[Group]:
     sets: dict[tuple[str, tuple[str, str]], list[CellEffect]] = {}
     for cell in sorted(cells, key=lambda cell: cell.seed):
         sets.setdefault((cell.selection, (cell.source_family, cell.source_function)), []).append(cell)
-    return [
-        Group(
-            selection,
-            source,
-            [cell.neurons for cell in members],
-            float(np.mean([cell.energy for cell in members])),
-            np.stack([resampling.effects(cell.sums) for cell in members]),
-            np.mean([cell.sums for cell in members], axis=0),
-        )
-        for (selection, source), members in sets.items()
-    ]
+    groups = []
+    for (selection, source), members in sets.items():
+        energy, sums = np.mean([cell.energy for cell in members]), np.mean([cell.sums for cell in members], axis=0)
+        effects = np.stack([resampling.effects(cell.sums) for cell in members])
+        groups.append(Group(selection, source, [cell.neurons for cell in members], float(energy), effects, sums))
+    return groups
 
 
 def _compare(make: Callable[..., Contrast], groups: list[Group], targets: Functions, dose: float) -> Iterator[Contrast]:

@@ -70,15 +70,12 @@ def _schema(name: str, first: str) -> pl.Schema:
 def _keys(contrast: Contrast) -> pl.DataFrame:
     """Return what is of a source or a target alone in the rows of a contrast, target by target within each source."""
     groups = [contrast.groups[place] for place in contrast.sources]
-    names = ["source_family", "source_function", "selection", "n_sets"]
-    rows = [(*group.source, group.selection, len(group.effects)) for group in groups]
+    names = ["source_family", "source_function", "selection", "n_sets", "dose", "control"]
+    compared = (contrast.dose, contrast.control)
+    rows = [(*group.source, group.selection, len(group.effects), *compared) for group in groups]
     overlap, energy_ratio = contrast.overlap_and_energy()
-    sources = pl.DataFrame(rows, schema=names, orient="row").with_columns(
-        dose=pl.lit(contrast.dose),
-        control=pl.lit(contrast.control),
-        control_overlap=overlap,
-        control_energy_ratio=energy_ratio,
-    )
+    sources = pl.DataFrame(rows, schema=names, orient="row")
+    sources = sources.with_columns(control_overlap=overlap, control_energy_ratio=energy_ratio)
     targets = target_names(contrast.targets).with_columns(is_readable=contrast.is_readable)
     return sources.join(targets, how="cross", maintain_order="left_right")
 

@@ -217,14 +217,9 @@ def _metis(graph: sparse.csr_array, n_clusters: int, *, by_bisection: bool) -> N
 
     if not graph.nnz:
         return np.zeros(graph.shape[0], dtype=np.int32)
-    weights = np.rint(graph.data * (_TOTAL_WEIGHT / graph.data.sum())).astype(np.int64)
-    _, parts = pymetis.part_graph(
-        n_clusters,
-        pymetis.CSRAdjacency(graph.indptr, graph.indices),
-        eweights=np.maximum(weights, 1),
-        recursive=by_bisection,
-        options=pymetis.Options(seed=0),
-    )
+    weights = np.maximum(np.rint(graph.data * (_TOTAL_WEIGHT / graph.data.sum())).astype(np.int64), 1)
+    edges, options = pymetis.CSRAdjacency(graph.indptr, graph.indices), pymetis.Options(seed=0)
+    _, parts = pymetis.part_graph(n_clusters, edges, eweights=weights, recursive=by_bisection, options=options)
     return np.asarray(parts, dtype=np.int32)
 
 

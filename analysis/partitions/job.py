@@ -166,12 +166,8 @@ def store_partition(
         for key in source.neurons:
             divisions[key] = source.divide(key, layer_seed(settings.seed, *key))
             progress.advance(1)
-        described |= {
-            "parameters": json.dumps(parameters),
-            "source_query": source.source_query,
-            "objective_name": settings.objective_name,
-            "duration_s": time.monotonic() - started,
-        }
+        described |= {"parameters": json.dumps(parameters), "source_query": source.source_query}
+        described |= {"objective_name": settings.objective_name, "duration_s": time.monotonic() - started}
         write_partition(job, origin, described, divisions)
         if commits:
             job.commit()

@@ -82,14 +82,9 @@ def write_partition(job: Job, origin: Origin, columns: Mapping[str, object], div
             for name in ("objective", "objective_random")
         )
     )
-    partition = {
-        **asdict(origin),
-        "n_experts": layers["n_experts"].max(),
-        "objective": layers["objective"].mean(),
-        "neuronlake_version": neuronlake_version(),
-        **columns,
-    }
-    for name, rows in (("partitions", [partition]), ("partition_layers", layers), ("experts", experts)):
+    most, mean = layers["n_experts"].max(), layers["objective"].mean()
+    partition = {**asdict(origin), "n_experts": most, "objective": mean, "neuronlake_version": neuronlake_version()}
+    for name, rows in (("partitions", [partition | {**columns}]), ("partition_layers", layers), ("experts", experts)):
         job.write(name, conform(name, rows, partition_id=job.name), model=origin.model, revision=origin.revision)
 
 

@@ -239,9 +239,8 @@ def _read(neurons: Neurons, column: str | None, kind: str) -> _Selection:
         return {}
     selected = read_neurons(rows, f"the neurons of a perturbation of kind {kind}", level=column)
     for stack, layer, neuron in selected.select(KEYS).filter(~pl.struct(KEYS).is_first_distinct()).head(1).rows():
-        raise AnalysisError(
-            f"{stack} layer {layer}, neuron {neuron} is among the neurons more than once; are they of several runs?"
-        )
+        problem = f"{stack} layer {layer}, neuron {neuron} is among the neurons more than once"
+        raise AnalysisError(f"{problem}; are they of several runs?")
     level = pl.lit(0.0) if column is None else pl.col("level")
     selected = selected.with_columns(level=level.cast(pl.Float32))
     return selected.partition_by("stack", "layer", maintain_order=True, as_dict=True)

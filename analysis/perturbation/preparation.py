@@ -85,12 +85,9 @@ class Study:
         }
         if cell is not None:
             neurons = "".join(str(column.to_pylist()) for column in self.neurons(cell).columns)
-            definition |= {
-                "kind": self.settings.kind,
-                "scale": self.settings.factor,
-                "seed": cell.seed if self.settings.is_drawn else None,
-                "neurons_sha256": hashlib.sha256(neurons.encode()).hexdigest(),
-            }
+            seed = cell.seed if self.settings.is_drawn else None
+            definition |= {"kind": self.settings.kind, "scale": self.settings.factor, "seed": seed}
+            definition["neurons_sha256"] = hashlib.sha256(neurons.encode()).hexdigest()
         return identifier(definition)
 
     def identifier(self) -> str:

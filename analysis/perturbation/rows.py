@@ -36,15 +36,10 @@ def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetim
         job.write(name, conform(name, rows, **keys), part=part, model=model.name, revision=model.revision)
 
     # In the row of the study and of each of its cells: what was done and read out.
-    definition = {
-        "run_id": study.request.run.run_id,
-        "partition_id": study.request.partition_id,
-        "source_query": study.settings.query,
-        "kind": study.settings.kind,
-        "scale": study.settings.factor,
-        "readout": study.readout.kind,
-        "metric": study.readout.metric,
-    }
+    settings, readout, request = study.settings, study.readout, study.request
+    definition: dict[str, object] = {"run_id": request.run.run_id, "partition_id": request.partition_id}
+    definition |= {"source_query": settings.query, "kind": settings.kind, "scale": settings.factor}
+    definition |= {"readout": readout.kind, "metric": readout.metric}
     constants = {name: pl.lit(value) for name, value in definition.items()}
     write("perturbations", _cells(study, reading).with_columns(**constants))
     write("perturbed_neurons", _neurons(study))

@@ -55,13 +55,9 @@ class Ranking:
 
     def cut(self, dose: float, n_neurons: int) -> "Ranking":
         """Return the first `n_neurons`: the cell of a dose."""
-        return replace(
-            self,
-            rows=self.rows[:n_neurons],
-            levels=None if self.levels is None else self.levels[:n_neurons],
-            n_functional=None if self.n_functional is None else min(self.n_functional, n_neurons),
-            dose=dose,
-        )
+        levels = None if self.levels is None else self.levels[:n_neurons]
+        n_functional = None if self.n_functional is None else min(self.n_functional, n_neurons)
+        return replace(self, rows=self.rows[:n_neurons], levels=levels, n_functional=n_functional, dose=dose)
 
 
 _Sources = tuple[list[Ranking], _Rows | None]  # and the neurons of experts that are functional for nothing
@@ -225,11 +221,8 @@ def plan_cells(
 
 def most_held(cells: Sequence[Ranking], cell: Ranking) -> tuple[str, float]:
     """Return the other source, as family/function, of whose neurons of the same dose a cell holds most; their share."""
-    sources = {
-        each.source: each.rows
-        for each in cells
-        if each.selection in get_args(Selection) and each.dose == cell.dose and each.source != cell.source
-    }
+    others = (each for each in cells if each.dose == cell.dose and each.source != cell.source)
+    sources = {each.source: each.rows for each in others if each.selection in get_args(Selection)}
     shares = overlap(list(sources.values()), [cell.rows])[:, 0]
     return max(zip(shares.tolist(), map("/".join, sources), strict=True), default=(0.0, ""))[::-1]
 

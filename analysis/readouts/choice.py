@@ -207,7 +207,6 @@ def _at_beginnings(texts: Texts, words: Sequence[str]) -> _Prompts:
     n_texts = len(tokens.token_start) - 1
     token_ids, starts = np.tile(np.array(before, dtype=np.int32), n_texts), np.arange(n_texts + 1) * len(before)
     ends = np.full(n_texts, len(before))
-    targets = TokenizedTargets(
-        token_ids=token_ids, token_start=starts, start=np.zeros(n_texts, dtype=np.int64), stop=ends, n_truncated=0
-    )
+    start = np.zeros(n_texts, dtype=np.int64)
+    targets = TokenizedTargets(token_ids=token_ids, token_start=starts, start=start, stop=ends, n_truncated=0)
     return _Prompts(ends[tokens.order] - 1, np.tile(np.array(token_id), (tokens.n_texts, 1)), targets)
