@@ -106,8 +106,7 @@ def describe_expert(
     partitioned = starting_with(database, Partition, partition)
     partition_id = partitioned.partition_id
     # A run that is named may be of another checkpoint than the partition.
-    revision = partitioned.revision if run is None else None
-    measured = find_run(database, run, partitioned.model, revision=revision)
+    measured = find_run(database, run, partitioned.model, revision=partitioned.revision if run is None else None)
     stack = stack or _first_stack(database, measured)
     place = {"run_id": measured.run_id, "partition_id": partition_id, "stack": stack, "layer": layer, "expert": expert}
     nearest = _strongest(database, "expert_function_alignment", "p_value", place)

@@ -108,14 +108,9 @@ def import_scores(
     is_new = target.commit(run_id) is None
     layers = rows.group_by("stack", "layer").agg(n_neurons=pl.col("neuron").n_unique()).sort("stack", "layer")
     if is_new:
-        run = {
-            "measurement": "imported",
-            "neuronlake_version": neuronlake_version(),
-            "python_version": platform.python_version(),
-            "started_at": datetime.datetime.now(datetime.UTC),
-            "duration_s": 0.0,
-            **source,
-        }
+        run: dict[str, object] = {"measurement": "imported", "started_at": datetime.datetime.now(datetime.UTC)}
+        run |= {"neuronlake_version": neuronlake_version(), "python_version": platform.python_version()}
+        run |= {"duration_s": 0.0, **source}
         scores = rows.select(*KEYS, *_FUNCTION, "ap")
         with target.job(run_id, kind="run", resume=False) as job:
             for name, data in (("runs", [run]), ("layers", layers), ("neuron_functions", scores)):

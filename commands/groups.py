@@ -53,14 +53,10 @@ class _SafeFormatter(logging.Formatter):
 
 
 _STORE = click.Option(
-    ["--store"],
-    metavar="DIR|FILE|URL",
-    multiple=True,
-    callback=_remember_store,
-    expose_value=False,
+    ["--store"], metavar="DIR|FILE|URL", multiple=True, callback=_remember_store, expose_value=False,
     help="The store's folder; to read, also a pack in one FILE or a URL, and several as one.  [repeatable; env: "
     "NEURONLAKE_STORE; default: ./neuronlake-store]",
-)
+)  # fmt: skip
 _LEVELS = {
     "quiet": "Print results and errors alone: no progress, no notes, no next step.",
     "verbose": "Also print each phase, query, its time, and the files that are written.",

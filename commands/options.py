@@ -54,9 +54,8 @@ def rows_options(command: Command) -> Command:
 
 def engine_options(command: Command) -> Command:
     """Add the options that say where tasks run; `taken_engine` takes them."""
-    engine = click.option(
-        "--engine", type=choice_of(EngineName), default="serial", help="One task after the other, or in workers of Ray."
-    )
+    kind, how = choice_of(EngineName), "One task after the other, or in workers of Ray."
+    engine = click.option("--engine", type=kind, default="serial", help=how)
     workers = click.option("--workers", type=POSITIVE, help="Tasks at a time.  [default: one a GPU, or 4 processors]")
     address = click.option("--address", help="A running Ray, such as HOST:6379.  [default: one is started here]")
     return engine(workers(address(command)))

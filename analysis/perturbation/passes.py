@@ -88,8 +88,8 @@ def readable(resampled: _Floats, chance: NDArray[np.float64] | None) -> NDArray[
 
 def known_cells(database: Database, cell_ids: Iterable[str]) -> Mapping[str, str]:
     """Return the cells that studies in the store have read with this version of neuronlake, with the id of a study."""
-    known = database.ask("perturbation_known_cells", version=neuronlake_version(), cells=list(cell_ids))
-    return dict(known.pl().rows())
+    asked = {"version": neuronlake_version(), "cells": list(cell_ids)}
+    return dict(database.ask("perturbation_known_cells", **asked).pl().rows())
 
 
 def earlier_values(

@@ -55,12 +55,9 @@ class Study:
     def counts(self) -> dict[str, int]:
         """Numbers of sources, of functions read out, and of instances and texts, as reports and tables name them."""
         own = (self.settings.selection, self.settings.seed)
-        return {
-            "n_sources": sum((ranking.selection, ranking.seed) == own for ranking in self.rankings),
-            "n_targets": len(self.readout.functions),
-            "n_instances": len(self.readout.instance_id),
-            "n_texts": self.texts.read.tokens.n_texts,
-        }
+        n_sources = sum((ranking.selection, ranking.seed) == own for ranking in self.rankings)
+        functions = {"n_sources": n_sources, "n_targets": len(self.readout.functions)}
+        return functions | {"n_instances": len(self.readout.instance_id), "n_texts": self.texts.read.tokens.n_texts}
 
     def neurons(self, cell: Ranking) -> pa.Table:
         """Return the neurons of a cell as `ablate` reads them: sorted, with the column that the kind needs."""

@@ -144,9 +144,7 @@ class PerturbationSettings:
     @property
     def selection(self) -> Selection:
         """How a source's own neurons are selected."""
-        if self.partition is not None:
-            return "functional"
-        return "top" if self.is_top else "query"
+        return "functional" if self.partition is not None else "top" if self.is_top else "query"
 
     @property
     def controls_run(self) -> tuple[Control, ...]:
