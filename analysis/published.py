@@ -1,11 +1,10 @@
 """Results that others published, as a run and a partition of ours: every view then works on them."""
 
 import datetime
-import functools
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -141,13 +140,12 @@ def import_scores(
 
 
 def _read(file: Path) -> pl.DataFrame:
-    # All rows of a CSV decide a column's type: a score may be a whole number in the first hundred.
-    read_csv = functools.partial(pl.read_csv, infer_schema_length=None)
-    readers: dict[str, Callable[..., pl.DataFrame]] = {".parquet": pl.read_parquet, ".csv": read_csv}
-    if (read := readers.get(file.suffix.lower())) is None:
+    is_csv = file.suffix.lower() == ".csv"
+    if not is_csv and file.suffix.lower() != ".parquet":
         raise AnalysisError(f"{file} is neither .parquet nor .csv")
     try:
-        return read(file, glob=False)
+        # All rows of a CSV decide a column's type: a score may be a whole number in the first hundred.
+        return pl.read_csv(file, glob=False, infer_schema_length=None) if is_csv else pl.read_parquet(file, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise AnalysisError(f"cannot read {file}: {one_line(error)}") from error
 
