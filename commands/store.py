@@ -54,10 +54,8 @@ def runs(with_others: bool, format_: Format | None, output: Path | None) -> None
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The page.  [default: report.html]"
 )
-@click.option(
-    "--figures", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-    help="Write figures for a paper to DIR instead: SVG, PDF, PNG, CSV and a caption each.",
-)  # fmt: skip
+@click.option("--figures", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+              help="Write figures for a paper to DIR instead: SVG, PDF, PNG, CSV and a caption each.")  # fmt: skip
 @click.option("--model", type=stored.MODEL, help="Only this model.  [default: all]")
 @click.option("--corpus", type=stored.CORPUS, help="Only this corpus.  [default: all]")
 @click.option("--family", type=stored.FAMILY, help="Only functions of this family.  [default: all]")
