@@ -99,12 +99,10 @@ def shell() -> None:
 @click.option("--files", is_flag=True, help="List the committed files of the table NAME, for programs that read them.")
 @click.option("--sql", "as_sql", is_flag=True, help="Print a script that makes the same views in any DuckDB client.")
 @rows_options
-def tables(
-    name: str | None, views: bool, files: bool, as_sql: bool, format_: Format | None, output: Path | None
-) -> None:
+def tables(name: str | None, views: bool, files: bool, as_sql: bool, **written: Any) -> None:  # noqa: ANN401
     """List the tables or the views, or the columns of the table or view NAME."""
     if as_sql:
-        if name or files or format_ or output:
+        if name or files or any(written.values()):
             raise click.UsageError("--sql prints the script of all views; it takes no NAME, --files, --format or -o")
         echo(open_database().script())
         return
@@ -119,7 +117,7 @@ def tables(
         rows = database.describe_columns(name)
     else:
         rows = database.describe_views() if views else database.describe_tables()
-    print_rows(rows, format_, output)
+    print_rows(rows, **written)
 
 
 @main.command()

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 _NAME = click.option("--name", "corpus_name", required=True, help="Name of the corpus in the store.")
 _DESCRIPTION = click.option("--description", help="What it is.")
 _LICENCE = click.option("--licence", help="Its licence.")
-_ENCODING = click.option(
-    "--encoding", help="Encoding of the files.  [default: byte-order mark, else UTF-8, else cp1252]"
-)
+_DETECTED = "byte-order mark, else UTF-8, else cp1252"
+_ENCODING = click.option("--encoding", help=f"Encoding of the files.  [default: {_DETECTED}]")
 _CAP = click.option("--cap", type=POSITIVE, help="Most texts, words or facts of each class, drawn at random.")
 _SEED = click.option("--seed", type=SEED_RANGE, default=0, help="Seed of what is drawn at random.")
 _FAMILY = click.option("--family", default="task", help="Family of the functions.")

@@ -91,18 +91,7 @@ def _size(text: str) -> int:
 @click.option("--shard", metavar="I/N", help="Measure share I of N of checkpoints and corpora, as in a Slurm array.")
 @engine_options
 @click.option("--dry-run", is_flag=True, help="Say what would be written and how long it would take; write nothing.")
-def ingest(
-    model: str,
-    corpora: tuple[str, ...],
-    names: tuple[str, ...],
-    patterns: tuple[str, ...],
-    steps_file: Path | None,
-    seeds: tuple[int, ...],
-    name: str | None,
-    coactivation: bool,
-    controls: bool,
-    **options: Any,  # noqa: ANN401
-) -> None:
+def ingest(model: str, corpora: tuple[str, ...], name: str | None, **options: Any) -> None:  # noqa: ANN401
     """Measure every feed-forward neuron of MODEL on a corpus, or on several.
 
     MODEL is a hub id, a folder or a .gguf file. Where one of several revisions fails, the others are measured all the
@@ -114,6 +103,8 @@ def ingest(
     from ..ingest.jobs.settings import Coactivation, Controls, Resources, Settings
     from ..ingest.models.steps import read_steps
 
+    names, seeds, patterns, steps_file = map(options.pop, ("names", "seeds", "patterns", "steps_file"))
+    coactivation, controls = options.pop("coactivation"), options.pop("controls")
     if not coactivation and (options["n_partners"] or options["active_share"]):
         raise click.UsageError("--partners and --active-share are of the counts that --coactivation stores")
     if not controls and (options["tasks"] or options["n_draws"]):

@@ -15,6 +15,7 @@ Command = Callable[..., Any]
 _Settings = TypeVar("_Settings")
 SEED_RANGE = click.IntRange(0, 2**63 - 1)
 POSITIVE = click.IntRange(min=1)
+FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 def choice_of(literal: object) -> click.Choice[str]:
@@ -47,8 +48,7 @@ def query_text(query: str) -> str:
 def rows_options(command: Command) -> Command:
     """Add the options of a command that prints rows."""
     how = "How to write rows.  [default: table; with -o, the file's suffix]"
-    path = click.Path(dir_okay=False, path_type=Path)
-    output = click.option("-o", "--output", type=path, help="Write to FILE instead.")
+    output = click.option("-o", "--output", type=FILE, help="Write to FILE instead.")
     return click.option("--format", "format_", type=choice_of(Format), help=how)(output(command))
 
 

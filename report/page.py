@@ -162,10 +162,9 @@ def measured(database: Database, shown: Sequence[Subject], others: Sequence[Subj
         missing.append((f"Not pictured here: {names}", "neuronlake report --model MODEL"))
     items = "".join(f"<li>{escaped(what)}. <code>{escaped(command)}</code></li>" for what, command in missing)
     lacking = f'<h3>What is missing</h3><ul class="missing">{items}</ul>' if missing else ""
-    return (
-        f'<h2 id="measured" class="first">What was measured</h2><div class="scroll"><table class="measured"><thead><tr>'
-        f"{heads}</tr></thead><tbody><tr>{'</tr><tr>'.join(cells)}</tr></tbody></table></div>{lacking}"
-    )
+    body = "</tr><tr>".join(cells)
+    table = f'<table class="measured"><thead><tr>{heads}</tr></thead><tbody><tr>{body}</tr></tbody></table>'
+    return f'<h2 id="measured" class="first">What was measured</h2><div class="scroll">{table}</div>{lacking}'
 
 
 def escaped(text: object) -> str:
