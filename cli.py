@@ -19,7 +19,7 @@ from .commands.perturb import perturb
 from .commands.printing import chosen_store, echo, note, open_database, print_rows, standard_output, typed
 from .commands.share import share
 from .commands.store import remove, report, runs, status
-from .errors import UnknownNameError, printable
+from .errors import check_known, printable
 from .progress import show_progress
 from .schema.vocabulary import Format
 
@@ -64,12 +64,10 @@ def demo() -> None:
 
 def try_next(store: Path) -> str:
     """Return commands to go on with after the demo, as the person must type them."""
-    lift = (
-        "from specialization where revision = 'main' and family = 'knowledge' order by lift desc, layer, neuron limit 5"
-    )
+    lift = "specialization where revision = 'main' and family = 'knowledge' order by lift desc, layer, neuron limit 5"
     best = "from best_predictivity where revision = 'main' order by all"
     commands = (
-        f'sql "select layer, neuron, function, lift, held_out_function, held_out_lift {lift}"',
+        f'sql "select layer, neuron, function, lift, held_out_function, held_out_lift from {lift}"',
         f'sql "select family, layer, held_out_predictivity {best}"',
         "shell",
     )
@@ -101,12 +99,10 @@ def shell() -> None:
 @click.option("--files", is_flag=True, help="List the committed files of the table NAME, for programs that read them.")
 @click.option("--sql", "as_sql", is_flag=True, help="Print a script that makes the same views in any DuckDB client.")
 @rows_options
-def tables(
-    name: str | None, views: bool, files: bool, as_sql: bool, format_: Format | None, output: Path | None
-) -> None:
+def tables(name: str | None, views: bool, files: bool, as_sql: bool, **written: Any) -> None:  # noqa: ANN401
     """List the tables or the views, or the columns of the table or view NAME."""
     if as_sql:
-        if name or files or format_ or output:
+        if name or files or any(written.values()):
             raise click.UsageError("--sql prints the script of all views; it takes no NAME, --files, --format or -o")
         echo(open_database().script())
         return
@@ -114,15 +110,14 @@ def tables(
         raise click.UsageError("--files lists the files of one table; it takes a NAME, and no --views")
     database = open_database()
     if files and name:
-        if name not in database.committed:
-            raise UnknownNameError("table", name, database.committed)
+        check_known("table", [name], database.committed)
         paths = [database.store.address(file) for file in database.committed[name]]
         rows = database.sql("select unnest(?::varchar[]) as path", [paths])
     elif name:
         rows = database.describe_columns(name)
     else:
         rows = database.describe_views() if views else database.describe_tables()
-    print_rows(rows, format_, output)
+    print_rows(rows, **written)
 
 
 @main.command()
@@ -146,8 +141,7 @@ def materialize(names: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
     for kept in keep(database, names or ("specialization",), engine=engine, progress=show_progress):
         status = "kept" if kept.is_new else "is current"
         of_run = f" of run {kept.run_id}" if kept.run_id else ""
-        path = kept.path.relative_to(store.absolute())
-        echo(f"{kept.view}{of_run} {status}: {path}, {kept.size_bytes:,} bytes")
+        echo(f"{kept.view}{of_run} {status}: {kept.path.relative_to(store.absolute())}, {kept.size_bytes:,} bytes")
 
 
 @main.command()

@@ -22,7 +22,8 @@ made: all pass `printable` on their way to a terminal.
 import difflib
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Literal, get_args, get_origin, get_type_hints
 
 
 class NeuronlakeError(Exception):
@@ -69,14 +70,10 @@ class UnknownNameError(NeuronlakeError, LookupError):
 
     Parameters
     ----------
-    kind
-        What the name should have been, such as ``"corpus"``.
-    name
-        The name that was asked for.
-    available
-        The names that exist.
-    where
-        Where they were looked for, such as the store's folder.
+    kind, name
+        What the name should have been, such as ``"corpus"``, and the name that was asked for.
+    available, where
+        The names that exist, and where they were looked for, such as the store's folder.
     """
 
     def __init__(self, kind: str, name: str, available: Iterable[str], *, where: object = None) -> None:
@@ -99,25 +96,38 @@ class UnknownNameError(NeuronlakeError, LookupError):
         return functools.partial(UnknownNameError, where=where), (self.kind, self.name, self.available)
 
 
+def check_known(kind: str, names: Iterable[str], available: Collection[str], *, where: object = None) -> None:
+    """Raise an `UnknownNameError` for the first of some names that is none of the available ones."""
+    for name in names:
+        if name not in available:
+            raise UnknownNameError(kind, name, available, where=where)
+
+
+def check_settings(settings: object, error: type[NeuronlakeError], **least: float) -> None:
+    """Refuse fields of a dataclass that are no choice of their `Literal`, or are below the `least` of their name."""
+    for name, kind in get_type_hints(type(settings)).items():
+        if get_origin(kind) is Literal:
+            check_known(name, [getattr(settings, name)], get_args(kind))
+    for name, lowest in least.items():
+        if (value := getattr(settings, name)) is not None and value < lowest:
+            raise error(f"{name} is {value}; it must be at least {lowest}")
+
+
 def joined(names: Sequence[object], *, most: int = 8) -> str:
     """Return names as one list with commas, and how many there are beyond the first `most`."""
     return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-# Their messages alone, such as 'added_tokens', do not say that something went wrong.
-_TERSE_ERRORS = (KeyError, AttributeError, TypeError)
-
-
 def one_line(error: BaseException, limit: int = 300) -> str:
     """Return the first line of another library's message in at most `limit` characters; after a colon, the next too.
 
-    A message that says little alone, such as that of a `KeyError`, comes with the type of the error.
+    A message that says little alone, such as 'added_tokens' of a `KeyError`, comes with the type of the error.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     if text.endswith(":") and len(lines) > 1:
         text += f" {lines[1]}"
-    if lines and isinstance(error, _TERSE_ERRORS):
+    if lines and isinstance(error, KeyError | AttributeError | TypeError):
         text = f"{type(error).__name__}: {text}"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 

@@ -88,14 +88,8 @@ class TerminalProgress(Progress):
                 speed = task.speed or task.completed / max(task.elapsed or 0, 1e-3)
                 return Text(f"{_per_second(speed)} {task.fields['unit']}/s", style="cyan")
 
-        self.bar = Bar(
-            TextColumn("{task.description:>9}", markup=False),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            Rate(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
+        name, share = TextColumn("{task.description:>9}", markup=False), TextColumn("{task.percentage:>3.0f}%")
+        self.bar = Bar(name, BarColumn(), share, Rate(), TimeRemainingColumn(), console=Console(stderr=True))
         self._task: int | None = None
 
     def phase(self, name: str, *, total: int, unit: str) -> None:

@@ -42,10 +42,8 @@ def describe_neuron(
 
     Raises
     ------
-    UnknownNameError
-        If the store has no such run, or several and none is named.
-    AnalysisError
-        If the run is of another model or revision, or has no such neuron.
+    UnknownNameError, AnalysisError
+        If there is no such run, or several and none is named; if it is of another checkpoint, or has no such neuron.
 
     Examples
     --------
@@ -59,8 +57,7 @@ def describe_neuron(
     name = f"{stack} layer {layer}"
     best = _strongest(database, "neuron_scores", "ranking desc", place)
     if best is None:
-        query = "select stack, layer, n_neurons from layers where run_id = ? order by all"
-        layers = database.sql(query, [measured.run_id])
+        layers = database.ask("measured_layers", run=measured.run_id)
         known = ", ".join(f"{row['stack']} {row['layer']} ({row['n_neurons']:,} neurons)" for row in layers)
         raise AnalysisError(f"run {measured.run_id} has no neuron {neuron} in {name}; it has {known}")
     asked = {**best, "n_texts": _N_TEXTS, "n_functions": _N_FUNCTIONS}
@@ -109,32 +106,24 @@ def describe_expert(
     partitioned = starting_with(database, Partition, partition)
     partition_id = partitioned.partition_id
     # A run that is named may be of another checkpoint than the partition.
-    revision = partitioned.revision if run is None else None
-    measured = find_run(database, run, partitioned.model, revision=revision)
+    measured = find_run(database, run, partitioned.model, revision=partitioned.revision if run is None else None)
     stack = stack or _first_stack(database, measured)
     place = {"run_id": measured.run_id, "partition_id": partition_id, "stack": stack, "layer": layer, "expert": expert}
     nearest = _strongest(database, "expert_function_alignment", "p_value", place)
     if nearest is None:
-        query = "select stack, layer, n_experts from partition_layers where partition_id = ? order by all"
-        layers = database.sql(query, [partition_id])
+        layers = database.ask("card_partition_layers", partition=partition_id)
         known = ", ".join(f"{row['stack']} {row['layer']} ({row['n_experts']} experts)" for row in layers)
-        raise AnalysisError(
-            f"partition {partition_id} has no expert {expert} in {stack} layer {layer} that run {measured.run_id} "
-            f"measured; it has {known}"
-        )
+        problem = f"partition {partition_id} has no expert {expert} in {stack} layer {layer}"
+        raise AnalysisError(f"{problem} that run {measured.run_id} measured; it has {known}")
     ranking = _ranking(measured)
     asked = {**place, "n_neurons": _N_NEURONS, "n_texts": _N_TEXTS}
+    title = f"expert {expert} of {stack} layer {layer}, partition {partition_id}: {nearest['method']}, "
+    title += f"{nearest['n_experts']} experts a layer, {nearest['n_neurons']} neurons; {_run_line(measured)}"
+    functional = f"functional for (p <= .001, of top neurons by {ranking})"
+    none = f"functional for nothing: its smallest p is {nearest['p_value']:.2g}, for {_name(nearest)}"
     sections = [
-        Section(
-            f"expert {expert} of {stack} layer {layer}, partition {partition_id}: {nearest['method']}, "
-            f"{nearest['n_experts']} experts a layer, {nearest['n_neurons']} neurons; {_run_line(measured)}"
-        ),
-        Section(
-            f"functional for (p <= .001, of top neurons by {ranking})",
-            "card_expert_functions",
-            asked,
-            otherwise=f"functional for nothing: its smallest p is {nearest['p_value']:.2g}, for {_name(nearest)}",
-        ),
+        Section(title),
+        Section(functional, "card_expert_functions", asked, none),
         Section(f"its most specialised neurons, by {ranking}", "card_expert_neurons", asked),
         Section("texts that most of its neurons have among their top", "card_expert_texts", asked),
     ]
@@ -167,29 +156,17 @@ def describe_word(database: Database, word: str, *, run: str | None = None) -> s
     asked = {"word": word, "run_id": measured and measured.run_id, "n_neurons": _N_NEURONS}
     has = {table: bool(database.committed[table]) for table in ("neuron_vocabulary", "top_tokens")}
     lacking = {name: "" if has[name] else f"; the store has no {name}" for name in has}
-    sections = [
-        Section(f"word {word!r} in {f'all runs of {database.store}' if measured is None else _run_line(measured)}"),
-        *(
-            Section(
-                f"neurons that {verb} it most, by their weights",
-                "word_vocabulary",
-                {**asked, "direction": f"{verb}s"},
-                otherwise=f"no neuron has it among the tokens that it {verb}s most{lacking['neuron_vocabulary']}",
-            )
-            for verb in ("write", "read")
-        ),
-        Section(
-            "neurons that fire on it most, of the texts they are shown with",
-            "word_texts",
-            asked,
-            otherwise=f"no neuron fires on it most in a text that it is shown with{lacking['top_tokens']}",
-        ),
-        Section(
-            "neurons specialised in functions of its name",
-            "word_functions",
-            asked,
-            otherwise="no function has it in its name",
-        ),
+    where = f"all runs of {database.store}" if measured is None else _run_line(measured)
+    sections = [Section(f"word {word!r} in {where}")]
+    for verb in ("write", "read"):
+        weights, direction = f"neurons that {verb} it most, by their weights", {"direction": f"{verb}s"}
+        none = f"no neuron has it among the tokens that it {verb}s most{lacking['neuron_vocabulary']}"
+        sections.append(Section(weights, "word_vocabulary", {**asked, **direction}, none))
+    none = f"no neuron fires on it most in a text that it is shown with{lacking['top_tokens']}"
+    named, none_named = "neurons specialised in functions of its name", "no function has it in its name"
+    sections += [
+        Section("neurons that fire on it most, of the texts they are shown with", "word_texts", asked, none),
+        Section(named, "word_functions", asked, none_named),
     ]
     return _text(database, sections)
 

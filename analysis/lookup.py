@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from ..errors import AnalysisError, UnknownNameError
+from ..errors import AnalysisError, UnknownNameError, check_known
 from ..queries.database import Database
 from ..schema.vocabulary import DType
 
@@ -72,24 +72,20 @@ def find_run(
     if prefix is not None:
         run = starting_with(database, Run, prefix)
         if run.model != model or revision not in (None, run.revision):
-            wanted = model if revision is None else f"{model} {revision}"
+            wanted = " ".join(filter(None, (model, revision)))
             raise AnalysisError(f"run {run.run_id} is of {run.model} {run.revision}, not of {wanted}")
         return run
     where, stored = database.store, stored_rows(database, Run)
-    runs = [run for run in stored if run.model == model]
-    if not runs:
-        raise UnknownNameError("model", model, {run.model for run in stored}, where=where)
-    revisions = {run.revision for run in runs}
-    if revision is None and "main" in revisions:
-        revision = "main"
-    if revision is not None and revision not in revisions:
-        raise UnknownNameError("revision", revision, revisions, where=f"{model} in {where}")
-    runs = [run for run in runs if revision in (None, run.revision)]
+    check_known("model", [model], {run.model for run in stored}, where=where)
+    revisions = {run.revision for run in stored if run.model == model}
+    revision = revision or ("main" if "main" in revisions else None)
+    check_known("revision", filter(None, [revision]), revisions, where=f"{model} in {where}")
+    runs = [run for run in stored if run.model == model and revision in (None, run.revision)]
     if is_any and len({run.revision for run in runs}) == 1:
         n_layers = Counter(run_id for (run_id,) in database.sql("select run_id from layers").rows())
         return max(runs, key=lambda run: n_layers[run.run_id])
     if len(runs) > 1:
-        wanted = model if revision is None else f"{model} {revision}"
+        wanted = " ".join(filter(None, (model, revision)))
         raise UnknownNameError("single run", wanted, map(str, runs), where=f"{where} (`run` chooses one)")
     return runs[0]
 

@@ -1,11 +1,10 @@
 """Results that others published, as a run and a partition of ours: every view then works on them."""
 
 import datetime
-import functools
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -13,7 +12,7 @@ from typing import get_args
 import numpy as np
 import polars as pl
 
-from ..errors import AnalysisError, UnknownNameError, one_line
+from ..errors import AnalysisError, check_known, one_line
 from ..ingest.neurons.feed_forwards import Stack
 from ..schema.commits import neuronlake_version
 from ..schema.conformance import arrow_schema, conform
@@ -82,10 +81,8 @@ def import_scores(
     ------
     AnalysisError
         If the file cannot be read, a value is missing or repeated, or a layer is not whole; the store is unchanged.
-    UnknownNameError
-        If a column is not there, or a stack is neither of the two.
-    StoreError
-        If the store cannot be written.
+    UnknownNameError, StoreError
+        If a column is not there, or a stack is neither of the two; if the store cannot be written.
 
     Examples
     --------
@@ -110,14 +107,9 @@ def import_scores(
     is_new = target.commit(run_id) is None
     layers = rows.group_by("stack", "layer").agg(n_neurons=pl.col("neuron").n_unique()).sort("stack", "layer")
     if is_new:
-        run = {
-            "measurement": "imported",
-            "neuronlake_version": neuronlake_version(),
-            "python_version": platform.python_version(),
-            "started_at": datetime.datetime.now(datetime.UTC),
-            "duration_s": 0.0,
-            **source,
-        }
+        run: dict[str, object] = {"measurement": "imported", "started_at": datetime.datetime.now(datetime.UTC)}
+        run |= {"neuronlake_version": neuronlake_version(), "python_version": platform.python_version()}
+        run |= {"duration_s": 0.0, **source}
         scores = rows.select(*KEYS, *_FUNCTION, "ap")
         with target.job(run_id, kind="run", resume=False) as job:
             for name, data in (("runs", [run]), ("layers", layers), ("neuron_functions", scores)):
@@ -148,13 +140,12 @@ def import_scores(
 
 
 def _read(file: Path) -> pl.DataFrame:
-    # All rows of a CSV decide a column's type: a score may be a whole number in the first hundred.
-    read_csv = functools.partial(pl.read_csv, infer_schema_length=None)
-    readers: dict[str, Callable[..., pl.DataFrame]] = {".parquet": pl.read_parquet, ".csv": read_csv}
-    if (read := readers.get(file.suffix.lower())) is None:
+    is_csv = file.suffix.lower() == ".csv"
+    if not is_csv and file.suffix.lower() != ".parquet":
         raise AnalysisError(f"{file} is neither .parquet nor .csv")
     try:
-        return read(file, glob=False)
+        # All rows of a CSV decide a column's type: a score may be a whole number in the first hundred.
+        return pl.read_csv(file, glob=False, infer_schema_length=None) if is_csv else pl.read_parquet(file, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise AnalysisError(f"cannot read {file}: {one_line(error)}") from error
 
@@ -164,32 +155,25 @@ def _checked(rows: pl.DataFrame, file: Path, score: str, partition: str | None) 
     columns = {name: name for name in (*KEYS, *_FUNCTION)} | {"ap": score}
     if partition is not None:
         columns["expert"] = partition
-    for column in columns.values():
-        if column not in rows.columns:
-            raise UnknownNameError("column", column, rows.columns, where=file)
+    check_known("column", columns.values(), rows.columns, where=file)
     if rows.is_empty():
         raise AnalysisError(f"{file} has no rows")
     typed = [_typed(rows[column].alias(name), f"{file}: column {column}") for name, column in columns.items()]
     rows = pl.DataFrame(typed)
-    if unknown := set(rows["stack"].unique()) - set(get_args(Stack)):
-        raise UnknownNameError("stack", min(unknown), get_args(Stack), where=file)
+    check_known("stack", sorted(rows["stack"].unique()), get_args(Stack), where=file)
     if (rows["function"] == "*").any():
         raise AnalysisError(f"{file}: column function holds '*', which stands for all functions of a family")
     rows = rows.sort(*KEYS, *_FUNCTION)
     _check_grain(rows, [*KEYS, *_FUNCTION], file, f"column {score}")
     if partition is not None:
-        experts = rows.select(*KEYS, "expert").unique(maintain_order=True)
-        _check_grain(experts, KEYS, file, f"column {partition}")
+        _check_grain(rows.select(*KEYS, "expert").unique(maintain_order=True), KEYS, file, f"column {partition}")
     sizes = rows.group_by("stack", "layer", *_FUNCTION).agg(n=pl.len(), last=pl.col("neuron").max())
     # All functions of a layer are of the same neurons.
     whole = sizes.with_columns(last=pl.col("last").max().over("stack", "layer"))
     short = whole.filter(pl.col("n") != pl.col("last") + 1).sort("stack", "layer", *_FUNCTION)
-    if short.height:
-        stack, layer, family, function, n, last = short.row(0)
-        raise AnalysisError(
-            f"{file}: {stack} layer {layer} has {n:,} neurons for {family}/{function}, but neuron {last} is among "
-            "them; every neuron from 0 on is needed"
-        )
+    for stack, layer, family, function, n, last in short.head(1).rows():
+        problem = f"{file}: {stack} layer {layer} has {n:,} neurons for {family}/{function}"
+        raise AnalysisError(f"{problem}, but neuron {last} is among them; every neuron from 0 on is needed")
     return rows
 
 
@@ -205,8 +189,7 @@ def _typed(values: pl.Series, what: str) -> pl.Series:
         typed = values.cast(expected)
     except pl.exceptions.PolarsError as error:
         raise AnalysisError(f"{what}: {one_line(error)}") from error
-    is_text = not expected.is_numeric()
-    wrong = typed.is_null() | (typed == "") if is_text else ~typed.is_finite().fill_null(False)
+    wrong = ~typed.is_finite().fill_null(False) if expected.is_numeric() else typed.is_null() | (typed == "")
     if wrong.any():
         raise AnalysisError(f"{what}: no value at row {wrong.arg_max()}, counted from 0")
     if expected.is_integer() and (typed < 0).any():
@@ -215,7 +198,6 @@ def _typed(values: pl.Series, what: str) -> pl.Series:
 
 
 def _check_grain(rows: pl.DataFrame, grain: Sequence[str], file: Path, what: str) -> None:
-    repeated = rows.filter(rows.select(grain).is_duplicated())
-    if repeated.height:
-        values = ", ".join(f"{name} {repeated[name][0]}" for name in grain)
+    for row in rows.filter(rows.select(grain).is_duplicated()).head(1).iter_rows(named=True):
+        values = ", ".join(f"{name} {row[name]}" for name in grain)
         raise AnalysisError(f"{file}: {what} has several values for {values}")

@@ -1,6 +1,5 @@
 """Sections: a sentence and the rows that it introduces, which cards, summaries and the demo are made of."""
 
-import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,6 @@ from ..queries import quoting
 from ..queries.database import Database
 from ..queries.output import write
 from ..queries.result import Result
-from ..queries.statements import statement
 
 _WIDTH = 100
 
@@ -29,8 +27,7 @@ class Section:
         """Return the rows, without columns that are NULL in all of them; None if there are no rows."""
         if self.statement is None:
             return None
-        query = statement(self.statement)
-        result = database.sql(query, {name: self.parameters[name] for name in re.findall(r"\$(\w+)", query)})
+        result = database.ask(self.statement, **self.parameters)
         columns = zip(result.columns, zip(*result.rows(), strict=True), strict=False)  # no columns without rows
         known = [quoting.name(name) for name, values in columns if any(value is not None for value in values)]
         return Result(result.relation.project(", ".join(known))) if known else None

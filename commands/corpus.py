@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ..errors import NeuronlakeError, UnknownNameError
+from ..errors import NeuronlakeError, check_known
 from ..schema.vocabulary import Format, SemcorLabels, ShuffleUnit
 from . import stored
 from .groups import StoreGroup
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 _NAME = click.option("--name", "corpus_name", required=True, help="Name of the corpus in the store.")
 _DESCRIPTION = click.option("--description", help="What it is.")
 _LICENCE = click.option("--licence", help="Its licence.")
-_ENCODING = click.option(
-    "--encoding", help="Encoding of the files.  [default: byte-order mark, else UTF-8, else cp1252]"
-)
+_DETECTED = "byte-order mark, else UTF-8, else cp1252"
+_ENCODING = click.option("--encoding", help=f"Encoding of the files.  [default: {_DETECTED}]")
 _CAP = click.option("--cap", type=POSITIVE, help="Most texts, words or facts of each class, drawn at random.")
 _SEED = click.option("--seed", type=SEED_RANGE, default=0, help="Seed of what is drawn at random.")
 _FAMILY = click.option("--family", default="task", help="Family of the functions.")
@@ -54,69 +53,59 @@ def _build(source: "Source", name: str, **texts: str | None) -> None:
     suggest(f"ingest {model} --corpus {shlex.quote(name)}")
 
 
-def _add_reader(
-    command_name: str, reader: str, summary: str, parameters: Sequence[Command], group: click.Group = corpus_build
-) -> None:
+def _add_reader(reader: str, summary: str, parameters: Sequence[Command]) -> None:
     """Make a command out of a reader, such as ``ingest.corpora.readers.facts.read_trex``, and of `build_corpus`."""
+    module, _, function = reader.rpartition(".")
 
     def command(corpus_name: str, description: str | None, licence: str | None, **arguments: object) -> None:
-        module, _, function = reader.rpartition(".")
         read = getattr(importlib.import_module(f"..{module}", __package__), function)
         _build(read(**arguments), corpus_name, description=description, licence=licence)
 
     decorated: Command = command
     for parameter in (_LICENCE, _DESCRIPTION, *reversed(parameters), _NAME):
         decorated = parameter(decorated)
-    group.command(command_name, help=summary)(decorated)
+    group, name = (corpus, "add") if function == "read_table" else (corpus_build, function.removeprefix("read_"))
+    group.command(name, help=summary)(decorated)
 
 
 _add_reader(
-    "add",
     "ingest.corpora.readers.table.read_table",
     "Add a JSONL, CSV or Parquet FILE of labelled texts.\n\n"
     "One instance a row: text; optionally id, start, end, target, group, lemma, stratum; and labels.\n\n"
     'Labels are a list of "family/function" names, a mapping of them to true or false, or one boolean column each.',
     [click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False)), _ENCODING],
-    group=corpus,
 )
 _add_reader(
-    "semcor",
     "ingest.corpora.readers.semcor.read_semcor",
     "SemCor 3.0 tagfiles (semantic).\n\nSupersenses of tagged words, or pairs of senses of a word.",
     [
         _PATH,
         click.option("--labels", type=choice_of(SemcorLabels), default="supersenses"),
         click.option("--min-per-sense", type=POSITIVE, default=20, help="For word-senses."),
-        _CAP,
-        _SEED,
+        *(_CAP, _SEED),
     ],
 )
 _add_reader(
-    "trex",
     "ingest.corpora.readers.facts.read_trex",
     "T-REx in LAMA's form (knowledge).\n\nTrue facts against the same subject with another object of the relation.",
     [_PATH, _CAP, _SEED, _ENCODING],
 )
 _add_reader(
-    "conllu",
     "ingest.corpora.readers.conllu.read_conllu",
     "CoNLL-U treebanks (grammar).\n\nPart of speech and relation of each word.",
     [_PATH, _MIN_COUNT, _CAP, _SEED, _ENCODING],
 )
 _add_reader(
-    "folders",
     "ingest.corpora.readers.classes.read_folders",
     "A folder with one subfolder of text files a label.\n\nEach label against the rest.",
     [_PATH, _MAX_CHARS, _FAMILY, _CAP, _SEED, _ENCODING],
 )
 _add_reader(
-    "countries",
     "demo.corpus.read_countries",
     "Facts about countries (knowledge).\n\nFrom the countryinfo package: true ones against corrupted ones.",
     [_CAP, _SEED],
 )
 _add_reader(
-    "huggingface",
     "ingest.corpora.readers.classes.read_huggingface",
     "A Hugging Face dataset, local or from the hub.\n\nEach class against the rest, or chosen pairs of classes.",
     [
@@ -128,9 +117,7 @@ _add_reader(
         click.option("--revision", help="Revision on the hub."),
         click.option("--pair", "pairs", multiple=True, metavar="A-B", help="One class against another.  [repeatable]"),
         click.option("--task", help="Prefix of the functions' names."),
-        _FAMILY,
-        _CAP,
-        _SEED,
+        *(_FAMILY, _CAP, _SEED),
     ],
 )
 
@@ -157,8 +144,7 @@ def corpus_shuffle(original: str, name: str, by: ShuffleUnit, within: Literal["s
 @rows_options
 def corpus_list(format_: Format | None, output: Path | None) -> None:
     """List the corpora of the store."""
-    query = "select corpus, description, n_texts, n_instances, licence, source from corpora order by corpus"
-    print_rows(open_database().sql(query), format_, output)
+    print_rows(open_database().ask("corpus_list"), format_, output)
 
 
 @corpus.command("show")
@@ -167,17 +153,12 @@ def corpus_list(format_: Format | None, output: Path | None) -> None:
 def corpus_show(name: str, format_: Format | None, output: Path | None) -> None:
     """Show the functions of a corpus, and what reading it excluded."""
     database = open_database()
-    rows = list(database.sql("select * from corpora where corpus = $name", {"name": name}))
-    if not rows:
-        known = [str(row["corpus"]) for row in database.sql("select corpus from corpora")]
-        raise UnknownNameError("corpus", name, known, where=database.store)
-    for key, value in rows[0].items():
+    corpora = {str(row["corpus"]): row for row in database.sql("from corpora")}
+    check_known("corpus", [name], corpora, where=database.store)
+    for key, value in corpora[name].items():
         note(f"{key}: {'unknown' if value is None else value}")
-    counts = "stratum, count(*) as n, count(distinct lemma) as n_lemmas"
-    query = f"select {counts} from instances where corpus = $name group by stratum order by n desc, stratum"
-    for row in database.sql(query, {"name": name}):
+    for row in database.ask("corpus_strata", corpus=name):
         if row["stratum"] is not None or row["n_lemmas"]:
             lemmas = f", {row['n_lemmas']:,} lemmas" if row["n_lemmas"] else ""
             note(f"stratum {row['stratum'] or 'none'}: {row['n']:,} instances{lemmas}")
-    query = "select * exclude (corpus) from functions where corpus = $name order by family, function"
-    print_rows(database.sql(query, {"name": name}), format_, output)
+    print_rows(database.ask("corpus_functions", corpus=name), format_, output)

@@ -61,18 +61,14 @@ def partition(model: str, **options: Any) -> None:  # noqa: ANN401
 @click.command(cls=AdvancedCommand)
 @click.argument("partition_id", type=stored.PARTITION, metavar="PARTITION")
 @click.option("--run", type=stored.RUN, help="Run to test on.  [default: all of the partition's model and revision]")
-@click.option(
-    "--permutations", "n_permutations", type=POSITIVE, default=100_000,
-    help="Permutations of families whose lists overlap: no p of theirs is below 1 / (1 + this).",
-)  # fmt: skip
+@click.option("--permutations", "n_permutations", type=POSITIVE, default=100_000,
+              help="Permutations of families whose lists overlap: no p of theirs is below 1 / (1 + this).")  # fmt: skip
 @click.option(
     "--bins", "n_bins", type=POSITIVE, default=5, help="Bins of norm, and of firing rate, that neurons are matched on."
 )
 @click.option("--seed", type=SEED_RANGE, default=0)
-@click.option(
-    "--ranking", type=choice_of(Ranking), default="lift",
-    help="What chooses a function's top neurons: lift, or predictivity as in Zhang et al. 2023.",
-)  # fmt: skip
+@click.option("--ranking", type=choice_of(Ranking), default="lift",
+              help="What chooses a function's top neurons: lift, or predictivity as in Zhang et al. 2023.")  # fmt: skip
 def align(partition_id: str, **options: Any) -> None:  # noqa: ANN401
     """Test which experts of PARTITION are functional, against several nulls.
 
@@ -146,19 +142,13 @@ def describe_neuron_command(model: str, **options: Any) -> None:  # noqa: ANN401
 @click.option("--name", help="Name the model is stored under.  [default: MODEL, of a path the last part]")
 @click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to partition, such as 0,3-5.")
 @click.option("--features", type=choice_of(WeightKind), default="input", help="Weights that kmeans clusters.")
-@click.option(
-    "--seeds", "n_seeds", type=click.IntRange(min=2), default=2,
-    help="Number of seeds from which experts are made at each checkpoint.",
-)  # fmt: skip
-@click.option(
-    "--random", "n_random", type=click.IntRange(min=0), default=5,
-    help="Number of random partitions, and of partitions matched in norm and firing rate.",
-)  # fmt: skip
+@click.option("--seeds", "n_seeds", type=click.IntRange(min=2), default=2,
+              help="Number of seeds from which experts are made at each checkpoint.")  # fmt: skip
+@click.option("--random", "n_random", type=click.IntRange(min=0), default=5,
+              help="Number of random partitions, and of partitions matched in norm and firing rate.")  # fmt: skip
 @click.option("--seed", type=SEED_RANGE, default=0, help="First seed.")
-@click.option(
-    "--starts", "n_starts", type=POSITIVE, default=4,
-    help="Starts of each partition, of which the best is kept; a warm start is one.",
-)  # fmt: skip
+@click.option("--starts", "n_starts", type=POSITIVE, default=4,
+              help="Starts of each partition, of which the best is kept; a warm start is one.")  # fmt: skip
 @click.option(
     "--threshold", "thresholds", type=click.Choice(["0.5", "0.6", "0.7", "0.8", "0.9", "0.95"]), multiple=True,
     default=["0.5", "0.7", "0.9"], help="Correlation from which on scores count as settled; repeatable.",

@@ -22,8 +22,7 @@ _ADVANCED = frozenset(
         *("energy_ratio", "site", "special_tokens", "storage", "tokenizer", "warm_start"),
     }
 )
-# Former names of commands, and what they are now.
-_FORMER = {"views": ("tables", "--views")}
+_FORMER = {"views": ("tables", "--views")}  # former names of commands, and what they are now
 
 
 def _remember_store(context: click.Context, _: click.Parameter, names: tuple[str, ...]) -> None:
@@ -54,14 +53,10 @@ class _SafeFormatter(logging.Formatter):
 
 
 _STORE = click.Option(
-    ["--store"],
-    metavar="DIR|FILE|URL",
-    multiple=True,
-    callback=_remember_store,
-    expose_value=False,
+    ["--store"], metavar="DIR|FILE|URL", multiple=True, callback=_remember_store, expose_value=False,
     help="The store's folder; to read, also a pack in one FILE or a URL, and several as one.  [repeatable; env: "
     "NEURONLAKE_STORE; default: ./neuronlake-store]",
-)
+)  # fmt: skip
 _LEVELS = {
     "quiet": "Print results and errors alone: no progress, no notes, no next step.",
     "verbose": "Also print each phase, query, its time, and the files that are written.",
@@ -191,16 +186,12 @@ def extra_of(module: str) -> str | None:
 def _as_options(message: str, command: click.Command) -> str:
     """Return a message with parameters named as options: ``n_experts``, or a word in backticks, becomes --experts."""
     commands = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
-    options = {
-        parameter.name: max(parameter.opts, key=len)
-        for command in commands
-        for parameter in command.params
-        if isinstance(parameter, click.Option)
-    }
+    parameters = [each for command in commands for each in command.params if isinstance(each, click.Option)]
+    options = {option.name: max(option.opts, key=len) for option in parameters}
 
-    def option(match: re.Match[str]) -> str:
+    def typed(match: re.Match[str]) -> str:
         name = match["quoted"] or match["plain"]
         return options.get(name, name)
 
     # Within quotes or a path it is a name of the person's own.
-    return re.sub(r"`(?P<quoted>\w+)`|(?<![\w'\"/.-])(?P<plain>[a-z]+(_[a-z]+)+)(?![\w'\"/.-]\S)", option, message)
+    return re.sub(r"`(?P<quoted>\w+)`|(?<![\w'\"/.-])(?P<plain>[a-z]+(_[a-z]+)+)(?![\w'\"/.-]\S)", typed, message)

@@ -32,10 +32,8 @@ def _size(text: str) -> int:
     "--corpus", "corpora", type=stored.CORPUS, required=True, multiple=True, help="Corpus of the store.  [repeatable]"
 )
 @click.option("--revision", "names", multiple=True, help="Branch, tag, commit or subfolder.  [repeatable]")
-@click.option(
-    "--revisions", "patterns", multiple=True, metavar="PATTERN",
-    help="A series: all subfolders, or branches and tags, named like 'step*'.  [repeatable]",
-)  # fmt: skip
+@click.option("--revisions", "patterns", multiple=True, metavar="PATTERN",
+              help="A series: all subfolders, or branches and tags, named like 'step*'.  [repeatable]")  # fmt: skip
 @click.option(
     "--steps", "steps_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
     help="Training steps of a series: CSV with columns revision,step or a JSON object.  [default: as named]",
@@ -50,14 +48,10 @@ def _size(text: str) -> int:
     "--special-tokens", type=choice_of(SpecialTokens), default="drop",
     help="Whether tokens that the tokenizer puts around a text are pooled where it is an instance as a whole.",
 )  # fmt: skip
-@click.option(
-    "--halves", type=choice_of(Halves), default="text",
-    help="Halves a and b share no text, or no word: the characters of a span, in any text.",
-)  # fmt: skip
-@click.option(
-    "--min-instances", type=click.IntRange(min=0), default=0, metavar="N",
-    help="Leave out functions with fewer than N positives or negatives in a half.",
-)  # fmt: skip
+@click.option("--halves", type=choice_of(Halves), default="text",
+              help="Halves a and b share no text, or no word: the characters of a span, in any text.")  # fmt: skip
+@click.option("--min-instances", type=click.IntRange(min=0), default=0, metavar="N",
+              help="Leave out functions with fewer than N positives or negatives in a half.")  # fmt: skip
 @click.option(
     "--router", type=choice_of(Router), default="routed",
     help="Experts to read: those the router chose for a token, 0 elsewhere; or every expert on every token.",
@@ -97,18 +91,7 @@ def _size(text: str) -> int:
 @click.option("--shard", metavar="I/N", help="Measure share I of N of checkpoints and corpora, as in a Slurm array.")
 @engine_options
 @click.option("--dry-run", is_flag=True, help="Say what would be written and how long it would take; write nothing.")
-def ingest(
-    model: str,
-    corpora: tuple[str, ...],
-    names: tuple[str, ...],
-    patterns: tuple[str, ...],
-    steps_file: Path | None,
-    seeds: tuple[int, ...],
-    name: str | None,
-    coactivation: bool,
-    controls: bool,
-    **options: Any,  # noqa: ANN401
-) -> None:
+def ingest(model: str, corpora: tuple[str, ...], name: str | None, **options: Any) -> None:  # noqa: ANN401
     """Measure every feed-forward neuron of MODEL on a corpus, or on several.
 
     MODEL is a hub id, a folder or a .gguf file. Where one of several revisions fails, the others are measured all the
@@ -120,6 +103,8 @@ def ingest(
     from ..ingest.jobs.settings import Coactivation, Controls, Resources, Settings
     from ..ingest.models.steps import read_steps
 
+    names, seeds, patterns, steps_file = map(options.pop, ("names", "seeds", "patterns", "steps_file"))
+    coactivation, controls = options.pop("coactivation"), options.pop("controls")
     if not coactivation and (options["n_partners"] or options["active_share"]):
         raise click.UsageError("--partners and --active-share are of the counts that --coactivation stores")
     if not controls and (options["tasks"] or options["n_draws"]):

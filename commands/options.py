@@ -15,6 +15,7 @@ Command = Callable[..., Any]
 _Settings = TypeVar("_Settings")
 SEED_RANGE = click.IntRange(0, 2**63 - 1)
 POSITIVE = click.IntRange(min=1)
+FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 def choice_of(literal: object) -> click.Choice[str]:
@@ -47,17 +48,14 @@ def query_text(query: str) -> str:
 def rows_options(command: Command) -> Command:
     """Add the options of a command that prints rows."""
     how = "How to write rows.  [default: table; with -o, the file's suffix]"
-    path = click.Path(dir_okay=False, path_type=Path)
-    output = click.option("-o", "--output", type=path, help="Write to FILE instead.")
-    format_ = click.option("--format", "format_", type=choice_of(Format), help=how)
-    return format_(output(command))
+    output = click.option("-o", "--output", type=FILE, help="Write to FILE instead.")
+    return click.option("--format", "format_", type=choice_of(Format), help=how)(output(command))
 
 
 def engine_options(command: Command) -> Command:
     """Add the options that say where tasks run; `taken_engine` takes them."""
-    engine = click.option(
-        "--engine", type=choice_of(EngineName), default="serial", help="One task after the other, or in workers of Ray."
-    )
+    kind, how = choice_of(EngineName), "One task after the other, or in workers of Ray."
+    engine = click.option("--engine", type=kind, default="serial", help=how)
     workers = click.option("--workers", type=POSITIVE, help="Tasks at a time.  [default: one a GPU, or 4 processors]")
     address = click.option("--address", help="A running Ray, such as HOST:6379.  [default: one is started here]")
     return engine(workers(address(command)))
@@ -70,6 +68,5 @@ def taken_engine(options: dict[str, Any]) -> Engine:
 
 def taken(settings: type[_Settings], options: dict[str, Any]) -> _Settings:
     """Take what was given of a dataclass's fields out of `options`, and return it as the dataclass."""
-    fields = dataclasses.fields(settings)  # type: ignore[arg-type]
-    values = {field.name: options.pop(field.name, None) for field in fields}
+    values = {field.name: options.pop(field.name, None) for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
     return settings(**{name: value for name, value in values.items() if value not in (None, ())})

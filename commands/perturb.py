@@ -25,10 +25,8 @@ from .printing import chosen_store, echo, open_database, print_rows, suggest
     help="Ablate the neurons that SQL returns: stack, layer, neuron, in order; with family and function, several "
     "sources. '-' reads it.",
 )  # fmt: skip
-@click.option(
-    "--family", "families", type=stored.FAMILY, multiple=True,
-    help="Source: the functions of this family.  [repeatable]",
-)  # fmt: skip
+@click.option("--family", "families", type=stored.FAMILY, multiple=True,
+              help="Source: the functions of this family.  [repeatable]")  # fmt: skip
 @click.option(
     "--function", "functions", type=stored.FUNCTION, multiple=True, help="Source: this family/function.  [repeatable]"
 )
@@ -41,20 +39,14 @@ from .printing import chosen_store, echo, open_database, print_rows, suggest
     help="Share of the layers' neurons.  [repeatable; default: 0.02 0.06 0.125; of --query all rows]",
 )  # fmt: skip
 @click.option("--layers", type=parse_layers, metavar="LAYERS", help="Layers to ablate, such as 8-11.  [default: all]")
-@click.option(
-    "--control", "controls", type=choice_of(Control), multiple=True,
-    help="Control to compare with.  [repeatable; default: all that are possible]",
-)  # fmt: skip
-@click.option(
-    "--energy-ratio", type=click.FloatRange(min=1), default=1.25,
-    help="Compare matched sets whose energy differs from the source's by this factor at most.",
-)  # fmt: skip
+@click.option("--control", "controls", type=choice_of(Control), multiple=True,
+              help="Control to compare with.  [repeatable; default: all that are possible]")  # fmt: skip
+@click.option("--energy-ratio", type=click.FloatRange(min=1), default=1.25,
+              help="Compare matched sets whose energy differs from the source's by this factor at most.")  # fmt: skip
 @click.option("--seeds", "n_seeds", type=click.IntRange(min=2), default=5, help="Of each control.")
 @click.option("--seed", type=SEED_RANGE, default=0, help="First seed.")
-@click.option(
-    "--readout", type=choice_of(ReadoutKind), default="probe",
-    help="Linear probe of final states, language-model loss, or accuracy of label words.",
-)  # fmt: skip
+@click.option("--readout", type=choice_of(ReadoutKind), default="probe",
+              help="Linear probe of final states, language-model loss, or accuracy of label words.")  # fmt: skip
 @click.option("--corpus", type=stored.CORPUS, help="Corpus to read out.  [default: the run's]")
 @click.option("--texts", "n_texts", type=POSITIVE, default=1000, help="Most texts to read out, and to fit on.")
 @click.option("--run", type=stored.RUN, help="Run whose scores select neurons.  [default: the only one]")
@@ -77,7 +69,6 @@ def perturb(model: str, dry_run: bool, **options: Any) -> None:  # noqa: ANN401
     View perturbation_effects holds the results.
     """
     from .. import PerturbationSettings, study_perturbation
-    from ..queries.statements import statement
 
     settings, engine = taken(PerturbationSettings, options), taken_engine(options)
     options |= {"settings": settings, "engine": engine, "store": chosen_store()}
@@ -85,6 +76,5 @@ def perturb(model: str, dry_run: bool, **options: Any) -> None:  # noqa: ANN401
         report = study_perturbation(model, dry_run=dry_run, progress=progress, **options)
     echo(report.describe())
     if not dry_run:
-        query, parameters = statement("perturbation_summary"), {"study": report.perturbation_id}
-        print_rows(open_database().sql(query, parameters), None, None)
+        print_rows(open_database().ask("perturbation_summary", study=report.perturbation_id), None, None)
         suggest(f"sql \"from perturbation_effects where perturbation_id = '{report.perturbation_id}'\"")

@@ -73,8 +73,7 @@ def typed(arguments: str, stores: Sequence[str | Path] = ()) -> str:
     # Where the environment is not active, by the path that the program was started with, if it is one.
     program, started = "neuronlake", Path(sys.argv[0])
     if not shutil.which(program):
-        is_program = started.name == program
-        program = shlex.quote(os.path.relpath(started)) if is_program else "python -m neuronlake"
+        program = shlex.quote(os.path.relpath(started)) if started.name == program else "python -m neuronlake"
     chosen = [str(store) for store in stores or click.get_current_context().find_root().obj or ()]
     named = "" if chosen in ([], [_DEFAULT]) else "".join(f" --store {shlex.quote(store)}" for store in chosen)
     return f"{program}{named} {arguments}"

@@ -7,7 +7,7 @@ import click
 from ..schema.vocabulary import Format
 from . import stored
 from .groups import StoreCommand
-from .options import rows_options
+from .options import FILE, rows_options
 from .printing import chosen_store, echo, named_stores, note, open_database, print_rows, typed
 
 
@@ -51,13 +51,9 @@ def runs(with_others: bool, format_: Format | None, output: Path | None) -> None
 
 
 @click.command(cls=StoreCommand)
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The page.  [default: report.html]"
-)
-@click.option(
-    "--figures", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-    help="Write figures for a paper to DIR instead: SVG, PDF, PNG, CSV and a caption each.",
-)  # fmt: skip
+@click.option("-o", "--output", type=FILE, help="The page.  [default: report.html]")
+@click.option("--figures", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+              help="Write figures for a paper to DIR instead: SVG, PDF, PNG, CSV and a caption each.")  # fmt: skip
 @click.option("--model", type=stored.MODEL, help="Only this model.  [default: all]")
 @click.option("--corpus", type=stored.CORPUS, help="Only this corpus.  [default: all]")
 @click.option("--family", type=stored.FAMILY, help="Only functions of this family.  [default: all]")

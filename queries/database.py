@@ -20,6 +20,7 @@ from ..schema.stores.union import Place, open_store
 from . import cache, catalog, parse_tree, quoting, readonly
 from .catalog import TABLES
 from .result import ENGINE_ERRORS, Result, check_files, explain, run
+from .statements import statement
 
 _SCRIPT_HEAD = """\
 -- Views over a neuronlake store, for any DuckDB client: paste it, or .read it.
@@ -94,19 +95,19 @@ class Database(contextlib.AbstractContextManager["Database"]):
         StoreError
             If a file of the store is missing, corrupt or cannot be read.
         """
-        statement = readonly.check(self.connection, query)
-        tree = parse_tree.parse(self.connection, statement)
-        names = parse_tree.named(tree, statement, self._known)
+        checked = readonly.check(self.connection, query)
+        tree = parse_tree.parse(self.connection, checked)
+        names = parse_tree.named(tree, checked, self._known)
         for name in sorted(names):
             self.make(name)
-        self._make_macros(statement)
+        self._make_macros(checked)
         if names == self._known:  # of a statement that lists them
             self._make_macros(catalog.macros())
             self._comment(names)
         try:
-            narrowed = parse_tree.narrowed(self.connection, statement, tree, self._runs_where) if tree else statement
+            narrowed = parse_tree.narrowed(self.connection, checked, tree, self._runs_where) if tree else checked
             started = time.perf_counter()
-            result = run(self.connection, query.replace(statement, narrowed), parameters)
+            result = run(self.connection, query.replace(checked, narrowed), parameters)
             LOGGER.debug("%.0f ms: %s", 1000 * (time.perf_counter() - started), query)
             return result
         except duckdb.CatalogException as error:
@@ -116,6 +117,11 @@ class Database(contextlib.AbstractContextManager["Database"]):
                 self._blame(error, names)
                 raise QueryError(explain(error)) from error
         return self.sql(query, parameters)
+
+    def ask(self, name: str, /, **parameters: object) -> Result:
+        """Run the SQL of ``statements/<name>.sql``; of `parameters` it takes those that it names."""
+        query = statement(name)
+        return self.sql(query, {named: parameters[named] for named in re.findall(r"\$(\w+)", query)})
 
     def refresh(self) -> None:
         """Read the store again, for what was committed and kept since.

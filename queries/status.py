@@ -11,7 +11,6 @@ from ..schema.stores.union import Place
 from . import cache
 from .database import Database
 from .result import Result
-from .statements import statement
 
 _ROW = "struct(part varchar, what varchar, n bigint, names varchar, command varchar)"
 # What is said of a folder in .staging.
@@ -53,7 +52,7 @@ def store_status(store: Place) -> Result:
     'neuronlake ingest tiny-bert --corpus animals --random-init 0 --max-tokens=64'
     """
     database = Database(store)  # left open: what it returns lives in it
-    rows = [{"part": "holds", **row} for row in database.sql(statement("status_holds"))]
+    rows = [{"part": "holds", **row} for row in database.ask("status_holds")]
     rows += [{"part": "lacks", **row} for row in gaps(database)]
     if not database.store.is_read_only:
         rows += _unfinished(database)
@@ -62,7 +61,7 @@ def store_status(store: Place) -> Result:
 
 def gaps(database: Database, run_id: str | None = None) -> list[dict[str, object]]:
     """Return what a run lacks, or all of a store, with the commands that add it: ``what, n, names, command``."""
-    found = database.sql(statement("status_lacks"), {"run_id": run_id}).arrow().to_pylist()
+    found = database.ask("status_lacks", run_id=run_id).arrow().to_pylist()
     return [row | {"command": shlex.join(["neuronlake", *row.pop("words")])} for row in found]
 
 

@@ -8,8 +8,7 @@ import polars as pl
 from ..queries.database import Database
 from .picture import Subject, rows_of
 
-# Those of the map that are farthest above what it compares with: more would make the page large.
-_MOST_CARDS = 240
+_MOST_CARDS = 240  # farthest above what the map compares with: more would make the page large
 _N_FUNCTIONS = 5
 _N_TEXTS = 4
 _N_TOKENS = 8

@@ -70,12 +70,11 @@ def plot_routing(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin, str
         text = f"None of {tested} differs from chance (q ≤ .05): the router is not shown to choose by function."
         return chart, text
     most = found.sort("q_value", "layer", "native_expert").row(0, named=True)
-    return chart, (
-        f"{_beyond_random(rows)}{len(found):,} of {tested} differ from chance (q ≤ .05), of "
-        f"{found['function'].n_unique()} of {plural(rows['function'].n_unique(), 'function')}. The clearest is expert "
-        f"{most['native_expert']} of layer {most['layer']}, with {most['share_positive']:.1%} of the tokens of "
-        f"{most['function']} and {most['share_negative']:.1%} of the others'."
-    )
+    functions = f"{found['function'].n_unique()} of {plural(rows['function'].n_unique(), 'function')}"
+    text = f"{_beyond_random(rows)}{len(found):,} of {tested} differ from chance (q ≤ .05), of {functions}."
+    clearest = f"expert {most['native_expert']} of layer {most['layer']}, with {most['share_positive']:.1%}"
+    others = f"{most['share_negative']:.1%} of the others'"
+    return chart, f"{text} The clearest is {clearest} of the tokens of {most['function']} and {others}."
 
 
 def _beyond_random(rows: pl.DataFrame) -> str:

@@ -11,8 +11,7 @@ from ..queries.database import Database
 from .page import pictures_of
 from .picture import Picture, find_subjects
 
-# The width of a text block of two columns, in points; panels share it.
-_WIDTH = 468
+_WIDTH = 468  # of a text block of two columns, in points; panels share it
 _DOTS_PER_INCH = 300
 _FONT = "Helvetica, Arial, 'Liberation Sans', 'Noto Sans', sans-serif"
 
@@ -32,14 +31,9 @@ def write_figures(
     database
         The store's database, of a folder or a URL.
     folder
-        Where the files go; made if missing, files of the same names are replaced.
+        Where the files go, five a picture, which are returned; made if missing, files of the same names are replaced.
     model, corpus, family
         What to picture of the store; None for all.
-
-    Returns
-    -------
-    list of Path
-        The files, five a picture.
 
     Raises
     ------

@@ -79,10 +79,8 @@ def _mapped(rows: pl.DataFrame, means: pl.DataFrame, subject: Subject) -> str:
     claim = "Layers hold neurons specialised in functions" if compared else "Neurons tell functions apart"
     if subject.is_random_init:
         claim = "At random initialisation, where nothing is learned, neurons tell functions apart"
-    return (
-        f"{claim}: {counted}. The farthest is neuron {best['neuron']} of layer {best['layer']} for {best['function']}: "
-        f"{signed(best['held_out_lift'])}{other}."
-    )
+    farthest = f"neuron {best['neuron']} of layer {best['layer']} for {best['function']}"
+    return f"{claim}: {counted}. The farthest is {farthest}: {signed(best['held_out_lift'])}{other}."
 
 
 @picture("families")
@@ -94,13 +92,10 @@ def plot_family_overlap(rows: pl.DataFrame, subject: Subject) -> tuple[alt.TopLe
     is_within = pl.col("family_a") == pl.col("family_b")
     between = pl.concat_str("family_a", "family_b", separator=" – ")
     pairs = rows.with_columns(families=pl.when(is_within).then("within " + pl.col("family_a")).otherwise(between))
-    means = pl.concat(
-        pairs.group_by("families", is_within=is_within).agg(
-            n_pairs=pl.len(), measured=pl.lit(name), times_chance=(pl.col(column) / pl.col("chance")).mean()
-        )
-        for name, column in measured.items()
-    ).drop_nulls()
-    means = means.sort("is_within", "families", descending=[True, False])
+    grouped = pairs.group_by("families", is_within=is_within)
+    times = {name: (pl.col(column) / pl.col("chance")).mean() for name, column in measured.items()}
+    parts = (grouped.agg(n_pairs=pl.len(), measured=pl.lit(name), times_chance=each) for name, each in times.items())
+    means = pl.concat(parts).drop_nulls().sort("is_within", "families", descending=[True, False])
     means = means.with_columns(pl.col("times_chance").round_sig_figs(6))
     names = [name for name in measured if name in set(means["measured"])]
     colours = alt.Scale(domain=names, range=[_MEASURED[name] for name in names])

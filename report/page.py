@@ -23,8 +23,7 @@ from . import experts, neurons, perturbation, training  # noqa: F401  # they fil
 from .cards import neuron_cards
 from .picture import PICTURES, TEXTS, Picture, Subject, find_subjects, plural
 
-# Models on corpora in one page; others are named.
-_MOST_SUBJECTS = 6
+_MOST_SUBJECTS = 6  # models on corpora in one page; others are named
 
 
 def write_report(
@@ -44,14 +43,9 @@ def write_report(
     database
         The store's database, of a folder or a URL.
     path
-        The file, replaced if it exists.
+        The file, replaced if it exists, and returned.
     model, corpus, family
         What to picture of the store; None for all.
-
-    Returns
-    -------
-    Path
-        The file.
 
     Raises
     ------
@@ -168,10 +162,9 @@ def measured(database: Database, shown: Sequence[Subject], others: Sequence[Subj
         missing.append((f"Not pictured here: {names}", "neuronlake report --model MODEL"))
     items = "".join(f"<li>{escaped(what)}. <code>{escaped(command)}</code></li>" for what, command in missing)
     lacking = f'<h3>What is missing</h3><ul class="missing">{items}</ul>' if missing else ""
-    return (
-        f'<h2 id="measured" class="first">What was measured</h2><div class="scroll"><table class="measured"><thead><tr>'
-        f"{heads}</tr></thead><tbody><tr>{'</tr><tr>'.join(cells)}</tr></tbody></table></div>{lacking}"
-    )
+    body = "</tr><tr>".join(cells)
+    table = f'<table class="measured"><thead><tr>{heads}</tr></thead><tbody><tr>{body}</tr></tbody></table>'
+    return f'<h2 id="measured" class="first">What was measured</h2><div class="scroll">{table}</div>{lacking}'
 
 
 def escaped(text: object) -> str:

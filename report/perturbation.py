@@ -28,10 +28,9 @@ def plot_perturbed_functions(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLev
     said = "is not shown to harm that function" if len(own) else "may harm that function, which is not read out,"
     if n_own:
         said = f"harms that function in {n_own} of {plural(len(own), 'source')}"
-    return chart.properties(usermeta=usermeta), (
-        f"Ablating a function's neurons {said} at dose {first['dose']:g} beside control {first['control']} (q ≤ .05); "
-        f"another function is harmed in {n_other} of {len(others):,} pairs."
-    )
+    text = f"Ablating a function's neurons {said} at dose {first['dose']:g} beside control {first['control']} (q ≤ .05)"
+    text += f"; another function is harmed in {n_other} of {len(others):,} pairs."
+    return chart.properties(usermeta=usermeta), text
 
 
 @picture("dose-curves", asks="report_study")
@@ -52,8 +51,6 @@ def plot_dose_curves(rows: pl.DataFrame, _: Subject) -> tuple[alt.TopLevelMixin,
         text = "At no dose does the ablation harm the own functions more than others beyond every control"
         return chart, f"{text}: no selective effect is shown."
     row = held.row(0, named=True)
-    return chart, (
-        f"The ablation is selective: with {row['dose']:.1%} of neurons the own function is worse by "
-        f"{signed(row['selectivity'], 3)} at least more than others, beyond every control ({p_text(row['p'])}); so at "
-        f"{plural(len(held), 'dose')} of {len(of_doses)}."
-    )
+    worse = f"with {row['dose']:.1%} of neurons the own function is worse by {signed(row['selectivity'], 3)} at least"
+    text = f"The ablation is selective: {worse} more than others, beyond every control ({p_text(row['p'])})"
+    return chart, f"{text}; so at {plural(len(held), 'dose')} of {len(of_doses)}."

@@ -11,14 +11,13 @@ from pathlib import Path
 import altair as alt
 import polars as pl
 
-from ..errors import AnalysisError, UnknownNameError
+from ..errors import AnalysisError, UnknownNameError, check_known
 from ..queries import quoting
 from ..queries.database import Database
 from ..queries.statements import statement
 from .style import CONFIG
 
-# Of a test behind a sentence: what a store of labels that mean nothing passes once in a hundred times.
-LEVEL = 0.01
+LEVEL = 0.01  # of a test behind a sentence: what labels that mean nothing pass once in a hundred times
 TEXTS: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_name("pictures.toml").read_text(encoding="utf-8"))
 
 
@@ -65,9 +64,8 @@ def find_subjects(
     for kind, name in {"model": model, "corpus": corpus, "family": family}.items():
         table = "run_functions" if kind == "family" else "runs"
         known = [str(row[0]) for row in database.sql(f"select distinct {kind} from {table}").rows()] if name else []
-        if name and name not in known:
-            raise UnknownNameError(kind, name, known, where=database.store)
-    rows = database.sql(statement("report_subjects"), {"model": model, "corpus": corpus}).arrow().to_pylist()
+        check_known(kind, filter(None, [name]), known, where=database.store)
+    rows = database.ask("report_subjects", model=model, corpus=corpus).arrow().to_pylist()
     return [Subject(**row, family=family) for row in rows]
 
 
@@ -89,29 +87,7 @@ Plot = Callable[..., alt.TopLevelMixin]
 # By the name of a picture, in the order of pictures.toml, what makes it of a subject; None where there is no data.
 PICTURES: dict[str, Callable[[Database, Subject], Picture | None]] = {}
 # What the documentation of every plot adds to its first line.
-_DOCUMENTATION = """
-
-Parameters
-----------
-database
-    The store's database.
-model, corpus
-    What to plot; None for the only one.
-family
-    The only family to plot; None for all.
-
-Raises
-------
-UnknownNameError
-    If the store has no such model, corpus or family, or several and none is named.
-AnalysisError
-    If the store has no data for the chart.
-
-Examples
---------
->>> neuronlake.{}(neuronlake.open("neuronlake-store"), "tiny-bert")
-{}
-"""
+_DOCUMENTATION = Path(__file__).with_name("plot.txt").read_text(encoding="utf-8")
 
 
 def picture(
@@ -128,7 +104,7 @@ def picture(
 
     def decorate(draw: Draw) -> Plot:
         def build(database: Database, subject: Subject) -> Picture | None:
-            asked = found(database, asks, subject) if asks else {}
+            asked = next(iter(database.sql(_written(asks, subject.parameters))), None) if asks else {}
             if asked is None:
                 return None
             query, rows = rows_of(database, TEXTS[name]["statement"], **subject.parameters, **asked)
@@ -166,11 +142,6 @@ def rows_of(database: Database, name: str, **parameters: object) -> tuple[str, p
     rows = database.sql(query).pl()
     floats = [column for column, kind in rows.schema.items() if kind.is_float()]
     return query, rows.with_columns(pl.col(floats).cast(pl.Float64).round_sig_figs(6).fill_nan(None))
-
-
-def found(database: Database, name: str, subject: Subject) -> dict[str, object] | None:
-    """Return the first row of a statement about a subject; None if there is none."""
-    return next(iter(database.sql(_written(name, subject.parameters))), None)
 
 
 def sign_test(values: Iterable[float | None]) -> float:

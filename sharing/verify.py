@@ -11,7 +11,6 @@ from ..ingest.jobs.job import ingest_model
 from ..ingest.jobs.settings import Resources, Settings
 from ..progress import Progress, SilentProgress
 from ..queries.database import Database
-from ..queries.statements import statement
 from ..queries.status import check_store
 from ..schema.leftovers import Problem
 from ..schema.names import corpus_job
@@ -105,8 +104,7 @@ def _unjoined(database: Database) -> Iterator[Problem]:
 
 def _disagreeing(database: Database) -> Iterator[Problem]:
     """Yield layers whose scores are not one for each neuron and function, or whose lists do not follow from them."""
-    for row in database.sql(statement("verify_scores")).rows():
-        run_id, stack, layer, what, n = row
+    for run_id, stack, layer, what, n in database.ask("verify_scores").rows():
         yield Problem("data/neuron_functions", f"run {run_id}, {stack} layer {layer}: {n:,} {what}")
 
 

@@ -17,10 +17,9 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from ...errors import AnalysisError, UnknownNameError
+from ...errors import AnalysisError, check_known
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
-from ...queries.statements import statement
 from ...schema.conformance import conform
 from ...schema.names import IDENTITY_VERSION, identifier
 from ...schema.vocabulary import Ranking
@@ -31,7 +30,6 @@ from .layer_tests import control_tests, layer_test
 _FAMILY = "*"  # stands for all functions of a family
 _LIST = ["half", "family", "function"]
 _Settings = Mapping[str, int]  # permutations, bins and seed
-_CONTROLS = "select distinct control, draw from control_functions where run_id = ? order by all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +95,8 @@ def align_partition(
 
     Raises
     ------
-    UnknownNameError
-        If there is no such partition, run or ranking.
-    AnalysisError
-        If there is no run to test on, or a number is out of range.
+    UnknownNameError, AnalysisError
+        If there is no such partition, run or ranking; if there is no run to test on, or a number is out of range.
     StoreError
         If the store cannot be read or written.
 
@@ -113,8 +109,7 @@ def align_partition(
     """
     if n_permutations < 1 or n_bins < 1:
         raise AnalysisError(f"{n_permutations} permutations and {n_bins} bins; both must be at least 1")
-    if ranking not in get_args(Ranking):
-        raise UnknownNameError("ranking", ranking, get_args(Ranking))
+    check_known("ranking", [ranking], get_args(Ranking))
     settings = {"permutations": n_permutations, "bins": n_bins, "seed": seed}
     with Database(store) as database:
         stored = starting_with(database, Partition, partition)
@@ -127,15 +122,12 @@ def _runs(database: Database, partition: Partition, run: str | None) -> list[Run
     """Return the run of this id, or all that measured the partition's checkpoint in a layer of the partition."""
     if run is not None:
         return [find_run(database, run, partition.model)]
-    query = "select run_id from layers semi join (from partition_layers where partition_id = ?) using (stack, layer)"
-    checkpoint = (partition.model, partition.revision)
-    covering = database.sql(f"{query} where model = ? and revision = ?", [partition.partition_id, *checkpoint]).rows()
+    checkpoint = {"model": partition.model, "revision": partition.revision}
+    covering = database.ask("alignment_runs", partition=partition.partition_id, **checkpoint).rows()
     runs = [run for run in stored_rows(database, Run) if (run.run_id,) in covering]
     if not runs:
-        raise AnalysisError(
-            f"the store has no run of {partition.model} {partition.revision} that measured a layer of partition "
-            f"{partition.partition_id}"
-        )
+        problem = f"the store has no run of {partition.model} {partition.revision}"
+        raise AnalysisError(f"{problem} that measured a layer of partition {partition.partition_id}")
     return runs
 
 
@@ -144,7 +136,7 @@ def _align(
 ) -> AlignmentReport:
     started = time.monotonic()
     partition_id, run_id, store = partition.partition_id, run.run_id, database.store
-    drawn = database.sql(_CONTROLS, [run_id]).rows()
+    drawn = database.ask("alignment_control_draws", run=run_id).rows()
     definition = {"schema_version": IDENTITY_VERSION, "partition": partition_id, "run": run_id, **settings}
     definition |= {"ranking": ranking} if ranking != "lift" else {}
     alignment_id = identifier(definition | ({"controls": drawn} if drawn else {}))
@@ -154,9 +146,9 @@ def _align(
     tests: list[pl.DataFrame] = []
     null_models: tuple[str, ...] = ()
     if is_new:
-        asked = {"run": run_id, "ranking": ranking}
         experts = _experts(database, partition_id, run_id)
-        lists, controls = (database.sql(statement(f"alignment_{name}"), asked).pl() for name in ("lists", "controls"))
+        asked = ("alignment_lists", "alignment_controls")
+        lists, controls = (database.ask(name, run=run_id, ranking=ranking).pl() for name in asked)
         if experts.is_empty() or lists.is_empty():
             raise AnalysisError(f"run {run_id} has no scored layer that partition {partition_id} covers")
         permuted = ("free", "matched") if experts["input_norm"].is_not_null().all() else ("free",)
@@ -185,14 +177,10 @@ def _align(
 
 def _experts(database: Database, partition_id: str, run_id: str) -> pl.DataFrame:
     """Return the partition's neurons, which must be of the run, with their norms and firing rates."""
-    experts = database.sql(statement("alignment_experts"), {"partition": partition_id, "run": run_id}).pl()
-    beyond = experts.filter(pl.col("neuron") >= pl.col("n_neurons"))
-    if beyond.height:
-        stack, layer, neuron, n_neurons = beyond.select("stack", "layer", "neuron", "n_neurons").row(-1)
-        raise AnalysisError(
-            f"partition {partition_id} holds neuron {neuron} of {stack} layer {layer}, which has {n_neurons} "
-            f"neurons in run {run_id}"
-        )
+    experts = database.ask("alignment_experts", partition=partition_id, run=run_id).pl()
+    for row in experts.filter(pl.col("neuron") >= pl.col("n_neurons")).tail(1).iter_rows(named=True):
+        problem = f"partition {partition_id} holds neuron {row['neuron']} of {row['stack']} layer {row['layer']}"
+        raise AnalysisError(f"{problem}, which has {row['n_neurons']} neurons in run {run_id}")
     return experts
 
 

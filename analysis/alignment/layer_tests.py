@@ -71,7 +71,10 @@ def layer_test(
     p_value, smallest_p = np.empty(n_top.shape), np.full(n_top.shape, 1 / (1 + n_permutations))
     listed = np.ascontiguousarray(n_listed[:, ~is_pooled])
     p_value[:, ~is_pooled] = _tail(n_neurons, listed, n_members, np.ascontiguousarray(n_top[:, ~is_pooled]))
-    smallest_p[:, ~is_pooled] = _chance_of_most(n_neurons, listed, n_members)
+    # The chance that an expert holds all of a list that it can, or the list all of it.
+    size, of_lists, members = n_neurons[:, None, None], listed[:, None, :], n_members[:, :, None]
+    logarithm = stats.hypergeom.logpmf(np.minimum(of_lists, members), size, of_lists, members).sum(axis=0)
+    smallest_p[:, ~is_pooled] = np.minimum(1, np.exp(logarithm))
     # Stratum by stratum, the neurons on some list first.
     pooled = membership[:, is_pooled]
     is_listed = pooled.sum(axis=1) > 0
@@ -90,15 +93,6 @@ def layer_test(
     )
     p_value[:, is_pooled] = (1 + at_least) / (1 + n_permutations)
     return LayerTest(n_top, (n_members / n_neurons[:, None]).T @ n_listed, p_value, smallest_p)
-
-
-def _chance_of_most(
-    n_neurons: NDArray[np.int64], n_listed: NDArray[np.int64], n_members: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return the chance that an expert holds all of a list that it can, or the list all of it. [experts, lists]."""
-    size, listed, members = n_neurons[:, None, None], n_listed[:, None, :], n_members[:, :, None]
-    logarithm = stats.hypergeom.logpmf(np.minimum(listed, members), size, listed, members).sum(axis=0)
-    return np.asarray(np.minimum(1, np.exp(logarithm)))
 
 
 @njit(nogil=True, cache=True)

@@ -16,8 +16,7 @@ from .resampling import Resampling, finite_mean
 
 CONTROLS = get_args(Control)
 
-# Two sources overlap if as many shared neurons or more are as rare as this between sets drawn at random.
-_APART_P = 0.05
+_APART_P = 0.05  # two sources overlap if sets drawn at random share as many neurons more rarely than this
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +108,8 @@ class Contrast:
             if controls := self.controls_of(place):
                 sets = [neurons for group in controls for neurons in group.neurons]
                 means[0, place] = overlap(own.neurons[:1], sets).mean()
-                means[1, place] = (
-                    np.mean([group.energy for group in controls]) / own.energy if own.energy > 0 else np.nan
-                )
+                energy = np.mean([group.energy for group in controls])
+                means[1, place] = energy / own.energy if own.energy > 0 else np.nan
         return means
 
     def control_effects(self, effects: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -216,23 +214,16 @@ def _groups(cells: Sequence[CellEffect], resampling: Resampling) -> list[Group]:
     sets: dict[tuple[str, tuple[str, str]], list[CellEffect]] = {}
     for cell in sorted(cells, key=lambda cell: cell.seed):
         sets.setdefault((cell.selection, (cell.source_family, cell.source_function)), []).append(cell)
-    return [
-        Group(
-            selection,
-            source,
-            [cell.neurons for cell in members],
-            float(np.mean([cell.energy for cell in members])),
-            np.stack([resampling.effects(cell.sums) for cell in members]),
-            np.mean([cell.sums for cell in members], axis=0),
-        )
-        for (selection, source), members in sets.items()
-    ]
+    groups = []
+    for (selection, source), members in sets.items():
+        energy, sums = np.mean([cell.energy for cell in members]), np.mean([cell.sums for cell in members], axis=0)
+        effects = np.stack([resampling.effects(cell.sums) for cell in members])
+        groups.append(Group(selection, source, [cell.neurons for cell in members], float(energy), effects, sums))
+    return groups
 
 
-def _compare(
-    of_dose: Callable[..., Contrast], groups: Sequence[Group], targets: Functions, dose: float
-) -> Iterator[Contrast]:
-    """Yield the contrasts of a dose, which `of_dose` makes from what they compare."""
+def _compare(make: Callable[..., Contrast], groups: list[Group], targets: Functions, dose: float) -> Iterator[Contrast]:
+    """Yield the contrasts of a dose, which are made from what they compare."""
     index = {(group.selection, group.source): place for place, group in enumerate(groups)}
     target_index = {target: place for place, target in enumerate(targets)}
     for selection in sorted({group.selection for group in groups}):
@@ -253,8 +244,7 @@ def _compare(
                 used = np.array(sorted(set(chain.from_iterable(of_sources.values()))), dtype=np.int64)
                 is_control = np.array([np.isin(used, control_groups) for control_groups in of_sources.values()])
                 target = np.array([target_index.get(groups[member].source, -1) for member in of_sources])
-                sources = np.array(list(of_sources))
-                yield of_dose(selection, control, sources, used, is_control, target)
+                yield make(selection, control, np.array(list(of_sources)), used, is_control, target)
 
 
 def _p_texts(made: Sequence[Contrast], groups: Sequence[Group], resampling: Resampling) -> Iterator[Statistics]:

@@ -22,8 +22,7 @@ class Resampling:
     resample holds all strata of some function.
     """
 
-    # Whether a resample holds instances of each stratum that the function has [resamples, functions]
-    is_defined: NDArray[np.bool_]
+    is_defined: NDArray[np.bool_]  # whether a resample holds all strata that the function has [resamples, functions]
 
     def __init__(
         self,
@@ -54,10 +53,8 @@ class Resampling:
         resampled = (self._drawn @ counts.reshape(len(texts), -1).astype(np.float32)).reshape(-1, *self._shape[1:])
         self.is_defined = ((resampled > 0) | (n_instances == 0)).all(axis=2)
         if not self.is_defined.any(axis=0).all():
-            raise AnalysisError(
-                f"none of {n_bootstrap:,} resamples of {len(texts):,} texts holds all strata of some function; "
-                "more resamples or more texts are needed"
-            )
+            problem = f"none of {n_bootstrap:,} resamples of {len(texts):,} texts holds all strata of some function"
+            raise AnalysisError(f"{problem}; more resamples or more texts are needed")
         self._resampled_weight = (1 / (n_strata * np.where(resampled > 0, resampled, 1))).astype(np.float32)
         # Equally spaced probabilities in random order: as good as draws, and a quantile of them is exact.
         self._probability = generator.permutation((np.arange(n_bootstrap) + 0.5) / n_bootstrap)

@@ -17,6 +17,7 @@ _INTERVAL = (0.025, 0.975)
 _BLOCK = 1 << 20  # permuted effects in memory at a time
 _Floats = NDArray[np.float64]
 _Counts = NDArray[np.int64]
+_Comparison = tuple[_Counts, _Floats, _Floats]  # number of sets, standard error and p, as of `compare_with_sets`
 
 
 def contrast_rows(contrasts: Iterable[tuple[Contrast, Statistics]]) -> pl.DataFrame:
@@ -46,13 +47,8 @@ def mean_rows(contrasts: Iterable[tuple[Contrast, Statistics]]) -> pl.DataFrame:
     for contrast, p_texts in contrasts:
         if contrast.selection in CONTROLS or not contrast.is_target.any():
             continue
-        row: dict[str, object] = {
-            "selection": contrast.selection,
-            "dose": contrast.dose,
-            "control": contrast.control,
-            "n_sources": int(contrast.is_target.sum()),
-            "selectivity_p_functions": _p_functions(contrast),
-        }
+        row: dict[str, object] = {name: getattr(contrast, name) for name in ("selection", "dose", "control")}
+        row |= {"n_sources": int(contrast.is_target.sum()), "selectivity_p_functions": _p_functions(contrast)}
         observed, resampled = contrast.observed(), contrast.resampled()
         for name in ("difference", "selectivity"):
             mean, spread = (getattr(statistics, f"mean_{name}") for statistics in (observed, resampled))
@@ -74,15 +70,12 @@ def _schema(name: str, first: str) -> pl.Schema:
 def _keys(contrast: Contrast) -> pl.DataFrame:
     """Return what is of a source or a target alone in the rows of a contrast, target by target within each source."""
     groups = [contrast.groups[place] for place in contrast.sources]
-    names = ["source_family", "source_function", "selection", "n_sets"]
-    rows = [(*group.source, group.selection, len(group.effects)) for group in groups]
+    names = ["source_family", "source_function", "selection", "n_sets", "dose", "control"]
+    compared = (contrast.dose, contrast.control)
+    rows = [(*group.source, group.selection, len(group.effects), *compared) for group in groups]
     overlap, energy_ratio = contrast.overlap_and_energy()
-    sources = pl.DataFrame(rows, schema=names, orient="row").with_columns(
-        dose=pl.lit(contrast.dose),
-        control=pl.lit(contrast.control),
-        control_overlap=overlap,
-        control_energy_ratio=energy_ratio,
-    )
+    sources = pl.DataFrame(rows, schema=names, orient="row")
+    sources = sources.with_columns(control_overlap=overlap, control_energy_ratio=energy_ratio)
     targets = target_names(contrast.targets).with_columns(is_readable=contrast.is_readable)
     return sources.join(targets, how="cross", maintain_order="left_right")
 
@@ -140,7 +133,7 @@ def compare_with_sets(
     own: _Floats,  # the effect of own neurons [...]
     effects: _Floats,  # of control sets, NaN where an effect does not count [sets, ...]
     largest: float | None = None,  # absolute value of the float32 numbers that they were computed from; None: their own
-) -> tuple[_Counts, _Floats, _Floats]:
+) -> _Comparison:
     """Return the number of control sets, the standard error of their mean effect, and the two-sided p of `own`. [...].
 
     The p value is of one more draw, from Student's prediction interval for one more normal observation: t = (own -
@@ -162,9 +155,7 @@ def compare_with_sets(
     return n_sets, deviation / np.sqrt(np.maximum(n_sets, 1)), p_value
 
 
-def _compare_selectivity(
-    own: _Floats, sets: _Floats, target: int, is_readable: NDArray[np.bool_]
-) -> tuple[_Counts, _Floats, _Floats]:
+def _compare_selectivity(own: _Floats, sets: _Floats, target: int, is_readable: NDArray[np.bool_]) -> _Comparison:
     """Compare a selectivity with those of control sets [sets, functions] for the same target.
 
     The mean of the sets on a function is taken from their effects on it: not every other source has an effect on each
@@ -176,9 +167,7 @@ def _compare_selectivity(
     return compare_with_sets(own, selectivities, largest=np.nanmax(np.abs(sets)))
 
 
-def _interval(
-    values: NDArray[np.floating], error: _Floats, n_sets: _Counts, resampling: Resampling
-) -> tuple[_Floats, _Floats]:
+def _interval(values: NDArray[np.floating], error: _Floats, n_sets: _Counts, resampling: Resampling) -> list[_Floats]:
     """Return the ends of intervals of resampled values [resamples, ...], whose control sets have errors [...]."""
     moved = values.astype(np.float64)
     for count in np.unique(n_sets[n_sets > 1]):
@@ -193,7 +182,7 @@ def _interval(
         above = np.minimum(below + 1, last)
         low, high = (np.take_along_axis(ordered, place[None], axis=0)[0] for place in (below, above))
         ends.append(low + (probability * last - below) * (high - low))
-    return ends[0], ends[1]
+    return ends
 
 
 def _p_functions(contrast: Contrast) -> float:

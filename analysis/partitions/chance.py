@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils import check_random_state
 
 _STACKS = ("encoder", "decoder")
+_Integers = NDArray[np.integer]
 
 
 class RandomPartition(ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -59,9 +60,7 @@ def strata(norm: NDArray[np.floating], firing_rate: NDArray[np.floating], n_bins
     return _bins(norm, n_bins) * n_bins + _bins(firing_rate, n_bins)
 
 
-def permute_within(
-    labels: NDArray[np.integer], strata: NDArray[np.integer], generator: np.random.Generator
-) -> NDArray[np.integer]:
+def permute_within(labels: _Integers, strata: _Integers, generator: np.random.Generator) -> _Integers:
     """Return the labels of a layer's neurons, permuted at random among the neurons of each stratum. [neurons]."""
     members = np.argsort(strata, kind="stable")
     shuffled = np.lexsort((generator.random(len(labels)), strata))  # the same strata in the same places
@@ -71,5 +70,4 @@ def permute_within(
 
 
 def _bins(values: NDArray[np.floating], n_bins: int) -> NDArray[np.int64]:
-    inner_edges = np.quantile(values, np.arange(1, n_bins) / n_bins)
-    return np.searchsorted(inner_edges, values, side="left").astype(np.int64)
+    return np.searchsorted(np.quantile(values, np.arange(1, n_bins) / n_bins), values, side="left").astype(np.int64)

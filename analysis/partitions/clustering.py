@@ -25,8 +25,8 @@ class BalancedKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    n_clusters
-        Number of clusters.
+    n_clusters, random_state
+        Number of clusters, and a seed or `numpy.random.RandomState`.
     normalize
         Whether rows are scaled to unit L2 length first; rows of zeros stay as they are.
     init
@@ -35,8 +35,6 @@ class BalancedKMeans(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     n_init, max_iter
         Starts of k-means++, of which the one with the least inertia is kept (given centres are one), and the most
         iterations of one.
-    random_state
-        Seed, or a `numpy.random.RandomState`.
 
     Attributes
     ----------
@@ -140,10 +138,8 @@ class GraphPartition(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    n_clusters, n_init
-        Number of parts, and of starts, of which the one that cuts least is kept.
-    random_state
-        Seed, or a `numpy.random.RandomState`.
+    n_clusters, n_init, random_state
+        Number of parts, and of starts, of which the one that cuts least is kept; seed, or `numpy.random.RandomState`.
 
     Attributes
     ----------
@@ -221,14 +217,9 @@ def _metis(graph: sparse.csr_array, n_clusters: int, *, by_bisection: bool) -> N
 
     if not graph.nnz:
         return np.zeros(graph.shape[0], dtype=np.int32)
-    weights = np.rint(graph.data * (_TOTAL_WEIGHT / graph.data.sum())).astype(np.int64)
-    _, parts = pymetis.part_graph(
-        n_clusters,
-        pymetis.CSRAdjacency(graph.indptr, graph.indices),
-        eweights=np.maximum(weights, 1),
-        recursive=by_bisection,
-        options=pymetis.Options(seed=0),
-    )
+    weights = np.maximum(np.rint(graph.data * (_TOTAL_WEIGHT / graph.data.sum())).astype(np.int64), 1)
+    edges, options = pymetis.CSRAdjacency(graph.indptr, graph.indices), pymetis.Options(seed=0)
+    _, parts = pymetis.part_graph(n_clusters, edges, eweights=weights, recursive=by_bisection, options=options)
     return np.asarray(parts, dtype=np.int32)
 
 

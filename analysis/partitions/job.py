@@ -9,7 +9,6 @@ from ...errors import AnalysisError
 from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
-from ...queries.statements import statement
 from ...schema.names import IDENTITY_VERSION, check_name, identifier
 from ...schema.store import Store
 from ..lookup import Partition, starting_with
@@ -45,10 +44,8 @@ class PartitionReport:
         sizes = f"of {self.n_largest:,} neurons"
         if self.n_smallest < self.n_largest:
             sizes = f"whose sizes differ, {self.n_smallest:,} to {self.n_largest:,} neurons"
-        line = (
-            f"partition {self.partition_id}: {self.model} {self.revision} by {self.method}, {self.n_neurons:,} neurons "
-            f"of {self.n_layers} layers, {self.n_experts} experts a layer {sizes}"
-        )
+        line = f"partition {self.partition_id}: {self.model} {self.revision} by {self.method}, "
+        line += f"{self.n_neurons:,} neurons of {self.n_layers} layers, {self.n_experts} experts a layer {sizes}"
         if self.n_excluded:
             line += f", {self.n_excluded:,} neurons excluded"
         if self.objective is not None and self.objective_random is not None:
@@ -89,10 +86,8 @@ def partition_model(
         If its neurons cannot be divided as asked; the store is unchanged.
     UnknownNameError
         If the store has no such model, revision, run, partition or activity, or several where one was meant.
-    QueryError
-        If the query of the settings is wrong.
-    StoreError
-        If the store cannot be read or written.
+    QueryError, StoreError
+        If the query of the settings is wrong; if the store cannot be read or written.
 
     Examples
     --------
@@ -114,19 +109,17 @@ def partition_model(
             # Only now the libraries of models, which take seconds to load.
             from ...ingest.models.model import load
 
-            loaded = load(checkpoint, with_decoder=True, with_tokenizer=False)
-            source = weight_source(loaded, settings, other)
+            source = weight_source(load(checkpoint, with_decoder=True, with_tokenizer=False), settings, other)
         elif random_init is not None or name is not None:
-            raise AnalysisError(
-                f"method {settings.method} reads the store: give the model's name there, and for a random "
-                "initialisation the revision random-<seed>; random_init and name are for kmeans of weights"
-            )
+            given = "give the model's name there, and for a random initialisation the revision random-<seed>"
+            problem = f"method {settings.method} reads the store: {given}"
+            raise AnalysisError(f"{problem}; random_init and name are for kmeans of weights")
         else:
             source = stored_source(database, model, settings, other, revision=revision)
         partition_id, is_new = store_partition(database.store, source, settings, progress)
         if is_new:
             database.refresh()
-        (made,) = database.sql(statement("partition_report"), {"partition": partition_id}).arrow().to_pylist()
+        (made,) = database.ask("partition_report", partition=partition_id).arrow().to_pylist()
     return PartitionReport(
         partition_id=partition_id,
         model=source.origin.model,
@@ -149,10 +142,8 @@ def store_partition(
     origin = source.origin
     for (stack, layer), neurons in source.neurons.items():
         if settings.n_experts is not None and settings.n_experts > len(neurons):
-            raise AnalysisError(
-                f"{settings.n_experts:,} experts of {len(neurons):,} neurons: {stack} layer {layer} of {origin.model} "
-                f"{origin.revision} has no more"
-            )
+            problem = f"{settings.n_experts:,} experts of {len(neurons):,} neurons"
+            raise AnalysisError(f"{problem}: {stack} layer {layer} of {origin.model} {origin.revision} has no more")
     described, parameters = settings.columns(), {**settings.parameters(), **source.provenance}
     definition = {
         "schema_version": IDENTITY_VERSION,
@@ -175,12 +166,8 @@ def store_partition(
         for key in source.neurons:
             divisions[key] = source.divide(key, layer_seed(settings.seed, *key))
             progress.advance(1)
-        described |= {
-            "parameters": json.dumps(parameters),
-            "source_query": source.source_query,
-            "objective_name": settings.objective_name,
-            "duration_s": time.monotonic() - started,
-        }
+        described |= {"parameters": json.dumps(parameters), "source_query": source.source_query}
+        described |= {"objective_name": settings.objective_name, "duration_s": time.monotonic() - started}
         write_partition(job, origin, described, divisions)
         if commits:
             job.commit()

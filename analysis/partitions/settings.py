@@ -1,12 +1,10 @@
 """What defines a partition, beside the model."""
 
 from dataclasses import dataclass, fields
-from typing import get_args
 
-from ...errors import AnalysisError, UnknownNameError
+from ...errors import AnalysisError, check_settings
 from ...schema.vocabulary import Half, Method, WeightKind
 
-_CHOICES = {"method": get_args(Method), "features": get_args(WeightKind), "half": get_args(Half)}
 # The settings that each way to partition takes, beside layers.
 _TAKES: dict[str, tuple[str, ...]] = {
     "kmeans": ("n_experts", "features", "query", "warm_start", "n_starts", "normalize", "seed"),
@@ -58,10 +56,8 @@ class PartitionSettings:
 
     Raises
     ------
-    UnknownNameError
-        If a choice is none of those there are.
-    AnalysisError
-        If a value is out of range, missing, or means nothing to the method.
+    UnknownNameError, AnalysisError
+        If a choice is none of those there are; if a value is out of range, missing, or means nothing to the method.
 
     Examples
     --------
@@ -85,9 +81,7 @@ class PartitionSettings:
 
     def __post_init__(self) -> None:
         """Check values; sort the layers and drop repeated ones."""
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise UnknownNameError(name, getattr(self, name), choices)
+        check_settings(self, AnalysisError, n_experts=1, n_starts=1, seed=0)
         takes = _TAKES[self._way]
         if self.warm_start is not None and self.n_starts != _N_STARTS:
             raise AnalysisError("n_starts means nothing to a warm start, which is one")
@@ -97,10 +91,6 @@ class PartitionSettings:
                 raise AnalysisError(f"`{field.name}` means nothing to method {self._way}; it is for {others}")
         if self.n_experts is None and "n_experts" in takes:
             raise AnalysisError(f"method {self._way} needs n_experts: how many experts a layer has")
-        for name, least in (("n_experts", 1), ("n_starts", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise AnalysisError(f"{name} is {value}; it must be at least {least}")
         if self.layers is not None:
             object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
 

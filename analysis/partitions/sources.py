@@ -12,10 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ...errors import AnalysisError, UnknownNameError
+from ...errors import AnalysisError, check_known
 from ...queries.database import Database
 from ...queries.quoting import literal
-from ...queries.statements import statement
 from ..lookup import Run, find_run
 from ..neuron_rows import KEYS, check_null, numbers, read_neurons
 from .chance import RandomPartition, permute_within, strata
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from ...ingest.models.model import Model
 
 _OfLayer = TypeVar("_OfLayer")
+_Sizes = Mapping[Key, int]  # neurons of each layer
 _MATCHED_BINS = 5  # quantile bins of norm, and of firing rate, at most
 _QUERY = "the query"  # as errors name it
 _SCORES = {"all": "ranking", "a": "ranking_half_a", "b": "ranking_half_b"}
@@ -72,9 +72,8 @@ def stored_source(
     is_any = settings.method == "native" or (settings.method == "random" and settings.matched is None)
     run = find_run(database, settings.run, model, revision=revision, is_any=is_any)
     origin = Origin(run.model, run.revision, run.step, None if is_any else run.run_id)
-    query = "select stack, layer, n_neurons from layers where run_id = ? order by stack, layer"
-    rows = database.sql(query, [run.run_id]).arrow().to_pylist()
-    n_neurons = {(row["stack"], row["layer"]): row["n_neurons"] for row in rows}
+    measured = database.ask("measured_layers", run=run.run_id).pl()
+    n_neurons = {(stack, layer): n for stack, layer, n in measured.iter_rows()}
     match settings.method:
         case "coactivation":
             source = _coactivation(database, run, origin, n_neurons, settings)
@@ -90,10 +89,9 @@ def stored_source(
             if settings.method == "function":
                 # NULL stands where the half lacks a class of the function, so in all neurons alike.
                 score = _SCORES[settings.half]
-                query = (
-                    f"select stack, layer, neuron, list({score} order by family, function) filter ({score} is not null)"
-                    f" as scores from neuron_scores where run_id = {literal(run.run_id)} group by all"
-                )
+                scores = f"list({score} order by family, function) filter ({score} is not null) as scores"
+                of_run = f"from neuron_scores where run_id = {literal(run.run_id)} group by all"
+                query = f"select stack, layer, neuron, {scores} {of_run}"
             vectors = _chosen(read_features(database, query, n_neurons), settings)
             neurons = _whole({key: len(rows) for key, rows in vectors.items()})
             provenance = {"features_sha256": features_sha256(vectors)}
@@ -103,29 +101,23 @@ def stored_source(
     return replace(source, n_excluded=n_chosen - sum(map(len, source.neurons.values())))
 
 
-def _coactivation(
-    database: Database, run: Run, origin: Origin, n_neurons: Mapping[Key, int], settings: PartitionSettings
-) -> Source:
+def _coactivation(database: Database, run: Run, origin: Origin, sizes: _Sizes, settings: PartitionSettings) -> Source:
     """Partition the graph of the Jaccard indices of each neuron with its closest partners."""
-    query = "select activity, stack, layer, count(*) as n_pairs from coactivations where run_id = ? group by all"
-    counts = database.sql(query, [run.run_id]).arrow().to_pylist()
+    counts = database.ask("partition_activities", run=run.run_id).arrow().to_pylist()
     activities = sorted({row["activity"] for row in counts})
     if not activities:
-        raise AnalysisError(
-            f"run {run.run_id} has no coactivations in {database.store}: 'neuronlake ingest {run.model} "
-            f"--corpus {run.corpus} --coactivation' makes them"
-        )
+        command = f"neuronlake ingest {run.model} --corpus {run.corpus} --coactivation"
+        raise AnalysisError(f"run {run.run_id} has no coactivations in {database.store}: '{command}' makes them")
     if settings.activity is None and len(activities) > 1:
         raise AnalysisError(f"run {run.run_id} has coactivations of several activities: {', '.join(activities)}")
     activity = settings.activity or activities[0]
-    if activity not in activities:
-        raise UnknownNameError("activity", activity, activities, where=f"the coactivations of run {run.run_id}")
+    check_known("activity", [activity], activities, where=f"the coactivations of run {run.run_id}")
     n_pairs = {(row["stack"], row["layer"]): row["n_pairs"] for row in counts if row["activity"] == activity}
-    neurons = _whole(_chosen({key: n for key, n in n_neurons.items() if key in n_pairs}, settings))
+    neurons = _whole(_chosen({key: n for key, n in sizes.items() if key in n_pairs}, settings))
 
     def divide(key: Key, seed: int) -> Division:
-        asked = {"run": run.run_id, "activity": activity, "stack": key[0], "layer": key[1]}
-        rows = database.sql(statement("partition_coactivations"), asked).arrow()
+        place = {"run": run.run_id, "activity": activity, "stack": key[0], "layer": key[1]}
+        rows = database.ask("partition_coactivations", **place).arrow()
         neuron, partner, weight = (rows.column(name).to_numpy() for name in ("neuron", "partner", "weight"))
         size = len(neurons[key])
         one_way = sparse.csr_array((weight, (neuron, partner)), shape=(size, size))
@@ -144,22 +136,16 @@ def _matched(
 ) -> Source:
     """Permute the experts of a partition among neurons in the same bins of norm and firing rate."""
     if (other.model, other.revision) != (run.model, run.revision):
-        raise AnalysisError(
-            f"partition {other.partition_id} is of {other.model} {other.revision}, run {run.run_id} of {run.model} "
-            f"{run.revision}"
-        )
-    query = "select stack, layer, neuron, input_norm, firing_rate from neurons where run_id = ?"
-    known = database.sql(query, [run.run_id]).pl()
+        problem = f"partition {other.partition_id} is of {other.model} {other.revision}"
+        raise AnalysisError(f"{problem}, run {run.run_id} of {run.model} {run.revision}")
+    known = database.ask("partition_matching", run=run.run_id).pl()
     members = {}
     for (stack, layer), columns in other.layers.items():
         of_layer = known.filter(stack=stack, layer=layer)
         members[stack, layer] = pl.DataFrame(columns).join(of_layer, on="neuron", how="left", maintain_order="left")
-    n_unknown = sum(rows["input_norm"].null_count() for rows in members.values())
-    if n_unknown:
-        raise AnalysisError(
-            f"run {run.run_id} holds no norm and firing rate of {n_unknown:,} of the "
-            f"{sum(rows.height for rows in members.values()):,} neurons of partition {other.partition_id}"
-        )
+    if n_unknown := sum(rows["input_norm"].null_count() for rows in members.values()):
+        whose = f"the {sum(rows.height for rows in members.values()):,} neurons of partition {other.partition_id}"
+        raise AnalysisError(f"run {run.run_id} holds no norm and firing rate of {n_unknown:,} of {whose}")
     members = _chosen(members, settings)
 
     def divide(key: Key, seed: int) -> Division:
@@ -171,12 +157,9 @@ def _matched(
     return Source(origin, neurons, divide, provenance={"matched": other.partition_id, "n_bins": _MATCHED_BINS})
 
 
-def _native(
-    database: Database, run: Run, origin: Origin, n_neurons: Mapping[Key, int], settings: PartitionSettings
-) -> Source:
+def _native(database: Database, run: Run, origin: Origin, n_neurons: _Sizes, settings: PartitionSettings) -> Source:
     """Take the experts that the model itself has; neurons that every token passes are in none."""
-    query = "select stack, layer, neuron, native_expert from neurons where run_id = ? and native_expert is not null"
-    members = by_layer(database.sql(query, [run.run_id]).arrow())
+    members = by_layer(database.ask("partition_native_experts", run=run.run_id).arrow())
     chosen = [key for key in _chosen(n_neurons, settings) if key in members]
     divisions = {key: Division(members[key]["neuron"], members[key]["native_expert"]) for key in chosen}
     if not divisions:
@@ -196,7 +179,7 @@ def _chosen(layers: Mapping[Key, _OfLayer], settings: PartitionSettings) -> dict
     return {key: value for key, value in layers.items() if key[1] in chosen}
 
 
-def _whole(n_neurons: Mapping[Key, int]) -> dict[Key, NDArray[np.integer]]:
+def _whole(n_neurons: _Sizes) -> dict[Key, NDArray[np.integer]]:
     return {key: np.arange(n, dtype=np.int32) for key, n in n_neurons.items()}
 
 
@@ -239,7 +222,7 @@ def features_sha256(vectors: Mapping[Key, NDArray[np.float64]]) -> str:
     return digest.hexdigest()
 
 
-def read_features(database: Database, query: str, n_neurons: Mapping[Key, int]) -> dict[Key, NDArray[np.float64]]:
+def read_features(database: Database, query: str, n_neurons: _Sizes) -> dict[Key, NDArray[np.float64]]:
     """Run a query and return the features of its neurons [neurons, features], by stack and layer, both sorted.
 
     Features are all columns beside stack, layer and neuron, in order: finite numbers, or lists of them of one length.
@@ -260,7 +243,7 @@ def read_features(database: Database, query: str, n_neurons: Mapping[Key, int]) 
     return {key: features[columns["row"]] for key, columns in layers.items()}
 
 
-def _check_neurons(key: Key, neuron: NDArray[np.int64], n_neurons: Mapping[Key, int]) -> None:
+def _check_neurons(key: Key, neuron: NDArray[np.int64], n_neurons: _Sizes) -> None:
     """Refuse neurons, which ascend, that are not all neurons of the layer, each once."""
     where = f"{key[0]} layer {key[1]}"
     if key not in n_neurons:
@@ -272,9 +255,8 @@ def _check_neurons(key: Key, neuron: NDArray[np.int64], n_neurons: Mapping[Key, 
     if len(unknown := neuron[(neuron < 0) | (neuron >= n)]):
         raise AnalysisError(f"the query yields {where}, neuron {unknown[0]}; the layer has {n:,} neurons")
     if len(absent := np.setdiff1d(np.arange(n), neuron)):
-        raise AnalysisError(
-            f"the query lacks {len(absent):,} of the {n:,} neurons of {where}, neuron {absent[0]} the first"
-        )
+        lacks = f"{len(absent):,} of the {n:,} neurons of {where}"
+        raise AnalysisError(f"the query lacks {lacks}, neuron {absent[0]} the first")
 
 
 def _feature(name: str, column: pa.Array) -> NDArray[np.float64]:

@@ -48,8 +48,7 @@ class StoredPartition:
     partition_id: str
     model: str
     revision: str
-    # Columns ``neuron`` and ``expert`` of each layer [members]
-    layers: Mapping[Key, Mapping[str, NDArray[Any]]]
+    layers: Mapping[Key, Mapping[str, NDArray[Any]]]  # columns ``neuron`` and ``expert`` of each [members]
 
     def check_start(self, origin: Origin, neurons: Mapping[Key, NDArray[np.integer]], n_experts: int) -> None:
         """Raise `AnalysisError` unless this partition has the same model, neurons and number of experts."""
@@ -68,10 +67,8 @@ class StoredPartition:
             raise AnalysisError(f"no start for {what}: partition {self.partition_id} of {self.revision} {has}")
 
 
-def write_partition(
-    job: Job, origin: Origin, described: Mapping[str, object], divisions: Mapping[Key, Division]
-) -> None:
-    """Stage the rows of a partition, its layers and neurons in a job named by its id; `described` is of itself."""
+def write_partition(job: Job, origin: Origin, columns: Mapping[str, object], divisions: Mapping[Key, Division]) -> None:
+    """Stage the rows of a partition, its layers and neurons in a job named by its id; `columns` are of itself."""
     experts = pl.concat(
         pl.DataFrame({"stack": stack, "layer": layer, "neuron": division.neurons, "expert": division.labels})
         for (stack, layer), division in divisions.items()
@@ -85,16 +82,10 @@ def write_partition(
             for name in ("objective", "objective_random")
         )
     )
-    partition = {
-        **asdict(origin),
-        "n_experts": layers["n_experts"].max(),
-        "objective": layers["objective"].mean(),
-        "neuronlake_version": neuronlake_version(),
-        **described,
-    }
-    for name, rows in (("partitions", [partition]), ("partition_layers", layers), ("experts", experts)):
-        data = conform(name, rows, partition_id=job.name)
-        job.write(name, data, model=origin.model, revision=origin.revision)
+    most, mean = layers["n_experts"].max(), layers["objective"].mean()
+    partition = {**asdict(origin), "n_experts": most, "objective": mean, "neuronlake_version": neuronlake_version()}
+    for name, rows in (("partitions", [partition | {**columns}]), ("partition_layers", layers), ("experts", experts)):
+        job.write(name, conform(name, rows, partition_id=job.name), model=origin.model, revision=origin.revision)
 
 
 def read_stored_partition(store: Store, partition_id: str, model: str, revision: str) -> StoredPartition:

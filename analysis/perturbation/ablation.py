@@ -11,9 +11,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from ...errors import AnalysisError, UnknownNameError
+from ...errors import AnalysisError, check_known
 from ...ingest.models.model import body_parts
 from ...ingest.neurons import experts
 from ...ingest.neurons.feed_forwards import FeedForward, Layer, Place
@@ -28,8 +29,8 @@ from .settings import LEVEL_COLUMNS, check_kind
 _Selection = Mapping[tuple[Any, ...], pl.DataFrame]
 # The selected neurons of a network, by expert, or under None in a dense one: their indices within the expert or
 # network, ascending, and their levels in float32 [selected].
-_Groups = dict[int | None, tuple[torch.Tensor, torch.Tensor]]
-_Replaced = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # takes values and levels
+_Groups = dict[int | None, tuple[Tensor, Tensor]]
+_Replaced = Callable[[Tensor, Tensor], Tensor]  # takes values and levels
 _Generator = Callable[[torch.device], torch.Generator]
 
 
@@ -145,9 +146,7 @@ def _groups(layer: Layer, selected: pl.DataFrame) -> dict[Place, _Groups]:
     return groups
 
 
-def _changed(
-    groups: Mapping[Place, _Groups], replaced: _Replaced, network: FeedForward, seen: NeuronValues
-) -> torch.Tensor:
+def _changed(groups: Mapping[Place, _Groups], replaced: _Replaced, network: FeedForward, seen: NeuronValues) -> Tensor:
     """Return the activations of a network, replaced where its neurons are selected."""
     own = groups[network.down]
     if not own:
@@ -156,7 +155,7 @@ def _changed(
     for expert in [None] if seen.expert is None else torch.unique(seen.expert).tolist():
         if expert in own:
             # In an expert [rows, 1], which spans [rows, units] beside units.
-            rows: torch.Tensor | EllipsisType = ... if expert is None else torch.nonzero(seen.expert == expert)
+            rows: Tensor | EllipsisType = ... if expert is None else torch.nonzero(seen.expert == expert)
             # Kept where it is used: layers may be on several devices.
             units, levels = (tensor.to(changed.device) for tensor in own[expert])
             own[expert] = units, levels
@@ -164,9 +163,7 @@ def _changed(
     return changed
 
 
-def _replaced(
-    kind: ActivationKind, scale: float, generator: _Generator, values: torch.Tensor, levels: torch.Tensor
-) -> torch.Tensor:
+def _replaced(kind: ActivationKind, scale: float, generator: _Generator, values: Tensor, levels: Tensor) -> Tensor:
     """Return new activations for `values` [..., neurons], given the neurons' levels in float32 [neurons]."""
     match kind:
         case "zero" | "mean" | "clamp":
@@ -184,17 +181,13 @@ def _whole_experts(layer: Layer, neurons: Collection[int], kind: str) -> list[in
     experts, where = layer.experts, f"{layer.stack} layer {layer.layer}"
     outside = [neuron for neuron in neurons if experts is None or neuron >= experts.n_neurons]
     if experts is None or outside:
-        raise AnalysisError(
-            f"{where}, neuron {min(outside)} is of no routed expert: every token passes it, and {kind} is about what a "
-            "router chooses"
-        )
+        problem = f"{where}, neuron {min(outside)} is of no routed expert"
+        raise AnalysisError(f"{problem}: every token passes it, and {kind} is about what a router chooses")
     n_selected = Counter(neuron // experts.width for neuron in neurons)
     for expert, n in sorted(n_selected.items()):
         if n < experts.width:
-            raise AnalysisError(
-                f"{where}, expert {expert}: {experts.width - n:,} of its {experts.width:,} neurons are missing; {kind} "
-                "takes whole experts"
-            )
+            problem = f"{where}, expert {expert}: {experts.width - n:,} of its {experts.width:,} neurons are missing"
+            raise AnalysisError(f"{problem}; {kind} takes whole experts")
     return sorted(n_selected)
 
 
@@ -221,10 +214,7 @@ def _find(model: PreTrainedModel, selection: _Selection) -> Iterator[tuple[PreTr
     if any(module._compiled_call_impl is not None for module in model.modules()):
         raise AnalysisError(f"model {name} is compiled, which would pass over any perturbation; load it anew")
     body, parts = body_parts(model)
-    stacks = [part.stack for part in parts]
-    for stack, _ in selection:
-        if stack not in stacks:
-            raise UnknownNameError("stack", stack, stacks, where=f"model {name}")
+    check_known("stack", (stack for stack, _ in selection), [part.stack for part in parts], where=f"model {name}")
     for part in parts:
         wanted = {layer: rows["neuron"] for (stack, layer), rows in selection.items() if stack == part.stack}
         if not wanted:
@@ -234,10 +224,8 @@ def _find(model: PreTrainedModel, selection: _Selection) -> Iterator[tuple[PreTr
         n_neurons, whose = {layer.layer: layer.n_neurons for layer in layers}, f"the {part.stack} of model {name}"
         for number, neurons in wanted.items():
             if number not in n_neurons:
-                raise AnalysisError(
-                    f"{whose} has no layer {number}; it has {len(n_neurons)} layers of neurons, {min(n_neurons)} to "
-                    f"{max(n_neurons)}"
-                )
+                problem = f"{whose} has no layer {number}; it has {len(n_neurons)} layers of neurons"
+                raise AnalysisError(f"{problem}, {min(n_neurons)} to {max(n_neurons)}")
             n = n_neurons[number]
             if len(absent := neurons.filter(~neurons.is_between(0, n - 1))):
                 raise AnalysisError(f"layer {number} of {whose} has no neuron {absent[0]}; it has {n:,}, from 0")
@@ -250,12 +238,9 @@ def _read(neurons: Neurons, column: str | None, kind: str) -> _Selection:
     if not rows.num_rows:
         return {}
     selected = read_neurons(rows, f"the neurons of a perturbation of kind {kind}", level=column)
-    repeated = selected.select(KEYS).filter(~pl.struct(KEYS).is_first_distinct()).rows()
-    if repeated:
-        stack, layer, neuron = repeated[0]
-        raise AnalysisError(
-            f"{stack} layer {layer}, neuron {neuron} is among the neurons more than once; are they of several runs?"
-        )
+    for stack, layer, neuron in selected.select(KEYS).filter(~pl.struct(KEYS).is_first_distinct()).head(1).rows():
+        problem = f"{stack} layer {layer}, neuron {neuron} is among the neurons more than once"
+        raise AnalysisError(f"{problem}; are they of several runs?")
     level = pl.lit(0.0) if column is None else pl.col("level")
     selected = selected.with_columns(level=level.cast(pl.Float32))
     return selected.partition_by("stack", "layer", maintain_order=True, as_dict=True)

@@ -24,7 +24,6 @@ from ...ingest.models.checkpoint import Checkpoint
 from ...ingest.models.devices import explaining_lack_of_memory
 from ...progress import Progress, SilentProgress
 from ...queries.database import Database
-from ...queries.statements import statement
 from ...schema.commits import neuronlake_version
 from ...schema.disk import store_errors
 from ...schema.job import Job
@@ -90,7 +89,7 @@ def readable(resampled: _Floats, chance: NDArray[np.float64] | None) -> NDArray[
 def known_cells(database: Database, cell_ids: Iterable[str]) -> Mapping[str, str]:
     """Return the cells that studies in the store have read with this version of neuronlake, with the id of a study."""
     asked = {"version": neuronlake_version(), "cells": list(cell_ids)}
-    return dict(database.sql(statement("perturbation_known_cells"), asked).pl().rows())
+    return dict(database.ask("perturbation_known_cells", **asked).pl().rows())
 
 
 def earlier_values(
@@ -100,7 +99,7 @@ def earlier_values(
     if not (known := known_cells(database, cell_ids)):
         return {}
     keys = [perturbation_id + cell_id for cell_id, perturbation_id in known.items()]
-    stored = database.sql(statement("perturbation_cell_values"), {"keys": keys}).pl()
+    stored = database.ask("perturbation_cell_values", keys=keys).pl()
     columns = pl.DataFrame({"instance_id": instance_id}).with_row_index("column")
     rows = value_targets(functions, baseline).with_row_index("row")
     stored = stored.join(columns, on="instance_id").join(rows, on=["target_family", "target_function"])
@@ -154,21 +153,18 @@ def _read_in_workers(study: Study, folder: Path, engine: Engine, device: str, pr
 
 def _read_in_worker(asked: _Asked, folder: Path, task: tuple[int, str], progress: Progress) -> None:
     """Read the cell at a place of a study, and keep its values."""
-    study, (place, wanted_id) = _prepared(*asked), task
+    study, (place, wanted_id) = _prepared(asked), task
     cell = study.cells[place]
     if (cell_id := study.cell_id(cell)) != wanted_id:
-        raise AnalysisError(
-            f"cell {cell_id} of this worker is {wanted_id} where the study was asked for: their devices or versions "
-            "differ, and so would their values"
-        )
+        problem = f"cell {cell_id} of this worker is {wanted_id} where the study was asked for"
+        raise AnalysisError(f"{problem}: their devices or versions differ, and so would their values")
     progress.phase("perturbing", total=study.texts.read.tokens.n_texts, unit="texts")
     CellValues(folder).put(cell_id, _read_cell(study, cell, progress))
 
 
 @functools.lru_cache(maxsize=1)
-def _prepared(
-    store: Path, checkpoint: Checkpoint, settings: PerturbationSettings, run: str, corpus: str, device: str
-) -> Study:
+def _prepared(asked: _Asked) -> Study:
+    store, checkpoint, settings, run, corpus, device = asked
     progress = SilentProgress()  # the process that asks has told it all
     request = find_request(Database(store), checkpoint, settings, run=run, corpus=corpus, progress=progress)
     return prepare(request, device, progress)
@@ -179,13 +175,10 @@ def _read_cell(study: Study, cell: Ranking, progress: Progress) -> _Floats:
     readout, settings = study.readout, study.settings
     with ablate(readout.model, study.neurons(cell), kind=settings.kind, scale=settings.factor, seed=cell.seed):
         values = readout.read(progress.advance)
-    n_wrong = int(np.count_nonzero(~np.isfinite(values)))
-    if n_wrong:
-        raise AnalysisError(
-            f"the {readout.kind} of {n_wrong:,} instances is not finite where {len(cell.rows):,} neurons of "
-            f"{cell.family}/{cell.function} ({cell.selection}, seed {cell.seed}) are perturbed; perturb fewer, or by "
-            "less"
-        )
+    if n_wrong := int(np.count_nonzero(~np.isfinite(values))):
+        neurons = f"{len(cell.rows):,} neurons of {cell.family}/{cell.function} ({cell.selection}, seed {cell.seed})"
+        problem = f"the {readout.kind} of {n_wrong:,} instances is not finite where {neurons} are perturbed"
+        raise AnalysisError(f"{problem}; perturb fewer, or by less")
     return values
 
 

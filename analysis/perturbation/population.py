@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 
 from ...errors import AnalysisError
 from ...queries.database import Database
-from ...queries.statements import statement
 from ..neuron_rows import KEYS
 
-# A matched unit is drawn among so many that are nearest in energy.
-_NEAREST = 10
+_NEAREST = 10  # in energy: a matched unit is drawn among so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +37,10 @@ class Population:
         typed = pl.col("stack").cast(pl.String), pl.col("layer", "neuron").cast(pl.Int64)
         own = self.neurons.select(*typed).with_row_index("row")
         joined = keys.select(*typed).join(own, on=KEYS, how="left", maintain_order="left")
-        absent = joined.filter(pl.col("row").is_null())
-        if absent.height:
-            stack, layer, neuron = absent.select(KEYS).row(0)
+        for stack, layer, neuron in joined.filter(pl.col("row").is_null()).select(KEYS).head(1).rows():
             layers = self.neurons.select("stack", "layer").unique(maintain_order=True).rows()
-            raise AnalysisError(
-                f"{owner} yields {stack} layer {layer}, neuron {neuron}, which is not among the neurons studied; these "
-                f"are of {', '.join(f'{stack} {layer}' for stack, layer in layers)}"
-            )
+            problem = f"{owner} yields {stack} layer {layer}, neuron {neuron}, which is not among the neurons studied"
+            raise AnalysisError(f"{problem}; these are of {', '.join(f'{stack} {layer}' for stack, layer in layers)}")
         return joined["row"].cast(pl.Int64).to_numpy()
 
     def draw_random(self, rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
@@ -86,7 +80,7 @@ def read_population(
     database: Database, run_id: str, *, stacks: Sequence[str], layers: tuple[int, ...] | None, by_native_expert: bool
 ) -> Population:
     """Read the neurons of a run in some stacks and layers, or those of native experts alone, which are then units."""
-    neurons = database.sql(statement("perturbation_population"), {"run": run_id, "stacks": list(stacks)}).pl()
+    neurons = database.ask("perturbation_population", run=run_id, stacks=list(stacks)).pl()
     if layers is not None:
         check_layers(run_id, layers, set(neurons["layer"].unique()))
         neurons = neurons.filter(pl.col("layer").is_in(layers))
@@ -100,10 +94,8 @@ def read_population(
     unit = pl.struct("stack", "layer", "native_expert" if by_native_expert else "neuron")
     sizes = neurons.select(unit.rle().struct.field("len").unique().sort()).to_series()
     if len(sizes) > 1:
-        raise AnalysisError(
-            f"the native experts of run {run_id} have {sizes[0]:,} to {sizes[-1]:,} neurons; a study takes layers with "
-            "experts of one size"
-        )
+        problem = f"the native experts of run {run_id} have {sizes[0]:,} to {sizes[-1]:,} neurons"
+        raise AnalysisError(f"{problem}; a study takes layers with experts of one size")
     layer = neurons.select(pl.struct("stack", "layer").rle_id().cast(pl.Int64)).to_series().to_numpy()
     return Population(neurons.drop("native_expert", "energy"), layer, sizes[0], neurons["energy"].to_numpy())
 

@@ -55,12 +55,9 @@ class Study:
     def counts(self) -> dict[str, int]:
         """Numbers of sources, of functions read out, and of instances and texts, as reports and tables name them."""
         own = (self.settings.selection, self.settings.seed)
-        return {
-            "n_sources": sum((ranking.selection, ranking.seed) == own for ranking in self.rankings),
-            "n_targets": len(self.readout.functions),
-            "n_instances": len(self.readout.instance_id),
-            "n_texts": self.texts.read.tokens.n_texts,
-        }
+        n_sources = sum((ranking.selection, ranking.seed) == own for ranking in self.rankings)
+        functions = {"n_sources": n_sources, "n_targets": len(self.readout.functions)}
+        return functions | {"n_instances": len(self.readout.instance_id), "n_texts": self.texts.read.tokens.n_texts}
 
     def neurons(self, cell: Ranking) -> pa.Table:
         """Return the neurons of a cell as `ablate` reads them: sorted, with the column that the kind needs."""
@@ -85,12 +82,9 @@ class Study:
         }
         if cell is not None:
             neurons = "".join(str(column.to_pylist()) for column in self.neurons(cell).columns)
-            definition |= {
-                "kind": self.settings.kind,
-                "scale": self.settings.factor,
-                "seed": cell.seed if self.settings.is_drawn else None,
-                "neurons_sha256": hashlib.sha256(neurons.encode()).hexdigest(),
-            }
+            seed = cell.seed if self.settings.is_drawn else None
+            definition |= {"kind": self.settings.kind, "scale": self.settings.factor, "seed": seed}
+            definition["neurons_sha256"] = hashlib.sha256(neurons.encode()).hexdigest()
         return identifier(definition)
 
     def identifier(self) -> str:
@@ -124,17 +118,14 @@ class Study:
 
 def prepare(request: Request, device: str, progress: Progress) -> Study:
     """Load the model, fit the readout, and select the neurons; errors are those of `study.study_perturbation`."""
-    settings, run, checkpoint = request.settings, request.run, request.checkpoint
+    settings, run, checkpoint, database = request.settings, request.run, request.checkpoint, request.database
     assert run.dtype is not None  # the run was measured
-    has_head, tokenizer = settings.readout != "probe", settings.tokenizer
-    model = load(
-        checkpoint, dtype=run.dtype, device=device, with_decoder=False, with_head=has_head, tokenizer=tokenizer
-    )
+    head, tokenizer = settings.readout != "probe", settings.tokenizer
+    model = load(checkpoint, dtype=run.dtype, device=device, with_decoder=False, with_head=head, tokenizer=tokenizer)
     if model.weights_sha256 != run.weights_sha256:
-        raise AnalysisError(
-            f"the weights of {checkpoint.model} are not those that run {run.run_id} measured: "
-            f"their digest is {model.weights_sha256[:16]}, not {str(run.weights_sha256)[:16]}"
-        )
+        problem = f"the weights of {checkpoint.model} are not those that run {run.run_id} measured"
+        digest, measured = model.weights_sha256[:16], str(run.weights_sha256)[:16]
+        raise AnalysisError(f"{problem}: their digest is {digest}, not {measured}")
     texts = read_texts(
         model,
         request.corpus,
@@ -149,9 +140,7 @@ def prepare(request: Request, device: str, progress: Progress) -> Study:
     # Without a head the encoder of an encoder-decoder runs alone.
     parts = model.parts if model.head is None else body_parts(model.head)[1]
     stacks, is_whole = [part.stack for part in parts], settings.kind in ROUTING
-    population = read_population(
-        request.database, run.run_id, stacks=stacks, layers=settings.layers, by_native_expert=is_whole
-    )
+    population = read_population(database, run.run_id, stacks=stacks, layers=settings.layers, by_native_expert=is_whole)
     sources, nonfunctional = find_sources(request, population, readout.functions, progress)
     ranked = rankings(population, sources, nonfunctional, settings)
     n_least = experts_per_token(readout.model) if settings.kind == "route-only" else 0

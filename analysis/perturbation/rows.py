@@ -24,8 +24,7 @@ from .preparation import Study
 from .settings import SHARED
 from .sources import Ranking, most_held
 
-# Rows of perturbed_instances in a file.
-_PART_ROWS = 4_000_000
+_PART_ROWS = 4_000_000  # of perturbed_instances in a file
 
 
 def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetime.datetime) -> None:
@@ -37,15 +36,10 @@ def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetim
         job.write(name, conform(name, rows, **keys), part=part, model=model.name, revision=model.revision)
 
     # In the row of the study and of each of its cells: what was done and read out.
-    definition = {
-        "run_id": study.request.run.run_id,
-        "partition_id": study.request.partition_id,
-        "source_query": study.settings.query,
-        "kind": study.settings.kind,
-        "scale": study.settings.factor,
-        "readout": study.readout.kind,
-        "metric": study.readout.metric,
-    }
+    settings, readout, request = study.settings, study.readout, study.request
+    definition: dict[str, object] = {"run_id": request.run.run_id, "partition_id": request.partition_id}
+    definition |= {"source_query": settings.query, "kind": settings.kind, "scale": settings.factor}
+    definition |= {"readout": readout.kind, "metric": readout.metric}
     constants = {name: pl.lit(value) for name, value in definition.items()}
     write("perturbations", _cells(study, reading).with_columns(**constants))
     write("perturbed_neurons", _neurons(study))
@@ -60,12 +54,8 @@ def write_study(study: Study, reading: Reading, job: Job, *, started_at: datetim
     write("perturbation_contrasts", contrast_rows(compared))
     write("perturbation_means", mean_rows(compared))
     # Last, as the duration is of all.
-    timing = {
-        "n_cells_reused": reading.n_known,
-        "cell_s": reading.cell_s,
-        "started_at": started_at,
-        "duration_s": (datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
-    }
+    timing: dict[str, object] = {"n_cells_reused": reading.n_known, "cell_s": reading.cell_s, "started_at": started_at}
+    timing["duration_s"] = (datetime.datetime.now(datetime.UTC) - started_at).total_seconds()
     write("perturbation_studies", [_description(study) | definition | study.counts | timing])
 
 

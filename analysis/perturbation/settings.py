@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from ...errors import AnalysisError, UnknownNameError
+from ...errors import AnalysisError, check_known, check_settings
 from ...schema.vocabulary import Control, PerturbationKind, Ranking, ReadoutKind, RoutingKind, Selection
 
 LEVEL_COLUMNS: Mapping[PerturbationKind, str] = {"mean": "mean", "clamp": "value", "noise": "std"}
@@ -23,11 +23,8 @@ ROUTING: tuple[RoutingKind, ...] = get_args(RoutingKind)
 ENERGY_RATIO = 1.25
 """Default of the setting `energy_ratio`."""
 
-# Kinds that draw at random; they alone have a scale.
-_DRAWN = ("noise", "shuffle")
-# The paper's: 2 to 12.5% of the neurons of the layers.
-_DOSES = (0.02, 0.06, 0.125)
-_CHOICES = {"kind": PerturbationKind, "readout": ReadoutKind, "ranking": Ranking, "control": Control}
+_DRAWN = ("noise", "shuffle")  # kinds that draw at random; they alone have a scale
+_DOSES = (0.02, 0.06, 0.125)  # the paper's: 2 to 12.5% of the neurons of the layers
 _LEAST = {"n_seeds": 2, "seed": 0, "n_texts": 1, "batch_tokens": 1, "n_bootstrap": 1, "n_permutations": 1}
 
 
@@ -50,10 +47,8 @@ class PerturbationSettings:
         Ablate each function's top neurons, beginning with the highest in the ranking.
     ranking
         What top neurons, and those of an expert, are ordered by: ``lift``, or ``predictivity`` as in Zhang et al. 2023.
-    kind
-        Kind of ablation (see `ablate`).
-    scale
-        Factor of the kinds shuffle and noise. None: 4 for shuffle (as in the paper), 1 for noise.
+    kind, scale
+        Kind of ablation (see `ablate`), and factor of shuffle and noise. None: 4 for shuffle (as in the paper), else 1.
     doses
         Shares of the neurons of the studied layers to ablate. None: 2, 6 and 12.5%; for a query, all of its rows.
     controls
@@ -80,10 +75,8 @@ class PerturbationSettings:
 
     Raises
     ------
-    UnknownNameError
-        If a kind, readout or control does not exist.
-    AnalysisError
-        If a value is out of range, or two settings do not go together.
+    UnknownNameError, AnalysisError
+        If a kind, readout or control does not exist; if a value is out of range, or two settings do not go together.
 
     Examples
     --------
@@ -117,10 +110,8 @@ class PerturbationSettings:
         """Check values, and sort doses, layers and names: their order and repetition mean nothing."""
         if sum((self.partition is not None, self.query is not None, self.is_top)) != 1:
             raise AnalysisError("a study perturbs neurons of a partition, of a query, or top neurons: one of the three")
-        given = [("kind", self.kind), ("readout", self.readout), ("ranking", self.ranking)]
-        for name, value in given + [("control", control) for control in self.controls or ()]:
-            if value not in get_args(_CHOICES[name]):
-                raise UnknownNameError(name, value, get_args(_CHOICES[name]))
+        check_settings(self, AnalysisError, **_LEAST)
+        check_known("control", self.controls or (), get_args(Control))
         for control in self.controls or ():
             if control in self._impossible:
                 raise AnalysisError(f"the control {control} is not possible: {self._impossible[control]}")
@@ -138,9 +129,6 @@ class PerturbationSettings:
                 raise AnalysisError(f"a dose is {dose}; doses are shares of neurons, above 0 and up to 1")
         if not 1 <= self.energy_ratio < math.inf:
             raise AnalysisError(f"energy_ratio is {self.energy_ratio}; it must be a number of at least 1")
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise AnalysisError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         for name in ("doses", "layers", "families", "functions", "controls"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
@@ -156,9 +144,7 @@ class PerturbationSettings:
     @property
     def selection(self) -> Selection:
         """How a source's own neurons are selected."""
-        if self.partition is not None:
-            return "functional"
-        return "top" if self.is_top else "query"
+        return "functional" if self.partition is not None else "top" if self.is_top else "query"
 
     @property
     def controls_run(self) -> tuple[Control, ...]:
@@ -190,8 +176,7 @@ class PerturbationSettings:
 
 def check_kind(kind: PerturbationKind, *, scale: float) -> None:
     """Refuse an unknown kind of ablation, and a scale that is negative, not finite, or not 1 for a kind without one."""
-    if kind not in get_args(PerturbationKind):
-        raise UnknownNameError("kind of perturbation", kind, get_args(PerturbationKind))
+    check_known("kind of perturbation", [kind], get_args(PerturbationKind))
     if not (math.isfinite(scale) and scale >= 0):
         raise AnalysisError(f"a perturbation of scale {scale} is not possible; scales are numbers of at least 0")
     if kind not in _DRAWN and scale != 1:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ...errors import AnalysisError
 from ...progress import Progress
 from ...queries.database import Database
-from ...queries.statements import statement
 from ...schema.vocabulary import PerturbationKind, Selection
 from ..effects.contrast import apart, overlap
 from ..neuron_rows import KEYS, read_neurons
@@ -28,21 +27,18 @@ FUNCTIONAL_P = 0.001
 
 _Rows = NDArray[np.int64]  # of the population
 _Note = Callable[[str], None]  # told of what is left out
-# A matched set that holds this share or more of another source's neurons is named.
-_MUCH = 0.5
+_MUCH = 0.5  # a matched set that holds this share or more of another source's neurons is named
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """Neurons in the order in which they are ablated: a source's own or a control's, all of them or those of a dose."""
 
-    # The source; `SHARED` for a control that all sources share
-    family: str
+    family: str  # the source; `SHARED`, as the function, for a control that all sources share
     function: str
     selection: str  # functional, top or query; or the control: random, matched or nonfunctional
     rows: _Rows  # [ranked]
-    # Each neuron's level (see `LEVEL_COLUMNS`); None where the population has it [ranked]
-    levels: NDArray[np.float64] | None = None
+    levels: NDArray[np.float64] | None = None  # as in `LEVEL_COLUMNS`; None where the population has them [ranked]
     n_functional: int | None = None  # how many, the first, are in experts functional for the source; None without any
     seed: int = 0  # seed of the draw and of the ablation
     dose: float = 0.0  # share of the population, for a cell; 0 for a ranking that is not cut to a dose
@@ -59,20 +55,17 @@ class Ranking:
 
     def cut(self, dose: float, n_neurons: int) -> "Ranking":
         """Return the first `n_neurons`: the cell of a dose."""
-        return replace(
-            self,
-            rows=self.rows[:n_neurons],
-            levels=None if self.levels is None else self.levels[:n_neurons],
-            n_functional=None if self.n_functional is None else min(self.n_functional, n_neurons),
-            dose=dose,
-        )
+        levels = None if self.levels is None else self.levels[:n_neurons]
+        n_functional = None if self.n_functional is None else min(self.n_functional, n_neurons)
+        return replace(self, rows=self.rows[:n_neurons], levels=levels, n_functional=n_functional, dose=dose)
 
 
-def find_sources(
-    request: Request, population: Population, functions: Functions, progress: Progress
-) -> tuple[list[Ranking], _Rows | None]:
+_Sources = tuple[list[Ranking], _Rows | None]  # and the neurons of experts that are functional for nothing
+
+
+def find_sources(request: Request, population: Population, functions: Functions, progress: Progress) -> _Sources:
     """Return the sources, and the neurons of experts that are functional for nothing, None without experts."""
-    database, settings = request.database, request.settings
+    database, settings, partition_id = request.database, request.settings, request.partition_id
     if settings.query is not None:
         return query_sources(database, settings.query, population, settings.kind), None
     measured = set(measured_functions(database, request.run.run_id))
@@ -80,24 +73,18 @@ def find_sources(
     wanted = wanted_functions(readable, settings, "the functions read out")
     n_most = population.n_neurons(max(settings.doses or (1.0,)))
     sources, nonfunctional = scored_sources(request, population, wanted, n_most)
-    if request.partition_id is None:
+    if partition_id is None:
         return sources, nonfunctional
     functional = [source for source in sources if source.n_functional]
     if not functional:
-        raise AnalysisError(
-            f"partition {request.partition_id} has no expert that is functional for a function read out"
-        )
+        raise AnalysisError(f"partition {partition_id} has no expert that is functional for a function read out")
     if len(functional) < len(sources):
-        progress.note(
-            f"{len(sources) - len(functional):,} of {len(sources):,} functions have no functional expert, and are no "
-            "sources"
-        )
+        lacking = f"{len(sources) - len(functional):,} of {len(sources):,} functions"
+        progress.note(f"{lacking} have no functional expert, and are no sources")
     return functional, nonfunctional
 
 
-def scored_sources(
-    request: Request, population: Population, functions: Functions, n_most: int
-) -> tuple[list[Ranking], _Rows | None]:
+def scored_sources(request: Request, population: Population, functions: Functions, n_most: int) -> _Sources:
     """Return each function's `n_most` first neurons by scores on half a, and those in experts functional for nothing.
 
     The first are the best over all studied layers or, of a partition, those of one expert after the other.
@@ -106,14 +93,11 @@ def scored_sources(
     layers = [f"{stack} {layer}" for stack, layer in population.neurons.select("stack", "layer").unique().rows()]
     names = ["/".join(function) for function in functions]
     asked = {"run": run_id, "ranking": request.settings.ranking, "functions": names, "layers": layers, "most": n_most}
-    if partition_id is None:
-        ranked = request.database.sql(statement("perturbation_top_neurons"), asked).pl()
-    else:
-        asked |= {"partition": partition_id, "functional_p": FUNCTIONAL_P}
-        ranked = request.database.sql(statement("perturbation_expert_neurons"), asked).pl()
-        if ranked.is_empty():
-            raise AnalysisError(f"partition {partition_id} has no neuron of the layers that run {run_id} measured")
-    selection = "top" if partition_id is None else "functional"
+    asked |= {"partition": partition_id, "functional_p": FUNCTIONAL_P}
+    which, selection = ("top", "top") if partition_id is None else ("expert", "functional")
+    ranked = request.database.ask(f"perturbation_{which}_neurons", **asked).pl()
+    if partition_id is not None and ranked.is_empty():
+        raise AnalysisError(f"partition {partition_id} has no neuron of the layers that run {run_id} measured")
     sources = [
         Ranking(family, function, selection, population.rows(own, "the store"), n_functional=own["n_functional"][0])
         for family, function, own in _by_function(ranked)
@@ -126,8 +110,7 @@ def query_sources(database: Database, query: str, population: Population, kind: 
     """Return the neurons that SQL selects, in the order of its rows, a source for each function; refuse any others."""
     owner, size = "the query", population.unit_size
     table = database.sql(query).arrow()
-    named = [name for name in ("family", "function") if name in table.column_names]
-    if len(named) == 1:
+    if len(named := [name for name in ("family", "function") if name in table.column_names]) == 1:
         raise AnalysisError(f"the query yields a column {named[0]} alone; sources have a family and a function")
     # Means and deviations are the run's, for own neurons and controls alike.
     level = LEVEL_COLUMNS[kind] if kind == "clamp" else None
@@ -139,20 +122,13 @@ def query_sources(database: Database, query: str, population: Population, kind: 
         neurons = neurons.with_columns(family=pl.lit("query"), function=pl.lit("query"))
     sources = []
     for family, function, own in _by_function(neurons):
-        repeated = own.filter(pl.col("row").is_duplicated())
-        if repeated.height:
-            stack, layer, neuron = repeated.select(KEYS).row(0)
-            raise AnalysisError(
-                f"the query yields {stack} layer {layer}, neuron {neuron} more than once for {family}/{function}; "
-                "is it of several runs?"
-            )
-        rows = own["row"].to_numpy()
-        unit = rows // size
+        for stack, layer, neuron in own.filter(pl.col("row").is_duplicated()).select(KEYS).head(1).rows():
+            problem = f"the query yields {stack} layer {layer}, neuron {neuron} more than once for {family}/{function}"
+            raise AnalysisError(f"{problem}; is it of several runs?")
+        unit = (rows := own["row"].to_numpy()) // size
         if len(unit) % size or (unit.reshape(-1, size) != unit[::size, None]).any():
-            raise AnalysisError(
-                f"the query does not yield whole native experts one after the other, {size:,} neurons each, for "
-                f"{family}/{function}; {kind} takes whole experts"
-            )
+            problem = f"the query does not yield whole native experts one after the other, {size:,} neurons each"
+            raise AnalysisError(f"{problem}, for {family}/{function}; {kind} takes whole experts")
         sources.append(Ranking(family, function, "query", rows, None if level is None else own["level"].to_numpy()))
     return sources
 
@@ -206,15 +182,12 @@ def plan_cells(
         for dose in settings.doses or (len(ranking.rows) / len(population),):
             add(ranking, dose)
     if not cells and narrow:
-        raise AnalysisError(
-            f"no source has, in each of its layers, the {n_least} experts that a token is sent to; take one layer, or "
-            "a larger dose"
-        )
+        least = f"the {n_least} experts that a token is sent to"
+        raise AnalysisError(f"no source has, in each of its layers, {least}; take one layer, or a larger dose")
     if not cells:
         most = max((len(ranking.rows) for ranking in own), default=0)
-        raise AnalysisError(
-            f"no source has neurons enough for a dose: the most is {most:,} of {len(population):,} neurons"
-        )
+        problem = f"the most is {most:,} of {len(population):,} neurons"
+        raise AnalysisError(f"no source has neurons enough for a dose: {problem}")
     doses = dict.fromkeys(cell.dose for cell in cells)
     needed = {(cell.source, cell.dose) for cell in cells} | {((SHARED, SHARED), dose) for dose in doses}
     for ranking in ranked:
@@ -224,19 +197,16 @@ def plan_cells(
     for (selection, dose), n in sorted(short.items()):
         note(f"{n:,} {selection} sets have fewer neurons than a dose of {dose:g} takes, and are excluded from it")
     for (selection, dose), n in sorted(narrow.items()):
-        note(
-            f"{n:,} {selection} sets have, at a dose of {dose:g}, a layer with fewer than the {n_least} experts that a "
-            "token is sent to, and are excluded from it"
-        )
+        least = f"fewer than the {n_least} experts that a token is sent to"
+        note(f"{n:,} {selection} sets have, at a dose of {dose:g}, a layer with {least}, and are excluded from it")
     for dose in doses:
         sources = [cell for cell in cells if (*cell.key[2:], cell.dose) == (settings.selection, settings.seed, dose)]
         n_apart = apart([source.rows for source in sources], dose).sum(axis=1)
         alone = ["/".join(source.source) for source, n in zip(sources, n_apart, strict=True) if n < 2]
         if alone and len(sources) > 2:
-            note(
-                f"at a dose of {dose:g} control other is left out of {', '.join(alone)}: of the other sources, fewer "
-                "than two share no more of its neurons than sets drawn at random do"
-            )
+            left_out = f"at a dose of {dose:g} control other is left out of {', '.join(alone)}"
+            few = "of the other sources, fewer than two share no more of its neurons than sets drawn at random do"
+            note(f"{left_out}: {few}")
         named = [
             f"{'/'.join(cell.source)} with seed {cell.seed} holds {share:.0%} of {held}"
             for cell in cells
@@ -251,18 +221,13 @@ def plan_cells(
 
 def most_held(cells: Sequence[Ranking], cell: Ranking) -> tuple[str, float]:
     """Return the other source, as family/function, of whose neurons of the same dose a cell holds most; their share."""
-    sources = {
-        each.source: each.rows
-        for each in cells
-        if each.selection in get_args(Selection) and each.dose == cell.dose and each.source != cell.source
-    }
+    others = (each for each in cells if each.dose == cell.dose and each.source != cell.source)
+    sources = {each.source: each.rows for each in others if each.selection in get_args(Selection)}
     shares = overlap(list(sources.values()), [cell.rows])[:, 0]
     return max(zip(shares.tolist(), map("/".join, sources), strict=True), default=(0.0, ""))[::-1]
 
 
-def comparable(
-    population: Population, cells: Sequence[Ranking], settings: PerturbationSettings, note: _Note
-) -> list[bool]:
+def comparable(population: Population, cells: list[Ranking], settings: PerturbationSettings, note: _Note) -> list[bool]:
     """Return for each cell whether its effect is compared: matched sets must be like their source in energy.
 
     Fewer than two of a source and dose are not: a single one does not show how sets differ.
@@ -281,9 +246,7 @@ def comparable(
         excluded = ratios.keys() - (alike if len(alike) > 1 else [])
         not_compared |= excluded
         if excluded:
-            note(
-                f"at a dose of {dose:g} {len(excluded)} of {len(ratios)} matched sets of {'/'.join(source)} are not "
-                f"compared: sets hold {min(ratios.values()):.2f} to {max(ratios.values()):.2f} times its neurons' "
-                f"energy, and two at least must be within a factor of {most:g}"
-            )
+            which = f"at a dose of {dose:g} {len(excluded)} of {len(ratios)} matched sets of {'/'.join(source)}"
+            hold = f"sets hold {min(ratios.values()):.2f} to {max(ratios.values()):.2f} times its neurons' energy"
+            note(f"{which} are not compared: {hold}, and two at least must be within a factor of {most:g}")
     return [place not in not_compared for place in range(len(cells))]

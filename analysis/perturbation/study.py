@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from ...engines.engine import Engine
-from ...errors import AnalysisError, UnknownNameError
+from ...errors import AnalysisError, check_known
 from ...ingest.corpora.stored import StoredCorpus
 from ...ingest.models.checkpoint import Checkpoint
 from ...progress import Progress, SilentProgress
@@ -122,12 +122,8 @@ def study_perturbation(
         ablation leaves losses that are not finite.
     IngestError
         If the model cannot be loaded or lacks the head that a readout needs.
-    QueryError
-        If the query of the settings is wrong.
-    EngineError
-        If the engine lacks what it needs, or its workers die.
-    StoreError
-        If the store cannot be read or written.
+    QueryError, EngineError, StoreError
+        If the query is wrong; the engine lacks what it needs, or its workers die; the store cannot be read or written.
 
     Examples
     --------
@@ -191,18 +187,14 @@ def find_request(
     run_id, is_measured = found.run_id, found.measurement == "measured"
     if not is_measured or found.site != "activation":
         what = f"of the site {found.site}" if is_measured else "imported"
-        raise AnalysisError(
-            f"run {run_id} is {what}; a study needs a run that measured the site activation, which is what is perturbed"
-        )
+        needed = "a study needs a run that measured the site activation, which is what is perturbed"
+        raise AnalysisError(f"run {run_id} is {what}; {needed}")
     if found.halves == "word":
-        raise AnalysisError(
-            f"run {run_id} has halves by word: neurons chosen on half a have seen the texts of half b; a study needs a "
-            "run of --halves text"
-        )
+        problem = f"run {run_id} has halves by word: neurons chosen on half a have seen the texts of half b"
+        raise AnalysisError(f"{problem}; a study needs a run of --halves text")
     partition_id = None if settings.partition is None else _partition(database, settings, found, progress)
     if settings.layers is not None:
-        layers = database.sql("select distinct layer from layers where run_id = ?", [run_id]).rows()
-        check_layers(run_id, settings.layers, {cast("int", layer) for (layer,) in layers})
+        check_layers(run_id, settings.layers, set(database.ask("measured_layers", run=run_id).pl()["layer"]))
     if settings.query is None:
         wanted_functions(measured_functions(database, run_id), settings, f"the functions that run {run_id} measured")
     longest = cast("int", found.max_tokens)  # a measured run has it, and a corpus
@@ -220,20 +212,15 @@ def _partition(database: Database, settings: PerturbationSettings, run: Run, pro
     if partition.model != run.model:
         raise AnalysisError(f"partition {partition_id} is of {partition.model}, run {run.run_id} of {run.model}")
     if partition.revision != run.revision:
-        progress.note(
-            f"partition {partition_id} is of the neurons of {partition.revision}, run {run.run_id} of {run.revision}"
-        )
+        whose = f"partition {partition_id} is of the neurons of {partition.revision}"
+        progress.note(f"{whose}, run {run.run_id} of {run.revision}")
     if settings.kind in ROUTING and partition.method != "native":
-        raise AnalysisError(
-            f"the kind {settings.kind} takes whole native experts, and partition {partition_id} is by "
-            f"{partition.method}"
-        )
-    made_of = "select max(partition_half) from partitions_of_runs where run_id = ? and partition_id = ?"
-    if database.sql(made_of, [run.run_id, partition_id]).rows() in ([("all",)], [("b",)]):
-        progress.note(
-            f"partition {partition_id} was made of scores on the half that is read out: what it shows is not "
-            "independent of how its experts were made"
-        )
+        problem = f"the kind {settings.kind} takes whole native experts"
+        raise AnalysisError(f"{problem}, and partition {partition_id} is by {partition.method}")
+    ((half,),) = database.ask("perturbation_partition_half", run=run.run_id, partition=partition_id).rows()
+    if half in ("all", "b"):
+        made = f"partition {partition_id} was made of scores on the half that is read out"
+        progress.note(f"{made}: what it shows is not independent of how its experts were made")
     return partition_id
 
 
@@ -246,14 +233,10 @@ def measured_functions(database: Database, run_id: str) -> list[tuple[str, str]]
 def wanted_functions(functions: Functions, settings: PerturbationSettings, where: str) -> list[tuple[str, str]]:
     """Return those functions that the settings name, or all if they name none; there must be one."""
     families = sorted({family for family, _ in functions})
-    for family in settings.families:
-        if family not in families:
-            raise UnknownNameError("family", family, families, where=where)
+    check_known("family", settings.families, families, where=where)
     chosen = [function for function in functions if function[0] in (settings.families or families)]
     names = ["/".join(function) for function in chosen]
-    for name in settings.functions:
-        if name not in names:
-            raise UnknownNameError("function", name, names, where=where)
+    check_known("function", settings.functions, names, where=where)
     if not chosen:
         raise AnalysisError("no function of the run is of the families and functions asked for and can be read out")
     return [function for function, name in zip(chosen, names, strict=True) if name in (settings.functions or names)]

@@ -98,21 +98,17 @@ class ChoiceReadout(Readout):
                 word_of: dict[int, str] = {}
                 for token, place in zip(token_id, members.tolist(), strict=True):
                     if (other := word_of.setdefault(token, words[place])) != words[place]:
-                        raise AnalysisError(
-                            f"candidates {other!r} and {words[place]!r} of family {family} begin with the same token, "
-                            f"{model.tokenizer.convert_ids_to_tokens(token)!r}, so {model.name} cannot choose between "
-                            "them"
-                        )
+                        problem = f"candidates {other!r} and {words[place]!r} of family {family} begin with the same"
+                        problem += f" token, {model.tokenizer.convert_ids_to_tokens(token)!r}"
+                        raise AnalysisError(f"{problem}, so {model.name} cannot choose between them")
 
 
 def _targets(texts: Texts) -> list[str]:
     """Return the target of each text of the corpus."""
     targets = [(target or "").strip() for target in texts.corpus.targets()]
     if absent := targets.count(""):
-        raise AnalysisError(
-            f"readout choice needs a label word as the target of every text; {absent:,} of {len(targets):,} texts of "
-            f"corpus {texts.corpus.name} have none"
-        )
+        problem = "readout choice needs a label word as the target of every text"
+        raise AnalysisError(f"{problem}; {absent:,} of {len(targets):,} texts of corpus {texts.corpus.name} have none")
     return targets
 
 
@@ -127,10 +123,8 @@ def _candidates(texts: Texts, targets: Sequence[str]) -> Mapping[str, Sequence[s
         words = sorted({targets[text] for text in np.unique(entry_text[entry_family == family]).tolist()})
         if not 1 < len(words) <= MOST_CANDIDATES:
             count = f"{len(words):,} distinct targets" if len(words) > 1 else f"one target, {words[0]!r},"
-            raise AnalysisError(
-                f"family {family} of corpus {texts.corpus.name} has {count} to choose from; a choice is between 2 to "
-                f"{MOST_CANDIDATES} label words"
-            )
+            problem = f"family {family} of corpus {texts.corpus.name} has {count} to choose from"
+            raise AnalysisError(f"{problem}; a choice is between 2 to {MOST_CANDIDATES} label words")
         candidates[family] = words
     return candidates
 
@@ -140,10 +134,8 @@ def _check_predicted(head: PreTrainedModel, token_id: NDArray[np.int64], words: 
     n_tokens = None if output is None else len(output.weight)
     for word, most in zip(words, token_id.max(axis=0).tolist(), strict=True):
         if n_tokens is not None and most >= n_tokens:
-            raise AnalysisError(
-                f"target {word!r} begins with token {most:,} of the tokenizer; {type(head).__name__} predicts "
-                f"{n_tokens:,} tokens alone"
-            )
+            problem = f"target {word!r} begins with token {most:,} of the tokenizer"
+            raise AnalysisError(f"{problem}; {type(head).__name__} predicts {n_tokens:,} tokens alone")
 
 
 def _contents(texts: Texts) -> list[str]:
@@ -162,10 +154,8 @@ def _after_texts(texts: Texts, words: Sequence[str]) -> _Prompts:
     prompts = _token_ids(texts, contents)
     lengths = np.diff(tokens.token_start)[tokens.order].tolist()
     if n_cut := sum(len(ids) > length for ids, length in zip(prompts, lengths, strict=True)):
-        raise AnalysisError(
-            f"readout choice reads what comes after a text, but {n_cut:,} of {tokens.n_texts:,} texts of corpus "
-            f"{texts.corpus.name} are cut; more tokens a text are needed"
-        )
+        cut = f"{n_cut:,} of {tokens.n_texts:,} texts of corpus {texts.corpus.name} are cut"
+        raise AnalysisError(f"readout choice reads what comes after a text, but {cut}; more tokens a text are needed")
     positions, token_id = [], []
     for word in words:
         joined = _token_ids(texts, [f"{text}{'' if text[-1:].isspace() else ' '}{word}" for text in contents])
@@ -177,10 +167,8 @@ def _after_texts(texts: Texts, words: Sequence[str]) -> _Prompts:
     apart = np.argwhere(position != position[:1])
     if len(apart) or not position.all():
         prompt = int(apart[0, 1]) if len(apart) else int(np.argmin(position[0]))
-        raise AnalysisError(
-            f"text {tokens.order[prompt]} of corpus {texts.corpus.name} ends where no word can begin: "
-            f"{contents[prompt][-40:]!r}"
-        )
+        problem = f"text {tokens.order[prompt]} of corpus {texts.corpus.name} ends where no word can begin"
+        raise AnalysisError(f"{problem}: {contents[prompt][-40:]!r}")
     return _Prompts(position[0] - 1, np.array(token_id).T.copy())
 
 
@@ -195,19 +183,16 @@ def _at_masks(texts: Texts, words: Sequence[str]) -> _Prompts:
         read = tokens.token_ids[tokens.token_start[text] : tokens.token_start[text + 1]]
         masks = np.flatnonzero(read == tokenizer.mask_token_id)
         if len(masks) != 1:
-            raise AnalysisError(
-                f"readout choice needs one mask {tokenizer.mask_token} in each text; text {text} of corpus "
-                f"{texts.corpus.name} has {len(masks)} within {len(read)} tokens"
-            )
+            problem = f"text {text} of corpus {texts.corpus.name} has {len(masks)} within {len(read)} tokens"
+            raise AnalysisError(f"readout choice needs one mask {tokenizer.mask_token} in each text; {problem}")
         position.append(int(masks[0]))
     masked, token_id = _token_ids(texts, contents), []
     for word in words:
         filled = _token_ids(texts, [text.replace(str(tokenizer.mask_token), word) for text in contents])
         for text, before, ids, place in zip(order, masked, filled, position, strict=True):
             if ids[:place] != before[:place]:
-                raise AnalysisError(
-                    f"the mask of text {text} of corpus {texts.corpus.name} stands where no word can begin"
-                )
+                where = f"the mask of text {text} of corpus {texts.corpus.name}"
+                raise AnalysisError(f"{where} stands where no word can begin")
         token_id.append([ids[place] for ids, place in zip(filled, position, strict=True)])
     return _Prompts(np.array(position), np.array(token_id).T.copy())
 
@@ -222,7 +207,6 @@ def _at_beginnings(texts: Texts, words: Sequence[str]) -> _Prompts:
     n_texts = len(tokens.token_start) - 1
     token_ids, starts = np.tile(np.array(before, dtype=np.int32), n_texts), np.arange(n_texts + 1) * len(before)
     ends = np.full(n_texts, len(before))
-    targets = TokenizedTargets(
-        token_ids=token_ids, token_start=starts, start=np.zeros(n_texts, dtype=np.int64), stop=ends, n_truncated=0
-    )
+    start = np.zeros(n_texts, dtype=np.int64)
+    targets = TokenizedTargets(token_ids=token_ids, token_start=starts, start=start, stop=ends, n_truncated=0)
     return _Prompts(ends[tokens.order] - 1, np.tile(np.array(token_id), (tokens.n_texts, 1)), targets)

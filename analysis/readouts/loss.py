@@ -54,10 +54,8 @@ class LossReadout(Readout):
         strata = positives(texts.read)[:, self._kept]
         enough = (strata == 1).sum(1) >= LEAST_INSTANCES
         if not enough.any():
-            raise AnalysisError(
-                f"no function of corpus {texts.corpus.name} has {LEAST_INSTANCES} positives with a loss; the first "
-                "token of a text has none"
-            )
+            problem = f"no function of corpus {texts.corpus.name} has {LEAST_INSTANCES} positives with a loss"
+            raise AnalysisError(f"{problem}; the first token of a text has none")
         self.functions = tuple(compress(texts.functions, enough))
         self.strata = strata[enough]
         self.instance_id = texts.read.tokens.instance_id[self._kept]
@@ -118,10 +116,8 @@ def _masked_tokens(texts: Texts) -> _Predicted:
     """Predict the tokens of each instance behind masks, in a copy of its text."""
     tokens, mask = texts.read.tokens, texts.model.tokenizer.mask_token_id
     if mask is None or mask >= n_embedded(texts.model.module):
-        raise AnalysisError(
-            f"readout loss needs a mask, which the tokenizer of model {texts.model.name} has not, or the model no "
-            "embedding for"
-        )
+        problem = f"readout loss needs a mask, which the tokenizer of model {texts.model.name} has not"
+        raise AnalysisError(f"{problem}, or the model no embedding for")
     stored = texts.corpus.instances()
     is_whole = np.isin(tokens.instance_id, stored.instance_id[np.isnan(stored.start_char)])
     spans = (column.tolist() for column in (tokens.start, tokens.stop, tokens.instance_id, is_whole))
@@ -154,10 +150,8 @@ def _target_tokens(texts: Texts) -> _Predicted:
     """Predict the tokens of each text's target."""
     model, corpus = texts.model, texts.corpus
     if corpus.n_without_target:
-        raise AnalysisError(
-            f"readout loss of {model.name}, an encoder-decoder, needs targets; {corpus.n_without_target:,} texts of "
-            f"corpus {corpus.name} have none"
-        )
+        problem = f"readout loss of {model.name}, an encoder-decoder, needs targets"
+        raise AnalysisError(f"{problem}; {corpus.n_without_target:,} texts of corpus {corpus.name} have none")
     longest = int(getattr(model.config, "max_position_embeddings", None) or sys.maxsize)
     targets = tokenize_targets(corpus, model.tokenizer, start_token=start_token(model), max_tokens=longest)
     check_embedded(targets, model.tokenizer, decoder_of(model), f"targets of corpus {corpus.name}")

@@ -19,8 +19,7 @@ from ...ingest.neurons.weights import plain
 from ...schema.vocabulary import ReadoutKind
 from .readout import Half, Texts
 
-# Logits held at a time: 256 MB of float32.
-_SLICE_LOGITS = 1 << 26
+_SLICE_LOGITS = 1 << 26  # held at a time: 256 MB of float32
 
 
 def with_head(texts: Texts, readout: ReadoutKind) -> tuple[Texts, PreTrainedModel]:

@@ -20,8 +20,7 @@ INVERSE_REGULARISATION = 0.001
 """C of every probe's L2 penalty, on standardised features. It is strong, as rare functions have fewer instances than
 features: of powers of ten the best on supersenses of SemCor in MiniLM, and within .01 of the best in SmolLM2."""
 
-# Far more than such a penalty needs; a probe that has not converged by then is refused.
-_ITERATIONS = 2000
+_ITERATIONS = 2000  # far more than such a penalty needs; a probe that has not converged by then is refused
 
 
 class ProbeReadout(Readout):
@@ -47,10 +46,8 @@ class ProbeReadout(Readout):
         self.n_fitted_texts = texts.fitted.tokens.n_texts
         features = self._features(texts.fitted.tokens)
         if not np.isfinite(features).all():
-            raise AnalysisError(
-                f"the final hidden states of model {texts.model.name} on corpus {texts.corpus.name} are not finite "
-                "everywhere; is its floating-point type too narrow?"
-            )
+            states = f"the final hidden states of model {texts.model.name} on corpus {texts.corpus.name}"
+            raise AnalysisError(f"{states} are not finite everywhere; is its floating-point type too narrow?")
         self._mean = features.mean(0)
         deviation = features.std(0)
         self._deviation = np.where(deviation > 0, deviation, 1.0)

@@ -108,10 +108,8 @@ def read_texts(
     counts = np.stack([(half.labels == label).sum(1) for half in halves for label in (0, 1)])
     kept = np.flatnonzero(counts.min(axis=0) >= LEAST_INSTANCES)
     if not len(kept):
-        raise AnalysisError(
-            f"no function of corpus {corpus.name} has {LEAST_INSTANCES} positives and negatives in each half of "
-            f"{n_texts:,} texts"
-        )
+        problem = f"no function of corpus {corpus.name} has {LEAST_INSTANCES} positives"
+        raise AnalysisError(f"{problem} and negatives in each half of {n_texts:,} texts")
     fitted, read = (dataclasses.replace(half, labels=half.labels[kept]) for half in halves)
     functions = tuple(labels.functions[index] for index in kept)
     # Padding would change the states of some models.

@@ -7,9 +7,9 @@ import itertools
 import math
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import get_args
 
-from ...errors import IngestError, UnknownNameError
+from ...errors import IngestError, check_known, check_settings
 from ...schema.names import IDENTITY_VERSION, check_name, identifier
 from ...schema.vocabulary import Addition, ControlTask, DType, Halves, Pooling, Router, Site, SpecialTokens, Storage
 from ..corpora.control_tasks import default_control
@@ -81,11 +81,7 @@ class Settings:
     min_instances: int = 0
 
     def __post_init__(self) -> None:
-        for name, kind in get_type_hints(Settings).items():
-            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
-                raise UnknownNameError(name, getattr(self, name), get_args(kind))
-        for name, least in (("max_tokens", 1), ("n_top", 0), ("min_instances", 0)):
-            _check_least(name, getattr(self, name), least)
+        check_settings(self, IngestError, max_tokens=1, n_top=0, min_instances=0)
         if self.layers is not None:  # order and repetition mean nothing
             object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
 
@@ -123,9 +119,7 @@ class Resources:
     memory_bytes: int = 4 << 30
 
     def __post_init__(self) -> None:
-        _check_least("memory_bytes", self.memory_bytes, 1)
-        if self.batch_tokens is not None:
-            _check_least("batch_tokens", self.batch_tokens, 1)
+        check_settings(self, IngestError, memory_bytes=1, batch_tokens=1)
 
     def check_device(self, label: str) -> None:
         """Raise an IngestError if the device is not there; `label` names the model in it."""
@@ -166,10 +160,8 @@ class Controls:
     n_draws: int = 1
 
     def __post_init__(self) -> None:
-        for task in self.tasks or ():
-            if task not in get_args(ControlTask):
-                raise UnknownNameError("control task", task, get_args(ControlTask))
-        _check_least("n_draws", self.n_draws, 1)
+        check_known("control task", self.tasks or (), get_args(ControlTask))
+        check_settings(self, IngestError, n_draws=1)
 
     @staticmethod
     def job_name(run_id: str, task: ControlTask, draw: int) -> str:
@@ -204,7 +196,7 @@ class Coactivation:
     active_share: float | None = None
 
     def __post_init__(self) -> None:
-        _check_least("n_partners", self.n_partners, 1)
+        check_settings(self, IngestError, n_partners=1)
         if self.active_share is not None and not 0 < self.active_share < 1:
             raise IngestError(f"active_share is {self.active_share}; it must be above 0 and below 1")
 
@@ -232,11 +224,6 @@ class Coactivation:
         return f"coactivation-{identifier(definition)}"
 
 
-def _check_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise IngestError(f"{name} is {value}; it must be at least {least}")
-
-
 @functools.cache
 def transformers_version() -> str:
     """Return the version of transformers that is installed, without importing it."""
@@ -261,9 +248,7 @@ class Request:
     def __post_init__(self) -> None:
         check_name("model", self.checkpoint.stored_name)
         check_name("revision", self.checkpoint.stored_revision)
-        for addition in self.additions:
-            if addition not in get_args(Addition):
-                raise UnknownNameError("addition", addition, get_args(Addition))
+        check_known("addition", self.additions, get_args(Addition))
 
     def identifier(self, fingerprint: str | None) -> str | None:
         """Return the digest of all that defines the measurement; None without a fingerprint of the checkpoint's files.

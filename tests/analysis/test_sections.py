@@ -5,7 +5,6 @@ import io
 import duckdb
 import pytest
 
-from neuronlake.analysis import sections
 from neuronlake.analysis.sections import Section, write_sections
 from neuronlake.queries.result import Result
 
@@ -19,14 +18,13 @@ STATEMENTS = {
 class Connection:
     """A database of nothing."""
 
-    def sql(self, query, parameters=None):
-        return Result(duckdb.sql(query, params=parameters or None))
+    def ask(self, name, **parameters):
+        return Result(duckdb.sql(STATEMENTS[name], params=parameters or None))
 
 
 @pytest.fixture
-def text(monkeypatch):
+def text():
     """Return a function that writes sections of the statements above and returns the text."""
-    monkeypatch.setattr(sections, "statement", STATEMENTS.__getitem__)
 
     def write(*written):
         stream = io.StringIO()

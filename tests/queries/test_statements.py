@@ -7,6 +7,7 @@ import duckdb
 import pytest
 
 from neuronlake import queries
+from neuronlake.queries.database import Database
 from neuronlake.queries.statements import statement
 
 FILES = sorted((Path(queries.__file__).parent / "statements").glob("*.sql"))
@@ -38,3 +39,11 @@ def test_a_statement_is_one_query_and_its_header_names_parameters_and_columns(fi
         [tree],
     ).fetchall()[0][0]
     assert {column for column in columns if column} <= described
+
+
+def test_a_database_is_asked_by_the_name_of_a_statement_which_takes_the_parameters_that_it_names(
+    database: Database,
+) -> None:
+    rows = database.ask("measured_layers", run="a" * 16, partition="of another statement")
+    assert rows.columns == ("stack", "layer", "n_neurons")
+    assert rows.rows() == database.sql("select stack, layer, n_neurons from layers where run_id[1] = 'a'").rows() != []

@@ -17,7 +17,7 @@ from queries.small_tables import table
 from neuronlake.cli import main
 from neuronlake.queries.database import Database
 from neuronlake.report.page import measured, pictures_of, write_report
-from neuronlake.report.picture import PICTURES, Subject, _typeset, find_subjects, found, told_apart
+from neuronlake.report.picture import PICTURES, Subject, _typeset, _written, find_subjects, told_apart
 from neuronlake.schema.store import Store
 
 SUBJECT = Subject("tiny", "main", "words", "a" * 16, None, False, (), (), 8, 1, 1, None, 0, None)
@@ -40,6 +40,11 @@ def experts(proportion: float) -> pl.DataFrame:
 def test_a_few_functional_experts_beside_none_of_the_groups_are_luck(n_functional: int, is_claimed: bool) -> None:
     assert sentence("experts", experts(n_functional / 100)).startswith("Experts are") == is_claimed
     assert "specialised" not in sentence("experts", experts(n_functional / 100), RANDOM)
+
+
+def found(database: Database, name: str, subject: Subject) -> dict[str, object] | None:
+    """Return the first row of a statement about a subject."""
+    return next(iter(database.sql(_written(name, subject.parameters))), None)
 
 
 def test_experts_made_of_scores_are_not_pictured(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from neuronlake.analysis.emergence.study import EmergenceReport
 from neuronlake.analysis.emergence.summary import summarise
 from neuronlake.queries import catalog
+from neuronlake.queries.database import Database
 from neuronlake.queries.result import Result
 
 REPORT = EmergenceReport(
@@ -41,6 +42,8 @@ class Tables:
 
     def sql(self, query, parameters=None):
         return Result(self.connection.sql(query, params=parameters))
+
+    ask = Database.ask
 
 
 @pytest.fixture
