@@ -4,7 +4,7 @@ import contextlib
 import re
 import time
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from functools import cached_property
 from pathlib import Path
 from typing import IO
@@ -302,8 +302,11 @@ class Database(contextlib.AbstractContextManager["Database"]):
                 query = f"{kept_rows} where ranking = 'lift' union all by name {live}"
         else:
             query = self.query_of(name)
-        with self._explained(name):
+        try:
             self.connection.execute(catalog.definition(name, query))
+        except ENGINE_ERRORS as error:
+            self._blame(error, [name])
+            raise QueryError(f"{'table' if name in TABLES else 'view'} {name}: {explain(error)}") from error
         self._made.add(name)
         self._commented.discard(name)
 
@@ -335,16 +338,6 @@ class Database(contextlib.AbstractContextManager["Database"]):
             found = {row[0] for row in self.connection.execute(asked).fetchall()}
             self._found[query] = sorted(found | {*self._runs_of_files.values()} - known)
         return self._found[query]
-
-    @contextlib.contextmanager
-    def _explained(self, name: str) -> Iterator[None]:
-        """Raise DuckDB's errors about a table or view as errors of the store or the query."""
-        try:
-            yield
-        except ENGINE_ERRORS as error:
-            self._blame(error, [name])
-            kind = "table" if name in TABLES else "view"
-            raise QueryError(f"{kind} {name}: {explain(error)}") from error
 
     def _make_missing(self, error: duckdb.CatalogException) -> None:
         """Create the table or view that DuckDB missed, as in query_table('ru' || 'ns'); raise if there is none."""

@@ -6,13 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import IngestError, UnknownNameError, joined
+from ...schema import parquet
 from ...schema.conformance import conform
 from ...schema.disk import store_errors
 from ...schema.names import identifier
@@ -30,15 +30,15 @@ class KnownRuns:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        runs = _rows(store.files("runs"), _COLUMNS)
-        self._by_request = {run["request_id"]: run for run in runs if run.get("request_id") is not None}
+        runs = parquet.read(store.files("runs"), _COLUMNS, may_lack=("request_id",)).to_pylist()
+        self._by_request = {run["request_id"]: run for run in runs if run["request_id"] is not None}
         self._run_steps: dict[tuple[str, str], dict[str, int | None]] = defaultdict(dict)
         for run in runs:
             self._run_steps[run["model"], run["revision"]][run["run_id"]] = run["step"]
         # A later row of a revision corrects its step.
-        checkpoints = _rows(store.files("checkpoints"), ("model", "revision", "step", "listed_at"))
-        checkpoints.sort(key=lambda row: row["listed_at"])
-        self._listed_steps = {(row["model"], row["revision"]): row["step"] for row in checkpoints}
+        listed = parquet.read(store.files("checkpoints"), ("model", "revision", "step", "listed_at"))
+        rows = listed.sort_by("listed_at").to_pylist()
+        self._listed_steps = {(row["model"], row["revision"]): row["step"] for row in rows}
 
     def lists(self, model: str, revision: str, step: int | None) -> bool:
         """Return whether a revision is listed at this training step."""
@@ -115,16 +115,6 @@ def lacks_coactivations(request: Request, run_id: str, n_instances: int) -> bool
             f"{n_stored} partners a neuron; {coactivation.n_partners} cannot stand beside them"
         )
     return True
-
-
-def _rows(paths: tuple[Path, ...], columns: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Read columns of small tables; files written before a column was declared lack it."""
-    rows: list[dict[str, Any]] = []
-    for path in paths:
-        with store_errors(f"cannot read {path}", pa.ArrowException, UnicodeDecodeError), pq.ParquetFile(path) as file:
-            present = [name for name in columns if name in file.schema_arrow.names]
-            rows += file.read(columns=present).to_pylist()
-    return rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ class Source:
             HfApi().model_info(self.path, timeout=10)
         except (HfHubHTTPError, ValueError):
             return  # it was reached, or the name cannot be one of its; transformers says what is wrong
-        except _hub_errors() as error:
+        except hub_errors() as error:
             raise IngestError(
                 f"cannot load {noun} {self.name!r} (no such folder here, and the hub cannot be reached; a name in a "
                 f"store is not enough, name the files by their folder): {one_line(error)}"
@@ -239,7 +239,7 @@ def list_revisions(model: str) -> Listing:
 
     try:
         refs = HfApi().list_repo_refs(model)
-    except _hub_errors() as error:
+    except hub_errors() as error:
         raise IngestError(
             f"cannot list the revisions of model {model!r} (no such folder here, and the hub did not give them): "
             f"{one_line(error)}"
@@ -248,7 +248,7 @@ def list_revisions(model: str) -> Listing:
     return Listing("hub", {ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)})
 
 
-def _hub_errors() -> tuple[type[BaseException], ...]:
+def hub_errors() -> tuple[type[BaseException], ...]:
     """Return what the hub's client raises."""
     from huggingface_hub.errors import HfHubHTTPError
 

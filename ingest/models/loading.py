@@ -13,14 +13,7 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto import modeling_auto as auto
 from transformers.utils import logging as transformers_logging
 from transformers.utils.peft_utils import find_adapter_config_file
@@ -78,7 +71,7 @@ def read_config(source: Source, *, with_weights: bool) -> PreTrainedConfig:
                 f"cannot load model {source.name!r}: it holds an adapter (adapter_config.json), which is not applied; "
                 "merge it into its base model and save that, or take the adapter's files away"
             )
-    config: PreTrainedConfig = _read(AutoConfig, source, "model", "configuration")
+    config: PreTrainedConfig = _read(transformers.AutoConfig, source, "model", "configuration")
     _check_sizes(config, source.name)
     return config
 
@@ -86,10 +79,10 @@ def read_config(source: Source, *, with_weights: bool) -> PreTrainedConfig:
 def read_tokenizer(source: Source, config: PreTrainedConfig, other: Source | None = None) -> PreTrainedTokenizerBase:
     """Return a checkpoint's tokenizer, or the `other` that is named for it; raise `IngestError` unless it is fast."""
     if other is None:
-        tokenizer = _read(AutoTokenizer, source, "model", "tokenizer")
+        tokenizer = _read(transformers.AutoTokenizer, source, "model", "tokenizer")
     else:
         other.check_fetched(with_weights=False, noun="tokenizer")
-        tokenizer = _read(AutoTokenizer, other, "tokenizer", "files", config=config)
+        tokenizer = _read(transformers.AutoTokenizer, other, "tokenizer", "files", config=config)
     if not getattr(tokenizer, "is_fast", False):
         kind = type(tokenizer).__name__
         raise IngestError(f"model {source.name}: its tokenizer {kind} is not a fast one, which spans need")
