@@ -66,10 +66,7 @@ class RayEngine:
     address: str | None = None
 
     def run(self, work: Work[_Task, _Result], show: Shown) -> Iterator[tuple[int, _Result]]:
-        """Do tasks at the same time; yield the place of each and its result as soon as it is known.
-
-        Raises EngineError if the worker of a task without a `Work.lost` died every time.
-        """
+        """Do tasks at the same time; yield the place of each and its result as soon as it is known."""
         if not work.tasks:
             return
         with self._connected() as ray, show() as progress:

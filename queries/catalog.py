@@ -222,8 +222,7 @@ def table_query(table: Table, files: str, n_rows: int, of_runs: bool) -> str:
     """Return SQL that reads a table's declared columns from `files`, the SQL of a list of Parquet files.
 
     No file is opened before it is read: columns that it lacks are NULL, and all together have `n_rows`. Files `of_runs`
-    have rows of the run of their name alone (`Database.run_of`): DuckDB then concludes from a filter on runs which
-    files to leave out.
+    have rows of the run of their name alone: DuckDB then concludes from a filter on runs which files to leave out.
     """
     columns = ((quoting.literal(column.name), quoting.literal(column.duckdb_type)) for column in table.columns)
     schema = ", ".join(f"{name}: {{name: {name}, type: {kind}, default_value: null}}" for name, kind in columns)

@@ -124,10 +124,7 @@ def read_commit(store: Path, job: str) -> Commit | None:
 
 
 def parse_commit(fields: object) -> Commit:
-    """Return the commit that a JSON object describes, its files in the order of their parts.
-
-    What is none, or of a newer neuronlake, raises `ValueError`.
-    """
+    """Return the commit that a JSON object describes; what is none, or of a newer neuronlake, raises `ValueError`."""
     version = fields.get("schema_version") if isinstance(fields, dict) else None
     # Checked before all else: a newer version may have fields that this one does not know.
     if type(version) is int and version > SCHEMA_VERSION:

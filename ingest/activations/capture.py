@@ -147,8 +147,7 @@ def capture(
 ) -> Iterator[Capture]:
     """Read `layers` whenever `module` runs inside; what it computes stays the same to the bit.
 
-    Site, pooling and router are those of `Settings`. With ``blind`` experts run on every token beside what the network
-    computes. If `ends_early`, all passes but the first end as soon as all layers are read: the module returns nothing.
+    If `ends_early`, all passes but the first end as soon as all layers are read: the module returns nothing.
     """
     reading = Capture(layers, site, pooling, router, ends_early)
     networks = [network for layer in layers for network in layer.feed_forwards if network.n_experts is not None]

@@ -78,11 +78,7 @@ class Permutations:
         is_positive: NDArray[_Value],
         rest: NDArray[np.bool_],
     ) -> tuple[NDArray[np.int64], NDArray[_Value]]:
-        """Return instance and value of labels that are permuted, given one (instance, function, value) a label.
-
-        Where unlabelled means negative (`rest`, by function), all labels of an instance move together to another. The
-        labels of other functions are permuted among the instances that have one, alike if those are the same.
-        """
+        """Return instance and value of labels permuted as `read_shuffled` says; `rest` [functions], others [labels]."""
         instance, is_positive, moves = instance.copy(), is_positive.copy(), rest[function]
         if moves.any():
             instance[moves] = self.draw(np.arange(len(self.unit)))[instance[moves]]
@@ -119,10 +115,7 @@ def default_control(stored: StoredCorpus) -> ControlTask:
 def control_labels(
     stored: StoredCorpus, labels: LabelIndex, instance_id: NDArray[np.int64], control: ControlTask, draw: int
 ) -> ControlLabels:
-    """Return the labels of instances permuted, given by their ids [instances]; counts stay the same.
-
-    A function of which no label has moved is left out, as one that the strata fix: it would be its own control.
-    """
+    """Return the labels of instances permuted, given by their ids [instances]; counts stay the same."""
     by, within = ("word", "stratum") if control == "word-in-stratum" else (control, None)
     # In the order of ids: labels are those of the corpus shuffled, in whatever order its instances were run.
     order = np.argsort(instance_id)
@@ -136,7 +129,7 @@ def control_labels(
     moved = np.bincount(after[~np.isin(after, before)] // labels.n_instances, minlength=len(labels.functions)) > 0
     if not moved.any():
         raise IngestError(f"corpus {stored.name}: no label can move by {control}; another control may do")
-    permuted = LabelIndex.build(
+    permuted = LabelIndex.build(  # without what has not moved, as what the strata fix: it would be its own control
         labels.functions,
         is_rest=labels.is_rest,
         half=labels.half,
@@ -226,8 +219,8 @@ def read_shuffled(
         What keeps its labels together. ``instance``: nothing. ``text``, ``group``: the labels of a text, or of a split
         group, move to another with about as many instances, in their order, which begins anywhere and goes round: so
         labels by their place in a text are chance too. ``word``: those of a word move to another word of like
-        frequency, at random over its occurrences: the control task of Hewitt and Liang (2019, "Designing and
-        Interpreting Probes with Control Tasks"). The word is the lemma, or else the span's characters, casefolded.
+        frequency, at random over its occurrences: the control task of Hewitt and Liang (2019). The word is the lemma,
+        or else the span's characters, casefolded.
     within
         ``stratum``: labels stay in their stratum (`Instance`), and what moves together is what a text, group or word
         has there. Instances without a stratum make one of their own.

@@ -73,26 +73,14 @@ def ingest_model(
 
     Parameters
     ----------
-    model
-        Hub id, folder or ``.gguf`` file of any transformers text model.
-    corpus
-        Name of a corpus in the store.
-    store
-        The store's folder.
-    revision
-        Branch, tag or commit on the hub, or subfolder of a local folder.
-    random_init
-        Seed of a random initialisation to measure in place of the checkpoint's weights.
-    name
-        Name to store the model under; the hub id or folder name if None.
-    settings
-        What defines the measurement; defaults of `Settings` if None.
-    resources
-        What the job may use; defaults of `Resources` if None.
-    coactivation
-        Which co-activation of neurons to store beside the run; none if None.
-    controls
-        Which control functions to score beside the run's own; none if None.
+    model, revision, random_init, name
+        The checkpoint of any transformers text model, and the name to store it under, as in `Checkpoint`.
+    corpus, store
+        Name of a corpus, and the folder of the store that holds it.
+    settings, resources
+        What defines the measurement, and what the job may use; their defaults if None.
+    coactivation, controls
+        Which co-activation of neurons to store, and which control functions to score, beside the run; none if None.
     additions
         ``highlights``: also store on which tokens of their top texts the top neurons of each function fire.
         ``vocabulary``: also store which tokens of the vocabulary every neuron's weights write and read.

@@ -117,8 +117,7 @@ def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progr
     """Run the model over the layers that a sink lacks, and feed their activations to the sinks, layer by layer.
 
     Activations are kept in `folder` until they are measured; where the disk does not hold those of all layers, the
-    model runs for some after the others: first for those whose activations an earlier attempt left. What was measured
-    in a pass is staged at its end. Errors are those of `make_run`.
+    model runs for some after the others: first for those whose activations an earlier attempt left.
     """
     lacking = {layer: [sink for sink in sinks if sink.lacks(layer)] for layer in measurement.layers}
     missing = [layer for layer in measurement.layers if lacking[layer]]

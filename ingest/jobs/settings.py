@@ -214,10 +214,7 @@ class Coactivation:
         return "positive" if self.active_share is None else f"top-{self.active_share}"
 
     def n_highest(self, n_instances: int) -> int | None:
-        """Return the most instances a neuron can be active on; None where activity means positive.
-
-        Raises IngestError if the share of the instances is less than one of them.
-        """
+        """Return the most instances a neuron can be active on; None where activity means positive."""
         if self.active_share is None:
             return None
         # As the share is written: 0.29 of 100 is 29, though the float is a little less.

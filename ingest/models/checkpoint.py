@@ -48,10 +48,7 @@ class Source:
         return identifier({"files": [(file.name, state.st_size, state.st_mtime_ns) for file, state in self._files()]})
 
     def check_fetched(self, *, with_weights: bool, noun: str = "model") -> None:
-        """Raise `IngestError` if a file is a pointer of Git LFS, or if nothing is cached and the hub cannot be reached.
-
-        Files of weights are checked only if they will be read.
-        """
+        """Raise `IngestError` if a file is a pointer of Git LFS, or nothing is cached and the hub cannot be reached."""
         if not self.is_local:
             self._check_hub(noun)
             return
@@ -152,13 +149,7 @@ class Checkpoint:
         return (self.revision or "main") if self.random_init is None else f"random-{self.random_init}"
 
     def locate(self) -> Source:
-        """Return where its files are.
-
-        Raises
-        ------
-        IngestError, UnknownNameError
-            If they are not there.
-        """
+        """Return where its files are; raise `IngestError` or `UnknownNameError` if they are not there."""
         model, path = self.model, _as_path(self.model)
         if not model:
             raise IngestError("cannot load model '': it has no name")

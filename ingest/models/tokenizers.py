@@ -14,10 +14,7 @@ from ...errors import IngestError, one_line
 
 
 def set_aside(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Have texts cut at their end, merges never dropped at random, and special tokens' names in a text be those tokens.
-
-    The files of a tokenizer may say otherwise; a mask in a prompt must be one.
-    """
+    """Have texts cut at their end, no merges dropped at random, and special tokens' names in a text be those tokens."""
     tokenizer.truncation_side = "right"
     tokenizer.split_special_tokens = False
     model = cast("TokenizersBackend", tokenizer).backend_tokenizer.model

@@ -107,12 +107,8 @@ def experts_per_token(module: nn.Module, experts: FeedForward) -> int:
 def exclude_experts(module: nn.Module, layer: Layer, excluded: Collection[int]) -> Iterator[None]:
     """Keep a layer's router from choosing the experts of some numbers whenever `module` runs inside the context.
 
-    The router computes as if their logits, and the corrections that only its choice sees, were the lowest there are: it
-    chooses the best of the others. The weights of those follow by its own rule: a softmax over all experts is one over
-    those not excluded, and what is normalised over the chosen is so still. Afterwards the module is as before.
-
-    Raise `IngestError` if fewer remain than a token is sent to, or if its router cannot be identified; while the model
-    runs, if an excluded expert is chosen nevertheless.
+    The router chooses the best of the others, whose weights follow by its own rule: a softmax over all experts is one
+    over those not excluded, and what is normalised over the chosen is so still. Afterwards the module is as before.
     """
     if not excluded:
         yield

@@ -49,9 +49,6 @@ def hooked(module: nn.Module, layers: Sequence[Layer], visit: Visitor, *, site: 
     modules, once per expert. The model goes on with what it returns, of the same shape and type. If it returns None,
     the model computes the same bits as without the hook. The gate of fused experts can be read, not written. Contexts
     may be nested: the inner is given the values that the outer returned.
-
-    Raise `IngestError` if a network has no such site; while the model runs, if a module runs more often than layers
-    share it, or experts not as the router chose.
     """
     networks = [network for layer in layers for network in layer.feed_forwards]
     for network in networks:

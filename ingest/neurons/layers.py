@@ -12,9 +12,11 @@ model is never measured in silence.
 
 import itertools
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from torch import nn
@@ -26,10 +28,7 @@ from ...errors import IngestError
 from .experts import is_fused_experts, is_list_of_experts
 from .feed_forwards import FeedForward, Layer, Place, Stack
 
-_ACTIVATION_KEYS = (
-    *("hidden_act", "hidden_activation", "activation_function", "dense_act_fn", "activation", "afn"),
-    *("feed_forward_proj", "mlp_hidden_act", "ff_activation", "dense_act"),
-)
+_NAMES = tomllib.loads(Path(__file__).with_name("configuration_names.toml").read_text(encoding="utf-8"))
 _ACTIVATIONS = tuple(cast("type", kind[0] if isinstance(kind, tuple) else kind) for kind in ACT2CLS.values())
 _ACTIVATION_NAME = re.compile(r"gelu|relu|silu|activation", re.IGNORECASE)
 
@@ -65,8 +64,7 @@ def find_layers(
     """Return the blocks of one stack of a model that have neurons, from the embeddings on.
 
     `module` is run, and paths are relative to it; `root` is the path of the stack in it, `config` the text
-    configuration, `name` the model's name for errors. Raise `IngestError` if a weight of the blocks is not known to be
-    inside or outside feed-forward networks, or if the networks are not those that the configuration implies.
+    configuration, `name` the model's name for errors.
     """
     return _Finder(module, config, f"model {name} ({type(module).__name__})").find(stack, root)
 
@@ -89,8 +87,8 @@ class _Finder:
         }
 
     def find(self, stack: Stack, root: str) -> tuple[Layer, ...]:
-        names = _DECODER_LAYERS if stack == "decoder" and self._config.is_encoder_decoder else _ENCODER_LAYERS
-        depths = set(_numbers(self._config, names)[:1])
+        is_second = stack == "decoder" and self._config.is_encoder_decoder
+        depths = set(_numbers(self._config, _NAMES["decoder_layers" if is_second else "encoder_layers"])[:1])
         blocks = [self._block(path, index) for index, path in enumerate(self._blocks(root, depths))]
         if len(blocks) not in depths:
             raise IngestError(
@@ -241,7 +239,7 @@ class _Finder:
         return bool(_SMALL.search(relative)) and sizes.isdisjoint(shape)
 
     def _network(self, path: str, n_neurons: int, *, nonlinearity: Place | None = None, **more: Any) -> FeedForward:  # noqa: ANN401 - fields
-        names = (getattr(self._config, key, None) for key in _ACTIVATION_KEYS)
+        names = (getattr(self._config, key, None) for key in _NAMES["activation_functions"])
         named = next((name for name in names if isinstance(name, str)), None)
         of_module = type(self._module.get_submodule(nonlinearity.path)).__name__ if nonlinearity else "unknown"
         return FeedForward(
@@ -317,32 +315,18 @@ def _is_activation(module: nn.Module) -> bool:
     return isinstance(module, _ACTIVATIONS) or is_named_so
 
 
-_WIDTHS = (
-    *("intermediate_size", "dense_intermediate_size", "prefix_dense_intermediate_size", "intermediate_size_mlp"),
-    *("moe_intermediate_size", "shared_intermediate_size", "shared_expert_intermediate_size"),
-    *("shared_experts_intermediate_size", "moe_shared_expert_intermediate_size", "expert_ffn_hidden_size"),
-    *("d_ff", "dim_ff", "dff", "hidden_dim", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "ffn_hidden_size"),
-    *("n_inner", "d_inner", "inner_dim"),
-)
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-_SHARED_EXPERTS = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert")
-_MULTIPLES = ("expansion_ratio", "intermediate_multiple_size")
-_ENCODER_LAYERS = ("encoder_layers", "num_encoder_layers", "num_hidden_layers", "num_layers")
-_DECODER_LAYERS = ("decoder_layers", "num_decoder_layers", "num_hidden_layers", "num_layers")
-
-
 def widths(config: PreTrainedConfig) -> set[int]:
     """Return the widths, in neurons, that a feed-forward network or one expert may have."""
-    sizes, hidden = set(_numbers(config, _WIDTHS)), int(config.hidden_size)
+    sizes, hidden = set(_numbers(config, _NAMES["widths"])), int(config.hidden_size)
     # Several shared experts are one network of their summed width.
-    sizes |= {width * n for width in sizes for n in _numbers(config, _SHARED_EXPERTS)}
-    sizes |= {int(multiple * hidden) for multiple in _values(config, _MULTIPLES)} | _derived(config)
+    sizes |= {width * n for width in sizes for n in _numbers(config, _NAMES["shared_experts"])}
+    sizes |= {int(multiple * hidden) for multiple in _values(config, _NAMES["width_multiples"])} | _derived(config)
     return sizes or {4 * hidden}  # where nothing is said, as in the GPT-2 family
 
 
 def expert_counts(config: PreTrainedConfig) -> set[int]:
     """Return the numbers of routed experts a layer may have."""
-    return set(_numbers(config, _EXPERTS))
+    return set(_numbers(config, _NAMES["experts"]))
 
 
 def _derived(config: PreTrainedConfig) -> set[int]:
