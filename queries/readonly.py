@@ -98,9 +98,8 @@ def _check_size(query: str) -> None:
     if "\0" in query:
         raise QueryError(f"the query has a NUL at character {query.index(chr(0)) + 1:,}")
     if len(query) > _LONGEST:
-        raise QueryError(
-            f"the query has {len(query):,} characters, more than {_LONGEST:,}; read long lists of values from a file"
-        )
+        problem = f"the query has {len(query):,} characters, more than {_LONGEST:,}"
+        raise QueryError(f"{problem}; read long lists of values from a file")
     depth = itertools.accumulate((word in _OPENING) - (word in _CLOSING) for word in _tokens(query)[1])
     if max(depth, default=0) > _DEEPEST:
         raise QueryError(f"the query has more than {_DEEPEST:,} brackets inside one another")

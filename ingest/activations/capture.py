@@ -119,10 +119,8 @@ class Capture:
             per_text = -(-n_tokens // network.pads_to) * network.pads_to
         # Some models flatten texts and tokens.
         if values.shape not in ((n_texts, per_text, width), (n_texts * n_tokens, width)):
-            raise IngestError(
-                f"{network.path} received {tuple(values.shape)}, not {n_texts} texts x {n_tokens} tokens x "
-                f"{width} neurons"
-            )
+            problem = f"{network.path} received {tuple(values.shape)}"
+            raise IngestError(f"{problem}, not {n_texts} texts x {n_tokens} tokens x {width} neurons")
         layout = spans.layout(per_text, values.device)
         return layout.pool(values.reshape(-1, width), spans.n_instances, self.pooling)
 

@@ -229,10 +229,8 @@ class _Build:
         new = len(self.groups)
         row = self.rows.setdefault(digest, new)
         if row != new and self.groups[row] != group:
-            raise IngestError(
-                f"this text was read before in another split group, this is {instance.split_group!r}: "
-                f"{_shown(instance.text)}"
-            )
+            problem = f"this text was read before in another split group, this is {instance.split_group!r}"
+            raise IngestError(f"{problem}: {_shown(instance.text)}")
         if row != new and self.targets[row] != target:
             row = self.rows.setdefault(digest + target.to_bytes(8), new)
         if row == new:
@@ -275,10 +273,8 @@ def _check_instance(instance: Instance) -> None:
     if start is None and end is not None:
         raise IngestError(f"the span has an end ({end}) but no start")
     if start is not None and end is not None and not 0 <= start < end <= len(text):
-        raise IngestError(
-            f"the span {reprlib.repr(start)}-{reprlib.repr(end)} is not inside the text of {len(text)} characters "
-            f"(0 <= start < end <= length): {_shown(text)}"
-        )
+        problem = f"the span {reprlib.repr(start)}-{reprlib.repr(end)} is not inside the text of {len(text)} characters"
+        raise IngestError(f"{problem} (0 <= start < end <= length): {_shown(text)}")
 
 
 def _shown(text: str) -> str:

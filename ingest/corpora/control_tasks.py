@@ -161,10 +161,8 @@ def permutations_of(
     if within:
         strata = stored.strata()
         if not len(strata.dictionary):
-            raise IngestError(
-                f"corpus {stored.name}: no instance has a stratum; build it anew under another name, from a source "
-                "that has them (a column 'stratum', SemCor, CoNLL-U)"
-            )
+            problem = f"corpus {stored.name}: no instance has a stratum; build it anew under another name"
+            raise IngestError(f"{problem}, from a source that has them (a column 'stratum', SemCor, CoNLL-U)")
         stratum = pc.fill_null(strata.indices, -1).to_numpy().astype(np.int64)[instance_id]
     is_plain = by == "instance" and not within
     return Permutations(np.random.PCG64(seed), unit, stratum, is_plain=is_plain, is_ordered=by != "word")

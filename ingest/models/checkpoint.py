@@ -231,10 +231,8 @@ def list_revisions(model: str) -> Listing:
     try:
         refs = HfApi().list_repo_refs(model)
     except hub_errors() as error:
-        raise IngestError(
-            f"cannot list the revisions of model {model!r} (no such folder here, and the hub did not give them): "
-            f"{one_line(error)}"
-        ) from error
+        problem = f"cannot list the revisions of model {model!r} (no such folder here, and the hub did not give them)"
+        raise IngestError(f"{problem}: {one_line(error)}") from error
     # A branch goes before a tag of the same name, as it does where it is loaded.
     return Listing("hub", {ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)})
 

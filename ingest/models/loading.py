@@ -110,10 +110,8 @@ def read_weights(
         for path, module in whole.named_modules():
             weight = getattr(module, "weight", None) if type(module).__module__.startswith("bitsandbytes.") else None
             if weight is not None and weight.is_floating_point() and getattr(weight, "quant_state", None) is None:
-                raise IngestError(
-                    f"model {source.name!r}: its configuration says that its weights are quantised, but {path}.weight "
-                    "is not"
-                )
+                problem = f"model {source.name!r}: its configuration says that its weights are quantised"
+                raise IngestError(f"{problem}, but {path}.weight is not")
     elif "gguf_file" not in source.arguments:
         _check_files(whole, source)
     mismatched = sorted(report["mismatched_keys"])
@@ -196,17 +194,13 @@ def _check_files(whole: PreTrainedModel, source: Source) -> None:
             for name in sorted(names):
                 dtype = tensors.get_slice(name).get_dtype()
                 if name.endswith("weight") and re.fullmatch(r"[IU]\d+", dtype):
-                    raise IngestError(
-                        f"model {source.name!r}: {name} holds whole numbers ({dtype}), and its configuration does not "
-                        "say how its weights are quantised"
-                    )
+                    problem = f"model {source.name!r}: {name} holds whole numbers ({dtype})"
+                    raise IngestError(f"{problem}, and its configuration does not say how its weights are quantised")
                 prefixed = f"{whole.base_model_prefix}.{name}"
                 is_twice = prefixed in names and not OPTIONAL_WEIGHTS.search(name)
                 if is_twice and not torch.equal(tensors.get_tensor(name), tensors.get_tensor(prefixed)):
-                    raise IngestError(
-                        f"model {source.name!r}: {file.name} holds one weight twice, as {name} and {prefixed}, with "
-                        "different values"
-                    )
+                    problem = f"model {source.name!r}: {file.name} holds one weight twice"
+                    raise IngestError(f"{problem}, as {name} and {prefixed}, with different values")
 
 
 def _check_sizes(config: PreTrainedConfig, label: str) -> None:
@@ -218,10 +212,8 @@ def _check_sizes(config: PreTrainedConfig, label: str) -> None:
         if size < 1:
             raise IngestError(f"model {label}: its configuration says that {name} is {size:,}")
     if sizes.get("num_hidden_layers", 1) > _MOST_LAYERS:
-        raise IngestError(
-            f"model {label}: its configuration says that num_hidden_layers is {sizes['num_hidden_layers']:,}; at most "
-            f"{_MOST_LAYERS:,} can be loaded"
-        )
+        problem = f"model {label}: its configuration says that num_hidden_layers is {sizes['num_hidden_layers']:,}"
+        raise IngestError(f"{problem}; at most {_MOST_LAYERS:,} can be loaded")
     # Two bytes a weight at the least, in the embeddings alone.
     _check_memory(2 * sizes.get("hidden_size", 1) * sizes.get("vocab_size", 1), label)
 
@@ -229,10 +221,8 @@ def _check_sizes(config: PreTrainedConfig, label: str) -> None:
 def _check_memory(n_bytes: int, label: str) -> None:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if n_bytes > memory:
-        raise IngestError(
-            f"model {label} has at least {n_bytes / 1e9:,.1f} GB of weights by its configuration; this machine has "
-            f"{memory / 1e9:,.1f} GB of memory"
-        )
+        problem = f"model {label} has at least {n_bytes / 1e9:,.1f} GB of weights by its configuration"
+        raise IngestError(f"{problem}; this machine has {memory / 1e9:,.1f} GB of memory")
 
 
 # How transformers' classes with a head over the vocabulary end; other mappings' classes end otherwise.

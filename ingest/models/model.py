@@ -155,10 +155,8 @@ def start_token(model: Model) -> int:
         raise IngestError(f"model {model.name}: its configuration names no token for its decoder to start with")
     token, n_tokens = int(getattr(model.config, name)), n_embedded(decoder_of(model))
     if not 0 <= token < n_tokens:
-        raise IngestError(
-            f"model {model.name}: its decoder starts with token {token:,} by its {name}, but has embeddings for "
-            f"{n_tokens:,} tokens alone"
-        )
+        problem = f"model {model.name}: its decoder starts with token {token:,} by its {name}"
+        raise IngestError(f"{problem}, but has embeddings for {n_tokens:,} tokens alone")
     return token
 
 
@@ -209,7 +207,5 @@ def _text_model(whole: PreTrainedModel, label: str) -> PreTrainedModel:
         is_of_text = isinstance(model, PreTrainedModel) and model.config is text_config
         if is_of_text and "input_ids" in inspect.signature(model.forward).parameters:
             return cast("PreTrainedModel", model)
-    raise IngestError(
-        f"model {label} ({type(whole).__name__}) does not take text, so it cannot be measured; models of images, "
-        "audio or time series cannot"
-    )
+    problem = f"model {label} ({type(whole).__name__}) does not take text, so it cannot be measured"
+    raise IngestError(f"{problem}; models of images, audio or time series cannot")

@@ -88,10 +88,8 @@ def check_unread(unexpected: Iterable[str], whole: PreTrainedModel, text_model: 
         if name.partition(".")[0] in children or not _HEADS.search(name) or _is_within_weights(key, whole):
             unread.append(key)
     if unread:
-        raise IngestError(
-            f"model {label}: {unread[0]} is not read, the first of {len(unread):,} such tensors of the checkpoint: "
-            f"{type(whole).__name__} as configured has no place for them"
-        )
+        problem = f"model {label}: {unread[0]} is not read, the first of {len(unread):,} such tensors of the checkpoint"
+        raise IngestError(f"{problem}: {type(whole).__name__} as configured has no place for them")
 
 
 def _is_within_weights(key: str, whole: PreTrainedModel) -> bool:

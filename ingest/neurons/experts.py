@@ -119,10 +119,8 @@ def exclude_experts(module: nn.Module, layer: Layer, excluded: Collection[int]) 
     numbers = torch.tensor(sorted(set(excluded)))
     n_left = n_experts - len(numbers)
     if n_left < n_chosen:
-        raise IngestError(
-            f"{experts.path}: {n_left} of {n_experts} experts are left, its router sends a token to {n_chosen}; "
-            f"leave {n_chosen} at least"
-        )
+        problem = f"{experts.path}: {n_left} of {n_experts} experts are left, its router sends a token to {n_chosen}"
+        raise IngestError(f"{problem}; leave {n_chosen} at least")
     router, check = _router(module, layer, experts), partial(_check_choice, experts, numbers)
     with (
         module.get_submodule(experts.path).register_forward_pre_hook(check, with_kwargs=True),

@@ -84,15 +84,12 @@ def hooked(module: nn.Module, layers: Sequence[Layer], visit: Visitor, *, site: 
 def check_site(network: FeedForward, site: Site) -> None:
     """Raise `IngestError` if a network has no such site."""
     if site == "gate" and not network.is_gated:
-        raise IngestError(
-            f"{network.path} is not gated, so it has no site gate; its activation is the nonlinearity's output already"
-        )
+        problem = f"{network.path} is not gated, so it has no site gate"
+        raise IngestError(f"{problem}; its activation is the nonlinearity's output already")
     shown = network.members[0] if network.members else network
     if site != "activation" and network.is_gated and shown.nonlinearity is None and not network.is_fused:
-        raise IngestError(
-            f"{network.path} applies its nonlinearity by a function, not a module, so that only the site activation "
-            f"can be read, not {site}"
-        )
+        problem = f"{network.path} applies its nonlinearity by a function"
+        raise IngestError(f"{problem}, not a module, so that only the site activation can be read, not {site}")
 
 
 def experts_input(arguments: tuple[Any, ...], named: dict[str, Any]) -> torch.Tensor:
@@ -214,10 +211,8 @@ class _FusedHook:
             case "batched_mm":
                 self._expert, order = expert, torch.arange(len(expert), device=expert.device)
             case implementation:
-                raise IngestError(
-                    f"{self._network.path} runs its experts by transformers' implementation {implementation!r}, whose "
-                    "rows cannot be read; grouped_mm and batched_mm can"
-                )
+                problem = f"{self._network.path} runs its experts by transformers' implementation {implementation!r}"
+                raise IngestError(f"{problem}, whose rows cannot be read; grouped_mm and batched_mm can")
         self._token = order // n_chosen
 
     def _activate(self, projected: torch.Tensor) -> torch.Tensor:
@@ -229,10 +224,8 @@ class _FusedHook:
         if any(site == "gate" for site, _ in self.visitors):
             gate = self._experts.at_site(projected, "gate")
             if self._visit("gate", gate) is not gate:
-                raise IngestError(
-                    f"{self._network.path}: the gate of experts held in one tensor can be read, not written; write the "
-                    "activation"
-                )
+                problem = f"{self._network.path}: the gate of experts held in one tensor can be read, not written"
+                raise IngestError(f"{problem}; write the activation")
         return self._visit("activation", self._experts.at_site(projected, "activation"))
 
     def _visit(self, at: Site, values: torch.Tensor) -> torch.Tensor:

@@ -91,10 +91,8 @@ class _Finder:
         depths = set(_numbers(self._config, _NAMES["decoder_layers" if is_second else "encoder_layers"])[:1])
         blocks = [self._block(path, index) for index, path in enumerate(self._blocks(root, depths))]
         if len(blocks) not in depths:
-            raise IngestError(
-                f"{self._label}: {len(blocks)} {stack} blocks found, {' or '.join(map(str, sorted(depths)))} implied "
-                "by its configuration"
-            )
+            problem = f"{self._label}: {len(blocks)} {stack} blocks found"
+            raise IngestError(f"{problem}, {' or '.join(map(str, sorted(depths)))} implied by its configuration")
         if not any(blocks):
             raise IngestError(f"{self._label}: no feed-forward layers in its blocks, so it has no neurons to measure")
         return self._count_calls([Layer(stack, index, networks) for index, networks in enumerate(blocks) if networks])
@@ -172,10 +170,8 @@ class _Finder:
             holder = self._module.get_submodule(name.rpartition(".")[0])
             is_known = weight.ndim < 2 or isinstance(holder, nn.Embedding) or _is_within(name, apart)
             if not (is_known or _OUTSIDE.search(name.removeprefix(f"{root}.")) or self._is_mixer(name, root)):
-                raise IngestError(
-                    f"{self._label}: outside its blocks {blocks} it holds {name} {list(weight.shape)}, which is not "
-                    "known to be no feed-forward layer"
-                )
+                problem = f"{self._label}: outside its blocks {blocks} it holds {name} {list(weight.shape)}"
+                raise IngestError(f"{problem}, which is not known to be no feed-forward layer")
 
     def _experts(self, path: str) -> list[FeedForward]:
         """Return the routed experts of a block."""
