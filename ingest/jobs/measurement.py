@@ -173,10 +173,9 @@ def prepare(request: Request, model: Model, progress: Progress) -> Measurement:
     if model.notice:
         progress.note(model.notice)
     if model.config.is_encoder_decoder and corpus.n_without_target:
-        progress.note(
-            f"{model.name} is an encoder-decoder: its encoder alone is measured, for {corpus.n_without_target:,} "
-            f"texts of corpus {corpus.name} have no target for its decoder to read"
-        )
+        alone = f"{model.name} is an encoder-decoder: its encoder alone is measured"
+        texts = f"{corpus.n_without_target:,} texts of corpus {corpus.name}"
+        progress.note(f"{alone}, for {texts} have no target for its decoder to read")
     max_tokens = min(request.settings.max_tokens, _position_limit(model))
     layers, is_all = _find_layers(model, request.settings)
     settings = dataclasses.replace(
@@ -297,9 +296,8 @@ def _note_special_tokens(
         reason = "the tokenizer puts none around a text" if has_none else f"corpus {corpus.name} has spans alone"
         raise IngestError(f"{model.name}: special_tokens keep measures what drop does, for {reason}")
     if tokens.n_special < tokens.n_instances:
-        progress.note(
-            f"special tokens count in {tokens.n_special:,} of {tokens.n_instances:,} instances: a span has none"
-        )
+        counted = f"{tokens.n_special:,} of {tokens.n_instances:,} instances"
+        progress.note(f"special tokens count in {counted}: a span has none")
 
 
 def _note_halves(labels: LabelIndex, word: NDArray[np.int64], progress: Progress) -> None:
@@ -310,10 +308,8 @@ def _note_halves(labels: LabelIndex, word: NDArray[np.int64], progress: Progress
     ]
     positive, evaluated = np.moveaxis(labels.counts()[:, 1:], 2, 0)  # [functions, halves]
     is_scored = ((positive > 0) & (positive < evaluated)).all(1)
-    progress.note(
-        f"halves by word: {' and '.join(holdings)}; {int(is_scored.sum()):,} of {len(is_scored):,} functions have both "
-        "classes in both"
-    )
+    scored = f"{int(is_scored.sum()):,} of {len(is_scored):,} functions have both classes in both"
+    progress.note(f"halves by word: {' and '.join(holdings)}; {scored}")
 
 
 def _note_shared_beginnings(tokens: TokenizedCorpus, progress: Progress) -> None:
@@ -322,10 +318,9 @@ def _note_shared_beginnings(tokens: TokenizedCorpus, progress: Progress) -> None
     first = tokens.token_ids[(tokens.token_start[tokens.text] + tokens.start)[at_beginning]]
     most = int(np.bincount(first).max(initial=0))
     if 2 * most > len(tokens.start):
-        progress.note(
-            f"{most:,} of {len(tokens.start):,} instances begin with the same token, where a causal model cannot tell "
-            "them apart: scores there may rest on rounding; storage float16 makes such activations equal"
-        )
+        alike = f"{most:,} of {len(tokens.start):,} instances begin with the same token"
+        remedy = "scores there may rest on rounding; storage float16 makes such activations equal"
+        progress.note(f"{alike}, where a causal model cannot tell them apart: {remedy}")
 
 
 def _position_limit(model: Model) -> int:

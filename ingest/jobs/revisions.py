@@ -38,16 +38,14 @@ class KnownRuns:
         # A later row of a revision corrects its step.
         listed = parquet.read(store.files("checkpoints"), ("model", "revision", "step", "listed_at"))
         rows = listed.sort_by("listed_at").to_pylist()
-        self._listed_steps = {(row["model"], row["revision"]): row["step"] for row in rows}
-
-    def lists(self, model: str, revision: str, step: int | None) -> bool:
-        """Return whether a revision is listed at this training step."""
-        return ((model, revision), step) in self._listed_steps.items()
+        self.listed_steps: Mapping[tuple[str, str], int | None] = {  # training steps by model and revision
+            (row["model"], row["revision"]): row["step"] for row in rows
+        }
 
     def step(self, model: str, revision: str) -> int | None:
         """Return the training step that the store holds for a revision: that of its runs, else the last one listed."""
         known = (step for step in self._run_steps[model, revision].values() if step is not None)
-        return next(known, self._listed_steps.get((model, revision)))
+        return next(known, self.listed_steps.get((model, revision)))
 
     def refusal(self, model: str, revision: str, step: int) -> str | None:
         """Return why a revision cannot have a training step, if a run has it at another or without one; else None."""
@@ -199,7 +197,7 @@ def record_checkpoints(checkpoints: Sequence[ListedCheckpoint], model: str, know
     new = [
         checkpoint
         for checkpoint in checkpoints
-        if not known_runs.lists(model, checkpoint.revision, checkpoint.step)
+        if ((model, checkpoint.revision), checkpoint.step) not in known_runs.listed_steps.items()
         and (checkpoint.step is None or known_runs.refusal(model, checkpoint.revision, checkpoint.step) is None)
     ]
     if not new:

@@ -208,13 +208,10 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
         **{f"{name}_pairs": pairs for name, pairs in zip(clusters.names, clusters.pairs.T, strict=True)},
         **{f"n_{name}_clusters": n for name, n in zip(clusters.names, clusters.n_clusters.T, strict=True)},
     }
-    tensors = [
-        {"tensor": tensor.name, "sha256": tensor.sha256, "n_values": tensor.n_values} for tensor in model.tensors
-    ]
     measurement.write(job, "runs", [run])
     measurement.write(job, "layers", layers)
     measurement.write(job, "run_functions", functions)
-    measurement.write(job, "weight_tensors", tensors)
+    measurement.write(job, "weight_tensors", [dataclasses.asdict(tensor) for tensor in model.tensors])
 
 
 def _named(labels: LabelIndex) -> dict[str, object]:

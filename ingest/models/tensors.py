@@ -43,7 +43,7 @@ _LATER_TOKENS = re.compile(r"^(.*\.\d+)\.eh_proj\.")
 class TensorDigest:
     """The digest of one tensor of a model."""
 
-    name: str  # name of the tensor in the state of the model
+    tensor: str  # its name in the state of the model
     sha256: str  # digest of its name, type, shape and bytes
     n_values: int  # how many numbers it holds
 
