@@ -104,7 +104,6 @@ class _NotingOnce(Progress):
         self._progress, self._noted = progress, noted
 
     def note(self, text: str) -> None:
-        """Pass a new note on."""
         if text not in self._noted:
             self._noted.add(text)
             self._progress.note(text)

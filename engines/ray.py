@@ -74,7 +74,6 @@ class RayEngine:
 
     @contextmanager
     def _connected(self) -> Iterator[ModuleType]:
-        """Yield the package ray, connected."""
         local: dict[str, Any] = {}
         if self.address is None:
             if "ray" not in sys.modules:  # it reads them once
@@ -188,5 +187,4 @@ class _Reported(Progress):
     board: Any  # a queue of Ray's: place, whether its task begins, and a line
 
     def note(self, text: str) -> None:
-        """Report a line."""
         self.board.put((self.place, False, text))

@@ -91,7 +91,6 @@ def remove_useless(store: Store) -> tuple[Problem, ...]:
 
 
 def _problem(path: Path) -> str | None:
-    """Return what is wrong with a file of the cache."""
     named = _KEPT.fullmatch(path.name)
     try:
         if not stat.S_ISREG(path.lstat().st_mode) or not (named or _PARTIAL.fullmatch(path.name)):

@@ -156,7 +156,6 @@ def parse_commit(fields: object) -> Commit:
 
 
 def _read(store: Path, name: str) -> Commit:
-    """Read one file of the folder ``commits``."""
     file = store / "commits" / name
     with store_errors(f"cannot read the commit {file}", ValueError, RecursionError):
         if problem := fault(store, f"commits/{name}"):

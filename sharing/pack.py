@@ -112,7 +112,6 @@ def pack_store(
 
 
 def _chosen(database: Database, keys: dict[str, str | None], where: str | None) -> list[str]:
-    """Return the runs that are asked for."""
     conditions = [f"{name} = {literal(value)}" for name, value in keys.items() if value is not None]
     conditions += [f"({where})"] if where else []
     query = f"select run_id from runs where {' and '.join(conditions) or 'true'} order by run_id"

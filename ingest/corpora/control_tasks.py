@@ -287,7 +287,6 @@ def _instances(stored: StoredCorpus, labels: Iterator[dict[str, bool]]) -> Itera
 def _labels(
     stored: StoredCorpus, names: list[str], permutations: Permutations, reading: Reading, *, is_rest: bool
 ) -> Iterator[dict[str, bool]]:
-    """Yield the permuted labels, instance by instance."""
     instance, function, is_positive = stored.labels()
     instance, is_positive = permutations.permute(instance, function, is_positive, np.full(len(names), is_rest))
     order = np.argsort(instance, kind="stable")

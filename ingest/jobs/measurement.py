@@ -273,7 +273,6 @@ def _find_layers(model: Model, settings: Settings) -> tuple[tuple[Layer, ...], b
 
 
 def _tokenize_targets(model: Model, corpus: StoredCorpus, settings: Settings, progress: Progress) -> TokenizedTargets:
-    """Tokenize the texts that the decoder of an encoder-decoder reads."""
     targets = tokenize_targets(
         corpus,
         model.tokenizer,

@@ -8,8 +8,6 @@ from ...schema.vocabulary import Addition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Extent:
-    """What a run holds, or would hold."""
-
     run_id: str
     model: str
     revision: str

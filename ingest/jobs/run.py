@@ -215,5 +215,4 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
 
 
 def _named(labels: LabelIndex) -> dict[str, object]:
-    """Return the names of functions as columns."""
     return dict(zip(("family", "function"), zip(*labels.functions, strict=True), strict=True))

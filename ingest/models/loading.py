@@ -173,7 +173,6 @@ def _explained(what: str, config: PreTrainedConfig | None = None) -> Iterator[No
 
 
 def _why(error: BaseException, config: PreTrainedConfig | None) -> str:
-    """Return why transformers could not load something, as one line."""
     for phrase, why in _REASONS.items():
         if phrase in str(error):
             return why

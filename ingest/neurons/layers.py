@@ -70,8 +70,6 @@ def find_layers(
 
 
 class _Finder:
-    """The search in one model."""
-
     def __init__(self, module: nn.Module, config: PreTrainedConfig, label: str) -> None:
         self._module = module
         self._config = config
@@ -174,7 +172,6 @@ class _Finder:
                 raise IngestError(f"{problem}, which is not known to be no feed-forward layer")
 
     def _experts(self, path: str) -> list[FeedForward]:
-        """Return the routed experts of a block."""
         experts = []
         for name, module in self._modules(path):
             members: tuple[FeedForward, ...] = ()

@@ -34,8 +34,6 @@ _Sense = tuple[int, str]  # number within the word, and key
 
 @dataclass(frozen=True, slots=True)
 class _Tag:
-    """The sense that a word is tagged with."""
-
     word: _Word
     sense: _Sense  # its number is 0 where WordNet 3.0 no longer has it
     supersense: str  # one of `LEXNAMES`

@@ -171,7 +171,6 @@ def _parsed(what: str, name: str, value: object, parse: Callable[[object], Parse
 
 
 def _rows(path: Path, reading: Reading) -> Generator[_Row]:
-    """Return the rows of a file as a stream."""
     reading.file, name = str(path), path.name.lower()
     if name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
         return json_objects(path, reading)

@@ -93,7 +93,6 @@ def _counts(store: Store, run_id: str) -> _Counts:
 
 
 def _write(job: Job, part: int, path: Path, counts: _Counts) -> None:
-    """Stage what comes first in the layers of a file of scores."""
     rows = pl.DataFrame(parquet.read((path,), (*_RUN, "stack", "layer", *_SORTED, "p_value", *SCORE_NAMES)))
     tables: dict[str, list[pa.Table]] = {"neuron_best": [], "function_top_neurons": []}
     for layer in rows.partition_by("stack", "layer", maintain_order=True):
