@@ -209,10 +209,8 @@ def read_shuffled(
 
     Parameters
     ----------
-    corpus
-        Name of the corpus in the store.
-    store
-        The store's folder.
+    corpus, store
+        Name of the corpus, and the folder of its store.
     by
         What keeps its labels together. ``instance``: nothing. ``text``, ``group``: the labels of a text, or of a split
         group, move to another with about as many instances, in their order, which begins anywhere and goes round: so

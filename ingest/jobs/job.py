@@ -166,7 +166,7 @@ def ingest_series(
         Hub id, or a folder whose subfolders are checkpoints.
     corpus
         Name of a corpus in the store, or several: each checkpoint is measured on each.
-    store, name, settings, resources, coactivation, controls, additions
+    store, name, settings, resources, coactivation, controls, additions, dry_run
         As for `ingest_model`.
     revisions
         Shell-style patterns of the names of subfolders, or of branches and tags of the hub; None: those that `steps`
@@ -175,8 +175,6 @@ def ingest_series(
         Training step by revision, in place of the step in a name. A revision that it names is attempted whether it is
         there or not. It corrects the list of checkpoints, but no run: a revision of which a run has another step, or
         none, fails.
-    dry_run
-        Whether to return plans of what would be done and write nothing.
     engine
         Where checkpoints are measured: in this process one after another if None, or by `RayEngine` in several.
     shard

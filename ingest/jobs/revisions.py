@@ -52,10 +52,8 @@ class KnownRuns:
         for run_id, known in self._run_steps[model, revision].items():
             if known != step:
                 other = "without a step" if known is None else f"at step {known}"
-                return (
-                    f"it cannot be step {step} of {model}: run {run_id} in {self.store.path} has it {other}; measure "
-                    "the series under another --name"
-                )
+                held = f"run {run_id} in {self.store.path} has it {other}"
+                return f"it cannot be step {step} of {model}: {held}; measure the series under another --name"
         return None
 
     def with_step(self, request: Request) -> Request:

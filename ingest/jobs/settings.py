@@ -33,10 +33,8 @@ class Settings:
     router
         In a mixture of experts, ``routed`` reads an expert's neurons as 0 for tokens that are not sent to it; ``blind``
         runs every expert on every token. No effect in a dense model.
-    dtype
-        Floating-point type of the weights and the forward pass.
-    storage
-        Type in which pooled activations are kept until they are scored.
+    dtype, storage
+        Floating-point types of the weights and the forward pass, and of pooled activations until they are scored.
     layers
         Layers to measure; None for all.
     max_tokens

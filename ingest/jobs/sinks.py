@@ -19,7 +19,7 @@ from ..scores.best import SCORE_NAMES, Chance, Ranked
 from ..scores.clusters import Clusters
 from ..scores.coactivation import active_bits, closest_partners
 from ..scores.device import DeviceWalk
-from ..scores.scoring import STATISTIC_NAMES, Scores, score
+from ..scores.scoring import STATISTIC_NAMES, Scores, compile_kernels, score
 from .measurement import Measurement, grouped
 from .settings import Coactivation
 
@@ -185,8 +185,7 @@ class Scorer:
         if sets:
             self._labels = LabelIndex.joined([labels for _, labels, _ in sets])
             self._clusters = Clusters.joined([clusters for *_, clusters in sets])
-            # Compiles, which takes seconds once on a machine that would else be taken for those of scoring.
-            score(np.zeros((1, self._labels.n_instances), np.float32), self._labels, self._clusters, n_top=0)
+            compile_kernels(self._labels, self._clusters)
             device = next(measurement.model.module.parameters()).device
             # On a CPU the compiled walk is several times as fast.
             self._walk = DeviceWalk(self._labels, device) if device.type == "cuda" else None

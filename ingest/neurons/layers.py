@@ -28,27 +28,9 @@ from ...errors import IngestError
 from .experts import is_fused_experts, is_list_of_experts
 from .feed_forwards import FeedForward, Layer, Place, Stack
 
-_NAMES = tomllib.loads(Path(__file__).with_name("configuration_names.toml").read_text(encoding="utf-8"))
+_NAMES = tomllib.loads(Path(__file__).with_name("names.toml").read_text(encoding="utf-8"))
+_CALLED, _PARTS = _NAMES["configuration"], {name: re.compile(of, re.VERBOSE) for name, of in _NAMES["parts"].items()}
 _ACTIVATIONS = tuple(cast("type", kind[0] if isinstance(kind, tuple) else kind) for kind in ACT2CLS.values())
-_ACTIVATION_NAME = re.compile(r"gelu|relu|silu|activation", re.IGNORECASE)
-
-# Modules that mix tokens, by the names of their classes, unless the name also says feed-forward or a whole layer.
-_MIXER = re.compile(
-    r"Attention|Attn|Mixer|Mamba|DeltaNet|Recurrent|ShortConv|SSM|Fourier|LSTM|Convolution|MoA$|Indexer|Sconv"
-)
-_FEED_FORWARD = re.compile(r"FeedForward|FFN|MLP|Mlp|MoE$|Moe$|Experts|DecoderLayer|EncoderLayer")
-# Weights in a block that are of no neuron: norms, routers, the bypasses and rescalings around a feed-forward network.
-_AUXILIARY = re.compile(
-    r"(^|\.)(\w*norm\w*|router|per_layer_input_gate|per_layer_projection|\w+_hyper_connection|\w+_hc|bottleneck"
-    r"|receptance|altup|laurel|adapter_modules|\w+_adapter_list)(\.|$)",
-    re.IGNORECASE,
-)
-# The same, unless they have a feed-forward width: a gate projection may be called gate.
-_SMALL = re.compile(r"(^|\.)(gate|wg|shared_expert_gate)(\.|$)|^\.linear\.")
-# Weights before and behind the blocks that are of no neuron, beside embeddings.
-_OUTSIDE = re.compile(
-    r"emb|cls_token|pooler|project|rel_pos|relative|hc_head|hyper_connection|contact_head|altup|norm", re.IGNORECASE
-)
 _TIME_FIRST = frozenset({"fsmt", "xlnet"})  # architectures whose blocks see [tokens, texts, hidden], by model type
 
 
@@ -81,12 +63,12 @@ class _Finder:
         self._mixers = {
             path
             for path, part in module.named_modules(remove_duplicate=False)
-            if _MIXER.search(type(part).__name__) and not _FEED_FORWARD.search(type(part).__name__)
+            if _PARTS["mixer"].search(type(part).__name__) and not _PARTS["feed_forward"].search(type(part).__name__)
         }
 
     def find(self, stack: Stack, root: str) -> tuple[Layer, ...]:
         is_second = stack == "decoder" and self._config.is_encoder_decoder
-        depths = set(_numbers(self._config, _NAMES["decoder_layers" if is_second else "encoder_layers"])[:1])
+        depths = set(_numbers(self._config, _CALLED["decoder_layers" if is_second else "encoder_layers"])[:1])
         blocks = [self._block(path, index) for index, path in enumerate(self._blocks(root, depths))]
         if len(blocks) not in depths:
             problem = f"{self._label}: {len(blocks)} {stack} blocks found"
@@ -130,7 +112,7 @@ class _Finder:
         networks = (*experts, *dense)
         claimed = [place for network in networks for place in (network.path, *network.input_paths)]
         for name, module in self._modules(path):
-            if _FEED_FORWARD.search(type(module).__name__) and self._is_mixer(name, path):
+            if _PARTS["feed_forward"].search(type(module).__name__) and self._is_mixer(name, path):
                 raise IngestError(
                     f"{self._label}: block {index} holds {name} ({type(module).__name__}) inside what mixes tokens"
                 )
@@ -167,7 +149,7 @@ class _Finder:
         for name, weight in self._module.get_submodule(root).named_parameters(prefix=root, remove_duplicate=False):
             holder = self._module.get_submodule(name.rpartition(".")[0])
             is_known = weight.ndim < 2 or isinstance(holder, nn.Embedding) or _is_within(name, apart)
-            if not (is_known or _OUTSIDE.search(name.removeprefix(f"{root}.")) or self._is_mixer(name, root)):
+            if not (is_known or _PARTS["outside"].search(name.removeprefix(f"{root}.")) or self._is_mixer(name, root)):
                 problem = f"{self._label}: outside its blocks {blocks} it holds {name} {list(weight.shape)}"
                 raise IngestError(f"{problem}, which is not known to be no feed-forward layer")
 
@@ -226,13 +208,13 @@ class _Finder:
 
     def _is_auxiliary(self, relative: str, shape: Iterable[int]) -> bool:
         """Return whether a weight is known to be of no neuron."""
-        if _AUXILIARY.search(relative):
+        if _PARTS["auxiliary"].search(relative):
             return True
         sizes = {n * width for width in self._widths for n in (1, 2)} - self._residuals - self._expert_counts
-        return bool(_SMALL.search(relative)) and sizes.isdisjoint(shape)
+        return bool(_PARTS["small"].search(relative)) and sizes.isdisjoint(shape)
 
     def _network(self, path: str, n_neurons: int, *, nonlinearity: Place | None = None, **more: Any) -> FeedForward:  # noqa: ANN401 - fields
-        names = (getattr(self._config, key, None) for key in _NAMES["activation_functions"])
+        names = (getattr(self._config, key, None) for key in _CALLED["activation_functions"])
         named = next((name for name in names if isinstance(name, str)), None)
         of_module = type(self._module.get_submodule(nonlinearity.path)).__name__ if nonlinearity else "unknown"
         return FeedForward(
@@ -304,22 +286,22 @@ def _is_within(path: str, outer: Iterable[str]) -> bool:
 
 
 def _is_activation(module: nn.Module) -> bool:
-    is_named_so = not list(module.children()) and _ACTIVATION_NAME.search(type(module).__name__) is not None
+    is_named_so = not list(module.children()) and _PARTS["activation"].search(type(module).__name__) is not None
     return isinstance(module, _ACTIVATIONS) or is_named_so
 
 
 def widths(config: PreTrainedConfig) -> set[int]:
     """Return the widths, in neurons, that a feed-forward network or one expert may have."""
-    sizes, hidden = set(_numbers(config, _NAMES["widths"])), int(config.hidden_size)
+    sizes, hidden = set(_numbers(config, _CALLED["widths"])), int(config.hidden_size)
     # Several shared experts are one network of their summed width.
-    sizes |= {width * n for width in sizes for n in _numbers(config, _NAMES["shared_experts"])}
-    sizes |= {int(multiple * hidden) for multiple in _values(config, _NAMES["width_multiples"])} | _derived(config)
+    sizes |= {width * n for width in sizes for n in _numbers(config, _CALLED["shared_experts"])}
+    sizes |= {int(multiple * hidden) for multiple in _values(config, _CALLED["width_multiples"])} | _derived(config)
     return sizes or {4 * hidden}  # where nothing is said, as in the GPT-2 family
 
 
 def expert_counts(config: PreTrainedConfig) -> set[int]:
     """Return the numbers of routed experts a layer may have."""
-    return set(_numbers(config, _NAMES["experts"]))
+    return set(_numbers(config, _CALLED["experts"]))
 
 
 def _derived(config: PreTrainedConfig) -> set[int]:

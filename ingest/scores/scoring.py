@@ -75,6 +75,11 @@ def _significant(values: NDArray[_Float], bits: int, whole: np.ufunc) -> NDArray
     return significant
 
 
+def compile_kernels(labels: LabelIndex, clusters: Clusters) -> None:
+    """Compile what `score` runs: seconds, once on a machine, that would otherwise be taken for those of scoring."""
+    score(np.zeros((1, labels.n_instances), np.float32), labels, clusters, n_top=0)
+
+
 def score(
     activations: NDArray[np.float32],
     labels: LabelIndex,

@@ -147,10 +147,8 @@ def read_huggingface(
         Pairs of classes, as ``"entailment-contradiction"``.
     cap, seed
         Most rows of each class, drawn at random with this seed; None for all.
-    family
-        Family of the functions.
-    task
-        What names of functions begin with, followed by a dot; None for nothing.
+    family, task
+        Family of the functions, and what their names begin with, followed by a dot; None for nothing.
 
     Raises
     ------
