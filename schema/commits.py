@@ -128,10 +128,8 @@ def parse_commit(fields: object) -> Commit:
     version = fields.get("schema_version") if isinstance(fields, dict) else None
     # Checked before all else: a newer version may have fields that this one does not know.
     if type(version) is int and version > SCHEMA_VERSION:
-        raise ValueError(
-            f"it was written with schema version {_shown(version)}, this neuronlake ({neuronlake_version()}) reads up "
-            f"to {SCHEMA_VERSION}; please upgrade neuronlake"
-        )
+        ours = f"this neuronlake ({neuronlake_version()}) reads up to {SCHEMA_VERSION}"
+        raise ValueError(f"it was written with schema version {_shown(version)}, {ours}; please upgrade neuronlake")
     checked = _fields(fields, Commit, "it")
     job, folder = checked["job"], folder_name(checked["job"])
     if checked["schema_version"] < 1:

@@ -154,10 +154,8 @@ def permutations_of(
         unit = stored.words()[instance_id] if by == "word" else stored.clusters(instance_id)[by]
     n_without_word = int((unit >= 0).sum())
     if by == "word" and n_without_word:
-        raise IngestError(
-            f"corpus {stored.name}: {n_without_word:,} of {len(unit):,} instances are no words but whole texts without "
-            "a lemma; shuffle it by instance, text or group"
-        )
+        problem = f"{n_without_word:,} of {len(unit):,} instances are no words but whole texts without a lemma"
+        raise IngestError(f"corpus {stored.name}: {problem}; shuffle it by instance, text or group")
     if within:
         strata = stored.strata()
         if not len(strata.dictionary):
@@ -249,10 +247,8 @@ def read_shuffled(
     functions = stored.functions()
     n_rest = sum(function["negatives"] == "rest" for function in functions)
     if 0 < n_rest < len(functions):
-        raise IngestError(
-            f"corpus {corpus}: negatives are the rest in {n_rest} of {len(functions)} functions and explicit in the "
-            "others; only a corpus of one kind can be shuffled"
-        )
+        kinds = f"the rest in {n_rest} of {len(functions)} functions and explicit in the others"
+        raise IngestError(f"corpus {corpus}: negatives are {kinds}; only a corpus of one kind can be shuffled")
     descriptions = {f"{function['family']}/{function['function']}": function["description"] for function in functions}
     everything = np.arange(stored.read("instances", "instance_id").num_rows)
     permutations = permutations_of(stored, everything, by, within, seed)
@@ -291,10 +287,8 @@ def _labels(
     instance, function, is_positive = instance[order], function[order], is_positive[order]
     if permutations.n_kept:
         if permutations.n_kept == permutations.n_drawn:
-            raise IngestError(
-                f"corpus {stored.name}: no label can move, as none of its functions (or strata) has instances of two "
-                "such units; shuffle it by instance"
-            )
+            why = "none of its functions (or strata) has instances of two such units"
+            raise IngestError(f"corpus {stored.name}: no label can move, as {why}; shuffle it by instance")
         reading.dropped["instance with labels of its own unit, for want of others"] += permutations.n_kept
     ends = np.cumsum(np.bincount(instance, minlength=len(permutations.unit))).tolist()
     for start, end in itertools.pairwise([0, *ends]):

@@ -130,10 +130,9 @@ class Measurement:
         }
         for layer, size in sizes.items():
             if size > room:
-                raise IngestError(
-                    f"the activations of {layer.stack} layer {layer.layer} take {decimal(size)}, and {store.path} has "
-                    f"{decimal(room)} of disk for them; free some, or choose `storage` float16 or fewer instances"
-                )
+                problem = f"the activations of {layer.stack} layer {layer.layer} take {decimal(size)}, and {store.path}"
+                remedy = "free some, or choose `storage` float16 or fewer instances"
+                raise IngestError(f"{problem} has {decimal(room)} of disk for them; {remedy}")
         return grouped(sizes, room)
 
 
@@ -235,10 +234,9 @@ def _choose_functions(
     counts = np.stack([positive, evaluated - positive], axis=2)  # [functions, halves, classes]
     fewest = counts.min(axis=(1, 2))
     if fewest.max() < least:
-        raise IngestError(
-            f"corpus {corpus.name}: no function has {least} positives and negatives in each half, as min_instances "
-            f"asks; the most that one has is {fewest.max()} ({'/'.join(labels.functions[fewest.argmax()])})"
-        )
+        problem = f"no function has {least} positives and negatives in each half, as min_instances asks"
+        most = f"{fewest.max()} ({'/'.join(labels.functions[fewest.argmax()])})"
+        raise IngestError(f"corpus {corpus.name}: {problem}; the most that one has is {most}")
     is_few = fewest < (least or _FEW)
     if not is_few.any():
         return labels, None

@@ -106,10 +106,9 @@ def lacks_coactivations(request: Request, run_id: str, n_instances: int) -> bool
         stored = pq.read_table(files, columns=neuron, filters=same, partitioning=None)
     if len(stored):
         n_stored = max(stored.group_by(neuron).aggregate([([], "count_all")])["count_all"].to_pylist())
-        raise IngestError(
-            f"the store holds coactivations ({coactivation.activity}) of run {run_id} already, with up to "
-            f"{n_stored} partners a neuron; {coactivation.n_partners} cannot stand beside them"
-        )
+        held = f"coactivations ({coactivation.activity}) of run {run_id}"
+        partners = f"up to {n_stored} partners a neuron; {coactivation.n_partners} cannot stand beside them"
+        raise IngestError(f"the store holds {held} already, with {partners}")
     return True
 
 

@@ -243,9 +243,8 @@ def head_class(config: PreTrainedConfig, label: str) -> type[PreTrainedModel]:
     for mapping in [auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING] if config.is_encoder_decoder else mappings:
         if (kind := mapping.get(type(config), None)) is not None:
             return cast("type[PreTrainedModel]", kind)
-    raise IngestError(
-        f"model {label} cannot predict tokens: transformers has no language-model head for {type(config).__name__}"
-    )
+    problem = f"transformers has no language-model head for {type(config).__name__}"
+    raise IngestError(f"model {label} cannot predict tokens: {problem}")
 
 
 def body_of(head: PreTrainedModel) -> PreTrainedModel:

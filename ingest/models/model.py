@@ -190,10 +190,9 @@ def body_parts(model: PreTrainedModel) -> tuple[PreTrainedModel, tuple[Part, ...
         return body, parts
     if body not in _IS_CAUSAL:
         if sparse_attention(body):
-            raise IngestError(
-                f"model {label} attends by sparse blocks, which any short text would switch off for good; call "
-                f"set_attention_type('original_full') on its {type(body).__name__}, as jobs do"
-            )
+            problem = f"model {label} attends by sparse blocks, which any short text would switch off for good"
+            remedy = f"call set_attention_type('original_full') on its {type(body).__name__}, as jobs do"
+            raise IngestError(f"{problem}; {remedy}")
         _IS_CAUSAL[body] = is_causal(body, label)
     return body, (replace(parts[0], stack="decoder" if _IS_CAUSAL[body] else "encoder"),)
 

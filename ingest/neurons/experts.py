@@ -178,10 +178,9 @@ def _check_choice(
         choice = torch.nonzero(choice)[:, -1]
     chosen = excluded[torch.isin(excluded.to(choice.device), choice).cpu()]
     if len(chosen):
-        raise IngestError(
-            f"{experts.path}: its router chose expert {int(chosen[0])} although it was to be excluded; it does not "
-            "choose by scores alone, or too few experts are left in the groups it chooses among"
-        )
+        problem = f"{experts.path}: its router chose expert {int(chosen[0])} although it was to be excluded"
+        why = "it does not choose by scores alone, or too few experts are left in the groups it chooses among"
+        raise IngestError(f"{problem}; {why}")
 
 
 def _router(module: nn.Module, layer: Layer, experts: FeedForward) -> nn.Module:

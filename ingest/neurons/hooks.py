@@ -145,10 +145,8 @@ def _hook_dense(
 def _checked(written: torch.Tensor, values: torch.Tensor, network: FeedForward) -> torch.Tensor:
     """Return what is written in place of `values`; raise `IngestError` if it has another shape or type."""
     if written.shape != values.shape or written.dtype != values.dtype:
-        raise IngestError(
-            f"{network.path}: {tuple(written.shape)} {written.dtype} cannot be written where {tuple(values.shape)} "
-            f"{values.dtype} was read"
-        )
+        of_both = [f"{tuple(each.shape)} {each.dtype}" for each in (written, values)]
+        raise IngestError(f"{network.path}: {of_both[0]} cannot be written where {of_both[1]} was read")
     return written
 
 
@@ -165,10 +163,8 @@ def _hook_members(module: nn.Module, network: FeedForward, site: Site, visit: Vi
             return None
         token = chosen[expert]
         if len(values) != len(token):
-            raise IngestError(
-                f"{network.path} runs expert {expert} on {len(values)} rows where its router chose {len(token)} "
-                "tokens: what it computes is not what its router chose"
-            )
+            problem = f"{network.path} runs expert {expert} on {len(values)} rows where its router chose {len(token)}"
+            raise IngestError(f"{problem} tokens: what it computes is not what its router chose")
         return visit(network, NeuronValues(values, token, torch.full_like(token, expert)))
 
     experts = module.get_submodule(network.path)

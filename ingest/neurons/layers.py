@@ -93,10 +93,8 @@ class _Finder:
         # Where none holds a feed-forward layer, what its blocks hold will say why.
         chosen = list(holding) or [path for path in blocks if len(blocks[path]) in depths][:1]
         if len(chosen) != 1:
-            raise IngestError(
-                f"{self._label}: its feed-forward layers are not one list of blocks (found: "
-                f"{', '.join(chosen) or 'none'}), so that layers cannot be numbered"
-            )
+            problem = f"its feed-forward layers are not one list of blocks (found: {', '.join(chosen) or 'none'})"
+            raise IngestError(f"{self._label}: {problem}, so that layers cannot be numbered")
         (path,) = chosen
         self._check_outside(root, path)
         n_groups = getattr(self._config, "num_hidden_groups", None)
@@ -113,17 +111,15 @@ class _Finder:
         claimed = [place for network in networks for place in (network.path, *network.input_paths)]
         for name, module in self._modules(path):
             if _PARTS["feed_forward"].search(type(module).__name__) and self._is_mixer(name, path):
-                raise IngestError(
-                    f"{self._label}: block {index} holds {name} ({type(module).__name__}) inside what mixes tokens"
-                )
+                held = f"{name} ({type(module).__name__}) inside what mixes tokens"
+                raise IngestError(f"{self._label}: block {index} holds {held}")
         for name, weight in self._weights(path):
             is_depthwise = weight.ndim == 3 and weight.shape[1] == 1  # a convolution over tokens, channel by channel
             is_known = weight.ndim < 2 or is_depthwise or _is_within(name, claimed) or self._is_mixer(name, path)
             if not is_known and not self._is_auxiliary(name.removeprefix(path), weight.shape):
-                raise IngestError(
-                    f"{self._label}: block {index} holds {name} {list(weight.shape)}, which is no feed-forward layer "
-                    f"that can be read, nor known to be none (widths by the configuration: {sorted(self._widths)})"
-                )
+                held = f"{name} {list(weight.shape)}, which is no feed-forward layer that can be read"
+                implied = f"widths by the configuration: {sorted(self._widths)}"
+                raise IngestError(f"{self._label}: block {index} holds {held}, nor known to be none ({implied})")
         self._check_no_numbered_experts(path, index, dense)
         return networks
 
@@ -136,10 +132,8 @@ class _Finder:
             if re.search(r"\.(router|gate)\.", name) and weight.ndim == 2 and len(weight) in self._expert_counts
         ]
         if routers and max(alike.values(), default=0) > 1:
-            raise IngestError(
-                f"{self._label}: block {index} holds several networks {max(alike, key=alike.__getitem__)} beside the "
-                f"router {routers[0]}: experts of a kind that cannot be read"
-            )
+            held = f"several networks {max(alike, key=alike.__getitem__)} beside the router {routers[0]}"
+            raise IngestError(f"{self._label}: block {index} holds {held}: experts of a kind that cannot be read")
 
     def _check_outside(self, root: str, blocks: str) -> None:
         """Refuse weights of a stack outside its blocks that are not known to be no feed-forward layer."""
@@ -170,10 +164,9 @@ class _Finder:
             else:
                 continue
             if n_experts not in self._expert_counts or width not in self._widths:
-                raise IngestError(
-                    f"{self._label}: {name} holds {n_experts} experts of width {width}; the configuration "
-                    f"implies {sorted(self._expert_counts)} experts of one of the widths {sorted(self._widths)}"
-                )
+                implied = f"{sorted(self._expert_counts)} experts of one of the widths {sorted(self._widths)}"
+                held = f"{name} holds {n_experts} experts of width {width}"
+                raise IngestError(f"{self._label}: {held}; the configuration implies {implied}")
             network = self._network(name, width * n_experts, is_gated=is_gated, n_experts=n_experts, members=members)
             experts.append(network)
         return experts
