@@ -17,6 +17,7 @@ parameter ``ranking``, named ``<view>_by``, and reads the macros of ranked views
 
 import functools
 import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,14 +50,7 @@ _RUN_OF_FILE = "string_split(parse_filename(filename), '-')[-2]"
 _MARKS = ("Intermediate", "Ranked", "By run")
 _NEEDS, _TYPE = "Empty without: ", "Type: "
 
-SUBJECTS: Mapping[str, str] = {
-    "checkpoints": "Checkpoints",
-    "scores": "Scores of neurons",
-    "partitions": "Partitions into experts",
-    "alignment": "Experts and functions",
-    "perturbation": "Perturbation",
-    "emergence": "Emergence in training",
-}
+SUBJECTS: Mapping[str, str] = tomllib.loads((_FOLDER / "views" / "subjects.toml").read_text(encoding="utf-8"))
 """The folders of views in reading order, and their titles."""
 
 

@@ -246,10 +246,9 @@ def _choose_functions(
     more = f" and {is_few.sum() - 10:,} more" if is_few.sum() > 10 else ""
     what = "are left out, for they have" if least else "have"
     remedy = "" if least else f"; --min-instances {_FEW} leaves them out"
-    notice = (
-        f"{is_few.sum():,} of {len(is_few):,} functions {what} fewer than {least or _FEW} positives or negatives in a "
-        f"half (positives, negatives of half a; of half b): {', '.join(shown)}{more}{remedy}"
-    )
+    few = f"{is_few.sum():,} of {len(is_few):,} functions {what} fewer than {least or _FEW} positives or negatives"
+    listed = f"{', '.join(shown)}{more}{remedy}"
+    notice = f"{few} in a half (positives, negatives of half a; of half b): {listed}"
     return (labels.only(~is_few) if least else labels), notice
 
 

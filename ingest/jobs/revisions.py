@@ -38,9 +38,7 @@ class KnownRuns:
         # A later row of a revision corrects its step.
         listed = parquet.read(store.files("checkpoints"), ("model", "revision", "step", "listed_at"))
         rows = listed.sort_by("listed_at").to_pylist()
-        self.listed_steps: Mapping[tuple[str, str], int | None] = {  # training steps by model and revision
-            (row["model"], row["revision"]): row["step"] for row in rows
-        }
+        self.listed_steps = {(row["model"], row["revision"]): row["step"] for row in rows}
 
     def step(self, model: str, revision: str) -> int | None:
         """Return the training step that the store holds for a revision: that of its runs, else the last one listed."""

@@ -156,11 +156,10 @@ def _measure_layers(
             shutil.rmtree(forward.folder, ignore_errors=True)
             if not isinstance(error, NonFiniteError):
                 raise
-            raise IngestError(
-                f"{measurement.model.name}: {measurement.settings.site} {error.value} of {layer.stack} layer "
-                f"{layer.layer}, neuron {start + error.neuron}, on instance "
-                f"{measurement.tokens.instance_id[error.instance]}"
-            ) from error
+            value = f"{measurement.settings.site} {error.value} of {layer.stack} layer {layer.layer}"
+            instance = measurement.tokens.instance_id[error.instance]
+            where = f"neuron {start + error.neuron}, on instance {instance}"
+            raise IngestError(f"{measurement.model.name}: {value}, {where}") from error
 
 
 def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime) -> None:

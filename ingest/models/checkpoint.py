@@ -98,10 +98,9 @@ class Source:
         except (HfHubHTTPError, ValueError):
             return  # it was reached, or the name cannot be one of its; transformers says what is wrong
         except hub_errors() as error:
-            raise IngestError(
-                f"cannot load {noun} {self.name!r} (no such folder here, and the hub cannot be reached; a name in a "
-                f"store is not enough, name the files by their folder): {one_line(error)}"
-            ) from error
+            where = "no such folder here, and the hub cannot be reached"
+            remedy = "a name in a store is not enough, name the files by their folder"
+            raise IngestError(f"cannot load {noun} {self.name!r} ({where}; {remedy}): {one_line(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,10 +67,9 @@ def read_config(source: Source, *, with_weights: bool) -> PreTrainedConfig:
         with contextlib.suppress(OSError, ValueError):  # what is read next says why
             adapter = find_adapter_config_file(source.path, revision=source.arguments.get("revision"))
         if adapter is not None:
-            raise IngestError(
-                f"cannot load model {source.name!r}: it holds an adapter (adapter_config.json), which is not applied; "
-                "merge it into its base model and save that, or take the adapter's files away"
-            )
+            problem = "it holds an adapter (adapter_config.json), which is not applied"
+            remedy = "merge it into its base model and save that, or take the adapter's files away"
+            raise IngestError(f"cannot load model {source.name!r}: {problem}; {remedy}")
     config: PreTrainedConfig = _read(transformers.AutoConfig, source, "model", "configuration")
     _check_sizes(config, source.name)
     return config
@@ -117,10 +116,9 @@ def read_weights(
     mismatched = sorted(report["mismatched_keys"])
     if mismatched:
         name, shape, configured = mismatched[0]
-        raise IngestError(
-            f"cannot load the weights of model {source.name!r}: {len(mismatched)} are of other shapes than its "
-            f"configuration says, {name} the first: {tuple(shape)} in place of {tuple(configured)}"
-        )
+        first = f"{name} the first: {tuple(shape)} in place of {tuple(configured)}"
+        problem = f"{len(mismatched)} are of other shapes than its configuration says, {first}"
+        raise IngestError(f"cannot load the weights of model {source.name!r}: {problem}")
     absent = sorted(report["missing_keys"])
     holders = {key: type(whole.get_submodule(key.rpartition(".")[0])).__name__ for key in absent}
     # Sinusoidal positions are computed, and some heads leave them out where they are saved.

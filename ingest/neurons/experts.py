@@ -195,8 +195,7 @@ def _router(module: nn.Module, layer: Layer, experts: FeedForward) -> nn.Module:
     ]
     routers = [getattr(block, name.removeprefix(f"{path}.").split(".")[0]) for name in matrices]
     if len(routers) != 1 or not isinstance(routers[0], nn.Module):
-        raise IngestError(
-            f"{experts.path}: its router is not the one module beside it with a row for each of {experts.n_experts} "
-            f"experts (found: {', '.join(matrices) or 'none'}), so that no expert can be excluded"
-        )
+        problem = f"its router is not the one module beside it with a row for each of {experts.n_experts} experts"
+        found = f"(found: {', '.join(matrices) or 'none'})"
+        raise IngestError(f"{experts.path}: {problem} {found}, so that no expert can be excluded")
     return routers[0]

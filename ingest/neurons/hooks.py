@@ -246,7 +246,6 @@ class _FusedHook:
             again = self._experts.project(hidden[token][None], expert)[0].detach().float()
             difference = float((projected[place].detach().float() - again).abs().max())
             if len(projected) != len(self._token) or difference > 0.05 * float(again.abs().max()) + 1e-6:
-                raise IngestError(
-                    f"{self._network.path}: row {place} of its experts is not token {token} through expert {expert}: "
-                    "this release of transformers orders them otherwise than is known here"
-                )
+                problem = f"row {place} of its experts is not token {token} through expert {expert}"
+                why = "this release of transformers orders them otherwise than is known here"
+                raise IngestError(f"{self._network.path}: {problem}: {why}")
