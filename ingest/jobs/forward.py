@@ -30,7 +30,7 @@ _SAMPLED = 8  # batches that are run to see what all take
 
 
 class ForwardPass:
-    """One pass of the model over all texts, and the pooled activations of some layers; those in `folder` are kept."""
+    """One pass of the model over all texts, and the pooled activations of some layers; it goes on from `folder`."""
 
     def __init__(self, measurement: Measurement, layers: Sequence[Layer], folder: Path) -> None:
         self.measurement = measurement
@@ -148,7 +148,7 @@ def kept_layers(
 
 
 def _definition(measurement: Measurement) -> dict[str, Any]:
-    """Return what must be the same for a pass to be continued, if some of its layers are missing."""
+    """Return what must be the same for a pass to be continued."""
     return {
         "run": measurement.run_id,
         "batch tokens": measurement.batch_tokens,
