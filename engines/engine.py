@@ -37,18 +37,12 @@ class Engine(Protocol):
     """Where tasks run."""
 
     def run(self, work: Work[_Task, _Result], show: Shown) -> Iterator[tuple[int, _Result]]:
-        """Do all tasks; yield the place of each and its result as soon as it is known.
-
-        An interruption gets a note of how many tasks are done.
-        """
+        """Do all tasks; yield place and result of each as soon as it is known; note on an interruption how far."""
         ...
 
 
 def engine_called(name: EngineName, *, workers: int | None = None, address: str | None = None) -> Engine:
-    """Return the engine of a name; `workers` and `address` are those of `RayEngine`.
-
-    Raises UnknownNameError if there is no such engine, EngineError if the serial one is given workers.
-    """
+    """Return the engine of a name; `workers` and `address` are those of `RayEngine`, and none of the serial one's."""
     if name == "serial":
         if workers is not None or address is not None:
             raise EngineError("workers and address are of engine ray; engine serial runs in this process")
@@ -110,7 +104,6 @@ class _NotingOnce(Progress):
         self._progress, self._noted = progress, noted
 
     def note(self, text: str) -> None:
-        """Pass a new note on."""
         if text not in self._noted:
             self._noted.add(text)
             self._progress.note(text)

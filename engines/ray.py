@@ -66,10 +66,7 @@ class RayEngine:
     address: str | None = None
 
     def run(self, work: Work[_Task, _Result], show: Shown) -> Iterator[tuple[int, _Result]]:
-        """Do tasks at the same time; yield the place of each and its result as soon as it is known.
-
-        Raises EngineError if the worker of a task without a `Work.lost` died every time.
-        """
+        """Do tasks at the same time; yield the place of each and its result as soon as it is known."""
         if not work.tasks:
             return
         with self._connected() as ray, show() as progress:
@@ -77,7 +74,6 @@ class RayEngine:
 
     @contextmanager
     def _connected(self) -> Iterator[ModuleType]:
-        """Yield the package ray, connected."""
         local: dict[str, Any] = {}
         if self.address is None:
             if "ray" not in sys.modules:  # it reads them once
@@ -191,5 +187,4 @@ class _Reported(Progress):
     board: Any  # a queue of Ray's: place, whether its task begins, and a line
 
     def note(self, text: str) -> None:
-        """Report a line."""
         self.board.put((self.place, False, text))

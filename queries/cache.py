@@ -45,11 +45,6 @@ def folder_of(store: Store, view: str) -> Path:
     return store.path.absolute() / "derived" / view
 
 
-def file_name(fingerprint: str, sha256: str, run_id: str | None) -> str:
-    """Return the name of a file of a view's rows, or of those of one run."""
-    return f"{fingerprint}-{sha256}{f'-{run_id}-0' if run_id else ''}.parquet"
-
-
 def open_kept(store: Store, view: str, fingerprint: str, run_id: str | None = None) -> IO[bytes] | None:
     """Return the open file of a view's rows, or of a run's, locked against removal until it is closed; or None."""
     for path in _current(store, view, fingerprint, run_id):
@@ -94,7 +89,6 @@ def remove_useless(store: Store) -> tuple[Problem, ...]:
 
 
 def _problem(path: Path) -> str | None:
-    """Return what is wrong with a file of the cache."""
     named = _KEPT.fullmatch(path.name)
     try:
         if not stat.S_ISREG(path.lstat().st_mode) or not (named or _PARTIAL.fullmatch(path.name)):
@@ -253,6 +247,7 @@ def _write(database: "Database", piece: _Piece, _: Progress) -> Path:
             )
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        return partial.replace(folder / file_name(fingerprint, file_sha256(partial), run_id))
+        of_run = f"-{run_id}-0" if run_id else ""
+        return partial.replace(folder / f"{fingerprint}-{file_sha256(partial)}{of_run}.parquet")
     finally:
         partial.unlink(missing_ok=True)

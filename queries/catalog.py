@@ -17,6 +17,7 @@ parameter ``ranking``, named ``<view>_by``, and reads the macros of ranked views
 
 import functools
 import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,14 +50,7 @@ _RUN_OF_FILE = "string_split(parse_filename(filename), '-')[-2]"
 _MARKS = ("Intermediate", "Ranked", "By run")
 _NEEDS, _TYPE = "Empty without: ", "Type: "
 
-SUBJECTS: Mapping[str, str] = {
-    "checkpoints": "Checkpoints",
-    "scores": "Scores of neurons",
-    "partitions": "Partitions into experts",
-    "alignment": "Experts and functions",
-    "perturbation": "Perturbation",
-    "emergence": "Emergence in training",
-}
+SUBJECTS: Mapping[str, str] = tomllib.loads((_FOLDER / "views" / "subjects.toml").read_text(encoding="utf-8"))
 """The folders of views in reading order, and their titles."""
 
 
@@ -225,8 +219,7 @@ def table_query(table: Table, files: str, n_rows: int, of_runs: bool) -> str:
     """Return SQL that reads a table's declared columns from `files`, the SQL of a list of Parquet files.
 
     No file is opened before it is read: columns that it lacks are NULL, and all together have `n_rows`. Files `of_runs`
-    have rows of the run of their name alone (`Database.run_of`): DuckDB then concludes from a filter on runs which
-    files to leave out.
+    have rows of the run of their name alone: DuckDB then concludes from a filter on runs which files to leave out.
     """
     columns = ((quoting.literal(column.name), quoting.literal(column.duckdb_type)) for column in table.columns)
     schema = ", ".join(f"{name}: {{name: {name}, type: {kind}, default_value: null}}" for name, kind in columns)

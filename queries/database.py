@@ -22,13 +22,6 @@ from .catalog import TABLES
 from .result import ENGINE_ERRORS, Result, check_files, explain, run
 from .statements import statement
 
-_SCRIPT_HEAD = """\
--- Views over a neuronlake store, for any DuckDB client: paste it, or .read it.
--- The next line says where the store lies, and views ask it each time they are read: where that is elsewhere, or a path
--- from the working directory, change it; in another session of a database that keeps the views, run it again.
--- The files are those committed now: after an ingest, run 'neuronlake tables --sql' anew.
-set variable store = {store};"""
-
 
 class Database(contextlib.AbstractContextManager["Database"]):
     """A store as it stood when first read, or when `refresh` was last called, open for SQL that reads.
@@ -188,7 +181,8 @@ class Database(contextlib.AbstractContextManager["Database"]):
         It reads the files that are committed now, at paths relative to the variable ``store``, which its first
         statement sets: so it serves for a copy of the store too. A missing or corrupt file is a `StoreError`.
         """
-        parts = [_SCRIPT_HEAD.format(store=quoting.path(self.store.root)), catalog.macros().strip()]
+        head = Path(__file__).with_name("script_head.sql").read_text(encoding="utf-8").strip()
+        parts = [head.format(store=quoting.path(self.store.root)), catalog.macros().strip()]
         for name in dict.fromkeys([*TABLES, *(name for view in self._views for name in catalog.reads(view))]):
             query = self.query_of(name, root="getvariable('store')")
             parts.append(f"{catalog.definition(name, query)};\n{catalog.comments(name)}")
@@ -265,10 +259,8 @@ class Database(contextlib.AbstractContextManager["Database"]):
         return [Path(file.name) for file in self._kept[name]]
 
     def query_of(self, name: str, *, root: str | None = None) -> str:
-        """Return the SQL that defines the view of a table, a view or a macro, without regard to kept rows.
-
-        `root` is an SQL expression for the store's folder, by default its path.
-        """
+        """Return the SQL that defines the view of a table, a view or a macro, without regard to kept rows."""
+        # `root` is an SQL expression for the store's folder, by default its path.
         if name not in TABLES:
             return catalog.query(name)
         parts: dict[bool, list[CommittedFile]] = {}

@@ -76,10 +76,7 @@ _PLAIN = {None, "COLUMN_REF", "CONSTANT", "COMPARISON", "CONJUNCTION", "OPERATOR
 
 
 def narrowed(connection: duckdb.DuckDBPyConnection, statement: str, tree: Tree, runs_where: RunsWhere) -> str:
-    """Return a statement with a condition on ``run_id`` added wherever others imply one; most often as it is.
-
-    `tree` is its parse tree.
-    """
+    """Return a statement, of this tree, with a condition on ``run_id`` where others imply one; mostly as it is."""
     every = list(nodes(tree))
     selects = [node for node in every if node.get("type") == "SELECT_NODE"]
     # A result's column without a name of its own is named by its expression, which so stays as it is.

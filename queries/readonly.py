@@ -13,6 +13,7 @@ import itertools
 import os
 import re
 import tempfile
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,24 +22,9 @@ import duckdb
 
 from ..errors import QueryError, one_line
 
-REFUSED_FUNCTIONS = frozenset({
-    # run SQL that is given as text, which the check of words below cannot see into
-    "json_execute_serialized_sql", "query",
-    # change the database, its settings or its log
-    "checkpoint", "disable_logging", "disable_profiling", "enable_logging", "enable_profiling", "force_checkpoint",
-    "truncate_duckdb_logs", "write_log",
-    # reach outside
-    "create_external_resource", "deregister_external_resource", "destroy_external_resource",
-    "duckdb_external_resources", "getenv", "register_external_resource", "register_external_resource_type",
-    # read memory at an address
-    "arrow_scan", "arrow_scan_dumb", "pandas_scan", "python_arrow_scan", "python_map_function",
-})  # fmt: skip
-
-_QUERY_WORDS = frozenset({
-    "(", "desc", "describe", "from", "pivot", "pivot_longer", "pivot_wider", "select", "show", "summarize", "table",
-    "unpivot", "values", "with",
-})  # fmt: skip
-_WRITING_WORDS = frozenset({"copy", "create", "delete", "insert", "merge", "update"})
+WORDS: Mapping[str, list[str]] = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
+REFUSED_FUNCTIONS = frozenset(WORDS["refused_functions"])
+_QUERY_WORDS, _WRITING_WORDS = frozenset(WORDS["query"]), frozenset(WORDS["writing"])
 _BEFORE_A_CTE_BODY = frozenset({"as", "materialized"})
 # DuckDB's parser overruns its stack, and Python with it, at 40 times as many brackets, or at 2 million characters.
 _LONGEST = 1_000_000
@@ -98,9 +84,8 @@ def _check_size(query: str) -> None:
     if "\0" in query:
         raise QueryError(f"the query has a NUL at character {query.index(chr(0)) + 1:,}")
     if len(query) > _LONGEST:
-        raise QueryError(
-            f"the query has {len(query):,} characters, more than {_LONGEST:,}; read long lists of values from a file"
-        )
+        problem = f"the query has {len(query):,} characters, more than {_LONGEST:,}"
+        raise QueryError(f"{problem}; read long lists of values from a file")
     depth = itertools.accumulate((word in _OPENING) - (word in _CLOSING) for word in _tokens(query)[1])
     if max(depth, default=0) > _DEEPEST:
         raise QueryError(f"the query has more than {_DEEPEST:,} brackets inside one another")

@@ -98,9 +98,7 @@ class Result:
 
 
 def run(
-    connection: duckdb.DuckDBPyConnection,
-    query: str,
-    parameters: Sequence[object] | Mapping[str, object] | None = None,
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[object] | Mapping[str, object] | None = None
 ) -> Result:
     """Run a query, with parameters as in `Database.sql`, and return its rows; Ctrl-C stops it."""
     # In a thread of its own: inside DuckDB, Python would not notice Ctrl-C until the query ends.

@@ -12,6 +12,7 @@ from ..schema.disk import store_errors
 from ..schema.tables import TABLES
 from . import catalog, output
 from .database import Database
+from .readonly import WORDS
 
 _COMMANDS = {
     ".tables": "list the tables",
@@ -21,13 +22,6 @@ _COMMANDS = {
     ".help": "this list",
     ".quit": "leave",
 }
-_KEYWORDS = (
-    "and", "as", "asc", "between", "by", "case", "count", "cross", "desc", "describe", "distinct", "else", "end",
-    "except", "exists", "explain", "false", "from", "full", "group", "having", "ilike", "in", "inner", "intersect",
-    "is", "join", "left", "like", "limit", "not", "null", "offset", "on", "or", "order", "outer", "over", "partition",
-    "pivot", "qualify", "right", "sample", "select", "summarize", "table", "then", "true", "union", "unpivot", "using",
-    "values", "when", "where", "with",
-)  # fmt: skip
 
 
 def run_shell(database: Database) -> None:
@@ -134,7 +128,7 @@ def complete(text: str) -> Sequence[str]:
         return ()
     named = set[str]().union(*(columns[name] for name in before if name in columns))
     others = set() if named else set[str]().union(*columns.values())
-    return _starting(word, [*sorted(named), *_KEYWORDS, *sorted(columns), *sorted(others)])
+    return _starting(word, [*sorted(named), *WORDS["completed"], *sorted(columns), *sorted(others)])
 
 
 def _starting(word: str, names: Iterable[str]) -> list[str]:

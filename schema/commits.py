@@ -124,17 +124,12 @@ def read_commit(store: Path, job: str) -> Commit | None:
 
 
 def parse_commit(fields: object) -> Commit:
-    """Return the commit that a JSON object describes, its files in the order of their parts.
-
-    What is none, or of a newer neuronlake, raises `ValueError`.
-    """
+    """Return the commit that a JSON object describes; what is none, or of a newer neuronlake, raises `ValueError`."""
     version = fields.get("schema_version") if isinstance(fields, dict) else None
     # Checked before all else: a newer version may have fields that this one does not know.
     if type(version) is int and version > SCHEMA_VERSION:
-        raise ValueError(
-            f"it was written with schema version {_shown(version)}, this neuronlake ({neuronlake_version()}) reads up "
-            f"to {SCHEMA_VERSION}; please upgrade neuronlake"
-        )
+        ours = f"this neuronlake ({neuronlake_version()}) reads up to {SCHEMA_VERSION}"
+        raise ValueError(f"it was written with schema version {_shown(version)}, {ours}; please upgrade neuronlake")
     checked = _fields(fields, Commit, "it")
     job, folder = checked["job"], folder_name(checked["job"])
     if checked["schema_version"] < 1:
@@ -159,7 +154,6 @@ def parse_commit(fields: object) -> Commit:
 
 
 def _read(store: Path, name: str) -> Commit:
-    """Read one file of the folder ``commits``."""
     file = store / "commits" / name
     with store_errors(f"cannot read the commit {file}", ValueError, RecursionError):
         if problem := fault(store, f"commits/{name}"):

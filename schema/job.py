@@ -61,11 +61,7 @@ class Job:
         model: str | None = None,  # folders to put the file in, where the table has a model
         revision: str | None = None,
     ) -> None:
-        """Stage rows of the table called `name`, as `conformance.conform` makes them, as one file.
-
-        Rows that do not conform raise `SchemaError`; a name that cannot be part of a path, or the disk, `StoreError`.
-        Then nothing is written.
-        """
+        """Stage rows of the table called `name`, as `conformance.conform` makes them, as one file; refuse others."""
         from . import conformance, parquet
 
         declared = table(name)

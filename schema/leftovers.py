@@ -58,9 +58,10 @@ def begin(staging: Path, *, resume: bool) -> None:
 def end_unlocked(staging: Path) -> None:
     """End an attempt on a disk without locks: leave the job's folder to the next, or remove it if it is of no use."""
     if _has_parts(staging) and _is_resumable(staging):
-        give_back(staging)
-    else:
-        shutil.rmtree(staging)
+        with contextlib.suppress(OSError):  # where another was left meanwhile
+            staging.rename(staging.with_name(job_of(staging.name)))
+            return
+    shutil.rmtree(staging, ignore_errors=True)
 
 
 def states(store: Path) -> Mapping[str, State]:
@@ -218,14 +219,6 @@ def claim(staging: Path, job: str) -> Path:
             return left.rename(mine)
     mine.mkdir()
     return mine
-
-
-def give_back(folder: Path) -> None:
-    """Leave a folder for the next attempt at its job; it is removed where another was given back meanwhile."""
-    try:
-        folder.rename(folder.with_name(job_of(folder.name)))
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _host() -> str:

@@ -93,4 +93,4 @@ def read(paths: tuple[Path, ...], columns: tuple[str, ...], *, may_lack: Collect
                 found = found.append_column(name, pa.nulls(found.num_rows, pa.string()))
             tables.append(found.select(columns))
             tables[-1].validate(full=True)  # texts that are no UTF-8 would raise only where they are used
-    return pa.concat_tables(tables)
+    return pa.concat_tables(tables) if tables else pa.table({name: [] for name in columns})

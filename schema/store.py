@@ -94,10 +94,7 @@ class Store:
         return commit
 
     def files(self, name: str, *, job: str | None = None) -> tuple[Path, ...]:
-        """Return the committed files of the table called `name`, of one job or of all, as absolute paths.
-
-        A table that is not declared raises `UnknownNameError`, and what `commits` and `locate` refuse `StoreError`.
-        """
+        """Return the committed files of the table called `name`, of one job or of all, as absolute paths."""
         table(name)
         commits = self.commits() if job is None else filter(None, [self.commit(job)])
         return tuple(self.locate(file) for commit in commits for file in commit.files if file.table == name)
@@ -196,10 +193,9 @@ class Store:
         return commit
 
     def remove(self, commits: Sequence[Commit], *, known: Sequence[Commit]) -> None:
-        """Remove committed jobs in the order given, of each its commit first; readers see a job whole or not at all.
+        """Remove committed jobs, what depends on a job given before it; readers see a job whole or not at all.
 
-        What depends on a job comes before it. `known` are all commits of the store when that was decided: if there are
-        others by now, or a job is running, that is a `StoreError`.
+        `known` are all commits of the store when that was decided: others by now, or a running job, are a `StoreError`.
         """
         with disk.store_errors(f"cannot write the store {self.path}"), disk.locked(self.staging):
             if {commit.job for commit in self.commits()} != {commit.job for commit in known}:
@@ -207,11 +203,7 @@ class Store:
             leftovers.withdraw(self.path, [commit.job for commit in commits])
 
     def check(self) -> tuple[Problem, ...]:
-        """Return what is wrong with committed files, commits and the card, and the files that are in no commit.
-
-        Every committed file is read to its end and compared with its digest, its commit and its declared table. A
-        commit that cannot be read raises a `StoreError`, since the store's content is unknown then.
-        """
+        """Return what is wrong with commits, their files, all read to the end, and the card, and files in no commit."""
         from .integrity import problems
 
         return tuple(problems(self.path))

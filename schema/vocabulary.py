@@ -1,4 +1,7 @@
-"""Every closed choice of settings, named once. Nothing here imports torch or transformers."""
+"""Every closed choice of settings, named once; the classes and functions that take them say what the others mean.
+
+Nothing here imports torch or transformers.
+"""
 
 from typing import Literal
 
@@ -9,31 +12,18 @@ JobKind = Literal[
 """What a job makes, as its commit says."""
 
 Addition = Literal["highlights", "vocabulary"]
-"""What else a job adds to a run, now or later. ``highlights``: which tokens of their top texts the top neurons of each
-function fire on. ``vocabulary``: which tokens every neuron's weights write and read."""
 
 Site = Literal["activation", "gate", "preactivation"]
 """What of a neuron is read. ``activation``: the input of the down projection. ``preactivation``: the input of the
 nonlinearity, in a gated network that of the gate. ``gate``: the output of the nonlinearity of a gated network."""
 
+# Of `Settings`.
 Pooling = Literal["max", "mean", "abs_max", "last"]
-"""How the activations of an instance's tokens are reduced to one."""
-
 SpecialTokens = Literal["drop", "keep"]
-"""Whether the tokens that a tokenizer puts around a whole text are among those that are pooled."""
-
 Halves = Literal["text", "word"]
-"""What halves a and b of the instances have none of in common. ``word``: a span's characters, casefolded."""
-
 Router = Literal["routed", "blind"]
-"""How a mixture of experts is measured. ``routed``: a token that is not sent to an expert leaves its neurons at 0, as
-in the network. ``blind``: every expert runs on every token."""
-
 DType = Literal["float32", "bfloat16", "float16"]
-"""Floating-point type of weights and forward pass."""
-
 Storage = Literal["float32", "float16"]
-"""Floating-point type of pooled activations until they are scored."""
 
 WeightKind = Literal["input", "gate", "up", "output"]
 """Weights of a neuron. ``input``: those into it, in a gated network gate and up side by side. ``gate``, ``up``: one of
@@ -75,7 +65,6 @@ Control = Literal["random", "matched", "nonfunctional"]
 ``nonfunctional``: of experts that are functional for no function."""
 
 SemcorLabels = Literal["supersenses", "word-senses"]
-"""Functions of the words of SemCor: their supersense, or one of two senses of a word."""
 
 ShuffleUnit = Literal["instance", "text", "group", "word"]
 """What keeps its labels together when labels are permuted: nothing, or the instances of a text, group or word."""

@@ -6,9 +6,11 @@ also lets two instances of nearly equal activation change places, which moves so
 first, by more: such cells may be beyond the tolerance in few rows of a table, and scores not by much.
 """
 
+import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -44,33 +46,16 @@ TOLERANCES: Mapping[str, Tolerance] = {
 ANOTHER_DEVICE = Tolerance(10, 2, 2)
 """By how many times these grow between devices, which sum in another order."""
 
-PROVENANCE = frozenset(
-    {
-        *("device", "neuronlake_version", "torch_version", "transformers_version", "python_version", "request_id"),
-        *("source", "started_at", "duration_s", "listed_at", "cell_s", "n_cells_reused"),
-    }
-)
+_COLUMNS = tomllib.loads(Path(__file__).with_name("comparison.toml").read_text(encoding="utf-8"))
+PROVENANCE = frozenset(_COLUMNS["provenance"])
 """Columns that say how, where and when a job was made, and differ between two makings of it."""
-
-_SCORES = ("ap", "ap_complement", "auroc")
-_HALVES = ("ap_half_a", "ap_half_b", "ap_complement_half_a", "ap_complement_half_b")
-_CORRELATIONS = ("text_correlation", "group_correlation", "word_correlation")
-_COUNTS = ("n_both", "n_active", "n_active_partner")
-_LISTS = ("neuron_best", "function_top_neurons", "control_best", "control_top_neurons", "alignments")
 
 # The columns that follow from an order of activations or scores, by table: whether a score bounds how far they move.
 _ORDERED: Mapping[str, Mapping[str, bool]] = {
-    "neurons": {**dict.fromkeys(("firing_rate", *_CORRELATIONS), True), "n_routed": False},
-    "neuron_functions": dict.fromkeys((*_SCORES, *_HALVES, "p_value"), True),
-    "routing": dict.fromkeys(_SCORES, True),
-    "top_instances": {"instance_id": False},
-    "coactivations": dict.fromkeys(("partner", *_COUNTS), False),
-    "neuron_vocabulary": dict.fromkeys(("token", "is_piece"), False),
-    "top_tokens": dict.fromkeys(("instance_id", "token", "start_char", "end_char", "activation"), False),
-    **{
-        name: dict.fromkeys((column for column in TABLES[name].column_names if column not in TABLES[name].grain), False)
-        for name in _LISTS
-    },
+    name: dict.fromkeys(_COLUMNS["bounded"].get(name, ()), True)
+    | dict.fromkeys(_COLUMNS["unbounded"].get(name, ()), False)
+    | dict.fromkeys(set(declared.column_names).difference(declared.grain) if name in _COLUMNS["lists"] else (), False)
+    for name, declared in TABLES.items()
 }
 
 

@@ -272,10 +272,8 @@ def remove_jobs(
     others = [job for job in inventory.dependents(chosen) if job not in additions]
     if others and not with_dependents:
         listed = joined([f"{job.commit.kind} {job.commit.job}" for job in others])
-        raise StoreError(
-            f"{joined(names)} cannot be removed from {target} alone, others depend on it: {listed}; with_dependents "
-            "removes them too"
-        )
+        problem = f"{joined(names)} cannot be removed from {target} alone, others depend on it: {listed}"
+        raise StoreError(f"{problem}; with_dependents removes them too")
     distinct = {job.commit.job: job for job in (*chosen, *additions, *others)}
     gone = sorted((job.commit for job in distinct.values()), key=place, reverse=True)
     if not dry_run:

@@ -134,10 +134,8 @@ def _equals(kept: Copy, group: Iterable[Copy], dtypes: Mapping[str, str]) -> lis
         allowed = tolerance(of_runs, is_same_device=is_same_device)
         found = worst_difference((kept.store, kept.commit), (other.store, other.commit), allowed)
         if found is not None:
-            raise StoreError(
-                f"{kept.commit.kind} {kept.commit.job} is another in {kept.store} than in {other.store}; worst cell: "
-                f"{found} ({allowed}); 'neuronlake remove' it from one of them"
-            )
+            problem = f"{kept.commit.kind} {kept.commit.job} is another in {kept.store} than in {other.store}"
+            raise StoreError(f"{problem}; worst cell: {found} ({allowed}); 'neuronlake remove' it from one of them")
     is_making = kept.commit.kind != "merge"  # and not a record, nor a copy without texts
     return [other for other in others.values() if is_making and other.n_lacking <= kept.n_lacking]
 

@@ -112,7 +112,6 @@ def pack_store(
 
 
 def _chosen(database: Database, keys: dict[str, str | None], where: str | None) -> list[str]:
-    """Return the runs that are asked for."""
     conditions = [f"{name} = {literal(value)}" for name, value in keys.items() if value is not None]
     conditions += [f"({where})"] if where else []
     query = f"select run_id from runs where {' and '.join(conditions) or 'true'} order by run_id"
@@ -185,24 +184,7 @@ def _describe(staging: Path, commits: tuple[Commit, ...], database: Database) ->
         (staging / name).write_text(text, encoding="utf-8")
 
 
-_TERMS = (
-    "citeAs", "column", "equivalentProperty", "extract", "field", "fileProperty", "fileObject", "fileSet", "format",
-    "includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex",
-    "repeated", "replace", "samplingRate", "separator", "source", "subField", "transform",
-)  # fmt: skip
-_CONTEXT = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "cr": "http://mlcommons.org/croissant/",
-    "dct": "http://purl.org/dc/terms/",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "sc": "https://schema.org/",
-    "conformsTo": "dct:conformsTo",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    **{term: f"cr:{term}" for term in _TERMS},
-}
+_CONTEXT = json.loads(Path(__file__).with_name("croissant_context.json").read_text(encoding="utf-8"))
 _PARQUET = {"encodingFormat": "application/x-parquet"}
 _TYPES = {
     "bool": "sc:Boolean",

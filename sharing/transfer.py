@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import StoreError, one_line
+from ..ingest.models.checkpoint import hub_errors
 from ..progress import Progress, SilentProgress
 from ..schema import card
 from ..schema.commits import Commit, CommittedFile, commit_text, file_name
@@ -171,12 +172,9 @@ def _create(target: RemoteStore, path: str, data: bytes | mmap.mmap, file: Commi
 def _push_to_hub(source: Store, target: RemoteStore, shown: Progress) -> tuple[list[Commit], int]:
     """Add all that is missing as one commit of the repository, anew where another was made meanwhile."""
     from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     name, revision = repository(target.name)
     api = HfApi()
-    # The Hub's error is one of its HTTP client's: of a host that is not reached there is no other.
-    hub_errors: tuple[type[BaseException], ...] = (HfHubHTTPError.__mro__[1], OSError, ValueError)
     for attempt in range(_ATTEMPTS):
         try:
             head = api.dataset_info(name, revision=revision)
@@ -204,7 +202,7 @@ def _push_to_hub(source: Store, target: RemoteStore, shown: Progress) -> tuple[l
             )
             shown.advance(sum(commit.size_bytes for commit in missing))
             return missing, n_known
-        except hub_errors as error:
+        except hub_errors() as error:
             status = getattr(getattr(error, "response", None), "status_code", None)
             if status not in (409, 412) or attempt == _ATTEMPTS - 1:  # others than that another came first
                 raise StoreError(f"cannot write {target}: {one_line(error)[:200]}") from error

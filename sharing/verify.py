@@ -211,7 +211,6 @@ def _copy_corpus(store: Store, again: Store, run: Mapping[str, object], corpora:
 
 
 def _settings(run: Mapping[str, object], layers: Sequence[int] | None) -> Settings:
-    """Return the settings of a run, for some of its layers."""
     names = ("site", "pooling", "router", "dtype", "storage", "max_tokens", "special_tokens", "halves", "min_instances")
     stored = {name: run[name] for name in names if run[name] is not None}
     of_run = None if run["layers"] is None else tuple(map(int, str(run["layers"]).split(",")))

@@ -10,6 +10,7 @@ import pytest
 import neuronlake
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGED = {".json", ".py", ".pyi", ".sql", ".toml", ".tsv"}
 NOT_PACKAGED = {"tests", "benchmarks", "docs", "examples", "build", "dist"}
 
 
@@ -36,7 +37,7 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel_names: set[str]) -> Non
         f"neuronlake/{file.as_posix()}"
         for file in tracked_files()
         if file.parts[0] not in NOT_PACKAGED
-        and (file.suffix in {".py", ".pyi", ".sql", ".tsv"} or file.name == "py.typed" or file.parts[0] == "report")
+        and (file.suffix in PACKAGED or file.name == "py.typed" or file.parts[0] == "report")
         and not file.parts[0].startswith(".")
     }
     assert expected <= wheel_names, sorted(expected - wheel_names)

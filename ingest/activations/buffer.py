@@ -61,9 +61,8 @@ class Buffer:
                 target = self._section[row : row + part.shape[1], self._n_filled : self._n_filled + n]
                 highest = float(part.abs().max()) if target.dtype == torch.float16 else 0.0
                 if highest > torch.finfo(torch.float16).max:
-                    raise IngestError(
-                        f"an activation of {highest:.4g} is beyond the range of float16; store activations as float32"
-                    )
+                    problem = f"an activation of {highest:.4g} is beyond the range of float16"
+                    raise IngestError(f"{problem}; store activations as float32")
                 target.copy_(part.T)
                 row += part.shape[1]
             self._n_filled += n

@@ -119,10 +119,8 @@ class Capture:
             per_text = -(-n_tokens // network.pads_to) * network.pads_to
         # Some models flatten texts and tokens.
         if values.shape not in ((n_texts, per_text, width), (n_texts * n_tokens, width)):
-            raise IngestError(
-                f"{network.path} received {tuple(values.shape)}, not {n_texts} texts x {n_tokens} tokens x "
-                f"{width} neurons"
-            )
+            problem = f"{network.path} received {tuple(values.shape)}"
+            raise IngestError(f"{problem}, not {n_texts} texts x {n_tokens} tokens x {width} neurons")
         layout = spans.layout(per_text, values.device)
         return layout.pool(values.reshape(-1, width), spans.n_instances, self.pooling)
 
@@ -147,8 +145,7 @@ def capture(
 ) -> Iterator[Capture]:
     """Read `layers` whenever `module` runs inside; what it computes stays the same to the bit.
 
-    Site, pooling and router are those of `Settings`. With ``blind`` experts run on every token beside what the network
-    computes. If `ends_early`, all passes but the first end as soon as all layers are read: the module returns nothing.
+    If `ends_early`, all passes but the first end as soon as all layers are read: the module returns nothing.
     """
     reading = Capture(layers, site, pooling, router, ends_early)
     networks = [network for layer in layers for network in layer.feed_forwards if network.n_experts is not None]

@@ -37,10 +37,8 @@ class Spans:
         return self._once(("n_tokens", device), lambda: moved(self._lengths(), device))  # type: ignore[no-any-return]
 
     def layout(self, tokens_per_text: int, device: torch.device) -> "Slices | Segments":
-        """Return where spans lie if each text takes `tokens_per_text` rows; models may pad further by themselves.
-
-        A CPU is fastest on slices by far; a GPU would spend more on starting so many operations than on the model.
-        """
+        """Return where spans lie if each text takes `tokens_per_text` rows; models may pad further by themselves."""
+        # A CPU is fastest on slices by far; a GPU would spend more on starting so many operations than on the model.
         make = self.slices if device.type == "cpu" else self.segments
         return self._once(("layout", tokens_per_text, device), lambda: make(tokens_per_text, device))  # type: ignore[no-any-return]
 

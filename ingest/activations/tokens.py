@@ -231,11 +231,10 @@ def check_embedded(
     beyond = np.flatnonzero(tokens.token_ids >= n_tokens)
     if len(beyond):
         token_id = int(tokens.token_ids[beyond[0]])
-        raise IngestError(
-            f"{texts}: text {np.searchsorted(tokens.token_start, beyond[0], side='right') - 1} holds the token "
-            f"{tokenizer.convert_ids_to_tokens(token_id)!r}, number {token_id:,} of the tokenizer, but "
-            f"{type(stack).__name__} has embeddings for {n_tokens:,} tokens alone"
-        )
+        text = np.searchsorted(tokens.token_start, beyond[0], side="right") - 1
+        token = f"{tokenizer.convert_ids_to_tokens(token_id)!r}, number {token_id:,} of the tokenizer"
+        limit = f"{type(stack).__name__} has embeddings for {n_tokens:,} tokens alone"
+        raise IngestError(f"{texts}: text {text} holds the token {token}, but {limit}")
 
 
 def collate(

@@ -106,9 +106,8 @@ def build_corpus(
     corpus mine: 2 instances of 2 texts, 1 function
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
-        raise IngestError(
-            f"corpus name {_shown(name)}: use letters, digits, '-', '_' and '.' only, at most 200 of them"
-        )
+        rule = "use letters, digits, '-', '_' and '.' only, at most 200 of them"
+        raise IngestError(f"corpus name {_shown(name)}: {rule}")
     source = replace(source, description=description or source.description, licence=licence or source.licence)
     folder, job_name = Store(store), corpus_job(name)
     if folder.commit(job_name) is None:
@@ -119,10 +118,9 @@ def build_corpus(
     build, stored = _Build(source, name, None), StoredCorpus(folder, name)
     report = build.report()
     if stored.sha256 != report.corpus_sha256:
-        raise StoreError(
-            f"corpus {name!r} in {folder.path} holds other content (sha256 {stored.sha256[:12]}…, this is "
-            f"{report.corpus_sha256[:12]}…); add this one under another name"
-        )
+        digests = f"sha256 {stored.sha256[:12]}…, this is {report.corpus_sha256[:12]}…"
+        problem = f"corpus {name!r} in {folder.path} holds other content ({digests})"
+        raise StoreError(f"{problem}; add this one under another name")
     alike = stored.read("instances", "lemma", "stratum").columns
     n_lacking = build.n_alike - sum(len(column) - column.null_count for column in alike)
     lacking = {"lemma or stratum that is not stored: add it under another name": n_lacking} if n_lacking > 0 else {}
@@ -199,10 +197,8 @@ class _Build:
         n_rows = n_added + n_defects
         if n_defects > max(_DEFECTS_FORGIVEN, _DEFECTS_SHARE * n_rows):
             reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(reading.defects.items()))
-            raise IngestError(
-                f"{self.source.origin}: {n_defects:,} of {n_rows:,} instances say nothing, more than "
-                f"{_DEFECTS_SHARE:.0%} ({reasons}); the first at {reading.first_defect}"
-            )
+            problem = f"{n_defects:,} of {n_rows:,} instances say nothing, more than {_DEFECTS_SHARE:.0%} ({reasons})"
+            raise IngestError(f"{self.source.origin}: {problem}; the first at {reading.first_defect}")
         self._flush("texts")
         self._flush("instances")
 
@@ -229,10 +225,8 @@ class _Build:
         new = len(self.groups)
         row = self.rows.setdefault(digest, new)
         if row != new and self.groups[row] != group:
-            raise IngestError(
-                f"this text was read before in another split group, this is {instance.split_group!r}: "
-                f"{_shown(instance.text)}"
-            )
+            problem = f"this text was read before in another split group, this is {instance.split_group!r}"
+            raise IngestError(f"{problem}: {_shown(instance.text)}")
         if row != new and self.targets[row] != target:
             row = self.rows.setdefault(digest + target.to_bytes(8), new)
         if row == new:
@@ -275,10 +269,8 @@ def _check_instance(instance: Instance) -> None:
     if start is None and end is not None:
         raise IngestError(f"the span has an end ({end}) but no start")
     if start is not None and end is not None and not 0 <= start < end <= len(text):
-        raise IngestError(
-            f"the span {reprlib.repr(start)}-{reprlib.repr(end)} is not inside the text of {len(text)} characters "
-            f"(0 <= start < end <= length): {_shown(text)}"
-        )
+        problem = f"the span {reprlib.repr(start)}-{reprlib.repr(end)} is not inside the text of {len(text)} characters"
+        raise IngestError(f"{problem} (0 <= start < end <= length): {_shown(text)}")
 
 
 def _shown(text: str) -> str:

@@ -78,11 +78,7 @@ class Permutations:
         is_positive: NDArray[_Value],
         rest: NDArray[np.bool_],
     ) -> tuple[NDArray[np.int64], NDArray[_Value]]:
-        """Return instance and value of labels that are permuted, given one (instance, function, value) a label.
-
-        Where unlabelled means negative (`rest`, by function), all labels of an instance move together to another. The
-        labels of other functions are permuted among the instances that have one, alike if those are the same.
-        """
+        """Return instance and value of labels permuted as `read_shuffled` says; `rest` [functions], others [labels]."""
         instance, is_positive, moves = instance.copy(), is_positive.copy(), rest[function]
         if moves.any():
             instance[moves] = self.draw(np.arange(len(self.unit)))[instance[moves]]
@@ -119,10 +115,7 @@ def default_control(stored: StoredCorpus) -> ControlTask:
 def control_labels(
     stored: StoredCorpus, labels: LabelIndex, instance_id: NDArray[np.int64], control: ControlTask, draw: int
 ) -> ControlLabels:
-    """Return the labels of instances permuted, given by their ids [instances]; counts stay the same.
-
-    A function of which no label has moved is left out, as one that the strata fix: it would be its own control.
-    """
+    """Return the labels of instances permuted, given by their ids [instances]; counts stay the same."""
     by, within = ("word", "stratum") if control == "word-in-stratum" else (control, None)
     # In the order of ids: labels are those of the corpus shuffled, in whatever order its instances were run.
     order = np.argsort(instance_id)
@@ -136,7 +129,7 @@ def control_labels(
     moved = np.bincount(after[~np.isin(after, before)] // labels.n_instances, minlength=len(labels.functions)) > 0
     if not moved.any():
         raise IngestError(f"corpus {stored.name}: no label can move by {control}; another control may do")
-    permuted = LabelIndex.build(
+    permuted = LabelIndex.build(  # without what has not moved, as what the strata fix: it would be its own control
         labels.functions,
         is_rest=labels.is_rest,
         half=labels.half,
@@ -161,17 +154,13 @@ def permutations_of(
         unit = stored.words()[instance_id] if by == "word" else stored.clusters(instance_id)[by]
     n_without_word = int((unit >= 0).sum())
     if by == "word" and n_without_word:
-        raise IngestError(
-            f"corpus {stored.name}: {n_without_word:,} of {len(unit):,} instances are no words but whole texts without "
-            "a lemma; shuffle it by instance, text or group"
-        )
+        problem = f"{n_without_word:,} of {len(unit):,} instances are no words but whole texts without a lemma"
+        raise IngestError(f"corpus {stored.name}: {problem}; shuffle it by instance, text or group")
     if within:
         strata = stored.strata()
         if not len(strata.dictionary):
-            raise IngestError(
-                f"corpus {stored.name}: no instance has a stratum; build it anew under another name, from a source "
-                "that has them (a column 'stratum', SemCor, CoNLL-U)"
-            )
+            problem = f"corpus {stored.name}: no instance has a stratum; build it anew under another name"
+            raise IngestError(f"{problem}, from a source that has them (a column 'stratum', SemCor, CoNLL-U)")
         stratum = pc.fill_null(strata.indices, -1).to_numpy().astype(np.int64)[instance_id]
     is_plain = by == "instance" and not within
     return Permutations(np.random.PCG64(seed), unit, stratum, is_plain=is_plain, is_ordered=by != "word")
@@ -218,16 +207,14 @@ def read_shuffled(
 
     Parameters
     ----------
-    corpus
-        Name of the corpus in the store.
-    store
-        The store's folder.
+    corpus, store
+        Name of the corpus, and the folder of its store.
     by
         What keeps its labels together. ``instance``: nothing. ``text``, ``group``: the labels of a text, or of a split
         group, move to another with about as many instances, in their order, which begins anywhere and goes round: so
         labels by their place in a text are chance too. ``word``: those of a word move to another word of like
-        frequency, at random over its occurrences: the control task of Hewitt and Liang (2019, "Designing and
-        Interpreting Probes with Control Tasks"). The word is the lemma, or else the span's characters, casefolded.
+        frequency, at random over its occurrences: the control task of Hewitt and Liang (2019). The word is the lemma,
+        or else the span's characters, casefolded.
     within
         ``stratum``: labels stay in their stratum (`Instance`), and what moves together is what a text, group or word
         has there. Instances without a stratum make one of their own.
@@ -260,10 +247,8 @@ def read_shuffled(
     functions = stored.functions()
     n_rest = sum(function["negatives"] == "rest" for function in functions)
     if 0 < n_rest < len(functions):
-        raise IngestError(
-            f"corpus {corpus}: negatives are the rest in {n_rest} of {len(functions)} functions and explicit in the "
-            "others; only a corpus of one kind can be shuffled"
-        )
+        kinds = f"the rest in {n_rest} of {len(functions)} functions and explicit in the others"
+        raise IngestError(f"corpus {corpus}: negatives are {kinds}; only a corpus of one kind can be shuffled")
     descriptions = {f"{function['family']}/{function['function']}": function["description"] for function in functions}
     everything = np.arange(stored.read("instances", "instance_id").num_rows)
     permutations = permutations_of(stored, everything, by, within, seed)
@@ -296,17 +281,14 @@ def _instances(stored: StoredCorpus, labels: Iterator[dict[str, bool]]) -> Itera
 def _labels(
     stored: StoredCorpus, names: list[str], permutations: Permutations, reading: Reading, *, is_rest: bool
 ) -> Iterator[dict[str, bool]]:
-    """Yield the permuted labels, instance by instance."""
     instance, function, is_positive = stored.labels()
     instance, is_positive = permutations.permute(instance, function, is_positive, np.full(len(names), is_rest))
     order = np.argsort(instance, kind="stable")
     instance, function, is_positive = instance[order], function[order], is_positive[order]
     if permutations.n_kept:
         if permutations.n_kept == permutations.n_drawn:
-            raise IngestError(
-                f"corpus {stored.name}: no label can move, as none of its functions (or strata) has instances of two "
-                "such units; shuffle it by instance"
-            )
+            why = "none of its functions (or strata) has instances of two such units"
+            raise IngestError(f"corpus {stored.name}: no label can move, as {why}; shuffle it by instance")
         reading.dropped["instance with labels of its own unit, for want of others"] += permutations.n_kept
     ends = np.cumsum(np.bincount(instance, minlength=len(permutations.unit))).tolist()
     for start, end in itertools.pairwise([0, *ends]):

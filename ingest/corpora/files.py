@@ -157,10 +157,8 @@ def _fault(file: BufferedIOBase, path: Path, encoding: str) -> str | None:
             text = newlines.decode(chunk)
             if "\0" in text:
                 line += text.partition("\0")[0].count("\n")
-                raise IngestError(
-                    f"{path}, line {line}: a NUL character, which no text has; for a file in UTF-16 without a "
-                    "byte-order mark, give the `encoding` utf-16-le"
-                )
+                remedy = "for a file in UTF-16 without a byte-order mark, give the `encoding` utf-16-le"
+                raise IngestError(f"{path}, line {line}: a NUL character, which no text has; {remedy}")
             line += text.count("\n")
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode(encoding, "ignore")

@@ -213,9 +213,8 @@ class LabelIndex:
         A word is ``row << 1 | half`` [instances]; row r's labels are ``entries[starts[r]:starts[r + 1]]``
         (starts [rows + 1]), and an entry is ``function << 1 | is_positive``.
 
-        The kernel visits instances in the order of their activations, where every look-up may be a cache miss. So an
-        instance is one word, sorted along with its activation, and instances with the same single label share a row
-        of labels, so that the rows visited most stay in the cache.
+        The kernel visits instances in the order of their activations, where every look-up may miss the cache: so a word
+        is sorted along with its activation, and instances with the same single label share a row.
         """
         n_single = 2 * len(self.functions)
         n_labels = np.diff(self.indptr)

@@ -30,10 +30,7 @@ _SAMPLED = 8  # batches that are run to see what all take
 
 
 class ForwardPass:
-    """One pass of the model over all texts, and the pooled activations of some layers that come of it.
-
-    What `kept_layers` left in `folder`, if these are its layers, is gone on with.
-    """
+    """One pass of the model over all texts, and the pooled activations of some layers; it goes on from `folder`."""
 
     def __init__(self, measurement: Measurement, layers: Sequence[Layer], folder: Path) -> None:
         self.measurement = measurement
@@ -131,10 +128,7 @@ class ForwardPass:
 def kept_layers(
     measurement: Measurement, missing: Collection[Layer], folder: Path, progress: Progress
 ) -> tuple[Layer, ...]:
-    """Return the layers of the pass that an earlier attempt left in a folder; empty that if it is of no use.
-
-    It is continued if some of its layers are missing and it was of the same run, batches, device and versions.
-    """
+    """Return the layers of the pass that an earlier attempt left in a folder; empty that if it is of no use."""
     try:
         kept = dict(json.loads((folder / "pass.json").read_text()))
     except (FileNotFoundError, TypeError, ValueError):

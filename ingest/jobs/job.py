@@ -73,26 +73,14 @@ def ingest_model(
 
     Parameters
     ----------
-    model
-        Hub id, folder or ``.gguf`` file of any transformers text model.
-    corpus
-        Name of a corpus in the store.
-    store
-        The store's folder.
-    revision
-        Branch, tag or commit on the hub, or subfolder of a local folder.
-    random_init
-        Seed of a random initialisation to measure in place of the checkpoint's weights.
-    name
-        Name to store the model under; the hub id or folder name if None.
-    settings
-        What defines the measurement; defaults of `Settings` if None.
-    resources
-        What the job may use; defaults of `Resources` if None.
-    coactivation
-        Which co-activation of neurons to store beside the run; none if None.
-    controls
-        Which control functions to score beside the run's own; none if None.
+    model, revision, random_init, name
+        The checkpoint of any transformers text model, and the name to store it under, as in `Checkpoint`.
+    corpus, store
+        Name of a corpus, and the folder of the store that holds it.
+    settings, resources
+        What defines the measurement, and what the job may use; their defaults if None.
+    coactivation, controls
+        Which co-activation of neurons to store, and which control functions to score, beside the run; none if None.
     additions
         ``highlights``: also store on which tokens of their top texts the top neurons of each function fire.
         ``vocabulary``: also store which tokens of the vocabulary every neuron's weights write and read.
@@ -178,7 +166,7 @@ def ingest_series(
         Hub id, or a folder whose subfolders are checkpoints.
     corpus
         Name of a corpus in the store, or several: each checkpoint is measured on each.
-    store, name, settings, resources, coactivation, controls, additions
+    store, name, settings, resources, coactivation, controls, additions, dry_run
         As for `ingest_model`.
     revisions
         Shell-style patterns of the names of subfolders, or of branches and tags of the hub; None: those that `steps`
@@ -187,8 +175,6 @@ def ingest_series(
         Training step by revision, in place of the step in a name. A revision that it names is attempted whether it is
         there or not. It corrects the list of checkpoints, but no run: a revision of which a run has another step, or
         none, fails.
-    dry_run
-        Whether to return plans of what would be done and write nothing.
     engine
         Where checkpoints are measured: in this process one after another if None, or by `RayEngine` in several.
     shard

@@ -130,10 +130,9 @@ class Measurement:
         }
         for layer, size in sizes.items():
             if size > room:
-                raise IngestError(
-                    f"the activations of {layer.stack} layer {layer.layer} take {decimal(size)}, and {store.path} has "
-                    f"{decimal(room)} of disk for them; free some, or choose `storage` float16 or fewer instances"
-                )
+                problem = f"the activations of {layer.stack} layer {layer.layer} take {decimal(size)}, and {store.path}"
+                remedy = "free some, or choose `storage` float16 or fewer instances"
+                raise IngestError(f"{problem} has {decimal(room)} of disk for them; {remedy}")
         return grouped(sizes, room)
 
 
@@ -173,10 +172,9 @@ def prepare(request: Request, model: Model, progress: Progress) -> Measurement:
     if model.notice:
         progress.note(model.notice)
     if model.config.is_encoder_decoder and corpus.n_without_target:
-        progress.note(
-            f"{model.name} is an encoder-decoder: its encoder alone is measured, for {corpus.n_without_target:,} "
-            f"texts of corpus {corpus.name} have no target for its decoder to read"
-        )
+        alone = f"{model.name} is an encoder-decoder: its encoder alone is measured"
+        texts = f"{corpus.n_without_target:,} texts of corpus {corpus.name}"
+        progress.note(f"{alone}, for {texts} have no target for its decoder to read")
     max_tokens = min(request.settings.max_tokens, _position_limit(model))
     layers, is_all = _find_layers(model, request.settings)
     settings = dataclasses.replace(
@@ -236,10 +234,9 @@ def _choose_functions(
     counts = np.stack([positive, evaluated - positive], axis=2)  # [functions, halves, classes]
     fewest = counts.min(axis=(1, 2))
     if fewest.max() < least:
-        raise IngestError(
-            f"corpus {corpus.name}: no function has {least} positives and negatives in each half, as min_instances "
-            f"asks; the most that one has is {fewest.max()} ({'/'.join(labels.functions[fewest.argmax()])})"
-        )
+        problem = f"no function has {least} positives and negatives in each half, as min_instances asks"
+        most = f"{fewest.max()} ({'/'.join(labels.functions[fewest.argmax()])})"
+        raise IngestError(f"corpus {corpus.name}: {problem}; the most that one has is {most}")
     is_few = fewest < (least or _FEW)
     if not is_few.any():
         return labels, None
@@ -249,10 +246,9 @@ def _choose_functions(
     more = f" and {is_few.sum() - 10:,} more" if is_few.sum() > 10 else ""
     what = "are left out, for they have" if least else "have"
     remedy = "" if least else f"; --min-instances {_FEW} leaves them out"
-    notice = (
-        f"{is_few.sum():,} of {len(is_few):,} functions {what} fewer than {least or _FEW} positives or negatives in a "
-        f"half (positives, negatives of half a; of half b): {', '.join(shown)}{more}{remedy}"
-    )
+    few = f"{is_few.sum():,} of {len(is_few):,} functions {what} fewer than {least or _FEW} positives or negatives"
+    listed = f"{', '.join(shown)}{more}{remedy}"
+    notice = f"{few} in a half (positives, negatives of half a; of half b): {listed}"
     return (labels.only(~is_few) if least else labels), notice
 
 
@@ -274,7 +270,6 @@ def _find_layers(model: Model, settings: Settings) -> tuple[tuple[Layer, ...], b
 
 
 def _tokenize_targets(model: Model, corpus: StoredCorpus, settings: Settings, progress: Progress) -> TokenizedTargets:
-    """Tokenize the texts that the decoder of an encoder-decoder reads."""
     targets = tokenize_targets(
         corpus,
         model.tokenizer,
@@ -297,9 +292,8 @@ def _note_special_tokens(
         reason = "the tokenizer puts none around a text" if has_none else f"corpus {corpus.name} has spans alone"
         raise IngestError(f"{model.name}: special_tokens keep measures what drop does, for {reason}")
     if tokens.n_special < tokens.n_instances:
-        progress.note(
-            f"special tokens count in {tokens.n_special:,} of {tokens.n_instances:,} instances: a span has none"
-        )
+        counted = f"{tokens.n_special:,} of {tokens.n_instances:,} instances"
+        progress.note(f"special tokens count in {counted}: a span has none")
 
 
 def _note_halves(labels: LabelIndex, word: NDArray[np.int64], progress: Progress) -> None:
@@ -310,10 +304,8 @@ def _note_halves(labels: LabelIndex, word: NDArray[np.int64], progress: Progress
     ]
     positive, evaluated = np.moveaxis(labels.counts()[:, 1:], 2, 0)  # [functions, halves]
     is_scored = ((positive > 0) & (positive < evaluated)).all(1)
-    progress.note(
-        f"halves by word: {' and '.join(holdings)}; {int(is_scored.sum()):,} of {len(is_scored):,} functions have both "
-        "classes in both"
-    )
+    scored = f"{int(is_scored.sum()):,} of {len(is_scored):,} functions have both classes in both"
+    progress.note(f"halves by word: {' and '.join(holdings)}; {scored}")
 
 
 def _note_shared_beginnings(tokens: TokenizedCorpus, progress: Progress) -> None:
@@ -322,10 +314,9 @@ def _note_shared_beginnings(tokens: TokenizedCorpus, progress: Progress) -> None
     first = tokens.token_ids[(tokens.token_start[tokens.text] + tokens.start)[at_beginning]]
     most = int(np.bincount(first).max(initial=0))
     if 2 * most > len(tokens.start):
-        progress.note(
-            f"{most:,} of {len(tokens.start):,} instances begin with the same token, where a causal model cannot tell "
-            "them apart: scores there may rest on rounding; storage float16 makes such activations equal"
-        )
+        alike = f"{most:,} of {len(tokens.start):,} instances begin with the same token"
+        remedy = "scores there may rest on rounding; storage float16 makes such activations equal"
+        progress.note(f"{alike}, where a causal model cannot tell them apart: {remedy}")
 
 
 def _position_limit(model: Model) -> int:

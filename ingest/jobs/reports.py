@@ -8,8 +8,6 @@ from ...schema.vocabulary import Addition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Extent:
-    """What a run holds, or would hold."""
-
     run_id: str
     model: str
     revision: str
@@ -144,10 +142,9 @@ class SeriesReport:
             return line
         n_rows = sum(sum(plan.n_rows.values()) for plan in self.plans)
         n_bytes, cpu_s = (sum(getattr(plan, name) for plan in self.plans) for name in ("parquet_bytes", "cpu_s"))
-        return (
-            f"in all up to {n_rows:,} rows, about {decimal(n_bytes)} of parquet, {cpu_s:,.0f} s of processors, and "
-            f"{decimal(max(plan.memory_bytes for plan in self.plans))} of memory in each worker; {line}"
-        )
+        made = f"{n_rows:,} rows, about {decimal(n_bytes)} of parquet, {cpu_s:,.0f} s of processors"
+        memory = decimal(max(plan.memory_bytes for plan in self.plans))
+        return f"in all up to {made}, and {memory} of memory in each worker; {line}"
 
 
 def _counted(n: int, noun: str) -> str:

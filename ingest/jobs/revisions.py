@@ -6,13 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import IngestError, UnknownNameError, joined
+from ...schema import parquet
 from ...schema.conformance import conform
 from ...schema.disk import store_errors
 from ...schema.names import identifier
@@ -30,34 +30,28 @@ class KnownRuns:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        runs = _rows(store.files("runs"), _COLUMNS)
-        self._by_request = {run["request_id"]: run for run in runs if run.get("request_id") is not None}
+        runs = parquet.read(store.files("runs"), _COLUMNS, may_lack=("request_id",)).to_pylist()
+        self._by_request = {run["request_id"]: run for run in runs if run["request_id"] is not None}
         self._run_steps: dict[tuple[str, str], dict[str, int | None]] = defaultdict(dict)
         for run in runs:
             self._run_steps[run["model"], run["revision"]][run["run_id"]] = run["step"]
         # A later row of a revision corrects its step.
-        checkpoints = _rows(store.files("checkpoints"), ("model", "revision", "step", "listed_at"))
-        checkpoints.sort(key=lambda row: row["listed_at"])
-        self._listed_steps = {(row["model"], row["revision"]): row["step"] for row in checkpoints}
-
-    def lists(self, model: str, revision: str, step: int | None) -> bool:
-        """Return whether a revision is listed at this training step."""
-        return ((model, revision), step) in self._listed_steps.items()
+        listed = parquet.read(store.files("checkpoints"), ("model", "revision", "step", "listed_at"))
+        rows = listed.sort_by("listed_at").to_pylist()
+        self.listed_steps = {(row["model"], row["revision"]): row["step"] for row in rows}
 
     def step(self, model: str, revision: str) -> int | None:
         """Return the training step that the store holds for a revision: that of its runs, else the last one listed."""
         known = (step for step in self._run_steps[model, revision].values() if step is not None)
-        return next(known, self._listed_steps.get((model, revision)))
+        return next(known, self.listed_steps.get((model, revision)))
 
     def refusal(self, model: str, revision: str, step: int) -> str | None:
         """Return why a revision cannot have a training step, if a run has it at another or without one; else None."""
         for run_id, known in self._run_steps[model, revision].items():
             if known != step:
                 other = "without a step" if known is None else f"at step {known}"
-                return (
-                    f"it cannot be step {step} of {model}: run {run_id} in {self.store.path} has it {other}; measure "
-                    "the series under another --name"
-                )
+                held = f"run {run_id} in {self.store.path} has it {other}"
+                return f"it cannot be step {step} of {model}: {held}; measure the series under another --name"
         return None
 
     def with_step(self, request: Request) -> Request:
@@ -110,21 +104,10 @@ def lacks_coactivations(request: Request, run_id: str, n_instances: int) -> bool
         stored = pq.read_table(files, columns=neuron, filters=same, partitioning=None)
     if len(stored):
         n_stored = max(stored.group_by(neuron).aggregate([([], "count_all")])["count_all"].to_pylist())
-        raise IngestError(
-            f"the store holds coactivations ({coactivation.activity}) of run {run_id} already, with up to "
-            f"{n_stored} partners a neuron; {coactivation.n_partners} cannot stand beside them"
-        )
+        held = f"coactivations ({coactivation.activity}) of run {run_id}"
+        partners = f"up to {n_stored} partners a neuron; {coactivation.n_partners} cannot stand beside them"
+        raise IngestError(f"the store holds {held} already, with {partners}")
     return True
-
-
-def _rows(paths: tuple[Path, ...], columns: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Read columns of small tables; files written before a column was declared lack it."""
-    rows: list[dict[str, Any]] = []
-    for path in paths:
-        with store_errors(f"cannot read {path}", pa.ArrowException, UnicodeDecodeError), pq.ParquetFile(path) as file:
-            present = [name for name in columns if name in file.schema_arrow.names]
-            rows += file.read(columns=present).to_pylist()
-    return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +192,7 @@ def record_checkpoints(checkpoints: Sequence[ListedCheckpoint], model: str, know
     new = [
         checkpoint
         for checkpoint in checkpoints
-        if not known_runs.lists(model, checkpoint.revision, checkpoint.step)
+        if ((model, checkpoint.revision), checkpoint.step) not in known_runs.listed_steps.items()
         and (checkpoint.step is None or known_runs.refusal(model, checkpoint.revision, checkpoint.step) is None)
     ]
     if not new:

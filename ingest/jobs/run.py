@@ -117,8 +117,7 @@ def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progr
     """Run the model over the layers that a sink lacks, and feed their activations to the sinks, layer by layer.
 
     Activations are kept in `folder` until they are measured; where the disk does not hold those of all layers, the
-    model runs for some after the others: first for those whose activations an earlier attempt left. What was measured
-    in a pass is staged at its end. Errors are those of `make_run`.
+    model runs for some after the others: first for those whose activations an earlier attempt left.
     """
     lacking = {layer: [sink for sink in sinks if sink.lacks(layer)] for layer in measurement.layers}
     missing = [layer for layer in measurement.layers if lacking[layer]]
@@ -157,11 +156,10 @@ def _measure_layers(
             shutil.rmtree(forward.folder, ignore_errors=True)
             if not isinstance(error, NonFiniteError):
                 raise
-            raise IngestError(
-                f"{measurement.model.name}: {measurement.settings.site} {error.value} of {layer.stack} layer "
-                f"{layer.layer}, neuron {start + error.neuron}, on instance "
-                f"{measurement.tokens.instance_id[error.instance]}"
-            ) from error
+            value = f"{measurement.settings.site} {error.value} of {layer.stack} layer {layer.layer}"
+            instance = measurement.tokens.instance_id[error.instance]
+            where = f"neuron {start + error.neuron}, on instance {instance}"
+            raise IngestError(f"{measurement.model.name}: {value}, {where}") from error
 
 
 def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime) -> None:
@@ -209,15 +207,11 @@ def write_run(measurement: Measurement, job: Job, started_at: datetime.datetime)
         **{f"{name}_pairs": pairs for name, pairs in zip(clusters.names, clusters.pairs.T, strict=True)},
         **{f"n_{name}_clusters": n for name, n in zip(clusters.names, clusters.n_clusters.T, strict=True)},
     }
-    tensors = [
-        {"tensor": tensor.name, "sha256": tensor.sha256, "n_values": tensor.n_values} for tensor in model.tensors
-    ]
     measurement.write(job, "runs", [run])
     measurement.write(job, "layers", layers)
     measurement.write(job, "run_functions", functions)
-    measurement.write(job, "weight_tensors", tensors)
+    measurement.write(job, "weight_tensors", [dataclasses.asdict(tensor) for tensor in model.tensors])
 
 
 def _named(labels: LabelIndex) -> dict[str, object]:
-    """Return the names of functions as columns."""
     return dict(zip(("family", "function"), zip(*labels.functions, strict=True), strict=True))

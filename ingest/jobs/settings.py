@@ -33,10 +33,8 @@ class Settings:
     router
         In a mixture of experts, ``routed`` reads an expert's neurons as 0 for tokens that are not sent to it; ``blind``
         runs every expert on every token. No effect in a dense model.
-    dtype
-        Floating-point type of the weights and the forward pass.
-    storage
-        Type in which pooled activations are kept until they are scored.
+    dtype, storage
+        Floating-point types of the weights and the forward pass, and of pooled activations until they are scored.
     layers
         Layers to measure; None for all.
     max_tokens
@@ -206,10 +204,7 @@ class Coactivation:
         return "positive" if self.active_share is None else f"top-{self.active_share}"
 
     def n_highest(self, n_instances: int) -> int | None:
-        """Return the most instances a neuron can be active on; None where activity means positive.
-
-        Raises IngestError if the share of the instances is less than one of them.
-        """
+        """Return the most instances a neuron can be active on; None where activity means positive."""
         if self.active_share is None:
             return None
         # As the share is written: 0.29 of 100 is 29, though the float is a little less.

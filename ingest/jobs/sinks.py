@@ -109,7 +109,6 @@ class _ScoredTables(Sink):
         self._scores: list[Scores] = []
 
     def add(self, layer: Layer, start: int, block: NDArray[np.float32]) -> None:
-        """Score a block of neurons."""
         self._scores.append(self._scorer.scores(self._control, layer, start, block))
 
     def _ranked(self) -> tuple[Scores, Ranked]:

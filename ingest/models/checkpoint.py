@@ -48,10 +48,7 @@ class Source:
         return identifier({"files": [(file.name, state.st_size, state.st_mtime_ns) for file, state in self._files()]})
 
     def check_fetched(self, *, with_weights: bool, noun: str = "model") -> None:
-        """Raise `IngestError` if a file is a pointer of Git LFS, or if nothing is cached and the hub cannot be reached.
-
-        Files of weights are checked only if they will be read.
-        """
+        """Raise `IngestError` if a file is a pointer of Git LFS, or nothing is cached and the hub cannot be reached."""
         if not self.is_local:
             self._check_hub(noun)
             return
@@ -100,11 +97,10 @@ class Source:
             HfApi().model_info(self.path, timeout=10)
         except (HfHubHTTPError, ValueError):
             return  # it was reached, or the name cannot be one of its; transformers says what is wrong
-        except _hub_errors() as error:
-            raise IngestError(
-                f"cannot load {noun} {self.name!r} (no such folder here, and the hub cannot be reached; a name in a "
-                f"store is not enough, name the files by their folder): {one_line(error)}"
-            ) from error
+        except hub_errors() as error:
+            where = "no such folder here, and the hub cannot be reached"
+            remedy = "a name in a store is not enough, name the files by their folder"
+            raise IngestError(f"cannot load {noun} {self.name!r} ({where}; {remedy}): {one_line(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +148,7 @@ class Checkpoint:
         return (self.revision or "main") if self.random_init is None else f"random-{self.random_init}"
 
     def locate(self) -> Source:
-        """Return where its files are.
-
-        Raises
-        ------
-        IngestError, UnknownNameError
-            If they are not there.
-        """
+        """Return where its files are; raise `IngestError` or `UnknownNameError` if they are not there."""
         model, path = self.model, _as_path(self.model)
         if not model:
             raise IngestError("cannot load model '': it has no name")
@@ -239,16 +229,14 @@ def list_revisions(model: str) -> Listing:
 
     try:
         refs = HfApi().list_repo_refs(model)
-    except _hub_errors() as error:
-        raise IngestError(
-            f"cannot list the revisions of model {model!r} (no such folder here, and the hub did not give them): "
-            f"{one_line(error)}"
-        ) from error
+    except hub_errors() as error:
+        problem = f"cannot list the revisions of model {model!r} (no such folder here, and the hub did not give them)"
+        raise IngestError(f"{problem}: {one_line(error)}") from error
     # A branch goes before a tag of the same name, as it does where it is loaded.
     return Listing("hub", {ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)})
 
 
-def _hub_errors() -> tuple[type[BaseException], ...]:
+def hub_errors() -> tuple[type[BaseException], ...]:
     """Return what the hub's client raises."""
     from huggingface_hub.errors import HfHubHTTPError
 

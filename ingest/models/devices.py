@@ -26,9 +26,8 @@ def explaining_lack_of_memory(label: str, *lower: str) -> Iterator[None]:
         if not lacks_memory(error):
             raise
         lowered = " or ".join(f"`{name}`" for name in lower) or "the size of its numbers (`dtype`)"
-        raise IngestError(
-            f"model {label} runs out of memory ({one_line(error, 120)}); lower {lowered}, or choose another `device`"
-        ) from error
+        problem = f"model {label} runs out of memory ({one_line(error, 120)})"
+        raise IngestError(f"{problem}; lower {lowered}, or choose another `device`") from error
 
 
 def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -64,8 +63,6 @@ def _split(body: nn.Module, label: str) -> nn.Module:
     whole_classes = list(getattr(body, "_no_split_modules", None) or [])
     device_map = infer_auto_device_map(body, no_split_module_classes=whole_classes)
     if not torch.cuda.is_available() or {"cpu", "disk"} & set(map(str, device_map.values())):
-        raise IngestError(
-            f"model {label} does not fit on the {torch.cuda.device_count()} GPUs there are; device split spreads "
-            "layers over GPUs only"
-        )
+        problem = f"model {label} does not fit on the {torch.cuda.device_count()} GPUs there are"
+        raise IngestError(f"{problem}; device split spreads layers over GPUs only")
     return dispatch_model(body, device_map)  # type: ignore[no-any-return]

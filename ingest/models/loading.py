@@ -13,14 +13,7 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto import modeling_auto as auto
 from transformers.utils import logging as transformers_logging
 from transformers.utils.peft_utils import find_adapter_config_file
@@ -74,11 +67,10 @@ def read_config(source: Source, *, with_weights: bool) -> PreTrainedConfig:
         with contextlib.suppress(OSError, ValueError):  # what is read next says why
             adapter = find_adapter_config_file(source.path, revision=source.arguments.get("revision"))
         if adapter is not None:
-            raise IngestError(
-                f"cannot load model {source.name!r}: it holds an adapter (adapter_config.json), which is not applied; "
-                "merge it into its base model and save that, or take the adapter's files away"
-            )
-    config: PreTrainedConfig = _read(AutoConfig, source, "model", "configuration")
+            problem = "it holds an adapter (adapter_config.json), which is not applied"
+            remedy = "merge it into its base model and save that, or take the adapter's files away"
+            raise IngestError(f"cannot load model {source.name!r}: {problem}; {remedy}")
+    config: PreTrainedConfig = _read(transformers.AutoConfig, source, "model", "configuration")
     _check_sizes(config, source.name)
     return config
 
@@ -86,10 +78,10 @@ def read_config(source: Source, *, with_weights: bool) -> PreTrainedConfig:
 def read_tokenizer(source: Source, config: PreTrainedConfig, other: Source | None = None) -> PreTrainedTokenizerBase:
     """Return a checkpoint's tokenizer, or the `other` that is named for it; raise `IngestError` unless it is fast."""
     if other is None:
-        tokenizer = _read(AutoTokenizer, source, "model", "tokenizer")
+        tokenizer = _read(transformers.AutoTokenizer, source, "model", "tokenizer")
     else:
         other.check_fetched(with_weights=False, noun="tokenizer")
-        tokenizer = _read(AutoTokenizer, other, "tokenizer", "files", config=config)
+        tokenizer = _read(transformers.AutoTokenizer, other, "tokenizer", "files", config=config)
     if not getattr(tokenizer, "is_fast", False):
         kind = type(tokenizer).__name__
         raise IngestError(f"model {source.name}: its tokenizer {kind} is not a fast one, which spans need")
@@ -117,19 +109,16 @@ def read_weights(
         for path, module in whole.named_modules():
             weight = getattr(module, "weight", None) if type(module).__module__.startswith("bitsandbytes.") else None
             if weight is not None and weight.is_floating_point() and getattr(weight, "quant_state", None) is None:
-                raise IngestError(
-                    f"model {source.name!r}: its configuration says that its weights are quantised, but {path}.weight "
-                    "is not"
-                )
+                problem = f"model {source.name!r}: its configuration says that its weights are quantised"
+                raise IngestError(f"{problem}, but {path}.weight is not")
     elif "gguf_file" not in source.arguments:
         _check_files(whole, source)
     mismatched = sorted(report["mismatched_keys"])
     if mismatched:
         name, shape, configured = mismatched[0]
-        raise IngestError(
-            f"cannot load the weights of model {source.name!r}: {len(mismatched)} are of other shapes than its "
-            f"configuration says, {name} the first: {tuple(shape)} in place of {tuple(configured)}"
-        )
+        first = f"{name} the first: {tuple(shape)} in place of {tuple(configured)}"
+        problem = f"{len(mismatched)} are of other shapes than its configuration says, {first}"
+        raise IngestError(f"cannot load the weights of model {source.name!r}: {problem}")
     absent = sorted(report["missing_keys"])
     holders = {key: type(whole.get_submodule(key.rpartition(".")[0])).__name__ for key in absent}
     # Sinusoidal positions are computed, and some heads leave them out where they are saved.
@@ -182,7 +171,6 @@ def _explained(what: str, config: PreTrainedConfig | None = None) -> Iterator[No
 
 
 def _why(error: BaseException, config: PreTrainedConfig | None) -> str:
-    """Return why transformers could not load something, as one line."""
     for phrase, why in _REASONS.items():
         if phrase in str(error):
             return why
@@ -203,17 +191,13 @@ def _check_files(whole: PreTrainedModel, source: Source) -> None:
             for name in sorted(names):
                 dtype = tensors.get_slice(name).get_dtype()
                 if name.endswith("weight") and re.fullmatch(r"[IU]\d+", dtype):
-                    raise IngestError(
-                        f"model {source.name!r}: {name} holds whole numbers ({dtype}), and its configuration does not "
-                        "say how its weights are quantised"
-                    )
+                    problem = f"model {source.name!r}: {name} holds whole numbers ({dtype})"
+                    raise IngestError(f"{problem}, and its configuration does not say how its weights are quantised")
                 prefixed = f"{whole.base_model_prefix}.{name}"
                 is_twice = prefixed in names and not OPTIONAL_WEIGHTS.search(name)
                 if is_twice and not torch.equal(tensors.get_tensor(name), tensors.get_tensor(prefixed)):
-                    raise IngestError(
-                        f"model {source.name!r}: {file.name} holds one weight twice, as {name} and {prefixed}, with "
-                        "different values"
-                    )
+                    problem = f"model {source.name!r}: {file.name} holds one weight twice"
+                    raise IngestError(f"{problem}, as {name} and {prefixed}, with different values")
 
 
 def _check_sizes(config: PreTrainedConfig, label: str) -> None:
@@ -225,10 +209,8 @@ def _check_sizes(config: PreTrainedConfig, label: str) -> None:
         if size < 1:
             raise IngestError(f"model {label}: its configuration says that {name} is {size:,}")
     if sizes.get("num_hidden_layers", 1) > _MOST_LAYERS:
-        raise IngestError(
-            f"model {label}: its configuration says that num_hidden_layers is {sizes['num_hidden_layers']:,}; at most "
-            f"{_MOST_LAYERS:,} can be loaded"
-        )
+        problem = f"model {label}: its configuration says that num_hidden_layers is {sizes['num_hidden_layers']:,}"
+        raise IngestError(f"{problem}; at most {_MOST_LAYERS:,} can be loaded")
     # Two bytes a weight at the least, in the embeddings alone.
     _check_memory(2 * sizes.get("hidden_size", 1) * sizes.get("vocab_size", 1), label)
 
@@ -236,10 +218,8 @@ def _check_sizes(config: PreTrainedConfig, label: str) -> None:
 def _check_memory(n_bytes: int, label: str) -> None:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if n_bytes > memory:
-        raise IngestError(
-            f"model {label} has at least {n_bytes / 1e9:,.1f} GB of weights by its configuration; this machine has "
-            f"{memory / 1e9:,.1f} GB of memory"
-        )
+        problem = f"model {label} has at least {n_bytes / 1e9:,.1f} GB of weights by its configuration"
+        raise IngestError(f"{problem}; this machine has {memory / 1e9:,.1f} GB of memory")
 
 
 # How transformers' classes with a head over the vocabulary end; other mappings' classes end otherwise.
@@ -261,9 +241,8 @@ def head_class(config: PreTrainedConfig, label: str) -> type[PreTrainedModel]:
     for mapping in [auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING] if config.is_encoder_decoder else mappings:
         if (kind := mapping.get(type(config), None)) is not None:
             return cast("type[PreTrainedModel]", kind)
-    raise IngestError(
-        f"model {label} cannot predict tokens: transformers has no language-model head for {type(config).__name__}"
-    )
+    problem = f"transformers has no language-model head for {type(config).__name__}"
+    raise IngestError(f"model {label} cannot predict tokens: {problem}")
 
 
 def body_of(head: PreTrainedModel) -> PreTrainedModel:

@@ -14,20 +14,10 @@ from ...errors import IngestError
 from ...schema.vocabulary import DType
 from ..neurons.feed_forwards import Layer, Stack
 from ..neurons.layers import find_layers
+from . import loading
 from .behaviour import adjust, is_causal, sees_padding, sparse_attention
 from .checkpoint import Checkpoint, locate_tokenizer
 from .devices import explaining_lack_of_memory, place
-from .loading import (
-    body_class,
-    body_of,
-    check_head,
-    head_class,
-    initialise,
-    quietly,
-    read_config,
-    read_tokenizer,
-    read_weights,
-)
 from .steps import parse_step
 from .tensors import TensorDigest, check_unread, tensor_digests
 from .tokenizers import check_vocabulary, n_embedded
@@ -103,19 +93,19 @@ def load(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     other = None if tokenizer is None else locate_tokenizer(tokenizer)
-    with quietly(), explaining_lack_of_memory(label):
+    with loading.quietly(), explaining_lack_of_memory(label):
         fingerprint = source.fingerprint()  # before anything is read: what changes meanwhile must be noticed
-        config = read_config(source, with_weights=seed is None)
-        given_tokenizer = read_tokenizer(source, config, other) if with_tokenizer else None
+        config = loading.read_config(source, with_weights=seed is None)
+        given_tokenizer = loading.read_tokenizer(source, config, other) if with_tokenizer else None
         if with_head and seed is not None:
             raise IngestError(f"model {label} cannot predict tokens: its weights are random, and so would be its head")
         if seed is None:
-            kind = head_class(config, label) if with_head else body_class(config)
-            whole, unexpected = read_weights(source, config, kind, dtype, device)
+            kind = loading.head_class(config, label) if with_head else loading.body_class(config)
+            whole, unexpected = loading.read_weights(source, config, kind, dtype, device)
         else:
-            whole, unexpected = initialise(config, seed, label, dtype), set()
+            whole, unexpected = loading.initialise(config, seed, label, dtype), set()
         head = whole if with_head else None
-        body = whole if head is None else body_of(head)
+        body = whole if head is None else loading.body_of(head)
         text_model = _text_model(body, label)
         check_unread(unexpected, whole, text_model, label)
         tensors = tensor_digests(text_model, label)
@@ -130,7 +120,7 @@ def load(
         if not text_model.config.is_encoder_decoder:
             parts = (replace(parts[0], stack="decoder" if is_causal(module, label) else "encoder"),)
             if head is not None:
-                check_head(head, parts[0].stack, label)
+                loading.check_head(head, parts[0].stack, label)
         if given_tokenizer is not None:
             check_vocabulary(given_tokenizer, int(text_model.config.vocab_size), label)
         return Model(
@@ -165,10 +155,8 @@ def start_token(model: Model) -> int:
         raise IngestError(f"model {model.name}: its configuration names no token for its decoder to start with")
     token, n_tokens = int(getattr(model.config, name)), n_embedded(decoder_of(model))
     if not 0 <= token < n_tokens:
-        raise IngestError(
-            f"model {model.name}: its decoder starts with token {token:,} by its {name}, but has embeddings for "
-            f"{n_tokens:,} tokens alone"
-        )
+        problem = f"model {model.name}: its decoder starts with token {token:,} by its {name}"
+        raise IngestError(f"{problem}, but has embeddings for {n_tokens:,} tokens alone")
     return token
 
 
@@ -202,10 +190,9 @@ def body_parts(model: PreTrainedModel) -> tuple[PreTrainedModel, tuple[Part, ...
         return body, parts
     if body not in _IS_CAUSAL:
         if sparse_attention(body):
-            raise IngestError(
-                f"model {label} attends by sparse blocks, which any short text would switch off for good; call "
-                f"set_attention_type('original_full') on its {type(body).__name__}, as jobs do"
-            )
+            problem = f"model {label} attends by sparse blocks, which any short text would switch off for good"
+            remedy = f"call set_attention_type('original_full') on its {type(body).__name__}, as jobs do"
+            raise IngestError(f"{problem}; {remedy}")
         _IS_CAUSAL[body] = is_causal(body, label)
     return body, (replace(parts[0], stack="decoder" if _IS_CAUSAL[body] else "encoder"),)
 
@@ -219,7 +206,5 @@ def _text_model(whole: PreTrainedModel, label: str) -> PreTrainedModel:
         is_of_text = isinstance(model, PreTrainedModel) and model.config is text_config
         if is_of_text and "input_ids" in inspect.signature(model.forward).parameters:
             return cast("PreTrainedModel", model)
-    raise IngestError(
-        f"model {label} ({type(whole).__name__}) does not take text, so it cannot be measured; models of images, "
-        "audio or time series cannot"
-    )
+    problem = f"model {label} ({type(whole).__name__}) does not take text, so it cannot be measured"
+    raise IngestError(f"{problem}; models of images, audio or time series cannot")

@@ -53,9 +53,8 @@ def read_steps(file: Path) -> dict[str, int]:
         if not revision:
             raise IngestError(f"{file}: step {step} has no revision")
         if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step <= _MAX_STEP:
-            raise IngestError(
-                f"{file}: revision {revision!r} has step {step!r}, which is no whole number from 0 to 2**63 - 1"
-            )
+            problem = f"revision {revision!r} has step {step!r}"
+            raise IngestError(f"{file}: {problem}, which is no whole number from 0 to 2**63 - 1")
         if steps.setdefault(revision, step) != step:
             raise IngestError(f"{file}: revision {revision!r} has two steps, {steps[revision]} and {step}")
     if not steps:

@@ -5,10 +5,12 @@ Of the latter, tensors of heads and buffers are ignored, those of the body refus
 
 import hashlib
 import re
+import tomllib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -17,33 +19,16 @@ from transformers import PreTrainedModel
 from ...errors import IngestError
 from ..neurons.weights import plain
 
-# Weights that a checkpoint may lack without harm: they come after the last feed-forward layer.
-OPTIONAL_WEIGHTS = re.compile(r"(^|\.)pooler\.")
-# What stands on top of a body, by the first part of its name.
-_HEADS = re.compile(
-    r"^(\w*head\w*|\w*classifier|\w*predictions|\w*logits?_\w+|\w*projection|cls|score|pooler|lm_loss|pred_layer"
-    r"|qa_outputs|sequence_summary|embed_out|vocab_\w+|(column_)?output_(weights|bias)|mtp\w*"
-    r"|critic|regression_\w+|reward_\w+|gating|crf)(\.|$)"
-    r"|^(decoder|dense|linear|output)\.(weight|bias)$"
-)
-# What stands beside a language model, by the first part of its name.
-_OTHER_STACKS = re.compile(
-    r"^(\w*(vision|visual|image|audio|speech|codec)\w*|multi_modal\w*|mm_\w+|talker|\w+2wav)(\.|$)"
-)
-# What models compute by themselves, and older versions of them stored.
-_BUFFERS = re.compile(
-    r"(^|\.)(position_ids|token_type_ids|(original_)?inv_freq|(cos|sin)_cached|masked_bias|causal_mask|version"
-    r"|_float_tensor|embed_positions\.weights|(self_|cross)?(attn|attention)\.bias)$"
-)
-# A layer that predicts tokens further on: it joins the last state and the embedding of the next token.
-_LATER_TOKENS = re.compile(r"^(.*\.\d+)\.eh_proj\.")
+_NAMES = tomllib.loads(Path(__file__).with_name("tensor_names.toml").read_text(encoding="utf-8"))
+_CALLED = {what: re.compile(pattern, re.VERBOSE) for what, pattern in _NAMES.items()}
+OPTIONAL_WEIGHTS = _CALLED["optional"]
 
 
 @dataclass(frozen=True, slots=True)
 class TensorDigest:
     """The digest of one tensor of a model."""
 
-    name: str  # name of the tensor in the state of the model
+    tensor: str  # its name in the state of the model
     sha256: str  # digest of its name, type, shape and bytes
     n_values: int  # how many numbers it holds
 
@@ -71,27 +56,25 @@ def tensor_digests(body: nn.Module, label: str) -> tuple[TensorDigest, ...]:
 def check_unread(unexpected: Iterable[str], whole: PreTrainedModel, text_model: PreTrainedModel, label: str) -> None:
     """Refuse tensors without a place in `whole` that lie in the text model, or are not known to lie outside of it."""
     keys = sorted(unexpected)
-    further = tuple(f"{match[1]}." for key in keys if (match := _LATER_TOKENS.match(key)))
+    further = tuple(f"{match[1]}." for key in keys if (match := _CALLED["later_tokens"].match(key)))
     body = whole.base_model
     path = next((path for path, module in body.named_modules() if module is text_model), "")
     children = {name for name, _ in text_model.named_children()}
     parts = {name for name, _ in body.named_children()}
     unread = []
     for key in keys:
-        if OPTIONAL_WEIGHTS.search(key) or _BUFFERS.search(key) or key.startswith(further):
+        if OPTIONAL_WEIGHTS.search(key) or _CALLED["buffer"].search(key) or key.startswith(further):
             continue
         name = key.removeprefix(f"{whole.base_model_prefix}.")
         of_another_part = path and not name.startswith(f"{path}.") and name.partition(".")[0] in parts
-        if _OTHER_STACKS.search(name) or of_another_part:  # of a multimodal model
+        if _CALLED["other_stack"].search(name) or of_another_part:  # of a multimodal model
             continue
         name = name.removeprefix(f"{path}.")
-        if name.partition(".")[0] in children or not _HEADS.search(name) or _is_within_weights(key, whole):
+        if name.partition(".")[0] in children or not _CALLED["head"].search(name) or _is_within_weights(key, whole):
             unread.append(key)
     if unread:
-        raise IngestError(
-            f"model {label}: {unread[0]} is not read, the first of {len(unread):,} such tensors of the checkpoint: "
-            f"{type(whole).__name__} as configured has no place for them"
-        )
+        problem = f"model {label}: {unread[0]} is not read, the first of {len(unread):,} such tensors of the checkpoint"
+        raise IngestError(f"{problem}: {type(whole).__name__} as configured has no place for them")
 
 
 def _is_within_weights(key: str, whole: PreTrainedModel) -> bool:

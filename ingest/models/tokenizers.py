@@ -14,10 +14,7 @@ from ...errors import IngestError, one_line
 
 
 def set_aside(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Have texts cut at their end, merges never dropped at random, and special tokens' names in a text be those tokens.
-
-    The files of a tokenizer may say otherwise; a mask in a prompt must be one.
-    """
+    """Have texts cut at their end, no merges dropped at random, and special tokens' names in a text be those tokens."""
     tokenizer.truncation_side = "right"
     tokenizer.split_special_tokens = False
     model = cast("TokenizersBackend", tokenizer).backend_tokenizer.model
@@ -106,10 +103,8 @@ def n_embedded(stack: nn.Module) -> int:
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, n_tokens: int, label: str) -> None:
     """Refuse a tokenizer with less than half of the model's tokens: where files are missing, one is made up."""
     if 2 * len(tokenizer) < n_tokens:
-        raise IngestError(
-            f"model {label}: its tokenizer knows {len(tokenizer):,} tokens, the model {n_tokens:,}; if files are "
-            "missing, name another tokenizer: --tokenizer"
-        )
+        problem = f"model {label}: its tokenizer knows {len(tokenizer):,} tokens, the model {n_tokens:,}"
+        raise IngestError(f"{problem}; if files are missing, name another tokenizer: --tokenizer")
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase, stack: nn.Module) -> int:

@@ -107,12 +107,8 @@ def experts_per_token(module: nn.Module, experts: FeedForward) -> int:
 def exclude_experts(module: nn.Module, layer: Layer, excluded: Collection[int]) -> Iterator[None]:
     """Keep a layer's router from choosing the experts of some numbers whenever `module` runs inside the context.
 
-    The router computes as if their logits, and the corrections that only its choice sees, were the lowest there are: it
-    chooses the best of the others. The weights of those follow by its own rule: a softmax over all experts is one over
-    those not excluded, and what is normalised over the chosen is so still. Afterwards the module is as before.
-
-    Raise `IngestError` if fewer remain than a token is sent to, or if its router cannot be identified; while the model
-    runs, if an excluded expert is chosen nevertheless.
+    The router chooses the best of the others, whose weights follow by its own rule: a softmax over all experts is one
+    over those not excluded, and what is normalised over the chosen is so still. Afterwards the module is as before.
     """
     if not excluded:
         yield
@@ -123,10 +119,8 @@ def exclude_experts(module: nn.Module, layer: Layer, excluded: Collection[int]) 
     numbers = torch.tensor(sorted(set(excluded)))
     n_left = n_experts - len(numbers)
     if n_left < n_chosen:
-        raise IngestError(
-            f"{experts.path}: {n_left} of {n_experts} experts are left, its router sends a token to {n_chosen}; "
-            f"leave {n_chosen} at least"
-        )
+        problem = f"{experts.path}: {n_left} of {n_experts} experts are left, its router sends a token to {n_chosen}"
+        raise IngestError(f"{problem}; leave {n_chosen} at least")
     router, check = _router(module, layer, experts), partial(_check_choice, experts, numbers)
     with (
         module.get_submodule(experts.path).register_forward_pre_hook(check, with_kwargs=True),
@@ -184,10 +178,9 @@ def _check_choice(
         choice = torch.nonzero(choice)[:, -1]
     chosen = excluded[torch.isin(excluded.to(choice.device), choice).cpu()]
     if len(chosen):
-        raise IngestError(
-            f"{experts.path}: its router chose expert {int(chosen[0])} although it was to be excluded; it does not "
-            "choose by scores alone, or too few experts are left in the groups it chooses among"
-        )
+        problem = f"{experts.path}: its router chose expert {int(chosen[0])} although it was to be excluded"
+        why = "it does not choose by scores alone, or too few experts are left in the groups it chooses among"
+        raise IngestError(f"{problem}; {why}")
 
 
 def _router(module: nn.Module, layer: Layer, experts: FeedForward) -> nn.Module:
@@ -202,8 +195,7 @@ def _router(module: nn.Module, layer: Layer, experts: FeedForward) -> nn.Module:
     ]
     routers = [getattr(block, name.removeprefix(f"{path}.").split(".")[0]) for name in matrices]
     if len(routers) != 1 or not isinstance(routers[0], nn.Module):
-        raise IngestError(
-            f"{experts.path}: its router is not the one module beside it with a row for each of {experts.n_experts} "
-            f"experts (found: {', '.join(matrices) or 'none'}), so that no expert can be excluded"
-        )
+        problem = f"its router is not the one module beside it with a row for each of {experts.n_experts} experts"
+        found = f"(found: {', '.join(matrices) or 'none'})"
+        raise IngestError(f"{experts.path}: {problem} {found}, so that no expert can be excluded")
     return routers[0]

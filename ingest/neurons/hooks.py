@@ -49,9 +49,6 @@ def hooked(module: nn.Module, layers: Sequence[Layer], visit: Visitor, *, site: 
     modules, once per expert. The model goes on with what it returns, of the same shape and type. If it returns None,
     the model computes the same bits as without the hook. The gate of fused experts can be read, not written. Contexts
     may be nested: the inner is given the values that the outer returned.
-
-    Raise `IngestError` if a network has no such site; while the model runs, if a module runs more often than layers
-    share it, or experts not as the router chose.
     """
     networks = [network for layer in layers for network in layer.feed_forwards]
     for network in networks:
@@ -87,15 +84,12 @@ def hooked(module: nn.Module, layers: Sequence[Layer], visit: Visitor, *, site: 
 def check_site(network: FeedForward, site: Site) -> None:
     """Raise `IngestError` if a network has no such site."""
     if site == "gate" and not network.is_gated:
-        raise IngestError(
-            f"{network.path} is not gated, so it has no site gate; its activation is the nonlinearity's output already"
-        )
+        problem = f"{network.path} is not gated, so it has no site gate"
+        raise IngestError(f"{problem}; its activation is the nonlinearity's output already")
     shown = network.members[0] if network.members else network
     if site != "activation" and network.is_gated and shown.nonlinearity is None and not network.is_fused:
-        raise IngestError(
-            f"{network.path} applies its nonlinearity by a function, not a module, so that only the site activation "
-            f"can be read, not {site}"
-        )
+        problem = f"{network.path} applies its nonlinearity by a function"
+        raise IngestError(f"{problem}, not a module, so that only the site activation can be read, not {site}")
 
 
 def experts_input(arguments: tuple[Any, ...], named: dict[str, Any]) -> torch.Tensor:
@@ -151,10 +145,8 @@ def _hook_dense(
 def _checked(written: torch.Tensor, values: torch.Tensor, network: FeedForward) -> torch.Tensor:
     """Return what is written in place of `values`; raise `IngestError` if it has another shape or type."""
     if written.shape != values.shape or written.dtype != values.dtype:
-        raise IngestError(
-            f"{network.path}: {tuple(written.shape)} {written.dtype} cannot be written where {tuple(values.shape)} "
-            f"{values.dtype} was read"
-        )
+        of_both = [f"{tuple(each.shape)} {each.dtype}" for each in (written, values)]
+        raise IngestError(f"{network.path}: {of_both[0]} cannot be written where {of_both[1]} was read")
     return written
 
 
@@ -171,10 +163,8 @@ def _hook_members(module: nn.Module, network: FeedForward, site: Site, visit: Vi
             return None
         token = chosen[expert]
         if len(values) != len(token):
-            raise IngestError(
-                f"{network.path} runs expert {expert} on {len(values)} rows where its router chose {len(token)} "
-                "tokens: what it computes is not what its router chose"
-            )
+            problem = f"{network.path} runs expert {expert} on {len(values)} rows where its router chose {len(token)}"
+            raise IngestError(f"{problem} tokens: what it computes is not what its router chose")
         return visit(network, NeuronValues(values, token, torch.full_like(token, expert)))
 
     experts = module.get_submodule(network.path)
@@ -217,10 +207,8 @@ class _FusedHook:
             case "batched_mm":
                 self._expert, order = expert, torch.arange(len(expert), device=expert.device)
             case implementation:
-                raise IngestError(
-                    f"{self._network.path} runs its experts by transformers' implementation {implementation!r}, whose "
-                    "rows cannot be read; grouped_mm and batched_mm can"
-                )
+                problem = f"{self._network.path} runs its experts by transformers' implementation {implementation!r}"
+                raise IngestError(f"{problem}, whose rows cannot be read; grouped_mm and batched_mm can")
         self._token = order // n_chosen
 
     def _activate(self, projected: torch.Tensor) -> torch.Tensor:
@@ -232,10 +220,8 @@ class _FusedHook:
         if any(site == "gate" for site, _ in self.visitors):
             gate = self._experts.at_site(projected, "gate")
             if self._visit("gate", gate) is not gate:
-                raise IngestError(
-                    f"{self._network.path}: the gate of experts held in one tensor can be read, not written; write the "
-                    "activation"
-                )
+                problem = f"{self._network.path}: the gate of experts held in one tensor can be read, not written"
+                raise IngestError(f"{problem}; write the activation")
         return self._visit("activation", self._experts.at_site(projected, "activation"))
 
     def _visit(self, at: Site, values: torch.Tensor) -> torch.Tensor:
@@ -260,7 +246,6 @@ class _FusedHook:
             again = self._experts.project(hidden[token][None], expert)[0].detach().float()
             difference = float((projected[place].detach().float() - again).abs().max())
             if len(projected) != len(self._token) or difference > 0.05 * float(again.abs().max()) + 1e-6:
-                raise IngestError(
-                    f"{self._network.path}: row {place} of its experts is not token {token} through expert {expert}: "
-                    "this release of transformers orders them otherwise than is known here"
-                )
+                problem = f"row {place} of its experts is not token {token} through expert {expert}"
+                why = "this release of transformers orders them otherwise than is known here"
+                raise IngestError(f"{self._network.path}: {problem}: {why}")

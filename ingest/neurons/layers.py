@@ -12,9 +12,11 @@ model is never measured in silence.
 
 import itertools
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from torch import nn
@@ -26,30 +28,9 @@ from ...errors import IngestError
 from .experts import is_fused_experts, is_list_of_experts
 from .feed_forwards import FeedForward, Layer, Place, Stack
 
-_ACTIVATION_KEYS = (
-    *("hidden_act", "hidden_activation", "activation_function", "dense_act_fn", "activation", "afn"),
-    *("feed_forward_proj", "mlp_hidden_act", "ff_activation", "dense_act"),
-)
+_NAMES = tomllib.loads(Path(__file__).with_name("names.toml").read_text(encoding="utf-8"))
+_CALLED, _PARTS = _NAMES["configuration"], {name: re.compile(of, re.VERBOSE) for name, of in _NAMES["parts"].items()}
 _ACTIVATIONS = tuple(cast("type", kind[0] if isinstance(kind, tuple) else kind) for kind in ACT2CLS.values())
-_ACTIVATION_NAME = re.compile(r"gelu|relu|silu|activation", re.IGNORECASE)
-
-# Modules that mix tokens, by the names of their classes, unless the name also says feed-forward or a whole layer.
-_MIXER = re.compile(
-    r"Attention|Attn|Mixer|Mamba|DeltaNet|Recurrent|ShortConv|SSM|Fourier|LSTM|Convolution|MoA$|Indexer|Sconv"
-)
-_FEED_FORWARD = re.compile(r"FeedForward|FFN|MLP|Mlp|MoE$|Moe$|Experts|DecoderLayer|EncoderLayer")
-# Weights in a block that are of no neuron: norms, routers, the bypasses and rescalings around a feed-forward network.
-_AUXILIARY = re.compile(
-    r"(^|\.)(\w*norm\w*|router|per_layer_input_gate|per_layer_projection|\w+_hyper_connection|\w+_hc|bottleneck"
-    r"|receptance|altup|laurel|adapter_modules|\w+_adapter_list)(\.|$)",
-    re.IGNORECASE,
-)
-# The same, unless they have a feed-forward width: a gate projection may be called gate.
-_SMALL = re.compile(r"(^|\.)(gate|wg|shared_expert_gate)(\.|$)|^\.linear\.")
-# Weights before and behind the blocks that are of no neuron, beside embeddings.
-_OUTSIDE = re.compile(
-    r"emb|cls_token|pooler|project|rel_pos|relative|hc_head|hyper_connection|contact_head|altup|norm", re.IGNORECASE
-)
 _TIME_FIRST = frozenset({"fsmt", "xlnet"})  # architectures whose blocks see [tokens, texts, hidden], by model type
 
 
@@ -65,15 +46,12 @@ def find_layers(
     """Return the blocks of one stack of a model that have neurons, from the embeddings on.
 
     `module` is run, and paths are relative to it; `root` is the path of the stack in it, `config` the text
-    configuration, `name` the model's name for errors. Raise `IngestError` if a weight of the blocks is not known to be
-    inside or outside feed-forward networks, or if the networks are not those that the configuration implies.
+    configuration, `name` the model's name for errors.
     """
     return _Finder(module, config, f"model {name} ({type(module).__name__})").find(stack, root)
 
 
 class _Finder:
-    """The search in one model."""
-
     def __init__(self, module: nn.Module, config: PreTrainedConfig, label: str) -> None:
         self._module = module
         self._config = config
@@ -85,18 +63,16 @@ class _Finder:
         self._mixers = {
             path
             for path, part in module.named_modules(remove_duplicate=False)
-            if _MIXER.search(type(part).__name__) and not _FEED_FORWARD.search(type(part).__name__)
+            if _PARTS["mixer"].search(type(part).__name__) and not _PARTS["feed_forward"].search(type(part).__name__)
         }
 
     def find(self, stack: Stack, root: str) -> tuple[Layer, ...]:
-        names = _DECODER_LAYERS if stack == "decoder" and self._config.is_encoder_decoder else _ENCODER_LAYERS
-        depths = set(_numbers(self._config, names)[:1])
+        is_second = stack == "decoder" and self._config.is_encoder_decoder
+        depths = set(_numbers(self._config, _CALLED["decoder_layers" if is_second else "encoder_layers"])[:1])
         blocks = [self._block(path, index) for index, path in enumerate(self._blocks(root, depths))]
         if len(blocks) not in depths:
-            raise IngestError(
-                f"{self._label}: {len(blocks)} {stack} blocks found, {' or '.join(map(str, sorted(depths)))} implied "
-                "by its configuration"
-            )
+            problem = f"{self._label}: {len(blocks)} {stack} blocks found"
+            raise IngestError(f"{problem}, {' or '.join(map(str, sorted(depths)))} implied by its configuration")
         if not any(blocks):
             raise IngestError(f"{self._label}: no feed-forward layers in its blocks, so it has no neurons to measure")
         return self._count_calls([Layer(stack, index, networks) for index, networks in enumerate(blocks) if networks])
@@ -117,10 +93,8 @@ class _Finder:
         # Where none holds a feed-forward layer, what its blocks hold will say why.
         chosen = list(holding) or [path for path in blocks if len(blocks[path]) in depths][:1]
         if len(chosen) != 1:
-            raise IngestError(
-                f"{self._label}: its feed-forward layers are not one list of blocks (found: "
-                f"{', '.join(chosen) or 'none'}), so that layers cannot be numbered"
-            )
+            problem = f"its feed-forward layers are not one list of blocks (found: {', '.join(chosen) or 'none'})"
+            raise IngestError(f"{self._label}: {problem}, so that layers cannot be numbered")
         (path,) = chosen
         self._check_outside(root, path)
         n_groups = getattr(self._config, "num_hidden_groups", None)
@@ -136,18 +110,16 @@ class _Finder:
         networks = (*experts, *dense)
         claimed = [place for network in networks for place in (network.path, *network.input_paths)]
         for name, module in self._modules(path):
-            if _FEED_FORWARD.search(type(module).__name__) and self._is_mixer(name, path):
-                raise IngestError(
-                    f"{self._label}: block {index} holds {name} ({type(module).__name__}) inside what mixes tokens"
-                )
+            if _PARTS["feed_forward"].search(type(module).__name__) and self._is_mixer(name, path):
+                held = f"{name} ({type(module).__name__}) inside what mixes tokens"
+                raise IngestError(f"{self._label}: block {index} holds {held}")
         for name, weight in self._weights(path):
             is_depthwise = weight.ndim == 3 and weight.shape[1] == 1  # a convolution over tokens, channel by channel
             is_known = weight.ndim < 2 or is_depthwise or _is_within(name, claimed) or self._is_mixer(name, path)
             if not is_known and not self._is_auxiliary(name.removeprefix(path), weight.shape):
-                raise IngestError(
-                    f"{self._label}: block {index} holds {name} {list(weight.shape)}, which is no feed-forward layer "
-                    f"that can be read, nor known to be none (widths by the configuration: {sorted(self._widths)})"
-                )
+                held = f"{name} {list(weight.shape)}, which is no feed-forward layer that can be read"
+                implied = f"widths by the configuration: {sorted(self._widths)}"
+                raise IngestError(f"{self._label}: block {index} holds {held}, nor known to be none ({implied})")
         self._check_no_numbered_experts(path, index, dense)
         return networks
 
@@ -160,10 +132,8 @@ class _Finder:
             if re.search(r"\.(router|gate)\.", name) and weight.ndim == 2 and len(weight) in self._expert_counts
         ]
         if routers and max(alike.values(), default=0) > 1:
-            raise IngestError(
-                f"{self._label}: block {index} holds several networks {max(alike, key=alike.__getitem__)} beside the "
-                f"router {routers[0]}: experts of a kind that cannot be read"
-            )
+            held = f"several networks {max(alike, key=alike.__getitem__)} beside the router {routers[0]}"
+            raise IngestError(f"{self._label}: block {index} holds {held}: experts of a kind that cannot be read")
 
     def _check_outside(self, root: str, blocks: str) -> None:
         """Refuse weights of a stack outside its blocks that are not known to be no feed-forward layer."""
@@ -173,14 +143,11 @@ class _Finder:
         for name, weight in self._module.get_submodule(root).named_parameters(prefix=root, remove_duplicate=False):
             holder = self._module.get_submodule(name.rpartition(".")[0])
             is_known = weight.ndim < 2 or isinstance(holder, nn.Embedding) or _is_within(name, apart)
-            if not (is_known or _OUTSIDE.search(name.removeprefix(f"{root}.")) or self._is_mixer(name, root)):
-                raise IngestError(
-                    f"{self._label}: outside its blocks {blocks} it holds {name} {list(weight.shape)}, which is not "
-                    "known to be no feed-forward layer"
-                )
+            if not (is_known or _PARTS["outside"].search(name.removeprefix(f"{root}.")) or self._is_mixer(name, root)):
+                problem = f"{self._label}: outside its blocks {blocks} it holds {name} {list(weight.shape)}"
+                raise IngestError(f"{problem}, which is not known to be no feed-forward layer")
 
     def _experts(self, path: str) -> list[FeedForward]:
-        """Return the routed experts of a block."""
         experts = []
         for name, module in self._modules(path):
             members: tuple[FeedForward, ...] = ()
@@ -197,10 +164,9 @@ class _Finder:
             else:
                 continue
             if n_experts not in self._expert_counts or width not in self._widths:
-                raise IngestError(
-                    f"{self._label}: {name} holds {n_experts} experts of width {width}; the configuration "
-                    f"implies {sorted(self._expert_counts)} experts of one of the widths {sorted(self._widths)}"
-                )
+                implied = f"{sorted(self._expert_counts)} experts of one of the widths {sorted(self._widths)}"
+                held = f"{name} holds {n_experts} experts of width {width}"
+                raise IngestError(f"{self._label}: {held}; the configuration implies {implied}")
             network = self._network(name, width * n_experts, is_gated=is_gated, n_experts=n_experts, members=members)
             experts.append(network)
         return experts
@@ -235,13 +201,13 @@ class _Finder:
 
     def _is_auxiliary(self, relative: str, shape: Iterable[int]) -> bool:
         """Return whether a weight is known to be of no neuron."""
-        if _AUXILIARY.search(relative):
+        if _PARTS["auxiliary"].search(relative):
             return True
         sizes = {n * width for width in self._widths for n in (1, 2)} - self._residuals - self._expert_counts
-        return bool(_SMALL.search(relative)) and sizes.isdisjoint(shape)
+        return bool(_PARTS["small"].search(relative)) and sizes.isdisjoint(shape)
 
     def _network(self, path: str, n_neurons: int, *, nonlinearity: Place | None = None, **more: Any) -> FeedForward:  # noqa: ANN401 - fields
-        names = (getattr(self._config, key, None) for key in _ACTIVATION_KEYS)
+        names = (getattr(self._config, key, None) for key in _CALLED["activation_functions"])
         named = next((name for name in names if isinstance(name, str)), None)
         of_module = type(self._module.get_submodule(nonlinearity.path)).__name__ if nonlinearity else "unknown"
         return FeedForward(
@@ -313,36 +279,22 @@ def _is_within(path: str, outer: Iterable[str]) -> bool:
 
 
 def _is_activation(module: nn.Module) -> bool:
-    is_named_so = not list(module.children()) and _ACTIVATION_NAME.search(type(module).__name__) is not None
+    is_named_so = not list(module.children()) and _PARTS["activation"].search(type(module).__name__) is not None
     return isinstance(module, _ACTIVATIONS) or is_named_so
-
-
-_WIDTHS = (
-    *("intermediate_size", "dense_intermediate_size", "prefix_dense_intermediate_size", "intermediate_size_mlp"),
-    *("moe_intermediate_size", "shared_intermediate_size", "shared_expert_intermediate_size"),
-    *("shared_experts_intermediate_size", "moe_shared_expert_intermediate_size", "expert_ffn_hidden_size"),
-    *("d_ff", "dim_ff", "dff", "hidden_dim", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "ffn_hidden_size"),
-    *("n_inner", "d_inner", "inner_dim"),
-)
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-_SHARED_EXPERTS = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert")
-_MULTIPLES = ("expansion_ratio", "intermediate_multiple_size")
-_ENCODER_LAYERS = ("encoder_layers", "num_encoder_layers", "num_hidden_layers", "num_layers")
-_DECODER_LAYERS = ("decoder_layers", "num_decoder_layers", "num_hidden_layers", "num_layers")
 
 
 def widths(config: PreTrainedConfig) -> set[int]:
     """Return the widths, in neurons, that a feed-forward network or one expert may have."""
-    sizes, hidden = set(_numbers(config, _WIDTHS)), int(config.hidden_size)
+    sizes, hidden = set(_numbers(config, _CALLED["widths"])), int(config.hidden_size)
     # Several shared experts are one network of their summed width.
-    sizes |= {width * n for width in sizes for n in _numbers(config, _SHARED_EXPERTS)}
-    sizes |= {int(multiple * hidden) for multiple in _values(config, _MULTIPLES)} | _derived(config)
+    sizes |= {width * n for width in sizes for n in _numbers(config, _CALLED["shared_experts"])}
+    sizes |= {int(multiple * hidden) for multiple in _values(config, _CALLED["width_multiples"])} | _derived(config)
     return sizes or {4 * hidden}  # where nothing is said, as in the GPT-2 family
 
 
 def expert_counts(config: PreTrainedConfig) -> set[int]:
     """Return the numbers of routed experts a layer may have."""
-    return set(_numbers(config, _EXPERTS))
+    return set(_numbers(config, _CALLED["experts"]))
 
 
 def _derived(config: PreTrainedConfig) -> set[int]:

@@ -45,9 +45,8 @@ def weight_vectors(module: nn.Module, layer: Layer, kind: WeightKind) -> NDArray
     vectors = []
     for network, expert in _networks(layer):
         if kind in ("gate", "up") and not network.is_gated:
-            raise IngestError(
-                f"{where}: {network.path} is not gated, so its neurons have no weights {kind}, only input"
-            )
+            problem = f"{network.path} is not gated, so its neurons have no weights {kind}, only input"
+            raise IngestError(f"{where}: {problem}")
         if kind == "output":
             rows = _output_weights(module, network, expert)
         else:

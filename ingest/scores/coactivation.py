@@ -34,8 +34,7 @@ def active_bits(activations: NDArray[np.float32], *, n_highest: int | None = Non
     """Return on which instances neurons are active, as one bit an instance [neurons, instances / 64 rounded up].
 
     Neurons are active where their pooled activation [neurons, instances] is positive or, given `n_highest`, above their
-    (n_highest + 1)-th highest: on n_highest instances, or fewer where there are ties at the cut. Raises NonFiniteError
-    if an activation is NaN or infinite.
+    (n_highest + 1)-th highest: on n_highest instances, or fewer where there are ties at the cut.
     """
     n_neurons, n_instances = activations.shape
     check_finite(activations)
@@ -54,7 +53,6 @@ def closest_partners(bits: Bits, n_partners: int, *, n_threads: int = 1) -> Part
 
     Closeness is the Jaccard index, n_both / (n_active + n_active_partner - n_both), compared exactly, as fractions. Of
     two equally close partners the one with the lower index comes first. `bits` [neurons, words] are from `active_bits`.
-    The result does not depend on `n_threads`.
     """
     n_neurons = len(bits)
     shape = (n_neurons, min(n_partners, n_neurons))

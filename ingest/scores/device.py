@@ -46,7 +46,6 @@ class DeviceWalk:
                 array[start : start + size] = values.cpu().numpy()
 
     def _of(self, activations: torch.Tensor, n_top: int) -> tuple[torch.Tensor, ...]:
-        """Return what is filled for some neurons."""
         n = activations.shape[1]
         values, order = activations.sort(dim=1, descending=True, stable=True)
         wide = values.double()

@@ -105,10 +105,8 @@ def score(
     for index, (positive, evaluated) in enumerate(counts[:, 0].tolist()):
         if not 0 < positive < evaluated:
             family, function = labels.functions[index]
-            raise IngestError(
-                f"function {family}/{function} has {positive} positive and {evaluated - positive} negative "
-                "measured instances; both are needed"
-            )
+            counted = f"{positive} positive and {evaluated - positive} negative measured instances"
+            raise IngestError(f"function {family}/{function} has {counted}; both are needed")
     n_functions = len(labels.functions)
     n_above = np.empty((n_neurons, n_functions), dtype=np.int64)
     excess = np.empty((n_neurons, n_functions, 2), dtype=np.float64)

@@ -139,8 +139,6 @@ def _file_system(scheme: str, files: Mapping[str, tuple[ReadOnlyStore, Committed
 
 
 class _RangeReader(io.RawIOBase):
-    """A committed file, read by ranges."""
-
     def __init__(self, store: ReadOnlyStore, file: CommittedFile) -> None:
         self._store, self._file, self._position = store, file, 0
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...errors import StoreError, one_line
+from ...errors import StoreError
 from ..commits import Commit, CommittedFile, parse_commit
 from ..disk import store_errors
 from .reading import INDEX, ReadOnlyStore
@@ -44,12 +44,10 @@ class RemoteStore(ReadOnlyStore):
         """Return bytes of a file, all of them without `length`; a `StoreError` says what could not be read."""
         import obstore
 
-        try:
+        with store_errors(f"cannot read {self}/{path}", obstore.exceptions.BaseError):
             if length is None:
                 return bytes(obstore.get(self.objects, path).bytes())
             return bytes(obstore.get_range(self.objects, path, start=start, length=length))
-        except (OSError, obstore.exceptions.BaseError) as error:
-            raise StoreError(f"cannot read {self}/{path}: {one_line(error)[:200]}") from error
 
     def read_commits(self) -> Sequence[Commit]:
         """Return the commits, in any order."""
@@ -58,10 +56,8 @@ class RemoteStore(ReadOnlyStore):
         # There a folder can be listed, and an index could lag behind.
         import obstore
 
-        try:
+        with store_errors(f"cannot list {self}/commits", obstore.exceptions.BaseError):
             found = [entry["path"] for page in obstore.list(self.objects, "commits") for entry in page]
-        except (OSError, obstore.exceptions.BaseError) as error:
-            raise StoreError(f"cannot list {self}/commits: {one_line(error)[:200]}") from error
         commits = []
         for path in sorted(path for path in found if path.endswith(".json")):
             with store_errors(f"cannot read the commit {self}/{path}", ValueError, RecursionError):
@@ -84,12 +80,10 @@ def _open_objects(url: str) -> "ObjectStore":
         name, revision = repository(url)
         index = hf_hub_url(name, INDEX, repo_type="dataset", revision=revision)
         address, headers = index.removesuffix(f"/{INDEX}"), dict(build_hf_headers())
-    try:
+    with store_errors(f"cannot read {url}", BaseError, ValueError):
         if scheme == "s3":
             return S3Store.from_url(url, client_options={"allow_http": True})
         return HTTPStore.from_url(address, client_options={"allow_http": True, "default_headers": headers})
-    except (BaseError, ValueError) as error:
-        raise StoreError(f"cannot read {url}: {one_line(error)[:200]}") from error
 
 
 def repository(url: str) -> tuple[str, str | None]:

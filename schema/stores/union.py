@@ -140,7 +140,6 @@ def check_corpora(among: Iterable[Copy]) -> None:
                 continue
             other_digest, other = found.setdefault(name, (digest, copy.store))
             if other_digest != digest:
-                raise StoreError(
-                    f"corpus {name!r} is another in {other} (digest {other_digest[:16]}) than in {copy.store} "
-                    f"({digest[:16]}): stores are made one if a name means the same in both"
-                )
+                stores = f"in {other} (digest {other_digest[:16]}) than in {copy.store} ({digest[:16]})"
+                why = "stores are made one if a name means the same in both"
+                raise StoreError(f"corpus {name!r} is another {stores}: {why}")

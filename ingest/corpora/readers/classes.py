@@ -76,10 +76,8 @@ def read_folders(
         reading.dropped["file of another kind than the texts"] += len(visible) - len(files)
     labels = sorted({file.parent.name for file in files})
     if len(labels) < 2:
-        raise IngestError(
-            f"{path}: at least two folders with *.txt files are needed, or files without a suffix, one folder a "
-            f"label; found {f'{labels[0]!r} only' if labels else 'none'}"
-        )
+        needed = "at least two folders with *.txt files are needed, or files without a suffix, one folder a label"
+        raise IngestError(f"{path}: {needed}; found {f'{labels[0]!r} only' if labels else 'none'}")
     reason = "file beyond the cap of its label"
     drawn = list(capped(files, cap, by=lambda file: file.parent.name, seed=seed, reading=reading, reason=reason))
     pairs = [(labels[0], labels[1])] if len(labels) == 2 else []
@@ -147,10 +145,8 @@ def read_huggingface(
         Pairs of classes, as ``"entailment-contradiction"``.
     cap, seed
         Most rows of each class, drawn at random with this seed; None for all.
-    family
-        Family of the functions.
-    task
-        What names of functions begin with, followed by a dot; None for nothing.
+    family, task
+        Family of the functions, and what their names begin with, followed by a dot; None for nothing.
 
     Raises
     ------

@@ -150,9 +150,8 @@ def _facts(file: Path, reading: Reading) -> list[tuple[str, str]]:
             reading.add_defect("fact without a subject or an object")
         facts += itertools.product(subjects, objects)
     if row and not facts:
-        raise IngestError(
-            f"{file}: no fact has both 'sub_label' and 'obj_label'; the last line holds: {', '.join(row)}"
-        )
+        problem = f"{file}: no fact has both 'sub_label' and 'obj_label'"
+        raise IngestError(f"{problem}; the last line holds: {', '.join(row)}")
     return facts
 
 

@@ -15,15 +15,7 @@ from ....schema.vocabulary import SemcorLabels
 from ..files import lines, visible_files
 from ..instance import Instance, Reading, Source, capped
 
-LEXNAMES = (
-    "adj.all", "adj.pert", "adv.all", "noun.Tops", "noun.act", "noun.animal", "noun.artifact", "noun.attribute",
-    "noun.body", "noun.cognition", "noun.communication", "noun.event", "noun.feeling", "noun.food", "noun.group",
-    "noun.location", "noun.motive", "noun.object", "noun.person", "noun.phenomenon", "noun.plant", "noun.possession",
-    "noun.process", "noun.quantity", "noun.relation", "noun.shape", "noun.state", "noun.substance", "noun.time",
-    "verb.body", "verb.change", "verb.cognition", "verb.communication", "verb.competition", "verb.consumption",
-    "verb.contact", "verb.creation", "verb.emotion", "verb.motion", "verb.perception", "verb.possession",
-    "verb.social", "verb.stative", "verb.weather", "adj.ppl",
-)  # fmt: skip
+LEXNAMES = tuple(Path(__file__).with_name("wordnet_lexnames.tsv").read_text(encoding="utf-8").split())
 """WordNet's lexicographer files (supersenses), in the order of their numbers: the second field of a sense key."""
 
 # The first field of a sense key: its synset type. Adjective satellites (5) are adjectives.
@@ -42,8 +34,6 @@ _Sense = tuple[int, str]  # number within the word, and key
 
 @dataclass(frozen=True, slots=True)
 class _Tag:
-    """The sense that a word is tagged with."""
-
     word: _Word
     sense: _Sense  # its number is 0 where WordNet 3.0 no longer has it
     supersense: str  # one of `LEXNAMES`
@@ -174,11 +164,7 @@ def _tagged_words(files: Sequence[Path], reading: Reading) -> Iterator[tuple[Ins
 
 
 def join(tokens: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
-    """Return tokens as readable text, and the character span of every token: ``did``, ``n't`` becomes ``didn't``.
-
-    Underscores within a token stand for spaces. There is no space before ``,.;:?!)]%/`` and clitics, or after
-    ``([$/`` and opening quotes; opening and closing quotes become ``"`` and ``'``.
-    """
+    """Return tokens, in which underscores stand for spaces, as readable text, and the character span of each."""
     text = previous = ""
     spans = []
     for token in tokens:

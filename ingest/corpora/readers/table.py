@@ -148,9 +148,8 @@ def _parsed_labels(value: object) -> list[object] | Mapping[str, object] | None:
         try:
             parsed = parse_json(quoted.strip())
         except IngestError as error:
-            raise IngestError(
-                f'column \'labels\' is {error}; a list is ["f/a", "f/b"], a mapping {{"f/a": true}}'
-            ) from error
+            forms = 'a list is ["f/a", "f/b"], a mapping {"f/a": true}'
+            raise IngestError(f"column 'labels' is {error}; {forms}") from error
     elif isinstance(value, str):
         parsed = [name.strip() for name in value.split(";") if name.strip()] or None
         if re.search(r"/[^;]*[,|][^;]*/", value):
@@ -171,7 +170,6 @@ def _parsed(what: str, name: str, value: object, parse: Callable[[object], Parse
 
 
 def _rows(path: Path, reading: Reading) -> Generator[_Row]:
-    """Return the rows of a file as a stream."""
     reading.file, name = str(path), path.name.lower()
     if name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
         return json_objects(path, reading)

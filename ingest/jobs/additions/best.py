@@ -87,14 +87,12 @@ def _files(commit: Commit, table: str = "neuron_functions") -> list[CommittedFil
 def _counts(store: Store, run_id: str) -> _Counts:
     """Return the instances of each function of a run; of imported results they are unknown, and none is there."""
     files = store.files("run_functions", job=run_id)
-    columns = parquet.read(files, ("family", "function", *_COUNTS)).to_pydict() if files else {}
-    names = zip(columns.get("family", ()), columns.get("function", ()), strict=True)
-    counts = np.array([columns.get(name, ()) for name in _COUNTS], np.int64).T.reshape(-1, 2, 3)
-    return dict(zip(names, counts, strict=True))
+    columns = parquet.read(files, ("family", "function", *_COUNTS)).to_pydict()
+    counts = np.array([columns[name] for name in _COUNTS], np.int64).T.reshape(-1, 2, 3)
+    return dict(zip(zip(columns["family"], columns["function"], strict=True), counts, strict=True))
 
 
 def _write(job: Job, part: int, path: Path, counts: _Counts) -> None:
-    """Stage what comes first in the layers of a file of scores."""
     rows = pl.DataFrame(parquet.read((path,), (*_RUN, "stack", "layer", *_SORTED, "p_value", *SCORE_NAMES)))
     tables: dict[str, list[pa.Table]] = {"neuron_best": [], "function_top_neurons": []}
     for layer in rows.partition_by("stack", "layer", maintain_order=True):

@@ -88,10 +88,9 @@ def _listed(measurement: Measurement, run: Job | None) -> pl.DataFrame:
         .filter(pl.col("rank") <= N_TEXTS)
     )
     if listed.is_empty():
-        raise IngestError(
-            f"run {measurement.run_id} has nothing to highlight: no text of a function is among the top instances of a "
-            "neuron that ranks high for it; a larger n_top keeps more of them"
-        )
+        why = "no text of a function is among the top instances of a neuron that ranks high for it"
+        problem = f"run {measurement.run_id} has nothing to highlight: {why}"
+        raise IngestError(f"{problem}; a larger n_top keeps more of them")
     return listed.select(*_LISTED, "instance_id")
 
 
