@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
@@ -25,7 +26,7 @@ from .series import Series
 # Scores of a run that are read at a time, about 200 bytes of memory each. Enters the job's name: parts depend on it.
 _BATCH_SCORES = 2**22
 _UNKNOWN = -(2**31)  # NULL among whole billionths
-_SCORES = ("score", "score_a", "score_b", "predictivity")
+_HALVES = ("", "_half_a", "_half_b")  # of the names of scores: all instances, and either half
 _KEYS = ("run_id", "revision", "step", "reference_run_id", "stack", "layer")
 
 _Layer = tuple[str, int]  # stack and index
@@ -45,26 +46,29 @@ class _Ranks(NamedTuple):
 
 
 class _Scores:
-    """The scores of a run in one layer, and their ranks for the last comparison that asked for them."""
+    """The scores of a run in one layer, and their ranks for the last comparison that asked for them.
+
+    Of signed lift on all instances, on half a and on half b, and of predictivity: always in this order.
+    """
 
     def __init__(self, scores: NDArray[np.int32]) -> None:
-        self.scores = scores  # in the order of _SCORES [4, neurons, functions]
+        self.scores = scores  # whole billionths [4, neurons, functions]
         self.is_scored = (scores[-1] != _UNKNOWN).any(axis=0)  # [functions]
         self._ranks: dict[tuple[str, int], tuple[object, _Ranks]] = {}
 
     def ranks(self, partition_id: str, experts: NDArray[np.int64], pair: _Pair) -> list[_Ranks]:
-        """Return the ranks of a partition's experts, or of neurons (*), in the order of _SCORES.
+        """Return the ranks of a partition's experts, or of neurons (*).
 
         Neurons that are dead at either checkpoint count for predictivity alone.
         """
         for index, scores in enumerate(self.scores):
-            dead, key = (pair["dead"], pair["dead_hash"]) if index < len(_SCORES) - 1 else ([], None)
+            dead, key = (pair["dead"], pair["dead_hash"]) if index < len(_HALVES) else ([], None)
             if self._ranks.get((partition_id, index), (self,))[0] != key:
                 members = experts.copy()
                 members[dead] = -1
                 ranks = _centred_ranks(scores[members >= 0] if partition_id == "*" else _means(scores, members))
                 self._ranks[partition_id, index] = key, _Ranks(ranks, _products(ranks, ranks))
-        return [self._ranks[partition_id, index][1] for index in range(len(_SCORES))]
+        return [self._ranks[partition_id, index][1] for index in range(len(self.scores))]
 
 
 def store_stability(database: Database, series: Series, partition_ids: Sequence[str], progress: Progress) -> bool:
@@ -76,16 +80,16 @@ def store_stability(database: Database, series: Series, partition_ids: Sequence[
     name = identifier({"schema_version": IDENTITY_VERSION, "stability": compared, "scores": _BATCH_SCORES})
     if not compared or database.store.commit(name) is not None:
         return False
-    query = "select distinct family, function from run_functions where run_id in $runs order by all"
-    functions = database.sql(query, {"runs": runs}).pl()
+    measured = database.sql(statement("emergence_functions"), {"runs": runs}).pl()
+    functions = measured.unique("place").sort("place").select("family", "function")
     query = "select partition_id, stack, layer, neuron, expert from experts where partition_id in $partitions"
     rows = database.sql(query, {"partitions": asked["partitions"]}).pl()
     experts = rows.partition_by("partition_id", "stack", "layer", as_dict=True)
     parts = _parts(pairs, functions.height)
-    # A run, the ones before and after it, and the last.
-    read = functools.lru_cache(maxsize=4)(functools.partial(_read, database, runs, functions.height))
     progress.phase("comparing checkpoints", total=len(parts), unit="batches")
     with database.store.job(name, kind="stability") as job, ThreadPoolExecutor() as pool:
+        # A run, the ones before and after it, and the last.
+        read = functools.lru_cache(maxsize=4)(functools.partial(_read, database, measured, pool))
         for part, chosen in enumerate(parts):
             if not job.is_staged("stabilities", part):
                 widths: dict[str, dict[_Layer, int]] = {}
@@ -113,21 +117,32 @@ def _parts(pairs: Sequence[_Pair], n_functions: int) -> list[list[_Pair]]:
 
 
 def _read(
-    database: Database, runs: Sequence[str], n_functions: int, run: str, widths: Sequence[tuple[_Layer, int]]
+    database: Database,
+    measured: pl.DataFrame,
+    pool: ThreadPoolExecutor,
+    run: str,
+    widths: Sequence[tuple[_Layer, int]],
 ) -> dict[_Layer, _Scores]:
     """Return the scores of a run in layers of one stack, given the number of neurons of each."""
     layers, sizes = [layer for (_, layer), _ in widths], [width for _, width in widths]
-    asked = {"runs": runs, "run": run, "stack": widths[0][0][0], "layers": layers}
+    runs, n_functions = measured["run_id"].unique().to_list(), measured["place"].n_unique()
+    of_run = measured.filter(run_id=run)
+    chance = np.full((len(_HALVES), n_functions), 0.5)
+    chance[:, of_run["place"].to_numpy()] = [of_run[f"prevalence{half}"].to_numpy() for half in _HALVES]
     ends = np.cumsum(sizes)
     starts = np.zeros(max(layers) + 1, dtype=np.int64)  # of each layer's neurons
     starts[layers] = ends - sizes
-    scores = np.full((len(_SCORES), ends[-1] * n_functions), _UNKNOWN, dtype=np.int32)
-    for batch in database.sql(statement("emergence_scores"), asked).arrow().to_batches():
+    scores = np.full((len(_HALVES) + 1, ends[-1], n_functions), _UNKNOWN, dtype=np.int32)
+    asked = {"runs": runs, "run": run, "stack": widths[0][0][0], "layers": layers}
+
+    def fill(batch: pa.RecordBatch) -> None:
         layer, neuron, place = (batch[name].to_numpy() for name in ("layer", "neuron", "place"))
-        places = (starts[layer] + neuron) * n_functions + place
-        for name, flat in zip(_SCORES, scores, strict=True):
-            flat[places] = batch[name].fill_null(_UNKNOWN).to_numpy()
-    of_layers = np.split(scores.reshape(len(_SCORES), -1, n_functions), ends[:-1], axis=1)
+        names = [name + half for half in _HALVES for name in ("ap", "ap_complement")]
+        averages = np.stack([batch[name].to_numpy(zero_copy_only=False) for name in names])  # NaN where unknown
+        _fill(scores, starts[layer] + neuron, place, averages, chance)
+
+    list(pool.map(fill, database.sql(statement("emergence_scores"), asked).arrow().to_batches()))
+    of_layers = np.split(scores, ends[:-1], axis=1)
     return {layer: _Scores(each) for (layer, _), each in zip(widths, of_layers, strict=True)}
 
 
@@ -176,6 +191,39 @@ def _means(scores: NDArray[np.int32], experts: NDArray[np.int64]) -> NDArray[np.
     with np.errstate(invalid="ignore"):
         means = sums / np.add.reduceat(is_known, starts, dtype=np.int64)
     return np.nan_to_num(np.copysign(np.floor(np.abs(means) + 0.5), means), nan=_UNKNOWN).astype(np.int32)
+
+
+@njit(nogil=True, cache=True)
+def _billionths(score: float) -> int:
+    """Return what macro ``billionths`` does; `_UNKNOWN` of NaN."""
+    if np.isnan(score):
+        return _UNKNOWN
+    whole = int(score * 1e9)
+    rest = score * 1e9 - whole
+    return whole + (rest >= 0.5) - (rest <= -0.5)
+
+
+@njit(nogil=True, cache=True)
+def _fill(
+    scores: NDArray[np.int32],
+    neurons: NDArray[np.int64],
+    functions: NDArray[np.int32],
+    averages: NDArray[np.float32],
+    prevalence: NDArray[np.float64],
+) -> None:
+    """Fill in scores [4, neurons, functions], as macros ``signed_lift`` and ``predictivity`` define them.
+
+    From rows of a neuron, a function and the average precisions of both it and its complement [6, rows].
+    """
+    for row in range(len(neurons)):
+        neuron, function = neurons[row], functions[row]
+        for half in range(len(prevalence)):
+            chance = prevalence[half, function]
+            above, below = averages[2 * half, row] - chance, averages[2 * half + 1, row] - (1 - chance)
+            # As SQL's greatest, fmax is that of the two which is known.
+            lift = np.fmax(above, below) / max(chance, 1 - chance)
+            scores[half, neuron, function] = _billionths(lift if above >= below else -lift)
+        scores[-1, neuron, function] = _billionths(np.float64(np.fmax(averages[0, row], averages[1, row])))
 
 
 @njit(nogil=True, cache=True)
