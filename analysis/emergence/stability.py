@@ -23,7 +23,7 @@ from ...schema.conformance import conform
 from ...schema.names import IDENTITY_VERSION, identifier
 from .series import Series
 
-# Scores of a run that are read at a time, about 200 bytes of memory each. Enters the job's name: parts depend on it.
+# Scores of a run that are read at a time, about 250 bytes of memory each. Enters the job's name: parts depend on it.
 _BATCH_SCORES = 2**22
 _UNKNOWN = -(2**31)  # NULL among whole billionths
 _HALVES = ("", "_half_a", "_half_b")  # of the names of scores: all instances, and either half
