@@ -4,8 +4,11 @@ A generated store of checkpoints with random partitions. Both sides make the cur
 to the previous and the last checkpoint, uncorrected and their halves. The results are equal but for scores
 within a billionth of each other, which are ties in SQL. CPU time is summed over
 threads; the script is given the scores read once, and as arrays.
+
+A second table is of storing stability of neurons, as ``neuronlake emergence`` does, in stores of ever more checkpoints.
 """
 
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -14,10 +17,13 @@ import polars as pl
 from generated_store import MODEL, N_LAYERS, generate
 from queries import measure, scan_scores
 from scipy.stats import spearmanr
-from table import command_line, print_table
+from table import command_line, exponents, print_table
 
+from neuronlake.analysis.emergence.series import find_series
+from neuronlake.analysis.emergence.stability import store_stability
 from neuronlake.analysis.partitions.job import partition_model
 from neuronlake.analysis.partitions.settings import PartitionSettings
+from neuronlake.progress import SilentProgress
 from neuronlake.queries.database import Database
 from neuronlake.schema.store import Store
 
@@ -97,6 +103,27 @@ def view(store):
         return database.sql(query).pl()
 
 
+def storing(folder, sizes):
+    """Print how long stability takes to store, of series of ever more checkpoints."""
+    rows = []
+    for n_checkpoints in sizes:
+        store = Store(folder / f"{n_checkpoints}-checkpoints")
+        generate(store, argparse.Namespace(checkpoints=n_checkpoints, neurons=36_864, functions=50), lists=False)
+        with Database(store) as database:
+            n_scores = database.sql("select count(*) from neuron_functions").rows()[0][0]
+            series = find_series(database, MODEL)
+            wall, cpu, _ = measure(lambda: store_stability(database, series, (), SilentProgress()), 1)  # noqa: B023
+        rows.append((n_checkpoints, n_scores, wall / 1e3, cpu / 1e3))
+    growth = exponents([row[1] for row in rows], [row[3] for row in rows])
+    print_table(
+        "Storing stability",
+        ("checkpoints", "scores", "wall s", "CPU s", "CPU ns a score", "exponent"),
+        [[n_checkpoints, f"{n_scores:,}", f"{wall:.1f}", f"{cpu:.1f}", f"{cpu / n_scores * 1e9:.0f}", exponent]
+         for (n_checkpoints, n_scores, wall, cpu), exponent in zip(rows, growth, strict=True)],
+        "12 layers of 3,072 neurons, 50 functions.",
+    )  # fmt: skip
+
+
 def main():
     """Generate a store, ask both, compare and print."""
     parser = command_line(__doc__)
@@ -105,6 +132,7 @@ def main():
     parser.add_argument("--functions", type=int, default=12)
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--experts", type=int, default=16)
+    parser.add_argument("--stored", type=int, nargs="*", default=[4, 8, 16], metavar="CHECKPOINTS")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store")
@@ -112,6 +140,7 @@ def main():
         partitions = partition(store, arguments)
         wall, cpu, ours = measure(lambda: view(store), 3)
         peer_wall, peer_cpu, theirs = measure(lambda: script(store, partitions, arguments), 1)
+        storing(Path(folder), arguments.stored)
     theirs = theirs.select(ours.columns).sort(ours.columns[:4])
     ours = ours.sort(ours.columns[:4])
     for name in CORRELATIONS:

@@ -11,7 +11,7 @@ from ...progress import Progress, SilentProgress
 from ...queries.database import Database
 from ...schema.names import IDENTITY_VERSION, identifier
 from .lineages import Role, make_cold, make_lineages, n_partitions
-from .series import find_series, store_stability
+from .series import find_series
 from .settings import EmergenceSettings
 from .summary import notices
 
@@ -120,6 +120,8 @@ def study_emergence(
                 job.commit()
     with Database(store) as database:
         query = "select partition_id from emergence_partitions where emergence_id = ? and run_id = ? and role != 'warm'"
+        from .stability import store_stability
+
         partitions = [str(each) for (each,) in database.sql(query, [emergence_id, series.last.run_id]).rows()]
         is_new |= store_stability(database, series, sorted(partitions), progress)
         query = "select n_experts from emergence_studies where emergence_id = ?"

@@ -1,4 +1,4 @@
--- emergence_unstored: in which layers of a series is stability of neurons or partitions not stored?
+-- emergence_unstored: which layers of two checkpoints of a series are compared, where it is not stored?
 --
 -- Parameters:
 --   $model: the model, as stored
@@ -7,23 +7,25 @@
 -- Columns:
 --   stack: encoder or decoder
 --   layer: index of the layer
---   n_neurons: neurons of the layer, at the checkpoint where they are most
---   compared: run, run it is compared to and partition, of all that is not stored
-with unstored as (
-    select
-        * exclude (partition_ids),
-        unnest(partition_ids) as partition_id,
-    from compared_layers
-    where model = $model and run_id in $runs and reference_run_id in $runs
-)
-
+--   step, revision, run_id, reference_run_id: the checkpoint and the run it is compared to
+--   n_neurons: neurons of the layer, of both
+--   units: the partitions of which it is not stored, * of neurons
+--   is_known: whether it is known of both which neurons are dead
+--   dead: neurons that are dead at either
+--   dead_hash: a number that is the same where they are
 select
     stack,
     layer,
-    max(n_neurons) as n_neurons,
-    list([run_id, reference_run_id, partition_id]) as compared,
-from unstored
+    compared_layers.step,
+    compared_layers.revision,
+    run_id,
+    reference_run_id,
+    n_neurons,
+    list_filter(partition_ids, lambda each: each in $partitions) as units,
+    is_known,
+    dead,
+    dead_hash,
+from compared_layers
 inner join layers using (run_id, model, stack, layer)
-where partition_id in $partitions
-group by all
-order by all
+where model = $model and run_id in $runs and reference_run_id in $runs and len(units) > 0
+order by stack, layer, compared_layers.step, reference_run_id

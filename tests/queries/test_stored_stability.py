@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neuronlake.analysis.emergence import series as series_module
+from neuronlake.analysis.emergence import stability as stability_module
 from neuronlake.analysis.emergence.series import find_series
 from neuronlake.progress import SilentProgress
 from neuronlake.queries.database import Database
 from neuronlake.schema.store import Store
+from neuronlake.schema.tables import TABLES
 
 EXPERTS, GROUPS = "e" * 16, "f" * 16
+SCORES = ("ap", "ap_complement", "ap_half_a", "ap_half_b", "ap_complement_half_a", "ap_complement_half_b")
 FUNCTIONS = (("one", "a"), ("one", "b"), ("two", "a"), ("two", "c"))
 
 
@@ -62,7 +64,9 @@ def series(made: Store, tmp_path: Path) -> Store:
 
 def store_stability(store: Store, *partition_ids: str) -> bool:
     with Database(store) as database:
-        return series_module.store_stability(database, find_series(database, "tiny"), partition_ids, SilentProgress())
+        return stability_module.store_stability(
+            database, find_series(database, "tiny"), partition_ids, SilentProgress()
+        )
 
 
 def rows(store: Store, query: str = "from function_stability") -> list[tuple[object, ...]]:
@@ -99,31 +103,62 @@ def test_a_checkpoint_more_lacks_its_own_comparisons_alone(series: Store, add: C
     assert (rows(series), rows(series, UNSTORED)) == (computed, [])
 
 
-@pytest.mark.parametrize("batch", [1, 2 * 4 * 24 * 2])
-def test_batches_of_layers_and_functions_are_all_of_them(
-    series: Store, computed: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch, batch: int
+def test_batches_of_layers_are_all_of_them(
+    series: Store, computed: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(series_module, "_BATCH_SCORES", batch)
+    monkeypatch.setattr(stability_module, "_BATCH_SCORES", 1)
     store_stability(series, EXPERTS, GROUPS)
-    # By the function, or two at a time; a function name may be of several families.
-    assert len(series.files("stabilities")) == 2 * {1: 3}.get(batch, 2)
+    # Of each checkpoint in each of two layers.
+    assert len(series.files("stabilities")) == 3 * 2
     assert (rows(series), rows(series, UNSTORED)) == (computed, [])
+
+
+def test_rows_are_those_of_the_view_to_the_last_bit(
+    store: Store, run: Callable[..., None], partition: Callable[..., None]
+) -> None:
+    shape, generator = (2, 24, 4), np.random.default_rng(0)
+    for step in range(1, 7):
+        scores = {name: generator.normal(0.5, 0.05, shape).round(step).astype(np.float32) for name in SCORES}
+        if step == 3:
+            scores["ap"][:, :, 0] = scores["ap_complement"][:, :, 0] = 0.5  # all units score the same
+            scores["ap_half_a"][:, :, 1] = np.nan  # the half lacks a class
+            scores["ap_half_b"][:, 5, 2] = np.nan
+        dead = np.random.default_rng(step).random((2, 24)) < 0.3
+        dead[1] |= step == 4  # a whole layer
+        width = 20 if step == 5 else 24
+        run(
+            store, run_id(step), revision=f"step{step}", step=step, weights=f"w{step}", n_neurons=width,
+            functions=FUNCTIONS, prevalence=(0.5, 0.3, 0.5, 0.1), dead=None if step == 2 else dead[:, :width],
+            scores={name: each[:, :width].reshape(-1) for name, each in scores.items()},
+        )  # fmt: skip
+    run(
+        store, run_id(9), revision="step3 again", step=3, weights="w3", n_neurons=24,
+        functions=FUNCTIONS, prevalence=(0.5, 0.3, 0.5, 0.1),
+    )  # fmt: skip
+    partition(store, EXPERTS, np.arange(48).reshape(2, 24) % 6)
+    partition(store, GROUPS, np.where(np.arange(48) % 3 == 0, -1, np.arange(48) % 7).reshape(2, 24), method="random")
+    columns = ", ".join(TABLES["stabilities"].column_names)
+    computed = rows(store, f"select {columns} from unstored_stability")
+    # Step 5, of another width, is compared with none.
+    assert len(computed) == (1 + 2 + 2 + 2) * 3 * 2 * len(FUNCTIONS)
+    assert store_stability(store, EXPERTS, GROUPS)
+    assert rows(store, "from stabilities") == computed
 
 
 def test_a_killed_job_goes_on_with_what_it_staged(
     series: Store, computed: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    conform, n_made = series_module.conform, 0
+    conform, n_made = stability_module.conform, 0
 
-    def killed(*arguments: object) -> object:
+    def killed(*arguments: object, **constants: object) -> object:
         nonlocal n_made
         n_made += 1
         if n_made == 3:
             raise KeyboardInterrupt
-        return conform(*arguments)  # type: ignore[arg-type]
+        return conform(*arguments, **constants)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(series_module, "_BATCH_SCORES", 1)
-    monkeypatch.setattr(series_module, "conform", killed)
+    monkeypatch.setattr(stability_module, "_BATCH_SCORES", 1)
+    monkeypatch.setattr(stability_module, "conform", killed)
     with pytest.raises(KeyboardInterrupt):
         store_stability(series, EXPERTS)
     assert not series.files("stabilities")

@@ -117,15 +117,18 @@ listed as (
         * exclude (expert, score, score_a, score_b, predictivity, n_dead, n_living),
         sum(n_dead)::bigint as n_dead,
         list(round(predictivity)::int order by expert) as predictivities,
-        list_sort(
-            list(
-                {
-                    'unit': expert,
-                    'score': round(score)::int,
-                    'score_a': round(score_a)::int,
-                    'score_b': round(score_b)::int
-                }
-            ) filter (where n_living > 0)
+        coalesce(
+            list_sort(
+                list(
+                    {
+                        'unit': expert,
+                        'score': round(score)::int,
+                        'score_a': round(score_a)::int,
+                        'score_b': round(score_b)::int
+                    }
+                ) filter (where n_living > 0)
+            ),
+            []
         ) as scored,
     from of_experts
     group by all
