@@ -154,11 +154,7 @@ def list_jobs(store: Place) -> Result:
         }
         for job in inventory.jobs
     ]
-    types = (
-        "job varchar, kind varchar, models varchar[], committed_at timestamp with time zone, neuronlake_version "
-        "varchar, n_files bigint, n_rows bigint, size_bytes bigint, depends_on varchar[], dependents varchar[]"
-    )
-    return database.sql(f"select unnest(cast(? as struct({types})[]), recursive := true)", [rows])
+    return database.ask("job_list", jobs=rows)
 
 
 def list_runs(store: Place) -> Result:
@@ -197,16 +193,7 @@ def list_runs(store: Place) -> Result:
             for name, key in job.makes
             if name == "run_id"
         ]
-    types = "run_id varchar, n_files bigint, n_rows bigint, size_bytes bigint, dependents varchar"
-    return database.sql(
-        f"""
-        select run_id, model, revision, step, corpus, measurement, site, pooling, router, halves, dtype, layers,
-            n_instances, device, neuronlake_version, started_at, duration_s, n_files, n_rows, size_bytes, dependents
-        from runs join (select unnest(cast(? as struct({types})[]), recursive := true)) using (run_id)
-        order by started_at, run_id
-        """,
-        [rows],
-    )
+    return database.ask("run_list", sizes=rows)
 
 
 def _size(of: Sequence[Job]) -> dict[str, int]:

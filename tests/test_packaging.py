@@ -11,7 +11,7 @@ import neuronlake
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGED = {".json", ".py", ".pyi", ".sql", ".toml", ".tsv"}
-NOT_PACKAGED = {"tests", "benchmarks", "docs", "examples", "build", "dist"}
+NOT_PACKAGED = {"tests", "benchmarks", "docs", "examples", "build", "dist", "pyproject.toml"}
 
 
 @pytest.fixture(scope="module")

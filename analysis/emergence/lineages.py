@@ -101,10 +101,9 @@ def _check_layers(series: Series, settings: EmergenceSettings) -> None:
     known = sorted({layer for _, layer in series.layers})
     unknown = [layer for layer in settings.layers or () if layer not in known]
     if unknown:
-        raise AnalysisError(
-            f"no layer {', '.join(map(str, unknown))} in run {series.last.run_id} of {series.model} "
-            f"{series.last.revision}; it measured {', '.join(map(str, known))}"
-        )
+        of_run = f"run {series.last.run_id} of {series.model} {series.last.revision}"
+        asked, measured = (", ".join(map(str, layers)) for layers in (unknown, known))
+        raise AnalysisError(f"no layer {asked} in {of_run}; it measured {measured}")
 
 
 def make_cold(
@@ -204,10 +203,9 @@ def _load(model: str, series: Series, checkpoint: MeasuredCheckpoint) -> "Model"
     except (IngestError, UnknownNameError) as error:
         raise AnalysisError(f"{where} cannot be loaded: {error}") from error
     if loaded.weights_sha256 != checkpoint.weights_sha256:
-        raise AnalysisError(
-            f"{where} has changed: its weights have the digest {loaded.weights_sha256[:12]}, run {checkpoint.run_id} "
-            f"measured {checkpoint.weights_sha256[:12]}"
-        )
+        found, measured = loaded.weights_sha256[:12], checkpoint.weights_sha256[:12]
+        problem = f"its weights have the digest {found}, run {checkpoint.run_id} measured {measured}"
+        raise AnalysisError(f"{where} has changed: {problem}")
     return loaded
 
 
@@ -218,7 +216,5 @@ def _check_same_neurons(partitions: Sequence[StoredPartition]) -> None:
         if other.layers.keys() != first.layers.keys() or any(
             not np.array_equal(other.layers[key]["neuron"], first.layers[key]["neuron"]) for key in first.layers
         ):
-            raise AnalysisError(
-                f"checkpoints {first.revision} and {other.revision} of {other.model} have other layers or neurons: "
-                "their experts cannot be compared"
-            )
+            both = f"checkpoints {first.revision} and {other.revision} of {other.model}"
+            raise AnalysisError(f"{both} have other layers or neurons: their experts cannot be compared")

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import AnalysisError, UnknownNameError
+from ...errors import AnalysisError, UnknownNameError, check_known
 from ...queries.database import Database
-from ...queries.statements import statement
 from ...schema.vocabulary import DType
 
 # A change between two checkpoints needs a third to be later or earlier than.
@@ -54,7 +53,7 @@ def find_series(database: Database, model: str, *, corpus: str | None = None, ru
 
     Where several revisions have the same step and weights, it has the first by name.
     """
-    candidates = database.sql(statement("emergence_series"), {"model": model}).arrow().to_pylist()
+    candidates = database.ask("emergence_series", model=model).arrow().to_pylist()
     where = database.store
     if not candidates:
         query = "select model from runs where step is not null and measurement = 'measured' and not is_random_init"
@@ -62,9 +61,8 @@ def find_series(database: Database, model: str, *, corpus: str | None = None, ru
         raise UnknownNameError("series of checkpoints of the model", model, models, where=where)
     if corpus is not None:
         corpora = {series["corpus"] for series in candidates}
+        check_known("corpus", [corpus], corpora, where=f"the series of {model} in {where}")
         candidates = [series for series in candidates if series["corpus"] == corpus]
-        if not candidates:
-            raise UnknownNameError("corpus", corpus, corpora, where=f"the series of {model} in {where}")
     if run is not None:
         with_run = [series for series in candidates if any(row["run_id"].startswith(run) for row in series["runs"])]
         if len(with_run) != 1:
@@ -75,7 +73,7 @@ def find_series(database: Database, model: str, *, corpus: str | None = None, ru
         chooses = "`corpus` or `run` chooses one" if corpus is None else "`run` chooses one"
         raise UnknownNameError("single series of", model, map(_described, candidates), where=f"{where} ({chooses})")
     checkpoints = _checkpoints(model, candidates[0])
-    layers = database.sql(statement("emergence_layers"), {"run": checkpoints[-1].run_id}).arrow().to_pylist()
+    layers = database.ask("emergence_layers", run=checkpoints[-1].run_id).arrow().to_pylist()
     places = tuple((row["stack"], row["layer"]) for row in layers)
     return Series(model, candidates[0]["corpus"], checkpoints, places, all(row["has_norms"] for row in layers))
 
@@ -86,16 +84,13 @@ def _checkpoints(model: str, series: dict[str, Any]) -> tuple[MeasuredCheckpoint
     for row in series["runs"]:
         first = checkpoints.setdefault(row["step"], MeasuredCheckpoint(**row, dtype=series["dtype"]))
         if row["weights_sha256"] != first.weights_sha256:
-            raise AnalysisError(
-                f"step {row['step']:,} of {model} is of several revisions, {first.revision} and {row['revision']}, "
-                "with other weights: measure the series under another --name, with steps of your own (ingest --steps)"
-            )
+            problem = f"step {row['step']:,} of {model} is of several revisions, {first.revision} and {row['revision']}"
+            remedy = "measure the series under another --name, with steps of your own (ingest --steps)"
+            raise AnalysisError(f"{problem}, with other weights: {remedy}")
     if len(checkpoints) < _MIN_CHECKPOINTS:
         names = ", ".join(checkpoint.revision for checkpoint in checkpoints.values())
-        raise AnalysisError(
-            f"the series of {model} on {series['corpus']} has {len(checkpoints)} checkpoints with a known step "
-            f"({names}); a study needs {_MIN_CHECKPOINTS}"
-        )
+        problem = f"the series of {model} on {series['corpus']} has {len(checkpoints)} checkpoints with a known step"
+        raise AnalysisError(f"{problem} ({names}); a study needs {_MIN_CHECKPOINTS}")
     return tuple(checkpoints.values())
 
 

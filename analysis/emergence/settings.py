@@ -1,9 +1,9 @@
 """How the experts of a study of emergence are made."""
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
-from ...errors import AnalysisError, UnknownNameError
+from ...errors import AnalysisError, check_settings
 from ...schema.vocabulary import EmergenceMethod, WeightKind
 from ..partitions.settings import PartitionSettings
 
@@ -50,11 +50,7 @@ class EmergenceSettings:
 
     def __post_init__(self) -> None:
         """Check values; order and repetition of layers mean nothing."""
-        if self.method not in get_args(EmergenceMethod):
-            raise UnknownNameError("method", self.method, get_args(EmergenceMethod))
-        for name, least in (("n_seeds", 2), ("n_random", 0)):
-            if getattr(self, name) < least:
-                raise AnalysisError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        check_settings(self, AnalysisError, n_seeds=2, n_random=0)
         if self.method == "native" and self.n_seeds != _N_SEEDS:
             raise AnalysisError("n_seeds means nothing to native experts, which are the same neurons throughout")
         object.__setattr__(self, "layers", self.partition().layers)

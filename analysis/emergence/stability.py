@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from ...progress import Progress
 from ...queries.database import Database
-from ...queries.statements import statement
 from ...schema.conformance import conform
 from ...schema.names import IDENTITY_VERSION, identifier
 from .series import Series
@@ -30,6 +29,7 @@ _HALVES = ("", "_half_a", "_half_b")  # of the names of scores: all instances, a
 _KEYS = ("run_id", "revision", "step", "reference_run_id", "stack", "layer")
 
 _Layer = tuple[str, int]  # stack and index
+_Widths = Sequence[tuple[_Layer, int]]  # of some layers
 _Pair = dict[str, Any]  # a row of statement emergence_unstored
 
 
@@ -71,20 +71,24 @@ class _Scores:
         return [self._ranks[partition_id, index][1] for index in range(len(self.scores))]
 
 
+_Held = Mapping[str, Mapping[_Layer, _Scores]]  # by run
+_Experts = Mapping[tuple[object, ...], pl.DataFrame]  # neurons and their experts, by partition, stack and layer
+
+
 def store_stability(database: Database, series: Series, partition_ids: Sequence[str], progress: Progress) -> bool:
     """Store what table ``stabilities`` lacks of the neurons of a series and of partitions; return if there was any."""
     runs = [checkpoint.run_id for checkpoint in series.checkpoints]
     asked = {"model": series.model, "runs": runs, "partitions": ["*", *partition_ids]}
-    pairs = database.sql(statement("emergence_unstored"), asked).arrow().to_pylist()
+    pairs = database.ask("emergence_unstored", **asked).arrow().to_pylist()
     compared = sorted({(each["run_id"], each["reference_run_id"], units) for each in pairs for units in each["units"]})
     name = identifier({"schema_version": IDENTITY_VERSION, "stability": compared, "scores": _BATCH_SCORES})
     if not compared or database.store.commit(name) is not None:
         return False
-    measured = database.sql(statement("emergence_functions"), {"runs": runs}).pl()
+    measured = database.ask("emergence_functions", runs=runs).pl()
     functions = measured.unique("place").sort("place").select("family", "function")
-    query = "select partition_id, stack, layer, neuron, expert from experts where partition_id in $partitions"
-    rows = database.sql(query, {"partitions": asked["partitions"]}).pl()
-    experts = rows.partition_by("partition_id", "stack", "layer", as_dict=True)
+    query = "select partition_id, stack, layer, neuron, expert from experts where partition_id in ?"
+    members = database.sql(query, [list(partition_ids)]).pl()
+    experts = members.partition_by("partition_id", "stack", "layer", as_dict=True)
     parts = _parts(pairs, functions.height)
     progress.phase("comparing checkpoints", total=len(parts), unit="batches")
     with database.store.job(name, kind="stability") as job, ThreadPoolExecutor() as pool:
@@ -117,11 +121,7 @@ def _parts(pairs: Sequence[_Pair], n_functions: int) -> list[list[_Pair]]:
 
 
 def _read(
-    database: Database,
-    measured: pl.DataFrame,
-    pool: ThreadPoolExecutor,
-    run: str,
-    widths: Sequence[tuple[_Layer, int]],
+    database: Database, measured: pl.DataFrame, pool: ThreadPoolExecutor, run: str, widths: _Widths
 ) -> dict[_Layer, _Scores]:
     """Return the scores of a run in layers of one stack, given the number of neurons of each."""
     layers, sizes = [layer for (_, layer), _ in widths], [width for _, width in widths]
@@ -141,17 +141,12 @@ def _read(
         averages = np.stack([batch[name].to_numpy(zero_copy_only=False) for name in names])  # NaN where unknown
         _fill(scores, starts[layer] + neuron, place, averages, chance)
 
-    list(pool.map(fill, database.sql(statement("emergence_scores"), asked).arrow().to_batches()))
+    list(pool.map(fill, database.ask("emergence_scores", **asked).arrow().to_batches()))
     of_layers = np.split(scores, ends[:-1], axis=1)
     return {layer: _Scores(each) for (layer, _), each in zip(widths, of_layers, strict=True)}
 
 
-def _compared(
-    held: Mapping[str, Mapping[_Layer, _Scores]],
-    experts: Mapping[tuple[object, ...], pl.DataFrame],
-    functions: pl.DataFrame,
-    pairs: Sequence[_Pair],
-) -> pl.DataFrame:
+def _compared(held: _Held, experts: _Experts, functions: pl.DataFrame, pairs: Sequence[_Pair]) -> pl.DataFrame:
     """Return the rows of pairs in one layer, of each function that both runs have scores of."""
     frames = []
     for pair, partition_id in [(each, units) for each in pairs for units in each["units"]]:
@@ -162,9 +157,8 @@ def _compared(
             expert[:] = -1
             expert[members["neuron"].to_numpy()] = members["expert"].to_numpy()
         both = held[pair["run_id"]][layer], held[pair["reference_run_id"]][layer]
-        (own, own_a, own_b, paper), (other, a, b, other_paper) = (
-            each.ranks(partition_id, expert, pair) for each in both
-        )
+        own, own_a, own_b, paper = both[0].ranks(partition_id, expert, pair)
+        other, a, b, other_paper = both[1].ranks(partition_id, expert, pair)
         columns = {key: pair[key] for key in _KEYS} | {
             "partition_id": partition_id,
             "n_units": own.ranks.shape[1],

@@ -36,11 +36,9 @@ class EmergenceReport:
 
     def describe(self) -> str:
         """Return what was done as one line, and a line of each notice."""
-        line = (
-            f"emergence {self.emergence_id}: {self.model} on {self.corpus}, {len(self.steps)} checkpoints, step "
-            f"{self.steps[0]:,} to {self.steps[-1]:,}, {self.n_experts} experts a layer by {self.method}, "
-            f"{self.n_partitions} partitions"
-        )
+        line = f"emergence {self.emergence_id}: {self.model} on {self.corpus}, {len(self.steps)} checkpoints, "
+        line += f"step {self.steps[0]:,} to {self.steps[-1]:,}, {self.n_experts} experts a layer by {self.method}, "
+        line += f"{self.n_partitions} partitions"
         known = f" ({self.n_partitions_reused} known)" if self.n_partitions_reused else ""
         line += f"{known}, {self.duration_s:.1f} s" if self.is_new else "; already in the store, nothing done"
         return "\n".join([line, *(f"note: {notice}" for notice in self.notices)])

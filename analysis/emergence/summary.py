@@ -1,11 +1,12 @@
 """What a study of emergence shows, in sections, and what to know beside: gaps, what its tests cannot show."""
 
+import tomllib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...ingest.models.steps import gaps
 from ...queries.database import Database
-from ...queries.statements import statement
 from ...schema.vocabulary import Ranking
 from ..sections import Section
 from .series import Series
@@ -35,51 +36,12 @@ def summarise(
         "ranking": ranking,
     }
     is_native = report.method == "native"
-    experts = "native experts" if is_native else "experts made anew"
-    by_step = Section(
-        "By step. Means over layers and functions: predictivity of the best neuron, and its lift above chance on "
-        "texts that did not choose it. Means over neurons: lift for the best function, and share specialised "
-        f"(q <= .05). Means over layers, functions and partitions: share of {experts} that are functional for the "
-        f"function (its top neurons by {ranking}), and how strongly (enrichment), beside random and matched groups.",
-        "emergence_by_step",
-        asked,
-    )
-    settled = Section(
-        "Settled: training step from which on scores stay correlated at the threshold or more with those of the "
-        "previous or the last checkpoint; corrected: for noise of measurement. Scores are signed (a neuron that turns "
-        "to a function's complement has changed), of neurons alive at both checkpoints; dead_neurons: how many are "
-        "not, where most are, empty if unknown. Experts are those of the LAST "
-        "checkpoint throughout: where they do not exist yet, the curve is that of groups of neurons that will become "
-        "experts. Groups matched on input norm and firing rate are the control: experts may look stable for these "
-        "alone. Neurons: step (band of the curve, about 95%; none with fewer than three functions). All others: "
-        "median over partitions (least to most; how many reach it). '<= N': at N or before, where nothing earlier is "
-        "known. Not reached: below, or without a value, at the end; counted as later than all others. No signal: too "
-        "noisy to correct at any checkpoint; counted apart. Values: checkpoints at which the curve has one, of those "
-        "compared.",
-        "emergence_settled",
-        asked,
-        otherwise="Settled: no checkpoint can be compared with a previous or the last one.",
-    )
-    if is_native:
-        births = Section(
-            f"Births: native experts that are functional (p <= .001, top neurons by {ranking}) at the last checkpoint, "
-            "and pairs of expert and function, means over partitions. Each pair has one test there, so that random and "
-            "matched groups show what chance gives. Then of these pairs: share functional at the checkpoint before "
-            "too, median step at which functional first, and from which on without a break.",
-            "emergence_births",
-            asked,
-        )
-        return [by_step, settled, births]
-    agreement = Section(
-        "Partitions: adjusted Rand index, mean over layers (0 by chance, 1 if equal). Between seeds: of partitions of "
-        "one checkpoint, made from different seeds. Cold: of partitions of two checkpoints, made from different seeds, "
-        "so that nothing but the checkpoints makes them agree. Expected: about what cold would be if nothing changed "
-        "between the checkpoints, the root of the product of their agreements between seeds. Warm: of partitions that "
-        "started from the experts of the checkpoint before.",
-        "emergence_agreement",
-        asked,
-    )
-    return [by_step, agreement, settled]
+    names = ("by_step", "settled", "births") if is_native else ("by_step", "agreement", "settled")
+    said = {"experts": "native experts" if is_native else "experts made anew", "ranking": ranking}
+    none = {"settled": "Settled: no checkpoint can be compared with a previous or the last one."}
+    texts = tomllib.loads((Path(__file__).parent / "sentences.toml").read_text(encoding="utf-8"))
+    sentences = {name: " ".join(text.format_map(said).split()) for name, text in texts.items()}
+    return [Section(sentences[name], f"emergence_{name}", asked, none.get(name)) for name in names]
 
 
 def notices(database: Database, emergence_id: str, series: Series, settings: EmergenceSettings) -> Iterator[str]:
@@ -96,17 +58,14 @@ def notices(database: Database, emergence_id: str, series: Series, settings: Eme
     if settings.method == "native":
         yield "native experts are the same neurons throughout: they are of the last checkpoint alone"
     if settings.method == "function":
-        yield (
-            "circular: functional experts and settled steps are tested on the scores that experts are made of; experts "
-            "select the noise of the last checkpoint's scores, of both halves"
-        )
+        tested = "functional experts and settled steps are tested on the scores that experts are made of"
+        yield f"circular: {tested}; experts select the noise of the last checkpoint's scores, of both halves"
     if settings.n_random and not series.has_norms:
-        yield (
-            f"no matched groups: run {series.last.run_id} holds no input norm and firing rate of all neurons, so that "
-            "experts of neurons that fire equally often may look stable for that alone"
-        )
-    parameters = {"study": emergence_id, "last_run": series.last.run_id, "seed": settings.seed}
-    yield from map(_power, database.sql(statement("emergence_power"), parameters))
+        lacking = f"run {series.last.run_id} holds no input norm and firing rate of all neurons"
+        alike = "experts of neurons that fire equally often may look stable for that alone"
+        yield f"no matched groups: {lacking}, so that {alike}"
+    last_run = series.last.run_id
+    yield from map(_power, database.ask("emergence_power", study=emergence_id, last_run=last_run, seed=settings.seed))
 
 
 def _power(row: dict[str, Any]) -> str:
@@ -117,7 +76,5 @@ def _power(row: dict[str, Any]) -> str:
         needed = "all" if n_needed == n_top else f"{n_needed:,}"
         return f"an expert of {where} is functional only if it holds {needed} of a function's {n_top:,} top neurons"
     size = " to ".join(f"{size:,}" for size in sorted({row["n_smallest"], row["n_largest"]}))
-    return (
-        f"no expert of {where} can be functional: the smallest p is {row['least_p_value']:.2g} "
-        f"({n_top:,} top neuron{'s' * (n_top > 1)} a function, {row['n_experts']:,} experts of {size} neurons)"
-    )
+    made = f"{n_top:,} top neuron{'s' * (n_top > 1)} a function, {row['n_experts']:,} experts of {size} neurons"
+    return f"no expert of {where} can be functional: the smallest p is {row['least_p_value']:.2g} ({made})"
