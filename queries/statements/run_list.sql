@@ -3,8 +3,8 @@
 -- Parameters:
 --   $sizes: a struct a run: its id, and the last four columns
 -- Columns:
---   run_id, model, revision, step, corpus, measurement, site, pooling, router, halves, dtype, layers, n_instances, device
---   neuronlake_version, started_at, duration_s: columns of table runs
+--   run_id, model, revision, step, corpus, measurement, site, pooling, router: columns of table runs
+--   halves, dtype, layers, n_instances, device, neuronlake_version, started_at, duration_s: more of them
 --   n_files, n_rows, size_bytes: of the run with what was added to it
 --   dependents: how many jobs of each kind depend on it
 with sizes as (

@@ -9,6 +9,7 @@ from neuronlake.analysis.emergence.series import MeasuredCheckpoint, Series
 from neuronlake.analysis.emergence.settings import EmergenceSettings
 from neuronlake.analysis.emergence.summary import notices
 from neuronlake.queries.result import Result
+from neuronlake.queries.statements import statement
 
 SERIES = Series(
     model="m",
@@ -39,8 +40,8 @@ class Tables:
                 query = "insert into experts select 'p', 'encoder', ?, ?, unnest(range(?))"
                 self.connection.execute(query, [layer, expert, size])
 
-    def sql(self, query, parameters=None):
-        return Result(self.connection.sql(query, params=parameters))
+    def ask(self, name, **parameters):
+        return Result(self.connection.sql(statement(name), params=parameters))
 
 
 @pytest.mark.parametrize(
