@@ -11,7 +11,7 @@ from typing import IO
 
 import duckdb
 
-from ..errors import QueryError, StoreError, UnknownNameError
+from ..errors import QueryError, StoreError, UnknownNameError, check_known
 from ..progress import LOGGER
 from ..schema import tables
 from ..schema.commits import Commit, CommittedFile
@@ -167,8 +167,7 @@ class Database(contextlib.AbstractContextManager["Database"]):
 
     def describe_columns(self, name: str) -> Result:
         """Return the columns of a table or view, one a row: type and meaning; `UnknownNameError` if there is none."""
-        if name not in self._known:
-            raise UnknownNameError("table or view", name, self._known)
+        check_known("table or view", [name], self._known)
         name = catalog.ranked()[name].name if name in catalog.ranked() else name
         self.make(name)
         self._comment([name])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ....errors import IngestError, UnknownNameError, one_line
+from ....errors import IngestError, UnknownNameError, check_known, one_line
 from ..files import read_text, visible_files, without_gap
 from ..instance import Instance, Reading, Source, capped
 
@@ -166,9 +166,7 @@ def read_huggingface(
     shown = Path(path).name if Path(path).exists() else str(path)
     title = f"{shown}{f', {config}' if config else ''}, {split}"
     columns = list(dict.fromkeys(column for _, column in pieces if column is not None))
-    for column in (label_column, *columns):
-        if column not in dataset.column_names:
-            raise UnknownNameError("column", column, dataset.column_names, where=title)
+    check_known("column", (label_column, *columns), dataset.column_names, where=title)
     classes = _classes(dataset, label_column, title)
     names = sorted({name for name in classes if name is not None})
     chosen_pairs = [_pair(pair, names, title) for pair in pairs]
