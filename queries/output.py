@@ -16,7 +16,7 @@ from typing import IO, cast, get_args
 
 import duckdb
 
-from ..errors import QueryError, printable
+from ..errors import QueryError, plural, printable
 from ..schema.disk import store_errors
 from ..schema.vocabulary import Format
 from . import quoting
@@ -161,7 +161,7 @@ def _numeric(result: Result) -> list[bool]:
 
 
 def _count(n_shown: int, n_rows: int) -> str:
-    return f"{n_shown} of {n_rows:,} rows" if n_shown < n_rows else f"{n_rows:,} row{'' if n_rows == 1 else 's'}"
+    return f"{n_shown} of {n_rows:,} rows" if n_shown < n_rows else plural(n_rows, "row")
 
 
 CELL_WIDTH = 100

@@ -13,7 +13,7 @@ from typing import Any
 
 import vl_convert
 
-from ..errors import AnalysisError, printable
+from ..errors import AnalysisError, plural, printable
 from ..queries import quoting
 from ..queries.database import Database
 from ..queries.output import write_whole
@@ -21,7 +21,7 @@ from ..queries.status import gaps
 from ..schema.commits import neuronlake_version
 from . import experts, neurons, perturbation, training  # noqa: F401  # they fill PICTURES
 from .cards import neuron_cards
-from .picture import PICTURES, TEXTS, Picture, Subject, find_subjects, plural
+from .picture import PICTURES, TEXTS, Picture, Subject, find_subjects
 
 _MOST_SUBJECTS = 6  # models on corpora in one page; others are named
 

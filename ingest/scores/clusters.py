@@ -22,6 +22,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtr
 
+from ...errors import joined
 from ..corpora.labels import LabelIndex
 from .nulls import SMALLEST_P
 
@@ -80,11 +81,8 @@ class Clusters:
         for place, name in enumerate(self.names):
             is_going = (self.label_correlation[:, place] >= 0.5) & (self.pairs[:, place] >= 0.5)
             if going := ["/".join(functions[function]) for function in np.flatnonzero(is_going).tolist()]:
-                shown = ", ".join(going[:3]) + (f" and {len(going) - 3} more" if len(going) > 3 else "")
-                notices.append(
-                    f"labels go by {name} in {len(going):,} of {len(functions):,} functions ({shown}): their p-values "
-                    f"count {name}s, not instances"
-                )
+                go = f"{len(going):,} of {len(functions):,} functions ({joined(going, most=3)})"
+                notices.append(f"labels go by {name} in {go}: their p-values count {name}s, not instances")
         return notices
 
     def correlations(
