@@ -83,9 +83,8 @@ def problems(store: Store) -> tuple[Problem, ...]:
 def remove_useless(store: Store) -> tuple[Problem, ...]:
     """Remove the files that `problems` reports, except foreign and unreadable ones; return what was removed and why."""
     garbage = (problem for problem in problems(store) if problem.what in _GARBAGE)
-    return tuple(
-        Problem(problem.path, f"removed: {problem.what}") for problem in garbage if _remove(store.path / problem.path)
-    )
+    removed = (problem for problem in garbage if _remove(store.path / problem.path))
+    return tuple(Problem(problem.path, f"removed: {problem.what}") for problem in removed)
 
 
 def _problem(path: Path) -> str | None:

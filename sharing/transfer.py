@@ -186,9 +186,8 @@ def _push_to_hub(source: Store, target: RemoteStore, shown: Progress) -> tuple[l
             if not missing:
                 return missing, n_known
             commits = (*target.commits(), *missing)
-            operations: list[CommitOperationAdd] = [
-                CommitOperationAdd(file.path, str(source.locate(file))) for commit in missing for file in commit.files
-            ]
+            files = [file for commit in missing for file in commit.files]
+            operations = [CommitOperationAdd(file.path, str(source.locate(file))) for file in files]
             texts = {f"commits/{file_name(commit.job)}": commit_text(commit).encode() for commit in missing}
             texts |= {INDEX: commit_text(commits).encode(), "README.md": card.text(commits).encode()}
             operations += [CommitOperationAdd(path, text) for path, text in texts.items()]

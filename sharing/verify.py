@@ -94,10 +94,8 @@ def _unjoined(database: Database) -> Iterator[Problem]:
         if database.committed[table]:
             columns = TABLES[other].grain
             keys = ", ".join(columns)
-            rows = database.sql(
-                f"select {keys}, count(*) from {table} anti join {other} using ({keys}) group by all order by all"
-            )
-            for *values, n_rows in rows.rows()[:3]:
+            query = f"select {keys}, count(*) from {table} anti join {other} using ({keys}) group by all order by all"
+            for *values, n_rows in database.sql(query).rows()[:3]:
                 where = ", ".join(f"{name} {value}" for name, value in zip(columns, values, strict=True))
                 yield Problem(f"data/{table}", f"{n_rows:,} rows of {where}, of which {other} has no row")
 

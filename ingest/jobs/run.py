@@ -104,9 +104,8 @@ def open_jobs(measurement: Measurement, store: Store, stack: contextlib.ExitStac
         sinks.append(ControlTables(measurement, job, scorer, control))
         positive, evaluated = control.labels.counts()[:, 0].T
         rows = _named(control.labels) | {"n_positive": positive, "n_negative": evaluated - positive}
-        measurement.write(
-            job, "control_functions", rows, control=control.control, draw=control.draw, n_kept=control.n_kept
-        )
+        of_draw = {name: getattr(control, name) for name in ("control", "draw", "n_kept")}
+        measurement.write(job, "control_functions", rows, **of_draw)
     if coactivation is not None and measurement.adds_coactivations:
         job = begin(coactivation.job_name(measurement.run_id), "coactivation")
         sinks.append(CoactivationTables(measurement, coactivation, job))
