@@ -237,16 +237,15 @@ def _write(database: "Database", piece: _Piece, _: Progress) -> Path:
     folder = folder_of(database.store, name)
     partial = folder / f".{fingerprint}.{os.getpid()}"
     database.make(name)
-    rows = f"from {name}" + (f" where run_id = {quoting.literal(run_id)}" if run_id else "")
+    of_run = f" where run_id = {quoting.literal(run_id)}" if run_id else ""
+    rows = f"from {name}{of_run} order by {', '.join(catalog.view(name).grain)}"
     try:
         with database.explained(name):
-            database.connection.execute(
-                f"copy ({rows} order by {', '.join(catalog.view(name).grain)}) to {quoting.literal(partial)} "
-                "(format parquet, compression zstd, row_group_size 122880)"
-            )
+            how = "format parquet, compression zstd, row_group_size 122880"
+            database.connection.execute(f"copy ({rows}) to {quoting.literal(partial)} ({how})")
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        of_run = f"-{run_id}-0" if run_id else ""
-        return partial.replace(folder / f"{fingerprint}-{file_sha256(partial)}{of_run}.parquet")
+        suffix = f"-{run_id}-0.parquet" if run_id else ".parquet"
+        return partial.replace(folder / f"{fingerprint}-{file_sha256(partial)}{suffix}")
     finally:
         partial.unlink(missing_ok=True)

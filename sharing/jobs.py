@@ -188,11 +188,8 @@ def list_runs(store: Place) -> Result:
     for job in inventory.jobs:
         counts = Counter(each.commit.kind for each in inventory.dependents([job]))
         in_words = ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items()))
-        rows += [
-            {"run_id": key, **_size([job, *inventory.additions([job])]), "dependents": in_words}
-            for name, key in job.makes
-            if name == "run_id"
-        ]
+        runs = [key for name, key in job.makes if name == "run_id"]
+        rows += [{"run_id": run, **_size([job, *inventory.additions([job])]), "dependents": in_words} for run in runs]
     return database.ask("run_list", sizes=rows)
 
 

@@ -209,12 +209,10 @@ def ingest_series(
     corpora, known_runs = _corpora(corpus, target, beside[1], engine, stored_name), KnownRuns(target)
     patterns = [revisions] if isinstance(revisions, str) else revisions
     checkpoints = choose_checkpoints(model, patterns, steps, functools.partial(known_runs.step, stored_name))
-    requests = [
-        Request(
-            Checkpoint(model, listed.revision, name=name), stored, *beside, steps.get(listed.revision), listed.commit
-        )
-        for listed, stored in itertools.product(checkpoints, corpora)
-    ]
+    requests = []
+    for listed, stored in itertools.product(checkpoints, corpora):
+        checkpoint = Checkpoint(model, listed.revision, name=name)
+        requests.append(Request(checkpoint, stored, *beside, steps.get(listed.revision), listed.commit))
     if shard_of([True], shard):  # the first shard alone, so that shards that begin at once do not all do it
         with progress() as shown:
             for note in oddities(checkpoints, steps):

@@ -61,12 +61,8 @@ class Clusters:
             _, square, fourth_power = sums[name]
             n_clusters = square**2 / np.maximum(fourth_power, 1e-300)
             of_functions[:, :, place] = pairs, n_clusters, pairs / np.maximum(most, 1e-9)
-        return cls(
-            names,
-            tuple(order[np.repeat(size, size) > 1] for order, size in zip(orders, sizes, strict=True)),
-            tuple(size[size > 1] for size in sizes),
-            *of_functions,
-        )
+        members = tuple(order[np.repeat(size, size) > 1] for order, size in zip(orders, sizes, strict=True))
+        return cls(names, members, tuple(size[size > 1] for size in sizes), *of_functions)
 
     @classmethod
     def joined(cls, parts: "Sequence[Clusters]") -> "Clusters":
