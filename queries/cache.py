@@ -151,10 +151,8 @@ def materialize(
 
     Parameters
     ----------
-    database
-        The store's database, which reads the files after its next `refresh`.
-    names
-        The views.
+    database, names
+        The store's database, which reads the files after its next `refresh`, and the views.
     engine
         Where they are computed: in this process one after another if None, or by `RayEngine` in several.
     progress
@@ -167,12 +165,9 @@ def materialize(
 
     Raises
     ------
-    UnknownNameError
-        If there is no such view.
-    StoreError
-        If the store cannot be written, or a committed file is missing or corrupt.
-    EngineError
-        If the engine lacks what it needs.
+    UnknownNameError, StoreError, EngineError
+        If there is no such view; if the store cannot be written, or a committed file is missing or corrupt; if the
+        engine lacks what it needs.
 
     Examples
     --------

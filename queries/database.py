@@ -36,10 +36,8 @@ class Database(contextlib.AbstractContextManager["Database"]):
 
     Attributes
     ----------
-    store
-        The store.
-    connection
-        The DuckDB connection, unguarded: for code of ours that needs more than `sql`.
+    store, connection
+        The store, and the DuckDB connection, unguarded: for code of ours that needs more than `sql`.
 
     Raises
     ------
@@ -76,10 +74,8 @@ class Database(contextlib.AbstractContextManager["Database"]):
 
         Parameters
         ----------
-        query
-            The SQL.
-        parameters
-            Values for ``?`` in order, or for ``$name`` by name.
+        query, parameters
+            The SQL, and values for ``?`` in order, or for ``$name`` by name.
 
         Raises
         ------

@@ -40,10 +40,8 @@ def write_report(
 
     Parameters
     ----------
-    database
-        The store's database, of a folder or a URL.
-    path
-        The file, replaced if it exists, and returned.
+    database, path
+        The store's database, of a folder or a URL, and the file, which is replaced if it exists, and returned.
     model, corpus, family
         What to picture of the store; None for all.
 

@@ -230,17 +230,14 @@ def remove_jobs(
         The store's folder.
     names
         Ids of runs, partitions and studies, or their first digits; names of corpora; names of jobs.
-    with_dependents
-        Whether the jobs that depend on them are removed too.
-    dry_run
-        Whether to remove nothing, and only say what would go.
+    with_dependents, dry_run
+        Whether the jobs that depend on them are removed too; whether to remove nothing, and only say what would go.
 
     Raises
     ------
-    UnknownNameError
-        If the store has no such job.
-    StoreError
-        If a name stands for several jobs, others depend on a job, a job is running, or the store cannot be written.
+    UnknownNameError, StoreError
+        If the store has no such job; if a name stands for several jobs, others depend on a job, a job is running, or
+        the store cannot be written.
 
     Examples
     --------

@@ -76,10 +76,9 @@ def pack_store(
 
     Raises
     ------
-    StoreError
-        If the store cannot be read, the folder exists or cannot be written, or no run is chosen.
-    QueryError
-        If `where` is no condition.
+    StoreError, QueryError
+        If the store cannot be read, the folder exists or cannot be written, or no run is chosen; if `where` is no
+        condition.
 
     Examples
     --------

@@ -52,12 +52,10 @@ def push_store(store: str | os.PathLike[str], url: str, *, progress: Progress | 
 
     Parameters
     ----------
-    store
-        The store's folder.
+    store, progress
+        The store's folder, and where to report.
     url
         ``s3://BUCKET/…``, or ``hf://datasets/OWNER/NAME``, a dataset repository that exists.
-    progress
-        Where to report.
 
     Raises
     ------
@@ -86,10 +84,8 @@ def pull_store(url: Place, store: str | os.PathLike[str], *, progress: Progress 
     url
         The other store: a URL (``http(s)://…``, ``s3://…``, ``hf://datasets/OWNER/NAME``), a folder, or a pack in one
         file, which is so unpacked.
-    store
-        The store's folder, which is made if it is not there.
-    progress
-        Where to report.
+    store, progress
+        The store's folder, which is made if it is not there, and where to report.
 
     Raises
     ------

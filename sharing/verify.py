@@ -140,10 +140,8 @@ def recompute(
         not say with which. It must make as many tokens of the corpus.
     corpora
         A store that holds the corpora, where `store` is without texts; digests must be the same.
-    device
-        As in `Resources`.
-    progress
-        Where to report.
+    device, progress
+        The device, as in `Resources`, and where to report.
 
     Returns
     -------

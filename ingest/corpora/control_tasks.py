@@ -222,13 +222,11 @@ def read_shuffled(
 
     Raises
     ------
-    UnknownNameError
-        If the store has no such corpus.
+    UnknownNameError, StoreError
+        If the store has no such corpus; here or while reading, if a file of the corpus is missing or damaged.
     IngestError
         If only some of its functions have explicit negatives, or if its instances have no words, groups or strata to
         go by; while reading, if no label can move.
-    StoreError
-        Here or while reading, if a file of the corpus is missing or damaged.
 
     Notes
     -----

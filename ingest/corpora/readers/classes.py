@@ -44,10 +44,8 @@ def read_folders(
 
     Parameters
     ----------
-    path
-        The folder of labelled folders.
-    family
-        Family of the functions.
+    path, family
+        The folder of labelled folders, and the family of the functions.
     cap, seed
         Most files of each label, drawn at random with this seed; None for all.
     max_chars
@@ -150,11 +148,9 @@ def read_huggingface(
 
     Raises
     ------
-    IngestError
+    IngestError, UnknownNameError
         If the package ``datasets`` is missing, the dataset cannot be loaded, the template is malformed, or the
-        column does not hold classes.
-    UnknownNameError
-        If a column or a class does not exist.
+        column does not hold classes; if a column or a class does not exist.
 
     Examples
     --------
