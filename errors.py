@@ -118,6 +118,11 @@ def joined(names: Sequence[object], *, most: int = 8) -> str:
     return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def plural(n: int, noun: str) -> str:
+    """Return a number and its noun."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def one_line(error: BaseException, limit: int = 300) -> str:
     """Return the first line of another library's message in at most `limit` characters; after a colon, the next too.
 

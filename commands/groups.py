@@ -22,7 +22,6 @@ _ADVANCED = frozenset(
         *("energy_ratio", "site", "special_tokens", "storage", "tokenizer", "warm_start"),
     }
 )
-_FORMER = {"views": ("tables", "--views")}  # former names of commands, and what they are now
 
 
 def _remember_store(context: click.Context, _: click.Parameter, names: tuple[str, ...]) -> None:
@@ -132,12 +131,6 @@ class Group(StoreGroup):
         super().__init__(*args, **options)
         self.params += [_STORE, *_level_options()]
         self.sections = sections
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command of the first word, which may be a former name."""
-        return super().resolve_command(ctx, [*_FORMER.get(args[0], args[:1]), *args[1:]])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands section by section."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar, get_args
 
-from ..errors import EngineError, UnknownNameError
+from ..errors import EngineError, check_known
 from ..progress import Progress, Shown
 
 _Task = TypeVar("_Task")
@@ -47,8 +47,7 @@ def engine_called(name: EngineName, *, workers: int | None = None, address: str 
         if workers is not None or address is not None:
             raise EngineError("workers and address are of engine ray; engine serial runs in this process")
         return SerialEngine()
-    if name != "ray":
-        raise UnknownNameError("engine", name, get_args(EngineName))
+    check_known("engine", [name], get_args(EngineName))
     from .ray import RayEngine
 
     return RayEngine(workers=workers, address=address)

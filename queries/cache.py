@@ -83,9 +83,8 @@ def problems(store: Store) -> tuple[Problem, ...]:
 def remove_useless(store: Store) -> tuple[Problem, ...]:
     """Remove the files that `problems` reports, except foreign and unreadable ones; return what was removed and why."""
     garbage = (problem for problem in problems(store) if problem.what in _GARBAGE)
-    return tuple(
-        Problem(problem.path, f"removed: {problem.what}") for problem in garbage if _remove(store.path / problem.path)
-    )
+    removed = (problem for problem in garbage if _remove(store.path / problem.path))
+    return tuple(Problem(problem.path, f"removed: {problem.what}") for problem in removed)
 
 
 def _problem(path: Path) -> str | None:
@@ -152,10 +151,8 @@ def materialize(
 
     Parameters
     ----------
-    database
-        The store's database, which reads the files after its next `refresh`.
-    names
-        The views.
+    database, names
+        The store's database, which reads the files after its next `refresh`, and the views.
     engine
         Where they are computed: in this process one after another if None, or by `RayEngine` in several.
     progress
@@ -168,12 +165,9 @@ def materialize(
 
     Raises
     ------
-    UnknownNameError
-        If there is no such view.
-    StoreError
-        If the store cannot be written, or a committed file is missing or corrupt.
-    EngineError
-        If the engine lacks what it needs.
+    UnknownNameError, StoreError, EngineError
+        If there is no such view; if the store cannot be written, or a committed file is missing or corrupt; if the
+        engine lacks what it needs.
 
     Examples
     --------
@@ -238,16 +232,15 @@ def _write(database: "Database", piece: _Piece, _: Progress) -> Path:
     folder = folder_of(database.store, name)
     partial = folder / f".{fingerprint}.{os.getpid()}"
     database.make(name)
-    rows = f"from {name}" + (f" where run_id = {quoting.literal(run_id)}" if run_id else "")
+    of_run = f" where run_id = {quoting.literal(run_id)}" if run_id else ""
+    rows = f"from {name}{of_run} order by {', '.join(catalog.view(name).grain)}"
     try:
         with database.explained(name):
-            database.connection.execute(
-                f"copy ({rows} order by {', '.join(catalog.view(name).grain)}) to {quoting.literal(partial)} "
-                "(format parquet, compression zstd, row_group_size 122880)"
-            )
+            how = "format parquet, compression zstd, row_group_size 122880"
+            database.connection.execute(f"copy ({rows}) to {quoting.literal(partial)} ({how})")
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        of_run = f"-{run_id}-0" if run_id else ""
-        return partial.replace(folder / f"{fingerprint}-{file_sha256(partial)}{of_run}.parquet")
+        suffix = f"-{run_id}-0.parquet" if run_id else ".parquet"
+        return partial.replace(folder / f"{fingerprint}-{file_sha256(partial)}{suffix}")
     finally:
         partial.unlink(missing_ok=True)

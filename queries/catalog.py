@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import QueryError, UnknownNameError
+from ..errors import QueryError, check_known
 from ..schema import tables
 from ..schema.tables import Table
 from . import quoting
@@ -140,8 +140,7 @@ def views() -> tuple[View, ...]:
 def view(name: str) -> View:
     """Return the view called `name`; raise an `UnknownNameError` if there is none."""
     by_name = {view.name: view for view in views()}
-    if name not in by_name:
-        raise UnknownNameError("view", name, by_name)
+    check_known("view", [name], by_name)
     return by_name[name]
 
 

@@ -11,7 +11,7 @@ from typing import IO
 
 import duckdb
 
-from ..errors import QueryError, StoreError, UnknownNameError
+from ..errors import QueryError, StoreError, UnknownNameError, check_known
 from ..progress import LOGGER
 from ..schema import tables
 from ..schema.commits import Commit, CommittedFile
@@ -36,10 +36,8 @@ class Database(contextlib.AbstractContextManager["Database"]):
 
     Attributes
     ----------
-    store
-        The store.
-    connection
-        The DuckDB connection, unguarded: for code of ours that needs more than `sql`.
+    store, connection
+        The store, and the DuckDB connection, unguarded: for code of ours that needs more than `sql`.
 
     Raises
     ------
@@ -76,10 +74,8 @@ class Database(contextlib.AbstractContextManager["Database"]):
 
         Parameters
         ----------
-        query
-            The SQL.
-        parameters
-            Values for ``?`` in order, or for ``$name`` by name.
+        query, parameters
+            The SQL, and values for ``?`` in order, or for ``$name`` by name.
 
         Raises
         ------
@@ -167,8 +163,7 @@ class Database(contextlib.AbstractContextManager["Database"]):
 
     def describe_columns(self, name: str) -> Result:
         """Return the columns of a table or view, one a row: type and meaning; `UnknownNameError` if there is none."""
-        if name not in self._known:
-            raise UnknownNameError("table or view", name, self._known)
+        check_known("table or view", [name], self._known)
         name = catalog.ranked()[name].name if name in catalog.ranked() else name
         self.make(name)
         self._comment([name])

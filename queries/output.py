@@ -12,11 +12,11 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, cast, get_args
+from typing import IO, cast
 
 import duckdb
 
-from ..errors import QueryError, printable
+from ..errors import QueryError, plural, printable
 from ..schema.disk import store_errors
 from ..schema.vocabulary import Format
 from . import quoting
@@ -106,10 +106,8 @@ def write(result: Result, stream: IO[str], *, format: Format = "table") -> None:
         draw_table(result.columns, shown, _numeric(result), stream)
         more = "; -o FILE writes them all" if len(shown) < len(rows) else ""
         stream.write(f"{_count(len(shown), len(rows))}{more}\n")
-    elif format in get_args(Format):
-        raise QueryError(f"{format} cannot be written as text; use -o FILE.{format}")
     else:
-        raise QueryError(f"no format {format!r}; available: {', '.join(get_args(Format))}")
+        raise QueryError(f"{format} cannot be written as text; use -o FILE.{format}")
 
 
 def as_text(result: Result) -> str:
@@ -161,7 +159,7 @@ def _numeric(result: Result) -> list[bool]:
 
 
 def _count(n_shown: int, n_rows: int) -> str:
-    return f"{n_shown} of {n_rows:,} rows" if n_shown < n_rows else f"{n_rows:,} row{'' if n_rows == 1 else 's'}"
+    return f"{n_shown} of {n_rows:,} rows" if n_shown < n_rows else plural(n_rows, "row")
 
 
 CELL_WIDTH = 100
@@ -185,10 +183,8 @@ def text_table(
     lines = [list(map(printable, columns)), *cells(rows, cut_at)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = [str.rjust if is_number else str.ljust for is_number in numeric]
-    return "\n".join(
-        "  ".join(align(cell, width) for cell, width, align in zip(line, widths, aligned, strict=True)).rstrip()
-        for line in lines
-    )
+    padded = ((align(cell, width) for cell, width, align in zip(line, widths, aligned, strict=True)) for line in lines)
+    return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
 def draw_table(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from ..errors import NeuronlakeError, QueryError, UnknownNameError
+from ..errors import NeuronlakeError, QueryError, check_known
 from ..schema.disk import store_errors
 from ..schema.tables import TABLES
 from . import catalog, output
@@ -99,10 +99,8 @@ def _answer_command(command: str, name: str) -> str:
     if command in (".tables", ".views"):
         is_table = command == ".tables"
         return _listed({name: line for name, (line, _) in described.items() if (name in TABLES) == is_table})
-    if command != ".schema":
-        raise UnknownNameError("command", command, _COMMANDS)
-    if name not in described:
-        raise UnknownNameError("table or view", name, described)
+    check_known("command", [command], _COMMANDS)
+    check_known("table or view", [name], described)
     line, columns = described[name]
     return f"{name}: {line}\n{_listed(columns)}"
 

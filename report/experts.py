@@ -5,7 +5,8 @@ import math
 import altair as alt
 import polars as pl
 
-from .picture import LEVEL, Subject, p_text, picture, plural, sign_test, told_apart
+from ..errors import plural
+from .picture import LEVEL, Subject, p_text, picture, sign_test, told_apart
 from .style import BLUE, GREY, LAYERS, ORANGE, PURPLE, by_family, cells, lines, panels
 
 _MOST_ROUTED = 60  # functions

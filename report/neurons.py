@@ -6,7 +6,8 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from .picture import LEVEL, Subject, p_text, picture, plural, sign_test, signed
+from ..errors import plural
+from .picture import LEVEL, Subject, p_text, picture, sign_test, signed
 from .style import BLUE, GREY, INK, LAYERS, ORANGE, by_family, cells, lines, panels, tooltip
 
 _MEASURED = {"trained": BLUE, "random initialisation": GREY, "control": ORANGE}

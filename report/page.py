@@ -13,7 +13,7 @@ from typing import Any
 
 import vl_convert
 
-from ..errors import AnalysisError, printable
+from ..errors import AnalysisError, plural, printable
 from ..queries import quoting
 from ..queries.database import Database
 from ..queries.output import write_whole
@@ -21,7 +21,7 @@ from ..queries.status import gaps
 from ..schema.commits import neuronlake_version
 from . import experts, neurons, perturbation, training  # noqa: F401  # they fill PICTURES
 from .cards import neuron_cards
-from .picture import PICTURES, TEXTS, Picture, Subject, find_subjects, plural
+from .picture import PICTURES, TEXTS, Picture, Subject, find_subjects
 
 _MOST_SUBJECTS = 6  # models on corpora in one page; others are named
 
@@ -40,10 +40,8 @@ def write_report(
 
     Parameters
     ----------
-    database
-        The store's database, of a folder or a URL.
-    path
-        The file, replaced if it exists, and returned.
+    database, path
+        The store's database, of a folder or a URL, and the file, which is replaced if it exists, and returned.
     model, corpus, family
         What to picture of the store; None for all.
 

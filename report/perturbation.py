@@ -3,7 +3,8 @@
 import altair as alt
 import polars as pl
 
-from .picture import LEVEL, Subject, p_text, picture, plural, signed, told_apart
+from ..errors import plural
+from .picture import LEVEL, Subject, p_text, picture, signed, told_apart
 from .style import BLUE, GREY, INK, cells, lines, panels
 
 _FUNCTIONS = {"own function": BLUE, "other functions": GREY}

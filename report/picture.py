@@ -151,11 +151,6 @@ def sign_test(values: Iterable[float | None]) -> float:
     return float(sum(comb(len(known), k) for k in range(n_above, len(known) + 1)) / 2 ** len(known))
 
 
-def plural(n: int, noun: str) -> str:
-    """Return a number and its noun."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
 def p_text(p: float) -> str:
     """Return a p value as a sentence gives it."""
     return f"p = {p:.2g}" if p > 0.001 else "p ≤ .001"

@@ -5,7 +5,8 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from .picture import LEVEL, Subject, picture, plural, sign_test, signed
+from ..errors import plural
+from .picture import LEVEL, Subject, picture, sign_test, signed
 from .style import BLUE, GREY, INK, ORANGE, PURPLE, by_family, lines, panels, steps_axis, tooltip
 
 _SETTLED = 0.7

@@ -188,11 +188,8 @@ def list_runs(store: Place) -> Result:
     for job in inventory.jobs:
         counts = Counter(each.commit.kind for each in inventory.dependents([job]))
         in_words = ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items()))
-        rows += [
-            {"run_id": key, **_size([job, *inventory.additions([job])]), "dependents": in_words}
-            for name, key in job.makes
-            if name == "run_id"
-        ]
+        runs = [key for name, key in job.makes if name == "run_id"]
+        rows += [{"run_id": run, **_size([job, *inventory.additions([job])]), "dependents": in_words} for run in runs]
     return database.ask("run_list", sizes=rows)
 
 
@@ -233,17 +230,14 @@ def remove_jobs(
         The store's folder.
     names
         Ids of runs, partitions and studies, or their first digits; names of corpora; names of jobs.
-    with_dependents
-        Whether the jobs that depend on them are removed too.
-    dry_run
-        Whether to remove nothing, and only say what would go.
+    with_dependents, dry_run
+        Whether the jobs that depend on them are removed too; whether to remove nothing, and only say what would go.
 
     Raises
     ------
-    UnknownNameError
-        If the store has no such job.
-    StoreError
-        If a name stands for several jobs, others depend on a job, a job is running, or the store cannot be written.
+    UnknownNameError, StoreError
+        If the store has no such job; if a name stands for several jobs, others depend on a job, a job is running, or
+        the store cannot be written.
 
     Examples
     --------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from ..errors import StoreError
+from ..errors import StoreError, plural
 from ..queries.database import Database
 from ..queries.quoting import literal
 from ..schema import card, disk, parquet
@@ -39,7 +39,7 @@ class PackReport:
     def describe(self) -> str:
         """Return what was written as one line."""
         texts = ", without the texts" if self.without_texts else ""
-        runs = f"{len(self.run_ids):,} runs" if len(self.run_ids) != 1 else "1 run"
+        runs = plural(len(self.run_ids), "run")
         return f"{self.path}: {runs}, {self.n_jobs:,} jobs, {self.n_files:,} files, {self.size_bytes:,} bytes{texts}"
 
 
@@ -76,10 +76,9 @@ def pack_store(
 
     Raises
     ------
-    StoreError
-        If the store cannot be read, the folder exists or cannot be written, or no run is chosen.
-    QueryError
-        If `where` is no condition.
+    StoreError, QueryError
+        If the store cannot be read, the folder exists or cannot be written, or no run is chosen; if `where` is no
+        condition.
 
     Examples
     --------

@@ -52,12 +52,10 @@ def push_store(store: str | os.PathLike[str], url: str, *, progress: Progress | 
 
     Parameters
     ----------
-    store
-        The store's folder.
+    store, progress
+        The store's folder, and where to report.
     url
         ``s3://BUCKET/…``, or ``hf://datasets/OWNER/NAME``, a dataset repository that exists.
-    progress
-        Where to report.
 
     Raises
     ------
@@ -86,10 +84,8 @@ def pull_store(url: Place, store: str | os.PathLike[str], *, progress: Progress 
     url
         The other store: a URL (``http(s)://…``, ``s3://…``, ``hf://datasets/OWNER/NAME``), a folder, or a pack in one
         file, which is so unpacked.
-    store
-        The store's folder, which is made if it is not there.
-    progress
-        Where to report.
+    store, progress
+        The store's folder, which is made if it is not there, and where to report.
 
     Raises
     ------
@@ -186,9 +182,8 @@ def _push_to_hub(source: Store, target: RemoteStore, shown: Progress) -> tuple[l
             if not missing:
                 return missing, n_known
             commits = (*target.commits(), *missing)
-            operations: list[CommitOperationAdd] = [
-                CommitOperationAdd(file.path, str(source.locate(file))) for commit in missing for file in commit.files
-            ]
+            files = [file for commit in missing for file in commit.files]
+            operations = [CommitOperationAdd(file.path, str(source.locate(file))) for file in files]
             texts = {f"commits/{file_name(commit.job)}": commit_text(commit).encode() for commit in missing}
             texts |= {INDEX: commit_text(commits).encode(), "README.md": card.text(commits).encode()}
             operations += [CommitOperationAdd(path, text) for path, text in texts.items()]

@@ -94,10 +94,8 @@ def _unjoined(database: Database) -> Iterator[Problem]:
         if database.committed[table]:
             columns = TABLES[other].grain
             keys = ", ".join(columns)
-            rows = database.sql(
-                f"select {keys}, count(*) from {table} anti join {other} using ({keys}) group by all order by all"
-            )
-            for *values, n_rows in rows.rows()[:3]:
+            query = f"select {keys}, count(*) from {table} anti join {other} using ({keys}) group by all order by all"
+            for *values, n_rows in database.sql(query).rows()[:3]:
                 where = ", ".join(f"{name} {value}" for name, value in zip(columns, values, strict=True))
                 yield Problem(f"data/{table}", f"{n_rows:,} rows of {where}, of which {other} has no row")
 
@@ -142,10 +140,8 @@ def recompute(
         not say with which. It must make as many tokens of the corpus.
     corpora
         A store that holds the corpora, where `store` is without texts; digests must be the same.
-    device
-        As in `Resources`.
-    progress
-        Where to report.
+    device, progress
+        The device, as in `Resources`, and where to report.
 
     Returns
     -------

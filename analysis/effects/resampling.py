@@ -104,10 +104,8 @@ class Resampling:
         sizes = np.abs(columns).sum(axis=0, dtype=np.float64).reshape(1, n_cells, n_functions)
         slack = np.finfo(np.float32).eps * np.sqrt(n_texts)
         effects = columns.sum(axis=0, dtype=np.float64).reshape(1, n_cells, n_functions)
-        thresholds = [
-            (np.abs(observed) - slack * size).astype(np.float32)
-            for observed, size in zip(contrast(effects, -1), contrast(sizes, 1), strict=True)
-        ]
+        both = zip(contrast(effects, -1), contrast(sizes, 1), strict=True)
+        thresholds = [(np.abs(observed) - slack * size).astype(np.float32) for observed, size in both]
         reached = [np.zeros(threshold.shape[1:], dtype=np.int64) for threshold in thresholds]
         generator = np.random.default_rng((self.seed, 1))
         block = max(1, _BLOCK_SIZE // columns.shape[1])

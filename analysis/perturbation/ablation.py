@@ -255,8 +255,7 @@ def _table(neurons: Neurons) -> pa.Table:
     for row in rows:
         match row:
             case (str(), int() | np.integer(), int() | np.integer()):
-                pass
-            case _:
-                raise AnalysisError(f"{row!r} is no neuron; one is (stack, layer, neuron), such as ('encoder', 0, 17)")
+                continue
+        raise AnalysisError(f"{row!r} is no neuron; one is (stack, layer, neuron), such as ('encoder', 0, 17)")
     schema = {"stack": pl.String, "layer": pl.Int64, "neuron": pl.Int64}
     return pl.DataFrame(rows, schema=schema, orient="row").to_arrow()

@@ -106,9 +106,8 @@ def _cells(study: Study, reading: Reading) -> pl.DataFrame:
         for cell, cell_id in zip([none, *study.cells], cell_ids, strict=True)
         for overlap_source, share in [most_held(study.cells, cell)]
     ]
-    targets = target_names(readout.functions).with_columns(
-        baseline=pl.Series(reading.readouts[cell_ids[0]]), n_instances=pl.Series((readout.strata >= 0).sum(axis=1))
-    )
+    baseline, n_instances = pl.Series(reading.readouts[cell_ids[0]]), pl.Series((readout.strata >= 0).sum(axis=1))
+    targets = target_names(readout.functions).with_columns(baseline=baseline, n_instances=n_instances)
     cells = pl.DataFrame(rows, infer_schema_length=None).join(targets, how="cross", maintain_order="left_right")
     cells = cells.with_columns(perturbed=np.concatenate([reading.readouts[cell_id] for cell_id in cell_ids]))
     effect = pl.col("perturbed") - pl.col("baseline")

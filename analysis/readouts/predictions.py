@@ -3,8 +3,9 @@
 import contextlib
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from transformers import PreTrainedModel
 from ...errors import AnalysisError
 from ...ingest.activations.tokens import TokenizedCorpus, TokenizedTargets, arrays_sha256
 from ...ingest.models.model import Model
+from ...ingest.neurons.experts import Forward, forward_replaced
 from ...ingest.neurons.weights import plain
 from ...schema.vocabulary import ReadoutKind
 from .readout import Half, Texts
@@ -93,7 +95,7 @@ def predict(
         # The body, or the stacks, are run for the first slice alone.
         for part in head.children():
             if isinstance(part, PreTrainedModel):
-                undo.enter_context(_run_once(part))
+                undo.enter_context(forward_replaced(part, partial(_once, [])))
         undo.enter_context(output.register_forward_pre_hook(choose))
         for begin in range(0, len(row), size):
             places = slice(begin, begin + size)
@@ -104,23 +106,8 @@ def predict(
     return np.asarray(torch.cat(reduced).cpu().numpy())
 
 
-@contextlib.contextmanager
-def _run_once(part: PreTrainedModel) -> Iterator[None]:
-    """Keep what a model within the model returns, and return it again whenever it is called again."""
-    own = vars(part).get("forward")  # accelerate has put one where it has placed the model
-    forward = part.forward
-    outputs: list[Any] = []
-
-    def once(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever the model takes and returns
-        if not outputs:
-            outputs.append(forward(*arguments, **options))
-        return outputs[0]
-
-    part.forward = once
-    try:
-        yield
-    finally:
-        if own is None:
-            del part.forward
-        else:
-            part.forward = own
+def _once(outputs: list[object], forward: Forward, *arguments: object, **named: object) -> object:
+    """Run a model within the model the first time, and return the same output whenever it is called again."""
+    if not outputs:
+        outputs.append(forward(*arguments, **named))
+    return outputs[0]

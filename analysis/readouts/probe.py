@@ -53,10 +53,9 @@ class ProbeReadout(Readout):
         self._deviation = np.where(deviation > 0, deviation, 1.0)
         features = (features - self._mean) / self._deviation
         self._weights, self._intercepts = _fit(features, texts.fitted.labels, texts.functions)
-        self.sha256 = arrays_sha256(
-            np.frombuffer(texts.read.tokens.sha256().encode(), np.uint8),
-            *(self.strata, self._mean, self._deviation, self._weights, self._intercepts),
-        )
+        read = np.frombuffer(texts.read.tokens.sha256().encode(), np.uint8)
+        fitted = (self._mean, self._deviation, self._weights, self._intercepts)
+        self.sha256 = arrays_sha256(read, self.strata, *fitted)
 
     def read(self, advance: Advance = None) -> NDArray[np.float32]:
         """Return 1 where a function's probe is right about an instance, and 0 elsewhere (see `Readout.read`)."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from ...errors import IngestError, StoreError
+from ...errors import IngestError, StoreError, plural
 from ...schema.conformance import conform
 from ...schema.job import Job
 from ...schema.names import corpus_job
@@ -54,10 +54,9 @@ class CorpusReport:
 
     def describe(self) -> str:
         """Return the report as lines: what the corpus holds, then what was excluded, by reason."""
-        counts = ((self.n_instances, "instance"), (self.n_texts, "text"), (self.n_functions, "function"))
-        instances, texts, functions = (f"{count:,} {noun}{'s' * (count != 1)}" for count, noun in counts)
+        held = f"{plural(self.n_instances, 'instance')} of {plural(self.n_texts, 'text')}"
         note = "" if self.is_new else "; already in the store, nothing done"
-        lines = [f"corpus {self.corpus}: {instances} of {texts}, {functions}{note}"]
+        lines = [f"corpus {self.corpus}: {held}, {plural(self.n_functions, 'function')}{note}"]
         return "\n".join(lines + [f"{count:>9,}  {reason}" for reason, count in self.dropped.items()])
 
 

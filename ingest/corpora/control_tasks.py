@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ...errors import IngestError, UnknownNameError
+from ...errors import IngestError, check_known
 from ...schema.store import Store
 from ...schema.vocabulary import ControlTask, ShuffleUnit
 from .instance import Instance, Reading, Source
@@ -144,9 +144,8 @@ def permutations_of(
     stored: StoredCorpus, instance_id: NDArray[np.int64], by: str, within: str | None, seed: int
 ) -> Permutations:
     """Return what draws permutations of instances, given by their ids [instances]."""
-    for what, name, known in (("by", by, get_args(ShuffleUnit)), ("within", within or "stratum", ("stratum",))):
-        if name not in known:
-            raise UnknownNameError(f"shuffle {what}", name, known)
+    check_known("shuffle by", [by], get_args(ShuffleUnit))
+    check_known("shuffle within", [within or "stratum"], ["stratum"])
     if by == "group" and not stored.has_groups:
         raise IngestError(f"corpus {stored.name}: no text has a split group; shuffle it by instance, text or word")
     unit, stratum = np.arange(len(instance_id)), np.zeros(len(instance_id), np.int64)
@@ -223,13 +222,11 @@ def read_shuffled(
 
     Raises
     ------
-    UnknownNameError
-        If the store has no such corpus.
+    UnknownNameError, StoreError
+        If the store has no such corpus; here or while reading, if a file of the corpus is missing or damaged.
     IngestError
         If only some of its functions have explicit negatives, or if its instances have no words, groups or strata to
         go by; while reading, if no label can move.
-    StoreError
-        Here or while reading, if a file of the corpus is missing or damaged.
 
     Notes
     -----

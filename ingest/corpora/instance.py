@@ -105,10 +105,8 @@ class Source:
     ----------
     instances
         The instances, read in order as a stream.
-    description
-        What the corpus is, in one line.
-    licence
-        Its licence, None when unknown.
+    description, licence
+        What the corpus is, in one line, and its licence, None when unknown.
     origin
         Reader and name of the file or folder, such as ``"semcor: semcor3.0"``; never an absolute path.
     negatives

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ...errors import IngestError
+from ...errors import IngestError, joined
 from ...schema.conformance import conform
 from .instance import Negatives, Source
 
@@ -98,8 +98,8 @@ class Labels:
             for place in np.flatnonzero((positives == 0) | (negatives == 0))
         ]
         if faults:
-            shown = ", ".join(faults[:5]) + (f" and {len(faults) - 5} more" if len(faults) > 5 else "")
-            raise IngestError(f"{source.origin}: a function needs positive and negative instances: {shown}")
+            needed = "a function needs positive and negative instances"
+            raise IngestError(f"{source.origin}: {needed}: {joined(faults, most=5)}")
         families, names = zip(*functions, strict=True)
         columns = {
             "family": families,

@@ -173,8 +173,7 @@ class StoredCorpus:
         )
         for (family, name), (positive, evaluated) in zip(index.functions, index.counts()[:, 0].tolist(), strict=True):
             if not may_lack and not 0 < positive < evaluated:
-                raise IngestError(
-                    f"corpus {self.name}: of {len(instance_id)} measured instances, {positive} are positive and "
-                    f"{evaluated - positive} negative for {family}/{name}; both are needed (texts cut too short?)"
-                )
+                measured_as = f"{positive} are positive and {evaluated - positive} negative for {family}/{name}"
+                problem = f"corpus {self.name}: of {len(instance_id)} measured instances, {measured_as}"
+                raise IngestError(f"{problem}; both are needed (texts cut too short?)")
         return index

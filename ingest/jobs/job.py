@@ -77,8 +77,8 @@ def ingest_model(
         The checkpoint of any transformers text model, and the name to store it under, as in `Checkpoint`.
     corpus, store
         Name of a corpus, and the folder of the store that holds it.
-    settings, resources
-        What defines the measurement, and what the job may use; their defaults if None.
+    settings, resources, progress
+        What defines the measurement, and what the job may use, their defaults if None; and where to report.
     coactivation, controls
         Which co-activation of neurons to store, and which control functions to score, beside the run; none if None.
     additions
@@ -87,8 +87,6 @@ def ingest_model(
     dry_run
         Whether to return a plan of what would be done and write nothing. The model is loaded, the corpus tokenized, and
         a few batches are timed.
-    progress
-        Where to report.
 
     Returns
     -------
@@ -97,12 +95,10 @@ def ingest_model(
 
     Raises
     ------
-    UnknownNameError
-        If the store has no such corpus.
+    UnknownNameError, StoreError
+        If the store has no such corpus; if it cannot be written.
     IngestError
         If the model or the corpus cannot be measured as asked; the store is unchanged.
-    StoreError
-        If the store cannot be written.
 
     Examples
     --------
@@ -192,10 +188,8 @@ def ingest_series(
     IngestError
         If the revisions cannot be listed, or the device is not there; the store is unchanged. If the request does not
         fit the model at all; the store then holds the list of checkpoints alone.
-    StoreError
-        If the store cannot be read or written.
-    EngineError
-        If the shard is none, or the engine lacks what it needs.
+    StoreError, EngineError
+        If the store cannot be read or written; if the shard is none, or the engine lacks what it needs.
 
     Examples
     --------
@@ -209,12 +203,10 @@ def ingest_series(
     corpora, known_runs = _corpora(corpus, target, beside[1], engine, stored_name), KnownRuns(target)
     patterns = [revisions] if isinstance(revisions, str) else revisions
     checkpoints = choose_checkpoints(model, patterns, steps, functools.partial(known_runs.step, stored_name))
-    requests = [
-        Request(
-            Checkpoint(model, listed.revision, name=name), stored, *beside, steps.get(listed.revision), listed.commit
-        )
-        for listed, stored in itertools.product(checkpoints, corpora)
-    ]
+    requests = []
+    for listed, stored in itertools.product(checkpoints, corpora):
+        checkpoint = Checkpoint(model, listed.revision, name=name)
+        requests.append(Request(checkpoint, stored, *beside, steps.get(listed.revision), listed.commit))
     if shard_of([True], shard):  # the first shard alone, so that shards that begin at once do not all do it
         with progress() as shown:
             for note in oddities(checkpoints, steps):

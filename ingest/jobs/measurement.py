@@ -84,11 +84,9 @@ class Measurement:
     def renewed(self) -> "Measurement":
         """Return it without what another process has added to the store since it was prepared."""
         lacking = self.request.lacking_controls(self.run_id)
-        return dataclasses.replace(
-            self,
-            controls=tuple(each for each in self.controls if (each[0].control, each[0].draw) in lacking),
-            adds_coactivations=lacks_coactivations(self.request, self.run_id, self.tokens.n_instances),
-        )
+        controls = tuple(each for each in self.controls if (each[0].control, each[0].draw) in lacking)
+        adds = lacks_coactivations(self.request, self.run_id, self.tokens.n_instances)
+        return dataclasses.replace(self, controls=controls, adds_coactivations=adds)
 
     def summary(self) -> dict[str, Any]:
         """Return what reports and plans begin with, under the names of `IngestReport`."""
@@ -124,10 +122,8 @@ class Measurement:
             with contextlib.suppress(FileNotFoundError):  # another job is done with its own
                 kept += file.stat().st_size
         room = (shutil.disk_usage(store.path).free + kept) * 9 // 10  # the rest for tables
-        sizes = {
-            layer: self.tokens.n_instances * (value_bytes * layer.n_neurons + 4 * layer.n_native_experts)
-            for layer in layers
-        }
+        n = self.tokens.n_instances
+        sizes = {layer: n * (value_bytes * layer.n_neurons + 4 * layer.n_native_experts) for layer in layers}
         for layer, size in sizes.items():
             if size > room:
                 problem = f"the activations of {layer.stack} layer {layer.layer} take {decimal(size)}, and {store.path}"
@@ -177,11 +173,8 @@ def prepare(request: Request, model: Model, progress: Progress) -> Measurement:
         progress.note(f"{alone}, for {texts} have no target for its decoder to read")
     max_tokens = min(request.settings.max_tokens, _position_limit(model))
     layers, is_all = _find_layers(model, request.settings)
-    settings = dataclasses.replace(
-        request.settings,
-        max_tokens=max_tokens,
-        layers=None if is_all else request.settings.layers,  # to name all is to name none
-    )
+    chosen = None if is_all else request.settings.layers  # to name all is to name none
+    settings = dataclasses.replace(request.settings, max_tokens=max_tokens, layers=chosen)
     tokens = tokenize(corpus, model.tokenizer, max_tokens=max_tokens, special_tokens=settings.special_tokens)
     check_embedded(tokens, model.tokenizer, model.module, f"corpus {corpus.name}")
     targets = _tokenize_targets(model, corpus, settings, progress) if len(model.parts) > 1 else None
@@ -270,16 +263,11 @@ def _find_layers(model: Model, settings: Settings) -> tuple[tuple[Layer, ...], b
 
 
 def _tokenize_targets(model: Model, corpus: StoredCorpus, settings: Settings, progress: Progress) -> TokenizedTargets:
-    targets = tokenize_targets(
-        corpus,
-        model.tokenizer,
-        start_token=start_token(model),
-        max_tokens=settings.max_tokens,
-        special_tokens=settings.special_tokens,
-    )
+    start, most, special = start_token(model), settings.max_tokens, settings.special_tokens
+    targets = tokenize_targets(corpus, model.tokenizer, start_token=start, max_tokens=most, special_tokens=special)
     check_embedded(targets, model.tokenizer, decoder_of(model), f"targets of corpus {corpus.name}")
     if targets.n_truncated:
-        progress.note(f"{targets.n_truncated:,} targets are cut at {settings.max_tokens} tokens")
+        progress.note(f"{targets.n_truncated:,} targets are cut at {most} tokens")
     return targets
 
 

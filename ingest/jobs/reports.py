@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ...errors import plural
 from ...schema.vocabulary import Addition
 
 
@@ -24,9 +25,9 @@ class _Extent:
 
     @property
     def _grid(self) -> str:
-        layers, functions = _counted(self.n_layers, "layer"), _counted(self.n_functions, "function")
-        instances = _counted(self.n_instances, "instance")
-        return f"{_counted(self.n_neurons, 'neuron')} in {layers} x {functions} over {instances}"
+        layers, functions = plural(self.n_layers, "layer"), plural(self.n_functions, "function")
+        instances = plural(self.n_instances, "instance")
+        return f"{plural(self.n_neurons, 'neuron')} in {layers} x {functions} over {instances}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +40,10 @@ class IngestReport(_Extent):
     def describe(self) -> str:
         """Return what was done as one line."""
         line = f"run {self.run_id}: {self.model} {self.revision}, {self._grid}"
-        line += f", {_counted(self.n_truncated, 'text')} cut at the token limit" if self.n_truncated else ""
-        line += f", {_counted(self.n_dropped, 'instance')} dropped for lack of a token" if self.n_dropped else ""
+        line += f", {plural(self.n_truncated, 'text')} cut at the token limit" if self.n_truncated else ""
+        line += f", {plural(self.n_dropped, 'instance')} dropped for lack of a token" if self.n_dropped else ""
         added = f"coactivations ({self.activity}) added, " if self.adds_coactivations else ""
-        added += f"{_counted(self.n_controls, 'set')} of control functions added, " if self.n_controls else ""
+        added += f"{plural(self.n_controls, 'set')} of control functions added, " if self.n_controls else ""
         added += "".join(f"{addition} added, " for addition in self.additions)
         if self.is_new:
             return f"{line}, {added}{self.duration_s:.1f} s"
@@ -78,12 +79,12 @@ class IngestPlan(_Extent):
         status = "would be made"
         if not self.is_new:
             added = ["coactivations"] * self.adds_coactivations
-            added += [f"{_counted(self.n_controls, 'set')} of control functions"] * bool(self.n_controls)
+            added += [f"{plural(self.n_controls, 'set')} of control functions"] * bool(self.n_controls)
             added += self.additions
             would = f"{' and '.join(added)} would be added" if added else "nothing would be done"
             status = f"is already in the store: {would}"
-        texts, tokens = _counted(self.n_texts, "text"), _counted(self.n_tokens, "token")
-        cut, dropped = _counted(self.n_truncated, "text"), _counted(self.n_dropped, "instance")
+        texts, tokens = plural(self.n_texts, "text"), plural(self.n_tokens, "token")
+        cut, dropped = plural(self.n_truncated, "text"), plural(self.n_dropped, "instance")
         return "\n".join(
             [
                 f"run {self.run_id} of {self.model} {self.revision} {status}",
@@ -145,7 +146,3 @@ class SeriesReport:
         made = f"{n_rows:,} rows, about {decimal(n_bytes)} of parquet, {cpu_s:,.0f} s of processors"
         memory = decimal(max(plan.memory_bytes for plan in self.plans))
         return f"in all up to {made}, and {memory} of memory in each worker; {line}"
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

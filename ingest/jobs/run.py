@@ -35,10 +35,8 @@ from .reports import IngestReport
 from .settings import Controls
 from .sinks import CoactivationTables, ControlTables, RoutingTables, Scorer, ScoreTables, Sink
 
-_ADD: Mapping[Addition, Callable[[Measurement, Job, Job | None, Progress], None]] = {
-    "highlights": add_highlights,
-    "vocabulary": add_vocabulary,
-}
+_Add = Callable[[Measurement, Job, Job | None, Progress], None]
+_ADD: Mapping[Addition, _Add] = {"highlights": add_highlights, "vocabulary": add_vocabulary}
 
 
 def make_run(
@@ -78,11 +76,9 @@ def make_run(
                 refused.append(error)
         if refused:
             raise IngestError("; ".join(map(str, refused))) from refused[0]
-    return IngestReport(
-        **summary | {"additions": tuple(added)},
-        duration_s=(datetime.datetime.now(datetime.UTC) - started_at).total_seconds(),
-        activity=None if coactivation is None else coactivation.activity,
-    )
+    duration_s = (datetime.datetime.now(datetime.UTC) - started_at).total_seconds()
+    activity = None if coactivation is None else coactivation.activity
+    return IngestReport(**summary | {"additions": tuple(added)}, duration_s=duration_s, activity=activity)
 
 
 def open_jobs(measurement: Measurement, store: Store, stack: contextlib.ExitStack) -> tuple[list[Job], list[Sink]]:
@@ -104,9 +100,8 @@ def open_jobs(measurement: Measurement, store: Store, stack: contextlib.ExitStac
         sinks.append(ControlTables(measurement, job, scorer, control))
         positive, evaluated = control.labels.counts()[:, 0].T
         rows = _named(control.labels) | {"n_positive": positive, "n_negative": evaluated - positive}
-        measurement.write(
-            job, "control_functions", rows, control=control.control, draw=control.draw, n_kept=control.n_kept
-        )
+        of_draw = {name: getattr(control, name) for name in ("control", "draw", "n_kept")}
+        measurement.write(job, "control_functions", rows, **of_draw)
     if coactivation is not None and measurement.adds_coactivations:
         job = begin(coactivation.job_name(measurement.run_id), "coactivation")
         sinks.append(CoactivationTables(measurement, coactivation, job))

@@ -128,11 +128,8 @@ class ScoreTables(_ScoredTables):
         (scores, ranked), measurement = self._ranked(), self.measurement
         input_norm, output_norm = weight_norms(measurement.model.module, layer)
         neuron = np.arange(layer.n_neurons, dtype=np.int32)
-        neurons: dict[str, object] = {
-            "neuron": neuron,
-            "input_norm": input_norm.numpy(),
-            "output_norm": output_norm.numpy(),
-        }
+        neurons: dict[str, object] = {"neuron": neuron}
+        neurons |= {"input_norm": input_norm.numpy(), "output_norm": output_norm.numpy()}
         correlations = [f"{name}_correlation" for name in measurement.clusters.names]
         neurons |= zip(STATISTIC_NAMES, scores.statistics.T, strict=True)
         neurons |= zip(correlations, scores.correlation.T, strict=True)

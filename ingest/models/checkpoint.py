@@ -189,10 +189,8 @@ class Checkpoint:
         if revisions and self.random_init is None:
             hint = f"; it holds the revisions {', '.join(revisions)}: choose with --revision"
         elif revisions:
-            hint = (
-                f"; random initialisation needs one configuration: ingest {path / revisions[0]} "
-                f"--random-init {self.random_init} --name {Checkpoint(self.model).stored_name}"
-            )
+            given = f"--random-init {self.random_init} --name {Checkpoint(self.model).stored_name}"
+            hint = f"; random initialisation needs one configuration: ingest {path / revisions[0]} {given}"
         elif (path / "adapter_config.json").is_file():
             hint = "; it holds an adapter, which is no model: merge it into its base model and save that"
         raise IngestError(f"cannot load model {self.model!r}: the folder has no config.json of a model{hint}")

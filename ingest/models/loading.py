@@ -126,11 +126,9 @@ def read_weights(
     if missing:
         without = ":" if kind in (AutoModel, body_class(config)) else " cannot predict tokens:"
         other = next((key for key in sorted(report["unexpected_keys"]) if key.endswith(f".{missing[0]}")), None)
-        raise IngestError(
-            f"model {source.name!r}{without} the checkpoint lacks {len(missing)} weights of {type(whole).__name__}, "
-            f"{missing[0]} the first; they would have been random"
-            + (f"; it holds {other}, under a prefix that its class does not have" if other else "")
-        )
+        problem = f"the checkpoint lacks {len(missing)} weights of {type(whole).__name__}, {missing[0]} the first"
+        held = f"; it holds {other}, under a prefix that its class does not have" if other else ""
+        raise IngestError(f"model {source.name!r}{without} {problem}; they would have been random{held}")
     return whole, set(report["unexpected_keys"])
 
 

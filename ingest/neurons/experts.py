@@ -9,7 +9,7 @@ chooses among the others. Whether it did is checked at the experts whenever it r
 """
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -91,6 +91,23 @@ class FusedExperts:
         return cast("torch.Tensor", cast("nn.Module", self.module._modules["act_fn"])(projected))
 
 
+Forward = Callable[..., Any]
+"""A module's own forward: it takes and returns whatever the module does."""
+
+
+@contextlib.contextmanager
+def forward_replaced(module: nn.Module, forward: Callable[..., object]) -> Iterator[None]:
+    """Have a module call `forward` inside, with its own forward before the arguments; afterwards it is as before."""
+    before = module.__dict__.get("forward")  # there may be one: of a context around this one, or of accelerate
+    module.__dict__["forward"] = partial(forward, module.forward)
+    try:
+        yield
+    finally:
+        del module.__dict__["forward"]
+        if before is not None:
+            module.__dict__["forward"] = before
+
+
 # What yields scores: logits, and what is added to them, or to their sigmoid, to keep the experts' load even.
 _SCORING = frozenset({"linear", "add"})
 _N_CHOSEN = ("num_experts_per_tok", "moe_topk", "top_k_experts")  # how configurations name the experts of a token
@@ -124,7 +141,7 @@ def exclude_experts(module: nn.Module, layer: Layer, excluded: Collection[int]) 
     router, check = _router(module, layer, experts), partial(_check_choice, experts, numbers)
     with (
         module.get_submodule(experts.path).register_forward_pre_hook(check, with_kwargs=True),
-        _run_within(router, _Exclusion(n_experts, numbers)),
+        forward_replaced(router, partial(_within, _Exclusion(n_experts, numbers))),
     ):
         yield
 
@@ -150,23 +167,10 @@ class _Exclusion(TorchFunctionMode):
         return scores.index_fill(-1, self._excluded.to(scores.device), torch.finfo(scores.dtype).min)
 
 
-@contextlib.contextmanager
-def _run_within(module: nn.Module, mode: TorchFunctionMode) -> Iterator[None]:
-    """Have a module's own forward, and nothing else, run within a mode."""
-    before = module.__dict__.get("forward")  # there may be one already: of an exclusion around this one
-    forward = module.forward
-
-    def within(*arguments: object, **named: object) -> object:
-        with mode:
-            return forward(*arguments, **named)
-
-    module.__dict__["forward"] = within
-    try:
-        yield
-    finally:
-        del module.__dict__["forward"]
-        if before is not None:
-            module.__dict__["forward"] = before
+def _within(mode: TorchFunctionMode, forward: Forward, *arguments: object, **named: object) -> object:
+    """Run a module's own forward, and nothing else, within a mode."""
+    with mode:
+        return forward(*arguments, **named)
 
 
 def _check_choice(

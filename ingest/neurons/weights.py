@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from ...errors import IngestError, UnknownNameError
+from ...errors import IngestError, check_known
 from ...schema.vocabulary import WeightKind
 from .experts import FusedExperts
 from .feed_forwards import FeedForward, Layer
@@ -39,8 +39,7 @@ def weight_vectors(module: nn.Module, layer: Layer, kind: WeightKind) -> NDArray
     The gate is the projection that says so in its name, else the first, as in transformers' text models (``wi_0`` of
     T5, the first half of ModernBERT's ``Wi``).
     """
-    if kind not in get_args(WeightKind):
-        raise UnknownNameError("kind of weights", kind, get_args(WeightKind))
+    check_known("kind of weights", [kind], get_args(WeightKind))
     where = f"{layer.stack} layer {layer.layer}"
     vectors = []
     for network, expert in _networks(layer):

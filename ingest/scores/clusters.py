@@ -22,6 +22,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtr
 
+from ...errors import joined
 from ..corpora.labels import LabelIndex
 from .nulls import SMALLEST_P
 
@@ -60,12 +61,8 @@ class Clusters:
             _, square, fourth_power = sums[name]
             n_clusters = square**2 / np.maximum(fourth_power, 1e-300)
             of_functions[:, :, place] = pairs, n_clusters, pairs / np.maximum(most, 1e-9)
-        return cls(
-            names,
-            tuple(order[np.repeat(size, size) > 1] for order, size in zip(orders, sizes, strict=True)),
-            tuple(size[size > 1] for size in sizes),
-            *of_functions,
-        )
+        members = tuple(order[np.repeat(size, size) > 1] for order, size in zip(orders, sizes, strict=True))
+        return cls(names, members, tuple(size[size > 1] for size in sizes), *of_functions)
 
     @classmethod
     def joined(cls, parts: "Sequence[Clusters]") -> "Clusters":
@@ -80,11 +77,8 @@ class Clusters:
         for place, name in enumerate(self.names):
             is_going = (self.label_correlation[:, place] >= 0.5) & (self.pairs[:, place] >= 0.5)
             if going := ["/".join(functions[function]) for function in np.flatnonzero(is_going).tolist()]:
-                shown = ", ".join(going[:3]) + (f" and {len(going) - 3} more" if len(going) > 3 else "")
-                notices.append(
-                    f"labels go by {name} in {len(going):,} of {len(functions):,} functions ({shown}): their p-values "
-                    f"count {name}s, not instances"
-                )
+                go = f"{len(going):,} of {len(functions):,} functions ({joined(going, most=3)})"
+                notices.append(f"labels go by {name} in {go}: their p-values count {name}s, not instances")
         return notices
 
     def correlations(

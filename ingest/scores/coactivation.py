@@ -56,14 +56,11 @@ def closest_partners(bits: Bits, n_partners: int, *, n_threads: int = 1) -> Part
     """
     n_neurons = len(bits)
     shape = (n_neurons, min(n_partners, n_neurons))
-    partners = Partners(
-        n_active=np.bitwise_count(bits).sum(axis=1, dtype=np.int64),
-        partner=np.full(shape, -1, dtype=np.int32),
-        n_both=np.zeros(shape, dtype=np.int64),
-    )
+    n_active = np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
+    partners = Partners(n_active, partner=np.full(shape, -1, np.int32), n_both=np.zeros(shape, np.int64))
 
     def run(first: int, last: int) -> None:
-        _find_partners(bits, partners.n_active, first, last, partners.partner, partners.n_both)
+        _find_partners(bits, n_active, first, last, partners.partner, partners.n_both)
 
     bounds = np.linspace(0, n_neurons, 4 * n_threads + 1).astype(int).tolist()
     with ThreadPoolExecutor(n_threads) as pool:

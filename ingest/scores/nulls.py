@@ -115,9 +115,8 @@ def _look_up(
             for end in range(2):
                 scale = 1.0 if side == rarer else (high if end else low) / variance
                 table = tables[end, neuron]
-                tails[side, end] = _interpolate(
-                    excess[neuron, side] * scale, statistic[table, side], log_tail[table, side]
-                )
+                scaled = excess[neuron, side] * scale
+                tails[side, end] = _interpolate(scaled, statistic[table, side], log_tail[table, side])
             parts[side] = way * high / variance if side == rarer else way
             mixed[side] = (1.0 - parts[side]) * tails[side, 0] + parts[side] * tails[side, 1]
         part = parts[0] if mixed[0] <= mixed[1] else parts[1]

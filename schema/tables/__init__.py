@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from ...errors import SchemaError, UnknownNameError
+from ...errors import SchemaError, check_known
 
 SCHEMA_VERSION = 3
 _FILES = ("runs", "rankings", "corpora", "partitions", "perturbations", "checkpoints", "contents", "merges")
@@ -124,6 +124,5 @@ TABLES: Mapping[str, Table] = MappingProxyType({declared.name: declared for decl
 
 def table(name: str) -> Table:
     """Return the declaration of the table called `name`; raise an `UnknownNameError` if there is none."""
-    if name not in TABLES:
-        raise UnknownNameError("table", name, TABLES)
+    check_known("table", [name], TABLES)
     return TABLES[name]

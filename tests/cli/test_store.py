@@ -1,4 +1,4 @@
-"""`neuronlake tables`, `views`, `materialize`, `check` and `shell`: a store as it lies there."""
+"""`neuronlake tables`, `materialize`, `check` and `shell`: a store as it lies there."""
 
 import csv
 import io
@@ -24,17 +24,17 @@ def names(succeeds, made_store):
 
 def test_every_table_and_view_is_listed(names):
     assert names("tables") == list(TABLES)
-    assert sorted(names("views")) == sorted(view.name for view in catalog.views())
+    assert sorted(names("tables", "--views")) == sorted(view.name for view in catalog.views())
 
 
 def test_the_columns_of_a_table_or_view_are_listed(names):
     assert names("tables", "runs") == list(TABLES["runs"].column_names)
-    assert names("views", "specialization") == list(catalog.view("specialization").columns)
+    assert names("tables", "specialization") == list(catalog.view("specialization").columns)
 
 
 def test_a_table_or_view_that_is_not_there_is_one_clear_line(fails, made_store):
     assert fails("--store", made_store, "tables", "run") == "no table or view 'run'; did you mean 'runs'?"
-    assert fails("--store", made_store, "views", "specialisation").endswith("did you mean 'specialization'?")
+    assert fails("--store", made_store, "tables", "specialisation").endswith("did you mean 'specialization'?")
 
 
 def test_the_committed_files_of_a_table_are_listed(succeeds, is_usage_error, made_store):
@@ -46,7 +46,7 @@ def test_the_committed_files_of_a_table_are_listed(succeeds, is_usage_error, mad
 
 
 def test_the_script_of_the_views_runs_in_a_plain_connection(succeeds, made_store):
-    script = succeeds("--store", made_store, "views", "--sql")
+    script = succeeds("--store", made_store, "tables", "--sql")
     query = "select layer, neuron, function, lift from specialization order by layer, neuron"
     expected = json.loads(succeeds("--store", made_store, "sql", query, "--format", "json"))
     with duckdb.connect() as connection:
@@ -66,7 +66,7 @@ def test_a_view_is_materialised_once(succeeds, store):
     assert succeeds("--store", store, "materialize").startswith("specialization of run ")
     assert {path: path.stat().st_mtime_ns for path in store.glob("derived/**/*.parquet")} == files
     assert succeeds("--store", store, *query) == before
-    rows = json.loads(succeeds("--store", store, "views", "--format", "json"))
+    rows = json.loads(succeeds("--store", store, "tables", "--views", "--format", "json"))
     assert [row["name"] for row in rows if row["is_materialized"]] == ["specialization"]
 
 

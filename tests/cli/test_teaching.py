@@ -151,7 +151,7 @@ def test_a_shell_completes_what_the_store_has(demo_store, partition):
         "perturb x --function ": ["knowledge/capital"],
         "report --family ": ["knowledge"],
         "tables speci": ["specialization"],
-        "views neuron_f": ["neuron_functions"],
+        "tables neuron_f": ["neuron_functions"],
         "materialize neuron_f": [],
         "remove d": ["demo"],
         "sql - --for": ["--format"],

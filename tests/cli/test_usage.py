@@ -168,8 +168,8 @@ def test_the_store_is_neuronlake_store_by_default(succeeds, corpus_file):
         (("ingest", "model"), "Missing option '--corpus'"),
         (("corpus", "add", "absent.jsonl", "--name", "words"), "'absent.jsonl' does not exist"),
         (("corpus", "build", "wordnet"), "No such command 'wordnet'"),
-        (("views", "--sql", "--format", "csv"), "--sql prints the script of all views"),
-        (("views", "specialization", "--sql"), "--sql prints the script of all views"),
+        (("tables", "--sql", "--format", "csv"), "--sql prints the script of all views"),
+        (("tables", "specialization", "--sql"), "--sql prints the script of all views"),
     ],
 )
 def test_wrong_usage_exits_with_2(is_usage_error, arguments, message):
@@ -195,7 +195,7 @@ def test_no_command_at_all_shows_the_commands(neuronlake):
         ("corpus", "list"),
         ("corpus", "show", "words"),
         ("tables",),
-        ("views", "--sql"),
+        ("tables", "--sql"),
         ("materialize",),
         ("check",),
     ],

@@ -1,4 +1,4 @@
-"""The data dictionary that `neuronlake tables` and `neuronlake views` print."""
+"""The data dictionary that `neuronlake tables` prints."""
 
 import pytest
 

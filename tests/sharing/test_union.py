@@ -88,7 +88,7 @@ def test_commands_that_read_take_several_and_those_that_write_refuse_them(three)
         refused = run(*stores, *command)
         assert (refused.exit_code, refused.output.count("\n")) == (1, 1)
         assert "c.zip are only read as one; 'share merge' makes them one" in refused.output
-    refused = run(*stores, "views", "--sql")
+    refused = run(*stores, "tables", "--sql")
     assert "is no folder nor URL" in refused.output.splitlines()[-1]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ....errors import IngestError, UnknownNameError, one_line
+from ....errors import IngestError, UnknownNameError, check_known, one_line
 from ..files import read_text, visible_files, without_gap
 from ..instance import Instance, Reading, Source, capped
 
@@ -44,10 +44,8 @@ def read_folders(
 
     Parameters
     ----------
-    path
-        The folder of labelled folders.
-    family
-        Family of the functions.
+    path, family
+        The folder of labelled folders, and the family of the functions.
     cap, seed
         Most files of each label, drawn at random with this seed; None for all.
     max_chars
@@ -150,11 +148,9 @@ def read_huggingface(
 
     Raises
     ------
-    IngestError
+    IngestError, UnknownNameError
         If the package ``datasets`` is missing, the dataset cannot be loaded, the template is malformed, or the
-        column does not hold classes.
-    UnknownNameError
-        If a column or a class does not exist.
+        column does not hold classes; if a column or a class does not exist.
 
     Examples
     --------
@@ -166,9 +162,7 @@ def read_huggingface(
     shown = Path(path).name if Path(path).exists() else str(path)
     title = f"{shown}{f', {config}' if config else ''}, {split}"
     columns = list(dict.fromkeys(column for _, column in pieces if column is not None))
-    for column in (label_column, *columns):
-        if column not in dataset.column_names:
-            raise UnknownNameError("column", column, dataset.column_names, where=title)
+    check_known("column", (label_column, *columns), dataset.column_names, where=title)
     classes = _classes(dataset, label_column, title)
     names = sorted({name for name in classes if name is not None})
     chosen_pairs = [_pair(pair, names, title) for pair in pairs]

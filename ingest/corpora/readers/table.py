@@ -88,11 +88,9 @@ def _find_form(path: Path, reading: Reading) -> _Form:
     if not columns:
         raise IngestError(f"{reading.file}: no rows")
     classes = next((name for name in _CLASSES if name in columns), None)
-    raise IngestError(
-        f"{reading.file}: no labels: neither a column 'labels' with values nor a boolean column named family/function; "
-        + (f"classes are read by 'corpus build huggingface FILE --label-column {classes}'; " if classes else "")
-        + f"columns: {', '.join(columns)}"
-    )
+    problem = "no labels: neither a column 'labels' with values nor a boolean column named family/function"
+    remedy = f"classes are read by 'corpus build huggingface FILE --label-column {classes}'; " if classes else ""
+    raise IngestError(f"{reading.file}: {problem}; {remedy}columns: {', '.join(columns)}")
 
 
 def _instances(path: Path, reading: Reading, form: _Form) -> Iterator[Instance]:

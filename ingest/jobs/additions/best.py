@@ -32,10 +32,8 @@ def add_best(store: str | os.PathLike[str], *, progress: Progress | None = None)
 
     Parameters
     ----------
-    store
-        The store's folder.
-    progress
-        Where to report.
+    store, progress
+        The store's folder, and where to report.
 
     Returns
     -------

@@ -74,9 +74,8 @@ def _listed(measurement: Measurement, run: Job | None) -> pl.DataFrame:
     tops = tops.filter((pl.col("rank") == 1) | is_high).select(*_NEURON, *_FUNCTION)
     instance, function, is_positive = corpus.labels()
     labels = pl.DataFrame({"instance_id": instance, "number": function, "is_positive": is_positive})
-    functions = pl.DataFrame(corpus.functions()).select(
-        *_FUNCTION, "negatives", number=pl.int_range(pl.len(), dtype=pl.Int32)
-    )
+    place = pl.int_range(pl.len(), dtype=pl.Int32)
+    functions = pl.DataFrame(corpus.functions()).select(*_FUNCTION, "negatives", number=place)
     label = pl.when(negatives="rest").then(pl.col("is_positive").fill_null(value=False)).otherwise("is_positive")
     listed = (
         tops.join(_rows(measurement, run, "top_instances", *_NEURON, "rank", "instance_id"), on=_NEURON)
@@ -140,9 +139,8 @@ def _fired(measurement: Measurement, listed: pl.DataFrame, progress: Progress) -
             progress.advance(batch.n_tokens)
     strength = pl.col("activation").abs() if settings.pooling == "abs_max" else pl.col("activation")
     nth = strength.rank("ordinal", descending=True).over(_LISTED)
-    return each.with_columns(activation=activation).filter(
-        (nth == 1) | ((nth <= N_TOKENS) & (strength > 0))
-    )  # others do not fire
+    fires = (nth == 1) | ((nth <= N_TOKENS) & (strength > 0))
+    return each.with_columns(activation=activation).filter(fires)
 
 
 def _characters(measurement: Measurement, fired: pl.DataFrame, texts: dict[int, str]) -> pl.DataFrame:
