@@ -26,8 +26,8 @@ from .statements import statement
 class Database(contextlib.AbstractContextManager["Database"]):
     """A store as it stood when first read, or when `refresh` was last called, open for SQL that reads.
 
-    The view of a table, or of a file in ``views/``, is made when a statement first names it, and bound, with all that it
-    reads, when the statement asks it: a statement about one table need not pay for the others.
+    The view of a table, or of a file in ``views/``, is made when a statement first names it, and bound when asked: a
+    statement about one table need not pay for the others.
 
     Parameters
     ----------
