@@ -78,8 +78,9 @@ def find_run(
     where, stored = database.store, stored_rows(database, Run)
     check_known("model", [model], {run.model for run in stored}, where=where)
     revisions = {run.revision for run in stored if run.model == model}
-    revision = revision or ("main" if "main" in revisions else None)
-    check_known("revision", filter(None, [revision]), revisions, where=f"{model} in {where}")
+    if revision is None and "main" in revisions:
+        revision = "main"
+    check_known("revision", [] if revision is None else [revision], revisions, where=f"{model} in {where}")
     runs = [run for run in stored if run.model == model and revision in (None, run.revision)]
     if is_any and len({run.revision for run in runs}) == 1:
         n_layers = Counter(run_id for (run_id,) in database.sql("select run_id from layers").rows())

@@ -125,15 +125,15 @@ def _read(
 ) -> dict[_Layer, _Scores]:
     """Return the scores of a run in layers of one stack, given the number of neurons of each."""
     layers, sizes = [layer for (_, layer), _ in widths], [width for _, width in widths]
-    runs, n_functions = measured["run_id"].unique().to_list(), measured["place"].n_unique()
+    functions = measured.select("family", "function", "place").unique()
     of_run = measured.filter(run_id=run)
-    chance = np.full((len(_HALVES), n_functions), 0.5)
+    chance = np.full((len(_HALVES), functions.height), 0.5)
     chance[:, of_run["place"].to_numpy()] = [of_run[f"prevalence{half}"].to_numpy() for half in _HALVES]
     ends = np.cumsum(sizes)
     starts = np.zeros(max(layers) + 1, dtype=np.int64)  # of each layer's neurons
     starts[layers] = ends - sizes
-    scores = np.full((len(_HALVES) + 1, ends[-1], n_functions), _UNKNOWN, dtype=np.int32)
-    asked = {"runs": runs, "run": run, "stack": widths[0][0][0], "layers": layers}
+    scores = np.full((len(_HALVES) + 1, ends[-1], functions.height), _UNKNOWN, dtype=np.int32)
+    asked = {"functions": functions.to_dicts(), "run": run, "stack": widths[0][0][0], "layers": layers}
 
     def fill(batch: pa.RecordBatch) -> None:
         layer, neuron, place = (batch[name].to_numpy() for name in ("layer", "neuron", "place"))

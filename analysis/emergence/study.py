@@ -117,9 +117,10 @@ def study_emergence(
                 write_study(job, series, settings, lineages, started_at)
                 job.commit()
     with Database(store) as database:
-        query = "select partition_id from emergence_partitions where emergence_id = ? and run_id = ? and role != 'warm'"
+        # Only now numba, which takes a moment to load.
         from .stability import store_stability
 
+        query = "select partition_id from emergence_partitions where emergence_id = ? and run_id = ? and role != 'warm'"
         partitions = [str(each) for (each,) in database.sql(query, [emergence_id, series.last.run_id]).rows()]
         is_new |= store_stability(database, series, sorted(partitions), progress)
         query = "select n_experts from emergence_studies where emergence_id = ?"

@@ -1,21 +1,16 @@
 -- emergence_scores: how do neurons of some layers score in a run of a series?
 --
 -- Parameters:
---   $runs: runs of the series
+--   $functions: a struct a function: its names, and its place in emergence_functions
 --   $run: the run
 --   $stack: encoder or decoder
 --   $layers: the layers
 -- Columns:
 --   layer, neuron: the neuron
---   place: of the function, as in emergence_functions
+--   place: of the function
 --   ap, ap_complement, ap_half_a, ap_complement_half_a, ap_half_b, ap_complement_half_b: the scores as stored
 with functions as (
-    select distinct
-        family,
-        function,
-        (dense_rank() over (order by family, function) - 1)::int as place,
-    from run_functions
-    where run_id in $runs
+    select unnest(cast($functions as struct(family varchar, function varchar, place int) []), recursive := true),
 )
 
 select
