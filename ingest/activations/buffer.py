@@ -83,10 +83,14 @@ class Buffer:
         self._end += _HEADER.size + values.nbytes
         self._n_filled = 0
 
-    def block(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return the activations of neurons `start` to `stop`, C-contiguous, over all instances that were written."""
-        block = np.empty((stop - start, sum(n for _, n in self._written)), dtype=np.float32)  # [neurons, instances]
-        column = 0
+    def block(self, start: int, stop: int, *, into: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return the activations of neurons `start` to `stop`, C-contiguous, over all instances that were written.
+
+        They are written `into` another block, if one of as many neurons or more is given.
+        """
+        if into is None or len(into) < stop - start:
+            into = np.empty((stop - start, sum(n for _, n in self._written)), dtype=np.float32)
+        block, column = into[: stop - start], 0  # [neurons, instances]
         with store_errors(f"cannot read {self._path}"), self._path.open("rb") as file:
             for begin, n_columns in self._written:
                 values = np.empty((stop - start, n_columns), dtype=self._dtype)

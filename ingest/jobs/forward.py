@@ -49,6 +49,7 @@ class ForwardPass:
         memory_bytes = section_bytes * n_neurons // (n_neurons + n_experts)
         file = folder / "activations.bin"
         self._buffers = [Buffer(file, n_neurons, n_instances, storage=storage, memory_bytes=memory_bytes)]
+        self._used: list[NDArray[np.float32]] = []  # blocks to write others over
         if n_experts:
             # Shares of tokens are kept as they are: small beside the activations, and sums of them must come out.
             file, rest = folder / "routing.bin", section_bytes - memory_bytes
@@ -78,7 +79,11 @@ class ForwardPass:
         self._flush()
 
     def blocks(self, layer: Layer) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield the activations of a layer in blocks of neurons, each with the index of its first neuron."""
+        """Yield the activations of a layer in blocks of neurons, each with the index of its first neuron.
+
+        A block holds until the next one is asked for: a later one is written over it, as new memory costs as much as
+        reading does.
+        """
         first = sum(above.n_neurons for above in self.layers[: self.layers.index(layer)])
         n_instances, resources = self.measurement.tokens.n_instances, self.measurement.request.resources
         # One block is read while another is measured.
@@ -86,7 +91,9 @@ class ForwardPass:
         with ThreadPoolExecutor(1, thread_name_prefix="blocks") as thread:
 
             def read(start: int) -> Future[NDArray[np.float32]]:
-                return thread.submit(self._buffers[0].block, first + start, first + min(start + size, layer.n_neurons))
+                into = self._used.pop() if self._used else None
+                stop = min(start + size, layer.n_neurons)
+                return thread.submit(self._buffers[0].block, first + start, first + stop, into=into)
 
             following = read(0)
             for start in range(0, layer.n_neurons, size):
@@ -94,6 +101,7 @@ class ForwardPass:
                 if start + size < layer.n_neurons:
                     following = read(start + size)
                 yield start, block
+                self._used.append(block)
 
     def shares(self, layer: Layer) -> NDArray[np.float32] | None:
         """Return which share of each instance's tokens each expert got [experts, instances]; None in a dense layer."""
@@ -104,6 +112,7 @@ class ForwardPass:
 
     def remove(self) -> None:
         """Remove the activations; the pass is done with."""
+        self._used.clear()
         for file in self.folder.iterdir():
             file.unlink()
 

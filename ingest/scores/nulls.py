@@ -11,7 +11,6 @@ and `n_above`, so p-values do not depend on what was scored before, nor on block
 
 import functools
 import math
-from collections.abc import Callable
 
 import numpy as np
 from numba import njit
@@ -46,39 +45,31 @@ def p_values(excess: Floats, n_above: Integers, n_positive: int, n_negative: int
     permutation that the label has at least this excess, and p- that its complement has. The p-value is the probability
     that min(p+, p-) is no larger than it is here; it is never below `SMALLEST_P`.
     """
-    return _reader(n_above, n_positive, n_negative)(excess, np.arange(len(n_above)))
+    return _look_up(excess, n_above, *_tables(n_above, n_positive, n_negative), n_positive, n_negative, False)[0]
 
 
 def deviates(excess: Floats, n_above: Integers, n_positive: int, n_negative: int) -> Floats:
     """Return `p_values` as two-sided normal deviates, which beyond `SMALLEST_P` grow as the excess does."""
-    read = _reader(n_above, n_positive, n_negative)
-    deviate = np.zeros(len(excess))
-    beyond, scale = np.arange(len(excess)), 1.0
-    while len(beyond):
-        p = read(scale * excess[beyond], beyond)
-        deviate[beyond] = np.maximum(deviate[beyond], -ndtri(p / 2) / scale)
-        beyond, scale = beyond[p <= SMALLEST_P], _CLOSER * scale
+    tables = _tables(n_above, n_positive, n_negative)
+    p, scale = _look_up(excess, n_above, *tables, n_positive, n_negative, True)
+    # One that is beyond the tables is at least as far as where it was last beyond them.
+    least = np.where(scale < 1, -ndtri(SMALLEST_P / 2) * _CLOSER / scale, 0)
+    deviate: Floats = np.maximum(least, -ndtri(p / 2) / scale)
     return deviate
 
 
-def _reader(n_above: Integers, n_positive: int, n_negative: int) -> Callable[[Floats, Integers], Floats]:
-    """Return what reads p-values of some neurons, given their excess [some, 2] and their places among all [some]."""
+def _tables(n_above: Integers, n_positive: int, n_negative: int) -> tuple[Integers, Integers, Floats, Floats]:
+    """Return which two tables to read for each neuron [2, neurons], the `n_above` of each table, and all tables."""
     levels = _levels(n_positive + n_negative)
     lower = np.searchsorted(levels, np.maximum(n_above, 1), side="right") - 1
     upper = np.minimum(lower + 1, len(levels) - 1)
     way = (np.maximum(n_above, 1) - levels[lower]) / np.maximum(levels[upper] - levels[lower], 1)
     # A hundredth of the way is not worth a table.
-    upper, lower = np.where(way < 0.01, lower, upper), np.where(way > 0.99, upper, lower)
-    needed, pair = np.unique(np.stack([lower, upper]), return_inverse=True)
-    tables = [_table(n_positive, n_negative, int(levels[level])) for level in needed]
+    pair = np.stack([np.where(way > 0.99, upper, lower), np.where(way < 0.01, lower, upper)])
+    is_needed = np.bincount(pair.ravel(), minlength=len(levels)) > 0
+    tables = [_table(n_positive, n_negative, level) for level in levels[is_needed].tolist()]
     statistic, log_tail = (np.stack(arrays) for arrays in zip(*tables, strict=True))
-    pair = pair.reshape(2, -1)
-
-    def read(excess: Floats, some: Integers) -> Floats:
-        of_tables = levels[needed], n_positive, n_negative, statistic, log_tail
-        return _look_up(excess - _TOLERANCE, n_above[some], pair[:, some], *of_tables)
-
-    return read
+    return (np.cumsum(is_needed) - 1)[pair], levels[is_needed], statistic, log_tail
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -87,49 +78,81 @@ def _look_up(
     n_above: Integers,
     tables: Integers,
     levels: Integers,
-    n_positive: int,
-    n_negative: int,
     statistic: Floats,
     log_tail: Floats,
-) -> Floats:
-    """Return the p-value of each neuron, interpolated between two `tables` [2, neurons]; 1 with none above rest."""
+    n_positive: int,
+    n_negative: int,
+    is_made_smaller: bool,
+) -> tuple[Floats, Floats]:
+    """Return the p-value of each neuron, and by how much its excess was made smaller until the tables held it."""
+    p, scale = np.ones(len(n_above)), np.ones(len(n_above))
+    for neuron in range(len(n_above)):
+        read = n_above[neuron], tables[:, neuron], levels, statistic, log_tail, n_positive, n_negative
+        while n_above[neuron] > 0:
+            p[neuron] = _p_value(scale[neuron] * excess[neuron, 0], scale[neuron] * excess[neuron, 1], *read)
+            if p[neuron] > SMALLEST_P or not is_made_smaller:
+                break
+            scale[neuron] *= _CLOSER
+    return p, scale
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _p_value(
+    excess: float,
+    excess_complement: float,
+    above: int,
+    tables: Integers,
+    levels: Integers,
+    statistic: Floats,
+    log_tail: Floats,
+    n_positive: int,
+    n_negative: int,
+) -> float:
+    """Return the p-value of a neuron's excess of the label and the complement, interpolated between two `tables`."""
     # The variance v of an excess grows as n_above * (2 N - n_above). The logarithm of a tail probability varies with it
     # in two ways. For the rarer class, the tail is made by the first ranks whatever is below, or is normal and varies
     # as 1 / v. For the other class, the excess is highest where none of the rarer class is above rest, about as v; the
     # logarithm of the probability of a share of it (a lower tail of a count) varies as v.
     rarer = 0 if n_positive <= n_negative else 1
     twice = 2 * (n_positive + n_negative)
-    p = np.ones(len(n_above))
-    parts = np.empty(2)  # of the upper table, by side
-    mixed = np.empty(2)
-    tails = np.empty((2, 2))  # by side and table
-    for neuron in range(len(n_above)):
-        above = n_above[neuron]
-        if above == 0:
-            continue
-        variance = float(above) * (twice - above)
-        low = float(levels[tables[0, neuron]]) * (twice - levels[tables[0, neuron]])
-        high = float(levels[tables[1, neuron]]) * (twice - levels[tables[1, neuron]])
-        way = (variance - low) / (high - low) if high > low else 0.0
-        for side in range(2):
-            for end in range(2):
-                scale = 1.0 if side == rarer else (high if end else low) / variance
-                table = tables[end, neuron]
-                scaled = excess[neuron, side] * scale
-                tails[side, end] = _interpolate(scaled, statistic[table, side], log_tail[table, side])
-            parts[side] = way * high / variance if side == rarer else way
-            mixed[side] = (1.0 - parts[side]) * tails[side, 0] + parts[side] * tails[side, 1]
-        part = parts[0] if mixed[0] <= mixed[1] else parts[1]
-        total = 0.0
-        for end in range(2):
-            table = tables[end, neuron]
-            smaller = min(tails[0, end], tails[1, end])
-            either = _interpolate(-smaller, statistic[table, 2], log_tail[table, 2])
+    variance = float(above) * (twice - above)
+    low = float(levels[tables[0]]) * (twice - levels[tables[0]])
+    high = float(levels[tables[1]]) * (twice - levels[tables[1]])
+    label = _side(excess, rarer == 0, low, high, variance, tables, statistic[:, 0], log_tail[:, 0])
+    complement = _side(excess_complement, rarer == 1, low, high, variance, tables, statistic[:, 1], log_tail[:, 1])
+    part = label[0] if label[1] <= complement[1] else complement[0]
+    total, either = 0.0, 0.0
+    for end in range(2):
+        if end == 0 or tables[1] != tables[0]:
+            smaller = min(label[2 + end], complement[2 + end])
+            either = _interpolate(-smaller, statistic[tables[end], 2], log_tail[tables[end], 2])
             # That the label or its complement is as improbable is as probable as one of them at least, as both at most.
             either = min(max(either, smaller), smaller + math.log(2.0))
-            total += either * (part if end else 1.0 - part)
-        p[neuron] = min(1.0, max(SMALLEST_P, math.exp(total)))
-    return p
+        total += either * (part if end else 1.0 - part)
+    return min(1.0, max(SMALLEST_P, math.exp(total)))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _side(
+    excess: float,
+    is_rarer: bool,
+    low: float,
+    high: float,
+    variance: float,
+    tables: Integers,
+    statistic: Floats,
+    log_tail: Floats,
+) -> tuple[float, float, float, float]:
+    """Return the part of the upper table, the log tail of an excess between the tables, and those in each of them."""
+    excess -= _TOLERANCE
+    way = (variance - low) / (high - low) if high > low else 0.0
+    part = way * high / variance if is_rarer else way
+    lower = _interpolate(excess if is_rarer else excess * (low / variance), statistic[tables[0]], log_tail[tables[0]])
+    upper = lower
+    if tables[1] != tables[0]:
+        scaled = excess if is_rarer else excess * (high / variance)
+        upper = _interpolate(scaled, statistic[tables[1]], log_tail[tables[1]])
+    return part, (1.0 - part) * lower + part * upper, lower, upper
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
