@@ -64,6 +64,7 @@ class Database(contextlib.AbstractContextManager["Database"]):
         self._made: set[str] = set()
         self._made_macros: set[str] = set()
         self._commented: set[str] = set()
+        self._runs: Set[str] | None = None  # those of whose files tables are made; None: all
         self._found: dict[str, Sequence[str]] = {}  # the runs that meet conditions, by the query that finds them
         # The kept files of a view, open and so locked against removal; none where one is lacking.
         self._kept: dict[str, list[IO[bytes]]] = {}
@@ -87,18 +88,21 @@ class Database(contextlib.AbstractContextManager["Database"]):
         checked = readonly.check(self.connection, query)
         tree = parse_tree.parse(self.connection, checked)
         names = parse_tree.named(tree, checked, self._known)
-        for name in sorted(names):
-            self.make(name)
-        self._make_macros(checked)
-        if names == self._known:  # of a statement that lists them
-            self._make_macros(catalog.macros())
-            self._comment(names)
+        narrowed, runs = checked, None
         try:
-            narrowed = parse_tree.narrowed(self.connection, checked, tree, self._runs_where) if tree else checked
-            started = time.perf_counter()
-            result = run(self.connection, query.replace(checked, narrowed), parameters)
-            LOGGER.debug("%.0f ms: %s", 1000 * (time.perf_counter() - started), query)
-            return result
+            if tree:
+                narrowed, runs = parse_tree.narrowed(self.connection, checked, tree, self._runs_where)
+            with self._of_runs(runs):
+                for name in sorted(names):
+                    self.make(name)
+                self._make_macros(checked)
+                if names == self._known:  # of a statement that lists them
+                    self._make_macros(catalog.macros())
+                    self._comment(names)
+                started = time.perf_counter()
+                result = run(self.connection, query.replace(checked, narrowed), parameters)
+                LOGGER.debug("%.0f ms: %s", 1000 * (time.perf_counter() - started), query)
+                return result
         except duckdb.CatalogException as error:
             self._make_missing(error)
         except ENGINE_ERRORS as error:
@@ -214,8 +218,9 @@ class Database(contextlib.AbstractContextManager["Database"]):
 
     def run_of(self, file: CommittedFile) -> str | None:
         """Return the run that all rows of a file are of, and that its name says; None of other jobs than runs'."""
-        run_id, named = self._runs_of_files.get(file.path), catalog.RUN_IN_NAME.search(file.path)
-        return run_id if TABLES[file.table].grain[0] == "run_id" and named and named[1] == run_id else None
+        run_id = self._runs_of_files.get(file.path)
+        is_by_run = run_id and TABLES[file.table].grain[0] == "run_id" and catalog.is_named_by(file.path, run_id)
+        return run_id if is_by_run else None
 
     def pieces(self, view: str) -> tuple[str | None, ...]:
         """Return the runs whose rows of a view are kept each in a file of its own; None: all rows are kept in one."""
@@ -259,8 +264,11 @@ class Database(contextlib.AbstractContextManager["Database"]):
         if name not in TABLES:
             return catalog.query(name)
         parts: dict[bool, list[CommittedFile]] = {}
+        runs = {None, *self._runs} if self._runs is not None else None
         for file in self.committed[name]:
-            parts.setdefault(self.run_of(file) is not None, []).append(file)
+            run_id = self.run_of(file)
+            if runs is None or run_id in runs:
+                parts.setdefault(run_id is not None, []).append(file)
         queries = []
         for of_runs, files in parts.items():
             places = (self.store.address(file) if root is None else file.path for file in files)
@@ -273,32 +281,52 @@ class Database(contextlib.AbstractContextManager["Database"]):
 
     def make(self, name: str) -> None:
         """Create the view of a table, or a view or macro and all it reads, unless they exist."""
-        if name in self._made:
-            return
+        for each in [name] if self._is_read_alone(name) else catalog.reads(name):
+            if each not in self._made:
+                with self.explained(each):
+                    self.connection.execute(catalog.definition(each, self._definition(each), deferred=True))
+                self._made.add(each)
+                self._commented.discard(each)
+
+    def _is_read_alone(self, name: str) -> bool:
+        """Return whether the rows of a view come from none of what it reads: they are kept, or there are none."""
         view = self._views.get(name) or catalog.ranked().get(name)
-        kept = self.kept_files(view.name) if view else []
-        kept_rows = ""
-        if view and kept:
-            listed = ", ".join(map(quoting.path, kept))
-            kept_rows = f"from ({catalog.scan(f'[{listed}]', of_runs=self.pieces(view.name) != (None,))})"
+        if view is None:
+            return False
+        lacks = view.needs is not None and not self.committed[view.needs]
+        return lacks or (name in self._views and bool(self.kept_files(name)))
+
+    def _definition(self, name: str) -> str:
+        """Return the SQL that defines the view of a table, a view or a macro, with regard to kept rows."""
+        view = self._views.get(name) or catalog.ranked().get(name)
+        if view is None:
+            return self.query_of(name)
+        kept = self.kept_files(view.name)
+        listed = ", ".join(map(quoting.path, kept))
+        kept_rows = f"from ({catalog.scan(f'[{listed}]', of_runs=self.pieces(view.name) != (None,))})"
         if kept and name in self._views:
-            query = kept_rows
-        elif view and view.needs and not self.committed[view.needs]:
-            query = catalog.empty_query(catalog.columns_of_none(view))
-        elif view:
-            for source in catalog.reads(name)[:-1]:
-                self.make(source)
-            query = catalog.query(name)
-            self._make_macros(query)
-            if kept:
-                live = f"select * from ({query}) where ranking is distinct from 'lift'"
-                query = f"{kept_rows} where ranking = 'lift' union all by name {live}"
-        else:
-            query = self.query_of(name)
-        with self.explained(name):
-            self.connection.execute(catalog.definition(name, query, deferred=True))
-        self._made.add(name)
-        self._commented.discard(name)
+            return kept_rows
+        if self._is_read_alone(name):
+            return catalog.empty_query(catalog.columns_of_none(view))
+        query = catalog.query(name)
+        self._make_macros(query)
+        if not kept:
+            return query
+        live = f"select * from ({query}) where ranking is distinct from 'lift'"
+        return f"{kept_rows} where ranking = 'lift' union all by name {live}"
+
+    @contextlib.contextmanager
+    def _of_runs(self, runs: Set[str] | None) -> Iterator[None]:
+        """Make tables, for one statement, of the files of some runs alone, unless they are made already; None: all."""
+        # The list of the files of 200 runs takes longer to make and to read than all else about one of them.
+        before, self._runs = {*self._made}, runs
+        try:
+            yield
+        finally:
+            self._runs = None
+            for name in (self._made - before) & TABLES.keys() if runs is not None else ():
+                self.connection.execute(f"drop view {name}")
+                self._made.discard(name)
 
     def _comment(self, names: Collection[str]) -> None:
         """Say what views and their columns mean, which takes longer than to make them."""
@@ -320,13 +348,12 @@ class Database(contextlib.AbstractContextManager["Database"]):
         `folders` are those of the model and the revision that they must have: of others no file is opened.
         """
         if query not in self._found:
-            self.make("runs")
-            files = self.committed["runs"]
-            known, asked = {self.run_of(file) for file in files}, query
-            if folders and None not in known:
-                within = (self.run_of(file) for file in files if folders <= {*file.path.split("/")})
-                asked = f"from ({query}) where run_id {quoting.among(filter(None, within))}"
-            found = {row[0] for row in self.connection.execute(asked).fetchall()}
+            files = {file.path: self.run_of(file) for file in self.committed["runs"]}
+            known = {*files.values()}
+            within = {run_id for path, run_id in files.items() if run_id and folders <= {*path.split("/")}}
+            with self._of_runs(within if folders and None not in known else None):
+                self.make("runs")
+                found = {row[0] for row in self.connection.execute(query).fetchall()}
             self._found[query] = sorted(found | {*self._runs_of_files.values()} - known)
         return self._found[query]
 

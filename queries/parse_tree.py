@@ -75,8 +75,13 @@ _OF_RUNS = {"run_id", "model", "revision", "step"}
 _PLAIN = {None, "COLUMN_REF", "CONSTANT", "COMPARISON", "CONJUNCTION", "OPERATOR", "BETWEEN", "CAST"}
 
 
-def narrowed(connection: duckdb.DuckDBPyConnection, statement: str, tree: Tree, runs_where: RunsWhere) -> str:
-    """Return a statement, of this tree, with a condition on ``run_id`` where others imply one; mostly as it is."""
+def narrowed(
+    connection: duckdb.DuckDBPyConnection, statement: str, tree: Tree, runs_where: RunsWhere
+) -> tuple[str, Set[str] | None]:
+    """Return a statement, of this tree, with a condition on ``run_id`` where others imply one; mostly as it is.
+
+    And the runs of which alone it reads rows; None where it may read those of any.
+    """
     every = list(nodes(tree))
     selects = [node for node in every if node.get("type") == "SELECT_NODE"]
     # A result's column without a name of its own is named by its expression, which so stays as it is.
@@ -84,26 +89,30 @@ def narrowed(connection: duckdb.DuckDBPyConnection, statement: str, tree: Tree, 
         id(node) for select in selects for item in select["select_list"] if not item["alias"] for node in nodes(item)
     }
     ctes = {entry["key"].lower() for node in every for entry in node.get("cte_map", {}).get("map", ())}
-    is_changed = False
+    is_changed, reads = False, None
     for node in selects:
         if node["where_clause"] and id(node) not in unnamed:
-            for implied in list(_implied(connection, node, ctes, runs_where)):
+            tables, ids = _implied(connection, node, ctes, runs_where)
+            for alias in (each for each in ids if tables[each] != "runs" and _is_by_run(tables[each])):
+                implied = f"{quoting.name(alias)}.run_id {quoting.among(ids[alias])}"
                 both = _select(connection, f"select 1 where true and {implied}")[1]["where_clause"]
                 both["children"][0] = node["where_clause"]
                 node["where_clause"] = both
                 is_changed = True
-    return unparse(connection, tree) if is_changed else statement
+            if len(selects) == 1 and all(_reads_own_run(name) and alias in ids for alias, name in tables.items()):
+                reads = frozenset().union(*ids.values())
+    return unparse(connection, tree) if is_changed else statement, reads if is_changed else None
 
 
 def _implied(
     connection: duckdb.DuckDBPyConnection, select: Tree, ctes: set[str], runs_where: RunsWhere
-) -> Iterator[str]:
-    """Yield the conditions on ``run_id`` of tables that the WHERE of a SELECT implies."""
+) -> tuple[dict[str, str], dict[str, set[str]]]:
+    """Return the tables of a SELECT by alias, and the runs that its WHERE implies for some of them, by alias."""
     tables: dict[str, str] = {}
     conditions = _conjuncts(select["where_clause"])
     links = _equal(conditions)
     if not _gather(select["from_table"], tables, links) or ctes & {*tables.values()}:
-        return
+        return tables, {}
     group = {alias: alias for alias in tables}  # tables of one group share their run_id
     for a, b in links:
         if a in group and b in group:
@@ -128,8 +137,7 @@ def _implied(
         with contextlib.suppress(duckdb.Error):
             ids = {*runs_where(unparse(connection, query), folders)}
             found[group[alias]] = found.get(group[alias], ids) & ids
-    for alias in (each for each in meant if group[each] in found):
-        yield f"{quoting.name(alias)}.run_id {quoting.among(found[group[alias]])}"
+    return tables, {alias: found[group[alias]] for alias in tables if group[alias] in found}
 
 
 def _gather(ref: Tree, tables: dict[str, str], links: list[tuple[str, str]]) -> bool:
@@ -179,6 +187,13 @@ def _is_by_run(name: str) -> bool:
         return False
     grain = catalog.TABLES[name].grain if name in catalog.TABLES else catalog.view(name).grain
     return "run_id" in grain and {*catalog.describe()[name][1]} >= _OF_RUNS
+
+
+def _reads_own_run(name: str) -> bool:
+    """Return whether the rows of a table or view with one ``run_id`` come from files of this run alone."""
+    if name in catalog.TABLES:
+        return catalog.TABLES[name].grain[0] == "run_id"
+    return name in catalog.describe() and catalog.view(name).is_by_run
 
 
 def _conjuncts(condition: Tree) -> list[Tree]:

@@ -3,17 +3,17 @@
 All of it is checked: a commit may have been copied, cut, edited or made to harm.
 """
 
-import dataclasses
 import datetime
 import functools
 import importlib.metadata
 import json
+import os
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast, get_type_hints
 
 from ..errors import StoreError
 from .disk import fault, store_errors
@@ -21,8 +21,7 @@ from .names import Place, folder_name
 from .tables import SCHEMA_VERSION, TABLES
 
 
-@dataclass(frozen=True, slots=True)
-class CommittedFile:
+class CommittedFile(NamedTuple):
     """One Parquet file of a commit."""
 
     path: str  # its path relative to the store, with forward slashes
@@ -61,7 +60,7 @@ _REPR.maxstring = 120
 # The JSON types of the fields of both classes, and their names in messages; all other fields than these are lists.
 _JSON_TYPES: Mapping[object, tuple[type, str]] = {str: (str, "text"), int: (int, "whole number")}
 _FIELDS: Mapping[type, Mapping[str, tuple[type, str]]] = {
-    of: {field.name: _JSON_TYPES.get(field.type, (list, "list")) for field in dataclasses.fields(of)}
+    of: {name: _JSON_TYPES.get(kind, (list, "list")) for name, kind in get_type_hints(of).items()}
     for of in (Commit, CommittedFile)
 }
 
@@ -74,8 +73,12 @@ def neuronlake_version() -> str:
 
 def commit_text(commits: "Commit | Sequence[Commit]") -> str:
     """Return a commit as its file spells it, or several as an index of a store does."""
-    fields = asdict(commits) if isinstance(commits, Commit) else [asdict(commit) for commit in commits]
+    fields = _described(commits) if isinstance(commits, Commit) else [_described(commit) for commit in commits]
     return json.dumps(fields, indent=1) + "\n"
+
+
+def _described(commit: Commit) -> dict[str, object]:
+    return asdict(commit) | {"files": [file._asdict() for file in commit.files]}
 
 
 def file_name(job: str) -> str:
@@ -94,12 +97,15 @@ def read_commits(store: Path) -> tuple[tuple[Commit, ...], Mapping[str, str]]:
         if folder.is_symlink():
             raise StoreError(f"{folder} is a symbolic link, and a store holds its files itself")
         try:
-            names = sorted(file.name for file in folder.iterdir())
+            with os.scandir(folder) as entries:
+                regular = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
         except FileNotFoundError:
-            names = []
+            regular = {}
         except NotADirectoryError as error:
             raise StoreError(f"{folder if store.is_dir() else store} is not a folder") from error
-    read = {name: _read(store, name) for name in names if name.endswith(".json") and not name.startswith(".")}
+    names = sorted(regular)
+    named = [name for name in names if name.endswith(".json") and not name.startswith(".")]
+    read = {name: _read(store, name, is_checked=regular[name]) for name in named}
     ignored = {name: "no commit, and so ignored" for name in names if name not in read}
     rights = {name: file_name(commit.job) for name, commit in read.items()}
     commits = {name: commit for name, commit in read.items() if rights[name] == name}
@@ -153,12 +159,13 @@ def parse_commit(fields: object) -> Commit:
     return Commit(**{**checked, "files": tuple(places[place] for place in sorted(places))})
 
 
-def _read(store: Path, name: str) -> Commit:
-    file = store / "commits" / name
-    with store_errors(f"cannot read the commit {file}", ValueError, RecursionError):
-        if problem := fault(store, f"commits/{name}"):
+def _read(store: Path, name: str, *, is_checked: bool = False) -> Commit:
+    """Return the commit in a file, of which it `is_checked` that it is a regular file of the store, or is now."""
+    path = store / "commits" / name
+    with store_errors(f"cannot read the commit {path}", ValueError, RecursionError):
+        if problem := None if is_checked else fault(store, f"commits/{name}"):
             raise ValueError(problem)
-        return parse_commit(json.loads(file.read_text(encoding="utf-8")))
+        return parse_commit(json.loads(path.read_bytes().decode()))
 
 
 def _fields(value: object, of: type, what: str) -> dict[str, Any]:
@@ -172,11 +179,10 @@ def _fields(value: object, of: type, what: str) -> dict[str, Any]:
     for name, (json_type, type_name) in types.items():
         if type(fields[name]) is not json_type:
             raise ValueError(f"{what} has {name} {_shown(fields[name])}, not a {type_name}")
-        given = fields[name]
-        if json_type is int and not 0 <= given < 2**63:
-            raise ValueError(f"{what} has {name} {_shown(given)}")
-        if json_type is str:
-            given.encode()  # raises for half a surrogate pair, which could not even be printed
+        if json_type is int and not 0 <= fields[name] < 2**63:
+            raise ValueError(f"{what} has {name} {_shown(fields[name])}")
+        if json_type is str and not fields[name].isascii():
+            fields[name].encode()  # raises for half a surrogate pair, which could not even be printed
     return fields
 
 

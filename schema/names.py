@@ -5,8 +5,8 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from ..errors import StoreError
@@ -46,8 +46,7 @@ _PLACE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
+class Place(NamedTuple):
     """The parts of a data file's path; files of one job sort by folder, then by number."""
 
     folder: tuple[str, ...]  # the parts of its folder's path

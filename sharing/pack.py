@@ -160,7 +160,7 @@ def _without(file: CommittedFile, path: Path, columns: list[str]) -> CommittedFi
         data = parquet_file.read()
     metadata = {key.decode(): value.decode() for key, value in described.items() if b"column " not in key}
     parquet.write(TABLES[file.table], data.drop_columns(columns), path, metadata=metadata)
-    return dataclasses.replace(file, size_bytes=path.stat().st_size, sha256=file_sha256(path))
+    return file._replace(size_bytes=path.stat().st_size, sha256=file_sha256(path))
 
 
 def _describe(staging: Path, commits: tuple[Commit, ...], database: Database) -> None:

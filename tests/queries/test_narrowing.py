@@ -1,23 +1,32 @@
 """Conditions on runs become ids of runs, by which files are chosen; the rows of a statement stay the same."""
 
 import re
+from collections.abc import Set
+from pathlib import Path
 
 import pytest
 
+from neuronlake.errors import StoreError
 from neuronlake.queries import catalog
 from neuronlake.queries.database import Database
 from neuronlake.queries.parse_tree import narrowed, parse
+from neuronlake.schema.store import Store
 
 A, B = "a" * 16, "b" * 16
 
 
-def ids(database: Database, query: str) -> str:
-    """Return what is added to a statement, the ids in it."""
+def narrow(database: Database, query: str) -> tuple[str, Set[str] | None]:
+    """Return a statement with what is added to it, and the runs of whose files it reads."""
     database.make("runs")
     tree = parse(database.connection, query) or {}
-    found = narrowed(database.connection, query, tree, lambda of_runs, _: sorted(
+    return narrowed(database.connection, query, tree, lambda of_runs, _: sorted(
         row[0] for row in database.connection.execute(of_runs).fetchall()
     ))  # fmt: skip
+
+
+def ids(database: Database, query: str) -> str:
+    """Return what is added to a statement, the ids in it."""
+    found, _ = narrow(database, query)
     return "" if found == query else re.split("run_id (?:= |IN [(])", found)[-1].partition(")")[0]
 
 
@@ -62,6 +71,59 @@ def test_a_condition_on_runs_names_them(database: Database, query: str, runs: li
 )
 def test_other_statements_stay_as_they_are(database: Database, query: str) -> None:
     assert ids(database, query) == ""
+
+
+@pytest.mark.parametrize(
+    ("query", "runs"),
+    [
+        ("from specialization where revision = 'step1000'", {B}),
+        ("from specialization s join runs using (run_id) where runs.step = 0", {A}),
+        ("from layers a, neurons b where a.step = 0 and b.revision = 'step1000'", {A, B}),
+        ("from layers where revision = 'none'", set()),
+        ("from layers a, neurons b where a.step = 0", None),
+        ("from layers, runs where layers.step = 0", None),
+        ("from layers, corpora where layers.step = 0", None),
+        ("from layers where step = 0 and layer < (select max(layer) from layers)", None),
+        ("from layers where step = 0 union all from layers where step = 1000", None),
+        ("from layers join function_stability using (model) where layers.step = 0", None),
+        ("from layers", None),
+    ],
+)
+def test_a_statement_reads_files_of_its_runs_alone_where_no_table_may_need_others(
+    database: Database, query: str, runs: Set[str] | None
+) -> None:
+    assert narrow(database, query)[1] == runs
+
+
+def test_views_read_the_same_rows_of_a_run_from_its_files_alone(filled: Store, database: Database) -> None:
+    alone = Database(filled)
+    asked = [name for name in catalog.describe() if {"revision", "run_id"} <= {*catalog.describe()[name][1]}]
+    for name in asked:
+        query = f"from {name} where revision = 'step1000'"
+        rows = sorted(alone.sql(query).rows(), key=repr)
+        assert rows == sorted(database.sql(query).rows(), key=repr), name
+    assert len(asked) > 20
+    assert alone.sql("select count(*) from query_table('ru' || 'ns')").rows() == [(2,)]
+
+
+def test_tables_of_some_runs_are_no_other_statements(filled: Store) -> None:
+    database = Database(filled)
+    narrow_query = "select distinct run_id from layers where revision = 'step1000'"
+    assert database.sql(narrow_query).rows() == [(B,)]
+    assert database.sql("select distinct run_id from query_table('lay' || 'ers') order by all").rows() == [(A,), (B,)]
+    assert database.sql(narrow_query).rows() == [(B,)]
+    assert database.sql("select distinct run_id from layers order by all").rows() == [(A,), (B,)]
+
+
+def test_no_file_of_another_run_is_looked_at(tmp_path: Path, run) -> None:
+    store = Store(tmp_path / "store")
+    run(store, A, revision="step0", step=0)
+    run(store, B, revision="step1000", step=1000)
+    for path in [*store.files("layers", job=A), *store.files("runs", job=A)]:
+        path.unlink()
+    assert Database(store).sql("select distinct run_id from layers where revision = 'step1000'").rows() == [(B,)]
+    with pytest.raises(StoreError, match="is committed but missing"):
+        Database(store).sql("from layers where revision = 'step0'")
 
 
 def test_rows_of_a_run_have_its_model_revision_and_step(database: Database) -> None:

@@ -100,7 +100,7 @@ def test_a_folder_of_commits_that_cannot_be_read_is_no_empty_store(filled, monke
     def refuse(path):
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(StoreError, match=r"^cannot read .*commits: Permission denied$"):
         filled.commits()
 
