@@ -36,6 +36,9 @@ _TOLERANCE = 1e-8
 # what is within this (of the logarithm) counts as the same, which errs upwards.
 _SAME = 0.1
 
+# Which two tables each neuron reads [2, neurons]; of each table the `n_above`, the statistics and the log tails.
+_Tables = tuple[Integers, Integers, Floats, Floats]
+
 
 def p_values(excess: Floats, n_above: Integers, n_positive: int, n_negative: int) -> Floats:
     """Return each neuron's p-value: how often permuted labels, or their complement, score as improbably high.
@@ -45,21 +48,21 @@ def p_values(excess: Floats, n_above: Integers, n_positive: int, n_negative: int
     permutation that the label has at least this excess, and p- that its complement has. The p-value is the probability
     that min(p+, p-) is no larger than it is here; it is never below `SMALLEST_P`.
     """
-    return _look_up(excess, n_above, *_tables(n_above, n_positive, n_negative), n_positive, n_negative, False)[0]
+    return _look_up(excess, n_above, _tables(n_above, n_positive, n_negative), n_positive, n_negative, False)[0]
 
 
 def deviates(excess: Floats, n_above: Integers, n_positive: int, n_negative: int) -> Floats:
     """Return `p_values` as two-sided normal deviates, which beyond `SMALLEST_P` grow as the excess does."""
     tables = _tables(n_above, n_positive, n_negative)
-    p, scale = _look_up(excess, n_above, *tables, n_positive, n_negative, True)
+    p, scale = _look_up(excess, n_above, tables, n_positive, n_negative, True)
     # One that is beyond the tables is at least as far as where it was last beyond them.
     least = np.where(scale < 1, -ndtri(SMALLEST_P / 2) * _CLOSER / scale, 0)
     deviate: Floats = np.maximum(least, -ndtri(p / 2) / scale)
     return deviate
 
 
-def _tables(n_above: Integers, n_positive: int, n_negative: int) -> tuple[Integers, Integers, Floats, Floats]:
-    """Return which two tables to read for each neuron [2, neurons], the `n_above` of each table, and all tables."""
+def _tables(n_above: Integers, n_positive: int, n_negative: int) -> _Tables:
+    """Return the tables that neurons need."""
     levels = _levels(n_positive + n_negative)
     lower = np.searchsorted(levels, np.maximum(n_above, 1), side="right") - 1
     upper = np.minimum(lower + 1, len(levels) - 1)
@@ -74,22 +77,14 @@ def _tables(n_above: Integers, n_positive: int, n_negative: int) -> tuple[Intege
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _look_up(
-    excess: Floats,
-    n_above: Integers,
-    tables: Integers,
-    levels: Integers,
-    statistic: Floats,
-    log_tail: Floats,
-    n_positive: int,
-    n_negative: int,
-    is_made_smaller: bool,
+    excess: Floats, n_above: Integers, tables: _Tables, n_positive: int, n_negative: int, is_made_smaller: bool
 ) -> tuple[Floats, Floats]:
     """Return the p-value of each neuron, and by how much its excess was made smaller until the tables held it."""
     p, scale = np.ones(len(n_above)), np.ones(len(n_above))
     for neuron in range(len(n_above)):
-        read = n_above[neuron], tables[:, neuron], levels, statistic, log_tail, n_positive, n_negative
         while n_above[neuron] > 0:
-            p[neuron] = _p_value(scale[neuron] * excess[neuron, 0], scale[neuron] * excess[neuron, 1], *read)
+            smaller = scale[neuron] * excess[neuron, 0] - _TOLERANCE, scale[neuron] * excess[neuron, 1] - _TOLERANCE
+            p[neuron] = _p_value(smaller, n_above[neuron], neuron, tables, n_positive, n_negative)
             if p[neuron] > SMALLEST_P or not is_made_smaller:
                 break
             scale[neuron] *= _CLOSER
@@ -98,61 +93,45 @@ def _look_up(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _p_value(
-    excess: float,
-    excess_complement: float,
-    above: int,
-    tables: Integers,
-    levels: Integers,
-    statistic: Floats,
-    log_tail: Floats,
-    n_positive: int,
-    n_negative: int,
+    excess: tuple[float, float], n_above: int, neuron: int, tables: _Tables, n_positive: int, n_negative: int
 ) -> float:
-    """Return the p-value of a neuron's excess of the label and the complement, interpolated between two `tables`."""
+    """Return the p-value of a neuron's excess of the label and the complement, interpolated between two tables."""
     # The variance v of an excess grows as n_above * (2 N - n_above). The logarithm of a tail probability varies with it
     # in two ways. For the rarer class, the tail is made by the first ranks whatever is below, or is normal and varies
     # as 1 / v. For the other class, the excess is highest where none of the rarer class is above rest, about as v; the
     # logarithm of the probability of a share of it (a lower tail of a count) varies as v.
     rarer = 0 if n_positive <= n_negative else 1
     twice = 2 * (n_positive + n_negative)
-    variance = float(above) * (twice - above)
-    low = float(levels[tables[0]]) * (twice - levels[tables[0]])
-    high = float(levels[tables[1]]) * (twice - levels[tables[1]])
-    label = _side(excess, rarer == 0, low, high, variance, tables, statistic[:, 0], log_tail[:, 0])
-    complement = _side(excess_complement, rarer == 1, low, high, variance, tables, statistic[:, 1], log_tail[:, 1])
-    part = label[0] if label[1] <= complement[1] else complement[0]
-    total, either = 0.0, 0.0
-    for end in range(2):
-        if end == 0 or tables[1] != tables[0]:
-            smaller = min(label[2 + end], complement[2 + end])
-            either = _interpolate(-smaller, statistic[tables[end], 2], log_tail[tables[end], 2])
-            # That the label or its complement is as improbable is as probable as one of them at least, as both at most.
-            either = min(max(either, smaller), smaller + math.log(2.0))
-        total += either * (part if end else 1.0 - part)
-    return min(1.0, max(SMALLEST_P, math.exp(total)))
+    variance = float(n_above) * (twice - n_above)
+    which, levels, statistic, log_tail = tables
+    lower, upper = which[0, neuron], which[1, neuron]
+    low, high = float(levels[lower]) * (twice - levels[lower]), float(levels[upper]) * (twice - levels[upper])
+    way = (variance - low) / (high - low) if high > low else 0.0
+    least = np.inf
+    part = 0.0  # of the upper table, on the side that is less probable
+    smaller_low = smaller_high = np.inf
+    for side in range(2):
+        to_low, to_high = (1.0, 1.0) if side == rarer else (low / variance, high / variance)
+        tail_low = _interpolate(excess[side] * to_low, statistic[lower, side], log_tail[lower, side])
+        tail_high = tail_low
+        if upper != lower:
+            tail_high = _interpolate(excess[side] * to_high, statistic[upper, side], log_tail[upper, side])
+        of_upper = way * high / variance if side == rarer else way
+        mixed = (1.0 - of_upper) * tail_low + of_upper * tail_high
+        if mixed < least:
+            least, part = mixed, of_upper
+        smaller_low, smaller_high = min(smaller_low, tail_low), min(smaller_high, tail_high)
+    either = _either(smaller_low, statistic[lower, 2], log_tail[lower, 2])
+    total = (1.0 - part) * either
+    if upper != lower:
+        either = _either(smaller_high, statistic[upper, 2], log_tail[upper, 2])
+    return min(1.0, max(SMALLEST_P, math.exp(total + part * either)))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _side(
-    excess: float,
-    is_rarer: bool,
-    low: float,
-    high: float,
-    variance: float,
-    tables: Integers,
-    statistic: Floats,
-    log_tail: Floats,
-) -> tuple[float, float, float, float]:
-    """Return the part of the upper table, the log tail of an excess between the tables, and those in each of them."""
-    excess -= _TOLERANCE
-    way = (variance - low) / (high - low) if high > low else 0.0
-    part = way * high / variance if is_rarer else way
-    lower = _interpolate(excess if is_rarer else excess * (low / variance), statistic[tables[0]], log_tail[tables[0]])
-    upper = lower
-    if tables[1] != tables[0]:
-        scaled = excess if is_rarer else excess * (high / variance)
-        upper = _interpolate(scaled, statistic[tables[1]], log_tail[tables[1]])
-    return part, (1.0 - part) * lower + part * upper, lower, upper
+def _either(smaller: float, statistic: Floats, log_tail: Floats) -> float:
+    """Return the log probability that the label or its complement has a log tail as small: of one at least, of both."""
+    return min(max(_interpolate(-smaller, statistic, log_tail), smaller), smaller + math.log(2.0))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
