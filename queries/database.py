@@ -301,19 +301,16 @@ class Database(contextlib.AbstractContextManager["Database"]):
         view = self._views.get(name) or catalog.ranked().get(name)
         if view is None:
             return self.query_of(name)
-        kept = self.kept_files(view.name)
-        listed = ", ".join(map(quoting.path, kept))
-        kept_rows = f"from ({catalog.scan(f'[{listed}]', of_runs=self.pieces(view.name) != (None,))})"
-        if kept and name in self._views:
-            return kept_rows
+        kept_rows = ""
+        if kept := self.kept_files(view.name):
+            listed = ", ".join(map(quoting.path, kept))
+            kept_rows = f"from ({catalog.scan(f'[{listed}]', of_runs=self.pieces(view.name) != (None,))})"
         if self._is_read_alone(name):
-            return catalog.empty_query(catalog.columns_of_none(view))
+            return kept_rows or catalog.empty_query(catalog.columns_of_none(view))
         query = catalog.query(name)
         self._make_macros(query)
-        if not kept:
-            return query
         live = f"select * from ({query}) where ranking is distinct from 'lift'"
-        return f"{kept_rows} where ranking = 'lift' union all by name {live}"
+        return f"{kept_rows} where ranking = 'lift' union all by name {live}" if kept else query
 
     @contextlib.contextmanager
     def _of_runs(self, runs: Set[str] | None) -> Iterator[None]:

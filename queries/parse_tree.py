@@ -3,7 +3,7 @@
 Files are known by their runs (`catalog.table_query`): a condition on ``run_id`` says which ones to open, and goes
 through every view, whereas one on a joined table is met only when all rows are there. So the runs that meet a condition
 on the model, revision and step, or on a joined ``runs``, are looked up first, and ``run_id = …``, or in a list, is
-added to those of the statement.
+added to those of the statement. Where all of a statement is about some runs, files of others are not even listed.
 """
 
 import contextlib
