@@ -37,12 +37,15 @@ def fill(folder, batches, **how):
     st.integers(0, 4),
     st.integers(1, 5),
     st.sampled_from(["float32", "float16"]),
+    st.integers(0, 6),
 )
-def test_any_block_has_the_bits_that_were_appended(tmp_path, batches, memory_bytes, start, size, storage):
+def test_any_block_has_the_bits_that_were_appended(tmp_path, batches, memory_bytes, start, size, storage, n_used):
     (tmp_path / "buffer.bin").unlink(missing_ok=True)
     buffer, whole = fill(tmp_path, batches, memory_bytes=memory_bytes, storage=storage)
-    block = buffer.block(start, min(start + size, 5))
+    used = np.full((n_used, sum(batches)), 7, np.float32)
+    block = buffer.block(start, min(start + size, 5), into=used if n_used else None)
     assert block.flags.c_contiguous
+    assert np.shares_memory(block, used) == (n_used >= len(block))
     expected = whole[start : start + size].astype(storage).astype(np.float32)
     assert block.tobytes() == np.ascontiguousarray(expected).tobytes()
 
