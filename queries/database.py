@@ -65,6 +65,7 @@ class Database(contextlib.AbstractContextManager["Database"]):
         self._made_macros: set[str] = set()
         self._commented: set[str] = set()
         self._runs: Set[str] | None = None  # those of whose files tables are made; None: all
+        self._partial: set[str] = set()  # tables that are made of some runs' files, for the last statement
         self._found: dict[str, Sequence[str]] = {}  # the runs that meet conditions, by the query that finds them
         # The kept files of a view, open and so locked against removal; none where one is lacking.
         self._kept: dict[str, list[IO[bytes]]] = {}
@@ -286,6 +287,7 @@ class Database(contextlib.AbstractContextManager["Database"]):
                 with self.explained(each):
                     self.connection.execute(catalog.definition(each, self._definition(each), deferred=True))
                 self._made.add(each)
+                self._partial.discard(each)
                 self._commented.discard(each)
 
     def _is_read_alone(self, name: str) -> bool:
@@ -316,14 +318,16 @@ class Database(contextlib.AbstractContextManager["Database"]):
     def _of_runs(self, runs: Set[str] | None) -> Iterator[None]:
         """Make tables, for one statement, of the files of some runs alone, unless they are made already; None: all."""
         # The list of the files of 200 runs takes longer to make and to read than all else about one of them.
+        while self._partial:
+            self.connection.execute(f"drop view {self._partial.pop()}")
         before, self._runs = {*self._made}, runs
         try:
             yield
         finally:
             self._runs = None
-            for name in (self._made - before) & TABLES.keys() if runs is not None else ():
-                self.connection.execute(f"drop view {name}")
-                self._made.discard(name)
+            if runs is not None:  # the next one drops them: this one may be stuck, and its thread in DuckDB
+                self._partial |= (self._made - before) & TABLES.keys()
+                self._made -= self._partial
 
     def _comment(self, names: Collection[str]) -> None:
         """Say what views and their columns mean, which takes longer than to make them."""

@@ -112,6 +112,8 @@ def test_tables_of_some_runs_are_no_other_statements(filled: Store) -> None:
     assert database.sql(narrow_query).rows() == [(B,)]
     assert database.sql("select distinct run_id from query_table('lay' || 'ers') order by all").rows() == [(A,), (B,)]
     assert database.sql(narrow_query).rows() == [(B,)]
+    both = f"{narrow_query} union all select count(*)::varchar from query_table('ru' || 'ns')"
+    assert database.sql(both).rows() == [(B,), ("2",)]
     assert database.sql("select distinct run_id from layers order by all").rows() == [(A,), (B,)]
 
 
