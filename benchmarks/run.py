@@ -19,7 +19,7 @@ COMMANDS = {
     "scoring": [[]],
     "expertise": [[]],
     "extraction": [[]],
-    "ingest": [[], ["--words", "3000", "--storage", "float16"]],
+    "ingest": [[], ["--words", "3000", "--storage", "float16", "--repeats", "5"]],
     "memory": [[]],
     "dry_run": [[]],
     "series": [["--per-topic", "5"]],

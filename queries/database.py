@@ -65,7 +65,9 @@ class Database(contextlib.AbstractContextManager["Database"]):
         self._made_macros: set[str] = set()
         self._commented: set[str] = set()
         self._runs: Set[str] | None = None  # those of whose files tables are made; None: all
-        self._partial: set[str] = set()  # tables that are made of some runs' files, for the last statement
+        # Tables that the last statement made of the files of some runs, and these.
+        self._partial: set[str] = set()
+        self._partial_runs: Set[str] | None = None
         self._found: dict[str, Sequence[str]] = {}  # the runs that meet conditions, by the query that finds them
         # The kept files of a view, open and so locked against removal; none where one is lacking.
         self._kept: dict[str, list[IO[bytes]]] = {}
@@ -128,7 +130,8 @@ class Database(contextlib.AbstractContextManager["Database"]):
         self._found.clear()
         _close(self._kept)
         self._kept.clear()
-        self._remake(self._made)
+        with self._of_runs(None):
+            self._remake(self._made)
 
     def describe_tables(self) -> Result:
         """Return the tables, one a row: grain, numbers of rows and files in the store, what a row is."""
@@ -316,17 +319,18 @@ class Database(contextlib.AbstractContextManager["Database"]):
 
     @contextlib.contextmanager
     def _of_runs(self, runs: Set[str] | None) -> Iterator[None]:
-        """Make tables, for one statement, of the files of some runs alone, unless they are made already; None: all."""
+        """Make tables, for one statement, of the files of some runs alone, unless they are made of all; None: all."""
         # The list of the files of 200 runs takes longer to make and to read than all else about one of them.
-        while self._partial:
+        while self._partial and runs != self._partial_runs:
             self.connection.execute(f"drop view {self._partial.pop()}")
-        before, self._runs = {*self._made}, runs
+        before, self._runs, self._partial_runs = {*self._made}, runs, runs
+        self._made |= self._partial
         try:
             yield
         finally:
             self._runs = None
             if runs is not None:  # the next one drops them: this one may be stuck, and its thread in DuckDB
-                self._partial |= (self._made - before) & TABLES.keys()
+                self._partial = (self._made - before) & TABLES.keys()
                 self._made -= self._partial
 
     def _comment(self, names: Collection[str]) -> None:

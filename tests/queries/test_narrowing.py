@@ -4,6 +4,7 @@ import re
 from collections.abc import Set
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from neuronlake.errors import StoreError
@@ -115,6 +116,25 @@ def test_tables_of_some_runs_are_no_other_statements(filled: Store) -> None:
     both = f"{narrow_query} union all select count(*)::varchar from query_table('ru' || 'ns')"
     assert database.sql(both).rows() == [(B,), ("2",)]
     assert database.sql("select distinct run_id from layers order by all").rows() == [(A,), (B,)]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select count(control_lift) > 0 from specialization where revision = 'step1000'",
+        "select count(*) > 0 from control_best where revision = 'step1000'",
+    ],
+)
+def test_what_is_added_to_a_run_is_read_after_a_refresh(tmp_path: Path, run, controls, query: str) -> None:
+    store = Store(tmp_path / "store")
+    run(store, B, revision="step1000", step=1000)
+    database = Database(store)
+    assert database.sql(query).rows() == [(False,)]
+    tops = np.random.default_rng(3).integers(0, 50, (2, 2, 5, 1)) * 2 + np.arange(2)
+    controls(store, B, {"text": tops, "word": tops + 100}, revision="step1000", step=1000)
+    assert database.sql(query).rows() == [(False,)]
+    database.refresh()
+    assert database.sql(query).rows() == [(True,)]
 
 
 def test_no_file_of_another_run_is_looked_at(tmp_path: Path, run) -> None:
