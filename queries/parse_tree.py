@@ -142,7 +142,7 @@ def _implied(
 
 def _gather(ref: Tree, tables: dict[str, str], links: list[tuple[str, str]]) -> bool:
     """Add the tables of a FROM by alias, and which share a ``run_id``; return whether there are inner joins alone."""
-    if ref.get("column_name_alias"):
+    if ref.get("column_name_alias") or ref.get("sample"):  # which is drawn of all rows, before any condition
         return False
     if ref["type"] == "BASE_TABLE":
         tables[(ref["alias"] or ref["table_name"]).lower()] = ref["table_name"].lower()

@@ -68,6 +68,7 @@ def test_a_condition_on_runs_names_them(database: Database, query: str, runs: li
         "select * from partitions where revision = 'step0'",
         "select * from corpora where exists (select 1 from layers where corpora.corpus = 'step0')",
         "pivot layers on layer using count(*)",
+        "select * from layers tablesample reservoir(2 rows) where step = 0",
     ],
 )
 def test_other_statements_stay_as_they_are(database: Database, query: str) -> None:
