@@ -11,7 +11,7 @@ import os
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_type_hints
 
@@ -78,7 +78,8 @@ def commit_text(commits: "Commit | Sequence[Commit]") -> str:
 
 
 def _described(commit: Commit) -> dict[str, object]:
-    return asdict(commit) | {"files": [file._asdict() for file in commit.files]}
+    fields = {name: getattr(commit, name) for name in _FIELDS[Commit]}
+    return fields | {"files": [file._asdict() for file in commit.files]}
 
 
 def file_name(job: str) -> str:

@@ -36,7 +36,7 @@ _SUM = np.uint64(11)  # sum over evaluated instances of the activation
 _SEEN = np.uint64(12)  # evaluated instances so far: of all, half a and half b
 _BEFORE = np.uint64(15)  # evaluated instances before the present tie group
 _N_ACCUMULATORS = 16
-_HALF = np.uint64(4)
+_HALF = np.uint64(4)  # how far the sums of a half are from those before it
 _ONE = np.uint64(1)
 
 
