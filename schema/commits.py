@@ -8,36 +8,41 @@ import functools
 import importlib.metadata
 import json
 import os
-import re
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_type_hints
+from typing import Annotated
+
+import msgspec
 
 from ..errors import StoreError
 from .disk import fault, store_errors
 from .names import Place, folder_name
 from .tables import SCHEMA_VERSION, TABLES
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
-class CommittedFile(NamedTuple):
+
+class CommittedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One Parquet file of a commit."""
 
     path: str  # its path relative to the store, with forward slashes
     table: str  # the table its rows belong to
-    n_rows: int
-    size_bytes: int
-    sha256: str
+    n_rows: _Count
+    size_bytes: _Count
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class _Version(msgspec.Struct, frozen=True):
+    schema_version: int  # version of the declared tables it was written with
+
+
+class Commit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One committed job."""
 
     job: str  # name of the job: a run_id, or the kind and the name of what was added
     kind: str  # what the job made: corpus, run, …
-    schema_version: int  # version of the declared tables it was written with
+    schema_version: Annotated[int, msgspec.Meta(ge=1)]  # version of the declared tables it was written with
     neuronlake_version: str
     committed_at: str  # time of the commit in UTC, ISO 8601
     files: tuple[CommittedFile, ...]  # its files, sorted by folder and then by the number of the part
@@ -53,16 +58,10 @@ class Commit:
         return sum(file.size_bytes for file in self.files)
 
 
-_SHA256 = re.compile("[0-9a-f]{64}")
 COPY = "a copy of {}, and so ignored"
 _REPR = reprlib.Repr()
 _REPR.maxstring = 120
-# The JSON types of the fields of both classes, and their names in messages; all other fields than these are lists.
-_JSON_TYPES: Mapping[object, tuple[type, str]] = {str: (str, "text"), int: (int, "whole number")}
-_FIELDS: Mapping[type, Mapping[str, tuple[type, str]]] = {
-    of: {name: _JSON_TYPES.get(kind, (list, "list")) for name, kind in get_type_hints(of).items()}
-    for of in (Commit, CommittedFile)
-}
+_DECODER = msgspec.json.Decoder(Commit)
 
 
 @functools.cache
@@ -73,13 +72,7 @@ def neuronlake_version() -> str:
 
 def commit_text(commits: "Commit | Sequence[Commit]") -> str:
     """Return a commit as its file spells it, or several as an index of a store does."""
-    fields = _described(commits) if isinstance(commits, Commit) else [_described(commit) for commit in commits]
-    return json.dumps(fields, indent=1) + "\n"
-
-
-def _described(commit: Commit) -> dict[str, object]:
-    fields = {name: getattr(commit, name) for name in _FIELDS[Commit]}
-    return fields | {"files": [file._asdict() for file in commit.files]}
+    return json.dumps(msgspec.to_builtins(commits), indent=1) + "\n"
 
 
 def file_name(job: str) -> str:
@@ -106,7 +99,7 @@ def read_commits(store: Path) -> tuple[tuple[Commit, ...], Mapping[str, str]]:
             raise StoreError(f"{folder if store.is_dir() else store} is not a folder") from error
     names = sorted(regular)
     named = [name for name in names if name.endswith(".json") and not name.startswith(".")]
-    read = {name: _read(store, name, is_checked=regular[name]) for name in named}
+    read = {name: _read(folder / name, None if regular[name] else fault(store, f"commits/{name}")) for name in named}
     ignored = {name: "no commit, and so ignored" for name in names if name not in read}
     rights = {name: file_name(commit.job) for name, commit in read.items()}
     commits = {name: commit for name, commit in read.items() if rights[name] == name}
@@ -122,69 +115,55 @@ def read_commits(store: Path) -> tuple[tuple[Commit, ...], Mapping[str, str]]:
 def read_commit(store: Path, job: str) -> Commit | None:
     """Return the commit of a job in the store's folder, or None; one that cannot be read raises `StoreError`."""
     name = file_name(job)
-    if len(name) > 255 or fault(store, f"commits/{name}") == "missing":
+    if len(name) > 255 or (problem := fault(store, f"commits/{name}")) == "missing":
         return None
-    commit = _read(store, name)
+    path = store / "commits" / name
+    commit = _read(path, problem)
     if commit.job != job:
-        raise StoreError(f"{store / 'commits' / name} is the commit of {commit.job!r}, not of {job!r}")
+        raise StoreError(f"{path} is the commit of {commit.job!r}, not of {job!r}")
     return commit
 
 
-def parse_commit(fields: object) -> Commit:
-    """Return the commit that a JSON object describes; what is none, or of a newer neuronlake, raises `ValueError`."""
-    version = fields.get("schema_version") if isinstance(fields, dict) else None
-    # Checked before all else: a newer version may have fields that this one does not know.
-    if type(version) is int and version > SCHEMA_VERSION:
-        ours = f"this neuronlake ({neuronlake_version()}) reads up to {SCHEMA_VERSION}"
-        raise ValueError(f"it was written with schema version {_shown(version)}, {ours}; please upgrade neuronlake")
-    checked = _fields(fields, Commit, "it")
-    job, folder = checked["job"], folder_name(checked["job"])
-    if checked["schema_version"] < 1:
-        raise ValueError(f"schema_version is {_shown(checked['schema_version'])}")
-    if datetime.datetime.fromisoformat(checked["committed_at"]).tzinfo is None:
+def parse_commit(text: bytes | msgspec.Raw) -> Commit:
+    """Return the commit that is written in JSON; what is none, or of a newer neuronlake, raises `ValueError`."""
+    try:
+        commit = _DECODER.decode(text)
+    except msgspec.ValidationError:
+        # A newer version may have fields that this one does not know.
+        _check_version(msgspec.json.decode(text, type=_Version).schema_version)
+        raise
+    _check_version(commit.schema_version)
+    if datetime.datetime.fromisoformat(commit.committed_at).tzinfo is None:
         raise ValueError("committed_at has no time zone")
-    places: dict[Place, CommittedFile] = {}
-    for number, described in enumerate(checked["files"]):
-        file = CommittedFile(**_fields(described, CommittedFile, f"file {number}"))
+    places, folder = dict[Place, CommittedFile](), folder_name(commit.job)
+    for file in commit.files:
         place = Place.of(file.path)
         # No file can be of two jobs: the job's name is part of the file's.
         if place is None or place.table != file.table or place.job != folder:
-            raise ValueError(f"{_shown(file.path)} is no place for rows of {_shown(file.table)} by {_shown(job)}")
+            raise ValueError(
+                f"{_shown(file.path)} is no place for rows of {_shown(file.table)} by {_shown(commit.job)}"
+            )
         if file.table not in TABLES:
             raise ValueError(f"table {_shown(file.table)} is not declared in neuronlake {neuronlake_version()}")
-        if not _SHA256.fullmatch(file.sha256):
-            raise ValueError(f"file {number} has the sha256 {_shown(file.sha256)}")
         if place in places:
             raise ValueError(f"{_shown(file.path)} is named twice")
         places[place] = file
-    return Commit(**{**checked, "files": tuple(places[place] for place in sorted(places))})
+    return msgspec.structs.replace(commit, files=tuple(places[place] for place in sorted(places)))
 
 
-def _read(store: Path, name: str, *, is_checked: bool = False) -> Commit:
-    """Return the commit in a file, of which it `is_checked` that it is a regular file of the store, or is now."""
-    path = store / "commits" / name
+def _check_version(version: int) -> None:
+    if version > SCHEMA_VERSION:
+        ours = f"this neuronlake ({neuronlake_version()}) reads up to {SCHEMA_VERSION}"
+        raise ValueError(f"it was written with schema version {_shown(version)}, {ours}; please upgrade neuronlake")
+
+
+def _read(path: Path, problem: str | None) -> Commit:
+    """Return the commit in a file, unless there is a `problem` for which it must not be opened."""
     with store_errors(f"cannot read the commit {path}", ValueError, RecursionError):
-        if problem := None if is_checked else fault(store, f"commits/{name}"):
+        if problem:
             raise ValueError(problem)
-        return parse_commit(json.loads(path.read_bytes().decode()))
-
-
-def _fields(value: object, of: type, what: str) -> dict[str, Any]:
-    """Return `value` if it is a JSON object with exactly the fields of a dataclass, of their types; else raise."""
-    if type(value) is not dict:
-        raise ValueError(f"{what} is {_shown(value)}, not an object")
-    fields, types = cast("dict[str, Any]", value), _FIELDS[of]
-    if fields.keys() != types.keys():
-        wrong = min(types.keys() ^ fields.keys())
-        raise ValueError(f"{what} {'lacks' if wrong in types else 'has the unknown'} {_shown(wrong)}")
-    for name, (json_type, type_name) in types.items():
-        if type(fields[name]) is not json_type:
-            raise ValueError(f"{what} has {name} {_shown(fields[name])}, not a {type_name}")
-        if json_type is int and not 0 <= fields[name] < 2**63:
-            raise ValueError(f"{what} has {name} {_shown(fields[name])}")
-        if json_type is str and not fields[name].isascii():
-            fields[name].encode()  # raises for half a surrogate pair, which could not even be printed
-    return fields
+        with path.open("rb", buffering=0) as file:
+            return parse_commit(file.read())
 
 
 def _shown(value: object) -> str:

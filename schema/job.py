@@ -154,7 +154,7 @@ class Job:
         first = 0 if self._is_locked else random.randrange(1, 10_000) * 100_000
         files = {}
         for place, staged in sorted(self._staged(*TABLES).items()):
-            path = "/".join((*place.folder, f"{place.job}-{first + place.part}.parquet"))
+            path = f"{place.folder}/{place.job}-{first + place.part}.parquet"
             n_rows, size_bytes = parquet.n_rows(staged), staged.stat().st_size
             files[staged] = CommittedFile(path, place.table, n_rows, size_bytes, file_sha256(staged))
         return files

@@ -41,15 +41,13 @@ _LONGEST = 230
 
 # A name of the characters that `folder_name` leaves: no pattern, no ``..``, nothing hidden.
 _FOLDER = r"[\w~+ ,()@%-][\w.~+ ,()@%-]*"
-_PLACE = re.compile(
-    rf"data/(?P<table>\w+)/(?:{_FOLDER}/){{0,2}}(?P<job>{_FOLDER})-(?P<part>\d{{1,9}})\.parquet", re.ASCII
-)
+_PLACE = re.compile(rf"(data/(\w+)(?:/{_FOLDER}){{0,2}})/({_FOLDER})-(\d{{1,9}})\.parquet", re.ASCII)
 
 
 class Place(NamedTuple):
     """The parts of a data file's path; files of one job sort by folder, then by number."""
 
-    folder: tuple[str, ...]  # the parts of its folder's path
+    folder: str  # its path relative to the store
     table: str
     job: str  # the job's name as `folder_name` spells it
     part: int  # number of the file within its job and table
@@ -58,7 +56,8 @@ class Place(NamedTuple):
     def of(cls, path: str) -> "Place | None":
         """Return the place of a path relative to the store, or None if no job writes files there."""
         if match := _PLACE.fullmatch(path):
-            return cls(tuple(path.split("/")[:-1]), match["table"], match["job"], int(match["part"]))
+            folder, table, job, part = match.groups()
+            return cls(folder, table, job, int(part))
         return None
 
 

@@ -1,6 +1,5 @@
 """Packs: a store, or a slice of it, as one file or a folder to publish, such as a dataset repository of the Hub."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -9,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pyarrow.parquet as pq
 
 from ..errors import StoreError, plural
@@ -147,7 +147,7 @@ def _copied(source: Store, commit: Commit, staging: Path, *, with_texts: bool) -
         source.copy(file, path)
         texts = [] if with_texts else [column.name for column in TABLES[file.table].columns if column.holds_text]
         files.append(_without(file, path, texts) if texts else file)
-    packed = dataclasses.replace(commit, files=tuple(files))
+    packed = msgspec.structs.replace(commit, files=tuple(files))
     disk.make_folder(staging / "commits")
     (staging / "commits" / file_name(commit.job)).write_text(commit_text(packed), encoding="utf-8")
     return packed
@@ -160,7 +160,7 @@ def _without(file: CommittedFile, path: Path, columns: list[str]) -> CommittedFi
         data = parquet_file.read()
     metadata = {key.decode(): value.decode() for key, value in described.items() if b"column " not in key}
     parquet.write(TABLES[file.table], data.drop_columns(columns), path, metadata=metadata)
-    return file._replace(size_bytes=path.stat().st_size, sha256=file_sha256(path))
+    return msgspec.structs.replace(file, size_bytes=path.stat().st_size, sha256=file_sha256(path))
 
 
 def _describe(staging: Path, commits: tuple[Commit, ...], database: Database) -> None:

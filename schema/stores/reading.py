@@ -5,12 +5,13 @@ Committed files never change, so what a reader asks of a file (is it there, how 
 
 import datetime
 import io
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
+
+import msgspec
 
 from ...errors import StoreError
 from ..commits import Commit, CommittedFile, parse_commit
@@ -94,10 +95,7 @@ class ReadOnlyStore(Store):
         """Return the commits, in any order."""
         text = self.read(INDEX)
         with store_errors(f"cannot read the commits {self}/{INDEX}", ValueError, RecursionError):
-            listed = json.loads(text)
-            if not isinstance(listed, list):
-                raise ValueError("it is no list of commits")
-            commits = [parse_commit(fields) for fields in listed]
+            commits = [parse_commit(listed) for listed in msgspec.json.decode(text, type=list[msgspec.Raw])]
             jobs = Counter(commit.job for commit in commits)
             if twice := [job for job, count in jobs.items() if count > 1]:
                 raise ValueError(f"job {twice[0]} is in it twice")

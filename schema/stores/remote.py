@@ -5,7 +5,6 @@ Face Hub by the same ranges, under the address that huggingface_hub gives. The m
 are, so that ranges of them can be read.
 """
 
-import json
 import os
 import shutil
 import struct
@@ -61,7 +60,7 @@ class RemoteStore(ReadOnlyStore):
         commits = []
         for path in sorted(path for path in found if path.endswith(".json")):
             with store_errors(f"cannot read the commit {self}/{path}", ValueError, RecursionError):
-                commits.append(parse_commit(json.loads(self.read(path))))
+                commits.append(parse_commit(self.read(path)))
         return commits
 
 

@@ -92,8 +92,8 @@ def test_nothing_can_be_written_and_nothing_else_be_read(packed):
     ("text", "reason"),
     [
         ("{", "cannot read the commits"),
-        ('{"a": 1}', "it is no list of commits"),
-        ("[1]", "it is 1, not an object"),
+        ('{"a": 1}', "Expected `array`, got `object`"),
+        ("[1]", "Expected `object`, got `int`"),
         (None, "cannot read .*commits.json"),
     ],
 )
