@@ -1,7 +1,6 @@
 """Running a query: the rows it returned, or why DuckDB failed, in one line or as a corrupt file of the store."""
 
 import contextlib
-import datetime
 import errno
 import os
 import re
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 _WIDE_INTEGERS = ("HUGEINT", "UHUGEINT", "BIGNUM")
 _WAIT_S = 0.05
 _INTERRUPTS = 40
-_ZONED = {"TIMESTAMP WITH TIME ZONE": "TIMESTAMP", "TIMESTAMPTZ_NS": "TIMESTAMP_NS"}
 
 ENGINE_ERRORS = (duckdb.Error, UnicodeDecodeError)
 """Errors of a query; a message that quotes bytes of a corrupt file raises the second."""
@@ -56,16 +54,7 @@ class Result:
 
     def rows(self) -> list[tuple[object, ...]]:
         """Return the rows as tuples of Python values; times are in UTC."""
-        # DuckDB wants the pytz package for times with a zone, at any depth; without one they are times in UTC.
-        plain = [_retyped(kind, _ZONED) for kind in self.types]
-        is_zoned = [after != before for before, after in zip(self.types, plain, strict=True)]
-        columns = zip(map(quoting.name, self.columns), plain, is_zoned, strict=True)
-        selected = [f"cast({name} as {kind})" if zoned else name for name, kind, zoned in columns]
-        rows = cast("list[tuple[object, ...]]", self.relation.project(", ".join(selected)).fetchall())
-        if not any(is_zoned):
-            return rows
-        cells = (zip(row, is_zoned, strict=True) for row in rows)
-        return [tuple(_in_utc(value) if zoned else value for value, zoned in row) for row in cells]
+        return self.relation.fetchall()
 
     def pl(self) -> "pl.DataFrame":
         """Return the rows as a polars data frame."""
@@ -73,8 +62,7 @@ class Result:
 
     def df(self) -> "pd.DataFrame":
         """Return the rows as a pandas data frame."""
-        is_nested = any(zoned in kind and zoned != kind for kind in self.types for zoned in _ZONED)
-        return self.arrow().to_pandas() if is_nested else self.relation.df()  # the latter wants pytz for these
+        return self.relation.df()
 
     def arrow(self) -> "pa.Table":
         """Return the rows as an Arrow table."""
@@ -134,30 +122,21 @@ def _collect(relation: duckdb.DuckDBPyRelation) -> Result:
     """Return rows, sums of integers as BIGINT where all values fit, else DECIMAL, else text: exact in every format."""
     rows = relation.materialize()
     for column, type_name in zip(map(quoting.name, rows.columns), map(str, rows.types), strict=True):
-        if _retyped(type_name, dict.fromkeys(_WIDE_INTEGERS, "")) != type_name:
+        if _narrowed(type_name, "") != type_name:
             for narrow in ("BIGINT", "DECIMAL(38,0)", "VARCHAR"):
-                exact = f"cast({column} as {_retyped(type_name, dict.fromkeys(_WIDE_INTEGERS, narrow))})"
+                exact = f"cast({column} as {_narrowed(type_name, narrow)})"
                 with contextlib.suppress(duckdb.ConversionException, duckdb.OutOfRangeException):
                     rows = rows.project(f"* replace ({exact} as {column})").materialize()
                     break
     return Result(rows)
 
 
-def _retyped(type_name: str, types: Mapping[str, str]) -> str:
-    """Return the name of a type with some types in it replaced, at any depth; fields and values keep their names."""
+def _narrowed(type_name: str, narrow: str) -> str:
+    """Return the name of a type with its wide integers, at any depth, replaced; fields and values keep their names."""
     quoted = r""""(?:[^"]|"")*"|'(?:[^']|'')*'"""
     # After the name of a field comes its type.
-    return re.sub(rf"{quoted}|\b(?:{'|'.join(types)})\b(?! )", lambda match: types.get(match[0], match[0]), type_name)
-
-
-def _in_utc(value: object) -> object:
-    if isinstance(value, datetime.datetime):
-        return value.replace(tzinfo=datetime.UTC)
-    if isinstance(value, dict):
-        return {_in_utc(key): _in_utc(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(_in_utc, value))
-    return value
+    wide = rf"{quoted}|\b(?:{'|'.join(_WIDE_INTEGERS)})\b(?! )"
+    return re.sub(wide, lambda match: narrow if match[0] in _WIDE_INTEGERS else match[0], type_name)
 
 
 def explain(error: BaseException) -> str:
