@@ -272,7 +272,8 @@ class Database(contextlib.AbstractContextManager["Database"]):
         for file in self.committed[name]:
             run_id = self.run_of(file)
             if runs is None or run_id in runs:
-                parts.setdefault(run_id is not None, []).append(file)
+                # DuckDB need not choose among files that are chosen.
+                parts.setdefault(run_id is not None and runs is None, []).append(file)
         queries = []
         for of_runs, files in parts.items():
             places = (self.store.address(file) if root is None else file.path for file in files)
