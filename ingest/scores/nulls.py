@@ -14,6 +14,7 @@ import math
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from .null_draws import Floats, Integers, draw_nulls
@@ -64,15 +65,28 @@ def deviates(excess: Floats, n_above: Integers, n_positive: int, n_negative: int
 def _tables(n_above: Integers, n_positive: int, n_negative: int) -> _Tables:
     """Return the tables that neurons need."""
     levels = _levels(n_positive + n_negative)
-    lower = np.searchsorted(levels, np.maximum(n_above, 1), side="right") - 1
-    upper = np.minimum(lower + 1, len(levels) - 1)
-    way = (np.maximum(n_above, 1) - levels[lower]) / np.maximum(levels[upper] - levels[lower], 1)
-    # A hundredth of the way is not worth a table.
-    pair = np.stack([np.where(way > 0.99, upper, lower), np.where(way < 0.01, lower, upper)])
-    is_needed = np.bincount(pair.ravel(), minlength=len(levels)) > 0
-    tables = [_table(n_positive, n_negative, level) for level in levels[is_needed].tolist()]
-    statistic, log_tail = (np.stack(arrays) for arrays in zip(*tables, strict=True))
+    pair, is_needed = _between(n_above, levels)
+    statistic, log_tail = np.stack(
+        [_table(n_positive, n_negative, each) for each in levels[is_needed].tolist()], axis=1
+    )
     return (np.cumsum(is_needed) - 1)[pair], levels[is_needed], statistic, log_tail
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _between(n_above: Integers, levels: Integers) -> tuple[Integers, NDArray[np.bool_]]:
+    """Return the two levels that each neuron lies between [2, neurons], and whether each level is needed."""
+    pair = np.empty((2, len(n_above)), np.int64)
+    is_needed = np.zeros(len(levels), np.bool_)
+    for neuron in range(len(n_above)):
+        above = max(n_above[neuron], 1)
+        lower = np.searchsorted(levels, above, side="right") - 1
+        upper = min(lower + 1, len(levels) - 1)
+        way = (above - levels[lower]) / max(levels[upper] - levels[lower], 1)
+        # A hundredth of the way is not worth a table.
+        pair[0, neuron] = upper if way > 0.99 else lower
+        pair[1, neuron] = lower if way < 0.01 else upper
+        is_needed[pair[0, neuron]] = is_needed[pair[1, neuron]] = True
+    return pair, is_needed
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -173,8 +187,8 @@ def _steps(end: int) -> list[int]:
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def _table(n_positive: int, n_negative: int, n_above: int) -> tuple[Floats, Floats]:
-    """Return the distributions under permutation that p-values are read from, each [3, knots].
+def _table(n_positive: int, n_negative: int, n_above: int) -> Floats:
+    """Return the distributions under permutation that p-values are read from, [2, 3, knots].
 
     First the statistics, rising, then infinite: the excess of the label, that of the complement, and the negative
     logarithm of the smaller of their tail probabilities. Second the logarithm of the probability of at least as much.
@@ -192,7 +206,7 @@ def _table(n_positive: int, n_negative: int, n_above: int) -> tuple[Floats, Floa
     label_tail = _tabulate(label, weight, statistic[0], log_tail[0])
     complement_tail = _tabulate(complement, weight, statistic[1], log_tail[1])
     _tabulate(-np.minimum(label_tail, complement_tail), weight, statistic[2], log_tail[2], tolerance=_SAME)
-    return statistic, log_tail
+    return np.stack([statistic, log_tail])
 
 
 def _tabulate(values: Floats, weight: Floats, statistic: Floats, log_tail: Floats, *, tolerance: float = 0.0) -> Floats:

@@ -132,22 +132,26 @@ def score(
             lowest, highest = (scores.statistics[part, STATISTIC_NAMES.index(name)] for name in ("min", "max"))
             scores.correlation[part] = clusters.correlations(activations[part], lowest, highest)
 
-    def compare(index: int) -> None:
-        positive, evaluated = counts[index, 0].tolist()
-        tables = n_above[:, index], positive, evaluated - positive
-        if clusters and clusters.names:
-            inflation, freedom = clusters.inflation(scores.correlation, index)
-            deviate = deviates(excess[:, index] / np.sqrt(inflation)[:, None], *tables)
-            scores.p_value[:, index] = tails(deviate, freedom)
-        else:
-            scores.p_value[:, index] = p_values(excess[:, index], *tables)
+    def compare(part: slice) -> None:
+        for index in range(part.start, part.stop):
+            positive, evaluated = counts[index, 0].tolist()
+            tables = n_above[:, index], positive, evaluated - positive
+            if clusters and clusters.names:
+                inflation, freedom = clusters.inflation(scores.correlation, index)
+                deviate = deviates(excess[:, index] / np.sqrt(inflation)[:, None], *tables)
+                scores.p_value[:, index] = tails(deviate, freedom)
+            else:
+                scores.p_value[:, index] = p_values(excess[:, index], *tables)
 
-    bounds = np.linspace(0, n_neurons, 4 * n_threads + 1).astype(int)
+    def parts(n: int) -> list[slice]:
+        bounds = np.linspace(0, n, 4 * n_threads + 1).astype(int).tolist()
+        return [slice(a, b) for a, b in itertools.pairwise(bounds) if a < b]
+
     with ThreadPoolExecutor(n_threads) as pool:
         if walk:
             walk.score_neurons(activations, *filled)
-        list(pool.map(run, (slice(a, b) for a, b in itertools.pairwise(bounds) if a < b)))
-        list(pool.map(compare, range(n_functions)))
+        list(pool.map(run, parts(n_neurons)))
+        list(pool.map(compare, parts(n_functions)))
     return scores
 
 
