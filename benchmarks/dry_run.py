@@ -22,8 +22,10 @@ from neuronlake.schema.store import Store
 
 INGEST = """
 import dataclasses, json, sys
-from neuronlake import ingest_model, ingest_series
+from neuronlake import Resources, ingest_model, ingest_series
 arguments = json.loads(sys.argv[1])
+if "memory_bytes" in arguments:
+    arguments["resources"] = Resources(memory_bytes=arguments.pop("memory_bytes"))
 if arguments.pop("is_series"):
     outcomes = ingest_series(**arguments).outcomes
 else:

@@ -4,8 +4,8 @@
     python run.py --render
 
 All by default. What cannot run here fails and is told at the end, unless it is skipped by name: `gpu` needs a GPU,
-`remote` and `rankings` the store of `make demo`, `extraction` the extra `bench`; `queries` and `questions` write and
-keep a store of 11 GB in ../build/generated. With --render nothing runs.
+`remote` and `rankings` the store of `make demo`, `semcor` the corpus, `extraction` the extra `bench`; `queries` and
+`questions` write and keep a store of 11 GB in ../build/generated. With --render nothing runs.
 """
 
 import argparse
@@ -32,6 +32,7 @@ COMMANDS = {
     "rankings": [[]],
     "coactivation": [[]],
     "partitions": [["--large"]],
+    "semcor": [[]],
     "storage": [[]],
     "queries": [["--checkpoints", "50", "--store", "../build/generated"]],
     "questions": [["--check"]],
