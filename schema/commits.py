@@ -61,7 +61,7 @@ class Commit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 COPY = "a copy of {}, and so ignored"
 _REPR = reprlib.Repr()
 _REPR.maxstring = 120
-_DECODER = msgspec.json.Decoder(Commit)
+_DECODER, _VERSION_DECODER = msgspec.json.Decoder(Commit), msgspec.json.Decoder(_Version)
 
 
 @functools.cache
@@ -126,13 +126,11 @@ def read_commit(store: Path, job: str) -> Commit | None:
 
 def parse_commit(text: bytes | msgspec.Raw) -> Commit:
     """Return the commit that is written in JSON; what is none, or of a newer neuronlake, raises `ValueError`."""
-    try:
-        commit = _DECODER.decode(text)
-    except msgspec.ValidationError:
-        # A newer version may have fields that this one does not know.
-        _check_version(msgspec.json.decode(text, type=_Version).schema_version)
-        raise
-    _check_version(commit.schema_version)
+    # Checked before all else: a newer version may have fields that this one does not know.
+    if (version := _VERSION_DECODER.decode(text).schema_version) > SCHEMA_VERSION:
+        ours = f"this neuronlake ({neuronlake_version()}) reads up to {SCHEMA_VERSION}"
+        raise ValueError(f"it was written with schema version {_shown(version)}, {ours}; please upgrade neuronlake")
+    commit = _DECODER.decode(text)
     if datetime.datetime.fromisoformat(commit.committed_at).tzinfo is None:
         raise ValueError("committed_at has no time zone")
     places, folder = dict[Place, CommittedFile](), folder_name(commit.job)
@@ -149,12 +147,6 @@ def parse_commit(text: bytes | msgspec.Raw) -> Commit:
             raise ValueError(f"{_shown(file.path)} is named twice")
         places[place] = file
     return msgspec.structs.replace(commit, files=tuple(places[place] for place in sorted(places)))
-
-
-def _check_version(version: int) -> None:
-    if version > SCHEMA_VERSION:
-        ours = f"this neuronlake ({neuronlake_version()}) reads up to {SCHEMA_VERSION}"
-        raise ValueError(f"it was written with schema version {_shown(version)}, {ours}; please upgrade neuronlake")
 
 
 def _read(path: Path, problem: str | None) -> Commit:

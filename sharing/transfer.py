@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import mmap
 import os
 import tempfile
@@ -14,7 +13,7 @@ from ..errors import StoreError, one_line
 from ..ingest.models.checkpoint import hub_errors
 from ..progress import Progress, SilentProgress
 from ..schema import card
-from ..schema.commits import Commit, CommittedFile, commit_text, file_name
+from ..schema.commits import Commit, CommittedFile, commit_text, file_name, parse_commit
 from ..schema.store import Store
 from ..schema.stores.reading import INDEX
 from ..schema.stores.remote import RemoteStore, repository
@@ -158,7 +157,7 @@ def _create(target: RemoteStore, path: str, data: bytes | mmap.mmap, file: Commi
         if file:
             is_same = hashlib.sha256(found).hexdigest() == file.sha256
         else:
-            is_same = json.loads(found)["files"] == json.loads(bytes(data))["files"]
+            is_same = parse_commit(found).files == parse_commit(bytes(data)).files
         if not is_same:
             raise StoreError(f"{target}/{path} is there with other content") from error
     except (OSError, obstore.exceptions.BaseError) as error:
