@@ -348,17 +348,16 @@ class Database(contextlib.AbstractContextManager["Database"]):
                 self.connection.execute(catalog.macros_by_name()[name])
                 self._made_macros.add(name)
 
-    def _runs_where(self, query: str, names: Set[str]) -> Sequence[str]:
+    def _runs_where(self, query: str, folders: Set[str]) -> Sequence[str]:
         """Return the runs that a query of ``run_id from runs`` finds, and those that have files and are unknown.
 
-        `names` are the id, and the folders of the model and the revision, that they must have: of others no file is
-        opened.
+        `folders` are those of the model and the revision that they must have: of others no file is opened.
         """
         if query not in self._found:
             files = {file.path: self.run_of(file) for file in self.committed["runs"]}
             known = {*files.values()}
-            within = {run_id for path, run_id in files.items() if run_id and names <= {run_id, *path.split("/")}}
-            with self._of_runs(within if names and None not in known else None):
+            within = {run_id for path, run_id in files.items() if run_id and folders <= {*path.split("/")}}
+            with self._of_runs(within if folders and None not in known else None):
                 self.make("runs")
                 found = {row[0] for row in self.connection.execute(query).fetchall()}
             self._found[query] = sorted(found | {*self._runs_of_files.values()} - known)

@@ -2,7 +2,7 @@
 
 Files are known by their runs (`catalog.table_query`): a condition on ``run_id`` says which ones to open, and goes
 through every view, whereas one on a joined table is met only when all rows are there. So the runs that meet a condition
-on the run, model, revision and step, or on a joined ``runs``, are looked up first, and ``run_id = …``, or in a list, is
+on the model, revision and step, or on a joined ``runs``, are looked up first, and ``run_id = …``, or in a list, is
 added to those of the statement. Where all of a statement is about some runs, files of others are not even listed.
 """
 
@@ -68,7 +68,7 @@ def named(tree: Tree | None, query: str, known: Iterable[str]) -> frozenset[str]
 
 
 RunsWhere = Callable[[str, Set[str]], Sequence[str]]
-"""Returns the ids that a query of ``run_id from runs`` finds among runs with all of some names: id, model, revision."""
+"""Returns the ids that a query of ``run_id from runs`` finds, whose files are in some folders, by their names."""
 
 _OF_RUNS = {"run_id", "model", "revision", "step"}
 # What a condition may be made of to have one value for a run: no subquery, no parameter, nothing random.
@@ -127,15 +127,15 @@ def _implied(
     for alias, of_alias in told.items():
         query, of_runs = _select(connection, f"select run_id from runs as {quoting.name(alias)} where true and true")
         of_runs["where_clause"]["children"][1:] = of_alias
-        names = {
+        folders = {
             folder_name(each["right"]["literal"]["text"])
             for each in of_alias
             if each["type"] == "COMPARE_EQUAL" and each["right"].get("literal", {}).get("kind") == "STRING"
-            if each["left"].get("column_names", [""])[-1].lower() in ("model", "revision", "run_id")
+            if each["left"].get("column_names", [""])[-1].lower() in ("model", "revision")
         }
         # An error, as of a name that is no number, is the statement's own: its other conditions may leave it out.
         with contextlib.suppress(duckdb.Error):
-            ids = {*runs_where(unparse(connection, query), names)}
+            ids = {*runs_where(unparse(connection, query), folders)}
             found[group[alias]] = found.get(group[alias], ids) & ids
     return tables, {alias: found[group[alias]] for alias in tables if group[alias] in found}
 
@@ -166,7 +166,7 @@ def _equal(conditions: Sequence[Tree]) -> list[tuple[str, str]]:
 
 
 def _table_of(condition: Tree, tables: Mapping[str, str]) -> str | None:
-    """Return the alias of the table whose runs a condition is about; None if it is not."""
+    """Return the alias of the table whose runs a condition is about, other than by id alone; None if it is not."""
     aliases, columns = set(), set()
     for node in nodes(condition):
         kind = node.get("class")
@@ -178,7 +178,7 @@ def _table_of(condition: Tree, tables: Mapping[str, str]) -> str | None:
             columns.add(column)
     alias = aliases.pop() if len(aliases) == 1 else ""
     is_of_runs = tables.get(alias) == "runs" or (_is_by_run(tables.get(alias, "")) and columns <= _OF_RUNS)
-    return alias if is_of_runs else None
+    return alias if is_of_runs and columns != {"run_id"} else None
 
 
 def _is_by_run(name: str) -> bool:
