@@ -13,6 +13,8 @@ from ..errors import StoreError, one_line
 # How a file system says that it cannot lock, and that it cannot link.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _NO_LINKS = _NO_LOCKS | {errno.EPERM}
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR}
+_LOCK = ".lock"  # no job is called so
 LOCKS_VARIABLE = "NEURONLAKE_LOCKS"
 """Environment variable; ``off`` where a file system shared by machines keeps the locks of each to itself."""
 
@@ -97,12 +99,16 @@ def create_text(path: Path, text: str, temporary: Path, *, is_locked: bool) -> b
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, *, waits: bool = True, writable: bool = False) -> Iterator[int | None]:
+def exclusive(path: Path, *, waits: bool = True, creates: bool = False) -> Iterator[int | None]:
     """Lock a file or folder and yield its descriptor; where another process has it locked, wait, or else yield None."""
     if os.environ.get(LOCKS_VARIABLE) == "off":
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-    # To be locked on NFS, a file must be writable.
-    descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK)
+    try:  # NFS locks no file that is not open for writing, and a folder only for the processes of one machine
+        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | (os.O_CREAT if creates else 0), 0o666)
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         locked = None
         with contextlib.suppress(BlockingIOError):
@@ -114,30 +120,38 @@ def exclusive(path: Path, *, waits: bool = True, writable: bool = False) -> Iter
 
 
 def has_locks(folder: Path) -> bool:
-    """Return whether the disk of a folder, which is made if it is missing, has locks."""
+    """Return whether the disk of a folder, which is made if it is missing, has locks that this process may take."""
     make_folder(folder)
     try:
-        with exclusive(folder, waits=False):
+        with exclusive(folder / _LOCK, waits=False, creates=True):
             return True
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno not in _NO_LOCKS | _NOT_WRITABLE:
             raise
         return False
 
 
 @contextlib.contextmanager
 def locked(folder: Path, *, is_needed: bool = True) -> Iterator[None]:
-    """Lock a folder, which is made if it is missing; wait while another process has it locked."""
+    """Lock a folder, which is made if it is missing, by a file in it; wait while another process has it locked."""
     if not is_needed and not has_locks(folder):  # entered on a disk without locks too
         yield
         return
     while True:
         make_folder(folder)
-        with exclusive(folder) as descriptor:
+        lock = folder / _LOCK
+        with exclusive(lock, creates=True) as descriptor:
             # Whoever had it locked before may have removed it.
-            if folder.exists() and descriptor is not None and os.path.samestat(os.fstat(descriptor), folder.stat()):
+            if lock.exists() and descriptor is not None and os.path.samestat(os.fstat(descriptor), lock.stat()):
                 yield
                 return
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder that holds nothing but its lock, which the caller has."""
+    if all(path.name == _LOCK for path in folder.iterdir()):
+        (folder / _LOCK).unlink(missing_ok=True)
+    folder.rmdir()
 
 
 def is_locked(path: Path) -> bool:

@@ -149,8 +149,7 @@ class Store:
                         leftovers.remove(self.path)
                         staging = self.staging / folder_name(name)
                         disk.make_folder(staging)
-                        (staging / "lock").touch()
-                        lock = disk.exclusive(staging / "lock", waits=False, writable=True)
+                        lock = disk.exclusive(staging / "lock", waits=False, creates=True)
                         if stack.enter_context(lock) is None:
                             what = f"another process is writing {name} to {self.path}"
                             raise BeingWrittenError(f"{what}; wait for it, or stop it")
@@ -172,14 +171,15 @@ class Store:
                         if has_locks:
                             leftovers.remove(self.path)
                         for folder in new_folders:
-                            folder.rmdir()
+                            disk.remove_folder(folder)
                 raise
             if not has_locks and staging.exists():  # it is for another process to commit
                 leftovers.end_unlocked(staging)
 
-    def add_copy(self, commit: Commit, source: "Store", *, resume: bool = True) -> None:
+    def add_copy(self, commit: Commit, source: "Store") -> None:
         """Add a job of another store: the same files, under the same commit; one altered is a `StoreError`."""
-        with self.job(commit.job, kind=cast("JobKind", commit.kind), resume=resume) as job:
+        # Not to be gone on with: the same job, made here, would take copies, even half ones, for parts of its own.
+        with self.job(commit.job, kind=cast("JobKind", commit.kind), resume=False) as job:
             job.commit_copy(commit, source)
 
     def commit_staged(self, name: str, *, kind: JobKind) -> Commit:

@@ -1,9 +1,15 @@
 """Several processes on one store, and processes that are killed."""
 
+import errno
+import fcntl
+import os
+import stat
+
 import pyarrow.parquet as pq
 import pytest
 
 from neuronlake.errors import StoreError
+from neuronlake.schema import disk
 
 
 def partition_ids(store):
@@ -48,7 +54,7 @@ def test_a_job_killed_while_it_writes_a_part_does_not_count_the_part(store, othe
         job.write("experts", experts(partition_id="again"), part=0)
         job.commit()
     assert partition_ids(store) == ["again"]
-    assert list((store.path / ".staging").iterdir()) == []
+    assert [path.name for path in (store.path / ".staging").iterdir()] == [".lock"]
 
 
 def test_a_job_killed_between_the_renames_and_the_commit_is_invisible_and_goes_on(store, other_process):
@@ -129,3 +135,24 @@ def test_many_jobs_of_two_processes_all_land(store, other_process):
     assert len(partition_ids(store)) == 30
     assert store.check() == ()
     assert "90 rows" in (store.path / "README.md").read_text()
+
+
+def test_what_locks_a_store_is_locked_for_other_machines_of_a_network_file_system_too(store, experts, monkeypatch):
+    lock = fcntl.flock
+
+    def flock(descriptor, operation):
+        """Lock as NFS does: a folder for this machine alone, a file if it is open for writing."""
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        if not is_folder and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        if not is_folder:
+            lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with disk.locked(store.staging):
+        assert disk.is_locked(store.staging / ".lock")
+    with store.job("j", kind="partition") as job:
+        job.write("experts", experts())
+        assert store.unfinished() == {"j": "running"}
+    assert store.unfinished() == {"j": "unfinished"}
+    assert store.check() == ()
