@@ -1,9 +1,11 @@
 """A job: tables staged part by part, and then committed at once."""
 
 import datetime
+import itertools
 import os
 import random
 import shutil
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +49,14 @@ class Job:
     def is_staged(self, name: str, part: int) -> bool:
         """Return whether part `part` of table `name` was staged completely, now or by an earlier attempt."""
         return any(place.part == part for place in self._staged(name))
+
+    def drop_incomplete(self, *tables: str) -> None:
+        """Remove what was staged of parts that some of these tables lack: an attempt was killed between two."""
+        parts: dict[int, list[Path]] = defaultdict(list)
+        for place, path in self._staged(*tables).items():
+            parts[place.part].append(path)
+        for path in itertools.chain(*(paths for paths in parts.values() if len(paths) < len(tables))):
+            path.unlink()
 
     def staged(self, name: str) -> tuple[Path, ...]:
         """Return the staged files of table `name`, by folder and part."""

@@ -94,7 +94,7 @@ def _merge(sources: Sequence[Store], target: Store) -> MergeReport:
             records[name] = copy
     new = [copy for copy in new if copy.commit.job not in records]
     for copy in sorted(new, key=lambda copy: place(copy.commit)):
-        target.add_copy(copy.commit, copy.store, resume=False)
+        target.add_copy(copy.commit, copy.store)
     for name, copy in sorted(records.items()):
         with target.job(name, kind="merge", resume=False) as job:
             job.write("merged_copies", conform("merged_copies", [_record(copy)]))

@@ -159,7 +159,8 @@ def _without(file: CommittedFile, path: Path, columns: list[str]) -> CommittedFi
         described = parquet_file.metadata.metadata or {}
         data = parquet_file.read()
     metadata = {key.decode(): value.decode() for key, value in described.items() if b"column " not in key}
-    parquet.write(TABLES[file.table], data.drop_columns(columns), path, metadata=metadata)
+    there = [name for name in columns if name in data.column_names]  # an older file, or one packed before, lacks some
+    parquet.write(TABLES[file.table], data.drop_columns(there), path, metadata=metadata)
     return msgspec.structs.replace(file, size_bytes=path.stat().st_size, sha256=file_sha256(path))
 
 

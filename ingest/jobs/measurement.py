@@ -6,6 +6,7 @@ import functools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ from ..neurons.hooks import check_site
 from ..scores.clusters import Clusters
 from .revisions import lacks_coactivations
 from .settings import Request, Settings
+
+FORWARD = "forward"
+"""The folder of a job in which activations are kept until they are measured."""
 
 # However little memory is given, the activations of a batch may take this.
 _LEAST_BATCH_BYTES = 1 << 20
@@ -114,12 +118,15 @@ class Measurement:
         most = max(1, max(self.request.resources.memory_bytes // 6, _LEAST_BATCH_BYTES) // (value_bytes * n_values))
         return self.tokens.batches(self.batch_tokens, batch_instances=most, of_equal_lengths=self.model.sees_padding)
 
-    def passes(self, layers: Sequence[Layer]) -> list[list[Layer]]:
-        """Cut layers into groups whose activations the free disk holds; `IngestError` if one is too large."""
+    def passes(self, layers: Sequence[Layer], folder: Path | None = None) -> list[list[Layer]]:
+        """Cut layers into groups whose activations the free disk holds; `IngestError` if one is too large.
+
+        What a killed attempt left in `folder`, by default that of the run's job, will have made room.
+        """
         store, value_bytes = self.request.corpus.store, np.dtype(self.settings.storage).itemsize
-        kept = 0  # by a killed attempt
-        for file in store.staging.glob("*/forward/*.bin"):
-            with contextlib.suppress(FileNotFoundError):  # another job is done with its own
+        kept = 0
+        for file in (folder or store.staging / self.run_id / FORWARD).glob("*.bin"):
+            with contextlib.suppress(FileNotFoundError):  # another process makes the same run
                 kept += file.stat().st_size
         room = (shutil.disk_usage(store.path).free + kept) * 9 // 10  # the rest for tables
         n = self.tokens.n_instances
@@ -201,7 +208,8 @@ def prepare(request: Request, model: Model, progress: Progress) -> Measurement:
     clusters = Clusters.build(labels, clusterings)
     lacking = request.lacking_controls(run_id)
     controls = [control_labels(corpus, labels, tokens.instance_id, *each) for each in lacking]
-    clustered = tuple((control, Clusters.build(control.labels, clusterings)) for control in controls)
+    # By the clusterings of the run: a control lacks functions that strata fix, and may be all that goes by one.
+    clustered = tuple((each, Clusters.build(each.labels, clusterings, clusters.names)) for each in controls)
     adds = lacks_coactivations(request, run_id, tokens.n_instances)
     request_id = request.identifier(model.fingerprint)
     measurement = Measurement(

@@ -30,7 +30,7 @@ from ..scores.scoring import NonFiniteError
 from .additions.highlights import add_highlights
 from .additions.vocabulary import add_vocabulary
 from .forward import ForwardPass, kept_layers
-from .measurement import Measurement
+from .measurement import FORWARD, Measurement
 from .reports import IngestReport
 from .settings import Controls
 from .sinks import CoactivationTables, ControlTables, RoutingTables, Scorer, ScoreTables, Sink
@@ -59,7 +59,7 @@ def make_run(
             return make_run(measurement.renewed(), progress, started_at, finish=finish)
         summary, coactivation = measurement.summary(), measurement.request.coactivation
         if jobs:
-            measure(measurement, sinks, jobs[0].folder("forward"), progress)
+            measure(measurement, sinks, jobs[0].folder(FORWARD), progress)
         if summary["is_new"]:
             write_run(measurement, jobs[0], started_at)
         for job in jobs:
@@ -118,7 +118,7 @@ def measure(measurement: Measurement, sinks: Sequence[Sink], folder: Path, progr
     missing = [layer for layer in measurement.layers if lacking[layer]]
     kept = kept_layers(measurement, missing, folder, progress) if missing else ()
     begun = [layer for layer in missing if layer in kept]
-    passes = [begun, *measurement.passes([layer for layer in missing if layer not in kept])]
+    passes = [begun, *measurement.passes([layer for layer in missing if layer not in kept], folder)]
     for sink in sinks:
         sink.keep_within(passes)
     for layers in filter(None, passes):

@@ -44,6 +44,7 @@ class Sink(ABC):
     def __init__(self, measurement: Measurement, job: Job, n_rows: Mapping[Layer, int]) -> None:
         """Begin; `n_rows` are those of each layer to measure, in the table that has most."""
         self.measurement, self.job = measurement, job
+        job.drop_incomplete(*self.tables)  # whose layers this attempt may cut otherwise
         parts = grouped(n_rows, PART_ROWS)
         self._rows: dict[str, list[pa.Table]] = {name: [] for name in self.tables}
         self._own_number = {layer: len(n_rows) + place for place, layer in enumerate(n_rows)}

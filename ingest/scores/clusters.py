@@ -46,13 +46,19 @@ class Clusters:
     label_correlation: NDArray[np.float64]  # of labels within clusters: 1 where they are the clusters'
 
     @classmethod
-    def build(cls, labels: LabelIndex, clusterings: Mapping[str, NDArray[np.int64]]) -> "Clusters":
-        """Return how instances cluster, by name of clustering; pairs of one text do not count for its group."""
+    def build(
+        cls, labels: LabelIndex, clusterings: Mapping[str, NDArray[np.int64]], names: tuple[str, ...] | None = None
+    ) -> "Clusters":
+        """Return how instances cluster, by name of clustering; pairs of one text do not count for its group.
+
+        `names` are the clusterings to tell of, by default those that matter for some function of `labels`.
+        """
         codes = {name: np.unique(of, return_inverse=True)[1] for name, of in clusterings.items()}
         alone = _sums(labels, np.arange(labels.n_instances))
         sums = {name: _sums(labels, code) for name, code in codes.items()}
         within = {name: sums["text"] if name == "group" and "text" in sums else alone for name in codes}
-        names = tuple(name for name in codes if (sums[name] > within[name])[0].any())
+        if names is None:
+            names = tuple(name for name in codes if (sums[name] > within[name])[0].any())
         sizes = [np.bincount(codes[name]) for name in names]
         orders = [np.argsort(codes[name], kind="stable").astype(np.uint32) for name in names]
         of_functions = np.zeros((3, len(labels.functions), len(names)))
@@ -66,7 +72,7 @@ class Clusters:
 
     @classmethod
     def joined(cls, parts: "Sequence[Clusters]") -> "Clusters":
-        """Return the functions of several indices of the same instances as one, as `LabelIndex.joined` does."""
+        """Return the functions of several indices of the same instances, by the same clusterings, as one."""
         of_functions = ("pairs", "n_clusters", "label_correlation")
         joined = (np.concatenate([getattr(part, name) for part in parts]) for name in of_functions)
         return cls(parts[0].names, parts[0].members, parts[0].sizes, *joined)

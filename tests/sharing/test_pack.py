@@ -63,6 +63,8 @@ def test_without_texts_no_file_holds_one(measured, tmp_path):
         query = "select corpus_sha256 from corpora union all select corpus_sha256 from runs"
         assert packed.sql(query).rows() == whole.sql(query).rows()
         assert packed.sql(QUERIES[1]).rows() == whole.sql(QUERIES[1]).rows()
+    again = pack_store(report.path, tmp_path / "again", with_texts=False)
+    assert (again.n_files, again.size_bytes) == (report.n_files, report.size_bytes)
 
 
 def test_what_cannot_be_packed_is_refused_and_nothing_is_left(measured, tmp_path):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from serving import object_store, serving
+from sharing import small_stores
 
 from neuronlake.errors import StoreError
 from neuronlake.queries.database import Database
@@ -166,3 +167,29 @@ def test_a_hub_that_is_not_reached_is_one_line(measured, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: client)
     with pytest.raises(StoreError, match=r"cannot write hf://datasets/us/neurons: "):
         push_store(measured.path, "hf://datasets/us/neurons")
+
+
+def test_what_an_interrupted_pull_left_is_no_part_of_the_same_job_made_here(measured, tmp_path, monkeypatch):
+    run = next(commit for commit in measured.commits() if commit.kind == "run")
+    copy = Store.copy
+
+    def interrupted(self, file, target):
+        copy(self, file, target)
+        if file.table == "neuron_functions":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "copy", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pull_store(measured.path, tmp_path / "half")
+    with Store(tmp_path / "half").job(run.job, kind="run") as job:
+        assert job.is_empty
+
+
+def test_a_job_made_without_locks_is_the_same_under_other_names(tmp_path, monkeypatch):
+    for name, setting in (("a", "on"), ("b", "off")):
+        monkeypatch.setenv("NEURONLAKE_LOCKS", setting)
+        small_stores.add_corpus(tmp_path / name)
+    names = [{file.path for commit in Store(tmp_path / name).commits() for file in commit.files} for name in "ab"]
+    assert not names[0] & names[1]
+    assert pull_store(tmp_path / "a", tmp_path / "b").n_known == 1

@@ -187,3 +187,24 @@ def test_a_pass_that_was_stopped_among_controls_goes_on_and_gives_the_same(
         keys = sorted(map(str, read_rows(words, table)))
         assert keys == sorted(map(str, read_rows(Store(whole), table)))
     assert not words.check()
+
+
+def test_controls_that_lack_all_that_goes_by_a_clustering_are_the_same_with_the_run_and_later(
+    store, make_corpus, read_rows, tiny_model, tmp_path
+):
+    draw, instances = random.Random(3), []
+    for number in range(60):  # two words of a text carry a/fixed, whose label is the stratum; a third carries b/free
+        words = [f"word{draw.randrange(40)}" for _ in range(3)]
+        start, text = 0, " ".join([*words, str(number)])
+        for place, word in enumerate(words):
+            labels = {"b/free": draw.random() < 0.5} if place == 2 else {"a/fixed": place == 0}
+            instances.append(Instance(text, labels, start, start + len(word), stratum="xyz"[place]))
+            start += len(word) + 1
+    ask = {"model": str(tiny_model("bert")), "corpus": "test"}
+    later = Store(tmp_path / "later")
+    for each in (store, later):
+        make_corpus(each, instances, negatives="explicit")
+    ingest_model(**ask, store=later.path)
+    for each in (store, later):
+        assert ingest_model(**ask, store=each.path, controls=Controls()).n_controls == 1
+    assert rows(store, read_rows, "control_best") == rows(later, read_rows, "control_best") != []

@@ -1,6 +1,7 @@
 """What a job may use: the disk that is free, and the memory it is given."""
 
 import dataclasses
+import shutil
 from typing import NamedTuple
 
 import pytest
@@ -13,6 +14,7 @@ from neuronlake.ingest.jobs.measurement import load_requested, prepare
 from neuronlake.ingest.jobs.settings import Coactivation, Request, Resources
 from neuronlake.ingest.models.checkpoint import Checkpoint
 from neuronlake.progress import SilentProgress
+from neuronlake.schema.job import Job
 from neuronlake.schema.store import Store
 
 pytestmark = pytest.mark.long
@@ -95,6 +97,42 @@ def test_a_pass_that_is_killed_leaves_the_passes_before_it_done(
     assert read == [0, 1, 1]
     assert progress.phases == ["scoring"], "the model runs no text again"
     assert contents(narrow) == contents(filled)
+
+
+@pytest.mark.parametrize("is_cut_first", [True, False])
+def test_a_part_that_was_killed_between_its_tables_does_not_stay_beside_one_that_is_cut_otherwise(
+    ingest, filled, tmp_path, make_corpus, spans, contents, free, monkeypatch, is_cut_first
+):
+    report, narrow, write = ingest(coactivation=Coactivation(n_partners=3)), Store(tmp_path / "narrow"), Job.write
+    make_corpus(narrow, spans)
+    room = {True: report.n_instances * 4 * report.n_neurons // report.n_layers * 12 // 10, False: 1 << 30}
+    free(room[is_cut_first])
+
+    def killed(self, name, *arguments, **options):
+        if name == "top_instances":
+            raise KeyboardInterrupt
+        write(self, name, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ingest(store=narrow, coactivation=Coactivation(n_partners=3))
+    shutil.rmtree(narrow.staging / report.run_id / "forward")
+    free(room[not is_cut_first])
+    ingest(store=narrow, coactivation=Coactivation(n_partners=3))
+    assert contents(narrow) == contents(filled)
+    assert narrow.check() == ()
+
+
+def test_what_other_jobs_keep_makes_no_room(filled, tiny_model, free):
+    request = Request(Checkpoint(str(tiny_model("bert"))), StoredCorpus(filled, "test"))
+    prepared = prepare(request, load_requested(request), SilentProgress())
+    layer_bytes = prepared.tokens.n_instances * 4 * prepared.layers[0].n_neurons
+    free(layer_bytes * 12 // 10)
+    with filled.job("other", kind="run") as other:
+        (other.folder("forward") / "activations.bin").write_bytes(bytes(4 * layer_bytes))
+        assert len(prepared.passes(prepared.layers)) == len(prepared.layers)
+        assert len(prepared.passes(prepared.layers, other.folder("forward"))) == 1
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
