@@ -97,8 +97,11 @@ def run_tests(device):
         return {"left out": f"lacks {', '.join(missing)}" if missing else "no GPU"}
     root = Path(__file__).resolve().parent.parent
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", str(root / "tests")]
-    process = subprocess.run(command, cwd=root / "benchmarks", capture_output=True, text=True, timeout=180, check=False)
-    return {"exit status": process.returncode, "output": process.stdout[-2000:]}
+    try:
+        ended = subprocess.run(command, cwd=root / "benchmarks", capture_output=True, timeout=180, check=False)
+    except subprocess.TimeoutExpired as error:
+        return {"exit status": f"none after {error.timeout:.0f} s", "output": (error.stdout or b"").decode()[-2000:]}
+    return {"exit status": ended.returncode, "output": ended.stdout.decode()[-2000:]}
 
 
 def load_model(kind, device, *, is_tiny):

@@ -116,7 +116,10 @@ class RayEngine:
         if kind not in ("auto", "cpu") and not 0 < needed <= n_gpus:
             raise EngineError(f"device {device}: Ray has no GPU at {self.address or 'this machine'}")
         workers = self.workers or (n_gpus // needed if needed else max(2, n_cpus // 4))
-        return {"num_cpus": max(1, n_cpus // workers), "num_gpus": needed}
+        # A task runs on one node, beside those that get its other GPUs: more than that has, it would wait for for ever.
+        fitting = [(node.get("CPU", 0), node.get("GPU", 0)) for node in by_node if node.get("GPU", 0) >= needed]
+        most = max((int(cpus * needed // gpus if needed else cpus) for cpus, gpus in fitting), default=1)
+        return {"num_cpus": max(1, min(n_cpus // workers, most)), "num_gpus": needed}
 
 
 def _results(

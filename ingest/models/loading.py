@@ -13,7 +13,7 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, FineGrainedFP8Config, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto import modeling_auto as auto
 from transformers.utils import logging as transformers_logging
 from transformers.utils.peft_utils import find_adapter_config_file
@@ -94,7 +94,11 @@ def read_weights(
 ) -> tuple[PreTrainedModel, set[str]]:
     """Return a checkpoint as a model of class `kind`, and the names of its tensors that have no place in that."""
     is_quantised = hasattr(config, "quantization_config")
-    placed = {"device_map": "auto" if device == "split" else {"": device}} if is_quantised else {}
+    placed: dict[str, Any] = {"device_map": "auto" if device == "split" else {"": device}} if is_quantised else {}
+    if is_quantised and config.quantization_config.get("quant_method") == "fp8":
+        # On a CPU, transformers reads these as the numbers they stand for; on a GPU too, so that both measure the same.
+        read = {**config.quantization_config, "dequantize": True}
+        placed["quantization_config"] = FineGrainedFP8Config(**read)
     with _explained(f"cannot load the weights of model {source.name!r}", config):
         whole, report = kind.from_pretrained(  # type: ignore[attr-defined]
             source.path,

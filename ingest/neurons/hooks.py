@@ -156,7 +156,9 @@ def _hook_members(module: nn.Module, network: FeedForward, site: Site, visit: Vi
 
     def before(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         mask = (*arguments, *named.values())[1]
-        chosen[:] = [torch.nonzero(tokens).flatten() for tokens in mask.reshape(-1, mask.shape[-1]).T]
+        # For all experts at once: a GPU is waited for each time.
+        expert, token = mask.reshape(-1, mask.shape[-1]).T.nonzero(as_tuple=True)
+        chosen[:] = token.split(torch.bincount(expert, minlength=mask.shape[-1]).tolist())
 
     def visit_rows(expert: int, values: torch.Tensor) -> torch.Tensor | None:
         if not chosen:  # run alone, by `every_expert`

@@ -3,6 +3,10 @@
 import json
 
 import pytest
+from transformers.quantizers.quantizer_finegrained_fp8 import FineGrainedFP8HfQuantizer
+
+from neuronlake.ingest.models.checkpoint import Checkpoint
+from neuronlake.ingest.models.model import load
 
 pytestmark = pytest.mark.reference
 
@@ -51,6 +55,14 @@ def test_scales_that_the_configuration_names_are_applied(cases, base_store, succ
         row.values() for row in json.loads(succeeds("--store", base_store, "sql", query, "--format", "json"))
     )
     assert (round(mean, 4), round(norm, 4)) == (0.0085, 0.1932)
+
+
+def test_a_machine_that_could_compute_in_eight_bits_reads_the_same_numbers(cases, monkeypatch):
+    checkpoint = Checkpoint(str(cases / "01_fp8_scales_dropped/fp8_real"))
+    here = load(checkpoint)
+    # As with a GPU of capability 8.9, where transformers would leave the weights in eight bits.
+    monkeypatch.setattr(FineGrainedFP8HfQuantizer, "validate_environment", lambda *_, **__: None)
+    assert load(checkpoint).weights_sha256 == here.weights_sha256
 
 
 def test_a_pad_token_without_an_embedding_changes_nothing(cases, succeeds, tmp_path):
