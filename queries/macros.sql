@@ -21,9 +21,6 @@ create or replace macro direction(ap, ap_complement, prevalence) as
         when ap_complement is not null then 'complement'
     end;
 
--- The lift of the function with the best evidence among the rows of a group: the smallest p value, then the highest lift.
-create or replace macro best_lift(p, lifts) as -(min({'p_order': p, 'order': -lifts})."order");
-
 -- What a ranking orders neurons by: their lift (predictivity, where the prevalence is unknown), or as in the paper their
 -- predictivity. Any other ranking is an error.
 create or replace macro ranked(ranking, by_lift, by_predictivity) as

@@ -8,9 +8,9 @@
 -- Columns:
 --   name: its best function, by evidence
 --   lift: the lift of that function
---   control_lift: lift of its best control function, where texts or words keep their labels together
+--   control_lift: lift of its best control function, on the scale of its function; texts or words keep their labels
 --   selectivity: lift - control_lift
---   control_q_value: share of neurons as specialised as this one that controls explain
+--   control_q_value: share of the family's neurons that reach as far as this one that controls explain
 select
     family || '/' || function as name,
     lift,

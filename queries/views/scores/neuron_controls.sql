@@ -1,22 +1,25 @@
--- neuron_controls: how well does each neuron detect control functions, and how many neurons detect theirs as well?
+-- neuron_controls: how far do control functions reach, and how many neurons reach as far in theirs as each in its own?
 --
 -- Control functions are those of the run with labels permuted while texts or words keep theirs (control_functions).
--- Each neuron's best of them is chosen as its best function is, by evidence. Of n real neurons at or above a lift, as
--- many are expected to be there for texts or words alone as control neurons are, mean over the draws: their share of n,
--- with one control neuron more for good measure, is the q value; of several controls the one that explains most counts.
--- A neuron whose best function a control lacks (strata may fix a function) is not compared with that control.
+-- Each neuron's best of them is chosen as its best function is, by evidence. Chance lifts functions of few instances
+-- further, and words those of few words, so that a lift counts as a multiple of what a layer's foremost neuron reaches in
+-- the control of the same function; the multiple of its best control function, times what the control of its best
+-- function reaches, is that lift on the scale of its best function. Of n real neurons of a family that reach as far, as many are expected for texts or
+-- words alone as control neurons of the family do, mean over the draws: their share of n, with one control neuron more
+-- for good measure, is the q value; of several controls the one that explains most counts. A neuron whose best function
+-- a control lacks (strata may fix a function) is not compared with that control.
 --
 -- Intermediate
 -- Empty without: control_functions
 -- Type: control_lift double
 -- Type: control_q_value double
 -- Grain: run_id, stack, layer, neuron
--- Source: family_best, control_best, control_functions, run_functions
+-- Source: family_best, control_best, control_top_neurons, control_functions, run_functions
 -- Columns:
 --   run_id, model, revision, step, stack, layer, neuron
 --   control: the control whose functions the neuron detects best
---   control_lift: lift of its best function there, mean over draws; NULL if all controls lack the neuron's best function
---   control_q_value: share of neurons as specialised as this one that controls explain, the highest of all; NULL likewise
+--   control_lift: lift of its best function there, on the scale of its best function; NULL if all controls lack that
+--   control_q_value: share of neurons that reach as far as this one that controls explain, highest of all; NULL likewise
 with controls as (
     select
         run_id,
@@ -26,24 +29,64 @@ with controls as (
     group by all
 ),
 
-of_functions as (
-    select distinct
+reached as (
+    select
         run_id,
         control,
         family,
         function,
-        true as has_control,
-    from control_functions
+        greatest(avg(lift(ap, ap_complement, prevalence)), 1e-9) as reach,
+    from control_top_neurons
+    left join run_functions using (run_id, family, function)
+    where half = 'all' and ranked_by = 'lift' and rank = 1
+    group by all
 ),
 
-lifts as (
+scores as (
     select
         run_id,
-        best.model,
-        best.revision,
-        best.step,
+        model,
+        revision,
+        step,
         control,
         null as draw,
+        stack,
+        layer,
+        neuron,
+        family,
+        function,
+        ap,
+        ap_complement,
+        p_value,
+    from family_best
+    inner join controls using (run_id)
+    union all by name
+    select
+        run_id,
+        model,
+        revision,
+        step,
+        control,
+        draw,
+        stack,
+        layer,
+        neuron,
+        family,
+        function,
+        ap,
+        ap_complement,
+        p_value,
+    from control_best
+),
+
+bests as (
+    select
+        run_id,
+        scores.model,
+        scores.revision,
+        scores.step,
+        control,
+        draw,
         stack,
         layer,
         neuron,
@@ -51,43 +94,39 @@ lifts as (
             'p_order': p_value,
             'order': -lift(ap, ap_complement, prevalence),
             'family': family,
-            'lift': if(has_control, lift(ap, ap_complement, prevalence), null)
-        }).lift as lift,
-    from family_best as best
-    inner join controls using (run_id)
-    left join of_functions using (run_id, control, family, function)
+            'function': function,
+            'reach': reach
+        }) as best,
+    from scores
+    left join reached using (run_id, control, family, function)
     left join run_functions using (run_id, family, function)
     group by all
-    union all
+),
+
+multiples as (
     select
-        run_id,
-        best.model,
-        best.revision,
-        best.step,
-        control,
-        draw,
-        stack,
-        layer,
-        neuron,
-        best_lift(p_value, lift(ap, ap_complement, prevalence)) as lift,
-    from control_best as best
-    left join run_functions using (run_id, family, function)
-    group by all
+        * exclude (best),
+        best.family as family,
+        best.reach as reach,
+        -best."order" / best.reach as multiple,
+    from bests
 ),
 
 counted as (
     select
         *,
-        count(lift) filter (draw is null) over (partition by run_id, control order by lift desc) as n_real,
-        count(draw) over (partition by run_id, control order by lift desc) as n_control,
-    from lifts
+        count(multiple) filter (draw is null)
+            over (partition by run_id, control, family order by multiple desc) as n_real,
+        count(draw) filter (multiple is not null)
+            over (partition by run_id, control, family order by multiple desc) as n_control,
+    from multiples
 ),
 
 rated as (
     select
         *,
         min(least(1, (1 + n_control) / n_draws / nullif(n_real, 0)))
-            over (partition by run_id, control order by lift) as q_value,
+            over (partition by run_id, control, family order by multiple) as q_value,
     from counted
     inner join controls using (run_id, control)
 ),
@@ -102,9 +141,8 @@ by_control as (
         stack,
         layer,
         neuron,
-        avg(lift) filter (draw is not null) as control_lift,
-        any_value(q_value) filter (draw is null) as q_value,
-        any_value(lift) filter (draw is null) as lift,
+        avg(multiple) filter (draw is not null) * any_value(reach) filter (draw is null) as control_lift,
+        any_value(q_value) filter (draw is null and multiple is not null) as q_value,
     from rated
     group by all
 )
@@ -121,5 +159,5 @@ select
     max(control_lift) as control_lift,
     max(q_value) as control_q_value,
 from by_control
-where lift is not null
+where q_value is not null
 group by all

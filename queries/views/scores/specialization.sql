@@ -24,9 +24,9 @@
 --   p_value: the best function's, times the functions it is the best of (Bonferroni), at most 1; NULL if unknown
 --   q_value: share of false discoveries among the run's neurons with a p value up to this one; NULL likewise
 --   is_significant: whether q_value is at most .05: more than chance, which texts or words alone may be; NULL likewise
---   control_lift: lift of its best control function, of the control it detects best; NULL if its function has no control
+--   control_lift: lift of its best control function, on the scale of its function; NULL if its function has no control
 --   selectivity: lift - control_lift: what is the function's own (Hewitt and Liang 2019); NULL likewise
---   control_q_value: share of neurons as specialised as this one that controls explain; NULL likewise
+--   control_q_value: share of the family's neurons that reach as far as this one that controls explain; NULL likewise
 --   is_selective: whether control_q_value is at most .05; NULL likewise
 with families as (
     select

@@ -1,5 +1,6 @@
 """Control functions beside a run: what a corpus with its labels permuted gives, in the same pass or later."""
 
+import copy
 import random
 import shutil
 
@@ -132,6 +133,37 @@ def test_neurons_are_selective_for_places_and_not_for_random_sets_of_words(what,
         assert selective > 0.5
         assert lift > 2 * control_lift
         assert best[0] > 2 * best[1]
+
+
+def test_functions_of_few_instances_take_nothing_from_others_and_nonsense_is_not_selective(
+    store, make_corpus, tiny_model
+):
+    draw = random.Random(7)
+    names = sorted({"".join(draw.choices("bdfgklmnprstvz", k=4)) for _ in range(50)})
+    instances = []
+    for _ in range(150):
+        start, text = 0, " ".join(draw.sample(names, 6))
+        for place, word in enumerate(text.split()):
+            labels = {"place/first": place == 0, "place/last": place == 5}
+            instances.append(Instance(text, labels, start, start + len(word)))
+            start += len(word) + 1
+    plain = copy.deepcopy(instances)
+    for number in range(10):  # chance alone takes functions of so few further than the places of words are detected
+        for place, instance in enumerate(draw.sample(instances, 24)):
+            instance.labels[f"noise/{number}"] = place % 2 == 0
+    found = {}
+    for name, of in (("plain", plain), ("mixed", instances)):
+        make_corpus(store, of, name=name, negatives="explicit")
+        ingest_model(str(tiny_model("bert")), corpus=name, store=store.path, controls=Controls(("word",), n_draws=3))
+        with Database(store) as database:
+            query = "select family, avg(is_selective::int), avg(selectivity) from specialization where corpus = ?"
+            rows = database.sql(f"{query} group by all", [name]).rows()
+        found[name] = {family: (selective, selectivity) for family, selective, selectivity in rows}
+    assert found["plain"]["place"][0] > 0.5
+    selective, selectivity = found["mixed"]["place"]
+    assert selective > 0.5
+    assert selectivity > 0
+    assert found["mixed"]["noise"][0] == 0
 
 
 def test_the_default_is_the_strictest_control_and_leaves_out_what_strata_fix(words, store, make_corpus, tiny_model):
