@@ -32,7 +32,8 @@ class Run:
 
     def __str__(self) -> str:
         """Return the run as an error lists it."""
-        return f"{self.run_id} ({_joined(self.model, self.revision, self.settings)})"
+        max_tokens = None if self.max_tokens is None else f"max_tokens {self.max_tokens}"
+        return f"{self.run_id} ({_joined(self.model, self.revision, self.settings, max_tokens)})"
 
     @property
     def settings(self) -> str:
@@ -52,6 +53,7 @@ class Partition:
     revision: str
     method: str  # how its experts were made
     n_experts: int  # in a layer, at most
+    half: str | None  # the half of the instances that it is made of the scores of, NULL without scores
 
     def __str__(self) -> str:
         """Return the partition as an error lists it."""

@@ -56,7 +56,8 @@ def read_job(store: Store, commit: Commit) -> Job:
         if has_model:
             checkpoints |= {(str(row["model"]), str(row["revision"])) for row in rows}
         for name in named:
-            keys = {(_NAMING[name], str(row[name])) for row in rows if row.get(name) is not None}
+            # Instead of a partition, * says that rows are of neurons.
+            keys = {(_NAMING[name], str(row[name])) for row in rows if row.get(name) not in (None, "*")}
             (makes if DEFINED_BY.get(name) == file.table else refers).update(keys)
     return Job(commit, frozenset(makes), frozenset(refers - makes), frozenset(checkpoints))
 

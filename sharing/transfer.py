@@ -128,7 +128,10 @@ def _missing(source: Store, target: Store, shown: Progress, phase: str) -> tuple
     missing = [commit for commit in commits if commit.job not in there]
     for commit in commits:
         if _content(commit) != _content(there.get(commit.job, commit)):
-            raise StoreError(f"job {commit.job} of {source} is another than that of {target}: their files differ")
+            remedy = "'neuronlake share merge' takes what differs in texts or rounding alone"
+            raise StoreError(
+                f"job {commit.job} of {source} is another than that of {target}: their files differ; {remedy}"
+            )
     shown.phase(phase, total=sum(commit.size_bytes for commit in missing), unit="bytes")
     return missing, len(commits) - len(missing)
 

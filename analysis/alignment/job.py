@@ -109,6 +109,8 @@ def align_partition(
     """
     if n_permutations < 1 or n_bins < 1:
         raise AnalysisError(f"{n_permutations} permutations and {n_bins} bins; both must be at least 1")
+    if seed < 0:
+        raise AnalysisError(f"seed {seed}; it must be at least 0")
     check_known("ranking", [ranking], get_args(Ranking))
     settings = {"permutations": n_permutations, "bins": n_bins, "seed": seed}
     with Database(store) as database:

@@ -114,11 +114,16 @@ def _tail(
             if most == 0:
                 continue
             shares = np.empty(most - least + 1)
-            chosen = _log_binomial(listed, least) + _log_binomial(size - listed, members - least)
-            shares[0] = math.exp(chosen - _log_binomial(size, members))
-            for count in range(least, most):
+            # From the likeliest count: the least may be too unlikely for a number.
+            likeliest = min(most, max(least, (listed + 1) * (members + 1) // (size + 2)))
+            chosen = _log_binomial(listed, likeliest) + _log_binomial(size - listed, members - likeliest)
+            shares[likeliest - least] = math.exp(chosen - _log_binomial(size, members))
+            for count in range(likeliest, most):
                 odds = (listed - count) * (members - count) / ((count + 1) * (size - listed - members + count + 1))
                 shares[count + 1 - least] = shares[count - least] * odds
+            for count in range(likeliest, least, -1):
+                odds = count * (size - listed - members + count) / ((listed - count + 1) * (members - count + 1))
+                shares[count - 1 - least] = shares[count - least] * odds
             # From the top down, so that what is still to be read is not yet overwritten.
             for total in range(reach + most, -1, -1):
                 mass = 0.0

@@ -102,6 +102,9 @@ def partition_model(
         if prefix is not None:
             row = starting_with(database, Partition, prefix)
             other = read_stored_partition(database.store, row.partition_id, row.model, row.revision)
+            if settings.warm_start is not None and row.half not in (None, settings.columns()["half"]):
+                problem = f"no start: partition {row.partition_id} is made of scores on half {row.half}"
+                raise AnalysisError(f"{problem}, which these experts would be made of without a word of it")
         if settings.reads_weights:
             checkpoint = Checkpoint(model, revision, random_init, name)
             check_name("model", checkpoint.stored_name)

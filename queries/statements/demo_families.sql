@@ -14,11 +14,11 @@
 select
     family,
     any_value(n_functions) as functions,
-    avg(chance) as chance,
-    avg(best_predictivity) filter (where run_id = $trained) as trained,
-    avg(best_predictivity) filter (where run_id = $random) as random,
-    avg(held_out_predictivity) filter (where run_id = $trained) as trained_held_out,
-    avg(held_out_predictivity) filter (where run_id = $random) as random_held_out,
+    avg(chance order by stack, layer) as chance,
+    avg(best_predictivity order by stack, layer) filter (where run_id = $trained) as trained,
+    avg(best_predictivity order by stack, layer) filter (where run_id = $random) as random,
+    avg(held_out_predictivity order by stack, layer) filter (where run_id = $trained) as trained_held_out,
+    avg(held_out_predictivity order by stack, layer) filter (where run_id = $random) as random_held_out,
 from best_predictivity
 where run_id in ($trained, $random)
 group by family

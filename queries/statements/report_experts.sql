@@ -26,7 +26,10 @@ with chosen as (
         run_id = $run_id and coalesce(family = $family, true)
         and (
             partition_id = $partition_id
-            or method in ('random', 'matched')
+            or (method = 'random' or partition_id in (
+                select partition_id from partitions
+                where method = 'matched' and json_extract_string(parameters, '$.matched') = $partition_id
+            ))
             and partition_revision = (select any_value(revision) from partitions where partition_id = $partition_id)
             and n_experts = (select any_value(n_experts) from partitions where partition_id = $partition_id)
         )

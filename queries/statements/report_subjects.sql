@@ -22,8 +22,9 @@ with measured as (
         *,
         coalesce(is_random_init, false) as is_random,
         -- What defines a measurement beside weights: runs of one series have the same.
-        [model, measurement, corpus, corpus_sha256, site, pooling, special_tokens, halves, min_instances::varchar,
-            router, dtype, storage, max_tokens::varchar, layers] as settings,
+        [model, measurement, corpus, corpus_sha256, site, pooling, coalesce(special_tokens, 'drop'),
+            coalesce(halves, 'text'), coalesce(min_instances, 0)::varchar, router, dtype, storage, max_tokens::varchar,
+            layers] as settings,
     from runs
     where coalesce(model = $model, true) and coalesce(corpus = $corpus, true)
 ),

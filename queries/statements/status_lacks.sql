@@ -12,8 +12,8 @@ with known as (
     select
         *,
         coalesce(is_random_init, false) as is_random,
-        [model, corpus, corpus_sha256, site, pooling, special_tokens, halves, min_instances::varchar, router, dtype,
-            storage, max_tokens::varchar, layers] as series,
+        [model, corpus, corpus_sha256, site, pooling, coalesce(special_tokens, 'drop'), coalesce(halves, 'text'),
+            coalesce(min_instances, 0)::varchar, router, dtype, storage, max_tokens::varchar, layers] as series,
         -- A folder that is a model has no subfolder main, which is what no revision means.
         case
             when is_random then ['--random-init', seed::varchar]

@@ -4,5 +4,5 @@
 --   name: family/function
 --   family: its family
 select distinct concat(family, '/', function) as name, family,
-from run_functions
+from (select family, function from run_functions union select family, function from neuron_functions)
 order by all

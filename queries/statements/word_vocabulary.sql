@@ -18,6 +18,6 @@ from neuron_vocabulary
 where
     direction = $direction and rank > 0 and lower(if(is_piece, '##', '') || token) = lower($word)
     and ($run_id is null or run_id = $run_id)
-group by run_id, model, revision, stack, layer, neuron
-order by weight desc, run_id, stack, layer, neuron
+group by model, revision, stack, layer, neuron
+order by weight desc, model, revision, stack, layer, neuron
 limit $n_neurons

@@ -219,7 +219,7 @@ def test_two_scores_of_one_file_are_two_runs_and_one_partition(write, store):
 @pytest.mark.parametrize("view", [view.name for view in views()])
 def test_every_view_runs_on_an_imported_run_alone(imported, view):
     rows = imported.sql(f"from {view}").arrow()
-    lacking = {"coverage", "checkpoint_identity", "held_out_top_neurons", "partition_agreement"}  # of what is measured
+    lacking = {"checkpoint_identity", "held_out_top_neurons", "partition_agreement"}  # of what is measured
     lacking |= {"alignment_tests", "held_out_experts"}  # until it is aligned
     lacking |= {"function_stability", "checkpoint_stability", "stability_curves"}  # of several checkpoints
     lacking |= {"stabilization_steps", "compared_runs", "compared_layers", "unstored_stability"}  # likewise

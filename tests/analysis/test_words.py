@@ -1,5 +1,7 @@
 """Cards show on which token a neuron fires, what its weights write and read, and which neurons a word has."""
 
+import shutil
+
 import pytest
 
 from neuronlake.analysis.cards import describe_neuron, describe_word
@@ -118,6 +120,19 @@ def test_a_word_is_described_in_one_run_and_a_store_without_tokens_says_so(datab
         assert "weights write and read" not in describe_neuron(bare, "tiny-bert", 0, 0)
     assert "that it reads most; the store has no neuron_vocabulary" in card
     assert "that it is shown with; the store has no top_tokens" in card
+
+
+def test_a_neuron_of_several_runs_of_the_same_weights_is_listed_once(store, tiny_model, tmp_path):
+    twice = shutil.copytree(store, tmp_path / "twice")
+    settings = Settings(pooling="mean")
+    ingest_model(
+        str(tiny_model("bert")), corpus="texts", store=twice, settings=settings, additions=["highlights", "vocabulary"]
+    )
+    with Database(store) as once, Database(twice) as both:
+        titles = [title for title in tables(describe_word(once, "cat")) if "weights" in title]
+        assert titles
+        for title in titles:
+            assert tables(describe_word(both, "cat"))[title] == tables(describe_word(once, "cat"))[title]
 
 
 def test_a_pack_without_texts_has_the_places_of_tokens_and_no_text(store, tmp_path):

@@ -288,6 +288,13 @@ def test_imported_scores_rank_by_themselves_and_have_no_direction(store: Store, 
     assert database.sql("select distinct direction from specialization").rows() == [(None,)]
 
 
+def test_coverage_of_a_run_of_which_little_is_known_is_there(store: Store, run: Callable[..., None]) -> None:
+    unknown = dict.fromkeys(("corpus", "corpus_sha256", "site", "pooling", "dtype", "max_tokens"), None)
+    run(store, RUN, n_layers=1, n_neurons=100, functions=(("task", "a"),), prevalence=(0.5,), **unknown)
+    query = "select corpus, site, dtype, n_neurons_held, n_neurons_expected from coverage"
+    assert Database(store).sql(query).rows() == [(None, None, None, 100, 100)]
+
+
 def test_p_values_of_best_functions_are_corrected_for_the_functions_and_the_neurons(
     store: Store, run: Callable[..., None]
 ) -> None:

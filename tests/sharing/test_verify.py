@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from serving import serving
+from sharing import small_stores
 
 from neuronlake.errors import StoreError
 from neuronlake.schema import parquet
@@ -148,3 +149,10 @@ def test_what_cannot_be_recomputed_is_said(pack, measured, model, tiny_model, tm
     assert recompute(bare, layers=(0,), model=str(model), corpora=measured.path) == ()
     with pytest.raises(StoreError, match="holds no measured run abc"):
         recompute(pack, run="abc", model=str(model))
+
+
+def test_the_stability_of_neurons_is_of_no_partition(laboratory):
+    keys = {"model": "tiny", "reference_run_id": small_stores.OTHER_RUN, "family": "f", "function": "g", "n_units": 4}
+    rows = [{"run_id": small_stores.RUN, "partition_id": name, **keys} for name in ("*", small_stores.PARTITION)]
+    small_stores.commit(laboratory, "stability", "stability", {"stabilities": rows})
+    assert not [each.what for each in verify_store(laboratory).problems if "partition_id" in each.what]

@@ -24,17 +24,20 @@ with measurements as (
         model,
         revision,
         step,
-        corpus,
-        corpus_sha256,
-        site,
-        pooling,
-        coalesce(special_tokens, 'drop') as special_tokens,
-        coalesce(halves, 'text') as halves,
-        coalesce(min_instances, 0) as min_instances,
-        coalesce(router, 'dense') as router,
-        dtype,
-        storage,
-        max_tokens,
+        -- As one value, of which unknown fields are equal.
+        {
+            'corpus': corpus,
+            'corpus_sha256': corpus_sha256,
+            'site': site,
+            'pooling': pooling,
+            'special_tokens': coalesce(special_tokens, 'drop'),
+            'halves': coalesce(halves, 'text'),
+            'min_instances': coalesce(min_instances, 0),
+            'router': coalesce(router, 'dense'),
+            'dtype': dtype,
+            'storage': storage,
+            'max_tokens': max_tokens
+        } as settings,
     from runs
 ),
 
@@ -78,7 +81,8 @@ held as (
 
 known_layers as (
     select
-        measurements.* exclude (run_id, revision, step),
+        measurements.model,
+        settings,
         layers.stack,
         layers.layer,
         max(layers.n_neurons) as n_neurons,
@@ -89,7 +93,8 @@ known_layers as (
 
 known_functions as (
     select distinct
-        measurements.* exclude (run_id, revision, step),
+        measurements.model,
+        settings,
         functions.family,
         functions.function,
     from measurements
@@ -110,7 +115,9 @@ known_functions as (
 
 held_by_measurement as (
     select
-        measurements.* exclude (run_id, step),
+        measurements.model,
+        measurements.revision,
+        settings,
         held.stack,
         held.layer,
         held.family,
@@ -127,17 +134,7 @@ select
     revisions.revision,
     revisions.step,
     held_by_measurement.run_id,
-    corpus,
-    corpus_sha256,
-    site,
-    pooling,
-    special_tokens,
-    halves,
-    min_instances,
-    router,
-    dtype,
-    storage,
-    max_tokens,
+    unnest(settings),
     stack,
     layer,
     family,
@@ -147,26 +144,5 @@ select
     n_neurons_held >= n_neurons_expected as is_complete,
 from revisions
 inner join known_layers using (model)
-inner join known_functions using (
-    model, corpus, corpus_sha256, site, pooling, special_tokens, halves, min_instances, router, dtype, storage,
-    max_tokens
-)
-left join held_by_measurement using (
-    model,
-    revision,
-    corpus,
-    corpus_sha256,
-    site,
-    pooling,
-    special_tokens,
-    halves,
-    min_instances,
-    router,
-    dtype,
-    storage,
-    max_tokens,
-    stack,
-    layer,
-    family,
-    function
-)
+inner join known_functions using (model, settings)
+left join held_by_measurement using (model, revision, settings, stack, layer, family, function)

@@ -43,6 +43,13 @@ with placed as (
             partition by
                 perturbation_id, run_id, model, revision, step, selection, dose, control, target_family, target_function
         ) as worst_other_source,
+        -- Sums go by place: in another order they would differ in their last digits.
+        {
+            'source_family': source_family,
+            'source_function': source_function,
+            'target_family': target_family,
+            'target_function': target_function
+        } as place,
     from perturbation_effects
     where selection in ('functional', 'top', 'query')
 )
@@ -62,17 +69,17 @@ select
     dose,
     control,
     count(*) filter (where is_on_target) as n_sources,
-    avg(control_overlap) filter (where is_on_target) as control_overlap,
+    avg(control_overlap order by place) filter (where is_on_target) as control_overlap,
     median(control_energy_ratio) filter (where is_on_target) as control_energy_ratio,
-    avg(effect) filter (where is_on_target) as effect_on_target,
-    avg(control_effect) filter (where is_on_target) as control_effect_on_target,
-    avg(placed.difference) filter (where is_on_target) as difference_on_target,
+    avg(effect order by place) filter (where is_on_target) as effect_on_target,
+    avg(control_effect order by place) filter (where is_on_target) as control_effect_on_target,
+    avg(placed.difference order by place) filter (where is_on_target) as difference_on_target,
     any_value(means.difference_low) as difference_on_target_low,
     any_value(means.difference_high) as difference_on_target_high,
     any_value(means.difference_p_texts) as difference_on_target_p_texts,
-    avg(effect) filter (where not is_on_target) as effect_off_target,
-    avg(placed.difference) filter (where not is_on_target) as difference_off_target,
-    avg(placed.selectivity) as selectivity,
+    avg(effect order by place) filter (where not is_on_target) as effect_off_target,
+    avg(placed.difference order by place) filter (where not is_on_target) as difference_off_target,
+    avg(placed.selectivity order by place) as selectivity,
     any_value(means.selectivity_low) as selectivity_low,
     any_value(means.selectivity_high) as selectivity_high,
     any_value(means.selectivity_p_texts) as selectivity_p_texts,

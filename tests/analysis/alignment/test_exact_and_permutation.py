@@ -79,6 +79,17 @@ def test_the_exact_test_is_the_hypergeometric_tail():
     assert test.n_expected == pytest.approx(sizes * lengths / 20)
 
 
+@pytest.mark.parametrize(("n_neurons", "n_experts"), [(114_688, 2), (524_288, 4)])
+def test_the_exact_test_of_layers_whose_least_count_is_too_unlikely_for_a_number(n_neurons, n_experts):
+    generator = np.random.default_rng(0)
+    labels = generator.permutation(np.arange(n_neurons) % n_experts).astype(np.int32)
+    listed = np.zeros((n_neurons, 1), np.int32)
+    listed[generator.choice(n_neurons, n_neurons // 100, replace=False)] = 1
+    test = layer_test(labels, listed)
+    exact = stats.hypergeom.sf(test.n_top - 1, n_neurons, np.bincount(labels)[:, None], n_neurons // 100)
+    assert test.p_value == pytest.approx(exact, rel=1e-6)
+
+
 def test_the_exact_test_within_strata_convolves_their_hypergeometric_distributions():
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 12, 600).astype(np.int32)

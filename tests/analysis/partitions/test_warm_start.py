@@ -34,6 +34,14 @@ def test_a_warm_start_goes_on_from_the_experts_of_a_partition(name, stored, part
     assert not partition(store, **METHODS[name], warm_start=cold.partition_id).is_new
 
 
+def test_a_start_made_of_scores_that_its_experts_are_not_to_be_made_of_is_refused(stored, partition):
+    store = stored("bert")
+    of_all, of_half = partition(store, method="function"), partition(store, method="function", half="a")
+    for start, settings in ((of_all, {"method": "function", "half": "a"}), (of_half, {"method": "kmeans"})):
+        with pytest.raises(AnalysisError, match=f"no start: partition {start.partition_id} is made of scores on half"):
+            partition(store, **settings, warm_start=start.partition_id)
+
+
 def test_a_warm_start_may_be_of_another_revision(stored, partition, read_rows, tiny_model, labels):
     from transformers import AutoModel
 

@@ -123,8 +123,16 @@ def test_other_weights_than_those_measured_are_refused(store, run_id, perturbed,
 @pytest.mark.parametrize(
     ("settings", "reason", "listed"),
     [
-        ({"site": "preactivation"}, "is of the site preactivation; a study needs a run", "preactivation, max"),
-        ({"halves": "word"}, "has halves by word: neurons chosen on half a have seen", "max, halves by word"),
+        (
+            {"site": "preactivation"},
+            "is of the site preactivation; a study needs a run",
+            "preactivation, max, max_tokens",
+        ),
+        (
+            {"halves": "word"},
+            "has halves by word: neurons chosen on half a have seen",
+            "max, halves by word, max_tokens",
+        ),
     ],
 )
 def test_a_run_that_cannot_be_read_out_is_refused(store, perturbed, headed, settings, reason, listed):
@@ -133,7 +141,7 @@ def test_a_run_that_cannot_be_read_out_is_refused(store, perturbed, headed, sett
     )
     with pytest.raises(AnalysisError, match=f"^run {report.run_id} {reason}"):
         perturbed(run=report.run_id)
-    with pytest.raises(UnknownNameError, match=rf"no single run 'tiny-bert main'.*{listed}\)"):
+    with pytest.raises(UnknownNameError, match=rf"no single run 'tiny-bert main'.*{listed} \d+\)"):
         perturbed()
 
 
