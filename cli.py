@@ -58,7 +58,8 @@ def demo() -> None:
         run = run_demo(chosen_store(), progress)
     with open_database() as database, standard_output() as stream:
         write_sections(database, findings(database, run), stream)
-        page = write_report(database, chosen_store().with_suffix(".html"))
+        beside = chosen_store().resolve()
+        page = write_report(database, beside.with_name(f"{beside.name}.html"))
     echo(f"\nThe same as pictures, with more:\n  {page}\n\n{try_next(chosen_store())}")
 
 

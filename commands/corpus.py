@@ -27,7 +27,9 @@ _ENCODING = click.option("--encoding", help=f"Encoding of the files.  [default: 
 _CAP = click.option("--cap", type=POSITIVE, help="Most texts, words or facts of each class, drawn at random.")
 _SEED = click.option("--seed", type=SEED_RANGE, default=0, help="Seed of what is drawn at random.")
 _FAMILY = click.option("--family", default="task", help="Family of the functions.")
-_MIN_COUNT = click.option("--min-count", type=POSITIVE, default=20, help="Skip rarer labels.")
+_MIN_COUNT = click.option(
+    "--min-count", type=POSITIVE, default=20, help="Skip labels rarer than this, as counted before --cap."
+)
 _MAX_CHARS = click.option("--max-chars", type=POSITIVE, help="Cut each text at a word boundary.")
 _PATH = click.argument("path", type=click.Path(exists=True))
 

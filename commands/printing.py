@@ -98,7 +98,7 @@ def print_rows(result: "Result", format_: "Format | None", output: Path | None) 
 
 @contextlib.contextmanager
 def standard_output() -> Iterator[IO[str]]:
-    """Yield standard output, to which rows are written; where it is closed or full, a `StoreError` says so."""
+    """Yield standard output, to which rows are written; a `StoreError` says where it is closed or full, or cannot."""
     if sys.stdout is None:
         raise StoreError("standard output is closed; -o FILE writes to a file")
     try:
@@ -106,6 +106,10 @@ def standard_output() -> Iterator[IO[str]]:
         sys.stdout.flush()
     except BrokenPipeError:
         raise
+    except UnicodeEncodeError as error:
+        which = error.object[error.start : error.end]
+        remedy = "PYTHONIOENCODING=utf-8, or -o FILE"
+        raise StoreError(f"standard output is {error.encoding}, which lacks {which!a}: {remedy}") from error
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails once more as it ends
         raise StoreError(f"cannot write to standard output: {error.strerror}") from error

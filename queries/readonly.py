@@ -61,7 +61,7 @@ def check(connection: duckdb.DuckDBPyConnection, query: str) -> str:
     if len(statements) > 1:
         raise QueryError(f"{len(statements)} statements in one query; please run them one at a time")
     query = statements[0].query
-    offsets, words = _tokens(query)
+    offsets, words = tokens(query)
     if words[0] == "explain":
         return check(connection, query.encode()[offsets[_explained(words)] :].decode())
     if words[0] not in _QUERY_WORDS:
@@ -86,12 +86,12 @@ def _check_size(query: str) -> None:
     if len(query) > _LONGEST:
         problem = f"the query has {len(query):,} characters, more than {_LONGEST:,}"
         raise QueryError(f"{problem}; read long lists of values from a file")
-    depth = itertools.accumulate((word in _OPENING) - (word in _CLOSING) for word in _tokens(query)[1])
+    depth = itertools.accumulate((word in _OPENING) - (word in _CLOSING) for word in tokens(query)[1])
     if max(depth, default=0) > _DEEPEST:
         raise QueryError(f"the query has more than {_DEEPEST:,} brackets inside one another")
 
 
-def _tokens(query: str) -> tuple[list[int], list[str]]:
+def tokens(query: str) -> tuple[list[int], list[str]]:
     """Return where the tokens of the query start, in bytes, and the tokens in lower case, quoted ones with quotes."""
     try:
         text = query.encode()

@@ -1,5 +1,6 @@
 """The interactive prompt over a store, and what it completes."""
 
+import itertools
 import os
 import re
 import sys
@@ -12,7 +13,7 @@ from ..schema.disk import store_errors
 from ..schema.tables import TABLES
 from . import catalog, output
 from .database import Database
-from .readonly import WORDS
+from .readonly import WORDS, tokens
 
 _COMMANDS = {
     ".tables": "list the tables",
@@ -28,12 +29,19 @@ def run_shell(database: Database) -> None:
     """Read statements, which end with ``;``, and print their rows until the person leaves, by Ctrl-D."""
     if not sys.stdin.isatty():  # what is piped in is answered without a prompt
         try:
-            statements = sys.stdin.read().split(";")
+            statements = statements_of(sys.stdin.read())
         except UnicodeDecodeError as error:
             raise QueryError(f"what is piped in is not UTF-8 text: byte {error.start + 1:,} is none") from error
+        n_failed = 0
         for statement in statements:
-            if not answer(database, statement, sys.stdout):
-                return
+            try:
+                if not _answer(database, statement, sys.stdout):
+                    break
+            except NeuronlakeError as error:
+                n_failed += 1
+                sys.stdout.write(f"error: {error}\n")
+        if n_failed:
+            raise QueryError(f"{n_failed} of {len(statements)} statements failed")
         return
 
     from prompt_toolkit import PromptSession
@@ -73,18 +81,35 @@ def is_complete(text: str) -> bool:
     return not stripped or stripped.startswith(".") or stripped.endswith(";")
 
 
+def statements_of(text: str) -> list[str]:
+    """Cut a text at the semicolons that end statements, not at those within strings and comments."""
+    try:
+        offsets, words = tokens(text)
+    except QueryError:  # what DuckDB cannot read in parts it will refuse as a whole
+        return [text]
+    data, ends = text.encode(), [offset for offset, word in zip(offsets, words, strict=True) if word == ";"]
+    parts = [data[start:end].decode() for start, end in itertools.pairwise([0, *(end + 1 for end in ends), len(data)])]
+    return [part.strip().rstrip(";") for part in parts if part.strip(" \n\t\r;")]
+
+
+def _answer(database: Database, text: str, stream: IO[str]) -> bool:
+    """Answer one input; return False if it asks to leave."""
+    command, _, name = text.strip().rstrip(";").strip().partition(" ")
+    if command == ".quit":
+        return False
+    if command == ".refresh":
+        database.refresh()
+    elif command.startswith("."):
+        stream.write(_answer_command(command, name.strip()))
+    elif command:
+        output.write(database.sql(text), stream)
+    return True
+
+
 def answer(database: Database, text: str, stream: IO[str]) -> bool:
     """Answer one input, an error in one line; return False if it asks to leave."""
-    command, _, name = text.strip().rstrip(";").strip().partition(" ")
     try:
-        if command == ".quit":
-            return False
-        if command == ".refresh":
-            database.refresh()
-        elif command.startswith("."):
-            stream.write(_answer_command(command, name.strip()))
-        elif command:
-            output.write(database.sql(text), stream)
+        return _answer(database, text, stream)
     except NeuronlakeError as error:
         stream.write(f"error: {error}\n")
     except KeyboardInterrupt:

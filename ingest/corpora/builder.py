@@ -14,16 +14,17 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import pyarrow as pa
 
-from ...errors import IngestError, StoreError, plural
+from ...errors import IngestError, StoreError, check_known, plural
 from ...schema.conformance import conform
 from ...schema.job import Job
 from ...schema.names import corpus_job
 from ...schema.store import Store
 from ...schema.tables import table
-from .instance import Instance, Source, half_of
+from .instance import Instance, Negatives, Source, half_of
 from .labels import Labels
 from .stored import StoredCorpus
 
@@ -107,6 +108,7 @@ def build_corpus(
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
         rule = "use letters, digits, '-', '_' and '.' only, at most 200 of them"
         raise IngestError(f"corpus name {_shown(name)}: {rule}")
+    check_known("negatives", [source.negatives], get_args(Negatives))
     source = replace(source, description=description or source.description, licence=licence or source.licence)
     folder, job_name = Store(store), corpus_job(name)
     if folder.commit(job_name) is None:
@@ -176,7 +178,7 @@ class _Build:
         for number, instance in enumerate(self.source.instances, start=1):
             if not reading.file:
                 reading.index = number
-            if not instance.text.strip():
+            if isinstance(instance.text, str) and not instance.text.strip():
                 reading.add_defect("empty text")
                 continue
             n_added += 1
@@ -257,12 +259,19 @@ class _Build:
 def _check_instance(instance: Instance) -> None:
     text, start, end = instance.text, instance.start, instance.end
     for what in ("text", "target", "source_id", "split_group", "lemma", "stratum"):
-        value = getattr(instance, what) or ""
+        value = getattr(instance, what)
+        if value is None and what != "text":
+            continue
+        if not isinstance(value, str):
+            raise IngestError(f"{what} {reprlib.repr(value)} is no text")
         try:
             value.encode()
         except UnicodeEncodeError as error:
             why = "half a surrogate pair, which is not valid Unicode"
             raise IngestError(f"{what} holds {why}: {_shown(value)}") from error
+    if not isinstance(instance.labels, Mapping):
+        needed = "a mapping of family/function to true or false is needed"
+        raise IngestError(f"labels {reprlib.repr(instance.labels)}: {needed}")
     if end is None and start is not None:
         raise IngestError(f"the span has a start ({start}) but no end")
     if start is None and end is not None:

@@ -45,10 +45,14 @@ class Labels:
 
     def encode(self, labels: Mapping[str, bool]) -> dict[int, bool]:
         """Return an instance's labels by function code; one not of the form family/function is an `IngestError`."""
-        for label in labels:
+        for label, value in labels.items():
             if label not in self._codes:
                 split_label(label)
                 self._codes[label] = len(self._codes)
+            if not isinstance(value, bool | np.bool_):
+                raise IngestError(
+                    f"label {label!r} is {value!r}: true or false is needed, and of what is unknown no label"
+                )
         is_explicit = self._negatives == "explicit"
         return {self._codes[label]: value for label, value in labels.items() if value or is_explicit}
 

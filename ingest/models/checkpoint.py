@@ -140,7 +140,7 @@ class Checkpoint:
         path = _as_path(self.model)
         if path.suffix == ".gguf":
             return path.stem
-        return path.resolve().name if path.is_dir() else self.model
+        return path.absolute().name if path.is_dir() else self.model
 
     @property
     def stored_revision(self) -> str:

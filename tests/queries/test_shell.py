@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from neuronlake.errors import QueryError
 from neuronlake.queries.database import Database
 from neuronlake.queries.shell import answer, complete, history_file, is_complete, run_shell
 
@@ -98,3 +99,18 @@ def test_piped_statements_are_answered_without_a_prompt(
     monkeypatch.setattr("sys.stdin", io.StringIO("select max(step) as last from runs; select 1 as one;\n"))
     run_shell(database)
     assert capsys.readouterr().out == "last\n1000\none\n  1\n"
+
+
+def test_piped_statements_end_at_semicolons_of_their_own_and_failures_are_counted(
+    database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "select ';é' as x; -- one; more\nselect 2 as two; selec"
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    with pytest.raises(QueryError, match="1 of 3 statements failed"):
+        run_shell(database)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:4] == ["x", ";é", "two", "  2"]
+    assert lines[4].startswith("error: ")
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{text}; select 'open"))
+    with pytest.raises(QueryError, match="statements failed"):
+        run_shell(database)

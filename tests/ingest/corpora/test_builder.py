@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuronlake.errors import IngestError, StoreError
+from neuronlake.errors import IngestError, StoreError, UnknownNameError
 from neuronlake.ingest.corpora import builder
 from neuronlake.ingest.corpora.builder import build_corpus
 from neuronlake.ingest.corpora.instance import Instance, Reading, Source
@@ -185,6 +185,14 @@ def test_explicit_duplicates_that_agree_are_merged(source, built, store, rows):
         (Instance("abc", {"task/*": True}), "stands for all functions of a family"),
         (Instance("abc", {"task/ x": True}), "is not of the form family/function"),
         (Instance("abc", {"task/x\x00": True}), "cannot be printed"),
+        (Instance("abc", {"task/x": None}), "instance 3: label 'task/x' is None: true or false is needed"),
+        (Instance("abc", {"task/x": 1}), "instance 3: label 'task/x' is 1: true or false is needed"),
+        (
+            Instance("abc", ["task/x"]),
+            r"instance 3: labels \['task/x'\]: a mapping of family/function to true or false",
+        ),
+        (Instance(None, {}), "instance 3: text None is no text"),
+        (Instance("abc", {}, source_id=7), "instance 3: source_id 7 is no text"),
         (Instance("abc \ud83d", {}), "instance 3: text holds half a surrogate pair"),
         (Instance("abc", {}, target="\ud83d"), "instance 3: target holds half a surrogate pair"),
     ],
@@ -192,6 +200,12 @@ def test_explicit_duplicates_that_agree_are_merged(source, built, store, rows):
 def test_a_bad_instance_is_refused_and_the_store_is_unchanged(source, built, store, instance, message):
     with pytest.raises(IngestError, match=message):
         built(source([*TWO, instance]))
+    assert not store.path.exists()
+
+
+def test_negatives_of_another_name_are_refused(source, built, store):
+    with pytest.raises(UnknownNameError, match="no negatives 'Rest'"):
+        built(dataclasses.replace(source(TWO), negatives="Rest"))
     assert not store.path.exists()
 
 
