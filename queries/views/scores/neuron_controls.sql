@@ -44,38 +44,11 @@ reached as (
 
 scores as (
     select
-        run_id,
-        model,
-        revision,
-        step,
-        control,
+        *,
         null as draw,
-        stack,
-        layer,
-        neuron,
-        family,
-        function,
-        ap,
-        ap_complement,
-        p_value,
     from family_best
     inner join controls using (run_id)
     union all by name
-    select
-        run_id,
-        model,
-        revision,
-        step,
-        control,
-        draw,
-        stack,
-        layer,
-        neuron,
-        family,
-        function,
-        ap,
-        ap_complement,
-        p_value,
     from control_best
 ),
 
