@@ -27,7 +27,7 @@ class Database(contextlib.AbstractContextManager["Database"]):
     """A store as it stood when first read, or when `refresh` was last called, open for SQL that reads.
 
     The view of a table, or of a file in ``views/``, is made when a statement first names it, and bound when asked: a
-    statement about one table need not pay for the others.
+    statement about one table need not pay for the others. Of several threads, open one for each.
 
     Parameters
     ----------

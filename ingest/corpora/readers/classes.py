@@ -20,6 +20,8 @@ def class_labels(name: str, pairs: Sequence[tuple[str, str]], *, prefix: str) ->
 
     With the pairs art-sport and sport-tech, ``sport`` gives ``{"task/art-sport": False, "task/sport-tech": True}``.
     """
+    if prefix.count("/") > 1:
+        raise IngestError(f"family {prefix.rpartition('/')[0]!r} holds a /, at which the name of its functions begins")
     if not pairs:
         return {f"{prefix}{name}": True}
     return {f"{prefix}{first}-{second}": name == first for first, second in pairs if name in (first, second)}

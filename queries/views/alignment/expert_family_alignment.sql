@@ -26,16 +26,7 @@
 --   is_significant: whether q_value is at most .05
 with entries_of_neurons as (
     select
-        run_id,
-        model,
-        revision,
-        step,
-        partition_id,
-        stack,
-        layer,
-        family,
-        neuron,
-        expert,
+        * exclude (function),
         count(*) as n_top,
     from top_neuron_experts_by(ranking)
     group by all

@@ -23,16 +23,7 @@
 --   is_significant: whether q_value is at most .05
 with counts_of_experts as (
     select
-        run_id,
-        model,
-        revision,
-        step,
-        partition_id,
-        stack,
-        layer,
-        family,
-        function,
-        expert,
+        * exclude (neuron),
         count(*) as n_top,
     from top_neuron_experts_by(ranking)
     group by all

@@ -101,24 +101,11 @@ complete as (
 -- Two steps, layers and then functions, as what the jackknife leaves out is a function. Sums, as it takes from them.
 of_functions as (
     select
-        last_run_id,
-        run_id,
-        model,
-        revision,
-        step,
-        corpus,
-        reference,
-        reference_run_id,
-        reference_revision,
-        reference_step,
-        level,
-        partition_id,
-        partition_step,
-        method,
-        stack,
-        family,
-        has_twin,
-        function,
+        * exclude (
+            layer, n_units, n_dead, correlation, correlation_half_a, correlation_half_b, split_half_correlation,
+            reference_split_half_correlation, cross_half_correlation, paper_correlation, place, n_of_cell, n_halved_of_cell,
+            is_halved
+        ),
         list({'layer': layer, 'n_units': n_units, 'n_dead': n_dead} order by layer) as sizes,
         {
             'n_cells': count(*),

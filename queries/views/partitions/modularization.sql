@@ -27,20 +27,7 @@
 --   n_random: random partitions averaged
 with of_control_functions as (
     select
-        run_id,
-        model,
-        revision,
-        step,
-        partition_id,
-        partition_revision,
-        method,
-        partition_half,
-        control,
-        draw,
-        stack,
-        layer,
-        family,
-        function,
+        * exclude (expert, n_neurons, n_top, n_expected, enrichment, p_value, is_functional),
         count(*) filter (where is_functional) as n_functional,
         coalesce(avg(enrichment order by expert) filter (where is_functional), 0) as degree,
     from control_alignment_by(ranking)
@@ -60,19 +47,8 @@ of_functions as (
     -- One below the other, not joined: a filter on a run or a step then reaches the files of both. A filter on a
     -- partition does not, as the random ones are read beside it.
     select
-        run_id,
-        model,
-        revision,
-        step,
-        partition_id,
-        partition_revision,
-        method,
-        partition_half,
-        n_experts,
-        stack,
-        layer,
-        family,
-        function,
+        run_id, model, revision, step, partition_id, partition_revision, method, partition_half, n_experts,
+        stack, layer, family, function,
         sum(n_neurons)::bigint as n_covered,
         avg(is_functional::integer) as proportion,
         coalesce(avg(enrichment order by expert) filter (where is_functional), 0) as degree,
@@ -81,21 +57,7 @@ of_functions as (
     from expert_function_alignment_by(ranking)
     group by all
     union all by name
-    select
-        run_id,
-        model,
-        revision,
-        step,
-        partition_id,
-        partition_revision,
-        method,
-        partition_half,
-        stack,
-        layer,
-        family,
-        function,
-        eta_squared,
-        chance_eta_squared,
+    select * exclude (n_experts, n_neurons, best_expert, best_mean, mean)
     from expert_effect_sizes_by(ranking)
     union all by name
     select * exclude (control)

@@ -28,21 +28,7 @@
 --   selectivity_p_value: the larger of its p over texts and its p among the control sets
 --   selectivity_q_value: selectivity_p_value after Benjamini-Hochberg
 --   is_selective: selectivity_q_value <= .05 and selectivity > 0; NULL off target
-with studies as (
-    select
-        perturbation_id,
-        run_id,
-        model,
-        revision,
-        corpus,
-        kind,
-        scale,
-        readout,
-        metric,
-    from perturbation_studies
-),
-
-selections as (
+with selections as (
     select
         perturbation_id,
         model,
@@ -120,6 +106,9 @@ select
 from benjamini_hochberg(
     'of_selectivity', p_value, perturbation_id, model, revision, step, selection, control, is_on_target
 )
-inner join studies using (perturbation_id, model, revision)
+inner join (
+    select perturbation_id, run_id, model, revision, corpus, kind, scale, readout, metric
+    from perturbation_studies
+) as studies using (perturbation_id, model, revision)
 left join selections
     using (perturbation_id, model, revision, source_family, source_function, selection, dose)

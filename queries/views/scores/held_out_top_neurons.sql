@@ -29,18 +29,7 @@ live as (
 ),
 
 listed as (
-    select
-        run_id,
-        model,
-        revision,
-        step,
-        half,
-        stack,
-        layer,
-        family,
-        function,
-        rank,
-        neuron,
+    select * exclude (ranked_by, ap, ap_complement)
     from function_top_neurons
     where half != 'all' and ranked_by = ranked(ranking, 'lift', 'predictivity')
     union all by name

@@ -24,19 +24,7 @@ with live as (
 ),
 
 listed as (
-    select
-        run_id,
-        model,
-        revision,
-        step,
-        stack,
-        layer,
-        family,
-        function,
-        rank,
-        neuron,
-        ap,
-        ap_complement,
+    select * exclude (ranked_by, half)
     from function_top_neurons
     where half = 'all' and ranked_by = ranked(ranking, 'lift', 'predictivity')
     union all by name

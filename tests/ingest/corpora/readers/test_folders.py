@@ -124,3 +124,8 @@ def test_bbc_news_is_read(built):
     assert report.n_functions == 5
     assert report.dropped["file that is not UTF-8, read as cp1252"] == 1
     assert 2_225 - report.n_instances == sum(n for why, n in report.dropped.items() if why.startswith("duplicate"))
+
+
+def test_a_family_with_a_slash_is_refused(news):
+    with pytest.raises(IngestError, match="family 'a/b' holds a /"):
+        list(read_folders(news, family="a/b").instances)
