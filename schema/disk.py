@@ -106,7 +106,7 @@ def exclusive(path: Path, *, waits: bool = True, creates: bool = False) -> Itera
     try:  # NFS locks no file that is not open for writing, and a folder only for the processes of one machine
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | (os.O_CREAT if creates else 0), 0o666)
     except OSError as error:
-        if error.errno not in _NOT_WRITABLE:
+        if error.errno not in _NOT_WRITABLE or not path.exists():
             raise
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:

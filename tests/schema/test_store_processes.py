@@ -156,3 +156,22 @@ def test_what_locks_a_store_is_locked_for_other_machines_of_a_network_file_syste
         assert store.unfinished() == {"j": "running"}
     assert store.unfinished() == {"j": "unfinished"}
     assert store.check() == ()
+
+
+def test_the_jobs_of_a_store_on_a_disk_that_cannot_be_written_are_listed(store, experts, monkeypatch):
+    with pytest.raises(KeyError), store.job("j", kind="partition") as job:  # noqa: PT012
+        job.write("experts", experts())
+        raise KeyError
+    (store.staging / ".lock").unlink()
+    opened = os.open
+
+    def read_only(path, flags, *mode, **options):
+        if flags & (os.O_RDWR | os.O_WRONLY | os.O_CREAT):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return opened(path, flags, *mode, **options)
+
+    monkeypatch.setattr(os, "open", read_only)
+    assert store.unfinished() == {"j": "unfinished"}
+    assert store.check() == ()
+    with pytest.raises(StoreError, match=r"cannot write the store .*: Read-only file system"):
+        store.repair()
