@@ -39,7 +39,7 @@ class Spans:
     def layout(self, tokens_per_text: int, device: torch.device) -> "Slices | Segments":
         """Return where spans lie if each text takes `tokens_per_text` rows; models may pad further by themselves."""
         # A CPU is fastest on slices by far; a GPU would spend more on starting so many operations than on the model.
-        make = self.segments if device.type == "cuda" else self.slices  # others have no segment_reduce
+        make = self.slices if device.type in ("cpu", "mps") else self.segments  # Metal has no segment_reduce
         return self._once(("layout", tokens_per_text, device), lambda: make(tokens_per_text, device))  # type: ignore[no-any-return]
 
     def slices(self, tokens_per_text: int, device: torch.device) -> "Slices":
