@@ -58,8 +58,9 @@ def demo() -> None:
         run = run_demo(chosen_store(), progress)
     with open_database() as database, standard_output() as stream:
         write_sections(database, findings(database, run), stream)
-        beside = chosen_store().resolve()
-        page = write_report(database, beside.with_name(f"{beside.name}.html"))
+        store = chosen_store()
+        named = store if store.name not in ("", "..") else store.resolve()  # . has no name of its own
+        page = write_report(database, named.with_name(f"{named.name}.html"))
     echo(f"\nThe same as pictures, with more:\n  {page}\n\n{try_next(chosen_store())}")
 
 
