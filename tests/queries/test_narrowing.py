@@ -97,6 +97,7 @@ def test_a_statement_reads_files_of_its_runs_alone_where_no_table_may_need_other
     assert narrow(database, query)[1] == runs
 
 
+@pytest.mark.slow
 def test_views_read_the_same_rows_of_a_run_from_its_files_alone(filled: Store, database: Database) -> None:
     alone = Database(filled)
     asked = [name for name in catalog.describe() if {"revision", "run_id"} <= {*catalog.describe()[name][1]}]
