@@ -62,9 +62,10 @@ def find_subjects(
 ) -> list[Subject]:
     """Return what a store, or a slice of it, has to picture; a name that it lacks raises `UnknownNameError`."""
     for kind, name in {"model": model, "corpus": corpus, "family": family}.items():
-        table = "run_functions" if kind == "family" else "runs"
-        known = [str(row[0]) for row in database.sql(f"select distinct {kind} from {table}").rows()] if name else []
-        check_known(kind, filter(None, [name]), known, where=database.store)
+        if name:
+            is_family = kind == "family"
+            known = database.ask("stored_families") if is_family else database.sql(f"select distinct {kind} from runs")
+            check_known(kind, [name], [str(row[0]) for row in known.rows()], where=database.store)
     rows = database.ask("report_subjects", model=model, corpus=corpus).arrow().to_pylist()
     return [Subject(**row, family=family) for row in rows]
 

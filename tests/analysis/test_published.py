@@ -229,6 +229,12 @@ def test_every_view_runs_on_an_imported_run_alone(imported, view):
     assert (rows.num_rows > 0) == (view not in lacking)
 
 
+def test_functions_of_imported_scores_may_be_named(imported):
+    scored = imported.sql("select distinct family || '/' || function, family from neuron_functions order by all").rows()
+    assert imported.ask("stored_functions").rows() == scored != []
+    assert {family for family, _ in imported.ask("stored_families").rows()} == {family for _, family in scored}
+
+
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory):
     """Return a database of a store that holds one imported run and its partition."""

@@ -35,7 +35,7 @@ reached as (
         control,
         family,
         function,
-        greatest(avg(lift(ap, ap_complement, prevalence)), 1e-9) as reach,
+        greatest(avg(lift(ap, ap_complement, prevalence) order by draw, stack, layer), 1e-9) as reach,
     from control_top_neurons
     left join run_functions using (run_id, family, function)
     where half = 'all' and ranked_by = 'lift' and rank = 1
@@ -114,7 +114,7 @@ by_control as (
         stack,
         layer,
         neuron,
-        avg(multiple) filter (draw is not null) * any_value(reach) filter (draw is null) as control_lift,
+        avg(multiple order by draw) filter (draw is not null) * any_value(reach) filter (draw is null) as control_lift,
         any_value(q_value) filter (draw is null and multiple is not null) as q_value,
     from rated
     group by all
